@@ -1,0 +1,76 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use analysis::{ExportTable, FigureName, Ink, TableFormat};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GIT_REVISION"), ")");
+
+const EXAMPLES: &str = "Examples:
+  analysis report artifacts/runs/20250301T120000Z-laptop-azure-500
+  analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg
+  analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
+
+Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run is invalid.";
+
+/// Turns the files of a run into statistics, verdicts, figures and a page.
+#[derive(Debug, Parser)]
+#[command(name = "analysis", version = VERSION, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compute the statistics of a run, judge the claims, write summary.json, claims.json and report/, print the summary.
+    Report {
+        #[command(flatten)]
+        source: Source,
+        /// How to print the summary.
+        #[arg(long, value_enum, default_value = "table")]
+        format: TableFormat,
+    },
+    /// Draw one figure as SVG.
+    Figure {
+        #[command(flatten)]
+        source: Source,
+        /// Which one.
+        #[arg(value_enum)]
+        name: FigureName,
+        /// Fixed colours, or variables that a page defines.
+        #[arg(long, value_enum, default_value = "paper")]
+        ink: Ink,
+        /// File to write instead of standard output.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+    /// Write a run's data as CSV.
+    Export {
+        #[command(flatten)]
+        source: Source,
+        /// What to write.
+        #[arg(long, value_enum, default_value = "statistics")]
+        table: ExportTable,
+        /// File to write instead of standard output.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// The run, and what it does not say itself.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// Directory of the run, with manifest.json.
+    pub(crate) run_dir: PathBuf,
+    /// What a penalised failure counts as [default: the definition's time-out, else 300s].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(crate) timeout: Option<Duration>,
+}

@@ -1,0 +1,121 @@
+//! The run's data as plain CSV, for other tools.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use stats::{Definition, FailurePolicy};
+use thiserror::Error;
+
+use crate::{
+    ReadError, Run, Timeout,
+    output::statistics_csv,
+    report,
+    rows::{self, Rows},
+    summarise::{definition_name, group, policy_name},
+};
+
+/// What can be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportTable {
+    /// Every raw row, with system, point and repetition before it.
+    Invocations,
+    /// The slowdown of each function, by definition and failure policy.
+    Functions,
+    /// Every statistic of every repetition.
+    Statistics,
+}
+
+/// Data could not be exported.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// The run could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The output could not be written.
+    #[error("cannot write the export")]
+    Write(#[from] io::Error),
+}
+
+/// Writes one table as CSV.
+///
+/// # Errors
+/// When the run cannot be read or the output cannot be written.
+pub fn export(run: &Run, timeout: &Timeout, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
+    match table {
+        ExportTable::Invocations => invocations(run, out),
+        ExportTable::Functions => functions(run, timeout, out),
+        ExportTable::Statistics => {
+            let summary = report::summary(run, &run.summarise(timeout)?);
+            Ok(statistics_csv(&summary, out)?)
+        }
+    }
+}
+
+/// Where a row belongs.
+#[derive(Serialize)]
+struct Place<'a> {
+    system: &'a str,
+    point: &'a str,
+    repetition: u32,
+}
+
+const COLUMNS: [&str; 22] = [
+    "system",
+    "point",
+    "repetition",
+    "function",
+    "index",
+    "phase",
+    "scheduled_ns",
+    "sent_ns",
+    "first_byte_ns",
+    "done_ns",
+    "requested_us",
+    "memory_mib",
+    "executed_us",
+    "queue_us",
+    "cold_us",
+    "exec_us",
+    "status",
+    "outcome",
+    "cold",
+    "sandbox",
+    "attempts",
+    "error",
+];
+
+fn invocations(run: &Run, out: impl Write) -> Result<(), ExportError> {
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+    csv.write_record(COLUMNS).map_err(io::Error::from)?;
+    for point in &run.points {
+        let place = Place { system: &point.system, point: &point.point, repetition: point.repetition };
+        for row in rows::open(&point.invocations())? {
+            csv.serialize((&place, row.map_err(ReadError::from)?)).map_err(io::Error::from)?;
+        }
+    }
+    Ok(csv.flush()?)
+}
+
+fn functions(run: &Run, timeout: &Timeout, out: impl Write) -> Result<(), ExportError> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["system", "point", "repetition", "function", "definition", "failures", "slowdown"])
+        .map_err(io::Error::from)?;
+    for point in &run.points {
+        let rows = Rows::read(&point.invocations())?;
+        let grouped = group(&rows, timeout.ns);
+        for definition in Definition::ALL {
+            for policy in FailurePolicy::ALL {
+                for (function, slowdown) in grouped.per_function(definition, policy) {
+                    let name = rows.functions.get(function as usize).map_or("", String::as_str);
+                    let repetition = point.repetition.to_string();
+                    let (definition, policy) = (definition_name(definition), policy_name(policy));
+                    let value = slowdown.to_string();
+                    csv.write_record([&point.system, &point.point, &repetition, name, definition, policy, &value])
+                        .map_err(io::Error::from)?;
+                }
+            }
+        }
+    }
+    Ok(csv.flush()?)
+}

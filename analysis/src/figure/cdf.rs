@@ -1,0 +1,156 @@
+//! Distribution curves on a log axis: slowdown over functions, scheduling latency over invocations.
+
+use kuva::{
+    plot::{LegendPosition, LinePlot, MarkerShape, ScatterPlot},
+    render::plots::Plot,
+};
+
+use super::{Ink, svg};
+use crate::{
+    curves::{Curve, Curves},
+    published::Published,
+    series::Series,
+};
+
+/// Size of the whole figure, in pixels; the legend below comes on top.
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 400.0;
+/// End of the share axis: room above 1 for a line or point that lies there.
+const TOP: f64 = 1.03;
+/// Shapes of published points, one per system.
+const MARKERS: [MarkerShape; 4] =
+    [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Triangle, MarkerShape::Diamond];
+
+/// What a distribution figure shows.
+struct Cdf<'a> {
+    title: &'a str,
+    x_label: &'a str,
+    y_label: &'a str,
+    of: fn(&Curves) -> &Curve,
+    /// Published values drawn as points: statistic and the share it is the quantile of.
+    points: &'a [(&'a str, f64)],
+    missing: &'a str,
+}
+
+pub(super) fn slowdown(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
+    let cdf = Cdf {
+        title: "Distribution of per-function slowdown, definition seed",
+        x_label: "slowdown of a function (mean of end-to-end / execution time)",
+        y_label: "share of functions",
+        of: |curves| &curves.slowdown_seed,
+        points: &[],
+        missing: "no function has a slowdown",
+    };
+    draw(&cdf, series, &[], ink)
+}
+
+pub(super) fn slowdown_artifact(series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+    let cdf = Cdf {
+        title: "Distribution of per-function slowdown, definition artifact",
+        x_label: "slowdown of a function (geometric mean of end-to-end / requested time)",
+        y_label: "share of functions",
+        of: |curves| &curves.slowdown_artifact,
+        points: &[("slowdown.artifact.p50", 0.5), ("slowdown.artifact.p99", 0.99)],
+        missing: "no function has a slowdown",
+    };
+    draw(&cdf, series, published, ink)
+}
+
+pub(super) fn scheduling(series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+    let cdf = Cdf {
+        title: "Distribution of scheduling latency over invocations",
+        x_label: "scheduling latency, ms (end-to-end − execution time)",
+        y_label: "share of ok invocations",
+        of: |curves| &curves.scheduling_ms,
+        points: &[("scheduling.p50", 0.5), ("scheduling.p90", 0.9), ("scheduling.p99", 0.99)],
+        missing: "no ok invocation reports its execution time",
+    };
+    draw(&cdf, series, published, ink)
+}
+
+fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+    let mut plots = Vec::new();
+    for (number, one) in series.iter().enumerate() {
+        let curves = one.repetitions.iter().map(|result| (cdf.of)(&result.curves)).filter(|curve| !curve.is_empty());
+        for (repetition, curve) in curves.enumerate() {
+            let line = LinePlot::new().with_data(steps(curve)).with_color(ink.series(number)).with_stroke_width(1.8);
+            // One entry in the legend for all repetitions of a series.
+            plots.push(Plot::Line(if repetition == 0 { line.with_legend(one.label.as_str()) } else { line }));
+        }
+    }
+    if plots.is_empty() {
+        return Err(cdf.missing.to_owned());
+    }
+    plots.extend(markers(cdf, published));
+    let (least, most) = x_range(&plots);
+    let layout = svg::layout(&plots, ink)
+        .with_log_x()
+        .with_x_tick_format(svg::plain_ticks())
+        .with_x_label(cdf.x_label)
+        .with_y_label(cdf.y_label)
+        .with_y_axis_min(0.0)
+        .with_y_axis_max(TOP)
+        .with_x_axis_min(least)
+        .with_x_axis_max(most)
+        .with_y_tick_step(0.2)
+        .with_legend_position(LegendPosition::OutsideBottomColumns)
+        .with_legend_col_limit(2)
+        .with_width(WIDTH)
+        .with_height(HEIGHT);
+    Ok(svg::render(plots, layout, ink, cdf.title))
+}
+
+/// From the 1, 2 or 5 times a power of ten below what is drawn to the one above.
+fn x_range(plots: &[Plot]) -> (f64, f64) {
+    let xs = plots.iter().flat_map(|plot| match plot {
+        Plot::Line(line) => line.data.iter().map(|point| point.x).collect(),
+        Plot::Scatter(points) => points.data.iter().map(|point| point.x).collect(),
+        _ => Vec::new(),
+    });
+    let (least, most) = xs.fold((f64::MAX, f64::MIN_POSITIVE), |(least, most), x| (least.min(x), most.max(x)));
+    let steps = |x: f64| {
+        let decade = 10_f64.powf(x.log10().floor());
+        [1.0, 2.0, 5.0, 10.0].map(|step| step * decade)
+    };
+    let below = steps(least).into_iter().rev().find(|step| *step <= least * (1.0 + 1e-9));
+    let above = steps(most).into_iter().find(|step| *step >= most * (1.0 - 1e-9));
+    let (below, above) = (below.unwrap_or(least), above.unwrap_or(most));
+    if below < above { (below, above) } else { (below / 2.0, above * 2.0) }
+}
+
+/// The corners as a line that runs level, then up.
+fn steps(curve: &Curve) -> Vec<(f64, f64)> {
+    let mut below = 0.0;
+    let mut line = Vec::with_capacity(2 * curve.len());
+    for (x, share) in curve {
+        line.extend([(*x, below), (*x, *share)]);
+        below = *share;
+    }
+    line
+}
+
+/// Published values as hollow points, one shape per system.
+fn markers(cdf: &Cdf<'_>, published: &[Published]) -> Vec<Plot> {
+    let mut systems: Vec<&str> = published.iter().map(|row| row.system.as_str()).collect();
+    systems.sort_unstable();
+    systems.dedup();
+    let drawn = systems.iter().zip(MARKERS).filter_map(|(system, marker)| {
+        let points: Vec<(f64, f64)> = published
+            .iter()
+            .filter(|row| row.system == *system)
+            .filter_map(|row| {
+                cdf.points.iter().find(|(id, _)| row.statistic == *id).map(|(_, share)| (row.value, *share))
+            })
+            .collect();
+        (!points.is_empty()).then(|| {
+            let plot = ScatterPlot::new()
+                .with_data(points)
+                .with_color(svg::HOLLOW)
+                .with_marker(marker)
+                .with_size(5.0)
+                .with_legend(format!("published: {system}"));
+            Plot::Scatter(plot)
+        })
+    });
+    drawn.collect()
+}

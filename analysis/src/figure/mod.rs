@@ -1,0 +1,89 @@
+//! The figures: which there are, and the inks they are drawn with.
+
+mod cdf;
+pub(crate) mod phases;
+mod svg;
+
+use clap::ValueEnum;
+
+use crate::{ReadError, palette, palette::Tone, published::Published, series::Series};
+
+/// A figure of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FigureName {
+    /// Distribution of slowdown over functions, definition `seed`.
+    Slowdown,
+    /// The same, definition `artifact`, with the published points.
+    SlowdownArtifact,
+    /// Distribution of scheduling latency over invocations, with the published points.
+    Scheduling,
+    /// Phases of a cold start, stacked.
+    Phases,
+    /// The same without the sandbox's own start.
+    PhasesManager,
+}
+
+impl FigureName {
+    /// All of them, in the order of the page.
+    pub const ALL: [Self; 5] =
+        [Self::Slowdown, Self::SlowdownArtifact, Self::Scheduling, Self::Phases, Self::PhasesManager];
+
+    /// Its name on the command line and on disk.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slowdown => "slowdown",
+            Self::SlowdownArtifact => "slowdown-artifact",
+            Self::Scheduling => "scheduling",
+            Self::Phases => "phases",
+            Self::PhasesManager => "phases-manager",
+        }
+    }
+}
+
+/// What a figure is drawn with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ink {
+    /// Fixed colours on white, for a paper.
+    Paper,
+    /// The page's variables, so that the figure follows light and dark.
+    Page,
+}
+
+impl Ink {
+    fn colour(self, tone: &Tone) -> String {
+        match self {
+            Self::Paper => tone.light.to_owned(),
+            Self::Page => format!("var(--{})", tone.name),
+        }
+    }
+
+    /// The colour of the n-th series or phase.
+    fn series(self, number: usize) -> String {
+        self.colour(&palette::SERIES[number % palette::SERIES.len()])
+    }
+}
+
+/// Series drawn in one figure; more could not be told apart.
+pub(crate) const MOST_SERIES: usize = palette::SERIES.len();
+
+/// Draws a figure as SVG.
+///
+/// # Errors
+/// When the run has nothing that this figure shows; the reason says what is missing.
+pub(crate) fn draw(
+    name: FigureName,
+    series: &[Series<'_>],
+    published: &[Published],
+    ink: Ink,
+) -> Result<String, ReadError> {
+    let series = &series[..series.len().min(MOST_SERIES)];
+    let drawn = match name {
+        FigureName::Slowdown => cdf::slowdown(series, ink),
+        FigureName::SlowdownArtifact => cdf::slowdown_artifact(series, published, ink),
+        FigureName::Scheduling => cdf::scheduling(series, published, ink),
+        FigureName::Phases => phases::all(series, ink),
+        FigureName::PhasesManager => phases::manager(series, ink),
+    };
+    drawn.map_err(|reason| ReadError::NoFigure { figure: name.as_str(), reason })
+}

@@ -1,0 +1,99 @@
+//! The program `analysis`: turns the files of a run into statistics, verdicts, figures and a page.
+
+mod arguments;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use analysis::{ExportError, ReadError, ReportError, Run, Timeout, draw_figure, export, print_summary, write_report};
+use anyhow::{Context, Result};
+use arguments::{Arguments, Command, Source};
+use clap::{CommandFactory, Parser};
+
+/// Something failed that is not the input's fault.
+const FAILED: u8 = 1;
+/// The input cannot be used.
+const BAD_INPUT: u8 = 2;
+/// The run was analysed, and may not be used.
+const INVALID: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) if closed_early(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("analysis: {error:#}");
+            ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILED })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Report { source, format } => {
+            let (run, timeout) = open(&source)?;
+            let report = write_report(&run, &timeout)?;
+            print_summary(&report.summary, format, io::stdout().lock())?;
+            eprintln!("page: {}", report.page.display());
+            return Ok(verdict(&report.summary));
+        }
+        Command::Figure { source, name, ink, output } => {
+            let (run, timeout) = open(&source)?;
+            let svg = draw_figure(&run, &timeout, name, ink)?;
+            writeln!(sink(output.as_deref())?, "{svg}")?;
+        }
+        Command::Export { source, table, output } => {
+            let (run, timeout) = open(&source)?;
+            export(&run, &timeout, table, sink(output.as_deref())?)?;
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(source: &Source) -> Result<(Run, Timeout)> {
+    let run = Run::open(&source.run_dir)?;
+    let timeout = Timeout::choose(source.timeout, &run.manifest);
+    Ok((run, timeout))
+}
+
+/// The file, or standard output.
+fn sink(output: Option<&Path>) -> Result<Box<dyn Write>> {
+    Ok(match output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(BufWriter::new(file))
+        }
+        None => Box::new(BufWriter::new(io::stdout().lock())),
+    })
+}
+
+fn verdict(summary: &record::Summary) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for point in summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
+        let reasons = point.validity.reasons.join("; ");
+        eprintln!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
+        code = ExitCode::from(INVALID);
+    }
+    code
+}
+
+/// Whether a file of the run is at fault.
+fn is_bad_input(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<ReadError>()
+            || matches!(cause.downcast_ref(), Some(ReportError::Read(_)))
+            || matches!(cause.downcast_ref(), Some(ExportError::Read(_)))
+    })
+}
+
+/// Whether whoever reads our output had enough.
+fn closed_early(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}

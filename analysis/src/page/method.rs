@@ -1,0 +1,48 @@
+//! How the numbers were made, and what differs from the published set-up.
+
+use maud::{Markup, html};
+
+use super::{Page, setup, text::ticked};
+use crate::format::{count, duration_ns};
+
+/// The definitions that every reader needs, in words.
+const METHOD: [&str; 6] = [
+    "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is done minus due, \
+     so a late send counts against the system, and the run is invalid when sends are late.",
+    "`seed`: per function, arithmetic mean over invocations of end-to-end / execution time reported. `artifact`: per function, \
+     geometric mean of end-to-end / requested time, ratios below 1 dropped, time-outs kept. `mean-kept`: per function, \
+     arithmetic mean of end-to-end / requested time, time-outs and functions invoked once dropped. `tail`: per function the \
+     99th percentile of end-to-end / execution time reported, then the geometric mean over functions.",
+    "Percentiles are exact, from rows, and always a value that occurred: the least that a given share of rows does not \
+     exceed.",
+    "A failure is any outcome but ok. Penalised, it counts with the time-out as its latency over the requested time; \
+     dropped, it does not count. A claim must hold both ways.",
+    "Cold: the serving sandbox became ready after the invocation arrived. The system's word is joined by sandbox to its \
+     record of creations.",
+    "A difference between systems needs five repetitions of each, a 95 % bootstrap interval of the ratio of medians clear of \
+     1, and a Mann-Whitney p below 0.01.",
+];
+
+pub(super) fn section(page: &Page<'_>) -> Markup {
+    let first = page.summary.points.first();
+    html! {
+        section id="method" {
+            h2 { "Method" }
+            ul {
+                @for text in METHOD { li { (ticked(text)) } }
+                @if let Some(point) = first {
+                    li {
+                        "The time-out that a penalised failure counts with is "
+                        (duration_ns(i64::try_from(point.timeout_ns).unwrap_or(i64::MAX)))
+                        " (" (ticked(&point.timeout_from)) "). Of each repetition, warm-up rows are left out: "
+                        (count(point.counts.warmup)) " of " (count(point.counts.recorded)) " in the first."
+                    }
+                }
+            }
+        }
+        section id="differences" {
+            h2 { "What differs from the published set-up" }
+            ul { @for text in setup::differences(page.manifest) { li { (text) } } }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The report as one self-contained page: no script, no network, readable on paper, light and dark.
+
+mod answers;
+mod checks;
+mod facts;
+mod method;
+mod sentence;
+mod setup;
+mod text;
+mod verdicts;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use record::{Claims, ExitState, Manifest, Summary};
+
+use crate::{FigureName, palette, published::Published, series::Series};
+
+/// What the page is made from.
+pub(crate) struct Page<'a> {
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) summary: &'a Summary,
+    pub(crate) series: &'a [Series<'a>],
+    pub(crate) claims: &'a Claims,
+    pub(crate) published: &'a [Published],
+    /// Each figure as SVG, or why there is none.
+    pub(crate) figures: &'a [(FigureName, Result<String, String>)],
+}
+
+impl Page<'_> {
+    /// The whole page.
+    pub(crate) fn render(&self) -> String {
+        let title = format!("{} · {}", self.manifest.experiment, self.manifest.scale);
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (title) }
+                    style { (PreEscaped(palette::style_sheet())) (PreEscaped(include_str!("style.css"))) }
+                }
+                body {
+                    (self.header(&title))
+                    main {
+                        (verdicts::section(self))
+                        (answers::sections(self))
+                        (checks::section(self))
+                        (method::section(self))
+                        (facts::sections(self))
+                    }
+                }
+            }
+        };
+        page.into_string()
+    }
+
+    fn header(&self, title: &str) -> Markup {
+        let manifest = self.manifest;
+        html! {
+            header {
+                h1 { (title) }
+                p.lead {
+                    "Run of " (manifest.started) ", revision " code { (manifest.git_revision) } ". "
+                    @let (class, words) = exit_words(manifest.exit);
+                    span class={ "mark " (class) } { (words) } " "
+                    @let (class, words) = self.validity_words();
+                    span class={ "mark " (class) } { (words) }
+                }
+            }
+        }
+    }
+
+    /// Whether all repetitions may be used, in a class and a few words.
+    fn validity_words(&self) -> (&'static str, String) {
+        let all = self.summary.points.len();
+        let of = |state| self.summary.points.iter().filter(|point| point.validity.valid == state).count();
+        match (of(Some(false)), of(None)) {
+            (0, 0) => ("good", "measurement valid".to_owned()),
+            (0, unknown) => ("warn", format!("validity unknown for {unknown} of {all} repetitions")),
+            (invalid, _) => ("bad", format!("{invalid} of {all} repetitions invalid")),
+        }
+    }
+
+    /// A figure's SVG or the reason there is none.
+    fn figure(&self, name: FigureName) -> Result<&str, &str> {
+        let found = self.figures.iter().find(|(figure, _)| *figure == name);
+        found.map_or(Err("not drawn"), |(_, svg)| svg.as_deref().map_err(String::as_str))
+    }
+}
+
+fn exit_words(exit: ExitState) -> (&'static str, &'static str) {
+    match exit {
+        ExitState::Done => ("good", "run complete"),
+        ExitState::Running => ("warn", "run not ended"),
+        ExitState::Interrupted => ("warn", "run interrupted"),
+        ExitState::Failed => ("bad", "run failed"),
+        ExitState::Invalid => ("bad", "run invalid"),
+    }
+}

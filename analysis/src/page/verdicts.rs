@@ -1,0 +1,130 @@
+//! First on the page: each claim with its verdict, then each statistic beside what others published.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use record::{JudgedClaim, Verdict};
+
+use super::{
+    Page,
+    text::{not_measured, ticked},
+};
+use crate::{
+    format::{number, published, with_unit},
+    published::Published,
+    series::Series,
+    statistic::{STATISTICS, Statistic},
+};
+
+pub(super) fn section(page: &Page<'_>) -> Markup {
+    html! {
+        section id="claims" {
+            h2 { "Claims" }
+            (claims(page))
+            h3 { "Statistics" }
+            (statistics(page))
+        }
+    }
+}
+
+fn claims(page: &Page<'_>) -> Markup {
+    if page.claims.claims.is_empty() {
+        return html! { p { "No published claim is about " code { (page.manifest.experiment) } "." } };
+    }
+    html! {
+        div.wide { table {
+            thead { tr { th { "Claim" } th { "Published" } th { "This run" } th { "Verdict" } } }
+            tbody { @for claim in &page.claims.claims { (row(claim)) } }
+        } }
+    }
+}
+
+fn row(claim: &JudgedClaim) -> Markup {
+    let class = match claim.verdict {
+        Verdict::Held => "good",
+        Verdict::NotHeld | Verdict::Invalid => "bad",
+        Verdict::NotMeasured => "quiet",
+    };
+    html! {
+        tr {
+            td { (claim.sentence) br; span.note { code { (claim.statistic) } } }
+            td.quiet { (claim.published) br; span.note { (claim.source) } }
+            td { (measured(claim)) }
+            td { span class={ "mark " (class) } { (claim.verdict.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
+        }
+    }
+}
+
+fn measured(claim: &JudgedClaim) -> String {
+    let Some(ratio) = claim.ratio else { return "–".to_owned() };
+    let interval = claim.interval.map(|(lower, upper)| format!(" [{}, {}]", number(lower), number(upper)));
+    let p = claim.p.map(|p| format!(", p = {}", number(p)));
+    format!("{} times{}{}", number(ratio), interval.unwrap_or_default(), p.unwrap_or_default())
+}
+
+fn statistics(page: &Page<'_>) -> Markup {
+    let sources = Sources::of(page.published);
+    let repetitions = page.series.iter().map(|series| series.repetitions.len()).max().unwrap_or(0);
+    html! {
+        div.wide { table.statistics {
+            thead { tr {
+                th { "Statistic" }
+                @for series in page.series { th.n { (series.label) } }
+                th { "Published (measured elsewhere)" }
+            } }
+            tbody {
+                @for statistic in &STATISTICS { tr {
+                    td { (ticked(statistic.label)) }
+                    @for series in page.series { td.n { (cell(series, statistic)) } }
+                    td { @for row in page.published.iter().filter(|row| row.statistic == statistic.id) {
+                        div.published { (published(row.value)) " " (statistic.unit.symbol()) " " (row.system) sup { (sources.number(row)) } }
+                    } }
+                } }
+            }
+        } }
+        p.note {
+            "Failed invocations are penalised unless a row says dropped. "
+            @if repetitions > 1 { "Median over repetitions with its 95 % bootstrap interval. " }
+            "Published figures come from other machines; they stand here for orientation and are not compared with ours."
+        }
+        @if !sources.0.is_empty() {
+            ol.note { @for (system, setup, source, how) in sources.0.keys() {
+                li { (system) ", " (setup) ": " (source) " (" (how) ")" }
+            } }
+        }
+        @for (system, reason) in &page.summary.not_measured {
+            p { code { (system) } ": " (not_measured(reason)) }
+        }
+    }
+}
+
+fn cell(series: &Series<'_>, statistic: &Statistic) -> Markup {
+    match series.shown(statistic) {
+        Some(value) => html! {
+            (with_unit(value.median, statistic.unit))
+            @if let Some(interval) = value.interval { br; span.note { (number(interval.lower)) " to " (number(interval.upper)) } }
+        },
+        None => html! { abbr.quiet title=(statistic.missing) { "not measured" } },
+    }
+}
+
+/// Each source once, with its number.
+struct Sources<'a>(BTreeMap<(&'a str, &'a str, &'a str, &'a str), usize>);
+
+impl<'a> Sources<'a> {
+    fn of(published: &'a [Published]) -> Self {
+        let mut numbers: BTreeMap<_, usize> = published.iter().map(|row| (Self::key(row), 0)).collect();
+        for (place, number) in numbers.values_mut().enumerate() {
+            *number = place + 1;
+        }
+        Self(numbers)
+    }
+
+    fn key(row: &'a Published) -> (&'a str, &'a str, &'a str, &'a str) {
+        (&row.system, &row.setup, &row.source, &row.how_known)
+    }
+
+    fn number(&self, row: &'a Published) -> usize {
+        self.0.get(&Self::key(row)).copied().unwrap_or(0)
+    }
+}

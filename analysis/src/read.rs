@@ -1,0 +1,42 @@
+//! Why a run could not be read.
+
+use std::path::PathBuf;
+
+use record::RecordError;
+use thiserror::Error;
+
+/// What was given is not a run that can be analysed.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// A file of the run is missing or malformed.
+    #[error("cannot read the run")]
+    Record(#[from] RecordError),
+    /// There is nothing to analyse.
+    #[error("{}: no rows found, expected <system>/<point>/<repetition>/invocations.csv.zst", .0.display())]
+    NoRows(PathBuf),
+    /// The rows are not in the form in which they are written.
+    #[error("{}: expected zstd frames, found something else", .0.display())]
+    NotZstd(PathBuf),
+    /// A value in a row contradicts the file's format.
+    #[error("{}, row {row}: column `{column}`: expected {expected}, found {found}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Row number; the header is row 1.
+        row: u64,
+        /// Which column.
+        column: &'static str,
+        /// What is allowed there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// The run has nothing that this figure shows.
+    #[error("{}: no figure for it: {reason}", figure)]
+    NoFigure {
+        /// Which figure was asked for.
+        figure: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+}

@@ -1,0 +1,117 @@
+//! Writes what a run is read by: `summary.json`, `claims.json`, the page and the figures.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use record::{Claims, RecordError, SCHEMA_VERSION, Summary, write_json};
+use thiserror::Error;
+
+use crate::{
+    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeout, figure, judge, page::Page, published, series::Series,
+    summarise::PointResult,
+};
+
+/// A report could not be made.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// The run could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file of the report could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A JSON document of the report could not be written.
+    #[error("cannot write the report")]
+    Document(#[source] RecordError),
+}
+
+/// What was computed and where the page is.
+#[derive(Debug)]
+pub struct Report {
+    /// Every repetition's statistics.
+    pub summary: Summary,
+    /// Every claim about the experiment, judged.
+    pub claims: Claims,
+    /// `report/index.html`.
+    pub page: PathBuf,
+}
+
+/// Computes everything about the run and writes it into the run's directory, replacing what an earlier call wrote.
+///
+/// # Errors
+/// When a file of the run cannot be read or one of the report cannot be written.
+pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError> {
+    let results = run.summarise(timeout)?;
+    let series = Series::group(&results);
+    let summary = summary(run, &results);
+    let claims = judge::judge(&run.manifest, &series);
+    write_json(&run.dir.summary(), &summary).map_err(ReportError::Document)?;
+    write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
+
+    let published = published::about(&run.manifest.experiment);
+    let folder = run.dir.report().join("figures");
+    fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+    let mut figures = Vec::new();
+    for name in FigureName::ALL {
+        let path = folder.join(format!("{}.svg", name.as_str()));
+        match figure::draw(name, &series, &published, Ink::Paper) {
+            Ok(svg) => write(&path, &svg)?,
+            Err(_) => remove(&path)?, // an earlier report may have left one
+        }
+        let svg = figure::draw(name, &series, &published, Ink::Page);
+        figures.push((name, svg.map_err(|error| error.to_string())));
+    }
+    let page = Page {
+        manifest: &run.manifest,
+        summary: &summary,
+        series: &series,
+        claims: &claims,
+        published: &published,
+        figures: &figures,
+    };
+    let path = run.dir.report().join("index.html");
+    write(&path, &page.render())?;
+    Ok(Report { summary, claims, page: path })
+}
+
+/// Draws one figure of the run.
+///
+/// # Errors
+/// When the run cannot be read or has nothing that the figure shows.
+pub fn draw_figure(run: &Run, timeout: &Timeout, name: FigureName, ink: Ink) -> Result<String, ReadError> {
+    let results = run.summarise(timeout)?;
+    figure::draw(name, &Series::group(&results), &published::about(&run.manifest.experiment), ink)
+}
+
+pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
+    let points: Vec<_> = results.iter().map(|result| result.summary.clone()).collect();
+    let missing = run.manifest.systems.keys().filter(|system| !points.iter().any(|point| point.system == **system));
+    Summary {
+        schema_version: SCHEMA_VERSION,
+        git_revision: GIT_REVISION.to_owned(),
+        experiment: run.manifest.experiment.clone(),
+        scale: run.manifest.scale.clone(),
+        not_measured: missing.map(|system| (system.clone(), "it has no rows in this run".to_owned())).collect(),
+        points,
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), ReportError> {
+    fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+}
+
+fn remove(path: &Path) -> Result<(), ReportError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ReportError::Write { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,42 @@
+//! A run directory, opened: its manifest and the repetitions that have rows.
+
+use std::path::Path;
+
+use record::{Manifest, PointDir, RunDir};
+
+use crate::{ReadError, Timeout, summarise, summarise::PointResult};
+
+/// A run whose manifest has been read.
+#[derive(Debug)]
+pub struct Run {
+    /// Its directory.
+    pub dir: RunDir,
+    /// What was run, on what.
+    pub manifest: Manifest,
+    /// Repetitions with rows, ordered by system, point and repetition; at least one.
+    pub points: Vec<PointDir>,
+}
+
+impl Run {
+    /// Opens the run in `path`.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read or no repetition has rows.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let dir = RunDir(path.to_owned());
+        let manifest = dir.read_manifest()?;
+        let points = dir.points()?;
+        if points.is_empty() {
+            return Err(ReadError::NoRows(path.to_owned()));
+        }
+        Ok(Self { dir, manifest, points })
+    }
+
+    /// Computes every repetition's statistics, one after the other, so that the rows of only one are held at a time.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn summarise(&self, timeout: &Timeout) -> Result<Vec<PointResult>, ReadError> {
+        self.points.iter().map(|point| summarise::point(point, timeout, self.manifest.host.cores)).collect()
+    }
+}

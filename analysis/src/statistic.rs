@@ -1,0 +1,184 @@
+//! The statistics that tables, claims and published figures speak of, each under a fixed id.
+
+use record::{PointSummary, Spread};
+
+/// What a value is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Ratio,
+    Milliseconds,
+    Percent,
+    PerSecond,
+}
+
+/// One number of a repetition's summary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statistic {
+    /// Its name in files.
+    pub(crate) id: &'static str,
+    /// Its name in tables.
+    pub(crate) label: &'static str,
+    pub(crate) unit: Unit,
+    /// Why it is missing, when it is.
+    pub(crate) missing: &'static str,
+    value: Value,
+}
+
+/// Where the number stands.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    /// Definition, failure policy, which number over functions.
+    Slowdown(&'static str, &'static str, Pick),
+    /// A spread, which of its quantiles, and how many of its units make one of the statistic's.
+    Spread(fn(&PointSummary) -> Option<Spread>, Pick, f64),
+    Plain(fn(&PointSummary) -> Option<f64>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pick {
+    P50,
+    P90,
+    P99,
+    GeometricMean,
+}
+
+const NS_PER_MS: f64 = 1e6;
+const US_PER_MS: f64 = 1e3;
+const PERMILLE_PER_PERCENT: f64 = 10.0;
+
+const NO_SLOWDOWN: &str = "no function has a slowdown under this definition";
+const NO_OK: &str = "no ok row";
+const NO_COLD: &str = "no cold row, or the system does not say which rows are cold";
+const NO_JOIN: &str = "no cold row could be joined to its creation";
+
+/// Every statistic, in the order of tables.
+pub(crate) const STATISTICS: [Statistic; 23] = [
+    slowdown("slowdown.seed.p50", "Slowdown `seed`, p50 over functions", ("seed", "penalise", Pick::P50)),
+    slowdown("slowdown.seed.p90", "Slowdown `seed`, p90 over functions", ("seed", "penalise", Pick::P90)),
+    slowdown("slowdown.seed.p99", "Slowdown `seed`, p99 over functions", ("seed", "penalise", Pick::P99)),
+    slowdown("slowdown.seed.p99.drop", "Slowdown `seed`, p99, failures dropped", ("seed", "drop", Pick::P99)),
+    slowdown("slowdown.artifact.p50", "Slowdown `artifact`, p50 over functions", ("artifact", "penalise", Pick::P50)),
+    slowdown("slowdown.artifact.p99", "Slowdown `artifact`, p99 over functions", ("artifact", "penalise", Pick::P99)),
+    slowdown(
+        "slowdown.artifact.p99.drop",
+        "Slowdown `artifact`, p99, failures dropped",
+        ("artifact", "drop", Pick::P99),
+    ),
+    slowdown(
+        "slowdown.mean-kept.p50",
+        "Slowdown `mean-kept`, p50 over functions",
+        ("mean-kept", "penalise", Pick::P50),
+    ),
+    slowdown(
+        "slowdown.mean-kept.p99",
+        "Slowdown `mean-kept`, p99 over functions",
+        ("mean-kept", "penalise", Pick::P99),
+    ),
+    slowdown(
+        "slowdown.tail",
+        "Slowdown `tail`, geometric mean over functions",
+        ("tail", "penalise", Pick::GeometricMean),
+    ),
+    slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", ("tail", "drop", Pick::GeometricMean)),
+    spread("scheduling.p50", "Scheduling latency, p50", (|p| p.scheduling_ns, Pick::P50, NS_PER_MS), NO_OK),
+    spread("scheduling.p90", "Scheduling latency, p90", (|p| p.scheduling_ns, Pick::P90, NS_PER_MS), NO_OK),
+    spread("scheduling.p99", "Scheduling latency, p99", (|p| p.scheduling_ns, Pick::P99, NS_PER_MS), NO_OK),
+    spread("latency.p50", "End-to-end latency, p50", (|p| p.latency_ns, Pick::P50, NS_PER_MS), NO_OK),
+    spread("latency.p99", "End-to-end latency, p99", (|p| p.latency_ns, Pick::P99, NS_PER_MS), NO_OK),
+    plain("failed", "Failed invocations", Unit::Percent, failed_percent),
+    plain("achieved", "Achieved rate", Unit::PerSecond, |p| p.rates.map(|rates| rates.achieved_per_s)),
+    plain("cold.share", "Cold starts", Unit::Percent, |p| p.cold.share.map(|share| share * 100.0)),
+    spread("cold.wait.p50", "Wait of a cold start, p50", (|p| p.cold.wait_us, Pick::P50, US_PER_MS), NO_COLD),
+    spread("cold.wait.p99", "Wait of a cold start, p99", (|p| p.cold.wait_us, Pick::P99, US_PER_MS), NO_COLD),
+    Statistic {
+        unit: Unit::Percent,
+        ..spread(
+            "cold.manager.p50",
+            "Cluster manager's share of the wait, p50",
+            (manager, Pick::P50, PERMILLE_PER_PERCENT),
+            NO_JOIN,
+        )
+    },
+    spread("lag.p99", "Lateness of the load generator, p99", (|p| p.lag_ns, Pick::P99, NS_PER_MS), "nothing was sent"),
+];
+
+impl Statistic {
+    /// The statistic of this id.
+    pub(crate) fn find(id: &str) -> Option<&'static Self> {
+        STATISTICS.iter().find(|statistic| statistic.id == id)
+    }
+
+    /// Its value for one repetition; `None` when it was not measured.
+    pub(crate) fn of(&self, point: &PointSummary) -> Option<f64> {
+        match self.value {
+            Value::Plain(value) => value(point),
+            Value::Spread(of, pick, per) => {
+                let spread = of(point)?;
+                let value = match pick {
+                    Pick::P50 => spread.p50,
+                    Pick::P90 => spread.p90,
+                    Pick::P99 | Pick::GeometricMean => spread.p99,
+                };
+                Some(value as f64 / per)
+            }
+            Value::Slowdown(definition, failures, pick) => {
+                let found = point.slowdowns.iter().find(|s| s.definition == definition && s.failures == failures)?;
+                Some(match pick {
+                    Pick::P50 => found.p50,
+                    Pick::P90 => found.p90,
+                    Pick::P99 => found.p99,
+                    Pick::GeometricMean => found.geometric_mean,
+                })
+            }
+        }
+    }
+}
+
+const fn slowdown(id: &'static str, label: &'static str, of: (&'static str, &'static str, Pick)) -> Statistic {
+    Statistic { id, label, unit: Unit::Ratio, missing: NO_SLOWDOWN, value: Value::Slowdown(of.0, of.1, of.2) }
+}
+
+type SpreadOf = (fn(&PointSummary) -> Option<Spread>, Pick, f64);
+
+const fn spread(id: &'static str, label: &'static str, of: SpreadOf, missing: &'static str) -> Statistic {
+    Statistic { id, label, unit: Unit::Milliseconds, missing, value: Value::Spread(of.0, of.1, of.2) }
+}
+
+const fn plain(id: &'static str, label: &'static str, unit: Unit, of: fn(&PointSummary) -> Option<f64>) -> Statistic {
+    Statistic { id, label, unit, missing: "the rows do not tell", value: Value::Plain(of) }
+}
+
+fn failed_percent(point: &PointSummary) -> Option<f64> {
+    let measured = point.counts.measured;
+    let ok = point.counts.outcomes.get("ok").copied().unwrap_or(0);
+    (measured > 0).then(|| (measured - ok) as f64 / measured as f64 * 100.0)
+}
+
+fn manager(point: &PointSummary) -> Option<Spread> {
+    point.cold.join.as_ref()?.manager_share_permille
+}
+
+impl Unit {
+    /// As it is written after a number; empty for a ratio.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Self::Ratio => "",
+            Self::Milliseconds => "ms",
+            Self::Percent => "%",
+            Self::PerSecond => "1/s",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique() {
+        for statistic in &STATISTICS {
+            let found = STATISTICS.iter().filter(|other| other.id == statistic.id).count();
+            assert_eq!(found, 1, "`{}` stands for {found} statistics", statistic.id);
+        }
+    }
+}

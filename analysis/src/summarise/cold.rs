@@ -1,0 +1,65 @@
+//! Cold starts as the client saw them, and their join to the system's own record of creations.
+
+use std::collections::{HashMap, HashSet};
+
+use record::{ColdJoin, ColdStart, ColdSummary, Outcome};
+
+use super::creations::PHASES;
+use crate::{
+    rows::{ColdRow, Rows},
+    spread::{signed, spread},
+};
+
+pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>) -> ColdSummary {
+    let known = rows.measured.iter().filter(|row| row.cold.is_some()).count() as u64;
+    let cold = rows.cold.len() as u64;
+    let ok = rows.measured.iter().filter(|row| row.cold == Some(true) && row.outcome == Outcome::Ok);
+    ColdSummary {
+        known,
+        cold,
+        share: (known > 0).then(|| cold as f64 / known as f64),
+        latency_ns: spread(ok.filter_map(|row| row.latency_ns()).map(signed).collect()),
+        wait_us: spread(rows.cold.iter().filter_map(|row| row.wait_us).map(signed).collect()),
+        join: creations.and_then(|creations| join(&rows.cold, creations)),
+    }
+}
+
+fn join(cold: &[ColdRow], creations: &[ColdStart]) -> Option<ColdJoin> {
+    if cold.iter().all(|row| row.sandbox.is_none()) {
+        return None;
+    }
+    let by_sandbox: HashMap<&str, &ColdStart> = creations.iter().map(|row| (row.sandbox.as_str(), row)).collect();
+    let (mut join, mut served) = (ColdJoin::default(), HashSet::new());
+    let (mut residuals, mut own, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for row in cold {
+        let creation = row.sandbox.as_deref().and_then(|sandbox| by_sandbox.get(sandbox));
+        join.repeated += u64::from(row.sandbox.as_deref().is_some_and(|sandbox| !served.insert(sandbox)));
+        let Some(creation) = creation else {
+            join.unjoined += 1;
+            continue;
+        };
+        join.joined += 1;
+        let begun_earlier = row.sent_ns.is_some_and(|sent| creation.requested_ns < signed(sent));
+        join.begun_earlier += u64::from(begun_earlier);
+        let (Some(wait), Some(phases)) = (row.wait_us, phases_us(creation)) else { continue };
+        residuals.push(signed(wait) - phases);
+        if !begun_earlier {
+            own.push(signed(wait) - phases);
+            shares.extend(manager_share_permille(wait, creation));
+        }
+    }
+    (join.residual_us, join.residual_own_us) = (spread(residuals), spread(own));
+    join.manager_share_permille = spread(shares);
+    Some(join)
+}
+
+/// Sum of the phases that were measured; `None` when none was.
+fn phases_us(creation: &ColdStart) -> Option<i64> {
+    PHASES.iter().filter_map(|(_, duration)| duration(creation)).map(signed).reduce(i64::saturating_add)
+}
+
+/// What of the wait is not the sandbox's own start, in thousandths.
+fn manager_share_permille(wait_us: u64, creation: &ColdStart) -> Option<i64> {
+    let start_us = creation.create_us?.saturating_add(creation.ready_us.unwrap_or(0));
+    (wait_us > 0).then(|| 1_000 - signed(start_us.saturating_mul(1_000) / wait_us))
+}

@@ -1,0 +1,94 @@
+//! One repetition's statistics, from its files. Each part of the summary has its file here.
+
+mod cold;
+mod counts;
+mod creations;
+mod slowdowns;
+mod usage;
+mod validity;
+
+use std::path::Path;
+
+use record::{LoadSummary, Outcome, PointDir, PointSummary, RecordError, Spread, read_json, read_table};
+
+use crate::{
+    ReadError, Timeout,
+    curves::Curves,
+    rows::{Row, Rows},
+    spread::{signed, spread},
+};
+
+pub(crate) use creations::PHASES;
+pub(crate) use slowdowns::{Slowdowns, definition_name, group, policy_name};
+
+/// A repetition's statistics and what its figures are drawn from.
+#[derive(Debug)]
+pub(crate) struct PointResult {
+    pub(crate) summary: PointSummary,
+    pub(crate) curves: Curves,
+}
+
+/// Computes everything about one repetition. `cores` is what the machine has, for judging the load generator's share.
+pub(crate) fn point(dir: &PointDir, timeout: &Timeout, cores: u32) -> Result<PointResult, ReadError> {
+    let rows = Rows::read(&dir.invocations())?;
+    let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
+    let coldstarts = optional(&dir.coldstarts(), read_table)?;
+    let processes = optional(&dir.processes(), read_table)?;
+    let window = counts::window(&rows, load.as_ref());
+    let counts = counts::counts(&rows, load.as_ref());
+    let slowdowns = Slowdowns::of(&rows, timeout.ns);
+    let latency_ns = spread_of(&rows, |row| row.latency_ns().filter(|_| row.outcome == Outcome::Ok).map(signed));
+    let lag_ns = spread_of(&rows, |row| row.lag_ns().map(signed));
+    let mut notes = missing(&rows, coldstarts.is_none(), processes.is_none());
+    let generator = validity::Generator { load: load.as_ref(), cores };
+    let validity = validity::validity(&counts, &generator, latency_ns.as_ref(), lag_ns.as_ref());
+    notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));
+    notes.extend(generator.crowded());
+    let summary = PointSummary {
+        system: dir.system.clone(),
+        point: dir.point.clone(),
+        repetition: dir.repetition,
+        rates: window.map(|window| counts::rates(&rows, window)),
+        latency_ns,
+        scheduling_ns: spread_of(&rows, Row::scheduling_ns),
+        lag_ns,
+        slowdowns: slowdowns.summaries(),
+        timeout_ns: timeout.ns,
+        timeout_from: timeout.from.clone(),
+        cold: cold::summary(&rows, coldstarts.as_deref()),
+        creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
+        processes: usage::processes(processes.unwrap_or_default(), counts.sent),
+        counts,
+        validity,
+        notes,
+    };
+    Ok(PointResult { curves: Curves::of(&rows, &slowdowns), summary })
+}
+
+/// What the file holds, or nothing when there is no such file.
+fn optional<T>(path: &Path, read: impl Fn(&Path) -> Result<T, RecordError>) -> Result<Option<T>, RecordError> {
+    if path.exists() { read(path).map(Some) } else { Ok(None) }
+}
+
+fn spread_of(rows: &Rows, value: impl Fn(&Row) -> Option<i64>) -> Option<Spread> {
+    spread(rows.measured.iter().filter_map(value).collect())
+}
+
+/// What was not measured, and why.
+fn missing(rows: &Rows, coldstarts: bool, processes: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if rows.measured.is_empty() {
+        notes.push("no measured row is on record".to_owned());
+    }
+    if coldstarts {
+        notes.push("phases of cold starts not measured: there is no coldstarts.csv".to_owned());
+    }
+    if processes {
+        notes.push("CPU per invocation not measured: there is no processes.csv".to_owned());
+    }
+    let unreported = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok && row.executed_ns.is_none()).count();
+    if unreported > 0 {
+        notes.push(format!("{unreported} ok rows report no execution time and are left out of what needs it"));
+    }
+    notes
+}

@@ -1,0 +1,84 @@
+//! The four definitions of slowdown under both failure policies, over the functions of one repetition.
+
+use record::{Outcome, SlowdownSummary};
+use stats::{Definition, Ending, FailurePolicy, geometric_mean, quantile, sorted};
+
+use crate::rows::Rows;
+
+/// Every definition's slowdown per function.
+#[derive(Debug)]
+pub(crate) struct Slowdowns {
+    of: Vec<(Definition, FailurePolicy, Vec<f64>)>,
+}
+
+impl Slowdowns {
+    pub(crate) fn of(rows: &Rows, timeout_ns: u64) -> Self {
+        let grouped = group(rows, timeout_ns);
+        let mut of = Vec::new();
+        for definition in Definition::ALL {
+            for policy in FailurePolicy::ALL {
+                let values = grouped.per_function(definition, policy).into_iter().map(|(_, value)| value).collect();
+                of.push((definition, policy, sorted(values)));
+            }
+        }
+        Self { of }
+    }
+
+    /// The slowdown of each function, ascending.
+    pub(crate) fn per_function(&self, definition: Definition, policy: FailurePolicy) -> &[f64] {
+        let found = self.of.iter().find(|(d, p, _)| *d == definition && *p == policy);
+        found.map_or(&[], |(_, _, values)| values)
+    }
+
+    /// Percentiles over functions; a definition under which no function has a slowdown is absent.
+    pub(crate) fn summaries(&self) -> Vec<SlowdownSummary> {
+        self.of.iter().filter_map(|(definition, policy, values)| summary(*definition, *policy, values)).collect()
+    }
+}
+
+/// The rows as the definitions take them, grouped by function.
+pub(crate) fn group(rows: &Rows, timeout_ns: u64) -> stats::Slowdowns {
+    let invocations = rows.measured.iter().map(|row| stats::Invocation {
+        function: row.function,
+        response_ns: row.latency_ns(),
+        executed_ns: row.executed_ns,
+        requested_ns: row.requested_ns,
+        ending: match row.outcome {
+            Outcome::Ok => Ending::Ok,
+            Outcome::Timeout => Ending::TimedOut,
+            Outcome::Refused | Outcome::Error | Outcome::Invalid | Outcome::Unsent => Ending::Failed,
+        },
+    });
+    stats::Slowdowns::new(invocations.collect(), timeout_ns)
+}
+
+/// The definition's name in files and tables.
+pub(crate) fn definition_name(definition: Definition) -> &'static str {
+    match definition {
+        Definition::Seed => "seed",
+        Definition::Artifact => "artifact",
+        Definition::MeanKept => "mean-kept",
+        Definition::Tail => "tail",
+    }
+}
+
+/// The policy's name in files and tables.
+pub(crate) fn policy_name(policy: FailurePolicy) -> &'static str {
+    match policy {
+        FailurePolicy::Penalise => "penalise",
+        FailurePolicy::Drop => "drop",
+    }
+}
+
+fn summary(definition: Definition, policy: FailurePolicy, values: &[f64]) -> Option<SlowdownSummary> {
+    Some(SlowdownSummary {
+        definition: definition_name(definition).to_owned(),
+        failures: policy_name(policy).to_owned(),
+        functions: values.len() as u64,
+        p50: quantile(values, 0.5)?,
+        p90: quantile(values, 0.9)?,
+        p99: quantile(values, 0.99)?,
+        max: *values.last()?,
+        geometric_mean: geometric_mean(values).unwrap_or(0.0),
+    })
+}

@@ -1,0 +1,21 @@
+//! Statistics that every verdict of this project rests on: exact quantiles, distribution functions, intervals, tests
+//! and the four definitions of slowdown.
+//!
+//! Pure functions of plain values; nothing here reads a file or a clock. Each function says which textbook definition
+//! it follows, and its tests hold values computed by scipy.
+
+mod bootstrap;
+mod ecdf;
+mod mann_whitney;
+mod mean;
+mod quantile;
+mod slope;
+mod slowdown;
+
+pub use bootstrap::{Interval, median_interval, median_ratio_interval};
+pub use ecdf::Ecdf;
+pub use mann_whitney::{MannWhitney, mann_whitney};
+pub use mean::{geometric_mean, mean};
+pub use quantile::{median, quantile, sorted};
+pub use slope::{Slope, slope};
+pub use slowdown::{Definition, Ending, FailurePolicy, Invocation, Slowdowns, TIME_RESOLUTION_NS};

@@ -1,0 +1,258 @@
+//! Slowdown: how many times longer an invocation takes than its own execution.
+//!
+//! Three papers use the one word for different things. All four definitions are computed here from the same rows, under
+//! both ways to treat failures, so that a figure can name the one it shows.
+
+use crate::{geometric_mean, mean, quantile, quantile::sorted};
+
+/// The resolution of execution times on record, in nanoseconds: an execution of 0 is taken as this long, so that a
+/// ratio to it is defined.
+pub const TIME_RESOLUTION_NS: u64 = 1_000;
+
+/// What slowdown means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Definition {
+    /// Per function, arithmetic mean of end-to-end / execution time reported. The one in claims.
+    Seed,
+    /// Per function, geometric mean of end-to-end / execution time requested; ratios below 1 dropped, time-outs kept
+    /// with the latency they had. The published artifact's script.
+    Artifact,
+    /// Per function, arithmetic mean of end-to-end / execution time requested; ratios below 1 kept, time-outs and
+    /// functions invoked once dropped.
+    MeanKept,
+    /// Per function, 99th percentile of end-to-end / execution time reported; one figure for all by their geometric mean.
+    Tail,
+}
+
+impl Definition {
+    /// All of them, the one in claims first.
+    pub const ALL: [Self; 4] = [Self::Seed, Self::Artifact, Self::MeanKept, Self::Tail];
+}
+
+/// How a failed invocation counts. Where a definition has its own rule for time-outs, that rule goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FailurePolicy {
+    /// With the time-out as its latency and the requested time as its execution: failing is never faster than working.
+    Penalise,
+    /// Not at all.
+    Drop,
+}
+
+impl FailurePolicy {
+    /// Both, the default first.
+    pub const ALL: [Self; 2] = [Self::Penalise, Self::Drop];
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With the function's answer.
+    Ok,
+    /// At a deadline.
+    TimedOut,
+    /// In any other failure, or it was never sent.
+    Failed,
+}
+
+/// One invocation, as far as slowdown is concerned. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// Number of its function.
+    pub function: u32,
+    /// End-to-end latency, from when it was due; `None` when there was no end.
+    pub response_ns: Option<u64>,
+    /// Execution time the function reported.
+    pub executed_ns: Option<u64>,
+    /// Execution time asked for.
+    pub requested_ns: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// Invocations grouped by function, from which each definition's values are computed.
+#[derive(Clone, Debug)]
+pub struct Slowdowns {
+    by_function: Vec<Invocation>,
+    timeout_ns: u64,
+}
+
+impl Slowdowns {
+    /// Of these invocations, in any order; `timeout_ns` is what a penalised failure counts with.
+    #[must_use]
+    pub fn new(mut invocations: Vec<Invocation>, timeout_ns: u64) -> Self {
+        invocations.sort_unstable_by_key(|invocation| invocation.function);
+        Self { by_function: invocations, timeout_ns }
+    }
+
+    /// The slowdown of each function that has one, as (function, slowdown), in order of function number.
+    #[must_use]
+    pub fn per_function(&self, definition: Definition, policy: FailurePolicy) -> Vec<(u32, f64)> {
+        self.by_function
+            .chunk_by(|a, b| a.function == b.function)
+            .filter_map(|group| {
+                let ratios = group.iter().filter_map(|one| self.ratio(one, definition, policy)).collect();
+                Some((group.first()?.function, summary(definition, group.len(), ratios)?))
+            })
+            .collect()
+    }
+
+    /// What one invocation contributes; `None` when the definition or the policy leaves it out, or the execution time it
+    /// needs was not reported.
+    fn ratio(&self, one: &Invocation, definition: Definition, policy: FailurePolicy) -> Option<f64> {
+        let requested_ns = one.requested_ns.max(TIME_RESOLUTION_NS);
+        let (latency_ns, execution_ns) = match (one.ending, definition, policy) {
+            (Ending::Ok, Definition::Seed | Definition::Tail, _) => {
+                (one.response_ns?, one.executed_ns?.max(TIME_RESOLUTION_NS))
+            }
+            (Ending::Ok, ..) => (one.response_ns?, requested_ns),
+            (Ending::TimedOut, Definition::MeanKept, _) => return None,
+            (Ending::TimedOut, Definition::Artifact, FailurePolicy::Drop) => (one.response_ns?, requested_ns),
+            (_, _, FailurePolicy::Penalise) => (self.timeout_ns, requested_ns),
+            (_, _, FailurePolicy::Drop) => return None,
+        };
+        let ratio = latency_ns as f64 / execution_ns as f64;
+        (definition != Definition::Artifact || ratio >= 1.0).then_some(ratio)
+    }
+}
+
+/// One function's slowdown from its invocations' ratios.
+fn summary(definition: Definition, invocations: usize, ratios: Vec<f64>) -> Option<f64> {
+    match definition {
+        Definition::Seed => mean(&ratios),
+        Definition::Artifact => geometric_mean(&ratios),
+        Definition::MeanKept => (invocations > 1).then(|| mean(&ratios)).flatten(),
+        Definition::Tail => quantile(&sorted(ratios), 0.99),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const TIMEOUT_NS: u64 = 1_000 * MS;
+
+    fn ok(function: u32, response_ms: u64, executed_ms: u64, requested_ms: u64) -> Invocation {
+        Invocation {
+            function,
+            response_ns: Some(response_ms * MS),
+            executed_ns: Some(executed_ms * MS),
+            requested_ns: requested_ms * MS,
+            ending: Ending::Ok,
+        }
+    }
+
+    fn failed(function: u32, ending: Ending, response_ms: u64, requested_ms: u64) -> Invocation {
+        Invocation { executed_ns: None, ending, ..ok(function, response_ms, 0, requested_ms) }
+    }
+
+    fn values(rows: &[Invocation], definition: Definition, policy: FailurePolicy) -> Vec<(u32, f64)> {
+        Slowdowns::new(rows.to_vec(), TIMEOUT_NS).per_function(definition, policy)
+    }
+
+    fn close(found: &[(u32, f64)], expected: &[(u32, f64)]) {
+        let same = found.len() == expected.len()
+            && found.iter().zip(expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9 * b.1);
+        assert!(same, "found {found:?}, expected {expected:?}");
+    }
+
+    /// Function 0: ratios to execution 2, 8 and to request 2, 16; function 1: invoked once, 3 and 6.
+    fn rows() -> Vec<Invocation> {
+        vec![ok(0, 20, 10, 10), ok(1, 30, 10, 5), ok(0, 80, 10, 5)]
+    }
+
+    #[test]
+    fn each_definition_of_plain_rows() {
+        let of = |definition| values(&rows(), definition, FailurePolicy::Penalise);
+        close(&of(Definition::Seed), &[(0, 5.0), (1, 3.0)]);
+        close(&of(Definition::Artifact), &[(0, 32.0_f64.sqrt()), (1, 6.0)]);
+        close(&of(Definition::MeanKept), &[(0, 9.0)]);
+        close(&of(Definition::Tail), &[(0, 8.0), (1, 3.0)]);
+    }
+
+    #[test]
+    fn a_failure_counts_with_the_timeout_or_not_at_all() {
+        let mut rows = rows();
+        rows.push(failed(0, Ending::Failed, 1, 10)); // penalised: 1000 ms / 10 ms
+        close(&values(&rows, Definition::Seed, FailurePolicy::Penalise), &[(0, 110.0 / 3.0), (1, 3.0)]);
+        close(&values(&rows, Definition::Seed, FailurePolicy::Drop), &[(0, 5.0), (1, 3.0)]);
+        close(&values(&rows, Definition::Tail, FailurePolicy::Penalise), &[(0, 100.0), (1, 3.0)]);
+        close(&values(&rows, Definition::MeanKept, FailurePolicy::Penalise), &[(0, 118.0 / 3.0)]);
+    }
+
+    #[test]
+    fn timeouts_are_kept_by_artifact_and_dropped_by_mean_kept() {
+        let mut rows = rows();
+        rows.push(failed(0, Ending::TimedOut, 540, 10)); // as measured 54, penalised 100
+        close(&values(&rows, Definition::Artifact, FailurePolicy::Drop), &[(0, 12.0), (1, 6.0)]);
+        close(&values(&rows, Definition::Artifact, FailurePolicy::Penalise), &[(0, 3200.0_f64.cbrt()), (1, 6.0)]);
+        for policy in FailurePolicy::ALL {
+            close(&values(&rows, Definition::MeanKept, policy), &[(0, 9.0)]);
+        }
+    }
+
+    #[test]
+    fn artifact_drops_ratios_below_one_and_mean_kept_keeps_them() {
+        let rows = [ok(0, 5, 5, 10), ok(0, 40, 10, 10)];
+        close(&values(&rows, Definition::Artifact, FailurePolicy::Drop), &[(0, 4.0)]);
+        close(&values(&rows, Definition::MeanKept, FailurePolicy::Drop), &[(0, 2.25)]);
+    }
+
+    #[test]
+    fn an_execution_below_the_resolution_is_taken_as_the_resolution() {
+        close(&values(&[ok(0, 1, 0, 0)], Definition::Seed, FailurePolicy::Drop), &[(0, 1_000.0)]);
+    }
+
+    #[test]
+    fn a_function_of_which_nothing_is_left_has_no_slowdown() {
+        let mut unreported = ok(0, 20, 10, 10);
+        unreported.executed_ns = None;
+        let rows = [unreported, failed(1, Ending::Failed, 3, 10)];
+        assert_eq!(values(&rows, Definition::Seed, FailurePolicy::Drop), []);
+        close(&values(&rows, Definition::Seed, FailurePolicy::Penalise), &[(1, 100.0)]);
+    }
+
+    fn any_row() -> impl Strategy<Value = Invocation> {
+        let ending = prop_oneof![8 => Just(Ending::Ok), 1 => Just(Ending::TimedOut), 1 => Just(Ending::Failed)];
+        (0_u32..5, 1_u64..2_000, 1_u64..500, 1_u64..500, ending).prop_map(
+            |(function, response, executed, requested, ending)| {
+                let executed_ns = (ending == Ending::Ok).then_some(executed * MS);
+                Invocation { executed_ns, ending, ..ok(function, response, executed, requested) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn order_of_rows_does_not_matter(rows in prop::collection::vec(any_row(), 0..60)) {
+            let reversed: Vec<_> = rows.iter().rev().copied().collect();
+            for definition in Definition::ALL {
+                for policy in FailurePolicy::ALL {
+                    let (a, b) = (values(&rows, definition, policy), values(&reversed, definition, policy));
+                    prop_assert_eq!(a.len(), b.len());
+                    prop_assert!(a.iter().zip(&b).all(|(x, y)| x.0 == y.0 && (x.1 - y.1).abs() <= 1e-9 * y.1));
+                }
+            }
+        }
+
+        #[test]
+        fn without_failures_the_policies_agree(rows in prop::collection::vec(any_row(), 0..60)) {
+            let rows: Vec<_> = rows.into_iter().filter(|row| row.ending == Ending::Ok).collect();
+            for definition in Definition::ALL {
+                prop_assert_eq!(
+                    values(&rows, definition, FailurePolicy::Penalise),
+                    values(&rows, definition, FailurePolicy::Drop)
+                );
+            }
+        }
+
+        #[test]
+        fn artifact_is_at_least_one(rows in prop::collection::vec(any_row(), 0..60)) {
+            for policy in FailurePolicy::ALL {
+                prop_assert!(values(&rows, Definition::Artifact, policy).iter().all(|(_, value)| *value >= 1.0 - 1e-12));
+            }
+        }
+    }
+}

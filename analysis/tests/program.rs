@@ -1,0 +1,210 @@
+//! The program's door: files that cannot be read, what it prints, and its exit codes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::{fs, path::PathBuf};
+
+use assert_cmd::Command;
+use fixture::{Fixture, load, rows_by_hand};
+use record::{Invocation, Summary};
+
+fn analysis() -> Command {
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis"))
+}
+
+/// Runs `report` on the fixture, expects this exit code and every phrase on standard error.
+fn refused(fixture: &Fixture, code: i32, phrases: &[&str]) {
+    let assert = analysis().arg("report").arg(fixture.path()).assert().code(code);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(said.trim_end().lines().count(), 1, "an error is one line: {said}");
+    for phrase in phrases {
+        assert!(said.contains(phrase), "expected `{phrase}` in: {said}");
+    }
+}
+
+fn file(fixture: &Fixture, name: &str) -> PathBuf {
+    fixture.path().join("dirigent/azure-500/1").join(name)
+}
+
+/// Writes rows as text instead of through the writer.
+fn write_rows(fixture: &Fixture, csv: &str) {
+    fs::write(file(fixture, "invocations.csv.zst"), zstd(csv)).unwrap();
+}
+
+fn zstd(text: &str) -> Vec<u8> {
+    // A frame of one raw block needs no compressor: magic, no checksum, window descriptor, block header, bytes.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+    let header = (u32::try_from(text.len()).unwrap() << 3) | 1;
+    frame.extend(&header.to_le_bytes()[..3]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+const HEADER: &str = "function,index,phase,scheduled_ns,sent_ns,first_byte_ns,done_ns,requested_us,memory_mib,executed_us,queue_us,\
+                      cold_us,exec_us,status,outcome,cold,sandbox,attempts,error\n";
+
+#[test]
+fn a_missing_manifest_is_named() {
+    let fixture = Fixture::by_hand();
+    fs::remove_file(fixture.path().join("manifest.json")).unwrap();
+    refused(&fixture, 2, &["manifest.json", "No such file"]);
+}
+
+#[test]
+fn a_malformed_manifest_is_named_with_its_line() {
+    let fixture = Fixture::by_hand();
+    fs::write(fixture.path().join("manifest.json"), "{\n \"schema_version\": \"one\"}").unwrap();
+    refused(&fixture, 2, &["manifest.json", "line 2", "expected u32"]);
+}
+
+#[test]
+fn a_newer_run_is_refused() {
+    let fixture = Fixture::by_hand();
+    let path = fixture.path().join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 99");
+    fs::write(&path, text).unwrap();
+    refused(&fixture, 2, &["schema version 99", "reads up to 1"]);
+}
+
+#[test]
+fn a_run_without_rows_says_where_they_should_be() {
+    refused(&Fixture::new("laptop"), 2, &["no rows found", "<system>/<point>/<repetition>/invocations.csv.zst"]);
+}
+
+#[test]
+fn rows_that_are_not_compressed_are_refused() {
+    let fixture = Fixture::by_hand();
+    fs::write(file(&fixture, "invocations.csv.zst"), "function,index\nf,1\n").unwrap();
+    refused(&fixture, 2, &["invocations.csv.zst", "expected zstd frames"]);
+}
+
+#[test]
+fn a_value_that_is_not_a_number_is_named_with_its_row() {
+    let fixture = Fixture::by_hand();
+    let good = "f,0,measured,0,1,,2,1,1,1,,,,200,ok,0,,1,\n";
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,-5,1,,2,1,1,1,,,,200,ok,0,,1,\n"));
+    refused(&fixture, 2, &["invocations.csv.zst, row 3", "invalid digit"]);
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,fine,0,,1,\n"));
+    refused(&fixture, 2, &["row 3", "unknown variant `fine`", "expected one of `ok`, `refused`"]);
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,ok,7,,1,\n"));
+    refused(&fixture, 2, &["row 3", "column `cold`", "expected 1, 0 or nothing, found 7"]);
+}
+
+#[test]
+fn a_missing_column_is_named() {
+    let fixture = Fixture::by_hand();
+    write_rows(&fixture, "function,index\nf,0\n");
+    refused(&fixture, 2, &["invocations.csv.zst, row 2", "missing field `phase`"]);
+}
+
+#[test]
+fn malformed_tables_beside_the_rows_are_refused() {
+    for (name, text, problem) in [
+        ("coldstarts.csv", "function,sandbox\nf,s\n", "missing field"),
+        ("processes.csv", "process,cpu_user_us,cpu_sys_us,rss_bytes,ctx_switches\np,x,1,1,1\n", "invalid digit"),
+        ("loadgen.json", "{", "line 1"),
+    ] {
+        let fixture = Fixture::by_hand();
+        fs::write(file(&fixture, name), text).unwrap();
+        refused(&fixture, 2, &[name, problem]);
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_off_keeps_its_rows_and_is_called_incomplete() {
+    let fixture = Fixture::by_hand();
+    let path = file(&fixture, "invocations.csv.zst");
+    let whole = fs::metadata(&path).unwrap().len();
+    fs::File::options().write(true).open(&path).unwrap().set_len(whole - 5).unwrap();
+    let assert = analysis().args(["report", "--format", "json"]).arg(fixture.path()).assert().code(3);
+    let summary: Summary = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!((summary.points[0].counts.recorded, summary.points[0].counts.unaccounted), (5, Some(1)));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure_and_not_bad_input() {
+    let fixture = Fixture::by_hand();
+    fs::write(fixture.path().join("report"), "a file where the folder should be").unwrap();
+    refused(&fixture, 1, &["cannot write", "report"]);
+}
+
+#[test]
+fn wrong_usage_is_two() {
+    analysis().arg("reprot").assert().code(2);
+    analysis().args(["report", "x", "--timeout", "soon"]).assert().code(2);
+}
+
+#[test]
+fn results_are_on_standard_output_in_each_form() {
+    let fixture = Fixture::by_hand();
+    let print = |format: &str| {
+        let assert = analysis().args(["report", "--format", format]).arg(fixture.path()).assert().success();
+        String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+    };
+    let table = print("table");
+    assert!(table.contains("dirigent") && table.contains("33.8") && table.contains("knative: not measured"), "{table}");
+    let summary: Summary = serde_json::from_str(&print("json")).unwrap();
+    assert_eq!(summary.points.len(), 1);
+    let csv = print("csv");
+    assert!(csv.starts_with("system,point,repetition,statistic,value,unit\n"), "{csv}");
+    assert!(csv.contains("dirigent,azure-500,1,scheduling.p99,30,ms\n"), "{csv}");
+}
+
+#[test]
+fn the_same_run_gives_the_same_files() {
+    let fixture = Fixture::by_hand();
+    let made = || {
+        analysis().arg("report").arg(fixture.path()).assert().success();
+        ["summary.json", "claims.json", "report/index.html", "report/figures/slowdown.svg"]
+            .map(|name| fs::read(fixture.path().join(name)).unwrap())
+    };
+    assert_eq!(made(), made());
+}
+
+#[test]
+fn exported_rows_are_the_rows_recorded() {
+    let fixture = Fixture::by_hand();
+    let assert = analysis().args(["export", "--table", "invocations"]).arg(fixture.path()).assert().success();
+    let mut csv = csv::Reader::from_reader(assert.get_output().stdout.as_slice());
+    let heads = csv.headers().unwrap().clone();
+    assert_eq!(heads.iter().take(3).collect::<Vec<_>>(), ["system", "point", "repetition"]);
+    assert_eq!(heads.iter().skip(3).collect::<Vec<_>>().join(",") + "\n", HEADER);
+    let rows: Vec<Invocation> = csv.deserialize().map(Result::unwrap).collect();
+    assert_eq!(rows, rows_by_hand());
+}
+
+#[test]
+fn exported_functions_hold_each_definition() {
+    let fixture = Fixture::by_hand();
+    let assert = analysis().args(["export", "--table", "functions"]).arg(fixture.path()).assert().success();
+    let text = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    assert!(text.contains("dirigent,azure-500,1,a,seed,penalise,3\n"), "{text}");
+    assert!(text.contains("dirigent,azure-500,1,b,mean-kept,drop,1.5\n"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 * 4 * 2, "two functions, four definitions, two policies");
+}
+
+#[test]
+fn one_figure_is_written_where_it_is_asked_for() {
+    let fixture = Fixture::by_hand();
+    let path = fixture.path().join("one.svg");
+    analysis().arg("figure").arg(fixture.path()).args(["phases", "--output"]).arg(&path).assert().success();
+    assert!(fs::read_to_string(path).unwrap().starts_with("<svg xmlns"));
+    let bare = Fixture::new("laptop");
+    let rows = rows_by_hand();
+    bare.repetition("dirigent", 1, &rows, &load(&rows));
+    let assert = analysis().arg("figure").arg(bare.path()).arg("phases").assert().code(2);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("no system measured the phases"), "{said}");
+}
+
+#[test]
+fn help_has_examples_and_version_has_a_revision() {
+    let help = analysis().arg("--help").assert().success();
+    assert!(String::from_utf8_lossy(&help.get_output().stdout).contains("Examples:\n  analysis report "));
+    let version = analysis().arg("--version").assert().success();
+    let version = String::from_utf8(version.get_output().stdout.clone()).unwrap();
+    assert!(version.starts_with("analysis 0.1.0 (") && version.trim_end().ends_with(')'), "{version}");
+    let completions = analysis().args(["completions", "bash"]).assert().success();
+    assert!(String::from_utf8_lossy(&completions.get_output().stdout).contains("analysis"));
+}

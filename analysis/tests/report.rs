@@ -1,0 +1,231 @@
+//! The program on small runs whose numbers are worked out by hand.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::fs;
+
+use assert_cmd::Command;
+use fixture::{Fixture, MS, load, row, rows_by_hand};
+use record::{Claims, PointSummary, RunDir, Spread, Summary, Verdict, read_json};
+
+fn analysis() -> Command {
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis"))
+}
+
+fn summary(fixture: &Fixture) -> Summary {
+    read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap()
+}
+
+fn reported(fixture: &Fixture) -> PointSummary {
+    analysis().arg("report").arg(fixture.path()).assert().success();
+    summary(fixture).points.remove(0)
+}
+
+fn close(what: &str, found: f64, expected: f64) {
+    assert!((found - expected).abs() < 1e-9 * expected.abs(), "{what} is {found}, expected {expected}");
+}
+
+#[test]
+fn rows_are_counted_and_rates_taken_over_the_measured_window() {
+    let point = reported(&Fixture::by_hand());
+    let counts = &point.counts;
+    assert_eq!((counts.scheduled, counts.recorded, counts.unaccounted), (Some(6), 6, Some(0)));
+    assert_eq!((counts.warmup, counts.measured, counts.sent, counts.functions), (1, 5, 5, 2));
+    let outcomes: Vec<_> = counts.outcomes.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+    assert_eq!(outcomes, [("ok", 3), ("refused", 1), ("timeout", 1)]);
+    let rates = point.rates.unwrap();
+    close("window", rates.window_s, 5.0);
+    close("offered", rates.offered_per_s, 1.0);
+    close("achieved, with the warm-up row that ends within the window", rates.achieved_per_s, 0.8);
+}
+
+#[test]
+fn latencies_are_exact() {
+    let point = reported(&Fixture::by_hand());
+    let of = |spread: Option<Spread>| spread.map(|s| (s.count, s.p50, s.p90, s.p99, s.max)).unwrap();
+    let ms = i64::try_from(MS).unwrap();
+    assert_eq!(of(point.latency_ns), (3, 30 * ms, 40 * ms, 40 * ms, 40 * ms));
+    assert_eq!(of(point.scheduling_ns), (3, 10 * ms, 30 * ms, 30 * ms, 30 * ms));
+    assert_eq!(of(point.lag_ns), (5, ms / 10, ms / 10, ms / 10, ms / 10));
+    assert_eq!(point.validity.lag_bound_ns, MS, "2 % of the 30 ms median is below the floor of 1 ms");
+    assert_eq!(point.validity.valid, Some(true));
+}
+
+/// a: ratios 2 and 4. b: 1.5, then a time-out and a refusal that count 1,000 ms / 20 ms = 50 when penalised.
+#[test]
+fn each_slowdown_is_that_worked_out_by_hand() {
+    let point = reported(&Fixture::by_hand());
+    let expected = [
+        ("seed", "penalise", 3.0, 101.5 / 3.0),
+        ("seed", "drop", 1.5, 3.0),
+        ("artifact", "penalise", 8_f64.sqrt(), 3_750_f64.cbrt()),
+        ("artifact", "drop", 8_f64.sqrt(), 75_f64.sqrt()),
+        ("mean-kept", "penalise", 3.0, 25.75),
+        ("mean-kept", "drop", 1.5, 3.0),
+        ("tail", "penalise", 4.0, 50.0),
+        ("tail", "drop", 1.5, 4.0),
+    ];
+    assert_eq!(point.slowdowns.len(), expected.len());
+    for (found, (definition, failures, p50, p99)) in point.slowdowns.iter().zip(expected) {
+        assert_eq!((found.definition.as_str(), found.failures.as_str()), (definition, failures));
+        assert_eq!(found.functions, 2);
+        close(&format!("{definition}, {failures}: p50"), found.p50, p50);
+        close(&format!("{definition}, {failures}: p99"), found.p99, p99);
+    }
+    close("tail", point.slowdowns[6].geometric_mean, 200_f64.sqrt());
+    assert_eq!(
+        (point.timeout_ns, point.timeout_from.as_str()),
+        (1_000 * MS, "`load.timeout` of the experiment's definition")
+    );
+}
+
+#[test]
+fn a_timeout_on_the_command_line_goes_first() {
+    let fixture = Fixture::by_hand();
+    analysis().arg("report").arg(fixture.path()).args(["--timeout", "2s"]).assert().success();
+    let point = summary(&fixture).points.remove(0);
+    close("seed p99", point.slowdowns[0].p99, 201.5 / 3.0);
+}
+
+#[test]
+fn cold_rows_are_joined_to_their_creations() {
+    let point = reported(&Fixture::by_hand());
+    assert_eq!((point.cold.known, point.cold.cold), (3, 2));
+    let join = point.cold.join.unwrap();
+    assert_eq!((join.joined, join.unjoined, join.repeated, join.begun_earlier), (2, 0, 0, 1));
+    let residual = join.residual_us.unwrap();
+    assert_eq!((residual.min, residual.p50, residual.p99), (-1_000, -1_000, 400));
+    assert_eq!(join.residual_own_us.unwrap().min, 400);
+    assert_eq!(join.manager_share_permille.unwrap().p50, 163, "1 − 6,700 / 8,000");
+
+    let creations = point.creations.unwrap();
+    let outcomes: Vec<_> = creations.outcomes.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+    assert_eq!(outcomes, [("failed", 1), ("ready", 2)], "the creation of the warm-up is left out");
+    let phases: Vec<_> = creations.phases.iter().map(|one| (one.phase.as_str(), one.duration_us.p99)).collect();
+    let expected = [
+        ("decide", 100),
+        ("place", 50),
+        ("dispatch", 150),
+        ("net_worker", 300),
+        ("create", 6_000),
+        ("ready", 700),
+        ("publish", 200),
+        ("net_dataplane", 100),
+    ];
+    assert_eq!(phases, expected);
+    close("CPU per invocation", point.processes[0].cpu_us_per_invocation.unwrap(), 100.0);
+}
+
+#[test]
+fn a_late_generator_makes_the_run_invalid_and_the_report_is_still_written() {
+    let fixture = Fixture::new("laptop");
+    let mut rows = rows_by_hand();
+    for row in &mut rows {
+        row.sent_ns = Some(row.scheduled_ns + 3 * MS);
+    }
+    fixture.repetition("dirigent", 1, &rows, &load(&rows));
+    let assert = analysis().arg("report").arg(fixture.path()).assert().code(3);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("lag p99 is 3.00 ms, above its bound of 1.00 ms"), "{said}");
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    assert!(page.contains("1 of 1 repetitions invalid") && !page.contains("measurement valid"));
+}
+
+#[test]
+fn rows_that_are_missing_make_the_run_invalid() {
+    let fixture = Fixture::new("laptop");
+    let rows = rows_by_hand();
+    fixture.repetition("dirigent", 1, &rows[..4], &load(&rows));
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    let point = summary(&fixture).points.remove(0);
+    assert_eq!(point.counts.unaccounted, Some(2));
+    assert_eq!(point.validity.reasons, ["2 scheduled rows are not on record"]);
+}
+
+#[test]
+fn a_row_recorded_twice_makes_the_run_invalid() {
+    let fixture = Fixture::new("laptop");
+    let mut rows = rows_by_hand();
+    rows.push(rows[3].clone());
+    fixture.repetition("dirigent", 1, &rows, &load(&rows[..6]));
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    assert_eq!(summary(&fixture).points[0].counts.duplicated, 1);
+}
+
+#[test]
+fn without_loadgen_json_validity_is_unknown() {
+    let fixture = Fixture::by_hand();
+    fs::remove_file(fixture.path().join("dirigent/azure-500/1/loadgen.json")).unwrap();
+    let point = reported(&fixture);
+    assert_eq!(point.validity.valid, None);
+    assert_eq!(point.counts.unaccounted, None);
+}
+
+#[test]
+fn a_run_in_which_nothing_answered_is_reported_as_not_measured() {
+    let fixture = Fixture::new("laptop");
+    let unsent = |index| {
+        let row = fixture::failed(row(index, "a", index * 10, 1, 1), record::Outcome::Unsent);
+        record::Invocation { sent_ns: None, done_ns: None, ..row }
+    };
+    let rows = [unsent(0), unsent(1)];
+    fixture.repetition("dirigent", 1, &rows, &load(&rows));
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    assert!(page.contains("not measured: no ok invocation reports its execution time"));
+    assert!(page.contains("No figure <code>scheduling</code>"));
+    assert!(!fixture.path().join("report/figures/scheduling.svg").exists());
+}
+
+/// Five repetitions of each; a function of `knative` is `times` slower than one of `dirigent`.
+fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
+    let fixture = Fixture::new("cluster-100");
+    for repetition in 1..=repetitions {
+        for (system, latency_ms) in [("dirigent", 20 + u64::from(repetition)), ("knative", 20 * times)] {
+            let mut rows = vec![row(0, "a", 0, latency_ms, 10), row(1, "b", 10, latency_ms, 10)];
+            if failures && system == "knative" {
+                // Without its failures knative is as fast as the other.
+                rows = vec![row(0, "a", 0, 22, 10), fixture::failed(row(1, "a", 0, 1, 1), record::Outcome::Error)];
+                rows[1].requested_us = 1;
+            }
+            fixture.repetition(system, repetition, &rows, &load(&rows));
+        }
+    }
+    analysis().arg("report").arg(fixture.path()).assert().success();
+    read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap()
+}
+
+#[test]
+fn a_claim_is_held_when_five_repetitions_bear_it_out() {
+    let claim = compared(5, 1_500, false).claims.remove(0);
+    assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
+    close("ratio of medians", claim.ratio.unwrap(), 30_000.0 / 23.0);
+    assert!(claim.p.unwrap() < 0.01 && claim.interval.unwrap().0 > 1_000.0);
+}
+
+#[test]
+fn a_claim_short_of_its_bound_is_not_held() {
+    let claim = compared(5, 500, false).claims.remove(0);
+    assert_eq!(claim.verdict, Verdict::NotHeld);
+    assert!(claim.reason.contains("below 1,000"), "{}", claim.reason);
+}
+
+#[test]
+fn a_claim_that_holds_only_when_failures_are_penalised_is_not_held() {
+    let claim = compared(5, 1, true).claims.remove(0);
+    assert!(claim.ratio.unwrap() > 1_000.0, "penalised, the ratio is beyond the bound: {claim:?}");
+    assert_eq!(claim.verdict, Verdict::NotHeld);
+    assert!(claim.reason.contains("failures dropped"), "{}", claim.reason);
+}
+
+#[test]
+fn a_claim_with_too_few_repetitions_or_no_second_system_is_not_measured() {
+    let claims = compared(4, 1_500, false).claims;
+    assert_eq!(claims[0].verdict, Verdict::NotMeasured);
+    assert_eq!(claims[0].reason, "needs 5 repetitions of each, has 4 and 4");
+    assert_eq!(
+        (claims[1].verdict, claims[1].reason.as_str()),
+        (Verdict::NotMeasured, "this run has no rows of `lambda`")
+    );
+}

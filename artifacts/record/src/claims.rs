@@ -1,0 +1,67 @@
+//! `claims.json`: each claim with its verdict.
+
+use serde::{Deserialize, Serialize};
+
+/// All claims that concern one run's experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// The claims, in the order in which they are defined.
+    pub claims: Vec<JudgedClaim>,
+}
+
+/// What is said of a claim. One that was not run is never held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verdict {
+    /// The bound holds, the interval is clear of it being chance.
+    #[serde(rename = "held")]
+    Held,
+    /// It was measured and does not hold, or no difference was seen.
+    #[serde(rename = "not held")]
+    NotHeld,
+    /// It was not measured, or not often enough.
+    #[serde(rename = "not measured")]
+    NotMeasured,
+    /// A repetition it rests on is invalid.
+    #[serde(rename = "invalid")]
+    Invalid,
+}
+
+impl Verdict {
+    /// As it is written in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::NotHeld => "not held",
+            Self::NotMeasured => "not measured",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// One claim as it was judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedClaim {
+    /// Its id.
+    pub id: String,
+    /// What is claimed.
+    pub sentence: String,
+    /// Who published it.
+    pub source: String,
+    /// The published ratio or value, in words.
+    pub published: String,
+    /// Id of the statistic compared.
+    pub statistic: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in words; never empty unless held.
+    pub reason: String,
+    /// The ratio found: median over repetitions / median over repetitions.
+    pub ratio: Option<f64>,
+    /// 95 % bootstrap interval of the ratio, lower then upper end.
+    pub interval: Option<(f64, f64)>,
+    /// Two-sided p of the Mann-Whitney test.
+    pub p: Option<f64>,
+}

@@ -1,0 +1,37 @@
+//! `coldstarts.csv`: one row per sandbox creation, with the duration of each phase.
+
+use serde::{Deserialize, Serialize};
+
+/// One sandbox creation. A duration is empty when the system does not measure it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColdStart {
+    /// Name of the function.
+    pub function: String,
+    /// The new sandbox.
+    pub sandbox: String,
+    /// The node it was placed on.
+    pub node: String,
+    /// When the demand for it was known, in nanoseconds since the Unix epoch as the system writes it; a harvested
+    /// file has nanoseconds from the run's start instant, negative before it.
+    pub requested_ns: i64,
+    /// From demand known to the decision to create, in microseconds.
+    pub decide_us: Option<u64>,
+    /// Choosing and reserving the node, in microseconds.
+    pub place_us: Option<u64>,
+    /// From placed to handed to the worker's connection, in microseconds.
+    pub dispatch_us: Option<u64>,
+    /// Network, root file system, start, in microseconds.
+    pub create_us: Option<u64>,
+    /// From started to the first successful probe, in microseconds.
+    pub ready_us: Option<u64>,
+    /// From the ready event read to the endpoint handed to the data plane's connection, in microseconds.
+    pub publish_us: Option<u64>,
+    /// Round trip to the worker minus the worker's own time, in microseconds.
+    pub net_worker_us: Option<u64>,
+    /// Round trip to the data plane minus the data plane's own time, in microseconds.
+    pub net_dataplane_us: Option<u64>,
+    /// `ready`, `failed` or `cancelled`.
+    pub outcome: String,
+    /// `create_us` split as the runtime sees fit: `name=microseconds` pairs separated by spaces.
+    pub create_steps: Option<String>,
+}

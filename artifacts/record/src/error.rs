@@ -1,0 +1,46 @@
+//! Why a record could not be written or read.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// A record could not be written or read.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The file itself.
+    #[error("{}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A row is not of the expected form.
+    #[error("{}, row {row}: {problem}", path.display())]
+    Row {
+        /// Which file.
+        path: PathBuf,
+        /// Row number; the header is row 1.
+        row: u64,
+        /// The column, if known, and what was expected.
+        problem: String,
+    },
+    /// A JSON document is not of the expected form.
+    #[error("{}", path.display())]
+    Document {
+        /// Which file.
+        path: PathBuf,
+        /// Line, column and what was expected.
+        source: serde_json::Error,
+    },
+    /// Written by a newer program.
+    #[error("{} has schema version {found}, this program reads up to {known}: use a newer one", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The greatest version this program knows.
+        known: u32,
+    },
+}

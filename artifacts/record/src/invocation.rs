@@ -1,0 +1,266 @@
+//! `invocations.csv.zst`: one row per scheduled invocation, in zstd frames that are complete on disk as they are flushed.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RecordError, table::problem};
+
+/// How an invocation ended, as the client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// 2xx with a valid answer.
+    Ok,
+    /// The system said no at once (429, 503).
+    Refused,
+    /// The system's (504) or the client's deadline passed.
+    Timeout,
+    /// Any other failure.
+    Error,
+    /// 2xx whose answer is not the function's.
+    Invalid,
+    /// Never sent: the run ended first.
+    Unsent,
+}
+
+/// Which part of the schedule an invocation belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Excluded from statistics.
+    Warmup,
+    /// What is measured.
+    Measured,
+}
+
+/// One scheduled invocation. Times are nanoseconds from the run's one start instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Name of the function invoked.
+    pub function: String,
+    /// Position in the schedule, from 0.
+    pub index: u64,
+    /// Warm-up or measured.
+    pub phase: Phase,
+    /// When it was due.
+    pub scheduled_ns: u64,
+    /// When its request was handed to the kernel; empty when unsent.
+    pub sent_ns: Option<u64>,
+    /// When the first byte of the answer was read.
+    pub first_byte_ns: Option<u64>,
+    /// When the answer was complete or the failure known.
+    pub done_ns: Option<u64>,
+    /// Execution time asked for, in microseconds.
+    pub requested_us: u64,
+    /// Memory asked for, in MiB.
+    pub memory_mib: u32,
+    /// Execution time the function reported, in microseconds.
+    pub executed_us: Option<u64>,
+    /// Time waited for a slot of an existing sandbox, from Server-Timing, in microseconds.
+    pub queue_us: Option<u64>,
+    /// Time waited for a new sandbox, from Server-Timing, in microseconds.
+    pub cold_us: Option<u64>,
+    /// Time in the sandbox as the system saw it, from Server-Timing, in microseconds.
+    pub exec_us: Option<u64>,
+    /// HTTP status; empty when there was no answer.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// 1 cold, 0 not, empty when the system does not say.
+    pub cold: Option<u8>,
+    /// The sandbox that served it, where the system says.
+    pub sandbox: Option<String>,
+    /// Attempts the system made, where it says.
+    pub attempts: Option<u32>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+}
+
+impl Invocation {
+    /// Done minus scheduled, in nanoseconds: the latency a client of an open system sees.
+    #[must_use]
+    pub fn latency_ns(&self) -> Option<u64> {
+        self.done_ns.map(|done| done.saturating_sub(self.scheduled_ns))
+    }
+
+    /// Sent minus scheduled, in nanoseconds: how late the load generator was.
+    #[must_use]
+    pub fn lag_ns(&self) -> Option<u64> {
+        self.sent_ns.map(|sent| sent.saturating_sub(self.scheduled_ns))
+    }
+}
+
+/// Writes rows; [`InvocationWriter::flush`] ends the current zstd frame, so that all rows so far can be read after a crash.
+pub struct InvocationWriter {
+    path: PathBuf,
+    file: File,
+    header_due: bool,
+    pending: Vec<u8>,
+}
+
+impl InvocationWriter {
+    /// Creates the file, replacing one that is there.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, RecordError> {
+        let file = File::create(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file, header_due: true, pending: Vec::new() })
+    }
+
+    /// Adds a row; it is on disk after the next flush.
+    ///
+    /// # Errors
+    /// When the row cannot be encoded.
+    pub fn write(&mut self, row: &Invocation) -> Result<(), RecordError> {
+        let mut csv = csv::WriterBuilder::new().has_headers(self.header_due).from_writer(&mut self.pending);
+        let written = csv.serialize(row).map_err(io::Error::other).and_then(|()| csv.flush());
+        drop(csv);
+        self.header_due = false;
+        written.map_err(|source| self.failed(source))
+    }
+
+    /// Compresses what was added since the last flush into one complete frame and writes it to the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn flush(&mut self) -> Result<(), RecordError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let frame = zstd::encode_all(self.pending.as_slice(), COMPRESSION_LEVEL);
+        let written = frame.and_then(|frame| io::Write::write_all(&mut self.file, &frame));
+        self.pending.clear();
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> RecordError {
+        RecordError::File { path: self.path.clone(), source }
+    }
+}
+
+/// Rows are written while load is running: the fastest level costs least.
+const COMPRESSION_LEVEL: i32 = 1;
+
+/// Reads rows one by one; a file cut off within its last frame gives every row before the cut.
+pub struct InvocationReader {
+    path: PathBuf,
+    headers: csv::StringRecord,
+    rows: csv::DeserializeRecordsIntoIter<zstd::Decoder<'static, BufReader<File>>, Invocation>,
+    row: u64,
+}
+
+impl InvocationReader {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or does not begin with the header of such a file.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let failed = |source| RecordError::File { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let decoder = zstd::Decoder::new(file).map_err(failed)?;
+        let mut csv = csv::Reader::from_reader(decoder);
+        let headers = match csv.headers() {
+            Ok(headers) => headers.clone(),
+            // Cut off before its first row.
+            Err(error) if cut_off(&error) => csv::StringRecord::new(),
+            Err(error) => {
+                let problem = format!("no zstd-compressed table of invocations: {error}");
+                return Err(RecordError::Row { path: path.to_owned(), row: 1, problem });
+            }
+        };
+        Ok(Self { path: path.to_owned(), headers, rows: csv.into_deserialize(), row: 1 })
+    }
+}
+
+impl Iterator for InvocationReader {
+    type Item = Result<Invocation, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.row += 1;
+        match self.rows.next()? {
+            Ok(row) => Some(Ok(row)),
+            Err(error) if cut_off(&error) => None,
+            Err(error) => {
+                let problem = problem(&error, &self.headers);
+                Some(Err(RecordError::Row { path: self.path.clone(), row: self.row, problem }))
+            }
+        }
+    }
+}
+
+/// Whether reading ended within a frame, as it does after a crash.
+fn cut_off(error: &csv::Error) -> bool {
+    matches!(error.kind(), csv::ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(index: u64) -> Invocation {
+        Invocation {
+            function: format!("f{index}"),
+            index,
+            phase: Phase::Measured,
+            scheduled_ns: 10 * index,
+            sent_ns: Some(10 * index + 1),
+            first_byte_ns: None,
+            done_ns: Some(10 * index + 5),
+            requested_us: 7,
+            memory_mib: 128,
+            executed_us: Some(8),
+            queue_us: None,
+            cold_us: Some(3),
+            exec_us: None,
+            status: Some(200),
+            outcome: Outcome::Ok,
+            cold: Some(1),
+            sandbox: Some("1-2".to_owned()),
+            attempts: Some(1),
+            error: Some("a, \"b\"".to_owned()),
+        }
+    }
+
+    #[test]
+    fn rows_of_several_frames_are_read_back_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        let mut writer = InvocationWriter::create(&path).unwrap();
+        for index in 0..5 {
+            writer.write(&row(index)).unwrap();
+            writer.flush().unwrap();
+        }
+        let back: Vec<_> = InvocationReader::open(&path).unwrap().map(Result::unwrap).collect();
+        assert_eq!(back, (0..5).map(row).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        std::fs::write(&path, "function,index\nf,1\n").unwrap();
+        let Err(error) = InvocationReader::open(&path) else { panic!("plain text was read as zstd") };
+        assert!(error.to_string().contains("row 1: no zstd-compressed table"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cut_off_in_its_last_frame_keeps_the_rows_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        let mut writer = InvocationWriter::create(&path).unwrap();
+        writer.write(&row(0)).unwrap();
+        writer.flush().unwrap();
+        let whole = std::fs::metadata(&path).unwrap().len();
+        writer.write(&row(1)).unwrap();
+        writer.flush().unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(whole + 6).unwrap();
+        let back: Vec<_> = InvocationReader::open(&path).unwrap().map(Result::unwrap).collect();
+        assert_eq!(back, [row(0)]);
+    }
+}

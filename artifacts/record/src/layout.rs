@@ -1,0 +1,183 @@
+//! Where each file of a run lies.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Manifest, RecordError, SCHEMA_VERSION};
+
+/// The directory of one run.
+#[derive(Clone, Debug)]
+pub struct RunDir(pub PathBuf);
+
+/// The directory of one repetition of one point of one system within a run.
+#[derive(Clone, Debug)]
+pub struct PointDir {
+    /// The directory itself.
+    pub path: PathBuf,
+    /// Name of the system.
+    pub system: String,
+    /// Name of the point.
+    pub point: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+}
+
+impl RunDir {
+    /// `manifest.json`.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.json")
+    }
+
+    /// `plan.json`.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.0.join("plan.json")
+    }
+
+    /// `summary.json`.
+    #[must_use]
+    pub fn summary(&self) -> PathBuf {
+        self.0.join("summary.json")
+    }
+
+    /// `claims.json`.
+    #[must_use]
+    pub fn claims(&self) -> PathBuf {
+        self.0.join("claims.json")
+    }
+
+    /// `report/`.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report")
+    }
+
+    /// The directory of one repetition.
+    #[must_use]
+    pub fn point(&self, system: &str, point: &str, repetition: u32) -> PointDir {
+        PointDir {
+            path: self.0.join(system).join(point).join(repetition.to_string()),
+            system: system.to_owned(),
+            point: point.to_owned(),
+            repetition,
+        }
+    }
+
+    /// Every repetition that has rows, ordered by system, point and repetition.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn points(&self) -> Result<Vec<PointDir>, RecordError> {
+        let mut found = Vec::new();
+        for system in subdirectories(&self.0)? {
+            for point in subdirectories(&self.0.join(&system))? {
+                let mut repetitions: Vec<u32> = subdirectories(&self.0.join(&system).join(&point))?
+                    .iter()
+                    .filter_map(|name| name.parse().ok())
+                    .collect();
+                repetitions.sort_unstable();
+                found.extend(repetitions.into_iter().map(|n| self.point(&system, &point, n)));
+            }
+        }
+        found.retain(|point| point.invocations().exists());
+        Ok(found)
+    }
+
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// When it is missing, malformed, or of a newer version.
+    pub fn read_manifest(&self) -> Result<Manifest, RecordError> {
+        let path = self.manifest();
+        let manifest: Manifest = read_json(&path)?;
+        if manifest.schema_version > SCHEMA_VERSION {
+            return Err(RecordError::Version { path, found: manifest.schema_version, known: SCHEMA_VERSION });
+        }
+        Ok(manifest)
+    }
+}
+
+impl PointDir {
+    /// `invocations.csv.zst`.
+    #[must_use]
+    pub fn invocations(&self) -> PathBuf {
+        self.path.join("invocations.csv.zst")
+    }
+
+    /// `coldstarts.csv`.
+    #[must_use]
+    pub fn coldstarts(&self) -> PathBuf {
+        self.path.join("coldstarts.csv")
+    }
+
+    /// `processes.csv`.
+    #[must_use]
+    pub fn processes(&self) -> PathBuf {
+        self.path.join("processes.csv")
+    }
+
+    /// `nodes.csv`.
+    #[must_use]
+    pub fn nodes(&self) -> PathBuf {
+        self.path.join("nodes.csv")
+    }
+
+    /// `loadgen.json`.
+    #[must_use]
+    pub fn loadgen(&self) -> PathBuf {
+        self.path.join("loadgen.json")
+    }
+
+    /// `histogram.hgrm`.
+    #[must_use]
+    pub fn histogram(&self) -> PathBuf {
+        self.path.join("histogram.hgrm")
+    }
+
+    /// `logs/`.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+}
+
+/// Reads a JSON document.
+///
+/// # Errors
+/// When it is missing or malformed.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    let text = fs::read(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| RecordError::Document { path: path.to_owned(), source })
+}
+
+/// Writes a JSON document so that a reader sees the old one or the new one, never half of it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RecordError> {
+    let failed = |source| RecordError::File { path: path.to_owned(), source };
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(io::Error::other(error)))?;
+    text.push(b'\n');
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).map_err(failed)
+}
+
+fn subdirectories(path: &Path) -> Result<Vec<String>, RecordError> {
+    let list = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    };
+    list().map_err(|source| RecordError::File { path: path.to_owned(), source })
+}

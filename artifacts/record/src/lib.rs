@@ -1,0 +1,32 @@
+//! The files that a run leaves on disk: rows, manifest, plan, summaries.
+//!
+//! Programs of this project exchange data only through these files, so they carry a version and change rarely.
+//! Readers refuse a newer version and name file, row and column of what they cannot read.
+
+mod claims;
+mod coldstart;
+mod error;
+mod invocation;
+mod layout;
+mod loadgen;
+mod manifest;
+mod summary;
+mod table;
+mod usage;
+
+pub use claims::{Claims, JudgedClaim, Verdict};
+pub use coldstart::ColdStart;
+pub use error::RecordError;
+pub use invocation::{Invocation, InvocationReader, InvocationWriter, Outcome, Phase};
+pub use layout::{PointDir, RunDir, read_json, write_json};
+pub use loadgen::{LagSummary, LoadSummary};
+pub use manifest::{ExitState, HostFacts, Manifest, SystemFacts};
+pub use summary::{
+    ColdJoin, ColdSummary, CreationSummary, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
+    SlowdownSummary, Spread, Summary, Validity,
+};
+pub use table::{TableWriter, read_table};
+pub use usage::{NodeUsage, ProcessUsage};
+
+/// Version of everything written; a reader refuses greater ones.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,82 @@
+//! `manifest.json`: what was run, on what, from what, and how it ended.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitState {
+    /// Not ended, or its runner was killed.
+    Running,
+    /// Every step done.
+    Done,
+    /// Stopped by the user.
+    Interrupted,
+    /// A step failed.
+    Failed,
+    /// Done, but a validity rule does not hold.
+    Invalid,
+}
+
+/// Facts about the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// CPU model.
+    pub cpu: String,
+    /// Cores this process may use.
+    pub cores: u32,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Kernel name and version.
+    pub kernel: String,
+    /// CPU vulnerability mitigations, by name.
+    pub mitigations: BTreeMap<String, String>,
+    /// Clock source.
+    pub clock: String,
+}
+
+/// A system as it was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemFacts {
+    /// What its version command printed.
+    pub version: String,
+    /// Its entry in systems.toml, as text.
+    pub definition: String,
+    /// SHA-256 of each binary it runs, by path.
+    pub binaries: BTreeMap<String, String>,
+}
+
+/// The run's manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this document and of every file in the run.
+    pub schema_version: u32,
+    /// Experiment's id, for example `azure-500`.
+    pub experiment: String,
+    /// Scale: `laptop`, `cluster-17`, `cluster-100`.
+    pub scale: String,
+    /// When it began, RFC 3339, UTC.
+    pub started: String,
+    /// When it ended; empty while it runs.
+    pub ended: Option<String>,
+    /// Git revision of this project, `-dirty` appended when files differ from it.
+    pub git_revision: String,
+    /// The command line that began it.
+    pub command: Vec<String>,
+    /// The definition it ran, as text.
+    pub definition: String,
+    /// The machine.
+    pub host: HostFacts,
+    /// Systems by name.
+    pub systems: BTreeMap<String, SystemFacts>,
+    /// Seeds by use.
+    pub seeds: BTreeMap<String, u64>,
+    /// SHA-256 of inputs (trace files, schedules) by name.
+    pub checksums: BTreeMap<String, String>,
+    /// How it ended.
+    pub exit: ExitState,
+    /// Things a reader must know.
+    pub notes: Vec<String>,
+}

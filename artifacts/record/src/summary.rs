@@ -1,0 +1,228 @@
+//! `summary.json`: the statistics of each repetition of each point, computed from its rows by `analysis`.
+//!
+//! Warm-up rows are excluded everywhere unless a field says otherwise. A field that is `None` was not measured; `notes`
+//! says why.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// All statistics of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// Git revision of the program that computed it.
+    pub git_revision: String,
+    /// Experiment's id.
+    pub experiment: String,
+    /// Scale of the run.
+    pub scale: String,
+    /// One entry per system, point and repetition that has rows, in this order.
+    pub points: Vec<PointSummary>,
+    /// Systems of the manifest that have no rows, with the reason.
+    pub not_measured: BTreeMap<String, String>,
+}
+
+/// Exact quantiles of whole numbers; the unit is in the name of the field that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// How many values.
+    pub count: u64,
+    /// Least.
+    pub min: i64,
+    /// Median.
+    pub p50: i64,
+    /// 90th percentile.
+    pub p90: i64,
+    /// 99th percentile.
+    pub p99: i64,
+    /// 99.9th percentile.
+    pub p999: i64,
+    /// Greatest.
+    pub max: i64,
+}
+
+/// One repetition of one point of one system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointSummary {
+    /// Name of the system.
+    pub system: String,
+    /// Name of the point.
+    pub point: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// How many rows there are of what.
+    pub counts: RowCounts,
+    /// Offered and achieved rate; `None` without measured rows.
+    pub rates: Option<Rates>,
+    /// Done minus scheduled of ok rows, in nanoseconds.
+    pub latency_ns: Option<Spread>,
+    /// Latency minus the execution time the function reported, of ok rows that report it, in nanoseconds. Negative
+    /// where a function reports more than the client saw.
+    pub scheduling_ns: Option<Spread>,
+    /// Sent minus scheduled of sent rows, in nanoseconds.
+    pub lag_ns: Option<Spread>,
+    /// Each definition of slowdown under each failure policy.
+    pub slowdowns: Vec<SlowdownSummary>,
+    /// What a penalised failure counts as, in nanoseconds.
+    pub timeout_ns: u64,
+    /// Where `timeout_ns` comes from, in words.
+    pub timeout_from: String,
+    /// Cold starts as the client saw them.
+    pub cold: ColdSummary,
+    /// Creations as the system recorded them; `None` without `coldstarts.csv`.
+    pub creations: Option<CreationSummary>,
+    /// What each process used.
+    pub processes: Vec<ProcessSummary>,
+    /// Whether the repetition may be used.
+    pub validity: Validity,
+    /// What was not measured and why, and other things a reader must know.
+    pub notes: Vec<String>,
+}
+
+/// Numbers of rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Rows in the schedule, from `loadgen.json`.
+    pub scheduled: Option<u64>,
+    /// Rows on record, of either phase.
+    pub recorded: u64,
+    /// Rows of the schedule that are not on record; `None` when the schedule's size is unknown.
+    pub unaccounted: Option<u64>,
+    /// Rows whose place in the schedule is on record already.
+    pub duplicated: u64,
+    /// Warm-up rows.
+    pub warmup: u64,
+    /// Measured rows.
+    pub measured: u64,
+    /// Measured rows that were sent.
+    pub sent: u64,
+    /// Measured rows by outcome (`ok`, `refused` …); an outcome that did not occur is absent.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Functions with a measured row.
+    pub functions: u64,
+}
+
+/// Rates over the measured window: from the first measured row's due time to the end of the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Length of the window, in seconds.
+    pub window_s: f64,
+    /// Measured rows due per second.
+    pub offered_per_s: f64,
+    /// ok answers completed within the window, of either phase, per second.
+    pub achieved_per_s: f64,
+}
+
+/// One definition of slowdown under one failure policy, over functions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowdownSummary {
+    /// `seed`, `artifact`, `mean-kept` or `tail`.
+    pub definition: String,
+    /// `penalise` or `drop`.
+    pub failures: String,
+    /// Functions that have a slowdown under it.
+    pub functions: u64,
+    /// Median over functions.
+    pub p50: f64,
+    /// 90th percentile over functions.
+    pub p90: f64,
+    /// 99th percentile over functions.
+    pub p99: f64,
+    /// Greatest.
+    pub max: f64,
+    /// Geometric mean over functions: the figure of `tail`.
+    pub geometric_mean: f64,
+}
+
+/// Cold starts as the client saw them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColdSummary {
+    /// Measured rows for which the system says whether they were cold.
+    pub known: u64,
+    /// Measured rows that were cold.
+    pub cold: u64,
+    /// cold / known.
+    pub share: Option<f64>,
+    /// Latency of cold ok rows, in nanoseconds.
+    pub latency_ns: Option<Spread>,
+    /// Time cold rows waited for a new sandbox, in microseconds.
+    pub wait_us: Option<Spread>,
+    /// The join of cold rows to creations by sandbox; `None` when either side lacks sandboxes.
+    pub join: Option<ColdJoin>,
+}
+
+/// Cold rows joined to creations by sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColdJoin {
+    /// Cold rows whose sandbox has a creation on record.
+    pub joined: u64,
+    /// Cold rows whose sandbox has none, or that name no sandbox.
+    pub unjoined: u64,
+    /// Cold rows whose sandbox served another cold row before.
+    pub repeated: u64,
+    /// Joined rows whose sandbox's creation began before the row was sent: they waited for less than a whole creation.
+    pub begun_earlier: u64,
+    /// Wait for a new sandbox minus the sum of the creation's phases, per joined row, in microseconds.
+    pub residual_us: Option<Spread>,
+    /// The same over rows whose sandbox's creation began after they were sent; there it must not be negative.
+    pub residual_own_us: Option<Spread>,
+    /// Share of the wait that is not the sandbox's own start (1 − (create + ready) / wait), over the same rows, in
+    /// thousandths.
+    pub manager_share_permille: Option<Spread>,
+}
+
+/// Creations that were asked for within the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreationSummary {
+    /// Creations by outcome (`ready`, `failed`, `cancelled`).
+    pub outcomes: BTreeMap<String, u64>,
+    /// Ready creations per second of the window.
+    pub ready_per_s: Option<f64>,
+    /// Phases of ready creations, in the order in which they happen; a phase nobody measured is absent.
+    pub phases: Vec<PhaseSummary>,
+}
+
+/// One phase of cold starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseSummary {
+    /// `decide`, `place`, `dispatch`, `net_worker`, `create`, `ready`, `publish` or `net_dataplane`.
+    pub phase: String,
+    /// Its durations, in microseconds.
+    pub duration_us: Spread,
+}
+
+/// What one process used over the measured part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessSummary {
+    /// Its role.
+    pub process: String,
+    /// CPU time, user and kernel, in microseconds.
+    pub cpu_us: u64,
+    /// CPU time per measured invocation that was sent, in microseconds.
+    pub cpu_us_per_invocation: Option<f64>,
+    /// Greatest resident memory, in bytes.
+    pub rss_bytes: u64,
+    /// Context switches.
+    pub ctx_switches: u64,
+}
+
+/// Whether a repetition may be used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Whether it may; `None` when that cannot be told.
+    pub valid: Option<bool>,
+    /// Every rule that does not hold, in words.
+    pub reasons: Vec<String>,
+    /// The bound that lag's p99 must keep, in nanoseconds: max(1 ms, 2 % of the median latency).
+    pub lag_bound_ns: u64,
+    /// Share of the measured schedule that was sent.
+    pub sent_share: Option<f64>,
+    /// p99 by which the machine oversleeps a bare absolute sleep, in nanoseconds.
+    pub machine_floor_p99_ns: Option<u64>,
+    /// CPU time of the load generator / wall-clock time: cores it kept busy.
+    pub generator_cores: Option<f64>,
+    /// Whether the load was stopped before its end.
+    pub interrupted: bool,
+}

@@ -1,0 +1,92 @@
+//! Plain CSV tables of rows that know how to serialise themselves.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::RecordError;
+
+/// Writes rows as CSV, with a header from the row type.
+pub struct TableWriter<W: Write = BufWriter<File>> {
+    path: PathBuf,
+    csv: csv::Writer<W>,
+}
+
+impl TableWriter {
+    /// Creates the file, replacing one that is there.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, RecordError> {
+        let file = File::create(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), csv: csv::Writer::from_writer(BufWriter::new(file)) })
+    }
+}
+
+impl<W: Write> TableWriter<W> {
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&mut self, row: &impl Serialize) -> Result<(), RecordError> {
+        self.csv.serialize(row).map_err(|error| self.failed(io::Error::other(error)))
+    }
+
+    /// Hands all rows so far to the operating system.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn flush(&mut self) -> Result<(), RecordError> {
+        self.csv.flush().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: io::Error) -> RecordError {
+        RecordError::File { path: self.path.clone(), source }
+    }
+}
+
+/// Reads a whole CSV file into rows.
+///
+/// # Errors
+/// When the file cannot be read, or a row is not of the expected form (row number and column are named).
+pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RecordError> {
+    let file = File::open(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
+    let mut csv = csv::Reader::from_reader(file);
+    let in_row = |row, problem| RecordError::Row { path: path.to_owned(), row, problem };
+    let headers = csv.headers().map_err(|error| in_row(1, error.to_string()))?.clone();
+    let mut rows = Vec::new();
+    for (row, number) in csv.into_deserialize().zip(2..) {
+        rows.push(row.map_err(|error| in_row(number, problem(&error, &headers)))?);
+    }
+    Ok(rows)
+}
+
+/// What is wrong with a row, with the name of the column where that is known.
+pub(crate) fn problem(error: &csv::Error, headers: &csv::StringRecord) -> String {
+    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else { return error.to_string() };
+    let column = err.field().and_then(|field| headers.get(usize::try_from(field).ok()?));
+    match column {
+        Some(column) => format!("column {column}: {}", err.kind()),
+        None => err.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProcessUsage;
+
+    #[test]
+    fn a_bad_value_is_named_by_row_and_column() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("processes.csv");
+        let text = "process,cpu_user_us,cpu_sys_us,rss_bytes,ctx_switches\na,1,2,3,4\nb,1,x,3,4\n";
+        std::fs::write(&path, text).unwrap();
+        let error = read_table::<ProcessUsage>(&path).unwrap_err().to_string();
+        assert!(error.contains("row 3: column cpu_sys_us: invalid digit"), "{error}");
+    }
+}

@@ -1,0 +1,33 @@
+//! `processes.csv` and `nodes.csv`: what each process and each node used.
+
+use serde::{Deserialize, Serialize};
+
+/// What one process used over the measured part of a point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessUsage {
+    /// Its role, for example `control-plane`; the whole machine is `machine`.
+    pub process: String,
+    /// CPU time in user mode, in microseconds.
+    pub cpu_user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub cpu_sys_us: u64,
+    /// Greatest resident memory, in bytes.
+    pub rss_bytes: u64,
+    /// Context switches, voluntary and not.
+    pub ctx_switches: u64,
+}
+
+/// What one node holds at the end of a point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeUsage {
+    /// Its name.
+    pub node: String,
+    /// `ready`, `suspect`, `dead` or `draining`.
+    pub state: String,
+    /// Sandboxes on it.
+    pub sandboxes: u64,
+    /// CPU reserved, in millicores.
+    pub cpu_reserved_millicores: u64,
+    /// Memory reserved, in MiB.
+    pub memory_reserved_mib: u64,
+}

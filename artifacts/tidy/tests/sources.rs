@@ -1,0 +1,117 @@
+//! The shape of every Rust file: its header, its length and that of its functions, its name, and what it must not hold.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use tidy::{Source, Workspace, expect_none};
+
+/// A file that is longer holds more than one noun.
+const MOST_FILE_LINES: usize = 400;
+/// A function fits on a screen.
+const MOST_FUNCTION_LINES: usize = 70;
+/// More arguments are a value that has no name yet.
+const MOST_ARGUMENTS: usize = 5;
+/// What a file is, why, and what it owns.
+const MOST_HEADER_SENTENCES: usize = 5;
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "stuff"];
+
+/// The findings of `rule` over every Rust file of the workspace.
+fn over_sources(rule: impl Fn(&str, &Source) -> Vec<String>) -> Vec<String> {
+    let workspace = Workspace::read();
+    let mut findings = Vec::new();
+    let mut files = 0;
+    for path in workspace.with_extension("rs") {
+        files += 1;
+        match Source::read(path) {
+            Ok(source) => findings.extend(rule(&workspace.name(path), &source)),
+            Err(problem) => findings.push(problem),
+        }
+    }
+    assert!(files > 50, "expected to find the workspace's sources, found {files} files");
+    findings
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    let findings = over_sources(|name, source| match source.header_sentences() {
+        None => vec![format!(
+            "{name}:1: expected `//!` and one to {MOST_HEADER_SENTENCES} sentences: what, why, what it owns"
+        )],
+        Some(found) if !(1..=MOST_HEADER_SENTENCES).contains(&found) => {
+            vec![format!("{name}:1: the header has {found} sentences, expected one to {MOST_HEADER_SENTENCES}")]
+        }
+        Some(_) => Vec::new(),
+    });
+    expect_none("headers", &findings);
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let findings = over_sources(|name, source| {
+        let mut findings = Vec::new();
+        let lines = source.text.lines().count();
+        if lines > MOST_FILE_LINES && !source.is_test {
+            findings.push(format!("{name}:{lines}: the file has {lines} lines, expected at most {MOST_FILE_LINES}"));
+        }
+        for function in &source.functions {
+            let at = format!("{name}:{}: `{}`", function.line, function.name);
+            if function.lines > MOST_FUNCTION_LINES {
+                findings.push(format!("{at} has {} lines, expected at most {MOST_FUNCTION_LINES}", function.lines));
+            }
+            if function.arguments > MOST_ARGUMENTS {
+                findings.push(format!("{at} has {} arguments, expected at most {MOST_ARGUMENTS}", function.arguments));
+            }
+        }
+        findings
+    });
+    expect_none("lengths", &findings);
+}
+
+#[test]
+fn names_of_files_and_folders_say_what_is_inside() {
+    let workspace = Workspace::read();
+    let mut findings = Vec::new();
+    for path in workspace.with_extension("rs") {
+        let name = workspace.name(path);
+        for part in Path::new(&name).iter().filter_map(|part| part.to_str()) {
+            let stem = part.strip_suffix(".rs").unwrap_or(part);
+            if EMPTY_NAMES.contains(&stem) {
+                findings.push(format!("{name}:1: `{stem}` says nothing, expected the noun it holds"));
+            }
+        }
+    }
+    expect_none("names", &findings);
+}
+
+#[test]
+fn tests_wait_for_states_and_none_is_ignored() {
+    let sleep = concat!("sleep", "(");
+    let findings = over_sources(|name, source| {
+        let code = source.test_code().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        let mut findings: Vec<String> = code
+            .filter(|(_, line)| line.match_indices(sleep).any(|(at, _)| line[..at].ends_with("::")))
+            .map(|(number, _)| {
+                format!("{name}:{number}: a sleep in a test, expected a wait for the state with a deadline")
+            })
+            .collect();
+        findings.extend(source.ignored.iter().map(|number| {
+            format!("{name}:{number}: an ignored test, expected one that says itself why it is skipped")
+        }));
+        findings
+    });
+    expect_none("tests", &findings);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let marks = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("FIX", "ME"), concat!("XX", "X")];
+    let findings = over_sources(|name, source| {
+        let lines = source.text.lines().enumerate();
+        lines
+            .flat_map(|(index, line)| marks.iter().filter(|mark| line.contains(**mark)).map(move |mark| (index, mark)))
+            .map(|(index, mark)| format!("{name}:{}: `{mark}`, expected finished code or an issue", index + 1))
+            .collect()
+    });
+    expect_none("unfinished", &findings);
+}

@@ -1,0 +1,204 @@
+//! `doctor`: whether this machine can run the experiments, and the one command that provides what is missing.
+
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit},
+        statvfs::statvfs,
+        time::TimeSpec,
+    },
+    time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
+};
+use stats::quantile;
+
+use crate::{
+    checkout::Checkout,
+    exit::Exit,
+    machine::host,
+    system::{Need, System, Systems},
+    table::{Format, Table},
+};
+
+/// Cores below which load generator and system share too few to be told apart.
+const CORES_MIN: u32 = 2;
+/// Memory below which the main experiment does not fit, in MiB.
+const MEMORY_MIB_MIN: u64 = 4096;
+/// Disk space that builds and runs need, in MiB.
+const DISK_MIB_MIN: u64 = 8192;
+/// File descriptors that a daemon needs for the main experiment.
+const OPEN_FILES_MIN: u64 = 8192;
+/// Sleeping later than this at p99 makes short runs invalid, in nanoseconds.
+const OVERSLEEP_MAX_NS: i64 = 1_000_000;
+/// How often sleeping is tried.
+const SLEEPS: usize = 500;
+/// How long each try sleeps.
+const SLEEP: Duration = Duration::from_millis(1);
+
+/// What was typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example: repro doctor")]
+pub struct Arguments {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// One thing that was looked at.
+struct Finding {
+    what: String,
+    found: String,
+    /// What to do about it; empty when it is as it should be.
+    fix: String,
+    /// Whether nothing can be run without it.
+    fatal: bool,
+}
+
+impl Finding {
+    fn new(what: &str, found: impl Into<String>, good: bool, fix: &str) -> Self {
+        let fix = if good { String::new() } else { fix.to_owned() };
+        Self { what: what.to_owned(), found: found.into(), fix, fatal: false }
+    }
+
+    fn fatal(self) -> Self {
+        Self { fatal: true, ..self }
+    }
+}
+
+/// Looks at the machine and prints what it found; fails when something is missing without which nothing can be run.
+///
+/// # Errors
+/// When `systems.toml` is wrong.
+pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
+    let mut findings = hardware(checkout.root());
+    findings.extend([sleeping(), ports(), descriptors()]);
+    findings.extend(toolchain());
+    for (name, system) in Systems::read(&checkout.systems())?.0 {
+        let missing = missing(&system);
+        let found = if missing.is_empty() { "can run here".to_owned() } else { "cannot run here".to_owned() };
+        findings.push(Finding::new(&format!("system {name}"), found, missing.is_empty(), &missing.join("; ")));
+    }
+    let mut table = Table::new(&["what", "found", "to do"]);
+    for finding in &findings {
+        table.row([finding.what.clone(), finding.found.clone(), finding.fix.clone()]);
+    }
+    table.print(arguments.format)?;
+    let broken = findings.iter().any(|finding| finding.fatal && !finding.fix.is_empty());
+    Ok(if broken { Exit::Failed } else { Exit::Done })
+}
+
+fn hardware(root: &Path) -> Vec<Finding> {
+    let host = host::facts();
+    let disk_mib = statvfs(root).map_or(0, |disk| disk.blocks_available() * disk.fragment_size() / (1024 * 1024));
+    let vulnerable: Vec<&str> = host
+        .mitigations
+        .iter()
+        .filter(|(_, state)| state.starts_with("Mitigation"))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let mitigations = if vulnerable.is_empty() { "none active".to_owned() } else { vulnerable.join(", ") };
+    let clock_good = matches!(host.clock.as_str(), "tsc" | "kvm-clock" | "arch_sys_counter" | "");
+    let clock_fix = "a slow clock source makes every time-stamp a system call: see /sys/devices/system/clocksource";
+    let memory = format!("{} MiB", host.memory_mib);
+    vec![
+        Finding::new("processor", host.cpu, true, ""),
+        Finding::new("cores", host.cores.to_string(), host.cores >= CORES_MIN, "use a machine with two cores or more"),
+        Finding::new("memory", memory, host.memory_mib >= MEMORY_MIB_MIN, "sample fewer functions: --functions N"),
+        Finding::new("disk", format!("{disk_mib} MiB free"), disk_mib >= DISK_MIB_MIN, "free some disk space"),
+        Finding::new("kernel", host.kernel, true, ""),
+        Finding::new("clock source", host.clock, clock_good, clock_fix),
+        Finding::new("mitigations", mitigations, true, ""),
+    ]
+}
+
+/// How much later than asked this machine wakes a sleeper.
+fn sleeping() -> Finding {
+    let mut late_ns = Vec::with_capacity(SLEEPS);
+    for _ in 0..SLEEPS {
+        late_ns.extend(oversleep_ns());
+    }
+    late_ns.sort_unstable();
+    let (Some(median), Some(p99)) = (quantile(&late_ns, 0.5), quantile(&late_ns, 0.99)) else {
+        return Finding::new("sleeping", "cannot sleep on the monotonic clock", false, "use Linux").fatal();
+    };
+    let us = |ns: i64| ns as f64 / 1e3;
+    let found = format!("late by {:.0} µs (median), {:.0} µs (p99)", us(median), us(p99));
+    let fix = "stop other programs: load will be sent late, and a late run is invalid";
+    Finding::new("sleeping", found, p99 <= OVERSLEEP_MAX_NS, fix)
+}
+
+/// Sleeps once until an absolute instant and says how much later this thread ran.
+fn oversleep_ns() -> Option<i64> {
+    let clock = ClockId::CLOCK_MONOTONIC;
+    let ns = |time: TimeSpec| Duration::from(time).as_nanos();
+    let until = clock_gettime(clock).ok()? + TimeSpec::from(SLEEP);
+    clock_nanosleep(clock, ClockNanosleepFlags::TIMER_ABSTIME, &until).ok()?;
+    i64::try_from(ns(clock_gettime(clock).ok()?).saturating_sub(ns(until))).ok()
+}
+
+fn ports() -> Finding {
+    let free = TcpListener::bind(("127.0.0.1", 0)).is_ok();
+    let found = if free { "can be taken on loopback" } else { "cannot be taken on loopback" };
+    Finding::new("ports", found, free, "bring up the loopback device: ip link set lo up").fatal()
+}
+
+fn descriptors() -> Finding {
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    let fix = format!("raise the hard limit: ulimit -Hn {OPEN_FILES_MIN}");
+    Finding::new("open files", format!("{hard} per process at most"), hard >= OPEN_FILES_MIN, &fix)
+}
+
+fn toolchain() -> Vec<Finding> {
+    let tool = |what, program: &str, fix| {
+        let found = version(program);
+        Finding::new(what, found.clone().unwrap_or_else(|| "missing".to_owned()), found.is_some(), fix)
+    };
+    vec![
+        tool("cargo", "cargo", "install Rust: https://rustup.rs").fatal(),
+        tool("C compiler", "cc", "install one, for example: apt-get install gcc"),
+        tool("git", "git", "install it, for example: apt-get install git"),
+    ]
+}
+
+/// The first line of what a program says of its version.
+fn version(program: &str) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
+    output.status.success().then_some(text)
+}
+
+/// What a system needs and this machine has not, each with the command that provides it.
+#[must_use]
+pub fn missing(system: &System) -> Vec<String> {
+    let host = host::facts();
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    let lacks = |need: &Need| -> Option<String> {
+        if let Some(program) = &need.program {
+            return (!on_search_path(program)).then(|| format!("no program {program}"));
+        }
+        if let Some(file) = &need.file {
+            return (!Path::new(file).exists()).then(|| format!("no {file}"));
+        }
+        let numbers = [
+            (need.cores, u64::from(host.cores), "cores"),
+            (need.memory_mib, host.memory_mib, "MiB of memory"),
+            (need.open_files, open_files, "open files"),
+        ];
+        let short = numbers.into_iter().find(|(least, has, _)| least.is_some_and(|least| *has < least));
+        short.map(|(least, has, what)| format!("{has} {what} instead of {}", least.unwrap_or(0)))
+    };
+    let missing = system.needs.iter().filter_map(|need| lacks(need).map(|what| (what, need)));
+    missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect()
+}
+
+fn on_search_path(program: &str) -> bool {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&paths).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
+}

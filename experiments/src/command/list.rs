@@ -1,0 +1,66 @@
+//! `list`: experiments, systems and earlier runs.
+
+use std::{fs, path::Path};
+
+use clap::Args;
+use record::RunDir;
+
+use super::doctor;
+use crate::{
+    checkout::Checkout,
+    definition::{self, Definition},
+    exit::Exit,
+    system::Systems,
+    table::{Format, Table},
+};
+
+/// What was typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example: repro list --format json")]
+pub struct Arguments {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Prints everything that can be run, and was.
+///
+/// # Errors
+/// When a definition or `systems.toml` is wrong.
+pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
+    let mut table = Table::new(&["what", "name", "about"]);
+    for file in definition::files(&checkout.definitions())? {
+        let definition = Definition::read(&file)?;
+        let about = format!("{} (scales: {})", definition.question, definition.scales.join(", "));
+        table.row(["experiment".to_owned(), definition.id, about]);
+    }
+    for (name, system) in Systems::read(&checkout.systems())?.0 {
+        let missing = doctor::missing(&system);
+        let about = if missing.is_empty() {
+            system.about.clone()
+        } else {
+            format!("{} (cannot run here: {})", system.about, missing.join("; "))
+        };
+        table.row(["system".to_owned(), name, about]);
+    }
+    for (name, about) in runs(&checkout.runs()) {
+        table.row(["run".to_owned(), name, about]);
+    }
+    table.print(arguments.format)?;
+    Ok(Exit::Done)
+}
+
+/// Earlier runs, oldest first; a folder that holds none is passed over.
+fn runs(folder: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut runs: Vec<(String, String)> = entries
+        .filter_map(|entry| {
+            let manifest = RunDir(entry.path()).read_manifest().ok()?;
+            let state = format!("{:?}", manifest.exit).to_lowercase();
+            let about = format!("{} at {}, {state}, begun {}", manifest.experiment, manifest.scale, manifest.started);
+            Some((entry.file_name().to_string_lossy().into_owned(), about))
+        })
+        .collect();
+    runs.sort();
+    runs
+}

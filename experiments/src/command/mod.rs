@@ -1,0 +1,163 @@
+//! What can be typed: the subcommands, and the options that all of them share.
+
+pub mod doctor;
+pub mod list;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    checkout::Checkout,
+    console::Console,
+    definition::overrides::Overrides,
+    exit::Exit,
+    interrupt::Interrupt,
+    run::order::Order,
+    session::Session,
+    system::{
+        Systems,
+        launch::{LaunchArguments, Launcher, become_program},
+        orphans,
+    },
+};
+
+/// Cargo's version and the git revision.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("REPRO_REVISION"), ")");
+
+/// The experiment that is run when none is named.
+const MAIN_EXPERIMENT: &str = "azure-500";
+
+const EXAMPLE: &str = "\
+Examples:
+  repro --quick                                    the few-minute version
+  repro                                            azure-500 on this machine
+  repro run azure-500 --trace DIR --minutes 30     a real trace
+  repro verify artifacts/runs/DIR
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a threshold did not hold";
+
+/// Runs experiments on this machine and judges what they left; without a subcommand, the main one.
+#[derive(Debug, Parser)]
+#[command(name = "repro", version = VERSION, after_help = EXAMPLE, max_term_width = 120)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The few-minute version of the main experiment
+    #[arg(long)]
+    quick: bool,
+
+    /// The checkout whose experiments, systems and runs are meant; default: the one around the working folder
+    #[arg(long, global = true, value_name = "DIR")]
+    checkout: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check whether this machine can run the experiments; say what is missing and what provides it
+    Doctor(doctor::Arguments),
+    /// List experiments, systems and earlier runs
+    List(list::Arguments),
+    /// Print every step of an experiment and what it costs; run nothing
+    Plan(plan::Arguments),
+    /// Run an experiment
+    Run(Box<run::Arguments>),
+    /// Check the invariants of a finished run
+    Verify(verify::Arguments),
+    /// Compute the statistics of a run again and draw its report again
+    Report(report::Arguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: repro completions bash > ~/.local/share/bash-completion/completions/repro")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Become another program
+    #[command(hide = true)]
+    Launch(LaunchArguments),
+}
+
+/// Which experiment, at which scale, with which changes.
+#[derive(Args, Clone, Debug)]
+pub struct Choice {
+    /// The experiment; see `repro list`
+    #[arg(default_value = MAIN_EXPERIMENT, value_name = "EXPERIMENT")]
+    experiment: String,
+
+    /// How large
+    #[arg(long, default_value = "laptop", value_name = "NAME")]
+    scale: String,
+
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl Choice {
+    /// The main experiment on this machine.
+    fn main(quick: bool) -> Self {
+        let overrides = Overrides { quick, ..Overrides::default() };
+        Self { experiment: MAIN_EXPERIMENT.to_owned(), scale: "laptop".to_owned(), overrides }
+    }
+
+    /// Settles the choice.
+    fn order(&self, checkout: &Checkout) -> anyhow::Result<Order> {
+        let definition = crate::definition::find(&checkout.definitions(), &self.experiment)?;
+        let systems = Systems::read(&checkout.systems())?;
+        Order::new(definition, &systems, &self.scale, &self.overrides.anchored()?)
+    }
+}
+
+impl CommandLine {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// When it cannot be done; [`crate::exit::of`] says what that means.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        let checkout = || Checkout::find(self.checkout.as_deref());
+        match self.command {
+            None => run::run(&run::Arguments::main(self.quick), &checkout()?),
+            Some(Command::Run(arguments)) => run::run(&arguments, &checkout()?),
+            Some(Command::Doctor(arguments)) => doctor::run(&arguments, &checkout()?),
+            Some(Command::List(arguments)) => list::run(&arguments, &checkout()?),
+            Some(Command::Plan(arguments)) => plan::run(&arguments, &checkout()?),
+            Some(Command::Verify(arguments)) => verify::run(&arguments),
+            Some(Command::Report(arguments)) => report::run(&arguments, &checkout()?),
+            Some(Command::Launch(arguments)) => Err(become_program(&arguments)),
+            Some(Command::Completions { shell }) => {
+                clap_complete::generate(shell, &mut Self::command(), "repro", &mut std::io::stdout());
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+/// The hands of this process; takes its signals, so it must be the first thing a command does.
+fn session() -> anyhow::Result<Session> {
+    let interrupt = Interrupt::listen()?;
+    orphans::adopt()?;
+    Ok(Session { launcher: Launcher::this_program()?, interrupt, console: Console::of_process() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_the_main_experiment_is_meant() {
+        let typed = CommandLine::try_parse_from(["repro", "--quick"]).unwrap();
+        assert!(typed.command.is_none() && typed.quick);
+        assert!(CommandLine::try_parse_from(["repro", "--quick", "run"]).is_err(), "--quick belongs after run");
+    }
+}

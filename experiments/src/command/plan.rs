@@ -1,0 +1,40 @@
+//! `plan`: every step of an experiment and what it costs, without running anything.
+
+use clap::Args;
+
+use super::Choice;
+use crate::{
+    checkout::Checkout,
+    exit::Exit,
+    table::{Format, Table},
+};
+
+/// What was typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example: repro plan azure-500 --quick")]
+pub struct Arguments {
+    #[command(flatten)]
+    choice: Choice,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Prints the plan.
+///
+/// # Errors
+/// When the experiment or a system is unknown or wrong.
+pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
+    let order = arguments.choice.order(checkout)?;
+    if arguments.format == Format::Table {
+        print!("{}", order.plan.text(&order.settings));
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["step", "action", "estimate_s"]);
+    for (index, step) in order.plan.steps.iter().enumerate() {
+        table.row([(index + 1).to_string(), step.action.describe(), step.estimate_s.to_string()]);
+    }
+    table.print(arguments.format)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,40 @@
+//! `report`: the statistics and figures of a run, made again.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use record::RunDir;
+
+use crate::{
+    checkout::Checkout,
+    exit::Exit,
+    run::{self, programs::Programs},
+};
+
+/// What was typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example: repro report artifacts/runs/20260102T030405Z-laptop-azure-500")]
+pub struct Arguments {
+    /// The run's directory
+    run: PathBuf,
+
+    /// Take built programs from here instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+/// Makes the report again.
+///
+/// # Errors
+/// When the directory holds no run, or the analysis fails.
+pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
+    let session = super::session()?;
+    let dir = RunDir(arguments.run.canonicalize()?);
+    dir.read_manifest()?;
+    let programs = match &arguments.programs {
+        Some(folder) => Programs::in_folder(folder)?,
+        None => Programs::build(checkout, &[], &session.console)?,
+    };
+    run::report(&session, &programs, &dir)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,109 @@
+//! `run`: measure, check, report; and go on with a run that was stopped.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
+
+use clap::Args;
+use record::{RunDir, read_json};
+
+use super::Choice;
+use crate::{
+    checkout::Checkout,
+    exit::{Exit, Interrupted},
+    run::{Run, order::Order, plan::Plan},
+    session::Session,
+    system::Systems,
+    table::Format,
+    verify,
+};
+
+/// What was typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example: repro run azure-500 --trace DIR --minutes 30")]
+pub struct Arguments {
+    #[command(flatten)]
+    choice: Choice,
+
+    /// Where to leave everything, instead of artifacts/runs/TIME-SCALE-EXPERIMENT
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+
+    /// Go on with an earlier run: steps that are done and still depend on the same are skipped
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
+    resume: Option<PathBuf>,
+
+    /// Take built programs from here instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+
+    /// Print the effective settings and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Arguments {
+    /// The main experiment on this machine.
+    pub(super) fn main(quick: bool) -> Self {
+        Self { choice: Choice::main(quick), out: None, resume: None, programs: None, print_config: false }
+    }
+}
+
+/// Runs an experiment.
+///
+/// # Errors
+/// When a step fails, or the user stops it: what was measured is kept.
+pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
+    let order = match &arguments.resume {
+        None => arguments.choice.order(checkout)?,
+        Some(dir) => order_of(dir.clone(), checkout)?,
+    };
+    if arguments.print_config {
+        print!("{}", order.settings.to_toml());
+        return Ok(Exit::Done);
+    }
+    let session = super::session()?;
+    let mut run = match &arguments.resume {
+        None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
+        Some(dir) => Run::resume(&session, checkout, order, RunDir(dir.canonicalize()?))?,
+    };
+    session.console.line(run.plan().text(run.settings()).trim_end());
+    session.console.line(&format!("everything is left in {}", run.dir().0.display()));
+    let programs = arguments.programs.as_deref();
+    // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
+    let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
+        run.mark_failed("the runner itself failed")?;
+        Err(anyhow::anyhow!("the runner itself failed"))
+    });
+    match executed {
+        Ok(()) => judge(&session, &mut run),
+        Err(error) => {
+            let dir = run.dir().0.display();
+            let resume = format!("repro run --resume {dir}");
+            let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
+            session.console.line(&format!("{what}; to go on: {resume}"));
+            Err(error)
+        }
+    }
+}
+
+/// The order that an earlier run was given, from the definition and systems as they are now.
+fn order_of(dir: PathBuf, checkout: &Checkout) -> anyhow::Result<Order> {
+    let plan: Plan = read_json(&RunDir(dir).plan())?;
+    let definition = crate::definition::find(&checkout.definitions(), &plan.experiment)?;
+    Order::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
+}
+
+/// Checks the invariants of a run that has just ended, and says where its report is.
+fn judge(session: &Session, run: &mut Run<'_>) -> anyhow::Result<Exit> {
+    let invariants = verify::judge(run.dir())?;
+    verify::table(&invariants).print(Format::Table)?;
+    let exit = verify::invariant::exit(&invariants);
+    if exit == Exit::Invalid {
+        run.mark_invalid()?;
+        session.console.line("the run is invalid: see the invariants above that do not hold");
+    }
+    session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));
+    Ok(exit)
+}

@@ -1,0 +1,89 @@
+//! What the user sees while something runs: a spinner on a terminal, plain lines elsewhere; always on standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(120);
+
+/// The user's view of what is being done.
+#[derive(Clone, Debug)]
+pub struct Console {
+    terminal: bool,
+}
+
+/// Something that takes a while; says how long it took when finished, and nothing when dropped unfinished.
+#[derive(Debug)]
+pub struct Task {
+    text: String,
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    /// The one of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self { terminal: io::stderr().is_terminal() }
+    }
+
+    /// Whether a person is looking.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A line.
+    pub fn line(&self, text: &str) {
+        // A reader that went away is no reason to stop measuring.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Begins something that takes a while.
+    #[must_use]
+    pub fn begin(&self, text: impl Into<String>) -> Task {
+        let text = text.into();
+        let bar = self.terminal.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is constant");
+            let bar = ProgressBar::new_spinner().with_style(style).with_message(text.clone());
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        if bar.is_none() {
+            self.line(&format!("{text} …"));
+        }
+        Task { text, began: Instant::now(), bar }
+    }
+}
+
+impl Task {
+    /// Changes what is said of it on a terminal.
+    pub fn now(&self, detail: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}: {detail}", self.text));
+        }
+    }
+
+    /// Ends it.
+    pub fn done(self, result: &str) {
+        let took = self.began.elapsed().as_secs_f64();
+        let result = if result.is_empty() { String::new() } else { format!(": {result}") };
+        let line = format!("{}{result} ({took:.1} s)", self.text);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Definitions of experiments: a question, and the settings that answer it.
+//!
+//! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` hold what changes at a scale, in the few-minute version and
+//! under a runtime. They are laid over the rest in that order; the command line comes last.
+
+pub mod document;
+pub mod overrides;
+pub mod settings;
+pub mod template;
+
+use std::path::{Path, PathBuf};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::{
+    definition::{
+        document::{Document, DocumentError, overlay, take_table},
+        overrides::Overrides,
+        settings::Settings,
+    },
+    exit::UsageError,
+};
+
+/// One definition, read but not yet settled on a scale.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its id, which is also its file's name.
+    pub id: String,
+    /// What it answers, in a sentence.
+    pub question: String,
+    /// Scales it has.
+    pub scales: Vec<String>,
+    document: Document,
+}
+
+impl Definition {
+    /// Reads a definition and checks every combination of its overlays.
+    ///
+    /// # Errors
+    /// When it cannot be read or a value in it is wrong, with file, line and key.
+    pub fn read(path: &Path) -> Result<Self, DocumentError> {
+        Self::from_document(Document::read(path)?, path)
+    }
+
+    fn from_document(document: Document, path: &Path) -> Result<Self, DocumentError> {
+        let mut table = document.parse()?;
+        let id = take_text(&document, &mut table, "id")?;
+        let question = take_text(&document, &mut table, "question")?;
+        if path.file_stem().is_some_and(|stem| stem != id.as_str()) {
+            return Err(document.wrong("id", "must be the file's name without .toml"));
+        }
+        let scales = names(take_table(&document, &mut table, "scales")?.as_ref());
+        let runtimes = names(take_table(&document, &mut table, "runtimes")?.as_ref());
+        if scales.is_empty() {
+            return Err(document.wrong("scales", "must have at least one scale, for example [scales.laptop]"));
+        }
+        let definition = Self { id, question, scales, document };
+        for scale in &definition.scales {
+            for quick in [false, true] {
+                for runtime in runtimes.iter().cloned().map(Some).chain([None]) {
+                    definition.decode(scale, &Overrides { quick, runtime, ..Overrides::default() })?;
+                }
+            }
+        }
+        Ok(definition)
+    }
+
+    /// The effective settings at a scale.
+    ///
+    /// # Errors
+    /// When the scale is unknown, or a value is out of bounds.
+    pub fn settle(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Settings> {
+        if !self.scales.iter().any(|known| known == scale) {
+            let known = self.scales.join(", ");
+            return Err(UsageError(format!("{} has no scale {scale:?}; it has: {known}", self.id)).into());
+        }
+        let mut settings = self.decode(scale, overrides)?;
+        overrides.apply(&mut settings);
+        settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
+        Ok(settings)
+    }
+
+    fn decode(&self, scale: &str, overrides: &Overrides) -> Result<Settings, DocumentError> {
+        let document = &self.document;
+        let mut table = document.parse()?;
+        let mut scales = take_table(document, &mut table, "scales")?.unwrap_or_default();
+        let quick = take_table(document, &mut table, "quick")?;
+        let mut runtimes = take_table(document, &mut table, "runtimes")?.unwrap_or_default();
+        table.remove("id");
+        table.remove("question");
+        if let Some(over) = take_table(document, &mut scales, scale)? {
+            overlay(&mut table, over);
+        }
+        if let Some(over) = quick.filter(|_| overrides.quick) {
+            overlay(&mut table, over);
+        }
+        let runtime = overrides.runtime.clone().or_else(|| runtime_of(&table));
+        if let Some(over) = runtime.and_then(|name| runtimes.remove(name.as_str())) {
+            match over.into_inner() {
+                DeValue::Table(over) => overlay(&mut table, over),
+                _ => return Err(document.wrong("runtimes", "expected a table for each runtime")),
+            }
+        }
+        let settings: Settings = document.decode(table)?;
+        settings.check().map_err(|(key, problem)| document.wrong(key, problem))?;
+        Ok(settings)
+    }
+}
+
+/// The runtime that a table of settings names.
+fn runtime_of(table: &DeTable<'_>) -> Option<String> {
+    table.get("sandbox")?.get_ref().get("runtime")?.get_ref().as_str().map(str::to_owned)
+}
+
+fn names(table: Option<&DeTable<'_>>) -> Vec<String> {
+    table.map(|table| table.keys().map(|key| key.get_ref().to_string()).collect()).unwrap_or_default()
+}
+
+fn take_text(document: &Document, table: &mut DeTable<'_>, key: &str) -> Result<String, DocumentError> {
+    match table.remove(key).map(Spanned::into_inner) {
+        Some(DeValue::String(text)) => Ok(text.into_owned()),
+        Some(_) => Err(document.wrong(key, "expected a text")),
+        None => Err(document.wrong(key, "is missing")),
+    }
+}
+
+/// The files of all definitions in a folder, by name.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, DocumentError> {
+    let failed = |source| DocumentError::File { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Finds the definition called `id`.
+///
+/// # Errors
+/// When there is none (those that exist are named), or it is wrong.
+pub fn find(folder: &Path, id: &str) -> anyhow::Result<Definition> {
+    let path = folder.join(format!("{id}.toml"));
+    if !path.is_file() {
+        let known: Vec<String> =
+            files(folder)?.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
+        return Err(UsageError(format!("no experiment is called {id:?}; there are: {}", known.join(", "))).into());
+    }
+    Ok(Definition::read(&path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::definition::settings::Mode;
+
+    const TEXT: &str = r#"
+id = "e"
+question = "Why?"
+systems = ["a"]
+[load]
+minutes = 30
+timeout = "60s"
+[sandbox]
+runtime = "hollow"
+mode = "sleep"
+workers = 2
+cpu = "64"
+memory = "256GiB"
+delay = "100ms"
+[scales.laptop]
+[scales.cluster-17]
+sandbox.workers = 17
+[quick]
+load.minutes = 3
+sandbox.runtime = "process"
+[runtimes.process]
+sandbox = { mode = "spin", delay = "0s" }
+"#;
+
+    fn definition(text: &str) -> Result<Definition, DocumentError> {
+        let path = Path::new("e.toml");
+        Definition::from_document(Document::new(path, text.to_owned()), path)
+    }
+
+    fn settle(scale: &str, overrides: &Overrides) -> Settings {
+        definition(TEXT).unwrap().settle(scale, overrides).unwrap()
+    }
+
+    #[test]
+    fn overlays_are_laid_in_order_and_the_command_line_comes_last() {
+        let plain = settle("laptop", &Overrides::default());
+        assert_eq!((plain.load.minutes, plain.sandbox.mode), (30, Mode::Sleep));
+        assert_eq!(plain.load.warmup(), Duration::from_secs(600));
+        assert_eq!(settle("cluster-17", &Overrides::default()).sandbox.workers, 17);
+        let quick = settle("laptop", &Overrides { quick: true, ..Overrides::default() });
+        assert_eq!((quick.load.minutes, quick.sandbox.mode), (3, Mode::Spin), "quick chooses process, process spins");
+        assert_eq!(quick.load.warmup(), Duration::from_secs(60));
+        let typed = Overrides {
+            quick: true,
+            minutes: Some(5),
+            runtime: Some("hollow".to_owned()),
+            systems: vec!["b".to_owned()],
+            ..Overrides::default()
+        };
+        let typed = settle("laptop", &typed);
+        assert_eq!((typed.load.minutes, typed.sandbox.runtime.as_str()), (5, "hollow"));
+        assert_eq!((typed.sandbox.mode, typed.systems), (Mode::Sleep, vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn mistakes_in_any_overlay_are_found_when_the_file_is_read() {
+        let refused = |text: &str| definition(text).unwrap_err().to_string();
+        let unknown = refused(&TEXT.replace("sandbox.workers = 17", "sandbox.wrokers = 17"));
+        assert!(unknown.starts_with("e.toml:17: scales.cluster-17.sandbox.wrokers: unknown field"), "{unknown}");
+        let bounds = refused(&TEXT.replace("minutes = 30", "minutes = 0"));
+        assert_eq!(bounds, "e.toml:6: load.minutes: must be at least 1");
+        let duration = refused(&TEXT.replace("\"60s\"", "\"soon\""));
+        assert!(duration.starts_with("e.toml:7: load.timeout: "), "{duration}");
+        let renamed = refused(&TEXT.replace("id = \"e\"", "id = \"f\""));
+        assert_eq!(renamed, "e.toml:2: id: must be the file's name without .toml");
+        let missing = refused(&TEXT.replace("runtime = \"hollow\"\n", ""));
+        assert!(missing.contains("sandbox: missing field `runtime`"), "{missing}");
+    }
+
+    #[test]
+    fn an_unknown_scale_and_a_bad_option_are_usage_errors() {
+        let definition = definition(TEXT).unwrap();
+        let scale = definition.settle("moon", &Overrides::default()).unwrap_err();
+        assert_eq!(scale.to_string(), "e has no scale \"moon\"; it has: cluster-17, laptop");
+        let cores = Overrides { functions: Some(5), max_cores: Some(-1.0), ..Overrides::default() };
+        let cores = definition.settle("laptop", &cores).unwrap_err();
+        assert_eq!(
+            (cores.to_string().as_str(), crate::exit::of(&cores)),
+            ("load.max_cores must be above 0", crate::exit::Exit::Usage)
+        );
+    }
+
+    #[test]
+    fn settings_survive_their_own_toml() {
+        let settings = settle("laptop", &Overrides::default());
+        assert_eq!(toml::from_str::<Settings>(&settings.to_toml()).unwrap(), settings);
+    }
+}

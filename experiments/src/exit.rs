@@ -1,0 +1,59 @@
+//! How a program of this project ends, and which errors mean what.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::definition::document::DocumentError;
+
+/// The exit codes that scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// A step failed, or the user stopped it.
+    Failed = 1,
+    /// The command line or a file of configuration is wrong.
+    Usage = 2,
+    /// The run may not be used.
+    Invalid = 3,
+    /// A claim or threshold does not hold.
+    NotHeld = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What was asked for does not exist or makes no sense.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The user asked to stop.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// The exit code that an error means.
+#[must_use]
+pub fn of(error: &anyhow::Error) -> Exit {
+    let usage = error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<DocumentError>());
+    if usage { Exit::Usage } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_usage_error_is_known_under_any_context() {
+        let wrapped = Err::<(), _>(UsageError("no such experiment".to_owned())).context("planning").unwrap_err();
+        assert_eq!(of(&wrapped), Exit::Usage);
+        assert_eq!(of(&anyhow::anyhow!("disk full")), Exit::Failed);
+    }
+}

@@ -1,0 +1,88 @@
+//! Ctrl-C and its relatives as a level that waiting code looks at, so that cleaning up is never itself cut short.
+//!
+//! The signals are blocked and read from a file descriptor by a thread of their own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::SignalFd,
+};
+
+use crate::exit::Interrupted;
+
+/// How often waiting code looks at what it waits for: small beside anything waited for, and free of load.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How often the user asked to stop: once means cleanly, again means without grace.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicU32>);
+
+impl Interrupt {
+    /// Takes SIGINT, SIGTERM and SIGHUP from now on. Must be called before any other thread exists, because only
+    /// threads started later inherit the blocked signals.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen() -> anyhow::Result<Self> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            signals.add(signal);
+        }
+        signals.thread_block().context("blocking signals")?;
+        let source = SignalFd::new(&signals).context("taking signals")?;
+        let interrupt = Self::default();
+        let count = Arc::clone(&interrupt.0);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            while let Ok(Some(_)) = source.read_signal() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })?;
+        Ok(interrupt)
+    }
+
+    /// How often the user asked to stop.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Whether the user asked to stop.
+    ///
+    /// # Errors
+    /// [`Interrupted`] when so.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.count() == 0 { Ok(()) } else { Err(Interrupted) }
+    }
+
+    /// Waits until `poll` gives a value, at most `within`; `None` when the time is over.
+    ///
+    /// # Errors
+    /// [`Interrupted`] when the user asks to stop meanwhile.
+    pub fn wait<T>(&self, within: Duration, mut poll: impl FnMut() -> Option<T>) -> Result<Option<T>, Interrupted> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.check()?;
+            if let Some(value) = poll() {
+                return Ok(Some(value));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+/// Waits until `poll` gives a value, at most `within`, whatever the user asks; for cleaning up.
+pub fn wait_regardless<T>(within: Duration, poll: impl FnMut() -> Option<T>) -> Option<T> {
+    Interrupt::default().wait(within, poll).ok().flatten()
+}

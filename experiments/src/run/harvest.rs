@@ -1,0 +1,152 @@
+//! What is taken from a system after the load: its creations, its nodes, and what its processes used.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use record::{ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
+use serde_json::Value;
+
+use crate::{
+    definition::template::Values,
+    machine::usage,
+    system::{NodesSource, readiness},
+};
+
+/// Copies the rows of creations that `from` holds, their times turned into nanoseconds from the run's start.
+///
+/// # Errors
+/// When the file is missing or malformed, or the copy cannot be written.
+pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Result<usize> {
+    let rows: Vec<ColdStart> = read_table(from)?;
+    let mut writer = TableWriter::create(&to.coldstarts())?;
+    for row in &rows {
+        let requested_ns = row.requested_ns.saturating_sub(started_unix_ns);
+        writer.write(&ColdStart { requested_ns, ..row.clone() })?;
+    }
+    writer.flush()?;
+    Ok(rows.len())
+}
+
+/// Asks a system for its nodes and writes them down.
+///
+/// # Errors
+/// When it does not answer, or the answer is not of the form its table in `systems.toml` says.
+pub fn nodes(source: &NodesSource, values: &Values, to: &PointDir) -> anyhow::Result<usize> {
+    let address = values.expand(&source.http)?;
+    let (status, body) = readiness::get(&address).with_context(|| format!("asking {address}"))?;
+    if status != 200 {
+        bail!("{address} answers {status}");
+    }
+    let nodes = parse_nodes(source, &body).with_context(|| format!("reading the answer of {address}"))?;
+    let mut writer = TableWriter::create(&to.nodes())?;
+    for node in &nodes {
+        writer.write(node)?;
+    }
+    writer.flush()?;
+    Ok(nodes.len())
+}
+
+fn parse_nodes(source: &NodesSource, body: &str) -> anyhow::Result<Vec<NodeUsage>> {
+    let answer: Value = serde_json::from_str(body)?;
+    let list = answer.pointer(&source.list).and_then(Value::as_array);
+    let list = list.with_context(|| format!("no list at {:?}", source.list))?;
+    let text = |node: &Value, pointer: &str| -> anyhow::Result<String> {
+        let found = node.pointer(pointer).and_then(Value::as_str);
+        found.map(str::to_owned).with_context(|| format!("no text at {pointer:?} in {node}"))
+    };
+    let count = |node: &Value, pointer: &str| -> anyhow::Result<u64> {
+        let found = node.pointer(pointer).and_then(Value::as_u64);
+        found.with_context(|| format!("no count at {pointer:?} in {node}"))
+    };
+    list.iter()
+        .map(|node| {
+            Ok(NodeUsage {
+                node: text(node, &source.name)?,
+                state: text(node, &source.state)?,
+                sandboxes: count(node, &source.sandboxes)?,
+                cpu_reserved_millicores: count(node, &source.cpu_reserved_millicores)?,
+                memory_reserved_mib: count(node, &source.memory_reserved_mib)?,
+            })
+        })
+        .collect()
+}
+
+/// The measured part of a point, and how the machine spent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Window {
+    /// Its beginning, in nanoseconds since the Unix epoch.
+    pub from_unix_ns: i64,
+    /// Its end, in nanoseconds since the Unix epoch.
+    pub to_unix_ns: i64,
+    /// How all cores of the machine spent it.
+    pub machine: usage::MachineTime,
+}
+
+/// Writes what every process used over the measured part; `None` when there were too few samples in it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn processes(
+    samples: &[usage::Sample],
+    load: &LoadSummary,
+    warmup_ns: i64,
+    to: &PointDir,
+) -> anyhow::Result<Option<Window>> {
+    let from = load.started_unix_ns.saturating_add(warmup_ns);
+    let end = load.started_unix_ns.saturating_add(i64::try_from(load.span_ns).unwrap_or(i64::MAX));
+    let Some((first, last)) = usage::window(samples, from, end) else { return Ok(None) };
+    let mut writer = TableWriter::create(&to.processes())?;
+    for row in usage::rows(first, last) {
+        writer.write(&row)?;
+    }
+    writer.flush()?;
+    let machine = usage::MachineTime::between(first, last);
+    Ok(Some(Window { from_unix_ns: first.unix_ns, to_unix_ns: last.unix_ns, machine }))
+}
+
+#[cfg(test)]
+mod tests {
+    use record::RunDir;
+
+    use super::*;
+
+    fn source() -> NodesSource {
+        toml::from_str(
+            "http = \"x\"\nname = \"/name\"\nstate = \"/state\"\nsandboxes = \"/sandboxes\"\n\
+             cpu_reserved_millicores = \"/reserved/cpu\"\nmemory_reserved_mib = \"/reserved/memory\"",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn nodes_are_found_by_their_pointers() {
+        let body = r#"[{"name":"n1","state":"ready","sandboxes":3,"reserved":{"cpu":300,"memory":64}}]"#;
+        let expected = NodeUsage {
+            node: "n1".to_owned(),
+            state: "ready".to_owned(),
+            sandboxes: 3,
+            cpu_reserved_millicores: 300,
+            memory_reserved_mib: 64,
+        };
+        assert_eq!(parse_nodes(&source(), body).unwrap(), [expected]);
+        let missing = parse_nodes(&source(), r#"[{"name":"n1","state":"ready"}]"#).unwrap_err().to_string();
+        assert!(missing.starts_with("no count at \"/sandboxes\" in "), "{missing}");
+        assert_eq!(parse_nodes(&source(), "{}").unwrap_err().to_string(), "no list at \"\"");
+    }
+
+    #[test]
+    fn creations_are_told_from_the_start_of_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from.csv");
+        let header = "function,sandbox,node,requested_ns,decide_us,place_us,dispatch_us,create_us,ready_us,publish_us,\
+                      net_worker_us,net_dataplane_us,outcome,create_steps";
+        std::fs::write(&from, format!("{header}\nf,1-1,n,1500,1,2,3,4,5,6,,,ready,\ng,1-2,n,900,,,,,,,,,failed,\n"))
+            .unwrap();
+        let point = RunDir(folder.path().to_owned()).point("s", "p", 1);
+        std::fs::create_dir_all(&point.path).unwrap();
+        assert_eq!(coldstarts(&from, &point, 1000).unwrap(), 2);
+        let rows: Vec<ColdStart> = read_table(&point.coldstarts()).unwrap();
+        assert_eq!((rows[0].requested_ns, rows[1].requested_ns), (500, -100));
+        assert_eq!((rows[0].create_us, rows[1].create_us), (Some(4), None));
+    }
+}

@@ -1,0 +1,86 @@
+//! The manifest of a run: written before the first step, so that even a run that is killed says what it was.
+
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use anyhow::{Context, bail};
+use record::{ExitState, Manifest, SystemFacts};
+
+use crate::{
+    checkout::Checkout,
+    checksum,
+    definition::{Definition, settings::Settings, template::Values},
+    machine::host,
+    run::{plan::Plan, programs::Programs, repetition::now},
+    system::System,
+};
+
+/// Most bytes of a version that are kept: it is a line, not a page.
+const VERSION_BYTES_MAX: usize = 500;
+
+/// The manifest of a run that begins now.
+#[must_use]
+pub fn begin(checkout: &Checkout, definition: &Definition, plan: &Plan, settings: &Settings) -> Manifest {
+    let mut notes = Vec::new();
+    if plan.overrides.quick {
+        notes.push("the few-minute version (--quick): too short for claims".to_owned());
+    }
+    Manifest {
+        schema_version: record::SCHEMA_VERSION,
+        experiment: definition.id.clone(),
+        scale: plan.scale.clone(),
+        started: now(),
+        ended: None,
+        git_revision: revision(checkout.root()),
+        command: std::env::args().collect(),
+        definition: settings.to_toml(),
+        host: host::facts(),
+        systems: BTreeMap::new(),
+        seeds: BTreeMap::from([("schedule".to_owned(), settings.seed)]),
+        checksums: BTreeMap::new(),
+        exit: ExitState::Running,
+        notes,
+    }
+}
+
+/// The revision of the checkout, with `-dirty` when files differ from it.
+fn revision(root: &Path) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain"])) {
+        (Some(revision), Some(changes)) if changes.is_empty() => revision,
+        (Some(revision), _) => format!("{revision}-dirty"),
+        (None, _) => "unknown".to_owned(),
+    }
+}
+
+/// What a system is: its version, its table, and the checksums of its programs.
+///
+/// # Errors
+/// When it does not tell its version: no version, no measurement.
+pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFacts> {
+    let mut values = Values::default();
+    values.set("bin", programs.folder().display().to_string());
+    for (name, value) in &system.parameters {
+        values.set(format!("parameters.{name}"), value);
+    }
+    let command = values.expand_all(&system.version).context("the command for its version")?;
+    let (program, arguments) = command.split_first().context("the command for its version is empty")?;
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.lines().next().unwrap_or_default().trim();
+    if !output.status.success() || version.is_empty() || version.len() > VERSION_BYTES_MAX {
+        bail!("{} does not tell its version: no version, no measurement", command.join(" "));
+    }
+    let mut binaries = BTreeMap::new();
+    let commands = system.start.iter().map(|process| &process.command).chain([&system.register.command]);
+    for template in commands.filter_map(|command| command.first()) {
+        let Ok(path) = values.expand(template) else { continue };
+        if Path::new(&path).is_file() {
+            let checksum = checksum::of_file(Path::new(&path)).with_context(|| format!("reading {path}"))?;
+            binaries.insert(path, checksum);
+        }
+    }
+    Ok(SystemFacts { version: version.to_owned(), definition: system.to_toml(), binaries })
+}

@@ -1,0 +1,244 @@
+//! A run from its first step to its last: what is done, in which order, and what is kept when something goes wrong.
+
+pub mod functions;
+pub mod harvest;
+pub mod load;
+pub mod manifest;
+pub mod order;
+pub mod plan;
+pub mod programs;
+pub mod repetition;
+mod steps;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use record::{ExitState, Manifest, RunDir, read_json, write_json};
+
+use crate::{
+    checkout::Checkout,
+    definition::settings::Settings,
+    exit::{Interrupted, UsageError},
+    run::{
+        order::Order,
+        plan::{Action, Plan, Step, StepState},
+        programs::Programs,
+        repetition::now,
+    },
+    session::Session,
+};
+
+pub use steps::report;
+
+/// A run that has a directory.
+pub struct Run<'a> {
+    session: &'a Session,
+    checkout: &'a Checkout,
+    order: Order,
+    dir: RunDir,
+    manifest: Manifest,
+    programs: Option<Programs>,
+}
+
+impl<'a> Run<'a> {
+    /// Makes the directory of a new run and writes its manifest and plan.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or has something in it.
+    pub fn begin(
+        session: &'a Session,
+        checkout: &'a Checkout,
+        order: Order,
+        out: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let path = out.map_or_else(|| fresh(checkout, &order.plan), Path::to_owned);
+        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(UsageError(format!("{} is not empty; to go on with a run use --resume", path.display())).into());
+        }
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        let dir = RunDir(path.canonicalize()?);
+        let manifest = manifest::begin(checkout, &order.definition, &order.plan, &order.settings);
+        let run = Self { session, checkout, order, dir, manifest, programs: None };
+        run.save()?;
+        Ok(run)
+    }
+
+    /// Goes on with a run: what its plan says is done need not be done again, if it still depends on the same.
+    ///
+    /// # Errors
+    /// When the directory holds no run.
+    pub fn resume(session: &'a Session, checkout: &'a Checkout, mut order: Order, dir: RunDir) -> anyhow::Result<Self> {
+        let before: Plan = read_json(&dir.plan())?;
+        for step in &mut order.plan.steps {
+            if let Some(known) = before.steps.iter().find(|known| known.action == step.action) {
+                *step = known.clone();
+            }
+        }
+        let old = dir.read_manifest()?;
+        let mut manifest = manifest::begin(checkout, &order.definition, &order.plan, &order.settings);
+        manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
+        manifest.notes.push(format!("resumed {}", manifest.started));
+        manifest.started = old.started;
+        let run = Self { session, checkout, order, dir, manifest, programs: None };
+        run.save()?;
+        Ok(run)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.order.settings
+    }
+
+    /// Its plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.order.plan
+    }
+
+    /// Does every step that is not done; `programs` is where they are if they need not be built.
+    ///
+    /// A repetition that fails does not keep other systems from being measured.
+    ///
+    /// # Errors
+    /// When a step failed; [`Interrupted`] when the user stopped it. The manifest says which.
+    pub fn execute(&mut self, programs: Option<&Path>) -> anyhow::Result<()> {
+        let result = self.all_steps(programs);
+        self.manifest.ended = Some(now());
+        self.manifest.exit = match &result {
+            Ok(()) => ExitState::Done,
+            Err(error) if error.is::<Interrupted>() => ExitState::Interrupted,
+            Err(_) => ExitState::Failed,
+        };
+        if let Err(error) = &result {
+            self.manifest.notes.push(format!("{error:#}"));
+        }
+        self.save()?;
+        result
+    }
+
+    /// Marks the run as one that may not be used.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn mark_invalid(&mut self) -> anyhow::Result<()> {
+        self.manifest.exit = ExitState::Invalid;
+        self.save()
+    }
+
+    /// Marks the run as failed, for a reason.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn mark_failed(&mut self, reason: &str) -> anyhow::Result<()> {
+        self.manifest.exit = ExitState::Failed;
+        self.manifest.notes.push(reason.to_owned());
+        self.save()
+    }
+
+    fn all_steps(&mut self, programs: Option<&Path>) -> anyhow::Result<()> {
+        let mut failures = Vec::new();
+        let mut failed_systems = BTreeSet::new();
+        for index in 0..self.order.plan.steps.len() {
+            self.session.interrupt.check()?;
+            let action = self.order.plan.steps[index].action.clone();
+            if let Action::Measure { system, .. } = &action
+                && failed_systems.contains(system)
+            {
+                continue;
+            }
+            if action == Action::Report && self.dir.points()?.is_empty() {
+                break;
+            }
+            let result = self.step(index, &action, programs);
+            match (result, action) {
+                (Ok(()), _) => {}
+                (Err(error), Action::Measure { system, .. }) if !error.is::<Interrupted>() => {
+                    self.session.console.line(&format!("{system}: {error:#}"));
+                    failures.push(format!("{system}: {error:#}"));
+                    failed_systems.insert(system);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        match failures.first() {
+            None => Ok(()),
+            Some(first) => bail!("{} of the measurements failed, the first: {first}", failures.len()),
+        }
+    }
+
+    /// Does one step, unless it is finished, and keeps its state on disk before and after.
+    fn step(&mut self, index: usize, action: &Action, programs: Option<&Path>) -> anyhow::Result<()> {
+        let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
+        let total = self.order.plan.steps.len();
+        let title = format!("[{}/{total}] {}", index + 1, action.describe());
+        let repeatable = matches!(action, Action::Build | Action::Report);
+        if !repeatable && self.order.plan.steps[index].is_finished(&fingerprint) {
+            self.session.console.line(&format!("{title}: already done"));
+            return Ok(());
+        }
+        self.session.console.line(&title);
+        self.update(index, StepState::Running, |step| {
+            step.fingerprint = Some(fingerprint);
+            step.note = None;
+        })?;
+        let began = Instant::now();
+        let result = match action {
+            Action::Build => self.build(programs),
+            Action::Schedule => self.schedule(),
+            Action::Measure { system, point, repetition } => {
+                let point = self.dir.point(system, point, *repetition);
+                self.measure(&point)
+            }
+            Action::Report => self.report(),
+        };
+        let (state, note) = match &result {
+            Ok(()) => (StepState::Done, None),
+            Err(error) if error.is::<Interrupted>() => (StepState::Interrupted, None),
+            Err(error) => (StepState::Failed, Some(format!("{error:#}"))),
+        };
+        self.update(index, state, |step| {
+            step.took_s = Some(began.elapsed().as_secs_f64());
+            step.note = note;
+        })?;
+        result
+    }
+
+    fn update(&mut self, index: usize, state: StepState, change: impl FnOnce(&mut Step)) -> anyhow::Result<()> {
+        let step = &mut self.order.plan.steps[index];
+        step.state = state;
+        change(step);
+        self.save()
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        write_json(&self.dir.manifest(), &self.manifest)?;
+        write_json(&self.dir.plan(), &self.order.plan)?;
+        Ok(())
+    }
+}
+
+/// A directory for a new run that is not there yet.
+fn fresh(checkout: &Checkout, plan: &Plan) -> PathBuf {
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let name = format!("{time}-{}-{}", plan.scale, plan.experiment);
+    let mut path = checkout.runs().join(&name);
+    let mut number = 2u32;
+    // Two runs in one second are possible; thousands are not.
+    while path.exists() {
+        path = checkout.runs().join(format!("{name}-{number}"));
+        number += 1;
+    }
+    path
+}

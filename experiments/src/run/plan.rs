@@ -1,0 +1,260 @@
+//! The steps of a run, what each costs, and how far each has come: `plan.json`.
+//!
+//! A step that is done is skipped when the run is resumed, unless what it depended on has changed: definition, systems,
+//! programs and trace are all in its fingerprint.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::definition::{overrides::Overrides, settings::Settings};
+
+/// Name of the one point of a definition that varies nothing.
+pub const ONLY_POINT: &str = "replay";
+
+/// Seconds to start a system, register its functions and harvest and stop it, as a rule.
+const AROUND_LOAD_S: u64 = 15;
+/// Seconds for the built programs to be found up to date; a first build takes minutes and is said to.
+const BUILD_S: u64 = 5;
+/// Seconds to make a schedule.
+const SCHEDULE_S: u64 = 10;
+/// Seconds to check and analyse one repetition's rows, per minute of load.
+const ANALYSE_PER_MINUTE_S: f64 = 0.5;
+
+/// The plan of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// The experiment.
+    pub experiment: String,
+    /// Its scale.
+    pub scale: String,
+    /// What the command line changed.
+    pub overrides: Overrides,
+    /// The steps in order.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// How long it should take, in seconds.
+    pub estimate_s: u64,
+    /// How far it has come.
+    pub state: StepState,
+    /// SHA-256 of everything its result depends on, once it has begun.
+    pub fingerprint: Option<String>,
+    /// How long it took, in seconds.
+    pub took_s: Option<f64>,
+    /// Why it failed, or what a reader must know.
+    pub note: Option<String>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Action {
+    /// Build every program.
+    Build,
+    /// Make the schedule that all systems are given.
+    Schedule,
+    /// Measure one repetition of one point of one system.
+    Measure {
+        /// The system.
+        system: String,
+        /// The point.
+        point: String,
+        /// The repetition, from 1.
+        repetition: u32,
+    },
+    /// Compute statistics and draw the report.
+    Report,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// Not begun.
+    Planned,
+    /// Begun; or its runner was killed.
+    Running,
+    /// Finished.
+    Done,
+    /// It failed.
+    Failed,
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl Plan {
+    /// The steps that answer an experiment's question; systems take turns.
+    #[must_use]
+    pub fn new(experiment: &str, scale: &str, overrides: &Overrides, settings: &Settings) -> Self {
+        let load_s = settings.load.length().as_secs();
+        let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, SCHEDULE_S)];
+        for repetition in 1..=settings.repetitions {
+            for system in &settings.systems {
+                let action = Action::Measure { system: system.clone(), point: ONLY_POINT.to_owned(), repetition };
+                steps.push(Step::new(action, load_s + AROUND_LOAD_S));
+            }
+        }
+        let measured = steps.len() as f64 - 2.0;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes are few and positive")]
+        let report_s = (measured * f64::from(settings.load.minutes) * ANALYSE_PER_MINUTE_S).ceil() as u64;
+        steps.push(Step::new(Action::Report, report_s));
+        Self {
+            schema_version: record::SCHEMA_VERSION,
+            experiment: experiment.to_owned(),
+            scale: scale.to_owned(),
+            overrides: overrides.clone(),
+            steps,
+        }
+    }
+
+    /// How long all steps that are not done should take, in seconds.
+    #[must_use]
+    pub fn estimate_s(&self) -> u64 {
+        self.steps.iter().filter(|step| step.state != StepState::Done).map(|step| step.estimate_s).sum()
+    }
+
+    /// The plan for people.
+    #[must_use]
+    pub fn text(&self, settings: &Settings) -> String {
+        let mut text = format!("{} at scale {}\n", self.experiment, self.scale);
+        let _ = write!(text, "{}", describe(settings));
+        for (index, step) in self.steps.iter().enumerate() {
+            let _ = writeln!(text, "{:>3}  {:<58} {:>8}", index + 1, step.action.describe(), minutes(step.estimate_s));
+        }
+        let _ = writeln!(
+            text,
+            "     {:<58} {:>8}",
+            "in all, after a first build of some minutes",
+            minutes(self.estimate_s())
+        );
+        text
+    }
+}
+
+impl Step {
+    fn new(action: Action, estimate_s: u64) -> Self {
+        Self { action, estimate_s, state: StepState::Planned, fingerprint: None, took_s: None, note: None }
+    }
+
+    /// Whether it need not be done again for a result that depends on `fingerprint`.
+    #[must_use]
+    pub fn is_finished(&self, fingerprint: &str) -> bool {
+        self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
+    }
+}
+
+impl Action {
+    /// The action in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Build => "build the programs".to_owned(),
+            Self::Schedule => "make the schedule that every system is given".to_owned(),
+            Self::Measure { system, point, repetition } => {
+                format!("measure {system}, point {point}, repetition {repetition}")
+            }
+            Self::Report => "check the rows, compute statistics, draw the report".to_owned(),
+        }
+    }
+}
+
+fn describe(settings: &Settings) -> String {
+    let load = &settings.load;
+    let source = load
+        .trace
+        .as_ref()
+        .map_or_else(|| format!("the synthetic trace {}", load.synthetic), |path| path.display().to_string());
+    let mut text = format!(
+        "  load     {} min of {source} from minute {}, the first {} warm-up, seed {}\n",
+        load.minutes,
+        load.start_minute,
+        humantime::format_duration(load.warmup()),
+        settings.seed,
+    );
+    if let Some(functions) = load.functions {
+        let bound = load.max_cores.map(|cores| format!(", mean execution at most {cores} cores")).unwrap_or_default();
+        let _ = writeln!(text, "  sample   {functions} functions{bound}");
+    }
+    let sandbox = &settings.sandbox;
+    let nodes = match sandbox.nodes {
+        1 => String::new(),
+        nodes => format!(" × {nodes} nodes"),
+    };
+    let _ = writeln!(
+        text,
+        "  sandbox  {}, {} mode, {} workers{nodes} of {} cores and {}, creation delay {}",
+        sandbox.runtime,
+        match sandbox.mode {
+            crate::definition::settings::Mode::Spin => "spin",
+            crate::definition::settings::Mode::Sleep => "sleep",
+        },
+        sandbox.workers,
+        sandbox.cpu,
+        sandbox.memory,
+        humantime::format_duration(sandbox.delay),
+    );
+    text
+}
+
+/// A duration in minutes and seconds.
+fn minutes(seconds: u64) -> String {
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        toml::from_str(
+            "systems = [\"a\", \"b\"]\nrepetitions = 2\nload = { minutes = 30, timeout = \"60s\", functions = 20 }\n\
+             sandbox = { runtime = \"hollow\", mode = \"sleep\", workers = 2, nodes = 50, cpu = \"64\", \
+             memory = \"256GiB\", delay = \"100ms\" }",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn systems_take_turns_and_the_plan_says_what_it_costs() {
+        let settings = settings();
+        let plan = Plan::new("e", "laptop", &Overrides::default(), &settings);
+        insta::assert_snapshot!(plan.text(&settings), @r"
+        e at scale laptop
+          load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
+          sample   20 functions
+          sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB, creation delay 100ms
+          1  build the programs                                             0:05
+          2  make the schedule that every system is given                   0:10
+          3  measure a, point replay, repetition 1                         30:15
+          4  measure b, point replay, repetition 1                         30:15
+          5  measure a, point replay, repetition 2                         30:15
+          6  measure b, point replay, repetition 2                         30:15
+          7  check the rows, compute statistics, draw the report            1:00
+             in all, after a first build of some minutes                  122:15
+        ");
+    }
+
+    #[test]
+    fn a_finished_step_is_unfinished_when_what_it_depends_on_changes() {
+        let mut step = Step::new(Action::Schedule, 1);
+        assert!(!step.is_finished("x"));
+        step.state = StepState::Done;
+        step.fingerprint = Some("x".to_owned());
+        assert!(step.is_finished("x") && !step.is_finished("y"));
+    }
+
+    #[test]
+    fn a_plan_survives_its_own_json() {
+        let plan = Plan::new("e", "laptop", &Overrides::default(), &settings());
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

@@ -1,0 +1,99 @@
+//! The programs that a run starts: built from this checkout, or taken from a folder where they are already.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::{checkout::Checkout, console::Console, system::System};
+
+/// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
+const HARNESS: [&str; 2] = ["loadgen", "analysis"];
+
+/// The folder with all built programs: `{bin}`.
+#[derive(Clone, Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// Programs that somebody else built.
+    ///
+    /// # Errors
+    /// When the folder is not there.
+    pub fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
+    }
+
+    /// Builds everything the systems and the harness need, optimised and from the committed lock file.
+    ///
+    /// # Errors
+    /// When a build fails; its own messages have been shown.
+    pub fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {
+        let own = systems.iter().flat_map(|(_, system)| system.build.packages.iter().map(String::as_str));
+        let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
+        let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
+        console.line(&format!("building {names} (optimised; the first time takes minutes)"));
+        let folder = cargo_build(checkout.root(), &packages)?;
+        for (name, system) in systems {
+            let Some((program, arguments)) = system.build.command.split_first() else { continue };
+            console.line(&format!("building {name}: {}", system.build.command.join(" ")));
+            let status =
+                Command::new(program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
+            if !status.with_context(|| format!("cannot start {program}"))?.success() {
+                bail!("{} failed", system.build.command.join(" "));
+            }
+        }
+        Ok(Self(folder))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of one program.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+/// The one kind of cargo's messages that matters here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+}
+
+/// Builds packages and returns the folder of their programs, as cargo says.
+fn cargo_build(root: &Path, packages: &BTreeSet<&str>) -> anyhow::Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--locked", "--bins", "--message-format=json-render-diagnostics"]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    let mut child =
+        build.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting cargo")?;
+    let messages = child.stdout.take().context("reading what cargo says")?;
+    let mut folder = None;
+    for line in BufReader::new(messages).lines() {
+        let message = serde_json::from_str::<Message>(&line.context("reading what cargo says")?).ok();
+        let artifact = message.filter(|message| message.reason == "compiler-artifact");
+        if let Some(executable) = artifact.and_then(|message| message.executable) {
+            folder = executable.parent().map(Path::to_owned).or(folder);
+        }
+    }
+    if !child.wait().context("waiting for cargo")?.success() {
+        bail!("the build failed; cargo's messages are above");
+    }
+    folder.context("cargo built no program")
+}

@@ -1,0 +1,229 @@
+//! One repetition of one point: fresh system, registration, load, harvest, stop.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use record::{LoadSummary, PointDir, read_json, write_json};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    definition::{settings::Settings, template::Values},
+    machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
+    run::{
+        harvest::{self, Window},
+        load,
+        programs::Programs,
+    },
+    session::{Errand, Session, stop_politely},
+    system::{
+        System,
+        cluster::{Cluster, Stopped},
+        launch::Output,
+        process::{Process, describe},
+    },
+};
+
+/// Exit code of a load generator that could not keep its schedule: the rows are there, and say so.
+const LOAD_INVALID: i32 = 3;
+
+/// Time beyond the schedule and the time-out that the load generator has to end: it waits for the last answers.
+const LOAD_SLACK: Duration = Duration::from_secs(60);
+
+/// What to measure, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Repetition<'a> {
+    /// The experiment's settings.
+    pub settings: &'a Settings,
+    /// The system.
+    pub system: &'a System,
+    /// Built programs.
+    pub programs: &'a Programs,
+    /// Where everything goes.
+    pub point: &'a PointDir,
+    /// The schedule.
+    pub schedule: &'a Path,
+    /// The functions to register.
+    pub functions: &'a Path,
+}
+
+/// `repetition.json`: what the runner saw of a repetition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepetitionFacts {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// When it began, RFC 3339, UTC.
+    pub started: String,
+    /// When all of it was stopped, RFC 3339, UTC.
+    pub ended: String,
+    /// The measured part; empty when it was too short to be sampled.
+    pub window: Option<Window>,
+    /// Exit code of the load generator; empty when a signal ended it.
+    pub load_exit: Option<i32>,
+    /// Processes of the system that ended before they were told to.
+    pub deaths: Vec<String>,
+    /// Processes that had to be killed, because they did not stop.
+    pub killed: Vec<String>,
+    /// Processes that others left behind.
+    pub orphans: Vec<String>,
+    /// Whether the user stopped it.
+    pub interrupted: bool,
+    /// What could not be harvested, and other things a reader must know.
+    pub notes: Vec<String>,
+}
+
+/// Where the facts of a repetition lie.
+#[must_use]
+pub fn facts_path(point: &PointDir) -> std::path::PathBuf {
+    point.path.join("repetition.json")
+}
+
+impl Repetition<'_> {
+    /// Measures. Whatever happens, nothing that was started is left running.
+    ///
+    /// # Errors
+    /// When the system does not start, functions cannot be registered, the load generator fails, or a file cannot be
+    /// written. An interrupted load is no error: its rows are harvested and the facts say so.
+    pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
+        let mut facts =
+            RepetitionFacts { schema_version: record::SCHEMA_VERSION, started: now(), ..Default::default() };
+        let path = &self.point.path;
+        if path.exists() {
+            fs::remove_dir_all(path).with_context(|| format!("removing the unfinished {}", path.display()))?;
+        }
+        fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
+        let task = session.console.begin(format!("starting {}", self.point.system));
+        let mut cluster = Cluster::start(session, self.system, self.point, self.values())?;
+        task.done("ready");
+        self.write_config(&cluster)?;
+        self.register(session, &cluster)?;
+        let samples = self.load(session, &cluster, &mut facts)?;
+        facts.deaths = cluster.deaths();
+        if let Some(source) = &self.system.harvest.nodes {
+            note(&mut facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
+        }
+        let task = session.console.begin(format!("stopping {}", self.point.system));
+        let Stopped { killed, orphans } = cluster.stop();
+        task.done(if orphans.is_empty() { "nothing left behind" } else { "processes were left behind and killed" });
+        (facts.killed, facts.orphans) = (killed, orphans);
+        self.harvest(&cluster, &samples, &mut facts)?;
+        facts.ended = now();
+        write_json(&facts_path(self.point), &facts)?;
+        if facts.deaths.is_empty() && facts.killed.is_empty() {
+            let data = cluster.data();
+            fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
+        }
+        Ok(facts)
+    }
+
+    /// Values for the templates of the system.
+    fn values(&self) -> Values {
+        let mut values = Values::default();
+        let settings = serde_json::to_value(self.settings).expect("settings are tables of plain values");
+        values.set_leaves("", &settings);
+        for (name, value) in &self.system.parameters {
+            values.set(format!("parameters.{name}"), value);
+        }
+        values.set("bin", self.programs.folder().display().to_string());
+        values.set("functions", self.functions.display().to_string());
+        values.set("point", self.point.path.display().to_string());
+        values.set("system", &self.point.system);
+        values
+    }
+
+    fn register(&self, session: &Session, cluster: &Cluster<'_>) -> anyhow::Result<()> {
+        let task = session.console.begin("registering the functions");
+        let command = cluster.values().expand_all(&self.system.register.command).context("the command to register")?;
+        let output = Output::File(self.point.logs().join("register.log"));
+        let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
+        session.run(&errand).context("registering the functions")?;
+        task.done("");
+        Ok(())
+    }
+
+    /// Replays the schedule, and samples what every process uses meanwhile.
+    fn load(
+        &self,
+        session: &Session,
+        cluster: &Cluster<'_>,
+        facts: &mut RepetitionFacts,
+    ) -> anyhow::Result<Vec<Sample>> {
+        let files = (self.schedule, self.point.path.as_path());
+        let command = load::run_command(self.programs, self.settings, &self.system.invoke, cluster.values(), files)?;
+        let length = self.settings.load.length();
+        session.console.line(&format!(
+            "replaying {} of load against {}",
+            humantime::format_duration(length),
+            self.point.system
+        ));
+        let output = Output::Shown(self.point.logs().join("loadgen.log"));
+        let within = length + self.settings.load.timeout + LOAD_SLACK;
+        let mut process = session.start(&Errand { command, folder: &self.point.path, output, within })?;
+        let mut watched = cluster.processes();
+        watched.push((LOAD_GENERATOR.to_owned(), process.pid));
+        watched.push((RUNNER.to_owned(), nix::unistd::Pid::this().as_raw()));
+        let sampler = Sampler::start(watched).context("sampling processes")?;
+        let status = match session.interrupt.wait(within, || process.ended()) {
+            Ok(Some(status)) => Some(status),
+            Ok(None) => return Err(self.overdue(&mut process, within)),
+            Err(_) => {
+                facts.interrupted = true;
+                session.console.line("stopping: what was measured is kept");
+                stop_politely(&mut process)
+            }
+        };
+        let samples = sampler.finish();
+        facts.load_exit = status.and_then(|status| status.code());
+        match status {
+            Some(status) if !facts.interrupted && !matches!(status.code(), Some(0 | LOAD_INVALID)) => {
+                bail!("the load generator {}; {}", describe(status), process.tail())
+            }
+            _ => Ok(samples),
+        }
+    }
+
+    fn overdue(&self, process: &mut Process, within: Duration) -> anyhow::Error {
+        stop_politely(process);
+        let within = humantime::format_duration(within);
+        anyhow::anyhow!("the load generator did not end within {within} for {}", self.point.system)
+    }
+
+    /// Takes what the stopped system and the load generator left.
+    fn harvest(&self, cluster: &Cluster<'_>, samples: &[Sample], facts: &mut RepetitionFacts) -> anyhow::Result<()> {
+        let load: LoadSummary = match read_json(&self.point.loadgen()) {
+            Ok(load) => load,
+            Err(error) if facts.interrupted => {
+                facts.notes.push(format!("the load generator left no summary: {error}"));
+                return Ok(());
+            }
+            Err(error) => return Err(error).context("the load generator left no summary"),
+        };
+        if let Some(template) = &self.system.harvest.coldstarts {
+            let path = cluster.values().expand(template).context("harvest.coldstarts")?;
+            note(facts, "coldstarts", harvest::coldstarts(Path::new(&path), self.point, load.started_unix_ns));
+        }
+        let warmup_ns = i64::try_from(self.settings.load.warmup().as_nanos()).unwrap_or(i64::MAX);
+        facts.window = harvest::processes(samples, &load, warmup_ns, self.point)?;
+        Ok(())
+    }
+
+    /// `config.toml`: the settings and every file the system was given.
+    fn write_config(&self, cluster: &Cluster<'_>) -> anyhow::Result<()> {
+        let files = toml::Table::from_iter([("files".to_owned(), toml::Value::try_from(cluster.files())?)]);
+        let text = format!("{}\n{}", self.settings.to_toml(), toml::to_string_pretty(&files)?);
+        let path = self.point.path.join("config.toml");
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// A harvest that failed is noted: the rows of the load are still good, and the reader must know what is missing.
+fn note<T>(facts: &mut RepetitionFacts, what: &str, harvested: anyhow::Result<T>) {
+    if let Err(error) = harvested {
+        facts.notes.push(format!("no {what}: {error:#}"));
+    }
+}
+
+/// The time, RFC 3339, UTC, to the second.
+#[must_use]
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

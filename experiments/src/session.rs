@@ -1,0 +1,94 @@
+//! What every step of a run acts with: the launcher of children, the user's wish to stop, and the console.
+
+use std::{path::Path, process::ExitStatus, time::Duration};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+
+use crate::{
+    console::Console,
+    exit::Interrupted,
+    interrupt::{Interrupt, wait_regardless},
+    system::{
+        launch::{Launcher, Output},
+        process::{Process, describe},
+    },
+};
+
+/// How long a command that is to stop may take to do so before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The hands of the runner.
+#[derive(Debug)]
+pub struct Session {
+    /// Starts children.
+    pub launcher: Launcher,
+    /// Whether the user asked to stop.
+    pub interrupt: Interrupt,
+    /// What the user sees.
+    pub console: Console,
+}
+
+/// A command that runs to its end.
+#[derive(Clone, Debug)]
+pub struct Errand<'a> {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub folder: &'a Path,
+    /// Where its output goes.
+    pub output: Output,
+    /// Longest time it may take.
+    pub within: Duration,
+}
+
+impl Errand<'_> {
+    /// The program's name without its folder.
+    fn program(&self) -> String {
+        let name = self.command.first().map(|program| Path::new(program).file_name());
+        name.flatten().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+impl Session {
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, errand: &Errand<'_>) -> anyhow::Result<Process> {
+        let program = errand.program();
+        let child = self.launcher.start(&errand.command, errand.folder, &errand.output);
+        let child = child.with_context(|| format!("cannot start {program}"))?;
+        Ok(Process::new(&program, child, errand.output.log()))
+    }
+
+    /// Runs a command to its end; when the user asks to stop, it is ended too.
+    ///
+    /// # Errors
+    /// When it cannot be started, fails or takes too long: with the end of its log. [`Interrupted`] when the user
+    /// asked to stop.
+    pub fn run(&self, errand: &Errand<'_>) -> anyhow::Result<()> {
+        let mut process = self.start(errand)?;
+        match self.interrupt.wait(errand.within, || process.ended()) {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => bail!("{} {}; {}", errand.program(), describe(status), process.tail()),
+            Ok(None) => {
+                process.kill();
+                bail!("{} did not end within {} s; {}", errand.program(), errand.within.as_secs(), process.tail())
+            }
+            Err(Interrupted) => {
+                stop_politely(&mut process);
+                Err(Interrupted.into())
+            }
+        }
+    }
+}
+
+/// Asks a command to stop as Ctrl-C would, so that it keeps what it has; kills it when it does not.
+pub fn stop_politely(process: &mut Process) -> Option<ExitStatus> {
+    process.signal(Signal::SIGINT);
+    if wait_regardless(STOP_GRACE, || process.ended()).is_none() {
+        process.kill();
+    }
+    process.ended()
+}

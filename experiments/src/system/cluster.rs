@@ -1,0 +1,234 @@
+//! A system that was started for one repetition: its processes, from the first start to the last one gone.
+//!
+//! Dropping it stops everything, so that a failure, a panic or Ctrl-C at any point leaves nothing behind.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use nix::sys::signal::Signal;
+use record::PointDir;
+
+use crate::{
+    definition::template::Values,
+    interrupt::wait_regardless,
+    session::Session,
+    system::{
+        ProcessTemplate, System,
+        launch::Output,
+        orphans,
+        process::{Process, describe},
+        readiness::Condition,
+    },
+};
+
+/// Most processes of one template: a slip of the keyboard must not start a million.
+const COUNT_MAX: u32 = 1000;
+
+/// A started system.
+pub struct Cluster<'a> {
+    session: &'a Session,
+    system: &'a System,
+    point: &'a PointDir,
+    values: Values,
+    files: BTreeMap<String, String>,
+    processes: Vec<Process>,
+    stopped: bool,
+}
+
+/// What stopping found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Processes that did not stop within the grace and were killed.
+    pub killed: Vec<String>,
+    /// Processes left behind by others, and killed.
+    pub orphans: Vec<String>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Starts a system afresh and waits until all of it is ready. `values` fill the templates; `{dir}`, `{dirs.NAME}`,
+    /// `{name}`, `{number}`, `{ports.NAME.KEY}` and `{own.KEY}` are added.
+    ///
+    /// # Errors
+    /// When a process cannot be started, ends, or is not ready in time: with the end of its log. Nothing is left
+    /// running then.
+    pub fn start(
+        session: &'a Session,
+        system: &'a System,
+        point: &'a PointDir,
+        values: Values,
+    ) -> anyhow::Result<Self> {
+        let mut cluster =
+            Self { session, system, point, values, files: BTreeMap::new(), processes: Vec::new(), stopped: false };
+        for template in &system.start {
+            let first = cluster.processes.len();
+            for (number, name) in names(template, &cluster.values)? {
+                cluster.start_process(template, &name, number).with_context(|| format!("starting {name}"))?;
+            }
+            for index in first..cluster.processes.len() {
+                let name = cluster.processes[index].name.clone();
+                cluster.await_process(template, index).with_context(|| format!("waiting for {name}"))?;
+            }
+        }
+        cluster.await_system()?;
+        Ok(cluster)
+    }
+
+    fn start_process(&mut self, template: &ProcessTemplate, name: &str, number: u32) -> anyhow::Result<()> {
+        let dir = self.data().join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let logs = self.point.logs();
+        fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+        self.values.set(format!("dirs.{name}"), dir.display().to_string());
+        let own =
+            self.values.with("dir", dir.display().to_string()).with("name", name).with("number", number.to_string());
+        for (file, content) in &template.files {
+            let path = dir.join(own.expand(file)?);
+            let content = own.expand(content).with_context(|| format!("file {file}"))?;
+            self.files.insert(format!("{name}/{file}"), content.clone());
+            fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        }
+        let command = own.expand_all(&template.command).context("its command")?;
+        let log = logs.join(format!("{name}.log"));
+        let child = self.session.launcher.start(&command, &dir, &Output::File(log.clone()))?;
+        self.processes.push(Process::new(name, child, Some(&log)));
+        Ok(())
+    }
+
+    fn await_process(&mut self, template: &ProcessTemplate, index: usize) -> anyhow::Result<()> {
+        let name = self.processes[index].name.clone();
+        let dir = self.data().join(&name);
+        let mut ports = serde_json::Value::Null;
+        if let Some(file) = &template.ports {
+            let path = dir.join(file);
+            let missing = || format!("{} is not there", path.display());
+            let read = || fs::read_to_string(&path).map_err(|_| missing());
+            let text = self.wait(template.within, index, read)?;
+            ports = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+            self.values.set_leaves(&format!("ports.{name}"), &ports);
+        }
+        let mut own = self.values.with("dir", dir.display().to_string()).with("name", &name);
+        own.set_leaves("own", &ports);
+        for check in &template.ready {
+            let condition = Condition::new(check, &own)?;
+            self.wait(template.within, index, || condition.holds())?;
+        }
+        Ok(())
+    }
+
+    /// Waits for something that the process at `index` is to bring about.
+    fn wait<T>(
+        &mut self,
+        within: Duration,
+        index: usize,
+        mut look: impl FnMut() -> Result<T, String>,
+    ) -> anyhow::Result<T> {
+        let process = &mut self.processes[index];
+        let mut reason = String::new();
+        let outcome = self.session.interrupt.wait(within, || match (look(), process.ended()) {
+            (Ok(value), _) => Some(Ok(value)),
+            (Err(_), Some(status)) => Some(Err(status)),
+            (Err(why), None) => {
+                reason = why;
+                None
+            }
+        })?;
+        match outcome {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(status)) => Err(anyhow!("it {}; {}", describe(status), process.tail())),
+            None => bail!("not ready within {} s: {reason}; {}", within.as_secs(), process.tail()),
+        }
+    }
+
+    /// Waits for what the system as a whole must fulfil.
+    fn await_system(&mut self) -> anyhow::Result<()> {
+        let within = self.system.start.iter().map(|template| template.within).max().unwrap_or_default();
+        for check in &self.system.ready {
+            let condition = Condition::new(check, &self.values)?;
+            let mut reason = String::new();
+            let holds = self.session.interrupt.wait(within, || condition.holds().map_err(|why| reason = why).ok())?;
+            if holds.is_none() {
+                bail!("the system is not ready within {} s: {reason}", within.as_secs());
+            }
+        }
+        Ok(())
+    }
+
+    /// Values for templates, with folders and ports of every process.
+    #[must_use]
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The files written for its processes, as `NAME/FILE`, with every place filled.
+    #[must_use]
+    pub fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
+    }
+
+    /// Names and ids of its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(String, i32)> {
+        self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect()
+    }
+
+    /// Processes that have ended by themselves, and how.
+    #[must_use]
+    pub fn deaths(&mut self) -> Vec<String> {
+        let ended = self.processes.iter_mut().filter_map(|process| Some((process.name.clone(), process.ended()?)));
+        ended.map(|(name, status)| format!("{name} {}", describe(status))).collect()
+    }
+
+    /// Where its processes keep their data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.point.path.join("data")
+    }
+
+    /// Stops every process, the last started first; SIGTERM, grace, SIGKILL. Then ends what they left behind.
+    ///
+    /// When the user has asked twice to stop, there is no grace.
+    pub fn stop(&mut self) -> Stopped {
+        self.stopped = true;
+        for process in self.processes.iter_mut().rev() {
+            process.signal(Signal::SIGTERM);
+        }
+        let (session, processes) = (self.session, &mut self.processes);
+        wait_regardless(self.system.stop.grace, || {
+            // No short cut: each is asked, so that each is reaped.
+            let running = processes.iter_mut().filter_map(|process| process.ended().is_none().then_some(())).count();
+            (running == 0 || session.interrupt.count() > 1).then_some(())
+        });
+        let mut stopped = Stopped::default();
+        for process in self.processes.iter_mut().rev() {
+            if process.ended().is_none() {
+                process.kill();
+                stopped.killed.push(process.name.clone());
+            }
+        }
+        stopped.orphans = orphans::end(&[]);
+        stopped
+    }
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        if !self.stopped {
+            let stopped = self.stop();
+            if !stopped.orphans.is_empty() {
+                self.session.console.line(&format!("left behind and killed: {}", stopped.orphans.join(", ")));
+            }
+        }
+    }
+}
+
+/// Numbers and names of the processes of a template.
+fn names(template: &ProcessTemplate, values: &Values) -> anyhow::Result<Vec<(u32, String)>> {
+    let Some(count) = &template.count else { return Ok(vec![(1, template.name.clone())]) };
+    let filled = values.expand(count).with_context(|| format!("count of {}", template.name))?;
+    let count: u32 = filled
+        .parse()
+        .ok()
+        .filter(|count| (1..=COUNT_MAX).contains(count))
+        .with_context(|| format!("count of {} is {filled:?}: expected 1 to {COUNT_MAX}", template.name))?;
+    Ok((1..=count).map(|number| (number, format!("{}-{number}", template.name))).collect())
+}

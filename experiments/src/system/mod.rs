@@ -1,0 +1,345 @@
+//! `systems.toml`: how each system is built, started, reached, harvested and stopped.
+//!
+//! The runner knows no system by name; all it knows stands in these tables, as templates that it fills.
+
+pub mod cluster;
+pub mod launch;
+pub mod orphans;
+pub mod process;
+pub mod readiness;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    definition::document::{Document, DocumentError},
+    exit::UsageError,
+};
+
+/// Every system, by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Systems(pub BTreeMap<String, System>);
+
+/// One system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// What it is, in a sentence.
+    pub about: String,
+    /// Command whose first line of output is its version; no version, no measurement.
+    pub version: Vec<String>,
+    /// What must be there for it to run.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// How its programs are made.
+    #[serde(default)]
+    pub build: Build,
+    /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Its processes, in the order they are started.
+    #[serde(default)]
+    pub start: Vec<ProcessTemplate>,
+    /// What must hold, after every process is ready, before functions are registered.
+    #[serde(default)]
+    pub ready: Vec<Check>,
+    /// How functions are registered.
+    pub register: Registration,
+    /// How the load generator reaches it.
+    pub invoke: Invoke,
+    /// What is taken from it after the load.
+    #[serde(default)]
+    pub harvest: Harvest,
+    /// How it is stopped.
+    #[serde(default)]
+    pub stop: Stop,
+}
+
+/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `open_files`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Need {
+    /// A program on the search path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// A file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Processor cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u64>,
+    /// Memory, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// File descriptors per process (the hard limit).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// The one command that provides it.
+    pub fix: String,
+}
+
+/// How a system's programs are made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Build {
+    /// Packages of this workspace.
+    pub packages: Vec<String>,
+    /// A command run in the checkout, for what is not in this workspace.
+    pub command: Vec<String>,
+}
+
+/// A process, or several equal ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessTemplate {
+    /// Its role. Several are called `NAME-1`, `NAME-2` ….
+    pub name: String,
+    /// How many, as a template; absent: one, called NAME.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<String>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Files to write into its folder before it starts: name to content.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// File in its folder where it writes the ports it took, as a JSON object; `{ports.NAME.KEY}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
+    /// What must hold before the next one is started.
+    #[serde(default)]
+    pub ready: Vec<Check>,
+    /// Longest time until it is ready.
+    #[serde(default = "ready_within", with = "humantime_serde")]
+    pub within: Duration,
+}
+
+fn ready_within() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// Something that must come true: exactly one of `http`, `file`, `command`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Check {
+    /// An address that answers 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// A file that exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// A command that succeeds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+/// How functions are registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// A command that registers all of `{functions}` and ends.
+    pub command: Vec<String>,
+    /// Longest time it may take.
+    #[serde(default = "registered_within", with = "humantime_serde")]
+    pub within: Duration,
+}
+
+fn registered_within() -> Duration {
+    Duration::from_secs(120)
+}
+
+/// How the load generator reaches a system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invoke {
+    /// The load generator's name for this way of addressing.
+    pub target: String,
+    /// Where invocations go.
+    pub address: String,
+    /// Headers to add, for ways of addressing that need some.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What is taken from a system after the load.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Harvest {
+    /// File with one row per sandbox creation, complete when the system has stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coldstarts: Option<String>,
+    /// Where nodes are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesSource>,
+}
+
+/// Where nodes are listed, and by which JSON pointers (RFC 6901) their facts are found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodesSource {
+    /// Address that answers with JSON.
+    pub http: String,
+    /// The list of nodes within the answer.
+    #[serde(default)]
+    pub list: String,
+    /// Within a node: its name.
+    pub name: String,
+    /// Within a node: its state.
+    pub state: String,
+    /// Within a node: sandboxes on it.
+    pub sandboxes: String,
+    /// Within a node: CPU reserved, in millicores.
+    pub cpu_reserved_millicores: String,
+    /// Within a node: memory reserved, in MiB.
+    pub memory_reserved_mib: String,
+}
+
+/// How a system is stopped: SIGTERM to all its processes in reverse order, SIGKILL to those left after the grace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// Time between the two.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(10) }
+    }
+}
+
+impl Systems {
+    /// Reads `systems.toml`.
+    ///
+    /// # Errors
+    /// When it cannot be read or a value in it is wrong, with file, line and key.
+    pub fn read(path: &Path) -> Result<Self, DocumentError> {
+        Self::from_document(&Document::read(path)?)
+    }
+
+    /// Reads the text of a `systems.toml`.
+    ///
+    /// # Errors
+    /// When a value in it is wrong, with line and key.
+    pub fn parse(text: &str) -> Result<Self, DocumentError> {
+        Self::from_document(&Document::new(Path::new("systems.toml"), text.to_owned()))
+    }
+
+    fn from_document(document: &Document) -> Result<Self, DocumentError> {
+        let systems: Self = document.decode(document.parse()?)?;
+        for (name, system) in &systems.0 {
+            system.check().map_err(|(key, problem)| document.wrong(&format!("{name}{key}"), problem))?;
+        }
+        Ok(systems)
+    }
+
+    /// The system called `name`.
+    ///
+    /// # Errors
+    /// When there is none; those that exist are named.
+    pub fn get(&self, name: &str) -> Result<&System, UsageError> {
+        let known = || self.0.keys().cloned().collect::<Vec<_>>().join(", ");
+        self.0.get(name).ok_or_else(|| UsageError(format!("no system is called {name:?}; there are: {}", known())))
+    }
+}
+
+impl System {
+    /// The first rule that is broken, as the key below the system's table and the problem.
+    fn check(&self) -> Result<(), (String, &'static str)> {
+        if self.version.is_empty() {
+            return Err((".version".to_owned(), "must be a command: a system without a version is not measured"));
+        }
+        if self.register.command.is_empty() {
+            return Err((".register.command".to_owned(), "must be a command"));
+        }
+        for (index, process) in self.start.iter().enumerate() {
+            if process.command.is_empty() {
+                return Err((format!(".start[{index}].command"), "must be a command"));
+            }
+            if !process.ready.iter().all(Check::is_one) {
+                return Err((format!(".start[{index}].ready"), CHECK_RULE));
+            }
+        }
+        if !self.ready.iter().all(Check::is_one) {
+            return Err((".ready".to_owned(), CHECK_RULE));
+        }
+        if !self.needs.iter().all(Need::is_one) {
+            return Err((".needs".to_owned(), "each must have one of program, file, cores, memory_mib, open_files"));
+        }
+        Ok(())
+    }
+
+    /// Its table as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a system is made of tables of plain values")
+    }
+}
+
+const CHECK_RULE: &str = "each must have exactly one of http, file, command";
+
+impl Check {
+    fn is_one(&self) -> bool {
+        usize::from(self.http.is_some()) + usize::from(self.file.is_some()) + usize::from(!self.command.is_empty()) == 1
+    }
+}
+
+impl Need {
+    fn is_one(&self) -> bool {
+        let given = [
+            self.program.is_some(),
+            self.file.is_some(),
+            self.cores.is_some(),
+            self.memory_mib.is_some(),
+            self.open_files.is_some(),
+        ];
+        given.into_iter().filter(|given| *given).count() == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[toy]
+about = "A toy"
+version = ["toy", "--version"]
+needs = [{ program = "sh", fix = "install a shell" }]
+register = { command = ["true"] }
+invoke = { target = "http", address = "{ports.a.http}" }
+[[toy.start]]
+name = "a"
+command = ["toy"]
+ready = [{ file = "{dir}/up" }]
+"#;
+
+    fn read(text: &str) -> Result<Systems, DocumentError> {
+        Systems::parse(text)
+    }
+
+    #[test]
+    fn a_small_system_has_defaults_for_the_rest() {
+        let systems = read(TEXT).unwrap();
+        let toy = systems.get("toy").unwrap();
+        assert_eq!(toy.stop.grace, Duration::from_secs(10));
+        assert_eq!(toy.start[0].within, Duration::from_secs(30));
+        assert_eq!(toml::from_str::<System>(&toy.to_toml()).unwrap(), *toy, "a system survives its own TOML");
+        assert_eq!(systems.get("tay").unwrap_err().to_string(), "no system is called \"tay\"; there are: toy");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_line_and_key() {
+        let refused = |from: &str, to: &str| read(&TEXT.replace(from, to)).unwrap_err().to_string();
+        let unknown = refused("about = ", "abuot = ");
+        assert!(unknown.starts_with("systems.toml:3: toy.abuot: unknown field `abuot`"), "{unknown}");
+        let version = refused("version = [\"toy\", \"--version\"]", "version = []");
+        assert!(version.starts_with("systems.toml:4: toy.version: must be a command"), "{version}");
+        let check = refused("{ file = \"{dir}/up\" }", "{ }");
+        assert_eq!(check, format!("systems.toml:11: toy.start[0].ready: {CHECK_RULE}"));
+        let need = refused("program = \"sh\", ", "");
+        assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{need}");
+    }
+}

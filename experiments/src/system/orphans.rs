@@ -1,0 +1,69 @@
+//! Processes that outlive the ones that started them.
+//!
+//! The runner is the subreaper of everything it starts: whatever a system leaves behind becomes the runner's own child,
+//! so it is found by its parent's id, never by a name.
+
+use std::time::Duration;
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+
+use crate::{interrupt::wait_regardless, machine::proc::Stat};
+
+/// How long a process may outlive its parent: being told of the parent's death and ending takes a moment.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long killed processes may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Makes this process the one that orphaned descendants are handed to.
+///
+/// # Errors
+/// When the kernel does not offer it.
+pub fn adopt() -> nix::Result<()> {
+    prctl::set_child_subreaper(true)
+}
+
+/// Ends every child of this process that is not in `known`, and its descendants; says which had to be killed.
+///
+/// Those that end by themselves within a short grace are only reaped: they were about to follow their parents.
+#[must_use]
+pub fn end(known: &[i32]) -> Vec<String> {
+    if wait_regardless(GRACE, || strays(known).is_empty().then_some(())).is_some() {
+        return Vec::new();
+    }
+    let mut killed = Vec::new();
+    // A killed process hands its own children on to us, so this repeats until nothing is left.
+    let _ = wait_regardless(KILLED_WITHIN, || {
+        let strays = strays(known);
+        for stray in &strays {
+            let name = format!("{} (process {})", stray.name, stray.pid);
+            if kill(Pid::from_raw(stray.pid), Signal::SIGKILL).is_ok() && !killed.contains(&name) {
+                killed.push(name);
+            }
+        }
+        strays.is_empty().then_some(())
+    });
+    killed
+}
+
+/// Children of this process that are not in `known` and still live; dead ones are reaped.
+fn strays(known: &[i32]) -> Vec<Stat> {
+    let own = Pid::this().as_raw();
+    let mut children = Stat::read_all().unwrap_or_default();
+    children.retain(|stat| stat.parent == own && !known.contains(&stat.pid));
+    children.retain(|stat| {
+        if stat.state == 'Z' {
+            // It cannot fail in a way that matters: a zombie of ours is there to be waited for.
+            let _ = waitpid(Pid::from_raw(stat.pid), Some(WaitPidFlag::WNOHANG));
+        }
+        stat.state != 'Z'
+    });
+    children
+}

@@ -1,0 +1,93 @@
+//! One process of a system under test, from start to end, with its log.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::interrupt::wait_regardless;
+
+/// Lines of a log that an error repeats.
+const TAIL_LINES: usize = 15;
+
+/// How long a killed process may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A started process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its role, for example `worker-1`.
+    pub name: String,
+    /// Its process id.
+    pub pid: i32,
+    log: Option<PathBuf>,
+    child: Child,
+    status: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Takes charge of a child that writes its log to `log`.
+    #[must_use]
+    pub fn new(name: &str, child: Child, log: Option<&Path>) -> Self {
+        let pid = i32::try_from(child.id()).expect("process ids are positive and fit in 31 bits");
+        Self { name: name.to_owned(), pid, log: log.map(Path::to_owned), child, status: None }
+    }
+
+    /// How it ended; `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+
+    /// Sends a signal, unless it has ended: its id may be somebody else's by then.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.ended().is_none() {
+            // The only possible failure is that it ended this instant.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = wait_regardless(KILLED_WITHIN, || self.ended());
+    }
+
+    /// The end of its log, for an error message.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.log.as_deref().map(tail).unwrap_or_default()
+    }
+}
+
+/// The last lines of a log, indented, under its name.
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return format!("{} is empty", log.display());
+    }
+    let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
+    format!("the end of {}:\n  {last}", log.display())
+}
+
+/// How a process ended, in words.
+#[must_use]
+pub fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}

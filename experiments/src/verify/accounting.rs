@@ -1,0 +1,162 @@
+//! Whether every scheduled invocation is there exactly once, as the load generator counted it, and was sent in time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use record::{Invocation, LoadSummary, Outcome, Phase};
+use stats::quantile;
+
+use crate::verify::{
+    invariant::{Findings, Verdict, Weight},
+    schedule::Schedule,
+};
+
+/// Least share of the schedule that must have been sent.
+const SENT_SHARE_MIN: f64 = 0.995;
+/// Lag that is always allowed, in nanoseconds.
+const LAG_FLOOR_NS: u64 = 1_000_000;
+/// Share of the median latency that lag may have beyond the floor.
+const LAG_LATENCY_SHARE: f64 = 0.02;
+/// Status by which a system says that it does not know a function.
+const UNKNOWN_FUNCTION: u16 = 404;
+
+/// Counts while rows pass by.
+#[derive(Debug)]
+pub struct Accounting<'a> {
+    schedule: &'a Schedule,
+    registered: &'a BTreeSet<String>,
+    seen: Vec<bool>,
+    twice: u64,
+    foreign: u64,
+    unknown: u64,
+    sent: u64,
+    outcomes: BTreeMap<Outcome, u64>,
+    measured: u64,
+    measured_failed: u64,
+    measured_cold: u64,
+    lags_ns: Vec<u64>,
+    latencies_ns: Vec<u64>,
+}
+
+impl<'a> Accounting<'a> {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(schedule: &'a Schedule, registered: &'a BTreeSet<String>) -> Self {
+        Self {
+            schedule,
+            registered,
+            seen: vec![false; schedule.dues.len()],
+            twice: 0,
+            foreign: 0,
+            unknown: 0,
+            sent: 0,
+            outcomes: BTreeMap::new(),
+            measured: 0,
+            measured_failed: 0,
+            measured_cold: 0,
+            lags_ns: Vec::new(),
+            latencies_ns: Vec::new(),
+        }
+    }
+
+    /// Counts a row.
+    pub fn observe(&mut self, row: &Invocation) {
+        let position = usize::try_from(row.index).unwrap_or(usize::MAX);
+        match self.schedule.dues.get(position) {
+            Some(due) if due.due_ns == row.scheduled_ns && self.schedule.name(*due) == row.function => {
+                self.twice += u64::from(self.seen[position]);
+                self.seen[position] = true;
+            }
+            _ => self.foreign += 1,
+        }
+        let unknown = !self.registered.contains(&row.function) || row.status == Some(UNKNOWN_FUNCTION);
+        self.unknown += u64::from(unknown);
+        self.sent += u64::from(row.sent_ns.is_some());
+        *self.outcomes.entry(row.outcome).or_default() += 1;
+        if row.phase == Phase::Measured {
+            self.measured += 1;
+            self.measured_failed += u64::from(row.outcome != Outcome::Ok);
+            self.measured_cold += u64::from(row.cold == Some(1));
+            self.lags_ns.extend(row.lag_ns());
+            if row.outcome == Outcome::Ok {
+                self.latencies_ns.extend(row.latency_ns());
+            }
+        }
+    }
+
+    /// Judges what was counted; `expected` are the greatest share of failures and the least share of cold starts.
+    pub fn conclude(mut self, load: Option<&LoadSummary>, expected: (Option<f64>, Option<f64>), to: &mut Findings) {
+        let missing = self.seen.iter().filter(|seen| !**seen).count();
+        let complete = missing == 0 && self.twice == 0 && self.foreign == 0;
+        let scheduled = self.seen.len();
+        let detail = format!(
+            "{scheduled} scheduled, {missing} missing, {} twice, {} that were not scheduled",
+            self.twice, self.foreign
+        );
+        to.validity("every scheduled row is there once", complete, detail);
+        to.validity("no unknown function", self.unknown == 0, format!("{} rows", self.unknown));
+        match load {
+            None => to.not_measured("outcomes as the load generator counted", "there is no loadgen.json"),
+            Some(load) => {
+                let counted: BTreeMap<String, u64> =
+                    self.outcomes.iter().map(|(outcome, count)| (name(*outcome), *count)).collect();
+                let said: BTreeMap<String, u64> =
+                    load.outcomes.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect();
+                let equal = counted == said && self.sent == load.sent;
+                let detail =
+                    if equal { words(&counted) } else { format!("{}; said: {}", words(&counted), words(&said)) };
+                to.validity("outcomes as the load generator counted", equal, detail);
+            }
+        }
+        self.punctuality(to);
+        self.thresholds(expected, to);
+    }
+
+    /// The rule of a valid run, from the rows themselves.
+    fn punctuality(&mut self, to: &mut Findings) {
+        let share = self.sent as f64 / self.seen.len().max(1) as f64;
+        let detail = format!("{:.2} % of {}", share * 100.0, self.seen.len());
+        to.validity("at least 99.5 % were sent", share >= SENT_SHARE_MIN, detail);
+        self.lags_ns.sort_unstable();
+        self.latencies_ns.sort_unstable();
+        let rule = "lag p99 within max(1 ms, 2 % of median latency)";
+        let Some(lag) = quantile(&self.lags_ns, 0.99) else {
+            to.not_measured(rule, "no measured row was sent");
+            return;
+        };
+        let median = quantile(&self.latencies_ns, 0.5).unwrap_or(0);
+        let bound = (LAG_LATENCY_SHARE * median as f64).max(LAG_FLOOR_NS as f64);
+        let detail = format!("p99 {:.3} ms, bound {:.3} ms", lag as f64 / 1e6, bound / 1e6);
+        to.validity(rule, lag as f64 <= bound, detail);
+    }
+
+    fn thresholds(&self, expected: (Option<f64>, Option<f64>), to: &mut Findings) {
+        let share = |count: u64| count as f64 / self.measured.max(1) as f64;
+        let mut add = |rule, bound: Option<f64>, count, holds: fn(f64, f64) -> bool, word| {
+            let Some(bound) = bound else { return };
+            let verdict =
+                if self.measured == 0 { Verdict::NotMeasured } else { Verdict::of(holds(share(count), bound)) };
+            let percent = share(count) * 100.0;
+            let detail =
+                format!("{count} of {} measured rows, {percent:.3} %; {word} {:.3} %", self.measured, bound * 100.0);
+            to.add(rule, Weight::Threshold, verdict, detail);
+        };
+        add("failures as expected", expected.0, self.measured_failed, |share, bound| share <= bound, "at most");
+        add("cold starts as expected", expected.1, self.measured_cold, |share, bound| share >= bound, "at least");
+    }
+}
+
+fn name(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Refused => "refused",
+        Outcome::Timeout => "timeout",
+        Outcome::Error => "error",
+        Outcome::Invalid => "invalid",
+        Outcome::Unsent => "unsent",
+    }
+    .to_owned()
+}
+
+fn words(counts: &BTreeMap<String, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+}

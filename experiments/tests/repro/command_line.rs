@@ -1,0 +1,124 @@
+//! What a user types: plans, lists, and mistakes answered with exit code 2 and the place of the mistake.
+
+use std::path::Path;
+
+use experiments::{
+    definition::{self, overrides::Overrides},
+    run::order::Order,
+    system::Systems,
+};
+
+use crate::toy::{Toy, said};
+
+fn own(place: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(place)
+}
+
+/// The plan of the committed main experiment.
+fn plan(overrides: Overrides) -> String {
+    let definition = definition::find(&own("definitions"), "azure-500").unwrap();
+    let systems = Systems::read(&own("systems.toml")).unwrap();
+    let order = Order::new(definition, &systems, "laptop", &overrides).unwrap();
+    order.plan.text(&order.settings)
+}
+
+#[test]
+fn the_main_experiment_is_what_the_page_says() {
+    insta::assert_snapshot!(plan(Overrides::default()), @r"
+    azure-500 at scale laptop
+      load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
+      sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB, creation delay 100ms
+      1  build the programs                                             0:05
+      2  make the schedule that every system is given                   0:10
+      3  measure dirigent, point replay, repetition 1                  30:15
+      4  check the rows, compute statistics, draw the report            0:15
+         in all, after a first build of some minutes                   30:45
+    ");
+}
+
+#[test]
+fn the_few_minute_version_runs_real_processes() {
+    insta::assert_snapshot!(plan(Overrides { quick: true, ..Overrides::default() }), @r"
+    azure-500 at scale laptop
+      load     3 min of the synthetic trace azure-sample from minute 0, the first 1m warm-up, seed 1
+      sample   20 functions, mean execution at most 0.5 cores
+      sandbox  process, spin mode, 2 workers of 64 cores and 64GiB, creation delay 0s
+      1  build the programs                                             0:05
+      2  make the schedule that every system is given                   0:10
+      3  measure dirigent, point replay, repetition 1                   3:15
+      4  check the rows, compute statistics, draw the report            0:02
+         in all, after a first build of some minutes                    3:32
+    ");
+}
+
+#[test]
+fn every_committed_definition_and_system_can_be_read() {
+    Systems::read(&own("systems.toml")).unwrap();
+    let files = definition::files(&own("definitions")).unwrap();
+    assert!(!files.is_empty());
+    for file in files {
+        definition::Definition::read(&file).unwrap();
+    }
+}
+
+#[test]
+fn plan_runs_nothing_and_list_names_what_there_is() {
+    let toy = Toy::new("well");
+    let plan = toy.command(&["plan", "toy", "--repetitions", "2", "--format", "csv"]).output().unwrap();
+    assert_eq!(plan.status.code(), Some(0), "{}", said(&plan));
+    let text = String::from_utf8_lossy(&plan.stdout);
+    assert!(text.contains("4,\"measure toy, point replay, repetition 2\",75"), "{text}");
+    assert!(!toy.path("artifacts").exists() && toy.pids().is_empty());
+    let list = toy.command(&["list"]).output().unwrap();
+    let text = String::from_utf8_lossy(&list.stdout);
+    assert!(text.contains("Does it start and stop? (scales: laptop)") && text.contains("a toy"), "{text}");
+}
+
+#[test]
+fn mistakes_are_usage_errors_with_their_place() {
+    let toy = Toy::new("well");
+    let refused = |arguments: &[&str]| {
+        let output = toy.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
+        said(&output)
+    };
+    assert!(refused(&["plan", "moon"]).contains("no experiment is called \"moon\"; there are: toy"));
+    assert!(refused(&["plan", "toy", "--systems", "moon"]).contains("no system is called \"moon\"; there are: toy"));
+    assert!(refused(&["plan", "toy", "--scale", "moon"]).contains("it has: laptop"));
+    assert!(refused(&["plan", "toy", "--trace", "/nonexistent"]).contains("--trace /nonexistent"));
+    assert!(refused(&["plan", "toy", "--minutes", "0"]).contains("--minutes"));
+    toy.edit("experiments/definitions/toy.toml", "cpu = 500", "cpus = 500");
+    assert!(refused(&["plan", "toy"]).contains("toy.toml:6: function.cpus: unknown field `cpus`"));
+    toy.edit("experiments/definitions/toy.toml", "cpus = 500", "cpu = 500");
+    toy.edit("experiments/systems.toml", "about =", "abuot =");
+    assert!(refused(&["plan", "toy"]).contains("systems.toml:3: toy.abuot: unknown field `abuot`"));
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_not_overwritten() {
+    let toy = Toy::new("well");
+    std::fs::create_dir(toy.path("out")).unwrap();
+    toy.write("out/mine", "precious");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("is not empty"), "{}", said(&output));
+}
+
+#[test]
+fn print_config_is_the_settings_with_everything_laid_over() {
+    let toy = Toy::new("well");
+    let output = toy.command(&["run", "toy", "--quick", "--minutes", "7", "--print-config"]).output().unwrap();
+    let settings: experiments::definition::settings::Settings =
+        toml::from_str(&String::from_utf8_lossy(&output.stdout)).unwrap();
+    assert_eq!((settings.load.minutes, settings.repetitions), (7, 2));
+}
+
+#[test]
+fn doctor_says_what_is_there() {
+    let toy = Toy::new("well");
+    let output = toy.command(&["doctor", "--format", "json"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for expected in ["\"cores\"", "\"sleeping\"", "\"open files\"", "\"system toy\""] {
+        assert!(text.contains(expected), "expected {expected} in {text}");
+    }
+}

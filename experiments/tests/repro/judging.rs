@@ -1,0 +1,89 @@
+//! `repro verify`: each invariant is broken once in a finished run, and found.
+
+use record::{Invocation, Outcome};
+
+use crate::toy::{Toy, rows, said, write_rows};
+
+fn finished() -> Toy {
+    let toy = Toy::new("well");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    toy
+}
+
+/// The exit code of `repro verify` and the verdict on one invariant.
+fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
+    let output = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "json"]).output().unwrap();
+    let found: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let line = found.as_array().unwrap().iter().find(|line| line["invariant"].as_str().unwrap().contains(rule));
+    let line = line.unwrap_or_else(|| panic!("no invariant {rule:?} in {found:#}"));
+    (output.status.code(), line["verdict"].as_str().unwrap().to_owned())
+}
+
+/// What happens to the verdict when the rows are changed.
+fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
+    let mut changed = rows();
+    change(&mut changed);
+    write_rows(&toy.point().invocations(), &changed);
+    judge(toy, rule)
+}
+
+#[test]
+fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
+    let toy = finished();
+    let broken = (Some(3), "not held".to_owned());
+    type Change = fn(&mut Vec<Invocation>);
+    let changes: [(Change, &str); 10] = [
+        (|rows| drop(rows.pop()), "every scheduled row is there once"),
+        (|rows| rows[2].index = 1, "every scheduled row is there once"),
+        (|rows| rows[1].scheduled_ns += 1, "every scheduled row is there once"),
+        (|rows| rows[1].function = "g".to_owned(), "no unknown function"),
+        (|rows| rows[1].outcome = Outcome::Timeout, "outcomes as the load generator counted"),
+        (|rows| rows.iter_mut().for_each(|row| row.sent_ns = row.sent_ns.map(|sent| sent + 1_500_000)), "lag p99"),
+        (|rows| rows[0].sandbox = Some("1-9".to_owned()), "cold rows have a new sandbox"),
+        (|rows| rows[1].cold = Some(1), "cold rows arrived before"),
+        (|rows| rows[0].cold = Some(0), "warm rows found their sandbox ready"),
+        (|rows| rows[1].exec_us = Some(9000), "phases never exceed the latency"),
+    ];
+    for (change, rule) in changes {
+        assert_eq!(judge_changed(&toy, |_| {}, rule), (Some(0), "held".to_owned()), "{rule}, unchanged");
+        assert_eq!(judge_changed(&toy, change, rule), broken, "{rule}, broken");
+    }
+    let waits = "phases of a creation never exceed the wait for it";
+    assert_eq!(judge_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
+}
+
+#[test]
+fn a_changed_schedule_and_a_lost_repetition_are_found() {
+    let toy = finished();
+    toy.edit("out/toy/replay/1/loadgen.json", "\"schedule_sha256\":\"", "\"schedule_sha256\":\"0");
+    assert_eq!(judge(&toy, "same schedule"), (Some(3), "not held".to_owned()));
+    std::fs::remove_dir_all(toy.point().path).unwrap();
+    assert_eq!(judge(&toy, "every repetition"), (Some(3), "not held".to_owned()));
+}
+
+#[test]
+fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
+    let toy = finished();
+    toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
+    let judged = judge_changed(&toy, |rows| rows[2].outcome = Outcome::Timeout, "failures as expected");
+    assert_eq!(judged, (Some(4), "not held".to_owned()));
+}
+
+#[test]
+fn what_was_not_recorded_is_not_measured_rather_than_held() {
+    let toy = finished();
+    std::fs::remove_file(toy.point().coldstarts()).unwrap();
+    assert_eq!(judge(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
+    std::fs::remove_file(toy.point().processes()).unwrap();
+    assert_eq!(judge(&toy, "processes of others"), (Some(0), "not measured".to_owned()));
+}
+
+#[test]
+fn a_folder_without_a_run_is_refused() {
+    let toy = Toy::new("well");
+    let output = toy.command(&["verify", toy.path("bin").to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("this is no run directory"), "{}", said(&output));
+}

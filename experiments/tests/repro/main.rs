@@ -1,0 +1,8 @@
+//! `repro` by the door its users take: the program itself, on a toy system made of shell scripts and on the real one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod command_line;
+mod end_to_end;
+mod judging;
+mod running;
+mod toy;

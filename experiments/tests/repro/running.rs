@@ -1,0 +1,135 @@
+//! `repro run` on a toy system: everything that was started is stopped, whatever happens, and what was measured is kept.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use record::{ColdStart, ExitState, ProcessUsage, read_table};
+
+use crate::toy::{Toy, is_alive, said, wait_until};
+
+/// Two daemons and the load generator, with a child each.
+const ALL: usize = 6;
+
+#[test]
+fn a_run_leaves_its_files_and_no_process() {
+    let toy = Toy::new("well");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    toy.assert_exit(ExitState::Done);
+    toy.assert_nothing_left(ALL);
+    let point = toy.point();
+    let creations: Vec<ColdStart> = read_table(&point.coldstarts()).unwrap();
+    assert_eq!(creations[0].requested_ns, 1_500_000, "creations are told from the run's start");
+    let usage: Vec<ProcessUsage> = read_table(&point.processes()).unwrap();
+    let names: Vec<&str> = usage.iter().map(|row| row.process.as_str()).collect();
+    for expected in ["load-generator", "runner", "toy-1", "toy-1 sandboxes", "toy-2", "machine"] {
+        assert!(names.contains(&expected), "expected {expected} among {names:?}");
+    }
+    let config = std::fs::read_to_string(point.path.join("config.toml")).unwrap();
+    assert!(config.contains("limits = { nodes = 3 }"), "files are kept as they were written: {config}");
+    let functions = std::fs::read_to_string(toy.path("out/functions.ndjson")).unwrap();
+    assert!(functions.contains("\"cpu\":500"), "the definition is laid over the functions: {functions}");
+    assert!(!point.path.join("data").exists(), "the data of a system that ended well is removed");
+    let facts = &toy.manifest().systems["toy"];
+    assert_eq!((facts.version.as_str(), facts.binaries.len()), ("toyd 1.0", 1));
+    assert!(said(&output).contains("analysed out"), "{}", said(&output));
+}
+
+#[test]
+fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
+    let toy = Toy::new("well");
+    assert_eq!(toy.run(&["--quick"]).status.code(), Some(0));
+    let before = toy.pids().len();
+    let again = toy.resume();
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(toy.pids().len(), before, "nothing is started again");
+    assert!(said(&again).contains("repetition 2: already done"), "{}", said(&again));
+    toy.edit("experiments/definitions/toy.toml", "nodes = 3", "nodes = 4");
+    let changed = toy.resume();
+    assert_eq!(changed.status.code(), Some(0), "{}", said(&changed));
+    assert_eq!(toy.pids().len(), 2 * before, "a changed definition makes both repetitions unfinished");
+}
+
+#[test]
+fn a_system_that_fails_to_start_is_shown_with_the_end_of_its_log() {
+    let toy = Toy::new("fails");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("ended with exit code 1") && said.contains("cannot bind: no such luck"), "{said}");
+    toy.assert_exit(ExitState::Failed);
+    toy.assert_nothing_left(1);
+}
+
+#[test]
+fn a_system_that_is_never_ready_is_stopped_at_its_deadline() {
+    let toy = Toy::new("never-ready");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("not ready within 2 s") && said.contains("still thinking"), "{said}");
+    toy.assert_nothing_left(2);
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_measured_stops_everything_and_the_run_can_go_on() {
+    let toy = Toy::new("long");
+    let child = toy.start_and_load();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    toy.assert_exit(ExitState::Interrupted);
+    toy.assert_nothing_left(ALL);
+    assert!(toy.point().invocations().exists(), "rows are kept");
+    assert!(toy.point().coldstarts().exists(), "and what the system recorded");
+    toy.write("bin/behaviour", "well");
+    let resumed = toy.resume();
+    assert_eq!(resumed.status.code(), Some(0), "{}", said(&resumed));
+    toy.assert_exit(ExitState::Done);
+}
+
+#[test]
+fn processes_that_a_system_leaves_behind_are_found_killed_and_named() {
+    let toy = Toy::new("leaks");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    toy.assert_nothing_left(ALL);
+    let notes = toy.manifest().notes.join("\n");
+    assert_eq!(notes.matches("sleep (process ").count(), 2, "{notes}");
+    assert!(said(&output).contains("everything stopped when told to"), "{}", said(&output));
+}
+
+#[test]
+fn a_process_that_ignores_the_wish_to_stop_is_killed_after_the_grace() {
+    let toy = Toy::new("ignores");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    toy.assert_nothing_left(ALL);
+    let notes = toy.manifest().notes.join("\n");
+    assert!(notes.contains("had to be killed: toy-2, toy-1"), "{notes}");
+}
+
+#[test]
+fn a_run_whose_system_died_under_load_is_invalid_and_keeps_its_data() {
+    let toy = Toy::new("dies");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    toy.assert_exit(ExitState::Invalid);
+    toy.assert_nothing_left(ALL);
+    assert!(said(&output).contains("toy-1 ended with exit code 7"), "{}", said(&output));
+    assert!(toy.point().path.join("data/toy-1").exists());
+}
+
+#[test]
+fn when_the_runner_is_killed_everything_it_started_is_told_to_end() {
+    let toy = Toy::new("long");
+    let mut child = toy.start_and_load();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("all of it ends", || {
+        let pids = toy.pids();
+        pids.len() >= ALL && !pids.iter().any(|pid| is_alive(*pid))
+    });
+    assert_eq!(toy.manifest().exit, ExitState::Running, "a killed run still says what it was");
+}

@@ -1,0 +1,204 @@
+//! The function itself: serves connections, runs the work of each request and answers.
+
+use std::{
+    convert::Infallible,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Work, Workload,
+    answer::{Answer, Signature},
+    memory::Touched,
+    spin::{Spinner, thread_cpu_ns},
+};
+
+/// Largest request body read; it is thrown away, so the bound only stops a runaway client.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Read buffer of an HTTP/1.1 connection: the least that hyper allows, as requests are headers only.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
+
+/// How a function spends the time it is asked to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Uses the CPU, measured by the thread's CPU clock.
+    #[default]
+    Spin,
+    /// Waits: stands for work done elsewhere, so that a large trace fits a small machine.
+    Sleep,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "spin" => Ok(Self::Spin),
+            "sleep" => Ok(Self::Sleep),
+            _ => Err(format!("{text:?} is no mode: expected spin or sleep")),
+        }
+    }
+}
+
+/// What a function is made of.
+#[derive(Clone, Debug)]
+pub struct FunctionConfig {
+    /// How it spends its time.
+    pub mode: Mode,
+    /// Name of the machine in its answers.
+    pub machine_name: String,
+    /// Most memory that one request may have touched, in MiB; more is cut to it. 0 touches none.
+    pub max_memory_mib: u32,
+}
+
+/// A function that serves any number of connections at once.
+#[derive(Debug)]
+pub struct Function {
+    mode: Mode,
+    max_memory_mib: u32,
+    signature: Signature,
+    spinner: Arc<Spinner>,
+    server: auto::Builder<TokioExecutor>,
+}
+
+/// What stopped the work of a request.
+enum Broken {
+    /// The memory asked for is not to be had.
+    Memory(String),
+    /// The CPU clock cannot be read, or the thread is gone.
+    Cpu(String),
+}
+
+impl Function {
+    /// A function that waits for connections.
+    #[must_use]
+    pub fn new(config: FunctionConfig) -> Arc<Self> {
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        // Without a date answers depend on nothing but the request, and cost less.
+        server.http1().max_buf_size(READ_BUFFER_BYTES).auto_date_header(false);
+        server.http2().auto_date_header(false);
+        Arc::new(Self {
+            mode: config.mode,
+            max_memory_mib: config.max_memory_mib,
+            signature: Signature::new(&config.machine_name),
+            spinner: Arc::new(Spinner::new()),
+            server,
+        })
+    }
+
+    /// Serves one connection, HTTP/1.1 or h2c with prior knowledge, until the client closes it or `shutdown` breaks
+    /// it off together with what runs on it.
+    pub async fn serve_connection<I>(self: Arc<Self>, io: I, shutdown: CancellationToken)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| {
+            let function = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(function.respond(request).await) }
+        });
+        let connection = self.server.serve_connection(TokioIo::new(io), service);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            // A broken connection concerns only its client, who sees it.
+            _ = connection => {}
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Answer {
+        let start = Instant::now();
+        let (head, body) = request.into_parts();
+        let name = head.headers.get("function").map_or(&b""[..], |value| value.as_bytes());
+        let answer = |code, status: &str| self.signature.answer(code, status, name, start.elapsed());
+        if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
+            return answer(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
+        }
+        let work = match Work::from_headers(&head.headers) {
+            Ok(work) => work,
+            Err(bad) => return answer(StatusCode::BAD_REQUEST, &bad.to_string()),
+        };
+        match (work.workload, self.perform(work).await) {
+            (Workload::Empty, Ok(())) => answer(StatusCode::OK, "OK - EMPTY"),
+            (Workload::Trace, Ok(())) => answer(StatusCode::OK, "OK"),
+            (_, Err(Broken::Memory(problem) | Broken::Cpu(problem))) => {
+                answer(StatusCode::INTERNAL_SERVER_ERROR, &problem)
+            }
+        }
+    }
+
+    async fn perform(&self, work: Work) -> Result<(), Broken> {
+        if work.workload == Workload::Empty {
+            return Ok(());
+        }
+        let memory_mib = work.memory_mib.min(self.max_memory_mib);
+        let (computing, waiting) = match self.mode {
+            Mode::Spin => {
+                let waiting = work.run.mul_f64(work.waiting_share);
+                (work.run.saturating_sub(waiting), waiting)
+            }
+            Mode::Sleep => (Duration::ZERO, work.run),
+        };
+        let started = Instant::now();
+        let memory = if memory_mib == 0 && computing.is_zero() {
+            None
+        } else {
+            Some(self.compute(memory_mib, computing).await?)
+        };
+        // In sleep mode touching the memory is part of the time asked for.
+        let spent = if self.mode == Mode::Sleep { started.elapsed() } else { Duration::ZERO };
+        let waiting = waiting.saturating_sub(spent);
+        if !waiting.is_zero() {
+            sleep(waiting).await;
+        }
+        drop(memory);
+        Ok(())
+    }
+
+    /// Touches memory and spins, together for `cpu` of a thread's time. Stops soon when the caller goes away.
+    async fn compute(&self, memory_mib: u32, cpu: Duration) -> Result<Touched, Broken> {
+        let abandoned = Abandoned::default();
+        let (stop, spinner) = (Arc::clone(&abandoned.0), Arc::clone(&self.spinner));
+        let work = move || {
+            let start_ns = thread_cpu_ns().map_err(|e| Broken::Cpu(format!("cannot read the CPU clock: {e}")))?;
+            let memory = Touched::new(memory_mib)
+                .map_err(|_| Broken::Memory(format!("no {memory_mib} MiB of memory are to be had")))?;
+            let spun = spinner.spin_until(start_ns, cpu, &stop);
+            spun.map_err(|e| Broken::Cpu(format!("cannot read the CPU clock: {e}")))?;
+            Ok(memory)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(_) => Err(Broken::Cpu("the thread that ran this request is gone".to_owned())),
+        }
+    }
+}
+
+/// Set when it is dropped: the client has gone, so its thread stops spinning.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

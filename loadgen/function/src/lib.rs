@@ -1,0 +1,13 @@
+//! What runs in a sandbox: a function that spins or sleeps for as long as the request asks, and touches memory.
+//!
+//! It is a library and a program, so that the `hollow` runtime and the Knative testbed, which answer without a
+//! process, answer exactly as the program does. The request headers are those that existing trace replayers send.
+
+mod answer;
+mod function;
+mod memory;
+mod request;
+mod spin;
+
+pub use function::{Function, FunctionConfig, Mode};
+pub use request::{BadHeader, Work, Workload};

@@ -1,0 +1,94 @@
+//! The command line: what can be typed, and which subcommand it means.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    command::{
+        completions::{self, CompletionsArgs},
+        inspect::{self, InspectArgs},
+        register::{self, RegisterArgs},
+        run::{self, RunArgs},
+        schedule::{self, ScheduleArgs},
+        selftest::{self, SelftestArgs},
+        synth::{self, SynthArgs},
+    },
+    ending::exit_code,
+};
+
+/// Replays traces against a FaaS cluster, on time, and records what happened.
+///
+/// Exit codes: 0 done, 1 failed or interrupted, 2 usage or input error, 3 the run is invalid (the schedule could not
+/// be kept).
+#[derive(Debug, Parser)]
+#[command(version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LOADGEN_REVISION"), ")"), max_term_width = 120)]
+#[command(after_help = "Example:\n  loadgen run --synthetic --minutes 5 --address 127.0.0.1:8080 --out results")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Replay a schedule against a system
+    #[command(after_help = RUN_EXAMPLE)]
+    Run(Box<RunArgs>),
+    /// Write the exact send times and exit
+    #[command(after_help = "Example:\n  loadgen schedule --trace azure-500 --minutes 30 --out schedule.csv \
+                            --functions-out functions.ndjson")]
+    Schedule(Box<ScheduleArgs>),
+    /// Say what is in a trace
+    #[command(after_help = "Example:\n  loadgen inspect --trace azure-500 --minutes 30")]
+    Inspect(Box<InspectArgs>),
+    /// Make a trace
+    #[command(
+        after_help = "Example:\n  loadgen synth --synthetic azure --functions 200 --minutes 60 --seed 7 --out trace"
+    )]
+    Synth(Box<SynthArgs>),
+    /// Make a smaller trace that represents a larger one
+    #[command(after_help = "Example:\n  loadgen sample --trace azure-500 --functions 20 --max-cores 1 --out small")]
+    Sample(Box<SynthArgs>),
+    /// Register functions at a Dirigent control plane
+    #[command(
+        after_help = "Example:\n  loadgen register --from functions.ndjson --control-plane http://127.0.0.1:9091"
+    )]
+    Register(RegisterArgs),
+    /// Measure how precisely this machine can sleep and send
+    #[command(after_help = "Example:\n  loadgen selftest --rate 2000 --duration 5s")]
+    Selftest(SelftestArgs),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  loadgen completions bash > /etc/bash_completion.d/loadgen")]
+    Completions(CompletionsArgs),
+}
+
+const RUN_EXAMPLE: &str = "Examples:
+  loadgen run --trace azure-500 --minutes 30 --warmup 10m --address 127.0.0.1:8080 --out results
+  loadgen run --rate 200 --duration 60s --cold --cooldown 10s --address 127.0.0.1:8080 --out cold \\
+      --register http://127.0.0.1:9091";
+
+/// Parses the command line, runs the subcommand, and says how it ended.
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Schedule(args) => schedule::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Synth(args) | Command::Sample(args) => synth::run(&args),
+        Command::Register(args) => register::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    exit_code(&result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,21 @@
+//! `loadgen completions`: completions for a shell, on standard output.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::{cli::Cli, command::print, ending::Ending};
+
+/// Arguments of `loadgen completions`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+/// Prints the completions.
+pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<Ending> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "loadgen", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Ending::Done)
+}

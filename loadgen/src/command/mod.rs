@@ -1,0 +1,39 @@
+//! The subcommands: each file has its arguments, a linear `run`, and what that needs.
+
+pub(crate) mod completions;
+pub(crate) mod inspect;
+pub(crate) mod register;
+pub(crate) mod run;
+pub(crate) mod schedule;
+pub(crate) mod selftest;
+pub(crate) mod synth;
+
+use std::io::{self, Write, stdout};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::source::Format;
+
+/// Prints a result on standard output. A reader that has gone away is no error.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("writing to standard output"),
+    }
+}
+
+/// Prints a result in the form asked for.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn print_as<T: Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    match format {
+        Format::Table => print(&table(value)),
+        Format::Json => print(&serde_json::to_string_pretty(value)?),
+    }
+}

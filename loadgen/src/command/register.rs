@@ -1,0 +1,32 @@
+//! `loadgen register`: registers functions at a Dirigent control plane and leaves them there.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{command::print, ending::Ending, functions, registrar::Registrar, replay::stop::Stop};
+
+/// Arguments of `loadgen register`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct RegisterArgs {
+    /// The functions, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// The control plane
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9091")]
+    control_plane: String,
+    /// Speak the published system's form interface
+    #[arg(long)]
+    form: bool,
+}
+
+/// Registers every function of the file.
+pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
+    let functions = functions::read(&args.from)?;
+    let stop = Stop::listen()?;
+    let created = Registrar::new(&args.control_plane, args.form).register(&functions, &stop)?;
+    let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
+    print(&format!("{} functions registered{new}", functions.len()))?;
+    Ok(Ending::Done)
+}

@@ -1,0 +1,167 @@
+//! `loadgen run`: replays a schedule against a system and leaves rows, summary and histogram.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use record::LoadSummary;
+use serde::Serialize;
+
+use crate::{
+    command::print_as,
+    ending::{Ending, UsageError},
+    functions::{self, DEFAULT_IMAGE},
+    http::target::{Connections, Protocol, Spread, Target, resolve},
+    machine::clock::Realtime,
+    measure::summary,
+    registrar::{Registrar, RegistrarError},
+    replay::{
+        drive::{Means, drive},
+        stop::Stop,
+    },
+    source::{Format, SourceArgs},
+};
+
+/// Arguments of `loadgen run`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// The directory to leave invocations.csv.zst, loadgen.json and histogram.hgrm in; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Print the effective options as TOML and do nothing
+    #[arg(long)]
+    #[serde(skip)]
+    print_config: bool,
+}
+
+/// The kind of system invoked.
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// `POST /` at a data plane, the function named by the Host header.
+    Dirigent,
+}
+
+/// The system.
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Target")]
+struct TargetArgs {
+    /// The kind of system
+    #[arg(long, value_enum, default_value = "dirigent")]
+    target: Kind,
+    /// Where it takes invocations; several are used as --spread says
+    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
+    address: Vec<String>,
+    /// The protocol
+    #[arg(long, value_enum, default_value = "http1")]
+    protocol: Protocol,
+    /// Whether connections are kept
+    #[arg(long, value_enum, default_value = "pooled")]
+    connections: Connections,
+    /// How invocations are spread over several addresses
+    #[arg(long, value_enum, default_value = "round-robin")]
+    spread: Spread,
+    /// How long after it was sent an invocation is given up
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    timeout: Duration,
+    /// Register the functions at this control plane first, and remove those this created at the end
+    #[arg(long, value_name = "URL")]
+    register: Option<String>,
+    /// What registered functions run
+    #[arg(long, default_value = DEFAULT_IMAGE)]
+    image: String,
+}
+
+/// This machine.
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "This machine")]
+struct MachineArgs {
+    /// Threads that ask for real-time priority; what was granted is in the summary
+    #[arg(long, value_enum, default_value = "all")]
+    realtime: Realtime,
+    /// Threads that carry connections, beside the one that paces
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MOST_LANES))]
+    threads: u16,
+}
+
+/// More threads than this cannot help one pacing thread.
+const MOST_LANES: i64 = 64;
+
+/// Replays.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
+    if args.print_config {
+        crate::command::print(&toml::to_string(args)?)?;
+        return Ok(Ending::Done);
+    }
+    let target = target(&args.target)?;
+    let loaded = args.source.load()?;
+    if loaded.schedule.invocations.is_empty() {
+        return Err(UsageError::of(anyhow::anyhow!("there is nothing to send: the schedule has no invocations")));
+    }
+    let stop = Stop::listen().context("listening for Ctrl-C")?;
+    let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };
+    let registrar = args.target.register.as_deref().map(|control_plane| Registrar::new(control_plane, false));
+    let created = match &registrar {
+        Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
+        None => Vec::new(),
+    };
+    let driven = drive((loaded.schedule, target), means, &args.out, &stop, loaded.notes);
+    let removed = registrar.map_or(Ok(()), |registrar| registrar.remove(&created));
+    let summary = driven?;
+    print_as(args.format, &summary, summary::table)?;
+    removed.context("the run is complete, but cleaning up after it failed")?;
+    Ok(ending(&summary))
+}
+
+fn ending(summary: &LoadSummary) -> Ending {
+    if summary.interrupted {
+        Ending::Failed
+    } else if summary.valid {
+        Ending::Done
+    } else {
+        Ending::Invalid
+    }
+}
+
+fn target(args: &TargetArgs) -> anyhow::Result<Target> {
+    let Kind::Dirigent = args.target;
+    let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve(address)).collect();
+    if args.timeout.is_zero() {
+        return Err(UsageError::of(anyhow::anyhow!("--timeout must be more than 0")));
+    }
+    Ok(Target {
+        addresses: addresses.map_err(UsageError::of)?,
+        protocol: args.protocol,
+        connections: args.connections,
+        spread: args.spread,
+        timeout: args.timeout,
+    })
+}
+
+/// Registers the functions of a schedule; removes again what was created when that fails half-way.
+fn register(
+    registrar: &Registrar,
+    schedule: &trace::Schedule,
+    image: &str,
+    stop: &Stop,
+) -> anyhow::Result<Vec<String>> {
+    let functions = functions::of_schedule(schedule, image);
+    registrar.register(&functions, stop).map_err(|error: RegistrarError| {
+        let removed = registrar.remove(&error.created);
+        let error = anyhow::Error::new(error);
+        match removed {
+            Ok(()) => error,
+            Err(left) => error.context(left.to_string()),
+        }
+    })
+}

@@ -1,0 +1,86 @@
+//! `loadgen schedule`: writes the exact send times, and the functions they need, and sends nothing.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    command::print_as,
+    ending::Ending,
+    functions::{self, DEFAULT_IMAGE},
+    source::{Format, SourceArgs},
+};
+
+/// Arguments of `loadgen schedule`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct ScheduleArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Where to write the schedule
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Where to write the functions to register
+    #[arg(long, value_name = "FILE")]
+    functions_out: Option<PathBuf>,
+    /// What the functions run
+    #[arg(long, default_value = DEFAULT_IMAGE)]
+    image: String,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    schedule: PathBuf,
+    sha256: String,
+    seed: u64,
+    functions: usize,
+    invocations: usize,
+    span_ns: u64,
+    cores: f64,
+    notes: Vec<String>,
+}
+
+/// Makes the schedule and writes it.
+pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
+    let loaded = args.source.load()?;
+    let schedule = &loaded.schedule;
+    schedule.write(&args.out).context("writing the schedule")?;
+    if let Some(path) = &args.functions_out {
+        functions::write(path, &functions::of_schedule(schedule, &args.image))?;
+    }
+    let written = Written {
+        schedule: args.out.clone(),
+        sha256: schedule.checksum(),
+        seed: schedule.seed,
+        functions: schedule.functions.len(),
+        invocations: schedule.invocations.len(),
+        span_ns: schedule.span_ns,
+        cores: schedule.cores(),
+        notes: loaded.notes,
+    };
+    print_as(args.format, &written, table)?;
+    Ok(Ending::Done)
+}
+
+fn table(written: &Written) -> String {
+    let seconds = written.span_ns / crate::machine::clock::NANOS_PER_SECOND;
+    let mut text = format!(
+        "{}: {} invocations of {} functions in {seconds} s, {:.2} cores of execution, seed {}, sha256 {}",
+        written.schedule.display(),
+        written.invocations,
+        written.functions,
+        written.cores,
+        written.seed,
+        written.sha256
+    );
+    for note in &written.notes {
+        text.push('\n');
+        text.push_str(note);
+    }
+    text
+}

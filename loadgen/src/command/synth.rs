@@ -1,0 +1,50 @@
+//! `loadgen synth` and `loadgen sample`: write a trace, made or sampled, as an Azure-2019-format directory.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use trace::{Summary, azure2019};
+
+use crate::{
+    command::{inspect::summary_table, print_as},
+    ending::Ending,
+    source::{Format, SourceArgs},
+};
+
+/// Arguments of `loadgen synth` and `loadgen sample`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct SynthArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The directory to write; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How to print what is in it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    directory: PathBuf,
+    #[serde(flatten)]
+    summary: Summary,
+    notes: Vec<String>,
+}
+
+/// Makes the trace and writes it.
+pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<Ending> {
+    let (workload, notes) = args.source.workload()?;
+    fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
+    azure2019::write(&args.out, &workload).context("writing the trace")?;
+    let summary = workload.summary(&args.source.options());
+    let written = Written { directory: args.out.clone(), summary, notes };
+    print_as(args.format, &written, |written| {
+        let notes: String = written.notes.iter().map(|note| format!("\n{note}")).collect();
+        format!("{}{notes}", summary_table(&written.summary))
+    })?;
+    Ok(Ending::Done)
+}

@@ -1,0 +1,41 @@
+//! How the program ends: exit codes, and the errors that are the user's to correct.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Done.
+    Done,
+    /// Stopped by the user, or could not do what was asked.
+    Failed,
+    /// The run may not be used.
+    Invalid,
+}
+
+/// An input or an option that only the user can correct; the message says where and what was expected.
+#[derive(Debug, Error)]
+#[error("{0:#}")]
+pub(crate) struct UsageError(pub(crate) anyhow::Error);
+
+impl UsageError {
+    /// Marks an error as the user's to correct.
+    pub(crate) fn of(error: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(Self(error.into()))
+    }
+}
+
+/// The exit code of a command's result; an error is printed on one line.
+pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
+    match result {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Failed) => ExitCode::from(1),
+        Ok(Ending::Invalid) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("loadgen: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}

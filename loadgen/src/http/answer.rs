@@ -1,0 +1,218 @@
+//! Reads one HTTP/1.1 answer from the bytes received so far: a pure function over a buffer.
+//!
+//! Answers of a function are a few hundred bytes and come in one read, so parsing starts from the front each time
+//! rather than keeping a state machine; the bound on an answer's size keeps that cheap.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::http::facts::Facts;
+
+/// An answer that has arrived whole.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// What its headers say.
+    pub(crate) facts: Facts,
+    /// Its body.
+    pub(crate) body: Cow<'a, [u8]>,
+    /// Whether the connection can carry another request.
+    pub(crate) reusable: bool,
+}
+
+/// Bytes that are not an answer.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// The status line or a header.
+    #[error("malformed answer head: {0}")]
+    Head(httparse::Error),
+    /// The framing of the body.
+    #[error("malformed answer body: {0}")]
+    Body(&'static str),
+    /// More than is kept.
+    #[error("answer is larger than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge,
+}
+
+/// An answer larger than this is refused: a function's answer is a line of JSON, and rows must not cost memory.
+pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Headers looked at in one answer; a system that sends more is refused rather than half read.
+const MAX_HEADERS: usize = 64;
+
+/// How the body ends.
+enum Framing {
+    Length(usize),
+    Chunked,
+    UntilClose,
+}
+
+/// Reads the answer at the front of `bytes`; nothing when more bytes are needed. `ended` says that no more will come.
+///
+/// # Errors
+/// When the bytes cannot become an answer.
+pub(crate) fn parse(bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Malformed> {
+    let mut rest = bytes;
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut head = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(head_len) = head.parse(rest).map_err(Malformed::Head)? else {
+            return if bytes.len() > MAX_ANSWER_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
+        };
+        let status = head.code.unwrap_or(0);
+        rest = &rest[head_len..];
+        if !(100..200).contains(&status) {
+            return whole(&head, rest, ended);
+        }
+        // An interim answer (100, 103): the real one follows.
+    }
+}
+
+fn whole<'a>(head: &httparse::Response<'_, '_>, rest: &'a [u8], ended: bool) -> Result<Option<Answer<'a>>, Malformed> {
+    let status = head.code.unwrap_or(0);
+    let mut facts = Facts::default();
+    let mut keep_alive = head.version == Some(1);
+    let mut framing = None;
+    for header in head.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("connection") {
+            keep_alive = has_token(header.value, "keep-alive") || (keep_alive && !has_token(header.value, "close"));
+        } else if is("transfer-encoding") {
+            // A chunked body wins over a length beside it (RFC 9112, section 6.3).
+            framing = Some(if has_token(header.value, "chunked") { Framing::Chunked } else { Framing::UntilClose });
+        } else if is("content-length") {
+            let length = length(header.value)?;
+            framing.get_or_insert(Framing::Length(length));
+        } else {
+            facts.note_header(header.name, header.value);
+        }
+    }
+    let framing = if matches!(status, 204 | 304) { Framing::Length(0) } else { framing.unwrap_or(Framing::UntilClose) };
+    let Some((body, used)) = body(rest, &framing, ended)? else {
+        return if rest.len() > MAX_ANSWER_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
+    };
+    // Bytes beyond the answer belong to nothing that was asked for: such a connection is not used again.
+    let reusable = keep_alive && !ended && used == rest.len() && !matches!(framing, Framing::UntilClose);
+    Ok(Some(Answer { status, facts, body, reusable }))
+}
+
+/// A body, and how many bytes it took.
+type Framed<'a> = (Cow<'a, [u8]>, usize);
+
+fn body<'a>(rest: &'a [u8], framing: &Framing, ended: bool) -> Result<Option<Framed<'a>>, Malformed> {
+    match framing {
+        Framing::Length(length) if *length > MAX_ANSWER_BYTES => Err(Malformed::TooLarge),
+        Framing::Length(length) => Ok(rest.get(..*length).map(|body| (Cow::Borrowed(body), *length))),
+        Framing::UntilClose => Ok(ended.then_some((Cow::Borrowed(rest), rest.len()))),
+        Framing::Chunked => chunks(rest),
+    }
+}
+
+fn chunks(rest: &[u8]) -> Result<Option<Framed<'_>>, Malformed> {
+    let mut body = Vec::new();
+    let mut at = 0;
+    loop {
+        let size = httparse::parse_chunk_size(&rest[at..]).map_err(|_| Malformed::Body("invalid chunk size"))?;
+        let httparse::Status::Complete((line, size)) = size else { return Ok(None) };
+        let size = usize::try_from(size).map_err(|_| Malformed::TooLarge)?;
+        if size > MAX_ANSWER_BYTES - body.len() {
+            return Err(Malformed::TooLarge);
+        }
+        at += line;
+        if size == 0 {
+            return Ok(trailers_len(&rest[at..])?.map(|trailers| (Cow::Owned(body), at + trailers)));
+        }
+        let Some(chunk) = rest.get(at..at + size + 2) else { return Ok(None) };
+        let (data, end) = chunk.split_at(size);
+        if end != b"\r\n" {
+            return Err(Malformed::Body("chunk does not end where its size says"));
+        }
+        body.extend_from_slice(data);
+        at += size + 2;
+    }
+}
+
+/// Length of the trailer section with its closing empty line.
+fn trailers_len(rest: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut trailers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    match httparse::parse_headers(rest, &mut trailers).map_err(Malformed::Head)? {
+        httparse::Status::Complete((length, _)) => Ok(Some(length)),
+        httparse::Status::Partial => Ok(None),
+    }
+}
+
+fn length(value: &[u8]) -> Result<usize, Malformed> {
+    let text = str::from_utf8(value).unwrap_or("").trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Malformed::Body("content-length is not a number"));
+    }
+    text.parse().map_err(|_| Malformed::TooLarge)
+}
+
+/// Whether a comma-separated header value holds a token, in any case.
+fn has_token(value: &[u8], token: &str) -> bool {
+    value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str) -> (u16, String, bool) {
+        let answer = parse(text.as_bytes(), false).unwrap().expect("a whole answer");
+        (answer.status, String::from_utf8(answer.body.into_owned()).unwrap(), answer.reusable)
+    }
+
+    #[test]
+    fn bodies_end_as_their_framing_says() {
+        assert_eq!(answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), (200, "hi".into(), true));
+        assert_eq!(answer("HTTP/1.1 204 No Content\r\n\r\n"), (204, String::new(), true));
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3;x=y\r\n yo\r\n0\r\n\r\n";
+        assert_eq!(answer(chunked), (200, "hi yo".into(), true));
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answer(interim), (503, String::new(), true));
+    }
+
+    #[test]
+    fn a_connection_is_not_used_again_when_the_answer_says_so() {
+        assert!(!answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
+        assert!(!answer("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
+        assert!(!answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
+        let until_close = parse(b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
+        assert_eq!((until_close.body.as_ref(), until_close.reusable), (b"abc".as_slice(), false));
+    }
+
+    #[test]
+    fn every_cut_of_an_answer_waits_for_the_rest() {
+        for text in [
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        ] {
+            for cut in 0..text.len() {
+                let part = parse(&text.as_bytes()[..cut], false);
+                assert!(matches!(part, Ok(None)), "cut at {cut} of {text:?} gave {part:?}");
+            }
+            assert_eq!(answer(text), (200, "hello".into(), true));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for (text, why) in [
+            ("SSH-2.0-x\r\n\r\n", "head"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", "larger"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "chunk size"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhiXX", "chunk does not end"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", "larger"),
+        ] {
+            let error = parse(text.as_bytes(), false).expect_err(text).to_string();
+            assert!(error.contains(why), "{text:?} gave {error:?}, expected {why:?}");
+        }
+        let endless = vec![b'a'; MAX_ANSWER_BYTES + 1];
+        let head = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &endless].concat();
+        assert_eq!(parse(&head, false).map(|_| ()).unwrap_err(), Malformed::TooLarge);
+    }
+}

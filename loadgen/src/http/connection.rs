@@ -1,0 +1,101 @@
+//! One HTTP/1.1 connection: at most one invocation on it at a time, written by whichever thread took it from the pool.
+
+use std::{
+    io,
+    os::fd::AsRawFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::net::tcp::OwnedWriteHalf;
+
+/// The invocation a connection is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Its position in the schedule.
+    pub(crate) index: usize,
+    /// When it is given up, in nanoseconds from the start.
+    pub(crate) deadline_ns: u64,
+    /// When it was written to this connection, in nanoseconds from the start.
+    pub(crate) written_ns: u64,
+    /// Whether the connection had carried another invocation before.
+    pub(crate) reused: bool,
+    /// Whether this is the second sending.
+    pub(crate) resent: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Option<Pending>,
+    closed: bool,
+}
+
+/// The writing half of a connection and what it is busy with.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    write: OwnedWriteHalf,
+    /// Which of the target's addresses it leads to.
+    pub(crate) address: usize,
+    state: Mutex<State>,
+}
+
+impl Connection {
+    /// An idle connection to an address of the target.
+    pub(crate) fn new(write: OwnedWriteHalf, address: usize) -> Self {
+        Self { write, address, state: Mutex::default() }
+    }
+
+    /// Writes a request. False when it did not reach the kernel whole, so that the system cannot have executed it; the
+    /// connection is of no more use then. When true, its reader reports the end.
+    pub(crate) fn send(&self, pending: Pending, request: &[u8]) -> bool {
+        {
+            let mut state = self.state();
+            if state.closed {
+                return false;
+            }
+            // Before writing: the answer may be read by another thread before the write has returned.
+            state.pending = Some(pending);
+        }
+        match self.write.try_write(request) {
+            Ok(written) if written == request.len() => true,
+            Ok(_) | Err(_) => {
+                // A reader that has taken it first has seen the close too and takes care of it.
+                let unsent = self.close().is_some();
+                let _ = shutdown(self.write.as_ref().as_raw_fd(), Shutdown::Both);
+                !unsent
+            }
+        }
+    }
+
+    /// Takes the invocation whose answer has been read.
+    pub(crate) fn take_pending(&self) -> Option<Pending> {
+        self.state().pending.take()
+    }
+
+    /// The invocation it is busy with.
+    pub(crate) fn pending(&self) -> Option<Pending> {
+        self.state().pending
+    }
+
+    /// Lets nothing more be sent, and takes the invocation that has no answer.
+    pub(crate) fn close(&self) -> Option<Pending> {
+        let mut state = self.state();
+        state.closed = true;
+        state.pending.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an error says that this machine, not the system, could not make a connection: no descriptor or no port left.
+pub(crate) fn is_own_limit(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// What a row says of an invocation that this machine could not send.
+pub(crate) const OWN_LIMIT: &str = "the load generator ran out of descriptors or ports";

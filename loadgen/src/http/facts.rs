@@ -1,0 +1,192 @@
+//! What an answer says about its invocation: headers, body, and the outcome that follows from them.
+
+use record::Outcome;
+use serde::Deserialize;
+
+/// What the headers of an answer say; a system says what it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Wait for a slot, in microseconds.
+    pub(crate) queue_us: Option<u64>,
+    /// Wait for a new sandbox, in microseconds.
+    pub(crate) cold_us: Option<u64>,
+    /// Time in the sandbox, in microseconds.
+    pub(crate) exec_us: Option<u64>,
+    /// 1 cold, 0 not.
+    pub(crate) cold: Option<u8>,
+    /// The sandbox that served it.
+    pub(crate) sandbox: Option<Box<str>>,
+    /// Attempts the system made.
+    pub(crate) attempts: Option<u32>,
+    /// The kind of error the system names.
+    pub(crate) error: Option<Box<str>>,
+}
+
+impl Facts {
+    /// Notes a header, if it is one that says something; malformed values are as good as absent.
+    pub(crate) fn note_header(&mut self, name: &str, value: &[u8]) {
+        if name.eq_ignore_ascii_case("server-timing") {
+            self.note_timing(str::from_utf8(value).unwrap_or(""));
+            return;
+        }
+        let Some((prefix, name)) = name.split_at_checked(PREFIX.len()) else { return };
+        if !prefix.eq_ignore_ascii_case(PREFIX) {
+            return;
+        }
+        let Ok(text) = str::from_utf8(value) else { return };
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("cold") {
+            self.cold = match text {
+                "1" => Some(1),
+                "0" => Some(0),
+                _ => None,
+            };
+        } else if is("sandbox") {
+            self.sandbox = Some(text.into());
+        } else if is("attempts") {
+            self.attempts = text.parse().ok();
+        } else if is("error") {
+            self.error = Some(text.into());
+        }
+    }
+
+    /// Reads `queue;dur=0.2, cold;dur=104, exec;dur=8.75` (milliseconds).
+    fn note_timing(&mut self, value: &str) {
+        for metric in value.split(',') {
+            let mut parts = metric.split(';').map(str::trim);
+            let slot = match parts.next() {
+                Some("queue") => &mut self.queue_us,
+                Some("cold") => &mut self.cold_us,
+                Some("exec") => &mut self.exec_us,
+                _ => continue,
+            };
+            *slot = parts.find_map(|part| part.strip_prefix("dur=")).and_then(micros);
+        }
+    }
+}
+
+const PREFIX: &str = "x-dirigent-";
+
+/// Milliseconds as text to whole microseconds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range just before")]
+fn micros(text: &str) -> Option<u64> {
+    let ms: f64 = text.trim_matches('"').parse().ok()?;
+    (0.0..1e15).contains(&ms).then(|| (ms * 1000.0).round() as u64)
+}
+
+/// The function program's answer.
+#[derive(Debug, Deserialize)]
+struct Report<'a> {
+    #[serde(rename = "Function", borrow)]
+    function: std::borrow::Cow<'a, str>,
+    #[serde(rename = "ExecutionTime")]
+    execution_us: f64,
+}
+
+/// What status and body amount to.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Verdict {
+    /// The outcome.
+    pub(crate) outcome: Outcome,
+    /// Execution time the function reports, in microseconds.
+    pub(crate) executed_us: Option<u64>,
+    /// What is wrong, unless all is well.
+    pub(crate) error: Option<Box<str>>,
+}
+
+impl Verdict {
+    /// Judges an answer to an invocation of `function`.
+    pub(crate) fn of(status: u16, body: &[u8], function: &str) -> Self {
+        let because = |outcome, error: String| Self { outcome, executed_us: None, error: Some(error.into()) };
+        match status {
+            200..=299 => match serde_json::from_slice::<Report<'_>>(body) {
+                Ok(report) if report.function != function => {
+                    let other: String = report.function.chars().take(SHOWN_CHARS).collect();
+                    because(Outcome::Invalid, format!("answered by function {other:?}"))
+                }
+                Ok(report) => match micros_whole(report.execution_us) {
+                    Some(us) => Self { outcome: Outcome::Ok, executed_us: Some(us), error: None },
+                    None => because(Outcome::Invalid, "ExecutionTime is negative".to_owned()),
+                },
+                Err(error) => because(Outcome::Invalid, format!("not a function's answer: {error}")),
+            },
+            429 | 503 => because(Outcome::Refused, format!("status {status}")),
+            504 => because(Outcome::Timeout, format!("status {status}")),
+            _ => because(Outcome::Error, format!("status {status}")),
+        }
+    }
+}
+
+/// A foreign name is quoted in a row no longer than this.
+const SHOWN_CHARS: usize = 64;
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range just before")]
+fn micros_whole(us: f64) -> Option<u64> {
+    (0.0..1e18).contains(&us).then(|| us.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_system_are_noted_and_others_are_not() {
+        let mut facts = Facts::default();
+        for (name, value) in [
+            ("Server-Timing", "queue;dur=0.25, cold;desc=\"x\";dur=104, exec;dur=8.7506, db;dur=3"),
+            ("X-Dirigent-Cold", "1"),
+            ("x-dirigent-sandbox", "3-17"),
+            ("X-Dirigent-Attempts", "2"),
+            ("X-Dirigent-Error", "queue-full"),
+            ("X-Other", "1"),
+        ] {
+            facts.note_header(name, value.as_bytes());
+        }
+        let expected = Facts {
+            queue_us: Some(250),
+            cold_us: Some(104_000),
+            exec_us: Some(8751),
+            cold: Some(1),
+            sandbox: Some("3-17".into()),
+            attempts: Some(2),
+            error: Some("queue-full".into()),
+        };
+        assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn malformed_headers_are_as_good_as_absent() {
+        let mut facts = Facts::default();
+        for (name, value) in [
+            ("server-timing", "queue;dur=-1, cold;dur=x, exec, ;;,"),
+            ("x-dirigent-cold", "yes"),
+            ("x-dirigent-attempts", "-1"),
+            ("x-dirigent-\u{e9}", "1"),
+        ] {
+            facts.note_header(name, value.as_bytes());
+        }
+        facts.note_header("x-dirigent-sandbox", &[0xff]);
+        assert_eq!(facts, Facts::default());
+    }
+
+    #[test]
+    fn status_and_body_give_the_outcome() {
+        let good = br#"{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":1500}"#;
+        assert_eq!(Verdict::of(200, good, "f"), Verdict { outcome: Outcome::Ok, executed_us: Some(1500), error: None });
+        for (status, body, outcome) in [
+            (200, good.as_slice(), Outcome::Invalid),
+            (200, b"", Outcome::Invalid),
+            (201, br#"{"Function":"g","ExecutionTime":-1}"#, Outcome::Invalid),
+            (503, b"", Outcome::Refused),
+            (429, b"", Outcome::Refused),
+            (504, b"", Outcome::Timeout),
+            (502, b"", Outcome::Error),
+            (404, b"", Outcome::Error),
+            (302, b"", Outcome::Error),
+        ] {
+            let verdict = Verdict::of(status, body, "g");
+            assert_eq!(verdict.outcome, outcome, "status {status}, body {body:?}");
+            assert!(verdict.error.is_some(), "a failure says why: status {status}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! How an invocation travels: requests, answers, and the two protocols.
+
+pub(crate) mod answer;
+pub(crate) mod carrier;
+pub(crate) mod connection;
+pub(crate) mod facts;
+pub(crate) mod h2c;
+pub(crate) mod http1;
+pub(crate) mod request;
+pub(crate) mod target;
+pub(crate) mod written;

@@ -1,0 +1,125 @@
+//! Where invocations go: addresses, protocol, what a connection is used for, and how long to wait.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The protocol spoken to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// HTTP/1.1: one invocation at a time per connection.
+    Http1,
+    /// HTTP/2 without TLS and with prior knowledge: many invocations per connection.
+    H2c,
+}
+
+/// What a connection is used for: a factor of an experiment, never a cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Connections {
+    /// Kept and used again, the last one used first; a new one whenever none is idle.
+    Pooled,
+    /// One per invocation; connecting is part of its latency.
+    Fresh,
+}
+
+/// How invocations are spread over several addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Spread {
+    /// In turn.
+    RoundRobin,
+    /// By a hash of the function's name, so that a function stays at one address.
+    Function,
+}
+
+/// Where and how invocations are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Addresses, resolved once; at least one.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The protocol.
+    pub(crate) protocol: Protocol,
+    /// What a connection is used for.
+    pub(crate) connections: Connections,
+    /// How invocations are spread over the addresses.
+    pub(crate) spread: Spread,
+    /// How long after it was sent an invocation is given up.
+    pub(crate) timeout: Duration,
+}
+
+impl Target {
+    /// The address for one invocation, as a position in `addresses`.
+    pub(crate) fn address_of(&self, index: usize, function: &str) -> usize {
+        let spread = match self.spread {
+            Spread::RoundRobin => index,
+            Spread::Function => usize::try_from(stable_hash(function) >> 32).unwrap_or(0),
+        };
+        spread % self.addresses.len().max(1)
+    }
+
+    /// The time-out in nanoseconds.
+    pub(crate) fn timeout_ns(&self) -> u64 {
+        u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Resolves `host:port` once, so that no invocation waits for a name.
+///
+/// # Errors
+/// When the name is unknown or the port missing.
+pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
+    let found = address.to_socket_addrs().map_err(|error| anyhow::anyhow!("address {address}: {error}"))?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    // A loopback system commonly listens on 127.0.0.1 only, while "localhost" resolves to ::1 first.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| anyhow::anyhow!("address {address}: the name resolves to nothing"))
+}
+
+/// FNV-1a, finished as MurmurHash3 finishes so that every bit depends on every byte: the same on every machine and in
+/// every version, unlike the standard library's hasher.
+fn stable_hash(text: &str) -> u64 {
+    let fnv1a = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, fnv1a);
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(spread: Spread) -> Target {
+        Target {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
+            protocol: Protocol::Http1,
+            connections: Connections::Pooled,
+            spread,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn round_robin_takes_turns_and_functions_stay() {
+        let turns: Vec<usize> = (0..4).map(|n| target(Spread::RoundRobin).address_of(n, "f")).collect();
+        assert_eq!(turns, [0, 1, 0, 1]);
+        let by_function = target(Spread::Function);
+        let of = |name: &str| by_function.address_of(0, name);
+        assert!((0..9).all(|n| by_function.address_of(n, "f-1") == of("f-1")));
+        let used: std::collections::BTreeSet<usize> = (0..32).map(|n| of(&format!("f-{n}"))).collect();
+        assert_eq!(used.len(), 2, "32 functions must not all go to one address");
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused() {
+        assert!(resolve("127.0.0.1").unwrap_err().to_string().contains("127.0.0.1"));
+        assert_eq!(resolve("127.0.0.1:80").unwrap(), SocketAddr::from(([127, 0, 0, 1], 80)));
+    }
+}

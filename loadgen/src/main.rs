@@ -1,0 +1,7 @@
+//! The `loadgen` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadgen::main()
+}

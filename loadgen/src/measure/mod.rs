@@ -1,0 +1,9 @@
+//! What becomes of what was measured: the ledger of invocations, rows on disk, the tally, and the run's verdict.
+
+pub(crate) mod collector;
+pub(crate) mod histogram;
+pub(crate) mod ledger;
+pub(crate) mod summary;
+pub(crate) mod tally;
+pub(crate) mod verdict;
+pub(crate) mod view;

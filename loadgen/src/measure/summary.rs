@@ -1,0 +1,145 @@
+//! `loadgen.json` and the table a user sees: one run in figures.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{Cell, CellAlignment, Table};
+use record::{LagSummary, LoadSummary, SCHEMA_VERSION};
+
+use crate::{
+    machine::usage::cores,
+    measure::{
+        tally::Tally,
+        verdict::{Evidence, Validity},
+    },
+    replay::Replay,
+};
+
+/// What a run was besides its rows.
+#[derive(Debug)]
+pub(crate) struct RunFacts {
+    /// SHA-256 of the schedule in its file form.
+    pub(crate) schedule_sha256: String,
+    /// CPU time the generator used, in microseconds.
+    pub(crate) cpu_us: u64,
+    /// Wall-clock time of the run, in microseconds.
+    pub(crate) wall_us: u64,
+    /// What the pacing thread was granted, and how late it woke.
+    pub(crate) pacing: String,
+    /// How late a bare sleep ends on this machine, p99, in nanoseconds.
+    pub(crate) machine_floor_p99_ns: u64,
+    /// Whether the user stopped it.
+    pub(crate) interrupted: bool,
+    /// What a reader must know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Puts a run in figures and judges it.
+pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> LoadSummary {
+    let [latency_p50_ns, latency_p99_ns] = tally.latency_ns();
+    let scheduled = replay.schedule.invocations.len() as u64;
+    let evidence = Evidence {
+        lag: tally.lag(),
+        latency_p50_ns,
+        scheduled,
+        sent: tally.sent,
+        cpu_us: facts.cpu_us,
+        cpu_available_us: facts.wall_us.saturating_mul(cores()),
+    };
+    let validity = Validity::of(&evidence);
+    let mut notes = facts.notes;
+    if facts.interrupted {
+        notes.push("interrupted by the user".to_owned());
+    }
+    if tally.resent > 0 {
+        notes.push(format!(
+            "{} invocations were sent a second time because the pooled connection had been closed by the system",
+            tally.resent
+        ));
+    }
+    let valid = validity.faults.is_empty() && !facts.interrupted;
+    notes.extend(validity.faults);
+    notes.extend(validity.warnings);
+    LoadSummary {
+        schema_version: SCHEMA_VERSION,
+        started_unix_ns: replay.clock.origin_unix_ns(),
+        schedule_sha256: facts.schedule_sha256,
+        seed: replay.schedule.seed,
+        scheduled,
+        sent: tally.sent,
+        outcomes: tally.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        cold: tally.cold,
+        span_ns: replay.schedule.span_ns,
+        lag: evidence.lag,
+        lag_bound_ns: validity.lag_bound_ns,
+        latency_p50_ns,
+        latency_p99_ns,
+        cpu_us: facts.cpu_us,
+        wall_us: facts.wall_us,
+        pacing: facts.pacing,
+        machine_floor_p99_ns: facts.machine_floor_p99_ns,
+        valid,
+        notes,
+        interrupted: facts.interrupted,
+    }
+}
+
+/// The summary as a table.
+pub(crate) fn table(summary: &LoadSummary) -> String {
+    let mut table = Table::new();
+    table.set_header(["figure", "value"]);
+    let mut line = |name: &str, value: String| {
+        table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
+    };
+    line("scheduled", summary.scheduled.to_string());
+    line("sent", summary.sent.to_string());
+    line("outcomes", counts(&summary.outcomes));
+    line("cold", share(summary.cold, summary.sent));
+    line("latency p50 / p99", format!("{} / {}", time(summary.latency_p50_ns), time(summary.latency_p99_ns)));
+    let LagSummary { p50_ns, p99_ns, max_ns } = summary.lag;
+    line("lag p50 / p99 / max", format!("{} / {} / {}", time(p50_ns), time(p99_ns), time(max_ns)));
+    line("lag bound (p99)", time(summary.lag_bound_ns));
+    line("machine floor (p99)", time(summary.machine_floor_p99_ns));
+    line("pacing", summary.pacing.clone());
+    let cpu_ns = summary.cpu_us.saturating_mul(1000);
+    let each = cpu_ns.checked_div(summary.sent).unwrap_or(0);
+    line(
+        "CPU",
+        format!("{} in {} ({} per invocation)", time(cpu_ns), time(summary.wall_us.saturating_mul(1000)), time(each)),
+    );
+    line("valid", if summary.valid { "yes".to_owned() } else { "no".to_owned() });
+    let notes: String = summary.notes.iter().map(|note| format!("\n{note}")).collect();
+    format!("{table}{notes}")
+}
+
+fn counts(outcomes: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn share(part: u64, whole: u64) -> String {
+    let tenths = part.saturating_mul(1000).checked_div(whole).unwrap_or(0);
+    format!("{part} ({}.{} %)", tenths / 10, tenths % 10)
+}
+
+/// A time in the unit that a reader takes in at a glance, from nanoseconds.
+pub(crate) fn time(ns: u64) -> String {
+    let thousandths = |unit: u64| format!("{}.{:03}", ns / unit, ns % unit / (unit / 1000));
+    match Duration::from_nanos(ns) {
+        Duration::ZERO => "0".to_owned(),
+        short if short < Duration::from_millis(1) => format!("{}.{} µs", ns / 1000, ns % 1000 / 100),
+        middle if middle < Duration::from_secs(1) => format!("{} ms", thousandths(1_000_000)),
+        _ => format!("{} s", thousandths(1_000_000_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_a_fitting_unit() {
+        let shown = [0, 900, 45_600, 1_234_567, 2_005_000_000].map(time);
+        assert_eq!(shown, ["0", "0.9 µs", "45.6 µs", "1.234 ms", "2.005 s"]);
+        assert_eq!((share(1, 8), share(0, 0)), ("1 (12.5 %)".into(), "0 (0.0 %)".into()));
+    }
+}

@@ -1,0 +1,95 @@
+//! What a user sees while a replay runs: one line that changes on a terminal, one line every ten seconds elsewhere.
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    machine::clock::NANOS_PER_SECOND,
+    measure::{summary::time, tally::Tally},
+    replay::Replay,
+};
+
+/// How often the line on a terminal changes: often enough to be alive, seldom enough to cost nothing.
+const TERMINAL_NS: u64 = 500_000_000;
+
+/// How often a line is printed elsewhere.
+const PLAIN_NS: u64 = 10 * NANOS_PER_SECOND;
+
+/// The live view, on standard error.
+pub(crate) struct View {
+    bar: Option<ProgressBar>,
+    shown_ns: u64,
+    rows_before: u64,
+    due: usize,
+    due_before: usize,
+}
+
+impl View {
+    /// A view of a schedule of `scheduled` rows.
+    pub(crate) fn new(scheduled: u64) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(scheduled), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{bar:20} {percent:>3} % {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { bar, shown_ns: 0, rows_before: 0, due: 0, due_before: 0 }
+    }
+
+    /// Shows the figures so far, if it is time to.
+    pub(crate) fn update(&mut self, replay: &Replay, tally: &mut Tally) {
+        let now_ns = replay.clock.now_ns();
+        let period_ns = if self.bar.is_some() { TERMINAL_NS } else { PLAIN_NS };
+        if now_ns < self.shown_ns.saturating_add(period_ns) {
+            return;
+        }
+        let line = self.line(replay, tally, now_ns);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(tally.rows);
+                bar.set_message(line);
+            }
+            None => eprintln!("{line}"),
+        }
+        (self.shown_ns, self.rows_before, self.due_before) = (now_ns, tally.rows, self.due);
+        tally.recent_lag_us.reset();
+    }
+
+    /// Takes the view off the terminal.
+    pub(crate) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, replay: &Replay, tally: &Tally, now_ns: u64) -> String {
+        let invocations = &replay.schedule.invocations;
+        while invocations.get(self.due).is_some_and(|due| due.due_ns <= now_ns) {
+            self.due += 1;
+        }
+        let gap_ms = (now_ns - self.shown_ns).max(1) / 1_000_000;
+        let per_second = |count: u64| count.saturating_mul(1000) / gap_ms.max(1);
+        let offered = per_second((self.due - self.due_before) as u64);
+        let achieved = per_second(tally.rows - self.rows_before);
+        let under_way = (self.due as u64).saturating_sub(tally.rows);
+        let at = |q| time(tally.latency_us.value_at_quantile(q).saturating_mul(1000));
+        let slowdown = tally.slowdown_percent.value_at_quantile(0.99);
+        let lag = time(tally.recent_lag_us.value_at_quantile(0.99).saturating_mul(1000));
+        let cold = tally.cold.saturating_mul(100).checked_div(tally.rows).unwrap_or(0);
+        let left = Duration::from_secs(replay.schedule.span_ns.saturating_sub(now_ns) / NANOS_PER_SECOND);
+        format!(
+            "{offered}/s offered, {achieved}/s answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold} % cold, \
+             latency p50 {} p99 {}, slowdown p99 {}.{:02}, {} left",
+            tally.failures,
+            at(0.5),
+            at(0.99),
+            slowdown / 100,
+            slowdown % 100,
+            humantime::format_duration(left)
+        )
+    }
+}

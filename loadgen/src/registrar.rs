@@ -1,0 +1,184 @@
+//! Registers functions at a Dirigent control plane and removes what it created; several at a time, over its HTTP
+//! interface or the published system's form.
+
+use std::{
+    io::{IsTerminal, stderr},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use thiserror::Error;
+use ureq::{Agent, Body, http::Response};
+
+use crate::{functions::FunctionLine, replay::stop::Stop};
+
+/// Requests under way at once: enough to keep a control plane's log busy, few enough not to be a load test of it.
+const PARALLEL: usize = 16;
+
+/// A control plane answers a registration within a second or two, or something is wrong.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of an error's body is shown.
+const SHOWN_BYTES: usize = 300;
+
+/// How often a line is printed where there is no terminal.
+const PLAIN_LINE: Duration = Duration::from_secs(10);
+
+/// Some functions could not be registered or removed.
+#[derive(Debug, Error)]
+#[error("{failed} of {of} functions could not be {act}, the first because: {first}")]
+pub(crate) struct RegistrarError {
+    act: &'static str,
+    failed: usize,
+    of: usize,
+    first: String,
+    /// Those that were created nevertheless.
+    pub(crate) created: Vec<String>,
+}
+
+/// A control plane to register functions at.
+pub(crate) struct Registrar {
+    http: Agent,
+    base: String,
+    form: bool,
+}
+
+impl Registrar {
+    /// A registrar for `http://HOST:PORT`; `form` speaks the published system's interface.
+    pub(crate) fn new(control_plane: &str, form: bool) -> Self {
+        let http = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
+        let base = control_plane.trim_end_matches('/');
+        let scheme = if base.contains("://") { "" } else { "http://" };
+        Self { http, base: format!("{scheme}{base}"), form }
+    }
+
+    /// Registers functions and returns the names of those that did not exist before.
+    ///
+    /// # Errors
+    /// When one could not be registered, or when asked to stop; the error names those created so far.
+    pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, RegistrarError> {
+        let created = Mutex::new(Vec::new());
+        let failures = in_parallel("registered", functions, Some(stop), |function| {
+            if self.put(function)? {
+                created.lock().unwrap_or_else(PoisonError::into_inner).push(function.name.clone());
+            }
+            Ok(())
+        });
+        let created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed("registered", functions.len(), failures, created)
+    }
+
+    /// Removes functions by name.
+    ///
+    /// # Errors
+    /// When one could not be removed; one that is gone already is no error.
+    pub(crate) fn remove(&self, names: &[String]) -> Result<(), RegistrarError> {
+        let failures = in_parallel("removed", names, None, |name| {
+            let answer = self.http.delete(format!("{}/v1/functions/{name}", self.base)).call();
+            expect(answer, &[200, 202, 204, 404]).map(|_| ())
+        });
+        failed("removed", names.len(), failures, Vec::new()).map(|_| ())
+    }
+
+    /// Registers one; whether it is new. The form does not tell, so there nothing counts as created.
+    fn put(&self, function: &FunctionLine) -> Result<bool, String> {
+        if self.form {
+            let memory = function.memory.unwrap_or(1).to_string();
+            let number = |key: &str| function.rest.get(key).map(ToString::to_string);
+            let mut fields = vec![
+                ("name", function.name.clone()),
+                ("image", function.image.clone()),
+                ("port_forwarding", number("port").unwrap_or_else(|| "80".to_owned())),
+                ("port_forwarding", "tcp".to_owned()),
+                ("requested_memory", memory),
+            ];
+            fields.extend(number("cpu").map(|cpu| ("requested_cpu", cpu)));
+            let answer = self.http.post(format!("{}/registerService", self.base)).send_form(fields);
+            return expect(answer, &[200]).map(|_| false);
+        }
+        let url = format!("{}/v1/functions/{}", self.base, function.name);
+        expect(self.http.put(url).send_json(function), &[200, 201]).map(|status| status == 201)
+    }
+}
+
+fn expect(answer: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, String> {
+    let mut answer = answer.map_err(|error| error.to_string())?;
+    let status = answer.status().as_u16();
+    if expected.contains(&status) {
+        return Ok(status);
+    }
+    let body = answer.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
+    let shown: String = body.trim().chars().take(SHOWN_BYTES).collect();
+    Err(format!("status {status}: {shown}"))
+}
+
+fn failed(
+    act: &'static str,
+    of: usize,
+    failures: Vec<String>,
+    created: Vec<String>,
+) -> Result<Vec<String>, RegistrarError> {
+    let count = failures.len();
+    match failures.into_iter().next() {
+        None => Ok(created),
+        Some(first) => Err(RegistrarError { act, failed: count, of, first, created }),
+    }
+}
+
+/// Does something to each item, several at a time, and returns what failed; items not reached because of `stop` fail.
+fn in_parallel<T: Sync>(
+    act: &'static str,
+    items: &[T],
+    stop: Option<&Stop>,
+    each: impl Fn(&T) -> Result<(), String> + Sync,
+) -> Vec<String> {
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let show = Show::new(act, items.len());
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let asked = stop.is_some_and(Stop::asked);
+                    let done = if asked { Err("interrupted by the user".to_owned()) } else { each(item) };
+                    if let Err(failure) = done {
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                    }
+                    show.one_more();
+                }
+            });
+        }
+    });
+    show.bar.finish_and_clear();
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+struct Show {
+    act: &'static str,
+    of: usize,
+    bar: ProgressBar,
+    done: AtomicUsize,
+    line_due: Mutex<Instant>,
+}
+
+impl Show {
+    fn new(act: &'static str, of: usize) -> Self {
+        let bar = if stderr().is_terminal() { ProgressBar::new(of as u64) } else { ProgressBar::hidden() };
+        Self { act, of, bar, done: AtomicUsize::new(0), line_due: Mutex::new(Instant::now() + PLAIN_LINE) }
+    }
+
+    fn one_more(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bar.inc(1);
+        let mut due = self.line_due.lock().unwrap_or_else(PoisonError::into_inner);
+        if !stderr().is_terminal() && (Instant::now() >= *due || done == self.of) {
+            *due = Instant::now() + PLAIN_LINE;
+            eprintln!("{done} of {} functions {}", self.of, self.act);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Drives a replay from its first thread to its last row.
+
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use anyhow::Context;
+use record::{LoadSummary, PointDir, write_json};
+use trace::Schedule;
+
+use crate::{
+    http::{
+        h2c::H2c,
+        http1::Http1,
+        target::{Connections, Protocol, Target},
+    },
+    machine::{
+        clock::Realtime,
+        floor::Floor,
+        usage::{process_cpu_us, raise_open_files},
+    },
+    measure::{
+        collector::{Collector, FLUSH, Progress},
+        histogram,
+        summary::{RunFacts, summarise},
+        view::View,
+    },
+    replay::{
+        Replay,
+        handover::Lane,
+        lane::{self, Transport},
+        pacer::{Pacer, PacingReport},
+        stop::Stop,
+    },
+};
+
+/// How a replay uses this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    /// Which threads ask for real-time priority.
+    pub(crate) realtime: Realtime,
+    /// Threads that carry connections.
+    pub(crate) lanes: usize,
+}
+
+/// Bare sleeps before a run, and how many of them per second: 0.2 s in all.
+const FLOOR_SLEEPS: u64 = 200;
+const FLOOR_RATE_PER_S: u64 = 1000;
+
+/// Replays a schedule, leaves its files in `out` and says how it went. `notes` go into the summary.
+///
+/// # Errors
+/// When a file cannot be written or a thread not be started; never because of what the system answers.
+pub(crate) fn drive(
+    plan: (Schedule, Target),
+    means: Means,
+    out: &Path,
+    stop: &Arc<Stop>,
+    mut notes: Vec<String>,
+) -> anyhow::Result<LoadSummary> {
+    fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+    let files = PointDir { path: out.to_owned(), system: String::new(), point: String::new(), repetition: 1 };
+    let schedule_sha256 = plan.0.checksum();
+    let floor = Floor::measure(FLOOR_RATE_PER_S, FLOOR_SLEEPS, means.realtime.pacing())
+        .context("measuring how late this machine wakes")?;
+    notes.extend(raise_open_files().filter(|files| *files < FEW_FILES).map(|files| {
+        format!("only {files} files may be open, so at most that many invocations can be in flight over HTTP/1.1")
+    }));
+    let replay = Arc::new(Replay::new(plan.0, plan.1));
+    let mut collector = Collector::create(&files.invocations(), Arc::clone(&replay))?;
+    let cpu_before_us = process_cpu_us();
+    let pacing = start(&replay, means, stop)?;
+    let paced = collect(&replay, &mut collector, pacing, stop)?;
+    let cpu_us = process_cpu_us().saturating_sub(cpu_before_us);
+    let wall_us = replay.clock.now_ns() / 1000;
+    let interrupted = stop.asked() && !collector.is_complete();
+    if paced.is_none() && !interrupted {
+        notes.push("the pacing thread failed: this is a fault in the load generator".to_owned());
+    }
+    collector.close(interrupted)?;
+    let facts = RunFacts {
+        schedule_sha256,
+        cpu_us,
+        wall_us,
+        pacing: paced.map_or_else(|| floor.class.to_string(), |report| report.pacing),
+        machine_floor_p99_ns: floor.at(0.99),
+        interrupted,
+        notes,
+    };
+    let summary = summarise(&replay, &mut collector.tally, facts);
+    histogram::write(&files.histogram(), &collector.tally.latency_us).context("writing histogram.hgrm")?;
+    write_json(&files.loadgen(), &summary)?;
+    Ok(summary)
+}
+
+/// With fewer files a few thousand invocations in flight would be this machine's limit, which a reader must know.
+const FEW_FILES: u64 = 4096;
+
+/// Starts the threads that carry connections, and the one that paces.
+fn start(replay: &Arc<Replay>, means: Means, stop: &Arc<Stop>) -> anyhow::Result<JoinHandle<PacingReport>> {
+    let lanes: Vec<Arc<Lane>> = (0..means.lanes.max(1)).map(|_| Arc::default()).collect();
+    let pooled = replay.target.connections == Connections::Pooled;
+    let mut direct = None;
+    for lane in &lanes {
+        let transport = match replay.target.protocol {
+            // One pool for all lanes: the pacing thread must find every idle connection.
+            Protocol::Http1 => Transport::Http1(Arc::clone(
+                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), Arc::clone(lane)))),
+            )),
+            Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
+        };
+        lane::start(Arc::clone(lane), transport, means.realtime.carrying())
+            .context("starting a thread that carries connections")?;
+    }
+    let pacer = Pacer {
+        replay: Arc::clone(replay),
+        direct: direct.filter(|_| pooled),
+        lanes,
+        stop: Arc::clone(stop),
+        priority: means.realtime.pacing(),
+    };
+    thread::Builder::new().name("pace".to_owned()).spawn(move || pacer.run()).context("starting the pacing thread")
+}
+
+/// Writes rows until the replay is over; what the pacing thread reports, if it got that far.
+fn collect(
+    replay: &Arc<Replay>,
+    collector: &mut Collector,
+    pacing: JoinHandle<PacingReport>,
+    stop: &Stop,
+) -> anyhow::Result<Option<PacingReport>> {
+    let mut view = View::new(replay.schedule.invocations.len() as u64);
+    let mut progress = Progress { paced_ns: None, asked_ns: None };
+    let outcome = loop {
+        thread::sleep(FLUSH);
+        if let Err(error) = collector.collect() {
+            break Err(error);
+        }
+        let now_ns = replay.clock.now_ns();
+        if progress.paced_ns.is_none() && pacing.is_finished() {
+            progress.paced_ns = Some(now_ns);
+        }
+        if progress.asked_ns.is_none() && stop.asked() {
+            progress.asked_ns = Some(now_ns);
+            eprintln!("stopping: waiting for the answers under way, Ctrl-C again to stop at once");
+        }
+        view.update(replay, &mut collector.tally);
+        if collector.is_over(progress, stop) {
+            break Ok(());
+        }
+    };
+    view.finish();
+    outcome?;
+    let report = if pacing.is_finished() { pacing.join().ok() } else { None };
+    Ok(report)
+}

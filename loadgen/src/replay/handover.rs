@@ -1,0 +1,43 @@
+//! From the pacing thread to the threads that carry connections: invocations that need a new connection.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// An invocation to be sent by the receiving thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// Its position in the schedule.
+    pub(crate) index: usize,
+    /// Whether it was sent before, on a pooled connection that the system had closed: sent once more, on a new one.
+    pub(crate) resent: bool,
+}
+
+/// What waits for one thread. Bounded by the schedule's length; pushing wakes that thread once per batch.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    handed: Mutex<Vec<Handed>>,
+    pushed: Notify,
+}
+
+impl Lane {
+    /// Hands over a batch, which is left empty.
+    pub(crate) fn push(&self, batch: &mut Vec<Handed>) {
+        if batch.is_empty() {
+            return;
+        }
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner).append(batch);
+        self.pushed.notify_one();
+    }
+
+    /// Waits for what is handed over and takes all of it.
+    pub(crate) async fn take(&self) -> Vec<Handed> {
+        loop {
+            let taken = std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.pushed.notified().await;
+        }
+    }
+}

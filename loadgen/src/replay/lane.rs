@@ -1,0 +1,47 @@
+//! The threads that carry connections: each runs its own single-threaded runtime, so that no answer crosses threads.
+
+use std::{io, sync::Arc, thread};
+
+use tokio::runtime;
+
+use crate::{
+    http::{h2c::H2c, http1::Http1},
+    machine::clock::prompt_wakes,
+    replay::handover::{Handed, Lane},
+};
+
+/// How invocations that are handed over are sent.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    /// One at a time per connection.
+    Http1(Arc<Http1>),
+    /// Many per connection.
+    H2c(Arc<H2c>),
+}
+
+/// Starts a thread that sends what comes down its lane, for as long as the process lives.
+///
+/// # Errors
+/// When the thread or its runtime cannot be started.
+pub(crate) fn start(lane: Arc<Lane>, transport: Transport, priority: Option<i32>) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("carry".to_owned()).spawn(move || {
+        prompt_wakes(priority);
+        runtime.block_on(async {
+            loop {
+                for handed in lane.take().await {
+                    send(&transport, handed);
+                }
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// A task for each, so that a fault in one invocation ends that one only.
+fn send(transport: &Transport, handed: Handed) {
+    match transport {
+        Transport::Http1(http1) => drop(tokio::spawn(Arc::clone(http1).send(handed))),
+        Transport::H2c(h2c) => drop(tokio::spawn(Arc::clone(h2c).send(handed))),
+    }
+}

@@ -1,0 +1,68 @@
+//! The replay of a schedule: one thread paces and sends, a few carry connections, everything is noted in the ledger.
+
+pub(crate) mod drive;
+pub(crate) mod handover;
+pub(crate) mod lane;
+pub(crate) mod pacer;
+pub(crate) mod stop;
+
+use trace::{Due, Schedule};
+
+use crate::{
+    http::{
+        request::{Requests, position},
+        target::{Connections, Target},
+    },
+    machine::clock::Clock,
+    measure::ledger::Ledger,
+};
+
+/// Everything that the threads of one replay share; nothing in it changes but the ledger.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// What to send and when.
+    pub(crate) schedule: Schedule,
+    /// How to say it.
+    pub(crate) requests: Requests,
+    /// Where to.
+    pub(crate) target: Target,
+    /// Nanoseconds since the start.
+    pub(crate) clock: Clock,
+    /// What happened.
+    pub(crate) ledger: Ledger,
+}
+
+/// Time between preparing a replay and its start, in which its threads are started.
+const LEAD_NS: u64 = 50_000_000;
+
+impl Replay {
+    /// Prepares a replay that starts in 50 ms.
+    pub(crate) fn new(schedule: Schedule, target: Target) -> Self {
+        let close = target.connections == Connections::Fresh;
+        let requests = Requests::new(schedule.functions.iter().map(|function| function.name.as_str()), close);
+        let ledger = Ledger::new(schedule.invocations.len());
+        Self { schedule, requests, target, clock: Clock::starting_in(LEAD_NS), ledger }
+    }
+
+    /// One invocation, if the schedule has that many.
+    pub(crate) fn due(&self, index: usize) -> Option<&Due> {
+        self.schedule.invocations.get(index)
+    }
+
+    /// Name of the function of an invocation.
+    pub(crate) fn function_of(&self, index: usize) -> &str {
+        let function = self.due(index).and_then(|due| self.schedule.functions.get(position(due)));
+        function.map_or("", |function| function.name.as_str())
+    }
+
+    /// The address of an invocation, as a position in the target's addresses.
+    pub(crate) fn address_of(&self, index: usize) -> usize {
+        self.target.address_of(index, self.function_of(index))
+    }
+
+    /// When an invocation is given up, in nanoseconds from the start.
+    pub(crate) fn deadline_ns(&self, index: usize) -> u64 {
+        let sent_ns = self.ledger.sent_ns(index).unwrap_or_else(|| self.clock.now_ns());
+        sent_ns.saturating_add(self.target.timeout_ns())
+    }
+}

@@ -1,0 +1,56 @@
+//! Being asked to stop: the first time, send nothing more and wait a little; the second time, at once.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread,
+};
+
+use nix::sys::signal::{SigSet, Signal};
+
+/// How often the user asked to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Stop(AtomicU8);
+
+impl Stop {
+    /// Listens for Ctrl-C and for the termination signal from here on, for as long as the process lives.
+    ///
+    /// To be called before other threads are started: they inherit that these signals are not for them, so that a
+    /// signal interrupts no system call.
+    ///
+    /// # Errors
+    /// When the signals cannot be blocked or the listening thread cannot be started.
+    pub(crate) fn listen() -> io::Result<Arc<Self>> {
+        let stop = Arc::new(Self::default());
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block()?;
+        let listener = Arc::clone(&stop);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            while signals.wait().is_ok() {
+                listener.ask();
+            }
+        })?;
+        Ok(stop)
+    }
+
+    /// Whether nothing more is to be sent.
+    pub(crate) fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether nothing more is to be waited for.
+    pub(crate) fn at_once(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+
+    /// Notes one more asking. Only the signal thread and tests do, so that load and store need not be one step.
+    fn ask(&self) {
+        let asked = self.0.load(Ordering::Relaxed);
+        self.0.store(asked.saturating_add(1), Ordering::Relaxed);
+    }
+}

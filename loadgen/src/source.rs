@@ -1,0 +1,274 @@
+//! Where a schedule comes from: the options every subcommand shares, and what they make.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use trace::{
+    Arrivals, SampleOptions, SampleReport, Schedule, ScheduleOptions, TraceError, Workload, azure2019, azure2021,
+    rate::{self, RateArrivals, RateOptions},
+    sample,
+    synthetic::{self, Shape},
+};
+
+use crate::ending::UsageError;
+
+/// Where invocations come from. Without any of these, the default synthetic trace.
+#[derive(Args, Clone, Debug, Serialize)]
+#[command(next_help_heading = "Source")]
+pub(crate) struct SourceArgs {
+    /// An Azure-2019-format directory (invocations.csv, durations.csv, memory.csv), or an Azure-2021-format file
+    #[arg(long, value_name = "PATH", group = "source")]
+    trace: Option<PathBuf>,
+    /// A synthetic trace by preset: azure, azure-sample, timers or steady
+    #[arg(long, value_name = "PRESET", group = "source", num_args = 0..=1, default_missing_value = DEFAULT_PRESET)]
+    synthetic: Option<String>,
+    /// A schedule written by `loadgen schedule`
+    #[arg(long, value_name = "FILE", group = "source")]
+    schedule: Option<PathBuf>,
+    /// A constant rate, in invocations per second
+    #[arg(long, value_name = "PER_SECOND", group = "source", requires = "duration")]
+    rate: Option<f64>,
+    #[command(flatten)]
+    window: WindowArgs,
+    #[command(flatten)]
+    draw: DrawArgs,
+    #[command(flatten)]
+    constant: RateArgs,
+}
+
+/// Which part of a trace.
+#[derive(Args, Clone, Debug, Serialize)]
+struct WindowArgs {
+    /// First minute of the trace to take, counted from 0
+    #[arg(long, value_name = "MINUTE", default_value_t = 0)]
+    start_minute: u32,
+    /// Minutes of the trace to take [default: to its end]
+    #[arg(long, value_name = "N")]
+    minutes: Option<u32>,
+    /// Take a seeded sample of so many functions that represents the trace
+    #[arg(long, value_name = "N")]
+    functions: Option<usize>,
+    /// Of samples, one whose execution fits this many cores
+    #[arg(long, value_name = "CORES", requires = "functions")]
+    max_cores: Option<f64>,
+    /// What to do with a function that one of the trace's files lacks: refuse, drop or default
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    #[serde(serialize_with = "as_text")]
+    missing: azure2019::Missing,
+}
+
+/// How invocations are drawn from a trace.
+#[derive(Args, Clone, Debug, Serialize)]
+struct DrawArgs {
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How invocations fall within their minute: exponential, uniform, equidistant, bursty or legacy-boundary; at a
+    /// constant rate, equidistant or exponential [default: exponential; equidistant at a constant rate]
+    #[arg(long, value_name = "MODEL")]
+    arrivals: Option<Arrivals>,
+    /// The first part of the schedule, sent and recorded but not measured
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    warmup: Duration,
+    /// Shorter run times become this
+    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    min_run: Duration,
+    /// Longer run times become this [default: no bound]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    max_run: Option<Duration>,
+    /// How long a minute of the trace takes; shorter compresses the gaps, not the run times
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    minute: Duration,
+    /// Also list the functions that are never invoked
+    #[arg(long)]
+    include_idle: bool,
+}
+
+/// A constant rate.
+#[derive(Args, Clone, Debug, Serialize)]
+#[command(next_help_heading = "Source: constant rate")]
+struct RateArgs {
+    /// How long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    duration: Option<Duration>,
+    /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs
+    #[arg(long, requires = "cooldown", conflicts_with = "warm_functions")]
+    cold: bool,
+    /// Least time between two invocations of one function; longer than the system keeps an idle sandbox
+    #[arg(long, value_name = "DURATION", requires = "cold", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    cooldown: Option<Duration>,
+    /// Functions called in turn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warm_functions: u32,
+    /// Execution time of an invocation
+    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    run: Duration,
+    /// Memory of an invocation, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
+    memory: u32,
+    /// What names of functions begin with
+    #[arg(long, value_name = "TEXT", default_value = "rate")]
+    name_prefix: String,
+}
+
+/// The synthetic trace used when nothing else is asked for.
+pub(crate) const DEFAULT_PRESET: &str = "azure-sample";
+
+/// What a source says.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What to send and when.
+    pub(crate) schedule: Schedule,
+    /// The trace it was drawn from, if it was drawn.
+    pub(crate) workload: Option<Workload>,
+    /// What a reader of the results should know of it.
+    pub(crate) notes: Vec<String>,
+}
+
+impl SourceArgs {
+    /// Reads or makes the schedule.
+    ///
+    /// # Errors
+    /// [`UsageError`] with file, row and column, or the option at fault.
+    pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
+        self.try_load().map_err(UsageError::of)
+    }
+
+    /// Reads or makes the trace, cut and sampled as asked, with what a reader should know of it.
+    ///
+    /// # Errors
+    /// [`UsageError`] with file, row and column, or the option at fault.
+    pub(crate) fn workload(&self) -> anyhow::Result<(Workload, Vec<String>)> {
+        let exact = self.trace.as_deref().is_some_and(std::path::Path::is_file);
+        if self.schedule.is_some() || self.rate.is_some() || exact {
+            return Err(UsageError::of(anyhow::anyhow!("a trace with counts per minute is needed here")));
+        }
+        self.try_workload().map_err(UsageError::of)
+    }
+
+    /// How invocations are drawn.
+    pub(crate) fn options(&self) -> ScheduleOptions {
+        ScheduleOptions {
+            seed: self.draw.seed,
+            arrivals: self.draw.arrivals.unwrap_or_default(),
+            warmup: self.draw.warmup,
+            min_run: self.draw.min_run,
+            max_run: self.draw.max_run,
+            minute: self.draw.minute,
+            include_idle: self.draw.include_idle,
+        }
+    }
+
+    fn try_load(&self) -> Result<Loaded, TraceError> {
+        let plain = |schedule| Loaded { schedule, workload: None, notes: Vec::new() };
+        if let Some(path) = &self.schedule {
+            return Schedule::read(path).map(plain);
+        }
+        if let Some(rate_per_s) = self.rate {
+            return self.at_rate(rate_per_s).map(plain);
+        }
+        if let Some(path) = self.trace.as_deref().filter(|path| path.is_file()) {
+            let mut exact = azure2021::read(path)?;
+            if let Some(minutes) = self.window.minutes {
+                exact.cut(self.window.start_minute, minutes)?;
+            }
+            return Schedule::from_exact(&exact, &self.options()).map(plain);
+        }
+        let (workload, notes) = self.try_workload()?;
+        let schedule = Schedule::from_workload(&workload, &self.options())?;
+        Ok(Loaded { schedule, workload: Some(workload), notes })
+    }
+
+    fn try_workload(&self) -> Result<(Workload, Vec<String>), TraceError> {
+        let WindowArgs { start_minute, minutes, functions, max_cores, missing } = self.window;
+        let mut workload = match &self.trace {
+            Some(directory) => azure2019::read(directory, &azure2019::ReadOptions { missing, ..Default::default() })?,
+            None => synthetic::generate(&self.shape()?, self.draw.seed)?,
+        };
+        if minutes.is_some() || start_minute > 0 {
+            let rest = workload.minutes.saturating_sub(start_minute);
+            workload.cut(start_minute, minutes.unwrap_or(rest))?;
+        }
+        let mut notes = workload.report.notes();
+        let sampled = functions.filter(|_| self.trace.is_some() || max_cores.is_some());
+        if let Some(functions) = sampled {
+            let options = SampleOptions { functions, max_cores, seed: self.draw.seed, schedule: self.options() };
+            let (sampled, report) = sample(&workload, &options)?;
+            notes.push(sampled_note(&report));
+            workload = sampled;
+        }
+        Ok((workload, notes))
+    }
+
+    /// A synthetic trace is made as large as asked for, and sampled only to fit a number of cores.
+    fn shape(&self) -> Result<Shape, TraceError> {
+        let mut shape = Shape::preset(self.synthetic.as_deref().unwrap_or(DEFAULT_PRESET))?;
+        if let Some(minutes) = self.window.minutes {
+            shape.minutes = self.window.start_minute.saturating_add(minutes);
+        }
+        if let (Some(functions), None) = (self.window.functions, self.window.max_cores) {
+            shape.functions = functions;
+        }
+        Ok(shape)
+    }
+
+    fn at_rate(&self, rate_per_s: f64) -> Result<Schedule, TraceError> {
+        let arrivals = match self.draw.arrivals {
+            None | Some(Arrivals::Equidistant) => RateArrivals::Equidistant,
+            Some(Arrivals::Exponential) => RateArrivals::Poisson,
+            Some(other) => {
+                let problem = format!("expected equidistant or exponential at a constant rate, found {other}");
+                return Err(TraceError::Option { option: "arrivals", problem });
+            }
+        };
+        let constant = &self.constant;
+        let options = RateOptions {
+            rate_per_s,
+            duration: constant.duration.unwrap_or_default(),
+            warmup: self.draw.warmup,
+            cooldown: constant.cooldown,
+            functions: constant.warm_functions,
+            run_us: u64::try_from(constant.run.as_micros()).unwrap_or(u64::MAX),
+            memory_mib: constant.memory,
+            seed: self.draw.seed,
+            arrivals,
+            name_prefix: constant.name_prefix.clone(),
+        };
+        if constant.cold { rate::cold(&options) } else { rate::warm(&options) }
+    }
+}
+
+fn sampled_note(report: &SampleReport) -> String {
+    format!(
+        "sample of {} functions ({} active), {:.2} of {:.2} cores; distance to the trace: rates {:.3}, resources {:.3}",
+        report.functions,
+        report.active,
+        report.cores,
+        report.source_cores,
+        report.rate_distance,
+        report.resource_distance
+    )
+}
+
+fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,138 @@
+//! A server for tests that behaves as the name of the invoked function says, over HTTP/1.1 and h2c, on a free port.
+#![allow(dead_code, reason = "each test crate uses its part of it")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{net::TcpListener, runtime};
+
+/// What was asked of the server: how often for each `METHOD name`.
+pub(crate) type Seen = Arc<Mutex<BTreeMap<String, u64>>>;
+
+/// A running server; it ends with the test.
+pub(crate) struct Mock {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// What it was asked.
+    pub(crate) seen: Seen,
+    /// Connections it accepted.
+    pub(crate) accepted: Arc<Mutex<u64>>,
+}
+
+impl Mock {
+    /// A data plane: `POST /` with the name in the `function` header.
+    pub(crate) fn data_plane() -> Self {
+        Self::start(|request, _| Box::pin(invoked(request)))
+    }
+
+    /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already.
+    pub(crate) fn control_plane() -> Self {
+        Self::start(|request, _| {
+            let name = request.uri().path().rsplit('/').next().unwrap_or("").to_owned();
+            let status = match *request.method() {
+                Method::PUT if name.starts_with("old") => 200,
+                Method::PUT if name.starts_with("bad") => 400,
+                Method::PUT => 201,
+                Method::DELETE => 202,
+                _ => 405,
+            };
+            Box::pin(std::future::ready(Ok(answer(status, "{}".to_owned()))))
+        })
+    }
+
+    /// How often something was asked.
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        self.seen.lock().unwrap().get(what).copied().unwrap_or(0)
+    }
+
+    /// How much was asked altogether.
+    pub(crate) fn total(&self) -> u64 {
+        self.seen.lock().unwrap().values().sum()
+    }
+
+    fn start(handle: fn(Request<Incoming>, Seen) -> Answering) -> Self {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, accepted) = (Seen::default(), Arc::new(Mutex::new(0)));
+        let mock = Self { address, seen: Arc::clone(&seen), accepted: Arc::clone(&accepted) };
+        thread::spawn(move || {
+            runtime.block_on(async move {
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else { continue };
+                    *accepted.lock().unwrap() += 1;
+                    let seen = Arc::clone(&seen);
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let named = request.headers().get("function").and_then(|name| name.to_str().ok());
+                        let name = named.unwrap_or_else(|| request.uri().path().rsplit('/').next().unwrap_or(""));
+                        *seen.lock().unwrap().entry(format!("{} {name}", request.method())).or_default() += 1;
+                        handle(request, Arc::clone(&seen))
+                    });
+                    tokio::spawn(async move {
+                        let _ = auto::Builder::new(TokioExecutor::new())
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                    });
+                }
+            });
+        });
+        mock
+    }
+}
+
+type Answering = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, &'static str>> + Send>>;
+
+async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let (function, host) = (header("function"), header("host"));
+    let host =
+        if host.is_empty() { request.uri().authority().map(ToString::to_string).unwrap_or_default() } else { host };
+    assert_eq!(host, function, "Host must name the function");
+    assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/"));
+    assert!(header("requested_cpu").parse::<f64>().is_ok() && header("requested_memory").parse::<u32>().is_ok());
+    let report =
+        |name: &str| format!(r#"{{"Status":"OK","Function":"{name}","MachineName":"m","ExecutionTime":1500}}"#);
+    let kind = function.split('-').next().unwrap_or("");
+    Ok(match kind {
+        "garbage" => answer(200, "hello".to_owned()),
+        "other" => answer(200, report("somebody-else")),
+        "refused" => with(answer(503, String::new()), "x-dirigent-error", "queue-full"),
+        "late" => with(answer(504, String::new()), "x-dirigent-error", "queue-deadline"),
+        "broken" => answer(502, String::new()),
+        "unknown" => answer(404, String::new()),
+        "reset" => return Err("closed without an answer"),
+        "slow" => {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            answer(200, report(&function))
+        }
+        _ => {
+            let answer =
+                with(answer(200, report(&function)), "server-timing", "queue;dur=0.25, cold;dur=104, exec;dur=2");
+            let answer = with(with(answer, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
+            with(answer, "x-dirigent-attempts", "2")
+        }
+    })
+}
+
+fn answer(status: u16, body: String) -> Response<Full<Bytes>> {
+    Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
+}
+
+fn with(mut answer: Response<Full<Bytes>>, name: &'static str, value: &'static str) -> Response<Full<Bytes>> {
+    answer.headers_mut().insert(name, value.parse().unwrap());
+    answer
+}

@@ -1,0 +1,203 @@
+//! `loadgen run` against a server: every scheduled invocation has its row, with the right outcome.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod mock;
+mod program;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
+use mock::Mock;
+use program::{Scratch, run};
+use record::Outcome;
+
+/// One invocation of each kind, 5 ms apart.
+const KINDS: [(&str, Outcome, Option<u16>); 9] = [
+    ("ok", Outcome::Ok, Some(200)),
+    ("garbage", Outcome::Invalid, Some(200)),
+    ("other", Outcome::Invalid, Some(200)),
+    ("refused", Outcome::Refused, Some(503)),
+    ("late", Outcome::Timeout, Some(504)),
+    ("broken", Outcome::Error, Some(502)),
+    ("unknown", Outcome::Error, Some(404)),
+    ("reset", Outcome::Error, None),
+    ("slow", Outcome::Timeout, None),
+];
+
+fn replay(scratch: &Scratch, schedule: &str, address: &str, more: &[&str]) -> (i32, String, String) {
+    let out = scratch.path("out");
+    let fixed = ["run", "--schedule", schedule, "--address", address, "--out", &out, "--realtime", "off"];
+    run(&[fixed.as_slice(), more].concat())
+}
+
+fn each_outcome(more: &[&str]) {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let rows: Vec<(u64, &str)> = KINDS.iter().enumerate().map(|(n, kind)| (n as u64 * 5, kind.0)).collect();
+    let schedule = scratch.schedule(&rows);
+    let arguments = [&["--timeout", "700ms", "--format", "json"], more].concat();
+    let (code, printed, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &arguments);
+    assert!(code == 0 || code == 3, "a fault in an invocation must not fail the run: {code}, {errors}");
+    let found = scratch.rows();
+    assert_eq!(found.len(), KINDS.len());
+    for (row, (name, outcome, status)) in found.iter().zip(KINDS) {
+        assert_eq!((row.function.as_str(), row.outcome, row.status), (name, outcome, status), "{row:?}");
+        let (sent, done) = (row.sent_ns.unwrap(), row.done_ns.unwrap());
+        assert!(sent >= row.scheduled_ns && done >= sent, "{row:?}");
+        assert_eq!(row.first_byte_ns.is_some(), status.is_some(), "{row:?}");
+        assert_eq!(row.error.is_some(), outcome != Outcome::Ok, "{row:?}");
+    }
+    let ok = &found[0];
+    assert_eq!(
+        (ok.executed_us, ok.queue_us, ok.cold_us, ok.exec_us),
+        (Some(1500), Some(250), Some(104_000), Some(2000))
+    );
+    assert_eq!((ok.cold, ok.sandbox.as_deref(), ok.attempts), (Some(1), Some("3-17"), Some(2)));
+    assert_eq!((ok.requested_us, ok.memory_mib), (1000, 64));
+    assert!(found[3].error.as_ref().unwrap().contains("queue-full"), "{:?}", found[3]);
+    assert!(found[8].latency_ns().unwrap() >= 700_000_000, "{:?}", found[8]);
+    let summary = scratch.summary();
+    assert_eq!((summary.scheduled, summary.sent, summary.cold, summary.seed), (9, 9, 1, 7));
+    assert_eq!(summary.outcomes["timeout"], 2);
+    assert_eq!(serde_json::from_str::<record::LoadSummary>(&printed).unwrap(), summary);
+    assert!(std::fs::read_to_string(scratch.path("out/histogram.hgrm")).unwrap().contains("Percentile"));
+}
+
+#[test]
+fn each_outcome_has_its_row_over_http1() {
+    each_outcome(&["--protocol", "http1"]);
+}
+
+#[test]
+fn each_outcome_has_its_row_over_h2c() {
+    each_outcome(&["--protocol", "h2c"]);
+}
+
+#[test]
+fn each_outcome_has_its_row_over_fresh_connections() {
+    each_outcome(&["--connections", "fresh", "--threads", "2"]);
+    each_outcome(&["--connections", "fresh", "--protocol", "h2c"]);
+}
+
+#[test]
+fn connections_are_kept_or_not_as_asked() {
+    let rows: Vec<(u64, &str)> = (0..20).map(|n| (n * 20, "ok")).collect();
+    let accepted = |more: &[&str]| {
+        let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+        let schedule = scratch.schedule(&rows);
+        replay(&scratch, &schedule, &mock.address.to_string(), more);
+        assert_eq!(scratch.summary().outcomes["ok"], 20);
+        *mock.accepted.lock().unwrap()
+    };
+    assert_eq!(accepted(&["--connections", "fresh"]), 20);
+    // One, unless this machine was so slow that two invocations overlapped.
+    assert!(accepted(&["--connections", "pooled"]) < 10);
+    assert!(accepted(&["--protocol", "h2c"]) == 1);
+}
+
+#[test]
+fn several_addresses_take_turns_or_keep_a_function() {
+    let rows: Vec<(u64, &str)> = (0..12).map(|n| (n * 5, "ok")).collect();
+    let counts = |spread: &str| {
+        let (left, right, scratch) = (Mock::data_plane(), Mock::data_plane(), Scratch::new());
+        let schedule = scratch.schedule(&rows);
+        replay(&scratch, &schedule, &format!("{},{}", left.address, right.address), &["--spread", spread]);
+        assert_eq!(scratch.summary().outcomes["ok"], 12);
+        [left.total(), right.total()]
+    };
+    assert_eq!(counts("round-robin"), [6, 6]);
+    assert!(counts("function").contains(&12));
+}
+
+#[test]
+fn a_system_that_is_not_there_gives_errors_and_no_failure() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for protocol in ["http1", "h2c"] {
+        let scratch = Scratch::new();
+        let schedule = scratch.schedule(&[(0, "ok"), (5, "ok"), (10, "ok")]);
+        let (code, _, errors) = replay(&scratch, &schedule, &port.to_string(), &["--protocol", protocol]);
+        assert!(code == 0 || code == 3, "{code}: {errors}");
+        for row in scratch.rows() {
+            assert_eq!(row.outcome, Outcome::Error);
+            assert!(row.sent_ns.is_some() && row.error.as_ref().unwrap().contains("cannot connect"), "{row:?}");
+        }
+    }
+}
+
+/// A server that answers once per connection, keeps it open, and closes it when asked again.
+fn closing_while_idle() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut request = [0; 2048];
+                let _ = stream.read(&mut request);
+                let body = r#"{"Status":"OK","Function":"ok","MachineName":"m","ExecutionTime":1}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let _ = stream.read(&mut request);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_pooled_connection_closed_while_idle_is_not_the_systems_failure() {
+    let scratch = Scratch::new();
+    let schedule = scratch.schedule(&[(0, "ok"), (200, "ok"), (400, "ok")]);
+    let (code, _, errors) = replay(&scratch, &schedule, &closing_while_idle(), &[]);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    let rows = scratch.rows();
+    assert!(rows.iter().all(|row| row.outcome == Outcome::Ok), "{rows:?}");
+    assert!(rows[1].error.as_ref().unwrap().contains("resent"), "{:?}", rows[1]);
+    assert!(scratch.summary().notes.iter().any(|note| note.contains("sent a second time")));
+}
+
+#[test]
+fn a_schedule_that_cannot_be_kept_makes_the_run_invalid() {
+    // All due at once: the last is sent only after all others, far later than 1 ms and 2 % of the median latency.
+    let rows: Vec<(u64, &str)> = (0..4000).map(|_| (0, "ok")).collect();
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let schedule = scratch.schedule(&rows);
+    let (code, printed, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &["--protocol", "h2c"]);
+    assert_eq!(code, 3, "{printed}{errors}");
+    let summary = scratch.summary();
+    assert!(!summary.valid && summary.lag.p99_ns > summary.lag_bound_ns, "{summary:?}");
+    assert!(printed.contains("invalid: lag p99"), "{printed}");
+    assert_eq!(scratch.rows().len(), 4000);
+}
+
+#[test]
+fn only_functions_that_were_created_are_removed() {
+    let (data_plane, control_plane, scratch) = (Mock::data_plane(), Mock::control_plane(), Scratch::new());
+    let schedule = scratch.schedule(&[(0, "new-1"), (5, "new-2"), (10, "old-1")]);
+    let url = format!("http://{}/", control_plane.address);
+    let (code, _, errors) = replay(&scratch, &schedule, &data_plane.address.to_string(), &["--register", &url]);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    for (what, times) in [
+        ("PUT new-1", 1),
+        ("PUT new-2", 1),
+        ("PUT old-1", 1),
+        ("DELETE new-1", 1),
+        ("DELETE new-2", 1),
+        ("DELETE old-1", 0),
+    ] {
+        assert_eq!(control_plane.count(what), times, "{what}");
+    }
+}
+
+#[test]
+fn a_failed_registration_is_undone_and_nothing_is_sent() {
+    let (data_plane, control_plane, scratch) = (Mock::data_plane(), Mock::control_plane(), Scratch::new());
+    let schedule = scratch.schedule(&[(0, "bad-1"), (5, "new-1")]);
+    let url = format!("http://{}", control_plane.address);
+    let (code, _, errors) = replay(&scratch, &schedule, &data_plane.address.to_string(), &["--register", &url]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("1 of 2 functions could not be registered") && errors.contains("400"), "{errors}");
+    assert_eq!((control_plane.count("DELETE new-1"), data_plane.total()), (1, 0));
+}

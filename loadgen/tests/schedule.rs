@@ -1,0 +1,204 @@
+//! The subcommands that send nothing to a system: schedules, traces, inspection, registration, habits of the program.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod mock;
+mod program;
+
+use std::fs;
+
+use mock::Mock;
+use program::{Scratch, run};
+
+const INVOCATIONS: &str = "HashOwner,HashApp,HashFunction,Trigger,1,2\no,a,f1,http,3,0\no,a,f2,timer,1,1\n";
+const DURATIONS: &str = "HashOwner,HashApp,HashFunction,Average,Count,Minimum,Maximum,percentile_Average_0,\
+percentile_Average_1,percentile_Average_25,percentile_Average_50,percentile_Average_75,percentile_Average_99,\
+percentile_Average_100\no,a,f1,5,3,1,9,1,1,4,5,6,9,9\no,a,f2,5,3,1,9,1,1,4,5,6,9,9\n";
+const MEMORY: &str = "HashOwner,HashApp,HashFunction,SampleCount,AverageAllocatedMb,AverageAllocatedMb_pct1,\
+AverageAllocatedMb_pct5,AverageAllocatedMb_pct25,AverageAllocatedMb_pct50,AverageAllocatedMb_pct75,\
+AverageAllocatedMb_pct95,AverageAllocatedMb_pct99,AverageAllocatedMb_pct100\n\
+o,a,f1,3,20,10,11,15,20,25,30,31,32.5\no,a,f2,3,20,10,11,15,20,25,30,31,32\n";
+
+/// A scratch directory with a trace in it, its counts as given.
+fn trace(invocations: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let directory = scratch.path("trace");
+    fs::create_dir(&directory).unwrap();
+    for (name, text) in [("invocations", invocations), ("durations", DURATIONS), ("memory", MEMORY)] {
+        fs::write(format!("{directory}/{name}.csv"), text).unwrap();
+    }
+    (scratch, directory)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let schedule = |name: &str, seed: &str| {
+        let (out, functions) = (scratch.path(name), scratch.path("functions.ndjson"));
+        let arguments =
+            ["schedule", "--trace", &directory, "--seed", seed, "--out", &out, "--functions-out", &functions];
+        let (code, _, errors) = run(&arguments);
+        assert_eq!(code, 0, "{errors}");
+        fs::read(out).unwrap()
+    };
+    let (first, again, other) = (schedule("a", "1"), schedule("b", "1"), schedule("c", "2"));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    let functions = fs::read_to_string(scratch.path("functions.ndjson")).unwrap();
+    let lines: Vec<serde_json::Value> = functions.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    let mut memory: Vec<u64> = lines.iter().map(|line| line["memory"].as_u64().unwrap()).collect();
+    memory.sort_unstable();
+    assert_eq!(memory, [32, 33], "memory is rounded up");
+    assert!(lines.iter().all(|line| line["image"] == "builtin:function"), "{functions}");
+}
+
+#[test]
+fn a_schedule_that_was_written_is_read_back() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let (first, second) = (scratch.path("first.csv"), scratch.path("second.csv"));
+    assert_eq!(run(&["schedule", "--trace", &directory, "--out", &first]).0, 0);
+    assert_eq!(run(&["schedule", "--schedule", &first, "--out", &second]).0, 0);
+    assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+}
+
+#[test]
+fn bad_input_is_named_and_ends_with_2() {
+    for (invocations, expected) in [
+        (INVOCATIONS.replace("http,3", "http,-3"), ["invocations.csv", "row 2", "column 1"]),
+        (INVOCATIONS.replace("timer,1,1", "timer,1,x"), ["invocations.csv", "row 3", "column 2"]),
+        (INVOCATIONS.replace("f2,timer", "f3,timer"), ["durations.csv", "f3", ""]),
+        (INVOCATIONS.replace("HashApp", "App"), ["invocations.csv", "HashApp", ""]),
+    ] {
+        let (scratch, directory) = trace(&invocations);
+        let (code, printed, errors) = run(&["schedule", "--trace", &directory, "--out", &scratch.path("schedule.csv")]);
+        assert_eq!((code, printed.as_str()), (2, ""), "{errors}");
+        assert!(expected.iter().all(|part| errors.contains(part)), "expected {expected:?} in {errors}");
+        assert_eq!(errors.trim_end().lines().count(), 1, "an error is one line: {errors}");
+    }
+}
+
+#[test]
+fn what_was_typed_wrong_ends_with_2() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let out = scratch.path("out");
+    let broken = scratch.path("functions.ndjson");
+    fs::write(&broken, "{}\n").unwrap();
+    for arguments in [
+        vec!["run", "--out", &out],
+        vec!["run", "--address", "127.0.0.1", "--out", &out],
+        vec!["run", "--address", "127.0.0.1:1", "--timeout", "0s", "--out", &out],
+        vec!["run", "--address", "127.0.0.1:1", "--trace", &directory, "--rate", "5", "--out", &out],
+        vec!["schedule", "--rate", "10", "--out", &out],
+        vec!["schedule", "--rate", "10", "--duration", "1s", "--cold", "--out", &out],
+        vec!["schedule", "--rate", "10", "--duration", "1s", "--arrivals", "bursty", "--out", &out],
+        vec!["schedule", "--synthetic", "nonsense", "--out", &out],
+        vec!["schedule", "--trace", &directory, "--minutes", "3", "--out", &out],
+        vec!["register", "--from", &broken],
+        vec!["synth", "--rate", "10", "--duration", "1s", "--out", &out],
+        vec!["nonsense"],
+    ] {
+        let (code, printed, errors) = run(&arguments);
+        assert_eq!((code, printed.as_str()), (2, ""), "{arguments:?}: {errors}");
+        assert!(!errors.is_empty());
+    }
+}
+
+#[test]
+fn an_inspection_says_what_will_be_sent() {
+    let (_scratch, directory) = trace(INVOCATIONS);
+    let (code, printed, errors) = run(&["inspect", "--trace", &directory, "--format", "json"]);
+    assert_eq!(code, 0, "{errors}");
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((found["functions"].as_u64(), found["invocations"].as_u64()), (Some(2), Some(5)));
+    assert_eq!(found["per_minute"], serde_json::json!([1, 1, 4]));
+    assert_eq!(found["top"][0]["invocations"], 3);
+    let (code, table, _) = run(&["inspect", "--trace", &directory]);
+    assert!(code == 0 && table.contains("per minute") && table.contains("triggers"), "{table}");
+}
+
+#[test]
+fn a_cold_rate_has_as_many_functions_as_its_cooldown_needs() {
+    let scratch = Scratch::new();
+    let out = scratch.path("schedule.csv");
+    let arguments = [
+        "schedule",
+        "--rate",
+        "2.5",
+        "--duration",
+        "10s",
+        "--cold",
+        "--cooldown",
+        "3s",
+        "--out",
+        &out,
+        "--format",
+        "json",
+    ];
+    let (code, printed, errors) = run(&arguments);
+    assert_eq!(code, 0, "{errors}");
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((found["functions"].as_u64(), found["invocations"].as_u64()), (Some(8), Some(25)));
+}
+
+#[test]
+fn a_synthetic_trace_is_written_as_a_directory_that_can_be_read() {
+    let scratch = Scratch::new();
+    let (out, again, small) = (scratch.path("trace"), scratch.path("again"), scratch.path("small"));
+    let synth = |out: &str| run(&["synth", "--functions", "40", "--minutes", "3", "--seed", "5", "--out", out]);
+    assert_eq!((synth(&out).0, synth(&again).0), (0, 0));
+    for name in ["invocations.csv", "durations.csv", "memory.csv"] {
+        assert_eq!(fs::read(format!("{out}/{name}")).unwrap(), fs::read(format!("{again}/{name}")).unwrap(), "{name}");
+    }
+    let (code, _, errors) = run(&["sample", "--trace", &out, "--functions", "10", "--out", &small]);
+    assert_eq!(code, 0, "{errors}");
+    let (code, printed, errors) = run(&["inspect", "--trace", &small, "--format", "json"]);
+    assert_eq!(code, 0, "{errors}");
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(found["active"].as_u64(), Some(10));
+}
+
+#[test]
+fn functions_of_a_file_are_registered_and_stay() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\",\"memory\":5}\n{\"name\":\"old-1\",\"image\":\"i\"}\n")
+        .unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (0, "2 functions registered, 1 of them new\n"), "{errors}");
+    assert_eq!((control_plane.count("PUT new-1"), control_plane.total()), (1, 2));
+}
+
+#[test]
+fn the_selftest_says_how_late_sleeps_and_sends_are() {
+    for protocol in ["http1", "h2c"] {
+        let arguments =
+            ["selftest", "--rate", "200", "--duration", "300ms", "--protocol", protocol, "--format", "json"];
+        let (code, printed, errors) = run(&arguments);
+        assert!(code == 0 || code == 3, "{code}: {errors}");
+        let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(found["answered"].as_u64(), Some(60), "{printed}");
+        assert!(found["sleep"]["max_ns"].as_u64().unwrap() > 0 && found["send"]["max_ns"].as_u64().unwrap() > 0);
+        assert!(found["pacing"].as_str().unwrap().contains("SCHED_"), "{printed}");
+    }
+}
+
+#[test]
+fn the_program_has_the_habits_of_all() {
+    let (code, version, _) = run(&["--version"]);
+    assert!(code == 0 && version.starts_with("loadgen 0.1.0 ("), "{version}");
+    for command in ["run", "schedule", "inspect", "synth", "sample", "register", "selftest", "completions"] {
+        let (code, help, _) = run(&[command, "--help"]);
+        assert!(
+            code == 0 && help.contains("Example") && help.contains(&format!("loadgen {command}")),
+            "{command}: {help}"
+        );
+    }
+    let (code, script, _) = run(&["completions", "bash"]);
+    assert!(code == 0 && script.contains("_loadgen"));
+    let (code, printed, _) =
+        run(&["run", "--address", "127.0.0.1:1", "--out", "x", "--timeout", "250ms", "--print-config"]);
+    assert_eq!(code, 0);
+    let config: toml::Table = printed.parse().unwrap();
+    assert_eq!(config["target"]["timeout"].as_str(), Some("250ms"), "{printed}");
+}

@@ -1,0 +1,200 @@
+//! The Azure 2019 form of a trace, as published and as samplers cut it: `invocations.csv`, `durations.csv` and
+//! `memory.csv` in one directory, columns found by name in any order, joined on owner, application and function.
+
+mod counts;
+mod distributions;
+mod write;
+
+use std::{collections::HashMap, fmt, path::Path, str::FromStr};
+
+pub use write::write;
+
+use crate::{FunctionProfile, LoadReport, Memory, RunTime, TraceError, Workload, names, table::cell_error};
+use counts::{CountRow, Counts};
+use distributions::MemoryTable;
+
+/// The file of counts per minute.
+const INVOCATIONS: &str = "invocations.csv";
+/// The file of run-time percentiles.
+const DURATIONS: &str = "durations.csv";
+/// The file of memory percentiles.
+const MEMORY: &str = "memory.csv";
+
+/// Owner, application and function as in the trace: what a function is.
+type Identity = [String; 3];
+
+/// What to do with a function that has counts but no row in the run times or memory file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Refuse the trace.
+    #[default]
+    Refuse,
+    /// Leave the function out.
+    Drop,
+    /// Give it the default run time or memory.
+    Default,
+}
+
+impl Missing {
+    /// Every choice.
+    pub const ALL: [Missing; 3] = [Self::Refuse, Self::Drop, Self::Default];
+
+    /// Its name in options.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Drop => "drop",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Missing {
+    type Err = TraceError;
+
+    fn from_str(text: &str) -> Result<Self, TraceError> {
+        let found = Self::ALL.into_iter().find(|missing| missing.as_str() == text);
+        let problem = || format!("expected refuse, drop or default, found {text:?}");
+        found.ok_or_else(|| TraceError::Option { option: "missing", problem: problem() })
+    }
+}
+
+/// How to read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadOptions {
+    /// What to do with a function that one file lacks.
+    pub missing: Missing,
+    /// Run time of a function without one, under [`Missing::Default`].
+    pub default_run_time: RunTime,
+    /// Memory of a function without it, under [`Missing::Default`].
+    pub default_memory: Memory,
+}
+
+impl Default for ReadOptions {
+    /// Refuses; the defaults are what "Serverless in the Wild" (Shahrad et al., USENIX ATC 2020) gives for the middle
+    /// of all functions and applications: the median of its run-time fit, 0.68 s, and 170 MB.
+    fn default() -> Self {
+        Self {
+            missing: Missing::Refuse,
+            default_run_time: RunTime::constant(680.0),
+            default_memory: Memory::constant(170.0),
+        }
+    }
+}
+
+/// Reads the three files of `directory`.
+///
+/// # Errors
+/// A file that cannot be read; a cell, row or header that is not of the form, with file, row and column; and, under
+/// [`Missing::Refuse`], a function that one file lacks.
+pub fn read(directory: &Path, options: &ReadOptions) -> Result<Workload, TraceError> {
+    let counts_path = directory.join(INVOCATIONS);
+    let counts = counts::read(&counts_path)?;
+    let run_times = distributions::read_run_times(&directory.join(DURATIONS))?;
+    let memories = distributions::read_memory(&directory.join(MEMORY))?;
+    let mut report = LoadReport {
+        ignored_columns: [&counts.ignored[..], &run_times.ignored, &memories.ignored].concat(),
+        memory_per_app: matches!(memories.table, MemoryTable::PerApp(_)),
+        ..LoadReport::default()
+    };
+    count_unused(&counts, &run_times.table, &memories.table, &mut report);
+    let per_app = functions_per_app(&counts);
+    let mut join = Join { path: &counts_path, options, report };
+    let mut kept = Vec::with_capacity(counts.rows.len());
+    for row in counts.rows {
+        let run_time = run_times.table.get(&row.identity).cloned();
+        let memory = memories.table.of(&row.identity, &per_app);
+        if let Some(both) = join.settle(&row, run_time, memory)? {
+            kept.push((row, both));
+        }
+    }
+    let report = join.report;
+    let identities: Vec<[&str; 3]> = kept.iter().map(|(row, _)| row.identity.each_ref().map(String::as_str)).collect();
+    let names = names::labels(&identities);
+    let functions = names.into_iter().zip(kept).map(|(name, (row, both))| profile(name, row, both)).collect();
+    Ok(Workload { functions, minutes: counts.minutes, first_minute: counts.first_minute, report })
+}
+
+fn profile(name: String, row: CountRow, (run_time, memory): (RunTime, Memory)) -> FunctionProfile {
+    let [owner, app, function] = row.identity;
+    FunctionProfile { name, owner, app, function, trigger: row.trigger, counts: row.counts, run_time, memory }
+}
+
+/// Decides on functions that one file lacks, and reports them.
+struct Join<'a> {
+    path: &'a Path,
+    options: &'a ReadOptions,
+    report: LoadReport,
+}
+
+impl Join<'_> {
+    /// What becomes of a function: its run time and memory, or nothing when it is dropped.
+    fn settle(
+        &mut self,
+        row: &CountRow,
+        run_time: Option<RunTime>,
+        memory: Option<Memory>,
+    ) -> Result<Option<(RunTime, Memory)>, TraceError> {
+        let (run_time, memory) = match (run_time, memory) {
+            (Some(run_time), Some(memory)) => return Ok(Some((run_time, memory))),
+            found => found,
+        };
+        let identity = row.identity.join("/");
+        if self.options.missing == Missing::Refuse {
+            let file = if run_time.is_none() { DURATIONS } else { MEMORY };
+            let problem = format!(
+                "expected a function that {file} has too, found {identity} (such functions can be dropped or given defaults)"
+            );
+            return Err(cell_error(self.path, row.number, "HashFunction".to_owned(), problem));
+        }
+        if run_time.is_none() {
+            self.report.without_run_time.push(identity.clone());
+        }
+        if memory.is_none() {
+            self.report.without_memory.push(identity);
+        }
+        if self.options.missing == Missing::Drop {
+            self.report.dropped += 1;
+            return Ok(None);
+        }
+        self.report.defaulted += 1;
+        let run_time = run_time.unwrap_or_else(|| self.options.default_run_time.clone());
+        Ok(Some((run_time, memory.unwrap_or_else(|| self.options.default_memory.clone()))))
+    }
+}
+
+fn count_unused(
+    counts: &Counts,
+    run_times: &HashMap<Identity, RunTime>,
+    memories: &MemoryTable,
+    report: &mut LoadReport,
+) {
+    let used = counts.rows.iter().filter(|row| run_times.contains_key(&row.identity)).count();
+    report.unused_run_times = run_times.len() - used;
+    report.unused_memory = match memories {
+        MemoryTable::PerFunction(table) => {
+            table.len() - counts.rows.iter().filter(|row| table.contains_key(&row.identity)).count()
+        }
+        MemoryTable::PerApp(table) => {
+            let apps = functions_per_app(counts);
+            table.keys().filter(|app| !apps.contains_key(*app)).count()
+        }
+    };
+}
+
+/// How many functions with counts each (owner, application) has.
+fn functions_per_app(counts: &Counts) -> HashMap<[String; 2], u32> {
+    let mut per_app = HashMap::new();
+    for row in &counts.rows {
+        let [owner, app, _] = &row.identity;
+        *per_app.entry([owner.clone(), app.clone()]).or_insert(0) += 1;
+    }
+    per_app
+}

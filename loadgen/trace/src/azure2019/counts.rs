@@ -1,0 +1,85 @@
+//! `invocations.csv`: how often each function was invoked in each minute.
+
+use std::{collections::HashSet, path::Path};
+
+use super::Identity;
+use crate::{TraceError, table::Table, table::row_error};
+
+/// Most minutes of one trace: two weeks, the length of the published one.
+const MAX_MINUTES: usize = 20_160;
+/// Most functions of one trace: twenty times the published one.
+const MAX_FUNCTIONS: usize = 1_000_000;
+/// Most invocations of one function in one minute: 1.7 million per second, beyond any platform; with the two bounds
+/// above, sums over a trace fit 64 bits.
+const MAX_COUNT: u64 = 100_000_000;
+/// Greatest label of a minute; far above the last minute of a year, and far from overflow.
+const MAX_LABEL: u32 = 10_000_000;
+
+/// One function's counts.
+pub(super) struct CountRow {
+    pub(super) identity: Identity,
+    pub(super) trigger: String,
+    pub(super) counts: Vec<u32>,
+    /// Line in the file.
+    pub(super) number: u64,
+}
+
+/// The whole file.
+pub(super) struct Counts {
+    pub(super) rows: Vec<CountRow>,
+    pub(super) minutes: u32,
+    pub(super) first_minute: u32,
+    pub(super) ignored: Vec<String>,
+}
+
+pub(super) fn read(path: &Path) -> Result<Counts, TraceError> {
+    let mut table = Table::open(path)?;
+    let parts = [table.column("HashOwner")?, table.column("HashApp")?, table.column("HashFunction")?];
+    let trigger = table.optional("Trigger");
+    let minutes = table.numbered();
+    let first_minute = check_labels(&table, &minutes.iter().map(|&(label, _)| label).collect::<Vec<_>>())?;
+    let ignored = table.ignored(&[]);
+    let mut rows = Vec::new();
+    let mut seen = HashSet::new();
+    while let Some(row) = table.next_row()? {
+        let identity = [row.name(parts[0])?, row.name(parts[1])?, row.name(parts[2])?];
+        if !seen.insert(identity.clone()) {
+            return Err(row.error(parts[2], format!("expected each function once, found {} again", identity.join("/"))));
+        }
+        if rows.len() == MAX_FUNCTIONS {
+            return Err(row.row_error(format!("expected at most {MAX_FUNCTIONS} functions, found more")));
+        }
+        let mut counts = Vec::with_capacity(minutes.len());
+        for &(_, column) in &minutes {
+            counts.push(u32::try_from(row.whole(column, MAX_COUNT)?).expect("the bound on a count fits 32 bits"));
+        }
+        let trigger = trigger.map(|column| row.text(column)).transpose()?.unwrap_or_default().to_owned();
+        rows.push(CountRow { identity, trigger, counts, number: row.number() });
+    }
+    if rows.is_empty() {
+        return Err(row_error(path, 2, "expected at least one function, found none".to_owned()));
+    }
+    let minutes = u32::try_from(minutes.len()).expect("the bound on minutes fits 32 bits");
+    Ok(Counts { rows, minutes, first_minute, ignored })
+}
+
+/// The labels, sorted, have to be consecutive; gives the first.
+fn check_labels(table: &Table<'_>, labels: &[u32]) -> Result<u32, TraceError> {
+    let Some(&first) = labels.first() else {
+        return Err(table.header_error("1", "expected columns named by minute (1, 2, …), found none".to_owned()));
+    };
+    if labels.len() > MAX_MINUTES {
+        let problem = format!("expected at most {MAX_MINUTES} minutes, found {}", labels.len());
+        return Err(table.header_error(&first.to_string(), problem));
+    }
+    for (expected, &label) in (first..).zip(labels) {
+        if label > MAX_LABEL {
+            return Err(table.header_error(&label.to_string(), format!("expected a minute up to {MAX_LABEL}")));
+        }
+        if label != expected {
+            let problem = format!("expected minutes without gaps or repeats, found {label} where {expected} is next");
+            return Err(table.header_error(&expected.to_string(), problem));
+        }
+    }
+    Ok(first)
+}

@@ -1,0 +1,130 @@
+//! The Azure 2021 form of a trace: one row per call with its end and its duration, so that it is replayed exactly.
+
+use std::{collections::HashMap, path::Path};
+
+use crate::{
+    RunTime, TraceError, names,
+    quantity::whole,
+    schedule::MAX_SCHEDULED,
+    table::{Column, Row, Table, row_error},
+};
+
+/// Latest end accepted, in seconds from the trace's zero: a year. The published trace covers two weeks.
+const MAX_END_S: f64 = 366.0 * 86_400.0;
+/// Memory of every call, in MiB, since the format does not say: half of the applications in "Serverless in the Wild"
+/// (Shahrad et al., USENIX ATC 2020) never use more.
+const DEFAULT_MEMORY_MIB: u32 = 170;
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// A trace in which every call has its own start and duration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExactTrace {
+    /// Names of the functions, DNS labels, in the order of their first row.
+    pub functions: Vec<String>,
+    /// Its calls, in the order of their starts; calls that start together in the order of their rows.
+    pub calls: Vec<ExactCall>,
+    /// Length of the trace in nanoseconds; a multiple of a minute, more than the last start. A call may end after it.
+    pub span_ns: u64,
+    /// Memory of every call, in MiB; a caller may set it.
+    pub memory_mib: u32,
+}
+
+/// One call of an exact trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExactCall {
+    /// Index into [`ExactTrace::functions`].
+    pub function: u32,
+    /// When it started, in nanoseconds from the trace's zero.
+    pub start_ns: u64,
+    /// How long it ran, in microseconds.
+    pub run_us: u64,
+}
+
+impl ExactTrace {
+    /// Keeps the calls that start within `minutes` minutes from `start_minute` on, and the functions they call. A call
+    /// that started earlier and still runs is left out; one that runs past the window's end is kept whole.
+    ///
+    /// # Errors
+    /// [`TraceError::Option`] when the window is empty or starts after the trace's end.
+    pub fn cut(&mut self, start_minute: u32, minutes: u32) -> Result<(), TraceError> {
+        let start_ns = u64::from(start_minute) * MINUTE_NS;
+        if minutes == 0 || start_ns >= self.span_ns {
+            let problem = format!(
+                "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
+                self.span_ns / MINUTE_NS
+            );
+            return Err(TraceError::Option { option: "start-minute and minutes", problem });
+        }
+        self.span_ns = (u64::from(minutes) * MINUTE_NS).min(self.span_ns - start_ns);
+        let window = start_ns..start_ns + self.span_ns;
+        self.calls.retain(|call| window.contains(&call.start_ns));
+        let mut places = HashMap::new();
+        let mut functions = Vec::new();
+        for call in &mut self.calls {
+            call.start_ns -= start_ns;
+            let before = call.function as usize;
+            call.function = *places.entry(before).or_insert_with(|| {
+                functions.push(self.functions[before].clone());
+                u32::try_from(functions.len() - 1).expect("no more functions than before")
+            });
+        }
+        self.functions = functions;
+        Ok(())
+    }
+}
+
+/// Reads `app,func,end_timestamp,duration` (seconds), in any order of rows. A call starts at its end less its duration;
+/// when that is before zero for some calls, which is how the published trace begins, the earliest start becomes zero.
+///
+/// # Errors
+/// A file that cannot be read; a cell, row or header that is not of the form, with file, row and column.
+pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
+    let mut table = Table::open(path)?;
+    let columns =
+        [table.column("app")?, table.column("func")?, table.column("end_timestamp")?, table.column("duration")?];
+    let mut places: HashMap<[String; 2], u32> = HashMap::new();
+    let mut identities: Vec<[String; 2]> = Vec::new();
+    let mut calls: Vec<(f64, u32, u64)> = Vec::new();
+    while let Some(row) = table.next_row()? {
+        if calls.len() as u64 == MAX_SCHEDULED {
+            return Err(row.row_error(format!("expected at most {MAX_SCHEDULED} calls, found more")));
+        }
+        let identity = [row.name(columns[0])?, row.name(columns[1])?];
+        let function = *places.entry(identity).or_insert_with_key(|identity| {
+            identities.push(identity.clone());
+            u32::try_from(identities.len() - 1).expect("no more functions than calls, which are bounded")
+        });
+        let end_s = within(&row, columns[2], MAX_END_S)?;
+        let duration_s = within(&row, columns[3], RunTime::LIMIT_MS / 1000.0)?;
+        calls.push((end_s - duration_s, function, whole(duration_s * 1e6)));
+    }
+    if calls.is_empty() {
+        return Err(row_error(path, 2, "expected at least one call, found none".to_owned()));
+    }
+    calls.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let zero_s = calls[0].0.min(0.0);
+    let exact = |&(start_s, function, run_us): &(f64, u32, u64)| ExactCall {
+        function,
+        start_ns: whole((start_s - zero_s) * 1e9),
+        run_us,
+    };
+    let calls: Vec<ExactCall> = calls.iter().map(exact).collect();
+    let last_ns = calls.last().map_or(0, |call| call.start_ns);
+    let owned: Vec<[&str; 3]> =
+        identities.iter().map(|[app, function]| ["", app.as_str(), function.as_str()]).collect();
+    Ok(ExactTrace {
+        functions: names::labels(&owned),
+        span_ns: (last_ns / MINUTE_NS + 1) * MINUTE_NS,
+        calls,
+        memory_mib: DEFAULT_MEMORY_MIB,
+    })
+}
+
+/// A number of seconds from 0 to `limit`.
+fn within(row: &Row<'_>, column: Column, limit: f64) -> Result<f64, TraceError> {
+    let value = row.real(column)?;
+    if !(0.0..=limit).contains(&value) {
+        return Err(row.error(column, format!("expected a number of seconds from 0 to {limit}, found {value}")));
+    }
+    Ok(value)
+}

@@ -1,0 +1,31 @@
+//! What to send and when: traces read, made, cut, sampled, and turned into a schedule.
+//! A [`Workload`] is what a trace says (counts per minute, percentiles); a [`Schedule`] is a value made from it before
+//! the run, the same bytes for the same input and seed. This crate reads and writes files and does nothing else.
+
+mod arrivals;
+pub mod azure2019;
+pub mod azure2021;
+mod error;
+mod names;
+mod percentiles;
+mod quantity;
+pub mod rate;
+mod report;
+mod sample;
+mod schedule;
+mod schedule_file;
+mod stream;
+mod summary;
+pub mod synthetic;
+mod table;
+mod workload;
+
+pub use arrivals::Arrivals;
+pub use azure2021::ExactTrace;
+pub use error::TraceError;
+pub use percentiles::{Memory, PercentileError, RunTime};
+pub use report::LoadReport;
+pub use sample::{SampleOptions, SampleReport, sample};
+pub use schedule::{Due, MAX_SCHEDULED, Phase, Schedule, ScheduleOptions, ScheduledFunction};
+pub use summary::Summary;
+pub use workload::{FunctionProfile, Workload};

@@ -1,0 +1,50 @@
+//! What reading a trace found beside its functions: who was missing where, and what was ignored.
+
+use serde::Serialize;
+
+/// What reading a trace found. Empty for a generated one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LoadReport {
+    /// Functions with counts but no run times, by name in the trace (owner/app/function).
+    pub without_run_time: Vec<String>,
+    /// Functions with counts but no memory.
+    pub without_memory: Vec<String>,
+    /// How many functions were left out because a file did not have them.
+    pub dropped: usize,
+    /// How many functions were given default run times or memory.
+    pub defaulted: usize,
+    /// Rows of run times whose function has no counts.
+    pub unused_run_times: usize,
+    /// Rows of memory whose function or application has no counts.
+    pub unused_memory: usize,
+    /// Columns that no one reads, as `file: column`.
+    pub ignored_columns: Vec<String>,
+    /// Memory was given per application and shared evenly among its functions.
+    pub memory_per_app: bool,
+}
+
+impl LoadReport {
+    /// One line for each thing that a reader of the results should know; empty when there is nothing to say.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let fate = if self.dropped > 0 { "dropped" } else { "given defaults" };
+        for (missing, file) in [(&self.without_run_time, "durations.csv"), (&self.without_memory, "memory.csv")] {
+            if let Some(first) = missing.first() {
+                notes.push(format!("{} functions without a row in {file} were {fate}, first {first}", missing.len()));
+            }
+        }
+        for (rows, file) in [(self.unused_run_times, "durations.csv"), (self.unused_memory, "memory.csv")] {
+            if rows > 0 {
+                notes.push(format!("{rows} rows of {file} match no function in invocations.csv"));
+            }
+        }
+        if self.memory_per_app {
+            notes.push("memory is given per application and shared evenly among its functions".to_owned());
+        }
+        if !self.ignored_columns.is_empty() {
+            notes.push(format!("columns not read: {}", self.ignored_columns.join(", ")));
+        }
+        notes
+    }
+}

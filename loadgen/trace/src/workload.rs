@@ -1,0 +1,87 @@
+//! What a trace says: each function's invocations per minute and the distributions of its run time and memory.
+//! Every reader and generator ends here, and everything after (cut, sample, schedule) starts here.
+
+use serde::Serialize;
+
+use crate::{LoadReport, Memory, RunTime, TraceError};
+
+/// A trace in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its functions, each with exactly `minutes` counts; names are unique.
+    pub functions: Vec<FunctionProfile>,
+    /// How many minutes the trace covers.
+    pub minutes: u32,
+    /// The label of the first minute in the file: 1 in the published trace, 480 in a sample of its working day.
+    pub first_minute: u32,
+    /// What reading it found.
+    pub report: LoadReport,
+}
+
+/// One function of a trace.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FunctionProfile {
+    /// The name it is registered under: a DNS label, unique in the workload.
+    pub name: String,
+    /// Its owner, as in the trace.
+    pub owner: String,
+    /// Its application, as in the trace.
+    pub app: String,
+    /// Itself, as in the trace. Owner, application and function together are its identity.
+    pub function: String,
+    /// What starts it (`http`, `timer`, `queue`, …); empty when the trace does not say.
+    pub trigger: String,
+    /// Invocations in each minute.
+    pub counts: Vec<u32>,
+    /// Distribution of its run time.
+    pub run_time: RunTime,
+    /// Distribution of its memory.
+    pub memory: Memory,
+}
+
+impl FunctionProfile {
+    /// Invocations over all minutes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|&count| u64::from(count)).sum()
+    }
+}
+
+impl Workload {
+    /// Invocations of all functions over all minutes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.functions.iter().map(FunctionProfile::total).sum()
+    }
+
+    /// The functions that are invoked at least once.
+    pub fn active(&self) -> impl Iterator<Item = &FunctionProfile> {
+        self.functions.iter().filter(|function| function.counts.iter().any(|&count| count > 0))
+    }
+
+    /// Keeps `minutes` minutes from `start_minute` on, counted from 0 at the trace's first minute whatever its label.
+    /// Functions stay, also those with no invocation left.
+    ///
+    /// # Errors
+    /// [`TraceError::Option`] when the window is empty or reaches past the trace's end.
+    pub fn cut(&mut self, start_minute: u32, minutes: u32) -> Result<(), TraceError> {
+        if minutes == 0 {
+            return Err(TraceError::Option { option: "minutes", problem: "expected at least 1, found 0".to_owned() });
+        }
+        let end = start_minute.checked_add(minutes).filter(|&end| end <= self.minutes);
+        let Some(end) = end else {
+            let problem = format!(
+                "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
+                self.minutes
+            );
+            return Err(TraceError::Option { option: "start-minute and minutes", problem });
+        };
+        for function in &mut self.functions {
+            function.counts.truncate(end as usize);
+            function.counts.drain(..start_minute as usize);
+        }
+        self.minutes = minutes;
+        self.first_minute += start_minute;
+        Ok(())
+    }
+}

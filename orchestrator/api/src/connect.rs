@@ -1,0 +1,64 @@
+//! Opening the connection that carries a part's streams to the control plane.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::Network;
+
+/// A connection could not be opened.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address is not `host:port`.
+    #[error("{address:?} is no address: expected host:port")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// Nobody answered there.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// What went wrong.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Longest wait for a connection: on one network round trips are under a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A silent peer is pinged this often, so that a cut link is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A ping unanswered for this long ends the connection.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Flow-control windows: a full snapshot chunk goes out without waiting for the reader.
+pub(crate) const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Connects to `address` (`host:port`) over `network`. The connection notices within seconds when its link is cut.
+///
+/// # Errors
+/// When the address is malformed or nobody answers within two seconds.
+pub async fn connect(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| ConnectError::Address { address: address.to_owned() })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let connector = service_fn(move |uri: Uri| {
+        let network = network.clone();
+        async move {
+            let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+            network.connect(&authority).await.map(TokioIo::new)
+        }
+    });
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|source| ConnectError::Connect { address: address.to_owned(), source })
+}

@@ -1,0 +1,148 @@
+//! Between wire messages and the model.
+
+use std::net::SocketAddr;
+
+use model::{EndpointState, Protocol, Registered};
+use thiserror::Error;
+
+use crate::wire;
+
+/// A message holds something that no correct peer sends.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WireError {
+    /// An address is not `ip:port`.
+    #[error("{0:?} is no address: expected ip:port")]
+    Address(String),
+    /// A state number this version does not know.
+    #[error("{0} is no endpoint state")]
+    State(i32),
+    /// The first message has no identity.
+    #[error("the first message must be a hello or welcome")]
+    NoHello,
+    /// The peer speaks another version.
+    #[error("the peer speaks protocol version {theirs}, this program {ours}: run the same version of both")]
+    Version {
+        /// The peer's.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+}
+
+/// An `ip:port` on the wire.
+///
+/// # Errors
+/// When it is something else.
+pub fn parse_address(text: &str) -> Result<SocketAddr, WireError> {
+    text.parse().map_err(|_| WireError::Address(text.to_owned()))
+}
+
+/// An `ip:port` on the wire, or nothing.
+///
+/// # Errors
+/// When it is something else.
+pub fn optional_address(text: &str) -> Result<Option<SocketAddr>, WireError> {
+    if text.is_empty() { Ok(None) } else { parse_address(text).map(Some) }
+}
+
+/// What a data plane needs to know of a function.
+#[must_use]
+pub fn function_config(function: &Registered) -> wire::FunctionConfig {
+    let spec = &function.spec;
+    wire::FunctionConfig {
+        function: function.id.0,
+        revision: function.revision.0,
+        name: spec.name.to_string(),
+        protocol: protocol(spec.protocol).into(),
+        concurrency: spec.concurrency,
+        timeout_ms: millis(spec.timeout),
+        queue_deadline_ms: millis(spec.queue.deadline),
+        queue_limit: spec.queue.limit,
+    }
+}
+
+/// What a worker needs to know to make sandboxes of a function.
+#[must_use]
+pub fn revision_spec(function: &Registered) -> wire::RevisionSpec {
+    let spec = &function.spec;
+    wire::RevisionSpec {
+        function: function.id.0,
+        revision: function.revision.0,
+        name: spec.name.to_string(),
+        image: spec.image.clone(),
+        port: spec.port.into(),
+        protocol: protocol(spec.protocol).into(),
+        cpu_millicores: spec.cpu,
+        memory_mib: spec.memory,
+        concurrency: spec.concurrency,
+        env: spec.env.clone(),
+        args: spec.args.clone(),
+    }
+}
+
+/// An endpoint state as a wire number.
+#[must_use]
+pub fn state_to_wire(state: EndpointState) -> wire::EndpointState {
+    match state {
+        EndpointState::Active => wire::EndpointState::Active,
+        EndpointState::Suspended => wire::EndpointState::Suspended,
+        EndpointState::Draining => wire::EndpointState::Draining,
+        EndpointState::Gone => wire::EndpointState::Gone,
+    }
+}
+
+/// An endpoint state from its wire number.
+///
+/// # Errors
+/// When this version does not know the number.
+pub fn state_from_wire(number: i32) -> Result<EndpointState, WireError> {
+    match wire::EndpointState::try_from(number) {
+        Ok(wire::EndpointState::Active) => Ok(EndpointState::Active),
+        Ok(wire::EndpointState::Suspended) => Ok(EndpointState::Suspended),
+        Ok(wire::EndpointState::Draining) => Ok(EndpointState::Draining),
+        Ok(wire::EndpointState::Gone) => Ok(EndpointState::Gone),
+        Err(_) => Err(WireError::State(number)),
+    }
+}
+
+fn protocol(protocol: Protocol) -> wire::Protocol {
+    match protocol {
+        Protocol::Http1 => wire::Protocol::Http1,
+        Protocol::H2c => wire::Protocol::H2c,
+    }
+}
+
+/// Rounded up, so that a bound below a millisecond does not become none.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{FunctionId, FunctionSpec, Revision};
+
+    use super::*;
+
+    #[test]
+    fn states_survive_the_wire_and_unknown_ones_are_refused() {
+        for state in [EndpointState::Active, EndpointState::Suspended, EndpointState::Draining, EndpointState::Gone] {
+            assert_eq!(state_from_wire(state_to_wire(state).into()), Ok(state));
+        }
+        assert_eq!(state_from_wire(9), Err(WireError::State(9)));
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        assert_eq!(parse_address("127.0.0.1:80"), Ok("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(optional_address(""), Ok(None));
+        assert_eq!(parse_address("localhost"), Err(WireError::Address("localhost".to_owned())));
+    }
+
+    #[test]
+    fn a_function_keeps_its_limits_on_the_wire() {
+        let mut spec = FunctionSpec::new("f".parse().unwrap(), "i");
+        spec.timeout = std::time::Duration::from_micros(1);
+        let config = function_config(&Registered { id: FunctionId(3), revision: Revision(4), spec });
+        assert_eq!((config.function, config.revision, config.timeout_ms, config.queue_limit), (3, 4, 1, 10_000));
+    }
+}

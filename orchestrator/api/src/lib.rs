@@ -1,0 +1,38 @@
+//! How the parts talk: the wire messages, their conversion to and from the model, and connecting.
+//!
+//! Every connection between parts is one long-lived bidirectional stream of batches. A sender puts the newest
+//! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
+
+mod connect;
+mod convert;
+mod listen;
+mod network;
+mod outbox;
+
+/// The messages and services generated from `proto/orchestrator.proto`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    clippy::large_futures,
+    reason = "generated; the .proto file is the documentation"
+)]
+pub mod wire {
+    tonic::include_proto!("dirigent.v1");
+}
+
+pub use connect::{ConnectError, connect};
+pub use convert::{
+    WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
+};
+pub use listen::{Incoming, PeerConnection};
+pub use network::{ANY_LOOPBACK, Accepted, Duplex, Io, Listener, Network, OsNetwork};
+pub use outbox::{Batch, Outbox, OutboxMessages};
+
+/// Version of the wire protocol; peers of another version are refused in the first message.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest message accepted. A batch holds one entry per sandbox or function at most, some 100 bytes each.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

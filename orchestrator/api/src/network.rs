@@ -1,0 +1,112 @@
+//! The network as a value that every part takes from its caller, so that the same code runs on sockets and in a
+//! simulated network.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+
+/// A future handed over a trait object.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// A connection of any network.
+pub type Io = Box<dyn Duplex>;
+
+/// A connection taken from a listener.
+pub struct Accepted {
+    /// The connection.
+    pub io: Io,
+    /// The address the peer connected to, also behind a wildcard listener.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub peer: SocketAddr,
+}
+
+/// A bound, listening address.
+pub trait Listener: Send + Sync + 'static {
+    /// The next connection. Cancel-safe.
+    fn accept(&self) -> BoxFuture<'_, io::Result<Accepted>>;
+
+    /// The address bound, with the port chosen when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+}
+
+/// A way to bind and connect.
+pub trait Network: Send + Sync + 'static {
+    /// Listens on `address`; port 0 takes any free one.
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+
+    /// Connects to `address`, written `ip:port` or `host:port`.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>>;
+
+    /// Connects to a socket address without parsing one.
+    fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>>;
+}
+
+/// The operating system's TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsNetwork;
+
+/// Connections that may wait to be accepted: a burst of a thousand first requests in one millisecond must fit.
+const BACKLOG: i32 = 4096;
+
+struct OsListener(TcpListener);
+
+impl Listener for OsListener {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Accepted>> {
+        Box::pin(async {
+            let (stream, peer) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            let local = stream.local_addr()?;
+            Ok(Accepted { io: Box::new(stream), local, peer })
+        })
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Network for OsNetwork {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(Box::new(OsListener(TcpListener::from_std(socket.into())?)) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
+        Box::pin(async move { boxed(TcpStream::connect(address).await?) })
+    }
+
+    fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
+        Box::pin(async move { boxed(TcpStream::connect(address).await?) })
+    }
+}
+
+fn boxed(stream: TcpStream) -> io::Result<Io> {
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
+}
+
+/// Loopback with any free port: what daemons bind in tests.
+pub const ANY_LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

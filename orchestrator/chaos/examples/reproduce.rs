@@ -1,0 +1,64 @@
+//! Runs seeds by hand: one with its events, or many with a line each.
+
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use simulation::Run;
+use tracing_subscriber::{EnvFilter, fmt::format::Writer, fmt::time::FormatTime};
+
+/// Replays runs of the simulated cluster. `RUST_LOG` turns on the parts' logs.
+///
+/// Example: reproduce --reproduce 7
+#[derive(Parser)]
+struct Arguments {
+    /// Run this seed and print its events.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["from", "count"])]
+    reproduce: Option<u64>,
+    /// First seed of many.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 10)]
+    count: u64,
+    /// Run each seed twice and compare the events.
+    #[arg(long)]
+    twice: bool,
+}
+
+/// The time in logs is that of the simulation.
+struct SimulatedTime;
+
+impl FormatTime for SimulatedTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let ms = turmoil::sim_elapsed().unwrap_or_default().as_secs_f64() * 1000.0;
+        write!(writer, "{ms:>10.3}")
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime).with_writer(std::io::stderr).init();
+    let seeds = match arguments.reproduce {
+        Some(seed) => seed..seed + 1,
+        None => arguments.from..arguments.from + arguments.count,
+    };
+    let mut failed = false;
+    for seed in seeds {
+        let run = Run::of_seed(seed);
+        if arguments.reproduce.is_some() {
+            run.trace().iter().for_each(|line| println!("{line}"));
+        }
+        print!("{run}");
+        failed |= !run.violations.is_empty();
+        if arguments.twice {
+            let same = Run::of_seed(seed).trace() == run.trace();
+            println!("  {}", if same { "the same events again" } else { "OTHER EVENTS the second time" });
+            failed |= !same;
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

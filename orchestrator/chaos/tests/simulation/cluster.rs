@@ -1,0 +1,133 @@
+//! The real parts as software of simulated machines. Each is built anew whenever its machine starts.
+
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+
+use api::Network;
+use control_plane::MemoryStore;
+use tokio_util::sync::CancellationToken;
+use turmoil::Sim;
+
+use super::{
+    host::Host,
+    ledger::Ledger,
+    network::{SimulatedNetwork, own_address},
+    scenario::{DATA_PLANE_GRACE_MS, DATA_PLANES, DEAD_AFTER_MS, Scenario, WORKERS},
+    weather::Killed,
+};
+
+/// Port of the control plane's streams.
+const STREAM_PORT: u16 = 9090;
+/// Port of the control plane's pages.
+pub(crate) const OPERATORS_PORT: u16 = 9091;
+/// Port of a data plane's invocations.
+pub(crate) const INVOKE_PORT: u16 = 8080;
+/// Port of a data plane's pages.
+const DATA_PLANE_ADMIN_PORT: u16 = 8085;
+/// Port of a worker's pages.
+pub(crate) const WORKER_ADMIN_PORT: u16 = 10015;
+
+/// What all machines of a run share.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    scenario: Arc<Scenario>,
+    ledger: Ledger,
+    killed: Killed,
+}
+
+impl Cluster {
+    /// The machines with the parts on them, in the order in which the simulation steps them.
+    pub(crate) fn hosts() -> Vec<Host> {
+        let data_planes = (1..=DATA_PLANES).map(Host::DataPlane);
+        std::iter::once(Host::ControlPlane).chain(data_planes).chain((1..=WORKERS).map(Host::Worker)).collect()
+    }
+
+    /// The cluster of `scenario`.
+    pub(crate) fn new(scenario: Arc<Scenario>, ledger: Ledger, killed: Killed) -> Self {
+        Self { scenario, ledger, killed }
+    }
+
+    /// Puts every part on a machine of its own.
+    pub(crate) fn start(&self, sim: &mut Sim<'_>) {
+        // What the control plane writes down outlives it.
+        let store = MemoryStore::default();
+        for host in Self::hosts() {
+            let (cluster, store) = (self.clone(), store.clone());
+            sim.host(host.name(), move || {
+                let (cluster, store) = (cluster.clone(), store.clone());
+                async move {
+                    if cluster.killed.contains(host) {
+                        pending::<()>().await;
+                    }
+                    cluster.run(host, store).await?;
+                    Err(format!("{host} ended by itself").into())
+                }
+            });
+        }
+    }
+
+    async fn run(&self, host: Host, store: MemoryStore) -> turmoil::Result {
+        let network: Arc<dyn Network> = Arc::new(SimulatedNetwork::new(host, self.ledger.clone()));
+        let never = CancellationToken::new();
+        match host {
+            Host::ControlPlane => {
+                control_plane::build(self.control_plane(), network, Box::new(store)).await?.run(never).await?;
+            }
+            Host::DataPlane(_) => data_plane::build(self.data_plane(host), network).await?.run(never).await?,
+            Host::Worker(_) => worker::build(self.worker(host)?, network).await?.run(never).await?,
+            Host::Client(_) | Host::Operator => {}
+        }
+        Ok(())
+    }
+
+    fn control_plane(&self) -> control_plane::Config {
+        let own = own_address(Host::ControlPlane);
+        let mut config = control_plane::Config {
+            stream: SocketAddr::new(own, STREAM_PORT),
+            http: SocketAddr::new(own, OPERATORS_PORT),
+            seed: self.scenario.seed,
+            ..control_plane::Config::default()
+        };
+        config.placement.policy = self.scenario.placement.to_owned();
+        config.health.dead_after = Duration::from_millis(DEAD_AFTER_MS);
+        config.health.data_plane_grace = Duration::from_millis(DATA_PLANE_GRACE_MS);
+        config
+    }
+
+    fn data_plane(&self, host: Host) -> data_plane::Config {
+        let own = own_address(host);
+        data_plane::Config {
+            name: host.name(),
+            invoke: SocketAddr::new(own, INVOKE_PORT),
+            admin: SocketAddr::new(own, DATA_PLANE_ADMIN_PORT),
+            control_planes: vec![stream_address()],
+            balance: self.scenario.balance.to_owned(),
+            seed: Some(self.scenario.seed),
+            ..data_plane::Config::default()
+        }
+    }
+
+    /// From JSON, as an operator would write it: the type of a delay belongs to a crate that only the worker may use.
+    fn worker(&self, host: Host) -> serde_json::Result<worker::Config> {
+        let own = own_address(host);
+        serde_json::from_value(serde_json::json!({
+            "name": host.name(),
+            "control_planes": [stream_address()],
+            "admin": SocketAddr::new(own, WORKER_ADMIN_PORT),
+            "runtime": "hollow",
+            "seed": self.scenario.seed,
+            "hollow": {
+                "nodes": self.scenario.nodes,
+                "cpu": "4",
+                "memory": "8GiB",
+                "delay": { "model": "constant", "value": format!("{}ms", self.scenario.creation_ms) },
+                "mode": "sleep",
+                "addressing": "listener-per-sandbox",
+                "address": own,
+            },
+        }))
+    }
+}
+
+fn stream_address() -> String {
+    format!("{}:{STREAM_PORT}", Host::ControlPlane)
+}

@@ -1,0 +1,42 @@
+//! No new traffic goes to a worker that has been dead for two seconds: no data plane connects to it or writes to it.
+//! A data plane that cannot hear from the control plane, or whose control plane has just begun anew, is excused for
+//! as long as it takes them to find each other again.
+
+use super::Violation;
+use crate::simulation::{
+    event::Event,
+    fault::{Fault, Planned},
+    host::Host,
+    ledger::Entry,
+    scenario::{RECONNECT_MS, Scenario},
+};
+
+/// Suspicion sets in after 1.5 s, and is noticed and passed on within the rest.
+const GRACE_MS: u64 = 2_000;
+
+pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for Entry { at_ms, event } in entries {
+        let (Event::Dialed { from, worker } | Event::Carried { from, worker }) = event else { continue };
+        let dead = |plan: &&Planned| {
+            plan.fault.down() == Some(*worker) && (plan.from_ms + GRACE_MS..plan.until_ms).contains(at_ms)
+        };
+        if let Some(plan) = scenario.faults.iter().find(dead)
+            && !is_excused(scenario, *from, *at_ms)
+        {
+            let what = format!("{event}, {} ms after it was {}", at_ms - plan.from_ms, plan.fault);
+            violations.push(Violation { invariant: "no traffic to a dead worker", at_ms: *at_ms, what });
+        }
+    }
+    violations
+}
+
+fn is_excused(scenario: &Scenario, data_plane: Host, at_ms: u64) -> bool {
+    scenario.faults.iter().any(|plan| {
+        let concerns = match plan.fault {
+            Fault::Cut(a, b) | Fault::Stall(a, b) => [a, b].contains(&data_plane) && [a, b].contains(&Host::ControlPlane),
+            Fault::Kill(host) | Fault::Lose(host) => host == data_plane || host == Host::ControlPlane,
+        };
+        concerns && (plan.from_ms..plan.until_ms + RECONNECT_MS).contains(&at_ms)
+    })
+}

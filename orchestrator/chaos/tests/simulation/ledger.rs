@@ -1,0 +1,62 @@
+//! Where events are written down, with the simulated time in milliseconds: one list for all hosts, in the order in
+//! which things happened.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::event::Event;
+
+/// An event and its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Milliseconds of simulated time since the run began.
+    pub(crate) at_ms: u64,
+    /// What happened.
+    pub(crate) event: Event,
+}
+
+/// The list under construction. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Set by the loop that steps the simulation. Hosts are stepped one after the other, so a finer time would not
+    /// be in the order of the list; and while a host is being crashed it has no clock at all.
+    now_ms: AtomicU64,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Ledger {
+    /// Writes down what happens now.
+    pub(crate) fn record(&self, event: Event) {
+        let entry = Entry { at_ms: self.now_ms(), event };
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// It is `ms` now.
+    pub(crate) fn set_now_ms(&self, ms: u64) {
+        self.0.now_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The time, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.0.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// Everything written down so far.
+    pub(crate) fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.0.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>6} {}", self.at_ms, self.event)
+    }
+}

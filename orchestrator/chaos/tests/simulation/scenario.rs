@@ -1,0 +1,211 @@
+//! Everything that a seed decides: the network, the cluster, the functions, the load and the faults.
+//!
+//! A run has three phases: faults under load; load after everything has healed, which must all be served; rest.
+
+use std::time::Duration;
+
+use model::{FunctionSpec, Queue};
+use rand::{Rng, RngExt, SeedableRng, seq::IndexedRandom};
+use rand_pcg::Pcg64;
+
+use super::{
+    event::CallId,
+    fault::{Fault, Planned},
+    host::Host,
+};
+
+/// Data planes of every run.
+pub(crate) const DATA_PLANES: usize = 2;
+/// Workers of every run: from four on the control plane suspects itself when more than 30 % fall silent together.
+pub(crate) const WORKERS: usize = 4;
+/// Functions of every run.
+pub(crate) const FUNCTIONS: usize = 6;
+
+/// When load begins: everything is connected and registered by then.
+pub(crate) const LOAD_FROM_MS: u64 = 2_000;
+/// The earliest fault: sandboxes are warm by then.
+const FAULTS_FROM_MS: u64 = 4_000;
+/// Everything has healed by then.
+pub(crate) const FAULTS_UNTIL_MS: u64 = 18_000;
+/// When load ends. What is sent in the last seconds must all be served.
+pub(crate) const LOAD_UNTIL_MS: u64 = 32_000;
+
+/// Longest wait for a slot.
+pub(crate) const QUEUE_DEADLINE_MS: u64 = 5_000;
+/// Longest run of an invocation.
+pub(crate) const TIMEOUT_MS: u64 = 2_000;
+/// A silent worker is dead after this; shorter than the default, so that runs are short.
+pub(crate) const DEAD_AFTER_MS: u64 = 4_000;
+/// A vanished data plane keeps its slots for this long; shorter than the default, so that runs are short.
+pub(crate) const DATA_PLANE_GRACE_MS: u64 = 5_000;
+
+/// A broken connection between parts is noticed within 4 s (a ping each second, unanswered for three), and a new one
+/// found within 3 s (a connection attempt takes 2 s at most, the pause between two less than 1 s).
+pub(crate) const RECONNECT_MS: u64 = 7_000;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// The seed of all of it.
+    pub(crate) seed: u64,
+    /// Least and greatest time that a message takes from one machine to another.
+    pub(crate) latency_ms: (u64, u64),
+    /// How long the creation of a sandbox takes.
+    pub(crate) creation_ms: u64,
+    /// Nodes of each worker.
+    pub(crate) nodes: u32,
+    /// Placement policy.
+    pub(crate) placement: &'static str,
+    /// Load balancing policy.
+    pub(crate) balance: &'static str,
+    /// What is registered.
+    pub(crate) functions: Vec<FunctionSpec>,
+    /// What is invoked, in the order of time.
+    pub(crate) calls: Vec<Call>,
+    /// What goes wrong.
+    pub(crate) faults: Vec<Planned>,
+}
+
+/// One invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Its number.
+    pub(crate) id: CallId,
+    /// When it is sent.
+    pub(crate) at_ms: u64,
+    /// The function's index.
+    pub(crate) function: usize,
+    /// Number of the data plane it is sent to.
+    pub(crate) data_plane: usize,
+    /// How long the function is asked to run.
+    pub(crate) run_ms: u64,
+    /// Length of its body; a POST then, a GET without.
+    pub(crate) body_bytes: Option<usize>,
+    /// The client goes away after this time, if there is no answer yet.
+    pub(crate) abandon_after_ms: Option<u64>,
+}
+
+impl Scenario {
+    /// The run of `seed`.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        // A stream for each kind of decision: changing how one is drawn leaves the others as they were.
+        let stream = |number| Pcg64::seed_from_u64(seed.wrapping_mul(8).wrapping_add(number));
+        let mut random = stream(0);
+        let least_ms = random.random_range(0..=1);
+        Self {
+            seed,
+            latency_ms: (least_ms, least_ms + random.random_range(1..=9)),
+            creation_ms: random.random_range(10..=120),
+            nodes: random.random_range(1..=2),
+            placement: pick(&mut random, &["power-of-two", "random"]),
+            balance: pick(&mut random, &["least-loaded", "round-robin"]),
+            functions: functions(&mut stream(1)),
+            calls: calls(&mut stream(2)),
+            faults: faults(&mut stream(3)),
+        }
+    }
+
+    /// The name of the function that is called.
+    pub(crate) fn function_name(&self, call: &Call) -> String {
+        self.functions[call.function].name.to_string()
+    }
+}
+
+fn pick<T: Copy>(random: &mut impl Rng, choices: &[T]) -> T {
+    *choices.choose(random).expect("a choice is never empty")
+}
+
+fn functions(random: &mut Pcg64) -> Vec<FunctionSpec> {
+    let function = |index: usize| {
+        let name = format!("f{index}").parse().expect("a letter and a digit are a name");
+        let mut spec = FunctionSpec::new(name, "builtin:function");
+        spec.timeout = Duration::from_millis(TIMEOUT_MS);
+        spec.queue = Queue { deadline: Duration::from_millis(QUEUE_DEADLINE_MS), limit: 1_000 };
+        spec.scale.stable_window = Duration::from_secs(random.random_range(1..=6));
+        match index {
+            0 => spec.scale.min = random.random_range(1..=2),
+            1 => spec.concurrency = random.random_range(2..=4),
+            2 => spec.scale.max = Some(random.random_range(2..=3)),
+            3 => {
+                spec.scale.policy = Some("kpa".to_owned());
+                spec.scale.stable_window = Duration::from_secs(6);
+                spec.scale.scale_to_zero_grace = Duration::from_secs(2);
+            }
+            _ => {}
+        }
+        spec
+    };
+    (0..FUNCTIONS).map(function).collect()
+}
+
+/// Poisson arrivals at each data plane, and at the end one call of each function through each data plane.
+fn calls(random: &mut Pcg64) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for data_plane in 1..=DATA_PLANES {
+        let mean_ms: f64 = random.random_range(25.0..80.0);
+        let mut at_ms = LOAD_FROM_MS as f64;
+        loop {
+            at_ms -= mean_ms * random.random_range(f64::MIN_POSITIVE..1.0).ln();
+            if at_ms >= LOAD_UNTIL_MS as f64 {
+                break;
+            }
+            calls.push(Call {
+                id: 0,
+                at_ms: at_ms as u64,
+                function: random.random_range(0..FUNCTIONS),
+                data_plane,
+                run_ms: if random.random_bool(0.1) { random.random_range(300..900) } else { random.random_range(1..60) },
+                body_bytes: random.random_bool(0.3).then(|| random.random_range(0..3_000)),
+                abandon_after_ms: random.random_bool(0.1).then(|| random.random_range(1..400)),
+            });
+        }
+        let last = |function| Call {
+            id: 0,
+            at_ms: LOAD_UNTIL_MS,
+            function,
+            data_plane,
+            run_ms: 5,
+            body_bytes: None,
+            abandon_after_ms: None,
+        };
+        calls.extend((0..FUNCTIONS).map(last));
+    }
+    calls.sort_by_key(|call| call.at_ms);
+    calls.iter_mut().zip(1..).for_each(|(call, id)| call.id = id);
+    calls
+}
+
+/// Always a cut link and a killed or lost worker; often more.
+fn faults(random: &mut Pcg64) -> Vec<Planned> {
+    let data_plane = |random: &mut Pcg64| Host::DataPlane(random.random_range(1..=DATA_PLANES));
+    let worker = |random: &mut Pcg64| Host::Worker(random.random_range(1..=WORKERS));
+    let link = |random: &mut Pcg64| match random.random_range(0..3) {
+        0 => (data_plane(random), Host::ControlPlane),
+        1 => (worker(random), Host::ControlPlane),
+        _ => (data_plane(random), worker(random)),
+    };
+    let (a, b) = link(random);
+    let mut faults = vec![plan(random, Fault::Cut(a, b), 200..6_000)];
+    let victim = worker(random);
+    let end = if random.random_bool(0.5) { Fault::Kill(victim) } else { Fault::Lose(victim) };
+    faults.push(plan(random, end, 50..9_000));
+    if random.random_bool(0.5) {
+        faults.push(plan(random, Fault::Kill(Host::ControlPlane), 5..2_500));
+    }
+    if random.random_bool(0.35) {
+        let (a, b) = link(random);
+        faults.push(plan(random, Fault::Stall(a, b), 50..2_500));
+    }
+    if random.random_bool(0.25) {
+        let victim = data_plane(random);
+        faults.push(plan(random, Fault::Kill(victim), 5..2_500));
+    }
+    faults.sort_by_key(|plan| plan.from_ms);
+    faults
+}
+
+fn plan(random: &mut Pcg64, fault: Fault, length_ms: std::ops::Range<u64>) -> Planned {
+    let length_ms = random.random_range(length_ms);
+    let from_ms = random.random_range(FAULTS_FROM_MS..FAULTS_UNTIL_MS - length_ms);
+    Planned { fault, from_ms, until_ms: from_ms + length_ms }
+}

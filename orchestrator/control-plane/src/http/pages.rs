@@ -1,0 +1,46 @@
+//! Status, health and metrics.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{Operators, problem::Problem};
+use crate::state::{Answer, ClusterView, Request};
+
+async fn cluster(operators: &Operators) -> Result<Box<ClusterView>, Problem> {
+    match operators.owner.ask(Request::Status).await? {
+        Answer::Cluster(cluster) => Ok(cluster),
+        _ => Err(Problem::unexpected()),
+    }
+}
+
+pub(super) async fn status(State(operators): State<Operators>) -> Result<Json<ClusterView>, Problem> {
+    Ok(Json(*cluster(&operators).await?))
+}
+
+/// 200 as long as the state's owner answers.
+pub(super) async fn healthz(State(operators): State<Operators>) -> Result<&'static str, Problem> {
+    cluster(&operators).await.map(|_| "ok\n")
+}
+
+/// 200 once the state has been rebuilt after a start.
+pub(super) async fn readyz(State(operators): State<Operators>) -> Result<&'static str, Problem> {
+    if cluster(&operators).await?.recovered {
+        return Ok("ok\n");
+    }
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting for workers and data planes to report"))
+}
+
+pub(super) async fn metrics(State(operators): State<Operators>) -> Result<Response, Problem> {
+    let cluster = cluster(&operators).await?;
+    let metrics = &operators.owner.metrics;
+    metrics.set_levels(&cluster);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded"))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}

@@ -1,0 +1,20 @@
+//! The control plane: registration, autoscaling, placement, health and fan-out, in one process without internal RPC.
+//!
+//! [`build`] binds its ports and reads the command log; [`Built::run`] serves until told to stop. One task owns all
+//! state ([`state`](self)), and everything durable goes through a [`Store`].
+
+mod clock;
+mod coldstarts;
+mod config;
+mod http;
+mod metrics;
+mod outbox;
+mod owner;
+mod part;
+mod state;
+mod store;
+mod streams;
+
+pub use config::{Autoscale, Config, Health, Placement};
+pub use part::{BuildError, Built, RunError, build};
+pub use store::{Command, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};

@@ -1,0 +1,129 @@
+//! Prometheus metrics of the control plane. Names carry their unit; labels are bounded.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::state::{ClusterView, Timing};
+
+/// How a creation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// What is counted.
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    pub(crate) creations: Counter,
+    creations_ended: Family<OutcomeLabel, Counter>,
+    creation_seconds: Histogram,
+    pub(crate) placement_failures: Counter,
+    pub(crate) endpoint_failures: Counter,
+    pub(crate) sandbox_exits: Counter,
+    pub(crate) self_suspicion: Gauge,
+    pub(crate) commands: Counter,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) inbox: Gauge,
+    functions: Gauge,
+    sandboxes_ready: Gauge,
+    sandboxes_starting: Gauge,
+    nodes_ready: Gauge,
+    nodes_suspect: Gauge,
+    data_planes: Gauge,
+    starved: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("dirigent_control_plane"),
+            creations: Counter::default(),
+            creations_ended: Family::default(),
+            creation_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            placement_failures: Counter::default(),
+            endpoint_failures: Counter::default(),
+            sandbox_exits: Counter::default(),
+            self_suspicion: Gauge::default(),
+            commands: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            inbox: Gauge::default(),
+            functions: Gauge::default(),
+            sandboxes_ready: Gauge::default(),
+            sandboxes_starting: Gauge::default(),
+            nodes_ready: Gauge::default(),
+            nodes_suspect: Gauge::default(),
+            data_planes: Gauge::default(),
+            starved: Gauge::default(),
+        };
+        metrics.register_events();
+        metrics.register_levels();
+        metrics
+    }
+
+    fn register_events(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("creations", "Sandbox creations commanded", self.creations.clone());
+        registry.register("creations_ended", "Sandbox creations by outcome", self.creations_ended.clone());
+        let help = "From demand known to endpoint acknowledged";
+        registry.register_with_unit("creation", help, Unit::Seconds, self.creation_seconds.clone());
+        registry.register("placement_failures", "Times no node had room", self.placement_failures.clone());
+        let help = "Sandboxes that a data plane could not reach";
+        registry.register("endpoint_failures", help, self.endpoint_failures.clone());
+        registry.register("sandbox_exits", "Sandboxes that ended by themselves", self.sandbox_exits.clone());
+        registry.register("commands", "Commands written to the log", self.commands.clone());
+        let help = "Writing one batch of commands durably";
+        registry.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
+    }
+
+    fn register_levels(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("inbox", "Inputs handled together in the last round", self.inbox.clone());
+        let help = "1 while so many workers are silent that nothing is replaced";
+        registry.register("self_suspicion", help, self.self_suspicion.clone());
+        registry.register("functions", "Registered functions", self.functions.clone());
+        registry.register("sandboxes_ready", "Sandboxes in service", self.sandboxes_ready.clone());
+        registry.register("sandboxes_starting", "Sandboxes being made", self.sandboxes_starting.clone());
+        registry.register("nodes_ready", "Nodes in service", self.nodes_ready.clone());
+        registry.register("nodes_suspect", "Nodes whose worker is silent", self.nodes_suspect.clone());
+        registry.register("data_planes", "Connected data planes", self.data_planes.clone());
+        registry.register("functions_starved", "Functions that no node has room for", self.starved.clone());
+    }
+
+    /// Counts the end of a creation.
+    pub(crate) fn creation_ended(&self, outcome: &str, timing: &Timing) {
+        let outcome = match outcome {
+            "ready" => "ready",
+            "failed" => "failed",
+            _ => "cancelled",
+        };
+        self.creations_ended.get_or_create(&OutcomeLabel { outcome }).inc();
+        if outcome == "ready"
+            && let Some(published_us) = timing.published_us
+        {
+            let us = published_us.saturating_sub(timing.requested_us);
+            self.creation_seconds.observe(std::time::Duration::from_micros(us).as_secs_f64());
+        }
+    }
+
+    /// Takes over the levels that the state knows.
+    pub(crate) fn set_levels(&self, cluster: &ClusterView) {
+        let set = |gauge: &Gauge, value: usize| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.functions, cluster.functions);
+        set(&self.sandboxes_ready, cluster.sandboxes_ready);
+        set(&self.sandboxes_starting, cluster.sandboxes_starting);
+        set(&self.nodes_ready, cluster.nodes_ready);
+        set(&self.nodes_suspect, cluster.nodes_suspect);
+        set(&self.data_planes, cluster.data_planes.len());
+        set(&self.starved, cluster.functions_starved);
+    }
+}

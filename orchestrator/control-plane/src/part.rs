@@ -1,0 +1,189 @@
+//! The control plane as a part: built with its ports bound, then run until told to stop.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use api::{Incoming, Listener, Network, wire::orchestrator_server::OrchestratorServer};
+use model::Epoch;
+use policy::{autoscale, placement};
+use record::RecordError;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config,
+    clock::Clock,
+    coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
+    http,
+    metrics::Metrics,
+    owner::{LogWriter, Owner, OwnerHandle},
+    state::{Settings, State},
+    store::{Command, Logged, Store, StoreError},
+    streams::Streams,
+};
+
+/// A control plane could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A policy name is unknown.
+    #[error("{key} = {name:?}: no such policy; there are {known}")]
+    Policy {
+        /// The configuration key.
+        key: &'static str,
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A port cannot be bound.
+    #[error("cannot listen on {address} ({key})")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The command log cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record of cold starts cannot be written.
+    #[error("cannot record cold starts")]
+    Record(#[from] RecordError),
+}
+
+/// A running control plane had to end.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The command log cannot be written, so nothing may be acknowledged.
+    #[error("cannot write the command log")]
+    Store(#[from] StoreError),
+    /// The streams cannot be served.
+    #[error("cannot serve streams")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A control plane with its ports bound, that serves nothing yet.
+pub struct Built {
+    owner: Owner,
+    handle: OwnerHandle,
+    log: LogWriter,
+    cold_starts: Option<(ColdStartLog, mpsc::Receiver<Box<record::ColdStart>>)>,
+    stream: Box<dyn Listener>,
+    http: Box<dyn Listener>,
+    stream_address: SocketAddr,
+    http_address: SocketAddr,
+    invoke_addresses: Vec<String>,
+}
+
+/// Binds the ports, reads the command log, and begins a new epoch in it.
+///
+/// # Errors
+/// When the configuration, a port, the command log or the record directory cannot be used.
+pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn Store>) -> Result<Built, BuildError> {
+    let settings = settings(&config)?;
+    let (stream, stream_address) = bind(&*network, "stream", config.stream).await?;
+    let (http, http_address) = bind(&*network, "http", config.http).await?;
+    let clock = Clock::start();
+    let metrics = Arc::new(Metrics::new());
+    let log = store.load().await?;
+    let epoch = begin_epoch(&mut *store, &log).await?;
+    let mut state = State::new(settings, epoch, config.seed, metrics.clone());
+    state.recover(clock.now(), log);
+    let cold_starts = match &config.record {
+        Some(directory) => {
+            let (sender, rows) = mpsc::channel(MOST_WAITING_ROWS);
+            Some((sender, (ColdStartLog::create(directory, clock)?, rows)))
+        }
+        None => None,
+    };
+    let (sender, cold_starts) = cold_starts.unzip();
+    let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
+    let invoke_addresses = config.invoke_addresses;
+    Ok(Built { owner, handle, log, cold_starts, stream, http, stream_address, http_address, invoke_addresses })
+}
+
+impl Built {
+    /// Where data planes and workers connect.
+    #[must_use]
+    pub fn stream_address(&self) -> SocketAddr {
+        self.stream_address
+    }
+
+    /// Where operators connect.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Serves until `shutdown`, then ends every connection and task it made.
+    ///
+    /// # Errors
+    /// When the command log cannot be written, or the streams cannot be served.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let stop = shutdown.child_token();
+        let tasks = TaskTracker::new();
+        if let Some((log, rows)) = self.cold_starts {
+            tasks.spawn(log.run(rows, stop.clone()));
+        }
+        tasks.spawn(self.log.run());
+        let operators = http::Operators { owner: self.handle.clone(), invoke_addresses: self.invoke_addresses.into() };
+        tasks.spawn(http::serve(self.http, operators, stop.clone()));
+        let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
+        let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
+        let server = Incoming::server()
+            .add_service(service)
+            .serve_with_incoming_shutdown(Incoming::stream(self.stream), stop.clone().cancelled_owned());
+        let server = tokio::spawn(server);
+        let ended = self.owner.run(stop.clone()).await;
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        match server.await {
+            Ok(served) => served?,
+            Err(stopped) => tracing::error!(%stopped, "the stream server ended badly"),
+        }
+        Ok(ended?)
+    }
+}
+
+fn settings(config: &Config) -> Result<Settings, BuildError> {
+    let autoscale = autoscale::find(&config.autoscale.policy).ok_or_else(|| BuildError::Policy {
+        key: "autoscale.policy",
+        name: config.autoscale.policy.clone(),
+        known: list(autoscale::policies().iter().map(|policy| policy.name)),
+    })?;
+    let placement = placement::find(&config.placement.policy).ok_or_else(|| BuildError::Policy {
+        key: "placement.policy",
+        name: config.placement.policy.clone(),
+        known: list(placement::policies().iter().map(|policy| policy.name)),
+    })?;
+    Ok(Settings { autoscale, placement: placement::Placement::new(placement), health: config.health.clone() })
+}
+
+fn list(names: impl Iterator<Item = &'static str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+async fn bind(
+    network: &dyn Network,
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(Box<dyn Listener>, SocketAddr), BuildError> {
+    let failed = |source| BuildError::Bind { key, address, source };
+    let listener = network.bind(address).await.map_err(failed)?;
+    let bound = listener.local_address().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The epoch after the newest in the log, durable before the first command of it is sent.
+async fn begin_epoch(store: &mut dyn Store, log: &[Logged]) -> Result<Epoch, StoreError> {
+    let newest = log.iter().filter_map(|entry| match entry.command {
+        Command::BeginEpoch { epoch } => Some(epoch.0),
+        _ => None,
+    });
+    let epoch = Epoch(newest.max().unwrap_or(0) + 1);
+    store.append(vec![Command::BeginEpoch { epoch }]).await?;
+    Ok(epoch)
+}

@@ -1,0 +1,128 @@
+//! All that the control plane knows and decides: one plain value with one owner.
+//!
+//! Each input is handled by a synchronous method that leaves a list of effects. Nothing here waits, does I/O, or reads
+//! a clock, so every decision can be tested without a network.
+
+mod data_plane;
+mod effect;
+mod function;
+mod grant;
+mod health;
+mod input;
+mod node;
+mod operator;
+mod recovery;
+mod sandbox;
+mod scale;
+mod timer;
+mod view;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    hash::{BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
+
+use model::{Epoch, FunctionId, SandboxId};
+use policy::{autoscale, placement};
+use rand_pcg::Pcg64;
+
+use self::{
+    data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply, recovery::Recovery,
+    sandbox::Sandbox, timer::Timers, worker::Workers,
+};
+pub(crate) use self::{
+    effect::{DataPlaneChange, Effect, WorkerChange},
+    input::{Input, SessionId, TimedEvent, TimedMessage, Token},
+    operator::{Answer, PutOutcome, Request},
+    sandbox::Timing,
+    view::{ClusterView, FunctionView, NodeView},
+};
+use crate::{clock::Now, config::Health, metrics::Metrics};
+
+/// A map with a fixed hash function, so that a seed replays a run exactly.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// What the state is told once.
+pub(crate) struct Settings {
+    pub(crate) autoscale: &'static autoscale::Policy,
+    pub(crate) placement: placement::Placement,
+    pub(crate) health: Health,
+}
+
+/// The control plane's state.
+pub(crate) struct State {
+    settings: Settings,
+    epoch: Epoch,
+    /// Sandboxes commanded in this epoch so far.
+    sandboxes_commanded: u64,
+    /// Changes of the function table so far, in the order data planes learn them.
+    function_sequence: u64,
+    functions: Functions,
+    nodes: Nodes,
+    workers: Workers,
+    data_planes: DataPlanes,
+    sandboxes: Map<SandboxId, Sandbox>,
+    /// Functions with demand that no node had room for.
+    starved: BTreeSet<FunctionId>,
+    timers: Timers,
+    recovery: Recovery,
+    /// Registrations that are durable and wait for data planes to know of them, oldest first.
+    replies: VecDeque<PendingReply>,
+    rng: Pcg64,
+    metrics: Arc<Metrics>,
+    effects: Vec<Effect>,
+}
+
+impl State {
+    pub(crate) fn new(settings: Settings, epoch: Epoch, seed: u64, metrics: Arc<Metrics>) -> Self {
+        Self {
+            settings,
+            epoch,
+            sandboxes_commanded: 0,
+            function_sequence: 0,
+            functions: Functions::default(),
+            nodes: Nodes::default(),
+            workers: Workers::default(),
+            data_planes: DataPlanes::default(),
+            sandboxes: Map::default(),
+            starved: BTreeSet::new(),
+            timers: Timers::default(),
+            recovery: Recovery::default(),
+            replies: VecDeque::new(),
+            rng: Pcg64::new(u128::from(seed), u128::from(epoch.0)),
+            metrics,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Handles one input; what is to be done about it waits in [`State::take_effects`].
+    pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
+            Input::WorkerLeft { session } => self.worker_left(now, session),
+            Input::WorkerBeat { worker } => self.worker_beat(now, &worker),
+            Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),
+            Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),
+            Input::DataPlaneLeft { session } => self.data_plane_left(now, session),
+            Input::FromDataPlane { session, said } => self.data_plane_said(now, session, said),
+            Input::Request { token, request } => self.request(now, token, request),
+            Input::Committed { first, commands } => self.committed(now, first, commands),
+            Input::Time => {}
+        }
+        self.run_timers(now);
+    }
+
+    /// What is to be done, in order.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}

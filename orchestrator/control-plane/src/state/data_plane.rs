@@ -1,0 +1,291 @@
+//! Data planes: which are connected, what they hold, and what they say.
+
+use std::net::SocketAddr;
+
+use api::wire;
+use model::{DataPlaneId, FunctionId, SandboxId};
+use policy::autoscale::Sample;
+
+use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage};
+use crate::store::Command;
+
+/// A data plane, stable over reconnects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct DataPlaneKey(pub(super) u32);
+
+/// What one data plane says of one function, and what it holds of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Level {
+    pub(super) waiting: u32,
+    pub(super) running: u32,
+    /// Slots lent to it.
+    pub(super) held: u32,
+    /// Slots lent to it that it has not acknowledged: they will serve part of `waiting`.
+    pub(super) under_way: u32,
+    pub(super) limit: Limit,
+}
+
+/// The newest limit sent to one data plane for one function.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limit {
+    pub(super) version: u64,
+    /// Slots it should hold at most, while the limit stands.
+    pub(super) slots: Option<u32>,
+    /// It was asked to give busy sandboxes back too, as they become free.
+    pub(super) drain: bool,
+    /// It has not answered yet.
+    pub(super) pending: bool,
+    /// No further limit before this time, in microseconds: it just refused one.
+    pub(super) not_before_us: u64,
+}
+
+impl Level {
+    /// Invocations that wait and that nothing sent so far will serve.
+    pub(super) fn unmet(&self) -> u32 {
+        self.waiting.saturating_sub(self.under_way)
+    }
+
+    /// Slots held and unused, as far as is known.
+    pub(super) fn idle(&self) -> u32 {
+        self.held.saturating_sub(self.running + self.waiting)
+    }
+}
+
+/// One data plane.
+#[derive(Debug)]
+pub(super) struct DataPlane {
+    pub(super) id: DataPlaneId,
+    pub(super) session: Option<SessionId>,
+    /// Where it takes invocations.
+    pub(super) address: Option<SocketAddr>,
+    /// The greatest function change it has applied.
+    pub(super) applied: u64,
+    /// When it vanished, in microseconds.
+    pub(super) left_us: u64,
+    /// It has reported what it holds since this control plane started.
+    pub(super) reported: bool,
+}
+
+/// All data planes.
+#[derive(Default)]
+pub(super) struct DataPlanes {
+    known: Vec<Option<DataPlane>>,
+    sessions: Map<SessionId, DataPlaneKey>,
+    next_version: u64,
+}
+
+impl DataPlanes {
+    pub(super) fn get(&self, key: DataPlaneKey) -> Option<&DataPlane> {
+        self.known.get(key.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: DataPlaneKey) -> Option<&mut DataPlane> {
+        self.known.get_mut(key.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (DataPlaneKey, &DataPlane)> {
+        self.known.iter().zip(0..).filter_map(|(known, key)| known.as_ref().map(|known| (DataPlaneKey(key), known)))
+    }
+
+    pub(super) fn connected(&self) -> impl Iterator<Item = (DataPlaneKey, SessionId, &DataPlane)> {
+        self.iter().filter_map(|(key, known)| known.session.map(|session| (key, session, known)))
+    }
+
+    pub(super) fn find(&self, id: &DataPlaneId) -> Option<DataPlaneKey> {
+        self.iter().find(|(_, known)| known.id == *id).map(|(key, _)| key)
+    }
+
+    /// Adds a data plane, or finds the known one of that name.
+    pub(super) fn put(&mut self, id: &DataPlaneId) -> DataPlaneKey {
+        if let Some(key) = self.find(id) {
+            return key;
+        }
+        let place = self.known.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.known.push(None);
+            self.known.len() - 1
+        });
+        self.known[place] =
+            Some(DataPlane { id: id.clone(), session: None, address: None, applied: 0, left_us: 0, reported: false });
+        DataPlaneKey(u32::try_from(place).expect("fewer than 2^32 data planes"))
+    }
+
+    pub(super) fn remove(&mut self, key: DataPlaneKey) {
+        self.known[key.0 as usize] = None;
+    }
+
+    pub(super) fn by_session(&self, session: SessionId) -> Option<DataPlaneKey> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// A version greater than all before; versions order deltas and limits within an epoch.
+    pub(super) fn next_version(&mut self) -> u64 {
+        self.next_version += 1;
+        self.next_version
+    }
+
+    fn attach(&mut self, key: DataPlaneKey, session: SessionId) -> Option<SessionId> {
+        self.sessions.insert(session, key);
+        let old = self.get_mut(key).and_then(|known| known.session.replace(session));
+        if let Some(old) = old {
+            self.sessions.remove(&old);
+        }
+        old
+    }
+
+    fn detach(&mut self, session: SessionId) -> Option<DataPlaneKey> {
+        let key = self.sessions.remove(&session)?;
+        self.get_mut(key)?.session = None;
+        Some(key)
+    }
+}
+
+impl State {
+    pub(super) fn tell_data_plane(&mut self, key: DataPlaneKey, change: DataPlaneChange) {
+        if let Some(session) = self.data_planes.get(key).and_then(|known| known.session) {
+            self.effect(Effect::ToDataPlane { session, change });
+        }
+    }
+
+    pub(super) fn tell_every_data_plane(&mut self, change: impl Fn() -> DataPlaneChange) {
+        for (_, session, _) in self.data_planes.connected() {
+            self.effects.push(Effect::ToDataPlane { session, change: change() });
+        }
+    }
+
+    pub(super) fn data_plane_joined(&mut self, now: Now, session: SessionId, hello: wire::DataPlaneHello) {
+        if hello.epoch > self.epoch.0 {
+            let reason = format!("it has seen epoch {}, this control plane is at {}", hello.epoch, self.epoch);
+            return self.effect(Effect::Close { session, reason });
+        }
+        let id = DataPlaneId(hello.data_plane);
+        if self.data_planes.find(&id).is_none() {
+            // Durable, so that after a restart its slots are waited for before they are lent again.
+            self.effect(Effect::Append { command: Command::PutDataPlane { id: id.clone() }, token: None });
+        }
+        let key = self.data_planes.put(&id);
+        if let Some(old) = self.data_planes.attach(key, session) {
+            self.effect(Effect::Close { session: old, reason: format!("data plane {id} connected anew") });
+        }
+        if let Some(known) = self.data_planes.get_mut(key) {
+            known.address = hello.address.parse().ok();
+            known.applied = 0;
+            known.reported = true;
+        }
+        self.send_snapshot(key, session);
+        self.reconcile_loans(key, &hello.held);
+        self.recovery.data_plane_reported(key);
+        self.settle_unclaimed(now);
+        self.finish_recovery(now);
+    }
+
+    fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
+        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch.0 };
+        self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::Welcome(welcome) });
+        let sequence = self.function_sequence;
+        let mut problems = Vec::new();
+        for (_, id) in self.functions.in_order() {
+            let Some(function) = self.functions.get(id) else { continue };
+            let config = Box::new(api::function_config(&function.registered));
+            let change = DataPlaneChange::Function(config, sequence);
+            self.effects.push(Effect::ToDataPlane { session, change });
+            if function.trouble.announced {
+                let message = function.trouble.last_error.clone().unwrap_or_default();
+                let permanent = function.trouble.permanent;
+                problems.push(wire::CreationProblem { function: id.0, permanent, message });
+            }
+        }
+        self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::SnapshotEnd(sequence) });
+        for problem in problems {
+            self.tell_data_plane(key, DataPlaneChange::Problem(problem));
+        }
+    }
+
+    pub(super) fn data_plane_left(&mut self, now: Now, session: SessionId) {
+        let Some(key) = self.data_planes.detach(session) else { return };
+        if let Some(known) = self.data_planes.get_mut(key) {
+            known.left_us = now.us;
+        }
+        self.release_replies(now);
+    }
+
+    pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {
+        let TimedMessage { message, published, read_us } = said;
+        let Some(key) = self.data_planes.by_session(session) else { return };
+        let mut touched = Vec::new();
+        for demand in message.demand {
+            touched.extend(self.take_demand(key, &demand));
+        }
+        for sample in message.samples {
+            touched.extend(self.take_sample(now, key, &sample));
+        }
+        for (ack, published_us) in message.acks.iter().zip(published) {
+            touched.extend(self.take_ack(key, ack, published_us, read_us));
+        }
+        for failure in message.failures {
+            touched.extend(self.take_failure(key, &failure));
+        }
+        for ack in message.limit_acks {
+            touched.extend(self.take_limit_ack(now, key, &ack));
+        }
+        // A function often occurs twice in a message (demand and acknowledgement): one decision sees both.
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            self.decide(now, id, read_us);
+        }
+        if message.applied > 0
+            && let Some(known) = self.data_planes.get_mut(key)
+        {
+            known.applied = known.applied.max(message.applied);
+            self.release_replies(now);
+        }
+    }
+
+    /// Takes note of demand; the function, if its policy acts on demand at once.
+    fn take_demand(&mut self, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
+        let id = FunctionId(demand.function);
+        let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
+        let level = function.level_mut(key);
+        (level.waiting, level.running) = (demand.waiting, demand.running);
+        (function.autoscaler.on_demand() || level_is_unmet(function, key)).then_some(id)
+    }
+
+    fn take_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
+        let id = FunctionId(sample.function);
+        let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
+        let level = function.level_mut(key);
+        (level.waiting, level.running) = (sample.waiting, sample.running);
+        let sample = Sample {
+            span_ms: sample.span_ms,
+            concurrency_us: sample.concurrency_us,
+            requests: sample.requests,
+            waiting: sample.waiting,
+            running: sample.running,
+            peak: sample.peak,
+        };
+        function.autoscaler.record(now.ms(), key.0, &sample);
+        let decides = function.autoscaler.on_demand() || function.due_us.is_none();
+        decides.then_some(id)
+    }
+
+    /// A data plane saw that a sandbox does not work: it is ended.
+    fn take_failure(&mut self, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
+        let id = SandboxId::from_wire(failure.sandbox);
+        let sandbox = self.sandboxes.get(&id)?;
+        let function = sandbox.function;
+        tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
+        self.metrics.endpoint_failures.inc();
+        if sandbox.loan.is_some_and(|loan| loan.data_plane == key) {
+            self.end_loan(id);
+        } else {
+            self.withdraw(id);
+        }
+        self.delete_sandbox(id);
+        Some(function)
+    }
+}
+
+/// Whether a data plane has waiting invocations that nothing serves: free sandboxes may be lent, whatever the policy.
+fn level_is_unmet(function: &super::function::Function, key: DataPlaneKey) -> bool {
+    !function.free.is_empty() && function.level(key).is_some_and(|level| level.unmet() > 0)
+}

@@ -1,0 +1,59 @@
+//! What the state wants done. One place performs it: the owner task.
+
+use api::wire;
+use record::ColdStart;
+
+use super::{
+    input::{SessionId, Token},
+    operator::Answer,
+};
+use crate::store::Command;
+
+/// One thing to do.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Tell a worker something.
+    ToWorker { session: SessionId, change: WorkerChange },
+    /// Tell a data plane something.
+    ToDataPlane { session: SessionId, change: DataPlaneChange },
+    /// Write a command to the log; the state applies it once it is durable.
+    Append { command: Command, token: Option<Token> },
+    /// Answer an operator.
+    Reply { token: Token, answer: Answer },
+    /// Write down how a creation went.
+    Record(Box<ColdStart>),
+    /// End a connection, for the reason given.
+    Close { session: SessionId, reason: String },
+}
+
+/// A change of what a worker should know.
+#[derive(Debug)]
+pub(crate) enum WorkerChange {
+    /// It is accepted, and commands follow.
+    Welcome(wire::Welcome),
+    /// A revision that is used for the first time on this connection.
+    Specification(Box<wire::RevisionSpec>),
+    /// A sandbox to make.
+    Create(wire::CreateSandbox),
+    /// A sandbox to end.
+    Delete(u64),
+}
+
+/// A change of what a data plane should know.
+#[derive(Debug)]
+pub(crate) enum DataPlaneChange {
+    /// It is accepted, and a snapshot follows.
+    Welcome(wire::Welcome),
+    /// A function's newest configuration, with its place in the order of changes.
+    Function(Box<wire::FunctionConfig>, u64),
+    /// A function that is no more, with its place in the order of changes.
+    Removed(u64, u64),
+    /// Every function has been named.
+    SnapshotEnd(u64),
+    /// The newest state of a sandbox.
+    Endpoint(wire::EndpointDelta),
+    /// The most slots of a function it may hold.
+    Limit(wire::GrantLimit),
+    /// Whether sandboxes of a function can be made.
+    Problem(wire::CreationProblem),
+}

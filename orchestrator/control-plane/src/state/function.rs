@@ -1,0 +1,314 @@
+//! Functions: their specification, demand, supply, and what went wrong with them.
+
+use std::collections::BTreeSet;
+
+use api::wire;
+use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId};
+use policy::{
+    autoscale::{Autoscaler, Demand, Policy, Supply},
+    placement::NodeKey,
+};
+
+use super::{
+    DataPlaneChange, Map, Now, State,
+    data_plane::{DataPlaneKey, Level},
+    sandbox::Standing,
+};
+
+/// Creations of a function that failed lately.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Failures since the last success.
+    pub(super) failures: u32,
+    /// No attempt before this time, in microseconds.
+    pub(super) not_before_us: u64,
+    /// The newest failure, in words.
+    pub(super) last_error: Option<String>,
+    /// Another attempt cannot succeed, as far as the worker can tell.
+    pub(super) permanent: bool,
+    /// Nodes that failed it, newest last.
+    pub(super) avoid: Vec<NodeKey>,
+    /// Data planes were told.
+    pub(super) announced: bool,
+}
+
+/// One registered function.
+pub(super) struct Function {
+    pub(super) registered: Registered,
+    pub(super) autoscaler: Autoscaler,
+    pub(super) sandboxes: BTreeSet<SandboxId>,
+    /// Ready sandboxes that are lent to nobody.
+    pub(super) free: BTreeSet<SandboxId>,
+    pub(super) ready: u32,
+    pub(super) starting: u32,
+    /// Demand, and slots held, by data plane.
+    pub(super) levels: Vec<(DataPlaneKey, Level)>,
+    pub(super) desired: u32,
+    pub(super) trouble: Trouble,
+    /// When it is next decided on without an event.
+    pub(super) due_us: Option<u64>,
+    /// Not scaled down before this time: after a restart, one stable window.
+    pub(super) hold_until_us: u64,
+    /// Deregistered; kept until its last sandbox is no more.
+    pub(super) removed: bool,
+}
+
+/// All functions, by id and by name. Deregistered ones have no name any more.
+#[derive(Default)]
+pub(super) struct Functions {
+    by_id: Map<FunctionId, Box<Function>>,
+    by_name: std::collections::BTreeMap<FunctionName, FunctionId>,
+}
+
+impl Functions {
+    pub(super) fn get(&self, id: FunctionId) -> Option<&Function> {
+        self.by_id.get(&id).map(AsRef::as_ref)
+    }
+
+    pub(super) fn get_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
+        self.by_id.get_mut(&id).map(AsMut::as_mut)
+    }
+
+    pub(super) fn id_of(&self, name: &str) -> Option<FunctionId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Function> {
+        self.get(self.id_of(name)?)
+    }
+
+    /// Registered functions in the order of their names.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&FunctionName, FunctionId)> {
+        self.by_name.iter().map(|(name, id)| (name, *id))
+    }
+
+    /// Every function, also those being removed, in no useful order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (FunctionId, &mut Function)> {
+        self.by_id.iter_mut().map(|(id, function)| (*id, function.as_mut()))
+    }
+
+    /// Registered functions after `name`, in the order of their names.
+    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = FunctionId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = name.map_or(Unbounded, Excluded);
+        self.by_name.range::<str, _>((from, Unbounded)).map(|(_, id)| *id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn insert(&mut self, function: Function) {
+        let (id, name) = (function.registered.id, function.registered.spec.name.clone());
+        self.by_name.insert(name, id);
+        self.by_id.insert(id, Box::new(function));
+    }
+
+    /// Takes a function's name away, so that it can be registered anew.
+    pub(super) fn unname(&mut self, name: &str) -> Option<FunctionId> {
+        self.by_name.remove(name)
+    }
+
+    pub(super) fn forget(&mut self, id: FunctionId) {
+        self.by_id.remove(&id);
+    }
+}
+
+impl Function {
+    pub(super) fn new(id: FunctionId, revision: Revision, spec: FunctionSpec, policy: &Policy) -> Self {
+        Self {
+            autoscaler: Autoscaler::new(policy, &spec.scale, spec.concurrency),
+            registered: Registered { id, revision, spec },
+            sandboxes: BTreeSet::new(),
+            free: BTreeSet::new(),
+            ready: 0,
+            starting: 0,
+            levels: Vec::new(),
+            desired: 0,
+            trouble: Trouble::default(),
+            due_us: None,
+            hold_until_us: 0,
+            removed: false,
+        }
+    }
+
+    pub(super) fn demand(&self) -> Demand {
+        let sum = |of: fn(&Level) -> u32| self.levels.iter().map(|(_, level)| of(level)).sum();
+        Demand { waiting: sum(|level| level.waiting), running: sum(|level| level.running) }
+    }
+
+    pub(super) fn supply(&self) -> Supply {
+        Supply { ready: self.ready, starting: self.starting, concurrency: self.registered.spec.concurrency }
+    }
+
+    pub(super) fn level(&self, data_plane: DataPlaneKey) -> Option<&Level> {
+        self.levels.iter().find(|(key, _)| *key == data_plane).map(|(_, level)| level)
+    }
+
+    pub(super) fn level_mut(&mut self, data_plane: DataPlaneKey) -> &mut Level {
+        let place = self.levels.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
+            self.levels.push((data_plane, Level::default()));
+            self.levels.len() - 1
+        });
+        &mut self.levels[place].1
+    }
+
+    pub(super) fn add_sandbox(&mut self, id: SandboxId, standing: Standing) {
+        self.sandboxes.insert(id);
+        self.add(standing);
+    }
+
+    pub(super) fn remove_sandbox(&mut self, id: SandboxId, standing: Standing) {
+        self.sandboxes.remove(&id);
+        self.free.remove(&id);
+        self.subtract(standing);
+    }
+
+    pub(super) fn count(&mut self, before: Standing, after: Standing) {
+        self.subtract(before);
+        self.add(after);
+    }
+
+    pub(super) fn note_free(&mut self, id: SandboxId, is_free: bool) {
+        if is_free {
+            self.free.insert(id);
+        } else {
+            self.free.remove(&id);
+        }
+    }
+
+    fn add(&mut self, standing: Standing) {
+        match standing {
+            Standing::Ready => self.ready += 1,
+            Standing::Starting => self.starting += 1,
+            Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
+        }
+    }
+
+    fn subtract(&mut self, standing: Standing) {
+        match standing {
+            Standing::Ready => self.ready -= 1,
+            Standing::Starting => self.starting -= 1,
+            Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
+        }
+    }
+}
+
+impl State {
+    /// The policy that scales functions of this specification; an unknown name was refused at registration.
+    fn policy_of(&self, spec: &FunctionSpec) -> &'static Policy {
+        spec.scale.policy.as_deref().and_then(policy::autoscale::find).unwrap_or(self.settings.autoscale)
+    }
+
+    /// Registers or updates a function, as the command at `index` says. Whether anything changed, and was new.
+    pub(super) fn put_function(&mut self, now: Now, index: u64, spec: FunctionSpec) -> PutEffect {
+        let Some(id) = self.functions.id_of(spec.name.as_str()) else {
+            let id = FunctionId(index);
+            let policy = self.policy_of(&spec);
+            self.functions.insert(Function::new(id, Revision(index), spec, policy));
+            self.announce_function(id);
+            self.decide(now, id, now.us);
+            return PutEffect::Created;
+        };
+        let Some(function) = self.functions.get_mut(id) else { return PutEffect::Unchanged };
+        if function.registered.spec == spec {
+            return PutEffect::Unchanged;
+        }
+        let needs_new_sandboxes = !runs_the_same(&function.registered.spec, &spec);
+        let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
+        function.autoscaler.retune(&spec.scale, spec.concurrency);
+        function.registered.spec = spec;
+        if needs_new_sandboxes {
+            function.registered.revision = Revision(index);
+            function.trouble.failures = 0;
+            function.trouble.not_before_us = 0;
+        }
+        if policy_changed {
+            self.replace_autoscaler(id);
+        }
+        self.announce_function(id);
+        if needs_new_sandboxes {
+            self.end_trouble(id);
+            self.drain_other_revisions(now, id);
+        }
+        self.decide(now, id, now.us);
+        PutEffect::Updated
+    }
+
+    /// Deregisters a function: its name is free at once, its sandboxes are drained and ended.
+    pub(super) fn delete_function(&mut self, now: Now, name: &FunctionName) -> bool {
+        let Some(id) = self.functions.unname(name.as_str()) else { return false };
+        self.function_sequence += 1;
+        let sequence = self.function_sequence;
+        self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, sequence));
+        self.starved.remove(&id);
+        let Some(function) = self.functions.get_mut(id) else { return true };
+        function.removed = true;
+        let (due, sandboxes) = (function.due_us.take(), function.sandboxes.clone());
+        self.timers.reschedule(id, due, None);
+        if sandboxes.is_empty() {
+            self.functions.forget(id);
+        }
+        for sandbox in sandboxes {
+            self.drain_sandbox(now, sandbox);
+        }
+        true
+    }
+
+    fn replace_autoscaler(&mut self, id: FunctionId) {
+        let Some(function) = self.functions.get(id) else { return };
+        let spec = &function.registered.spec;
+        let autoscaler = Autoscaler::new(self.policy_of(spec), &spec.scale, spec.concurrency);
+        if let Some(function) = self.functions.get_mut(id) {
+            function.autoscaler = autoscaler;
+        }
+    }
+
+    fn drain_other_revisions(&mut self, now: Now, id: FunctionId) {
+        let Some(function) = self.functions.get(id) else { return };
+        let revision = function.registered.revision;
+        for sandbox in function.sandboxes.clone() {
+            if self.sandboxes.get(&sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
+                self.drain_sandbox(now, sandbox);
+            }
+        }
+    }
+
+    fn announce_function(&mut self, id: FunctionId) {
+        self.function_sequence += 1;
+        let Some(function) = self.functions.get(id) else { return };
+        let config = api::function_config(&function.registered);
+        let sequence = self.function_sequence;
+        self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), sequence));
+    }
+
+    /// Tells data planes whether sandboxes of a function can be made.
+    pub(super) fn announce_trouble(&mut self, id: FunctionId, message: String, permanent: bool) {
+        let problem = wire::CreationProblem { function: id.0, permanent, message };
+        self.tell_every_data_plane(|| DataPlaneChange::Problem(problem.clone()));
+    }
+}
+
+/// What a PUT did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutEffect {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+/// Whether sandboxes made for one specification serve the other as well.
+fn runs_the_same(one: &FunctionSpec, other: &FunctionSpec) -> bool {
+    let FunctionSpec { image, port, protocol, cpu, memory, concurrency, env, args, .. } = one;
+    (image, port, protocol, cpu, memory, concurrency, env, args)
+        == (
+            &other.image,
+            &other.port,
+            &other.protocol,
+            &other.cpu,
+            &other.memory,
+            &other.concurrency,
+            &other.env,
+            &other.args,
+        )
+}

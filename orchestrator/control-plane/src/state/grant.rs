@@ -1,0 +1,375 @@
+//! Lending sandboxes to data planes, and getting them back.
+//!
+//! All slots of a sandbox are lent to one data plane at a time, so that their sum never exceeds its concurrency. A slot
+//! is free again only after its holder has said so.
+
+use api::wire;
+use model::{EndpointState, FunctionId, SandboxId};
+use policy::autoscale::Decision;
+
+use super::{
+    DataPlaneChange, Now, State,
+    data_plane::DataPlaneKey,
+    sandbox::{Loan, Standing},
+};
+
+/// After a data plane refused to give slots back, it is asked again no sooner than this.
+const ASK_AGAIN_US: u64 = 1_000_000;
+
+/// What a data plane is asked to give back: all but `slots`, as far as idle for long enough; busy ones too if `drain`.
+struct Ask {
+    slots: u32,
+    min_idle_ms: u64,
+    drain: bool,
+}
+
+impl State {
+    /// Lends free sandboxes of a function to the data planes where invocations wait.
+    pub(super) fn lend_to_waiting(&mut self, id: FunctionId) {
+        while let Some(sandbox) = self.first_free(id)
+            && let Some(borrower) = self.neediest(id)
+        {
+            self.lend(sandbox, borrower);
+        }
+    }
+
+    /// Lends free sandboxes of a function that nobody waits for, so that the next invocation finds them.
+    pub(super) fn lend_in_advance(&mut self, id: FunctionId) {
+        while let Some(sandbox) = self.first_free(id)
+            && let Some(borrower) = self.standby(id)
+        {
+            self.lend(sandbox, borrower);
+        }
+    }
+
+    fn first_free(&self, id: FunctionId) -> Option<SandboxId> {
+        self.functions.get(id)?.free.first().copied()
+    }
+
+    /// The connected data plane with the most waiting invocations of a function that nothing sent so far will serve.
+    fn neediest(&self, id: FunctionId) -> Option<DataPlaneKey> {
+        let function = self.functions.get(id)?;
+        let unmet = |key| function.level(key).map_or(0, super::data_plane::Level::unmet);
+        self.data_planes
+            .connected()
+            .map(|(key, _, _)| (unmet(key), key))
+            .filter(|(unmet, _)| *unmet > 0)
+            .max()
+            .map(|(_, key)| key)
+    }
+
+    /// The connected data plane that holds least of a function: who keeps a sandbox that nobody waits for.
+    fn standby(&self, id: FunctionId) -> Option<DataPlaneKey> {
+        let function = self.functions.get(id)?;
+        let held = |key| function.level(key).map_or(0, |level| level.held);
+        self.data_planes.connected().map(|(key, _, _)| (held(key), key)).min().map(|(_, key)| key)
+    }
+
+    fn lend(&mut self, id: SandboxId, borrower: DataPlaneKey) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        debug_assert!(sandbox.is_free(), "only a free sandbox is lent");
+        let slots = sandbox.concurrency;
+        sandbox.loan = Some(Loan { data_plane: borrower, slots, acknowledged: false });
+        let function_id = sandbox.function;
+        let Some(function) = self.functions.get_mut(function_id) else { return };
+        function.note_free(id, false);
+        let level = function.level_mut(borrower);
+        level.held += slots;
+        level.under_way += slots;
+        let standing_limit = level.limit.slots.filter(|limit| level.held > *limit);
+        if standing_limit.is_some() {
+            self.lift_limit(function_id, borrower);
+        }
+        self.send_endpoint(id, EndpointState::Active);
+    }
+
+    /// Sends the newest state of a lent sandbox to its holder.
+    pub(super) fn send_endpoint(&mut self, id: SandboxId, state: EndpointState) {
+        let version = self.data_planes.next_version();
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let (Some(loan), Some(address)) = (sandbox.loan, sandbox.address) else { return };
+        sandbox.version = version;
+        let delta = wire::EndpointDelta {
+            function: sandbox.function.0,
+            sandbox: id.to_wire(),
+            revision: sandbox.revision.0,
+            address: address.to_string(),
+            slots: loan.slots,
+            state: api::state_to_wire(state).into(),
+            version,
+        };
+        self.tell_data_plane(loan.data_plane, DataPlaneChange::Endpoint(delta));
+    }
+
+    /// Takes a sandbox that is no more from the data plane that uses it, without asking.
+    pub(super) fn withdraw(&mut self, id: SandboxId) {
+        self.send_endpoint(id, EndpointState::Gone);
+        self.end_loan(id);
+    }
+
+    /// Takes note that nobody holds a sandbox's slots any more.
+    pub(super) fn end_loan(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(loan) = sandbox.loan.take() else { return };
+        let is_free = sandbox.is_free();
+        if let Some(function) = self.functions.get_mut(sandbox.function) {
+            function.note_free(id, is_free);
+            let level = function.level_mut(loan.data_plane);
+            level.held -= loan.slots;
+            if !loan.acknowledged {
+                level.under_way -= loan.slots;
+            }
+        }
+    }
+
+    /// Takes a sandbox out of service: its holder gives it back when its invocations are done, then it is ended.
+    pub(super) fn drain_sandbox(&mut self, now: Now, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let may_be_held = sandbox.loan.is_some() || sandbox.standing == Standing::Unclaimed;
+        match sandbox.standing {
+            Standing::Draining | Standing::Deleting => {}
+            Standing::Ready | Standing::Suspended | Standing::Unclaimed if may_be_held => {
+                self.set_standing(id, Standing::Draining);
+                self.send_endpoint(id, EndpointState::Draining);
+                let deadline = now.us + micros(self.settings.health.drain_deadline);
+                self.timers.drain_until(deadline, id);
+            }
+            Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Starting => {
+                self.delete_sandbox(id);
+            }
+        }
+    }
+
+    /// A drain took too long: whatever still runs there has had its time.
+    pub(super) fn drain_overdue(&mut self, id: SandboxId) {
+        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.standing == Standing::Draining) {
+            tracing::warn!(sandbox = %id, "invocations did not end within the drain deadline; ending their sandbox");
+            self.withdraw(id);
+            self.delete_sandbox(id);
+        }
+    }
+
+    /// A data plane says how many slots of a sandbox it holds. The function, if a decision may follow from it.
+    pub(super) fn take_ack(
+        &mut self,
+        key: DataPlaneKey,
+        ack: &wire::EndpointAck,
+        published_us: Option<u64>,
+        read_us: u64,
+    ) -> Option<FunctionId> {
+        let id = SandboxId::from_wire(ack.sandbox);
+        let sandbox = self.sandboxes.get_mut(&id)?;
+        let loan = sandbox.loan.as_mut().filter(|loan| loan.data_plane == key)?;
+        // An answer to an older delta says nothing about the newest one, unless it gives the slots back unasked.
+        if ack.version != 0 && ack.version != sandbox.version {
+            return None;
+        }
+        let function = sandbox.function;
+        if ack.slots == 0 {
+            let leaves = sandbox.standing == Standing::Draining;
+            self.end_loan(id);
+            if leaves {
+                self.delete_sandbox(id);
+            }
+            return Some(function);
+        }
+        if !loan.acknowledged {
+            loan.acknowledged = true;
+            let slots = loan.slots;
+            if let Some(function) = self.functions.get_mut(function) {
+                function.level_mut(key).under_way -= slots;
+            }
+        }
+        self.finish_timing(id, ack, published_us, read_us);
+        None
+    }
+
+    /// The first acknowledgement of a new sandbox ends its creation.
+    fn finish_timing(&mut self, id: SandboxId, ack: &wire::EndpointAck, published_us: Option<u64>, read_us: u64) {
+        let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
+        if let Some(mut timing) = sandbox.timing.take() {
+            timing.published_us = published_us;
+            timing.net_dataplane_us = published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
+            self.record_creation(&sandbox, id, &timing, "ready");
+        }
+        self.sandboxes.insert(id, sandbox);
+    }
+
+    /// Asks data planes to give back `surplus` sandboxes of a function, those with most idle slots first.
+    pub(super) fn ask_back(&mut self, now: Now, id: FunctionId, surplus: u32, decision: &Decision) {
+        let Some(function) = self.functions.get(id) else { return };
+        let concurrency = function.registered.spec.concurrency;
+        let mut holders: Vec<_> = function
+            .levels
+            .iter()
+            .filter(|(_, level)| level.held > 0)
+            .map(|(key, level)| (level.idle(), *key))
+            .collect();
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        let mut left = surplus;
+        for (_, key) in holders {
+            let Some(level) = self.functions.get(id).and_then(|function| function.level(key)) else { continue };
+            let back = left.min(level.held.div_ceil(concurrency));
+            if back == 0 {
+                return;
+            }
+            left -= back;
+            let slots = level.held.saturating_sub(back * concurrency);
+            let asked_already = level.limit.slots == Some(slots) && (level.limit.pending || level.limit.drain);
+            if !asked_already && now.us >= level.limit.not_before_us {
+                let (min_idle_ms, drain) = (decision.min_idle_ms, decision.drain);
+                self.send_limit(id, key, Ask { slots, min_idle_ms, drain });
+            }
+        }
+    }
+
+    /// Recalls idle slots from data planes that hold them for those where invocations wait, as far as nothing under
+    /// way will serve these.
+    pub(super) fn recall_idle(&mut self, now: Now, id: FunctionId) {
+        let Some(function) = self.functions.get(id) else { return };
+        let concurrency = function.registered.spec.concurrency;
+        let unmet: u32 = function.levels.iter().map(|(_, level)| level.unmet()).sum();
+        let asked: u32 = function
+            .levels
+            .iter()
+            .filter(|(_, level)| level.limit.pending)
+            .map(|(_, level)| level.held.saturating_sub(level.limit.slots.unwrap_or(level.held)))
+            .sum();
+        let mut missing = unmet.saturating_sub(function.starting * concurrency).saturating_sub(asked);
+        let holders: Vec<_> = function
+            .levels
+            .iter()
+            .filter(|(_, level)| level.idle() > 0 && !level.limit.pending && now.us >= level.limit.not_before_us)
+            .map(|(key, level)| (*key, level.idle(), level.held))
+            .collect();
+        for (key, idle, held) in holders {
+            if missing == 0 {
+                return;
+            }
+            let back = missing.min(idle).next_multiple_of(concurrency).min(held);
+            missing = missing.saturating_sub(back);
+            self.send_limit(id, key, Ask { slots: held - back, min_idle_ms: 0, drain: false });
+        }
+    }
+
+    fn send_limit(&mut self, id: FunctionId, key: DataPlaneKey, ask: Ask) {
+        let Ask { slots, min_idle_ms, drain } = ask;
+        let version = self.data_planes.next_version();
+        let Some(function) = self.functions.get_mut(id) else { return };
+        let limit = &mut function.level_mut(key).limit;
+        (limit.version, limit.slots, limit.drain, limit.pending) = (version, Some(slots), drain, true);
+        let limit = wire::GrantLimit { function: id.0, version, slots, min_idle_ms, drain };
+        self.tell_data_plane(key, DataPlaneChange::Limit(limit));
+    }
+
+    /// Ends a limit that would make a data plane give back what it is being lent.
+    pub(super) fn lift_limit(&mut self, id: FunctionId, key: DataPlaneKey) {
+        self.send_limit(id, key, Ask { slots: u32::MAX, min_idle_ms: 0, drain: false });
+        if let Some(function) = self.functions.get_mut(id) {
+            function.level_mut(key).limit.slots = None;
+        }
+    }
+
+    /// A data plane has done what a limit asked, as far as it could. The function, as a decision follows.
+    pub(super) fn take_limit_ack(&mut self, now: Now, key: DataPlaneKey, ack: &wire::LimitAck) -> Option<FunctionId> {
+        let id = FunctionId(ack.function);
+        let function = self.functions.get_mut(id)?;
+        let level = function.level_mut(key);
+        if level.limit.version != ack.version {
+            return None;
+        }
+        level.limit.pending = false;
+        let asked = level.limit.slots.unwrap_or(u32::MAX);
+        if ack.slots > asked {
+            // It uses more than was believed, or not for long enough unused: believe it, and do not ask at once again.
+            level.limit.not_before_us = now.us + ASK_AGAIN_US;
+            if !level.limit.drain {
+                level.running = level.running.max(ack.slots.saturating_sub(level.waiting));
+            }
+        }
+        if !level.limit.drain {
+            level.limit.slots = None;
+        }
+        Some(id)
+    }
+
+    /// Compares what a data plane says it holds with what is believed, when it (re)connects.
+    pub(super) fn reconcile_loans(&mut self, key: DataPlaneKey, held: &[wire::HeldGrant]) {
+        let named: std::collections::BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
+        let lost: Vec<_> = self
+            .sandboxes
+            .iter()
+            .filter(|(id, sandbox)| {
+                sandbox.loan.is_some_and(|loan| loan.data_plane == key) && !named.contains(&id.to_wire())
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            self.end_loan(id);
+            if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.standing == Standing::Draining) {
+                self.delete_sandbox(id);
+            }
+        }
+        for (_, function) in self.functions.iter_mut() {
+            // Its limits, demand and acknowledgements belong to the old connection.
+            if function.levels.iter().any(|(level, _)| *level == key) {
+                let level = function.level_mut(key);
+                (level.waiting, level.running, level.limit) = (0, 0, super::data_plane::Limit::default());
+            }
+        }
+        for grant in held {
+            self.confirm_loan(key, grant);
+        }
+    }
+
+    /// A data plane holds slots of a sandbox: confirm the loan, take note of it, or say that the sandbox is no more.
+    pub(super) fn confirm_loan(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
+        let id = SandboxId::from_wire(grant.sandbox);
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else {
+            if self.recovery.expects_sandboxes() {
+                self.recovery.claim(id, key, grant.slots);
+            } else {
+                self.send_gone(key, grant);
+            }
+            return;
+        };
+        match sandbox.loan {
+            Some(loan) if loan.data_plane != key => return self.send_gone(key, grant),
+            Some(_) => {}
+            None => {
+                sandbox.loan = Some(Loan { data_plane: key, slots: grant.slots, acknowledged: true });
+                let function_id = sandbox.function;
+                if let Some(function) = self.functions.get_mut(function_id) {
+                    function.note_free(id, false);
+                    function.level_mut(key).held += grant.slots;
+                }
+                self.end_waiting_for_claims(id);
+            }
+        }
+        let state = match self.sandboxes.get(&id).map(|sandbox| sandbox.standing) {
+            Some(Standing::Draining) => EndpointState::Draining,
+            Some(Standing::Suspended) => EndpointState::Suspended,
+            Some(Standing::Ready) => EndpointState::Active,
+            Some(Standing::Starting | Standing::Unclaimed | Standing::Deleting) | None => EndpointState::Gone,
+        };
+        self.send_endpoint(id, state);
+    }
+
+    pub(super) fn send_gone(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
+        let delta = wire::EndpointDelta {
+            function: grant.function,
+            sandbox: grant.sandbox,
+            revision: 0,
+            address: String::new(),
+            slots: 0,
+            state: api::state_to_wire(EndpointState::Gone).into(),
+            version: self.data_planes.next_version(),
+        };
+        self.tell_data_plane(key, DataPlaneChange::Endpoint(delta));
+    }
+}
+
+/// A configured duration in microseconds.
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

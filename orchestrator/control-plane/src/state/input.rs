@@ -1,0 +1,52 @@
+//! What the state is told.
+
+use api::wire;
+
+use super::operator::Request;
+use crate::store::Command;
+
+/// One connection of one peer; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// Stands for whoever waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token(pub(crate) u64);
+
+/// An event of a sandbox, with when its creation was handed to the worker's connection.
+pub(crate) struct TimedEvent {
+    pub(crate) event: wire::SandboxEvent,
+    pub(crate) dispatched_us: Option<u64>,
+}
+
+/// A data plane's message, with when it was read and when what it acknowledges went out.
+pub(crate) struct TimedMessage {
+    pub(crate) message: wire::FromDataPlane,
+    /// For each acknowledgement, when the delta was handed to the connection.
+    pub(crate) published: Vec<Option<u64>>,
+    pub(crate) read_us: u64,
+}
+
+/// One thing that happened.
+pub(crate) enum Input {
+    /// A worker connected.
+    WorkerJoined { session: SessionId, hello: wire::WorkerHello },
+    /// A worker's connection ended.
+    WorkerLeft { session: SessionId },
+    /// A worker gave a sign of life.
+    WorkerBeat { worker: String },
+    /// A worker reports on sandboxes; `read_us` is when the message was read.
+    SandboxEvents { session: SessionId, events: Vec<TimedEvent>, read_us: u64 },
+    /// A data plane connected.
+    DataPlaneJoined { session: SessionId, hello: wire::DataPlaneHello },
+    /// A data plane's connection ended.
+    DataPlaneLeft { session: SessionId },
+    /// A data plane's message.
+    FromDataPlane { session: SessionId, said: TimedMessage },
+    /// An operator wants something.
+    Request { token: Token, request: Request },
+    /// Commands are durable; the first has index `first`.
+    Committed { first: u64, commands: Vec<(Command, Option<Token>)> },
+    /// Time has passed.
+    Time,
+}

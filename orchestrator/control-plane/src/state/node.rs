@@ -1,0 +1,142 @@
+//! Nodes: what they can hold, what is reserved on them, and whether they are alive.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use model::{NodeName, NodeSpec, Resources, SandboxId};
+use policy::placement::{NodeKey, Pool};
+
+use super::{Map, SessionId};
+
+/// Whether a node may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NodeState {
+    /// Its worker is connected and gives signs of life.
+    Ready,
+    /// Its worker is silent or disconnected.
+    Suspect,
+    /// Silent for so long that its sandboxes were given up, or never seen since a restart.
+    Dead,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: NodeName,
+    pub(super) capacity: Resources,
+    pub(super) state: NodeState,
+    /// No sandbox may be placed on it, by an operator's order.
+    pub(super) drained: bool,
+    pub(super) session: Option<SessionId>,
+    /// Its place in its worker's hello.
+    pub(super) index: u32,
+    pub(super) worker: Arc<str>,
+    /// When its worker was last heard of, in microseconds, once it is suspect.
+    pub(super) silent_since_us: u64,
+    pub(super) sandboxes: BTreeSet<SandboxId>,
+}
+
+/// All nodes, by dense key.
+#[derive(Default)]
+pub(super) struct Nodes {
+    nodes: Vec<Option<Node>>,
+    by_name: Map<NodeName, NodeKey>,
+    pub(super) pool: Pool,
+}
+
+impl Nodes {
+    /// The node behind a key that the caller got from here; nodes with sandboxes are never removed.
+    pub(super) fn get(&self, key: NodeKey) -> &Node {
+        self.nodes[key.0 as usize].as_ref().expect("a key in use names a node")
+    }
+
+    pub(super) fn get_mut(&mut self, key: NodeKey) -> &mut Node {
+        self.nodes[key.0 as usize].as_mut().expect("a key in use names a node")
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<NodeKey> {
+        self.by_name.get(&NodeName(name.into())).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeKey, &Node)> {
+        self.nodes.iter().zip(0..).filter_map(|(node, key)| node.as_ref().map(|node| (NodeKey(key), node)))
+    }
+
+    /// Adds a node, or gives a known one its new capacity. It is closed until its worker connects.
+    pub(super) fn put(&mut self, spec: &NodeSpec) -> NodeKey {
+        if let Some(&key) = self.by_name.get(&spec.name) {
+            let node = self.get_mut(key);
+            if node.capacity != spec.capacity {
+                node.capacity = spec.capacity;
+                self.pool.insert(key, spec.capacity);
+                self.refresh_open(key);
+            }
+            return key;
+        }
+        let free = self.nodes.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.nodes.len());
+        let key = NodeKey(u32::try_from(place).expect("fewer than 2^32 nodes"));
+        let node = Node {
+            name: spec.name.clone(),
+            capacity: spec.capacity,
+            state: NodeState::Dead,
+            drained: false,
+            session: None,
+            index: 0,
+            worker: "".into(),
+            silent_since_us: 0,
+            sandboxes: BTreeSet::new(),
+        };
+        if free.is_some() {
+            self.nodes[place] = Some(node);
+        } else {
+            self.nodes.push(Some(node));
+        }
+        self.by_name.insert(spec.name.clone(), key);
+        self.pool.insert(key, spec.capacity);
+        self.pool.set_open(key, false);
+        key
+    }
+
+    /// Removes a node that holds nothing.
+    pub(super) fn remove(&mut self, key: NodeKey) {
+        if let Some(node) = self.nodes[key.0 as usize].take() {
+            self.by_name.remove(&node.name);
+            self.pool.remove(key);
+        }
+    }
+
+    /// Opens or closes a node for placement, as its state and drain order say.
+    pub(super) fn refresh_open(&mut self, key: NodeKey) {
+        let node = self.get(key);
+        let open = node.state == NodeState::Ready && !node.drained;
+        self.pool.set_open(key, open);
+    }
+
+    /// Reserves room for a sandbox; `false`, and nothing reserved, when there is none.
+    pub(super) fn reserve(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) -> bool {
+        let is_reserved = self.pool.reserve(key, resources);
+        if is_reserved {
+            self.get_mut(key).sandboxes.insert(sandbox);
+        }
+        is_reserved
+    }
+
+    pub(super) fn release(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
+        if self.get_mut(key).sandboxes.remove(&sandbox) {
+            let was_reserved = self.pool.release(key, resources);
+            debug_assert!(was_reserved, "what a sandbox reserved is released once");
+        }
+    }
+
+    /// Takes note of a reservation that exists already, whether it fits or not.
+    pub(super) fn adopt(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
+        if self.get_mut(key).sandboxes.insert(sandbox) {
+            self.pool.adopt(key, resources);
+        }
+    }
+
+    /// Takes note of when a node's worker was last heard of.
+    pub(super) fn note_silence(&mut self, key: NodeKey, since_us: u64) {
+        self.get_mut(key).silent_since_us = since_us;
+    }
+}

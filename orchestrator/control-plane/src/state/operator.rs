@@ -1,0 +1,212 @@
+//! What operators ask for, and what they are answered.
+
+use model::{FunctionName, FunctionSpec};
+
+use super::{ClusterView, Effect, FunctionView, NodeView, Now, State, Token, function::PutEffect, node::NodeState};
+use crate::store::Command;
+
+/// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds.
+const REPLY_WITHIN_US: u64 = 1_000_000;
+
+/// Something an operator wants.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Register or update a function. With `only_new`, one that is registered differently is left alone.
+    Put { spec: Box<FunctionSpec>, only_new: bool },
+    /// Deregister a function.
+    Delete { name: FunctionName },
+    /// At most `limit` functions after `after` in the order of their names.
+    List { after: Option<String>, limit: usize },
+    /// One function.
+    Show { name: String },
+    /// All nodes.
+    Nodes,
+    /// Stop placing sandboxes on a node and drain it, or take it back into service.
+    DrainNode { name: String, drained: bool },
+    /// Forget a node that no worker serves.
+    RemoveNode { name: String },
+    /// The cluster in numbers.
+    Status,
+}
+
+/// How a registration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutOutcome {
+    /// It is new.
+    Created,
+    /// It was registered with another specification.
+    Updated,
+    /// It was registered just so.
+    Unchanged,
+    /// It is registered differently, and was to be left alone.
+    Conflict,
+}
+
+/// An answer to an operator.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Put(PutOutcome),
+    /// The thing named exists and the change was made.
+    Done,
+    /// Nothing has that name.
+    NotFound,
+    /// The change is not allowed now, for this reason.
+    Refused(String),
+    Functions(Vec<FunctionView>),
+    Function(Box<FunctionView>),
+    Nodes(Vec<NodeView>),
+    Cluster(Box<ClusterView>),
+}
+
+/// An answer that waits until data planes know of the change.
+#[derive(Debug)]
+pub(super) struct PendingReply {
+    token: Token,
+    answer: Answer,
+    sequence: u64,
+    pub(super) deadline_us: u64,
+}
+
+impl State {
+    pub(super) fn request(&mut self, now: Now, token: Token, request: Request) {
+        let answer = match request {
+            Request::Put { spec, only_new } => return self.request_put(token, spec, only_new),
+            Request::Delete { name } => {
+                if self.functions.id_of(name.as_str()).is_some() {
+                    return self.append(Command::DeleteFunction { name }, token);
+                }
+                Answer::NotFound
+            }
+            Request::List { after, limit } => Answer::Functions(self.list_functions(after.as_deref(), limit)),
+            Request::Show { name } => self
+                .functions
+                .find(&name)
+                .map_or(Answer::NotFound, |function| Answer::Function(Box::new(self.view_function(function)))),
+            Request::Nodes => Answer::Nodes(self.view_nodes()),
+            Request::DrainNode { name, drained } => match self.nodes.find(&name) {
+                Some(key) => {
+                    let name = self.nodes.get(key).name.clone();
+                    return self.append(Command::DrainNode { name, drained }, token);
+                }
+                None => Answer::NotFound,
+            },
+            Request::RemoveNode { name } => match self.nodes.find(&name) {
+                Some(key) if self.nodes.get(key).session.is_some() => {
+                    Answer::Refused("its worker is connected: stop the worker first".to_owned())
+                }
+                Some(key) => {
+                    let name = self.nodes.get(key).name.clone();
+                    return self.append(Command::RemoveNode { name }, token);
+                }
+                None => Answer::NotFound,
+            },
+            Request::Status => Answer::Cluster(Box::new(self.view_cluster(now))),
+        };
+        self.effect(Effect::Reply { token, answer });
+    }
+
+    fn request_put(&mut self, token: Token, spec: Box<FunctionSpec>, only_new: bool) {
+        let known = self.functions.find(spec.name.as_str()).map(|function| function.registered.spec == *spec);
+        let answer = match known {
+            Some(true) => Answer::Put(PutOutcome::Unchanged),
+            Some(false) if only_new => Answer::Put(PutOutcome::Conflict),
+            _ => return self.append(Command::PutFunction { spec }, token),
+        };
+        self.effect(Effect::Reply { token, answer });
+    }
+
+    fn append(&mut self, command: Command, token: Token) {
+        self.effect(Effect::Append { command, token: Some(token) });
+    }
+
+    /// Commands are durable: they are applied, and whoever waits for one is answered.
+    pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Option<Token>)>) {
+        for ((command, token), index) in commands.into_iter().zip(first..) {
+            let answer = self.apply(now, index, command);
+            let Some(token) = token else { continue };
+            let sequence = self.function_sequence;
+            self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_WITHIN_US });
+        }
+        self.release_replies(now);
+    }
+
+    /// Carries out a durable command. The same commands in the same order give the same functions and nodes.
+    pub(super) fn apply(&mut self, now: Now, index: u64, command: Command) -> Answer {
+        let found = |found| if found { Answer::Done } else { Answer::NotFound };
+        match command {
+            Command::BeginEpoch { .. } => Answer::Done,
+            Command::PutFunction { spec } => Answer::Put(match self.put_function(now, index, *spec) {
+                PutEffect::Created => PutOutcome::Created,
+                PutEffect::Updated => PutOutcome::Updated,
+                PutEffect::Unchanged => PutOutcome::Unchanged,
+            }),
+            Command::DeleteFunction { name } => found(self.delete_function(now, &name)),
+            Command::PutNode { node } => {
+                self.nodes.put(&node);
+                Answer::Done
+            }
+            Command::DrainNode { name, drained } => found(self.drain_node(now, &name.0, drained)),
+            Command::RemoveNode { name } => found(self.remove_node(now, &name.0)),
+            Command::PutDataPlane { id } => {
+                self.data_planes.put(&id);
+                Answer::Done
+            }
+            Command::RemoveDataPlane { id } => {
+                // One that came back in the meantime stays.
+                if let Some(key) = self.data_planes.find(&id)
+                    && self.data_planes.get(key).is_some_and(|known| known.session.is_none())
+                {
+                    self.data_planes.remove(key);
+                }
+                Answer::Done
+            }
+        }
+    }
+
+    fn drain_node(&mut self, now: Now, name: &str, drained: bool) -> bool {
+        let Some(key) = self.nodes.find(name) else { return false };
+        self.nodes.get_mut(key).drained = drained;
+        self.nodes.refresh_open(key);
+        if drained {
+            for id in self.sandboxes_on(key) {
+                let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+                self.drain_sandbox(now, id);
+                if let Some(function) = function {
+                    self.decide(now, function, now.us);
+                }
+            }
+        } else {
+            self.feed_starved(now);
+        }
+        true
+    }
+
+    fn remove_node(&mut self, now: Now, name: &str) -> bool {
+        let Some(key) = self.nodes.find(name) else { return false };
+        if self.nodes.get(key).session.is_some() {
+            return false;
+        }
+        self.nodes.get_mut(key).state = NodeState::Dead;
+        for id in self.sandboxes_on(key) {
+            let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+            self.forget_sandbox(id, "failed");
+            if let Some(function) = function {
+                self.decide(now, function, now.us);
+            }
+        }
+        self.recovery.nodes_reported(&[key]);
+        self.nodes.remove(key);
+        true
+    }
+
+    /// Answers those whose change every connected data plane knows of, or who have waited long enough.
+    pub(super) fn release_replies(&mut self, now: Now) {
+        let applied = self.data_planes.connected().map(|(_, _, known)| known.applied).min().unwrap_or(u64::MAX);
+        while let Some(reply) = self.replies.front()
+            && (reply.sequence <= applied || reply.deadline_us <= now.us)
+        {
+            let Some(PendingReply { token, answer, .. }) = self.replies.pop_front() else { return };
+            self.effect(Effect::Reply { token, answer });
+        }
+    }
+}

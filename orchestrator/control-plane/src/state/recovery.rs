@@ -1,0 +1,170 @@
+//! After a restart: who has to report before anything is decided, and what they claim to hold.
+
+use std::collections::BTreeSet;
+
+use model::{FunctionId, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    Map, Now, State,
+    data_plane::DataPlaneKey,
+    grant::micros,
+    node::NodeState,
+    sandbox::{Sandbox, Standing},
+};
+use crate::store::Logged;
+
+/// What is known of the time before the restart but not yet confirmed.
+#[derive(Default)]
+pub(super) struct Recovery {
+    /// Decisions wait until then at most, in microseconds; `None` once they are made.
+    until_us: Option<u64>,
+    /// While the log is replayed nothing is decided.
+    replaying: bool,
+    /// Nodes whose worker has not reported.
+    nodes: BTreeSet<NodeKey>,
+    /// Data planes that have not reported.
+    data_planes: BTreeSet<DataPlaneKey>,
+    /// Functions with something to decide.
+    postponed: BTreeSet<FunctionId>,
+    /// Slots that data planes hold of sandboxes that no worker has reported yet.
+    claims: Map<SandboxId, (DataPlaneKey, u32)>,
+}
+
+impl Recovery {
+    /// Whether deciding on a function has to wait; it is decided on when the waiting is over.
+    pub(super) fn postpones(&mut self, id: FunctionId) -> bool {
+        let waits = self.replaying || self.until_us.is_some();
+        if waits {
+            self.postponed.insert(id);
+        }
+        waits
+    }
+
+    pub(super) fn due_us(&self) -> Option<u64> {
+        self.until_us
+    }
+
+    /// Whether workers may still report sandboxes that this control plane does not know.
+    pub(super) fn expects_sandboxes(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    /// Whether some data plane may hold slots that it has not reported.
+    pub(super) fn awaits_data_planes(&self) -> bool {
+        !self.data_planes.is_empty()
+    }
+
+    pub(super) fn awaits(&self, key: DataPlaneKey) -> bool {
+        self.data_planes.contains(&key)
+    }
+
+    pub(super) fn claim(&mut self, sandbox: SandboxId, data_plane: DataPlaneKey, slots: u32) {
+        self.claims.insert(sandbox, (data_plane, slots));
+    }
+
+    pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, u32)> {
+        self.claims.remove(&sandbox)
+    }
+
+    pub(super) fn nodes_reported(&mut self, nodes: &[NodeKey]) {
+        for node in nodes {
+            self.nodes.remove(node);
+        }
+    }
+
+    pub(super) fn data_plane_reported(&mut self, key: DataPlaneKey) {
+        self.data_planes.remove(&key);
+    }
+}
+
+impl State {
+    /// Applies what was durable before the restart, and waits for those who know the rest.
+    pub(crate) fn recover(&mut self, now: Now, log: Vec<Logged>) {
+        self.recovery.replaying = true;
+        for entry in log {
+            self.apply(now, entry.index, entry.command);
+        }
+        self.recovery.replaying = false;
+        self.effects.clear();
+        self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
+        self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();
+        for key in self.recovery.nodes.clone() {
+            self.nodes.get_mut(key).state = NodeState::Suspect;
+            self.nodes.note_silence(key, now.us);
+        }
+        for (_, function) in self.functions.iter_mut() {
+            function.hold_until_us = now.us + micros(function.registered.spec.scale.stable_window);
+        }
+        for key in self.recovery.data_planes.clone() {
+            if let Some(known) = self.data_planes.get_mut(key) {
+                known.left_us = now.us;
+            }
+        }
+        self.recovery.until_us = Some(now.us + micros(self.settings.health.recovery_window));
+        self.finish_recovery(now);
+    }
+
+    /// Whether operators and clients can be served.
+    pub(super) fn is_recovered(&self) -> bool {
+        self.recovery.until_us.is_none()
+    }
+
+    /// Begins to decide, once everybody has reported or the window is over.
+    pub(super) fn finish_recovery(&mut self, now: Now) {
+        let recovery = &mut self.recovery;
+        let all_reported = recovery.nodes.is_empty() && recovery.data_planes.is_empty();
+        if recovery.until_us.is_none_or(|until| now.us < until && !all_reported) {
+            return;
+        }
+        recovery.until_us = None;
+        for id in std::mem::take(&mut recovery.postponed) {
+            self.decide(now, id, now.us);
+        }
+    }
+
+    /// Once every data plane and worker has reported or was given up, what nobody claimed is free, and what nobody
+    /// has is gone.
+    pub(super) fn settle_unclaimed(&mut self, now: Now) {
+        if !self.recovery.expects_sandboxes() && !self.recovery.claims.is_empty() {
+            for (id, (data_plane, slots)) in std::mem::take(&mut self.recovery.claims) {
+                let grant = api::wire::HeldGrant { function: 0, sandbox: id.to_wire(), slots };
+                self.send_gone(data_plane, &grant);
+            }
+        }
+        if self.recovery.awaits_data_planes() {
+            return;
+        }
+        let mut unclaimed = self.unclaimed();
+        unclaimed.sort_unstable();
+        for id in unclaimed {
+            let Some(function) = self.sandboxes.get(&id).map(|sandbox| sandbox.function) else { continue };
+            self.end_waiting_for_claims(id);
+            self.decide(now, function, now.us);
+        }
+    }
+
+    /// Whether a sandbox found after a restart is held, and by whom, is known now.
+    pub(super) fn end_waiting_for_claims(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let is_held = sandbox.loan.is_some();
+        match sandbox.standing {
+            Standing::Unclaimed if self.nodes.get(sandbox.node).state == NodeState::Ready => {
+                self.set_standing(id, Standing::Ready);
+            }
+            Standing::Unclaimed => self.set_standing(id, Standing::Suspended),
+            Standing::Draining if !is_held => self.delete_sandbox(id),
+            _ => {}
+        }
+    }
+
+    /// Sandboxes that a data plane may hold that has not reported.
+    pub(super) fn unclaimed(&self) -> Vec<SandboxId> {
+        let may_be_held = |sandbox: &Sandbox| match sandbox.standing {
+            Standing::Unclaimed => true,
+            Standing::Draining => sandbox.loan.is_none(),
+            _ => false,
+        };
+        self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox)).map(|(id, _)| *id).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! Sandboxes as the control plane sees them, from the command that makes one to the report that it is no more.
+
+use std::net::SocketAddr;
+
+use api::wire;
+use model::{FunctionId, Resources, Revision, SandboxId};
+use policy::placement::NodeKey;
+use record::ColdStart;
+
+use super::{Effect, State, WorkerChange, data_plane::DataPlaneKey};
+
+/// Where a sandbox stands. Only the first two count as supply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Commanded, not yet ready.
+    Starting,
+    /// In service.
+    Ready,
+    /// Ready, but its node is suspect.
+    Suspended,
+    /// Found after a restart; some data plane that has not reported yet may hold its slots, so nobody else may.
+    Unclaimed,
+    /// Leaving service: its data plane gives its slots back.
+    Draining,
+    /// Its worker was told to end it.
+    Deleting,
+}
+
+/// The slots of a sandbox, lent to one data plane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loan {
+    pub(super) data_plane: DataPlaneKey,
+    pub(super) slots: u32,
+    /// Whether the data plane has said that it knows.
+    pub(super) acknowledged: bool,
+}
+
+/// One sandbox.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) function: FunctionId,
+    pub(super) revision: Revision,
+    pub(super) node: NodeKey,
+    pub(super) resources: Resources,
+    pub(super) concurrency: u32,
+    pub(super) standing: Standing,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) loan: Option<Loan>,
+    /// Version of the newest delta about it.
+    pub(super) version: u64,
+    pub(super) timing: Option<Box<Timing>>,
+}
+
+/// When each step of a creation happened, in microseconds of the control plane's clock; durations as reported.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timing {
+    pub(crate) requested_us: u64,
+    pub(crate) decided_us: u64,
+    pub(crate) placed_us: u64,
+    pub(crate) dispatched_us: Option<u64>,
+    pub(crate) ready_us: u64,
+    pub(crate) worker_own_us: u64,
+    pub(crate) create_us: u64,
+    pub(crate) probe_us: u64,
+    pub(crate) steps: Vec<wire::Step>,
+    /// When the endpoint went out, and how long it was under way and back beyond the data plane's own time.
+    pub(crate) published_us: Option<u64>,
+    pub(crate) net_dataplane_us: Option<u64>,
+}
+
+impl Sandbox {
+    /// Whether it may be lent.
+    pub(super) fn is_free(&self) -> bool {
+        self.standing == Standing::Ready && self.loan.is_none()
+    }
+}
+
+impl State {
+    /// Changes where a sandbox stands, and its function's counts with it.
+    pub(super) fn set_standing(&mut self, id: SandboxId, standing: Standing) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut sandbox.standing, standing);
+        if let Some(function) = self.functions.get_mut(sandbox.function) {
+            function.count(before, standing);
+            function.note_free(id, sandbox.is_free());
+        }
+    }
+
+    /// Tells its worker to end a sandbox. It stays known, and its reservation kept, until the worker says it is no more.
+    pub(super) fn delete_sandbox(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        if sandbox.standing == Standing::Deleting {
+            return;
+        }
+        let node = sandbox.node;
+        self.set_standing(id, Standing::Deleting);
+        if let Some(session) = self.nodes.get(node).session {
+            self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(id.to_wire()) });
+        }
+    }
+
+    /// Forgets a sandbox that is no more: frees its reservation and takes it from the data plane that uses it.
+    pub(super) fn forget_sandbox(&mut self, id: SandboxId, outcome: &str) {
+        self.withdraw(id);
+        let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
+        self.nodes.release(sandbox.node, id, sandbox.resources);
+        if let Some(timing) = sandbox.timing.take() {
+            self.record_creation(&sandbox, id, &timing, outcome);
+        }
+        if let Some(function) = self.functions.get_mut(sandbox.function) {
+            function.remove_sandbox(id, sandbox.standing);
+            let is_over = function.removed && function.sandboxes.is_empty();
+            if is_over {
+                let due = function.due_us;
+                self.timers.reschedule(sandbox.function, due, None);
+                self.functions.forget(sandbox.function);
+            }
+        }
+    }
+
+    /// Writes down how a creation went, once.
+    pub(super) fn record_creation(&mut self, sandbox: &Sandbox, id: SandboxId, timing: &Timing, outcome: &str) {
+        self.metrics.creation_ended(outcome, timing);
+        let Some(function) = self.functions.get(sandbox.function) else { return };
+        let became_ready = timing.ready_us > 0;
+        let reported = |value: u64| became_ready.then_some(value);
+        let row = ColdStart {
+            function: function.registered.spec.name.to_string(),
+            sandbox: id.to_string(),
+            node: self.nodes.get(sandbox.node).name.to_string(),
+            requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
+            decide_us: Some(timing.decided_us.saturating_sub(timing.requested_us)),
+            place_us: Some(timing.placed_us.saturating_sub(timing.decided_us)),
+            dispatch_us: timing.dispatched_us.map(|at| at.saturating_sub(timing.placed_us)),
+            create_us: reported(timing.create_us),
+            ready_us: reported(timing.probe_us),
+            publish_us: timing.published_us.map(|at| at.saturating_sub(timing.ready_us)),
+            net_worker_us: timing
+                .dispatched_us
+                .filter(|_| became_ready)
+                .map(|at| timing.ready_us.saturating_sub(at).saturating_sub(timing.worker_own_us)),
+            net_dataplane_us: timing.net_dataplane_us,
+            outcome: outcome.to_owned(),
+            create_steps: steps_text(&timing.steps),
+        };
+        self.effect(Effect::Record(Box::new(row)));
+    }
+}
+
+fn steps_text(steps: &[wire::Step]) -> Option<String> {
+    let parts: Vec<_> = steps.iter().map(|step| format!("{}={}", step.name, step.us)).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}

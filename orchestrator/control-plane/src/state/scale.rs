@@ -1,0 +1,219 @@
+//! Deciding how many sandboxes a function has, and making or giving up the difference.
+
+use std::time::Duration;
+
+use api::wire;
+use model::{FunctionId, SandboxId};
+use policy::autoscale::Decision;
+
+use super::{
+    Effect, Now, State, WorkerChange,
+    grant::micros,
+    sandbox::{Sandbox, Standing, Timing},
+};
+
+/// First wait after a failed creation; it doubles with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+/// Longest wait between attempts.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+/// Attempts before a permanent failure is believed and waiting invocations are told.
+const PERMANENT_AFTER: u32 = 3;
+/// Nodes that failed a function and are avoided for its next sandboxes.
+const AVOIDED_NODES: usize = 4;
+/// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
+const MOST_PER_DECISION: u32 = 1024;
+
+impl State {
+    /// Decides on one function now. `read_us` is when the cause was read from the network.
+    pub(super) fn decide(&mut self, now: Now, id: FunctionId, read_us: u64) {
+        if self.recovery.postpones(id) {
+            return;
+        }
+        self.lend_to_waiting(id);
+        let Some(function) = self.functions.get_mut(id).filter(|function| !function.removed) else { return };
+        let supply = function.supply();
+        let decision = function.autoscaler.decide(now.ms(), function.demand(), supply);
+        function.desired = decision.sandboxes;
+        let have = supply.ready + supply.starting;
+        let mut again_us = decision.again_in_ms.map(|ms| now.us + ms * 1000);
+        if decision.sandboxes > have {
+            let again = self.grow(now, id, decision.sandboxes - have, read_us);
+            again_us = earlier(again_us, again);
+        } else if have > decision.sandboxes {
+            let again = self.shrink(now, id, have - decision.sandboxes, &decision);
+            again_us = earlier(again_us, again);
+        }
+        // What is free now is wanted, though nobody waits for it.
+        self.lend_in_advance(id);
+        if self.data_planes.connected().nth(1).is_some() {
+            self.recall_idle(now, id);
+        }
+        self.decide_again_at(id, again_us);
+    }
+
+    fn decide_again_at(&mut self, id: FunctionId, due: Option<u64>) {
+        if let Some(function) = self.functions.get_mut(id) {
+            let old = std::mem::replace(&mut function.due_us, due);
+            if old != due {
+                self.timers.reschedule(id, old, due);
+            }
+        }
+    }
+
+    /// Makes up to `missing` sandboxes. When to try again, if something prevents it now.
+    fn grow(&mut self, now: Now, id: FunctionId, missing: u32, read_us: u64) -> Option<u64> {
+        let function = self.functions.get(id)?;
+        if now.us < function.trouble.not_before_us {
+            return Some(function.trouble.not_before_us);
+        }
+        if function.trouble.announced && function.trouble.permanent {
+            // The back-off is over: let invocations wait again for another attempt.
+            self.end_trouble(id);
+        }
+        for made in 0..missing {
+            if made == MOST_PER_DECISION {
+                return Some(now.us);
+            }
+            if !self.create(now, id, read_us) {
+                self.starved.insert(id);
+                self.metrics.placement_failures.inc();
+                return None;
+            }
+        }
+        self.starved.remove(&id);
+        None
+    }
+
+    /// Places one sandbox and tells its worker to make it; `false` when no node has room.
+    fn create(&mut self, now: Now, id: FunctionId, read_us: u64) -> bool {
+        let decided_us = now.measured_us();
+        let Some(function) = self.functions.get(id) else { return false };
+        let spec = &function.registered.spec;
+        let (resources, concurrency) = (spec.resources(), spec.concurrency);
+        let (pool, avoid) = (&self.nodes.pool, &function.trouble.avoid);
+        let Some(node) = self.settings.placement.choose(pool, resources, avoid, &mut self.rng) else { return false };
+        let Some(sandbox) = SandboxId::new(self.epoch, self.sandboxes_commanded + 1) else { return false };
+        let revision = function.registered.revision;
+        if !self.nodes.reserve(node, sandbox, resources) {
+            return false;
+        }
+        self.sandboxes_commanded += 1;
+        let placed_us = now.measured_us();
+        let timing = Timing { requested_us: read_us.min(decided_us), decided_us, placed_us, ..Timing::default() };
+        let created = Sandbox {
+            function: id,
+            revision,
+            node,
+            resources,
+            concurrency,
+            standing: Standing::Starting,
+            address: None,
+            loan: None,
+            version: 0,
+            timing: Some(Box::new(timing)),
+        };
+        self.sandboxes.insert(sandbox, created);
+        self.metrics.creations.inc();
+        if let Some(function) = self.functions.get_mut(id) {
+            function.add_sandbox(sandbox, Standing::Starting);
+        }
+        self.send_create(id, sandbox);
+        true
+    }
+
+    fn send_create(&mut self, id: FunctionId, sandbox: SandboxId) {
+        let (Some(function), Some(created)) = (self.functions.get(id), self.sandboxes.get(&sandbox)) else { return };
+        let node = self.nodes.get(created.node);
+        let Some(session) = node.session else { return };
+        let create = wire::CreateSandbox { sandbox: sandbox.to_wire(), node: node.index, revision: created.revision.0 };
+        if self.workers.learns(session, created.revision) {
+            let specification = Box::new(api::revision_spec(&function.registered));
+            self.effects.push(Effect::ToWorker { session, change: WorkerChange::Specification(specification) });
+        }
+        self.effects.push(Effect::ToWorker { session, change: WorkerChange::Create(create) });
+    }
+
+    /// Gives up `surplus` sandboxes. When to look again, if that is not possible now.
+    fn shrink(&mut self, now: Now, id: FunctionId, surplus: u32, decision: &Decision) -> Option<u64> {
+        let function = self.functions.get(id)?;
+        if now.us < function.hold_until_us {
+            return Some(function.hold_until_us);
+        }
+        self.starved.remove(&id);
+        let free: Vec<_> = function.free.iter().copied().take(surplus as usize).collect();
+        let starting = function.starting;
+        let ready = function.ready;
+        let mut left = surplus;
+        for sandbox in free {
+            self.delete_sandbox(sandbox);
+            left -= 1;
+        }
+        // Creations are cut only when giving up every ready sandbox would not be enough, or the policy says so.
+        let cut = if decision.drain { left.min(starting) } else { left.saturating_sub(ready) };
+        for sandbox in self.youngest_starting(id, cut) {
+            self.delete_sandbox(sandbox);
+            left -= 1;
+        }
+        self.ask_back(now, id, left, decision);
+        let refused = self.functions.get(id)?.levels.iter().map(|(_, level)| level.limit.not_before_us);
+        refused.filter(|at| *at > now.us).min()
+    }
+
+    fn youngest_starting(&self, id: FunctionId, count: u32) -> Vec<SandboxId> {
+        let Some(function) = self.functions.get(id) else { return Vec::new() };
+        let is_starting =
+            |id: &&SandboxId| self.sandboxes.get(id).is_some_and(|sandbox| sandbox.standing == Standing::Starting);
+        function.sandboxes.iter().rev().filter(is_starting).take(count as usize).copied().collect()
+    }
+
+    /// Takes note of a failed creation: the next attempt waits, and goes elsewhere.
+    pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
+        let Some(failed) = self.sandboxes.get(&sandbox) else { return };
+        let (id, node, was_wanted) = (failed.function, failed.node, failed.standing == Standing::Starting);
+        self.forget_sandbox(sandbox, "failed");
+        let Some(function) = self.functions.get_mut(id).filter(|_| was_wanted) else { return };
+        let trouble = &mut function.trouble;
+        // Several failures of one burst are one failure: the next attempt waits for all of them.
+        if now.us >= trouble.not_before_us {
+            trouble.failures += 1;
+            let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
+            trouble.not_before_us = now.us + micros(doubled.min(LONGEST_BACK_OFF));
+        }
+        trouble.avoid.retain(|avoided| *avoided != node);
+        trouble.avoid.push(node);
+        if trouble.avoid.len() > AVOIDED_NODES {
+            trouble.avoid.remove(0);
+        }
+        trouble.permanent = failure.permanent && trouble.failures >= PERMANENT_AFTER;
+        trouble.last_error = Some(failure.message.clone());
+        trouble.announced = true;
+        if trouble.permanent {
+            trouble.not_before_us = now.us + micros(LONGEST_BACK_OFF);
+        }
+        let permanent = trouble.permanent;
+        let name = function.registered.spec.name.clone();
+        tracing::warn!(function = %name, %sandbox, cause = failure.message, "a creation failed");
+        self.announce_trouble(id, failure.message, permanent);
+        self.decide(now, id, now.us);
+    }
+
+    /// Creations of a function work again, or deserve another attempt.
+    pub(super) fn end_trouble(&mut self, id: FunctionId) {
+        let Some(function) = self.functions.get_mut(id) else { return };
+        if std::mem::take(&mut function.trouble.announced) {
+            function.trouble.permanent = false;
+            self.announce_trouble(id, String::new(), false);
+        }
+    }
+
+    /// Room was made: tries the functions again that found none, until there is none again.
+    pub(super) fn feed_starved(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.starved) {
+            self.decide(now, id, now.us);
+        }
+    }
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
+}

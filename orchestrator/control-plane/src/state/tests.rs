@@ -1,0 +1,5 @@
+//! Decisions, tested without a network: a model cluster obeys the effects in any order that links and failures allow.
+
+mod model_cluster;
+mod properties;
+mod vectors;

@@ -1,0 +1,593 @@
+//! A cluster of model workers and data planes around a real state: they do what the protocol says, when told to.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use api::{
+    Batch,
+    wire::{self, sandbox_event::Event},
+};
+use model::{Epoch, FunctionSpec};
+use policy::{autoscale, placement};
+
+use crate::{
+    clock::{Clock, Now},
+    config::Health,
+    metrics::Metrics,
+    outbox::{DataPlaneBatch, WorkerBatch},
+    state::{Answer, Effect, Input, Request, SessionId, Settings, State, TimedEvent, TimedMessage, Token},
+    store::{Command, Logged},
+};
+
+pub(super) const NODE_CPU: u64 = 1000;
+pub(super) const NODE_MEMORY: u64 = 1000;
+
+/// A sandbox as a model worker has it.
+pub(super) struct ModelSandbox {
+    pub(super) function: u64,
+    pub(super) revision: u64,
+    pub(super) ready: bool,
+    pub(super) cpu: u64,
+    pub(super) memory: u64,
+    pub(super) concurrency: u32,
+}
+
+pub(super) struct ModelWorker {
+    pub(super) name: String,
+    session: Option<SessionId>,
+    batch: WorkerBatch,
+    specifications: BTreeMap<u64, wire::RevisionSpec>,
+    pub(super) sandboxes: BTreeMap<u64, ModelSandbox>,
+    outgoing: VecDeque<wire::SandboxEvent>,
+}
+
+/// A sandbox as a model data plane holds it.
+pub(super) struct Held {
+    pub(super) function: u64,
+    pub(super) slots: u32,
+    pub(super) in_use: u32,
+    open: bool,
+    draining: bool,
+    version: u64,
+}
+
+pub(super) struct ModelDataPlane {
+    name: String,
+    session: Option<SessionId>,
+    batch: DataPlaneBatch,
+    pub(super) functions: BTreeMap<u64, String>,
+    pub(super) held: BTreeMap<u64, Held>,
+    pub(super) waiting: BTreeMap<u64, u32>,
+    limits: BTreeMap<u64, u32>,
+    /// Functions named since the welcome, until the snapshot ends.
+    named: Option<BTreeSet<u64>>,
+    outgoing: VecDeque<wire::FromDataPlane>,
+    pub(super) answered: u32,
+    pub(super) refused: u32,
+}
+
+pub(super) struct Cluster {
+    pub(super) state: State,
+    clock: Clock,
+    pub(super) now_us: u64,
+    log: Vec<Command>,
+    epoch: u32,
+    next_session: u64,
+    pub(super) workers: Vec<ModelWorker>,
+    pub(super) data_planes: Vec<ModelDataPlane>,
+    pub(super) answers: BTreeMap<Token, Answer>,
+}
+
+fn new_state(epoch: u32) -> State {
+    let policy = autoscale::find("reactive").unwrap();
+    let placement = placement::Placement::new(placement::find("power-of-two").unwrap());
+    let settings = Settings { autoscale: policy, placement, health: Health::default() };
+    State::new(settings, Epoch(epoch), 7, Metrics::new().into())
+}
+
+impl Cluster {
+    pub(super) fn new(workers: usize, data_planes: usize) -> Self {
+        let clock = Clock::start();
+        let mut state = new_state(1);
+        state.recover(Now::at_us(0), Vec::new());
+        let worker = |index| ModelWorker {
+            name: format!("w{index}"),
+            session: None,
+            batch: WorkerBatch::new(clock),
+            specifications: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            outgoing: VecDeque::new(),
+        };
+        let data_plane = |index| ModelDataPlane {
+            name: format!("d{index}"),
+            session: None,
+            batch: DataPlaneBatch::new(clock),
+            functions: BTreeMap::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            named: None,
+            outgoing: VecDeque::new(),
+            answered: 0,
+            refused: 0,
+        };
+        let mut cluster = Self {
+            state,
+            clock,
+            now_us: 0,
+            log: vec![Command::BeginEpoch { epoch: Epoch(1) }],
+            epoch: 1,
+            next_session: 0,
+            workers: (0..workers).map(worker).collect(),
+            data_planes: (0..data_planes).map(data_plane).collect(),
+            answers: BTreeMap::new(),
+        };
+        (0..workers).for_each(|index| cluster.connect_worker(index));
+        (0..data_planes).for_each(|index| cluster.connect_data_plane(index));
+        cluster
+    }
+
+    fn session(&mut self) -> SessionId {
+        self.next_session += 1;
+        SessionId(self.next_session)
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.state.handle(Now::at_us(self.now_us), input);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        let mut commands = Vec::new();
+        for effect in self.state.take_effects() {
+            match effect {
+                Effect::ToWorker { session, change } => {
+                    if let Some(worker) = self.workers.iter_mut().find(|worker| worker.session == Some(session)) {
+                        worker.batch.add(change);
+                    }
+                }
+                Effect::ToDataPlane { session, change } => {
+                    if let Some(known) = self.data_planes.iter_mut().find(|known| known.session == Some(session)) {
+                        known.batch.add(change);
+                    }
+                }
+                Effect::Append { command, token } => commands.push((command, token)),
+                Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
+                Effect::Record(_) => {}
+                Effect::Close { session, .. } => self.close(session),
+            }
+        }
+        if !commands.is_empty() {
+            let first = self.log.len() as u64 + 1;
+            self.log.extend(commands.iter().map(|(command, _)| command.clone()));
+            self.input(Input::Committed { first, commands });
+        }
+    }
+
+    fn close(&mut self, session: SessionId) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.session == Some(session)) {
+            worker.session = None;
+        }
+        for known in self.data_planes.iter_mut().filter(|known| known.session == Some(session)) {
+            known.session = None;
+        }
+    }
+
+    pub(super) fn put(&mut self, spec: FunctionSpec) {
+        self.request(Request::Put { spec: Box::new(spec), only_new: false });
+    }
+
+    pub(super) fn request(&mut self, request: Request) -> Token {
+        self.next_session += 1;
+        let token = Token(self.next_session);
+        self.input(Input::Request { token, request });
+        token
+    }
+
+    pub(super) fn function_id(&self, name: &str) -> Option<u64> {
+        self.state.functions.id_of(name).map(|id| id.0)
+    }
+
+    // ---- links ----
+
+    pub(super) fn connect_worker(&mut self, index: usize) {
+        if self.workers[index].session.is_some() {
+            return;
+        }
+        let session = self.session();
+        let clock = self.clock;
+        let worker = &mut self.workers[index];
+        worker.session = Some(session);
+        worker.batch = WorkerBatch::new(clock);
+        worker.outgoing.clear();
+        let held = worker.sandboxes.iter().map(|(id, sandbox)| wire::HeldSandbox {
+            sandbox: *id,
+            node: 0,
+            function: sandbox.function,
+            revision: sandbox.revision,
+            address: if sandbox.ready { address(*id) } else { String::new() },
+        });
+        let hello = wire::WorkerHello {
+            worker: worker.name.clone(),
+            nodes: vec![wire::NodeAnnouncement {
+                name: format!("{}-node", worker.name),
+                cpu_millicores: NODE_CPU,
+                memory_mib: NODE_MEMORY,
+            }],
+            sandboxes: held.collect(),
+            ..Default::default()
+        };
+        self.input(Input::WorkerJoined { session, hello });
+    }
+
+    pub(super) fn cut_worker(&mut self, index: usize) {
+        if let Some(session) = self.workers[index].session.take() {
+            self.input(Input::WorkerLeft { session });
+        }
+    }
+
+    /// The worker's process ends, and its sandboxes with it.
+    pub(super) fn kill_worker(&mut self, index: usize) {
+        let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
+        for known in &mut self.data_planes {
+            for id in &ended {
+                known.break_sandbox(*id);
+            }
+        }
+        self.cut_worker(index);
+    }
+
+    pub(super) fn connect_data_plane(&mut self, index: usize) {
+        if self.data_planes[index].session.is_some() {
+            return;
+        }
+        let session = self.session();
+        let clock = self.clock;
+        let known = &mut self.data_planes[index];
+        known.session = Some(session);
+        known.batch = DataPlaneBatch::new(clock);
+        known.outgoing.clear();
+        known.limits.clear();
+        let held = known.held.iter().map(|(id, held)| wire::HeldGrant {
+            function: held.function,
+            sandbox: *id,
+            slots: held.slots,
+        });
+        let hello = wire::DataPlaneHello { data_plane: known.name.clone(), held: held.collect(), ..Default::default() };
+        let functions: Vec<_> = known.functions.keys().copied().collect();
+        for function in functions {
+            known.report(function);
+        }
+        self.input(Input::DataPlaneJoined { session, hello });
+    }
+
+    pub(super) fn cut_data_plane(&mut self, index: usize) {
+        if let Some(session) = self.data_planes[index].session.take() {
+            self.input(Input::DataPlaneLeft { session });
+        }
+    }
+
+    /// The control plane ends and a new one begins; every link is cut.
+    pub(super) fn restart_control_plane(&mut self) {
+        self.workers.iter_mut().for_each(|worker| worker.session = None);
+        self.data_planes.iter_mut().for_each(|known| known.session = None);
+        self.epoch += 1;
+        let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
+        self.log.push(Command::BeginEpoch { epoch: Epoch(self.epoch) });
+        self.state = new_state(self.epoch);
+        self.state.recover(Now::at_us(self.now_us), log);
+        self.perform();
+    }
+
+    // ---- steps ----
+
+    /// A worker reads what waits for it.
+    pub(super) fn worker_reads(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        if worker.session.is_none() {
+            return;
+        }
+        let Some(message) = worker.batch.take() else { return };
+        worker.specifications.extend(message.functions.into_iter().map(|spec| (spec.revision, spec)));
+        for create in message.create {
+            let spec = worker.specifications.get(&create.revision).expect("a revision is described before it is used");
+            let sandbox = ModelSandbox {
+                function: spec.function,
+                revision: spec.revision,
+                ready: false,
+                cpu: spec.cpu_millicores.into(),
+                memory: spec.memory_mib.into(),
+                concurrency: spec.concurrency,
+            };
+            worker.sandboxes.entry(create.sandbox).or_insert(sandbox);
+        }
+        for id in message.delete {
+            let ended = wire::SandboxEnded::default();
+            worker.sandboxes.remove(&id);
+            worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
+            self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
+        }
+    }
+
+    /// A worker finishes the oldest creation, well or badly.
+    pub(super) fn worker_finishes_one(&mut self, index: usize, well: bool) {
+        let worker = &mut self.workers[index];
+        let Some(id) = worker.sandboxes.iter().find(|(_, sandbox)| !sandbox.ready).map(|(id, _)| *id) else { return };
+        let event = if well {
+            worker.sandboxes.get_mut(&id).unwrap().ready = true;
+            Event::Ready(wire::SandboxReady { address: address(id), ..Default::default() })
+        } else {
+            worker.sandboxes.remove(&id);
+            Event::Failed(wire::CreationFailed { message: "no luck".to_owned(), permanent: false })
+        };
+        worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(event) });
+    }
+
+    /// The oldest ready sandbox of a worker ends by itself.
+    pub(super) fn sandbox_exits(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        let Some(id) = worker.sandboxes.iter().find(|(_, sandbox)| sandbox.ready).map(|(id, _)| *id) else { return };
+        worker.sandboxes.remove(&id);
+        let ended = wire::SandboxEnded { reason: wire::sandbox_ended::Reason::Exited.into(), message: String::new() };
+        worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
+        self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
+    }
+
+    /// What a worker said arrives.
+    pub(super) fn worker_is_heard(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        let (Some(session), false) = (worker.session, worker.outgoing.is_empty()) else { return };
+        let events = worker.outgoing.drain(..).map(|event| TimedEvent { event, dispatched_us: None }).collect();
+        let read_us = self.now_us;
+        self.input(Input::SandboxEvents { session, events, read_us });
+    }
+
+    pub(super) fn worker_beats(&mut self, index: usize) {
+        if self.workers[index].session.is_some() {
+            let worker = self.workers[index].name.clone();
+            self.input(Input::WorkerBeat { worker });
+        }
+    }
+
+    pub(super) fn data_plane_reads(&mut self, index: usize) {
+        let known = &mut self.data_planes[index];
+        if known.session.is_some()
+            && let Some(message) = known.batch.take()
+        {
+            known.obey(message);
+        }
+    }
+
+    pub(super) fn data_plane_is_heard(&mut self, index: usize) {
+        let known = &mut self.data_planes[index];
+        let (Some(session), Some(message)) = (known.session, known.outgoing.pop_front()) else { return };
+        let said = TimedMessage { published: vec![None; message.acks.len()], message, read_us: self.now_us };
+        self.input(Input::FromDataPlane { session, said });
+    }
+
+    pub(super) fn data_plane_samples(&mut self, index: usize) {
+        let known = &mut self.data_planes[index];
+        let functions: Vec<_> = known.functions.keys().copied().collect();
+        let samples = functions.iter().map(|function| {
+            let (waiting, running) = (known.waiting_for(*function), known.running(*function));
+            wire::Sample {
+                function: *function,
+                span_ms: 1000,
+                concurrency_us: u64::from(waiting + running) * 1_000_000,
+                requests: waiting + running,
+                waiting,
+                running,
+                peak: waiting + running,
+            }
+        });
+        let samples = samples.collect();
+        known.outgoing.push_back(wire::FromDataPlane { samples, ..Default::default() });
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now_us += ms * 1000;
+        self.input(Input::Time);
+    }
+
+    /// Everything that is under way arrives, all creations succeed, and nothing new happens, for `seconds`.
+    pub(super) fn settle(&mut self, seconds: u64) {
+        for index in 0..self.workers.len() {
+            self.connect_worker(index);
+        }
+        for index in 0..self.data_planes.len() {
+            self.connect_data_plane(index);
+        }
+        for step in 0..seconds * 4 {
+            for index in 0..self.workers.len() {
+                self.worker_beats(index);
+                self.worker_reads(index);
+                while self.workers[index].sandboxes.values().any(|sandbox| !sandbox.ready) {
+                    self.worker_finishes_one(index, true);
+                }
+                self.worker_is_heard(index);
+            }
+            for index in 0..self.data_planes.len() {
+                if step % 4 == 0 {
+                    self.data_plane_samples(index);
+                }
+                self.data_plane_reads(index);
+                while !self.data_planes[index].outgoing.is_empty() {
+                    self.data_plane_is_heard(index);
+                }
+            }
+            self.pass(250);
+        }
+    }
+}
+
+impl ModelDataPlane {
+    pub(super) fn waiting_for(&self, function: u64) -> u32 {
+        self.waiting.get(&function).copied().unwrap_or(0)
+    }
+
+    pub(super) fn running(&self, function: u64) -> u32 {
+        self.held.values().filter(|held| held.function == function).map(|held| held.in_use).sum()
+    }
+
+    fn held_of(&self, function: u64) -> u32 {
+        self.held.values().filter(|held| held.function == function).map(|held| held.slots).sum()
+    }
+
+    pub(super) fn arrive(&mut self, function: u64) {
+        if !self.functions.contains_key(&function) {
+            self.refused += 1;
+            return;
+        }
+        *self.waiting.entry(function).or_default() += 1;
+        self.hand_out(function);
+        self.report(function);
+    }
+
+    /// The oldest running invocation of a function ends.
+    pub(super) fn finish_one(&mut self, function: u64) {
+        let running = self.held.iter_mut().find(|(_, held)| held.function == function && held.in_use > 0);
+        let Some((id, held)) = running else { return };
+        held.in_use -= 1;
+        self.answered += 1;
+        let id = *id;
+        self.give_back_if_due(id);
+        self.hand_out(function);
+        self.report(function);
+    }
+
+    fn hand_out(&mut self, function: u64) {
+        while self.waiting_for(function) > 0 {
+            let free =
+                self.held.values_mut().find(|held| held.function == function && held.open && held.in_use < held.slots);
+            let Some(held) = free else { return };
+            held.in_use += 1;
+            *self.waiting.get_mut(&function).unwrap() -= 1;
+        }
+    }
+
+    fn report(&mut self, function: u64) {
+        let (waiting, running) = (self.waiting_for(function), self.running(function));
+        let demand = vec![wire::Demand { function, waiting, running }];
+        self.outgoing.push_back(wire::FromDataPlane { demand, ..Default::default() });
+    }
+
+    fn acknowledge(&mut self, function: u64, sandbox: u64, slots: u32, version: u64) {
+        let acks = vec![wire::EndpointAck { sandbox, function, slots, version, own_us: 0 }];
+        self.outgoing.push_back(wire::FromDataPlane { acks, ..Default::default() });
+    }
+
+    /// A sandbox does not answer any more: its invocations fail, and it is reported.
+    fn break_sandbox(&mut self, id: u64) {
+        let Some(held) = self.held.remove(&id) else { return };
+        self.answered += held.in_use;
+        let failures =
+            vec![wire::EndpointFailure { sandbox: id, function: held.function, cause: "refused".to_owned() }];
+        self.outgoing.push_back(wire::FromDataPlane { failures, ..Default::default() });
+        self.report(held.function);
+    }
+
+    fn give_back_if_due(&mut self, id: u64) {
+        let held = &self.held[&id];
+        let (function, version) = (held.function, held.version);
+        let over_limit = self.limits.get(&function).is_some_and(|limit| self.held_of(function) > *limit);
+        if held.in_use == 0 && (held.draining || over_limit) {
+            let answered_version = if held.draining { version } else { 0 };
+            self.held.remove(&id);
+            self.acknowledge(function, id, 0, answered_version);
+        }
+    }
+
+    fn obey(&mut self, message: wire::ToDataPlane) {
+        if message.welcome.is_some() {
+            self.named = Some(BTreeSet::new());
+        }
+        for config in message.functions {
+            self.named.get_or_insert_default().insert(config.function);
+            self.functions.insert(config.function, config.name);
+        }
+        let mut removed = message.removed;
+        if message.snapshot_end
+            && let Some(named) = self.named.take()
+        {
+            removed.extend(self.functions.keys().filter(|function| !named.contains(function)));
+        }
+        for function in removed {
+            self.functions.remove(&function);
+            self.refused += self.waiting.remove(&function).unwrap_or(0);
+        }
+        for delta in message.endpoints {
+            self.obey_endpoint(&delta);
+        }
+        for limit in message.limits {
+            self.obey_limit(&limit);
+        }
+        if message.sequence > 0 {
+            self.outgoing.push_back(wire::FromDataPlane { applied: message.sequence, ..Default::default() });
+        }
+    }
+
+    fn obey_endpoint(&mut self, delta: &wire::EndpointDelta) {
+        let id = delta.sandbox;
+        match delta.state() {
+            wire::EndpointState::Active => {
+                let held = self.held.entry(id).or_insert(Held {
+                    function: delta.function,
+                    slots: 0,
+                    in_use: 0,
+                    open: true,
+                    draining: false,
+                    version: 0,
+                });
+                (held.slots, held.open, held.draining, held.version) = (delta.slots, true, false, delta.version);
+                self.acknowledge(delta.function, id, delta.slots, delta.version);
+            }
+            wire::EndpointState::Suspended => {
+                if let Some(held) = self.held.get_mut(&id) {
+                    (held.open, held.version) = (false, delta.version);
+                }
+            }
+            wire::EndpointState::Draining => {
+                if let Some(held) = self.held.get_mut(&id) {
+                    (held.open, held.draining, held.version) = (false, true, delta.version);
+                    self.give_back_if_due(id);
+                } else {
+                    self.acknowledge(delta.function, id, 0, delta.version);
+                }
+            }
+            wire::EndpointState::Gone => {
+                if let Some(held) = self.held.remove(&id) {
+                    self.answered += held.in_use;
+                }
+                self.acknowledge(delta.function, id, 0, delta.version);
+            }
+        }
+        self.hand_out(delta.function);
+        self.report(delta.function);
+    }
+
+    fn obey_limit(&mut self, limit: &wire::GrantLimit) {
+        self.limits.remove(&limit.function);
+        if limit.drain {
+            self.limits.insert(limit.function, limit.slots);
+        }
+        let idle: Vec<_> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.function == limit.function && held.in_use == 0)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in idle {
+            if self.held_of(limit.function) > limit.slots {
+                self.held.remove(&id);
+                self.acknowledge(limit.function, id, 0, 0);
+            }
+        }
+        let slots = self.held_of(limit.function);
+        let limit_acks = vec![wire::LimitAck { function: limit.function, version: limit.version, slots }];
+        self.outgoing.push_back(wire::FromDataPlane { limit_acks, ..Default::default() });
+        self.report(limit.function);
+    }
+}
+
+fn address(sandbox: u64) -> String {
+    format!("127.1.0.1:{}", 1 + sandbox % 60_000)
+}

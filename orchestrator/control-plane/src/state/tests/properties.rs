@@ -1,0 +1,182 @@
+//! What holds whatever happens: generated histories of demand, failures and cut links.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use model::FunctionSpec;
+use proptest::prelude::*;
+
+use super::model_cluster::{Cluster, NODE_CPU, NODE_MEMORY};
+use crate::state::Request;
+
+const WORKERS: usize = 3;
+const DATA_PLANES: usize = 2;
+const FUNCTIONS: usize = 3;
+const MOST_SANDBOXES: u32 = 6;
+
+/// One thing that happens in a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive(usize, usize),
+    Finish(usize, usize),
+    Put(usize, bool),
+    Delete(usize),
+    WorkerReads(usize),
+    WorkerFinishes(usize, bool),
+    WorkerHeard(usize),
+    SandboxExits(usize),
+    DataPlaneReads(usize),
+    DataPlaneHeard(usize),
+    Samples(usize),
+    Pass(u64),
+    CutWorker(usize),
+    KillWorker(usize),
+    ConnectWorker(usize),
+    CutDataPlane(usize),
+    ConnectDataPlane(usize),
+    RestartControlPlane,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (worker, data_plane, function) = (0..WORKERS, 0..DATA_PLANES, 0..FUNCTIONS);
+    let step = prop_oneof![
+        12 => (data_plane.clone(), function.clone()).prop_map(|(d, f)| Step::Arrive(d, f)),
+        10 => (data_plane.clone(), function.clone()).prop_map(|(d, f)| Step::Finish(d, f)),
+        2 => (function.clone(), any::<bool>()).prop_map(|(f, changed)| Step::Put(f, changed)),
+        1 => function.prop_map(Step::Delete),
+        10 => worker.clone().prop_map(Step::WorkerReads),
+        10 => (worker.clone(), prop::bool::weighted(0.9)).prop_map(|(w, well)| Step::WorkerFinishes(w, well)),
+        10 => worker.clone().prop_map(Step::WorkerHeard),
+        1 => worker.clone().prop_map(Step::SandboxExits),
+        12 => data_plane.clone().prop_map(Step::DataPlaneReads),
+        14 => data_plane.clone().prop_map(Step::DataPlaneHeard),
+        3 => data_plane.clone().prop_map(Step::Samples),
+        6 => prop_oneof![Just(1), Just(100), Just(1000), Just(5000), Just(70_000)].prop_map(Step::Pass),
+        1 => worker.clone().prop_map(Step::CutWorker),
+        1 => worker.clone().prop_map(Step::KillWorker),
+        3 => worker.prop_map(Step::ConnectWorker),
+        1 => data_plane.clone().prop_map(Step::CutDataPlane),
+        3 => data_plane.prop_map(Step::ConnectDataPlane),
+        1 => Just(Step::RestartControlPlane),
+    ];
+    prop::collection::vec(step, 1..250)
+}
+
+fn spec(index: usize, changed: bool) -> FunctionSpec {
+    let mut spec = FunctionSpec::new(format!("f{index}").parse().unwrap(), "any");
+    spec.cpu = 200;
+    spec.memory = if changed { 150 } else { 100 };
+    spec.concurrency = if index == 0 { 1 } else { 2 };
+    spec.scale.max = Some(MOST_SANDBOXES);
+    spec.scale.stable_window = Duration::from_secs(10);
+    spec
+}
+
+fn take(cluster: &mut Cluster, step: &Step) {
+    let id = |cluster: &Cluster, index: usize| cluster.function_id(&format!("f{index}"));
+    match *step {
+        Step::Arrive(data_plane, function) => {
+            if let Some(function) = id(cluster, function) {
+                cluster.data_planes[data_plane].arrive(function);
+            }
+        }
+        Step::Finish(data_plane, function) => {
+            if let Some(function) = id(cluster, function) {
+                cluster.data_planes[data_plane].finish_one(function);
+            }
+        }
+        Step::Put(function, changed) => cluster.put(spec(function, changed)),
+        Step::Delete(function) => {
+            let name = format!("f{function}").parse().unwrap();
+            cluster.request(Request::Delete { name });
+        }
+        Step::WorkerReads(worker) => cluster.worker_reads(worker),
+        Step::WorkerFinishes(worker, well) => cluster.worker_finishes_one(worker, well),
+        Step::WorkerHeard(worker) => cluster.worker_is_heard(worker),
+        Step::SandboxExits(worker) => cluster.sandbox_exits(worker),
+        Step::DataPlaneReads(data_plane) => cluster.data_plane_reads(data_plane),
+        Step::DataPlaneHeard(data_plane) => cluster.data_plane_is_heard(data_plane),
+        Step::Samples(data_plane) => cluster.data_plane_samples(data_plane),
+        Step::Pass(ms) => {
+            (0..WORKERS).for_each(|worker| cluster.worker_beats(worker));
+            cluster.pass(ms);
+        }
+        Step::CutWorker(worker) => cluster.cut_worker(worker),
+        Step::KillWorker(worker) => cluster.kill_worker(worker),
+        Step::ConnectWorker(worker) => cluster.connect_worker(worker),
+        Step::CutDataPlane(data_plane) => cluster.cut_data_plane(data_plane),
+        Step::ConnectDataPlane(data_plane) => cluster.connect_data_plane(data_plane),
+        Step::RestartControlPlane => cluster.restart_control_plane(),
+    }
+}
+
+/// What must hold at every moment: no sandbox's slots are held twice, and no node holds more than it has.
+fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let mut held: BTreeMap<u64, u32> = BTreeMap::new();
+    for known in &cluster.data_planes {
+        for (id, grant) in &known.held {
+            *held.entry(*id).or_default() += grant.slots;
+        }
+    }
+    for worker in &cluster.workers {
+        let (mut cpu, mut memory) = (0, 0);
+        for (id, sandbox) in &worker.sandboxes {
+            cpu += sandbox.cpu;
+            memory += sandbox.memory;
+            let slots = held.get(id).copied().unwrap_or(0);
+            prop_assert!(slots <= sandbox.concurrency, "{slots} slots of sandbox {id} are held");
+        }
+        prop_assert!(cpu <= NODE_CPU && memory <= NODE_MEMORY, "{} holds {cpu} mCPU, {memory} MiB", worker.name);
+    }
+    Ok(())
+}
+
+/// What must hold once everything has arrived and nobody has wanted anything for several windows.
+fn check_at_rest(cluster: &Cluster) -> Result<(), TestCaseError> {
+    for known in &cluster.data_planes {
+        for (function, waiting) in &known.waiting {
+            prop_assert_eq!(*waiting, 0, "invocations of function {} still wait", function);
+        }
+        prop_assert!(known.held.is_empty(), "{} sandboxes are still held", known.held.len());
+    }
+    let existing: usize = cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum();
+    prop_assert_eq!(existing, 0, "sandboxes without demand still exist");
+    prop_assert_eq!(cluster.state.sandboxes.len(), 0, "the control plane believes in sandboxes that are not there");
+    for (_, node) in cluster.state.nodes.iter() {
+        prop_assert!(node.sandboxes.is_empty());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn slots_are_never_lent_twice_nodes_never_overfilled_and_nothing_is_left_behind(steps in steps()) {
+        let mut cluster = Cluster::new(WORKERS, DATA_PLANES);
+        (0..FUNCTIONS).for_each(|index| cluster.put(spec(index, false)));
+        (0..DATA_PLANES).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+        for step in &steps {
+            take(&mut cluster, step);
+            check_always(&cluster)?;
+        }
+        // Demand that remains is served …
+        cluster.settle(60);
+        check_always(&cluster)?;
+        for known in &cluster.data_planes {
+            for (function, waiting) in &known.waiting {
+                let running: u32 = cluster.data_planes.iter().map(|known| known.running(*function)).sum();
+                prop_assert!(*waiting == 0 || running > 0, "{waiting} invocations of {function} wait and none runs");
+            }
+        }
+        // … and then everything ends.
+        for _ in 0..200 {
+            for known in &mut cluster.data_planes {
+                let functions: Vec<_> = known.held.values().map(|held| held.function).collect();
+                functions.into_iter().for_each(|function| known.finish_one(function));
+            }
+            cluster.settle(1);
+        }
+        cluster.settle(120);
+        check_at_rest(&cluster)?;
+    }
+}

@@ -1,0 +1,183 @@
+//! Small histories with known ends.
+
+use std::time::Duration;
+
+use model::FunctionSpec;
+
+use super::model_cluster::Cluster;
+use crate::state::{Answer, PutOutcome, Request};
+
+fn spec(name: &str) -> FunctionSpec {
+    let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
+    spec.scale.stable_window = Duration::from_secs(10);
+    spec
+}
+
+fn cluster_with(spec: FunctionSpec) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(2, 1);
+    let name = spec.name.to_string();
+    cluster.put(spec);
+    let id = cluster.function_id(&name).expect("it was registered");
+    cluster.data_plane_reads(0);
+    (cluster, id)
+}
+
+fn sandboxes(cluster: &Cluster) -> usize {
+    cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum()
+}
+
+#[test]
+fn one_invocation_makes_one_sandbox_and_the_next_one_uses_it() {
+    let (mut cluster, id) = cluster_with(spec("f"));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    assert_eq!((sandboxes(&cluster), cluster.data_planes[0].running(id)), (1, 1));
+    cluster.data_planes[0].finish_one(id);
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    assert_eq!((sandboxes(&cluster), cluster.data_planes[0].running(id)), (1, 1));
+}
+
+#[test]
+fn the_upper_bound_is_kept_and_the_lower_one_too() {
+    let mut bounded = spec("f");
+    (bounded.scale.min, bounded.scale.max) = (1, Some(2));
+    let (mut cluster, id) = cluster_with(bounded);
+    cluster.settle(1);
+    assert_eq!(sandboxes(&cluster), 1, "the lower bound is made without demand");
+    (0..5).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(2);
+    assert_eq!(sandboxes(&cluster), 2, "the upper bound holds");
+    for _ in 0..5 {
+        cluster.data_planes[0].finish_one(id);
+        cluster.data_planes[0].finish_one(id);
+        cluster.settle(1);
+    }
+    cluster.settle(30);
+    assert_eq!(sandboxes(&cluster), 1, "the lower bound stays without demand");
+}
+
+#[test]
+fn the_last_sandbox_lives_for_the_keep_alive_and_not_much_longer() {
+    let (mut cluster, id) = cluster_with(spec("f"));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(8);
+    assert_eq!(sandboxes(&cluster), 1, "it is kept for 10 s");
+    cluster.settle(6);
+    assert_eq!(sandboxes(&cluster), 0, "it is ended afterwards");
+}
+
+#[test]
+fn a_full_cluster_serves_the_rest_as_soon_as_there_is_room() {
+    let mut large = spec("f");
+    large.cpu = 1000;
+    let (mut cluster, id) = cluster_with(large);
+    let mut other = spec("g");
+    other.cpu = 1000;
+    cluster.put(other);
+    cluster.data_plane_reads(0);
+    let other = cluster.function_id("g").unwrap();
+    (0..2).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(2);
+    cluster.data_planes[0].arrive(other);
+    cluster.settle(2);
+    assert_eq!(cluster.data_planes[0].running(other), 0, "both nodes are full");
+    cluster.request(Request::Delete { name: "f".parse().unwrap() });
+    (0..2).for_each(|_| cluster.data_planes[0].finish_one(id));
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(other), 1, "room was made");
+}
+
+#[test]
+fn an_idle_slot_elsewhere_is_recalled_before_a_sandbox_is_made() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec("f"));
+    let id = cluster.function_id("f").unwrap();
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(1);
+    cluster.data_planes[1].arrive(id);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[1].running(id), 1);
+    assert_eq!(sandboxes(&cluster), 1, "the idle sandbox moved from one data plane to the other");
+}
+
+#[test]
+fn a_restarted_control_plane_keeps_functions_and_finds_their_sandboxes() {
+    let (mut cluster, id) = cluster_with(spec("f"));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    cluster.restart_control_plane();
+    assert_eq!(cluster.function_id("f"), Some(id), "the function has the same id");
+    cluster.settle(3);
+    assert_eq!(sandboxes(&cluster), 1, "its sandbox was adopted");
+    assert_eq!(cluster.data_planes[0].running(id), 1, "its invocation still runs");
+}
+
+#[test]
+fn what_a_dead_worker_ran_runs_elsewhere() {
+    let (mut cluster, id) = cluster_with(spec("f"));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).unwrap();
+    cluster.kill_worker(on);
+    cluster.data_planes[0].arrive(id);
+    cluster.data_plane_is_heard(0);
+    let other = 1 - on;
+    for _ in 0..8 {
+        cluster.data_plane_is_heard(0);
+        cluster.worker_beats(other);
+        cluster.worker_reads(other);
+        cluster.worker_finishes_one(other, true);
+        cluster.worker_is_heard(other);
+        cluster.data_plane_reads(0);
+        cluster.pass(250);
+    }
+    assert_eq!(cluster.data_planes[0].running(id), 1);
+    assert_eq!(cluster.workers[other].sandboxes.len(), 1);
+}
+
+#[test]
+fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.settle(1);
+    let token = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    assert!(!cluster.answers.contains_key(&token), "the data plane has not acknowledged it");
+    cluster.data_plane_reads(0);
+    cluster.data_plane_is_heard(0);
+    assert!(matches!(cluster.answers.get(&token), Some(Answer::Put(PutOutcome::Created))));
+    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
+    let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_new: false });
+    cluster.pass(1001);
+    assert!(matches!(cluster.answers.get(&deaf), Some(Answer::Put(PutOutcome::Created))), "waits one second at most");
+}
+
+#[test]
+fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_lent() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec("f"));
+    let id = cluster.function_id("f").unwrap();
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    cluster.restart_control_plane();
+    cluster.connect_worker(0);
+    cluster.connect_data_plane(1);
+    cluster.data_planes[1].arrive(id);
+    for _ in 0..8 {
+        cluster.data_plane_reads(1);
+        cluster.data_plane_is_heard(1);
+        cluster.pass(250);
+        cluster.worker_beats(0);
+        cluster.worker_reads(0);
+        cluster.worker_finishes_one(0, true);
+        cluster.worker_is_heard(0);
+    }
+    assert_eq!((cluster.data_planes[0].running(id), cluster.data_planes[1].running(id)), (1, 1));
+    assert_eq!(sandboxes(&cluster), 2, "the absent one still uses the first");
+}

@@ -1,0 +1,186 @@
+//! The state as operators see it. These are the JSON documents of the HTTP interface.
+
+use model::{FunctionSpec, Resources};
+use serde::Serialize;
+
+use super::{Now, State, function::Function, node::NodeState, sandbox::Standing};
+
+/// Endpoints shown with one function; the counts tell of the rest.
+const MOST_ENDPOINTS: usize = 1000;
+
+/// One function.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FunctionView {
+    /// Which registration.
+    pub(crate) id: u64,
+    /// Which version of it.
+    pub(crate) revision: u64,
+    /// What was asked for.
+    pub(crate) spec: FunctionSpec,
+    /// Sandboxes wanted.
+    pub(crate) desired: u32,
+    /// Sandboxes in service.
+    pub(crate) ready: u32,
+    /// Sandboxes being made.
+    pub(crate) starting: u32,
+    /// Sandboxes suspended, draining or being ended.
+    pub(crate) leaving: u32,
+    /// Invocations waiting for a slot, as last reported.
+    pub(crate) waiting: u32,
+    /// Invocations running, as last reported.
+    pub(crate) running: u32,
+    /// Creations that failed since the last success.
+    pub(crate) failures: u32,
+    /// The newest failure, in words.
+    pub(crate) last_error: Option<String>,
+    /// Its sandboxes, oldest first; empty in lists.
+    pub(crate) endpoints: Vec<EndpointView>,
+}
+
+/// One sandbox.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct EndpointView {
+    pub(crate) sandbox: String,
+    pub(crate) node: String,
+    pub(crate) address: Option<String>,
+    /// `starting`, `ready`, `suspended`, `draining` or `deleting`.
+    pub(crate) state: &'static str,
+    /// Who holds its slots.
+    pub(crate) data_plane: Option<String>,
+    /// Where its worker's pages are, for example its log.
+    pub(crate) worker_admin: Option<String>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NodeView {
+    pub(crate) name: String,
+    /// `ready`, `suspect` or `dead`.
+    pub(crate) state: &'static str,
+    /// Nothing new is placed on it.
+    pub(crate) drained: bool,
+    pub(crate) worker: String,
+    pub(crate) capacity: Resources,
+    pub(crate) reserved: Resources,
+    pub(crate) sandboxes: usize,
+}
+
+/// The cluster in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ClusterView {
+    pub(crate) epoch: u32,
+    pub(crate) leader: bool,
+    /// Whether the state has been rebuilt after the last start.
+    pub(crate) recovered: bool,
+    pub(crate) uptime_ms: u64,
+    pub(crate) functions: usize,
+    pub(crate) nodes_ready: usize,
+    pub(crate) nodes_suspect: usize,
+    pub(crate) nodes_dead: usize,
+    pub(crate) workers: usize,
+    /// Connected data planes: where they take invocations.
+    pub(crate) data_planes: Vec<String>,
+    pub(crate) sandboxes_starting: usize,
+    pub(crate) sandboxes_ready: usize,
+    pub(crate) sandboxes_leaving: usize,
+    pub(crate) functions_starved: usize,
+}
+
+impl State {
+    pub(super) fn list_functions(&self, after: Option<&str>, limit: usize) -> Vec<FunctionView> {
+        let functions = self.functions.after(after).filter_map(|id| self.functions.get(id));
+        functions.take(limit).map(|function| self.view_summary(function)).collect()
+    }
+
+    pub(super) fn view_function(&self, function: &Function) -> FunctionView {
+        let endpoints = function.sandboxes.iter().take(MOST_ENDPOINTS).filter_map(|id| {
+            let sandbox = self.sandboxes.get(id)?;
+            let node = self.nodes.get(sandbox.node);
+            let worker = node.session.and_then(|session| self.workers.get(session));
+            let holder = sandbox.loan.and_then(|loan| self.data_planes.get(loan.data_plane));
+            Some(EndpointView {
+                sandbox: id.to_string(),
+                node: node.name.to_string(),
+                address: sandbox.address.map(|address| address.to_string()),
+                state: standing_name(sandbox.standing),
+                data_plane: holder.map(|known| known.id.to_string()),
+                worker_admin: worker.map(|worker| worker.admin.to_string()).filter(|admin| !admin.is_empty()),
+            })
+        });
+        FunctionView { endpoints: endpoints.collect(), ..self.view_summary(function) }
+    }
+
+    fn view_summary(&self, function: &Function) -> FunctionView {
+        let demand = function.demand();
+        let total = u32::try_from(function.sandboxes.len()).unwrap_or(u32::MAX);
+        FunctionView {
+            id: function.registered.id.0,
+            revision: function.registered.revision.0,
+            spec: function.registered.spec.clone(),
+            desired: function.desired,
+            ready: function.ready,
+            starting: function.starting,
+            leaving: total.saturating_sub(function.ready + function.starting),
+            waiting: demand.waiting,
+            running: demand.running,
+            failures: function.trouble.failures,
+            last_error: function.trouble.last_error.clone(),
+            endpoints: Vec::new(),
+        }
+    }
+
+    pub(super) fn view_nodes(&self) -> Vec<NodeView> {
+        let view = |(key, node): (_, &super::node::Node)| NodeView {
+            name: node.name.to_string(),
+            state: state_name(node.state),
+            drained: node.drained,
+            worker: node.worker.to_string(),
+            capacity: node.capacity,
+            reserved: self.nodes.pool.reserved(key).unwrap_or_default(),
+            sandboxes: node.sandboxes.len(),
+        };
+        self.nodes.iter().map(view).collect()
+    }
+
+    pub(super) fn view_cluster(&self, now: Now) -> ClusterView {
+        let nodes = |state| self.nodes.iter().filter(|(_, node)| node.state == state).count();
+        let sandboxes = |standing| self.sandboxes.values().filter(|sandbox| sandbox.standing == standing).count();
+        let (starting, ready) = (sandboxes(Standing::Starting), sandboxes(Standing::Ready));
+        let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
+        ClusterView {
+            epoch: self.epoch.0,
+            leader: true,
+            recovered: self.is_recovered(),
+            uptime_ms: now.ms(),
+            functions: self.functions.len(),
+            nodes_ready: nodes(NodeState::Ready),
+            nodes_suspect: nodes(NodeState::Suspect),
+            nodes_dead: nodes(NodeState::Dead),
+            workers: self.workers.len(),
+            data_planes: self.data_planes.connected().filter_map(|(_, _, known)| address(known)).collect(),
+            sandboxes_starting: starting,
+            sandboxes_ready: ready,
+            sandboxes_leaving: self.sandboxes.len() - starting - ready,
+            functions_starved: self.starved.len(),
+        }
+    }
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Starting => "starting",
+        Standing::Ready => "ready",
+        Standing::Suspended => "suspended",
+        Standing::Unclaimed => "unclaimed",
+        Standing::Draining => "draining",
+        Standing::Deleting => "deleting",
+    }
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Ready => "ready",
+        NodeState::Suspect => "suspect",
+        NodeState::Dead => "dead",
+    }
+}

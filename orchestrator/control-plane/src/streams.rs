@@ -1,0 +1,170 @@
+//! The streams of data planes and workers: reading what they say, and who they are.
+
+use std::{pin::Pin, time::Duration};
+
+use api::{
+    Outbox, PROTOCOL_VERSION, WireError,
+    wire::{self, orchestrator_server::Orchestrator},
+};
+use futures::{Stream, StreamExt};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    outbox::{DataPlaneBatch, WorkerBatch},
+    owner::{Message, OwnerHandle},
+    state::{Input, SessionId, TimedEvent, TimedMessage},
+};
+
+/// A peer that has connected says who it is within this time.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves the streams.
+#[derive(Clone)]
+pub(crate) struct Streams {
+    pub(crate) owner: OwnerHandle,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Orchestrator for Streams {
+    type ConnectDataPlaneStream = Messages<wire::ToDataPlane>;
+    type ConnectWorkerStream = Messages<wire::ToWorker>;
+
+    async fn connect_data_plane(
+        &self,
+        request: Request<Streaming<wire::FromDataPlane>>,
+    ) -> Result<Response<Self::ConnectDataPlaneStream>, Status> {
+        let mut messages = request.into_inner();
+        let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
+        check_version(hello.protocol_version)?;
+        check_name("data plane", &hello.data_plane)?;
+        let session = self.owner.new_session();
+        let (outbox, outgoing) = Outbox::new(DataPlaneBatch::new(self.owner.clock));
+        let joined = Message::DataPlaneJoined(session, Box::new(hello), outbox.clone());
+        self.owner.send(joined).await.map_err(|_| shutting_down())?;
+        let reader = self.clone();
+        self.tasks.spawn(async move { reader.read_data_plane(session, messages, outbox).await });
+        Ok(Response::new(Box::pin(outgoing.map(Ok))))
+    }
+
+    async fn connect_worker(
+        &self,
+        request: Request<Streaming<wire::FromWorker>>,
+    ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
+        let mut messages = request.into_inner();
+        let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
+        check_version(hello.protocol_version)?;
+        check_name("worker", &hello.worker)?;
+        let session = self.owner.new_session();
+        let (outbox, outgoing) = Outbox::new(WorkerBatch::new(self.owner.clock));
+        let joined = Message::WorkerJoined(session, Box::new(hello), outbox.clone());
+        self.owner.send(joined).await.map_err(|_| shutting_down())?;
+        let reader = self.clone();
+        self.tasks.spawn(async move { reader.read_worker(session, messages, outbox).await });
+        Ok(Response::new(Box::pin(outgoing.map(Ok))))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<wire::WorkerBeat>>,
+    ) -> Result<Response<wire::HeartbeatEnd>, Status> {
+        let mut beats = request.into_inner();
+        loop {
+            let beat = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Err(shutting_down()),
+                beat = beats.next() => beat,
+            };
+            let Some(Ok(beat)) = beat else { return Ok(Response::new(wire::HeartbeatEnd {})) };
+            let input = Input::WorkerBeat { worker: beat.worker };
+            self.owner.send(Message::Input(input)).await.map_err(|_| shutting_down())?;
+        }
+    }
+}
+
+impl Streams {
+    async fn read_data_plane(
+        &self,
+        session: SessionId,
+        mut messages: Streaming<wire::FromDataPlane>,
+        outbox: Outbox<DataPlaneBatch>,
+    ) {
+        while let Some(message) = self.next(&mut messages).await {
+            let read_us = self.owner.clock.now_us();
+            let published = if message.acks.is_empty() {
+                Vec::new()
+            } else {
+                outbox.inspect(|batch| message.acks.iter().map(|ack| batch.take_published(ack.sandbox)).collect())
+            };
+            let said = TimedMessage { message, published, read_us };
+            let input = Input::FromDataPlane { session, said };
+            if self.owner.send(Message::Input(input)).await.is_err() {
+                return;
+            }
+        }
+        outbox.close();
+        // When the owner is gone nobody needs to know.
+        drop(self.owner.send(Message::Input(Input::DataPlaneLeft { session })).await);
+    }
+
+    async fn read_worker(
+        &self,
+        session: SessionId,
+        mut messages: Streaming<wire::FromWorker>,
+        outbox: Outbox<WorkerBatch>,
+    ) {
+        while let Some(message) = self.next(&mut messages).await {
+            let read_us = self.owner.clock.now_us();
+            let timed = |batch: &mut WorkerBatch, event: wire::SandboxEvent| {
+                let dispatched_us = batch.take_dispatched(event.sandbox);
+                TimedEvent { event, dispatched_us }
+            };
+            let events = outbox.inspect(|batch| message.events.into_iter().map(|event| timed(batch, event)).collect());
+            let input = Input::SandboxEvents { session, events, read_us };
+            if self.owner.send(Message::Input(input)).await.is_err() {
+                return;
+            }
+        }
+        outbox.close();
+        // When the owner is gone nobody needs to know.
+        drop(self.owner.send(Message::Input(Input::WorkerLeft { session })).await);
+    }
+
+    /// The next message; `None` when the connection is over, broken, or no longer wanted.
+    async fn next<T>(&self, messages: &mut Streaming<T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => None,
+            message = messages.next() => message?.ok(),
+        }
+    }
+}
+
+async fn first<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
+    let message = timeout(HELLO_WITHIN, messages.message()).await;
+    message.map_err(|_| Status::deadline_exceeded("no hello in time"))??.ok_or_else(no_hello)
+}
+
+fn no_hello() -> Status {
+    Status::invalid_argument(WireError::NoHello.to_string())
+}
+
+fn shutting_down() -> Status {
+    Status::unavailable("the control plane is shutting down")
+}
+
+fn check_version(theirs: u32) -> Result<(), Status> {
+    if theirs == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(WireError::Version { theirs, ours: PROTOCOL_VERSION }.to_string()))
+}
+
+fn check_name(part: &str, name: &str) -> Result<(), Status> {
+    if name.is_empty() { Err(Status::invalid_argument(format!("a {part} needs a name"))) } else { Ok(()) }
+}

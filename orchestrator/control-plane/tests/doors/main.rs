@@ -1,0 +1,84 @@
+//! The control plane through its real doors: HTTP for operators, streams for its peers, the log on disk.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod operators;
+mod peers;
+mod streams;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use api::{ANY_LOOPBACK, OsNetwork};
+use control_plane::{Config, RedbStore, RunError, build};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// A running control plane.
+struct Running {
+    stream: String,
+    http: String,
+    shutdown: CancellationToken,
+    ended: JoinHandle<Result<(), RunError>>,
+}
+
+impl Running {
+    async fn start(data_dir: &Path) -> Self {
+        Self::start_with(Config { data_dir: data_dir.to_owned(), ..Config::default() }).await
+    }
+
+    async fn start_with(config: Config) -> Self {
+        let config = Config { stream: ANY_LOOPBACK, http: ANY_LOOPBACK, ..config };
+        let store = Box::new(RedbStore::open(&config.data_dir).unwrap());
+        let built = build(config, Arc::new(OsNetwork), store).await.unwrap();
+        let (stream, http) = (built.stream_address().to_string(), built.http_address().to_string());
+        let shutdown = CancellationToken::new();
+        let ended = tokio::spawn(built.run(shutdown.clone()));
+        Self { stream, http, shutdown, ended }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.ended.await.unwrap().unwrap();
+    }
+
+    /// Status and body of one request.
+    async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Bytes) {
+        let connection = TcpStream::connect(&self.http).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(connection)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header("host", "control-plane");
+        let answer = sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        (status, body)
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, body) = self.ask("GET", path, "").await;
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    async fn put(&self, name: &str, body: &str) -> u16 {
+        self.ask("PUT", &format!("/v1/functions/{name}"), body.to_owned()).await.0
+    }
+
+    /// Asks again and again until the answer at `path` is as expected.
+    async fn wait_for(&self, path: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + peers::SOON;
+        let mut again = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            again.tick().await;
+            let seen = self.json(path).await;
+            if is_expected(&seen) {
+                return seen;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path} is still {seen}");
+        }
+    }
+}

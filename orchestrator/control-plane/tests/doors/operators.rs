@@ -1,0 +1,127 @@
+//! What operators see: registration, the published form, listing, errors, and what survives a restart.
+
+use serde_json::Value;
+
+use super::{Running, peers::DataPlane};
+
+#[tokio::test]
+async fn a_function_is_new_once_unchanged_twice_updated_later_and_gone_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.put("hello", r#"{"image":"any"}"#).await, 201);
+    assert_eq!(running.put("hello", r#"{"image":"any"}"#).await, 200);
+    let first = running.json("/v1/functions/hello").await;
+    assert_eq!(running.put("hello", r#"{"image":"other","concurrency":3}"#).await, 200);
+    let second = running.json("/v1/functions/hello").await;
+    assert_eq!(second["id"], first["id"], "it is still the same registration");
+    assert!(second["revision"].as_u64() > first["revision"].as_u64(), "with a new revision");
+    assert_eq!(second["spec"]["concurrency"], 3);
+    assert_eq!(running.ask("DELETE", "/v1/functions/hello", "").await.0, 202);
+    assert_eq!(running.ask("DELETE", "/v1/functions/hello", "").await.0, 404);
+    assert_eq!(running.ask("GET", "/v1/functions/hello", "").await.0, 404);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    for index in 0..20 {
+        assert_eq!(running.put(&format!("f{index}"), r#"{"image":"any","memory":64}"#).await, 201);
+    }
+    running.ask("DELETE", "/v1/functions/f3", "").await;
+    running.stop().await;
+    let running = Running::start(dir.path()).await;
+    let list = running.json("/v1/functions?limit=100").await;
+    let names: Vec<_> = list["functions"].as_array().unwrap().iter().map(|f| f["spec"]["name"].clone()).collect();
+    assert_eq!(names.len(), 19);
+    assert!(!names.contains(&Value::from("f3")));
+    assert_eq!(running.json("/v1/status").await["epoch"], 2, "a new term began");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn bad_specifications_are_refused_with_the_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    for (body, said) in [
+        (r#"{"image":"any","concurrency":0}"#, "concurrency"),
+        (r#"{"image":"any","colour":1}"#, "colour"),
+        (r#"{"image":"any","scale":{"policy":"magic"}}"#, "reactive, kpa"),
+        (r#"{"image":"any","name":"other"}"#, "other"),
+        (r#"{"image":"#, "EOF"),
+    ] {
+        let (status, answer) = running.ask("PUT", "/v1/functions/f", body).await;
+        assert_eq!(status, 400, "{body}");
+        let answer = String::from_utf8(answer.to_vec()).unwrap();
+        assert!(answer.contains(said), "{body} is answered {answer}");
+    }
+    assert_eq!(running.put("Not_A_Name", r#"{"image":"any"}"#).await, 400);
+    assert_eq!(running.ask("GET", "/v2", "").await.0, 404);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn many_functions_are_registered_with_one_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let mut lines: String = (0..500).map(|index| format!("{{\"name\":\"f{index}\",\"image\":\"any\"}}\n")).collect();
+    lines.push_str("{\"name\":\"g\"}\n");
+    let (status, answer) = running.ask("POST", "/v1/functions", lines).await;
+    assert_eq!(status, 200);
+    let answer = String::from_utf8(answer.to_vec()).unwrap();
+    let results: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(results.len(), 501);
+    assert_eq!(results.iter().filter(|result| result["status"] == 201).count(), 500);
+    assert_eq!((&results[500]["line"], &results[500]["status"]), (&501.into(), &400.into()));
+    let page = running.json("/v1/functions?limit=200").await;
+    assert_eq!(page["functions"].as_array().unwrap().len(), 200);
+    let rest = running.json(&format!("/v1/functions?limit=1000&after={}", page["next"].as_str().unwrap())).await;
+    assert_eq!(rest["functions"].as_array().unwrap().len(), 300);
+    assert_eq!(rest["next"], Value::Null);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_published_form_is_answered_as_existing_clients_expect() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().obey();
+    running.wait_for("/v1/status", |status| status["data_planes"][0] == "127.0.0.1:8080").await;
+    let form = "name=trace-0&image=docker.io%2Fany&port_forwarding=8080&port_forwarding=tcp&requested_cpu=100\
+        &requested_memory=256&scaling_upper_bound=9&scaling_lower_bound=0&env_vars=A%3D1&program_args=x&new=1";
+    for path in ["/", "/registerService"] {
+        let (status, answer) = running.ask("POST", path, form).await;
+        assert_eq!((status, &answer[..]), (200, &b"127.0.0.1:8080"[..]), "{path}");
+    }
+    let spec = running.json("/v1/functions/trace-0").await["spec"].clone();
+    assert_eq!((&spec["port"], &spec["memory"], &spec["scale"]["max"]), (&8080.into(), &256.into(), &9.into()));
+    assert_eq!((&spec["env"]["A"], &spec["args"][0]), (&"1".into(), &"x".into()));
+    assert_eq!(running.ask("POST", "/", "name=trace-0&image=other").await.0, 409);
+    assert_eq!(running.ask("POST", "/", "name=trace-1&image=any&requested_cpu=much").await.0, 400);
+    assert_eq!(running.ask("POST", "/", "name=sweep&image=any&cold_start_sweep=true").await.0, 200);
+    let scale = running.json("/v1/functions/sweep").await["spec"]["scale"].clone();
+    assert_eq!(
+        (&scale["max"], &scale["stable_window"], &scale["panic_window"]),
+        (&1.into(), &"6s".into(), &"2s".into())
+    );
+    assert_eq!(running.ask("GET", "/check?name=trace-0", "").await.0, 200);
+    assert_eq!(running.ask("GET", "/check?name=nothing", "").await.0, 404);
+    running.stop().await;
+    data_plane.await.unwrap();
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.ask("GET", "/healthz", "").await.0, 200);
+    assert_eq!(running.ask("GET", "/readyz", "").await.0, 200);
+    running.put("f", r#"{"image":"any"}"#).await;
+    let (status, text) = running.ask("GET", "/metrics", "").await;
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert_eq!(status, 200);
+    assert!(text.contains("dirigent_control_plane_functions 1"), "{text}");
+    assert!(text.contains("dirigent_control_plane_commands_total 1"), "{text}");
+    running.stop().await;
+}

@@ -1,0 +1,120 @@
+//! The admin port: health, readiness, metrics, and what each function holds.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{Io, Listener};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use serde::Serialize;
+use tokio::time::sleep;
+
+mod scrape;
+
+use crate::plane::Plane;
+use scrape::Scrape;
+
+/// Wait after a failed accept.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What the admin page says of one function.
+#[derive(Debug, Serialize)]
+struct FunctionView {
+    name: String,
+    function: u64,
+    /// Slots held.
+    held: u32,
+    /// Sandboxes they are of.
+    sandboxes: usize,
+    /// Slots free.
+    free: u64,
+    waiting: u32,
+    running: u32,
+}
+
+struct Admin {
+    plane: Arc<Plane>,
+    registry: Registry,
+}
+
+/// Serves the admin port for ever.
+///
+/// # Errors
+/// When the listener is no more.
+pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>) -> io::Result<()> {
+    let mut registry = Registry::with_prefix("dirigent_data_plane");
+    registry.register_collector(Box::new(Scrape::new(plane.clone())));
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v1/functions", get(functions))
+        .with_state(Arc::new(Admin { plane, registry }));
+    axum::serve(AdminListener(listener), router).await
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
+    match (admin.plane.is_ready(), admin.plane.is_stopping()) {
+        (true, false) => (StatusCode::OK, "ready\n"),
+        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "no snapshot from a control plane yet\n"),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &admin.registry) {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text)
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()),
+    }
+}
+
+async fn functions(State(admin): State<Arc<Admin>>) -> Json<Vec<FunctionView>> {
+    let view = |function: Arc<crate::function::Function>| {
+        function.view(|state| {
+            let (sandboxes, free) = state.supply();
+            FunctionView {
+                name: function.name().to_string(),
+                function: function.id().0,
+                held: state.held_slots(),
+                sandboxes,
+                free,
+                waiting: state.waiting(),
+                running: state.running(),
+            }
+        })
+    };
+    Json(admin.plane.functions.all().into_iter().map(view).collect())
+}
+
+/// A listener as axum wants it.
+struct AdminListener(Box<dyn Listener>);
+
+impl axum::serve::Listener for AdminListener {
+    type Io = Io;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Io, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return (accepted.io, accepted.peer),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection on the admin port");
+                    sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_address()
+    }
+}

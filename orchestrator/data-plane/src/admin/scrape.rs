@@ -1,0 +1,78 @@
+//! The counters of a data plane in Prometheus' form, read when they are asked for.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use crate::{metrics::Latency, plane::Plane};
+
+/// Reads a data plane at each scrape.
+pub(super) struct Scrape {
+    plane: Arc<Plane>,
+}
+
+impl Scrape {
+    pub(super) fn new(plane: Arc<Plane>) -> Self {
+        Self { plane }
+    }
+
+    /// Levels, which cost nothing until somebody asks: name, what it is, value.
+    fn levels(&self) -> [(&'static str, &'static str, i64); 6] {
+        let plane = &self.plane;
+        let (mut waiting, mut running) = (0, 0);
+        // Whoever waits or runs is being sampled.
+        for function in plane.sampled.all() {
+            let (waits, runs) = function.view(|state| (state.waiting(), state.running()));
+            waiting += i64::from(waits);
+            running += i64::from(runs);
+        }
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        [
+            ("waiting", "Invocations without a slot", waiting),
+            ("running", "Slots in use", running),
+            ("functions", "Functions that take invocations", count(plane.functions.len())),
+            ("upstream_connections_idle", "Idle connections to sandboxes", count(plane.idle.count())),
+            ("ready", "1 once a snapshot has been received", i64::from(plane.is_ready())),
+            ("stream_connected", "1 while there is a stream to a control plane", plane.reports.is_connected().into()),
+        ]
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.plane.metrics;
+        let counts = metrics.counts();
+        let mut requests = encoder.encode_descriptor("requests", "Requests by outcome", None, MetricType::Counter)?;
+        for (outcome, count) in counts.outcomes {
+            ConstCounter::new(count).encode(requests.encode_family(&[("outcome", outcome)])?)?;
+        }
+        for (name, help, count) in counts.totals {
+            ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        for (name, help, level) in self.levels() {
+            ConstGauge::new(level).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let histograms: [(&str, &str, &Latency); 2] = [
+            ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),
+            ("execution", "From slot to the head of the answer", &metrics.execution),
+        ];
+        for (name, help, latency) in histograms {
+            let (sum, buckets) = latency.read();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let mut histogram = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+            histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}

@@ -1,0 +1,150 @@
+//! A data plane from its configuration to its end: built (ports bound, nothing serving), run, shut down.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{Listener, Network};
+use futures::{FutureExt, TryFutureExt};
+use thiserror::Error;
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin,
+    config::{Config, ConfigError},
+    function::FunctionState,
+    host,
+    plane::Plane,
+    sampler, server, stream,
+};
+
+/// Longest wait, at the end, for what is given back to reach the control plane.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A data plane could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A data plane ended before it was told to.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The admin port.
+    #[error("the admin port failed")]
+    Admin(#[source] io::Error),
+    /// A task of it panicked.
+    #[error("a task of the data plane failed")]
+    Task(#[from] JoinError),
+}
+
+/// A data plane whose ports are bound.
+pub struct Built {
+    plane: Arc<Plane>,
+    seed: u64,
+    invoke: Box<dyn Listener>,
+    admin: Box<dyn Listener>,
+    invoke_address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
+/// Checks `config` and binds its ports on `network`; nothing is served yet.
+///
+/// # Errors
+/// When the configuration cannot be used or a port is taken.
+pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
+    let policy = config.check()?;
+    if let Some(suffix) = config.host_suffix.iter().find(|suffix| !host::is_suffix(suffix)) {
+        let problem = format!("has {suffix:?}, which is no domain in lower case");
+        return Err(ConfigError { key: "host_suffix", problem }.into());
+    }
+    let (invoke, invoke_address) = bind(&*network, config.invoke).await?;
+    let (admin, admin_address) = bind(&*network, config.admin).await?;
+    // The hasher's keys are the only random numbers that the standard library takes from the operating system.
+    let seed = config.seed.unwrap_or_else(|| RandomState::new().hash_one("data plane"));
+    let plane = Arc::new(Plane::new(config, policy, network, seed));
+    Ok(Built { plane, seed, invoke, admin, invoke_address, admin_address })
+}
+
+async fn bind(network: &dyn Network, address: SocketAddr) -> Result<(Box<dyn Listener>, SocketAddr), BuildError> {
+    let fail = |source| BuildError::Bind { address, source };
+    let listener = network.bind(address).await.map_err(fail)?;
+    let bound = listener.local_address().map_err(fail)?;
+    Ok((listener, bound))
+}
+
+impl Built {
+    /// Where it takes invocations.
+    #[must_use]
+    pub fn invoke_address(&self) -> SocketAddr {
+        self.invoke_address
+    }
+
+    /// Where its admin pages are.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Serves until `shutdown`, then drains: what has begun may end within the drain deadline, new requests are answered
+    /// 503, and in the end all slots are given back to the control plane.
+    ///
+    /// # Errors
+    /// When a part of it ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { plane, seed, invoke, admin, invoke_address, .. } = self;
+        let _end = End(plane.clone());
+        let advertised = plane.config.advertised.unwrap_or(invoke_address).to_string();
+        // Dropped with this future, and its tasks with it.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(stream::run(plane.clone(), advertised, seed).map(|()| Ok(())));
+        tasks.spawn(sampler::run(plane.clone()).map(|()| Ok(())));
+        tasks.spawn(admin::run(plane.clone(), admin).map_err(RunError::Admin));
+        let serving = async {
+            server::run(plane.clone(), invoke, shutdown).await;
+            farewell(&plane).await;
+        };
+        tokio::select! {
+            biased;
+            () = serving => Ok(()),
+            Some(ended) = tasks.join_next() => ended?,
+        }
+    }
+}
+
+/// Breaks the circle of functions and data plane when it ends, however it ends.
+struct End(Arc<Plane>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.functions.clear();
+    }
+}
+
+/// Gives back all slots, and waits for the control plane to have read the news.
+async fn farewell(plane: &Arc<Plane>) {
+    for function in plane.functions.all() {
+        function.change(FunctionState::give_back_all);
+    }
+    plane.reports.close();
+    // A control plane that is away learns it from the missing data plane.
+    let _ = timeout(FAREWELL, plane.reports.ended()).await;
+}

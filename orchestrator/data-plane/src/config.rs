@@ -1,0 +1,199 @@
+//! What a data plane is told: addresses, limits and time-outs, each with its default.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use policy::balance::{self, Balance};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A data plane's configuration. Every key may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Its name: unique in the cluster and stable over restarts.
+    pub name: String,
+    /// Where it takes invocations; port 0 takes any free one.
+    pub invoke: SocketAddr,
+    /// Where its health, readiness and metrics are; port 0 takes any free one.
+    pub admin: SocketAddr,
+    /// The address that clients are told to send invocations to, when it is not `invoke`.
+    pub advertised: Option<SocketAddr>,
+    /// Control planes, `host:port`, tried in turn.
+    pub control_planes: Vec<String>,
+    /// Where the program writes the addresses it bound. The library itself touches no file.
+    pub data_dir: PathBuf,
+    /// Domains under which functions are also known: with `faas.example`, `NAME.faas.example` is `NAME`.
+    pub host_suffix: Vec<String>,
+    /// Which sandbox's free slot an invocation takes: the name of a policy in `policy::balance`.
+    pub balance: String,
+    /// Seed of what is drawn at random (request ids, back-off); absent: drawn anew at each start.
+    pub seed: Option<u64>,
+    /// How often the load of active functions is reported.
+    #[serde(with = "humantime_serde")]
+    pub sample_period: Duration,
+    /// After a cancelled or timed-out invocation, how long its sandbox has to close its side before it is retired.
+    #[serde(with = "humantime_serde")]
+    pub cancel_grace: Duration,
+    /// At shutdown, how long waiting and running invocations may take to end.
+    #[serde(with = "humantime_serde")]
+    pub drain_deadline: Duration,
+    /// Bounds of what clients may send and of what is held for them.
+    pub limits: Limits,
+}
+
+/// Bounds that protect a data plane from its clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most bytes in a request's header section; more is answered 431.
+    pub header_bytes: ByteSize,
+    /// Most header fields in a request; more is answered 431.
+    pub header_count: usize,
+    /// Most bytes in a request's body; more is answered 413.
+    pub body: ByteSize,
+    /// Most bytes of an idempotent request's body that are held for a second attempt.
+    pub retained_body: ByteSize,
+    /// File descriptors this process may use: its soft limit, which the program raises and sets here.
+    pub descriptors: usize,
+    /// Idle connections to sandboxes, the least recently used are closed first; absent: a quarter of `descriptors`.
+    pub idle_connections: Option<usize>,
+    /// Connections of clients; further ones wait to be accepted; absent: half of `descriptors`.
+    pub client_connections: Option<usize>,
+    /// A client connection that brings no complete request for this long is closed.
+    #[serde(with = "humantime_serde")]
+    pub client_idle: Duration,
+    /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{key} {problem}")]
+pub struct ConfigError {
+    /// The key's path.
+    pub key: &'static str,
+    /// What is wrong about it.
+    pub problem: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "data-plane".to_owned(),
+            invoke: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8085)),
+            advertised: None,
+            control_planes: vec!["127.0.0.1:9090".to_owned()],
+            data_dir: PathBuf::from("dirigent-data/data-plane"),
+            host_suffix: Vec::new(),
+            balance: balance::policies()[0].name.to_owned(),
+            seed: None,
+            sample_period: Duration::from_secs(1),
+            cancel_grace: Duration::from_secs(1),
+            drain_deadline: Duration::from_secs(30),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: ByteSize::kib(32),
+            header_count: 96,
+            body: ByteSize::gib(1),
+            retained_body: ByteSize::kib(64),
+            descriptors: 4096,
+            idle_connections: None,
+            client_connections: None,
+            client_idle: Duration::from_secs(120),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// Idle connections to sandboxes that may be kept.
+    #[must_use]
+    pub fn idle_connections(&self) -> usize {
+        self.idle_connections.unwrap_or(self.descriptors / 4).max(1)
+    }
+
+    /// Connections of clients served at once.
+    #[must_use]
+    pub fn client_connections(&self) -> usize {
+        self.client_connections.unwrap_or(self.descriptors / 2).max(1)
+    }
+}
+
+impl Config {
+    /// Checks what the types do not say; the balancing policy it names.
+    ///
+    /// # Errors
+    /// The first key that cannot be used.
+    pub fn check(&self) -> Result<&'static Balance, ConfigError> {
+        let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
+        if self.name.is_empty() {
+            return fail("name", "must not be empty");
+        }
+        if self.control_planes.is_empty() {
+            return fail("control_planes", "must name at least one");
+        }
+        if self.sample_period < Duration::from_millis(10) {
+            return fail("sample_period", "must be at least 10ms");
+        }
+        if self.limits.connect_timeout.is_zero() {
+            return fail("limits.connect_timeout", "must be above 0");
+        }
+        if self.limits.client_idle < Duration::from_secs(1) {
+            return fail("limits.client_idle", "must be at least 1s");
+        }
+        if self.limits.header_count == 0 || self.limits.header_bytes.as_u64() < 1024 {
+            return fail("limits", "must allow at least one header field and 1KiB of headers");
+        }
+        balance::find(&self.balance).ok_or_else(|| {
+            let known: Vec<_> = balance::policies().iter().map(|policy| policy.name).collect();
+            ConfigError {
+                key: "balance",
+                problem: format!("is {:?}, expected one of {}", self.balance, known.join(", ")),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_table_is_every_default_and_unknown_keys_are_refused() {
+        let config: Config = serde_json::from_str("{}").unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.check().unwrap().name, "least-loaded");
+        assert_eq!((config.limits.idle_connections(), config.limits.client_connections()), (1024, 2048));
+        for unknown in [r#"{"colour": 1}"#, r#"{"limits": {"colour": 1}}"#] {
+            let error = serde_json::from_str::<Config>(unknown).unwrap_err().to_string();
+            assert!(error.contains("colour"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        type Change = fn(&mut Config);
+        let changes: [(Change, &str); 6] = [
+            (|c| c.name.clear(), "name"),
+            (|c| c.control_planes.clear(), "control_planes"),
+            (|c| c.balance = "best".to_owned(), "balance"),
+            (|c| c.sample_period = Duration::ZERO, "sample_period"),
+            (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),
+            (|c| c.limits.client_idle = Duration::ZERO, "limits.client_idle"),
+        ];
+        for (break_it, key) in changes {
+            let mut config = Config::default();
+            break_it(&mut config);
+            assert_eq!(config.check().unwrap_err().key, key);
+        }
+    }
+}

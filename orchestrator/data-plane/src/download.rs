@@ -1,0 +1,173 @@
+//! An answer's body on its way to the client. As long as it flows it owns the running invocation: the connection it
+//! comes on, and the slot.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::{running::Running, server::OpenRequest};
+
+/// Why an answer ended early. The client sees a broken message, never a complete one.
+#[derive(Debug, Error)]
+pub(crate) enum DownloadError {
+    /// The sandbox failed after its answer had begun.
+    #[error("the sandbox failed within its answer")]
+    Upstream(#[source] hyper::Error),
+    /// The function's time-out passed within its answer.
+    #[error("the function took longer than its time-out")]
+    Timeout,
+}
+
+/// An answer's body.
+pub(crate) struct Download {
+    content: Content,
+    /// Counts the request as open until its answer has left.
+    open: Option<OpenRequest>,
+}
+
+enum Content {
+    /// All that is left of it is here.
+    Whole(Bytes),
+    /// It is still being sent.
+    Flowing(Pin<Box<Flow>>),
+}
+
+type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+struct Flow {
+    /// What was read ahead, to see whether it was all.
+    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
+    incoming: Incoming,
+    /// `None` once the sandbox has no more to do with it. Dropped before its end, its slot stays taken until the sandbox
+    /// has closed the connection.
+    running: Option<Running>,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Download {
+    /// A body that is all here.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), open: None }
+    }
+
+    /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
+    pub(crate) fn begin(running: Running, mut incoming: Incoming, cx: &mut Context<'_>) -> Self {
+        let ahead: Item = if incoming.is_end_stream() {
+            None
+        } else {
+            match Pin::new(&mut incoming).poll_frame(cx) {
+                Poll::Ready(Some(item)) => Some(item),
+                Poll::Ready(None) => {
+                    running.complete(cx);
+                    return Self::whole(Bytes::new());
+                }
+                Poll::Pending => return Self::flowing(None, incoming, running),
+            }
+        };
+        match ahead {
+            None => {
+                running.complete(cx);
+                Self::whole(Bytes::new())
+            }
+            Some(Ok(frame)) if frame.is_data() && incoming.is_end_stream() => {
+                running.complete(cx);
+                Self::whole(frame.into_data().unwrap_or_default())
+            }
+            ahead => Self::flowing(ahead, incoming, running),
+        }
+    }
+
+    /// Counts `open` as long as this body has not left.
+    pub(crate) fn counting(mut self, open: OpenRequest) -> Self {
+        self.open = Some(open);
+        self
+    }
+
+    fn flowing(ahead: Item, incoming: Incoming, running: Running) -> Self {
+        let deadline = Box::pin(sleep_until(running.deadline()));
+        let flow = Flow { ahead, incoming, running: Some(running), deadline };
+        Self { content: Content::Flowing(Box::pin(flow)), open: None }
+    }
+}
+
+impl Flow {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        let Some(running) = &mut self.running else { return Poll::Ready(None) };
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            self.running = None;
+            return Poll::Ready(Some(Err(DownloadError::Timeout)));
+        }
+        let item = match self.ahead.take() {
+            Some(item) => Some(item),
+            None => {
+                running.drive(cx);
+                std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx))
+            }
+        };
+        match item {
+            Some(Ok(frame)) => {
+                if self.incoming.is_end_stream() {
+                    self.complete(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => {
+                self.complete(cx);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                self.running = None;
+                Poll::Ready(Some(Err(DownloadError::Upstream(error))))
+            }
+        }
+    }
+
+    fn complete(&mut self, cx: &mut Context<'_>) {
+        if let Some(running) = self.running.take() {
+            running.complete(cx);
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        match &mut self.content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Flowing(flow) => flow.poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Flowing(flow) => flow.running.is_none() && flow.ahead.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Flowing(flow) => {
+                let hint = flow.incoming.size_hint();
+                match (&flow.ahead, hint.exact()) {
+                    (None, _) => hint,
+                    (Some(Ok(frame)), Some(rest)) => {
+                        SizeHint::with_exact(rest + frame.data_ref().map_or(0, |data| data.len() as u64))
+                    }
+                    (Some(_), _) => SizeHint::default(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A function as the rest of the data plane uses it: decisions are made under a short lock, then carried out here.
+//!
+//! Owns the rule that a slot cannot be lost: whoever gets one holds a [`Slot`], and dropping it gives it back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use api::wire;
+use model::{FunctionId, FunctionName};
+use policy::balance::Balance;
+use tokio::sync::oneshot;
+
+mod activity;
+mod grants;
+mod queue;
+mod report;
+mod slot;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use grants::{Delta, Limit, Stamp};
+pub(crate) use queue::{Ticket, Verdict};
+pub(crate) use slot::Slot;
+pub(crate) use state::{Effects, FunctionState, Terms};
+
+use crate::{plane::Plane, refusal::Refusal, upstream::Sandbox};
+use state::Admission;
+
+/// A registered function.
+pub(crate) struct Function {
+    id: FunctionId,
+    name: FunctionName,
+    state: Mutex<FunctionState>,
+    plane: Arc<Plane>,
+}
+
+/// How an invocation begins.
+pub(crate) struct Beginning {
+    /// Its place in the order of arrival.
+    pub(crate) ticket: Ticket,
+    /// The terms in force for it.
+    pub(crate) terms: Terms,
+    /// Its slot, or where to wait for one.
+    pub(crate) turn: Turn,
+}
+
+/// A slot, or the wait for one.
+pub(crate) enum Turn {
+    /// There was a free slot.
+    Now(Slot),
+    /// It stands in the queue; dropping this leaves it.
+    Later(Place),
+}
+
+/// A place in a function's queue. Dropping it leaves the queue; a slot that arrives meanwhile goes to the next.
+pub(crate) struct Place {
+    function: Arc<Function>,
+    ticket: Ticket,
+    verdict: oneshot::Receiver<Verdict>,
+}
+
+impl Function {
+    /// A function without sandboxes.
+    pub(crate) fn new(
+        plane: Arc<Plane>,
+        id: FunctionId,
+        name: FunctionName,
+        terms: Terms,
+        policy: &'static Balance,
+    ) -> Self {
+        Self { id, name, state: Mutex::new(FunctionState::new(terms, policy)), plane }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> FunctionId {
+        self.id
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &FunctionName {
+        &self.name
+    }
+
+    /// An invocation arrives at `now_us`.
+    ///
+    /// # Errors
+    /// The answer when it is not accepted.
+    pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<Beginning, Refusal> {
+        self.enter(None, now_us)
+    }
+
+    /// An accepted invocation needs another slot, because its sandbox failed.
+    ///
+    /// # Errors
+    /// The answer when the function is no more.
+    pub(crate) fn retry(self: &Arc<Self>, ticket: Ticket) -> Result<Turn, Refusal> {
+        self.enter(Some(ticket), self.plane.clock.now_us()).map(|beginning| beginning.turn)
+    }
+
+    /// Changes the state, then carries out what follows.
+    pub(crate) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut FunctionState, u64, &mut Effects) -> T) -> T {
+        let now_us = self.plane.clock.now_us();
+        let mut effects = Effects::default();
+        let result = change(&mut self.lock(), now_us, &mut effects);
+        self.perform(effects);
+        result
+    }
+
+    /// Looks at the state.
+    pub(crate) fn view<T>(&self, view: impl FnOnce(&FunctionState) -> T) -> T {
+        view(&self.lock())
+    }
+
+    /// Moves the news for the control plane into `message`.
+    pub(crate) fn write_report(&self, message: &mut wire::FromDataPlane, now_us: u64) {
+        self.lock().write_report(self.id.0, message, now_us);
+    }
+
+    /// A sample of its load, and whether it is still active.
+    pub(crate) fn sample(self: &Arc<Self>) -> (wire::Sample, bool) {
+        self.change(|state, now_us, effects| {
+            state.review_limit(now_us, effects);
+            let (sample, active) = state.sample(now_us);
+            (wire::Sample { function: self.id.0, ..sample }, active)
+        })
+    }
+
+    fn enter(self: &Arc<Self>, ticket: Option<Ticket>, now_us: u64) -> Result<Beginning, Refusal> {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let terms = state.terms();
+        let (ticket, admission) = match ticket {
+            Some(ticket) => (ticket, state.retry(now_us)),
+            None => state.arrive(now_us, &mut effects),
+        };
+        let turn = match admission {
+            Admission::Served(sandbox) => Ok(Turn::Now(Slot::new(self.clone(), sandbox, now_us))),
+            Admission::Refused(refusal) => Err(refusal),
+            Admission::Wait => {
+                let (waiter, verdict) = oneshot::channel();
+                state.join(ticket, waiter, now_us, &mut effects);
+                Ok(Turn::Later(Place { function: self.clone(), ticket, verdict }))
+            }
+        };
+        drop(state);
+        self.perform(effects);
+        turn.map(|turn| Beginning { ticket, terms, turn })
+    }
+
+    fn release(self: &Arc<Self>, sandbox: &Arc<Sandbox>, now_us: u64) {
+        let mut effects = Effects::default();
+        self.lock().release(sandbox, now_us, &mut effects);
+        self.perform(effects);
+    }
+
+    /// Carries out effects. A slot whose waiter went away in this very moment goes to the next one.
+    fn perform(self: &Arc<Self>, mut effects: Effects) {
+        let mut served: VecDeque<_> = std::mem::take(&mut effects.served).into();
+        while let Some((waiter, sandbox)) = served.pop_front() {
+            let now_us = self.plane.clock.now_us();
+            let slot = Slot::new(self.clone(), sandbox, now_us);
+            if let Err(Verdict::Served(slot)) = waiter.send(Verdict::Served(slot)) {
+                let sandbox = slot.into_sandbox();
+                self.lock().release(&sandbox, now_us, &mut effects);
+                served.extend(effects.served.drain(..));
+            }
+        }
+        for (waiter, refusal) in effects.refused {
+            // A waiter that went away needs no answer.
+            let _ = waiter.send(Verdict::Refused(refusal));
+        }
+        for sandbox in effects.left {
+            sandbox.close_idle(&self.plane);
+        }
+        for sandbox in effects.gone {
+            sandbox.close_idle(&self.plane);
+            sandbox.break_off();
+        }
+        if effects.sample {
+            self.plane.sampled.begin(self.clone());
+        }
+        if effects.report {
+            self.plane.reports.fetch(self);
+        }
+        if effects.ended {
+            self.plane.functions.forget(self);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FunctionState> {
+        // Every change leaves the state whole, so a panic elsewhere does not make it unusable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// How the wait ends; `None` never in practice (the function is kept alive by this place).
+    pub(crate) async fn verdict(&mut self) -> Option<Verdict> {
+        (&mut self.verdict).await.ok()
+    }
+
+    /// The answer when the wait has become too long.
+    pub(crate) fn overdue(&self) -> Refusal {
+        self.function.view(FunctionState::overdue)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A slot on its way here is dropped with the channel, and so given back.
+        if self.verdict.is_terminated() {
+            return;
+        }
+        self.verdict.close();
+        drop(self.verdict.try_recv());
+        let ticket = self.ticket;
+        self.function.change(|state, now_us, effects| state.leave(ticket, now_us, effects));
+    }
+}

@@ -1,0 +1,118 @@
+//! How busy a function is: the time integral of its invocations, from which autoscaling policies are fed.
+
+use api::wire;
+
+/// Measures one function between samples. Levels are waiting + running invocations.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Whether samples are being taken of this function.
+    sampled: bool,
+    /// When the current span began.
+    span_since_us: u64,
+    /// Up to when `integral_us` has been counted.
+    counted_until_us: u64,
+    /// Sum of level × microseconds over the span.
+    integral_us: u64,
+    requests: u32,
+    peak: u32,
+}
+
+impl Activity {
+    /// An invocation arrives. True when nothing has been measured so far and samples must begin.
+    pub(super) fn arrive(&mut self, now_us: u64) -> bool {
+        let begins = self.begin(now_us);
+        self.requests = self.requests.saturating_add(1);
+        begins
+    }
+
+    /// Measures from now on. True when samples must begin.
+    pub(super) fn begin(&mut self, now_us: u64) -> bool {
+        if self.sampled {
+            return false;
+        }
+        *self = Self { sampled: true, span_since_us: now_us, counted_until_us: now_us, ..Self::default() };
+        true
+    }
+
+    /// The level was `before` until now and changes to `after`.
+    pub(super) fn change(&mut self, now_us: u64, before: u32, after: u32) {
+        self.count(now_us, before);
+        self.peak = self.peak.max(after);
+    }
+
+    /// What was measured since the last sample (with `waiting` and `running` as of now), and whether to go on: an idle
+    /// span is the last one.
+    pub(super) fn sample(&mut self, now_us: u64, waiting: u32, running: u32) -> (wire::Sample, bool) {
+        let level = waiting + running;
+        self.count(now_us, level);
+        let sample = wire::Sample {
+            function: 0,
+            span_ms: u32::try_from(now_us.saturating_sub(self.span_since_us) / 1000).unwrap_or(u32::MAX),
+            concurrency_us: self.integral_us,
+            requests: self.requests,
+            waiting,
+            running,
+            peak: self.peak.max(level),
+        };
+        let active = level > 0 || self.requests > 0 || self.integral_us > 0;
+        *self = Self {
+            sampled: active,
+            span_since_us: now_us,
+            counted_until_us: now_us,
+            integral_us: 0,
+            requests: 0,
+            peak: level,
+        };
+        (sample, active)
+    }
+
+    fn count(&mut self, now_us: u64, level: u32) {
+        // Two threads may read the clock in one order and take the lock in the other.
+        let span_us = now_us.saturating_sub(self.counted_until_us);
+        self.integral_us += span_us * u64::from(level);
+        self.counted_until_us += span_us;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_integrates_levels_over_time_and_an_idle_one_is_the_last() {
+        let mut activity = Activity::default();
+        assert!(activity.arrive(1_000), "the first arrival begins the samples");
+        activity.change(1_000, 0, 1);
+        assert!(!activity.arrive(3_000));
+        activity.change(3_000, 1, 2);
+        activity.change(4_000, 2, 0);
+        let (sample, active) = activity.sample(11_000, 0, 0);
+        assert_eq!((sample.span_ms, sample.concurrency_us, sample.requests, sample.peak), (10, 4_000, 2, 2));
+        assert!(active, "it was busy within the span");
+        let (sample, active) = activity.sample(12_000, 0, 0);
+        assert_eq!((sample.span_ms, sample.concurrency_us, sample.requests, sample.peak), (1, 0, 0, 0));
+        assert!(!active, "a whole span passed without anything");
+        assert!(activity.arrive(20_000), "so the next arrival begins anew");
+    }
+
+    #[test]
+    fn a_level_that_stays_counts_in_every_span() {
+        let mut activity = Activity::default();
+        activity.arrive(0);
+        activity.change(0, 0, 3);
+        for _ in 0..2 {
+            let (sample, active) = activity.sample(activity.counted_until_us + 1_000, 2, 1);
+            assert_eq!((sample.concurrency_us, sample.peak, active), (3_000, 3, true));
+        }
+    }
+
+    #[test]
+    fn a_clock_read_out_of_order_is_harmless() {
+        let mut activity = Activity::default();
+        activity.arrive(0);
+        activity.change(10, 0, 1);
+        activity.change(5, 1, 2);
+        activity.change(20, 2, 0);
+        assert_eq!(activity.sample(20, 0, 0).0.concurrency_us, 20);
+    }
+}

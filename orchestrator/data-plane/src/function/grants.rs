@@ -1,0 +1,283 @@
+//! The sandboxes lent to this data plane: deltas of the control plane, limits, giving back, and failures.
+
+use std::sync::Arc;
+
+use api::wire;
+use model::{Endpoint, EndpointState, SandboxId};
+
+use super::state::{Effects, FunctionState};
+use crate::upstream::Sandbox;
+
+/// The order of deltas: the stream they came on, then their version. Versions begin anew with each stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    /// Number of the stream.
+    pub(crate) stream: u64,
+    /// Version within it.
+    pub(crate) version: u64,
+}
+
+/// A delta, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delta {
+    /// Which sandbox, and where.
+    pub(crate) endpoint: Endpoint,
+    /// Slots lent.
+    pub(crate) slots: u32,
+    /// What may be done with it.
+    pub(crate) state: EndpointState,
+    /// Its place in the order.
+    pub(crate) stamp: Stamp,
+}
+
+/// A limit on the slots held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Most slots to hold.
+    pub(crate) slots: u32,
+    /// Only what has been idle for this long is given back at once.
+    pub(crate) min_idle_ms: u64,
+    /// Whether slots are also given back as they become free.
+    pub(crate) drain: bool,
+    /// Its version.
+    pub(crate) version: u64,
+}
+
+/// In what way a sandbox is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// New invocations may go there.
+    Open,
+    /// None for now.
+    Suspended,
+    /// None any more; its slots go back when the running ones are done. The control plane wants it so.
+    Draining,
+    /// The same, to meet a limit.
+    Returning,
+    /// It does not work; nothing goes there, and the control plane will say that it is gone.
+    Failed,
+}
+
+/// A sandbox lent to this data plane.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) service: Service,
+    stamp: Stamp,
+    /// Slots that the control plane was last told we hold; of a failed sandbox, what still runs there.
+    told: u32,
+}
+
+impl Held {
+    /// Whether it is neither leaving nor broken.
+    fn kept(&self) -> bool {
+        matches!(self.service, Service::Open | Service::Suspended)
+    }
+}
+
+impl FunctionState {
+    /// Applies the newest state of one sandbox. Older ones are ignored, the same one again is answered again.
+    pub(crate) fn apply(&mut self, delta: Delta, now_us: u64, effects: &mut Effects) {
+        let before = self.level();
+        let id = delta.endpoint.sandbox;
+        if self.held.get(&id).is_some_and(|held| delta.stamp < held.stamp) {
+            return;
+        }
+        match delta.state {
+            EndpointState::Gone => self.forget(id, effects),
+            EndpointState::Draining => self.set_service(id, Service::Draining, delta.stamp),
+            EndpointState::Active | EndpointState::Suspended if self.removed || delta.slots == 0 => {
+                self.set_service(id, Service::Draining, delta.stamp);
+            }
+            EndpointState::Active => self.lend(delta, Service::Open, now_us),
+            EndpointState::Suspended => self.lend(delta, Service::Suspended, now_us),
+        }
+        self.settle(id, effects);
+        let slots = self.slots_of(id);
+        if let Some(held) = self.held.get_mut(&id) {
+            held.told = slots;
+        }
+        self.report.answer(id, slots, delta.stamp.version, now_us);
+        self.serve_queue(effects);
+        self.changed(before, now_us, effects);
+    }
+
+    /// Carries out a limit as far as it can be now; with `drain`, the rest as slots become free.
+    pub(crate) fn apply_limit(&mut self, limit: Limit, now_us: u64, effects: &mut Effects) {
+        self.limit = limit.drain.then_some(limit);
+        self.give_back_idle(limit, now_us, effects);
+        self.report.limited(limit.version);
+        self.end_limit_when_met();
+        effects.sample |= self.limit.is_some() && self.begin_sampling(now_us);
+        self.changed(self.level(), now_us, effects);
+    }
+
+    /// Looks at an unmet limit again: what was idle too briefly may have been idle long enough by now.
+    pub(crate) fn review_limit(&mut self, now_us: u64, effects: &mut Effects) {
+        if let Some(limit) = self.limit {
+            self.give_back_idle(limit, now_us, effects);
+            self.end_limit_when_met();
+            self.changed(self.level(), now_us, effects);
+        }
+    }
+
+    /// Gives every sandbox back, those in use as they become free.
+    pub(crate) fn give_back_all(&mut self, now_us: u64, effects: &mut Effects) {
+        for id in self.held.keys().copied().collect::<Vec<_>>() {
+            self.set_service(id, Service::Returning, Stamp::default());
+            self.settle(id, effects);
+        }
+        if self.removed {
+            self.held.retain(|_, held| held.service != Service::Failed);
+        }
+        self.changed(self.level(), now_us, effects);
+    }
+
+    /// A sandbox does not work: nothing goes there any more, and the control plane is told. What runs there may end by
+    /// itself.
+    pub(crate) fn fail(&mut self, sandbox: &Arc<Sandbox>, cause: String, now_us: u64, effects: &mut Effects) {
+        let id = sandbox.id();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if held.service == Service::Failed || !Arc::ptr_eq(&held.sandbox, sandbox) {
+            return;
+        }
+        held.service = Service::Failed;
+        held.told = self.slots.remove(id).unwrap_or(0);
+        effects.left.push(sandbox.clone());
+        self.report.failed(id, cause);
+        self.changed(self.level(), now_us, effects);
+    }
+
+    /// A new stream begins: what is held now is what its hello says; deltas are numbered anew.
+    pub(crate) fn resync(&mut self, function: u64, hello: &mut Vec<wire::HeldGrant>, effects: &mut Effects) {
+        self.report.clear();
+        self.limit = None;
+        for id in self.held.keys().copied().collect::<Vec<_>>() {
+            let slots = self.slots_of(id);
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            if held.service == Service::Failed {
+                self.report.failed(id, "it failed before this connection".to_owned());
+                continue;
+            }
+            held.told = slots;
+            hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots });
+        }
+        if self.level() > 0 {
+            self.report.tell_demand();
+        }
+        effects.report |= self.report.queue();
+    }
+
+    /// Slots held of this function, those of leaving sandboxes included as long as they are in use, failed ones not.
+    pub(crate) fn held_slots(&self) -> u32 {
+        let working = self.held.iter().filter(|(_, held)| held.service != Service::Failed);
+        working.map(|(&id, _)| self.slots_of(id)).sum()
+    }
+
+    /// Sandboxes held, and slots that could be taken now.
+    pub(crate) fn supply(&self) -> (usize, u64) {
+        (self.held.len(), self.slots.free_total())
+    }
+
+    /// An invocation in a sandbox has ended.
+    pub(super) fn free_slot(&mut self, id: SandboxId, now_us: u64) {
+        match self.held.get_mut(&id) {
+            Some(held) if held.service == Service::Failed => held.told = held.told.saturating_sub(1),
+            _ => {
+                self.slots.release(id, now_us / 1000);
+                self.return_beyond_limit(id);
+            }
+        }
+    }
+
+    /// A slot of a sandbox became free: with an unmet limit the sandbox is given back instead of used again.
+    fn return_beyond_limit(&mut self, id: SandboxId) {
+        if let Some(limit) = self.limit
+            && self.held.get(&id).is_some_and(Held::kept)
+            && self.kept_slots() > u64::from(limit.slots)
+        {
+            self.set_service(id, Service::Returning, Stamp::default());
+        }
+    }
+
+    /// After a change in a sandbox: gives it back when it leaves and is free, and tells when fewer slots are held.
+    pub(super) fn settle(&mut self, id: SandboxId, effects: &mut Effects) {
+        let slots = self.slots_of(id);
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let leaving = matches!(held.service, Service::Draining | Service::Returning);
+        if slots < held.told && held.service != Service::Failed {
+            held.told = slots;
+            let version = if held.service == Service::Returning { 0 } else { held.stamp.version };
+            self.report.hold(id, slots, version);
+        }
+        if leaving && slots == 0 {
+            self.slots.remove(id);
+            effects.left.extend(self.held.remove(&id).map(|held| held.sandbox));
+        }
+        self.end_limit_when_met();
+    }
+
+    fn lend(&mut self, delta: Delta, service: Service, now_us: u64) {
+        let id = delta.endpoint.sandbox;
+        let (protocol, told) = (self.terms.protocol, delta.slots);
+        let held = self.held.entry(id).or_insert_with(|| {
+            let sandbox = Arc::new(Sandbox::new(delta.endpoint, protocol, now_us));
+            Held { sandbox, service, stamp: delta.stamp, told }
+        });
+        if held.service == Service::Failed {
+            return;
+        }
+        self.slots.insert(id, delta.slots, now_us / 1000);
+        self.set_service(id, service, delta.stamp);
+    }
+
+    fn set_service(&mut self, id: SandboxId, service: Service, stamp: Stamp) {
+        if let Some(held) = self.held.get_mut(&id)
+            && held.service != Service::Failed
+        {
+            held.service = service;
+            held.stamp = held.stamp.max(stamp);
+            self.slots.set_open(id, service == Service::Open);
+        }
+    }
+
+    fn forget(&mut self, id: SandboxId, effects: &mut Effects) {
+        self.slots.remove(id);
+        effects.gone.extend(self.held.remove(&id).map(|held| held.sandbox));
+    }
+
+    /// Slots of one sandbox that nobody else may use.
+    fn slots_of(&self, id: SandboxId) -> u32 {
+        let in_use = self.slots.in_use(id);
+        match self.held.get(&id).map(|held| held.service) {
+            Some(Service::Open | Service::Suspended) => self.slots.held(id).unwrap_or(0).max(in_use),
+            Some(Service::Draining | Service::Returning) => in_use,
+            Some(Service::Failed) => self.held.get(&id).map_or(0, |held| held.told),
+            None => 0,
+        }
+    }
+
+    /// Slots lent of sandboxes that are not leaving.
+    fn kept_slots(&self) -> u64 {
+        self.held.iter().filter(|(_, held)| held.kept()).map(|(&id, _)| u64::from(self.slots_of(id))).sum()
+    }
+
+    fn give_back_idle(&mut self, limit: Limit, now_us: u64, effects: &mut Effects) {
+        let mut kept = self.kept_slots();
+        while kept > u64::from(limit.slots) {
+            let Some(id) = self.slots.idle_longest(limit.min_idle_ms, now_us / 1000) else { return };
+            kept -= u64::from(self.slots_of(id));
+            self.set_service(id, Service::Returning, Stamp::default());
+            self.settle(id, effects);
+        }
+    }
+
+    fn end_limit_when_met(&mut self) {
+        if let Some(limit) = self.limit
+            && self.held_slots() <= limit.slots
+        {
+            self.limit = None;
+            self.report.limited(limit.version);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the control plane has not been told yet about one function: demand, slots held, failed sandboxes.
+//!
+//! It is kept beside the state it describes and read when a message is written, so what is sent is always the newest
+//! and never more than one entry per sandbox.
+
+use std::collections::BTreeMap;
+
+use api::wire;
+use model::SandboxId;
+
+/// An acknowledgement that waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ack {
+    slots: u32,
+    version: u64,
+    /// When the delta it answers was read; `None` for slots given back unasked.
+    read_us: Option<u64>,
+}
+
+/// Unsent news of one function.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Whether the outbox knows that there is something to fetch here.
+    queued: bool,
+    demand: bool,
+    /// The waiting invocations that the control plane was told of last.
+    told_waiting: u32,
+    acks: BTreeMap<SandboxId, Ack>,
+    failures: BTreeMap<SandboxId, String>,
+    limit_ack: Option<u64>,
+}
+
+/// The levels that go into a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Levels {
+    pub(super) function: u64,
+    pub(super) waiting: u32,
+    pub(super) running: u32,
+    pub(super) held: u32,
+}
+
+impl Report {
+    /// Waiting changed: growth beyond what was told matters at once, as does its end; a shrinking crowd matters when it
+    /// has halved, so that a queue that breathes costs no message per invocation.
+    pub(super) fn waiting_is(&mut self, waiting: u32) {
+        let told = self.told_waiting;
+        self.demand |= waiting > told || (waiting < told && waiting <= told / 2);
+    }
+
+    /// The demand is to be told, whatever was told before.
+    pub(super) fn tell_demand(&mut self) {
+        self.demand = true;
+    }
+
+    /// A delta of `version`, read at `read_us`, left us with `slots` of a sandbox.
+    pub(super) fn answer(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
+        self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
+    }
+
+    /// We now hold `slots` of a sandbox; `version` of the delta that wants it so, 0 when none does.
+    pub(super) fn hold(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
+        let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
+        ack.slots = slots;
+        ack.version = ack.version.max(version);
+    }
+
+    /// A sandbox does not work.
+    pub(super) fn failed(&mut self, sandbox: SandboxId, cause: String) {
+        if let Some(ack) = self.acks.get_mut(&sandbox) {
+            ack.slots = 0;
+        }
+        self.failures.insert(sandbox, cause);
+    }
+
+    /// The limit of `version` is carried out as far as possible.
+    pub(super) fn limited(&mut self, version: u64) {
+        self.limit_ack = Some(version);
+    }
+
+    /// Forgets everything unsent: a new stream begins.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// True when there is news that the outbox does not know of; it does from now on.
+    pub(super) fn queue(&mut self) -> bool {
+        let news = self.demand || self.limit_ack.is_some() || !self.acks.is_empty() || !self.failures.is_empty();
+        let fresh = news && !self.queued;
+        self.queued |= news;
+        fresh
+    }
+
+    /// Moves what is unsent into `message`, written at `now_us`.
+    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: Levels, now_us: u64) {
+        let Levels { function, waiting, running, held } = levels;
+        self.queued = false;
+        if std::mem::take(&mut self.demand) {
+            self.told_waiting = waiting;
+            message.demand.push(wire::Demand { function, waiting, running });
+        }
+        message.acks.extend(std::mem::take(&mut self.acks).into_iter().map(|(sandbox, ack)| wire::EndpointAck {
+            sandbox: sandbox.to_wire(),
+            function,
+            slots: ack.slots,
+            version: ack.version,
+            own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
+        }));
+        let failures = std::mem::take(&mut self.failures).into_iter();
+        message.failures.extend(failures.map(|(sandbox, cause)| wire::EndpointFailure {
+            sandbox: sandbox.to_wire(),
+            function,
+            cause,
+        }));
+        if let Some(version) = self.limit_ack.take() {
+            message.limit_acks.push(wire::LimitAck { function, version, slots: held });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: Levels = Levels { function: 7, waiting: 4, running: 2, held: 3 };
+
+    fn sandbox(number: u64) -> SandboxId {
+        SandboxId::new(model::Epoch(1), number).unwrap()
+    }
+
+    #[test]
+    fn demand_is_told_when_it_grows_halves_or_ends() {
+        let mut report = Report::default();
+        let told = |report: &mut Report, waiting| {
+            report.waiting_is(waiting);
+            let mut message = wire::FromDataPlane::default();
+            report.write(&mut message, Levels { waiting, ..LEVELS }, 0);
+            !message.demand.is_empty()
+        };
+        let expected = [(1, true), (8, true), (7, false), (8, false), (5, false), (4, true), (3, false), (0, true)];
+        for (waiting, expected) in expected {
+            assert_eq!(told(&mut report, waiting), expected, "waiting {waiting}");
+        }
+        assert!(!told(&mut report, 0), "nothing changed");
+    }
+
+    #[test]
+    fn one_answer_per_sandbox_with_the_newest_level_and_the_greatest_version() {
+        let mut report = Report::default();
+        report.answer(sandbox(1), 2, 5, 100);
+        report.hold(sandbox(1), 0, 0);
+        report.hold(sandbox(2), 0, 0);
+        report.limited(9);
+        assert!(report.queue(), "there is news");
+        assert!(!report.queue(), "the outbox knows by now");
+        let mut message = wire::FromDataPlane::default();
+        report.write(&mut message, LEVELS, 130);
+        let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
+        assert_eq!(acks, [(sandbox(1).to_wire(), 0, 5, 30), (sandbox(2).to_wire(), 0, 0, 0)]);
+        assert_eq!(message.limit_acks, [wire::LimitAck { function: 7, version: 9, slots: 3 }]);
+        assert!(!report.queue(), "all of it was written");
+    }
+}

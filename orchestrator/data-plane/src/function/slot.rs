@@ -1,0 +1,73 @@
+//! The right to run one invocation in one sandbox, as a value: dropping it gives the slot back.
+
+use std::{fmt, sync::Arc};
+
+use super::Function;
+use crate::{plane::Plane, upstream::Sandbox};
+
+/// A slot that is in use.
+pub(crate) struct Slot {
+    /// `None` once it was taken apart.
+    held: Option<(Arc<Function>, Arc<Sandbox>)>,
+    taken_us: u64,
+}
+
+impl Slot {
+    pub(super) fn new(function: Arc<Function>, sandbox: Arc<Sandbox>, taken_us: u64) -> Self {
+        Self { held: Some((function, sandbox)), taken_us }
+    }
+
+    /// The sandbox it is a slot of.
+    pub(crate) fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.parts().1
+    }
+
+    /// The data plane it belongs to.
+    pub(crate) fn plane(&self) -> &Arc<Plane> {
+        &self.parts().0.plane
+    }
+
+    /// When it was taken.
+    pub(crate) fn taken_us(&self) -> u64 {
+        self.taken_us
+    }
+
+    /// The sandbox does not work: no invocation goes there any more, and the control plane is told.
+    pub(crate) fn fail(&self, cause: &str) {
+        let (function, sandbox) = self.parts();
+        tracing::warn!(function = %function.name, sandbox = %sandbox.id(), cause, "sandbox failed");
+        function.plane.metrics.sandbox_failed();
+        function.change(|state, now_us, effects| state.fail(sandbox, cause.to_owned(), now_us, effects));
+    }
+
+    /// Gives it back at `now_us`.
+    pub(crate) fn release(mut self, now_us: u64) {
+        if let Some((function, sandbox)) = self.held.take() {
+            function.release(&sandbox, now_us);
+        }
+    }
+
+    /// Takes it apart without giving it back.
+    pub(super) fn into_sandbox(mut self) -> Arc<Sandbox> {
+        self.held.take().expect("only the methods that consume a slot empty it").1
+    }
+
+    fn parts(&self) -> &(Arc<Function>, Arc<Sandbox>) {
+        self.held.as_ref().expect("only the methods that consume a slot empty it")
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some((function, sandbox)) = self.held.take() {
+            let now_us = function.plane.clock.now_us();
+            function.release(&sandbox, now_us);
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("taken_us", &self.taken_us).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,297 @@
+//! One function in one data plane: its slots, its queue and what the control plane wants of both.
+//!
+//! Plain state with synchronous methods: they change it and say in [`Effects`] what is to be done outside. No I/O, no
+//! clock; times are microseconds of the data plane's clock. Two invariants hold between calls: nobody waits while an
+//! open sandbox has a free slot, and every slot in use belongs to exactly one running invocation.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api::wire;
+use model::SandboxId;
+use policy::balance::{Balance, Slots};
+
+use super::{
+    activity::Activity,
+    grants::{Held, Limit},
+    queue::{Queue, Ticket, Waiter},
+    report::{Levels, Report},
+};
+use crate::{
+    refusal::{Cause, Refusal},
+    upstream::Sandbox,
+};
+
+/// A permanent creation problem answers new invocations at once for this long; after that one more is let in to wait, so
+/// that the control plane hears of the demand and may try again.
+const PROBLEM_STANDS_US: u64 = 1_000_000;
+
+/// What a data plane knows of a function besides its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Longest run of one invocation, microseconds.
+    pub(crate) timeout_us: u64,
+    /// Longest wait in the queue, microseconds.
+    pub(crate) queue_deadline_us: u64,
+    /// Most waiting invocations.
+    pub(crate) queue_limit: u32,
+    /// What its sandboxes speak.
+    pub(crate) protocol: model::Protocol,
+}
+
+/// What is to be done after a change.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Slots taken for waiters, in the order of their arrival.
+    pub(crate) served: Vec<(Waiter, Arc<Sandbox>)>,
+    /// Waits that end without a slot.
+    pub(crate) refused: Vec<(Waiter, Refusal)>,
+    /// Sandboxes no longer used: their idle connections are to be closed.
+    pub(crate) left: Vec<Arc<Sandbox>>,
+    /// Sandboxes that are no more: whatever runs there is to be broken off.
+    pub(crate) gone: Vec<Arc<Sandbox>>,
+    /// There is news for the control plane.
+    pub(crate) report: bool,
+    /// Samples must begin.
+    pub(crate) sample: bool,
+    /// The function was deregistered and nothing of it is left.
+    pub(crate) ended: bool,
+}
+
+/// What becomes of an invocation that asks for a slot.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// It has one.
+    Served(Arc<Sandbox>),
+    /// It must wait: [`FunctionState::join`] is to be called.
+    Wait,
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// The state of one function.
+#[derive(Debug)]
+pub(crate) struct FunctionState {
+    pub(super) terms: Terms,
+    pub(super) slots: Slots<SandboxId>,
+    pub(super) held: BTreeMap<SandboxId, Held>,
+    pub(super) queue: Queue,
+    /// Running invocations, also those in sandboxes that have been forgotten.
+    pub(super) running: u32,
+    pub(super) limit: Option<Limit>,
+    pub(super) report: Report,
+    pub(super) removed: bool,
+    activity: Activity,
+    tickets: u64,
+    problem: Option<Problem>,
+}
+
+#[derive(Clone, Debug)]
+struct Problem {
+    permanent: bool,
+    message: Arc<str>,
+    since_us: u64,
+}
+
+impl FunctionState {
+    /// A function without sandboxes.
+    pub(crate) fn new(terms: Terms, policy: &'static Balance) -> Self {
+        Self {
+            terms,
+            slots: Slots::new(policy),
+            held: BTreeMap::new(),
+            queue: Queue::default(),
+            running: 0,
+            limit: None,
+            report: Report::default(),
+            removed: false,
+            activity: Activity::default(),
+            tickets: 0,
+            problem: None,
+        }
+    }
+
+    /// The terms in force.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// New terms, for whoever arrives from now on.
+    pub(crate) fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// An invocation arrives: its ticket, and a slot or a place in the queue if there is one.
+    pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (Ticket, Admission) {
+        self.tickets += 1;
+        effects.sample |= self.activity.arrive(now_us);
+        (Ticket(self.tickets), self.admit(now_us))
+    }
+
+    /// An invocation whose sandbox failed asks for another slot. It was accepted before, so the queue's limit does not
+    /// apply to it.
+    pub(crate) fn retry(&mut self, now_us: u64) -> Admission {
+        match self.acquire(now_us) {
+            Some(sandbox) => Admission::Served(sandbox),
+            None if self.removed => Admission::Refused(Cause::UnknownFunction.plain()),
+            None => Admission::Wait,
+        }
+    }
+
+    fn admit(&mut self, now_us: u64) -> Admission {
+        if self.removed {
+            return Admission::Refused(Cause::UnknownFunction.plain());
+        }
+        if let Some(sandbox) = self.acquire(now_us) {
+            return Admission::Served(sandbox);
+        }
+        if let Some(problem) = &self.problem
+            && problem.permanent
+            && self.held.is_empty()
+            && now_us < problem.since_us + PROBLEM_STANDS_US
+        {
+            return Admission::Refused(Cause::CreationFailed.because(problem.message.clone()));
+        }
+        if self.queue.len() >= self.terms.queue_limit {
+            return Admission::Refused(Cause::QueueFull.plain());
+        }
+        Admission::Wait
+    }
+
+    /// Takes a place in the queue.
+    pub(crate) fn join(&mut self, ticket: Ticket, waiter: Waiter, now_us: u64, effects: &mut Effects) {
+        let before = self.level();
+        self.queue.join(ticket, waiter);
+        self.changed(before, now_us, effects);
+    }
+
+    /// Leaves the queue: the client went away or the deadline passed.
+    pub(crate) fn leave(&mut self, ticket: Ticket, now_us: u64, effects: &mut Effects) {
+        let before = self.level();
+        if self.queue.leave(ticket) {
+            self.changed(before, now_us, effects);
+        }
+    }
+
+    /// An invocation in `sandbox` has ended, and the sandbox with it as far as this slot goes.
+    pub(crate) fn release(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
+        let before = self.level();
+        self.running -= 1;
+        let id = sandbox.id();
+        if self.held.get(&id).is_some_and(|held| Arc::ptr_eq(&held.sandbox, sandbox)) {
+            self.free_slot(id, now_us);
+            self.settle(id, effects);
+        }
+        self.serve_queue(effects);
+        self.changed(before, now_us, effects);
+    }
+
+    /// The function was deregistered: waiters are answered, running invocations finish, slots go back as they do.
+    pub(crate) fn remove(&mut self, now_us: u64, effects: &mut Effects) {
+        self.removed = true;
+        self.refuse_all(&Cause::UnknownFunction.plain(), now_us, effects);
+        self.give_back_all(now_us, effects);
+    }
+
+    /// Ends every wait with `refusal`.
+    pub(crate) fn refuse_all(&mut self, refusal: &Refusal, now_us: u64, effects: &mut Effects) {
+        let before = self.level();
+        while let Some(waiter) = self.queue.pop() {
+            effects.refused.push((waiter, refusal.clone()));
+        }
+        self.changed(before, now_us, effects);
+    }
+
+    /// Sandboxes cannot be made at present, or (with an empty message) can again.
+    pub(crate) fn problem(&mut self, problem: wire::CreationProblem, now_us: u64, effects: &mut Effects) {
+        if problem.message.is_empty() {
+            self.problem = None;
+            return;
+        }
+        let message: Arc<str> = problem.message.into();
+        if problem.permanent {
+            self.refuse_all(&Cause::CreationFailed.because(message.clone()), now_us, effects);
+        }
+        self.problem = Some(Problem { permanent: problem.permanent, message, since_us: now_us });
+    }
+
+    /// The answer to an invocation that has waited as long as it may.
+    pub(crate) fn overdue(&self) -> Refusal {
+        match &self.problem {
+            Some(problem) => Cause::QueueDeadline.because(problem.message.clone()),
+            None => Cause::QueueDeadline.plain(),
+        }
+    }
+
+    /// What was measured since the last sample, and whether the function is still active.
+    pub(crate) fn sample(&mut self, now_us: u64) -> (wire::Sample, bool) {
+        let (sample, active) = self.activity.sample(now_us, self.queue.len(), self.running);
+        (sample, active || self.keep_sampling(now_us))
+    }
+
+    /// Moves the news into `message`.
+    pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) {
+        let levels = Levels { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
+        self.report.write(message, levels, now_us);
+    }
+
+    /// Waiting invocations.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.queue.len()
+    }
+
+    /// Running invocations.
+    pub(crate) fn running(&self) -> u32 {
+        self.running
+    }
+
+    /// Gives free slots to waiters, the longest waiting first.
+    pub(super) fn serve_queue(&mut self, effects: &mut Effects) {
+        while !self.queue.is_empty() {
+            let Some(sandbox) = self.take_slot() else { return };
+            if let Some(waiter) = self.queue.pop() {
+                effects.served.push((waiter, sandbox));
+            }
+        }
+    }
+
+    /// Brings measurements and reports up to date after a change from level `before`.
+    pub(super) fn changed(&mut self, before: u32, now_us: u64, effects: &mut Effects) {
+        self.activity.change(now_us, before, self.level());
+        self.report.waiting_is(self.queue.len());
+        effects.report |= self.report.queue();
+        effects.ended = self.removed && self.held.is_empty() && self.running == 0;
+    }
+
+    /// Waiting and running invocations.
+    pub(super) fn level(&self) -> u32 {
+        self.queue.len() + self.running
+    }
+
+    /// Begins to take samples; true when none were taken.
+    pub(super) fn begin_sampling(&mut self, now_us: u64) -> bool {
+        self.activity.begin(now_us)
+    }
+
+    fn keep_sampling(&mut self, now_us: u64) -> bool {
+        let limited = self.limit.is_some();
+        if limited {
+            // Its clock may have stopped with an idle span; the limit is looked at again with each sample.
+            self.begin_sampling(now_us);
+        }
+        limited
+    }
+
+    fn acquire(&mut self, now_us: u64) -> Option<Arc<Sandbox>> {
+        let before = self.level();
+        let sandbox = self.take_slot()?;
+        self.activity.change(now_us, before, before + 1);
+        Some(sandbox)
+    }
+
+    fn take_slot(&mut self) -> Option<Arc<Sandbox>> {
+        let id = self.slots.acquire()?;
+        let held = self.held.get(&id).expect("slots has exactly the sandboxes held");
+        self.running += 1;
+        Some(held.sandbox.clone())
+    }
+}

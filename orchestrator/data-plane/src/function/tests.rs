@@ -1,0 +1,386 @@
+//! The state of one function against a model: slots are never exceeded, nobody waits beside a free slot, turns come in
+//! order, every wait ends once, and the control plane never believes that fewer slots are held than are in use.
+
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+
+use api::wire;
+use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
+use policy::balance;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::{Delta, Effects, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
+use crate::{refusal::Cause, upstream::Sandbox};
+
+const TERMS: Terms =
+    Terms { timeout_us: 1_000_000, queue_deadline_us: 1_000_000, queue_limit: 5, protocol: Protocol::Http1 };
+
+/// What may happen to a function. Numbers choose among what there is.
+#[derive(Clone, Debug)]
+enum Event {
+    Arrive,
+    Finish(usize),
+    Leave(usize),
+    Retry(usize),
+    Delta { sandbox: u64, slots: u32, state: EndpointState },
+    Limit { slots: u32, min_idle_ms: u64, drain: bool },
+    Fail(usize),
+    Review,
+    Problem(bool),
+    Resync,
+}
+
+struct World {
+    state: FunctionState,
+    now_us: u64,
+    version: u64,
+    waiting: BTreeMap<Ticket, oneshot::Receiver<Verdict>>,
+    running: Vec<(Ticket, Arc<Sandbox>)>,
+    /// Slots of each sandbox that may be used, as the control plane has said and taken back.
+    lent: BTreeMap<SandboxId, u32>,
+    /// Slots of each sandbox that the control plane believes we hold.
+    believed: BTreeMap<SandboxId, u32>,
+    failed: BTreeSet<SandboxId>,
+    limit_acks: Vec<wire::LimitAck>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            state: FunctionState::new(TERMS, &balance::policies()[0]),
+            now_us: 0,
+            version: 0,
+            waiting: BTreeMap::new(),
+            running: Vec::new(),
+            lent: BTreeMap::new(),
+            believed: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            limit_acks: Vec::new(),
+        }
+    }
+
+    /// Lets `change` happen a millisecond later, and carries out what follows from it.
+    fn change<T>(&mut self, change: impl FnOnce(&mut FunctionState, u64, &mut Effects) -> T) -> T {
+        self.now_us += 1_000;
+        let mut effects = Effects::default();
+        let result = change(&mut self.state, self.now_us, &mut effects);
+        for (waiter, sandbox) in effects.served {
+            let marker = Verdict::Refused(Cause::NotReady.plain());
+            assert!(waiter.send(marker).is_ok(), "a waiter that has not left is there");
+            let (ticket, mut verdict) = self.waiting.pop_first().expect("only who waits is served");
+            assert!(verdict.try_recv().is_ok(), "the one who came first is served first");
+            self.started(ticket, sandbox);
+        }
+        for (waiter, refusal) in effects.refused {
+            assert!(waiter.send(Verdict::Refused(refusal)).is_ok(), "a waiter that has not left is there");
+        }
+        // Whoever got a verdict waits no more.
+        self.waiting.retain(|_, verdict| verdict.try_recv().is_err());
+        self.read_report();
+        result
+    }
+
+    fn read_report(&mut self) {
+        let mut message = wire::FromDataPlane::default();
+        self.state.write_report(1, &mut message, self.now_us);
+        for failure in message.failures {
+            let id = SandboxId::from_wire(failure.sandbox);
+            self.believed.remove(&id);
+            self.failed.insert(id);
+        }
+        for ack in message.acks {
+            let id = SandboxId::from_wire(ack.sandbox);
+            if self.failed.contains(&id) {
+                assert!(self.in_use(id) <= ack.slots, "{id} failed, but runs more than {} still", ack.slots);
+            } else {
+                self.believed.insert(id, ack.slots);
+            }
+        }
+        self.limit_acks.extend(message.limit_acks);
+    }
+
+    fn started(&mut self, ticket: Ticket, sandbox: Arc<Sandbox>) {
+        let id = sandbox.id();
+        self.running.push((ticket, sandbox));
+        let lent = self.lent.get(&id).copied().unwrap_or(0);
+        assert!(self.in_use(id) <= lent, "{id}: {} invocations in {lent} slots", self.in_use(id));
+    }
+
+    fn in_use(&self, id: SandboxId) -> u32 {
+        u32::try_from(self.running.iter().filter(|(_, sandbox)| sandbox.id() == id).count()).unwrap()
+    }
+
+    fn admitted(&mut self, ticket: Ticket, admission: Admission) {
+        match admission {
+            Admission::Served(sandbox) => self.started(ticket, sandbox),
+            Admission::Refused(_) => {}
+            Admission::Wait => {
+                let (waiter, verdict) = oneshot::channel();
+                self.waiting.insert(ticket, verdict);
+                self.change(|state, now_us, effects| state.join(ticket, waiter, now_us, effects));
+            }
+        }
+    }
+
+    fn delta(&mut self, sandbox: u64, slots: u32, state: EndpointState) {
+        let id = SandboxId::new(Epoch(1), sandbox).unwrap();
+        self.version += 1;
+        let stamp = Stamp { stream: 1, version: self.version };
+        let delta = Delta { endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK }, slots, state, stamp };
+        let open = state == EndpointState::Active;
+        self.lent.insert(id, if open { slots } else { 0 });
+        if state == EndpointState::Gone {
+            // What runs there is broken off.
+            let gone: Vec<_> = self.running.extract_if(.., |(_, sandbox)| sandbox.id() == id).collect();
+            self.change(|s, now_us, effects| s.apply(delta, now_us, effects));
+            self.believed.remove(&id);
+            self.failed.remove(&id);
+            for (_, sandbox) in gone {
+                self.change(|s, now_us, effects| s.release(&sandbox, now_us, effects));
+            }
+        } else {
+            self.change(|s, now_us, effects| s.apply(delta, now_us, effects));
+        }
+    }
+
+    fn finish(&mut self, index: usize) -> Option<Ticket> {
+        if self.running.is_empty() {
+            return None;
+        }
+        let (ticket, sandbox) = self.running.remove(index % self.running.len());
+        self.change(|state, now_us, effects| state.release(&sandbox, now_us, effects));
+        Some(ticket)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive => {
+                let (ticket, admission) = self.change(FunctionState::arrive);
+                self.admitted(ticket, admission);
+            }
+            Event::Finish(index) => {
+                self.finish(index);
+            }
+            Event::Retry(index) => {
+                if let Some(ticket) = self.finish(index) {
+                    let admission = self.change(|state, now_us, _| state.retry(now_us));
+                    self.admitted(ticket, admission);
+                }
+            }
+            Event::Leave(index) => {
+                if let Some(&ticket) = self.waiting.keys().nth(index % self.waiting.len().max(1)) {
+                    self.waiting.remove(&ticket);
+                    self.change(|state, now_us, effects| state.leave(ticket, now_us, effects));
+                }
+            }
+            Event::Delta { sandbox, slots, state } => self.delta(sandbox, slots, state),
+            Event::Limit { slots, min_idle_ms, drain } => {
+                self.version += 1;
+                let limit = Limit { slots, min_idle_ms, drain, version: self.version };
+                self.change(|state, now_us, effects| state.apply_limit(limit, now_us, effects));
+            }
+            Event::Fail(index) => {
+                if !self.running.is_empty() {
+                    let sandbox = self.running[index % self.running.len()].1.clone();
+                    self.change(|s, now_us, effects| s.fail(&sandbox, "broke".to_owned(), now_us, effects));
+                }
+            }
+            Event::Review => self.change(|state, now_us, effects| state.review_limit(now_us, effects)),
+            Event::Problem(permanent) => {
+                let problem = wire::CreationProblem { function: 1, permanent, message: "no such image".to_owned() };
+                self.change(|state, now_us, effects| state.problem(problem, now_us, effects));
+            }
+            Event::Resync => {
+                let mut held = Vec::new();
+                self.change(|state, _, effects| state.resync(1, &mut held, effects));
+                self.believed = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots)).collect();
+            }
+        }
+    }
+
+    fn check(&self) {
+        let (waiting, running) = (self.waiting.len(), self.running.len());
+        assert_eq!((self.state.waiting() as usize, self.state.running() as usize), (waiting, running), "counts");
+        let (_, free) = self.state.supply();
+        assert!(waiting == 0 || free == 0, "{waiting} wait beside {free} free slots");
+        for (&id, &believed) in &self.believed {
+            let in_use = self.in_use(id);
+            assert!(in_use <= believed, "{id}: the control plane believes in {believed} slots, {in_use} are in use");
+        }
+        let believed: u32 = self.believed.values().sum();
+        assert_eq!(self.state.held_slots(), believed, "what is held is what the control plane was told");
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use EndpointState as S;
+    let state = prop_oneof![6 => Just(S::Active), 1 => Just(S::Suspended), 2 => Just(S::Draining), 1 => Just(S::Gone)];
+    prop_oneof![
+        8 => Just(Event::Arrive),
+        6 => (0usize..8).prop_map(Event::Finish),
+        2 => (0usize..8).prop_map(Event::Leave),
+        1 => (0usize..8).prop_map(Event::Retry),
+        5 => (0u64..4, 1u32..4, state).prop_map(|(sandbox, slots, state)| Event::Delta { sandbox, slots, state }),
+        2 => (0u32..6, 0u64..4, any::<bool>())
+            .prop_map(|(slots, min_idle_ms, drain)| Event::Limit { slots, min_idle_ms, drain }),
+        1 => (0usize..8).prop_map(Event::Fail),
+        1 => Just(Event::Review),
+        1 => any::<bool>().prop_map(Event::Problem),
+        1 => Just(Event::Resync),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_slots_and_waits_are_kept_exactly(events in proptest::collection::vec(event(), 1..80)) {
+        let mut world = World::new();
+        for event in events {
+            world.happen(event);
+            world.check();
+        }
+        // In the end everything goes, and nothing is left over.
+        while world.finish(0).is_some() {
+            world.check();
+        }
+        world.change(FunctionState::remove);
+        prop_assert!(world.waiting.is_empty(), "every wait has ended");
+        prop_assert_eq!((world.state.held_slots(), world.state.running()), (0, 0));
+    }
+}
+
+/// A world with one sandbox per number, of `slots` slots each.
+fn with_sandboxes(numbers: &[u64], slots: u32) -> World {
+    let mut world = World::new();
+    for &number in numbers {
+        world.delta(number, slots, EndpointState::Active);
+    }
+    world
+}
+
+fn arrive(world: &mut World, times: usize) {
+    for _ in 0..times {
+        world.happen(Event::Arrive);
+    }
+}
+
+fn believed(world: &World) -> Vec<(u64, u32)> {
+    world.believed.iter().map(|(id, &slots)| (id.sequence(), slots)).collect()
+}
+
+#[test]
+fn draining_gives_slots_back_as_they_become_free() {
+    let mut world = with_sandboxes(&[1], 3);
+    arrive(&mut world, 2);
+    world.delta(1, 3, EndpointState::Draining);
+    assert_eq!(believed(&world), [(1, 2)], "the free slot went back at once");
+    world.finish(0);
+    assert_eq!(believed(&world), [(1, 1)]);
+    world.finish(0);
+    assert_eq!(believed(&world), [(1, 0)]);
+    assert_eq!(world.state.supply(), (0, 0), "it is not held any more");
+}
+
+#[test]
+fn a_suspended_sandbox_serves_nobody_until_it_is_active_again() {
+    let mut world = with_sandboxes(&[1], 1);
+    world.delta(1, 1, EndpointState::Suspended);
+    arrive(&mut world, 1);
+    assert_eq!((world.waiting.len(), world.running.len()), (1, 0));
+    world.delta(1, 1, EndpointState::Active);
+    assert_eq!((world.waiting.len(), world.running.len()), (0, 1));
+}
+
+#[test]
+fn a_limit_gives_back_what_has_been_idle_longest_and_long_enough() {
+    let mut world = with_sandboxes(&[1, 2, 3], 1);
+    arrive(&mut world, 1);
+    let busy = world.running[0].1.id().sequence();
+    world.happen(Event::Limit { slots: 1, min_idle_ms: 1_000, drain: false });
+    assert_eq!(believed(&world).iter().map(|(_, slots)| slots).sum::<u32>(), 3, "nothing was idle for that long");
+    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(3));
+    world.happen(Event::Limit { slots: 1, min_idle_ms: 1, drain: false });
+    let kept: Vec<_> = believed(&world).into_iter().filter(|(_, slots)| *slots > 0).collect();
+    assert_eq!(kept, [(busy, 1)], "only the busy one is kept");
+    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(1));
+}
+
+#[test]
+fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
+    let mut world = with_sandboxes(&[1, 2], 1);
+    arrive(&mut world, 3);
+    world.happen(Event::Limit { slots: 1, min_idle_ms: 0, drain: true });
+    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(2), "both are busy");
+    world.finish(0);
+    assert_eq!((world.waiting.len(), world.running.len()), (1, 1), "the freed slot went back, not to the waiter");
+    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(1), "the limit is met");
+    world.finish(0);
+    assert_eq!((world.waiting.len(), world.running.len()), (0, 1), "from then on slots stay");
+}
+
+#[test]
+fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
+    let mut world = with_sandboxes(&[1], 1);
+    world.happen(Event::Limit { slots: 0, min_idle_ms: 3, drain: true });
+    assert_eq!(believed(&world), [(1, 1)]);
+    for _ in 0..3 {
+        world.happen(Event::Review);
+    }
+    assert_eq!(believed(&world), [(1, 0)]);
+}
+
+#[test]
+fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
+    let mut world = with_sandboxes(&[1], 1);
+    let id = SandboxId::new(Epoch(1), 1).unwrap();
+    let delta = |stream, version, slots| Delta {
+        endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK },
+        slots,
+        state: EndpointState::Active,
+        stamp: Stamp { stream, version },
+    };
+    world.change(|state, now_us, effects| state.apply(delta(1, 9, 5), now_us, effects));
+    world.change(|state, now_us, effects| state.apply(delta(1, 8, 2), now_us, effects));
+    assert_eq!(world.state.held_slots(), 5, "version 8 came too late");
+    world.change(|state, now_us, effects| state.apply(delta(2, 1, 3), now_us, effects));
+    assert_eq!(world.state.held_slots(), 3, "the first of the next stream is newer than all before");
+}
+
+#[test]
+fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
+    let mut world = World::new();
+    arrive(&mut world, 2);
+    world.happen(Event::Problem(false));
+    assert_eq!(world.waiting.len(), 2, "the next attempt may succeed");
+    assert_eq!(world.state.overdue().detail.as_deref(), Some("no such image"), "and is mentioned at the deadline");
+    world.happen(Event::Problem(true));
+    assert_eq!(world.waiting.len(), 0);
+    arrive(&mut world, 1);
+    assert_eq!(world.waiting.len(), 0, "refused at once");
+    world.now_us += 1_000_000;
+    arrive(&mut world, 1);
+    assert_eq!(world.waiting.len(), 1, "later the control plane is asked again");
+}
+
+#[test]
+fn a_failed_sandbox_stays_unused_whatever_is_said_of_it_until_it_is_gone() {
+    let mut world = with_sandboxes(&[1], 2);
+    arrive(&mut world, 1);
+    world.happen(Event::Fail(0));
+    world.delta(1, 2, EndpointState::Active);
+    world.lent.clear();
+    arrive(&mut world, 1);
+    assert_eq!((world.waiting.len(), world.running.len()), (1, 1));
+    assert_eq!(world.state.held_slots(), 0);
+}
+
+#[test]
+fn a_full_queue_refuses_but_not_who_was_accepted_before() {
+    let mut world = with_sandboxes(&[1], 1);
+    arrive(&mut world, 6);
+    let (_, admission) = world.change(FunctionState::arrive);
+    assert!(matches!(admission, Admission::Refused(refusal) if refusal.cause == Cause::QueueFull));
+    world.happen(Event::Fail(0));
+    world.happen(Event::Retry(0));
+    assert_eq!(world.waiting.len(), 6, "the retried one waits as well");
+    assert_eq!(world.waiting.keys().next(), Some(&Ticket(1)), "before all who came later");
+}

@@ -1,0 +1,232 @@
+//! Header fields on their way through: what belongs to one hop is dropped, what a proxy must add is added.
+//!
+//! The rules are RFC 9110, sections 7.6 (message forwarding) and 6.6; the `X-Dirigent-…` fields are this system's own.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use model::Protocol;
+
+/// Names the reason of an answer that is not the function's.
+pub(crate) const ERROR: HeaderName = HeaderName::from_static("x-dirigent-error");
+/// `1` when the serving sandbox became ready after the invocation arrived, else `0`.
+pub(crate) const COLD: HeaderName = HeaderName::from_static("x-dirigent-cold");
+/// The serving sandbox.
+pub(crate) const SANDBOX: HeaderName = HeaderName::from_static("x-dirigent-sandbox");
+/// How many sandboxes the invocation was given to.
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-dirigent-attempts");
+/// Durations of the phases of an invocation.
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields that concern one connection only, whoever names them (RFC 9110, section 7.6.1). An Upgrade is thereby ignored,
+/// as a server may (section 7.8), and the request goes on without it.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+];
+
+/// What is added on behalf of one client connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientFields {
+    /// The client's address.
+    pub(crate) forwarded_for: HeaderValue,
+}
+
+/// Makes a client's request fields fit for a sandbox, in place. `version` is what the client spoke. Trailers are carried
+/// through, so the wish for them (TE) is passed on as our own.
+pub(crate) fn towards_sandbox(fields: &mut HeaderMap, version: Version, client: &ClientFields, protocol: Protocol) {
+    let wants_trailers = fields.get_all(header::TE).iter().any(|te| {
+        te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    });
+    drop_hop_by_hop(fields);
+    if wants_trailers {
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        if protocol == Protocol::Http1 {
+            fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(fields);
+    }
+    append_forwarded_for(fields, &client.forwarded_for);
+    fields.append(header::VIA, HeaderValue::from_static(via(version)));
+}
+
+/// Makes a sandbox's answer fields fit for the client, in place.
+pub(crate) fn towards_client(fields: &mut HeaderMap) {
+    drop_hop_by_hop(fields);
+}
+
+/// Gives the request an id when it has none.
+pub(crate) fn ensure_request_id(fields: &mut HeaderMap, id: impl FnOnce() -> HeaderValue) {
+    if !fields.contains_key(REQUEST_ID) {
+        fields.insert(REQUEST_ID, id());
+    }
+}
+
+/// Bytes of a header section as HTTP/1.1 writes it.
+pub(crate) fn size(fields: &HeaderMap) -> usize {
+    // ": " and the line's end.
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+/// Drops fields that end at this hop, also those that Connection names, and forged or stale fields of ours.
+fn drop_hop_by_hop(fields: &mut HeaderMap) {
+    let mut found = 0u16;
+    let mut ours = false;
+    for name in fields.keys() {
+        if let Some(index) = HOP_BY_HOP.iter().position(|hop| hop == name) {
+            found |= 1 << index;
+        } else {
+            ours |= is_ours(name);
+        }
+    }
+    if found & 1 != 0 {
+        drop_named_by_connection(fields);
+    }
+    for (index, name) in HOP_BY_HOP.iter().enumerate() {
+        if found & 1 << index != 0 {
+            fields.remove(name);
+        }
+    }
+    if ours {
+        for name in [ERROR, COLD, SANDBOX, ATTEMPTS] {
+            fields.remove(name);
+        }
+    }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-dirigent-")
+}
+
+fn drop_named_by_connection(fields: &mut HeaderMap) {
+    let named: Vec<HeaderName> = fields
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // Naming these would take away what every hop needs.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named {
+        fields.remove(name);
+    }
+}
+
+/// HTTP/2 may split a Cookie field; HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<_> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            fields.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+fn append_forwarded_for(fields: &mut HeaderMap, client: &HeaderValue) {
+    let earlier: Vec<_> = fields.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    if earlier.is_empty() {
+        fields.insert(FORWARDED_FOR, client.clone());
+    } else {
+        let all = [earlier.join(&b", "[..]), client.as_bytes().to_vec()].join(&b", "[..]);
+        if let Ok(all) = HeaderValue::from_bytes(&all) {
+            fields.insert(FORWARDED_FOR, all);
+        }
+    }
+}
+
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2 dirigent",
+        Version::HTTP_10 => "1.0 dirigent",
+        _ => "1.1 dirigent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    fn client() -> ClientFields {
+        ClientFields { forwarded_for: HeaderValue::from_static("10.0.0.9") }
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_or_to_us_is_dropped_and_the_rest_stays() {
+        let mut request = fields(&[
+            ("host", "f"),
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "host"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("te", "gzip"),
+            ("x-dirigent-cold", "1"),
+            ("traceparent", "00-1-2-01"),
+        ]);
+        towards_sandbox(&mut request, Version::HTTP_11, &client(), Protocol::Http1);
+        let expected = fields(&[
+            ("host", "f"),
+            ("traceparent", "00-1-2-01"),
+            ("x-forwarded-for", "10.0.0.9"),
+            ("via", "1.1 dirigent"),
+        ]);
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn addresses_and_hops_are_appended_and_http2_oddities_are_undone() {
+        let mut request = fields(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("via", "1.1 edge"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("te", "trailers"),
+        ]);
+        towards_sandbox(&mut request, Version::HTTP_2, &client(), Protocol::H2c);
+        let expected = fields(&[
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.9"),
+            ("via", "1.1 edge"),
+            ("via", "2 dirigent"),
+            ("cookie", "a=1; b=2"),
+            ("te", "trailers"),
+        ]);
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_request_id_passes_or_is_made() {
+        let mut request = fields(&[("x-request-id", "mine")]);
+        ensure_request_id(&mut request, || HeaderValue::from_static("made"));
+        assert_eq!(request[REQUEST_ID], "mine");
+        let mut request = HeaderMap::new();
+        ensure_request_id(&mut request, || HeaderValue::from_static("made"));
+        assert_eq!(request[REQUEST_ID], "made");
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_lines() {
+        assert_eq!(size(&fields(&[("host", "f"), ("a", "bc")])), "host: f\r\na: bc\r\n".len());
+    }
+}

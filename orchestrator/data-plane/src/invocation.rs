@@ -1,0 +1,283 @@
+//! The life of one invocation, from top to bottom: admitted, waiting for a slot, given to a sandbox, answered; and again
+//! when the sandbox failed and a second attempt is allowed.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use tokio::time::{sleep_until, timeout_at};
+
+use crate::{
+    download::Download,
+    function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
+    headers, host,
+    outgoing::Outgoing,
+    plane::Plane,
+    refusal::{Cause, Refusal},
+    running::Running,
+    server::Client,
+    timeline::Timeline,
+    upload::{UploadError, UploadLimits, UploadSource},
+    upstream::{Link, OpenError, poll_answer},
+};
+
+/// Sandboxes that an invocation is sent to at most. A request that kills its sandbox must not kill many.
+const MAX_ATTEMPTS: u32 = 3;
+/// Sandboxes that may refuse its connection before it gives up: nothing was sent to them, and each is dropped at once.
+const MAX_REFUSED: u32 = 16;
+
+/// An accepted request.
+struct Invocation {
+    plane: Arc<Plane>,
+    function: Arc<Function>,
+    ticket: Ticket,
+    terms: Terms,
+    arrived_us: u64,
+    outgoing: Outgoing,
+    /// Sandboxes it was given to.
+    attempts: u32,
+    /// Those of them that did not even take the connection.
+    refused: u32,
+}
+
+/// Why an attempt has no answer.
+enum Fault {
+    /// The sandbox could not be reached; nothing was sent.
+    Unreachable(OpenError),
+    /// The connection ended, `heard` after the first byte of an answer.
+    Broke { cause: String, heard: bool },
+    /// The client's body ended early.
+    Body(UploadError),
+    /// The function's time-out passed.
+    Timeout,
+}
+
+/// Answers one request.
+pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Response<Download> {
+    let plane = client.plane.clone();
+    let arrived_us = plane.clock.now_us();
+    let mut open = client.request();
+    let outcome = match admit(&client, request, arrived_us) {
+        Ok((invocation, turn)) => invocation.run(turn).await,
+        Err(refusal) => Err(refusal),
+    };
+    let response = outcome.unwrap_or_else(|refusal| {
+        plane.metrics.refused(refusal.cause);
+        refusal.response()
+    });
+    open.answered();
+    response.map(|body| body.counting(open))
+}
+
+/// Finds the function and takes a slot, or a place in its queue.
+fn admit(client: &Client, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
+    let plane = &client.plane;
+    let (head, body) = request.into_parts();
+    let function = find(plane, &head)?;
+    let limits = &plane.config.limits;
+    if head.headers.len() > limits.header_count || headers::size(&head.headers) as u64 > limits.header_bytes.as_u64() {
+        return Err(Cause::HeadersTooLarge.plain());
+    }
+    let kept = if is_idempotent(&head.method) { limits.retained_body.as_u64() } else { 0 };
+    let upload_limits = UploadLimits { most: limits.body.as_u64(), kept };
+    if http_body::Body::size_hint(&body).lower() > upload_limits.most {
+        return Err(Cause::BodyTooLarge.plain());
+    }
+    let upload = UploadSource::new(body, upload_limits);
+    let Beginning { ticket, terms, turn } = function.arrive(arrived_us)?;
+    let mut outgoing = Outgoing::new(head, upload, &client.fields, terms.protocol)?;
+    outgoing.ensure_id(|| plane.request_ids.next());
+    let plane = plane.clone();
+    let invocation = Invocation { plane, function, ticket, terms, arrived_us, outgoing, attempts: 0, refused: 0 };
+    Ok((invocation, turn))
+}
+
+fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> {
+    if !host::is_supported(&head.method) {
+        return Err(Cause::Unsupported.plain());
+    }
+    let host = host::of(&head.uri, &head.headers).ok_or_else(|| Cause::BadRequest.plain())?;
+    if plane.is_stopping() {
+        return Err(Cause::ShuttingDown.plain());
+    }
+    let found = host::resolve(host, &plane.config.host_suffix, |name| plane.functions.by_name(name));
+    found.ok_or_else(|| match plane.is_ready() {
+        true => Cause::UnknownFunction.plain(),
+        false => Cause::NotReady.plain(),
+    })
+}
+
+/// RFC 9110, section 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+impl Invocation {
+    async fn run(mut self, mut turn: Turn) -> Result<Response<Download>, Refusal> {
+        loop {
+            let slot = self.wait(turn).await?;
+            self.attempts += 1;
+            match self.attempt(slot).await {
+                Ok(response) => return Ok(response),
+                Err(fault) => turn = self.recover(fault)?,
+            }
+        }
+    }
+
+    /// Waits for a slot, until the queue's deadline at most.
+    async fn wait(&self, turn: Turn) -> Result<Slot, Refusal> {
+        let mut place = match turn {
+            Turn::Now(slot) => return Ok(slot),
+            Turn::Later(place) => place,
+        };
+        match timeout_at(self.plane.clock.at(self.give_up_us()), place.verdict()).await {
+            Ok(Some(Verdict::Served(slot))) => Ok(slot),
+            Ok(Some(Verdict::Refused(refusal))) => Err(refusal),
+            Ok(None) => Err(Cause::ShuttingDown.plain()),
+            Err(_elapsed) => Err(place.overdue()),
+        }
+    }
+
+    /// Gives it to the sandbox of `slot`. The answer's body goes on while this is over.
+    async fn attempt(&mut self, mut slot: Slot) -> Result<Response<Download>, Fault> {
+        let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.terms.timeout_us));
+        let mut sleep = pin!(sleep_until(deadline));
+        let mut unsent = None;
+        loop {
+            let link = self.link(&slot).await?;
+            let Some(request) = unsent.take().or_else(|| self.outgoing.request()) else {
+                return Err(Fault::Broke { cause: "the request cannot be sent again".to_owned(), heard: false });
+            };
+            let mut running = Running::new(slot, link, deadline);
+            let mut answer = pin!(running.link().send(request));
+            let outcome = poll_fn(|cx| {
+                if let Poll::Ready(outcome) = poll_answer(running.link(), answer.as_mut(), cx) {
+                    return Poll::Ready(Some(outcome));
+                }
+                sleep.as_mut().poll(cx).map(|()| None)
+            });
+            match outcome.await {
+                Some(Ok(response)) => return self.answer(running, response).await,
+                None => return Err(Fault::Timeout),
+                Some(Err(mut error)) => match (error.take_message(), running) {
+                    // The connection had ended while it was idle: nothing was sent, so another one is taken.
+                    (Some(request), running) => {
+                        unsent = Some(request);
+                        slot = running.unsent().map(|(slot, _)| slot).ok_or(Fault::Timeout)?;
+                    }
+                    (None, running) => return Err(self.broke(running, &error.into_error())),
+                },
+            }
+        }
+    }
+
+    /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
+    async fn link(&self, slot: &Slot) -> Result<Box<Link>, Fault> {
+        let idle = poll_fn(|cx| Poll::Ready(slot.sandbox().take_idle(&self.plane, cx))).await;
+        match idle {
+            Some(link) => Ok(link),
+            None => slot.sandbox().open(&self.plane).await.map_err(|error| {
+                match &error {
+                    OpenError::Local(_) => self.plane.idle.shed(&self.plane),
+                    sandboxes => slot.fail(&sandboxes.to_string()),
+                }
+                Fault::Unreachable(error)
+            }),
+        }
+    }
+
+    /// The connection ended before the head of an answer was complete. Dropping `running` frees the slot as soon as the
+    /// sandbox has closed its side, which it usually has.
+    fn broke(&self, mut running: Running, error: &hyper::Error) -> Fault {
+        if let Some(error) = self.outgoing.upload_error() {
+            return Fault::Body(error);
+        }
+        let heard = running.link().heard_answer();
+        let cause = describe(error);
+        let slot = running.slot();
+        tracing::debug!(sandbox = %slot.sandbox().id(), cause, "connection broke");
+        if slot.sandbox().broke() {
+            slot.fail(&cause);
+        }
+        Fault::Broke { cause, heard }
+    }
+
+    async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Fault::Broke { cause: "it switched protocols unasked".to_owned(), heard: true });
+        }
+        let slot = running.slot();
+        let timeline = Timeline {
+            arrived_us: self.arrived_us,
+            taken_us: slot.taken_us(),
+            published_us: slot.sandbox().published_us(),
+            answered_us: self.plane.clock.now_us(),
+        };
+        self.plane.metrics.answered(&timeline);
+        let (mut head, body) = response.into_parts();
+        headers::towards_client(&mut head.headers);
+        // The function's own timing, if it sends one, follows ours.
+        let theirs = head.headers.insert(headers::SERVER_TIMING, timeline.server_timing());
+        if let Some(theirs) = theirs {
+            head.headers.append(headers::SERVER_TIMING, theirs);
+        }
+        let cold = if timeline.is_cold() { "1" } else { "0" };
+        head.headers.insert(headers::COLD, HeaderValue::from_static(cold));
+        head.headers.insert(headers::SANDBOX, slot.sandbox().header().clone());
+        head.headers.insert(headers::ATTEMPTS, attempts_value(self.attempts));
+        head.version = http::Version::HTTP_11;
+        let mut parts = Some((running, body));
+        let body = poll_fn(|cx| match parts.take() {
+            Some((running, body)) => Poll::Ready(Download::begin(running, body, cx)),
+            None => Poll::Pending,
+        });
+        Ok(Response::from_parts(head, body.await))
+    }
+
+    /// Another turn after `fault`, where one is allowed.
+    fn recover(&mut self, fault: Fault) -> Result<Turn, Refusal> {
+        let (again, refusal) = match fault {
+            Fault::Timeout => return Err(Cause::Timeout.plain()),
+            Fault::Body(UploadError::TooLarge) => return Err(Cause::BodyTooLarge.plain()),
+            Fault::Body(UploadError::Client) => return Err(Cause::BadRequest.because("the request was cut short")),
+            Fault::Unreachable(error) => {
+                self.refused += 1;
+                (self.refused < MAX_REFUSED, Cause::Upstream.because(error.to_string()))
+            }
+            Fault::Broke { cause, heard } => {
+                let sent = self.attempts - self.refused;
+                let again = !heard && sent < MAX_ATTEMPTS && self.outgoing.can_repeat();
+                (again, Cause::Upstream.because(cause))
+            }
+        };
+        if !again || self.plane.clock.now_us() >= self.give_up_us() {
+            return Err(refusal);
+        }
+        self.plane.metrics.retried();
+        self.function.retry(self.ticket)
+    }
+
+    /// Until when it may wait for a slot, the first or another.
+    fn give_up_us(&self) -> u64 {
+        self.arrived_us.saturating_add(self.terms.queue_deadline_us)
+    }
+}
+
+fn attempts_value(attempts: u32) -> HeaderValue {
+    match attempts {
+        1 => HeaderValue::from_static("1"),
+        more => HeaderValue::from(more),
+    }
+}
+
+/// An error and what led to it, on one line.
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

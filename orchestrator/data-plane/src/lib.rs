@@ -1,0 +1,30 @@
+//! The data plane: carries invocations from clients to sandboxes, and holds their queues.
+//!
+//! [`build`] binds its ports, [`Built::run`] serves. Decisions about one function (queue, slots, grants) are in
+//! `function`, plain state without I/O; `function.rs` carries them out. `invocation` is the life of one request.
+
+mod admin;
+mod built;
+mod clock;
+mod config;
+mod download;
+mod function;
+mod headers;
+mod host;
+mod invocation;
+mod metrics;
+mod outgoing;
+mod plane;
+mod refusal;
+mod reports;
+mod running;
+mod sampler;
+mod server;
+mod stream;
+mod table;
+mod timeline;
+mod upload;
+mod upstream;
+
+pub use built::{BuildError, Built, RunError, build};
+pub use config::{Config, ConfigError, Limits};

@@ -1,0 +1,151 @@
+//! Counters of a data plane, written with plain atomics on the warm path and read by Prometheus.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{refusal::Cause, timeline::Timeline};
+
+/// Upper bounds of latency buckets: powers of two from 64 µs to 67 s, so that finding one is a count of leading zeros.
+const FIRST_BOUND_US: u64 = 64;
+/// Bounded buckets; one more takes the rest.
+const BUCKETS: usize = 21;
+
+/// Every counter.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    answered: AtomicU64,
+    cold: AtomicU64,
+    client_gone: AtomicU64,
+    refused: [AtomicU64; Cause::ALL.len()],
+    retries: AtomicU64,
+    sandboxes_failed: AtomicU64,
+    links_opened: AtomicU64,
+    streams: AtomicU64,
+    /// From arrival to slot, of invocations that waited.
+    pub(crate) wait: Latency,
+    /// From slot to the head of the answer.
+    pub(crate) execution: Latency,
+}
+
+/// A histogram of durations.
+#[derive(Default)]
+pub(crate) struct Latency {
+    buckets: [AtomicU64; BUCKETS + 1],
+    sum_us: AtomicU64,
+}
+
+/// What was counted, for whoever shows it.
+pub(crate) struct Counts {
+    /// Outcomes of requests by name.
+    pub(crate) outcomes: Vec<(&'static str, u64)>,
+    /// Other counters: name, what it counts, value.
+    pub(crate) totals: [(&'static str, &'static str, u64); 5],
+}
+
+impl Metrics {
+    /// A function answered.
+    pub(crate) fn answered(&self, timeline: &Timeline) {
+        add(&self.answered);
+        if timeline.is_cold() {
+            add(&self.cold);
+        }
+        if timeline.waited_us() > 0 {
+            self.wait.record(timeline.waited_us());
+        }
+        self.execution.record(timeline.executed_us());
+    }
+
+    /// We answered instead of a function.
+    pub(crate) fn refused(&self, cause: Cause) {
+        add(&self.refused[cause as usize]);
+    }
+
+    /// The client went away before an answer.
+    pub(crate) fn client_gone(&self) {
+        add(&self.client_gone);
+    }
+
+    /// Another attempt was made.
+    pub(crate) fn retried(&self) {
+        add(&self.retries);
+    }
+
+    /// A sandbox was found not to work.
+    pub(crate) fn sandbox_failed(&self) {
+        add(&self.sandboxes_failed);
+    }
+
+    /// A connection to a sandbox was opened.
+    pub(crate) fn link_opened(&self) {
+        add(&self.links_opened);
+    }
+
+    /// A control plane took our stream.
+    pub(crate) fn connected(&self) {
+        add(&self.streams);
+    }
+
+    /// The counts as of now.
+    pub(crate) fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let own = [("answered", read(&self.answered)), ("client-gone", read(&self.client_gone))];
+        let refused = Cause::ALL.iter().map(|&cause| (cause.name(), read(&self.refused[cause as usize])));
+        Counts {
+            outcomes: own.into_iter().chain(refused).collect(),
+            totals: [
+                ("cold_starts", "Invocations whose sandbox became ready after they arrived", read(&self.cold)),
+                ("retries", "Further attempts after a sandbox failed", read(&self.retries)),
+                ("sandboxes_failed", "Sandboxes found not to work", read(&self.sandboxes_failed)),
+                ("upstream_connections_opened", "Connections to sandboxes opened", read(&self.links_opened)),
+                ("streams_opened", "Streams to a control plane opened", read(&self.streams)),
+            ],
+        }
+    }
+}
+
+impl Latency {
+    fn record(&self, us: u64) {
+        let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
+        let bucket = bits.saturating_sub(FIRST_BOUND_US.ilog2()) as usize;
+        add(&self.buckets[bucket.min(BUCKETS)]);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// Sum in seconds, and each bucket's upper bound in seconds with its count.
+    pub(crate) fn read(&self) -> (f64, Vec<(f64, u64)>) {
+        #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact to 285 years")]
+        let seconds = |us: u64| us as f64 / 1e6;
+        let bounds = (0..BUCKETS).map(|index| seconds(FIRST_BOUND_US << index)).chain([f64::MAX]);
+        let counts = self.buckets.iter().map(|count| count.load(Ordering::Relaxed));
+        (seconds(self.sum_us.load(Ordering::Relaxed)), bounds.zip(counts).collect())
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_counted_below_its_bound() {
+        let latency = Latency::default();
+        for us in [0, 1, 64, 65, 128, 129, 67_108_864, 67_108_865, u64::MAX / 2] {
+            latency.record(us);
+        }
+        let (_, buckets) = latency.read();
+        let counted: Vec<_> = buckets.iter().filter(|(_, count)| *count > 0).copied().collect();
+        let expected = [(0.000_064, 3), (0.000_128, 2), (0.000_256, 1), (67.108_864, 1), (f64::MAX, 2)];
+        assert_eq!(counted, expected);
+    }
+}

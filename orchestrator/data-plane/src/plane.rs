@@ -1,0 +1,102 @@
+//! What everything in one data plane shares: its configuration, clock, network, functions and counters.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use api::Network;
+use http::HeaderValue;
+use policy::balance::Balance;
+
+use crate::{
+    clock::Clock, config::Config, metrics::Metrics, reports::Reports, sampler::Sampled, table::Table,
+    upstream::IdleLinks,
+};
+
+/// One data plane.
+pub(crate) struct Plane {
+    pub(crate) config: Config,
+    pub(crate) policy: &'static Balance,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) functions: Table,
+    /// Functions whose load is being sampled.
+    pub(crate) sampled: Sampled,
+    pub(crate) reports: Reports,
+    pub(crate) idle: IdleLinks,
+    pub(crate) request_ids: RequestIds,
+    /// Whether a snapshot was received, ever.
+    ready: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Plane {
+    /// A data plane that knows nothing yet. `seed` makes its request ids its own.
+    pub(crate) fn new(config: Config, policy: &'static Balance, network: Arc<dyn Network>, seed: u64) -> Self {
+        Self {
+            idle: IdleLinks::new(config.limits.idle_connections()),
+            config,
+            policy,
+            network,
+            clock: Clock::start(),
+            metrics: Arc::default(),
+            functions: Table::default(),
+            sampled: Sampled::default(),
+            reports: Reports::default(),
+            request_ids: RequestIds { seed, count: AtomicU64::new(0) },
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it knows the functions.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// A snapshot is complete.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether it takes no more invocations.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// It takes no more invocations from now on.
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes ids for requests that come without one.
+pub(crate) struct RequestIds {
+    seed: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    /// 32 hexadecimal digits: this data plane's seed and a number that it never uses twice.
+    pub(crate) fn next(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let id = u128::from(self.seed) << 64 | u128::from(number);
+        let text: [u8; 32] = std::array::from_fn(|index| DIGITS[(id >> (124 - 4 * index) & 0xf) as usize]);
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_hexadecimal_and_never_the_same() {
+        let ids = RequestIds { seed: 0xab, count: AtomicU64::new(9) };
+        assert_eq!(ids.next(), "00000000000000ab0000000000000009");
+        assert_eq!(ids.next(), "00000000000000ab000000000000000a");
+    }
+}

@@ -1,0 +1,143 @@
+//! Answers that this data plane gives instead of a function: which there are, and how they look.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{download::Download, headers};
+
+/// Why an invocation is not answered by its function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The request names no host, or several (RFC 9112, section 3.2).
+    BadRequest,
+    /// No function of that name is registered.
+    UnknownFunction,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The header section is larger than allowed.
+    HeadersTooLarge,
+    /// CONNECT, which means nothing to a function.
+    Unsupported,
+    /// The sandbox failed.
+    Upstream,
+    /// The control plane has not said yet which functions there are.
+    NotReady,
+    /// As many wait as may.
+    QueueFull,
+    /// This data plane is ending.
+    ShuttingDown,
+    /// Sandboxes of the function cannot be made.
+    CreationFailed,
+    /// No slot came in time.
+    QueueDeadline,
+    /// The function took too long.
+    Timeout,
+}
+
+/// Seconds after which a refused client may try again: long enough for a sandbox to start.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+impl Cause {
+    /// Every cause, in the order of their counters.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::BadRequest,
+        Self::UnknownFunction,
+        Self::BodyTooLarge,
+        Self::HeadersTooLarge,
+        Self::Unsupported,
+        Self::Upstream,
+        Self::NotReady,
+        Self::QueueFull,
+        Self::ShuttingDown,
+        Self::CreationFailed,
+        Self::QueueDeadline,
+        Self::Timeout,
+    ];
+
+    /// The value of `X-Dirigent-Error`.
+    pub(crate) const fn name(self) -> &'static str {
+        self.parts().1
+    }
+
+    /// This refusal, without more to say.
+    pub(crate) fn plain(self) -> Refusal {
+        Refusal { cause: self, detail: None }
+    }
+
+    /// This refusal, with what led to it.
+    pub(crate) fn because(self, detail: impl Into<Arc<str>>) -> Refusal {
+        Refusal { cause: self, detail: Some(detail.into()) }
+    }
+
+    /// Status, name, and what it means for a reader.
+    const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::BadRequest => (S::BAD_REQUEST, "bad-request", "the request must name exactly one host"),
+            Self::UnknownFunction => (S::NOT_FOUND, "unknown-function", "no function of that name is registered"),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than allowed"),
+            Self::HeadersTooLarge => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "the header section is larger than allowed")
+            }
+            Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "CONNECT is not supported"),
+            Self::Upstream => (S::BAD_GATEWAY, "upstream", "the sandbox failed"),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "the control plane has not been heard of yet"),
+            Self::QueueFull => (S::SERVICE_UNAVAILABLE, "queue-full", "too many invocations wait for this function"),
+            Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "this data plane is shutting down"),
+            Self::CreationFailed => (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of it can be made"),
+            Self::QueueDeadline => (S::GATEWAY_TIMEOUT, "queue-deadline", "no sandbox was free in time"),
+            Self::Timeout => (S::GATEWAY_TIMEOUT, "timeout", "the function took longer than its time-out"),
+        }
+    }
+}
+
+/// An answer to be given instead of the function's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Why.
+    pub(crate) cause: Cause,
+    /// What led to it, for the reader.
+    pub(crate) detail: Option<Arc<str>>,
+}
+
+impl Refusal {
+    /// The answer: `application/problem+json` (RFC 9457).
+    pub(crate) fn response(&self) -> Response<Download> {
+        let (status, name, title) = self.cause.parts();
+        let detail = self.detail.as_deref().unwrap_or(title);
+        let problem = serde_json::json!({
+            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "error": name,
+        });
+        let mut response = Response::new(Download::whole(problem.to_string().into()));
+        *response.status_mut() = status;
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        fields.insert(headers::ERROR, HeaderValue::from_static(name));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            fields.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if self.cause == Cause::ShuttingDown {
+            fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_a_failure_and_says_why() {
+        for cause in Cause::ALL {
+            let response = cause.because("as it is").response();
+            assert!(response.status().is_client_error() || response.status().is_server_error(), "{cause:?}");
+            assert_eq!(response.headers()[headers::ERROR], cause.name());
+            let retry = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(retry, response.status() == StatusCode::SERVICE_UNAVAILABLE, "{cause:?}");
+        }
+        let order: Vec<_> = Cause::ALL.iter().map(|&cause| cause as usize).collect();
+        assert_eq!(order, (0..Cause::ALL.len()).collect::<Vec<_>>(), "a cause's number is its counter");
+    }
+}

@@ -1,0 +1,212 @@
+//! What goes to the control plane: which functions have news, and samples that wait to be sent.
+//!
+//! News stay in the functions and are read when a message is written, so they are the newest then. Without a stream
+//! nothing is collected: the hello of the next one says what is held, and demand is told anew.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api::{Batch, Outbox, OutboxMessages, wire};
+use arc_swap::ArcSwapOption;
+use model::FunctionId;
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, function::Function};
+
+/// Entries of one message: some 100 KiB, so that one message never holds up the next by much.
+const MAX_ENTRIES: usize = 4096;
+
+/// The outbox of the stream in use.
+#[derive(Default)]
+pub(crate) struct Reports {
+    outbox: ArcSwapOption<Outbox<ReportBatch>>,
+    /// Set when this data plane leaves: no further stream is wanted.
+    closed: CancellationToken,
+    /// Set when the last stream has ended after that.
+    ended: CancellationToken,
+}
+
+/// What waits to be sent.
+pub(crate) struct ReportBatch {
+    clock: Clock,
+    hello: Option<wire::DataPlaneHello>,
+    news: BTreeMap<FunctionId, Arc<Function>>,
+    samples: BTreeMap<FunctionId, wire::Sample>,
+    /// Answers about sandboxes and limits of functions that are not known here: nothing of them is held.
+    strange_acks: BTreeMap<u64, wire::EndpointAck>,
+    strange_limits: BTreeMap<u64, wire::LimitAck>,
+    applied: u64,
+    applied_sent: u64,
+}
+
+impl Reports {
+    /// A new stream begins: from now on news are collected for it. Its first message waits for [`Self::greet`].
+    pub(crate) fn begin(&self, clock: Clock) -> (Outbox<ReportBatch>, OutboxMessages<ReportBatch>) {
+        let (outbox, messages) = Outbox::new(ReportBatch::new(clock));
+        self.outbox.store(Some(Arc::new(outbox.clone())));
+        (outbox, messages)
+    }
+
+    /// The stream has ended. True when another one is wanted.
+    pub(crate) fn end(&self) -> bool {
+        self.outbox.store(None);
+        let last = self.closed.is_cancelled();
+        if last {
+            self.ended.cancel();
+        }
+        !last
+    }
+
+    /// This data plane leaves: what waits is sent, then the stream is closed.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        match &*self.outbox.load() {
+            Some(outbox) => outbox.close(),
+            None => self.ended.cancel(),
+        }
+    }
+
+    /// Waits until the control plane has read everything and ended the stream.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Whether there is a stream.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.outbox.load().is_some()
+    }
+
+    /// `function` has news.
+    pub(crate) fn fetch(&self, function: &Arc<Function>) {
+        if let Some(outbox) = &*self.outbox.load() {
+            outbox.update(|batch| batch.news.insert(function.id(), function.clone()));
+        }
+    }
+
+    /// Samples are to be sent. Of one function only one is: an unsent one covers both spans.
+    pub(crate) fn sample(&self, samples: Vec<wire::Sample>) {
+        if let Some(outbox) = &*self.outbox.load() {
+            outbox.update(|batch| {
+                for sample in samples {
+                    batch.add_sample(sample);
+                }
+            });
+        }
+    }
+
+    /// A delta concerns a function that is not known here.
+    pub(crate) fn unknown(&self, delta: &wire::EndpointDelta) {
+        let wire::EndpointDelta { sandbox, function, version, .. } = *delta;
+        let ack = wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 };
+        if let Some(outbox) = &*self.outbox.load() {
+            outbox.update(|batch| batch.strange_acks.insert(sandbox, ack));
+        }
+    }
+
+    /// A limit concerns a function that is not known here.
+    pub(crate) fn unknown_limit(&self, limit: &wire::GrantLimit) {
+        let ack = wire::LimitAck { function: limit.function, version: limit.version, slots: 0 };
+        if let Some(outbox) = &*self.outbox.load() {
+            outbox.update(|batch| batch.strange_limits.insert(limit.function, ack));
+        }
+    }
+
+    /// Function changes up to `sequence` are in force here.
+    pub(crate) fn applied(&self, sequence: u64) {
+        if let Some(outbox) = &*self.outbox.load() {
+            outbox.update(|batch| batch.applied = batch.applied.max(sequence));
+        }
+    }
+}
+
+impl ReportBatch {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            hello: None,
+            news: BTreeMap::new(),
+            samples: BTreeMap::new(),
+            strange_acks: BTreeMap::new(),
+            strange_limits: BTreeMap::new(),
+            applied: 0,
+            applied_sent: 0,
+        }
+    }
+
+    /// The stream's first message.
+    pub(crate) fn greet(&mut self, hello: wire::DataPlaneHello) {
+        self.hello = Some(hello);
+    }
+
+    fn add_sample(&mut self, sample: wire::Sample) {
+        self.samples
+            .entry(FunctionId(sample.function))
+            .and_modify(|unsent| {
+                let newest = sample;
+                *unsent = wire::Sample {
+                    span_ms: unsent.span_ms.saturating_add(newest.span_ms),
+                    concurrency_us: unsent.concurrency_us.saturating_add(newest.concurrency_us),
+                    requests: unsent.requests.saturating_add(newest.requests),
+                    peak: unsent.peak.max(newest.peak),
+                    ..newest
+                };
+            })
+            .or_insert(sample);
+    }
+}
+
+impl Batch for ReportBatch {
+    type Message = wire::FromDataPlane;
+
+    fn take(&mut self) -> Option<wire::FromDataPlane> {
+        let mut message = wire::FromDataPlane { hello: self.hello.take(), ..Default::default() };
+        if message.hello.is_some() {
+            return Some(message);
+        }
+        let now_us = self.clock.now_us();
+        message.acks.extend(std::mem::take(&mut self.strange_acks).into_values());
+        message.limit_acks.extend(std::mem::take(&mut self.strange_limits).into_values());
+        while message.demand.len() + message.acks.len() + message.failures.len() + message.limit_acks.len()
+            < MAX_ENTRIES
+            && let Some((_, function)) = self.news.pop_first()
+        {
+            function.write_report(&mut message, now_us);
+        }
+        while message.samples.len() < MAX_ENTRIES
+            && let Some((_, sample)) = self.samples.pop_first()
+        {
+            message.samples.push(sample);
+        }
+        if self.applied > self.applied_sent {
+            self.applied_sent = self.applied;
+            message.applied = self.applied;
+        }
+        (message != wire::FromDataPlane::default()).then_some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsent_samples_of_one_function_become_one() {
+        let mut batch = ReportBatch::new(Clock::start());
+        batch.applied = 3;
+        let sample = wire::Sample {
+            function: 1,
+            span_ms: 1000,
+            concurrency_us: 5,
+            requests: 2,
+            waiting: 4,
+            running: 1,
+            peak: 7,
+        };
+        batch.add_sample(sample);
+        batch.add_sample(wire::Sample { waiting: 0, running: 2, peak: 3, ..sample });
+        let message = batch.take().unwrap();
+        let expected =
+            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 0, running: 2, ..sample };
+        assert_eq!((message.samples, message.applied), (vec![expected], 3));
+        assert_eq!(batch.take(), None, "all of it was sent");
+    }
+}

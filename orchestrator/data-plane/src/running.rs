@@ -1,0 +1,77 @@
+//! An invocation that runs in a sandbox: its slot and its connection. However it ends, both are dealt with here.
+
+use std::task::Context;
+
+use tokio::time::Instant;
+
+use crate::{
+    function::Slot,
+    upstream::{Link, linger},
+};
+
+/// A running invocation. Dropping it means that nobody wants its answer any more: its slot then stays taken until the
+/// sandbox has closed its side.
+pub(crate) struct Running {
+    /// `None` once it has ended.
+    parts: Option<(Slot, Box<Link>)>,
+    deadline: Instant,
+}
+
+impl Running {
+    /// It runs over `link`, until `deadline` at most.
+    pub(crate) fn new(slot: Slot, link: Box<Link>, deadline: Instant) -> Self {
+        Self { parts: Some((slot, link)), deadline }
+    }
+
+    /// When the function's time-out passes.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Its slot.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.parts.as_ref().expect("only the methods that consume it empty it").0
+    }
+
+    /// Its connection.
+    pub(crate) fn link(&mut self) -> &mut Link {
+        &mut self.parts.as_mut().expect("only the methods that consume it empty it").1
+    }
+
+    /// Moves bytes.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        // When the connection has ended, the answer or its body says how.
+        let _ = self.link().poll_drive(cx);
+    }
+
+    /// The sandbox has answered in full: the connection serves the next invocation, the slot is free.
+    pub(crate) fn complete(mut self, cx: &mut Context<'_>) {
+        let Some((slot, mut link)) = self.parts.take() else { return };
+        let sandbox = slot.sandbox();
+        sandbox.answered();
+        let ended = link.poll_drive(cx).is_ready() || link.is_ended();
+        let plane = slot.plane();
+        let now_us = plane.clock.now_us();
+        if link.is_ready() {
+            sandbox.put_idle(link, plane, now_us);
+        } else if !ended {
+            // It answered before it had the whole request: wait until it has stopped reading.
+            linger(*link, slot);
+            return;
+        }
+        slot.release(now_us);
+    }
+
+    /// No byte of it was sent: connection and slot are as before.
+    pub(crate) fn unsent(mut self) -> Option<(Slot, Box<Link>)> {
+        self.parts.take()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((slot, link)) = self.parts.take() {
+            linger(*link, slot);
+        }
+    }
+}

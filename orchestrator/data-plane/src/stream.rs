@@ -1,0 +1,129 @@
+//! The stream to the control plane: found, greeted, kept, and found again when it ends. Invocations with a slot go on
+//! without it.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{ConnectError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, WireError, wire};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+use wire::orchestrator_client::OrchestratorClient;
+
+mod apply;
+
+use crate::{function::Effects, plane::Plane};
+use apply::Applier;
+
+/// Wait after the first failure to connect; doubles with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+/// Longest wait between attempts: a control plane that came back is found within a second.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+/// A control plane that takes the stream but says nothing for this long is not one.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a stream ended.
+#[derive(Debug, Error)]
+enum StreamError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the control plane refused the stream: {}", .0.message())]
+    Refused(tonic::Status),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
+    Silent,
+    #[error("epoch {theirs} is over: {newest} has been seen")]
+    Outdated { theirs: u32, newest: u32 },
+    #[error("the control plane closed the stream")]
+    Closed,
+}
+
+/// Keeps a stream to one of the control planes, until the reports are closed. `address` is where clients reach us.
+pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
+    let mut random = Pcg64::seed_from_u64(seed);
+    let mut applier = Applier::new(plane.clone());
+    let mut back_off = FIRST_BACK_OFF;
+    let mut told = false;
+    for control_plane in plane.config.control_planes.iter().cycle() {
+        let session = Session { plane: &plane, address: &address, control_plane };
+        let mut welcomed = false;
+        let end = session.run(&mut applier, &mut welcomed).await;
+        if !plane.reports.end() {
+            break;
+        }
+        if welcomed {
+            back_off = FIRST_BACK_OFF;
+        }
+        if welcomed || !told {
+            tracing::warn!(control_plane, error = %end, "no stream to the control plane, trying again");
+            told = true;
+        }
+        // Half of it at random, so that many data planes do not come back in step.
+        sleep(back_off.mul_f64(random.random_range(0.5..1.0))).await;
+        back_off = (back_off * 2).min(LONGEST_BACK_OFF);
+    }
+    // The data plane is about to end; until then there is nothing left to do here.
+    std::future::pending().await
+}
+
+struct Session<'a> {
+    plane: &'a Arc<Plane>,
+    address: &'a str,
+    control_plane: &'a str,
+}
+
+impl Session<'_> {
+    /// One stream from its beginning to its end.
+    async fn run(&self, applier: &mut Applier, welcomed: &mut bool) -> StreamError {
+        match self.carry(applier, welcomed).await {
+            Ok(()) => StreamError::Closed,
+            Err(error) => error,
+        }
+    }
+
+    async fn carry(&self, applier: &mut Applier, welcomed: &mut bool) -> Result<(), StreamError> {
+        let plane = self.plane;
+        let channel = api::connect(plane.network.clone(), self.control_plane).await?;
+        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let (outbox, messages) = plane.reports.begin(plane.clock);
+        let hello = self.hello(applier.epoch());
+        outbox.update(|batch| batch.greet(hello));
+        let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(messages));
+        let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(StreamError::Refused)?.into_inner();
+        let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;
+        let first = first.map_err(StreamError::Refused)?.ok_or(StreamError::Closed)?;
+        let welcome = first.welcome.ok_or(WireError::NoHello)?;
+        if welcome.protocol_version != PROTOCOL_VERSION {
+            return Err(WireError::Version { theirs: welcome.protocol_version, ours: PROTOCOL_VERSION }.into());
+        }
+        if welcome.epoch < applier.epoch() {
+            return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
+        }
+        *welcomed = true;
+        tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
+        plane.metrics.connected();
+        applier.begin(welcome.epoch);
+        applier.apply(first);
+        while let Some(message) = stream.message().await.map_err(StreamError::Refused)? {
+            applier.apply(message);
+        }
+        Ok(())
+    }
+
+    /// Who we are and what we hold. From now on changes are collected for the new stream.
+    fn hello(&self, epoch: u32) -> wire::DataPlaneHello {
+        let mut held = Vec::new();
+        for function in self.plane.functions.all() {
+            let id = function.id().0;
+            function.change(|state, _, effects: &mut Effects| state.resync(id, &mut held, effects));
+        }
+        wire::DataPlaneHello {
+            protocol_version: PROTOCOL_VERSION,
+            data_plane: self.plane.config.name.clone(),
+            address: self.address.to_owned(),
+            epoch,
+            held,
+        }
+    }
+}

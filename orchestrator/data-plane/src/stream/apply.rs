@@ -1,0 +1,110 @@
+//! Messages of the control plane, carried out: functions, endpoints, limits, problems.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::{WireError, parse_address, state_from_wire, wire};
+use model::{Endpoint, EndpointState, FunctionId, SandboxId};
+
+use crate::{
+    function::{Delta, Limit, Stamp},
+    plane::Plane,
+};
+
+/// Applies one stream after the other.
+pub(super) struct Applier {
+    plane: Arc<Plane>,
+    /// The newest epoch seen.
+    epoch: u32,
+    /// Number of the current stream.
+    stream: u64,
+    /// While its snapshot is being received, the functions it has named.
+    snapshot: Option<BTreeSet<FunctionId>>,
+}
+
+impl Applier {
+    /// Before the first stream.
+    pub(super) fn new(plane: Arc<Plane>) -> Self {
+        Self { plane, epoch: 0, stream: 0, snapshot: None }
+    }
+
+    /// The newest epoch seen, 0 at first.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// A stream of `epoch` begins.
+    pub(super) fn begin(&mut self, epoch: u32) {
+        self.epoch = epoch;
+        self.stream += 1;
+        self.snapshot = Some(BTreeSet::new());
+    }
+
+    /// Carries out a message.
+    pub(super) fn apply(&mut self, message: wire::ToDataPlane) {
+        let functions = &self.plane.functions;
+        for config in &message.functions {
+            if let Some(named) = &mut self.snapshot {
+                named.insert(FunctionId(config.function));
+            }
+            functions.configure(&self.plane, config);
+        }
+        for id in message.removed {
+            if let Some(named) = &mut self.snapshot {
+                named.remove(&FunctionId(id));
+            }
+            functions.remove(FunctionId(id));
+        }
+        for delta in &message.endpoints {
+            if let Err(error) = self.endpoint(delta) {
+                tracing::error!(%error, sandbox = %SandboxId::from_wire(delta.sandbox), "unusable endpoint delta");
+            }
+        }
+        for limit in &message.limits {
+            self.limit(limit);
+        }
+        for problem in message.problems {
+            if let Some(function) = functions.by_id(FunctionId(problem.function)) {
+                function.change(|state, now_us, effects| state.problem(problem, now_us, effects));
+            }
+        }
+        if message.snapshot_end
+            && let Some(named) = self.snapshot.take()
+        {
+            functions.keep_only(&named);
+            self.plane.set_ready();
+        }
+        if message.sequence > 0 {
+            self.plane.reports.applied(message.sequence);
+        }
+    }
+
+    fn endpoint(&self, delta: &wire::EndpointDelta) -> Result<(), WireError> {
+        let state = state_from_wire(delta.state)?;
+        let sandbox = SandboxId::from_wire(delta.sandbox);
+        let Some(function) = self.plane.functions.by_id(FunctionId(delta.function)) else {
+            // Whatever was lent of it is not held here.
+            self.plane.reports.unknown(delta);
+            return Ok(());
+        };
+        let address = match state {
+            EndpointState::Active | EndpointState::Suspended => parse_address(&delta.address)?,
+            // Its address does not matter any more, and may be absent.
+            EndpointState::Draining | EndpointState::Gone => api::ANY_LOOPBACK,
+        };
+        let stamp = Stamp { stream: self.stream, version: delta.version };
+        let delta = Delta { endpoint: Endpoint { sandbox, address }, slots: delta.slots, state, stamp };
+        function.change(|state, now_us, effects| state.apply(delta, now_us, effects));
+        Ok(())
+    }
+
+    fn limit(&self, limit: &wire::GrantLimit) {
+        let wire::GrantLimit { function, version, slots, min_idle_ms, drain } = *limit;
+        match self.plane.functions.by_id(FunctionId(function)) {
+            Some(function) => {
+                let limit = Limit { slots, min_idle_ms, drain, version };
+                function.change(|state, now_us, effects| state.apply_limit(limit, now_us, effects));
+            }
+            None => self.plane.reports.unknown_limit(limit),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Sandboxes as this data plane reaches them: their connections, each carrying one invocation at a time.
+//!
+//! HTTP/2 connections are used the same way, one invocation at a time: the end of a connection is the only sign,
+//! in both protocols, that a sandbox has stopped working on a cancelled invocation.
+
+mod idle;
+mod linger;
+mod link;
+mod sandbox;
+mod wire;
+
+pub(crate) use idle::IdleLinks;
+pub(crate) use linger::linger;
+pub(crate) use link::{Link, poll_answer};
+pub(crate) use sandbox::{OpenError, Sandbox};

@@ -1,0 +1,46 @@
+//! The end of an invocation whose client or patience is gone: its slot stays taken until the sandbox closes its side.
+//!
+//! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own. One that does
+//! not within `cancel_grace` may still be running the invocation, so it is retired.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{Link, wire::Wire};
+use crate::function::Slot;
+
+/// Bytes read at once from an answer that nobody wants.
+const SCRAP_BYTES: usize = 4096;
+
+/// Ends what runs on `link` and keeps `slot` until the sandbox has closed it.
+pub(crate) fn linger(link: Link, slot: Slot) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        // The process ends: nobody can use the slot any more.
+        return;
+    };
+    runtime.spawn(async move {
+        let grace = slot.plane().config.cancel_grace;
+        let (stream, handle) = link.into_stream();
+        let closed = async {
+            // An error here means that the stream was broken off and dropped: that side is closed as well.
+            if let Ok(io) = stream.await {
+                // Still breakable, should the sandbox be declared gone meanwhile.
+                let _ = close(Wire::resume(io, handle)).await;
+            }
+        };
+        if timeout(grace, closed).await.is_err() {
+            slot.fail("it did not end a cancelled invocation in time");
+        }
+    });
+}
+
+async fn close(mut io: Wire) -> io::Result<()> {
+    io.shutdown().await?;
+    let mut scrap = [0; SCRAP_BYTES];
+    while io.read(&mut scrap).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! One connection to a sandbox, in either protocol, as the invocation that has it uses it.
+//!
+//! An HTTP/1.1 connection has no task of its own: the invocation drives it, so a warm request wakes nobody else.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use api::Io;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model::Protocol;
+use tokio::sync::oneshot;
+
+use super::wire::{Wire, WireHandle};
+use crate::upload::Upload;
+
+/// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
+pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
+
+/// A connection that is this one's alone.
+pub(crate) struct Link {
+    speech: Speech,
+    wire: Arc<WireHandle>,
+}
+
+enum Speech {
+    Http1 { sender: http1::SendRequest<Upload>, connection: http1::Connection<TokioIo<Wire>, Upload>, ended: bool },
+    Http2 { sender: http2::SendRequest<Upload> },
+}
+
+impl Link {
+    /// Prepares a fresh connection.
+    pub(crate) async fn open(io: Io, protocol: Protocol) -> hyper::Result<Box<Self>> {
+        let (bytes, wire) = Wire::new(io);
+        let io = TokioIo::new(bytes);
+        let speech = match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(io).await?;
+                Speech::Http1 { sender, connection, ended: false }
+            }
+            Protocol::H2c => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+                // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
+                tokio::spawn(async move { drop(connection.await) });
+                Speech::Http2 { sender }
+            }
+        };
+        Ok(Box::new(Self { speech, wire }))
+    }
+
+    /// Its handle, to break it off.
+    pub(crate) fn wire(&self) -> &Arc<WireHandle> {
+        &self.wire
+    }
+
+    /// Sends a request; the answer comes while [`Self::poll_drive`] is called.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> futures::future::Either<impl Future<Output = LinkResponse> + use<>, impl Future<Output = LinkResponse> + use<>>
+    {
+        self.wire.clear_heard();
+        match &mut self.speech {
+            Speech::Http1 { sender, .. } => futures::future::Either::Left(sender.try_send_request(request)),
+            Speech::Http2 { sender } => futures::future::Either::Right(sender.try_send_request(request)),
+        }
+    }
+
+    /// Moves bytes. Ready when the connection has ended.
+    pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.speech {
+            Speech::Http1 { connection, ended, .. } => {
+                // Its errors reach the answer or its body.
+                if !*ended && connection.poll_without_shutdown(cx).is_ready() {
+                    *ended = true;
+                }
+                if *ended { Poll::Ready(()) } else { Poll::Pending }
+            }
+            Speech::Http2 { .. } => Poll::Pending,
+        }
+    }
+
+    /// Whether another invocation may use it now; call [`Self::poll_drive`] before.
+    pub(crate) fn is_ready(&self) -> bool {
+        match &self.speech {
+            Speech::Http1 { sender, ended, .. } => !ended && sender.is_ready(),
+            Speech::Http2 { sender } => sender.is_ready(),
+        }
+    }
+
+    /// Whether it has ended; call [`Self::poll_drive`] before.
+    pub(crate) fn is_ended(&self) -> bool {
+        match &self.speech {
+            Speech::Http1 { ended, .. } => *ended,
+            Speech::Http2 { sender } => sender.is_closed(),
+        }
+    }
+
+    /// Whether a byte of an answer has come in. HTTP/2 connections are never silent, so there only whole heads count.
+    pub(crate) fn heard_answer(&self) -> bool {
+        matches!(self.speech, Speech::Http1 { .. }) && self.wire.heard()
+    }
+
+    /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running
+    /// stream was reset.
+    pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
+        (self.wire.reclaim(), self.wire.clone())
+    }
+}
+
+/// Polls `drive` and `answer` together: the answer of a request on `link`.
+pub(crate) fn poll_answer<F>(link: &mut Link, answer: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<LinkResponse>
+where
+    F: Future<Output = LinkResponse>,
+{
+    // The answer is handed over by the drive, so it is looked at afterwards, also when the connection has ended.
+    let _ = link.poll_drive(cx);
+    answer.poll(cx)
+}

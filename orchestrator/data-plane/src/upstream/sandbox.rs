@@ -1,0 +1,215 @@
+//! A sandbox lent to this data plane: where it is, its idle connections, and all that are open, to break them off.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    task::Context,
+};
+
+use http::HeaderValue;
+use model::{Endpoint, Protocol, SandboxId};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{Link, wire::WireHandle};
+use crate::plane::Plane;
+
+/// A sandbox is taken for broken when its connections end without an answer this many times in a row.
+const BREAKS_IN_A_ROW: u32 = 2;
+
+/// No connection could be opened.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    /// The sandbox does not take it.
+    #[error("connection refused: {0}")]
+    Refused(io::Error),
+    /// It did not take it within the time-out.
+    #[error("no connection within {0} ms")]
+    Late(u128),
+    /// This process cannot open more connections: not the sandbox's fault.
+    #[error("out of resources here: {0}")]
+    Local(io::Error),
+    /// The protocol did not begin.
+    #[error("handshake: {0}")]
+    Handshake(hyper::Error),
+}
+
+/// A sandbox.
+pub(crate) struct Sandbox {
+    id: SandboxId,
+    address: SocketAddr,
+    protocol: Protocol,
+    published_us: u64,
+    header: HeaderValue,
+    /// Connections that ended without an answer since the last answer.
+    breaks: AtomicU32,
+    /// When its connections were last used, microseconds.
+    used_us: AtomicU64,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    /// The one used last is at the end and is used next.
+    idle: Vec<Box<Link>>,
+    /// Every open connection, and some that have ended.
+    open: Vec<Weak<WireHandle>>,
+    closed: bool,
+    /// Whether the list of sandboxes with idle connections has this one.
+    known: bool,
+}
+
+impl Sandbox {
+    /// A sandbox that became usable here at `published_us`.
+    pub(crate) fn new(endpoint: Endpoint, protocol: Protocol, published_us: u64) -> Self {
+        let header = HeaderValue::from_str(&endpoint.sandbox.to_string()).expect("an id is digits and a hyphen");
+        Self {
+            id: endpoint.sandbox,
+            address: endpoint.address,
+            protocol,
+            published_us,
+            header,
+            breaks: AtomicU32::new(0),
+            used_us: AtomicU64::new(published_us),
+            links: Mutex::default(),
+        }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    /// When it became usable here.
+    pub(crate) fn published_us(&self) -> u64 {
+        self.published_us
+    }
+
+    /// Its id as a header value.
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// When a connection of it was last put aside.
+    pub(crate) fn used_us(&self) -> u64 {
+        self.used_us.load(Ordering::Relaxed)
+    }
+
+    /// Takes the idle connection used last, passing over ended ones.
+    pub(crate) fn take_idle(&self, plane: &Plane, cx: &mut Context<'_>) -> Option<Box<Link>> {
+        loop {
+            let mut link = self.lock().idle.pop()?;
+            plane.idle.taken(1);
+            if link.poll_drive(cx).is_pending() && link.is_ready() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Puts a connection aside for the next invocation.
+    pub(crate) fn put_idle(self: &Arc<Self>, link: Box<Link>, plane: &Plane, now_us: u64) {
+        let mut links = self.lock();
+        if links.closed {
+            return;
+        }
+        links.idle.push(link);
+        // Counted under the lock, so that nobody can take it before it is counted.
+        let crowded = plane.idle.put();
+        let first = !std::mem::replace(&mut links.known, true);
+        drop(links);
+        self.used_us.store(now_us, Ordering::Relaxed);
+        if first {
+            plane.idle.enlist(self);
+        }
+        if crowded {
+            plane.idle.shed(plane);
+        }
+    }
+
+    /// Closes the idle connections, and lets no further one be put aside.
+    pub(crate) fn close_idle(&self, plane: &Plane) {
+        let mut links = self.lock();
+        links.closed = true;
+        let idle = std::mem::take(&mut links.idle);
+        drop(links);
+        plane.idle.taken(idle.len());
+    }
+
+    /// Closes the idle connections, to make room for others.
+    pub(crate) fn shed_idle(&self, plane: &Plane) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        plane.idle.taken(idle.len());
+    }
+
+    /// Whether it has idle connections.
+    pub(crate) fn has_idle(&self) -> bool {
+        !self.lock().idle.is_empty()
+    }
+
+    /// Breaks every connection off: the sandbox is no more.
+    pub(crate) fn break_off(&self) {
+        for wire in std::mem::take(&mut self.lock().open) {
+            if let Some(wire) = wire.upgrade() {
+                wire.break_off();
+            }
+        }
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn open(&self, plane: &Plane) -> Result<Box<Link>, OpenError> {
+        let limit = plane.config.limits.connect_timeout;
+        let late = |_| OpenError::Late(limit.as_millis());
+        let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?.map_err(of_connect)?;
+        let link = timeout(limit, Link::open(io, self.protocol)).await.map_err(late)?.map_err(OpenError::Handshake)?;
+        plane.metrics.link_opened();
+        let mut links = self.lock();
+        if links.open.len() == links.open.capacity() {
+            // Ended ones are dropped whenever the list would grow, so it stays within twice the open ones.
+            links.open.retain(|wire| wire.strong_count() > 0);
+        }
+        links.open.push(Arc::downgrade(link.wire()));
+        if links.closed {
+            // It went away while the connection was being made: let the first read fail.
+            link.wire().break_off();
+        }
+        drop(links);
+        Ok(link)
+    }
+
+    /// A connection brought an answer.
+    pub(crate) fn answered(&self) {
+        if self.breaks.load(Ordering::Relaxed) != 0 {
+            self.breaks.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection ended without an answer. True when that was once too often.
+    pub(crate) fn broke(&self) -> bool {
+        self.breaks.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_IN_A_ROW
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sandbox({} at {})", self.id, self.address)
+    }
+}
+
+/// Sorts a failed connect by whose fault it is. EMFILE, ENFILE, ENOBUFS, ENOMEM have no kind of their own.
+fn of_connect(error: io::Error) -> OpenError {
+    const OUT_OF: [i32; 4] = [24, 23, 105, 12];
+    let ours = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory);
+    if ours || error.raw_os_error().is_some_and(|code| OUT_OF.contains(&code)) {
+        OpenError::Local(error)
+    } else {
+        OpenError::Refused(error)
+    }
+}

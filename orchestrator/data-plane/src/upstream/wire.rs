@@ -1,0 +1,133 @@
+//! The byte stream of one connection to a sandbox, with two handles on it: it can be broken off from outside, and it can
+//! be got back from whoever reads it, to wait for its end.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use api::Io;
+use futures::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+/// A connection's bytes.
+pub(crate) struct Wire {
+    io: Option<Io>,
+    handle: Arc<WireHandle>,
+}
+
+/// What others may do to a connection.
+#[derive(Default)]
+pub(crate) struct WireHandle {
+    broken: AtomicBool,
+    /// Whether a byte has come in since the mark was cleared.
+    heard: AtomicBool,
+    /// The task that waits for bytes.
+    reader: AtomicWaker,
+    /// Who wants the stream back when its user drops it.
+    reclaim: Mutex<Option<oneshot::Sender<Io>>>,
+}
+
+impl Wire {
+    /// A connection around `io`, and its handle.
+    pub(crate) fn new(io: Io) -> (Self, Arc<WireHandle>) {
+        let handle = Arc::new(WireHandle::default());
+        (Self { io: Some(io), handle: handle.clone() }, handle)
+    }
+
+    /// A stream that was got back, still under its handle.
+    pub(crate) fn resume(io: Io, handle: Arc<WireHandle>) -> Self {
+        Self { io: Some(io), handle }
+    }
+
+    fn io(&mut self) -> io::Result<Pin<&mut Io>> {
+        if self.handle.broken.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sandbox is gone"));
+        }
+        self.io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl WireHandle {
+    /// Breaks the connection off: its user sees an error at once.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Forgets the bytes heard so far.
+    pub(crate) fn clear_heard(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a byte came in since [`Self::clear_heard`].
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// The stream, when its user drops it.
+    pub(crate) fn reclaim(&self) -> oneshot::Receiver<Io> {
+        let (sender, receiver) = oneshot::channel();
+        *self.reclaim.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = self.io()?.poll_read(cx, buffer);
+        if poll.is_pending() {
+            self.handle.reader.register(cx.waker());
+            // It may have been broken off between the look and the registration.
+            self.io()?;
+        } else if buffer.filled().len() > before {
+            self.handle.heard.store(true, Ordering::Relaxed);
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.io()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io()?.poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.as_ref().is_some_and(|io| io.is_write_vectored())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let reclaim = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(reclaim), Some(io)) = (reclaim, self.io.take()) {
+            // Who asked for it may have stopped waiting.
+            let _ = reclaim.send(io);
+        }
+    }
+}

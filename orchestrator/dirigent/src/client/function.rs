@@ -1,0 +1,153 @@
+//! `function`: register, list, show and delete functions; read what their sandboxes wrote.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use model::{FunctionName, SandboxId};
+use serde_json::Value;
+use ureq::http::Method;
+
+use super::{ClientOptions, bulk, http::Server, log, node::rows, specification::SpecificationFlags};
+use crate::{
+    failure::{Failure, Outcome},
+    output::{self, Column},
+};
+
+const LIST: [Column; 10] = [
+    Column::new("name", "/spec/name"),
+    Column::new("revision", "/revision"),
+    Column::new("image", "/spec/image"),
+    Column::new("desired", "/desired"),
+    Column::new("ready", "/ready"),
+    Column::new("starting", "/starting"),
+    Column::new("waiting", "/waiting"),
+    Column::new("running", "/running"),
+    Column::new("failures", "/failures"),
+    Column::new("last error", "/last_error"),
+];
+
+/// Functions asked for at once; the control plane pages its list.
+const PAGE: usize = 1000;
+
+const REGISTER_EXAMPLE: &str = "\
+Examples:
+  dirigent function register hello --image builtin:function --memory 128MiB --max 10
+  dirigent function register --from functions.ndjson";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dirigent function list --format csv")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Register a function, or give one a new revision; from a file, many at once
+    #[command(after_help = REGISTER_EXAMPLE)]
+    Register(Box<Register>),
+    /// List all functions
+    List,
+    /// Show one function: specification, scale, endpoints, last error
+    Show {
+        /// Its name
+        name: FunctionName,
+    },
+    /// Print what the sandboxes of a function wrote
+    #[command(after_help = "Example: dirigent function logs hello --sandbox 1-7")]
+    Logs {
+        /// Its name
+        name: FunctionName,
+        /// Only this sandbox
+        #[arg(long, value_name = "ID")]
+        sandbox: Option<SandboxId>,
+    },
+    /// Deregister functions: their sandboxes are drained and ended
+    Delete {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<FunctionName>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Register {
+    /// Its name
+    #[arg(required_unless_present = "from")]
+    name: Option<FunctionName>,
+
+    /// Register every function of a file with one JSON specification per line
+    #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "image"])]
+    from: Option<PathBuf>,
+
+    #[command(flatten)]
+    flags: SpecificationFlags,
+}
+
+/// Does what was asked about functions.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let control_plane = arguments.client.control_plane();
+    match arguments.command {
+        Command::Register(register) => self::register(&control_plane, *register),
+        Command::List => {
+            let functions = list(&control_plane)?;
+            Ok(output::print_rows(arguments.client.format, &LIST, &functions)?)
+        }
+        Command::Show { name } => {
+            let function = control_plane.get(&path(&name))?;
+            Ok(output::print_tree(arguments.client.format, &function)?)
+        }
+        Command::Logs { name, sandbox } => Ok(log::print(&control_plane, &name, sandbox)?),
+        Command::Delete { names } => delete(&control_plane, &names),
+    }
+}
+
+fn register(control_plane: &Server, register: Register) -> Outcome {
+    let Some(name) = register.name else {
+        return bulk::register(control_plane, &register.from.unwrap_or_default());
+    };
+    let spec = register.flags.specify(name.clone()).map_err(Failure::Usage)?;
+    let body = serde_json::to_value(&spec).map_err(anyhow::Error::from)?;
+    let registered = control_plane.json(Method::PUT, &path(&name), Some(&body))?;
+    eprintln!("{name}: {}", registered.get("result").and_then(Value::as_str).unwrap_or("registered"));
+    Ok(())
+}
+
+fn delete(control_plane: &Server, names: &[FunctionName]) -> Outcome {
+    let mut failed = 0;
+    for name in names {
+        match control_plane.json(Method::DELETE, &path(name), None) {
+            Ok(_) => eprintln!("{name}: deleted"),
+            Err(error) => {
+                failed += 1;
+                eprintln!("{name}: {error:#}");
+            }
+        }
+    }
+    if failed > 0 {
+        return Err(anyhow!("{failed} of {} functions could not be deleted", names.len()).into());
+    }
+    Ok(())
+}
+
+/// All functions, page by page.
+fn list(control_plane: &Server) -> anyhow::Result<Vec<Value>> {
+    let mut functions: Vec<Value> = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = control_plane.get(&format!("/v1/functions?limit={PAGE}{after}"))?;
+        functions.extend_from_slice(rows(&page, "functions"));
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(functions),
+        }
+    }
+}
+
+/// Where a function is found.
+pub(crate) fn path(name: &FunctionName) -> String {
+    format!("/v1/functions/{name}")
+}

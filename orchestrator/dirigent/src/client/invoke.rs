@@ -1,0 +1,136 @@
+//! `invoke`: one invocation through a data plane, its answer and where its time went.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use model::FunctionName;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, header};
+
+use super::{http, timeline::Timeline};
+use crate::{
+    command_line::Format,
+    failure::{Failure, Outcome},
+};
+
+/// Largest answer printed.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+
+const EXAMPLE: &str = "\
+Example: run the trace function for 10 ms
+  dirigent invoke hello --header 'workload: trace' --header 'requested_cpu: 10'";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    /// Name of the function
+    name: FunctionName,
+
+    /// Body to send
+    #[arg(long, conflicts_with = "data_file")]
+    data: Option<String>,
+
+    /// File to send as the body; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    data_file: Option<PathBuf>,
+
+    /// Header to send; may be repeated
+    #[arg(long, value_parser = parse_header, value_name = "NAME: VALUE")]
+    header: Vec<(HeaderName, HeaderValue)>,
+
+    /// HTTP method; POST when there is a body, else GET
+    #[arg(long)]
+    method: Option<Method>,
+
+    /// Path, with query
+    #[arg(long, default_value = "/")]
+    path: String,
+
+    /// HTTP address of a data plane
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    data_plane: String,
+
+    /// Longest wait for the whole answer
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m", value_name = "DURATION")]
+    timeout: Duration,
+
+    /// `table`: the answer as it is on standard output and its timeline on standard error; `json`: both in one object
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+}
+
+/// Invokes the function once; any status but 2xx is a failure.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let body = body(arguments.data, arguments.data_file.as_deref())?;
+    let method = arguments.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
+    let base = http::Server::new("data plane", &arguments.data_plane, arguments.timeout);
+    let mut request = Request::builder().method(method).uri(base.url(&arguments.path));
+    request = request.header(header::HOST, arguments.name.as_str());
+    for (name, value) in arguments.header {
+        request = request.header(name, value);
+    }
+    let request = request.body(body.unwrap_or_default());
+    let request = request.with_context(|| format!("{}{} is no URL", arguments.data_plane, arguments.path));
+    let request = request.map_err(Failure::Usage)?;
+
+    let sent = Instant::now();
+    let mut response = base.run(request)?;
+    let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+    let answer = answer.map_err(|error| anyhow!("reading the answer: {error}"))?;
+    let total_ms = sent.elapsed().as_secs_f64() * 1e3;
+    let timeline = Timeline::read(response.status(), response.headers(), total_ms);
+    print(arguments.format, &response, &answer, &timeline)?;
+    match response.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(anyhow!("{}: answered {status}", arguments.name).into()),
+    }
+}
+
+fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Timeline) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => {
+            out.write_all(answer)?;
+            if !answer.ends_with(b"\n") && !answer.is_empty() {
+                writeln!(out)?;
+            }
+            out.flush()?;
+            eprintln!("{timeline}");
+        }
+        Format::Json => {
+            let headers: serde_json::Map<String, Value> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))))
+                .collect();
+            let body = String::from_utf8_lossy(answer);
+            let all = json!({"timeline": timeline.to_json(), "headers": headers, "body": body});
+            serde_json::to_writer_pretty(&mut out, &all)?;
+            writeln!(out)?;
+        }
+        Format::Csv => timeline.write_csv(&mut out)?,
+    }
+    Ok(())
+}
+
+fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
+    let Some(path) = file else { return Ok(data.map(String::into_bytes)) };
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
+        return Ok(Some(bytes));
+    }
+    fs::read(path).map(Some).with_context(|| path.display().to_string())
+}
+
+fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').context("expected NAME: VALUE")?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
+}

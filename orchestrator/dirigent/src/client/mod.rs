@@ -1,0 +1,33 @@
+//! The subcommands of an operator: each asks a running part over HTTP and prints what it answers.
+
+mod bulk;
+pub(crate) mod function;
+mod http;
+pub(crate) mod invoke;
+mod log;
+pub(crate) mod node;
+mod specification;
+pub(crate) mod status;
+mod timeline;
+
+use clap::Args;
+
+use crate::command_line::Format;
+
+/// Which control plane to ask, and how to print its answer.
+#[derive(Debug, Args)]
+pub(crate) struct ClientOptions {
+    /// HTTP address of a control plane
+    #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
+    control_plane: String,
+
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+}
+
+impl ClientOptions {
+    fn control_plane(&self) -> http::Server {
+        http::Server::new("control plane", &self.control_plane, http::CONTROL_TIMEOUT)
+    }
+}

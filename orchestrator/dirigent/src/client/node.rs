@@ -1,0 +1,77 @@
+//! `node`: list nodes, stop placing on one, forget one.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use ureq::http::Method;
+
+use super::ClientOptions;
+use crate::{
+    failure::Outcome,
+    output::{self, Column},
+};
+
+const COLUMNS: [Column; 9] = [
+    Column::new("name", "/name"),
+    Column::new("state", "/state"),
+    Column::new("drained", "/drained"),
+    Column::new("worker", "/worker"),
+    Column::new("sandboxes", "/sandboxes"),
+    Column::new("cpu_millicores", "/capacity/cpu_millicores"),
+    Column::new("cpu_reserved_millicores", "/reserved/cpu_millicores"),
+    Column::new("memory_mib", "/capacity/memory_mib"),
+    Column::new("memory_reserved_mib", "/reserved/memory_mib"),
+];
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dirigent node list --format csv")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List all nodes
+    List,
+    /// Place nothing more on a node, and end its sandboxes as they become idle
+    Drain {
+        /// Name of the node
+        name: String,
+        /// Take it back into service instead
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Forget a node that will not come back
+    Remove {
+        /// Name of the node
+        name: String,
+    },
+}
+
+/// Does what was asked about nodes.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let control_plane = arguments.client.control_plane();
+    match &arguments.command {
+        Command::List => {
+            let nodes = control_plane.get("/v1/nodes")?;
+            output::print_rows(arguments.client.format, &COLUMNS, rows(&nodes, "nodes"))?;
+        }
+        Command::Drain { name, undo } => {
+            let method = if *undo { Method::DELETE } else { Method::POST };
+            control_plane.json(method, &format!("/v1/nodes/{name}/drain"), None)?;
+            eprintln!("{name}: {}", if *undo { "back in service" } else { "draining" });
+        }
+        Command::Remove { name } => {
+            control_plane.json(Method::DELETE, &format!("/v1/nodes/{name}"), None)?;
+            eprintln!("{name}: removed");
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a list answer, which is an array or has one under `name`.
+pub(crate) fn rows<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,184 @@
+//! A function described by flags, as `function register` takes it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::Args;
+use model::{FunctionName, FunctionSpec, Protocol};
+
+/// The flags that describe one function. What is not given has the default of the control plane.
+#[derive(Debug, Args)]
+pub(crate) struct SpecificationFlags {
+    /// What to run: `builtin:function`, or `file:/path/to/program` with the process runtime
+    #[arg(long, required_unless_present = "from")]
+    image: Option<String>,
+
+    /// Port it listens on inside its sandbox
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// Protocol it speaks: `http1` or `h2c`
+    #[arg(long, value_parser = parse_protocol)]
+    protocol: Option<Protocol>,
+
+    /// CPU reserved for one sandbox, in millicores
+    #[arg(long, value_name = "MILLICORES")]
+    cpu: Option<u32>,
+
+    /// Memory reserved for one sandbox, for example 128MiB
+    #[arg(long, value_parser = parse_mib, value_name = "SIZE")]
+    memory: Option<u32>,
+
+    /// Invocations that one sandbox runs at once
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+
+    /// Fewest sandboxes kept
+    #[arg(long, value_name = "N")]
+    min: Option<u32>,
+
+    /// Most sandboxes
+    #[arg(long, value_name = "N")]
+    max: Option<u32>,
+
+    /// Autoscaling policy: `reactive` or `kpa`
+    #[arg(long)]
+    policy: Option<String>,
+
+    /// Window over which demand is judged before scaling down, for example 60s
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    stable_window: Option<Duration>,
+
+    /// How long the last sandbox lives after the last request
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    keep_alive: Option<Duration>,
+
+    /// Longest run of one invocation
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+
+    /// Longest wait of one invocation for a slot
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    queue_deadline: Option<Duration>,
+
+    /// Most invocations that wait in one data plane
+    #[arg(long, value_name = "N")]
+    queue_limit: Option<u32>,
+
+    /// Environment variable of its program; may be repeated
+    #[arg(long, value_parser = parse_variable, value_name = "NAME=VALUE")]
+    env: Vec<(String, String)>,
+
+    /// Argument of its program; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    arg: Vec<String>,
+}
+
+impl SpecificationFlags {
+    /// The function `name` as the flags describe it.
+    ///
+    /// # Errors
+    /// The first field out of bounds.
+    pub(crate) fn specify(self, name: FunctionName) -> anyhow::Result<FunctionSpec> {
+        let mut spec = FunctionSpec::new(name, self.image.unwrap_or_default());
+        put(&mut spec.port, self.port);
+        put(&mut spec.protocol, self.protocol);
+        put(&mut spec.cpu, self.cpu);
+        put(&mut spec.memory, self.memory);
+        put(&mut spec.concurrency, self.concurrency);
+        put(&mut spec.timeout, self.timeout);
+        put(&mut spec.queue.deadline, self.queue_deadline);
+        put(&mut spec.queue.limit, self.queue_limit);
+        put(&mut spec.scale.min, self.min);
+        put(&mut spec.scale.stable_window, self.stable_window);
+        spec.scale.max = self.max;
+        spec.scale.policy = self.policy;
+        spec.scale.keep_alive = self.keep_alive;
+        spec.env = self.env.into_iter().collect();
+        spec.args = self.arg;
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+fn put<T>(field: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *field = value;
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "http1" => Ok(Protocol::Http1),
+        "h2c" => Ok(Protocol::H2c),
+        _ => Err("expected http1 or h2c".to_owned()),
+    }
+}
+
+/// A size in whole MiB; a bare number is MiB already, as in a specification.
+fn parse_mib(text: &str) -> anyhow::Result<u32> {
+    if let Ok(mib) = text.parse() {
+        return Ok(mib);
+    }
+    let size: ByteSize = text.parse().map_err(|_| anyhow::anyhow!("expected a size, for example 128MiB"))?;
+    let mib = size.as_u64().div_ceil(bytesize::MIB);
+    u32::try_from(mib).context("is more memory than there is")
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        flags: SpecificationFlags,
+        #[arg(long)]
+        from: bool,
+    }
+
+    fn specify(flags: &str) -> anyhow::Result<FunctionSpec> {
+        let words = std::iter::once("register").chain(flags.split(' '));
+        Typed::try_parse_from(words)?.flags.specify("f".parse()?)
+    }
+
+    #[test]
+    fn an_image_alone_leaves_every_default() {
+        assert_eq!(specify("--image i").unwrap(), FunctionSpec::new("f".parse().unwrap(), "i"));
+    }
+
+    #[test]
+    fn flags_reach_their_fields() {
+        let spec = specify(
+            "--image i --memory 1GiB --protocol h2c --max 3 --policy kpa --timeout 250ms --env A=b=c --arg -v --arg x",
+        )
+        .unwrap();
+        assert_eq!((spec.memory, spec.protocol, spec.scale.max), (1024, Protocol::H2c, Some(3)));
+        assert_eq!((spec.scale.policy.as_deref(), spec.timeout), (Some("kpa"), Duration::from_millis(250)));
+        assert_eq!((spec.env["A"].as_str(), spec.args), ("b=c", vec!["-v".to_owned(), "x".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named() {
+        for (flags, expected) in [
+            ("--image i --max 0", "scale.max"),
+            ("--image i --memory much", "for example 128MiB"),
+            ("--image i --protocol tcp", "expected http1 or h2c"),
+            ("--image i --env A", "expected NAME=VALUE"),
+        ] {
+            let found = specify(flags).unwrap_err().to_string();
+            assert!(found.contains(expected), "{flags}: expected {expected:?} in {found:?}");
+        }
+        assert!(specify("--cpu 1").is_err(), "an image is needed");
+    }
+}

@@ -1,0 +1,102 @@
+//! What can be typed: the subcommands, and the options that all of them share.
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{
+    client::{function, invoke, node, status},
+    failure::Outcome,
+    logging::LogFormat,
+    serve::{control_plane, data_plane, up, worker},
+};
+
+/// Cargo's version and the git revision.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DIRIGENT_REVISION"), ")");
+
+const EXAMPLE: &str = "\
+Example: a cluster on this machine, one function, one invocation
+  dirigent up --workers 2 --data-dir cluster &
+  dirigent function register hello --image builtin:function
+  dirigent invoke hello
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration error";
+
+/// A cluster manager for functions: starts the parts of a cluster and operates it.
+#[derive(Debug, Parser)]
+#[command(name = "dirigent", version = VERSION, after_help = EXAMPLE, max_term_width = 120)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster in this process, on loopback
+    Up(up::Arguments),
+    /// Run a control plane
+    ControlPlane(control_plane::Arguments),
+    /// Run a data plane
+    DataPlane(data_plane::Arguments),
+    /// Run a worker
+    Worker(worker::Arguments),
+    /// Register, list, show and delete functions; read their logs
+    Function(function::Arguments),
+    /// Invoke a function once; print its answer and where the time went
+    Invoke(invoke::Arguments),
+    /// List, drain and remove nodes
+    Node(node::Arguments),
+    /// Show leader, epoch and counts of a cluster
+    Status(status::Arguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: dirigent completions bash > ~/.local/share/bash-completion/completions/dirigent")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns, for people
+    #[default]
+    Table,
+    /// JSON, for programs
+    Json,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+impl CommandLine {
+    /// Does what was typed.
+    pub(crate) fn run(self) -> Outcome {
+        match self.command {
+            Command::Up(arguments) => up::run(arguments, self.log_format),
+            Command::ControlPlane(arguments) => control_plane::run(arguments, self.log_format),
+            Command::DataPlane(arguments) => data_plane::run(arguments, self.log_format),
+            Command::Worker(arguments) => worker::run(arguments, self.log_format),
+            Command::Function(arguments) => function::run(arguments),
+            Command::Invoke(arguments) => invoke::run(arguments),
+            Command::Node(arguments) => node::run(&arguments),
+            Command::Status(arguments) => status::run(&arguments),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+}

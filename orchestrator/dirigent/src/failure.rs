@@ -1,0 +1,53 @@
+//! How the program ends when it does not end well: one line on standard error and a documented exit code.
+
+use std::{io, process::ExitCode};
+
+/// Exit code of a failure.
+const FAILED: u8 = 1;
+/// Exit code of a usage or configuration error.
+const USAGE: u8 = 2;
+
+/// Why a subcommand ended without having done its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It tried and failed.
+    Failed(anyhow::Error),
+    /// What it was asked for makes no sense: nothing was tried.
+    Usage(anyhow::Error),
+}
+
+/// How a subcommand ends.
+pub(crate) type Outcome = Result<(), Failure>;
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Failure {
+    /// Says what went wrong, and with which code to exit.
+    pub(crate) fn report(&self) -> ExitCode {
+        let (error, code) = match self {
+            Self::Failed(error) if closed_pipe(error) => return ExitCode::SUCCESS,
+            Self::Failed(error) => (error, FAILED),
+            Self::Usage(error) => (error, USAGE),
+        };
+        // An error of several lines, such as a TOML parser's, becomes one.
+        let text = format!("{error:#}");
+        let line: Vec<&str> = text.split_whitespace().collect();
+        eprintln!("dirigent: {}", line.join(" "));
+        ExitCode::from(code)
+    }
+}
+
+/// Whether the reader of the output went away, as `head` does: nothing that the user needs to be told.
+fn closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,29 @@
+//! The program `dirigent`: starts the parts of a cluster, and talks to them as an operator.
+//!
+//! It owns what only a program may own: the command line, configuration files, the runtime, signals, logging and
+//! exit codes. What the parts do lies in their crates.
+
+mod client;
+mod command_line;
+mod configuration;
+mod failure;
+mod logging;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command_line::CommandLine;
+
+/// The daemons allocate and free small buffers on all threads at once, which is what this allocator is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match CommandLine::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,193 @@
+//! Results on standard output: as aligned columns, as JSON or as CSV.
+//!
+//! Rows are the JSON that a part answered. JSON output is that answer untouched, so that a script sees every field;
+//! columns are chosen from it by path.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::command_line::Format;
+
+/// One column of a printed table.
+pub(crate) struct Column {
+    /// Its heading.
+    pub(crate) title: &'static str,
+    /// Where its value lies in a row (RFC 6901).
+    pub(crate) pointer: &'static str,
+}
+
+impl Column {
+    /// The column `title` with the value at `pointer`.
+    pub(crate) const fn new(title: &'static str, pointer: &'static str) -> Self {
+        Self { title, pointer }
+    }
+}
+
+/// Prints `rows` on standard output.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
+    write_rows(&mut io::stdout().lock(), format, columns, rows)
+}
+
+/// Prints one value on standard output; as a table, one line per column.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => {
+            let mut table = plain_table();
+            for column in columns {
+                table.add_row([column.title.to_owned(), cell(value, column)]);
+            }
+            writeln!(out, "{}", table.trim_fmt())
+        }
+        Format::Json => write_json(&mut out, value),
+        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value)),
+    }
+}
+
+/// Prints one value with all that is in it: as a table, one line per leaf with its dotted path.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if format == Format::Json {
+        return write_json(&mut out, value);
+    }
+    let mut leaves = Vec::new();
+    collect_leaves(String::new(), value, &mut leaves);
+    if format == Format::Csv {
+        let mut csv = csv::Writer::from_writer(out);
+        csv.write_record(["key", "value"])?;
+        for (path, leaf) in leaves {
+            csv.write_record([path, leaf])?;
+        }
+        return csv.flush();
+    }
+    let mut table = plain_table();
+    for (path, leaf) in leaves {
+        table.add_row([path, leaf]);
+    }
+    writeln!(out, "{}", table.trim_fmt())
+}
+
+fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                collect_leaves(below(key), inner, leaves);
+            }
+        }
+        Value::Array(values) if values.iter().any(|value| value.is_object()) => {
+            for (index, inner) in values.iter().enumerate() {
+                collect_leaves(below(&index.to_string()), inner, leaves);
+            }
+        }
+        Value::Null => {}
+        Value::Array(values) if values.is_empty() => {}
+        leaf => leaves.push((path, text(leaf))),
+    }
+}
+
+fn write_rows(out: &mut impl Write, format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
+    match format {
+        Format::Table => {
+            let mut table = plain_table();
+            table.set_header(columns.iter().map(|column| column.title));
+            for row in rows {
+                table.add_row(columns.iter().map(|column| cell(row, column)));
+            }
+            for (index, column) in columns.iter().enumerate() {
+                let numbers = !rows.is_empty() && rows.iter().all(|row| is_number(row.pointer(column.pointer)));
+                if let Some(drawn) = table.column_mut(index).filter(|_| numbers) {
+                    drawn.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+            writeln!(out, "{}", table.trim_fmt())
+        }
+        Format::Json => write_json(out, &Value::from(rows)),
+        Format::Csv => write_csv(out, columns, rows),
+    }
+}
+
+fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn write_csv(out: &mut impl Write, columns: &[Column], rows: &[Value]) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(columns.iter().map(|column| column.title))?;
+    for row in rows {
+        csv.write_record(columns.iter().map(|column| cell(row, column)))?;
+    }
+    csv.flush()
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+fn is_number(value: Option<&Value>) -> bool {
+    matches!(value, None | Some(Value::Null | Value::Number(_)))
+}
+
+/// The value of a column as text: strings bare, lists joined by spaces, nothing for what is absent.
+fn cell(row: &Value, column: &Column) -> String {
+    row.pointer(column.pointer).map(text).unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const COLUMNS: [Column; 3] =
+        [Column::new("name", "/name"), Column::new("ready", "/scale/ready"), Column::new("note", "/note")];
+
+    fn written(format: Format) -> String {
+        let rows = [
+            json!({"name": "a", "scale": {"ready": 10}, "note": "x, \"y\"", "more": 1}),
+            json!({"name": "bcd", "scale": {"ready": 2}}),
+        ];
+        let mut out = Vec::new();
+        write_rows(&mut out, format, &COLUMNS, &rows).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_table_aligns_its_columns_and_puts_numbers_right() {
+        assert_eq!(written(Format::Table), " name  ready  note\n a        10  x, \"y\"\n bcd       2\n");
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it_and_leaves_absent_values_empty() {
+        assert_eq!(written(Format::Csv), "name,ready,note\na,10,\"x, \"\"y\"\"\"\nbcd,2,\n");
+    }
+
+    #[test]
+    fn json_keeps_fields_that_no_column_shows() {
+        let rows: Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        assert_eq!(rows[0]["more"], 1);
+    }
+}

@@ -1,0 +1,82 @@
+//! `control-plane`: the part that decides, with its command log in the data directory.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use api::{Network, OsNetwork};
+use clap::Args;
+use control_plane::{BuildError, Built, Config, RedbStore};
+
+use super::{
+    DaemonOptions,
+    ports::{self, Announced},
+};
+use crate::{
+    configuration::Loaded,
+    failure::{Failure, Outcome},
+    logging::LogFormat,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dirigent control-plane --config control-plane.toml --data-dir state")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonOptions,
+
+    /// Address for data planes and workers; port 0 takes any free one
+    #[arg(long, value_name = "IP:PORT")]
+    stream: Option<SocketAddr>,
+
+    /// Address for operators, health checks and metrics
+    #[arg(long, value_name = "IP:PORT")]
+    http: Option<SocketAddr>,
+
+    /// Directory of the command log and of ports.json
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Directory into which coldstarts.csv is written
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+}
+
+/// Runs a control plane until it is told to end.
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+    let loaded = arguments.daemon.load::<Config>()?;
+    let mut config = loaded.value.clone();
+    config.stream = arguments.stream.unwrap_or(config.stream);
+    config.http = arguments.http.unwrap_or(config.http);
+    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
+    config.record = arguments.record.or(config.record);
+    if arguments.daemon.printed(&config)? {
+        return Ok(());
+    }
+    super::run(log_format, async |process| {
+        let (built, _announced) = build(config, Arc::new(OsNetwork)).await.map_err(|error| place(&loaded, error))?;
+        Ok(built.run(process.shutdown).await.context("control plane")?)
+    })
+}
+
+/// A policy that does not exist is a mistake in the configuration; all else is a failure.
+fn place(loaded: &Loaded<Config>, error: anyhow::Error) -> Failure {
+    match error.downcast_ref() {
+        Some(BuildError::Policy { key, name, known }) => {
+            Failure::Usage(loaded.complaint(key, &format!("is {name:?}, expected one of {known}")))
+        }
+        _ => Failure::Failed(error),
+    }
+}
+
+/// Binds a control plane and announces its ports.
+///
+/// # Errors
+/// When its log cannot be opened, an address not bound, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
+    let directory = config.data_dir.clone();
+    ports::withdraw(&directory)?;
+    let store = RedbStore::open(&directory)?;
+    let built = control_plane::build(config, network, Box::new(store)).await.context("control plane")?;
+    let addresses = [("stream", built.stream_address()), ("http", built.http_address())];
+    let announced = ports::announce("control plane", &directory, &addresses.into())?;
+    Ok((built, announced))
+}

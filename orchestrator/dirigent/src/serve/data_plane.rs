@@ -1,0 +1,85 @@
+//! `data-plane`: the part that carries invocations to sandboxes.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use api::{Network, OsNetwork};
+use clap::Args;
+use data_plane::{Built, Config};
+
+use super::{
+    DaemonOptions,
+    ports::{self, Announced},
+};
+use crate::{
+    failure::{Failure, Outcome},
+    logging::LogFormat,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dirigent data-plane --control-plane 10.0.0.1:9090 --invoke 0.0.0.0:8080")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonOptions,
+
+    /// Its own name, stable over restarts
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Stream address of a control plane; may be repeated, the leader is found by trying
+    #[arg(long, value_name = "HOST:PORT")]
+    control_plane: Vec<String>,
+
+    /// Address for invocations; port 0 takes any free one
+    #[arg(long, value_name = "IP:PORT")]
+    invoke: Option<SocketAddr>,
+
+    /// Address for health, readiness and metrics
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
+
+    /// Directory of ports.json
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Runs a data plane until it is told to end.
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+    let loaded = arguments.daemon.load::<Config>()?;
+    let mut config = loaded.value.clone();
+    config.name = arguments.name.unwrap_or(config.name);
+    config.invoke = arguments.invoke.unwrap_or(config.invoke);
+    config.admin = arguments.admin.unwrap_or(config.admin);
+    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
+    if !arguments.control_plane.is_empty() {
+        config.control_planes = arguments.control_plane;
+    }
+    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
+    if arguments.daemon.printed(&config)? {
+        return Ok(());
+    }
+    super::run(log_format, async |process| {
+        limit_descriptors(&mut config, process.descriptors);
+        let (built, _announced) = build(config, Arc::new(OsNetwork)).await?;
+        Ok(built.run(process.shutdown).await.context("data plane")?)
+    })
+}
+
+/// Tells the data plane how many file descriptors it has; a configured number counts when it is lower.
+pub(super) fn limit_descriptors(config: &mut Config, available: usize) {
+    let unset = config.limits.descriptors == Config::default().limits.descriptors;
+    config.limits.descriptors = if unset { available } else { available.min(config.limits.descriptors) };
+}
+
+/// Binds a data plane and announces its ports.
+///
+/// # Errors
+/// When an address cannot be bound, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
+    let directory = config.data_dir.clone();
+    ports::withdraw(&directory)?;
+    let built = data_plane::build(config, network).await.context("data plane")?;
+    let addresses = [("invoke", built.invoke_address()), ("admin", built.admin_address())];
+    let announced = ports::announce("data plane", &directory, &addresses.into())?;
+    Ok((built, announced))
+}

@@ -1,0 +1,73 @@
+//! The subcommands that run parts of a cluster, and what all daemons share: configuration, runtime, ports file.
+
+pub(crate) mod control_plane;
+pub(crate) mod data_plane;
+mod descriptors;
+mod ports;
+mod signals;
+pub(crate) mod up;
+pub(crate) mod worker;
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    configuration::{self, Loaded},
+    failure::{Failure, Outcome},
+    logging::{self, LogFormat},
+};
+
+/// The options of every daemon that has a configuration file.
+#[derive(Debug, Args)]
+struct DaemonOptions {
+    /// Configuration file; every key has a default, and flags override it
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+
+    /// Print the effective configuration and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl DaemonOptions {
+    /// The configuration from the file.
+    fn load<T: DeserializeOwned + Default>(&self) -> Result<Loaded<T>, Failure> {
+        configuration::load(self.config.as_deref()).map_err(|error| Failure::Usage(error.into()))
+    }
+
+    /// Prints `configuration` when that is all that was asked for.
+    fn printed(&self, configuration: &impl Serialize) -> Result<bool, Failure> {
+        if self.print_config {
+            let text = configuration::to_toml(configuration).context("the configuration has no form in TOML")?;
+            std::io::stdout().lock().write_all(text.as_bytes())?;
+        }
+        Ok(self.print_config)
+    }
+}
+
+/// What a daemon is given by the process it runs in.
+struct Process {
+    /// Cancelled by the first SIGINT or SIGTERM.
+    shutdown: CancellationToken,
+    /// File descriptors it may use.
+    descriptors: usize,
+}
+
+/// Runs `daemon` on the process's one runtime until it is done.
+fn run<F>(log_format: LogFormat, daemon: impl FnOnce(Process) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    logging::start(log_format);
+    let descriptors = descriptors::raise()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("starting the runtime")?;
+    runtime.block_on(async {
+        let shutdown = signals::shutdown_token().context("listening for signals")?;
+        Box::pin(daemon(Process { shutdown, descriptors })).await
+    })
+}

@@ -1,0 +1,196 @@
+//! `up`: a whole cluster in one process on loopback, from the same code as the separate daemons.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use ::worker::RuntimeKind;
+use anyhow::{Context, anyhow};
+use api::{Network, OsNetwork};
+use clap::Args;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    control_plane, data_plane,
+    ports::{self, Announced, Ports},
+    worker,
+};
+use crate::{failure::Outcome, logging::LogFormat};
+
+const EXAMPLES: &str = "\
+Examples:
+  dirigent up --workers 2 --runtime process --data-dir cluster
+  dirigent up --workers 1 --runtime hollow --data-dir cluster --http-port 0 --invoke-port 0";
+
+/// One process is one machine: more workers than this are hollow nodes of one worker.
+const MOST_WORKERS: u16 = 64;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Number of workers
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_WORKERS)))]
+    workers: u16,
+
+    /// How sandboxes are made: `process` or `hollow`
+    #[arg(long, default_value_t)]
+    runtime: RuntimeKind,
+
+    /// Directory of what the parts keep, one folder each, and of ports.json
+    #[arg(long, default_value = "dirigent-data", value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// Port for data planes and workers; 0 takes any free one, here and below
+    #[arg(long, default_value_t = 9090, value_name = "PORT")]
+    stream_port: u16,
+
+    /// Port for operators
+    #[arg(long, default_value_t = 9091, value_name = "PORT")]
+    http_port: u16,
+
+    /// Port for invocations
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    invoke_port: u16,
+
+    /// Port for the data plane's health and metrics
+    #[arg(long, default_value_t = 8085, value_name = "PORT")]
+    admin_port: u16,
+
+    /// Port for the first worker's health and metrics; the next workers take the next ports
+    #[arg(long, default_value_t = 10015, value_name = "PORT")]
+    worker_port: u16,
+}
+
+/// Runs a cluster until it is told to end.
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+    super::run(log_format, async |process| {
+        ports::withdraw(&arguments.data_dir)?;
+        let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
+        let _announced = ports::announce("cluster", &arguments.data_dir, &cluster.ports)?;
+        Ok(cluster.run(process.shutdown).await?)
+    })
+}
+
+/// The parts, bound and not yet serving.
+struct Cluster {
+    control_plane: ::control_plane::Built,
+    data_plane: ::data_plane::Built,
+    workers: Vec<::worker::Built>,
+    ports: Ports,
+    announced: Vec<Announced>,
+}
+
+async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Network>) -> anyhow::Result<Cluster> {
+    let folder = |name: &str| arguments.data_dir.join(name);
+    let config = ::control_plane::Config {
+        stream: loopback(arguments.stream_port),
+        http: loopback(arguments.http_port),
+        data_dir: folder("control-plane"),
+        ..::control_plane::Config::default()
+    };
+    let (control_plane, announced) = control_plane::build(config, network.clone()).await?;
+    let mut all_announced = vec![announced];
+    let leader = vec![control_plane.stream_address().to_string()];
+
+    let mut config = ::data_plane::Config {
+        control_planes: leader.clone(),
+        invoke: loopback(arguments.invoke_port),
+        admin: loopback(arguments.admin_port),
+        data_dir: folder("data-plane"),
+        ..::data_plane::Config::default()
+    };
+    // Here the sandboxes' ends of the connections may be in this process too.
+    data_plane::limit_descriptors(&mut config, descriptors / 2);
+    let (data_plane, announced) = data_plane::build(config, network.clone()).await?;
+    all_announced.push(announced);
+
+    let mut workers = Vec::new();
+    for index in 0..arguments.workers {
+        let name = format!("worker-{}", index + 1);
+        let config = ::worker::Config {
+            control_planes: leader.clone(),
+            runtime: arguments.runtime,
+            admin: loopback(nth_port(arguments.worker_port, index)?),
+            data_dir: folder(&name),
+            name,
+            ..::worker::Config::default()
+        };
+        let (worker, announced) = worker::build(config, network.clone()).await?;
+        all_announced.push(announced);
+        workers.push(worker);
+    }
+    let ports = [
+        ("stream", control_plane.stream_address()),
+        ("http", control_plane.http_address()),
+        ("invoke", data_plane.invoke_address()),
+        ("admin", data_plane.admin_address()),
+    ];
+    Ok(Cluster { control_plane, data_plane, workers, ports: ports.into(), announced: all_announced })
+}
+
+/// In which order the parts end: invocations finish while their sandboxes still run, and sandboxes end while the
+/// control plane still hears of it.
+#[derive(Clone, Copy)]
+enum Stage {
+    Invocations,
+    Sandboxes,
+    Decisions,
+}
+
+const STAGES: [Stage; 3] = [Stage::Invocations, Stage::Sandboxes, Stage::Decisions];
+
+impl Cluster {
+    /// Runs every part until `shutdown`, or until one of them ends by itself, which ends the others too.
+    async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let _announced = self.announced;
+        let ends = STAGES.map(|_| CancellationToken::new());
+        let mut running = [1, self.workers.len(), 1];
+        let mut parts = JoinSet::new();
+        let end = ends[Stage::Decisions as usize].clone();
+        parts.spawn(async move { (Stage::Decisions, self.control_plane.run(end).await.context("control plane")) });
+        let end = ends[Stage::Invocations as usize].clone();
+        parts.spawn(async move { (Stage::Invocations, self.data_plane.run(end).await.context("data plane")) });
+        for built in self.workers {
+            let end = ends[Stage::Sandboxes as usize].clone();
+            parts.spawn(async move { (Stage::Sandboxes, built.run(end).await.context("worker")) });
+        }
+        let mut first_failure = None;
+        let mut ending = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if !ending => {}
+                joined = parts.join_next() => {
+                    let Some(joined) = joined else { break };
+                    let (stage, outcome) = joined.context("a part panicked")?;
+                    running[stage as usize] -= 1;
+                    let outcome = if ending { outcome } else { outcome.and(Err(anyhow!("a part ended by itself"))) };
+                    first_failure = first_failure.or(outcome.err());
+                }
+            }
+            ending = true;
+            for stage in STAGES {
+                ends[stage as usize].cancel();
+                if running[stage as usize] > 0 {
+                    break;
+                }
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The port of the `index`th worker: 0 stays 0.
+fn nth_port(first: u16, index: u16) -> anyhow::Result<u16> {
+    if first == 0 {
+        return Ok(0);
+    }
+    first.checked_add(index).context("--worker-port: there are no ports above 65535 for every worker")
+}

@@ -1,0 +1,83 @@
+//! `worker`: the part that makes and ends sandboxes.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use api::{Network, OsNetwork};
+use clap::Args;
+use worker::{Built, Config, RuntimeKind};
+
+use super::{
+    DaemonOptions,
+    ports::{self, Announced},
+};
+use crate::{
+    failure::{Failure, Outcome},
+    logging::LogFormat,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dirigent worker --name node-1 --control-plane 10.0.0.1:9090 --runtime process")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonOptions,
+
+    /// Its own name, unique in the cluster and stable over restarts
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Stream address of a control plane; may be repeated, the leader is found by trying
+    #[arg(long, value_name = "HOST:PORT")]
+    control_plane: Vec<String>,
+
+    /// How sandboxes are made: `process` or `hollow`
+    #[arg(long)]
+    runtime: Option<RuntimeKind>,
+
+    /// Number of modelled nodes, with the hollow runtime
+    #[arg(long, value_name = "N")]
+    nodes: Option<u32>,
+
+    /// Address for health, metrics and logs; port 0 takes any free one
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
+
+    /// Directory of ports.json and of its sandboxes' working directories
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Runs a worker until it is told to end.
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+    let loaded = arguments.daemon.load::<Config>()?;
+    let mut config = loaded.value.clone();
+    config.name = arguments.name.unwrap_or(config.name);
+    config.runtime = arguments.runtime.unwrap_or(config.runtime);
+    config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
+    config.admin = arguments.admin.unwrap_or(config.admin);
+    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
+    if !arguments.control_plane.is_empty() {
+        config.control_planes = arguments.control_plane;
+    }
+    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
+    if arguments.daemon.printed(&config)? {
+        return Ok(());
+    }
+    super::run(log_format, async |process| {
+        let (built, _announced) = build(config, Arc::new(OsNetwork)).await?;
+        Ok(built.run(process.shutdown).await.context("worker")?)
+    })
+}
+
+/// Binds a worker and announces its ports.
+///
+/// # Errors
+/// When its address cannot be bound, its runtime not started, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
+    let directory = config.data_dir.clone();
+    ports::withdraw(&directory)?;
+    let role = format!("worker {}", config.name);
+    let built = worker::build(config, network).await.context("worker")?;
+    let announced = ports::announce(&role, &directory, &[("admin", built.admin_address())].into())?;
+    Ok((built, announced))
+}

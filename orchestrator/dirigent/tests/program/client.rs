@@ -1,0 +1,95 @@
+//! The operator's subcommands against a cluster of modelled sandboxes.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, dirigent, wait_for};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("expected JSON ({error}): {text}"))
+}
+
+/// The data rows of a CSV answer.
+fn rows(csv: &str) -> Vec<&str> {
+    csv.lines().skip(1).collect()
+}
+
+#[test]
+fn a_function_lives_from_registration_to_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    cluster.operator_ok(&["function", "register", "hello", "--image", "any", "--max", "3"]);
+
+    let invoked = cluster.invoke("hello", &[]);
+    assert!(invoked.status.success(), "{invoked:?}");
+    let answer = json(&String::from_utf8(invoked.stdout).unwrap());
+    assert!(answer.get("Status").is_some(), "expected the trace function's answer, found {answer}");
+    let timeline = String::from_utf8(invoked.stderr).unwrap();
+    assert!(timeline.contains("200 OK, cold start") && timeline.contains("total"), "{timeline}");
+    let again = cluster.invoke("hello", &["--format", "json"]);
+    let again = json(&String::from_utf8(again.stdout).unwrap());
+    assert_eq!(again["timeline"]["cold"], false, "expected the sandbox to be used again: {again}");
+
+    let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
+    assert!(rows(&listed).len() == 1 && listed.contains("hello"), "{listed}");
+    let shown = json(&cluster.operator_ok(&["function", "show", "hello", "--format", "json"]));
+    assert_eq!(shown.pointer("/spec/scale/max"), Some(&Value::from(3)), "{shown}");
+
+    cluster.operator_ok(&["function", "delete", "hello"]);
+    wait_for("404 after the deletion", || {
+        let gone = cluster.invoke("hello", &["--format", "json"]);
+        let status = json(&String::from_utf8_lossy(&gone.stdout))["timeline"]["status"].clone();
+        if status == 404 { Ok(()) } else { Err(status.to_string()) }
+    });
+    let refused = cluster.operator(&["function", "delete", "hello"]);
+    assert_eq!(refused.status.code(), Some(1), "a second deletion is a failure: {refused:?}");
+}
+
+#[test]
+fn many_functions_are_registered_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let file = dir.path().join("functions.ndjson");
+    let lines: Vec<String> = (0..450).map(|n| format!(r#"{{"name":"f{n}","image":"any"}}"#)).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    cluster.operator_ok(&["function", "register", "--from", file.to_str().unwrap()]);
+    let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
+    assert_eq!(rows(&listed).len(), 450);
+
+    fs::write(&file, format!("{}\n{{\"name\":\"late\",\"image\":\"\"}}\n", lines[0])).unwrap();
+    let refused = cluster.operator(&["function", "register", "--from", file.to_str().unwrap()]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("functions.ndjson:2: image must not be empty"), "{said}");
+}
+
+#[test]
+fn status_and_nodes_tell_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let status = json(&cluster.operator_ok(&["status", "--format", "json"]));
+    assert!(status["epoch"].as_u64().is_some_and(|epoch| epoch >= 1), "expected an epoch: {status}");
+    let table = cluster.operator_ok(&["status"]);
+    assert!(table.contains("epoch"), "{table}");
+
+    let nodes = json(&cluster.operator_ok(&["node", "list", "--format", "json"]));
+    let name = nodes[0]["name"].as_str().unwrap().to_owned();
+    cluster.operator_ok(&["node", "drain", &name]);
+    let drained = json(&cluster.operator_ok(&["node", "list", "--format", "json"]));
+    assert_eq!(drained[0]["drained"], true, "{drained}");
+    cluster.operator_ok(&["node", "drain", &name, "--undo"]);
+    let back = json(&cluster.operator_ok(&["node", "list", "--format", "json"]));
+    assert_eq!(back[0]["drained"], false, "{back}");
+    let serving = cluster.operator(&["node", "remove", &name]);
+    assert_eq!(serving.status.code(), Some(1), "a node that is served cannot be removed: {serving:?}");
+}
+
+#[test]
+fn a_control_plane_that_is_not_there_is_named() {
+    // Port 1 is privileged and unused: connecting is refused at once.
+    let output = dirigent().args(["status", "--control-plane", "127.0.0.1:1"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("dirigent: control plane at http://127.0.0.1:1: "), "{said}");
+}

@@ -1,0 +1,121 @@
+//! Configuration files and the command line: examples, mistakes, exit codes.
+
+use std::{fs, path::Path};
+
+use crate::cluster::dirigent;
+
+/// Each daemon and its commented example.
+const EXAMPLES: [(&str, &str); 3] =
+    [("control-plane", "control-plane.toml"), ("data-plane", "data-plane.toml"), ("worker", "worker.toml")];
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = dirigent().args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: expected success, found {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn each_example_shows_every_key_with_its_default() {
+    for (daemon, file) in EXAMPLES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
+        let defaults = stdout(&[daemon, "--print-config"]);
+        let example = stdout(&[daemon, "--print-config", "--config", path.to_str().unwrap()]);
+        assert_eq!(example, defaults, "{file}: expected the defaults");
+        let text = fs::read_to_string(&path).unwrap();
+        for key in defaults.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+            let shown = text.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            assert!(shown, "{file}: expected the key {key}");
+        }
+    }
+}
+
+#[test]
+fn what_is_commented_out_in_an_example_is_a_key_too() {
+    for (daemon, file) in EXAMPLES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
+        let text = fs::read_to_string(path).unwrap();
+        let is_key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let whole: Vec<&str> =
+            text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line)).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let written = dir.path().join(file);
+        fs::write(&written, whole.join("\n")).unwrap();
+        stdout(&[daemon, "--print-config", "--config", written.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn the_printed_configuration_is_a_configuration_and_flags_override_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    fs::write(&path, stdout(&["worker", "--print-config", "--name", "first", "--nodes", "7"])).unwrap();
+    let again = stdout(&["worker", "--print-config", "--config", path.to_str().unwrap(), "--name", "second"]);
+    assert!(again.contains("name = \"second\"") && again.contains("nodes = 7"), "{again}");
+}
+
+#[test]
+fn a_mistake_in_a_file_is_said_with_file_line_and_key_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    for (daemon, text, expected) in [
+        ("control-plane", "seed = 1\ncolour = 2\n", "bad.toml:2:1: colour: unknown field"),
+        ("control-plane", "[health]\ndead_after = 10\n", "bad.toml:2:14: health.dead_after: "),
+        (
+            "control-plane",
+            "[placement]\npolicy = 'best'\n",
+            "bad.toml:2:1: placement.policy is \"best\", expected one of",
+        ),
+        ("data-plane", "\n[limits]\nbody = 'much'\n", "bad.toml:3:8: limits.body: "),
+        ("data-plane", "balance = 'best'\n", "bad.toml:1:1: balance is \"best\", expected one of least-loaded"),
+        ("worker", "[hollow]\nnodes = 0\n", "bad.toml:2:1: hollow.nodes "),
+        ("worker", "runtime = 'docker'\n", "bad.toml:1:11: runtime: unknown variant `docker`"),
+        ("worker", "name = \n", "bad.toml:1:"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let output = dirigent().args([daemon, "--config"]).arg(&path).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{daemon} with {text:?}: expected exit code 2, it said {said}");
+        assert!(said.contains(expected), "{daemon} with {text:?}: expected {expected:?}, found {said:?}");
+        assert_eq!(said.trim_end().lines().count(), 1, "expected one line: {said:?}");
+    }
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_exit_code_2() {
+    for arguments in [
+        &["worker", "--colour"][..],
+        &["worker", "--runtime", "docker"],
+        &["up", "--workers", "0"],
+        &["function", "register", "Upper", "--image", "i"],
+        &["function", "register", "f", "--image", "i", "--max", "0"],
+        &["control-plane", "--config", "no-such-file.toml"],
+        &["function", "register", "--from", "no-such-file.ndjson"],
+    ] {
+        let output = dirigent().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn help_has_an_example_and_version_a_revision() {
+    for arguments in [
+        &["--help"][..],
+        &["up", "--help"],
+        &["control-plane", "--help"],
+        &["data-plane", "--help"],
+        &["worker", "--help"],
+        &["function", "--help"],
+        &["function", "register", "--help"],
+        &["invoke", "--help"],
+        &["node", "--help"],
+        &["status", "--help"],
+        &["completions", "--help"],
+    ] {
+        let help = stdout(arguments);
+        assert!(help.contains("Example"), "{arguments:?}: expected an example in\n{help}");
+    }
+    let version = stdout(&["--version"]);
+    let revision = version.trim_end().strip_suffix(')').and_then(|text| text.rsplit_once(" (")).map(|(_, r)| r);
+    assert!(revision.is_some_and(|r| r == "unknown" || r.len() >= 12), "expected a git revision in {version:?}");
+    assert!(stdout(&["completions", "bash"]).contains("dirigent"));
+}

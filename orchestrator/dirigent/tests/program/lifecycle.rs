@@ -1,0 +1,123 @@
+//! Starting, ending and starting again: what is kept, what is freed, what must not stay behind.
+
+use std::{fs, net::TcpStream};
+
+use nix::sys::signal::Signal;
+
+use crate::cluster::{Cluster, dirigent, wait_for};
+
+/// Children of a process, by process id, from the kernel.
+fn children(pid: nix::unistd::Pid) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Whether a process is there and not a zombie.
+fn is_alive(pid: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[test]
+fn a_restart_keeps_what_was_registered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start("hollow", dir.path());
+    cluster.operator_ok(&["function", "register", "kept", "--image", "any"]);
+    let status = cluster.end(Signal::SIGKILL);
+    assert!(!status.success());
+
+    let cluster = Cluster::start("hollow", dir.path());
+    let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
+    assert!(listed.contains("kept"), "{listed}");
+    let invoked = cluster.invoke("kept", &[]);
+    assert!(invoked.status.success(), "{invoked:?}");
+}
+
+#[test]
+fn either_signal_ends_a_cluster_cleanly() {
+    let function = programs::path("function").unwrap_or_else(|error| panic!("{error}"));
+    assert!(function.exists());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster::start("process", dir.path());
+        cluster.operator_ok(&["function", "register", "hello", "--image", "builtin:function"]);
+        let invoked = cluster.invoke("hello", &[]);
+        assert!(invoked.status.success(), "{invoked:?}");
+        let sandboxes = children(cluster.pid());
+        assert!(!sandboxes.is_empty(), "expected a sandbox as a child process");
+        let addresses = ["stream", "http", "invoke", "admin"].map(|purpose| cluster.address(purpose));
+
+        let status = cluster.end(signal);
+        assert_eq!(status.code(), Some(0), "{signal}: expected exit code 0");
+        assert!(!dir.path().join("ports.json").exists(), "{signal}: an ended cluster still announces its ports");
+        for address in addresses {
+            assert!(TcpStream::connect(&address).is_err(), "{signal}: {address} still takes connections");
+        }
+        wait_for("no sandbox left", || {
+            let left: Vec<_> = sandboxes.iter().filter(|pid| is_alive(pid)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
+}
+
+#[test]
+fn a_port_in_use_is_a_failure_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = dirigent()
+        .args(["control-plane", "--stream", "127.0.0.1:0", "--http", &address, "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&address), "expected {address} in {said:?}");
+    assert!(!dir.path().join("ports.json").exists(), "a daemon that listens nowhere announces nothing");
+}
+
+#[test]
+fn separate_daemons_make_a_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| dir.path().join(name);
+    let start = |name: &str, arguments: &[&str]| {
+        let log = fs::File::create(dir.path().join(format!("{name}.log"))).unwrap();
+        let child = dirigent().args(arguments).arg("--data-dir").arg(folder(name)).stderr(log).spawn().unwrap();
+        let ports: serde_json::Value = wait_for(&format!("ports.json of {name}"), || {
+            let text = fs::read_to_string(folder(name).join("ports.json"))
+                .map_err(|_| fs::read_to_string(dir.path().join(format!("{name}.log"))).unwrap_or_default())?;
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        });
+        (Ended(child), ports)
+    };
+    let any = "127.0.0.1:0";
+    let (_control_plane, ports) = start("control-plane", &["control-plane", "--stream", any, "--http", any]);
+    let (stream, http) = (ports["stream"].as_str().unwrap(), ports["http"].as_str().unwrap());
+    let to = ["--control-plane", stream, "--admin", any];
+    let (_data_plane, ports) = start("data-plane", &[&["data-plane", "--invoke", any], &to[..]].concat());
+    let worker = ["worker", "--name", "w", "--runtime", "hollow", "--nodes", "3"];
+    let (_worker, _) = start("worker", &[&worker, &to[..]].concat());
+
+    let operator = |arguments: &[&str]| dirigent().args(arguments).args(["--control-plane", http]).output().unwrap();
+    wait_for("three nodes", || {
+        let listed = operator(&["node", "list", "--format", "csv"]);
+        let nodes = String::from_utf8_lossy(&listed.stdout).lines().count().saturating_sub(1);
+        if nodes == 3 { Ok(()) } else { Err(format!("{nodes} nodes")) }
+    });
+    let registered = operator(&["function", "register", "hello", "--image", "any"]);
+    assert!(registered.status.success(), "{registered:?}");
+    let invoke = ["invoke", "hello", "--data-plane", ports["invoke"].as_str().unwrap()];
+    let invoked = dirigent().args(invoke).output().unwrap();
+    assert!(invoked.status.success(), "{invoked:?}");
+}
+
+/// A child that is ended with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

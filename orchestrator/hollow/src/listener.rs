@@ -1,0 +1,115 @@
+//! One listener for the addresses of all sandboxes of a process: the wildcard address, on the loopback device only.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::Sandboxes;
+
+/// Connections that may wait to be accepted: a burst of first requests to a thousand new sandboxes must fit. The
+/// kernel cuts it to its own limit.
+const BACKLOG: i32 = 4096;
+/// Wait after a failed accept (no file descriptors, as a rule), so that the loop does not spin.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(5);
+
+/// The listener could not be made.
+#[derive(Debug, Error)]
+#[error("cannot listen for hollow sandboxes on port {port}")]
+pub struct BindError {
+    /// The port asked for.
+    pub port: u16,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Accepts connections to any loopback address on one port.
+#[derive(Debug)]
+pub struct WildcardListener {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl WildcardListener {
+    /// Listens on `port`, 0 for any free one. Must be called within a tokio runtime.
+    ///
+    /// The socket is bound to the loopback device where the system permits it; either way a connection to any other
+    /// address than 127/8 is reset.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn bind(port: u16) -> Result<Self, BindError> {
+        let listen = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            socket.set_reuse_address(true)?;
+            // Not permitted to everybody on older kernels; the check of each connection's address remains.
+            let _ = socket.bind_device(Some(b"lo"));
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            socket.listen(BACKLOG)?;
+            let listener = TcpListener::from_std(socket.into())?;
+            let port = listener.local_addr()?.port();
+            Ok(Self { listener, port })
+        };
+        listen().map_err(|source| BindError { port, source })
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next connection and the loopback address it was opened to. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the system cannot accept, for example without free file descriptors.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            // A client that is gone already fails these; it concerns nobody else.
+            let Ok(local) = stream.local_addr() else { continue };
+            if !local.ip().is_loopback() {
+                reset(&stream);
+                continue;
+            }
+            let _ = stream.set_nodelay(true);
+            return Ok((stream, local));
+        }
+    }
+
+    /// Serves the connections of `sandboxes` until `shutdown`. A connection to an address where none lives is reset.
+    pub async fn serve(self, sandboxes: Arc<Sandboxes>, shutdown: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, local)) => match sandboxes.connection(local) {
+                    Ok(connection) => drop(tokio::spawn(connection.serve(stream))),
+                    Err(_) => reset(&stream),
+                },
+                Err(error) => {
+                    warn!(%error, "cannot accept connections to hollow sandboxes");
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+}
+
+/// Makes closing the stream a reset, so that the client knows at once that nobody read its request.
+fn reset(stream: &TcpStream) {
+    // Fails only when the connection is gone already.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

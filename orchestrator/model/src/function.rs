@@ -1,0 +1,213 @@
+//! Functions as registered: what to run, with what resources and limits.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{FunctionId, FunctionName, Resources, Revision, Scaling};
+
+/// The protocol a sandbox speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3).
+    H2c,
+}
+
+/// How long and how many invocations wait for a slot in one data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Longest wait; then 504.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Most waiting invocations in one data plane; one more is answered 503.
+    pub limit: u32,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(60), limit: 10_000 }
+    }
+}
+
+/// A function as a user describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionSpec {
+    /// Its name, which is also the host that clients address.
+    pub name: FunctionName,
+    /// What to run; its form depends on the runtime.
+    pub image: String,
+    /// The port it listens on inside its sandbox, where the runtime gives it an address of its own.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// The protocol it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// CPU reserved for one sandbox, in millicores.
+    #[serde(default = "default_cpu")]
+    pub cpu: u32,
+    /// Memory reserved for one sandbox, in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// Invocations one sandbox runs at once, at least 1.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u32,
+    /// Scaling bounds and policy.
+    #[serde(default)]
+    pub scale: Scaling,
+    /// Longest run of one invocation; then 504.
+    #[serde(default = "default_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Bounds of the queue.
+    #[serde(default)]
+    pub queue: Queue,
+    /// Environment of its program.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Arguments of its program.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+/// A registered function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Which registration.
+    pub id: FunctionId,
+    /// Which version of it.
+    pub revision: Revision,
+    /// What was asked for.
+    pub spec: FunctionSpec,
+}
+
+/// A field of a specification is out of bounds.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field} {problem}")]
+pub struct SpecError {
+    /// The field's path, for example `scale.max`.
+    pub field: &'static str,
+    /// What is wrong about it.
+    pub problem: String,
+}
+
+fn default_port() -> u16 {
+    80
+}
+
+fn default_cpu() -> u32 {
+    100
+}
+
+fn default_memory() -> u32 {
+    128
+}
+
+fn default_concurrency() -> u32 {
+    1
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(300)
+}
+
+impl FunctionSpec {
+    /// A function with every default.
+    #[must_use]
+    pub fn new(name: FunctionName, image: impl Into<String>) -> Self {
+        Self {
+            name,
+            image: image.into(),
+            port: default_port(),
+            protocol: Protocol::default(),
+            cpu: default_cpu(),
+            memory: default_memory(),
+            concurrency: default_concurrency(),
+            scale: Scaling::default(),
+            timeout: default_timeout(),
+            queue: Queue::default(),
+            env: BTreeMap::new(),
+            args: Vec::new(),
+        }
+    }
+
+    /// What one sandbox of it reserves.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        Resources { cpu_millicores: self.cpu.into(), memory_mib: self.memory.into() }
+    }
+
+    /// Checks every bound that does not depend on a runtime.
+    ///
+    /// # Errors
+    /// The first field out of bounds.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let fail = |field, problem: &str| Err(SpecError { field, problem: problem.to_owned() });
+        if self.image.is_empty() {
+            return fail("image", "must not be empty");
+        }
+        if self.port == 0 {
+            return fail("port", "must be 1 to 65535");
+        }
+        if self.concurrency == 0 {
+            return fail("concurrency", "must be at least 1");
+        }
+        if self.timeout.is_zero() {
+            return fail("timeout", "must be above 0");
+        }
+        if self.queue.deadline.is_zero() {
+            return fail("queue.deadline", "must be above 0");
+        }
+        self.scale.check().map_err(|(field, problem)| SpecError { field, problem })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_an_image_are_enough_and_all_else_has_its_default() {
+        let spec: FunctionSpec = serde_json::from_str(r#"{"name":"hello","image":"builtin:function"}"#).unwrap();
+        assert_eq!(spec, FunctionSpec::new("hello".parse().unwrap(), "builtin:function"));
+        assert_eq!(spec.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_full_specification_survives_json() {
+        let text = r#"{"name":"f","image":"i","port":8000,"protocol":"h2c","cpu":250,"memory":64,"concurrency":4,
+            "scale":{"min":1,"max":9,"policy":"kpa","target":2.5,"stable_window":"6s","panic_window":"2s"},
+            "timeout":"250ms","queue":{"deadline":"2s","limit":5},"env":{"A":"1"},"args":["x"]}"#;
+        let spec: FunctionSpec = serde_json::from_str(text).unwrap();
+        assert_eq!(spec.scale.stable_window, Duration::from_secs(6));
+        assert_eq!(spec.timeout, Duration::from_millis(250));
+        let again: FunctionSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(again, spec);
+    }
+
+    #[test]
+    fn unknown_and_out_of_range_fields_are_named() {
+        let unknown = serde_json::from_str::<FunctionSpec>(r#"{"name":"f","image":"i","colour":1}"#).unwrap_err();
+        assert!(unknown.to_string().contains("colour"), "{unknown}");
+        type Change = fn(&mut FunctionSpec);
+        let changes: [(Change, &str); 7] = [
+            (|s| s.image.clear(), "image"),
+            (|s| s.port = 0, "port"),
+            (|s| s.concurrency = 0, "concurrency"),
+            (|s| s.timeout = Duration::ZERO, "timeout"),
+            (|s| s.scale.max = Some(0), "scale.max"),
+            (|s| s.scale.target_utilization = 1.5, "scale.target_utilization"),
+            (|s| s.scale.panic_window = Some(Duration::from_secs(61)), "scale.panic_window"),
+        ];
+        for (break_it, field) in changes {
+            let mut spec = FunctionSpec::new("f".parse().unwrap(), "i");
+            break_it(&mut spec);
+            assert_eq!(spec.check().unwrap_err().field, field);
+        }
+    }
+}

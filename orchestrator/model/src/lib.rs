@@ -1,0 +1,20 @@
+//! The nouns of the system as plain values: functions, sandboxes, endpoints, nodes and what they cost.
+//!
+//! Every part speaks in these types. They do no I/O, know no clock, and change together with the
+//! system; what is on disk for ever lives in `record` instead.
+
+mod endpoint;
+mod function;
+mod id;
+mod name;
+mod node;
+mod resources;
+mod scaling;
+
+pub use endpoint::{Endpoint, EndpointState};
+pub use function::{FunctionSpec, Protocol, Queue, Registered, SpecError};
+pub use id::{DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
+pub use name::{FunctionName, NameError};
+pub use node::{NodeName, NodeSpec};
+pub use resources::Resources;
+pub use scaling::Scaling;

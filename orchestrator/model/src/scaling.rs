@@ -1,0 +1,116 @@
+//! How a function is scaled: bounds, policy and the policy's parameters.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Scaling parameters of one function. The defaults are those of Knative 1.13 where Knative has the parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scaling {
+    /// Fewest sandboxes kept, also without demand.
+    pub min: u32,
+    /// Most sandboxes; `None` is no bound.
+    pub max: Option<u32>,
+    /// Autoscaling policy by name (`reactive`, `kpa` …); `None` is the cluster's default.
+    pub policy: Option<String>,
+    /// `kpa`: invocations that one sandbox should run at once; `None` is the function's concurrency.
+    pub target: Option<f64>,
+    /// `kpa`: share of the target aimed at, greater than 0 and at most 1.
+    pub target_utilization: f64,
+    /// Window over which demand is averaged (`kpa`) or its peak held (`reactive`) before scaling down.
+    #[serde(with = "humantime_serde")]
+    pub stable_window: Duration,
+    /// `kpa`: window that decides about panic mode; `None` is a tenth of the stable window, rounded to seconds, at least 1 s.
+    #[serde(with = "humantime_serde")]
+    pub panic_window: Option<Duration>,
+    /// `kpa`: panic when the panic window wants at least this many times the ready sandboxes.
+    pub panic_threshold: f64,
+    /// `kpa`: scale at most to this many times the ready sandboxes in one decision.
+    pub max_scale_up_rate: f64,
+    /// `kpa`: scale at least to the ready sandboxes divided by this in one decision.
+    pub max_scale_down_rate: f64,
+    /// `kpa`: a lower count is acted on only when it has held for this long.
+    #[serde(with = "humantime_serde")]
+    pub scale_down_delay: Duration,
+    /// `kpa`: when a function is active at all, it has at least this many sandboxes.
+    pub activation_scale: u32,
+    /// `kpa`: how long the last sandbox outlives the decision to scale to zero.
+    #[serde(with = "humantime_serde")]
+    pub scale_to_zero_grace: Duration,
+    /// `reactive`: how long the last sandbox lives after the last request; `None` is the stable window.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive: Option<Duration>,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            min: 0,
+            max: None,
+            policy: None,
+            target: None,
+            target_utilization: 0.7,
+            stable_window: Duration::from_secs(60),
+            panic_window: None,
+            panic_threshold: 2.0,
+            max_scale_up_rate: 1000.0,
+            max_scale_down_rate: 2.0,
+            scale_down_delay: Duration::ZERO,
+            activation_scale: 1,
+            scale_to_zero_grace: Duration::from_secs(30),
+            keep_alive: None,
+        }
+    }
+}
+
+impl Scaling {
+    /// `max` as a number: its absence is no bound.
+    #[must_use]
+    pub fn upper_bound(&self) -> u32 {
+        self.max.unwrap_or(u32::MAX)
+    }
+
+    /// The window that decides about panic mode (Knative: `max(1 s, round(stable window × 10 %))`).
+    #[must_use]
+    pub fn panic_window(&self) -> Duration {
+        self.panic_window
+            .unwrap_or_else(|| Duration::from_secs_f64((self.stable_window.as_secs_f64() / 10.0).round().max(1.0)))
+    }
+
+    /// How long `reactive` keeps the last sandbox after the last request.
+    #[must_use]
+    pub fn keep_alive(&self) -> Duration {
+        self.keep_alive.unwrap_or(self.stable_window)
+    }
+
+    /// The first field out of bounds, with what is wrong about it.
+    ///
+    /// # Errors
+    /// The field's path in a specification and what was expected of it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let positive = |field, value: f64| {
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err((field, format!("must be a number above 0, is {value}")))
+            }
+        };
+        if self.max.is_some_and(|max| max == 0 || max < self.min) {
+            return Err(("scale.max", format!("must be at least 1 and not below scale.min ({})", self.min)));
+        }
+        if self.stable_window < Duration::from_secs(1) {
+            return Err(("scale.stable_window", "must be at least 1s".to_owned()));
+        }
+        if self.panic_window() < Duration::from_secs(1) || self.panic_window() > self.stable_window {
+            return Err(("scale.panic_window", "must be at least 1s and at most scale.stable_window".to_owned()));
+        }
+        if !(self.target_utilization > 0.0 && self.target_utilization <= 1.0) {
+            return Err(("scale.target_utilization", "must be above 0 and at most 1".to_owned()));
+        }
+        self.target.map_or(Ok(()), |target| positive("scale.target", target))?;
+        positive("scale.panic_threshold", self.panic_threshold)?;
+        positive("scale.max_scale_up_rate", self.max_scale_up_rate)?;
+        positive("scale.max_scale_down_rate", self.max_scale_down_rate)
+    }
+}

@@ -1,0 +1,312 @@
+//! Autoscaling `kpa`: Knative's pod autoscaler, so that both systems can run the same policy.
+//!
+//! Reimplemented from the formulas of Knative Serving 1.13, pkg/autoscaler/scaling/autoscaler.go (metric: concurrency;
+//! target-burst-capacity −1, so that excess burst capacity plays no part). The averages are in `window.rs`, the way to
+//! zero in `service_state.rs`.
+
+use std::time::Duration;
+
+use model::Scaling;
+
+use super::{
+    Decision, Demand, Policy, Rule, Sample, Supply,
+    peaks::Peaks,
+    service_state::{ServiceState, Terms},
+    window::Window,
+};
+
+pub(super) const POLICY: Policy = Policy {
+    name: "kpa",
+    about: "Knative's pod autoscaler: average concurrency over a stable and a panic window, decided every 2 s",
+    start: |scaling, concurrency| Box::new(Kpa::new(scaling, concurrency)),
+};
+
+/// Knative's tick.
+const TICK_MS: u64 = 2_000;
+/// Knative's bucket: samples within it add up.
+const BUCKET_MS: u64 = 1_000;
+/// The unit of averages: one invocation running all the time.
+const ONE: u64 = 1_000_000;
+/// Knative's default of container-concurrency-target-default, for functions without a bound on concurrency.
+const DEFAULT_TOTAL: f64 = 100.0;
+/// Knative's least target.
+const MIN_TARGET: f64 = 0.01;
+/// Knative's longest window (and delay), in milliseconds; it bounds the memory of an active function.
+const MAX_WINDOW_MS: u64 = 3_600_000;
+/// A sample covers a second and may be a second late: one that comes later does not cover the first request.
+const POKE_COVERED_MS: u64 = 2 * BUCKET_MS;
+
+/// The autoscaler of one function.
+#[derive(Debug)]
+struct Kpa {
+    terms: KpaTerms,
+    /// From the first decision on.
+    service: Option<ServiceState>,
+    /// From the first sample until a stable window after the last.
+    history: Option<Box<History>>,
+    /// What the formulas last gave, before bounds. Before the first time it is 0: Knative's initial-scale 0.
+    desired: u32,
+    /// When they were first asked: ticks are counted from there.
+    first_tick_ms: u64,
+    next_tick_ms: u64,
+    /// When the first request was counted before its sample came; that sample then counts one less.
+    poked_ms: Option<u64>,
+    /// Whether there is anything to tick for.
+    is_active: bool,
+}
+
+/// Parameters, as the formulas want them.
+#[derive(Debug)]
+struct KpaTerms {
+    /// Concurrency aimed at in one sandbox.
+    target: f64,
+    panic_threshold: f64,
+    max_up_rate: f64,
+    max_down_rate: f64,
+    stable_window_ms: u64,
+    grace_ms: u64,
+    /// Seconds.
+    stable_len: u64,
+    /// Seconds.
+    panic_len: u64,
+    /// Ticks; 0: no delay.
+    delay_len: u64,
+    activation_scale: u32,
+    min: u32,
+    max: u32,
+}
+
+/// What has been observed of an active function.
+#[derive(Debug)]
+struct History {
+    stable: Window,
+    panic: Window,
+    /// Last time the panic threshold was exceeded; `None` outside panic mode.
+    panic_ms: Option<u64>,
+    /// The most sandboxes desired in this panic; they are not given up before its end.
+    max_panic: u32,
+    /// Desired counts within the scale-down delay, by tick.
+    delayed: Peaks,
+}
+
+impl KpaTerms {
+    fn new(scaling: &Scaling, concurrency: u32) -> Self {
+        let bounded = (concurrency > 0).then(|| f64::from(concurrency));
+        let total = match (scaling.target, bounded) {
+            (Some(target), Some(bound)) => target.min(bound),
+            (Some(target), None) => target,
+            (None, bound) => bound.unwrap_or(DEFAULT_TOTAL),
+        };
+        Self {
+            target: (total * scaling.target_utilization).max(MIN_TARGET),
+            panic_threshold: scaling.panic_threshold,
+            max_up_rate: scaling.max_scale_up_rate,
+            max_down_rate: scaling.max_scale_down_rate,
+            stable_window_ms: window_ms(scaling.stable_window),
+            grace_ms: window_ms(scaling.scale_to_zero_grace),
+            stable_len: window_ms(scaling.stable_window).div_ceil(BUCKET_MS),
+            panic_len: window_ms(scaling.panic_window()).div_ceil(BUCKET_MS),
+            delay_len: window_ms(scaling.scale_down_delay).div_ceil(TICK_MS),
+            activation_scale: scaling.activation_scale,
+            min: scaling.min.min(scaling.upper_bound()),
+            max: scaling.upper_bound(),
+        }
+    }
+
+    fn service(&self) -> Terms {
+        Terms { stable_window_ms: self.stable_window_ms, grace_ms: self.grace_ms }
+    }
+}
+
+impl History {
+    fn new(terms: &KpaTerms) -> Box<Self> {
+        Box::new(Self {
+            stable: Window::new(terms.stable_len),
+            panic: Window::new(terms.panic_len),
+            panic_ms: None,
+            max_panic: 0,
+            delayed: Peaks::default(),
+        })
+    }
+
+    fn record(&mut self, now_ms: u64, concurrency: u64) {
+        self.stable.record(now_ms / BUCKET_MS, concurrency);
+        self.panic.record(now_ms / BUCKET_MS, concurrency);
+    }
+
+    /// The formulas of §7, in their order: rate limits, activation scale, panic mode, scale-down delay. `None` without
+    /// data: then what was desired before still is.
+    fn desired(&mut self, now_ms: u64, ready: u32, terms: &KpaTerms) -> Option<u32> {
+        let second = now_ms / BUCKET_MS;
+        if self.stable.is_empty(second) {
+            return None;
+        }
+        let ready = f64::from(ready.max(1));
+        let most = (terms.max_up_rate * ready).ceil();
+        let least = (ready / terms.max_down_rate).floor();
+        let stable_wants = (self.stable.average(second) as f64 / ONE as f64 / terms.target).ceil();
+        let panic_wants = (self.panic.average(second) as f64 / ONE as f64 / terms.target).ceil();
+        let limited = |wants: f64| {
+            let desired = count(wants.max(least).min(most));
+            if terms.activation_scale > 1 && wants > 0.0 { desired.max(terms.activation_scale) } else { desired }
+        };
+        let mut desired = limited(stable_wants);
+
+        let is_over = panic_wants / ready >= terms.panic_threshold;
+        if is_over {
+            self.panic_ms = Some(now_ms);
+        } else if self.panic_ms.is_some_and(|since_ms| since_ms + terms.stable_window_ms < now_ms) {
+            self.panic_ms = None;
+            self.max_panic = 0;
+        }
+        if self.panic_ms.is_some() {
+            self.max_panic = self.max_panic.max(desired).max(limited(panic_wants));
+            desired = self.max_panic;
+        }
+
+        if terms.delay_len == 0 {
+            return Some(desired);
+        }
+        let tick = now_ms / TICK_MS;
+        self.delayed.record(tick, desired);
+        self.delayed.forget_before((tick + 1).saturating_sub(terms.delay_len));
+        Some(self.delayed.max())
+    }
+}
+
+impl Kpa {
+    fn new(scaling: &Scaling, concurrency: u32) -> Self {
+        Self {
+            terms: KpaTerms::new(scaling, concurrency),
+            service: None,
+            history: None,
+            desired: 0,
+            first_tick_ms: 0,
+            next_tick_ms: 0,
+            poked_ms: None,
+            is_active: false,
+        }
+    }
+
+    fn history(&mut self) -> &mut History {
+        let terms = &self.terms;
+        self.history.get_or_insert_with(|| History::new(terms))
+    }
+
+    /// The first decision: Knative's autoscaler begins in panic mode when it finds more than one sandbox, so as not to
+    /// give them up before it has data.
+    fn begin(&mut self, now_ms: u64, supply: Supply) {
+        self.service = Some(ServiceState::new(now_ms, supply));
+        self.first_tick_ms = now_ms;
+        self.next_tick_ms = now_ms;
+        if supply.ready > 1 {
+            let history = self.history();
+            history.panic_ms = Some(now_ms);
+            history.max_panic = supply.ready;
+        }
+    }
+
+    /// Whether the first request was counted and no sample covers it yet.
+    fn is_poked(&self, now_ms: u64) -> bool {
+        self.poked_ms.is_some_and(|at_ms| now_ms - at_ms < POKE_COVERED_MS)
+    }
+
+    /// Applies the formulas at a tick, or at once for the first request of a function that is desired to have none.
+    fn evaluate(&mut self, now_ms: u64, demanded: u32, supply: Supply) {
+        let is_poke = self.desired == 0 && demanded > 0;
+        if is_poke && !self.is_poked(now_ms) {
+            // The activator reports a revision's first request at once, as a concurrency of 1.
+            self.history().record(now_ms, ONE);
+            self.poked_ms = Some(now_ms);
+        }
+        if now_ms < self.next_tick_ms && !is_poke {
+            return;
+        }
+        self.next_tick_ms = now_ms - (now_ms - self.first_tick_ms) % TICK_MS + TICK_MS;
+        if supply.ready > 0 {
+            // Knative reads its sandboxes every second, which leaves a bucket also when nothing runs.
+            self.history().record(now_ms, 0);
+        }
+        let terms = &self.terms;
+        let desired = self.history.as_mut().and_then(|history| history.desired(now_ms, supply.ready, terms));
+        // Without data Knative keeps what it desired, for ever if nothing becomes ready. We see that nothing is asked.
+        self.desired = desired.unwrap_or(if demanded == 0 { 0 } else { self.desired });
+    }
+
+    /// How long until there is something to decide: the next tick while active; once the history is out of date when
+    /// not, which then is freed.
+    fn again_in_ms(&mut self, now_ms: u64) -> Option<u64> {
+        if self.is_active {
+            return Some(self.next_tick_ms.saturating_sub(now_ms).max(1));
+        }
+        let last_write = self.history.as_ref()?.stable.last_write();
+        let ends_ms = last_write.map_or(0, |second| (second + self.terms.stable_len + 1) * BUCKET_MS);
+        if ends_ms > now_ms {
+            return Some(ends_ms - now_ms);
+        }
+        self.history = None;
+        None
+    }
+}
+
+impl Rule for Kpa {
+    fn retune(&mut self, scaling: &Scaling, concurrency: u32) {
+        self.terms = KpaTerms::new(scaling, concurrency);
+        if let Some(history) = &mut self.history {
+            history.stable.resize(self.terms.stable_len);
+            history.panic.resize(self.terms.panic_len);
+        }
+    }
+
+    fn record(&mut self, now_ms: u64, _source: u32, sample: &Sample) {
+        let span_ms = if sample.span_ms == 0 { BUCKET_MS } else { sample.span_ms.into() };
+        // Microseconds of invocations over milliseconds: a thousandth of `ONE`.
+        let mut concurrency = sample.concurrency_us.saturating_mul(ONE / BUCKET_MS) / span_ms;
+        if self.is_poked(now_ms) {
+            concurrency = concurrency.saturating_sub(ONE);
+        }
+        self.poked_ms = None;
+        self.is_active |= concurrency > 0;
+        self.history().record(now_ms, concurrency);
+    }
+
+    fn decide(&mut self, now_ms: u64, demand: Demand, supply: Supply) -> Decision {
+        if self.service.is_none() {
+            self.begin(now_ms, supply);
+        }
+        let demanded = demand.waiting.saturating_add(demand.running);
+        self.evaluate(now_ms, demanded, supply);
+        let desired = self.desired.clamp(self.terms.min, self.terms.max);
+        let service = self.service.get_or_insert_with(|| ServiceState::new(now_ms, supply));
+        let (asked, service_ms) = service.ask(now_ms, desired, supply, self.terms.service());
+        let sandboxes = asked.clamp(self.terms.min, self.terms.max);
+
+        self.is_active = [self.desired, demanded, supply.ready, supply.starting].iter().any(|&n| n > 0);
+        let tick_ms = self.again_in_ms(now_ms);
+        Decision {
+            sandboxes,
+            creations: sandboxes.saturating_sub(supply.ready),
+            min_idle_ms: 0,
+            drain: true,
+            again_in_ms: tick_ms.into_iter().chain(service_ms).min(),
+        }
+    }
+
+    fn on_demand(&self) -> bool {
+        self.desired == 0
+    }
+
+    fn tick_ms(&self) -> Option<u64> {
+        self.is_active.then_some(TICK_MS)
+    }
+}
+
+fn window_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).map_or(MAX_WINDOW_MS, |ms| ms.min(MAX_WINDOW_MS))
+}
+
+/// A whole number of sandboxes; beyond the greatest count it is that, like Rust's own conversion.
+#[allow(clippy::cast_possible_truncation, reason = "whole, not negative, and saturating is wanted")]
+fn count(whole: f64) -> u32 {
+    whole as u32
+}

@@ -1,0 +1,152 @@
+//! Whether a function under `kpa` is activating, active or inactive, and so when its last sandbox may go.
+//!
+//! Reimplemented from the behaviour of Knative Serving 1.13, pkg/reconciler/autoscaling/kpa/scaler.go, with
+//! target-burst-capacity −1: the activator is always on the path, so that it need not be probed, and the grace period,
+//! which counts from when it came onto the path, has passed for every function older than it ("fast path").
+
+use super::Supply;
+
+/// Knative gives up an activation after its progress deadline of 600 s and a buffer of 30 s.
+const ACTIVATION_TIMEOUT_MS: u64 = 630_000;
+
+/// What the state depends on besides time and supply, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// An active function stays active for at least this long.
+    pub(super) stable_window_ms: u64,
+    /// The activator is on the path for at least this long before the last sandbox goes.
+    pub(super) grace_ms: u64,
+}
+
+/// The state of one function.
+#[derive(Debug)]
+pub(super) struct ServiceState {
+    phase: Phase,
+    /// When it entered that phase.
+    since_ms: u64,
+    /// When the function appeared, and with it the activator on its path.
+    appeared_ms: u64,
+    /// The sandboxes last asked for.
+    asked: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Sandboxes are wanted and not yet ready.
+    Activating,
+    /// Sandboxes are ready.
+    Active,
+    /// None is wanted; the last may still exist.
+    Inactive,
+}
+
+impl ServiceState {
+    /// The state of a function first met at `now_ms` with those sandboxes.
+    pub(super) fn new(now_ms: u64, supply: Supply) -> Self {
+        let phase = match supply {
+            Supply { ready: 1.., .. } => Phase::Active,
+            Supply { starting: 1.., .. } => Phase::Activating,
+            _ => Phase::Inactive,
+        };
+        let asked = supply.ready.saturating_add(supply.starting);
+        Self { phase, since_ms: now_ms, appeared_ms: now_ms, asked }
+    }
+
+    /// How many sandboxes to ask for when `desired` are desired, and after how many milliseconds that may change by
+    /// itself.
+    pub(super) fn ask(&mut self, now_ms: u64, desired: u32, supply: Supply, terms: Terms) -> (u32, Option<u64>) {
+        let is_ready = supply.ready > 0;
+        if desired > 0 {
+            self.enter(if is_ready { Phase::Active } else { Phase::Activating }, now_ms);
+            self.asked = desired;
+            return (desired, None);
+        }
+        if self.phase == Phase::Activating && is_ready {
+            self.enter(Phase::Active, now_ms);
+        }
+        let (asked, wait_ms) = self.ask_none(now_ms, terms);
+        self.asked = asked;
+        (asked, (wait_ms > 0).then_some(wait_ms))
+    }
+
+    /// The same when none is desired; 0 ms is "not by itself".
+    fn ask_none(&mut self, now_ms: u64, terms: Terms) -> (u32, u64) {
+        let in_phase_ms = now_ms.saturating_sub(self.since_ms);
+        match self.phase {
+            Phase::Activating if in_phase_ms < ACTIVATION_TIMEOUT_MS => {
+                return (self.asked, ACTIVATION_TIMEOUT_MS - in_phase_ms);
+            }
+            Phase::Active if in_phase_ms < terms.stable_window_ms => return (1, terms.stable_window_ms - in_phase_ms),
+            Phase::Activating => {
+                self.enter(Phase::Inactive, now_ms);
+                return (0, 0);
+            }
+            Phase::Active => self.enter(Phase::Inactive, now_ms),
+            Phase::Inactive => {}
+        }
+        // Being inactive for the grace would do too, but no function is that for longer than it has been proxied.
+        let proxied_ms = now_ms.saturating_sub(self.appeared_ms);
+        match terms.grace_ms.saturating_sub(proxied_ms) {
+            0 => (0, 0),
+            wait_ms => (self.asked, wait_ms),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now_ms: u64) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since_ms = now_ms;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms = Terms { stable_window_ms: 60_000, grace_ms: 30_000 };
+    const NONE: Supply = Supply { ready: 0, starting: 0, concurrency: 1 };
+    const ONE: Supply = Supply { ready: 1, starting: 0, concurrency: 1 };
+
+    #[test]
+    fn an_active_function_keeps_one_until_it_was_active_for_the_stable_window() {
+        let mut state = ServiceState::new(0, NONE);
+        assert_eq!(state.ask(1_000, 2, NONE, TERMS), (2, None));
+        assert_eq!(state.ask(2_000, 2, ONE, TERMS), (2, None), "active from here on");
+        assert_eq!(state.ask(50_000, 0, ONE, TERMS), (1, Some(12_000)));
+        assert_eq!(state.ask(62_000, 0, ONE, TERMS), (0, None), "older than the grace: at once");
+    }
+
+    #[test]
+    fn a_function_younger_than_the_grace_keeps_its_sandboxes_until_then() {
+        let terms = Terms { stable_window_ms: 6_000, ..TERMS };
+        let mut state = ServiceState::new(0, NONE);
+        assert_eq!(state.ask(0, 2, NONE, terms), (2, None));
+        assert_eq!(state.ask(1_000, 2, ONE, terms), (2, None));
+        assert_eq!(state.ask(8_000, 0, ONE, terms), (2, Some(22_000)), "inactive, but nothing is scaled yet");
+        assert_eq!(state.ask(30_000, 0, ONE, terms), (0, None));
+    }
+
+    #[test]
+    fn an_activation_is_waited_for_and_given_up_after_its_deadline() {
+        let mut state = ServiceState::new(0, NONE);
+        assert_eq!(state.ask(0, 3, NONE, TERMS), (3, None));
+        assert_eq!(state.ask(10_000, 0, NONE, TERMS), (3, Some(620_000)));
+        assert_eq!(state.ask(630_000, 0, NONE, TERMS), (0, None));
+    }
+
+    #[test]
+    fn an_activation_that_succeeds_too_late_is_active_from_then_on() {
+        let mut state = ServiceState::new(0, NONE);
+        assert_eq!(state.ask(0, 3, NONE, TERMS), (3, None));
+        assert_eq!(state.ask(10_000, 0, NONE, TERMS), (3, Some(620_000)));
+        assert_eq!(state.ask(100_000, 0, ONE, TERMS), (1, Some(60_000)));
+        assert_eq!(state.ask(160_000, 0, ONE, TERMS), (0, None));
+    }
+
+    #[test]
+    fn a_function_that_never_was_active_needs_nothing() {
+        let terms = Terms { grace_ms: 0, ..TERMS };
+        assert_eq!(ServiceState::new(0, NONE).ask(0, 0, NONE, terms), (0, None));
+    }
+}

@@ -1,0 +1,227 @@
+//! The book of slots of one function in one data plane: which sandboxes lend how many, which are taken.
+//!
+//! Owns the rule that never more invocations run in a sandbox than slots were lent for it, also while they shrink.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Balance, Rank, Use};
+
+/// Slots by sandbox (`K`). Every operation costs O(log sandboxes).
+///
+/// `now_ms` is in milliseconds since an origin that the caller chooses and keeps, and never decreases.
+#[derive(Debug)]
+pub struct Slots<K> {
+    policy: &'static Balance,
+    sandboxes: BTreeMap<K, Sandbox>,
+    /// Open sandboxes with a free slot, in the policy's order.
+    free: BTreeSet<(Rank, K)>,
+    /// Sandboxes that lend slots of which none is in use, since when.
+    idle: BTreeSet<(u64, K)>,
+    /// Slots lent.
+    held_total: u64,
+    /// Slots in use.
+    in_use_total: u64,
+    /// Free slots of open sandboxes.
+    free_total: u64,
+    /// Events counted, for the policy's order.
+    events: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sandbox {
+    slots: u32,
+    open: bool,
+    used: Use,
+    /// When it was last given a slot back, or lent.
+    idle_since_ms: u64,
+}
+
+impl Sandbox {
+    fn free(&self) -> u32 {
+        if self.open { self.slots.saturating_sub(self.used.in_use) } else { 0 }
+    }
+
+    /// Whether there is something to give back and nothing runs.
+    fn is_idle(&self) -> bool {
+        self.used.in_use == 0 && self.slots > 0
+    }
+}
+
+impl<K: Copy + Ord> Slots<K> {
+    /// No sandboxes.
+    #[must_use]
+    pub fn new(policy: &'static Balance) -> Self {
+        Self {
+            policy,
+            sandboxes: BTreeMap::new(),
+            free: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            held_total: 0,
+            in_use_total: 0,
+            free_total: 0,
+            events: 0,
+        }
+    }
+
+    /// Sets how many slots are lent for a sandbox. A new one is open, and idle from `now_ms` on; a known one keeps what
+    /// is in use, and until that falls below `slots` no more are handed out.
+    pub fn insert(&mut self, key: K, slots: u32, now_ms: u64) {
+        if self.change(key, |sandbox| sandbox.slots = slots).is_none() {
+            let used = Use { in_use: 0, taken: 0, given_back: 0 };
+            let sandbox = Sandbox { slots, open: true, used, idle_since_ms: now_ms };
+            self.sandboxes.insert(key, sandbox);
+            self.account(key, None, Some(sandbox));
+        }
+    }
+
+    /// Opens a sandbox for new invocations, or closes it (suspended, draining); running ones go on. Unknown ones are
+    /// ignored.
+    pub fn set_open(&mut self, key: K, open: bool) {
+        self.change(key, |sandbox| sandbox.open = open);
+    }
+
+    /// Forgets a sandbox. What was in use there, if it was known; a later `release` of it is ignored.
+    pub fn remove(&mut self, key: K) -> Option<u32> {
+        let sandbox = self.sandboxes.remove(&key)?;
+        self.account(key, Some(sandbox), None);
+        Some(sandbox.used.in_use)
+    }
+
+    /// Takes a slot of the sandbox that the policy prefers; `None` when no open one has a free slot.
+    pub fn acquire(&mut self) -> Option<K> {
+        let &(_, key) = self.free.first()?;
+        self.take(key);
+        Some(key)
+    }
+
+    /// As [`Self::acquire`], but never of a sandbox in `others` (a short list: where it was tried before).
+    pub fn acquire_other_than(&mut self, others: &[K]) -> Option<K> {
+        let &(_, key) = self.free.iter().find(|(_, key)| !others.contains(key))?;
+        self.take(key);
+        Some(key)
+    }
+
+    /// Gives a slot back. True when it can be taken again at once; false when its sandbox is closed, has lost that
+    /// slot, is unknown or had none in use.
+    pub fn release(&mut self, key: K, now_ms: u64) -> bool {
+        if self.in_use(key) == 0 {
+            return false;
+        }
+        self.events += 1;
+        let event = self.events;
+        let after = self.change(key, |sandbox| {
+            sandbox.used.in_use -= 1;
+            sandbox.used.given_back = event;
+            sandbox.idle_since_ms = now_ms;
+        });
+        after.is_some_and(|sandbox| sandbox.free() > 0)
+    }
+
+    /// Slots of a sandbox in use.
+    #[must_use]
+    pub fn in_use(&self, key: K) -> u32 {
+        self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.used.in_use)
+    }
+
+    /// Slots lent for a sandbox; `None` when it is unknown.
+    #[must_use]
+    pub fn held(&self, key: K) -> Option<u32> {
+        self.sandboxes.get(&key).map(|sandbox| sandbox.slots)
+    }
+
+    /// Slots in use, over all sandboxes.
+    #[must_use]
+    pub fn in_use_total(&self) -> u64 {
+        self.in_use_total
+    }
+
+    /// Slots that could be taken now.
+    #[must_use]
+    pub fn free_total(&self) -> u64 {
+        self.free_total
+    }
+
+    /// Slots lent, over all sandboxes, open or closed.
+    #[must_use]
+    pub fn held_total(&self) -> u64 {
+        self.held_total
+    }
+
+    /// How many sandboxes are known, open or closed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sandboxes.len()
+    }
+
+    /// Whether no sandbox is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty()
+    }
+
+    /// The sandboxes known, by key, with the slots lent for each.
+    pub fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
+        self.sandboxes.iter().map(|(&key, sandbox)| (key, sandbox.slots))
+    }
+
+    /// The sandbox without a running invocation for the longest time, if that is at least `min_idle_ms`: the one to
+    /// give back first.
+    #[must_use]
+    pub fn idle_longest(&self, min_idle_ms: u64, now_ms: u64) -> Option<K> {
+        let &(since_ms, key) = self.idle.first()?;
+        (now_ms.saturating_sub(since_ms) >= min_idle_ms).then_some(key)
+    }
+
+    /// Since when the sandbox that [`Self::idle_longest`] would name has been idle: when to ask again.
+    #[must_use]
+    pub fn idle_since_ms(&self) -> Option<u64> {
+        self.idle.first().map(|&(since_ms, _)| since_ms)
+    }
+
+    fn take(&mut self, key: K) {
+        self.events += 1;
+        let event = self.events;
+        self.change(key, |sandbox| {
+            sandbox.used.in_use += 1;
+            sandbox.used.taken = event;
+        });
+    }
+
+    /// Changes a known sandbox and keeps orders and totals true; what it is afterwards.
+    fn change(&mut self, key: K, change: impl FnOnce(&mut Sandbox)) -> Option<Sandbox> {
+        let sandbox = self.sandboxes.get_mut(&key)?;
+        let before = *sandbox;
+        change(sandbox);
+        let after = *sandbox;
+        self.account(key, Some(before), Some(after));
+        Some(after)
+    }
+
+    /// Brings orders and totals from what a sandbox was to what it is; `None` is "not there".
+    fn account(&mut self, key: K, before: Option<Sandbox>, after: Option<Sandbox>) {
+        let sum = |of: fn(&Sandbox) -> u32, total: u64| {
+            total - u64::from(before.as_ref().map_or(0, of)) + u64::from(after.as_ref().map_or(0, of))
+        };
+        self.held_total = sum(|sandbox| sandbox.slots, self.held_total);
+        self.in_use_total = sum(|sandbox| sandbox.used.in_use, self.in_use_total);
+        self.free_total = sum(Sandbox::free, self.free_total);
+
+        let rank = self.policy.rank;
+        let place = |sandbox: Sandbox| (sandbox.free() > 0).then(|| (rank(sandbox.used), key));
+        reorder(&mut self.free, before.and_then(place), after.and_then(place));
+        let place = |sandbox: Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
+        reorder(&mut self.idle, before.and_then(place), after.and_then(place));
+    }
+}
+
+fn reorder<T: Ord>(order: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
+    if before == after {
+        return;
+    }
+    if let Some(before) = before {
+        order.remove(&before);
+    }
+    if let Some(after) = after {
+        order.insert(after);
+    }
+}

@@ -1,0 +1,228 @@
+//! The nodes that sandboxes may be placed on, with what is reserved on each.
+//!
+//! Owns the rule that CPU and memory are reserved together and never beyond a node's capacity.
+
+use model::Resources;
+
+use super::{NodeKey, fit::FitTree};
+
+/// Nodes, their capacity and what is reserved on them.
+///
+/// Every change costs O(log nodes); nothing is ever rebuilt but when the greatest key doubles.
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// By key.
+    nodes: Vec<Option<Node>>,
+    /// The open ones, in no order, for drawing at random.
+    open: Vec<NodeKey>,
+    /// What is free on the open ones.
+    fits: FitTree,
+    /// How often room was made: a node inserted, opened or grown, a reservation released.
+    room_made: u64,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    capacity: Resources,
+    reserved: Resources,
+    /// Its place in `open`; `None` when it is closed.
+    open_at: Option<usize>,
+}
+
+impl Node {
+    /// What more may be reserved; `None` when too much is reserved already.
+    fn room(&self) -> Option<Resources> {
+        self.capacity.checked_sub(self.reserved)
+    }
+
+    fn free(&self) -> Resources {
+        Resources {
+            cpu_millicores: self.capacity.cpu_millicores.saturating_sub(self.reserved.cpu_millicores),
+            memory_mib: self.capacity.memory_mib.saturating_sub(self.reserved.memory_mib),
+        }
+    }
+}
+
+impl Pool {
+    /// No nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node, open and with nothing reserved. For one that is there already, changes its capacity only.
+    pub fn insert(&mut self, key: NodeKey, capacity: Resources) {
+        let at = index(key);
+        if at >= self.nodes.len() {
+            self.nodes.resize(at + 1, None);
+        }
+        match &mut self.nodes[at] {
+            Some(node) => node.capacity = capacity,
+            vacant => {
+                *vacant = Some(Node { capacity, reserved: Resources::default(), open_at: Some(self.open.len()) });
+                self.open.push(key);
+                self.len += 1;
+            }
+        }
+        self.room_made += 1;
+        self.reindex(key);
+    }
+
+    /// Forgets a node and all that is reserved on it. False when it is unknown.
+    pub fn remove(&mut self, key: NodeKey) -> bool {
+        if self.node(key).is_none() {
+            return false;
+        }
+        self.set_open(key, false);
+        self.nodes[index(key)] = None;
+        self.len -= 1;
+        true
+    }
+
+    /// Opens a node for placement or closes it; what is reserved stays. Unknown nodes are ignored.
+    pub fn set_open(&mut self, key: NodeKey, open: bool) {
+        let next = self.open.len();
+        let Some(node) = self.node_mut(key) else { return };
+        match (node.open_at, open) {
+            (None, true) => {
+                node.open_at = Some(next);
+                self.open.push(key);
+                self.room_made += 1;
+            }
+            (Some(at), false) => {
+                node.open_at = None;
+                self.open.swap_remove(at);
+                if let Some(&moved) = self.open.get(at)
+                    && let Some(moved) = self.node_mut(moved)
+                {
+                    moved.open_at = Some(at);
+                }
+            }
+            _ => return,
+        }
+        self.reindex(key);
+    }
+
+    /// Reserves `request` on a node, open or closed. False, and nothing changes, when it has no room or is unknown.
+    #[must_use = "without a reservation nothing may be started"]
+    pub fn reserve(&mut self, key: NodeKey, request: Resources) -> bool {
+        let fits = self.has_room(key, request);
+        if fits {
+            self.adopt(key, request);
+        }
+        fits
+    }
+
+    /// Reserves `held` for a sandbox that exists already, even beyond the capacity (the node came back smaller): then
+    /// nothing more is reserved there until enough is released. Unknown nodes are ignored.
+    pub fn adopt(&mut self, key: NodeKey, held: Resources) {
+        if let Some(node) = self.node_mut(key) {
+            node.reserved = Resources {
+                cpu_millicores: node.reserved.cpu_millicores.saturating_add(held.cpu_millicores),
+                memory_mib: node.reserved.memory_mib.saturating_add(held.memory_mib),
+            };
+            self.reindex(key);
+        }
+    }
+
+    /// Gives back what was reserved. False, and nothing changes, when that much is not reserved there.
+    pub fn release(&mut self, key: NodeKey, request: Resources) -> bool {
+        let Some(node) = self.node_mut(key) else { return false };
+        let Some(left) = node.reserved.checked_sub(request) else { return false };
+        node.reserved = left;
+        self.room_made += 1;
+        self.reindex(key);
+        true
+    }
+
+    /// What is free on a node; `None` when it is unknown.
+    #[must_use]
+    pub fn free(&self, key: NodeKey) -> Option<Resources> {
+        self.node(key).map(Node::free)
+    }
+
+    /// All that may be reserved on a node; `None` when it is unknown.
+    #[must_use]
+    pub fn capacity(&self, key: NodeKey) -> Option<Resources> {
+        self.node(key).map(|node| node.capacity)
+    }
+
+    /// What is reserved on a node; `None` when it is unknown.
+    #[must_use]
+    pub fn reserved(&self, key: NodeKey) -> Option<Resources> {
+        self.node(key).map(|node| node.reserved)
+    }
+
+    /// Whether a node is known and open for placement.
+    #[must_use]
+    pub fn is_open(&self, key: NodeKey) -> bool {
+        self.node(key).is_some_and(|node| node.open_at.is_some())
+    }
+
+    /// How many nodes there are, open or closed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many nodes are open for placement.
+    #[must_use]
+    pub fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Counts the events that made room; while it stays, a request that fitted nowhere still does not.
+    #[must_use]
+    pub fn room_made(&self) -> u64 {
+        self.room_made
+    }
+
+    pub(super) fn open(&self) -> &[NodeKey] {
+        &self.open
+    }
+
+    pub(super) fn has_room(&self, key: NodeKey, request: Resources) -> bool {
+        self.node(key).and_then(Node::room).is_some_and(|room| request.fits_in(room))
+    }
+
+    /// False when no node can have room, as far as that is known at a glance.
+    pub(super) fn may_have_room(&self, request: Resources) -> bool {
+        self.fits.may_have_room(request)
+    }
+
+    /// An open node with room that is `wanted`: the first at or after `start` by key, then from the beginning.
+    pub(super) fn find_room(
+        &self,
+        start: NodeKey,
+        request: Resources,
+        wanted: impl Fn(NodeKey) -> bool,
+    ) -> Option<NodeKey> {
+        self.fits
+            .find(index(start), request, |at| u32::try_from(at).is_ok_and(|key| wanted(NodeKey(key))))
+            .and_then(|at| u32::try_from(at).ok().map(NodeKey))
+    }
+
+    fn node(&self, key: NodeKey) -> Option<&Node> {
+        self.nodes.get(index(key))?.as_ref()
+    }
+
+    fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node> {
+        self.nodes.get_mut(index(key))?.as_mut()
+    }
+
+    fn reindex(&mut self, key: NodeKey) {
+        let room = self.node(key).filter(|node| node.open_at.is_some()).and_then(Node::room);
+        self.fits.set(index(key), room);
+    }
+}
+
+fn index(key: NodeKey) -> usize {
+    usize::try_from(key.0).expect("a machine this runs on has at least 32-bit addresses")
+}

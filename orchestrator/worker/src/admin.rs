@@ -1,0 +1,119 @@
+//! The worker's own HTTP surface: health, metrics, what is held and what it wrote.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use api::{Io, Listener};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use model::SandboxId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{metrics::Metrics, owner::Input, runtime::Runtime, state::Shown};
+
+/// Wait after a failed accept, so that the loop does not spin.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
+/// The text format of Prometheus and OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// What the pages show.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) commanded: Arc<AtomicBool>,
+}
+
+/// The pages.
+pub(crate) fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v1/sandboxes", get(sandboxes))
+        .route("/v1/sandboxes/{id}/logs", get(logs))
+        .with_state(admin)
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    if admin.commanded.load(Ordering::Relaxed) {
+        "ok\n".into_response()
+    } else {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "not connected to a control plane")
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match show(&admin).await {
+        Some(held) => ([(CONTENT_TYPE, METRICS_TYPE)], admin.metrics.text(&held)).into_response(),
+        None => ending(),
+    }
+}
+
+async fn sandboxes(State(admin): State<Admin>) -> Response {
+    show(&admin).await.map_or_else(ending, |held| Json(held).into_response())
+}
+
+async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    let id: SandboxId = match id.parse() {
+        Ok(id) => id,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error),
+    };
+    match admin.runtime.logs(id) {
+        Some(text) => text.into_response(),
+        None => problem(StatusCode::NOT_FOUND, &format!("no output of sandbox {id} is kept here")),
+    }
+}
+
+/// What is held; `None` when the worker ends.
+async fn show(admin: &Admin) -> Option<Vec<Shown>> {
+    let (reply, answer) = oneshot::channel();
+    admin.inputs.send(Input::Show(reply)).await.ok()?;
+    answer.await.ok()
+}
+
+fn ending() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "the worker is shutting down")
+}
+
+fn problem(code: StatusCode, detail: &str) -> Response {
+    let body = serde_json::json!({ "title": code.canonical_reason(), "status": code.as_u16(), "detail": detail });
+    (code, [(CONTENT_TYPE, PROBLEM_TYPE)], body.to_string()).into_response()
+}
+
+/// A listener of any network, as axum wants it.
+pub(crate) struct Door {
+    pub(crate) listener: Box<dyn Listener>,
+    pub(crate) address: SocketAddr,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = Io;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Io, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return (accepted.io, accepted.peer),
+                Err(_) => tokio::time::sleep(ACCEPT_BACK_OFF).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}

@@ -1,0 +1,174 @@
+//! A worker from its configuration: built with its ports bound, then run until it is told to end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use api::Network;
+use thiserror::Error;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    Config, ConfigError, RuntimeKind,
+    admin::{self, Admin, Door},
+    metrics::Metrics,
+    owner::{Identity, Input, Owner},
+    runtime::{Runtime, hollow::Hollow, process::Process},
+    session::Session,
+};
+
+/// Batches read and not yet obeyed: a few, so that a busy owner slows the control plane down and not this memory.
+const INPUTS: usize = 64;
+/// Longest wait for the last reports to be sent when the worker ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Added to the grace of the sandboxes for ending them all.
+const END_MARGIN: Duration = Duration::from_secs(5);
+
+/// A worker could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// Its configuration is out of bounds.
+    #[error("configuration")]
+    Config(#[from] ConfigError),
+    /// The admin address is taken, or not of this machine.
+    #[error("cannot listen on {address} (admin)")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The hollow runtime cannot listen.
+    #[error("hollow runtime")]
+    Hollow(#[from] hollow::BindError),
+    /// The process runtime cannot use its folder or start its thread.
+    #[error("process runtime, folder {}", directory.display())]
+    Process {
+        /// The data folder.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running worker failed.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Its admin pages cannot be served.
+    #[error("cannot serve the admin pages")]
+    Admin(#[source] io::Error),
+    /// Sandboxes did not end in time; they die with this process.
+    #[error("sandboxes were still there {0:?} after they were told to end")]
+    Sandboxes(Duration),
+}
+
+/// A worker with its ports bound; nothing is served yet.
+pub struct Built {
+    config: Config,
+    network: Arc<dyn Network>,
+    identity: Identity,
+    door: Door,
+    runtime: AnyRuntime,
+}
+
+enum AnyRuntime {
+    Hollow(Hollow),
+    Process(Process),
+}
+
+/// Checks `config` and binds the ports on `network`.
+///
+/// # Errors
+/// When the configuration is out of bounds, a port is taken, or the runtime's folder cannot be used.
+pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
+    config.check()?;
+    let nodes = config.nodes();
+    let bound = async {
+        let listener = network.bind(config.admin).await?;
+        let address = listener.local_address()?;
+        Ok(Door { listener, address })
+    };
+    let door = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
+    let runtime = match config.runtime {
+        RuntimeKind::Hollow => {
+            let seed = own_seed(&config);
+            AnyRuntime::Hollow(Hollow::bind(&config.hollow, &nodes, seed, Arc::clone(&network))?)
+        }
+        RuntimeKind::Process => {
+            let process = Process::prepare(config.process.clone(), &config.data_dir, &nodes);
+            let directory = config.data_dir.clone();
+            AnyRuntime::Process(process.map_err(|source| BuildError::Process { directory, source })?)
+        }
+    };
+    let (worker, runtime_name) = (config.name.clone(), config.runtime.to_string());
+    let identity = Identity { worker, runtime: runtime_name, admin: door.address, nodes };
+    Ok(Built { config, network, identity, door, runtime })
+}
+
+impl Built {
+    /// Where health, metrics and logs are served.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.door.address
+    }
+
+    /// Serves until `shutdown`, then ends every sandbox and returns.
+    ///
+    /// # Errors
+    /// When the admin pages cannot be served, or sandboxes do not end.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { config, network, identity, door, runtime } = self;
+        let runtime: Arc<dyn Runtime> = match runtime {
+            AnyRuntime::Hollow(hollow) => {
+                hollow.serve();
+                Arc::new(hollow)
+            }
+            AnyRuntime::Process(process) => Arc::new(process),
+        };
+        let (metrics, commanded) = (Arc::new(Metrics::new()), Arc::new(AtomicBool::new(false)));
+        let (inputs, queue) = mpsc::channel(INPUTS);
+        let pages = Admin {
+            inputs: inputs.clone(),
+            runtime: Arc::clone(&runtime),
+            metrics: Arc::clone(&metrics),
+            commanded: Arc::clone(&commanded),
+        };
+        let pages = axum::serve(door, admin::router(pages)).into_future();
+        let owner = Owner::new(identity, runtime, metrics, commanded).run(queue, shutdown.clone());
+        let mut owner = AbortOnDropHandle::new(tokio::spawn(owner));
+        let session = session(&config, network, inputs).run(shutdown.clone());
+        let session = AbortOnDropHandle::new(tokio::spawn(session));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            failed = pages => return failed.map_err(RunError::Admin),
+        }
+        let patience = config.process.grace + END_MARGIN;
+        timeout(patience, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(patience))?;
+        // The reports are on their way; a control plane that does not take them is not waited for.
+        let _ = timeout(FAREWELL, session).await;
+        Ok(())
+    }
+}
+
+fn session(config: &Config, network: Arc<dyn Network>, inputs: mpsc::Sender<Input>) -> Session {
+    Session {
+        worker: config.name.clone(),
+        control_planes: config.control_planes.clone(),
+        heartbeat: config.heartbeat,
+        network,
+        inputs,
+        seed: own_seed(config),
+    }
+}
+
+/// The configured seed, made this worker's own by its name (FNV-1a), so that workers do not draw the same delays.
+fn own_seed(config: &Config) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    config.name.bytes().fold(0xcbf2_9ce4_8422_2325, fold) ^ config.seed
+}

@@ -1,0 +1,325 @@
+//! The worker's configuration: plain data, every key with its default, unknown keys refused.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use hollow::{Delay, Mode};
+use model::{NodeName, NodeSpec, Resources};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Cpu, machine};
+
+/// Most hollow nodes of one worker.
+const MOST_NODES: u32 = 10_000;
+/// Longest worker name, so that with a node's number it stays below the length of a host name.
+const LONGEST_NAME: usize = 200;
+
+/// A worker's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Its name, unique in the cluster and stable over restarts. Default: the host's name.
+    pub name: String,
+    /// Stream addresses (`host:port`) of the control-plane replicas; the leader is found by trying.
+    pub control_planes: Vec<String>,
+    /// Where health, metrics and logs are served; port 0 takes any free one.
+    pub admin: SocketAddr,
+    /// Folder of its own: working directories of its sandboxes.
+    pub data_dir: PathBuf,
+    /// How sandboxes are made.
+    pub runtime: RuntimeKind,
+    /// Time between signs of life.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// Seed of everything random here; equal seeds and names give equal creation delays.
+    pub seed: u64,
+    /// The node, for runtimes that have one.
+    pub node: NodeConfig,
+    /// Settings of the `process` runtime.
+    pub process: ProcessConfig,
+    /// Settings of the `hollow` runtime.
+    pub hollow: HollowConfig,
+}
+
+/// How sandboxes are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// A child process each.
+    #[default]
+    Process,
+    /// A modelled delay each; requests are answered in this process.
+    Hollow,
+}
+
+/// What may be reserved on the node of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// CPU; the machine's when not given.
+    pub cpu: Option<Cpu>,
+    /// Memory; the machine's when not given.
+    pub memory: Option<ByteSize>,
+}
+
+/// Settings of the `process` runtime.
+///
+/// Enforced without privilege: memory (`RLIMIT_DATA`). CPU is reserved at placement but not limited: that takes a
+/// cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessConfig {
+    /// The program of `builtin:function`; the file `function` beside this program when not given.
+    pub function: Option<PathBuf>,
+    /// How `builtin:function` spends its time.
+    pub mode: Mode,
+    /// Longest time from the start of a program to the first connection that its port takes.
+    #[serde(with = "humantime_serde")]
+    pub ready_deadline: Duration,
+    /// Longest pause between two probes of the port; the first is 1 ms and each next one half again as long.
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+    /// Time a sandbox has to end by itself after SIGTERM; then SIGKILL.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// Programs being started at once; more wait.
+    pub parallel_starts: usize,
+    /// Newest output kept of each sandbox.
+    pub log: ByteSize,
+    /// Ended sandboxes whose output is still kept.
+    pub logs_kept: usize,
+    /// Whether a sandbox is held to its function's memory.
+    pub limit_memory: bool,
+    /// Added to that limit: what a language's runtime reserves without using it, such as thread stacks.
+    pub memory_headroom: ByteSize,
+}
+
+/// Settings of the `hollow` runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HollowConfig {
+    /// Modelled nodes.
+    pub nodes: u32,
+    /// CPU of each.
+    pub cpu: Cpu,
+    /// Memory of each.
+    pub memory: ByteSize,
+    /// How long a creation takes.
+    pub delay: Delay,
+    /// How functions spend their time.
+    pub mode: Mode,
+    /// Most memory that one request may touch in this process; more is cut to it.
+    pub max_touched: ByteSize,
+    /// How sandboxes get an address.
+    pub addressing: Addressing,
+    /// Port of the wildcard listener; 0 takes any free one.
+    pub port: u16,
+    /// Address of the listeners when each sandbox has its own.
+    pub address: IpAddr,
+}
+
+/// How hollow sandboxes get an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Addressing {
+    /// Each its own 127/8 address behind one listener: scales to any number on one real machine.
+    #[default]
+    Wildcard,
+    /// Each its own listener on `address`: for simulated networks.
+    ListenerPerSandbox,
+}
+
+/// A key of the configuration has a value out of bounds.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The key's path, for example `hollow.nodes`.
+    pub key: &'static str,
+    /// What is wrong and what was expected.
+    pub problem: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: machine::name(),
+            control_planes: vec!["127.0.0.1:9090".to_owned()],
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 10015)),
+            data_dir: PathBuf::from("dirigent-data/worker"),
+            runtime: RuntimeKind::default(),
+            heartbeat: Duration::from_millis(250),
+            seed: 1,
+            node: NodeConfig::default(),
+            process: ProcessConfig::default(),
+            hollow: HollowConfig::default(),
+        }
+    }
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self {
+            function: None,
+            mode: Mode::Spin,
+            ready_deadline: Duration::from_secs(10),
+            probe_interval: Duration::from_millis(20),
+            grace: Duration::from_secs(2),
+            parallel_starts: 32,
+            log: ByteSize::kib(64),
+            logs_kept: 64,
+            limit_memory: true,
+            memory_headroom: ByteSize::mib(256),
+        }
+    }
+}
+
+impl Default for HollowConfig {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            cpu: Cpu { millicores: 64_000 },
+            memory: ByteSize::gib(256),
+            delay: Delay::default(),
+            mode: Mode::Sleep,
+            max_touched: ByteSize::mib(0),
+            addressing: Addressing::default(),
+            port: 0,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first key out of bounds.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let name_fits = (1..=LONGEST_NAME).contains(&self.name.len())
+            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let checks = [
+            (name_fits, "name", "expected 1 to 200 letters, digits, '.', '_' or '-'"),
+            (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
+            (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
+            (self.process.parallel_starts > 0, "process.parallel_starts", "must be at least 1"),
+            (!self.process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),
+            (self.process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms"),
+            ((1..=MOST_NODES).contains(&self.hollow.nodes), "hollow.nodes", "expected 1 to 10000"),
+            (!self.hollow.address.is_unspecified(), "hollow.address", "must be an address clients can connect to"),
+        ];
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, problem)) => Err(ConfigError { key, problem: problem.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The nodes of this worker, in the order in which commands count them.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeSpec> {
+        match self.runtime {
+            RuntimeKind::Process => {
+                let machine = machine::capacity();
+                let capacity = Resources {
+                    cpu_millicores: self.node.cpu.map_or(machine.cpu_millicores, |cpu| cpu.millicores),
+                    memory_mib: self.node.memory.map_or(machine.memory_mib, mib),
+                };
+                vec![NodeSpec { name: NodeName(self.name.as_str().into()), capacity }]
+            }
+            RuntimeKind::Hollow => {
+                let memory_mib = mib(self.hollow.memory);
+                let capacity = Resources { cpu_millicores: self.hollow.cpu.millicores, memory_mib };
+                let name = |index| NodeName(format!("{}-{index}", self.name).into());
+                (0..self.hollow.nodes).map(|index| NodeSpec { name: name(index), capacity }).collect()
+            }
+        }
+    }
+}
+
+/// Whole MiB, rounded down.
+pub(crate) fn mib(size: ByteSize) -> u64 {
+    size.as_u64() / ByteSize::mib(1).as_u64()
+}
+
+impl fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Hollow => "hollow",
+        })
+    }
+}
+
+impl FromStr for RuntimeKind {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "process" => Ok(Self::Process),
+            "hollow" => Ok(Self::Hollow),
+            _ => Err(ConfigError { key: "runtime", problem: format!("{text:?}: expected process or hollow") }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_example_holds_every_default() {
+        let text = include_str!("../worker.example.toml");
+        let example: Config = toml::from_str(text).unwrap();
+        // The example names what the defaults take from the machine.
+        let defaults = Config { name: "worker-1".to_owned(), ..Config::default() };
+        assert_eq!(example, defaults);
+        assert_eq!(example.check(), Ok(()));
+        let written = toml::to_string(&defaults).unwrap();
+        let keys = |text: &str| text.lines().filter_map(|l| l.split_once(" = ")).map(|(k, _)| k.to_owned()).collect();
+        let (written, shown): (Vec<String>, Vec<String>) = (keys(&written), keys(text));
+        for key in written.iter().filter(|key| !["model", "p50", "p99"].contains(&key.as_str())) {
+            assert!(shown.contains(key), "the example does not show {key}");
+        }
+    }
+
+    #[test]
+    fn hollow_nodes_are_numbered_and_have_what_is_configured() {
+        let config: Config = toml::from_str(
+            r#"name = "w"
+            runtime = "hollow"
+            hollow = { nodes = 100, cpu = "64", memory = "256GiB", delay = { model = "constant", value = "0ms" } }"#,
+        )
+        .unwrap();
+        let nodes = config.nodes();
+        assert_eq!((nodes.len(), nodes[99].name.to_string().as_str()), (100, "w-99"));
+        assert_eq!(nodes[0].capacity, Resources { cpu_millicores: 64_000, memory_mib: 256 * 1024 });
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named() {
+        type Change = fn(&mut Config);
+        let changes: [(Change, &str); 6] = [
+            (|c| c.name = "a b".to_owned(), "name"),
+            (|c| c.control_planes.clear(), "control_planes"),
+            (|c| c.heartbeat = Duration::ZERO, "heartbeat"),
+            (|c| c.hollow.nodes = 0, "hollow.nodes"),
+            (|c| c.hollow.address = IpAddr::V4(Ipv4Addr::UNSPECIFIED), "hollow.address"),
+            (|c| c.process.parallel_starts = 0, "process.parallel_starts"),
+        ];
+        for (change, key) in changes {
+            let mut config = Config { name: "w".to_owned(), ..Config::default() };
+            change(&mut config);
+            assert_eq!(config.check().unwrap_err().key, key);
+        }
+        for unknown in ["colour = 1", "[node]\ncolour = 1", "[process]\ncolour = 1", "[hollow]\ncolour = 1"] {
+            assert!(toml::from_str::<Config>(unknown).unwrap_err().to_string().contains("colour"), "{unknown}");
+        }
+        assert!("docker".parse::<RuntimeKind>().unwrap_err().to_string().contains("hollow"));
+    }
+}

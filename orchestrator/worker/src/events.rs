@@ -1,0 +1,142 @@
+//! What waits to be reported to the control plane: the newest event of each sandbox.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use api::{Batch, wire};
+use model::SandboxId;
+use tokio::time::Instant;
+
+/// Events in one message: about a megabyte, so that a large backlog does not hold up the first of it.
+const MOST_EVENTS: usize = 8192;
+
+/// What happened to a sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// It answers.
+    Ready(Ready),
+    /// It never became ready, and is no more.
+    Failed { message: String, permanent: bool },
+    /// It is no more.
+    Ended { reason: wire::sandbox_ended::Reason, message: String },
+}
+
+/// How a sandbox became ready.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ready {
+    pub(crate) address: SocketAddr,
+    /// When the command was read.
+    pub(crate) received: Instant,
+    /// From the start of the creation to a started sandbox.
+    pub(crate) create: Duration,
+    /// From there to the first successful probe.
+    pub(crate) ready: Duration,
+    /// `create`, split as the runtime sees fit.
+    pub(crate) steps: Vec<(&'static str, Duration)>,
+}
+
+/// The messages of one stream under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    hello: Option<wire::WorkerHello>,
+    newest: BTreeMap<SandboxId, Event>,
+}
+
+impl Events {
+    /// The messages of a new stream, which opens with `hello`.
+    pub(crate) fn opening_with(hello: wire::WorkerHello) -> Self {
+        Self { hello: Some(hello), newest: BTreeMap::new() }
+    }
+
+    /// Adds an event, in place of an older one that still waits.
+    pub(crate) fn add(&mut self, sandbox: SandboxId, event: Event) {
+        self.newest.insert(sandbox, event);
+    }
+}
+
+impl Batch for Events {
+    type Message = wire::FromWorker;
+
+    fn take(&mut self) -> Option<wire::FromWorker> {
+        if self.hello.is_none() && self.newest.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut events = Vec::with_capacity(self.newest.len().min(MOST_EVENTS));
+        while events.len() < MOST_EVENTS
+            && let Some((sandbox, event)) = self.newest.pop_first()
+        {
+            events.push(wire::SandboxEvent { sandbox: sandbox.to_wire(), event: Some(to_wire(event, now)) });
+        }
+        Some(wire::FromWorker { hello: self.hello.take(), events })
+    }
+}
+
+fn to_wire(event: Event, now: Instant) -> wire::sandbox_event::Event {
+    use wire::sandbox_event::Event as Wire;
+    match event {
+        Event::Ready(ready) => Wire::Ready(wire::SandboxReady {
+            address: ready.address.to_string(),
+            create_us: micros(ready.create),
+            ready_us: micros(ready.ready),
+            own_us: micros(now.duration_since(ready.received)),
+            steps: ready.steps.iter().map(|(name, took)| step(name, *took)).collect(),
+        }),
+        Event::Failed { message, permanent } => Wire::Failed(wire::CreationFailed { message, permanent }),
+        Event::Ended { reason, message } => Wire::Ended(wire::SandboxEnded { reason: reason.into(), message }),
+    }
+}
+
+fn step(name: &str, took: Duration) -> wire::Step {
+    wire::Step { name: name.to_owned(), us: micros(took) }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Epoch;
+    use wire::sandbox_ended::Reason;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_event_goes_out_once_after_the_hello() {
+        let sandbox = SandboxId::new(Epoch(1), 7).unwrap();
+        let ready = Ready {
+            address: "127.1.0.0:80".parse().unwrap(),
+            received: Instant::now(),
+            create: Duration::from_micros(5),
+            ready: Duration::ZERO,
+            steps: vec![("delay", Duration::from_micros(5))],
+        };
+        let mut events = Events::opening_with(wire::WorkerHello::default());
+        events.add(sandbox, Event::Ready(ready));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let first = events.take().unwrap();
+        assert!(first.hello.is_some());
+        let Some(wire::sandbox_event::Event::Ready(sent)) = &first.events[0].event else { panic!("{first:?}") };
+        assert_eq!((sent.create_us, sent.own_us, sent.steps.len()), (5, 1000, 1));
+        assert_eq!(events.take(), None);
+
+        events.add(sandbox, Event::Failed { message: String::new(), permanent: false });
+        events.add(sandbox, Event::Ended { reason: Reason::Exited, message: "status 1".to_owned() });
+        let second = events.take().unwrap();
+        assert!(second.hello.is_none() && second.events.len() == 1, "{second:?}");
+        assert!(
+            matches!(&second.events[0].event, Some(wire::sandbox_event::Event::Ended(ended)) if ended.message == "status 1")
+        );
+    }
+
+    #[test]
+    fn a_backlog_is_sent_in_pieces() {
+        let mut events = Events::default();
+        for sequence in 0..10_000 {
+            let sandbox = SandboxId::new(Epoch(1), sequence).unwrap();
+            events.add(sandbox, Event::Ended { reason: Reason::Deleted, message: String::new() });
+        }
+        let sizes: Vec<usize> = std::iter::from_fn(|| events.take()).map(|message| message.events.len()).collect();
+        assert_eq!(sizes, [8192, 1808]);
+    }
+}

@@ -1,0 +1,20 @@
+//! The worker: makes and ends sandboxes on its nodes, as the control plane commands.
+//!
+//! [`build`] binds the ports, [`Built::run`] serves. Inside, one task owns the table of sandboxes (`state`, plain
+//! values and synchronous methods) and carries out what it decides (`owner`); a [`runtime`] makes the sandboxes.
+
+mod admin;
+mod build;
+mod config;
+mod cpu;
+mod events;
+mod machine;
+mod metrics;
+mod owner;
+mod runtime;
+mod session;
+mod state;
+
+pub use build::{BuildError, Built, RunError, build};
+pub use config::{Addressing, Config, ConfigError, HollowConfig, NodeConfig, ProcessConfig, RuntimeKind};
+pub use cpu::{Cpu, CpuError};

@@ -1,0 +1,44 @@
+//! What this machine is called and has: the defaults of a node.
+
+use std::fs;
+
+use model::Resources;
+
+/// Assumed where the system does not tell.
+const FALLBACK_MEMORY_MIB: u64 = 1024;
+
+/// The host's name.
+pub(crate) fn name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+}
+
+/// The cores this process may use, and the machine's memory.
+pub(crate) fn capacity() -> Resources {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory_mib = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_mib(&text));
+    Resources {
+        cpu_millicores: u64::try_from(cores).unwrap_or(1) * 1000,
+        memory_mib: memory_mib.unwrap_or(FALLBACK_MEMORY_MIB),
+    }
+}
+
+fn total_mib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_a_name_and_resources() {
+        assert!(!name().is_empty());
+        let capacity = capacity();
+        assert!(capacity.cpu_millicores >= 1000 && capacity.memory_mib > 0, "{capacity:?}");
+        assert_eq!(total_mib("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_000));
+        assert_eq!(total_mib("nothing"), None);
+    }
+}

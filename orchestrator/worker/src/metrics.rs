@@ -1,0 +1,83 @@
+//! What the worker counts, as Prometheus reads it.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::state::{STATES, Shown};
+
+/// Bounds of the creation histogram, in seconds: from a hollow sandbox without delay to a slow real one.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How a creation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ready,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+/// The worker's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// Resolved once, since creations come by the thousand.
+    ready: Counter,
+    failed: Counter,
+    cancelled: Counter,
+    creation_seconds: Histogram,
+    sandboxes: Family<StateLabel, Gauge>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let creations = Family::<OutcomeLabel, Counter>::default();
+        let creation_seconds = Histogram::new(BUCKETS);
+        let sandboxes = Family::<StateLabel, Gauge>::default();
+        let mut registry = Registry::with_prefix("dirigent_worker");
+        registry.register("creations", "Creations that came to an end", creations.clone());
+        let help = "From reading the command to the sandbox being ready, in seconds";
+        registry.register("creation_seconds", help, creation_seconds.clone());
+        registry.register("sandboxes", "Sandboxes held", sandboxes.clone());
+        let counter = |outcome| creations.get_or_create(&OutcomeLabel { outcome }).clone();
+        let (ready, failed, cancelled) = (counter("ready"), counter("failed"), counter("cancelled"));
+        Self { registry, ready, failed, cancelled, creation_seconds, sandboxes }
+    }
+
+    /// Counts a creation that ended `took` after its command was read.
+    pub(crate) fn creation(&self, outcome: Outcome, took: Duration) {
+        match outcome {
+            Outcome::Ready => {
+                self.ready.inc();
+                self.creation_seconds.observe(took.as_secs_f64());
+            }
+            Outcome::Failed => drop(self.failed.inc()),
+            Outcome::Cancelled => drop(self.cancelled.inc()),
+        }
+    }
+
+    /// Everything in the text format, with the sandboxes now held.
+    pub(crate) fn text(&self, held: &[Shown]) -> String {
+        for state in STATES {
+            let count = held.iter().filter(|shown| shown.state == state).count();
+            self.sandboxes.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String does not fail");
+        text
+    }
+}

@@ -1,0 +1,74 @@
+//! Runtimes: the ways to make and end a sandbox, behind one trait.
+
+pub(crate) mod hollow;
+pub(crate) mod process;
+
+use std::{net::SocketAddr, pin::Pin, time::Duration};
+
+use model::SandboxId;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::Spec;
+
+/// Work that the owner waits for.
+pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A way to make sandboxes.
+pub(crate) trait Runtime: Send + Sync + 'static {
+    /// Makes a sandbox that takes connections. When it fails or is cancelled, nothing is left of it.
+    fn create(&self, order: Order) -> Task<Result<Made, Failure>>;
+
+    /// Ends a sandbox; done when nothing is left of it, also when there was none.
+    fn delete(&self, sandbox: SandboxId) -> Task<()>;
+
+    /// The newest output of a sandbox, also for some time after its end; `None` when none is kept.
+    fn logs(&self, sandbox: SandboxId) -> Option<String>;
+}
+
+/// A sandbox to make.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) sandbox: SandboxId,
+    /// The node, as an index.
+    pub(crate) node: usize,
+    pub(crate) spec: Spec,
+    /// Set when the sandbox is no longer wanted: the creation then fails soon.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// A sandbox that was made.
+pub(crate) struct Made {
+    pub(crate) address: SocketAddr,
+    /// From the start of the creation to a started sandbox.
+    pub(crate) create: Duration,
+    /// From there to the first successful probe.
+    pub(crate) ready: Duration,
+    /// `create`, split as the runtime sees fit.
+    pub(crate) steps: Vec<(&'static str, Duration)>,
+    /// Done, with the reason, when the sandbox has ended, by itself or not. `None` where it cannot end by itself.
+    pub(crate) exit: Option<Task<String>>,
+}
+
+/// A sandbox could not be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    /// Another attempt cannot succeed.
+    pub(crate) permanent: bool,
+}
+
+impl Failure {
+    pub(crate) fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), permanent: false }
+    }
+
+    pub(crate) fn permanent(message: impl Into<String>) -> Self {
+        Self { message: message.into(), permanent: true }
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::passing("cancelled")
+    }
+}

@@ -1,0 +1,49 @@
+//! The program of a sandbox: what its image names, with its arguments and environment.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use super::Shared;
+use crate::{
+    runtime::{Failure, Order},
+    state::Spec,
+};
+
+/// What to execute.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) environment: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    /// The program of `order`, to listen on `port`. Of the worker's environment only `PATH` is passed on.
+    pub(super) fn of(shared: &Shared, order: &Order, port: u16) -> Result<Self, Failure> {
+        let spec = &order.spec;
+        let (path, mut arguments) = if spec.image == "builtin:function" {
+            let machine = shared.nodes.get(order.node).map_or("", String::as_str);
+            (shared.function.clone(), builtin_arguments(shared, spec, machine))
+        } else if let Some(path) = spec.image.strip_prefix("file:").filter(|path| path.starts_with('/')) {
+            (PathBuf::from(path), Vec::new())
+        } else {
+            let expected = "the process runtime takes builtin:function or file:/path/to/program";
+            return Err(Failure::permanent(format!("image {:?}: {expected}", spec.image)));
+        };
+        arguments.extend(spec.args.iter().map(OsString::from));
+        let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
+        let mut environment: Vec<(OsString, OsString)> = path_variable.into_iter().collect();
+        environment.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
+        environment.push(("PORT".into(), port.to_string().into()));
+        Ok(Self { path, arguments, environment })
+    }
+}
+
+/// A function's own arguments follow these and win over them.
+fn builtin_arguments(shared: &Shared, spec: &Spec, machine: &str) -> Vec<OsString> {
+    let mode = match shared.config.mode {
+        hollow::Mode::Spin => "spin",
+        hollow::Mode::Sleep => "sleep",
+    };
+    let memory_mib = spec.memory_mib.to_string();
+    ["--mode", mode, "--name", machine, "--max-memory-mib", &memory_mib].map(OsString::from).into()
+}

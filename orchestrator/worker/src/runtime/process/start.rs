@@ -1,0 +1,221 @@
+//! The start of one sandbox: a port, a process, and probes until the port takes connections.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit},
+    unistd::{Pid, getpid},
+};
+use tokio::{
+    net::{TcpStream, unix::pipe::Receiver},
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Held, Shared, keeper::Keeper, log::Log, port::Port, program::Program, system};
+use crate::runtime::{Failure, Made, Order};
+
+/// Starts of one creation: more than one only when the program finds its port taken.
+const ATTEMPTS: u32 = 3;
+/// The first pause between two probes; a small program listens within a few milliseconds.
+const FIRST_PROBE: Duration = Duration::from_millis(1);
+
+/// A process that has started.
+struct Started {
+    address: SocketAddr,
+    stop: CancellationToken,
+    /// Done, with how it ended, when nothing is left of it.
+    exit: oneshot::Receiver<String>,
+    log: Arc<Log>,
+    steps: Vec<(&'static str, Duration)>,
+}
+
+/// Why a process that started is not ready.
+enum NotReady {
+    Failed(Failure),
+    /// Another start may find a free port.
+    PortTaken(Failure),
+}
+
+/// Makes the sandbox of `order`.
+pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Failure> {
+    let began = Instant::now();
+    let cancelled = order.cancel.clone();
+    let _place = tokio::select! {
+        biased;
+        () = cancelled.cancelled() => return Err(Failure::cancelled()),
+        place = shared.starts.acquire() => place.expect("the semaphore is never closed"),
+    };
+    let waited = began.elapsed();
+    let mut attempt = 1;
+    loop {
+        // A program that does not allow the reuse of its port finds it taken by us at first.
+        let keep_port = attempt == 1;
+        let started = launch(&shared, &order, keep_port).await?;
+        let launched = Instant::now();
+        match await_ready(&shared, &order, started).await {
+            Ok(Started { address, mut steps, exit, .. }) => {
+                let exit = async { exit.await.unwrap_or_else(|_| "its keeper is gone".to_owned()) };
+                steps.insert(0, ("wait", waited));
+                let (create, ready) = (launched - began, launched.elapsed());
+                return Ok(Made { address, create, ready, steps, exit: Some(Box::pin(exit)) });
+            }
+            Err(NotReady::PortTaken(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(NotReady::PortTaken(failure) | NotReady::Failed(failure)) => return Err(failure),
+        }
+    }
+}
+
+/// Starts the process and its keeper.
+async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<Started, Failure> {
+    let began = Instant::now();
+    let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
+    let mut port = Port::reserve().map_err(system("find a free port"))?;
+    let program = Program::of(shared, order, port.address().port())?;
+    let directory = shared.directory.join(order.sandbox.to_string());
+    std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
+    let directory = Directory(directory);
+    let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
+    let memory = limit(shared, order.spec.memory_mib);
+    let command = command(&program, &directory.0, writer, memory).map_err(system("make a pipe for its output"))?;
+    let prepared = Instant::now();
+    if !keep_port {
+        port.give_up();
+    }
+    let child = shared.spawner.spawn(command).await.map_err(|error| not_started(&program.path, &error))?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let group = group.ok_or_else(|| Failure::passing("the process has no number"))?;
+    let spawned = Instant::now();
+
+    let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+    let log = Arc::new(Log::new(usize::try_from(shared.config.log.as_u64()).unwrap_or(usize::MAX)));
+    let (address, grace) = (port.address(), shared.config.grace);
+    shared.hold(order.sandbox, Held { stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log) });
+    let keeper = Keeper { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace };
+    let (sender, exit) = oneshot::channel();
+    // Weak, so that the spawner's thread ends with the runtime, and with it every process.
+    let (shared, sandbox) = (Arc::downgrade(shared), order.sandbox);
+    tokio::spawn(async move {
+        let how = keeper.keep().await;
+        drop(port);
+        // It may hold a great many files. Should the thread fail, the next worker removes them.
+        let _ = tokio::task::spawn_blocking(|| drop(directory)).await;
+        if let Some(shared) = shared.upgrade() {
+            shared.forget(sandbox);
+        }
+        gone.cancel();
+        // Nobody waits when the creation was given up.
+        let _ = sender.send(how);
+    });
+    let steps = vec![("prepare", prepared - began), ("spawn", spawned - prepared)];
+    Ok(Started { address, stop, exit, log, steps })
+}
+
+/// Probes the port until it takes a connection. When that does not come about, the process is ended first.
+async fn await_ready(shared: &Shared, order: &Order, mut started: Started) -> Result<Started, NotReady> {
+    let deadline = Instant::now() + shared.config.ready_deadline;
+    let failure = tokio::select! {
+        biased;
+        () = order.cancel.cancelled() => Failure::cancelled(),
+        how = &mut started.exit => return Err(exited_early(&started.log, how)),
+        ready = timeout_at(deadline, probe(started.address, shared.config.probe_interval)) => match ready {
+            // It may have ended since, and another have taken its port.
+            Ok(()) => match started.exit.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(started),
+                how => return Err(exited_early(&started.log, how.map_err(|_| ()))),
+            },
+            Err(_) => {
+                let deadline = shared.config.ready_deadline;
+                let said = said(&started.log);
+                Failure::passing(format!("took no connection on PORT within {deadline:?}{said}"))
+            }
+        },
+    };
+    started.stop.cancel();
+    let _ = started.exit.await;
+    Err(NotReady::Failed(failure))
+}
+
+/// Done when `address` takes a connection.
+async fn probe(address: SocketAddr, longest_pause: Duration) {
+    let mut pause = FIRST_PROBE.min(longest_pause);
+    while !takes_connections(address).await {
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(longest_pause);
+    }
+}
+
+async fn takes_connections(address: SocketAddr) -> bool {
+    // A port that nobody keeps may be chosen as the probe's own, which then connects to itself.
+    TcpStream::connect(address).await.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+}
+
+fn exited_early<E>(log: &Log, how: Result<String, E>) -> NotReady {
+    let how = how.unwrap_or_else(|_| "its keeper is gone".to_owned());
+    let failure = Failure::passing(format!("ended before it was ready, {how}{}", said(log)));
+    let text = log.text();
+    let taken = ["ddress already in use", "ddress in use", "EADDRINUSE"].iter().any(|words| text.contains(words));
+    if taken { NotReady::PortTaken(failure) } else { NotReady::Failed(failure) }
+}
+
+/// The last thing it said, if it said anything.
+fn said(log: &Log) -> String {
+    log.last_line().map(|line| format!(": {line}")).unwrap_or_default()
+}
+
+/// A program that is not there, or is none, will not be one the next time.
+fn not_started(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot execute {}: {error}", path.display());
+    let never = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ENOEXEC, Errno::EISDIR];
+    Failure { message, permanent: error.raw_os_error().is_some_and(|code| never.contains(&Errno::from_raw(code))) }
+}
+
+/// The limit on a sandbox's private memory, in bytes; never above the worker's own, which it may not exceed.
+fn limit(shared: &Shared, memory_mib: u32) -> Option<u64> {
+    let own = ByteSize::mib(memory_mib.into()).as_u64();
+    let wanted = own.saturating_add(shared.config.memory_headroom.as_u64());
+    let most = getrlimit(Resource::RLIMIT_DATA).map_or(wanted, |(_, hard)| hard);
+    shared.config.limit_memory.then_some(wanted.min(most))
+}
+
+/// One pipe for output and errors, so that their order is kept.
+fn output_pipe() -> io::Result<(Receiver, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((Receiver::from_owned_fd(OwnedFd::from(reader))?, writer))
+}
+
+fn command(program: &Program, directory: &Path, output: io::PipeWriter, memory: Option<u64>) -> io::Result<Command> {
+    let mut command = Command::new(&program.path);
+    command
+        .args(&program.arguments)
+        .env_clear()
+        .envs(program.environment.iter().map(|(key, value)| (key, value)))
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0);
+    system::confine(&mut command, getpid(), memory);
+    Ok(command)
+}
+
+/// A sandbox's working directory, removed with what is in it.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed when the worker starts again.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,37 @@
+//! The worker's system calls that need `unsafe`: what a child does between fork and exec.
+#![allow(unsafe_code, reason = "code between fork and exec is unsafe by nature; each block says why it is sound")]
+
+use std::{io, os::unix::process::CommandExt, process::Command};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+        signal::Signal,
+    },
+    unistd::{Pid, getppid},
+};
+
+/// Makes the child of `command` die with the thread that starts it, and limits its private memory to
+/// `memory_bytes`. `parent` is this process.
+///
+/// The limit is `RLIMIT_DATA`: private writable memory. An address-space limit would hit runtimes that reserve much
+/// and use little.
+pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u64>) {
+    let confine = move || -> io::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died just before: nobody would send the signal then.
+        if getppid() != parent {
+            return Err(Errno::ESRCH.into());
+        }
+        if let Some(bytes) = memory_bytes {
+            setrlimit(Resource::RLIMIT_DATA, bytes, bytes)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are allowed.
+    // It makes three system calls (prctl, getppid, setrlimit) through nix's thin wrappers, takes no lock and
+    // allocates nothing: an errno becomes an `io::Error` by value.
+    unsafe { command.pre_exec(confine) };
+}

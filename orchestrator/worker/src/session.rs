@@ -1,0 +1,166 @@
+//! The connection to the control plane: finds the leader, passes its commands to the owner and the owner's events
+//! back, sends signs of life, and begins again when the link breaks.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{Network, WireError, wire, wire::orchestrator_client::OrchestratorClient};
+use model::Epoch;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{Status, Streaming, transport::Channel};
+use tracing::{debug, info, warn};
+
+use crate::{owner::Input, state::OlderEpoch};
+
+/// Longest wait for a control plane to answer a hello with its welcome.
+const WELCOME: Duration = Duration::from_secs(5);
+/// First pause after no control plane took us. Recovery after a restart is measured in hundreds of milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause: four attempts a second from each worker are no burden.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Keeps this worker connected.
+pub(crate) struct Session {
+    pub(crate) worker: String,
+    /// Tried in this order.
+    pub(crate) control_planes: Vec<String>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) seed: u64,
+}
+
+/// A stream came to its end, or never began.
+#[derive(Debug, Error)]
+enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] api::ConnectError),
+    #[error("the control plane refused: {}", .0.message())]
+    Refused(Status),
+    #[error("the stream broke: {}", .0.message())]
+    Broke(Status),
+    #[error("the control plane closed the stream")]
+    Closed,
+    #[error("no welcome within {WELCOME:?}")]
+    Silent,
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Older(#[from] OlderEpoch),
+    /// The owner has ended: so does the worker.
+    #[error("the worker ends")]
+    OwnerGone,
+}
+
+impl Session {
+    /// Connects, and connects again, until the owner has ended or `shutdown` finds it without a connection.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut random = Pcg64::seed_from_u64(self.seed);
+        let mut pause = FIRST_PAUSE;
+        while !self.inputs.is_closed() {
+            for address in &self.control_planes {
+                let mut welcomed = false;
+                let error = self.serve(address, &mut welcomed).await.err();
+                // The owner forgets what belongs to the stream.
+                let _ = self.inputs.send(Input::Closed).await;
+                let error = error.map_or_else(|| "ended".to_owned(), |error| describe(&error));
+                if welcomed {
+                    pause = FIRST_PAUSE;
+                    warn!(%address, "the control plane is gone: {error}");
+                } else {
+                    debug!(%address, "no control plane here: {error}");
+                }
+                if shutdown.is_cancelled() {
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = sleep(pause.mul_f64(random.random_range(0.5..1.0))) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn serve(&self, address: &str, welcomed: &mut bool) -> Result<(), SessionError> {
+        let channel = api::connect(Arc::clone(&self.network), address).await?;
+        let mut commands = timeout(WELCOME, self.open(channel)).await.map_err(|_| SessionError::Silent)??;
+        let first = timeout(WELCOME, next(&mut commands)).await.map_err(|_| SessionError::Silent)??;
+        let mut received = Instant::now();
+        let mut batch = first.ok_or(SessionError::Closed)?;
+        let epoch = check_welcome(batch.welcome.take())?;
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::Welcome(epoch, reply)).await?;
+        answer.await.map_err(|_| SessionError::OwnerGone)??;
+        *welcomed = true;
+        info!(%address, %epoch, "connected to the control plane");
+
+        let beats = beat(Arc::clone(&self.network), address.to_owned(), self.worker.clone(), self.heartbeat);
+        let _beats = AbortOnDropHandle::new(tokio::spawn(beats));
+        loop {
+            self.tell(Input::Commands(batch, received)).await?;
+            batch = next(&mut commands).await?.ok_or(SessionError::Closed)?;
+            received = Instant::now();
+        }
+    }
+
+    async fn open(&self, channel: Channel) -> Result<Streaming<wire::ToWorker>, SessionError> {
+        let (reply, messages) = oneshot::channel();
+        self.tell(Input::Opening(reply)).await?;
+        let messages = messages.await.map_err(|_| SessionError::OwnerGone)?;
+        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
+        client.connect_worker(messages).await.map(tonic::Response::into_inner).map_err(SessionError::Refused)
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), SessionError> {
+        self.inputs.send(input).await.map_err(|_| SessionError::OwnerGone)
+    }
+}
+
+async fn next(commands: &mut Streaming<wire::ToWorker>) -> Result<Option<wire::ToWorker>, SessionError> {
+    commands.message().await.map_err(SessionError::Broke)
+}
+
+fn check_welcome(welcome: Option<wire::Welcome>) -> Result<Epoch, WireError> {
+    let welcome = welcome.ok_or(WireError::NoHello)?;
+    if welcome.protocol_version != api::PROTOCOL_VERSION {
+        return Err(WireError::Version { theirs: welcome.protocol_version, ours: api::PROTOCOL_VERSION });
+    }
+    Ok(Epoch(welcome.epoch))
+}
+
+/// Sends a sign of life at once and every `period`, on a connection of its own, so that none queues behind a batch.
+async fn beat(network: Arc<dyn Network>, address: String, worker: String, period: Duration) {
+    loop {
+        if let Ok(channel) = api::connect(Arc::clone(&network), &address).await {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let beats = futures::stream::unfold((ticks, worker.clone()), |(mut ticks, worker)| async {
+                ticks.tick().await;
+                Some((wire::WorkerBeat { worker: worker.clone() }, (ticks, worker)))
+            });
+            let ended = OrchestratorClient::new(channel).heartbeat(beats).await;
+            debug!(%address, ?ended, "the stream of heartbeats ended");
+        }
+        sleep(period).await;
+    }
+}
+
+/// An error with its causes, on one line.
+fn describe(error: &SessionError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,292 @@
+//! Which sandboxes this worker holds and in what phase, and what follows from each thing that happens.
+//!
+//! Plain values: no clock, no I/O. Methods return the effects that the owner carries out, in order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use api::wire::{self, sandbox_ended::Reason};
+use model::{Epoch, Revision, SandboxId};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::{
+    events::{Event, Ready},
+    runtime::{Failure, Made},
+};
+
+/// What a sandbox is made from.
+pub(crate) type Spec = Arc<wire::RevisionSpec>;
+
+/// The table of sandboxes.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// How many nodes this worker has; commands name them by index.
+    nodes: u32,
+    /// The newest epoch obeyed.
+    newest: Epoch,
+    /// Whether a control plane of that epoch has welcomed this worker on the present stream.
+    welcomed: bool,
+    /// Told on the present stream. Bounded by the functions' versions that had a sandbox here during it.
+    revisions: HashMap<Revision, Spec>,
+    /// Ordered, so that hellos and lists come in a repeatable order.
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    /// Set when the worker ends: nothing is created any more.
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Sandbox {
+    node: u32,
+    spec: Spec,
+    received: Instant,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    Creating,
+    /// No longer wanted; the runtime still works on it.
+    Cancelling(Reason),
+    Ready(SocketAddr),
+    /// The runtime ends it, for this reason.
+    Ending(Reason),
+}
+
+/// What the owner has to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Begin a creation.
+    Create { sandbox: SandboxId, node: u32, spec: Spec },
+    /// Break a creation off; its end is still reported to [`State::created`].
+    Cancel { sandbox: SandboxId },
+    /// End a ready sandbox, then call [`State::deleted`].
+    Delete { sandbox: SandboxId },
+    /// Tell the control plane.
+    Report { sandbox: SandboxId, event: Event },
+}
+
+/// A welcome came from a control plane that has been replaced.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("epoch {theirs} is over: this worker obeys epoch {ours}")]
+pub(crate) struct OlderEpoch {
+    pub(crate) theirs: Epoch,
+    pub(crate) ours: Epoch,
+}
+
+/// A sandbox as shown to operators.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Shown {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) function: String,
+    pub(crate) revision: Revision,
+    pub(crate) node: u32,
+    pub(crate) state: &'static str,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+/// The states of [`Shown::state`].
+pub(crate) const STATES: [&str; 3] = ["creating", "ready", "ending"];
+
+impl State {
+    pub(crate) fn new(nodes: u32) -> Self {
+        Self {
+            nodes,
+            newest: Epoch::default(),
+            welcomed: false,
+            revisions: HashMap::new(),
+            sandboxes: BTreeMap::new(),
+            stopping: false,
+        }
+    }
+
+    /// A new stream opens: forgets what the last one told, and says the newest epoch obeyed and what is held. What
+    /// is being ended is not named, so that nobody adopts it.
+    pub(crate) fn opening(&mut self) -> (Epoch, Vec<wire::HeldSandbox>) {
+        self.closed();
+        let held = self.sandboxes.iter().filter_map(|(id, sandbox)| {
+            let address = match sandbox.phase {
+                Phase::Creating => String::new(),
+                Phase::Ready(address) => address.to_string(),
+                Phase::Cancelling(_) | Phase::Ending(_) => return None,
+            };
+            let spec = &sandbox.spec;
+            let (function, revision) = (spec.function, spec.revision);
+            Some(wire::HeldSandbox { sandbox: id.to_wire(), node: sandbox.node, function, revision, address })
+        });
+        (self.newest, held.collect())
+    }
+
+    /// The control plane at the other end of the stream speaks for `epoch`.
+    pub(crate) fn welcome(&mut self, epoch: Epoch) -> Result<(), OlderEpoch> {
+        if epoch < self.newest {
+            return Err(OlderEpoch { theirs: epoch, ours: self.newest });
+        }
+        self.newest = epoch;
+        self.welcomed = true;
+        Ok(())
+    }
+
+    /// The stream is no more. Sandboxes go on.
+    pub(crate) fn closed(&mut self) {
+        self.welcomed = false;
+        self.revisions.clear();
+    }
+
+    /// Whether a control plane commands this worker at present.
+    pub(crate) fn is_commanded(&self) -> bool {
+        self.welcomed
+    }
+
+    /// Obeys a batch that was read at `received`. One that comes without a welcome is ignored.
+    pub(crate) fn command(&mut self, batch: wire::ToWorker, received: Instant) -> Vec<Effect> {
+        if !self.welcomed {
+            return Vec::new();
+        }
+        for spec in batch.functions {
+            self.revisions.insert(Revision(spec.revision), Arc::new(spec));
+        }
+        let mut effects = Vec::with_capacity(batch.create.len() + batch.delete.len());
+        for create in &batch.create {
+            effects.extend(self.create(create, received));
+        }
+        for delete in batch.delete {
+            effects.extend(self.delete(SandboxId::from_wire(delete), Reason::Deleted));
+        }
+        effects
+    }
+
+    fn create(&mut self, create: &wire::CreateSandbox, received: Instant) -> Option<Effect> {
+        let sandbox = SandboxId::from_wire(create.sandbox);
+        if self.sandboxes.contains_key(&sandbox) {
+            // A repeated command. Its outcome was reported, or will be.
+            return None;
+        }
+        let refuse =
+            |message: String| Some(Effect::Report { sandbox, event: Event::Failed { message, permanent: false } });
+        if self.stopping {
+            return refuse("the worker is shutting down".to_owned());
+        }
+        if sandbox.epoch() != self.newest {
+            let (theirs, ours) = (sandbox.epoch(), self.newest);
+            return refuse(format!("a command of epoch {theirs} came in epoch {ours}"));
+        }
+        if create.node >= self.nodes {
+            return refuse(format!("there is no node {} here, only {}", create.node, self.nodes));
+        }
+        let Some(spec) = self.revisions.get(&Revision(create.revision)) else {
+            return refuse(format!("revision {} was never told", create.revision));
+        };
+        let (node, spec) = (create.node, Arc::clone(spec));
+        let entry = Sandbox { node, spec: Arc::clone(&spec), received, phase: Phase::Creating };
+        self.sandboxes.insert(sandbox, entry);
+        Some(Effect::Create { sandbox, node, spec })
+    }
+
+    fn delete(&mut self, sandbox: SandboxId, reason: Reason) -> Option<Effect> {
+        let Some(entry) = self.sandboxes.get_mut(&sandbox) else {
+            return Some(ended(sandbox, Reason::Deleted, String::new()));
+        };
+        match entry.phase {
+            Phase::Creating => {
+                let reason = if reason == Reason::Deleted { Reason::Cancelled } else { reason };
+                entry.phase = Phase::Cancelling(reason);
+                Some(Effect::Cancel { sandbox })
+            }
+            Phase::Ready(_) => {
+                entry.phase = Phase::Ending(reason);
+                Some(Effect::Delete { sandbox })
+            }
+            Phase::Cancelling(_) | Phase::Ending(_) => None,
+        }
+    }
+
+    /// A creation is over.
+    pub(crate) fn created(&mut self, sandbox: SandboxId, result: Result<&Made, Failure>) -> Option<Effect> {
+        let entry = self.sandboxes.get_mut(&sandbox)?;
+        match (entry.phase.clone(), result) {
+            (Phase::Creating, Ok(made)) => {
+                entry.phase = Phase::Ready(made.address);
+                let ready = Ready {
+                    address: made.address,
+                    received: entry.received,
+                    create: made.create,
+                    ready: made.ready,
+                    steps: made.steps.clone(),
+                };
+                Some(Effect::Report { sandbox, event: Event::Ready(ready) })
+            }
+            (Phase::Cancelling(reason), Ok(_)) => {
+                entry.phase = Phase::Ending(reason);
+                Some(Effect::Delete { sandbox })
+            }
+            (Phase::Creating, Err(Failure { message, permanent })) => {
+                self.sandboxes.remove(&sandbox);
+                Some(Effect::Report { sandbox, event: Event::Failed { message, permanent } })
+            }
+            (Phase::Cancelling(reason), Err(_)) => {
+                self.sandboxes.remove(&sandbox);
+                Some(ended(sandbox, reason, String::new()))
+            }
+            // Its creation was over before.
+            (Phase::Ready(_) | Phase::Ending(_), _) => None,
+        }
+    }
+
+    /// The runtime has ended a sandbox as told.
+    pub(crate) fn deleted(&mut self, sandbox: SandboxId) -> Option<Effect> {
+        let Phase::Ending(reason) = self.sandboxes.get(&sandbox)?.phase else { return None };
+        self.sandboxes.remove(&sandbox);
+        Some(ended(sandbox, reason, String::new()))
+    }
+
+    /// A sandbox has ended by itself, and nothing is left of it. One that is being ended anyway is reported by
+    /// [`deleted`](Self::deleted).
+    pub(crate) fn exited(&mut self, sandbox: SandboxId, message: String) -> Option<Effect> {
+        let Phase::Ready(_) = self.sandboxes.get(&sandbox)?.phase else { return None };
+        self.sandboxes.remove(&sandbox);
+        Some(ended(sandbox, Reason::Exited, message))
+    }
+
+    /// The worker ends: so does everything it holds.
+    pub(crate) fn stop(&mut self) -> Vec<Effect> {
+        self.stopping = true;
+        let all: Vec<SandboxId> = self.sandboxes.keys().copied().collect();
+        all.into_iter().filter_map(|sandbox| self.delete(sandbox, Reason::Exited)).collect()
+    }
+
+    /// When the command to create a held sandbox was read.
+    pub(crate) fn received(&self, sandbox: SandboxId) -> Option<Instant> {
+        self.sandboxes.get(&sandbox).map(|entry| entry.received)
+    }
+
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty()
+    }
+
+    /// What is held, for operators.
+    pub(crate) fn show(&self) -> Vec<Shown> {
+        let show = |(id, sandbox): (&SandboxId, &Sandbox)| {
+            let (state, address) = match sandbox.phase {
+                Phase::Creating => ("creating", None),
+                Phase::Ready(address) => ("ready", Some(address)),
+                Phase::Cancelling(_) | Phase::Ending(_) => ("ending", None),
+            };
+            let (function, revision) = (sandbox.spec.name.clone(), Revision(sandbox.spec.revision));
+            Shown { sandbox: *id, function, revision, node: sandbox.node, state, address }
+        };
+        self.sandboxes.iter().map(show).collect()
+    }
+}
+
+fn ended(sandbox: SandboxId, reason: Reason, message: String) -> Effect {
+    Effect::Report { sandbox, event: Event::Ended { reason, message } }
+}
+
+#[cfg(test)]
+mod tests;

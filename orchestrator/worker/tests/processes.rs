@@ -1,0 +1,351 @@
+//! A worker whose sandboxes are real child processes: what they are told, how they fail, and that none is left.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use api::wire::{self, sandbox_ended::Reason};
+use bytesize::ByteSize;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{ControlPlane, PATIENCE, Worker, WorkerStream, get, processes, revision, until};
+
+/// Address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
+const CONTROL_PLANE: &str = "WORKER_TEST_CONTROL_PLANE";
+const DATA_DIR: &str = "WORKER_TEST_DATA_DIR";
+/// Set for the process that [`a_program_that_reuses_no_address`] becomes.
+const STUBBORN: &str = "WORKER_TEST_STUBBORN";
+
+async fn start(change: impl FnOnce(&mut worker::Config)) -> (ControlPlane, Worker, WorkerStream) {
+    let mut control_plane = ControlPlane::start(1).await;
+    let worker = Worker::start(&[control_plane.address], |config| {
+        processes(config);
+        change(config);
+    })
+    .await;
+    let stream = control_plane.stream().await;
+    (control_plane, worker, stream)
+}
+
+/// A shell script as a sandbox's program: its image.
+fn script(folder: &Path, body: &str) -> String {
+    let path = folder.join("program");
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("file:{}", path.display())
+}
+
+/// A script that says its process number, then becomes the function.
+fn talking_function(folder: &Path) -> String {
+    let function = programs::path("function").unwrap();
+    script(folder, &format!("echo pid $$\nexec {} --mode sleep", function.display()))
+}
+
+/// The number that [`talking_function`] said.
+async fn pid_of(worker: &Worker, sandbox: model::SandboxId) -> Pid {
+    let path = format!("/v1/sandboxes/{sandbox}/logs");
+    let mut pid = None;
+    until("the sandbox says its pid", async || {
+        let (_, log) = worker.page(&path).await;
+        pid = log.lines().find_map(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());
+        pid.is_some()
+    })
+    .await;
+    Pid::from_raw(pid.unwrap())
+}
+
+/// Whether a process is there, zombies included.
+fn exists(pid: Pid) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn working_directories(worker: &Worker) -> Vec<PathBuf> {
+    fs::read_dir(worker.data_dir.path().join("sandboxes")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn the_built_in_function_runs_as_a_process_and_leaves_nothing() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let sandbox = stream.create(1, revision("builtin:function")).await;
+    let (address, ready) = stream.ready(sandbox).await;
+    assert!(ready.create_us > 0 && ready.own_us >= ready.create_us + ready.ready_us, "{ready:?}");
+    let steps: Vec<&str> = ready.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(steps, ["wait", "prepare", "spawn"]);
+    assert!(ready.steps.iter().map(|step| step.us).sum::<u64>() <= ready.create_us, "{ready:?}");
+    let trace = "workload: trace\r\nrequested_cpu: 2\r\nrequested_memory: 8\r\n";
+    let (code, body) = get(address, "/", trace).await.unwrap();
+    assert!(code == 200 && body.contains(r#""MachineName":"w""#), "{code} {body}");
+    assert_eq!(working_directories(&worker).len(), 1);
+    let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    assert_eq!(log, format!("listening on {address}\n"));
+
+    stream.delete(sandbox).await;
+    assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted);
+    assert!(get(address, "/", "").await.is_err(), "{address} still answers");
+    assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
+    let (code, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    assert_eq!((code, log), (200, format!("listening on {address}\n")), "its output is kept for a while");
+}
+
+#[tokio::test]
+async fn a_program_gets_its_port_environment_arguments_and_folder_and_nothing_else() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let image = script(folder.path(), "env; echo \"in $PWD\"; for a in \"$@\"; do echo \"argument $a\"; done; exit 3");
+    let mut spec = revision(&image);
+    spec.env = BTreeMap::from([("COLOUR".to_owned(), "blue".to_owned())]);
+    spec.args = vec!["one two".to_owned(), "--three".to_owned()];
+    let sandbox = stream.create(1, spec).await;
+    stream.failed(sandbox).await;
+    let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    let has = |line: &str| log.lines().any(|l| l == line);
+    assert!(has("COLOUR=blue") && has("argument one two") && has("argument --three"), "{log}");
+    assert!(log.lines().any(|l| l.starts_with("PORT=")) && !log.contains("CARGO"), "{log}");
+    let data_dir = fs::canonicalize(worker.data_dir.path()).unwrap();
+    assert!(has(&format!("in {}", data_dir.join("sandboxes").join(sandbox.to_string()).display())), "{log}");
+}
+
+#[tokio::test]
+async fn what_can_never_run_is_a_permanent_failure() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "no program").unwrap();
+    let images = [
+        ("docker.io/library/nginx".to_owned(), "builtin:function or file:"),
+        ("file:relative/path".to_owned(), "builtin:function or file:"),
+        ("file:/nonexistent/program".to_owned(), "/nonexistent/program"),
+        (format!("file:{}", plain.display()), "plain"),
+    ];
+    for (sequence, (image, part)) in (1..).zip(images) {
+        let mut spec = revision(&image);
+        spec.revision = sequence;
+        let sandbox = stream.create(sequence, spec).await;
+        let failed = stream.failed(sandbox).await;
+        assert!(failed.permanent && failed.message.contains(part), "{image}: {failed:?}");
+    }
+    assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_program_that_ends_at_once_fails_with_its_status_and_last_words() {
+    let (_control_plane, _worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let image = script(folder.path(), "echo first; echo 'no database' >&2; exit 3");
+    let sandbox = stream.create(1, revision(&image)).await;
+    let failed = stream.failed(sandbox).await;
+    assert!(!failed.permanent, "{failed:?}");
+    assert_eq!(failed.message, "ended before it was ready, exit status: 3: no database");
+}
+
+#[tokio::test]
+async fn a_program_that_never_listens_fails_at_the_deadline_and_is_killed() {
+    let (_control_plane, worker, mut stream) = start(|config| {
+        config.process.ready_deadline = Duration::from_millis(300);
+        config.process.grace = Duration::from_millis(100);
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let image = script(folder.path(), "trap '' TERM; echo pid $$; while true; do sleep 0.05; done");
+    let sandbox = stream.create(1, revision(&image)).await;
+    let pid = pid_of(&worker, sandbox).await;
+    let failed = stream.failed(sandbox).await;
+    assert!(failed.message.contains("took no connection") && !failed.permanent, "{failed:?}");
+    assert!(!exists(pid), "{pid} ignores SIGTERM and must be killed and reaped");
+}
+
+#[tokio::test]
+async fn a_deletion_cancels_the_start_of_a_process() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let image = script(folder.path(), "echo pid $$; sleep 3600");
+    let sandbox = stream.create(1, revision(&image)).await;
+    let pid = pid_of(&worker, sandbox).await;
+    stream.delete(sandbox).await;
+    assert_eq!(stream.ended(sandbox).await.0, Reason::Cancelled);
+    assert!(!exists(pid) && working_directories(&worker).is_empty(), "{pid} or its folder is left");
+}
+
+#[tokio::test]
+async fn an_unexpected_end_is_reported_and_nothing_is_left() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = stream.create(1, revision(&talking_function(folder.path()))).await;
+    let (address, _) = stream.ready(sandbox).await;
+    let pid = pid_of(&worker, sandbox).await;
+    kill(pid, Signal::SIGKILL).unwrap();
+    let (reason, message) = stream.ended(sandbox).await;
+    assert!(reason == Reason::Exited && message.contains("SIGKILL"), "{reason:?}: {message}");
+    assert!(!exists(pid) && working_directories(&worker).is_empty());
+    assert!(get(address, "/", "").await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_sandbox_started_ends_with_it() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let function = programs::path("function").unwrap();
+    let body = format!("sleep 3600 &\necho pid $!\nexec {}", function.display());
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    stream.ready(sandbox).await;
+    let descendant = pid_of(&worker, sandbox).await;
+    assert!(exists(descendant));
+    stream.delete(sandbox).await;
+    stream.ended(sandbox).await;
+    // Whoever adopted it reaps it; until then it is a zombie.
+    until("the descendant is dead", async || {
+        let status = fs::read_to_string(format!("/proc/{descendant}/status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tZ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn output_is_kept_up_to_its_bound() {
+    let (_control_plane, worker, mut stream) = start(|config| config.process.log = ByteSize::b(1000)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let body = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1";
+    let sandbox = stream.create(1, revision(&script(folder.path(), body))).await;
+    assert!(stream.failed(sandbox).await.message.ends_with("line 1999"));
+    let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    assert!(log.len() == 1000 && log.ends_with("line 1998\nline 1999\n"), "{} bytes: {log}", log.len());
+}
+
+#[tokio::test]
+async fn memory_beyond_the_limit_is_refused_to_the_sandbox() {
+    let (_control_plane, _worker, mut stream) =
+        start(|config| config.process.memory_headroom = ByteSize::mib(64)).await;
+    let mut spec = revision("builtin:function");
+    spec.args = ["--max-memory-mib", "100000"].map(str::to_owned).into();
+    let sandbox = stream.create(1, spec).await;
+    let (address, _) = stream.ready(sandbox).await;
+    let ask = async |mib: u32| {
+        let headers = format!("workload: trace\r\nrequested_cpu: 0\r\nrequested_memory: {mib}\r\n");
+        get(address, "/", &headers).await.unwrap()
+    };
+    assert_eq!(ask(32).await.0, 200);
+    let (code, body) = ask(1000).await;
+    assert!(code == 500 && body.contains("1000 MiB"), "the sandbox has 64 MiB and 64 more: {code} {body}");
+}
+
+#[tokio::test]
+async fn many_processes_at_once_have_a_port_each_and_all_end_with_the_worker() {
+    let (_control_plane, worker, mut stream) = start(|config| config.process.mode = hollow::Mode::Sleep).await;
+    let create = (1..=20).map(|n| wire::CreateSandbox { sandbox: stream.id(n).to_wire(), node: 0, revision: 5 });
+    let create = create.collect();
+    let functions = vec![revision("builtin:function")];
+    stream.send(wire::ToWorker { functions, create, ..wire::ToWorker::default() }).await;
+    let mut addresses = Vec::<SocketAddr>::new();
+    for _ in 1..=20 {
+        let (id, event) = stream.event().await;
+        let wire::sandbox_event::Event::Ready(ready) = event else { panic!("{id}: {event:?}") };
+        addresses.push(ready.address.parse().unwrap());
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 20);
+    worker.end().await;
+    for address in addresses {
+        assert!(get(address, "/", "").await.is_err(), "{address} still answers");
+    }
+    assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
+}
+
+/// Not a test by itself: the program of the next one's sandbox.
+#[test]
+fn a_program_that_reuses_no_address() {
+    if std::env::var(STUBBORN).is_err() {
+        return;
+    }
+    let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap_or_else(|error| {
+        eprintln!("cannot listen: {error}");
+        std::process::exit(1)
+    });
+    socket.listen(16).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    println!("listening after all");
+    while listener.accept().is_ok() {}
+}
+
+#[tokio::test]
+async fn a_program_that_finds_its_port_kept_by_the_worker_is_started_again_without() {
+    let (_control_plane, worker, mut stream) = start(|_| {}).await;
+    let program = std::env::current_exe().unwrap();
+    let mut spec = revision(&format!("file:{}", program.display()));
+    spec.args = ["--exact", "a_program_that_reuses_no_address", "--nocapture"].map(str::to_owned).into();
+    spec.env = BTreeMap::from([(STUBBORN.to_owned(), "1".to_owned())]);
+    let sandbox = stream.create(1, spec).await;
+    stream.ready(sandbox).await;
+    let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    assert!(log.contains("listening after all"), "{log}");
+    stream.delete(sandbox).await;
+    assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted);
+}
+
+/// Not a test by itself: the process that the next one starts and kills.
+#[tokio::test]
+async fn a_worker_to_be_killed() {
+    let (Ok(control_plane), Ok(data_dir)) = (std::env::var(CONTROL_PLANE), std::env::var(DATA_DIR)) else { return };
+    let _worker = Worker::start(&[control_plane.parse().unwrap()], |config| {
+        processes(config);
+        config.data_dir = data_dir.into();
+    })
+    .await;
+    tokio::time::sleep(PATIENCE).await;
+}
+
+/// Killed when the test ends, however it ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_clears_up() {
+    let mut control_plane = ControlPlane::start(1).await;
+    let (folder, data_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let program = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_worker_to_be_killed"])
+        .env(CONTROL_PLANE, control_plane.address.to_string())
+        .env(DATA_DIR, data_dir.path())
+        .stdout(Stdio::null())
+        .spawn();
+    let mut victim = Killed(program.unwrap());
+    let mut stream = control_plane.stream().await;
+    let pid_file = folder.path().join("pid");
+    let function = programs::path("function").unwrap();
+    let body = format!("echo $$ > {}\nexec {}", pid_file.display(), function.display());
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let (address, _) = stream.ready(sandbox).await;
+    let pid = Pid::from_raw(fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap());
+    assert!(exists(pid) && get(address, "/", "").await.is_ok());
+
+    victim.0.kill().unwrap();
+    victim.0.wait().unwrap();
+    until("the sandbox dies with its worker", async || get(address, "/", "").await.is_err()).await;
+    let folder_left = data_dir.path().join("sandboxes").join(sandbox.to_string());
+    assert!(folder_left.exists(), "nobody was there to remove it");
+    let _next = Worker::start(&[control_plane.address], |config| {
+        processes(config);
+        config.data_dir = data_dir.path().to_owned();
+    })
+    .await;
+    assert!(!folder_left.exists(), "the next worker removes it");
+}

@@ -1,0 +1,296 @@
+//! A tiny control plane that speaks the true protocol, and a worker under test that is connected to it.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use api::{
+    Incoming, Network, OsNetwork, wire,
+    wire::{
+        orchestrator_server::{Orchestrator, OrchestratorServer},
+        sandbox_event::Event,
+    },
+};
+use futures::Stream;
+use model::{Epoch, SandboxId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{Request, Response, Status, Streaming};
+use worker::{Addressing, Config, RuntimeKind};
+
+/// Longest wait for anything; reached only when something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What came from a worker, stream by stream.
+struct Service {
+    epoch: u32,
+    /// Commands in the same message as the welcome.
+    greeting: wire::ToWorker,
+    streams: mpsc::Sender<WorkerStream>,
+    beats: watch::Sender<u64>,
+}
+
+/// One open stream of a worker.
+pub(crate) struct WorkerStream {
+    pub(crate) hello: wire::WorkerHello,
+    epoch: u32,
+    commands: mpsc::Sender<Result<wire::ToWorker, Status>>,
+    events: Streaming<wire::FromWorker>,
+    waiting: Vec<wire::SandboxEvent>,
+}
+
+#[tonic::async_trait]
+impl Orchestrator for Service {
+    type ConnectDataPlaneStream = Pin<Box<dyn Stream<Item = Result<wire::ToDataPlane, Status>> + Send>>;
+    type ConnectWorkerStream = ReceiverStream<Result<wire::ToWorker, Status>>;
+
+    async fn connect_data_plane(
+        &self,
+        _: Request<Streaming<wire::FromDataPlane>>,
+    ) -> Result<Response<Self::ConnectDataPlaneStream>, Status> {
+        Err(Status::unimplemented("only workers here"))
+    }
+
+    async fn connect_worker(
+        &self,
+        request: Request<Streaming<wire::FromWorker>>,
+    ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
+        let mut events = request.into_inner();
+        let first = events.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let (commands, stream) = mpsc::channel(16);
+        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch };
+        let first_answer = wire::ToWorker { welcome: Some(welcome), ..self.greeting.clone() };
+        commands.try_send(Ok(first_answer)).unwrap();
+        let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let opened = WorkerStream { hello, epoch: self.epoch, commands, events, waiting: first.events };
+        self.streams.send(opened).await.map_err(|_| Status::unavailable("gone"))?;
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<wire::WorkerBeat>>,
+    ) -> Result<Response<wire::HeartbeatEnd>, Status> {
+        let mut beats = request.into_inner();
+        while let Some(beat) = beats.message().await? {
+            assert_eq!(beat.worker, "w");
+            self.beats.send_modify(|count| *count += 1);
+        }
+        Ok(Response::new(wire::HeartbeatEnd {}))
+    }
+}
+
+/// A control plane on a loopback port. Dropping it breaks its connections.
+pub(crate) struct ControlPlane {
+    pub(crate) address: SocketAddr,
+    pub(crate) beats: watch::Receiver<u64>,
+    streams: mpsc::Receiver<WorkerStream>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl ControlPlane {
+    pub(crate) async fn start(epoch: u32) -> Self {
+        Self::start_on(api::ANY_LOOPBACK, epoch, wire::ToWorker::default()).await
+    }
+
+    /// One that commands `greeting` together with its welcome.
+    pub(crate) async fn start_on(address: SocketAddr, epoch: u32, greeting: wire::ToWorker) -> Self {
+        let listener = OsNetwork.bind(address).await.unwrap();
+        let address = listener.local_address().unwrap();
+        let (sender, streams) = mpsc::channel(4);
+        let (beats_sender, beats) = watch::channel(0);
+        let service = Service { epoch, greeting, streams: sender, beats: beats_sender };
+        let serve = Incoming::server()
+            .add_service(OrchestratorServer::new(service).max_decoding_message_size(api::MAX_MESSAGE_BYTES))
+            .serve_with_incoming(Incoming::stream(listener));
+        let server = AbortOnDropHandle::new(tokio::spawn(async move { serve.await.unwrap() }));
+        Self { address, beats, streams, _server: server }
+    }
+
+    /// The next stream that a worker opens.
+    pub(crate) async fn stream(&mut self) -> WorkerStream {
+        timeout(PATIENCE, self.streams.recv()).await.expect("a worker connects").unwrap()
+    }
+}
+
+impl WorkerStream {
+    pub(crate) fn id(&self, sequence: u64) -> SandboxId {
+        SandboxId::new(Epoch(self.epoch), sequence).unwrap()
+    }
+
+    pub(crate) async fn send(&self, message: wire::ToWorker) {
+        timeout(PATIENCE, self.commands.send(Ok(message))).await.unwrap().unwrap();
+    }
+
+    /// Tells a revision and commands one sandbox of it on node 0.
+    pub(crate) async fn create(&self, sequence: u64, spec: wire::RevisionSpec) -> SandboxId {
+        let sandbox = self.id(sequence);
+        let create = wire::CreateSandbox { sandbox: sandbox.to_wire(), node: 0, revision: spec.revision };
+        self.send(wire::ToWorker { functions: vec![spec], create: vec![create], ..wire::ToWorker::default() }).await;
+        sandbox
+    }
+
+    pub(crate) async fn delete(&self, sandbox: SandboxId) {
+        self.send(wire::ToWorker { delete: vec![sandbox.to_wire()], ..wire::ToWorker::default() }).await;
+    }
+
+    /// The next event, of whatever sandbox.
+    pub(crate) async fn event(&mut self) -> (SandboxId, Event) {
+        while self.waiting.is_empty() {
+            let message = timeout(PATIENCE, self.events.message()).await.expect("an event comes").unwrap();
+            self.waiting = message.expect("the stream is open").events;
+        }
+        let event = self.waiting.remove(0);
+        (SandboxId::from_wire(event.sandbox), event.event.unwrap())
+    }
+
+    /// The next event, which must be that `sandbox` is ready.
+    pub(crate) async fn ready(&mut self, sandbox: SandboxId) -> (SocketAddr, wire::SandboxReady) {
+        match self.event().await {
+            (id, Event::Ready(ready)) if id == sandbox => (ready.address.parse().unwrap(), ready),
+            other => panic!("expected {sandbox} to be ready, got {other:?}"),
+        }
+    }
+
+    /// The next event, which must be that `sandbox` could not be made.
+    pub(crate) async fn failed(&mut self, sandbox: SandboxId) -> wire::CreationFailed {
+        match self.event().await {
+            (id, Event::Failed(failed)) if id == sandbox => failed,
+            other => panic!("expected {sandbox} to fail, got {other:?}"),
+        }
+    }
+
+    /// The next event, which must be that `sandbox` ended.
+    pub(crate) async fn ended(&mut self, sandbox: SandboxId) -> (wire::sandbox_ended::Reason, String) {
+        match self.event().await {
+            (id, Event::Ended(ended)) if id == sandbox => (ended.reason(), ended.message),
+            other => panic!("expected {sandbox} to end, got {other:?}"),
+        }
+    }
+
+    /// Whether the worker closes its side within the patience of a test.
+    pub(crate) async fn closes(&mut self) -> bool {
+        loop {
+            match timeout(PATIENCE, self.events.message()).await.expect("the stream ends") {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return true,
+            }
+        }
+    }
+}
+
+/// A running worker; dropping it aborts it.
+pub(crate) struct Worker {
+    pub(crate) admin: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) data_dir: Arc<tempfile::TempDir>,
+    running: Mutex<Option<AbortOnDropHandle<Result<(), worker::RunError>>>>,
+}
+
+impl Worker {
+    /// A worker named `w` for `control_planes`, changed by `change`.
+    pub(crate) async fn start(control_planes: &[SocketAddr], change: impl FnOnce(&mut Config)) -> Self {
+        let data_dir = Arc::new(tempfile::tempdir().unwrap());
+        let mut config = Config {
+            name: "w".to_owned(),
+            control_planes: control_planes.iter().map(ToString::to_string).collect(),
+            admin: api::ANY_LOOPBACK,
+            data_dir: data_dir.path().to_owned(),
+            heartbeat: Duration::from_millis(20),
+            ..Config::default()
+        };
+        change(&mut config);
+        let built = worker::build(config, Arc::new(OsNetwork)).await.unwrap();
+        let (admin, shutdown) = (built.admin_address(), CancellationToken::new());
+        let running = AbortOnDropHandle::new(tokio::spawn(built.run(shutdown.clone())));
+        Self { admin, shutdown, data_dir, running: Mutex::new(Some(running)) }
+    }
+
+    /// Shuts it down and waits for its end.
+    pub(crate) async fn end(&self) {
+        self.shutdown.cancel();
+        let running = self.running.lock().unwrap().take().unwrap();
+        timeout(PATIENCE, running).await.expect("the worker ends").unwrap().unwrap();
+    }
+
+    /// A page of its admin surface: status and body.
+    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
+        get(self.admin, path, "").await.unwrap()
+    }
+
+    /// Polls a page until it answers `code`.
+    pub(crate) async fn page_becomes(&self, path: &str, code: u16) {
+        until(&format!("{path} answers {code}"), async || self.page(path).await.0 == code).await;
+    }
+}
+
+/// The settings of a hollow worker with the given constant delay.
+pub(crate) fn hollow(config: &mut Config, delay: Duration) {
+    config.runtime = RuntimeKind::Hollow;
+    config.hollow.delay = constant(delay);
+    config.hollow.nodes = 3;
+}
+
+/// As [`hollow`], with a listener for each sandbox.
+pub(crate) fn hollow_with_listeners(config: &mut Config) {
+    hollow(config, Duration::ZERO);
+    config.hollow.addressing = Addressing::ListenerPerSandbox;
+}
+
+fn constant(delay: Duration) -> hollow::Delay {
+    hollow::Delay::constant(delay).unwrap()
+}
+
+/// The settings of a worker whose sandboxes are processes.
+pub(crate) fn processes(config: &mut Config) {
+    config.runtime = RuntimeKind::Process;
+    config.process.function = Some(programs::path("function").unwrap());
+}
+
+pub(crate) fn revision(image: &str) -> wire::RevisionSpec {
+    wire::RevisionSpec {
+        function: 1,
+        revision: 5,
+        name: "f".to_owned(),
+        image: image.to_owned(),
+        memory_mib: 64,
+        concurrency: 1,
+        ..wire::RevisionSpec::default()
+    }
+}
+
+/// One GET over HTTP/1.1: status and body. `headers` are whole lines.
+pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let broken = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no answer");
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
+        Ok((status, body.to_owned()))
+    };
+    timeout(PATIENCE, exchange).await.expect("an answer or an error comes")
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let poll = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("expected: {expected}"));
+}
