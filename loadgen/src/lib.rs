@@ -15,6 +15,7 @@ mod mock;
 mod registrar;
 mod replay;
 mod source;
+mod table;
 
 /// Runs the program.
 #[must_use]

@@ -201,3 +201,22 @@ fn a_failed_registration_is_undone_and_nothing_is_sent() {
     assert!(errors.contains("1 of 2 functions could not be registered") && errors.contains("400"), "{errors}");
     assert_eq!((control_plane.count("DELETE new-1"), data_plane.total()), (1, 0));
 }
+
+#[test]
+fn running_out_of_descriptors_is_unsent_and_loses_no_result() {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let rows: Vec<(u64, &str)> = (0..80).map(|n| (n * 5, "slow")).collect();
+    let (schedule, address, out) = (scratch.schedule(&rows), mock.address.to_string(), scratch.path("out"));
+    let limited = format!(
+        "ulimit -n 64; exec {} run --schedule {schedule} --address {address} --timeout 1s --out {out}",
+        env!("CARGO_BIN_EXE_loadgen")
+    );
+    let output = std::process::Command::new("sh").args(["-c", &limited]).output().unwrap();
+    let (code, _, errors) = program::ended(output);
+    assert_eq!(code, 3, "{errors}");
+    let rows = scratch.rows();
+    let unsent: Vec<_> = rows.iter().filter(|row| row.outcome == Outcome::Unsent).collect();
+    assert!(rows.len() == 80 && unsent.len() > 10, "{} of {} unsent", unsent.len(), rows.len());
+    assert!(unsent.iter().all(|row| row.sent_ns.is_none() && row.error.as_ref().unwrap().contains("descriptors")));
+    assert_eq!(scratch.summary().outcomes["unsent"], unsent.len() as u64);
+}

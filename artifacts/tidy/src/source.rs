@@ -14,7 +14,7 @@ pub struct Source {
     pub functions: Vec<Function>,
     /// Lines, from 1, of its `#[cfg(test)]` items.
     test_lines: Vec<RangeInclusive<usize>>,
-    /// Lines, from 1, with an `#[ignore]` attribute.
+    /// Lines, from 1, of attributes that have a test ignored.
     pub ignored: Vec<usize>,
 }
 
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     const EXAMPLE: &str = "//! One. Two, e.g. `a.b. c`.\n//! Three\n\nfn short(a: u8) {\n    let _ = a;\n}\n\n\
-        struct S;\nimpl S {\n    fn method(&self, a: u8) {}\n}\n\n#[cfg(test)]\nmod tests {\n    #[test]\n    #[ignore]\n    fn long() {}\n}\n";
+        struct S;\nimpl S {\n    fn method(&self, a: u8) {}\n}\n\n#[cfg(test)]\nmod tests {\n    #[test]\n    #[ ignore]\n    fn long() {}\n}\n";
 
     #[test]
     fn functions_are_measured_and_tests_are_apart() {

@@ -1,7 +1,7 @@
 //! The shape of every Rust file: its header, its length and that of its functions, its name, and what it must not hold.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use tidy::{Source, Workspace, expect_none};
 
@@ -16,20 +16,20 @@ const MOST_HEADER_SENTENCES: usize = 5;
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "stuff"];
 
+/// Every Rust file of the workspace by name, read once for all tests.
+static SOURCES: LazyLock<Vec<(String, Result<Source, String>)>> = LazyLock::new(|| {
+    let workspace = Workspace::read();
+    workspace.with_extension("rs").map(|path| (workspace.name(path), Source::read(path))).collect()
+});
+
 /// The findings of `rule` over every Rust file of the workspace.
 fn over_sources(rule: impl Fn(&str, &Source) -> Vec<String>) -> Vec<String> {
-    let workspace = Workspace::read();
-    let mut findings = Vec::new();
-    let mut files = 0;
-    for path in workspace.with_extension("rs") {
-        files += 1;
-        match Source::read(path) {
-            Ok(source) => findings.extend(rule(&workspace.name(path), &source)),
-            Err(problem) => findings.push(problem),
-        }
-    }
-    assert!(files > 50, "expected to find the workspace's sources, found {files} files");
-    findings
+    assert!(SOURCES.len() > 50, "expected to find the workspace's sources, found {} files", SOURCES.len());
+    let found = |(name, source): &(String, Result<Source, String>)| match source {
+        Ok(source) => rule(name, source),
+        Err(problem) => vec![problem.clone()],
+    };
+    SOURCES.iter().flat_map(found).collect()
 }
 
 #[test]

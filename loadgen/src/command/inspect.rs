@@ -1,7 +1,6 @@
 //! `loadgen inspect`: what is in a trace or schedule, before anything is sent.
 
 use clap::Args;
-use comfy_table::Table;
 use serde::Serialize;
 use trace::{Due, Schedule, Summary};
 
@@ -11,6 +10,7 @@ use crate::{
     http::request::position,
     machine::clock::NANOS_PER_SECOND,
     source::{Format, SourceArgs},
+    table::plain_table,
 };
 
 /// Arguments of `loadgen inspect`.
@@ -124,7 +124,7 @@ fn most_invoked(schedule: &Schedule, top: usize) -> Vec<Top> {
 }
 
 fn table(inspection: &Inspection) -> String {
-    let mut figures = Table::new();
+    let mut figures = plain_table();
     figures.set_header(["figure", "value"]);
     figures.add_row(["functions (active)", &format!("{} ({})", inspection.functions, inspection.active)]);
     figures.add_row(["invocations", &inspection.invocations.to_string()]);
@@ -136,7 +136,7 @@ fn table(inspection: &Inspection) -> String {
     figures.add_row(["run time, ms (p1, p25, p50, p75, p99, max)", &run]);
     let memory = inspection.memory_mib.map(|mib| mib.to_string()).join(", ");
     figures.add_row(["memory, MiB (p1, p25, p50, p75, p99, max)", &memory]);
-    let mut top = Table::new();
+    let mut top = plain_table();
     top.set_header(["function", "invocations", "mean run time, ms", "memory, MiB"]);
     for function in &inspection.top {
         let run = format!("{}.{:03}", function.mean_run_us / 1000, function.mean_run_us % 1000);
@@ -149,7 +149,7 @@ fn table(inspection: &Inspection) -> String {
 
 /// What a trace says, as a table.
 pub(crate) fn summary_table(summary: &Summary) -> String {
-    let mut table = Table::new();
+    let mut table = plain_table();
     table.set_header(["trace", "value"]);
     let mut row = |name: &str, value: String| {
         table.add_row([name, &value]);

@@ -4,7 +4,6 @@ use std::{fs, path::PathBuf, process, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use comfy_table::Table;
 use record::{LagSummary, LoadSummary};
 use serde::Serialize;
 use trace::rate::{self, RateOptions};
@@ -24,6 +23,7 @@ use crate::{
         stop::Stop,
     },
     source::Format,
+    table::plain_table,
 };
 
 /// Arguments of `loadgen selftest`.
@@ -58,6 +58,8 @@ struct Precision {
     clock: &'static str,
     /// How late bare sleeps end, in nanoseconds.
     sleep: LagSummary,
+    /// CPU time of one bare sleep and wake, in nanoseconds; an invocation needs two wakes.
+    cpu_per_sleep_ns: u64,
     /// How late invocations of a server in this process are sent.
     send: LagSummary,
     /// CPU time of the generator per invocation, that server's not counted, in nanoseconds.
@@ -95,6 +97,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
         pacing: floor.class.to_string(),
         clock: clock_source(),
         sleep: LagSummary { p50_ns: floor.at(0.5), p99_ns: floor.at(0.99), max_ns: floor.at(1.0) },
+        cpu_per_sleep_ns: floor.cpu_per_sleep_ns,
         send: summary.lag,
         cpu_per_invocation_ns: cpu_us.saturating_mul(1000).checked_div(summary.sent).unwrap_or(0),
         answered: answered(&summary),
@@ -110,7 +113,7 @@ fn answered(summary: &LoadSummary) -> u64 {
 }
 
 fn table(precision: &Precision) -> String {
-    let mut table = Table::new();
+    let mut table = plain_table();
     table.set_header(["at this rate", "p50", "p99", "max"]);
     for (name, LagSummary { p50_ns, p99_ns, max_ns }) in
         [("a bare sleep ends late by", precision.sleep), ("an invocation is sent late by", precision.send)]
@@ -119,11 +122,12 @@ fn table(precision: &Precision) -> String {
     }
     let notes: String = precision.notes.iter().map(|note| format!("\n{note}")).collect();
     format!(
-        "{table}\n{} per second; {}; clock {}; {} answered; {} of CPU per invocation{notes}",
+        "{table}\n{} per second; {}; clock {}; {} answered\nCPU: {} per bare sleep, {} per invocation (two wakes){notes}",
         precision.rate_per_s,
         precision.pacing,
         precision.clock,
         precision.answered,
+        time(precision.cpu_per_sleep_ns),
         time(precision.cpu_per_invocation_ns)
     )
 }

@@ -4,7 +4,7 @@
 
 use std::{io, thread};
 
-use crate::machine::clock::{Clock, NANOS_PER_SECOND, PacingClass, prompt_wakes};
+use crate::machine::clock::{Clock, NANOS_PER_SECOND, PacingClass, prompt_wakes, thread_cpu_ns};
 
 /// How late bare sleeps ended.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Floor {
     pub(crate) class: PacingClass,
     /// Lateness of each wake, in nanoseconds, ascending.
     pub(crate) lateness_ns: Vec<u64>,
+    /// CPU time that one sleep and wake costs, in nanoseconds: what no invocation can be cheaper than.
+    pub(crate) cpu_per_sleep_ns: u64,
 }
 
 impl Floor {
@@ -25,14 +27,16 @@ impl Floor {
         let sleeper = thread::Builder::new().name("floor".to_owned()).spawn(move || {
             let class = prompt_wakes(priority);
             let clock = Clock::starting_in(0);
+            let cpu_before_ns = thread_cpu_ns();
             let lateness = |n: u64| {
                 let due_ns = (n + 1) * gap_ns;
                 clock.sleep_until(due_ns);
                 clock.now_ns().saturating_sub(due_ns)
             };
             let mut lateness_ns: Vec<u64> = (0..count).map(lateness).collect();
+            let cpu_per_sleep_ns = (thread_cpu_ns() - cpu_before_ns) / count.max(1);
             lateness_ns.sort_unstable();
-            Self { class, lateness_ns }
+            Self { class, lateness_ns, cpu_per_sleep_ns }
         })?;
         sleeper.join().map_err(|_| io::Error::other("the sleeping thread failed"))
     }

@@ -1,5 +1,7 @@
 //! What this process uses and may use: CPU time, cores, open files.
 
+use std::{fs::File, io};
+
 use nix::{
     sched::{CpuSet, sched_getaffinity},
     sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
@@ -30,4 +32,22 @@ pub(crate) fn raise_open_files() -> Option<u64> {
         return Some(hard);
     }
     Some(soft)
+}
+
+/// Descriptors kept free while invocations may use up all others: for the summary, the histogram and the connections
+/// that remove functions. They are free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SpareFiles(#[expect(dead_code, reason = "held, not read")] Vec<File>);
+
+/// Sixteen connections to a control plane, and the files of the run.
+const SPARE_FILES: usize = 24;
+
+impl SpareFiles {
+    /// Keeps them free from now on.
+    ///
+    /// # Errors
+    /// When this process may not even open so many.
+    pub(crate) fn reserve() -> io::Result<Self> {
+        (0..SPARE_FILES).map(|_| File::open("/dev/null")).collect::<io::Result<_>>().map(Self)
+    }
 }

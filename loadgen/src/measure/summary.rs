@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment};
 use record::{LagSummary, LoadSummary, SCHEMA_VERSION};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         verdict::{Evidence, Validity},
     },
     replay::Replay,
+    table::plain_table,
 };
 
 /// What a run was besides its rows.
@@ -85,7 +86,7 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
 
 /// The summary as a table.
 pub(crate) fn table(summary: &LoadSummary) -> String {
-    let mut table = Table::new();
+    let mut table = plain_table();
     table.set_header(["figure", "value"]);
     let mut line = |name: &str, value: String| {
         table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);

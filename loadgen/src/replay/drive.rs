@@ -20,7 +20,7 @@ use crate::{
     machine::{
         clock::Realtime,
         floor::Floor,
-        usage::{process_cpu_us, raise_open_files},
+        usage::{SpareFiles, process_cpu_us, raise_open_files},
     },
     measure::{
         collector::{Collector, FLUSH, Progress},
@@ -69,6 +69,7 @@ pub(crate) fn drive(
     notes.extend(raise_open_files().filter(|files| *files < FEW_FILES).map(|files| {
         format!("only {files} files may be open, so at most that many invocations can be in flight over HTTP/1.1")
     }));
+    let spare = SpareFiles::reserve().context("keeping descriptors free for the results")?;
     let replay = Arc::new(Replay::new(plan.0, plan.1));
     let mut collector = Collector::create(&files.invocations(), Arc::clone(&replay))?;
     let cpu_before_us = process_cpu_us();
@@ -80,6 +81,7 @@ pub(crate) fn drive(
     if paced.is_none() && !interrupted {
         notes.push("the pacing thread failed: this is a fault in the load generator".to_owned());
     }
+    drop(spare);
     collector.close(interrupted)?;
     let facts = RunFacts {
         schedule_sha256,

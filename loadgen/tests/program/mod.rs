@@ -36,7 +36,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so() {
         assert!(Instant::now() < deadline, "waited ten seconds in vain until {what}");
-        thread::yield_now();
+        thread::park_timeout(Duration::from_millis(5));
     }
 }
 

@@ -273,22 +273,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commented_example_holds_every_default() {
-        let text = include_str!("../worker.example.toml");
-        let example: Config = toml::from_str(text).unwrap();
-        // The example names what the defaults take from the machine.
-        let defaults = Config { name: "worker-1".to_owned(), ..Config::default() };
-        assert_eq!(example, defaults);
-        assert_eq!(example.check(), Ok(()));
-        let written = toml::to_string(&defaults).unwrap();
-        let keys = |text: &str| text.lines().filter_map(|l| l.split_once(" = ")).map(|(k, _)| k.to_owned()).collect();
-        let (written, shown): (Vec<String>, Vec<String>) = (keys(&written), keys(text));
-        for key in written.iter().filter(|key| !["model", "p50", "p99"].contains(&key.as_str())) {
-            assert!(shown.contains(key), "the example does not show {key}");
-        }
-    }
-
-    #[test]
     fn hollow_nodes_are_numbered_and_have_what_is_configured() {
         let config: Config = toml::from_str(
             r#"name = "w"

@@ -78,7 +78,7 @@ impl State {
             return;
         }
         node.state = NodeState::Suspect;
-        tracing::warn!(node = %node.name, "suspect: no new work");
+        tracing::info!(node = %node.name, "suspect: silent or disconnected; no new work");
         self.nodes.refresh_open(key);
         for id in self.sandboxes_on(key) {
             let Some(sandbox) = self.sandboxes.get(&id) else { continue };

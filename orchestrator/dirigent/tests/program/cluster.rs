@@ -94,9 +94,29 @@ impl Cluster {
         dirigent().args(["invoke", name, "--data-plane", &self.address("invoke")]).args(more).output().unwrap()
     }
 
+    /// Begins an invocation that runs for `run_ms` milliseconds, and waits until a sandbox runs it.
+    pub(crate) fn begin_invocation(&self, name: &str, run_ms: u32) -> Child {
+        let requested = format!("requested_cpu: {run_ms}");
+        let mut command = dirigent();
+        command.args(["invoke", name, "--data-plane", &self.address("invoke")]);
+        command.args(["--header", "workload: trace", "--header", &requested]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("a running invocation", || {
+            let shown = self.operator_ok(&["function", "show", name, "--format", "json"]);
+            let shown: Value = serde_json::from_str(&shown).unwrap();
+            if shown["running"] == 1 { Ok(()) } else { Err(shown.to_string()) }
+        });
+        child
+    }
+
+    /// Sends a signal.
+    pub(crate) fn send(&self, signal: Signal) {
+        signal::kill(self.pid(), signal).unwrap();
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
-        signal::kill(self.pid(), signal).unwrap();
+        self.send(signal);
         let child = &mut self.child;
         let log = self.data_dir.join("stderr.log");
         wait_for("the cluster's end", || {

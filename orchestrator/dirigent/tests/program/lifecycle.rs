@@ -1,6 +1,6 @@
 //! Starting, ending and starting again: what is kept, what is freed, what must not stay behind.
 
-use std::{fs, net::TcpStream};
+use std::{fs, net::TcpStream, process::Command};
 
 use nix::sys::signal::Signal;
 
@@ -17,6 +17,11 @@ fn children(pid: nix::unistd::Pid) -> Vec<String> {
 fn is_alive(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+/// The program of `builtin:function` lies beside `dirigent` once it is built.
+fn build_function() {
+    programs::path("function").unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
@@ -36,8 +41,7 @@ fn a_restart_keeps_what_was_registered() {
 
 #[test]
 fn either_signal_ends_a_cluster_cleanly() {
-    let function = programs::path("function").unwrap_or_else(|error| panic!("{error}"));
-    assert!(function.exists());
+    build_function();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Cluster::start("process", dir.path());
@@ -62,6 +66,38 @@ fn either_signal_ends_a_cluster_cleanly() {
 }
 
 #[test]
+fn a_running_invocation_is_answered_before_the_cluster_ends() {
+    build_function();
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start("process", dir.path());
+    cluster.operator_ok(&["function", "register", "slow", "--image", "builtin:function"]);
+    let mut invocation = cluster.begin_invocation("slow", 2000);
+    let status = cluster.end(Signal::SIGTERM);
+    assert_eq!(status.code(), Some(0));
+    assert!(invocation.wait().unwrap().success(), "expected the invocation to be answered well");
+}
+
+#[test]
+fn a_second_signal_ends_a_cluster_at_once_and_leaves_no_sandbox() {
+    build_function();
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start("process", dir.path());
+    cluster.operator_ok(&["function", "register", "slow", "--image", "builtin:function"]);
+    let mut invocation = cluster.begin_invocation("slow", 120_000);
+    let sandboxes = children(cluster.pid());
+    assert_eq!(sandboxes.len(), 1, "expected one sandbox as a child process");
+    cluster.send(Signal::SIGINT);
+    wait_for("the first signal to be taken", || {
+        let log = fs::read_to_string(dir.path().join("stderr.log")).unwrap();
+        if log.contains("a second signal ends at once") { Ok(()) } else { Err(log) }
+    });
+    let status = cluster.end(Signal::SIGINT);
+    assert_eq!(status.code(), Some(130), "expected the code of a program that was interrupted");
+    assert!(!invocation.wait().unwrap().success(), "an invocation that was cut off has failed");
+    wait_for("no sandbox left", || if is_alive(&sandboxes[0]) { Err(sandboxes[0].clone()) } else { Ok(()) });
+}
+
+#[test]
 fn a_port_in_use_is_a_failure_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -75,6 +111,42 @@ fn a_port_in_use_is_a_failure_that_names_it() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&address), "expected {address} in {said:?}");
     assert!(!dir.path().join("ports.json").exists(), "a daemon that listens nowhere announces nothing");
+}
+
+#[test]
+fn too_few_file_descriptors_are_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 512 && exec \"$0\" control-plane --data-dir \"$1\"", env!("CARGO_BIN_EXE_dirigent")])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("limit of open files is 512, at least 1024 are needed"), "{said}");
+}
+
+#[test]
+fn log_lines_are_json_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stderr.log");
+    let any = "127.0.0.1:0";
+    let child = dirigent()
+        .args(["control-plane", "--stream", any, "--http", any, "--log-format", "json", "--data-dir"])
+        .arg(dir.path())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut daemon = Ended(child);
+    wait_for("ports.json", || fs::read_to_string(dir.path().join("ports.json")).map_err(|error| error.to_string()));
+    let pid = nix::unistd::Pid::from_raw(daemon.0.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert!(daemon.0.wait().unwrap().success());
+    let text = fs::read_to_string(&log).unwrap();
+    let (announced, lines) = text.split_once('\n').unwrap();
+    assert!(announced.starts_with("control plane: http 127.0.0.1:"), "expected its addresses first: {announced:?}");
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["level"] == "INFO"), "expected log lines with a level: {text}");
 }
 
 #[test]

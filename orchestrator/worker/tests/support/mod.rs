@@ -287,9 +287,10 @@ pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> std::
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let poll = async {
         while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            ticks.tick().await;
         }
     };
     timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("expected: {expected}"));

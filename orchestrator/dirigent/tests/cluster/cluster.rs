@@ -1,0 +1,205 @@
+//! A cluster of real processes on loopback: one control plane, data planes, workers. Ended, every process of it, when it
+//! is dropped.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    daemon::Daemon,
+    http::{self, Answer},
+    invocation::Invocation,
+    process,
+    wait::{look, wait_for},
+};
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) runtime: &'static str,
+    pub(crate) workers: usize,
+    pub(crate) data_planes: usize,
+    /// Cores of each node.
+    pub(crate) cpu: &'static str,
+    /// How the trace function spends its time.
+    pub(crate) mode: &'static str,
+    /// Keys of the control plane's table `health`.
+    pub(crate) health: &'static str,
+}
+
+impl Plan {
+    /// Modelled sandboxes on two workers, behind one data plane.
+    pub(crate) const HOLLOW: Self =
+        Self { runtime: "hollow", workers: 2, data_planes: 1, cpu: "64", mode: "sleep", health: "" };
+    /// Child processes on two workers, behind one data plane.
+    pub(crate) const PROCESS: Self = Self { runtime: "process", ..Self::HOLLOW };
+}
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    // Before the directory, so that nothing runs in it any more when it is removed.
+    pub(crate) control_plane: Daemon,
+    pub(crate) data_planes: Vec<Daemon>,
+    pub(crate) workers: Vec<Daemon>,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts it, and waits until every part knows of the others.
+    pub(crate) fn start(plan: Plan) -> Self {
+        if plan.runtime == "process" {
+            programs::path("function").unwrap_or_else(|error| panic!("{error}"));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let health = format!("[health]\n{}\n", plan.health);
+        let control_plane = Daemon::start("control-plane", "control-plane", at, &["http", "stream"], &health);
+        let stream = control_plane.address("stream").to_owned();
+        let data_planes = (0..plan.data_planes).map(|number| start_data_plane(at, number, &stream)).collect();
+        let workers = (0..plan.workers).map(|number| start_worker(at, number, &stream, plan)).collect();
+        let cluster = Self { control_plane, data_planes, workers, directory };
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    /// Waits until every part that runs is ready and known.
+    pub(crate) fn wait_until_whole(&self) {
+        let running = |daemons: &[Daemon]| daemons.iter().filter(|daemon| daemon.is_running()).count();
+        let expected = (running(&self.workers), running(&self.data_planes));
+        wait_for("a cluster whose parts know each other", || {
+            let status = self.status();
+            let data_planes = status["data_planes"].as_array().map_or(0, Vec::len);
+            let found = (number(&status["nodes_ready"]), data_planes);
+            look(found == expected && status["recovered"] == true, &status)
+        });
+        for data_plane in self.data_planes.iter().filter(|daemon| daemon.is_running()) {
+            wait_for("a ready data plane", || {
+                let ready = http::ask(data_plane.address("admin"), "GET /readyz", "");
+                look(ready.status == 200, ready.body)
+            });
+        }
+    }
+
+    /// Where this test keeps its own files.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the first data plane takes invocations.
+    pub(crate) fn door(&self) -> &str {
+        self.data_planes[0].address("invoke")
+    }
+
+    /// A request to the control plane.
+    pub(crate) fn operator(&self, start: &str, body: &str) -> Answer {
+        http::ask(self.control_plane.address("http"), start, body)
+    }
+
+    /// Registers a function of which nothing is known yet; `fields` come over an image.
+    pub(crate) fn register(&self, name: &str, fields: Value) {
+        let mut specification = json!({ "image": "builtin:function" });
+        specification.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let answer = self.operator(&format!("PUT /v1/functions/{name}"), &specification.to_string());
+        assert_eq!(answer.status, 201, "expected {name} to be registered: {answer:?}");
+    }
+
+    /// A function as operators see it.
+    pub(crate) fn show(&self, name: &str) -> Value {
+        let answer = self.operator(&format!("GET /v1/functions/{name}"), "");
+        assert_eq!(answer.status, 200, "expected {name} to be registered: {answer:?}");
+        answer.json()
+    }
+
+    /// Ids of a function's sandboxes in service.
+    pub(crate) fn ready_sandboxes(&self, name: &str) -> Vec<String> {
+        let shown = self.show(name);
+        let endpoints = shown["endpoints"].as_array().unwrap().iter();
+        let ready = endpoints.filter(|endpoint| endpoint["state"] == "ready");
+        ready.map(|endpoint| endpoint["sandbox"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The cluster in numbers.
+    pub(crate) fn status(&self) -> Value {
+        self.operator("GET /v1/status", "").json()
+    }
+
+    /// The state of a worker's node.
+    pub(crate) fn node_state(&self, worker: &str) -> String {
+        let nodes = self.operator("GET /v1/nodes", "").json();
+        let node = nodes["nodes"].as_array().unwrap().iter().find(|node| node["worker"] == worker);
+        node.and_then(|node| node["state"].as_str()).unwrap_or("unknown").to_owned()
+    }
+
+    /// What the workers that run say they hold.
+    pub(crate) fn held(&self) -> Vec<Value> {
+        let pages = self.workers.iter().filter(|worker| worker.is_running());
+        let pages = pages.map(|worker| http::ask(worker.address("admin"), "GET /v1/sandboxes", "").json());
+        pages.flat_map(|page| page.as_array().unwrap().clone()).collect()
+    }
+
+    /// What a data plane says of a function.
+    pub(crate) fn level(&self, data_plane: usize, function: &str) -> Value {
+        let all = http::ask(self.data_planes[data_plane].address("admin"), "GET /v1/functions", "").json();
+        all.as_array().unwrap().iter().find(|level| level["name"] == function).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until a data plane has this many invocations of a function waiting and running.
+    pub(crate) fn wait_for_level(&self, data_plane: usize, function: &str, waiting: u64, running: u64) {
+        wait_for(&format!("{waiting} waiting and {running} running of {function}"), || {
+            let level = self.level(data_plane, function);
+            look(level["waiting"] == waiting && level["running"] == running, &level)
+        });
+    }
+
+    /// Waits until what exists on the workers is what the control plane believes.
+    pub(crate) fn wait_for_rest(&self) {
+        wait_for("the control plane and the workers to agree on what exists", || {
+            let status = self.status();
+            let believed = number(&status["sandboxes_ready"]);
+            let settled = number(&status["sandboxes_starting"]) + number(&status["sandboxes_leaving"]) == 0;
+            let held = self.held();
+            look(settled && believed == held.len(), format!("{status} and {held:?}"))
+        });
+    }
+
+    /// Child processes of all workers that run: their sandboxes.
+    pub(crate) fn sandbox_processes(&self) -> Vec<u32> {
+        let running = self.workers.iter().filter(|worker| worker.is_running());
+        running.flat_map(|worker| process::children(worker.pid())).collect()
+    }
+
+    /// Invokes a function through the first data plane.
+    pub(crate) fn invoke(&self, name: &str) -> Answer {
+        Invocation::of(name).at(self.door())
+    }
+}
+
+/// A count in a JSON document.
+pub(crate) fn number(value: &Value) -> usize {
+    value.as_u64().and_then(|count| count.try_into().ok()).unwrap_or_else(|| panic!("expected a count, found {value}"))
+}
+
+fn start_data_plane(at: &Path, number: usize, stream: &str) -> Daemon {
+    let name = format!("data-plane-{number}");
+    let configuration = format!("name = '{name}'\ncontrol_planes = ['{stream}']\n");
+    Daemon::start("data-plane", &name, at, &["invoke", "admin"], &configuration)
+}
+
+fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
+    let Plan { runtime, cpu, mode, .. } = plan;
+    let name = format!("worker-{number}");
+    let configuration = format!(
+        "name = '{name}'\n\
+         runtime = '{runtime}'\n\
+         control_planes = ['{stream}']\n\
+         node = {{ cpu = '{cpu}', memory = '64GiB' }}\n\
+         process = {{ mode = '{mode}' }}\n\
+         [hollow]\n\
+         cpu = '{cpu}'\n\
+         memory = '64GiB'\n\
+         mode = '{mode}'\n\
+         delay = {{ model = 'constant', value = '5ms' }}\n"
+    );
+    Daemon::start("worker", &name, at, &["admin"], &configuration)
+}

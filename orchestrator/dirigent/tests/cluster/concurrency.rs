@@ -1,0 +1,156 @@
+//! A sandbox never runs more invocations at once than its function's concurrency: under load, when clients hang up, over
+//! several data planes, and when a data plane dies. The sandboxes themselves are the witnesses.
+
+use std::{fs, path::PathBuf, sync::Mutex, thread, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan},
+    http::Answer,
+    invocation::Invocation,
+    wait::{look, wait_for},
+    witness,
+};
+
+/// Starts a cluster with a function `f` whose sandboxes testify in the folder given.
+fn start(plan: Plan, concurrency: u32, max: u32) -> (Cluster, PathBuf) {
+    let cluster = Cluster::start(plan);
+    let directory = cluster.directory().join("testimony");
+    fs::create_dir(&directory).unwrap();
+    cluster.register("f", witness::function(&directory, concurrency, max));
+    (cluster, directory)
+}
+
+/// Sends `count` invocations at once, in turn to each data plane; every answer.
+fn at_once(cluster: &Cluster, count: usize, run_ms: u32) -> Vec<Answer> {
+    thread::scope(|scope| {
+        let doors = cluster.data_planes.iter().map(|data_plane| data_plane.address("invoke")).cycle();
+        let invoke = |door| scope.spawn(move || Invocation::of("f").run_ms(run_ms).at(door));
+        let clients: Vec<_> = doors.take(count).map(invoke).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+fn assert_all_ok(answers: &[Answer]) {
+    for answer in answers {
+        answer.assert_ok();
+    }
+}
+
+#[test]
+fn hundreds_at_once_share_few_sandboxes_one_at_a_time() {
+    let (cluster, directory) = start(Plan::PROCESS, 1, 4);
+    let answers = at_once(&cluster, 300, 20);
+    assert_all_ok(&answers);
+    assert_eq!(witness::assert_never_more_than(&directory, 1), 300, "expected each to run exactly once");
+    let mut sandboxes: Vec<_> = answers.iter().map(Answer::sandbox).collect();
+    sandboxes.sort_unstable();
+    sandboxes.dedup();
+    assert!((1..=4).contains(&sandboxes.len()), "expected at most scale.max sandboxes: {sandboxes:?}");
+}
+
+#[test]
+fn several_slots_are_all_used_and_not_exceeded() {
+    let (cluster, directory) = start(Plan::PROCESS, 4, 2);
+    assert_all_ok(&at_once(&cluster, 200, 20));
+    witness::assert_never_more_than(&directory, 4);
+    let most = witness::testimonies(&directory).into_iter().map(|testimony| testimony.most).max();
+    assert_eq!(most, Some(4), "expected every slot of a sandbox to be used under this load");
+}
+
+#[test]
+fn a_slot_stays_taken_when_its_client_hangs_up() {
+    let (cluster, directory) = start(Plan::PROCESS, 1, 2);
+    let answered = Mutex::new(0);
+    thread::scope(|scope| {
+        for client in 0..12_u64 {
+            let (door, answered) = (cluster.door(), &answered);
+            scope.spawn(move || {
+                let invocation = Invocation::of("f").run_ms(60);
+                for round in 0..8 {
+                    // Some wait to the end; the others lose patience in the queue, or while they run.
+                    let patience = Duration::from_millis((client * 37 + round * 53) % 400 + 1);
+                    let answer = match client % 3 {
+                        0 => Some(invocation.at(door)),
+                        _ => invocation.begin(door).unwrap().answer_within(patience),
+                    };
+                    if let Some(answer) = answer {
+                        answer.assert_ok();
+                        *answered.lock().unwrap() += 1;
+                    }
+                }
+            });
+        }
+    });
+    let begun = witness::assert_never_more_than(&directory, 1);
+    let answered = *answered.lock().unwrap();
+    assert!(begun > answered, "expected some to be hung up on while they ran: {begun} began, {answered} answered");
+    cluster.wait_for_level(0, "f", 0, 0);
+    cluster.invoke("f").assert_ok();
+    witness::assert_never_more_than(&directory, 1);
+}
+
+#[test]
+fn a_sandbox_that_does_not_end_a_cancelled_invocation_is_retired() {
+    let (cluster, directory) = start(Plan::PROCESS, 1, 1);
+    let first = cluster.invoke("f").assert_ok().sandbox().to_owned();
+    let patience = Duration::from_millis(100);
+    let hung_up = Invocation::of("f").run_ms(300_000).begin(cluster.door()).unwrap().answer_within(patience);
+    assert!(hung_up.is_none(), "expected no answer yet");
+    let next = cluster.invoke("f");
+    assert_ne!(next.assert_ok().sandbox(), first, "expected the sandbox that still runs it to be left alone");
+    witness::assert_never_more_than(&directory, 1);
+    wait_for("the retired sandbox to be gone", || {
+        let held = cluster.held();
+        look(held.len() == 1, format!("{held:?}"))
+    });
+}
+
+#[test]
+fn two_data_planes_together_keep_to_one_at_a_time() {
+    let (cluster, directory) = start(Plan { data_planes: 2, ..Plan::PROCESS }, 1, 3);
+    assert_all_ok(&at_once(&cluster, 120, 20));
+    assert_eq!(witness::assert_never_more_than(&directory, 1), 120, "expected each to run exactly once");
+}
+
+#[test]
+fn two_data_planes_take_turns_with_one_slot() {
+    let (cluster, directory) = start(Plan { data_planes: 2, ..Plan::PROCESS }, 1, 1);
+    assert_all_ok(&at_once(&cluster, 30, 10));
+    assert_eq!(witness::assert_never_more_than(&directory, 1), 30, "expected each to run exactly once");
+}
+
+#[test]
+fn an_idle_slot_is_recalled_before_a_second_sandbox_is_made() {
+    let cluster = Cluster::start(Plan { data_planes: 2, ..Plan::HOLLOW });
+    cluster.register("f", json!({}));
+    let first = cluster.invoke("f").assert_ok().sandbox().to_owned();
+    for turn in 0..8 {
+        let door = cluster.data_planes[(turn + 1) % 2].address("invoke");
+        wait_for("the control plane to know that nothing runs", || {
+            let shown = cluster.show("f");
+            look(shown["running"] == 0 && shown["waiting"] == 0, shown)
+        });
+        let answer = Invocation::of("f").at(door);
+        assert_eq!(
+            answer.assert_ok().sandbox(),
+            first,
+            "turn {turn}: expected the idle sandbox to be lent: {answer:?}"
+        );
+    }
+    assert_eq!(cluster.held().len(), 1, "expected one sandbox: {:?}", cluster.held());
+}
+
+#[test]
+fn what_a_dead_data_plane_began_is_not_joined_by_a_second_invocation() {
+    let (mut cluster, directory) = start(Plan::PROCESS, 1, 2);
+    let ongoing = Invocation::of("f").run_ms(5000).begin(cluster.door()).unwrap();
+    cluster.wait_for_level(0, "f", 0, 1);
+    cluster.data_planes[0].crash();
+    assert!(ongoing.answer().is_err(), "expected the connection to break with the data plane");
+    cluster.data_planes[0].start_again();
+    cluster.wait_until_whole();
+    cluster.invoke("f").assert_ok();
+    witness::assert_never_more_than(&directory, 1);
+}

@@ -1,0 +1,21 @@
+//! Whole clusters of separate processes, entered by their doors only: operators' HTTP, invocations, admin pages, signals.
+//! Each test names a property that has to hold whatever the parts look like inside.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cluster;
+mod concurrency;
+mod control_plane;
+mod daemon;
+mod data_planes;
+mod deletion;
+mod http;
+mod invocation;
+mod process;
+mod process_sandboxes;
+mod refusals;
+mod registration;
+mod traffic;
+mod upstream;
+mod wait;
+mod witness;
+mod workers;

@@ -1,0 +1,82 @@
+//! Sandboxes as child processes, from the first request to the end of their worker.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan},
+    daemon::dirigent,
+    invocation::Invocation,
+    process,
+    wait::{look, wait_for},
+};
+
+/// What the function is asked to run, milliseconds.
+const RUN_MS: u32 = 100;
+
+/// A cluster with three sandbox processes on one worker; their ids.
+fn start() -> (Cluster, Vec<u32>) {
+    let cluster = Cluster::start(Plan { workers: 1, mode: "spin", ..Plan::PROCESS });
+    cluster.register("f", json!({ "scale": { "min": 3 } }));
+    wait_for("three sandboxes", || look(cluster.ready_sandboxes("f").len() == 3, cluster.show("f")));
+    let sandboxes = cluster.sandbox_processes();
+    assert_eq!(process::alive(&sandboxes).len(), 3, "expected a process for each sandbox: {sandboxes:?}");
+    (cluster, sandboxes)
+}
+
+fn assert_none_stays(sandboxes: &[u32]) {
+    wait_for("every sandbox process to be gone", || {
+        let left = process::alive(sandboxes);
+        look(left.is_empty(), format!("{left:?}"))
+    });
+}
+
+#[test]
+fn the_function_runs_as_long_as_it_is_asked_to() {
+    let cluster = Cluster::start(Plan { mode: "spin", ..Plan::PROCESS });
+    cluster.register("f", json!({}));
+    let asked_us = u64::from(RUN_MS) * 1000;
+    // On a busy machine a run may take longer, but never less; one run undisturbed enough is asked for.
+    wait_for("a run within 30 % of what was asked for", || {
+        let answer = Invocation::of("f").run_ms(RUN_MS).at(cluster.door());
+        let ran_us = answer.assert_ok().json()["ExecutionTime"].as_u64().unwrap();
+        assert!(ran_us >= asked_us * 7 / 10, "expected at least {asked_us} µs, found {ran_us}");
+        look(ran_us <= asked_us * 13 / 10, ran_us)
+    });
+}
+
+#[test]
+fn its_output_can_be_read_by_operators() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({}));
+    let answer = cluster.invoke("f");
+    let at = ["--control-plane", cluster.control_plane.address("http")];
+    let output = dirigent().args(["function", "logs", "f"]).args(at).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "expected the logs: {text}");
+    let header = format!("==> {} <==", answer.assert_ok().sandbox());
+    assert!(text.contains(&header) && text.contains("listening on"), "expected {header} and its output: {text}");
+}
+
+#[test]
+fn an_interrupted_worker_ends_its_sandboxes() {
+    let (mut cluster, sandboxes) = start();
+    let status = cluster.workers[0].end(Signal::SIGINT);
+    assert_eq!(status.code(), Some(0), "expected a clean end");
+    assert_none_stays(&sandboxes);
+}
+
+#[test]
+fn a_killed_worker_leaves_no_sandbox_behind() {
+    let (mut cluster, sandboxes) = start();
+    cluster.workers[0].crash();
+    assert_none_stays(&sandboxes);
+}
+
+#[test]
+fn a_sandbox_no_longer_wanted_is_a_process_no_more() {
+    let (cluster, sandboxes) = start();
+    assert_eq!(cluster.operator("DELETE /v1/functions/f", "").status, 202);
+    assert_none_stays(&sandboxes);
+    assert_eq!(cluster.sandbox_processes(), [0_u32; 0], "expected them to be reaped as well");
+}

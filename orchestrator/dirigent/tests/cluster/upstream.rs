@@ -1,0 +1,93 @@
+//! Sandboxes that die under an invocation: a failure is never a 200, and what may be tried again is.
+
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan},
+    http::Ongoing,
+    invocation::Invocation,
+    process,
+    wait::{look, wait_for},
+};
+
+/// Begins an invocation that would run for minutes, and gives the process of the only sandbox, which runs it.
+fn begin(cluster: &Cluster, invocation: Invocation) -> (Ongoing, u32) {
+    let ongoing = invocation.run_ms(300_000).begin(cluster.door()).unwrap();
+    cluster.wait_for_level(0, "f", 0, 1);
+    let sandboxes = cluster.sandbox_processes();
+    assert_eq!(sandboxes.len(), 1, "expected one sandbox process");
+    (ongoing, sandboxes[0])
+}
+
+#[test]
+fn a_post_whose_sandbox_dies_is_a_502() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "scale": { "max": 1 } }));
+    let (ongoing, sandbox) = begin(&cluster, Invocation::of("f").post());
+    process::kill(sandbox);
+    ongoing.answer().unwrap().assert_refused(502, "upstream");
+    // The next one may meet the dead sandbox before anyone knows; it is refused there and goes on.
+    cluster.invoke("f").assert_ok();
+}
+
+#[test]
+fn a_get_whose_sandbox_dies_is_given_to_another_one() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "scale": { "max": 1 } }));
+    let first = cluster.invoke("f").sandbox().to_owned();
+    let ongoing = Invocation::of("f").run_ms(2000).begin(cluster.door()).unwrap();
+    cluster.wait_for_level(0, "f", 0, 1);
+    process::kill(cluster.sandbox_processes()[0]);
+    let answer = ongoing.answer().unwrap();
+    // The dead sandbox may be asked once more before anyone knows that it is dead: it refuses the connection.
+    assert!((2..=3).contains(&answer.assert_ok().attempts()), "expected another attempt: {answer:?}");
+    assert_ne!(answer.sandbox(), first, "expected another sandbox");
+}
+
+#[test]
+fn a_request_that_kills_its_sandboxes_is_given_up_after_three() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "scale": { "max": 1 } }));
+    let (ongoing, mut sandbox) = begin(&cluster, Invocation::of("f"));
+    for _ in 0..2 {
+        process::kill(sandbox);
+        sandbox = wait_for("the invocation to run in another sandbox", || {
+            let all = cluster.sandbox_processes();
+            let level = cluster.level(0, "f");
+            let runs = level["running"] == 1 && level["waiting"] == 0;
+            all.iter().copied().find(|pid| *pid != sandbox && runs).ok_or(format!("{all:?} {level}"))
+        });
+        // It listens before it is in service.
+        wait_for("the sandbox to be known as ready", || {
+            look(cluster.ready_sandboxes("f").len() == 1, cluster.show("f"))
+        });
+    }
+    process::kill(sandbox);
+    ongoing.answer().unwrap().assert_refused(502, "upstream");
+}
+
+#[test]
+fn a_sandbox_that_died_while_idle_costs_no_invocation() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "scale": { "max": 1 } }));
+    for _ in 0..5 {
+        let before = cluster.invoke("f").assert_ok().sandbox().to_owned();
+        process::kill(cluster.sandbox_processes()[0]);
+        // At once: the data plane may not know yet, and finds the connection refused or just broken.
+        let after = cluster.invoke("f");
+        assert_ne!(after.assert_ok().sandbox(), before, "a dead sandbox cannot have answered");
+    }
+}
+
+#[test]
+fn posts_in_flight_when_a_worker_dies_are_502_and_never_200() {
+    let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::HOLLOW });
+    cluster.register("f", json!({}));
+    let ongoing: Vec<_> =
+        (0..20).map(|_| Invocation::of("f").post().run_ms(300_000).begin(cluster.door()).unwrap()).collect();
+    cluster.wait_for_level(0, "f", 0, 20);
+    cluster.workers[0].crash();
+    for invocation in ongoing {
+        invocation.answer().unwrap().assert_refused(502, "upstream");
+    }
+}
