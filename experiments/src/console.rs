@@ -31,12 +31,6 @@ impl Console {
         Self { terminal: io::stderr().is_terminal() }
     }
 
-    /// Whether a person is looking.
-    #[must_use]
-    pub fn is_terminal(&self) -> bool {
-        self.terminal
-    }
-
     /// A line.
     pub fn line(&self, text: &str) {
         // A reader that went away is no reason to stop measuring.
@@ -61,13 +55,6 @@ impl Console {
 }
 
 impl Task {
-    /// Changes what is said of it on a terminal.
-    pub fn now(&self, detail: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}: {detail}", self.text));
-        }
-    }
-
     /// Ends it.
     pub fn done(self, result: &str) {
         let took = self.began.elapsed().as_secs_f64();

@@ -15,8 +15,9 @@ use crate::{
     },
 };
 
-/// How long a command that is to stop may take to do so before it is killed.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a command that is to stop may take each time it is asked, before it is killed. The first time a load
+/// generator waits for answers, the second time it ends at once.
+const STOP_GRACES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(5)];
 
 /// The hands of the runner.
 #[derive(Debug)]
@@ -84,11 +85,14 @@ impl Session {
     }
 }
 
-/// Asks a command to stop as Ctrl-C would, so that it keeps what it has; kills it when it does not.
+/// Asks a command to stop as Ctrl-C would, twice if need be, so that it keeps what it has; kills it when it does not.
 pub fn stop_politely(process: &mut Process) -> Option<ExitStatus> {
-    process.signal(Signal::SIGINT);
-    if wait_regardless(STOP_GRACE, || process.ended()).is_none() {
-        process.kill();
+    for grace in STOP_GRACES {
+        process.signal(Signal::SIGINT);
+        if let Some(status) = wait_regardless(grace, || process.ended()) {
+            return Some(status);
+        }
     }
+    process.kill();
     process.ended()
 }

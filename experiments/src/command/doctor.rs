@@ -1,7 +1,6 @@
 //! `doctor`: whether this machine can run the experiments, and the one command that provides what is missing.
 
 use std::{
-    env, fs,
     net::TcpListener,
     path::Path,
     process::{Command, Stdio},
@@ -23,7 +22,7 @@ use crate::{
     checkout::Checkout,
     exit::Exit,
     machine::host,
-    system::{Need, System, Systems},
+    system::{Systems, needs},
     table::{Format, Table},
 };
 
@@ -81,7 +80,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     findings.extend([sleeping(), ports(), descriptors()]);
     findings.extend(toolchain());
     for (name, system) in Systems::read(&checkout.systems())?.0 {
-        let missing = missing(&system);
+        let missing = needs::missing(&system);
         let found = if missing.is_empty() { "can run here".to_owned() } else { "cannot run here".to_owned() };
         findings.push(Finding::new(&format!("system {name}"), found, missing.is_empty(), &missing.join("; ")));
     }
@@ -172,33 +171,4 @@ fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
     output.status.success().then_some(text)
-}
-
-/// What a system needs and this machine has not, each with the command that provides it.
-#[must_use]
-pub fn missing(system: &System) -> Vec<String> {
-    let host = host::facts();
-    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
-    let lacks = |need: &Need| -> Option<String> {
-        if let Some(program) = &need.program {
-            return (!on_search_path(program)).then(|| format!("no program {program}"));
-        }
-        if let Some(file) = &need.file {
-            return (!Path::new(file).exists()).then(|| format!("no {file}"));
-        }
-        let numbers = [
-            (need.cores, u64::from(host.cores), "cores"),
-            (need.memory_mib, host.memory_mib, "MiB of memory"),
-            (need.open_files, open_files, "open files"),
-        ];
-        let short = numbers.into_iter().find(|(least, has, _)| least.is_some_and(|least| *has < least));
-        short.map(|(least, has, what)| format!("{has} {what} instead of {}", least.unwrap_or(0)))
-    };
-    let missing = system.needs.iter().filter_map(|need| lacks(need).map(|what| (what, need)));
-    missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect()
-}
-
-fn on_search_path(program: &str) -> bool {
-    let paths = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&paths).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
 }

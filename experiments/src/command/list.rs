@@ -5,12 +5,11 @@ use std::{fs, path::Path};
 use clap::Args;
 use record::RunDir;
 
-use super::doctor;
 use crate::{
     checkout::Checkout,
     definition::{self, Definition},
     exit::Exit,
-    system::Systems,
+    system::{Systems, needs},
     table::{Format, Table},
 };
 
@@ -35,7 +34,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         table.row(["experiment".to_owned(), definition.id, about]);
     }
     for (name, system) in Systems::read(&checkout.systems())?.0 {
-        let missing = doctor::missing(&system);
+        let missing = needs::missing(&system);
         let about = if missing.is_empty() {
             system.about.clone()
         } else {

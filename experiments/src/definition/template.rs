@@ -98,13 +98,6 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// The names of all places of a template, in order.
-#[must_use]
-pub fn places(template: &str) -> Vec<String> {
-    let opened = template.split('{').skip(1).filter_map(|after| after.split_once('}'));
-    opened.map(|(name, _)| name).filter(|name| is_name(name)).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,10 +128,5 @@ mod tests {
         values.set_leaves("", &serde_json::json!({"sandbox": {"nodes": 50, "mode": "sleep", "list": [1]}, "seed": 7}));
         assert_eq!(values.expand("{sandbox.nodes} {sandbox.mode} {seed}").unwrap(), "50 sleep 7");
         assert!(values.expand("{sandbox.list}").is_err());
-    }
-
-    #[test]
-    fn places_are_listed_in_order() {
-        assert_eq!(places("{a.b} { x = 1 } {c}"), ["a.b", "c"]);
     }
 }

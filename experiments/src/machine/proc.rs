@@ -62,7 +62,7 @@ impl Stat {
     }
 }
 
-/// The lines of `/proc/PID/status` that matter here.
+/// The lines of `/proc/PID/status` that matter here. Memory is the whole process's, context switches are one thread's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Greatest resident memory so far, in bytes.
@@ -88,10 +88,14 @@ impl Status {
         }
     }
 
-    /// Reads the text of a process; `None` when there is no such process any more.
+    /// Reads the text of a process, with the context switches of all its threads; `None` when there is no such process
+    /// any more.
     #[must_use]
     pub fn read(pid: i32) -> Option<Self> {
-        Some(Self::parse(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?))
+        let process = Self::parse(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?);
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.filter_map(Result::ok);
+        let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+        Some(Self { ctx_switches: statuses.map(|text| Self::parse(&text).ctx_switches).sum(), ..process })
     }
 }
 
@@ -213,5 +217,21 @@ mod tests {
         assert_eq!(Stat::read(pid).unwrap().pid, pid);
         assert!(Status::read(pid).unwrap().peak_rss_bytes > 0);
         assert!(Machine::read().unwrap().ctx_switches > 0);
+    }
+
+    #[test]
+    fn switches_of_every_thread_are_counted() {
+        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let echo = std::thread::spawn(move || io::copy(&mut far.try_clone().unwrap(), &mut far));
+        let mut byte = [1];
+        for _ in 0..100 {
+            io::Write::write_all(&mut near, &byte).unwrap();
+            io::Read::read_exact(&mut near, &mut byte).unwrap();
+        }
+        let main_thread = Status::parse(&fs::read_to_string("/proc/self/status").unwrap()).ctx_switches;
+        let all = Status::read(i32::try_from(std::process::id()).unwrap()).unwrap().ctx_switches;
+        drop(near);
+        echo.join().unwrap().unwrap();
+        assert!(all >= main_thread + 50, "two threads waited a hundred times for each other: {all}, {main_thread}");
     }
 }

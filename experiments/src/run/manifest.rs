@@ -77,7 +77,7 @@ pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFact
     let commands = system.start.iter().map(|process| &process.command).chain([&system.register.command]);
     for template in commands.filter_map(|command| command.first()) {
         let Ok(path) = values.expand(template) else { continue };
-        if Path::new(&path).is_file() {
+        if Path::new(&path).is_file() && !binaries.contains_key(&path) {
             let checksum = checksum::of_file(Path::new(&path)).with_context(|| format!("reading {path}"))?;
             binaries.insert(path, checksum);
         }

@@ -70,7 +70,23 @@ impl Programs {
 struct Message {
     reason: String,
     #[serde(default)]
+    target: Target,
+    #[serde(default)]
     executable: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+struct Target {
+    kind: Vec<String>,
+}
+
+impl Message {
+    /// The folder of the program that a line of cargo's output reports, if it reports one.
+    fn program_folder(line: &str) -> Option<PathBuf> {
+        let message: Self = serde_json::from_str(line).ok()?;
+        let program = message.reason == "compiler-artifact" && message.target.kind == ["bin"];
+        message.executable.filter(|_| program)?.parent().map(Path::to_owned)
+    }
 }
 
 /// Builds packages and returns the folder of their programs, as cargo says.
@@ -86,14 +102,27 @@ fn cargo_build(root: &Path, packages: &BTreeSet<&str>) -> anyhow::Result<PathBuf
     let messages = child.stdout.take().context("reading what cargo says")?;
     let mut folder = None;
     for line in BufReader::new(messages).lines() {
-        let message = serde_json::from_str::<Message>(&line.context("reading what cargo says")?).ok();
-        let artifact = message.filter(|message| message.reason == "compiler-artifact");
-        if let Some(executable) = artifact.and_then(|message| message.executable) {
-            folder = executable.parent().map(Path::to_owned).or(folder);
-        }
+        folder = Message::program_folder(&line.context("reading what cargo says")?).or(folder);
     }
     if !child.wait().context("waiting for cargo")?.success() {
         bail!("the build failed; cargo's messages are above");
     }
     folder.context("cargo built no program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_that_of_a_program_and_not_of_a_build_script() {
+        let program = r#"{"reason":"compiler-artifact","package_id":"x","target":{"kind":["bin"],"name":"loadgen"},
+            "fresh":true,"executable":"/t/release/loadgen"}"#;
+        assert_eq!(Message::program_folder(program), Some(PathBuf::from("/t/release")));
+        let script = program.replace("\"bin\"", "\"custom-build\"");
+        let library = program.replace("\"/t/release/loadgen\"", "null");
+        for other in [script.as_str(), &library, r#"{"reason":"build-finished","success":true}"#, "no JSON"] {
+            assert_eq!(Message::program_folder(other), None, "{other}");
+        }
+    }
 }

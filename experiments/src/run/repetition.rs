@@ -175,7 +175,7 @@ impl Repetition<'_> {
         facts.load_exit = status.and_then(|status| status.code());
         match status {
             Some(status) if !facts.interrupted && !matches!(status.code(), Some(0 | LOAD_INVALID)) => {
-                bail!("the load generator {}; {}", describe(status), process.tail())
+                bail!("the load generator {}: its messages are above", describe(status))
             }
             _ => Ok(samples),
         }

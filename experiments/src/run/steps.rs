@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use record::{PointDir, RunDir};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     exit::Interrupted,
     run::{Run, functions, load, manifest, plan::Action, programs::Programs, repetition::Repetition},
     session::{Errand, Session},
-    system::launch::Output,
+    system::{launch::Output, needs},
 };
 
 /// Longest time the schedule may take to be made: a day of a large trace takes seconds.
@@ -34,14 +34,14 @@ impl Run<'_> {
                 parts.extend([serde_json::to_string(&settings.load)?, settings.seed.to_string()]);
                 parts.push(serde_json::to_string(&settings.function)?);
                 parts.extend(self.trace_checksums()?.into_iter().map(|(name, checksum)| format!("{name} {checksum}")));
-                parts.push(checksum::of_file(Path::new(&self.programs()?.path("loadgen")))?);
+                parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
             Action::Measure { system, .. } => {
                 parts.push(self.order.settings.to_toml());
                 parts.push(serde_json::to_string(&self.manifest.systems.get(system))?);
                 parts.push(checksum::of_file(&self.schedule_path())?);
                 parts.push(checksum::of_file(&self.functions_path())?);
-                parts.push(checksum::of_file(Path::new(&self.programs()?.path("loadgen")))?);
+                parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
         }
         Ok(checksum::of_text(&parts.join("\n")))
@@ -106,9 +106,14 @@ impl Run<'_> {
     }
 
     pub(super) fn measure(&mut self, point: &PointDir) -> anyhow::Result<()> {
+        let system = self.order.system(&point.system)?;
+        let missing = needs::missing(system);
+        if !missing.is_empty() {
+            bail!("it cannot run here: {}", missing.join("; "));
+        }
         let repetition = Repetition {
             settings: &self.order.settings,
-            system: self.order.system(&point.system)?,
+            system,
             programs: self.programs()?,
             point,
             schedule: &self.schedule_path(),

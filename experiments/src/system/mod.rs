@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod launch;
+pub mod needs;
 pub mod orphans;
 pub mod process;
 pub mod readiness;

@@ -1,7 +1,8 @@
 //! Whether cold starts were cold and warm invocations warm: rows joined to the creations that the system recorded.
 //!
 //! A cold start is an invocation whose sandbox became ready after the invocation arrived. Its creation may have begun
-//! before, for another invocation that a freed slot then served; such rows are counted apart.
+//! before, for another invocation that a freed slot then served; such rows are counted apart. Between ready on the
+//! worker and known to the data plane lies a journey of unknown length: only what contradicts both ends is a finding.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,12 @@ pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 struct Creation {
     function: String,
     requested_ns: i64,
+    /// When it became ready, on its worker.
     ready_ns: Option<i64>,
+    /// When the data plane knew that at the latest.
+    known_ns: Option<i64>,
+    /// All that lies before the endpoint is on its way to the data plane. `net_dataplane` is left out: it holds the way
+    /// back of the data plane's acknowledgement, which the invocation does not wait for.
     phases_us: Option<u64>,
     succeeded: bool,
 }
@@ -49,12 +55,15 @@ impl Coldness {
             let to_ready =
                 [row.decide_us, row.place_us, row.dispatch_us, row.net_worker_us, row.create_us, row.ready_us];
             let to_ready_us = to_ready.into_iter().sum::<Option<u64>>();
-            let after = [row.publish_us, row.net_dataplane_us].into_iter().sum::<Option<u64>>();
+            let published_us = to_ready_us.zip(row.publish_us).map(|(to_ready, publish)| to_ready + publish);
+            let known_us = published_us.zip(row.net_dataplane_us).map(|(published, net)| published + net);
+            let at = |us: u64| row.requested_ns.saturating_add(nanoseconds(us));
             let creation = Creation {
                 function: row.function.clone(),
                 requested_ns: row.requested_ns,
-                ready_ns: to_ready_us.map(|us| row.requested_ns.saturating_add(nanoseconds(us))),
-                phases_us: to_ready_us.zip(after).map(|(to_ready, after)| to_ready + after),
+                ready_ns: to_ready_us.map(at),
+                known_ns: known_us.map(at),
+                phases_us: published_us,
                 succeeded: row.outcome == "ready",
             };
             coldness.ids_twice += u64::from(coldness.creations.insert(row.sandbox.clone(), creation).is_some());
@@ -78,15 +87,16 @@ impl Coldness {
             (1, Some(creation)) => {
                 let own = creation.requested_ns.saturating_add(CLOCK_TOLERANCE_NS) >= arrived;
                 self.own_creation += u64::from(own);
-                let before = |ready: i64| ready.saturating_add(CLOCK_TOLERANCE_NS) < arrived;
-                self.ready_before += u64::from(creation.ready_ns.is_some_and(before));
+                let before = |known: i64| known.saturating_add(CLOCK_TOLERANCE_NS) < arrived;
+                self.ready_before += u64::from(creation.known_ns.is_some_and(before));
                 if let (true, Some(waited), Some(phases)) = (own, row.cold_us, creation.phases_us) {
                     self.creation_residuals_us.push(difference(waited, phases));
                 }
             }
             (_, None) => self.warm_not_created += 1,
             (_, Some(creation)) => {
-                let after = |ready: i64| ready > arrived.saturating_add(CLOCK_TOLERANCE_NS);
+                let latest = latest_arrival_ns(row).unwrap_or(i64::MAX);
+                let after = |ready: i64| ready > latest.saturating_add(CLOCK_TOLERANCE_NS);
                 self.warm_ready_after += u64::from(!waited && creation.ready_ns.is_some_and(after));
             }
         }
@@ -104,7 +114,7 @@ impl Coldness {
     pub fn conclude(mut self, has_creations: bool, to: &mut Findings) {
         phases("phases never exceed the latency", &mut self.residuals_us, to);
         let rules =
-            ["cold rows have a new sandbox of their function", "cold rows arrived before their sandbox was ready"];
+            ["cold rows have a new sandbox of their function", "cold rows arrived before their sandbox could be used"];
         let warm_rule = "warm rows found their sandbox ready";
         if !has_creations || (self.cold == 0 && self.warm == 0) {
             let reason = if has_creations { "no row says whether it was cold" } else { "there is no coldstarts.csv" };
@@ -134,6 +144,12 @@ impl Coldness {
         to.validity(warm_rule, self.warm_ready_after == 0 && self.warm_not_created == 0, detail);
         phases("phases of a creation never exceed the wait for it", &mut self.creation_residuals_us, to);
     }
+}
+
+/// When a row can have arrived at the data plane at the latest: all its phases lie between then and its answer.
+fn latest_arrival_ns(row: &Invocation) -> Option<i64> {
+    let phases_us = row.queue_us.unwrap_or(0) + row.cold_us.unwrap_or(0) + row.exec_us?;
+    i64::try_from(row.done_ns?.saturating_sub(phases_us.saturating_mul(1000))).ok()
 }
 
 /// Judges the residuals of a sum of phases.

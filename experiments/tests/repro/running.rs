@@ -52,6 +52,16 @@ fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
 }
 
 #[test]
+fn a_system_that_cannot_run_here_is_named_with_what_would_enable_it() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/systems.toml", "about =", "needs = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("toy: it cannot run here: no /no/such: make it"), "{}", said(&output));
+    assert!(toy.pids().is_empty(), "nothing is started");
+}
+
+#[test]
 fn a_system_that_fails_to_start_is_shown_with_the_end_of_its_log() {
     let toy = Toy::new("fails");
     let output = toy.run(&[]);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use api::wire;
-use model::{DataPlaneId, FunctionId, SandboxId};
+use model::{DataPlaneId, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
 use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage};
@@ -172,10 +172,17 @@ impl State {
             known.reported = true;
         }
         self.send_snapshot(key, session);
-        self.reconcile_loans(key, &hello.held);
+        let is_new_process = hello.epoch == Epoch::default().0;
+        let touched = self.reconcile_loans(key, &hello.held, is_new_process);
+        if is_new_process {
+            self.recovery.holder_lost(key);
+        }
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
+        for function in touched {
+            self.decide(now, function, now.us);
+        }
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {

@@ -3,6 +3,8 @@
 //! All slots of a sandbox are lent to one data plane at a time, so that their sum never exceeds its concurrency. A slot
 //! is free again only after its holder has said so.
 
+use std::collections::BTreeSet;
+
 use api::wire;
 use model::{EndpointState, FunctionId, SandboxId};
 use policy::autoscale::Decision;
@@ -293,18 +295,29 @@ impl State {
         Some(id)
     }
 
-    /// Compares what a data plane says it holds with what is believed, when it (re)connects.
-    pub(super) fn reconcile_loans(&mut self, key: DataPlaneKey, held: &[wire::HeldGrant]) {
-        let named: std::collections::BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
+    /// Compares what a data plane says it holds with what is believed, when it (re)connects; the functions of what it
+    /// holds no more. A new process knows nothing of the invocations that its predecessor began, and these may still
+    /// run: what was lent to it is ended, never lent again.
+    pub(super) fn reconcile_loans(
+        &mut self,
+        key: DataPlaneKey,
+        held: &[wire::HeldGrant],
+        is_new_process: bool,
+    ) -> BTreeSet<FunctionId> {
+        let named: BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
         let lost: Vec<_> = self
             .sandboxes
             .iter()
             .filter(|(id, sandbox)| {
                 sandbox.loan.is_some_and(|loan| loan.data_plane == key) && !named.contains(&id.to_wire())
             })
-            .map(|(id, _)| *id)
+            .map(|(id, sandbox)| (*id, sandbox.function))
             .collect();
-        for id in lost {
+        for (id, _) in &lost {
+            let id = *id;
+            if is_new_process {
+                self.delete_sandbox(id);
+            }
             self.end_loan(id);
             if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.standing == Standing::Draining) {
                 self.delete_sandbox(id);
@@ -320,6 +333,7 @@ impl State {
         for grant in held {
             self.confirm_loan(key, grant);
         }
+        lost.into_iter().map(|(_, function)| function).collect()
     }
 
     /// A data plane holds slots of a sandbox: confirm the loan, take note of it, or say that the sandbox is no more.

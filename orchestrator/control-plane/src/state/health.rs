@@ -141,12 +141,8 @@ impl State {
                 self.delete_sandbox(id);
                 self.end_loan(id);
             }
-            if self.recovery.awaits(key) {
-                // It may hold any of these, and cannot be asked.
-                for id in self.unclaimed() {
-                    self.delete_sandbox(id);
-                }
-            }
+            // It may hold what nobody else claims, and cannot be asked.
+            self.recovery.holder_lost(key);
             if let Some(known) = self.data_planes.get(key) {
                 tracing::warn!(data_plane = %known.id, "gone: the sandboxes it held are ended");
                 let command = Command::RemoveDataPlane { id: known.id.clone() };

@@ -29,6 +29,8 @@ pub(super) struct Recovery {
     postponed: BTreeSet<FunctionId>,
     /// Slots that data planes hold of sandboxes that no worker has reported yet.
     claims: Map<SandboxId, (DataPlaneKey, u32)>,
+    /// A data plane ended meanwhile: what nobody claims may still run what it began.
+    holders_lost: bool,
 }
 
 impl Recovery {
@@ -57,6 +59,16 @@ impl Recovery {
 
     pub(super) fn awaits(&self, key: DataPlaneKey) -> bool {
         self.data_planes.contains(&key)
+    }
+
+    /// A data plane that was to report is a new process, which cannot know what its predecessor held.
+    pub(super) fn holder_lost(&mut self, key: DataPlaneKey) {
+        self.holders_lost |= self.awaits(key);
+    }
+
+    /// Whether a sandbox of the time before the restart, as found on its worker, may be lent at once.
+    pub(super) fn trusts_unclaimed(&self) -> bool {
+        !self.awaits_data_planes() && !self.holders_lost
     }
 
     pub(super) fn claim(&mut self, sandbox: SandboxId, data_plane: DataPlaneKey, slots: u32) {
@@ -139,7 +151,11 @@ impl State {
         unclaimed.sort_unstable();
         for id in unclaimed {
             let Some(function) = self.sandboxes.get(&id).map(|sandbox| sandbox.function) else { continue };
-            self.end_waiting_for_claims(id);
+            if self.recovery.holders_lost {
+                self.delete_sandbox(id);
+            } else {
+                self.end_waiting_for_claims(id);
+            }
             self.decide(now, function, now.us);
         }
     }

@@ -154,8 +154,8 @@ impl State {
             return;
         };
         let spec = &function.registered.spec;
-        let awaits = self.recovery.awaits_data_planes();
-        let standing = if awaits { Standing::Unclaimed } else { Standing::Ready };
+        let may_be_held = id.epoch() < self.epoch && !self.recovery.trusts_unclaimed();
+        let standing = if may_be_held { Standing::Unclaimed } else { Standing::Ready };
         let adopted = Sandbox {
             function: function_id,
             revision: function.registered.revision,

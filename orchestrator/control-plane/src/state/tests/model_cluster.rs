@@ -52,6 +52,8 @@ pub(super) struct Held {
 
 pub(super) struct ModelDataPlane {
     name: String,
+    /// The newest epoch this process has seen; 0 for a new one.
+    epoch: u32,
     session: Option<SessionId>,
     batch: DataPlaneBatch,
     pub(super) functions: BTreeMap<u64, String>,
@@ -74,6 +76,8 @@ pub(super) struct Cluster {
     next_session: u64,
     pub(super) workers: Vec<ModelWorker>,
     pub(super) data_planes: Vec<ModelDataPlane>,
+    /// Invocations in each sandbox whose data plane was killed. They run as long as the sandbox lives.
+    pub(super) orphans: BTreeMap<u64, u32>,
     pub(super) answers: BTreeMap<Token, Answer>,
 }
 
@@ -99,6 +103,7 @@ impl Cluster {
         };
         let data_plane = |index| ModelDataPlane {
             name: format!("d{index}"),
+            epoch: 0,
             session: None,
             batch: DataPlaneBatch::new(clock),
             functions: BTreeMap::new(),
@@ -119,6 +124,7 @@ impl Cluster {
             next_session: 0,
             workers: (0..workers).map(worker).collect(),
             data_planes: (0..data_planes).map(data_plane).collect(),
+            orphans: BTreeMap::new(),
             answers: BTreeMap::new(),
         };
         (0..workers).for_each(|index| cluster.connect_worker(index));
@@ -252,7 +258,9 @@ impl Cluster {
             sandbox: *id,
             slots: held.slots,
         });
-        let hello = wire::DataPlaneHello { data_plane: known.name.clone(), held: held.collect(), ..Default::default() };
+        let (data_plane, held) = (known.name.clone(), held.collect());
+        let hello = wire::DataPlaneHello { data_plane, held, epoch: known.epoch, ..Default::default() };
+        known.epoch = self.epoch;
         let functions: Vec<_> = known.functions.keys().copied().collect();
         for function in functions {
             known.report(function);
@@ -264,6 +272,19 @@ impl Cluster {
         if let Some(session) = self.data_planes[index].session.take() {
             self.input(Input::DataPlaneLeft { session });
         }
+    }
+
+    /// A data plane's process ends without a word. What it began goes on in the sandboxes.
+    pub(super) fn kill_data_plane(&mut self, index: usize) {
+        let known = &mut self.data_planes[index];
+        known.epoch = 0;
+        known.functions.clear();
+        known.waiting.clear();
+        known.outgoing.clear();
+        for (id, held) in std::mem::take(&mut known.held) {
+            *self.orphans.entry(id).or_default() += held.in_use;
+        }
+        self.cut_data_plane(index);
     }
 
     /// The control plane ends and a new one begins; every link is cut.

@@ -32,6 +32,7 @@ enum Step {
     KillWorker(usize),
     ConnectWorker(usize),
     CutDataPlane(usize),
+    KillDataPlane(usize),
     ConnectDataPlane(usize),
     RestartControlPlane,
 }
@@ -55,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => worker.clone().prop_map(Step::KillWorker),
         3 => worker.prop_map(Step::ConnectWorker),
         1 => data_plane.clone().prop_map(Step::CutDataPlane),
+        1 => data_plane.clone().prop_map(Step::KillDataPlane),
         3 => data_plane.prop_map(Step::ConnectDataPlane),
         1 => Just(Step::RestartControlPlane),
     ];
@@ -104,14 +106,16 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::KillWorker(worker) => cluster.kill_worker(worker),
         Step::ConnectWorker(worker) => cluster.connect_worker(worker),
         Step::CutDataPlane(data_plane) => cluster.cut_data_plane(data_plane),
+        Step::KillDataPlane(data_plane) => cluster.kill_data_plane(data_plane),
         Step::ConnectDataPlane(data_plane) => cluster.connect_data_plane(data_plane),
         Step::RestartControlPlane => cluster.restart_control_plane(),
     }
 }
 
-/// What must hold at every moment: no sandbox's slots are held twice, and no node holds more than it has.
+/// What must hold at every moment: no sandbox's slots are held twice, or while a dead data plane's invocations run
+/// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
-    let mut held: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut held: BTreeMap<u64, u32> = cluster.orphans.clone();
     for known in &cluster.data_planes {
         for (id, grant) in &known.held {
             *held.entry(*id).or_default() += grant.slots;

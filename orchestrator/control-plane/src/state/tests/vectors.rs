@@ -181,3 +181,23 @@ fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_lent() {
     assert_eq!((cluster.data_planes[0].running(id), cluster.data_planes[1].running(id)), (1, 1));
     assert_eq!(sandboxes(&cluster), 2, "the absent one still uses the first");
 }
+
+#[test]
+fn what_a_killed_data_plane_began_is_joined_by_nothing_also_over_a_restart() {
+    for restart in [false, true] {
+        let (mut cluster, id) = cluster_with(spec("f"));
+        cluster.data_planes[0].arrive(id);
+        cluster.settle(2);
+        let busy = *cluster.data_planes[0].held.keys().next().expect("it serves the invocation");
+        cluster.kill_data_plane(0);
+        if restart {
+            cluster.restart_control_plane();
+        }
+        cluster.settle(1);
+        cluster.data_planes[0].arrive(id);
+        cluster.settle(2);
+        assert_eq!(cluster.data_planes[0].running(id), 1, "restart {restart}: the next invocation is served");
+        assert!(!cluster.data_planes[0].held.contains_key(&busy), "restart {restart}: but not where another may run");
+        assert_eq!(sandboxes(&cluster), 1, "restart {restart}: the sandbox that nobody can vouch for is ended");
+    }
+}
