@@ -61,11 +61,13 @@ impl State {
             self.nodes.get_mut(key).state = NodeState::Dead;
             self.recovery.nodes_reported(&[key]);
             for id in self.sandboxes_on(key) {
-                let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
-                self.forget_sandbox(id, "failed");
-                if let Some(function) = function {
-                    self.decide(now, function, now.us);
+                let Some(sandbox) = self.sandboxes.get(&id) else { continue };
+                let function = sandbox.function;
+                if sandbox.may_be_held() {
+                    self.nodes.get_mut(key).given_up.insert(id);
                 }
+                self.forget_sandbox(id, "failed");
+                self.decide(now, function, now.us);
             }
             self.settle_unclaimed(now);
         }

@@ -33,6 +33,9 @@ pub(super) struct Node {
     /// When its worker was last heard of, in microseconds, once it is suspect.
     pub(super) silent_since_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
+    /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
+    /// when it returns, never lent again.
+    pub(super) given_up: BTreeSet<SandboxId>,
 }
 
 /// All nodes, by dense key.
@@ -85,6 +88,7 @@ impl Nodes {
             worker: "".into(),
             silent_since_us: 0,
             sandboxes: BTreeSet::new(),
+            given_up: BTreeSet::new(),
         };
         if free.is_some() {
             self.nodes[place] = Some(node);

@@ -73,6 +73,12 @@ impl Sandbox {
     pub(super) fn is_free(&self) -> bool {
         self.standing == Standing::Ready && self.loan.is_none()
     }
+
+    /// Whether invocations may run in it, as far as is known here.
+    pub(super) fn may_be_held(&self) -> bool {
+        let leaves_or_unknown = matches!(self.standing, Standing::Unclaimed | Standing::Draining | Standing::Deleting);
+        self.loan.is_some() || leaves_or_unknown
+    }
 }
 
 impl State {

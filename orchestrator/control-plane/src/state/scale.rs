@@ -64,7 +64,13 @@ impl State {
     fn grow(&mut self, now: Now, id: FunctionId, missing: u32, read_us: u64) -> Option<u64> {
         let function = self.functions.get(id)?;
         if now.us < function.trouble.not_before_us {
-            return Some(function.trouble.not_before_us);
+            let again = Some(function.trouble.not_before_us);
+            if function.trouble.permanent {
+                // Those who have begun to wait since it was announced are told as well.
+                let message = function.trouble.last_error.clone().unwrap_or_default();
+                self.announce_trouble(id, message, true);
+            }
+            return again;
         }
         if function.trouble.announced && function.trouble.permanent {
             // The back-off is over: let invocations wait again for another attempt.

@@ -123,6 +123,9 @@ impl State {
                 self.decide(now, function, now.us);
             }
         }
+        for key in nodes {
+            self.nodes.get_mut(*key).given_up.retain(|id| named.contains(&id.to_wire()));
+        }
         for held in held {
             let id = SandboxId::from_wire(held.sandbox);
             let Some(node) = nodes.get(held.node as usize).copied() else { continue };
@@ -145,8 +148,10 @@ impl State {
     fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
         let id = SandboxId::from_wire(held.sandbox);
         let function_id = FunctionId(held.function);
+        let may_be_used = self.nodes.get(node).given_up.contains(&id);
         let wanted = self.functions.get(function_id).filter(|function| {
-            !function.removed && function.registered.revision.0 == held.revision && !held.address.is_empty()
+            let is_current = !function.removed && function.registered.revision.0 == held.revision;
+            is_current && !held.address.is_empty() && !may_be_used
         });
         let address = api::parse_address(&held.address);
         let (Some(function), Ok(address)) = (wanted, address) else {

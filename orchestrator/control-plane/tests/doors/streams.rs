@@ -118,6 +118,9 @@ async fn a_permanent_failure_is_announced_after_three_attempts() {
     let permanent = |message: &wire::ToDataPlane| message.problems.iter().find(|problem| problem.permanent).cloned();
     let problem = data_plane.read_until(permanent).await;
     assert_eq!(problem.message, "bad image 3");
+    data_plane.demand(function, 2, 0).await;
+    let problem = data_plane.read_until(permanent).await;
+    assert_eq!(problem.message, "bad image 3", "who comes later is told too");
     running.stop().await;
 }
 

@@ -201,3 +201,37 @@ fn what_a_killed_data_plane_began_is_joined_by_nothing_also_over_a_restart() {
         assert_eq!(sandboxes(&cluster), 1, "restart {restart}: the sandbox that nobody can vouch for is ended");
     }
 }
+
+#[test]
+fn what_was_lent_when_its_node_was_given_up_is_lent_to_nobody_when_the_node_returns() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec("f"));
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.settle(1);
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    let busy = *cluster.data_planes[0].held.keys().next().expect("it serves the invocation");
+    cluster.cut_data_plane(0);
+    cluster.cut_worker(0);
+    (0..12).for_each(|_| cluster.pass(1000));
+    assert!(cluster.state.sandboxes.is_empty(), "the node was given up");
+
+    for _ in 0..2 {
+        // The command to end it may be lost with the link; the next one has it again.
+        cluster.cut_worker(0);
+        cluster.connect_worker(0);
+    }
+    cluster.data_planes[1].arrive(id);
+    for _ in 0..8 {
+        cluster.data_plane_is_heard(1);
+        cluster.worker_beats(0);
+        cluster.worker_reads(0);
+        cluster.worker_finishes_one(0, true);
+        cluster.worker_is_heard(0);
+        cluster.data_plane_reads(1);
+        assert!(!cluster.data_planes[1].held.contains_key(&busy), "its first holder may still use it");
+        cluster.pass(250);
+    }
+    assert_eq!(cluster.data_planes[1].running(id), 1, "the invocation runs in another sandbox");
+    assert!(!cluster.workers[0].sandboxes.contains_key(&busy), "the one nobody can vouch for is ended");
+}
