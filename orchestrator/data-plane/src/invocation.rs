@@ -172,7 +172,7 @@ impl Invocation {
     }
 
     /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
-    async fn link(&self, slot: &Slot) -> Result<Box<Link>, Fault> {
+    async fn link(&self, slot: &Slot) -> Result<Link, Fault> {
         let idle = poll_fn(|cx| Poll::Ready(slot.sandbox().take_idle(&self.plane, cx))).await;
         match idle {
             Some(link) => Ok(link),

@@ -13,13 +13,13 @@ use crate::{
 /// sandbox has closed its side.
 pub(crate) struct Running {
     /// `None` once it has ended.
-    parts: Option<(Slot, Box<Link>)>,
+    parts: Option<(Slot, Link)>,
     deadline: Instant,
 }
 
 impl Running {
     /// It runs over `link`, until `deadline` at most.
-    pub(crate) fn new(slot: Slot, link: Box<Link>, deadline: Instant) -> Self {
+    pub(crate) fn new(slot: Slot, link: Link, deadline: Instant) -> Self {
         Self { parts: Some((slot, link)), deadline }
     }
 
@@ -56,14 +56,14 @@ impl Running {
             sandbox.put_idle(link, plane, now_us);
         } else if !ended {
             // It answered before it had the whole request: wait until it has stopped reading.
-            linger(*link, slot);
+            linger(link, slot);
             return;
         }
         slot.release(now_us);
     }
 
     /// No byte of it was sent: connection and slot are as before.
-    pub(crate) fn unsent(mut self) -> Option<(Slot, Box<Link>)> {
+    pub(crate) fn unsent(mut self) -> Option<(Slot, Link)> {
         self.parts.take()
     }
 }
@@ -71,7 +71,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(*link, slot);
+            linger(link, slot);
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,9 +22,9 @@ use hyper_util::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{function::FunctionState, headers::ClientFields, invocation::serve, plane::Plane, refusal::Cause};
 
@@ -84,16 +87,17 @@ impl Drop for OpenRequest {
 /// Serves clients until `stopping`; then lets what has begun end, until the drain deadline, while new requests are
 /// answered 503.
 pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping: CancellationToken) {
-    let mut server = Server { builder: Arc::new(builder(&plane)), plane, listener, stopping };
+    let leave = CancellationToken::new();
+    let mut server =
+        Server { builder: Arc::new(builder(&plane)), plane: plane.clone(), listener, leave: leave.clone() };
     let mut connections = JoinSet::new();
-    let stopping = server.stopping.clone();
     tokio::select! {
         biased;
         () = stopping.cancelled() => {}
         () = server.accept_into(&mut connections) => {}
     }
-    let plane = server.plane.clone();
     plane.set_stopping();
+    leave.cancel();
     let deadline = Instant::now() + plane.config.drain_deadline;
     // Connections of clients that come during the drain; they only hear that we are leaving.
     let mut late = JoinSet::new();
@@ -116,7 +120,8 @@ struct Server {
     builder: Arc<auto::Builder<TokioExecutor>>,
     plane: Arc<Plane>,
     listener: Box<dyn Listener>,
-    stopping: CancellationToken,
+    /// Tells connections to end once their requests are answered.
+    leave: CancellationToken,
 }
 
 impl Server {
@@ -130,7 +135,8 @@ impl Server {
                 accepted = self.listener.accept(), if connections.len() < limit => match accepted {
                     Ok(Accepted { io, peer, .. }) => {
                         let client = Arc::new(Client::new(self.plane.clone(), peer));
-                        connections.spawn(carry(self.builder.clone(), io, client, self.stopping.child_token()));
+                        let (builder, leave) = (self.builder.clone(), self.leave.clone());
+                        connections.spawn(carry(builder, io, client, leave));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -154,39 +160,76 @@ fn builder(plane: &Plane) -> auto::Builder<TokioExecutor> {
 }
 
 /// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>, stopping: CancellationToken) {
+async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>, leave: CancellationToken) {
     let service = service_fn(|request| {
         let client = client.clone();
         async move { Ok::<_, Infallible>(serve(client, request).await) }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    let idle = client.plane.config.limits.client_idle;
-    let mut looks = interval_at(Instant::now() + idle, idle);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = 0;
-    let mut leaving = client.plane.is_stopping();
-    let mut stopped = std::pin::pin!(stopping.cancelled());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut watch = Watch::new(client.clone(), leave);
     loop {
-        tokio::select! {
-            biased;
+        let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
             // Its errors are the client's: a broken message or a closed connection.
-            _ended = connection.as_mut() => return,
-            () = stopped.as_mut(), if !leaving => {
-                leaving = true;
+            Poll::Ready(_ended) => Poll::Ready(Event::Ended),
+            Poll::Pending => watch.poll(cx),
+        });
+        match event.await {
+            Event::Ended => return,
+            Event::Leave if watch.leaving => return,
+            Event::Leave => {
+                watch.leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
-            _ = looks.tick() => {
-                let requests = client.requests.load(Ordering::Relaxed);
-                let idle = requests == seen && client.open.load(Ordering::Relaxed) == 0;
-                if idle && leaving {
-                    return;
-                }
-                if idle {
-                    leaving = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                seen = requests;
+        }
+    }
+}
+
+/// What may happen to a connection.
+enum Event {
+    Ended,
+    /// It is to end once its requests are answered; at once when it was told before.
+    Leave,
+}
+
+/// Watches over one connection: that it is not idle for too long, and that it ends with this data plane.
+struct Watch {
+    client: Arc<Client>,
+    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whether `leave` wakes this task.
+    listening: bool,
+    leaving: bool,
+    looks: Interval,
+    /// Requests at the last look.
+    seen: u64,
+}
+
+impl Watch {
+    fn new(client: Arc<Client>, leave: CancellationToken) -> Self {
+        let idle = client.plane.config.limits.client_idle;
+        let mut looks = interval_at(Instant::now() + idle, idle);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Who comes while this data plane stops shall at least be told so.
+        let leaving = client.plane.is_stopping();
+        Self { client, leave: Box::pin(leave.cancelled_owned()), listening: false, leaving, looks, seen: 0 }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // The plane says that it stops before it cancels: so after the first poll, which leaves our waker there, the
+        // token (a mutex) need not be asked by every request.
+        if !self.leaving && (!self.listening || self.client.plane.is_stopping()) {
+            self.listening = true;
+            if self.leave.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Leave);
             }
         }
+        while self.looks.poll_tick(cx).is_ready() {
+            let requests = self.client.requests.load(Ordering::Relaxed);
+            let idle = requests == self.seen && self.client.open.load(Ordering::Relaxed) == 0;
+            self.seen = requests;
+            if idle {
+                return Poll::Ready(Event::Leave);
+            }
+        }
+        Poll::Pending
     }
 }

@@ -187,7 +187,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Shared { source, .. } => source.hint.clone(),
+            Self::Shared { source, .. } => source.hint,
         }
     }
 }

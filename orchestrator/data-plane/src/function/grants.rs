@@ -143,8 +143,8 @@ impl FunctionState {
         }
         held.service = Service::Failed;
         held.told = self.slots.remove(id).unwrap_or(0);
+        self.report.failed(id, held.told, cause);
         effects.left.push(sandbox.clone());
-        self.report.failed(id, cause);
         self.changed(self.level(), now_us, effects);
     }
 
@@ -156,7 +156,7 @@ impl FunctionState {
             let slots = self.slots_of(id);
             let Some(held) = self.held.get_mut(&id) else { continue };
             if held.service == Service::Failed {
-                self.report.failed(id, "it failed before this connection".to_owned());
+                self.report.failed(id, slots, "it failed before this connection".to_owned());
                 continue;
             }
             held.told = slots;

@@ -64,10 +64,10 @@ impl Report {
         ack.version = ack.version.max(version);
     }
 
-    /// A sandbox does not work.
-    pub(super) fn failed(&mut self, sandbox: SandboxId, cause: String) {
+    /// A sandbox does not work; `running` invocations have not ended there.
+    pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, cause: String) {
         if let Some(ack) = self.acks.get_mut(&sandbox) {
-            ack.slots = 0;
+            ack.slots = running;
         }
         self.failures.insert(sandbox, cause);
     }

@@ -1,7 +1,10 @@
 //! The state of one function against a model: slots are never exceeded, nobody waits beside a free slot, turns come in
 //! order, every wait ends once, and the control plane never believes that fewer slots are held than are in use.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api::wire;
 use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
@@ -246,6 +249,13 @@ proptest! {
         prop_assert!(world.waiting.is_empty(), "every wait has ended");
         prop_assert_eq!((world.state.held_slots(), world.state.running()), (0, 0));
     }
+}
+
+#[test]
+fn an_idle_function_is_small() {
+    // Beside it there are its name and its entries in the two tables, some 150 bytes.
+    let bytes = size_of::<super::Function>();
+    assert!(bytes <= 800, "an idle function takes {bytes} bytes");
 }
 
 /// A world with one sandbox per number, of `slots` slots each.

@@ -3,11 +3,11 @@
 //! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own. One that does
 //! not within `cancel_grace` may still be running the invocation, so it is retired.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{Link, wire::Wire};
@@ -15,6 +15,10 @@ use crate::function::Slot;
 
 /// Bytes read at once from an answer that nobody wants.
 const SCRAP_BYTES: usize = 4096;
+
+/// A server may send the end of its side just before it drops what it was running (hyper shuts the socket down first).
+/// This much later it has done so, also when it was interrupted in between.
+const LETTING_GO: Duration = Duration::from_millis(20);
 
 /// Ends what runs on `link` and keeps `slot` until the sandbox has closed it.
 pub(crate) fn linger(link: Link, slot: Slot) {
@@ -32,8 +36,9 @@ pub(crate) fn linger(link: Link, slot: Slot) {
                 let _ = close(Wire::resume(io, handle)).await;
             }
         };
-        if timeout(grace, closed).await.is_err() {
-            slot.fail("it did not end a cancelled invocation in time");
+        match timeout(grace, closed).await {
+            Ok(()) => sleep(LETTING_GO).await,
+            Err(_elapsed) => slot.fail("it did not end a cancelled invocation in time"),
         }
     });
 }

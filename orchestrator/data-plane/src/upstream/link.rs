@@ -31,19 +31,26 @@ pub(crate) struct Link {
 }
 
 enum Speech {
-    Http1 { sender: http1::SendRequest<Upload>, connection: http1::Connection<TokioIo<Wire>, Upload>, ended: bool },
+    Http1(Box<Http1>),
     Http2 { sender: http2::SendRequest<Upload> },
+}
+
+/// Boxed, so that a connection moves in and out of the idle ones as a pointer.
+struct Http1 {
+    sender: http1::SendRequest<Upload>,
+    connection: http1::Connection<TokioIo<Wire>, Upload>,
+    ended: bool,
 }
 
 impl Link {
     /// Prepares a fresh connection.
-    pub(crate) async fn open(io: Io, protocol: Protocol) -> hyper::Result<Box<Self>> {
+    pub(crate) async fn open(io: Io, protocol: Protocol) -> hyper::Result<Self> {
         let (bytes, wire) = Wire::new(io);
         let io = TokioIo::new(bytes);
         let speech = match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(io).await?;
-                Speech::Http1 { sender, connection, ended: false }
+                Speech::Http1(Box::new(Http1 { sender, connection, ended: false }))
             }
             Protocol::H2c => {
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
@@ -52,7 +59,7 @@ impl Link {
                 Speech::Http2 { sender }
             }
         };
-        Ok(Box::new(Self { speech, wire }))
+        Ok(Self { speech, wire })
     }
 
     /// Its handle, to break it off.
@@ -68,7 +75,7 @@ impl Link {
     {
         self.wire.clear_heard();
         match &mut self.speech {
-            Speech::Http1 { sender, .. } => futures::future::Either::Left(sender.try_send_request(request)),
+            Speech::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
             Speech::Http2 { sender } => futures::future::Either::Right(sender.try_send_request(request)),
         }
     }
@@ -76,12 +83,12 @@ impl Link {
     /// Moves bytes. Ready when the connection has ended.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.speech {
-            Speech::Http1 { connection, ended, .. } => {
+            Speech::Http1(http1) => {
                 // Its errors reach the answer or its body.
-                if !*ended && connection.poll_without_shutdown(cx).is_ready() {
-                    *ended = true;
+                if !http1.ended && http1.connection.poll_without_shutdown(cx).is_ready() {
+                    http1.ended = true;
                 }
-                if *ended { Poll::Ready(()) } else { Poll::Pending }
+                if http1.ended { Poll::Ready(()) } else { Poll::Pending }
             }
             Speech::Http2 { .. } => Poll::Pending,
         }
@@ -90,7 +97,7 @@ impl Link {
     /// Whether another invocation may use it now; call [`Self::poll_drive`] before.
     pub(crate) fn is_ready(&self) -> bool {
         match &self.speech {
-            Speech::Http1 { sender, ended, .. } => !ended && sender.is_ready(),
+            Speech::Http1(http1) => !http1.ended && http1.sender.is_ready(),
             Speech::Http2 { sender } => sender.is_ready(),
         }
     }
@@ -98,14 +105,14 @@ impl Link {
     /// Whether it has ended; call [`Self::poll_drive`] before.
     pub(crate) fn is_ended(&self) -> bool {
         match &self.speech {
-            Speech::Http1 { ended, .. } => *ended,
+            Speech::Http1(http1) => http1.ended,
             Speech::Http2 { sender } => sender.is_closed(),
         }
     }
 
     /// Whether a byte of an answer has come in. HTTP/2 connections are never silent, so there only whole heads count.
     pub(crate) fn heard_answer(&self) -> bool {
-        matches!(self.speech, Speech::Http1 { .. }) && self.wire.heard()
+        matches!(self.speech, Speech::Http1(_)) && self.wire.heard()
     }
 
     /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running

@@ -55,7 +55,7 @@ pub(crate) struct Sandbox {
 #[derive(Default)]
 struct Links {
     /// The one used last is at the end and is used next.
-    idle: Vec<Box<Link>>,
+    idle: Vec<Link>,
     /// Every open connection, and some that have ended.
     open: Vec<Weak<WireHandle>>,
     closed: bool,
@@ -100,7 +100,7 @@ impl Sandbox {
     }
 
     /// Takes the idle connection used last, passing over ended ones.
-    pub(crate) fn take_idle(&self, plane: &Plane, cx: &mut Context<'_>) -> Option<Box<Link>> {
+    pub(crate) fn take_idle(&self, plane: &Plane, cx: &mut Context<'_>) -> Option<Link> {
         loop {
             let mut link = self.lock().idle.pop()?;
             plane.idle.taken(1);
@@ -111,7 +111,7 @@ impl Sandbox {
     }
 
     /// Puts a connection aside for the next invocation.
-    pub(crate) fn put_idle(self: &Arc<Self>, link: Box<Link>, plane: &Plane, now_us: u64) {
+    pub(crate) fn put_idle(self: &Arc<Self>, link: Link, plane: &Plane, now_us: u64) {
         let mut links = self.lock();
         if links.closed {
             return;
@@ -160,7 +160,7 @@ impl Sandbox {
     }
 
     /// Opens a connection.
-    pub(crate) async fn open(&self, plane: &Plane) -> Result<Box<Link>, OpenError> {
+    pub(crate) async fn open(&self, plane: &Plane) -> Result<Link, OpenError> {
         let limit = plane.config.limits.connect_timeout;
         let late = |_| OpenError::Late(limit.as_millis());
         let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?.map_err(of_connect)?;

@@ -1,0 +1,90 @@
+//! Clients: one request on a connection of its own, or many on one.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+
+use super::control_plane::PATIENCE;
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Status and `X-Dirigent-Error`.
+    pub(crate) fn refusal(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.header("x-dirigent-error"))
+    }
+}
+
+/// A GET of `path` for `host`.
+pub(crate) fn request(host: &str, path: &str) -> Request<Full<Bytes>> {
+    Request::get(path).header("host", host).body(Full::default()).unwrap()
+}
+
+pub(crate) fn with_body(method: Method, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(path).header("host", host).body(Full::new(body.into())).unwrap()
+}
+
+/// Sends on an HTTP/1.1 connection of its own; the body is not read yet. The task is the connection.
+pub(crate) async fn open<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<(Response<Incoming>, JoinHandle<()>)>
+where
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (mut sender, connection) = conn::http1::handshake(io).await?;
+    let task = tokio::spawn(async move { drop(connection.await) });
+    let response = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer comes in time")?;
+    Ok((response, task))
+}
+
+/// Sends on an HTTP/2 connection of its own.
+pub(crate) async fn open_http2<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<Response<Incoming>>
+where
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (mut sender, connection) = conn::http2::handshake(TokioExecutor::new(), io).await?;
+    tokio::spawn(async move { drop(connection.await) });
+    timeout(PATIENCE, sender.send_request(request)).await.expect("an answer comes in time")
+}
+
+/// Reads an answer to its end.
+pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = timeout(PATIENCE, body.collect()).await.expect("the body ends in time")?.to_bytes();
+    Ok(Answer { status: head.status, headers: head.headers, body })
+}
+
+/// The answer to `request`.
+pub(crate) async fn send<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<Answer>
+where
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    let (response, _connection) = open(to, request).await?;
+    read(response).await
+}
+
+/// The answer to a GET of `path` for `host`.
+pub(crate) async fn get(to: SocketAddr, host: &str, path: &str) -> Answer {
+    send(to, request(host, path)).await.expect("a complete answer")
+}
+
+/// A GET in a task of its own; aborting it closes the connection.
+pub(crate) fn spawn_get(to: SocketAddr, host: &str, path: &str) -> JoinHandle<Answer> {
+    let request = request(host, path);
+    tokio::spawn(async move { send(to, request).await.expect("a complete answer") })
+}

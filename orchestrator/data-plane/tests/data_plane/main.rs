@@ -1,0 +1,13 @@
+//! A real data plane on loopback between a scripted control plane and scripted sandboxes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::large_futures, reason = "a test fails by panicking")]
+
+mod client;
+mod control_plane;
+mod sandbox;
+mod world;
+
+mod faults;
+mod grants;
+mod http;
+mod queueing;
+mod streams;

@@ -1,0 +1,184 @@
+//! Admission, the queue, and who gets a slot when.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use api::wire;
+use tokio::time::timeout;
+
+use super::{
+    client::{get, spawn_get},
+    control_plane::PATIENCE,
+    sandbox::Sandbox,
+    world::{World, active, function, with_function, with_sandbox},
+};
+
+#[tokio::test]
+async fn before_its_first_snapshot_it_is_not_ready_and_after_it_knows_what_it_does_not_know() {
+    let mut world = World::start().await;
+    assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
+    assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
+    assert_eq!(get(world.admin, "admin", "/healthz").await.status, 200);
+    let session = world.greeted(vec![function()]).await;
+    assert_eq!(session.hello.address, world.data_plane.to_string());
+    assert_eq!(get(world.data_plane, "g", "/").await.refusal(), (404, "unknown-function"));
+    assert_eq!(get(world.admin, "admin", "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_warm_invocation_says_how_it_went() {
+    let (world, _session, _sandbox) = with_sandbox(1).await;
+    let answer = get(world.data_plane, "f", "/").await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]));
+    assert_eq!((answer.header("x-dirigent-cold"), answer.header("x-dirigent-attempts")), ("0", "1"));
+    assert_eq!(answer.header("x-dirigent-sandbox"), "0-1");
+    let timing = answer.header("server-timing");
+    assert!(timing.starts_with("queue;dur=0.000, cold;dur=0.000, exec;dur="), "{timing}");
+}
+
+#[tokio::test]
+async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_come() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let mut invocations = Vec::new();
+    for waiting in 1..=3 {
+        invocations.push(spawn_get(world.data_plane, "f", "/hold"));
+        session.waiting(waiting).await;
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    for (index, invocation) in invocations.into_iter().enumerate() {
+        sandbox.running(1).await;
+        assert!(!invocation.is_finished(), "it waits for the gate");
+        sandbox.state.gate.add_permits(1);
+        let answer = timeout(PATIENCE, invocation).await.expect("the one who came first is served first").unwrap();
+        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-cold")), (200, "1"), "invocation {index}");
+        assert!(!answer.header("server-timing").contains("cold;dur=0.000"), "{:?}", answer.headers);
+    }
+    session.waiting(0).await;
+}
+
+#[tokio::test]
+async fn an_invocation_served_by_a_freed_slot_is_queued_and_not_cold() {
+    let (world, mut session, sandbox) = with_sandbox(1).await;
+    let first = spawn_get(world.data_plane, "f", "/hold");
+    sandbox.running(1).await;
+    let second = spawn_get(world.data_plane, "f", "/");
+    session.waiting(1).await;
+    sandbox.state.gate.add_permits(1);
+    first.await.unwrap();
+    let answer = second.await.unwrap();
+    assert_eq!(answer.header("x-dirigent-cold"), "0");
+    assert!(answer.header("server-timing").contains("cold;dur=0.000"), "{:?}", answer.headers);
+    assert!(!answer.header("server-timing").contains("queue;dur=0.000"), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_with_a_time_to_come_back() {
+    let (world, mut session, _sandbox) = with_function(wire::FunctionConfig { queue_limit: 1, ..function() }, 1).await;
+    let _running = spawn_get(world.data_plane, "f", "/hold");
+    let _waiting = spawn_get(world.data_plane, "f", "/");
+    session.waiting(1).await;
+    let answer = get(world.data_plane, "f", "/").await;
+    assert_eq!(answer.refusal(), (503, "queue-full"));
+    assert_eq!(answer.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn the_deadline_of_the_queue_ends_a_wait_and_names_the_last_problem() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![wire::FunctionConfig { queue_deadline_ms: 150, ..function() }]).await;
+    let invocation = spawn_get(world.data_plane, "f", "/");
+    session.waiting(1).await;
+    let problem = wire::CreationProblem { function: 1, permanent: false, message: "no room on any node".to_owned() };
+    session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
+    let answer = invocation.await.unwrap();
+    assert_eq!(answer.refusal(), (504, "queue-deadline"));
+    assert!(String::from_utf8_lossy(&answer.body).contains("no room on any node"), "{:?}", answer.body);
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    session.waiting(0).await;
+}
+
+#[tokio::test]
+async fn a_permanent_creation_problem_is_answered_at_once() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let invocation = spawn_get(world.data_plane, "f", "/");
+    session.waiting(1).await;
+    let problem = wire::CreationProblem { function: 1, permanent: true, message: "no such image".to_owned() };
+    session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
+    let answer = invocation.await.unwrap();
+    assert_eq!(answer.refusal(), (503, "creation-failed"));
+    assert!(String::from_utf8_lossy(&answer.body).contains("no such image"), "{:?}", answer.body);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_the_queue_at_once() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let gone = spawn_get(world.data_plane, "f", "/");
+    session.waiting(1).await;
+    let stays = spawn_get(world.data_plane, "f", "/");
+    session.waiting(2).await;
+    gone.abort();
+    session.waiting(1).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    assert_eq!(stays.await.unwrap().status, 200);
+    assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1, "the one that left never ran");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
+    let (world, session, first) = with_function(wire::FunctionConfig { concurrency: 2, ..function() }, 2).await;
+    let second = Sandbox::start().await;
+    session.delta(active(2, &second, 2));
+    let mut clients = tokio::task::JoinSet::new();
+    let to = world.data_plane;
+    for client in 0..16u64 {
+        clients.spawn(async move {
+            for round in 0..20u64 {
+                let invocation = spawn_get(to, "f", "/slow");
+                if (client + round).is_multiple_of(3) {
+                    // Some are queued by then, some running, some done.
+                    tokio::time::sleep(Duration::from_millis(4 * (round % 8))).await;
+                    invocation.abort();
+                } else {
+                    assert_eq!(invocation.await.unwrap().status, 200);
+                }
+            }
+        });
+    }
+    // These are running for certain when they are cancelled.
+    let sandboxes = [first.state.clone(), second.state.clone()];
+    clients.spawn(async move {
+        let holds = || sandboxes.iter().map(|sandbox| sandbox.holds.load(Ordering::SeqCst)).sum::<usize>();
+        for round in 0..20 {
+            let invocation = spawn_get(to, "f", "/hold");
+            let begun = async {
+                while holds() <= round {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(PATIENCE, begun).await.expect("it gets its turn");
+            invocation.abort();
+        }
+    });
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    for sandbox in [&first, &second] {
+        assert!(sandbox.state.most.load(Ordering::SeqCst) <= 2, "two at once at most");
+        sandbox.running(0).await;
+    }
+    // No slot was lost: all four serve at once.
+    let held: Vec<_> = (0..4).map(|_| spawn_get(world.data_plane, "f", "/hold")).collect();
+    for sandbox in [&first, &second] {
+        sandbox.running(2).await;
+    }
+    for sandbox in [&first, &second] {
+        sandbox.state.gate.add_permits(2);
+    }
+    for invocation in held {
+        assert_eq!(invocation.await.unwrap().status, 200);
+    }
+}

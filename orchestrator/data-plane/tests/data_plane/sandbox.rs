@@ -1,0 +1,208 @@
+//! A sandbox that does what the path of a request says, and counts what runs in it.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use api::{ANY_LOOPBACK, Network, OsNetwork};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// A running sandbox.
+pub(crate) struct Sandbox {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<State>,
+    server: JoinHandle<()>,
+    connections: CancellationToken,
+}
+
+/// What a test sees of it.
+pub(crate) struct State {
+    /// Invocations running now; a test waits for it to change.
+    running: watch::Sender<usize>,
+    /// Most that ran at once.
+    pub(crate) most: AtomicUsize,
+    /// All that ever came.
+    pub(crate) served: AtomicUsize,
+    /// Connections taken.
+    pub(crate) connections: AtomicUsize,
+    /// Invocations of `/hold` so far.
+    pub(crate) holds: AtomicUsize,
+    /// Lets one invocation of `/hold` go on for each permit.
+    pub(crate) gate: Semaphore,
+}
+
+struct RunningGuard(Arc<State>);
+
+impl Sandbox {
+    pub(crate) async fn start() -> Self {
+        let listener = OsNetwork.bind(ANY_LOOPBACK).await.unwrap();
+        let address = listener.local_address().unwrap();
+        let state = Arc::new(State {
+            running: watch::Sender::new(0),
+            most: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            holds: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+        });
+        let (served, connections) = (state.clone(), CancellationToken::new());
+        let ended = connections.clone();
+        let server = tokio::spawn(async move {
+            loop {
+                let accepted = listener.accept().await.unwrap();
+                served.connections.fetch_add(1, Ordering::SeqCst);
+                let (state, ended) = (served.clone(), ended.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| invoke(state.clone(), request));
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let connection = builder.serve_connection(TokioIo::new(accepted.io), service);
+                    tokio::select! {
+                        _ = connection => {}
+                        () = ended.cancelled() => {}
+                    }
+                });
+            }
+        });
+        Self { address, state, server, connections }
+    }
+
+    /// Dies: its connections break, further ones are refused.
+    pub(crate) fn kill(&self) {
+        self.server.abort();
+        self.connections.cancel();
+    }
+
+    /// Waits until `count` invocations run in it.
+    pub(crate) async fn running(&self, count: usize) {
+        let mut running = self.state.running.subscribe();
+        let reached = running.wait_for(|running| *running == count);
+        let waited = tokio::time::timeout(super::control_plane::PATIENCE, reached).await;
+        waited.unwrap_or_else(|_| panic!("{count} invocations should run in the sandbox")).unwrap();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
+async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+    state.served.fetch_add(1, Ordering::SeqCst);
+    state.running.send_modify(|running| *running += 1);
+    let guard = RunningGuard(state.clone());
+    state.most.fetch_max(*state.running.borrow(), Ordering::SeqCst);
+    let broken = || std::io::Error::other("broken on purpose");
+    match request.uri().path() {
+        "/hold" => {
+            state.holds.fetch_add(1, Ordering::SeqCst);
+            state.gate.acquire().await.unwrap().forget();
+            Ok(text("held"))
+        }
+        "/slow" => {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            Ok(text("slow"))
+        }
+        "/echo" => Ok(Response::new(keeping(request.into_body().map_err(std::io::Error::other).boxed(), guard))),
+        "/die" => Err(broken()),
+        // Reads the request to its end and dies, but only the first time.
+        "/die-once" if state.served.load(Ordering::SeqCst) == 1 => {
+            request.into_body().collect().await.map_err(std::io::Error::other)?;
+            Err(broken())
+        }
+        "/half" => {
+            let frames = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"half"))), Err(broken())]);
+            let body = BodyExt::boxed(StreamBody::new(futures::StreamExt::then(frames, async |frame| {
+                // Let the first part out before the end.
+                tokio::task::yield_now().await;
+                frame
+            })));
+            let mut response = Response::new(body);
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("100"));
+            Ok(response)
+        }
+        "/drip" => {
+            let gate = state.clone();
+            let frames = futures::stream::unfold(0u8, move |count| {
+                let gate = gate.clone();
+                async move {
+                    if count > 0 {
+                        gate.gate.acquire().await.unwrap().forget();
+                    }
+                    Some((Ok(Frame::data(Bytes::from_static(b"drop\n"))), count.saturating_add(1)))
+                }
+            });
+            Ok(Response::new(keeping(BodyExt::boxed(StreamBody::new(frames)), guard)))
+        }
+        "/trailers" => {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-sum", HeaderValue::from_static("7"));
+            // Of no stated length, so that HTTP/1.1 sends it in chunks, which trailers need.
+            let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
+            let mut response = Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames))));
+            response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-sum"));
+            Ok(response)
+        }
+        "/request" => Ok(mirror(&request)),
+        _ if request.method() == Method::HEAD => {
+            let mut response = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("1234"));
+            Ok(response)
+        }
+        _ => Ok(text("ok")),
+    }
+}
+
+/// The request as text, with fields of all kinds.
+fn mirror(request: &Request<Incoming>) -> Response<Body> {
+    let mut lines = vec![format!("{} {} {:?}", request.method(), request.uri(), request.version())];
+    lines.extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
+    let mut response = text(&lines.join("\n"));
+    for (name, value) in
+        [("connection", "x-private"), ("x-private", "1"), ("x-dirigent-error", "forged"), ("x-own", "kept")]
+    {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A body that counts as running until it is dropped.
+fn keeping(body: Body, guard: RunningGuard) -> Body {
+    body.map_frame(move |frame| {
+        let _running = &guard;
+        frame
+    })
+    .boxed()
+}
+
+fn text(text: &str) -> Response<Body> {
+    Response::new(Full::from(text.to_owned()).map_err(|never: Infallible| match never {}).boxed())
+}

@@ -1,0 +1,129 @@
+//! The stream to the control plane: lost, found again, ended.
+
+use api::wire::{self, EndpointState};
+
+use super::{
+    client::{get, open, read, request, spawn_get},
+    control_plane::ControlPlane,
+    sandbox::Sandbox,
+    world::{World, active, delta, function, with_sandbox},
+};
+
+#[tokio::test]
+async fn warm_traffic_goes_on_without_a_control_plane_and_the_next_one_hears_what_is_held() {
+    let (mut world, mut session, sandbox) = with_sandbox(1).await;
+    session.close();
+    drop(session);
+    world.control_plane.stop();
+    let address = world.control_plane.address;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    let waiting = spawn_get(world.data_plane, "f", "/hold");
+    sandbox.running(1).await;
+    let queued = spawn_get(world.data_plane, "f", "/");
+    assert_eq!(get(world.admin, "admin", "/readyz").await.status, 200, "it still knows the functions");
+
+    world.control_plane = ControlPlane::start(address).await;
+    let mut session = world.control_plane.session().await;
+    assert_eq!(session.hello.held, [wire::HeldGrant { function: 1, sandbox: 1, slots: 1 }]);
+    assert_eq!((session.hello.data_plane.as_str(), session.hello.epoch), ("dp", 1));
+    session.greet(2, vec![function()]);
+    session.waiting(1).await;
+    // Versions count anew with the new stream.
+    session.delta(delta(1, sandbox.address, 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.version == 1 && ack.slots == 1).await;
+    sandbox.state.gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap().status, 200);
+    assert_eq!(queued.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_function_that_the_new_snapshot_does_not_name_is_forgotten() {
+    let (mut world, mut session, sandbox) = with_sandbox(1).await;
+    let running = spawn_get(world.data_plane, "f", "/hold");
+    sandbox.running(1).await;
+    session.close();
+    let mut session = world.control_plane.session().await;
+    session.greet(2, vec![wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() }]);
+    session.applied(1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (404, "unknown-function"));
+    sandbox.state.gate.add_permits(1);
+    assert_eq!(running.await.unwrap().status, 200);
+    session.ack(1, |ack| ack.slots == 0).await;
+}
+
+#[tokio::test]
+async fn an_outdated_or_foreign_control_plane_is_left() {
+    let (mut world, mut session, _sandbox) = with_sandbox(1).await;
+    session.close();
+    let session = world.control_plane.session().await;
+    // Epoch 0 is over; epoch 1 has been seen.
+    session.greet(0, Vec::new());
+    let session = world.control_plane.session().await;
+    let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7 });
+    session.send(wire::ToDataPlane { welcome, ..Default::default() });
+    let mut session = world.control_plane.session().await;
+    assert_eq!(session.hello.epoch, 1, "neither counts");
+    session.greet(1, vec![function()]);
+    session.applied(1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() {
+    let (mut world, mut session, sandbox) = with_sandbox(1).await;
+    let (response, _connection) = {
+        let running = tokio::spawn(open(world.data_plane, request("f", "/hold")));
+        sandbox.running(1).await;
+        world.shutdown.cancel();
+        let refused = async {
+            loop {
+                let answer = get(world.data_plane, "f", "/").await;
+                if answer.refusal() == (503, "shutting-down") {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(super::control_plane::PATIENCE, refused).await.expect("new requests are refused");
+        sandbox.state.gate.add_permits(1);
+        running.await.unwrap().unwrap()
+    };
+    assert_eq!(read(response).await.unwrap().body, "held");
+    session.ack(1, |ack| ack.slots == 0).await;
+    session.ended().await;
+    session.close();
+    world.ended().await;
+}
+
+#[tokio::test]
+async fn the_admin_port_tells_what_is_held_and_counts_outcomes() {
+    let (world, _session, _sandbox) = with_sandbox(3).await;
+    get(world.data_plane, "f", "/").await;
+    get(world.data_plane, "nobody", "/").await;
+    let functions = get(world.admin, "admin", "/v1/functions").await;
+    let functions: serde_json::Value = serde_json::from_slice(&functions.body).unwrap();
+    assert_eq!((&functions[0]["name"], &functions[0]["held"]), (&"f".into(), &3.into()));
+    let metrics = get(world.admin, "admin", "/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in [
+        "dirigent_data_plane_requests_total{outcome=\"answered\"} 1",
+        "dirigent_data_plane_requests_total{outcome=\"unknown-function\"} 1",
+        "dirigent_data_plane_functions 1",
+        "dirigent_data_plane_stream_connected 1",
+        "dirigent_data_plane_execution_seconds_count 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_control_plane_is_tried_when_the_first_is_away() {
+    let away = ControlPlane::start(api::ANY_LOOPBACK).await;
+    away.stop();
+    let address = away.address.to_string();
+    let mut world = World::with(|config| config.control_planes.insert(0, address)).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+}

@@ -1,0 +1,115 @@
+//! A data plane under test, and builders for what the control plane says to it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use api::{ANY_LOOPBACK, wire};
+use data_plane::{Config, build};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    control_plane::{ControlPlane, PATIENCE, Session, network},
+    sandbox::Sandbox,
+};
+
+/// A data plane and its control plane.
+pub(crate) struct World {
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) data_plane: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    run: Option<JoinHandle<()>>,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With a configuration of its own.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let control_plane = ControlPlane::start(ANY_LOOPBACK).await;
+        let mut config = Config {
+            name: "dp".to_owned(),
+            invoke: ANY_LOOPBACK,
+            admin: ANY_LOOPBACK,
+            control_planes: vec![control_plane.address.to_string()],
+            sample_period: Duration::from_millis(50),
+            ..Config::default()
+        };
+        change(&mut config);
+        let built = build(config, network()).await.unwrap();
+        let (data_plane, admin) = (built.invoke_address(), built.admin_address());
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        let run = Some(tokio::spawn(async move { built.run(token).await.unwrap() }));
+        Self { control_plane, data_plane, admin, shutdown, run }
+    }
+
+    /// Accepts its stream with a snapshot of `functions`.
+    pub(crate) async fn greeted(&mut self, functions: Vec<wire::FunctionConfig>) -> Session {
+        let mut session = self.control_plane.session().await;
+        session.greet(1, functions);
+        session.applied(1).await;
+        session
+    }
+
+    /// Waits for the end that was asked for.
+    pub(crate) async fn ended(&mut self) {
+        let run = self.run.take().unwrap();
+        timeout(PATIENCE, run).await.expect("the data plane ends").unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(run) = &self.run {
+            run.abort();
+        }
+    }
+}
+
+/// The function `f`, number 1, one invocation per sandbox.
+pub(crate) fn function() -> wire::FunctionConfig {
+    wire::FunctionConfig {
+        function: 1,
+        revision: 1,
+        name: "f".to_owned(),
+        protocol: wire::Protocol::Http1.into(),
+        concurrency: 1,
+        timeout_ms: 10_000,
+        queue_deadline_ms: 10_000,
+        queue_limit: 100,
+    }
+}
+
+/// The first state of `sandbox`: active.
+pub(crate) fn active(sandbox: u64, at: &Sandbox, slots: u32) -> wire::EndpointDelta {
+    delta(sandbox, at.address, slots, wire::EndpointState::Active, 1)
+}
+
+pub(crate) fn delta(
+    sandbox: u64,
+    address: SocketAddr,
+    slots: u32,
+    state: wire::EndpointState,
+    version: u64,
+) -> wire::EndpointDelta {
+    let address = address.to_string();
+    wire::EndpointDelta { function: 1, sandbox, revision: 1, address, slots, state: state.into(), version }
+}
+
+/// A world with one sandbox of `f`, number 1, of `slots` slots.
+pub(crate) async fn with_sandbox(slots: u32) -> (World, Session, Sandbox) {
+    with_function(function(), slots).await
+}
+
+/// The same with a function of its own.
+pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) -> (World, Session, Sandbox) {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, slots));
+    session.ack(1, |ack| ack.slots == slots && ack.version == 1).await;
+    (world, session, sandbox)
+}
