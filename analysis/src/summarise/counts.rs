@@ -41,7 +41,7 @@ pub(crate) fn counts(rows: &Rows, load: Option<&LoadSummary>) -> RowCounts {
         ..RowCounts::default()
     };
     for row in &rows.measured {
-        *counts.outcomes.entry(outcome_name(row.outcome).to_owned()).or_default() += 1;
+        *counts.outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
     }
     counts
 }
@@ -54,15 +54,4 @@ pub(crate) fn rates(rows: &Rows, window: Window) -> Rates {
         .count();
     let window_s = window.seconds();
     Rates { window_s, offered_per_s: rows.measured.len() as f64 / window_s, achieved_per_s: answered as f64 / window_s }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Refused => "refused",
-        Outcome::Timeout => "timeout",
-        Outcome::Error => "error",
-        Outcome::Invalid => "invalid",
-        Outcome::Unsent => "unsent",
-    }
 }

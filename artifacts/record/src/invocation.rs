@@ -28,6 +28,21 @@ pub enum Outcome {
     Unsent,
 }
 
+impl Outcome {
+    /// Its name, as in the rows.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+            Self::Invalid => "invalid",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
 /// Which part of the schedule an invocation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -238,6 +253,15 @@ mod tests {
         }
         let back: Vec<_> = InvocationReader::open(&path).unwrap().map(Result::unwrap).collect();
         assert_eq!(back, (0..5).map(row).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn outcomes_are_named_as_in_the_rows() {
+        for outcome in
+            [Outcome::Ok, Outcome::Refused, Outcome::Timeout, Outcome::Error, Outcome::Invalid, Outcome::Unsent]
+        {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.name());
+        }
     }
 
     #[test]

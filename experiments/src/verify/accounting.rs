@@ -98,7 +98,7 @@ impl<'a> Accounting<'a> {
             None => to.not_measured("outcomes as the load generator counted", "there is no loadgen.json"),
             Some(load) => {
                 let counted: BTreeMap<String, u64> =
-                    self.outcomes.iter().map(|(outcome, count)| (name(*outcome), *count)).collect();
+                    self.outcomes.iter().map(|(outcome, count)| (outcome.name().to_owned(), *count)).collect();
                 let said: BTreeMap<String, u64> =
                     load.outcomes.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect();
                 let equal = counted == said && self.sent == load.sent;
@@ -143,18 +143,6 @@ impl<'a> Accounting<'a> {
         add("failures as expected", expected.0, self.measured_failed, |share, bound| share <= bound, "at most");
         add("cold starts as expected", expected.1, self.measured_cold, |share, bound| share >= bound, "at least");
     }
-}
-
-fn name(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Refused => "refused",
-        Outcome::Timeout => "timeout",
-        Outcome::Error => "error",
-        Outcome::Invalid => "invalid",
-        Outcome::Unsent => "unsent",
-    }
-    .to_owned()
 }
 
 fn words(counts: &BTreeMap<String, u64>) -> String {

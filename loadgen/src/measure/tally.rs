@@ -53,7 +53,7 @@ impl Tally {
     /// Adds a row.
     pub(crate) fn add(&mut self, row: &Invocation) {
         self.rows += 1;
-        *self.outcomes.entry(name(row.outcome)).or_default() += 1;
+        *self.outcomes.entry(row.outcome.name()).or_default() += 1;
         self.failures += u64::from(!matches!(row.outcome, Outcome::Ok | Outcome::Unsent));
         self.cold += u64::from(row.cold == Some(1));
         if let Some(lag_ns) = row.lag_ns() {
@@ -83,17 +83,5 @@ impl Tally {
     pub(crate) fn latency_ns(&mut self) -> [u64; 2] {
         self.latencies_ns.sort_unstable();
         [0.5, 0.99].map(|q| stats::quantile(&self.latencies_ns, q).unwrap_or(0))
-    }
-}
-
-/// An outcome's name, as in the rows.
-pub(crate) fn name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Refused => "refused",
-        Outcome::Timeout => "timeout",
-        Outcome::Error => "error",
-        Outcome::Invalid => "invalid",
-        Outcome::Unsent => "unsent",
     }
 }
