@@ -80,7 +80,8 @@ pub(crate) struct DataPlaneBatch {
     /// Place of the newest function change in `functions`, once all before it are out.
     sequence: u64,
     snapshot_end: bool,
-    endpoints: BTreeMap<u64, wire::EndpointDelta>,
+    /// Newest delta by sandbox, and when the sandbox became ready, in microseconds.
+    endpoints: BTreeMap<u64, (wire::EndpointDelta, u64)>,
     limits: BTreeMap<u64, wire::GrantLimit>,
     problems: BTreeMap<u64, wire::CreationProblem>,
     /// When each endpoint was handed to the connection, in microseconds, until it is acknowledged.
@@ -119,8 +120,8 @@ impl DataPlaneBatch {
                 self.snapshot_end = true;
                 self.sequence = sequence;
             }
-            DataPlaneChange::Endpoint(delta) => {
-                self.endpoints.insert(delta.sandbox, delta);
+            DataPlaneChange::Endpoint(delta, ready_us) => {
+                self.endpoints.insert(delta.sandbox, (delta, ready_us));
             }
             DataPlaneChange::Limit(limit) => {
                 self.limits.insert(limit.function, limit);
@@ -172,8 +173,9 @@ impl Batch for DataPlaneBatch {
         message.sequence = self.sequence;
         message.snapshot_end = std::mem::take(&mut self.snapshot_end);
         let now_us = self.clock.now_us();
-        for (sandbox, delta) in std::mem::take(&mut self.endpoints) {
+        for (sandbox, (mut delta, ready_us)) in std::mem::take(&mut self.endpoints) {
             self.published.insert(sandbox, now_us);
+            delta.ready_age_us = now_us.saturating_sub(ready_us);
             message.endpoints.push(delta);
         }
         message.limits.extend(std::mem::take(&mut self.limits).into_values());
@@ -212,7 +214,7 @@ mod tests {
             batch.add(DataPlaneChange::Function(Box::new(config), function));
         }
         batch.add(DataPlaneChange::SnapshotEnd(7));
-        batch.add(DataPlaneChange::Endpoint(wire::EndpointDelta { sandbox: 1, ..Default::default() }));
+        batch.add(DataPlaneChange::Endpoint(wire::EndpointDelta { sandbox: 1, ..Default::default() }, 0));
         let sizes: Vec<_> = std::iter::from_fn(|| batch.take())
             .map(|message| (message.functions.len(), message.endpoints.len(), message.snapshot_end, message.sequence))
             .collect();

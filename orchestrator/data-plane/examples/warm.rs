@@ -122,6 +122,7 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
             slots: 1,
             state: wire::EndpointState::Active.into(),
             version: 1,
+            ready_age_us: 0,
         });
     }
     session.ack(slots, |_| true).await;

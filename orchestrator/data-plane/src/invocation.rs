@@ -210,7 +210,7 @@ impl Invocation {
         let timeline = Timeline {
             arrived_us: self.arrived_us,
             taken_us: slot.taken_us(),
-            published_us: slot.sandbox().published_us(),
+            ready_us: slot.sandbox().ready_us(),
             answered_us: self.plane.clock.now_us(),
         };
         self.plane.metrics.answered(&timeline);

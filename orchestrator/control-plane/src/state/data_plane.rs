@@ -45,6 +45,12 @@ impl Level {
         self.waiting.saturating_sub(self.under_way)
     }
 
+    /// Slots it has been asked to give back and has neither given nor refused.
+    pub(super) fn asked_back(&self) -> u32 {
+        let stands = self.limit.pending || self.limit.drain;
+        self.limit.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
+    }
+
     /// Slots held and unused, as far as is known.
     pub(super) fn idle(&self) -> u32 {
         self.held.saturating_sub(self.running + self.waiting)
@@ -212,7 +218,23 @@ impl State {
         if let Some(known) = self.data_planes.get_mut(key) {
             known.left_us = now.us;
         }
+        self.forget_requests(now, key);
         self.release_replies(now);
+    }
+
+    /// What a data plane was asked to give back it will not give back over a connection that has ended.
+    fn forget_requests(&mut self, now: Now, key: DataPlaneKey) {
+        let mut touched = Vec::new();
+        for (id, function) in self.functions.iter_mut() {
+            if function.level(key).is_some_and(|level| level.asked_back() > 0) {
+                function.level_mut(key).limit = Limit::default();
+                touched.push(id);
+            }
+        }
+        touched.sort_unstable();
+        for id in touched {
+            self.decide(now, id, now.us);
+        }
     }
 
     pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {

@@ -50,8 +50,8 @@ pub(crate) enum DataPlaneChange {
     Removed(u64, u64),
     /// Every function has been named.
     SnapshotEnd(u64),
-    /// The newest state of a sandbox.
-    Endpoint(wire::EndpointDelta),
+    /// The newest state of a sandbox, which became ready at that time of the control plane's clock, in microseconds.
+    Endpoint(wire::EndpointDelta, u64),
     /// The most slots of a function it may hold.
     Limit(wire::GrantLimit),
     /// Whether sandboxes of a function can be made.

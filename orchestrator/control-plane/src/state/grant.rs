@@ -11,7 +11,7 @@ use policy::autoscale::Decision;
 
 use super::{
     DataPlaneChange, Now, State,
-    data_plane::DataPlaneKey,
+    data_plane::{DataPlaneKey, Level},
     sandbox::{Loan, Standing},
 };
 
@@ -51,7 +51,7 @@ impl State {
     /// The connected data plane with the most waiting invocations of a function that nothing sent so far will serve.
     fn neediest(&self, id: FunctionId) -> Option<DataPlaneKey> {
         let function = self.functions.get(id)?;
-        let unmet = |key| function.level(key).map_or(0, super::data_plane::Level::unmet);
+        let unmet = |key| function.level(key).map_or(0, Level::unmet);
         self.data_planes
             .connected()
             .map(|(key, _, _)| (unmet(key), key))
@@ -99,8 +99,10 @@ impl State {
             slots: loan.slots,
             state: api::state_to_wire(state).into(),
             version,
+            ready_age_us: 0,
         };
-        self.tell_data_plane(loan.data_plane, DataPlaneChange::Endpoint(delta));
+        let ready_us = sandbox.ready_us;
+        self.tell_data_plane(loan.data_plane, DataPlaneChange::Endpoint(delta, ready_us));
     }
 
     /// Takes a sandbox that is no more from the data plane that uses it, without asking.
@@ -225,33 +227,37 @@ impl State {
         }
     }
 
-    /// Recalls idle slots from data planes that hold them for those where invocations wait, as far as nothing under
-    /// way will serve these.
-    pub(super) fn recall_idle(&mut self, now: Now, id: FunctionId) {
-        let Some(function) = self.functions.get(id) else { return };
+    /// Asks data planes that hold slots and have nobody waiting to give some to those where invocations wait and
+    /// nothing under way will serve them. How many sandboxes may come of it.
+    ///
+    /// Who is asked may have used its slots in the meantime and refuse; with `until_given` it gives them back as soon as
+    /// they are free.
+    pub(super) fn recall(&mut self, now: Now, id: FunctionId, until_given: bool) -> u32 {
+        let Some(function) = self.functions.get(id) else { return 0 };
         let concurrency = function.registered.spec.concurrency;
         let unmet: u32 = function.levels.iter().map(|(_, level)| level.unmet()).sum();
-        let asked: u32 = function
-            .levels
-            .iter()
-            .filter(|(_, level)| level.limit.pending)
-            .map(|(_, level)| level.held.saturating_sub(level.limit.slots.unwrap_or(level.held)))
-            .sum();
-        let mut missing = unmet.saturating_sub(function.starting * concurrency).saturating_sub(asked);
-        let holders: Vec<_> = function
-            .levels
-            .iter()
-            .filter(|(_, level)| level.idle() > 0 && !level.limit.pending && now.us >= level.limit.not_before_us)
-            .map(|(key, level)| (*key, level.idle(), level.held))
-            .collect();
-        for (key, idle, held) in holders {
-            if missing == 0 {
-                return;
-            }
-            let back = missing.min(idle).next_multiple_of(concurrency).min(held);
-            missing = missing.saturating_sub(back);
-            self.send_limit(id, key, Ask { slots: held - back, min_idle_ms: 0, drain: false });
+        if unmet == 0 {
+            return 0;
         }
+        let asked: u32 = function.levels.iter().map(|(_, level)| level.asked_back()).sum();
+        let mut missing = unmet.saturating_sub(function.starting * concurrency).saturating_sub(asked);
+        let may_be_asked = |level: &Level| {
+            level.held > 0 && level.waiting == 0 && level.asked_back() == 0 && now.us >= level.limit.not_before_us
+        };
+        let holders = function.levels.iter().filter(|(_, level)| may_be_asked(level));
+        let holders: Vec<_> = holders.map(|(key, level)| (*key, level.held)).collect();
+        let mut coming = asked;
+        for (key, held) in holders {
+            let is_connected = self.data_planes.get(key).is_some_and(|known| known.session.is_some());
+            if missing == 0 || !is_connected {
+                continue;
+            }
+            let back = missing.min(held).next_multiple_of(concurrency).min(held);
+            missing = missing.saturating_sub(back);
+            coming += back;
+            self.send_limit(id, key, Ask { slots: held - back, min_idle_ms: 0, drain: until_given });
+        }
+        coming / concurrency
     }
 
     fn send_limit(&mut self, id: FunctionId, key: DataPlaneKey, ask: Ask) {
@@ -378,8 +384,9 @@ impl State {
             slots: 0,
             state: api::state_to_wire(EndpointState::Gone).into(),
             version: self.data_planes.next_version(),
+            ready_age_us: 0,
         };
-        self.tell_data_plane(key, DataPlaneChange::Endpoint(delta));
+        self.tell_data_plane(key, DataPlaneChange::Endpoint(delta, 0));
     }
 }
 

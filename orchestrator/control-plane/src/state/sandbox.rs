@@ -45,6 +45,8 @@ pub(super) struct Sandbox {
     pub(super) concurrency: u32,
     pub(super) standing: Standing,
     pub(super) address: Option<SocketAddr>,
+    /// When it became ready, in microseconds; 0 when that was before this control plane.
+    pub(super) ready_us: u64,
     pub(super) loan: Option<Loan>,
     /// Version of the newest delta about it.
     pub(super) version: u64,

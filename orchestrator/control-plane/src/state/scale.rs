@@ -36,8 +36,12 @@ impl State {
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
         let mut again_us = decision.again_in_ms.map(|ms| now.us + ms * 1000);
+        // Slots that lie idle elsewhere come first; when no sandbox may be made, busy ones come as they are free.
+        let has_others = self.data_planes.connected().nth(1).is_some();
+        let coming = if has_others { self.recall(now, id, decision.sandboxes <= have) } else { 0 };
         if decision.sandboxes > have {
-            let again = self.grow(now, id, decision.sandboxes - have, read_us);
+            let missing = (decision.sandboxes - have).saturating_sub(coming);
+            let again = self.grow(now, id, missing, read_us);
             again_us = earlier(again_us, again);
         } else if have > decision.sandboxes {
             let again = self.shrink(now, id, have - decision.sandboxes, &decision);
@@ -45,9 +49,6 @@ impl State {
         }
         // What is free now is wanted, though nobody waits for it.
         self.lend_in_advance(id);
-        if self.data_planes.connected().nth(1).is_some() {
-            self.recall_idle(now, id);
-        }
         self.decide_again_at(id, again_us);
     }
 
@@ -114,6 +115,7 @@ impl State {
             concurrency,
             standing: Standing::Starting,
             address: None,
+            ready_us: 0,
             loan: None,
             version: 0,
             timing: Some(Box::new(timing)),

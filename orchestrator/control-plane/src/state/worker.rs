@@ -169,6 +169,7 @@ impl State {
             concurrency: spec.concurrency,
             standing,
             address: Some(address),
+            ready_us: 0,
             loan: None,
             version: 0,
             timing: None,
@@ -264,6 +265,7 @@ impl State {
         if sandbox.standing != Standing::Starting {
             return;
         }
+        sandbox.ready_us = now.us;
         let function_id = sandbox.function;
         self.set_standing(id, Standing::Ready);
         if let Some(function) = self.functions.get_mut(function_id) {

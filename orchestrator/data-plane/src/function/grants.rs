@@ -28,6 +28,8 @@ pub(crate) struct Delta {
     pub(crate) state: EndpointState,
     /// Its place in the order.
     pub(crate) stamp: Stamp,
+    /// How long ago the sandbox became ready, in microseconds, whoever held it since.
+    pub(crate) ready_age_us: u64,
 }
 
 /// A limit on the slots held.
@@ -221,7 +223,7 @@ impl FunctionState {
         let id = delta.endpoint.sandbox;
         let (protocol, told) = (self.terms.protocol, delta.slots);
         let held = self.held.entry(id).or_insert_with(|| {
-            let sandbox = Arc::new(Sandbox::new(delta.endpoint, protocol, now_us));
+            let sandbox = Arc::new(Sandbox::new(delta.endpoint, protocol, now_us.saturating_sub(delta.ready_age_us)));
             Held { sandbox, service, stamp: delta.stamp, told }
         });
         if held.service == Service::Failed {

@@ -129,7 +129,13 @@ impl World {
         let id = SandboxId::new(Epoch(1), sandbox).unwrap();
         self.version += 1;
         let stamp = Stamp { stream: 1, version: self.version };
-        let delta = Delta { endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK }, slots, state, stamp };
+        let delta = Delta {
+            endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK },
+            slots,
+            state,
+            stamp,
+            ready_age_us: 0,
+        };
         let open = state == EndpointState::Active;
         self.lent.insert(id, if open { slots } else { 0 });
         if state == EndpointState::Gone {
@@ -347,6 +353,7 @@ fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
         slots,
         state: EndpointState::Active,
         stamp: Stamp { stream, version },
+        ready_age_us: 0,
     };
     world.change(|state, now_us, effects| state.apply(delta(1, 9, 5), now_us, effects));
     world.change(|state, now_us, effects| state.apply(delta(1, 8, 2), now_us, effects));

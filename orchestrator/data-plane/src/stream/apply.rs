@@ -92,7 +92,13 @@ impl Applier {
             EndpointState::Draining | EndpointState::Gone => api::ANY_LOOPBACK,
         };
         let stamp = Stamp { stream: self.stream, version: delta.version };
-        let delta = Delta { endpoint: Endpoint { sandbox, address }, slots: delta.slots, state, stamp };
+        let delta = Delta {
+            endpoint: Endpoint { sandbox, address },
+            slots: delta.slots,
+            state,
+            stamp,
+            ready_age_us: delta.ready_age_us,
+        };
         function.change(|state, now_us, effects| state.apply(delta, now_us, effects));
         Ok(())
     }

@@ -43,7 +43,7 @@ pub(crate) struct Sandbox {
     id: SandboxId,
     address: SocketAddr,
     protocol: Protocol,
-    published_us: u64,
+    ready_us: u64,
     header: HeaderValue,
     /// Connections that ended without an answer since the last answer.
     breaks: AtomicU32,
@@ -64,17 +64,17 @@ struct Links {
 }
 
 impl Sandbox {
-    /// A sandbox that became usable here at `published_us`.
-    pub(crate) fn new(endpoint: Endpoint, protocol: Protocol, published_us: u64) -> Self {
+    /// A sandbox that became ready at `ready_us`.
+    pub(crate) fn new(endpoint: Endpoint, protocol: Protocol, ready_us: u64) -> Self {
         let header = HeaderValue::from_str(&endpoint.sandbox.to_string()).expect("an id is digits and a hyphen");
         Self {
             id: endpoint.sandbox,
             address: endpoint.address,
             protocol,
-            published_us,
+            ready_us,
             header,
             breaks: AtomicU32::new(0),
-            used_us: AtomicU64::new(published_us),
+            used_us: AtomicU64::new(ready_us),
             links: Mutex::default(),
         }
     }
@@ -84,9 +84,9 @@ impl Sandbox {
         self.id
     }
 
-    /// When it became usable here.
-    pub(crate) fn published_us(&self) -> u64 {
-        self.published_us
+    /// When it became ready, in microseconds of the data plane's clock; before that it may have been lent elsewhere.
+    pub(crate) fn ready_us(&self) -> u64 {
+        self.ready_us
     }
 
     /// Its id as a header value.

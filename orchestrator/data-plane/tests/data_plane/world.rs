@@ -96,7 +96,16 @@ pub(crate) fn delta(
     version: u64,
 ) -> wire::EndpointDelta {
     let address = address.to_string();
-    wire::EndpointDelta { function: 1, sandbox, revision: 1, address, slots, state: state.into(), version }
+    wire::EndpointDelta {
+        function: 1,
+        sandbox,
+        revision: 1,
+        address,
+        slots,
+        state: state.into(),
+        version,
+        ready_age_us: 0,
+    }
 }
 
 /// A world with one sandbox of `f`, number 1, of `slots` slots.

@@ -3,6 +3,7 @@
 
 use std::{fs, path::PathBuf, sync::Mutex, thread, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
@@ -143,6 +144,18 @@ fn an_idle_slot_is_recalled_before_a_second_sandbox_is_made() {
 }
 
 #[test]
+fn two_data_planes_take_turns_with_the_only_sandbox_and_none_of_it_is_a_cold_start() {
+    let cluster = Cluster::start(Plan { data_planes: 2, ..Plan::HOLLOW });
+    cluster.register("f", json!({ "scale": { "max": 1 } }));
+    let first = cluster.invoke("f").assert_ok().sandbox().to_owned();
+    for turn in 0..10 {
+        let answer = Invocation::of("f").at(cluster.data_planes[(turn + 1) % 2].address("invoke"));
+        assert_eq!(answer.assert_ok().sandbox(), first, "turn {turn}: expected the only sandbox: {answer:?}");
+        assert_eq!(answer.header("x-dirigent-cold"), Some("0"), "turn {turn}: it is an old one: {answer:?}");
+    }
+}
+
+#[test]
 fn what_a_dead_data_plane_began_is_not_joined_by_a_second_invocation() {
     let (mut cluster, directory) = start(Plan::PROCESS, 1, 2);
     let ongoing = Invocation::of("f").run_ms(5000).begin(cluster.door()).unwrap();
@@ -153,4 +166,26 @@ fn what_a_dead_data_plane_began_is_not_joined_by_a_second_invocation() {
     cluster.wait_until_whole();
     cluster.invoke("f").assert_ok();
     witness::assert_never_more_than(&directory, 1);
+}
+
+#[test]
+fn what_runs_on_a_node_given_up_is_not_joined_when_the_node_returns() {
+    let (cluster, directory) = start(Plan { workers: 1, health: "dead_after = '3s'", ..Plan::PROCESS }, 1, 1);
+    let ongoing = Invocation::of("f").post().run_ms(60_000).begin(cluster.door()).unwrap();
+    cluster.wait_for_level(0, "f", 0, 1);
+    let node_is = |expected: &str| {
+        wait_for(&format!("its node to be {expected}"), || {
+            let state = cluster.node_state("worker-0");
+            look(state == expected, state)
+        });
+    };
+    // The worker falls silent; its sandbox is a process of its own and goes on.
+    cluster.workers[0].send(Signal::SIGSTOP);
+    node_is("dead");
+    ongoing.answer().unwrap().assert_refused(502, "upstream");
+    cluster.workers[0].send(Signal::SIGCONT);
+    node_is("ready");
+    cluster.invoke("f").assert_ok();
+    witness::assert_never_more_than(&directory, 1);
+    cluster.wait_for_rest();
 }

@@ -1,6 +1,9 @@
 //! Invocations as clients send them.
 
-use crate::http::{self, Answer, Ongoing};
+use crate::{
+    http::{self, Answer, Ongoing},
+    witness,
+};
 
 /// One invocation of the trace function.
 #[derive(Clone, Debug)]
@@ -8,12 +11,13 @@ pub(crate) struct Invocation {
     function: String,
     method: &'static str,
     run_ms: u32,
+    workload: &'static str,
 }
 
 impl Invocation {
     /// A GET that does nothing.
     pub(crate) fn of(function: &str) -> Self {
-        Self { function: function.to_owned(), method: "GET", run_ms: 0 }
+        Self { function: function.to_owned(), method: "GET", run_ms: 0, workload: "trace" }
     }
 
     /// That runs for this long.
@@ -26,11 +30,16 @@ impl Invocation {
         Self { method: "POST", ..self }
     }
 
+    /// That ends a witness's sandbox as soon as it has read it.
+    pub(crate) fn deadly(self) -> Self {
+        Self { workload: witness::DEADLY, ..self }
+    }
+
     /// Sends it to a data plane.
     pub(crate) fn begin(&self, address: &str) -> Result<Ongoing, String> {
         let headers = [
             format!("Host: {}", self.function),
-            "workload: trace".to_owned(),
+            format!("workload: {}", self.workload),
             format!("requested_cpu: {}", self.run_ms),
             "requested_memory: 0".to_owned(),
         ];

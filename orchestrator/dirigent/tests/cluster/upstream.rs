@@ -6,8 +6,7 @@ use crate::{
     cluster::{Cluster, Plan},
     http::Ongoing,
     invocation::Invocation,
-    process,
-    wait::{look, wait_for},
+    process, witness,
 };
 
 /// Begins an invocation that would run for minutes, and gives the process of the only sandbox, which runs it.
@@ -45,25 +44,18 @@ fn a_get_whose_sandbox_dies_is_given_to_another_one() {
 }
 
 #[test]
-fn a_request_that_kills_its_sandboxes_is_given_up_after_three() {
+fn a_request_that_kills_every_sandbox_it_meets_meets_few() {
     let cluster = Cluster::start(Plan::PROCESS);
-    cluster.register("f", json!({ "scale": { "max": 1 } }));
-    let (ongoing, mut sandbox) = begin(&cluster, Invocation::of("f"));
-    for _ in 0..2 {
-        process::kill(sandbox);
-        sandbox = wait_for("the invocation to run in another sandbox", || {
-            let all = cluster.sandbox_processes();
-            let level = cluster.level(0, "f");
-            let runs = level["running"] == 1 && level["waiting"] == 0;
-            all.iter().copied().find(|pid| *pid != sandbox && runs).ok_or(format!("{all:?} {level}"))
-        });
-        // It listens before it is in service.
-        wait_for("the sandbox to be known as ready", || {
-            look(cluster.ready_sandboxes("f").len() == 1, cluster.show("f"))
-        });
-    }
-    process::kill(sandbox);
-    ongoing.answer().unwrap().assert_refused(502, "upstream");
+    let directory = cluster.directory().join("testimony");
+    std::fs::create_dir(&directory).unwrap();
+    cluster.register("f", witness::function(&directory, 1, 4));
+    let deadly = Invocation::of("f").deadly();
+    deadly.clone().post().at(cluster.door()).assert_refused(502, "upstream");
+    assert_eq!(witness::assert_never_more_than(&directory, 1), 1, "a POST that was read is not sent again");
+    deadly.at(cluster.door()).assert_refused(502, "upstream");
+    let killed = witness::assert_never_more_than(&directory, 1) - 1;
+    assert!((2..=3).contains(&killed), "expected the GET to be tried again, at most three times: {killed}");
+    cluster.invoke("f").assert_ok();
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::{
 
 /// Set in a sandbox: the directory of its testimony.
 const DIRECTORY: &str = "WITNESS_DIRECTORY";
+/// The workload that ends the sandbox that reads it.
+pub(crate) const DEADLY: &str = "deadly";
 /// The test below, by the name its runner knows it by.
 const ITSELF: &str = "witness::the_witness_sees_what_runs_at_once";
 
@@ -144,6 +146,9 @@ impl Witness {
         let mut writer = stream;
         while let Some(request) = read_request(&mut reader)? {
             let running = self.begin();
+            if request.is_deadly {
+                std::process::exit(1);
+            }
             wait(request.run);
             // Before the answer, because the slot is free with the answer's last byte.
             self.end();
@@ -181,6 +186,7 @@ struct Request {
     run: Duration,
     /// The client wants no further one on this connection.
     is_last: bool,
+    is_deadly: bool,
 }
 
 /// The next request; `None` at the end of the connection.
@@ -198,6 +204,7 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         }
         match text.split_once(": ") {
             Some(("requested_cpu", value)) => request.run = Duration::from_millis(value.parse().unwrap()),
+            Some(("workload", value)) => request.is_deadly = value == DEADLY,
             Some(("connection", value)) => request.is_last = value == "close",
             Some(("content-length", value)) => length = value.parse().unwrap(),
             _ => {}

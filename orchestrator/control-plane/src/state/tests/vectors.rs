@@ -235,3 +235,45 @@ fn what_was_lent_when_its_node_was_given_up_is_lent_to_nobody_when_the_node_retu
     assert_eq!(cluster.data_planes[1].running(id), 1, "the invocation runs in another sandbox");
     assert!(!cluster.workers[0].sandboxes.contains_key(&busy), "the one nobody can vouch for is ended");
 }
+
+#[test]
+fn a_slot_that_only_seems_busy_elsewhere_is_recalled_before_a_sandbox_is_made() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec("f"));
+    let id = cluster.function_id("f").expect("it was registered");
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    cluster.data_planes[0].finish_one(id);
+    // The other one's demand arrives before the news that the first invocation has ended.
+    cluster.data_planes[1].arrive(id);
+    cluster.data_plane_is_heard(1);
+    for _ in 0..8 {
+        (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+        (0..2).for_each(|data_plane| cluster.data_plane_is_heard(data_plane));
+    }
+    assert_eq!(cluster.data_planes[1].running(id), 1, "it got the slot");
+    cluster.worker_reads(0);
+    assert_eq!(sandboxes(&cluster), 1, "no second sandbox was made");
+}
+
+#[test]
+fn at_the_upper_bound_a_busy_slot_moves_when_it_is_free() {
+    let mut bounded = spec("f");
+    bounded.scale.max = Some(1);
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(bounded);
+    let id = cluster.function_id("f").expect("it was registered");
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    cluster.data_planes[1].arrive(id);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[1].running(id), 0, "the only slot is in use");
+    cluster.data_planes[0].finish_one(id);
+    for _ in 0..8 {
+        (0..2).for_each(|data_plane| cluster.data_plane_is_heard(data_plane));
+        (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    }
+    assert_eq!(cluster.data_planes[1].running(id), 1, "it came over at once");
+}
