@@ -6,7 +6,7 @@ mod simulation;
 use std::process::ExitCode;
 
 use clap::Parser;
-use simulation::Run;
+use simulation::{Run, Scenario};
 use tracing_subscriber::{EnvFilter, fmt::format::Writer, fmt::time::FormatTime};
 
 /// Replays runs of the simulated cluster. `RUST_LOG` turns on the parts' logs.
@@ -48,16 +48,16 @@ fn main() -> ExitCode {
     };
     let mut failed = false;
     for seed in seeds {
-        let run = Run::of_seed(seed);
+        let run = Run::of(Scenario::of_seed(seed));
         if arguments.reproduce.is_some() {
-            run.trace().iter().for_each(|line| println!("{line}"));
+            run.entries.iter().for_each(|entry| println!("{entry}"));
         }
         print!("{run}");
         failed |= !run.violations.is_empty();
         if arguments.twice {
-            let same = Run::of_seed(seed).trace() == run.trace();
-            println!("  {}", if same { "the same events again" } else { "OTHER EVENTS the second time" });
-            failed |= !same;
+            let difference = run.difference(&Run::of(Scenario::of_seed(seed)));
+            println!("  {}", difference.as_deref().unwrap_or("the same events again"));
+            failed |= difference.is_some();
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

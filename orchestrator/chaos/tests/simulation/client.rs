@@ -36,6 +36,7 @@ pub(crate) async fn run(scenario: Arc<Scenario>, data_plane: usize, ledger: Ledg
     while let Some(ended) = calls.join_next().await {
         ended?;
     }
+    ledger.client_done();
     Ok(())
 }
 

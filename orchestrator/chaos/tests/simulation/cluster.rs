@@ -117,7 +117,7 @@ impl Cluster {
             "seed": self.scenario.seed,
             "hollow": {
                 "nodes": self.scenario.nodes,
-                "cpu": "4",
+                "cpu": self.scenario.node_cpu,
                 "memory": "8GiB",
                 "delay": { "model": "constant", "value": format!("{}ms", self.scenario.creation_ms) },
                 "mode": "sleep",

@@ -59,6 +59,21 @@ pub(crate) struct Answer {
     pub(crate) ran_ms: Option<u64>,
 }
 
+impl Event {
+    /// How an invocation ended, in a word or two; `None` when this is not an end of one.
+    pub(crate) fn end(&self) -> Option<String> {
+        match self {
+            Self::Answered { answer, .. } => {
+                Some(format!("{} {}", answer.status, answer.error.as_deref().unwrap_or_default()).trim_end().to_owned())
+            }
+            Self::Broken { .. } => Some("broken".to_owned()),
+            Self::Abandoned { .. } => Some("abandoned".to_owned()),
+            Self::Unanswered { .. } => Some("unanswered".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,14 +37,6 @@ impl Fault {
             Self::Cut(..) | Self::Stall(..) => None,
         }
     }
-
-    /// Whether `host` is one of those it concerns.
-    pub(crate) fn touches(self, host: Host) -> bool {
-        match self {
-            Self::Cut(a, b) | Self::Stall(a, b) => a == host || b == host,
-            Self::Kill(down) | Self::Lose(down) => down == host,
-        }
-    }
 }
 
 impl fmt::Display for Fault {

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -30,6 +30,8 @@ struct Shared {
     /// be in the order of the list; and while a host is being crashed it has no clock at all.
     now_ms: AtomicU64,
     entries: Mutex<Vec<Entry>>,
+    /// Clients that have sent everything and heard of all of it.
+    clients_done: AtomicUsize,
 }
 
 impl Ledger {
@@ -47,6 +49,16 @@ impl Ledger {
     /// The time, in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
         self.0.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// One more client has heard of everything it sent.
+    pub(crate) fn client_done(&self) {
+        self.0.clients_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many clients have.
+    pub(crate) fn clients_done(&self) -> usize {
+        self.0.clients_done.load(Ordering::Relaxed)
     }
 
     /// Everything written down so far.

@@ -16,4 +16,9 @@ mod scenario;
 mod tap;
 mod weather;
 
+#[allow(unused_imports, reason = "the program replays seeds only, tests also faults of their own")]
+pub(crate) use fault::{Fault, Planned};
+#[allow(unused_imports, reason = "see above")]
+pub(crate) use host::Host;
 pub(crate) use run::Run;
+pub(crate) use scenario::Scenario;

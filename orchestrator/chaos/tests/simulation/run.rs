@@ -1,6 +1,11 @@
 //! One run: builds the simulated network and steps it to its end, while faults come and go.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     client,
@@ -14,12 +19,20 @@ use super::{
     weather::{Killed, Weather},
 };
 
-/// Simulated time per step: the finest that tokio's timers have.
-const STEP: Duration = Duration::from_millis(1);
+/// Simulated time per step: messages arrive at the beginning of one. Half the steps take half the time of the test.
+const STEP: Duration = Duration::from_millis(2);
 /// A run that takes longer hangs: load, its last answers, and a minute for looking at everything at rest.
 const LONGEST: Duration = Duration::from_millis(LOAD_UNTIL_MS + client::ANSWER_WITHIN_MS + 60_000);
 /// Segments that may wait at a socket, and connections at a listener; the simulation panics beyond the latter.
 const SOCKET_CAPACITY: usize = 4096;
+
+/// When a machine crashes, tokio drops its tasks in as many groups as this, by their ids; and ids are counted over the
+/// whole process. So a run begins at the same place in that cycle, and no other one takes ids meanwhile.
+const TASK_SHARDS: u64 = 4;
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Events shown before the one in which two runs differ.
+const EVENTS_SHOWN: usize = 8;
 
 /// A run that has ended.
 pub(crate) struct Run {
@@ -32,11 +45,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs the scenario of `seed`.
-    pub(crate) fn of_seed(seed: u64) -> Self {
+    /// Runs `scenario`.
+    pub(crate) fn of(scenario: Scenario) -> Self {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        align_task_ids();
         panics::watch();
         let panics_before = panics::count();
-        let scenario = Arc::new(Scenario::of_seed(seed));
+        let scenario = Arc::new(scenario);
         let ledger = Ledger::default();
         let ended = simulate(&scenario, &ledger);
         let entries = ledger.take();
@@ -53,9 +68,23 @@ impl Run {
         Self { scenario, entries, violations }
     }
 
-    /// The event trace, one event a line.
-    pub(crate) fn trace(&self) -> Vec<String> {
-        self.entries.iter().map(ToString::to_string).collect()
+    /// Where the events of two runs part, with the events before; `None` when they are the same.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let most = self.entries.len().max(other.entries.len());
+        let index = (0..most).find(|&index| self.entries.get(index) != other.entries.get(index))?;
+        let show = |entry: Option<&Entry>| entry.map_or_else(|| "nothing more".to_owned(), ToString::to_string);
+        let before = self.entries[index.saturating_sub(EVENTS_SHOWN)..index].iter().map(|entry| format!("{entry}\n"));
+        let (one, another) = (show(self.entries.get(index)), show(other.entries.get(index)));
+        Some(format!("after event {index}\n{}one run has\n{one}\nthe other\n{another}", before.collect::<String>()))
+    }
+}
+
+/// Takes task ids until the next one is a multiple of [`TASK_SHARDS`].
+fn align_task_ids() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    let mut last = 0;
+    while last % TASK_SHARDS != TASK_SHARDS - 1 {
+        last = runtime.spawn(async {}).id().to_string().parse().expect("a task id is a number");
     }
 }
 
@@ -88,10 +117,11 @@ fn simulate(scenario: &Arc<Scenario>, ledger: &Ledger) -> turmoil::Result {
 /// The run in one paragraph: what it was, what came of it, and every violation.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scenario { seed, latency_ms, creation_ms, nodes, placement, balance, calls, faults, .. } = &*self.scenario;
+        let Scenario { seed, latency_ms, creation_ms, nodes, node_cpu, placement, balance, calls, faults, .. } =
+            &*self.scenario;
         writeln!(
             f,
-            "seed {seed}: latency {}-{} ms, creation {creation_ms} ms, {nodes} nodes a worker, {placement}, {balance}, \
+            "seed {seed}: latency {}-{} ms, creation {creation_ms} ms, {nodes} nodes of {node_cpu} a worker, {placement}, {balance}, \
              {} calls, {} events",
             latency_ms.0,
             latency_ms.1,
@@ -101,6 +131,12 @@ impl fmt::Display for Run {
         for Planned { fault, from_ms, until_ms } in faults {
             writeln!(f, "  fault: {fault}, {from_ms} to {until_ms} ms")?;
         }
+        let mut ends: BTreeMap<String, u32> = BTreeMap::new();
+        for end in self.entries.iter().filter_map(|entry| entry.event.end()) {
+            *ends.entry(end).or_default() += 1;
+        }
+        let ends: Vec<_> = ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
+        writeln!(f, "  {}", ends.join(", "))?;
         for violation in &self.violations {
             writeln!(f, "  VIOLATION {violation}")?;
         }

@@ -26,9 +26,9 @@ pub(crate) const LOAD_FROM_MS: u64 = 2_000;
 /// The earliest fault: sandboxes are warm by then.
 const FAULTS_FROM_MS: u64 = 4_000;
 /// Everything has healed by then.
-pub(crate) const FAULTS_UNTIL_MS: u64 = 18_000;
+const FAULTS_UNTIL_MS: u64 = 14_000;
 /// When load ends. What is sent in the last seconds must all be served.
-pub(crate) const LOAD_UNTIL_MS: u64 = 32_000;
+pub(crate) const LOAD_UNTIL_MS: u64 = 26_000;
 
 /// Longest wait for a slot.
 pub(crate) const QUEUE_DEADLINE_MS: u64 = 5_000;
@@ -54,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) creation_ms: u64,
     /// Nodes of each worker.
     pub(crate) nodes: u32,
+    /// CPU of each node; a sandbox reserves 100 millicores.
+    pub(crate) node_cpu: &'static str,
     /// Placement policy.
     pub(crate) placement: &'static str,
     /// Load balancing policy.
@@ -97,6 +99,7 @@ impl Scenario {
             latency_ms: (least_ms, least_ms + random.random_range(1..=9)),
             creation_ms: random.random_range(10..=120),
             nodes: random.random_range(1..=2),
+            node_cpu: pick(&mut random, &["600m", "1", "4"]),
             placement: pick(&mut random, &["power-of-two", "random"]),
             balance: pick(&mut random, &["least-loaded", "round-robin"]),
             functions: functions(&mut stream(1)),
@@ -142,21 +145,26 @@ fn functions(random: &mut Pcg64) -> Vec<FunctionSpec> {
 fn calls(random: &mut Pcg64) -> Vec<Call> {
     let mut calls = Vec::new();
     for data_plane in 1..=DATA_PLANES {
-        let mean_ms: f64 = random.random_range(25.0..80.0);
-        let mut at_ms = LOAD_FROM_MS as f64;
+        let mean = Duration::from_millis(random.random_range(40..100));
+        let mut at = Duration::from_millis(LOAD_FROM_MS);
         loop {
-            at_ms -= mean_ms * random.random_range(f64::MIN_POSITIVE..1.0).ln();
-            if at_ms >= LOAD_UNTIL_MS as f64 {
+            at += mean.mul_f64(-random.random_range(f64::MIN_POSITIVE..1.0).ln());
+            let at_ms = u64::try_from(at.as_millis()).expect("runs are short");
+            if at_ms >= LOAD_UNTIL_MS {
                 break;
             }
             calls.push(Call {
                 id: 0,
-                at_ms: at_ms as u64,
+                at_ms,
                 function: random.random_range(0..FUNCTIONS),
                 data_plane,
-                run_ms: if random.random_bool(0.1) { random.random_range(300..900) } else { random.random_range(1..60) },
+                run_ms: if random.random_bool(0.1) {
+                    random.random_range(300..900)
+                } else {
+                    random.random_range(1..60)
+                },
                 body_bytes: random.random_bool(0.3).then(|| random.random_range(0..3_000)),
-                abandon_after_ms: random.random_bool(0.1).then(|| random.random_range(1..400)),
+                abandon_after_ms: random.random_bool(0.2).then(|| random.random_range(1..200)),
             });
         }
         let last = |function| Call {
@@ -196,9 +204,14 @@ fn faults(random: &mut Pcg64) -> Vec<Planned> {
         let (a, b) = link(random);
         faults.push(plan(random, Fault::Stall(a, b), 50..2_500));
     }
-    if random.random_bool(0.25) {
+    if random.random_bool(0.35) {
+        let (a, b) = link(random);
+        faults.push(plan(random, Fault::Cut(a, b), 200..8_000));
+    }
+    if random.random_bool(0.35) {
         let victim = data_plane(random);
-        faults.push(plan(random, Fault::Kill(victim), 5..2_500));
+        let end = if random.random_bool(0.7) { Fault::Kill(victim) } else { Fault::Lose(victim) };
+        faults.push(plan(random, end, 5..7_000));
     }
     faults.sort_by_key(|plan| plan.from_ms);
     faults

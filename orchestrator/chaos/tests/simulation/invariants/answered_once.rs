@@ -1,15 +1,14 @@
 //! Every accepted invocation ends in exactly one answer: with a status that the interface names, in the time that its
 //! limits allow. Only the death of the data plane that carries it may end its connection without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
 use crate::simulation::{
     event::{Answer, Event},
-    fault::Fault,
     host::Host,
     ledger::Entry,
-    scenario::Scenario,
+    scenario::{Call, Scenario},
 };
 
 const INVARIANT: &str = "every invocation is answered once";
@@ -25,27 +24,27 @@ const ERRORS: [(u16, &str); 6] = [
 ];
 
 pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
-    let mut ends = BTreeMap::new();
+    let calls: BTreeMap<_, _> = scenario.calls.iter().map(|call| (call.id, call)).collect();
+    let mut ended = BTreeSet::new();
     let mut violations = Vec::new();
     for Entry { at_ms, event } in entries {
-        let fault = match event {
-            Event::Answered { call, answer } => ends.insert(call, at_ms).is_some().then(|| (*call, "answered twice".to_owned())).or_else(|| {
-                (!is_expected(answer)).then(|| (*call, format!("answered {answer}, which is no answer of the interface")))
-            }),
-            Event::Abandoned { call } => ends.insert(call, at_ms).map(|_| (*call, "answered, then abandoned".to_owned())),
-            Event::Unanswered { call } => Some((*call, "not answered in time".to_owned())),
-            Event::Broken { call, cause } => {
-                ends.insert(call, at_ms);
-                let data_plane = scenario.calls.iter().find(|known| known.id == *call).map(|known| known.data_plane);
-                let excused = data_plane.is_some_and(|number| dies(scenario, Host::DataPlane(number), *at_ms));
-                (!excused).then(|| (*call, format!("its connection broke ({cause}) while its data plane lived")))
-            }
-            _ => None,
+        let (id, wrong) = match event {
+            Event::Answered { call, answer } if is_expected(answer) => (call, None),
+            Event::Answered { call, answer } => (call, Some(format!("{answer} is no answer of the interface"))),
+            Event::Abandoned { call } => (call, None),
+            Event::Unanswered { call } => (call, Some("not answered in time".to_owned())),
+            Event::Broken { call, cause } => (call, Some(format!("its connection broke: {cause}"))),
+            _ => continue,
         };
-        violations.extend(fault.map(|(call, what)| violation(*at_ms, call, &what)));
+        if !ended.insert(*id) {
+            violations.push(violation(*at_ms, *id, "it ended twice"));
+        }
+        let heard = matches!(event, Event::Answered { .. });
+        let excused = !heard && calls.get(id).is_some_and(|call| data_plane_died(scenario, call, *at_ms));
+        violations.extend(wrong.filter(|_| !excused).map(|wrong| violation(*at_ms, *id, &wrong)));
     }
-    let without_end = scenario.calls.iter().filter(|call| !ends.contains_key(&call.id));
-    violations.extend(without_end.map(|call| violation(call.at_ms, call.id, "never ended")));
+    let without_end = scenario.calls.iter().filter(|call| !ended.contains(&call.id));
+    violations.extend(without_end.map(|call| violation(call.at_ms, call.id, "it never ended")));
     violations
 }
 
@@ -60,9 +59,12 @@ fn is_expected(answer: &Answer) -> bool {
     }
 }
 
-/// Whether the program of `host` is dead at a time, or died so recently that a client hears of it only now.
-fn dies(scenario: &Scenario, host: Host, at_ms: u64) -> bool {
-    let news_ms = scenario.latency_ms.1 + 2;
-    let covers = |from_ms: u64, until_ms: u64| from_ms <= at_ms && at_ms <= until_ms + news_ms;
-    scenario.faults.iter().any(|plan| plan.fault == Fault::Kill(host) && covers(plan.from_ms, plan.until_ms))
+/// Whether the call's data plane was dead at any time between its sending and its end, the news of which takes a while.
+fn data_plane_died(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
+    let news_ms = scenario.latency_ms.1 + 4;
+    scenario.faults.iter().any(|plan| {
+        plan.fault.down() == Some(Host::DataPlane(call.data_plane))
+            && plan.from_ms <= ended_ms
+            && call.at_ms <= plan.until_ms + news_ms
+    })
 }

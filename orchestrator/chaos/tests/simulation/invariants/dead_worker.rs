@@ -34,7 +34,9 @@ pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
 fn is_excused(scenario: &Scenario, data_plane: Host, at_ms: u64) -> bool {
     scenario.faults.iter().any(|plan| {
         let concerns = match plan.fault {
-            Fault::Cut(a, b) | Fault::Stall(a, b) => [a, b].contains(&data_plane) && [a, b].contains(&Host::ControlPlane),
+            Fault::Cut(a, b) | Fault::Stall(a, b) => {
+                [a, b].contains(&data_plane) && [a, b].contains(&Host::ControlPlane)
+            }
             Fault::Kill(host) | Fault::Lose(host) => host == data_plane || host == Host::ControlPlane,
         };
         concerns && (plan.from_ms..plan.until_ms + RECONNECT_MS).contains(&at_ms)

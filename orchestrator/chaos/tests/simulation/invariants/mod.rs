@@ -9,6 +9,9 @@ mod one_function;
 mod served_when_settled;
 mod true_answers;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use super::{ledger::Entry, scenario::Scenario};

@@ -31,7 +31,8 @@ pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
         };
         let Some(call) = calls.get(id) else { continue };
         if is_settled(scenario, call, *at_ms) {
-            let what = format!("#{id} of {}, sent at {} ms, was answered {what}", scenario.function_name(call), call.at_ms);
+            let what =
+                format!("#{id} of {}, sent at {} ms, was answered {what}", scenario.function_name(call), call.at_ms);
             violations.push(Violation { invariant: "served when settled", at_ms: *at_ms, what });
         }
     }
@@ -45,11 +46,11 @@ fn is_settled(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
         let Planned { fault, from_ms, until_ms } = *plan;
         let after = |change_ms: u64, settle_ms: u64| call.at_ms >= change_ms + settle_ms || ended_ms < change_ms;
         match fault {
-            Fault::Kill(Host::Worker(_)) | Fault::Lose(_) => {
+            Fault::Kill(Host::Worker(_)) | Fault::Lose(Host::Worker(_)) => {
                 let replaced_ms = if is_bounded { DEAD_AFTER_MS + DECISION_MS } else { REPLACED_MS };
                 after(from_ms, replaced_ms) && after(until_ms, REPLACED_MS)
             }
-            Fault::Kill(_) | Fault::Cut(..) | Fault::Stall(..) => {
+            Fault::Kill(_) | Fault::Lose(_) | Fault::Cut(..) | Fault::Stall(..) => {
                 ended_ms < from_ms || call.at_ms >= until_ms + RECONNECT_MS + LOST_MS
             }
         }
