@@ -78,17 +78,19 @@ impl View {
         let under_way = (self.due as u64).saturating_sub(tally.rows);
         let at = |q| time(tally.latency_us.value_at_quantile(q).saturating_mul(1000));
         let slowdown = tally.slowdown_percent.value_at_quantile(0.99);
+        let measured = if tally.latency_us.is_empty() {
+            "nothing measured yet".to_owned()
+        } else {
+            let (p50, p99) = (at(0.5), at(0.99));
+            format!("latency p50 {p50} p99 {p99}, slowdown p99 {}.{:02}", slowdown / 100, slowdown % 100)
+        };
         let lag = time(tally.recent_lag_us.value_at_quantile(0.99).saturating_mul(1000));
         let cold = tally.cold.saturating_mul(100).checked_div(tally.rows).unwrap_or(0);
         let left = Duration::from_secs(replay.schedule.span_ns.saturating_sub(now_ns) / NANOS_PER_SECOND);
         format!(
             "{offered}/s offered, {achieved}/s answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold} % cold, \
-             latency p50 {} p99 {}, slowdown p99 {}.{:02}, {} left",
+             {measured}, {} left",
             tally.failures,
-            at(0.5),
-            at(0.99),
-            slowdown / 100,
-            slowdown % 100,
             humantime::format_duration(left)
         )
     }

@@ -32,6 +32,13 @@ fn a_seed_replays_the_same_events() {
     assert_eq!(run().difference(&run()), None, "expected the same events twice");
 }
 
+/// Nothing else is wrong, so there is no excuse: from two seconds after the loss on, every invocation is served.
+#[test]
+fn functions_of_a_lost_worker_run_elsewhere() {
+    let faults = planned(&[(Fault::Lose(Host::Worker(2)), 5_000, 13_000)]);
+    expect_no_violation(Scenario { faults, ..Scenario::of_seed(4) });
+}
+
 /// A worker that does not report after a restart is given up; data planes that use its sandboxes must be told so in a
 /// way they understand, because when it comes back its sandboxes are lent anew.
 #[test]

@@ -183,20 +183,39 @@ fn calls(random: &mut Pcg64) -> Vec<Call> {
     calls
 }
 
-/// Always a cut link and a killed or lost worker; often more.
-fn faults(random: &mut Pcg64) -> Vec<Planned> {
-    let data_plane = |random: &mut Pcg64| Host::DataPlane(random.random_range(1..=DATA_PLANES));
-    let worker = |random: &mut Pcg64| Host::Worker(random.random_range(1..=WORKERS));
-    let link = |random: &mut Pcg64| match random.random_range(0..3) {
+fn data_plane(random: &mut Pcg64) -> Host {
+    Host::DataPlane(random.random_range(1..=DATA_PLANES))
+}
+
+fn worker(random: &mut Pcg64) -> Host {
+    Host::Worker(random.random_range(1..=WORKERS))
+}
+
+/// A link between two parts.
+fn link(random: &mut Pcg64) -> (Host, Host) {
+    match random.random_range(0..3) {
         0 => (data_plane(random), Host::ControlPlane),
         1 => (worker(random), Host::ControlPlane),
         _ => (data_plane(random), worker(random)),
-    };
+    }
+}
+
+/// Always a cut link and a killed or lost worker; in every other run more.
+fn faults(random: &mut Pcg64) -> Vec<Planned> {
     let (a, b) = link(random);
     let mut faults = vec![plan(random, Fault::Cut(a, b), 200..6_000)];
     let victim = worker(random);
     let end = if random.random_bool(0.5) { Fault::Kill(victim) } else { Fault::Lose(victim) };
     faults.push(plan(random, end, 50..9_000));
+    if random.random_bool(0.5) {
+        storm(random, &mut faults);
+    }
+    faults.sort_by_key(|plan| plan.from_ms);
+    faults
+}
+
+/// More of everything. Without it there is time in which only one thing is wrong, and so nothing else is an excuse.
+fn storm(random: &mut Pcg64, faults: &mut Vec<Planned>) {
     if random.random_bool(0.5) {
         faults.push(plan(random, Fault::Kill(Host::ControlPlane), 5..2_500));
     }
@@ -213,8 +232,6 @@ fn faults(random: &mut Pcg64) -> Vec<Planned> {
         let end = if random.random_bool(0.7) { Fault::Kill(victim) } else { Fault::Lose(victim) };
         faults.push(plan(random, end, 5..7_000));
     }
-    faults.sort_by_key(|plan| plan.from_ms);
-    faults
 }
 
 fn plan(random: &mut Pcg64, fault: Fault, length_ms: std::ops::Range<u64>) -> Planned {
