@@ -75,8 +75,9 @@ fi
 while :; do wait $child || :; [ -e "/proc/$child" ] || break; done
 "#;
 
-/// Writes the prepared schedule, or "replays" it for a while and leaves the prepared rows.
-const LOADGEN: &str = r#"#!/bin/sh
+/// Writes the prepared schedule, or "replays" it for a while and leaves the prepared rows. A shell cannot trap what was
+/// ignored when it began, as SIGINT is below a test run in the background.
+const LOADGEN: &str = r#"#!/usr/bin/env -S --default-signal=INT sh
 bin=$(dirname "$0")
 verb=$1
 while [ $# -gt 0 ]; do

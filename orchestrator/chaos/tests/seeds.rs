@@ -7,8 +7,10 @@ use simulation::{Fault, Host, Planned, Run, Scenario};
 
 const CONTROL_PLANE: Host = Host::ControlPlane;
 
-/// Chosen so that every kind of fault occurs.
-const SEEDS: [u64; 3] = [1, 2, 3];
+/// A run in which most kinds of fault overlap, and one in which there is time to see what a single one does.
+const SEEDS: [u64; 2] = [8, 9];
+/// A cut link, a killed worker and a restart of the control plane.
+const REPLAYED_SEED: u64 = 4;
 
 fn expect_no_violation(scenario: Scenario) {
     let run = Run::of(scenario);
@@ -28,8 +30,20 @@ fn every_invariant_holds_under_faults() {
 
 #[test]
 fn a_seed_replays_the_same_events() {
-    let run = || Run::of(Scenario::of_seed(7));
-    assert_eq!(run().difference(&run()), None, "expected the same events twice");
+    let run = || Run::of(Scenario::of_seed(REPLAYED_SEED));
+    let (first, second) = (run(), run());
+    assert_eq!(first.difference(&second), None, "expected the same events twice");
+    assert!(first.violations.is_empty(), "expected no violation\n{first}");
+}
+
+/// The run of a seed with these faults, in which every call is for one function and takes a while: both data planes
+/// use sandboxes on all workers all the time, and so any that is lent twice runs too much.
+fn crowded(seed: u64, faults: &[(Fault, u64, u64)]) -> Scenario {
+    let mut scenario = Scenario { faults: planned(faults), ..Scenario::of_seed(seed) };
+    for call in &mut scenario.calls {
+        (call.function, call.run_ms, call.abandon_after_ms) = (4, 300, None);
+    }
+    scenario
 }
 
 /// Nothing else is wrong, so there is no excuse: from two seconds after the loss on, every invocation is served.
@@ -44,17 +58,13 @@ fn functions_of_a_lost_worker_run_elsewhere() {
 #[test]
 fn sandboxes_of_a_worker_given_up_after_a_restart_are_not_lent_twice() {
     let cut = Fault::Cut(Host::Worker(4), CONTROL_PLANE);
-    let faults = planned(&[(cut, 5_900, 12_500), (Fault::Kill(CONTROL_PLANE), 6_500, 6_800)]);
-    expect_no_violation(Scenario { faults, ..Scenario::of_seed(11) });
+    expect_no_violation(crowded(1, &[(cut, 5_900, 12_500), (Fault::Kill(CONTROL_PLANE), 6_500, 6_800)]));
 }
 
 /// A dead worker comes back while a data plane that uses its sandboxes cannot be told that they were given up.
 #[test]
 fn sandboxes_used_by_a_data_plane_out_of_reach_are_not_lent_twice() {
-    let (worker, data_plane) = (Host::Worker(4), Host::DataPlane(2));
-    let faults = planned(&[
-        (Fault::Cut(data_plane, CONTROL_PLANE), 5_000, 13_500),
-        (Fault::Cut(worker, CONTROL_PLANE), 5_000, 11_000),
-    ]);
-    expect_no_violation(Scenario { faults, ..Scenario::of_seed(13) });
+    let cut = |host| Fault::Cut(host, CONTROL_PLANE);
+    let faults = [(cut(Host::DataPlane(2)), 5_000, 13_500), (cut(Host::Worker(4)), 5_000, 11_000)];
+    expect_no_violation(crowded(1, &faults));
 }

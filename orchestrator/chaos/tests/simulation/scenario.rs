@@ -19,7 +19,11 @@ pub(crate) const DATA_PLANES: usize = 2;
 /// Workers of every run: from four on the control plane suspects itself when more than 30 % fall silent together.
 pub(crate) const WORKERS: usize = 4;
 /// Functions of every run.
-pub(crate) const FUNCTIONS: usize = 6;
+pub(crate) const FUNCTIONS: usize = 8;
+/// Functions from this one on are called so rarely that most of their calls are cold.
+const RARE_FROM: usize = 5;
+/// Of the calls that are for none of the functions before, this share is for the next one.
+const SHARE: f64 = 0.45;
 
 /// When load begins: everything is connected and registered by then.
 pub(crate) const LOAD_FROM_MS: u64 = 2_000;
@@ -134,6 +138,7 @@ fn functions(random: &mut Pcg64) -> Vec<FunctionSpec> {
                 spec.scale.stable_window = Duration::from_secs(6);
                 spec.scale.scale_to_zero_grace = Duration::from_secs(2);
             }
+            RARE_FROM.. => spec.scale.stable_window = Duration::from_secs(1),
             _ => {}
         }
         spec
@@ -156,7 +161,7 @@ fn calls(random: &mut Pcg64) -> Vec<Call> {
             calls.push(Call {
                 id: 0,
                 at_ms,
-                function: random.random_range(0..FUNCTIONS),
+                function: (0..FUNCTIONS - 1).find(|_| random.random_bool(SHARE)).unwrap_or(FUNCTIONS - 1),
                 data_plane,
                 run_ms: if random.random_bool(0.1) {
                     random.random_range(300..900)
