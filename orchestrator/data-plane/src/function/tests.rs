@@ -1,10 +1,8 @@
 //! The state of one function against a model: slots are never exceeded, nobody waits beside a free slot, turns come in
 //! order, every wait ends once, and the control plane never believes that fewer slots are held than are in use.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::wire;
 use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
@@ -347,14 +345,11 @@ fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
 #[test]
 fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
     let mut world = with_sandboxes(&[1], 1);
-    let id = SandboxId::new(Epoch(1), 1).unwrap();
-    let delta = |stream, version, slots| Delta {
-        endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK },
-        slots,
-        state: EndpointState::Active,
-        stamp: Stamp { stream, version },
-        ready_age_us: 0,
-    };
+    let endpoint = Endpoint { sandbox: SandboxId::new(Epoch(1), 1).unwrap(), address: api::ANY_LOOPBACK };
+    let state = EndpointState::Active;
+    let stamp = |stream, version| Stamp { stream, version };
+    let delta =
+        |stream, version, slots| Delta { endpoint, slots, state, stamp: stamp(stream, version), ready_age_us: 0 };
     world.change(|state, now_us, effects| state.apply(delta(1, 9, 5), now_us, effects));
     world.change(|state, now_us, effects| state.apply(delta(1, 8, 2), now_us, effects));
     assert_eq!(world.state.held_slots(), 5, "version 8 came too late");

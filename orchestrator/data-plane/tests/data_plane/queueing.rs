@@ -137,11 +137,13 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
     for client in 0..16u64 {
         clients.spawn(async move {
             for round in 0..20u64 {
-                let invocation = spawn_get(to, "f", "/slow");
+                let mut invocation = spawn_get(to, "f", "/slow");
                 if (client + round).is_multiple_of(3) {
-                    // Some are queued by then, some running, some done.
-                    tokio::time::sleep(Duration::from_millis(4 * (round % 8))).await;
-                    invocation.abort();
+                    // This client has no patience: some are queued when it leaves, some running, some done.
+                    let patience = Duration::from_millis(4 * (round % 8));
+                    if timeout(patience, &mut invocation).await.is_err() {
+                        invocation.abort();
+                    }
                 } else {
                     assert_eq!(invocation.await.unwrap().status, 200);
                 }
@@ -155,8 +157,9 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
         for round in 0..20 {
             let invocation = spawn_get(to, "f", "/hold");
             let begun = async {
+                let mut again = tokio::time::interval(Duration::from_millis(1));
                 while holds() <= round {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    again.tick().await;
                 }
             };
             timeout(PATIENCE, begun).await.expect("it gets its turn");

@@ -128,7 +128,8 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             Ok(text("held"))
         }
         "/slow" => {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            let work = std::time::Duration::from_millis(2);
+            tokio::time::interval_at(tokio::time::Instant::now() + work, work).tick().await;
             Ok(text("slow"))
         }
         "/echo" => Ok(Response::new(keeping(request.into_body().map_err(std::io::Error::other).boxed(), guard))),
