@@ -69,9 +69,19 @@ impl Session {
     /// When it cannot be started, fails or takes too long: with the end of its log. [`Interrupted`] when the user
     /// asked to stop.
     pub fn run(&self, errand: &Errand<'_>) -> anyhow::Result<()> {
+        self.run_accepting(errand, &[0]).map(drop)
+    }
+
+    /// The same for a command some of whose exit codes are answers: which of `accepted` it was.
+    ///
+    /// # Errors
+    /// As of [`Session::run`], and when it ended with another code.
+    pub fn run_accepting(&self, errand: &Errand<'_>, accepted: &[i32]) -> anyhow::Result<i32> {
         let mut process = self.start(errand)?;
         match self.interrupt.wait(errand.within, || process.ended()) {
-            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) if status.code().is_some_and(|code| accepted.contains(&code)) => {
+                Ok(status.code().unwrap_or_default())
+            }
             Ok(Some(status)) => bail!("{} {}; {}", errand.program(), describe(status), process.tail()),
             Ok(None) => {
                 process.kill();

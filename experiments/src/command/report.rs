@@ -35,6 +35,5 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Some(folder) => Programs::in_folder(folder)?,
         None => Programs::build(checkout, &[], &session.console)?,
     };
-    run::report(&session, &programs, &dir)?;
-    Ok(Exit::Done)
+    run::report(&session, &programs, &dir)
 }

@@ -158,8 +158,14 @@ impl<'a> Run<'a> {
             {
                 continue;
             }
-            if action == Action::Report && self.dir.points()?.is_empty() {
-                break;
+            if action == Action::Report {
+                if self.dir.points()?.is_empty() {
+                    break;
+                }
+                // The report says how the run ended; that of the report itself is all that is still open.
+                self.manifest.ended = Some(now());
+                self.manifest.exit = if failures.is_empty() { ExitState::Done } else { ExitState::Failed };
+                self.save()?;
             }
             let result = self.step(index, &action, programs);
             match (result, action) {

@@ -11,7 +11,7 @@ use record::{PointDir, RunDir};
 
 use crate::{
     checksum,
-    exit::Interrupted,
+    exit::{Exit, Interrupted},
     run::{Run, functions, load, manifest, plan::Action, programs::Programs, repetition::Repetition},
     session::{Errand, Session},
     system::{launch::Output, needs},
@@ -131,15 +131,19 @@ impl Run<'_> {
     }
 
     pub(super) fn report(&self) -> anyhow::Result<()> {
-        report(self.session, self.programs()?, &self.dir)
+        // Whether the run may be used is judged, and said, once all its steps are done.
+        report(self.session, self.programs()?, &self.dir).map(drop)
     }
 }
 
-/// Has the statistics of a run computed, its table printed and its page drawn.
+/// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
 ///
 /// # Errors
 /// When the analysis fails.
-pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<()> {
+pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
     let command = vec![programs.path("analysis"), "report".to_owned(), dir.0.display().to_string()];
-    session.run(&Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN })
+    let errand = Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN };
+    let invalid = Exit::Invalid as i32;
+    let code = session.run_accepting(&errand, &[0, invalid])?;
+    Ok(if code == invalid { Exit::Invalid } else { Exit::Done })
 }

@@ -34,6 +34,7 @@ fn a_run_leaves_its_files_and_no_process() {
     let facts = &toy.manifest().systems["toy"];
     assert_eq!((facts.version.as_str(), facts.binaries.len()), ("toyd 1.0", 1));
     assert!(said(&output).contains("analysed out"), "{}", said(&output));
+    assert!(said(&output).contains(r#""exit": "done""#), "the report knows the end of the run: {}", said(&output));
 }
 
 #[test]

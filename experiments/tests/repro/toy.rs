@@ -113,7 +113,11 @@ wait $sleeper
 finish false
 "#;
 
-const ANALYSIS: &str = "#!/bin/sh\necho \"analysed $(basename \"$2\")\"\n";
+/// Says what it was given, and how the run had ended by then.
+const ANALYSIS: &str = r#"#!/bin/sh
+echo "analysed $(basename "$2")" "$(grep '"exit"' "$2/manifest.json")"
+[ "$(cat "$(dirname "$0")/behaviour")" != dies ] || exit 3
+"#;
 
 const LOAD_SUMMARY: &str = r#"{"schema_version":1,"started_unix_ns":"STARTED","schedule_sha256":"SHA","seed":1,
 "scheduled":3,"sent":3,"outcomes":{"ok":3},"cold":1,"span_ns":2000000000,"lag":{"p50_ns":1,"p99_ns":1,"max_ns":1},

@@ -9,8 +9,9 @@ use simulation::{Fault, Host, Planned, Run, Scenario};
 
 const CONTROL_PLANE: Host = Host::ControlPlane;
 
-/// A run in which most kinds of fault overlap, and one in which there is time to see what a single one does.
-const SEEDS: [u64; 2] = [8, 9];
+/// A run in which most kinds of fault overlap; one in which there is time to see what a single one does; and one in
+/// which a data plane reports a failed sandbox to a new control plane before the worker reports that it exists.
+const SEEDS: [u64; 3] = [8, 9, 6013];
 /// A cut link, a killed worker and a restart of the control plane.
 const REPLAYED_SEED: u64 = 4;
 
