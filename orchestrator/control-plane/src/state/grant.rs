@@ -347,7 +347,7 @@ impl State {
         let id = SandboxId::from_wire(grant.sandbox);
         let Some(sandbox) = self.sandboxes.get_mut(&id) else {
             if self.recovery.expects_sandboxes() {
-                self.recovery.claim(id, key, grant.slots);
+                self.recovery.claim(key, *grant);
             } else {
                 self.send_gone(key, grant);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::wire::HeldGrant;
 use model::{FunctionId, SandboxId};
 use policy::placement::NodeKey;
 
@@ -28,7 +29,10 @@ pub(super) struct Recovery {
     /// Functions with something to decide.
     postponed: BTreeSet<FunctionId>,
     /// Slots that data planes hold of sandboxes that no worker has reported yet.
-    claims: Map<SandboxId, (DataPlaneKey, u32)>,
+    claims: Map<SandboxId, (DataPlaneKey, HeldGrant)>,
+    /// Claimed, but given up with the worker that may have it: ended should they turn up, since who claimed them may
+    /// not have heard of it. Bounded by the claims of one recovery.
+    given_up: BTreeSet<SandboxId>,
     /// A data plane ended meanwhile: what nobody claims may still run what it began.
     holders_lost: bool,
 }
@@ -71,11 +75,16 @@ impl Recovery {
         !self.awaits_data_planes() && !self.holders_lost
     }
 
-    pub(super) fn claim(&mut self, sandbox: SandboxId, data_plane: DataPlaneKey, slots: u32) {
-        self.claims.insert(sandbox, (data_plane, slots));
+    pub(super) fn claim(&mut self, data_plane: DataPlaneKey, grant: HeldGrant) {
+        self.claims.insert(SandboxId::from_wire(grant.sandbox), (data_plane, grant));
     }
 
-    pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, u32)> {
+    /// Whether a sandbox was given up while a data plane claimed it.
+    pub(super) fn was_given_up(&self, sandbox: SandboxId) -> bool {
+        self.given_up.contains(&sandbox)
+    }
+
+    pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, HeldGrant)> {
         self.claims.remove(&sandbox)
     }
 
@@ -139,8 +148,8 @@ impl State {
     /// has is gone.
     pub(super) fn settle_unclaimed(&mut self, now: Now) {
         if !self.recovery.expects_sandboxes() && !self.recovery.claims.is_empty() {
-            for (id, (data_plane, slots)) in std::mem::take(&mut self.recovery.claims) {
-                let grant = api::wire::HeldGrant { function: 0, sandbox: id.to_wire(), slots };
+            for (id, (data_plane, grant)) in std::mem::take(&mut self.recovery.claims) {
+                self.recovery.given_up.insert(id);
                 self.send_gone(data_plane, &grant);
             }
         }

@@ -148,7 +148,7 @@ impl State {
     fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
         let id = SandboxId::from_wire(held.sandbox);
         let function_id = FunctionId(held.function);
-        let may_be_used = self.nodes.get(node).given_up.contains(&id);
+        let may_be_used = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
         let wanted = self.functions.get(function_id).filter(|function| {
             let is_current = !function.removed && function.registered.revision.0 == held.revision;
             is_current && !held.address.is_empty() && !may_be_used
@@ -181,8 +181,8 @@ impl State {
             function.add_sandbox(id, standing);
             function.note_free(id, is_free);
         }
-        if let Some((data_plane, slots)) = self.recovery.take_claim(id) {
-            self.confirm_loan(data_plane, &wire::HeldGrant { function: held.function, sandbox: held.sandbox, slots });
+        if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
+            self.confirm_loan(data_plane, &grant);
         }
         self.decide(now, function_id, now.us);
     }

@@ -227,6 +227,8 @@ impl FunctionState {
             Held { sandbox, service, stamp: delta.stamp, told }
         });
         if held.service == Service::Failed {
+            // Lent again by a control plane that the news of the failure has not reached.
+            self.report.failed(id, held.told, "it failed before it was lent again".to_owned());
             return;
         }
         self.slots.insert(id, delta.slots, now_us / 1000);
