@@ -104,6 +104,7 @@ impl State {
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
+            Input::WorkerLeaves { session } => self.worker_leaves(session),
             Input::WorkerLeft { session } => self.worker_left(now, session),
             Input::WorkerBeat { worker } => self.worker_beat(now, &worker),
             Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),

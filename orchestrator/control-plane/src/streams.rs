@@ -124,6 +124,9 @@ impl Streams {
                 let dispatched_us = batch.take_dispatched(event.sandbox);
                 TimedEvent { event, dispatched_us }
             };
+            if message.leaving && self.owner.send(Message::Input(Input::WorkerLeaves { session })).await.is_err() {
+                return;
+            }
             let events = outbox.inspect(|batch| message.events.into_iter().map(|event| timed(batch, event)).collect());
             let input = Input::SandboxEvents { session, events, read_us };
             if self.owner.send(Message::Input(input)).await.is_err() {

@@ -38,13 +38,20 @@ pub(crate) struct Ready {
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     hello: Option<wire::WorkerHello>,
+    /// The worker ends, which is not said yet.
+    leaving: bool,
     newest: BTreeMap<SandboxId, Event>,
 }
 
 impl Events {
     /// The messages of a new stream, which opens with `hello`.
     pub(crate) fn opening_with(hello: wire::WorkerHello) -> Self {
-        Self { hello: Some(hello), newest: BTreeMap::new() }
+        Self { hello: Some(hello), ..Self::default() }
+    }
+
+    /// The worker ends.
+    pub(crate) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// Adds an event, in place of an older one that still waits.
@@ -57,7 +64,11 @@ impl Batch for Events {
     type Message = wire::FromWorker;
 
     fn take(&mut self) -> Option<wire::FromWorker> {
-        if self.hello.is_none() && self.newest.is_empty() {
+        if let Some(hello) = self.hello.take() {
+            // Alone: the receiver learns from it who speaks before it listens to what is said.
+            return Some(wire::FromWorker { hello: Some(hello), ..Default::default() });
+        }
+        if self.newest.is_empty() && !self.leaving {
             return None;
         }
         let now = Instant::now();
@@ -67,7 +78,7 @@ impl Batch for Events {
         {
             events.push(wire::SandboxEvent { sandbox: sandbox.to_wire(), event: Some(to_wire(event, now)) });
         }
-        Some(wire::FromWorker { hello: self.hello.take(), events })
+        Some(wire::FromWorker { hello: None, events, leaving: std::mem::take(&mut self.leaving) })
     }
 }
 
@@ -115,18 +126,21 @@ mod tests {
         events.add(sandbox, Event::Ready(ready));
         tokio::time::advance(Duration::from_millis(1)).await;
         let first = events.take().unwrap();
-        assert!(first.hello.is_some());
-        let Some(wire::sandbox_event::Event::Ready(sent)) = &first.events[0].event else { panic!("{first:?}") };
+        assert!(first.hello.is_some() && first.events.is_empty(), "the hello goes alone: {first:?}");
+        let second = events.take().unwrap();
+        let Some(wire::sandbox_event::Event::Ready(sent)) = &second.events[0].event else { panic!("{second:?}") };
         assert_eq!((sent.create_us, sent.own_us, sent.steps.len()), (5, 1000, 1));
         assert_eq!(events.take(), None);
 
         events.add(sandbox, Event::Failed { message: String::new(), permanent: false });
         events.add(sandbox, Event::Ended { reason: Reason::Exited, message: "status 1".to_owned() });
-        let second = events.take().unwrap();
-        assert!(second.hello.is_none() && second.events.len() == 1, "{second:?}");
+        events.leave();
+        let third = events.take().unwrap();
+        assert!(third.hello.is_none() && third.events.len() == 1 && third.leaving, "{third:?}");
         assert!(
-            matches!(&second.events[0].event, Some(wire::sandbox_event::Event::Ended(ended)) if ended.message == "status 1")
+            matches!(&third.events[0].event, Some(wire::sandbox_event::Event::Ended(ended)) if ended.message == "status 1")
         );
+        assert_eq!(events.take(), None, "all of it was said");
     }
 
     #[test]

@@ -105,6 +105,10 @@ impl Owner {
                 () = shutdown.cancelled(), if !stopping => {
                     stopping = true;
                     let effects = self.state.stop();
+                    // First, so that nothing is made here in place of what ends here.
+                    if let Some(outbox) = &self.outbox {
+                        outbox.update(Events::leave);
+                    }
                     self.perform(effects);
                 }
                 Some(done) = self.running.next() => self.finish(done),
@@ -166,7 +170,11 @@ impl Owner {
             sandboxes,
         };
         self.close_outbox();
-        let (outbox, messages) = Outbox::new(Events::opening_with(hello));
+        let mut events = Events::opening_with(hello);
+        if self.state.is_stopping() {
+            events.leave();
+        }
+        let (outbox, messages) = Outbox::new(events);
         self.outbox = Some(outbox);
         messages
     }

@@ -256,12 +256,17 @@ impl State {
     pub(crate) fn stop(&mut self) -> Vec<Effect> {
         self.stopping = true;
         let all: Vec<SandboxId> = self.sandboxes.keys().copied().collect();
-        all.into_iter().filter_map(|sandbox| self.delete(sandbox, Reason::Exited)).collect()
+        all.into_iter().filter_map(|sandbox| self.delete(sandbox, Reason::Stopped)).collect()
     }
 
     /// When the command to create a held sandbox was read.
     pub(crate) fn received(&self, sandbox: SandboxId) -> Option<Instant> {
         self.sandboxes.get(&sandbox).map(|entry| entry.received)
+    }
+
+    /// Whether the worker ends.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Whether nothing is held.

@@ -170,7 +170,7 @@ async fn shutting_down_ends_every_sandbox_and_says_so() {
     let sandbox = stream.create(1, revision("anything")).await;
     let (address, _) = stream.ready(sandbox).await;
     worker.end().await;
-    assert_eq!(stream.ended(sandbox).await.0, Reason::Exited);
+    assert_eq!(stream.ended(sandbox).await.0, Reason::Stopped);
     assert!(get(address, "/", "").await.is_err());
 }
 

@@ -15,7 +15,7 @@ use super::{
     sandbox::{Loan, Standing},
 };
 
-/// After a data plane refused to give slots back, it is asked again no sooner than this.
+/// After a limit that brought no slots back, the data plane is asked again no sooner than this.
 const ASK_AGAIN_US: u64 = 1_000_000;
 
 /// What a data plane is asked to give back: all but `slots`, as far as idle for long enough; busy ones too if `drain`.
@@ -288,12 +288,13 @@ impl State {
         }
         level.limit.pending = false;
         let asked = level.limit.slots.unwrap_or(u32::MAX);
-        if ack.slots > asked {
-            // It uses more than was believed, or not for long enough unused: believe it, and do not ask at once again.
+        if level.held > asked {
+            // It uses more than was believed, or not for long enough unused, or it holds less than is believed here:
+            // whatever the reason, asking at once again would bring the same answer.
             level.limit.not_before_us = now.us + ASK_AGAIN_US;
-            if !level.limit.drain {
-                level.running = level.running.max(ack.slots.saturating_sub(level.waiting));
-            }
+        }
+        if ack.slots > asked && !level.limit.drain {
+            level.running = level.running.max(ack.slots.saturating_sub(level.waiting));
         }
         if !level.limit.drain {
             level.limit.slots = None;

@@ -31,6 +31,8 @@ pub(crate) struct TimedMessage {
 pub(crate) enum Input {
     /// A worker connected.
     WorkerJoined { session: SessionId, hello: wire::WorkerHello },
+    /// A worker said that it ends: nothing can be made there any more.
+    WorkerLeaves { session: SessionId },
     /// A worker's connection ended.
     WorkerLeft { session: SessionId },
     /// A worker gave a sign of life.

@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) state: NodeState,
     /// No sandbox may be placed on it, by an operator's order.
     pub(super) drained: bool,
+    /// Its worker said that it ends.
+    pub(super) leaving: bool,
     pub(super) session: Option<SessionId>,
     /// Its place in its worker's hello.
     pub(super) index: u32,
@@ -83,6 +85,7 @@ impl Nodes {
             capacity: spec.capacity,
             state: NodeState::Dead,
             drained: false,
+            leaving: false,
             session: None,
             index: 0,
             worker: "".into(),
@@ -109,10 +112,10 @@ impl Nodes {
         }
     }
 
-    /// Opens or closes a node for placement, as its state and drain order say.
+    /// Opens or closes a node for placement, as its state, its worker and its operator say.
     pub(super) fn refresh_open(&mut self, key: NodeKey) {
         let node = self.get(key);
-        let open = node.state == NodeState::Ready && !node.drained;
+        let open = node.state == NodeState::Ready && !node.drained && !node.leaving;
         self.pool.set_open(key, open);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::wire::{self, sandbox_event::Event};
+use api::wire::{self, sandbox_ended::Reason, sandbox_event::Event};
 use model::{FunctionId, NodeName, NodeSpec, Resources, Revision, SandboxId};
 use policy::placement::NodeKey;
 
@@ -106,6 +106,7 @@ impl State {
         node.index = index;
         node.worker = worker.clone();
         node.state = NodeState::Ready;
+        node.leaving = false;
         self.nodes.refresh_open(key);
         key
     }
@@ -185,6 +186,16 @@ impl State {
             self.confirm_loan(data_plane, &grant);
         }
         self.decide(now, function_id, now.us);
+    }
+
+    /// A worker ends: nothing is placed there any more, and that its sandboxes end is no fault of theirs.
+    pub(super) fn worker_leaves(&mut self, session: SessionId) {
+        let Some(worker) = self.workers.by_session.get(&session) else { return };
+        tracing::info!(worker = %worker.name, "it ends: no new work");
+        for key in worker.nodes.clone() {
+            self.nodes.get_mut(key).leaving = true;
+            self.nodes.refresh_open(key);
+        }
     }
 
     pub(super) fn worker_left(&mut self, now: Now, session: SessionId) {
@@ -280,13 +291,14 @@ impl State {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let function_id = sandbox.function;
         let expected = sandbox.standing == Standing::Deleting;
-        if !expected {
+        let by_itself = !expected && ended.reason() != Reason::Stopped;
+        if by_itself {
             self.metrics.sandbox_exits.inc();
             tracing::warn!(sandbox = %id, reason = ?ended.reason(), cause = ended.message, "a sandbox ended by itself");
         }
         self.forget_sandbox(id, if expected { "cancelled" } else { "failed" });
         if !expected {
-            if let Some(function) = self.functions.get_mut(function_id) {
+            if by_itself && let Some(function) = self.functions.get_mut(function_id) {
                 function.trouble.last_error = Some(format!("sandbox {id} ended by itself: {}", ended.message));
             }
             self.decide(now, function_id, now.us);

@@ -147,8 +147,8 @@ fn stopping_ends_everything_and_creates_nothing_more() {
     state.created(id(2), Ok(&made()));
     assert_eq!(state.stop(), [Effect::Cancel { sandbox: id(1) }, Effect::Delete { sandbox: id(2) }]);
     assert!(is_failed(&create(&mut state, id(3)), "shutting down"));
-    assert!(is_ended(&state.created(id(1), Err(Failure::cancelled())).unwrap(), Reason::Exited));
-    assert!(is_ended(&state.deleted(id(2)).unwrap(), Reason::Exited));
+    assert!(is_ended(&state.created(id(1), Err(Failure::cancelled())).unwrap(), Reason::Stopped));
+    assert!(is_ended(&state.deleted(id(2)).unwrap(), Reason::Stopped));
     assert!(state.is_empty());
 }
 

@@ -72,7 +72,7 @@ impl Orchestrator for Service {
         let first_answer = wire::ToWorker { welcome: Some(welcome), ..self.greeting.clone() };
         commands.try_send(Ok(first_answer)).unwrap();
         let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
-        let opened = WorkerStream { hello, epoch: self.epoch, commands, events, waiting: first.events };
+        let opened = WorkerStream { hello, epoch: self.epoch, commands, events, waiting: Vec::new() };
         self.streams.send(opened).await.map_err(|_| Status::unavailable("gone"))?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -60,6 +60,8 @@ pub(super) struct ModelDataPlane {
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) waiting: BTreeMap<u64, u32>,
     limits: BTreeMap<u64, u32>,
+    /// Limits it was sent so far.
+    pub(super) limits_read: u32,
     /// Functions named since the welcome, until the snapshot ends.
     named: Option<BTreeSet<u64>>,
     outgoing: VecDeque<wire::FromDataPlane>,
@@ -110,6 +112,7 @@ impl Cluster {
             held: BTreeMap::new(),
             waiting: BTreeMap::new(),
             limits: BTreeMap::new(),
+            limits_read: 0,
             named: None,
             outgoing: VecDeque::new(),
             answered: 0,
@@ -586,6 +589,7 @@ impl ModelDataPlane {
     }
 
     fn obey_limit(&mut self, limit: &wire::GrantLimit) {
+        self.limits_read += 1;
         self.limits.remove(&limit.function);
         if limit.drain {
             self.limits.insert(limit.function, limit.slots);

@@ -277,3 +277,27 @@ fn at_the_upper_bound_a_busy_slot_moves_when_it_is_free() {
     }
     assert_eq!(cluster.data_planes[1].running(id), 1, "it came over at once");
 }
+
+#[test]
+fn a_data_plane_that_holds_less_than_believed_is_not_asked_over_and_over() {
+    let mut bounded = spec("f");
+    bounded.scale.max = Some(1);
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(bounded);
+    let id = cluster.function_id("f").expect("it was registered");
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(1);
+    let before = cluster.data_planes[0].limits_read;
+    // A fault: it holds nothing any more, and never said so.
+    cluster.data_planes[0].held.clear();
+    cluster.data_planes[1].arrive(id);
+    for _ in 0..100 {
+        (0..2).for_each(|data_plane| cluster.data_plane_is_heard(data_plane));
+        (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    }
+    let asked = cluster.data_planes[0].limits_read - before;
+    assert!((1..=2).contains(&asked), "asked {asked} times within a moment");
+}
