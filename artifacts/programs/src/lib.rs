@@ -15,10 +15,11 @@ use cargo_metadata::Message;
 use thiserror::Error;
 
 /// Every program, and the package it belongs to.
-pub const PROGRAMS: [(&str, &str); 5] = [
+pub const PROGRAMS: [(&str, &str); 6] = [
     ("function", "function"),
     ("loadgen", "loadgen"),
     ("dirigent", "dirigent"),
+    ("driver", "driver"),
     ("repro", "experiments"),
     ("analysis", "analysis"),
 ];

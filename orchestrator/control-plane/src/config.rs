@@ -16,6 +16,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Directory into which `coldstarts.csv` is written; none when absent.
     pub record: Option<PathBuf>,
+    /// Threads of its process, 0: half of the cores. Everything that decides is one task, and handing messages from
+    /// thread to thread costs more than reading them: one thread is the cheapest until it is busy.
+    pub threads: usize,
     /// Seed of placement's random choices.
     pub seed: u64,
     /// Addresses told to clients of the form interface instead of the data planes' own, for example a load balancer.
@@ -72,6 +75,7 @@ impl Default for Config {
             http: SocketAddr::from(([127, 0, 0, 1], 9091)),
             data_dir: PathBuf::from("dirigent-data/control-plane"),
             record: None,
+            threads: 1,
             seed: 1,
             invoke_addresses: Vec::new(),
             autoscale: Autoscale::default(),

@@ -3,6 +3,7 @@
 //! [`build`] binds its ports and reads the command log; [`Built::run`] serves until told to stop. One task owns all
 //! state ([`state`](self)), and everything durable goes through a [`Store`].
 
+mod beats;
 mod clock;
 mod coldstarts;
 mod config;

@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    beats::Beats,
     clock::Clock,
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
@@ -46,6 +47,7 @@ pub(crate) enum Message {
 pub(crate) struct OwnerHandle {
     inbox: mpsc::Sender<Message>,
     sessions: Arc<AtomicU64>,
+    pub(crate) beats: Arc<Beats>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -80,6 +82,7 @@ pub(crate) struct Owner {
     clock: Clock,
     metrics: Arc<Metrics>,
     inbox: mpsc::Receiver<Message>,
+    beats: Arc<Beats>,
     workers: Map<SessionId, Outbox<WorkerBatch>>,
     data_planes: Map<SessionId, Outbox<DataPlaneBatch>>,
     replies: BTreeMap<Token, oneshot::Sender<Answer>>,
@@ -105,13 +108,20 @@ impl Owner {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (log, batches) = mpsc::channel(1);
         let (done, written) = mpsc::channel(1);
-        let handle =
-            OwnerHandle { inbox: sender, sessions: Arc::new(AtomicU64::new(1)), clock, metrics: metrics.clone() };
+        let beats = Arc::new(Beats::default());
+        let handle = OwnerHandle {
+            inbox: sender,
+            sessions: Arc::new(AtomicU64::new(1)),
+            beats: beats.clone(),
+            clock,
+            metrics: metrics.clone(),
+        };
         let owner = Self {
             state,
             clock,
             metrics: metrics.clone(),
             inbox,
+            beats,
             workers: Map::default(),
             data_planes: Map::default(),
             replies: BTreeMap::new(),
@@ -137,11 +147,13 @@ impl Owner {
                 Some(written) = self.written.recv() => self.committed(written?),
                 count = self.inbox.recv_many(&mut messages, MOST_PER_ROUND) => {
                     self.metrics.inbox.set(i64::try_from(count).unwrap_or(i64::MAX));
+                    self.hear();
                     for message in messages.drain(..) {
                         self.handle(message);
                     }
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.hear();
                     self.state.handle(self.clock.now(), Input::Time);
                 }
             }
@@ -149,6 +161,14 @@ impl Owner {
         self.workers.values().for_each(Outbox::close);
         self.data_planes.values().for_each(Outbox::close);
         Ok(())
+    }
+
+    /// Takes up the signs of life, before anything is concluded from silence.
+    fn hear(&mut self) {
+        let heard = self.beats.take();
+        if !heard.is_empty() {
+            self.state.handle(self.clock.now(), Input::WorkerBeats { heard });
+        }
     }
 
     fn handle(&mut self, message: Message) {

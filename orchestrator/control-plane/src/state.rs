@@ -23,13 +23,13 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    hash::{BuildHasherDefault, DefaultHasher},
     sync::Arc,
 };
 
 use model::{Epoch, FunctionId, SandboxId};
 use policy::{autoscale, placement};
 use rand_pcg::Pcg64;
+use rustc_hash::FxBuildHasher;
 
 use self::{
     data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply, recovery::Recovery,
@@ -44,8 +44,9 @@ pub(crate) use self::{
 };
 use crate::{clock::Now, config::Health, metrics::Metrics};
 
-/// A map with a fixed hash function, so that a seed replays a run exactly.
-pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+/// A map with a fixed hash function, so that a seed replays a run exactly. Its keys are ids and names that operators
+/// choose, never clients.
+pub(crate) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// What the state is told once.
 pub(crate) struct Settings {
@@ -106,7 +107,9 @@ impl State {
             Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
             Input::WorkerLeaves { session } => self.worker_leaves(session),
             Input::WorkerLeft { session } => self.worker_left(now, session),
-            Input::WorkerBeat { worker } => self.worker_beat(now, &worker),
+            Input::WorkerBeats { heard } => {
+                heard.iter().for_each(|(worker, at_us)| self.worker_beat(now, worker, *at_us))
+            }
             Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),
             Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),
             Input::DataPlaneLeft { session } => self.data_plane_left(now, session),

@@ -81,8 +81,7 @@ impl Orchestrator for Streams {
                 beat = beats.next() => beat,
             };
             let Some(Ok(beat)) = beat else { return Ok(Response::new(wire::HeartbeatEnd {})) };
-            let input = Input::WorkerBeat { worker: beat.worker };
-            self.owner.send(Message::Input(input)).await.map_err(|_| shutting_down())?;
+            self.owner.beats.note(beat.worker, self.owner.clock.now_us());
         }
     }
 }

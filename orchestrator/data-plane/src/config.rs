@@ -23,6 +23,8 @@ pub struct Config {
     pub control_planes: Vec<String>,
     /// Where the program writes the addresses it bound. The library itself touches no file.
     pub data_dir: PathBuf,
+    /// Threads of its process, 0: half of the cores, because the kernel's share of the work takes about the other half.
+    pub threads: usize,
     /// Domains under which functions are also known: with `faas.example`, `NAME.faas.example` is `NAME`.
     pub host_suffix: Vec<String>,
     /// Which sandbox's free slot an invocation takes: the name of a policy in `policy::balance`.
@@ -87,6 +89,7 @@ impl Default for Config {
             advertised: None,
             control_planes: vec!["127.0.0.1:9090".to_owned()],
             data_dir: PathBuf::from("dirigent-data/data-plane"),
+            threads: 0,
             host_suffix: Vec::new(),
             balance: balance::policies()[0].name.to_owned(),
             seed: None,

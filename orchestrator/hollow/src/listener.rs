@@ -3,13 +3,18 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -51,6 +56,8 @@ impl WildcardListener {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
             socket.set_reuse_address(true)?;
+            // Linux hands it on to the connections accepted, which saves a system call for each.
+            socket.set_tcp_nodelay(true)?;
             // Not permitted to everybody on older kernels; the check of each connection's address remains.
             let _ = socket.bind_device(Some(b"lo"));
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
@@ -81,7 +88,6 @@ impl WildcardListener {
                 reset(&stream);
                 continue;
             }
-            let _ = stream.set_nodelay(true);
             return Ok((stream, local));
         }
     }
@@ -96,7 +102,7 @@ impl WildcardListener {
             };
             match accepted {
                 Ok((stream, local)) => match sandboxes.connection(local) {
-                    Ok(connection) => drop(tokio::spawn(connection.serve(stream))),
+                    Ok(connection) => drop(tokio::spawn(connection.serve(ClosedByDrop(stream)))),
                     Err(_) => reset(&stream),
                 },
                 Err(error) => {
@@ -112,4 +118,40 @@ impl WildcardListener {
 fn reset(stream: &TcpStream) {
     // Fails only when the connection is gone already.
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// A stream whose end is only closed, not shut down before: one system call less for each sandbox's last connection.
+/// Nothing is lost, because the server has written everything by then.
+struct ClosedByDrop(TcpStream);
+
+impl AsyncRead for ClosedByDrop {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ClosedByDrop {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

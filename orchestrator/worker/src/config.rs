@@ -35,6 +35,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How sandboxes are made.
     pub runtime: RuntimeKind,
+    /// Threads of its process, 0: half of the cores. Hollow sandboxes are served by them.
+    pub threads: usize,
     /// Time between signs of life.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -154,6 +156,7 @@ impl Default for Config {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 10015)),
             data_dir: PathBuf::from("dirigent-data/worker"),
             runtime: RuntimeKind::default(),
+            threads: 1,
             heartbeat: Duration::from_millis(250),
             seed: 1,
             node: NodeConfig::default(),

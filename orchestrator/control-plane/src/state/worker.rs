@@ -208,10 +208,10 @@ impl State {
         }
     }
 
-    pub(super) fn worker_beat(&mut self, now: Now, worker: &str) {
+    pub(super) fn worker_beat(&mut self, now: Now, worker: &str, at_us: u64) {
         let Some(session) = self.workers.by_name.get(worker) else { return };
         let Some(worker) = self.workers.by_session.get_mut(session) else { return };
-        worker.last_beat_us = now.us;
+        worker.last_beat_us = worker.last_beat_us.max(at_us);
         let was_suspect = worker.nodes.first().is_some_and(|key| self.nodes.get(*key).state != NodeState::Ready);
         if was_suspect {
             for key in worker.nodes.clone() {

@@ -8,11 +8,16 @@ mod signals;
 pub(crate) mod up;
 pub(crate) mod worker;
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    thread,
+};
 
 use anyhow::Context;
 use clap::Args;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +54,9 @@ impl DaemonOptions {
     }
 }
 
+/// Stands for a number of threads.
+const HALF_OF_THE_CORES: usize = 0;
+
 /// What a daemon is given by the process it runs in.
 struct Process {
     /// Cancelled by the first SIGINT or SIGTERM.
@@ -57,17 +65,26 @@ struct Process {
     descriptors: usize,
 }
 
-/// Runs `daemon` on the process's one runtime until it is done.
-fn run<F>(log_format: LogFormat, daemon: impl FnOnce(Process) -> F) -> Outcome
+/// Runs `daemon` on the process's one runtime, of `threads` threads (0: half of the cores), until it is done.
+fn run<F>(threads: usize, log_format: LogFormat, daemon: impl FnOnce(Process) -> F) -> Outcome
 where
     F: Future<Output = Outcome>,
 {
     logging::start(log_format);
     let descriptors = descriptors::raise()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("starting the runtime")?;
+    let runtime = runtime(threads).context("starting the runtime")?;
     runtime.block_on(async {
         let shutdown = signals::shutdown_token().context("listening for signals")?;
         Box::pin(daemon(Process { shutdown, descriptors })).await
     })
+}
+
+/// One thread runs everything where it waits: nothing is handed from thread to thread, which costs more in system calls
+/// and switches than most of what is handed over.
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let half = || thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+    match if threads == HALF_OF_THE_CORES { half() } else { threads } {
+        1 => Builder::new_current_thread().enable_all().build(),
+        several => Builder::new_multi_thread().worker_threads(several).enable_all().build(),
+    }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
 
 /// Runs a cluster until it is told to end.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
-    super::run(log_format, async |process| {
+    super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         ports::withdraw(&arguments.data_dir)?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
         let _announced = ports::announce("cluster", &arguments.data_dir, &cluster.ports)?;

@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }
-    super::run(log_format, async |process| {
+    super::run(config.threads, log_format, async |process| {
         let (built, _announced) = build(config, Arc::new(OsNetwork)).await?;
         Ok(built.run(process.shutdown).await.context("worker")?)
     })

@@ -368,7 +368,8 @@ impl Cluster {
     pub(super) fn worker_beats(&mut self, index: usize) {
         if self.workers[index].session.is_some() {
             let worker = self.workers[index].name.clone();
-            self.input(Input::WorkerBeat { worker });
+            let heard = vec![(worker, self.now_us)];
+            self.input(Input::WorkerBeats { heard });
         }
     }
 
