@@ -32,6 +32,9 @@ pub enum ConnectError {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A silent peer is pinged this often, so that a cut link is noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for a connection that only carries signs of life: whoever misses them knows long before, so these pings
+/// only end a connection that broke alone. With thousands of workers they would cost as much as the signs themselves.
+const BEATS_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A ping unanswered for this long ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Flow-control windows: a full snapshot chunk goes out without waiting for the reader.
@@ -42,10 +45,22 @@ pub(crate) const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// # Errors
 /// When the address is malformed or nobody answers within two seconds.
 pub async fn connect(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
+    open(network, address, PING_INTERVAL).await
+}
+
+/// Connects to `address` for signs of life and nothing else.
+///
+/// # Errors
+/// When the address is malformed or nobody answers within two seconds.
+pub async fn connect_for_beats(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
+    open(network, address, BEATS_PING_INTERVAL).await
+}
+
+async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| ConnectError::Address { address: address.to_owned() })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_interval(ping_interval)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)

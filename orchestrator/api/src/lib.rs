@@ -23,7 +23,7 @@ pub mod wire {
     tonic::include_proto!("dirigent.v1");
 }
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_for_beats};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };

@@ -112,7 +112,7 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
     let commands = client(stream).await?.connect_worker(messages).await.context("opening a worker's stream")?;
-    let beats = api::connect(Arc::new(OsNetwork), &stream.to_string()).await?;
+    let beats = api::connect_for_beats(Arc::new(OsNetwork), &stream.to_string()).await?;
     Ok((name, beats, commands.into_inner(), outbox))
 }
 

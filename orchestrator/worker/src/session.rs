@@ -140,7 +140,7 @@ fn check_welcome(welcome: Option<wire::Welcome>) -> Result<Epoch, WireError> {
 /// Sends a sign of life at once and every `period`, on a connection of its own, so that none queues behind a batch.
 async fn beat(network: Arc<dyn Network>, address: String, worker: String, period: Duration) {
     loop {
-        if let Ok(channel) = api::connect(Arc::clone(&network), &address).await {
+        if let Ok(channel) = api::connect_for_beats(Arc::clone(&network), &address).await {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let beats = futures::stream::unfold((ticks, worker.clone()), |(mut ticks, worker)| async {

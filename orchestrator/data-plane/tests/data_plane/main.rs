@@ -7,6 +7,7 @@ mod sandbox;
 mod world;
 
 mod faults;
+mod framing;
 mod grants;
 mod http;
 mod queueing;

@@ -1,0 +1,272 @@
+//! Where one message ends and the next begins: shapes that two parsers could read in two ways, and what a sandbox is
+//! sent for them. The rules are RFC 9110 and RFC 9112; the sections are named at the cases.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, MutexGuard},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    client::get,
+    control_plane::{PATIENCE, Session},
+    world::{World, delta, function},
+};
+
+/// A sandbox that answers every request head with the same bytes and keeps what it was sent.
+struct Scripted {
+    address: SocketAddr,
+    sent: Arc<Mutex<Vec<u8>>>,
+    _server: JoinHandle<()>,
+}
+
+impl Scripted {
+    async fn start(answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let kept = sent.clone();
+        let _server = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, kept.clone(), answer));
+            }
+        });
+        Self { address, sent, _server }
+    }
+
+    async fn sent(&self) -> String {
+        let sent: MutexGuard<'_, Vec<u8>> = self.sent.lock().await;
+        String::from_utf8_lossy(&sent).into_owned()
+    }
+}
+
+/// Answers each complete request; of a chunked body it waits for no more than the head.
+async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, answer: &'static str) {
+    let (mut buffer, mut unanswered) = ([0; 4096], String::new());
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        kept.lock().await.extend_from_slice(&buffer[..count]);
+        unanswered.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        while let Some(end) = unanswered.find("\r\n\r\n").map(|end| end + 4) {
+            let length = unanswered[..end].lines().find_map(|line| line.strip_prefix("content-length: "));
+            let end = end + length.map_or(0, |length| length.parse::<usize>().unwrap());
+            if unanswered.len() < end {
+                break;
+            }
+            // A chunked body ends like a head does; only heads begin with a method in capitals.
+            let is_head = unanswered.starts_with(|first: char| first.is_ascii_uppercase());
+            unanswered.drain(..end);
+            if is_head && stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        if answer.contains("connection: close") {
+            return;
+        }
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+async fn with_scripted(answer: &'static str) -> (World, Session, Scripted) {
+    let mut world = World::with(|config| config.limits.client_idle = Duration::from_secs(1)).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let sandbox = Scripted::start(answer).await;
+    session.delta(delta(1, sandbox.address, 1, api::wire::EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    (world, session, sandbox)
+}
+
+/// All that comes back for `bytes` until the data plane closes: because it was asked to, because of a fault, or because
+/// nothing more came for a second or two.
+async fn exchange(world: &World, bytes: &str) -> String {
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    connection.write_all(bytes.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    // A reset after the answer is an end like another.
+    let _ = timeout(PATIENCE, connection.read_to_end(&mut heard)).await.expect("the data plane closes in the end");
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+fn answers(heard: &str) -> Vec<&str> {
+    heard
+        .match_indices("HTTP/1.1 ")
+        .filter_map(|(at, found)| heard.get(at + found.len()..at + found.len() + 3))
+        .collect()
+}
+
+#[tokio::test]
+async fn requests_that_could_be_read_in_two_ways_reach_no_sandbox() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let bad = [
+        (
+            "two lengths (9112, 6.3)",
+            "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        ),
+        ("a signed length (9110, 8.6)", "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length: +3\r\n\r\nabc"),
+        ("a length in hexadecimal", "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length: 0x3\r\n\r\nabc"),
+        (
+            "a length too large for a number",
+            "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length: 99999999999999999999\r\n\r\nabc",
+        ),
+        (
+            "chunked not last (9112, 6.3)",
+            "POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "an unknown coding (9112, 6.1)",
+            "POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "a coding in HTTP/1.0 (9112, 6.1)",
+            "POST /a HTTP/1.0\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("a space before the colon (9112, 5.1)", "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length : 3\r\n\r\nabc"),
+        ("a folded line (9112, 5.2)", "GET /a HTTP/1.1\r\nhost: f\r\nx-a: 1\r\n continued\r\n\r\n"),
+        ("a zero byte in a field (9110, 5.5)", "GET /a HTTP/1.1\r\nhost: f\r\nx-a: 1\0\r\n\r\n"),
+        ("a bare carriage return in a field (9112, 2.2)", "GET /a HTTP/1.1\r\nhost: f\r\nx-a: 1\rhost: g\r\n\r\n"),
+        ("no name", "GET /a HTTP/1.1\r\nhost: f\r\n: empty\r\n\r\n"),
+        ("a space in the target (9112, 3.2)", "GET /a b HTTP/1.1\r\nhost: f\r\n\r\n"),
+        ("an unknown version", "GET /a HTTP/3.7\r\nhost: f\r\n\r\n"),
+        ("no request", "\x16\x03\x01\x02\0\x01\0\r\n\r\n"),
+    ];
+    for (what, bytes) in bad {
+        let heard = exchange(&world, bytes).await;
+        let codes = answers(&heard);
+        assert!(codes.iter().all(|code| code.starts_with('4') || code.starts_with('5')), "{what}: {heard}");
+        assert_eq!(sandbox.sent().await, "", "{what} reached the sandbox; the client heard {heard}");
+    }
+    assert_eq!(get(world.data_plane, "f", "/after").await.status, 200, "the data plane is in order");
+}
+
+#[tokio::test]
+async fn a_length_beside_a_coding_is_ignored_and_not_passed_on() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let bytes = "POST /a HTTP/1.1\r\nhost: f\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
+                 3\r\nabc\r\n0\r\n\r\nGET /b HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n";
+    let heard = exchange(&world, bytes).await;
+    let sent = sandbox.sent().await;
+    // 9112, 6.1: it may be refused; if not, the coding counts, and the length must not go on.
+    if answers(&heard).first() == Some(&"200") {
+        assert!(!sent.contains("content-length"), "both framings were passed on: {sent}");
+        assert!(sent.contains("transfer-encoding: chunked") && sent.contains("3\r\nabc\r\n0\r\n"), "{sent}");
+    } else {
+        assert_eq!(sent, "", "it was refused and passed on: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_chunk_ends_the_exchange_and_completes_no_body() {
+    for bad in [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "3 \x01\r\nabcdef\r\n0\r\n\r\n",
+        "3\r\nabcdef0\r\n\r\n",
+    ] {
+        let (world, _session, sandbox) = with_scripted("").await;
+        let heard =
+            exchange(&world, &format!("POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n{bad}")).await;
+        assert!(answers(&heard).iter().all(|code| *code != "200"), "{bad:?}: {heard}");
+        assert!(!sandbox.sent().await.ends_with("\r\n0\r\n\r\n"), "{bad:?} was completed: {}", sandbox.sent().await);
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_turn() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let heard = exchange(
+        &world,
+        "POST /one HTTP/1.1\r\nhost: f\r\ncontent-length: 3\r\n\r\nabcGET /two HTTP/1.1\r\nhost: nobody\r\n\r\n\
+         GET /three HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answers(&heard), ["200", "404", "200"], "{heard}");
+    let sent = sandbox.sent().await;
+    assert!(sent.contains("POST /one ") && !sent.contains("/two") && sent.contains("GET /three "), "{sent}");
+}
+
+#[tokio::test]
+async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let inner = "GET /smuggled HTTP/1.1\r\nhost: f\r\n\r\n";
+    let outer = format!("POST /a HTTP/1.1\r\nhost: nobody\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
+    let heard = exchange(&world, &outer).await;
+    assert_eq!(answers(&heard), ["404"], "{heard}");
+    assert_eq!(sandbox.sent().await, "", "what was a body became a request");
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_hears_no_chunks() {
+    let (world, _session, _sandbox) =
+        with_scripted("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+    let heard = exchange(&world, "GET /a HTTP/1.0\r\nhost: f\r\n\r\n").await;
+    assert!(!heard.contains("chunked") && heard.ends_with("\r\n\r\nok"), "{heard}");
+}
+
+#[tokio::test]
+async fn answers_that_could_be_read_in_two_ways_are_errors_and_end_their_connection() {
+    let bad = [
+        ("two lengths (9112, 6.3)", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok!"),
+        ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok"),
+        ("no answer at all", "SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+        ("a switch of protocols unasked (9110, 7.8)", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"),
+    ];
+    for (what, answer) in bad {
+        let (world, _session, _sandbox) = with_scripted(answer).await;
+        assert_eq!(get(world.data_plane, "f", "/a").await.refusal(), (502, "upstream"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_answer_is_not_taken_for_the_next_one() {
+    let (world, _session, sandbox) = with_scripted(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
+    )
+    .await;
+    for _ in 0..3 {
+        let answer = get(world.data_plane, "f", "/a").await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]), "{}", sandbox.sent().await);
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_length_end_with_their_connection_and_interim_ones_are_passed_over() {
+    let (world, _session, _sandbox) = with_scripted(
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\n\r\nto the end",
+    )
+    .await;
+    let heard = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n").await;
+    assert!(heard.contains("HTTP/1.1 200 OK") && heard.contains("to the end"), "{heard}");
+    assert!(heard.contains("transfer-encoding: chunked") || !heard.contains("keep-alive"), "{heard}");
+    let (world, _session, _sandbox) = with_scripted("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let heard =
+        exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\n\r\nGET /b HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")
+            .await;
+    assert_eq!(answers(&heard), ["204", "204"], "{heard}");
+    assert!(!heard.contains("content-length") && !heard.contains("transfer-encoding"), "9110, 8.6: {heard}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_head_is_let_go() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let heard = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nx-slow").await;
+    assert!(answers(&heard).iter().all(|code| code.starts_with('4')), "{heard}");
+    assert_eq!(sandbox.sent().await, "");
+}
+
+#[tokio::test]
+async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let heard = exchange(
+        &world,
+        "GET /chat HTTP/1.1\r\nhost: f\r\nconnection: upgrade, close\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answers(&heard), ["200"], "{heard}");
+    let sent = sandbox.sent().await;
+    assert!(sent.starts_with("GET /chat ") && !sent.contains("upgrade"), "{sent}");
+}
