@@ -41,7 +41,7 @@ impl Sampled {
 
 /// Samples for ever.
 pub(crate) async fn run(plane: Arc<Plane>) {
-    let mut ticks = interval(plane.config.sample_period / SLICES as u32);
+    let mut ticks = interval(plane.config.sample_period / SLICES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for slice in (0..SLICES as usize).cycle() {
         ticks.tick().await;

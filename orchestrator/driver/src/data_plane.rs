@@ -179,8 +179,10 @@ impl DataPlane {
         }
         for limit in &message.limits {
             let function = state.functions.entry(limit.function).or_default();
-            let idle = |(_, _, used): &(u64, u32, Instant)| read.duration_since(*used).as_millis() as u64;
-            let gives = |held: &mut (u64, u32, Instant)| held.1 > limit.slots && idle(held) >= limit.min_idle_ms;
+            let long_enough = Duration::from_millis(limit.min_idle_ms);
+            let gives = |(_, slots, used): &mut (u64, u32, Instant)| {
+                *slots > limit.slots && read.duration_since(*used) >= long_enough
+            };
             if let Some((sandbox, ..)) = function.held.take_if(gives) {
                 let back = wire::EndpointAck { sandbox, function: limit.function, ..Default::default() };
                 acks.push((back, None));
