@@ -8,13 +8,19 @@ use api::wire;
 use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
 use policy::balance;
 use proptest::prelude::*;
+use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
 use super::{Delta, Effects, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
 use crate::{refusal::Cause, upstream::Sandbox};
 
-const TERMS: Terms =
-    Terms { timeout_us: 1_000_000, queue_deadline_us: 1_000_000, queue_limit: 5, protocol: Protocol::Http1 };
+const TERMS: Terms = Terms {
+    timeout_us: 1_000_000,
+    queue_deadline_us: 1_000_000,
+    queue_limit: 5,
+    protocol: Protocol::Http1,
+    concurrency: 3,
+};
 
 /// What may happen to a function. Numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -29,6 +35,7 @@ enum Event {
     Review,
     Problem(bool),
     Resync,
+    Configure { policy: usize, concurrency: u32 },
 }
 
 struct World {
@@ -48,7 +55,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            state: FunctionState::new(TERMS, &balance::policies()[0]),
+            state: FunctionState::new(TERMS, &balance::policies()[0], Pcg32::new(1, 1)),
             now_us: 0,
             version: 0,
             waiting: BTreeMap::new(),
@@ -202,6 +209,10 @@ impl World {
                 self.change(|state, _, effects| state.resync(1, &mut held, effects));
                 self.believed = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots)).collect();
             }
+            Event::Configure { policy, concurrency } => {
+                let terms = Terms { concurrency, ..TERMS };
+                self.change(|state, _, _| state.configure(terms, &balance::policies()[policy]));
+            }
         }
     }
 
@@ -234,6 +245,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Review),
         1 => any::<bool>().prop_map(Event::Problem),
         1 => Just(Event::Resync),
+        1 => (0..balance::policies().len(), 0u32..6)
+            .prop_map(|(policy, concurrency)| Event::Configure { policy, concurrency }),
     ]
 }
 
