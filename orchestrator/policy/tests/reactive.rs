@@ -169,7 +169,11 @@ fn what_the_window_needed_is_forgotten_after_the_keep_alive() {
     let mut autoscaler = reactive(&Scaling { keep_alive, ..Scaling::default() });
     assert_eq!(autoscaler.decide(0, demand(0, 3), supply(3, 0)).sandboxes, 3);
     assert_eq!(autoscaler.decide(1, demand(0, 0), supply(3, 0)).sandboxes, 3, "the window holds them");
-    assert_eq!(autoscaler.decide(3_000, demand(0, 0), supply(3, 0)).sandboxes, 0, "nothing was asked for more than 1 s");
+    assert_eq!(
+        autoscaler.decide(3_000, demand(0, 0), supply(3, 0)).sandboxes,
+        0,
+        "nothing was asked for more than 1 s"
+    );
     // Before the three could be given up, one is used again: only that one is kept.
     assert_eq!(autoscaler.decide(3_001, demand(0, 1), supply(3, 0)).sandboxes, 1);
 }

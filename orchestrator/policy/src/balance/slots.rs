@@ -51,7 +51,7 @@ impl Sandbox {
     }
 
     /// What its place in the policy's order depends on; `None` when it has none.
-    fn standing(self) -> Option<Use> {
+    fn standing(&self) -> Option<Use> {
         (self.free() > 0).then_some(self.used)
     }
 
@@ -141,17 +141,20 @@ impl<K: Copy + Ord> Slots<K> {
     /// Gives a slot back. True when it can be taken again at once; false when its sandbox is closed, has lost that
     /// slot, is unknown or had none in use.
     pub fn release(&mut self, key: K, now_ms: u64) -> bool {
-        if self.in_use(key) == 0 {
+        let Some(sandbox) = self.sandboxes.get_mut(&key).filter(|sandbox| sandbox.used.in_use > 0) else {
             return false;
-        }
+        };
+        let before = *sandbox;
         self.events += 1;
-        let event = self.events;
-        let after = self.change(key, |sandbox| {
-            sandbox.used.in_use -= 1;
-            sandbox.used.given_back = event;
-            sandbox.idle_since_ms = now_ms;
-        });
-        after.is_some_and(|sandbox| sandbox.free() > 0)
+        sandbox.used.in_use -= 1;
+        sandbox.used.given_back = self.events;
+        sandbox.idle_since_ms = now_ms;
+        let after = *sandbox;
+        let is_free = after.free() > before.free();
+        self.in_use_total -= 1;
+        self.free_total += u64::from(is_free);
+        self.arrange(key, Some(&before), Some(&after));
+        is_free
     }
 
     /// Slots of a sandbox in use.
@@ -215,13 +218,17 @@ impl<K: Copy + Ord> Slots<K> {
         self.idle.first().map(|&(since_ms, _)| since_ms)
     }
 
+    /// Takes a slot of a sandbox that has a free one.
     fn take(&mut self, key: K) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
+        let before = *sandbox;
         self.events += 1;
-        let event = self.events;
-        self.change(key, |sandbox| {
-            sandbox.used.in_use += 1;
-            sandbox.used.taken = event;
-        });
+        sandbox.used.in_use += 1;
+        sandbox.used.taken = self.events;
+        let after = *sandbox;
+        self.in_use_total += 1;
+        self.free_total -= 1;
+        self.arrange(key, Some(&before), Some(&after));
     }
 
     /// Changes a known sandbox and keeps orders and totals true; what it is afterwards.
@@ -242,9 +249,13 @@ impl<K: Copy + Ord> Slots<K> {
         self.held_total = sum(|sandbox| sandbox.slots, self.held_total);
         self.in_use_total = sum(|sandbox| sandbox.used.in_use, self.in_use_total);
         self.free_total = sum(Sandbox::free, self.free_total);
+        self.arrange(key, before.as_ref(), after.as_ref());
+    }
 
+    /// Brings the orders from what a sandbox was to what it is.
+    fn arrange(&mut self, key: K, before: Option<&Sandbox>, after: Option<&Sandbox>) {
         self.free.update(key, before.and_then(Sandbox::standing), after.and_then(Sandbox::standing));
-        let place = |sandbox: Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
+        let place = |sandbox: &Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
         reorder(&mut self.idle, before.and_then(place), after.and_then(place));
     }
 }
