@@ -165,6 +165,30 @@ fn a_refusal_is_forgotten_when_room_is_made() {
 }
 
 #[test]
+fn what_one_policy_found_full_is_full_for_all_until_room_is_made() {
+    // CPU is left on one node and memory on the other, so that it takes a search to see that nothing fits.
+    let mut pool = pool(&[(100, 0), (0, 100)]);
+    let mut placement = Placement::new();
+    let mut rng = Pcg64::seed_from_u64(1);
+    for first in policies() {
+        let mut choose =
+            |pool: &Pool, policy, resources| placement.choose(pool, Wanted { policy, resources, avoid: &[] }, &mut rng);
+        assert_eq!(choose(&pool, first, resources(60, 60)), None, "{}", first.name);
+        for then in policies() {
+            assert_eq!(choose(&pool, then, resources(60, 60)), None, "{} after {}", then.name, first.name);
+            let smaller = choose(&pool, then, resources(60, 0));
+            assert_eq!(smaller, Some(NodeKey(0)), "less than what was refused, {} after {}", then.name, first.name);
+        }
+        pool.insert(NodeKey(2), resources(60, 60));
+        for then in policies() {
+            let found = choose(&pool, then, resources(60, 60));
+            assert_eq!(found, Some(NodeKey(2)), "{} after room was made", then.name);
+        }
+        assert!(pool.remove(NodeKey(2)));
+    }
+}
+
+#[test]
 fn a_node_to_avoid_is_the_last_resort() {
     for policy in policies() {
         let mut pool = pool(&[(100, 100); 3]);

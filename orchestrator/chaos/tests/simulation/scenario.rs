@@ -150,7 +150,6 @@ fn functions(random: &mut Pcg64) -> Vec<FunctionSpec> {
                 spec.balance = Some(pick(random, &BALANCES).to_owned());
             }
             RARE_FROM.. => spec.scale.stable_window = Duration::from_secs(1),
-            _ => {}
         }
         spec
     };

@@ -9,6 +9,8 @@
 //!  * a sandbox counts from when it is asked for;
 //!  * there is no activation scale, scale-down delay or grace.
 //!
+//! Its own defaults aim at the whole concurrency (`target_utilization` 1); here a function's parameters have Knative's.
+//!
 //! One thing is added: the last sandbox stays until nothing was asked for during a whole stable window. There, a function
 //! whose invocations happen to be shorter than the ticks are apart loses it as soon as every instant in the window missed
 //! them, at first after 2 s.
