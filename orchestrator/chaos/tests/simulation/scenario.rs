@@ -47,11 +47,6 @@ pub(crate) const DATA_PLANE_GRACE_MS: u64 = 5_000;
 /// found within 3 s (a connection attempt takes 2 s at most, the pause between two less than 1 s).
 pub(crate) const RECONNECT_MS: u64 = 7_000;
 
-/// Every placement policy.
-const PLACEMENTS: [&str; 4] = ["power-of-two", "random", "round-robin", "kubernetes"];
-/// Every load-balancing policy.
-const BALANCES: [&str; 5] = ["least-loaded", "round-robin", "random", "power-of-two", "knative"];
-
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -67,7 +62,7 @@ pub(crate) struct Scenario {
     pub(crate) node_cpu: &'static str,
     /// Placement policy.
     pub(crate) placement: &'static str,
-    /// Load-balancing policy.
+    /// Load balancing policy.
     pub(crate) balance: &'static str,
     /// What is registered.
     pub(crate) functions: Vec<FunctionSpec>,
@@ -109,8 +104,8 @@ impl Scenario {
             creation_ms: random.random_range(10..=120),
             nodes: random.random_range(1..=2),
             node_cpu: pick(&mut random, &["600m", "1", "4"]),
-            placement: pick(&mut random, &PLACEMENTS),
-            balance: pick(&mut random, &BALANCES),
+            placement: pick(&mut random, &["power-of-two", "random"]),
+            balance: pick(&mut random, &["least-loaded", "round-robin"]),
             functions: functions(&mut stream(1)),
             calls: calls(&mut stream(2)),
             faults: faults(&mut stream(3)),
@@ -143,13 +138,8 @@ fn functions(random: &mut Pcg64) -> Vec<FunctionSpec> {
                 spec.scale.stable_window = Duration::from_secs(6);
                 spec.scale.scale_to_zero_grace = Duration::from_secs(2);
             }
-            // Another policy than the cluster's for everything.
-            4 => {
-                spec.scale.policy = Some("dirigent".to_owned());
-                spec.placement = Some(pick(random, &PLACEMENTS).to_owned());
-                spec.balance = Some(pick(random, &BALANCES).to_owned());
-            }
             RARE_FROM.. => spec.scale.stable_window = Duration::from_secs(1),
+            _ => {}
         }
         spec
     };

@@ -7,13 +7,12 @@
 //!    down, are averages of these instants;
 //!  * the first request asks for one sandbox at once and starts the ticks; a decision for none ends them;
 //!  * a sandbox counts from when it is asked for;
-//!  * there is no activation scale, scale-down delay or grace.
-//!
-//! Its own defaults aim at the whole concurrency (`target_utilization` 1); here a function's parameters have Knative's.
+//!  * there is no activation scale, scale-down delay or grace, and its own defaults aim at the whole concurrency
+//!    (`target_utilization` 1), where a function here has Knative's.
 //!
 //! One thing is added: the last sandbox stays until nothing was asked for during a whole stable window. There, a function
-//! whose invocations happen to be shorter than the ticks are apart loses it as soon as every instant in the window missed
-//! them, at first after 2 s.
+//! whose invocations are shorter than the ticks are apart loses it once every instant in the window missed them, at first
+//! after 2 s.
 
 use model::Scaling;
 
