@@ -71,7 +71,8 @@ impl Function {
         terms: Terms,
         policy: &'static Balance,
     ) -> Self {
-        Self { id, name, state: Mutex::new(FunctionState::new(terms, policy)), plane }
+        let state = FunctionState::new(terms, policy, plane.random_for(id));
+        Self { id, name, state: Mutex::new(state), plane }
     }
 
     /// Its id.
