@@ -19,7 +19,7 @@ fn plan(overrides: Overrides) -> String {
     let definition = definition::find(&own("definitions"), "azure-500").unwrap();
     let systems = Systems::read(&own("systems.toml")).unwrap();
     let order = Order::new(definition, &systems, "laptop", &overrides).unwrap();
-    order.plan.text(&order.settings)
+    order.plan.text(&order.points)
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn mistakes_are_usage_errors_with_their_place() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
         said(&output)
     };
-    assert!(refused(&["plan", "moon"]).contains("no experiment is called \"moon\"; there are: toy"));
+    assert!(refused(&["plan", "moon"]).contains("no experiment is called \"moon\"; there are: sweep, toy"));
     assert!(refused(&["plan", "toy", "--systems", "moon"]).contains("no system is called \"moon\"; there are: toy"));
     assert!(refused(&["plan", "toy", "--scale", "moon"]).contains("it has: laptop"));
     assert!(refused(&["plan", "toy", "--trace", "/nonexistent"]).contains("--trace /nonexistent"));
@@ -110,7 +110,7 @@ fn print_config_is_the_settings_with_everything_laid_over() {
     let output = toy.command(&["run", "toy", "--quick", "--minutes", "7", "--print-config"]).output().unwrap();
     let settings: experiments::definition::settings::Settings =
         toml::from_str(&String::from_utf8_lossy(&output.stdout)).unwrap();
-    assert_eq!((settings.load.minutes, settings.repetitions), (7, 2));
+    assert_eq!((settings.load.trace().unwrap().minutes, settings.repetitions), (7, 2));
 }
 
 #[test]
