@@ -24,8 +24,8 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
     if plots.is_empty() {
         return Err("no point has an ok answer".to_owned());
     }
-    let (x_least, x_most) = axis::log_range(all.iter().map(|(rate, _, _)| *rate));
-    let (y_least, y_most) = axis::log_range(all.iter().flat_map(|(_, p50, p99)| [*p50, *p99]));
+    let (x_least, x_most) = axis::log_range(all.iter().flat_map(|(rate, _, _)| around(*rate)));
+    let (y_least, y_most) = axis::log_range(all.iter().flat_map(|(_, p50, p99)| [*p50, *p99]).flat_map(around));
     let layout = svg::layout(&plots, ink)
         .with_log_x()
         .with_log_y()
@@ -42,6 +42,11 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
         .with_width(WIDTH)
         .with_height(HEIGHT);
     Ok(svg::render(plots, layout, ink, "Latency against offered rate: median and 99th percentile"))
+}
+
+/// Room for the dot of a value, which is not to lie on the edge.
+fn around(value: f64) -> [f64; 2] {
+    [value * 0.9, value * 1.1]
 }
 
 /// Offered rate, median and 99th percentile of latency of every point that has them.

@@ -26,8 +26,7 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
             format!("{label}: not even {rate} {what} per second, the lowest rate tried, are sustained: {reasons}.")
         }
         None => format!(
-            "{label}: at {rate} {what} per second {} per second are achieved, and {latency}. That is not called sustained: \
-             {reasons}.",
+            "{label}: of {rate} {what} offered per second {} are achieved; {latency}. That is not called sustained: {reasons}.",
             median(point.achieved_per_s).map_or_else(|| "–".to_owned(), whole)
         ),
     };
@@ -56,6 +55,34 @@ pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
         parts.join(", "),
         number(machine)
     ))
+}
+
+/// Two systems at the same points, beside each other, at the highest rate that neither was found too slow for.
+pub(super) fn beside(lines: &[Line<'_>]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for (place, one) in lines.iter().enumerate() {
+        for other in &lines[place + 1..] {
+            let kept = |point: &&RatePoint| point.sustained.verdict != Some(false);
+            let pairs = one.points.iter().filter(|point| kept(point)).filter_map(|point| {
+                let same = other.points.iter().filter(|other| kept(other)).find(|other| other.point == point.point)?;
+                Some((*point, *same))
+            });
+            let Some((a, b)) = pairs.last() else { continue };
+            let (Some(a_ms), Some(b_ms)) = (median(a.latency_p50_ms), median(b.latency_p50_ms)) else { continue };
+            let (Some(a_us), Some(b_us)) = (median(a.system_cpu_us), median(b.system_cpu_us)) else { continue };
+            sentences.push(format!(
+                "{} beside {} at point {}: {} and {} ms in the median, {} and {} CPU-µs in the systems' own processes.",
+                a.system,
+                b.system,
+                a.point,
+                number(a_ms),
+                number(b_ms),
+                number(a_us),
+                number(b_us)
+            ));
+        }
+    }
+    sentences
 }
 
 fn of_the_system(point: &RatePoint) -> impl Iterator<Item = &record::ProcessCost> {

@@ -19,7 +19,8 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
     let lines = rates::lines(&page.summary.rates);
     let cold = page.design.cold;
     let pace: Vec<String> = lines.iter().filter_map(|line| rate_sentence::pace(line, cold)).collect();
-    let cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
+    let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
+    cost.extend(rate_sentence::beside(&lines));
     let question = if cold {
         "How many cold starts per second are sustained, and at what latency?"
     } else {
@@ -47,8 +48,8 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
             (sentences(&cost, "no repetition has both CPU times and answers"))
             (answers::figure(page, FigureName::Cpu,
                 "CPU time per ok answer, user and kernel, by process: the operating system's accounting between two samples at the \
-                 ends of the measured window over the ok answers between them; median over repetitions. A whole bar is the whole \
-                 machine, load generator included; cold starts include the deletion of their sandboxes."))
+                 ends of the measured window over the ok answers between them; median over repetitions. Cold starts include the \
+                 deletion of their sandboxes. The whole machine, with interrupts and whatever else ran, is in the table."))
             (costs(&page.summary.rates))
         }
     }
@@ -87,27 +88,28 @@ fn table(points: &[RatePoint]) -> Markup {
     html! {
         div.wide { table.points {
             thead { tr {
-                th { "System · point" } th.n { "Offered, 1/s" } th.n { "Achieved, 1/s" } th.n { "ok, %" } th { "Failures" }
+                th { "System · point" } th.n { "Offered, 1/s" } th.n { "Achieved, 1/s" } th.n { "ok, %" }
                 th.n { "p50, ms" } th.n { "p99, ms" } th.n { "p99.9, ms" } th.n { "Cold, %" } th.n { "Lag p99, ms" }
-                th { "Valid" } th { "Sustained" } th { "At objective" }
+                th { "Sustained" } th { "At objective" }
             } }
             tbody { @for point in points { tr {
-                td { (point.system) " · " (point.point) }
-                (cell(point.offered_per_s)) (cell(point.achieved_per_s)) (cell(point.ok_percent))
-                td { @for (outcome, rows) in &point.failures { div { (count(*rows)) " " (outcome) } } }
+                td { (point.system) br; (point.point) }
+                (cell(point.offered_per_s)) (cell(point.achieved_per_s))
+                td.n {
+                    (point.ok_percent.map_or_else(|| "–".to_owned(), |found| number(found.median)))
+                    @for (outcome, rows) in &point.failures { br; span.note { (count(*rows)) " " (outcome) } }
+                }
                 (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
                 (cell(point.cold_percent)) (cell(point.lag_p99_ms))
-                td { (valid(point)) }
-                td { (judged(&point.sustained)) }
+                td { (judged(&point.sustained)) br; span.note { (valid(point)) } }
                 td { (judged(&point.at_objective)) }
             } } }
         } }
     }
 }
 
-fn valid(point: &RatePoint) -> Markup {
-    let class = if point.valid_repetitions == point.repetitions { "mark good" } else { "mark bad" };
-    html! { span class=(class) { (point.valid_repetitions) " of " (point.repetitions) } }
+fn valid(point: &RatePoint) -> String {
+    format!("{} of {} valid", point.valid_repetitions, point.repetitions)
 }
 
 fn judged(judgement: &Judgement) -> Markup {
