@@ -146,9 +146,9 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The highest rate that was not found too high, or the lowest when all were.
+    /// The highest rate that was measured well and not found too high, or the lowest when there is none.
     pub(crate) fn highest_kept_up(&self) -> Option<&'a RatePoint> {
-        let kept = self.points.iter().rev().find(|point| point.sustained.verdict != Some(false));
+        let kept = self.points.iter().rev().find(|point| is_kept_up(point));
         kept.or(self.points.first()).copied()
     }
 }
@@ -167,6 +167,11 @@ pub(crate) fn lines(points: &[RatePoint]) -> Vec<Line<'_>> {
         line.points.sort_by(|a, b| offered(a).total_cmp(&offered(b)));
     }
     lines
+}
+
+/// Whether all repetitions are valid and none was found not to keep up.
+pub(crate) fn is_kept_up(point: &RatePoint) -> bool {
+    point.sustained.verdict != Some(false) && point.valid_repetitions == point.repetitions
 }
 
 /// Offered rate, per second; 0 when nothing was measured.

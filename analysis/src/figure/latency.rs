@@ -69,8 +69,8 @@ fn of_line(label: &str, measured: &[(f64, f64, f64)], colour: &str) -> Vec<Plot>
     }
     let line = LinePlot::new()
         .with_data(medians.iter().copied())
-        .with_band(medians.iter().map(|(_, p50)| *p50), tails.iter().map(|(_, p99)| *p99))
         .with_color(colour)
+        .with_band(medians.iter().map(|(_, p50)| *p50), tails.iter().map(|(_, p99)| *p99))
         .with_stroke_width(1.8)
         .with_legend(label);
     // A lone point is neither a line nor a band; its dots show it.

@@ -31,11 +31,12 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
         ),
     };
     let next = line.points.iter().find(|next| rates::offered(next) > rates::offered(point));
-    if let Some(next) =
-        next.filter(|next| point.sustained.verdict != Some(false) && next.sustained.verdict == Some(false))
-    {
-        let why = next.sustained.reasons.join("; ");
-        text.push_str(&format!(" At {} per second it does not keep up: {why}.", whole(rates::offered(next))));
+    if let Some(next) = next.filter(|_| rates::is_kept_up(point)) {
+        let (rate, why) = (whole(rates::offered(next)), next.sustained.reasons.join("; "));
+        match next.sustained.verdict {
+            Some(false) => text.push_str(&format!(" At {rate} per second it does not keep up: {why}.")),
+            _ => text.push_str(&format!(" At {rate} per second nothing is known: {why}.")),
+        }
     }
     Some(text)
 }
@@ -62,9 +63,12 @@ pub(super) fn beside(lines: &[Line<'_>]) -> Vec<String> {
     let mut sentences = Vec::new();
     for (place, one) in lines.iter().enumerate() {
         for other in &lines[place + 1..] {
-            let kept = |point: &&RatePoint| point.sustained.verdict != Some(false);
-            let pairs = one.points.iter().filter(|point| kept(point)).filter_map(|point| {
-                let same = other.points.iter().filter(|other| kept(other)).find(|other| other.point == point.point)?;
+            let pairs = one.points.iter().filter(|point| rates::is_kept_up(point)).filter_map(|point| {
+                let same = other
+                    .points
+                    .iter()
+                    .filter(|other| rates::is_kept_up(other))
+                    .find(|other| other.point == point.point)?;
                 Some((*point, *same))
             });
             let Some((a, b)) = pairs.last() else { continue };

@@ -88,9 +88,9 @@ fn table(points: &[RatePoint]) -> Markup {
     html! {
         div.wide { table.points {
             thead { tr {
-                th { "System · point" } th.n { "Offered, 1/s" } th.n { "Achieved, 1/s" } th.n { "ok, %" }
+                th { "System · point" } th.n { "Offered /s" } th.n { "Achieved /s" } th.n { "ok, %" }
                 th.n { "p50, ms" } th.n { "p99, ms" } th.n { "p99.9, ms" } th.n { "Cold, %" } th.n { "Lag p99, ms" }
-                th { "Sustained" } th { "At objective" }
+                th { "Sustained" }
             } }
             tbody { @for point in points { tr {
                 td { (point.system) br; (point.point) }
@@ -101,23 +101,33 @@ fn table(points: &[RatePoint]) -> Markup {
                 }
                 (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
                 (cell(point.cold_percent)) (cell(point.lag_p99_ms))
-                td { (judged(&point.sustained)) br; span.note { (valid(point)) } }
-                td { (judged(&point.at_objective)) }
+                td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
             } } }
         } }
     }
 }
 
-fn valid(point: &RatePoint) -> String {
-    format!("{} of {} valid", point.valid_repetitions, point.repetitions)
+/// What stands below the verdict: how many repetitions it rests on, and the one at the objective.
+fn beside(point: &RatePoint) -> String {
+    let objective = word(point.at_objective.verdict);
+    format!("{} of {} valid; at objective: {objective}", point.valid_repetitions, point.repetitions)
+}
+
+fn word(verdict: Option<bool>) -> &'static str {
+    match verdict {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not judged",
+    }
 }
 
 fn judged(judgement: &Judgement) -> Markup {
-    match judgement.verdict {
-        Some(true) => html! { span.mark.good { "yes" } },
-        Some(false) => html! { span.mark.bad { "no" } },
-        None => html! { span.mark.quiet { "not judged" } },
-    }
+    let class = match judgement.verdict {
+        Some(true) => "mark good",
+        Some(false) => "mark bad",
+        None => "mark quiet",
+    };
+    html! { span class=(class) { (word(judgement.verdict)) } }
 }
 
 /// Every reason once, with the points that it is about.
