@@ -58,35 +58,28 @@ pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
     ))
 }
 
-/// Two systems at the same points, beside each other, at the highest rate that neither was found too slow for.
+/// Two systems at the same points, beside each other, at the highest rate that both kept up.
 pub(super) fn beside(lines: &[Line<'_>]) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for (place, one) in lines.iter().enumerate() {
-        for other in &lines[place + 1..] {
-            let pairs = one.points.iter().filter(|point| rates::is_kept_up(point)).filter_map(|point| {
-                let same = other
-                    .points
-                    .iter()
-                    .filter(|other| rates::is_kept_up(other))
-                    .find(|other| other.point == point.point)?;
-                Some((*point, *same))
-            });
-            let Some((a, b)) = pairs.last() else { continue };
-            let (Some(a_ms), Some(b_ms)) = (median(a.latency_p50_ms), median(b.latency_p50_ms)) else { continue };
-            let (Some(a_us), Some(b_us)) = (median(a.system_cpu_us), median(b.system_cpu_us)) else { continue };
-            sentences.push(format!(
-                "{} beside {} at point {}: {} and {} ms in the median, {} and {} CPU-µs in the systems' own processes.",
-                a.system,
-                b.system,
-                a.point,
-                number(a_ms),
-                number(b_ms),
-                number(a_us),
-                number(b_us)
-            ));
-        }
-    }
-    sentences
+    let pairs =
+        lines.iter().enumerate().flat_map(|(place, one)| lines[place + 1..].iter().map(move |other| (one, other)));
+    pairs.filter_map(|(one, other)| pair(one, other)).collect()
+}
+
+fn pair(one: &Line<'_>, other: &Line<'_>) -> Option<String> {
+    let same = |name: &str| other.points.iter().copied().find(|point| point.point == name && rates::is_kept_up(point));
+    let kept = one.points.iter().copied().filter(|point| rates::is_kept_up(point));
+    let (a, b) = kept.rev().find_map(|point| Some((point, same(&point.point)?)))?;
+    let cell = |estimate: Option<Estimate>| Some(number(median(estimate)?));
+    Some(format!(
+        "{} beside {} at point {}: {} and {} ms in the median, {} and {} CPU-µs in the systems' own processes.",
+        a.system,
+        b.system,
+        a.point,
+        cell(a.latency_p50_ms)?,
+        cell(b.latency_p50_ms)?,
+        cell(a.system_cpu_us)?,
+        cell(b.system_cpu_us)?
+    ))
 }
 
 fn of_the_system(point: &RatePoint) -> impl Iterator<Item = &record::ProcessCost> {

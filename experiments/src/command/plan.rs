@@ -11,7 +11,9 @@ use crate::{
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro plan azure-500 --quick")]
+#[command(
+    after_help = "Examples:\n  repro plan azure-500 --quick\n  repro plan cold-start-sweep --rates 1000,4000 --seconds 60"
+)]
 pub struct Arguments {
     #[command(flatten)]
     choice: Choice,

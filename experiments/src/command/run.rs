@@ -21,7 +21,9 @@ use crate::{
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro run azure-500 --trace DIR --minutes 30")]
+#[command(
+    after_help = "Examples:\n  repro run azure-500 --trace DIR --minutes 30\n  repro run warm-sweep --points one-connection"
+)]
 pub struct Arguments {
     #[command(flatten)]
     choice: Choice,

@@ -85,7 +85,6 @@ impl Carrier {
             return Some(Duration::from_nanos(deadline_ns - now_ns));
         }
         if let Some(pending) = self.http1.forget(&self.connection) {
-            self.connection.end_by_reset();
             let within = humantime::format_duration(replay.target.timeout);
             self.http1.failed(pending, Outcome::Timeout, format!("no answer within {within}"));
         }

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt::Linger};
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::tcp::OwnedWriteHalf;
 
 /// The invocation a connection is busy with.
@@ -75,15 +75,6 @@ impl Connection {
     /// The invocation it is busy with.
     pub(crate) fn pending(&self) -> Option<Pending> {
         self.state().pending
-    }
-
-    /// Makes the end of this connection a reset: for one that is given up while the system still owes its answer. An
-    /// orderly end would keep the port in TIME_WAIT for a minute, and a system that answers nothing would use up this
-    /// machine's ports, after which it is the load generator that is late.
-    pub(crate) fn end_by_reset(&self) {
-        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-        // If the system refuses, the port stays taken: no harm to this invocation.
-        let _ = setsockopt(self.write.as_ref(), Linger, &at_once);
     }
 
     /// Lets nothing more be sent, and takes the invocation that has no answer.

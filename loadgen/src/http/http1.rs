@@ -20,6 +20,7 @@ use crate::{
         answer::Answer,
         carrier::Carrier,
         connection::{Connection, OWN_LIMIT, Pending, is_own_limit},
+        dial::Dialler,
         facts::Verdict,
         target::{Connections, Target},
     },
@@ -39,6 +40,8 @@ pub(crate) struct Http1 {
     idle: Vec<Mutex<VecDeque<Arc<Connection>>>>,
     /// Connections opened before the replay, until a lane carries them.
     opened: Mutex<Vec<Opened>>,
+    /// Opens connections on demand.
+    dialler: Dialler,
     /// Where to hand an invocation that must be sent again.
     again: Arc<Lane>,
 }
@@ -72,7 +75,7 @@ impl Http1 {
     /// No connections but those `opened` yet. `again` is the lane for second sendings.
     pub(crate) fn new(replay: Arc<Replay>, again: Arc<Lane>, opened: Vec<Opened>) -> Self {
         let idle = replay.target.addresses.iter().map(|_| Mutex::default()).collect();
-        Self { replay, idle, opened: Mutex::new(opened), again }
+        Self { replay, idle, opened: Mutex::new(opened), dialler: Dialler::default(), again }
     }
 
     /// Carries the connections that were opened beforehand, from a lane's runtime.
@@ -142,10 +145,8 @@ impl Http1 {
         let none = || SocketAddr::from(([0, 0, 0, 0], 0));
         let to = self.replay.target.addresses.get(address).copied().unwrap_or_else(none);
         let left_ns = self.replay.deadline_ns(index).saturating_sub(self.replay.clock.now_ns());
-        let connected = timeout(Duration::from_nanos(left_ns), TcpStream::connect(to)).await;
-        let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        let connected = timeout(Duration::from_nanos(left_ns), self.dialler.connect(to)).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Puts a connection whose answer has been read back to where the next invocation looks first.
