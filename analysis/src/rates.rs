@@ -182,7 +182,10 @@ pub(crate) fn offered(point: &RatePoint) -> f64 {
 fn label(point: &RatePoint) -> String {
     let others = point.values.iter().filter(|(key, _)| *key != RATE);
     others.fold(point.system.clone(), |label, (key, value)| {
-        format!("{label}, {} {value}", key.rsplit('.').next().unwrap_or(key).replace('_', " "))
+        let name = key.rsplit('.').next().unwrap_or(key).replace('_', " ");
+        // A count stands before what it counts: 64 connections, but delay 40ms.
+        let counts = value.bytes().all(|byte| byte.is_ascii_digit());
+        if counts { format!("{label}, {value} {name}") } else { format!("{label}, {name} {value}") }
     })
 }
 

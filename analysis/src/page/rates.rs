@@ -75,13 +75,19 @@ fn spread_note(points: &[RatePoint]) -> &'static str {
 
 fn cell(estimate: Option<Estimate>) -> Markup {
     let Some(found) = estimate else { return html! { td.n.quiet { "–" } } };
+    let narrower = found.interval.filter(|(lower, upper)| *lower > found.min || *upper < found.max);
     html! {
         td.n {
             (number(found.median))
             @if found.count > 1 { br; span.note { (number(found.min)) " to " (number(found.max)) } }
-            @if let Some((lower, upper)) = found.interval { br; span.note { "[" (number(lower)) ", " (number(upper)) "]" } }
+            @if let Some((lower, upper)) = narrower { br; span.note { "[" (number(lower)) ", " (number(upper)) "]" } }
         }
     }
+}
+
+/// A number whose spread over repetitions says nothing that its neighbours do not.
+fn plain(estimate: Option<Estimate>) -> Markup {
+    html! { td.n { (estimate.map_or_else(|| "–".to_owned(), |found| number(found.median))) } }
 }
 
 fn table(points: &[RatePoint]) -> Markup {
@@ -94,13 +100,13 @@ fn table(points: &[RatePoint]) -> Markup {
             } }
             tbody { @for point in points { tr {
                 td { (point.system) br; (point.point) }
-                (cell(point.offered_per_s)) (cell(point.achieved_per_s))
+                (plain(point.offered_per_s)) (cell(point.achieved_per_s))
                 td.n {
                     (point.ok_percent.map_or_else(|| "–".to_owned(), |found| number(found.median)))
                     @for (outcome, rows) in &point.failures { br; span.note { (count(*rows)) " " (outcome) } }
                 }
                 (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
-                (cell(point.cold_percent)) (cell(point.lag_p99_ms))
+                (plain(point.cold_percent)) (plain(point.lag_p99_ms))
                 td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
             } } }
         } }

@@ -83,7 +83,7 @@ impl Definition {
         }
         let mut points = overrides.choose(self.decode(scale, overrides)?)?;
         for point in &mut points {
-            overrides.apply(&mut point.settings)?;
+            overrides.apply(point)?;
             point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
         }
         Ok(points)
@@ -293,6 +293,20 @@ sandbox = { mode = "spin", delay = "0s" }
         assert_eq!(chosen(&["slow", "workers-1-rate-20"]).unwrap(), ["workers-1-rate-20", "slow"]);
         let unknown = chosen(&["fast"]).unwrap_err();
         assert!(unknown.starts_with("no point is called \"fast\"; there are: workers-1-rate-10, "), "{unknown}");
+        let typed = Overrides { functions: Some(9), ..Overrides::default() };
+        let text = text.clone() + "load.functions = 1\n";
+        let functions =
+            definition(&text).unwrap().settle("laptop", &typed).unwrap().into_iter().map(|point| {
+                match point.settings.load.rate().unwrap().calls {
+                    load::Calls::Warm { functions } => functions,
+                    load::Calls::Cold { .. } => 0,
+                }
+            });
+        assert_eq!(
+            functions.collect::<Vec<_>>(),
+            [9, 9, 9, 9, 1],
+            "a point that is about its number of functions keeps it"
+        );
         let minutes = names(&Overrides { minutes: Some(3), ..Overrides::default() }).unwrap_err();
         assert_eq!(minutes, "--minutes is for a trace, and this load has a constant rate");
     }

@@ -10,7 +10,7 @@ use crate::{
         document::Document,
         load::{Calls, Source},
         points::Point,
-        settings::{Mode, Settings},
+        settings::Mode,
     },
     exit::UsageError,
 };
@@ -108,12 +108,15 @@ impl Overrides {
         Ok(points)
     }
 
-    /// Replaces in `settings` what was typed.
+    /// Replaces in a point's settings what was typed; how many functions it calls stays where that is what makes the
+    /// point different.
     ///
     /// # Errors
     /// When an option is for another kind of load.
-    pub fn apply(&self, settings: &mut Settings) -> Result<(), UsageError> {
-        self.apply_to_load(&mut settings.load.source)?;
+    pub fn apply(&self, point: &mut Point) -> Result<(), UsageError> {
+        let settings = &mut point.settings;
+        let functions = self.functions.filter(|_| !point.values.contains_key("load.functions"));
+        self.apply_to_load(&mut settings.load.source, functions)?;
         settings.seed = self.seed.unwrap_or(settings.seed);
         settings.repetitions = self.repetitions.unwrap_or(settings.repetitions);
         if let Some(runtime) = &self.runtime {
@@ -131,7 +134,7 @@ impl Overrides {
         Ok(())
     }
 
-    fn apply_to_load(&self, source: &mut Source) -> Result<(), UsageError> {
+    fn apply_to_load(&self, source: &mut Source, functions: Option<u32>) -> Result<(), UsageError> {
         let misplaced = |options: &[(&str, bool)], why: &str| match options.iter().find(|(_, typed)| *typed) {
             Some((option, _)) => Err(UsageError(format!("--{option} is for {why}"))),
             None => Ok(()),
@@ -143,7 +146,7 @@ impl Overrides {
                 load.trace = self.trace.clone().or(load.trace.take());
                 load.minutes = self.minutes.unwrap_or(load.minutes);
                 load.start_minute = self.start_minute.unwrap_or(load.start_minute);
-                load.functions = self.functions.or(load.functions);
+                load.functions = functions.or(load.functions);
                 load.max_cores = self.max_cores.or(load.max_cores);
             }
             Source::Rate(load) => {
@@ -155,7 +158,7 @@ impl Overrides {
                 ];
                 misplaced(&options, "a trace, and this load has a constant rate")?;
                 load.seconds = self.seconds.unwrap_or(load.seconds);
-                match (&mut load.calls, self.functions) {
+                match (&mut load.calls, functions) {
                     (Calls::Warm { functions }, Some(typed)) => *functions = typed,
                     (Calls::Cold { .. }, Some(_)) => {
                         let why = "a trace or warm calls; how many functions cold calls need follows from the rate";
