@@ -78,6 +78,17 @@ fn the_page_answers_from_the_numbers_and_draws_what_a_rate_is_about() {
 }
 
 #[test]
+fn every_number_of_a_point_can_be_exported() {
+    let fixture = Fixture::sweep();
+    let mut export = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+    let assert = export.args(["export", "--table", "rates"]).arg(fixture.path()).assert().success();
+    let csv = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    assert!(csv.starts_with("system,point,statistic,repetitions,median,min,max,lower,upper\n"), "{csv}");
+    assert!(csv.contains("dirigent,rate-2,latency_p50_ms,1,21.0,21.0,21.0,,\n"), "{csv}");
+    assert!(csv.contains("floor,rate-10,cpu_us worker,1,20.0,20.0,20.0,,\n"), "{csv}");
+}
+
+#[test]
 fn one_figure_of_a_rate_is_drawn_alone_and_a_trace_has_none() {
     let figure = |fixture: &Fixture, name: &str| {
         Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("figure").arg(fixture.path()).arg(name).assert()
