@@ -1,85 +1,100 @@
-//! The program `driver`: what a control plane carries by itself.
+//! The program `driver`: measures parts of a cluster by themselves, over their real doors.
 //!
-//! It starts `dirigent control-plane`, speaks the real streams to it as data planes and as thousands of nodes that make
-//! sandboxes without doing anything, and reports creations per second, their latency and the control plane's CPU time.
+//! It starts the `dirigent` program beside it, loads it, and prints what it saw. What a user would measure end to end is
+//! an experiment of `repro` instead; here are the numbers behind it.
 
-mod data_plane;
-mod measurement;
-mod observed;
-mod options;
-mod pacing;
-mod subject;
-mod worker;
+mod burst;
+mod cluster;
+mod creations;
+mod daemon;
+mod idle;
+mod invocation;
+mod memory;
+mod registration;
+mod report;
+mod restart;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::Parser;
-use tokio::time::sleep;
+use clap::{Args, Parser, Subcommand};
 
-use crate::{
-    data_plane::DataPlane,
-    measurement::{Measurement, measure},
-    observed::Observed,
-    options::Options,
-    subject::Subject,
-};
+use crate::report::Format;
+
+/// Measures parts of a cluster by themselves.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Build `dirigent` first (cargo build --release --bins): the driver starts the one \
+    beside itself.\n\nExample: driver creations --nodes 5000 --rate 10000"
+)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every measurement is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The program `dirigent` [default: the one beside this program]
+    #[arg(long, value_name = "PATH", global = true)]
+    dirigent: Option<PathBuf>,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What a control plane carries alone: creations decided, dispatched and published at a constant rate
+    Creations(creations::Options),
+    /// Durable registrations per second, by clients one at a time and in bulk
+    Registration(registration::Options),
+    /// Memory that registered, idle functions take in a control plane and in a data plane
+    Memory(memory::Options),
+    /// How soon after a kill of the control plane the first cold start is answered, and what warm traffic sees
+    Restart(restart::Options),
+    /// How soon many invocations of one instant are answered: of as many functions, or of one
+    Burst(burst::Options),
+    /// CPU that each part uses when there is nothing to do
+    Idle(idle::Options),
+}
+
+impl Common {
+    /// The program to measure.
+    ///
+    /// # Errors
+    /// When this program cannot tell where it lies.
+    pub(crate) fn program(&self) -> anyhow::Result<PathBuf> {
+        match &self.dirigent {
+            Some(path) => Ok(path.clone()),
+            None => Ok(std::env::current_exe().context("finding this program")?.with_file_name("dirigent")),
+        }
+    }
+}
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(&options) {
-        Ok(measurement) => {
-            print!("{}", measurement.render(options.format));
+    let CommandLine { common, command } = CommandLine::parse();
+    let result = match &command {
+        Command::Creations(options) => creations::run(&common, options),
+        Command::Registration(options) => registration::run(&common, options),
+        Command::Memory(options) => memory::run(&common, options),
+        Command::Restart(options) => restart::run(&common, options),
+        Command::Burst(options) => burst::run(&common, options),
+        Command::Idle(options) => idle::run(&common, options),
+    };
+    match result {
+        Ok(report) => {
+            print!("{}", report.render(common.format));
             ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn run(options: &Options) -> anyhow::Result<Measurement> {
-    options.check()?;
-    let subject = Subject::start(options)?;
-    eprintln!("registering {} functions", options.functions() + options.idle_functions);
-    let registered_in = subject.register(options)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(options.threads).enable_all().build()?;
-    let mut measurement = runtime.block_on(drive(options, &subject))?;
-    measurement.registered_per_s = subject.registered(options) / registered_in.as_secs_f64();
-    Ok(measurement)
-}
-
-/// Connects everybody, paces, and measures.
-async fn drive(options: &Options, subject: &Subject) -> anyhow::Result<Measurement> {
-    let observed = Arc::new(Observed::default());
-    eprintln!("connecting {} nodes in {} workers", options.nodes, options.workers());
-    let stream = subject.stream();
-    let mut tasks = tokio::task::JoinSet::new();
-    worker::start_all(options, stream, &mut tasks).await.context("connecting the workers")?;
-    let mut data_planes = Vec::new();
-    for number in 0..options.data_planes {
-        let data_plane = DataPlane::connect(number, options, stream, &observed, &mut tasks).await;
-        data_planes.push(data_plane.context("connecting a data plane")?);
-    }
-    eprintln!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
-    for data_plane in data_planes {
-        tasks.spawn(pacing::pace(data_plane, options.rate / f64::from(options.data_planes)));
-    }
-    let ended = async {
-        match tasks.join_next().await {
-            Some(Ok(Err(error))) => error,
-            Some(Err(stopped)) => anyhow::Error::new(stopped),
-            Some(Ok(Ok(()))) | None => anyhow::anyhow!("a stream was closed"),
-        }
-    };
-    tokio::select! {
-        biased;
-        error = ended => Err(error.context("the control plane does not go along")),
-        measured = async {
-            sleep(options.warmup()).await;
-            measure(options, subject, &observed).await
-        } => measured,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted: nothing was measured"),
     }
 }

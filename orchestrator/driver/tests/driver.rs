@@ -9,24 +9,57 @@ fn driver(arguments: &[&str]) -> Output {
     command.arg("--dirigent").arg(program("dirigent")).args(arguments).output().unwrap()
 }
 
+fn measured(arguments: &[&str]) -> serde_json::Value {
+    let output = driver(&[arguments, &["--format", "json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn what_is_asked_for_is_created_deleted_and_created_again() {
-    let small = ["--nodes", "3", "--nodes-per-worker", "2", "--data-planes", "2", "--idle-functions", "10"];
-    let short = ["--rate", "20", "--warmup", "1", "--seconds", "7", "--format", "json"];
-    let output = driver(&[&small[..], &short[..]].concat());
-    assert!(output.status.success(), "{output:?}");
-    let measured: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let small =
+        ["creations", "--nodes", "3", "--nodes-per-worker", "2", "--data-planes", "2", "--idle-functions", "10"];
+    let short = ["--rate", "20", "--warmup", "1", "--seconds", "7"];
+    let measured = measured(&[&small[..], &short[..]].concat());
     let number = |key: &str| measured[key].as_f64().unwrap_or_else(|| panic!("{key} in {measured}"));
-    assert_eq!((number("workers"), number("functions"), number("idle_functions")), (2.0, 100.0, 10.0));
+    assert_eq!((number("workers"), number("functions_invoked"), number("functions_idle")), (2.0, 100.0, 10.0));
     // A function's turn comes again within the measured time: only what was deleted can be asked for again.
-    assert_eq!(number("not_cold_per_s"), 0.0, "{measured}");
-    assert!(number("created_per_s") > 0.0 && number("asked_per_s") > 0.0, "{measured}");
-    assert!(measured["dispatch_us"]["p99"].as_u64().unwrap() > 0, "{measured}");
+    assert_eq!(number("still_warm_per_s"), 0.0, "{measured}");
+    assert!(number("created_per_s") > 0.0 && number("asked_for_per_s") > 0.0, "{measured}");
+    assert!(number("decide_place_dispatch_p99_us") > 0.0, "{measured}");
 }
 
 #[test]
 fn numbers_out_of_bounds_are_refused() {
-    let output = driver(&["--rate", "0"]);
+    let output = driver(&["creations", "--rate", "0"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--rate must be above 0"), "{output:?}");
+}
+
+#[test]
+fn a_burst_is_answered_by_as_many_sandboxes() {
+    let of_many = ["burst", "--invocations", "20"];
+    let of_one = ["burst", "--invocations", "20", "--one-function", "--run", "300ms"];
+    for arguments in [&of_many[..], &of_one[..]] {
+        let measured = measured(arguments);
+        assert_eq!((&measured["answered"], &measured["sandboxes"]), (&20.0.into(), &20.0.into()), "{measured}");
+    }
+}
+
+#[test]
+fn after_a_restart_there_are_cold_starts_again_and_warm_traffic_saw_nothing() {
+    let arguments = ["restart", "--functions", "30", "--nodes", "2", "--sandboxes", "20", "--repetitions", "1"];
+    let measured = measured(&arguments);
+    assert_eq!((&measured["restarts"], &measured["warm_failed"]), (&1.0.into(), &0.0.into()), "{measured}");
+    assert!(measured["warm_invocations"].as_f64().unwrap() > 0.0, "{measured}");
+}
+
+#[test]
+fn registration_memory_and_idleness_are_measured() {
+    let registered = measured(&["registration", "--clients", "2", "--functions", "5", "--bulk", "100"]);
+    assert!(registered["one_by_one_per_s"].as_f64().unwrap() > 0.0, "{registered}");
+    let memory = measured(&["memory", "--functions", "1000"]);
+    assert!(memory["control_plane_kib_each"].as_f64().unwrap() > 0.0, "{memory}");
+    let idle = measured(&["idle", "--functions", "10", "--workers", "2", "--seconds", "1"]);
+    assert!(idle["control_plane_percent_of_a_core"].as_f64().is_some(), "{idle}");
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tonic::{Streaming, transport::Channel};
 
-use crate::options::Options;
+use super::options::Options;
 
 /// As real workers do it.
 const HEARTBEAT: Duration = Duration::from_millis(250);

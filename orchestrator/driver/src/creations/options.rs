@@ -1,31 +1,18 @@
-//! The command line, and the numbers that follow from it.
+//! What `driver creations` is told, and the numbers that follow from it.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
-use clap::{Parser, ValueEnum};
+use clap::Args;
 
 /// How long a data plane keeps an idle sandbox. The shortest that is allowed, so that functions are soon cold again.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// From the end of the keep-alive until the sandbox is surely gone: samples come each second, and so do questions.
 const DELETION: Duration = Duration::from_secs(4);
 
-/// How a result is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
-/// What a control plane carries by itself: creations decided, dispatched and published at a constant rate.
-#[derive(Clone, Debug, Parser)]
-#[command(
-    version,
-    after_help = "Example: driver --nodes 5000 --rate 10000 --seconds 20\n\nBuild `dirigent` first \
-    (cargo build --release --bins): the driver starts the one beside itself."
-)]
+/// What `driver creations` is told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: driver creations --nodes 5000 --rate 10000 --seconds 20")]
 pub(crate) struct Options {
     /// Nodes in the cluster
     #[arg(long, default_value_t = 5000)]
@@ -66,14 +53,6 @@ pub(crate) struct Options {
     /// Do without coldstarts.csv, and so without phases
     #[arg(long)]
     pub(crate) no_record: bool,
-
-    /// The program `dirigent` [default: the one beside this program]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) dirigent: Option<PathBuf>,
-
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
 }
 
 impl Options {

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use crate::{observed::Observed, options::Options, worker::client};
+use super::{observed::Observed, options::Options, worker::client};
 
 /// As real data planes do it.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);

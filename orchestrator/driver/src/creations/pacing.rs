@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::data_plane::DataPlane;
+use super::data_plane::DataPlane;
 
 const TICK: Duration = Duration::from_millis(1);
 

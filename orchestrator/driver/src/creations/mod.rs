@@ -1,0 +1,105 @@
+//! What a control plane carries alone: creations decided, dispatched and published at a constant rate.
+//!
+//! It is spoken to over the real streams, as data planes and as thousands of nodes that make sandboxes without doing
+//! anything.
+
+mod data_plane;
+mod measurement;
+mod observed;
+mod options;
+mod pacing;
+mod worker;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use model::FunctionSpec;
+use tokio::time::{Instant, sleep};
+
+pub(crate) use self::options::Options;
+use self::{
+    data_plane::DataPlane,
+    measurement::{Measured, measure},
+    observed::Observed,
+    options::KEEP_ALIVE,
+};
+use crate::{
+    Common,
+    daemon::Daemon,
+    registration::{in_bulk, specification},
+    report::Report,
+};
+
+/// CPU that a function's sandbox reserves, in millicores, and memory, in MiB: any node has room for thousands.
+const SANDBOX_CPU: u32 = 1;
+const SANDBOX_MEMORY: u32 = 1;
+
+/// Measures.
+///
+/// # Errors
+/// When an option is out of bounds, the control plane does not start or does not go along, or the user interrupts.
+pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
+    options.check()?;
+    let directory = tempfile::tempdir().context("making a directory")?;
+    let mut arguments = vec!["control-plane", "--stream", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let record = directory.path().display().to_string();
+    if !options.no_record {
+        arguments.extend(["--record", &record]);
+    }
+    let control_plane = Daemon::start(&common.program()?, directory.path(), &arguments)?;
+    let functions = options.functions() + options.idle_functions;
+    eprintln!("registering {functions} functions");
+    let specs = (0..functions).map(short_lived).collect::<Result<Vec<_>, _>>()?;
+    let began = Instant::now();
+    in_bulk(control_plane.port("http"), &specs)?;
+    let registered_per_s = f64::from(functions) / began.elapsed().as_secs_f64();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(options.threads).enable_all().build()?;
+    let measured = runtime.block_on(drive(options, &control_plane))?;
+    let mut report = measured.report(options);
+    report.add("registered_in_bulk_per_s", registered_per_s);
+    Ok(report)
+}
+
+/// A function that is soon cold again.
+fn short_lived(number: u32) -> anyhow::Result<FunctionSpec> {
+    let mut spec = specification(&Options::function_name(number))?;
+    (spec.cpu, spec.memory) = (SANDBOX_CPU, SANDBOX_MEMORY);
+    spec.scale.max = Some(1);
+    spec.scale.stable_window = KEEP_ALIVE;
+    spec.scale.panic_window = Some(KEEP_ALIVE);
+    Ok(spec)
+}
+
+/// Connects everybody, paces, and measures.
+async fn drive(options: &Options, control_plane: &Daemon) -> anyhow::Result<Measured> {
+    let observed = Arc::new(Observed::default());
+    eprintln!("connecting {} nodes in {} workers", options.nodes, options.workers());
+    let stream = control_plane.port("stream");
+    let mut tasks = tokio::task::JoinSet::new();
+    worker::start_all(options, stream, &mut tasks).await.context("connecting the workers")?;
+    let mut data_planes = Vec::new();
+    for number in 0..options.data_planes {
+        let data_plane = DataPlane::connect(number, options, stream, &observed, &mut tasks).await;
+        data_planes.push(data_plane.context("connecting a data plane")?);
+    }
+    eprintln!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
+    for data_plane in data_planes {
+        tasks.spawn(pacing::pace(data_plane, options.rate / f64::from(options.data_planes)));
+    }
+    let ended = async {
+        match tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Err(stopped)) => anyhow::Error::new(stopped),
+            Some(Ok(Ok(()))) | None => anyhow::anyhow!("a stream was closed"),
+        }
+    };
+    tokio::select! {
+        biased;
+        error = ended => Err(error.context("the control plane does not go along")),
+        measured = async {
+            sleep(options.warmup()).await;
+            measure(options, control_plane, &observed).await
+        } => measured,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted: nothing was measured"),
+    }
+}

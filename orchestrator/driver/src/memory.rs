@@ -1,0 +1,47 @@
+//! Memory that registered, idle functions take.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::{
+    Common,
+    cluster::Cluster,
+    daemon::sleep,
+    registration::{in_bulk, specification},
+    report::Report,
+};
+
+/// What `driver memory` is told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: driver memory --functions 100000")]
+pub(crate) struct Options {
+    /// Functions to register
+    #[arg(long, default_value_t = 100_000)]
+    functions: u32,
+}
+
+/// Time for what registration used to be freed.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Measures.
+///
+/// # Errors
+/// When a part does not start or a registration is refused.
+pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
+    let cluster = Cluster::start(common, 1, 1, Duration::ZERO)?;
+    let parts = [&cluster.control_plane, &cluster.data_plane];
+    let before = parts.map(|part| part.memory_kib());
+    let specs: Vec<_> =
+        (0..options.functions).map(|number| specification(&format!("function-{number}"))).collect::<Result<_, _>>()?;
+    in_bulk(cluster.control_plane.port("http"), &specs)?;
+    sleep(SETTLE);
+    let mut report = Report::default();
+    report.add("functions", f64::from(options.functions));
+    let names = ["control_plane_kib_each", "data_plane_kib_each"];
+    for ((name, part), before) in names.into_iter().zip(parts).zip(before) {
+        let grown = part.memory_kib()?.saturating_sub(before?);
+        report.add(name, grown as f64 / f64::from(options.functions.max(1)));
+    }
+    Ok(report)
+}

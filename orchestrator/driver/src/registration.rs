@@ -1,0 +1,123 @@
+//! Registrations: in bulk, for every measurement; and how many per second a control plane takes.
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    net::SocketAddr,
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use model::FunctionSpec;
+use tokio::time::Instant;
+
+use crate::{Common, cluster::Cluster, report::Report};
+
+/// Functions in one bulk request.
+const CHUNK: usize = 10_000;
+/// How long the disk's own rate of durable writes is measured.
+const DISK: Duration = Duration::from_secs(1);
+
+/// What `driver registration` is told.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: driver registration --clients 16")]
+pub(crate) struct Options {
+    /// Clients that register one function after the other
+    #[arg(long, default_value_t = 16)]
+    clients: u32,
+
+    /// Functions that each of them registers
+    #[arg(long, default_value_t = 1000)]
+    functions: u32,
+
+    /// Functions registered in bulk
+    #[arg(long, default_value_t = 50_000)]
+    bulk: u32,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a part does not start or a registration is refused.
+pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
+    let cluster = Cluster::start(common, 1, 1, Duration::ZERO)?;
+    let http = cluster.control_plane.port("http");
+    let mut report = Report::default();
+    let mut latencies_us = Vec::new();
+    let (began, cpu_us) = (Instant::now(), cluster.control_plane.cpu_us()?);
+    let clients = (0..options.clients).map(|client| {
+        let functions = options.functions;
+        thread::spawn(move || one_by_one(http, client, functions))
+    });
+    for client in clients.collect::<Vec<_>>() {
+        latencies_us.extend(client.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
+    }
+    let count = latencies_us.len() as f64;
+    report.add("one_by_one_per_s", count / began.elapsed().as_secs_f64());
+    report.add("one_by_one_cpu_us_each", (cluster.control_plane.cpu_us()? - cpu_us) as f64 / count);
+    report.add_spread(["one_by_one_p50_us", "one_by_one_p99_us"], &mut latencies_us);
+    let specs: Vec<_> =
+        (0..options.bulk).map(|number| specification(&format!("bulk-{number}"))).collect::<Result<_, _>>()?;
+    let (began, cpu_us) = (Instant::now(), cluster.control_plane.cpu_us()?);
+    in_bulk(http, &specs)?;
+    report.add("in_bulk_per_s", f64::from(options.bulk) / began.elapsed().as_secs_f64());
+    report.add("in_bulk_cpu_us_each", (cluster.control_plane.cpu_us()? - cpu_us) as f64 / f64::from(options.bulk));
+    report.add("fdatasync_per_s", disk_rate(&cluster.control_plane.path("sync"))?);
+    Ok(report)
+}
+
+/// A function of that name with everything at its default.
+///
+/// # Errors
+/// When it is no name.
+pub(crate) fn specification(name: &str) -> anyhow::Result<FunctionSpec> {
+    Ok(FunctionSpec::new(name.parse()?, "builtin:function"))
+}
+
+/// Registers functions, many in one request.
+///
+/// # Errors
+/// When one is refused.
+pub(crate) fn in_bulk(http: SocketAddr, specs: &[FunctionSpec]) -> anyhow::Result<()> {
+    let url = format!("http://{http}/v1/functions");
+    for chunk in specs.chunks(CHUNK) {
+        let lines = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let request = ureq::post(&url).header("content-type", "application/x-ndjson");
+        let mut answer = request.send(lines.join("\n")).context("registering functions")?;
+        let results = answer.body_mut().read_to_string()?;
+        if let Some(refused) = results.lines().find(|line| line.contains("\"error\":\"")) {
+            bail!("a function was refused: {refused}");
+        }
+    }
+    Ok(())
+}
+
+/// Registers functions one by one on one connection; how long each took, in microseconds.
+fn one_by_one(http: SocketAddr, client: u32, functions: u32) -> anyhow::Result<Vec<u64>> {
+    let agent = ureq::Agent::new_with_defaults();
+    (0..functions)
+        .map(|number| {
+            let began = Instant::now();
+            let url = format!("http://{http}/v1/functions/one-{client}-{number}");
+            let request = agent.put(&url).header("content-type", "application/json");
+            request.send(r#"{"image":"builtin:function"}"#).context("registering a function")?;
+            Ok(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
+        })
+        .collect()
+}
+
+/// How many times per second one small write reaches the disk.
+fn disk_rate(path: &Path) -> anyhow::Result<f64> {
+    let mut file = File::create(path).context("making a file")?;
+    let (began, mut count) = (Instant::now(), 0.0);
+    while began.elapsed() < DISK {
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        count += 1.0;
+    }
+    Ok(count / began.elapsed().as_secs_f64())
+}
