@@ -12,6 +12,8 @@ use super::{Command, Logged, Store, StoreError, StoreFuture};
 
 /// Index → command as JSON, which a person can read and later versions can extend.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// Memory for the file's pages. The log is read once and then only added to, so more would only hold what nobody reads.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Name of the file within the data directory.
 const FILE: &str = "commands.redb";
 
@@ -34,7 +36,8 @@ impl RedbStore {
         let refused = |source| StoreError::Directory { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(refused)?;
         let path = directory.join(FILE);
-        let database = Database::create(&path).map_err(|error| database_error(&path, error))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let database = database.map_err(|error| database_error(&path, error))?;
         let log = LogFile { database, path };
         log.create_table()?;
         Ok(Self { log: Arc::new(log) })
