@@ -242,7 +242,7 @@ impl State {
         let Some(key) = self.data_planes.by_session(session) else { return };
         let mut touched = Vec::new();
         for demand in message.demand {
-            touched.extend(self.take_demand(key, &demand));
+            touched.extend(self.take_demand(now, key, &demand));
         }
         for sample in message.samples {
             touched.extend(self.take_sample(now, key, &sample));
@@ -271,8 +271,11 @@ impl State {
     }
 
     /// Takes note of demand; the function, if its policy acts on demand at once.
-    fn take_demand(&mut self, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
+    fn take_demand(&mut self, now: Now, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
         let id = FunctionId(demand.function);
+        if demand.waiting + demand.running > 0 {
+            self.note_active(now, id);
+        }
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (demand.waiting, demand.running);
@@ -281,9 +284,14 @@ impl State {
 
     fn take_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
         let id = FunctionId(sample.function);
+        if sample.requests > 0 || sample.peak > 0 {
+            self.note_active(now, id);
+        }
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (sample.waiting, sample.running);
+        function.activity.invocations += u64::from(sample.requests);
+        function.activity.cold = function.activity.cold.saturating_add(sample.cold);
         let sample = Sample {
             span_ms: sample.span_ms,
             concurrency_us: sample.concurrency_us,

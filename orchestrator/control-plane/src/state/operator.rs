@@ -2,7 +2,9 @@
 
 use model::{FunctionName, FunctionSpec};
 
-use super::{ClusterView, Effect, FunctionView, NodeView, Now, State, Token, function::PutEffect, node::NodeState};
+use super::{
+    ClusterView, Effect, FunctionView, NodeView, Now, State, Token, TopView, function::PutEffect, node::NodeState,
+};
 use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds.
@@ -27,6 +29,8 @@ pub(crate) enum Request {
     RemoveNode { name: String },
     /// The cluster in numbers.
     Status,
+    /// What the cluster is busy with, and at most `limit` functions.
+    Top { limit: usize },
 }
 
 /// How a registration ended.
@@ -56,6 +60,7 @@ pub(crate) enum Answer {
     Function(Box<FunctionView>),
     Nodes(Vec<NodeView>),
     Cluster(Box<ClusterView>),
+    Top(Box<TopView>),
 }
 
 /// An answer that waits until data planes know of the change.
@@ -101,6 +106,7 @@ impl State {
                 None => Answer::NotFound,
             },
             Request::Status => Answer::Cluster(Box::new(self.view_cluster(now))),
+            Request::Top { limit } => Answer::Top(Box::new(self.view_top(now, limit))),
         };
         self.effect(Effect::Reply { token, answer });
     }
