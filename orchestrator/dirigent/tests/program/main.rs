@@ -6,3 +6,4 @@ mod client;
 mod cluster;
 mod configuration;
 mod lifecycle;
+mod top;
