@@ -39,22 +39,35 @@ pub(super) struct Recent {
     entries: VecDeque<(u32, FunctionId)>,
 }
 
-impl State {
-    /// Takes note that a function did something.
-    pub(super) fn note_active(&mut self, now: Now, id: FunctionId) {
+impl Activity {
+    /// It does something now. True when that is to be remembered: once a second.
+    #[must_use = "it is to be remembered"]
+    pub(super) fn touch(&mut self, now: Now) -> bool {
         let second = second_of(now);
-        let Some(function) = self.functions.get_mut(id) else { return };
-        if std::mem::replace(&mut function.activity.active_s, second) == second {
-            return;
+        std::mem::replace(&mut self.active_s, second) != second
+    }
+}
+
+impl Recent {
+    /// Adds an entry; of `most` that there are already, only those that still count are kept, and half of `most` at most.
+    fn add(&mut self, entry: (u32, FunctionId), most: usize, counts: impl Fn(&(u32, FunctionId)) -> bool) {
+        if self.entries.len() >= most {
+            self.entries.retain(counts);
+            let surplus = self.entries.len().saturating_sub(most / 2);
+            self.entries.drain(..surplus);
         }
-        let entries = &mut self.recent.entries;
-        if entries.len() == MOST_ENTRIES {
-            let functions = &self.functions;
-            entries.retain(|&(second, id)| functions.get(id).is_some_and(|known| known.activity.active_s == second));
-            let surplus = entries.len().saturating_sub(MOST_ENTRIES / 2);
-            entries.drain(..surplus);
-        }
-        entries.push_back((second, id));
+        self.entries.push_back(entry);
+    }
+}
+
+impl State {
+    /// Takes note of a function that was touched.
+    pub(super) fn note_active(&mut self, now: Now, id: FunctionId) {
+        let functions = &self.functions;
+        let counts = |(second, id): &(u32, FunctionId)| {
+            functions.get(*id).is_some_and(|function| function.activity.active_s == *second)
+        };
+        self.recent.add((second_of(now), id), MOST_ENTRIES, counts);
     }
 
     /// Functions by their last activity, the latest first, each once.
@@ -103,4 +116,30 @@ impl State {
 
 fn second_of(now: Now) -> u32 {
     u32::try_from(now.us / 1_000_000 + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_entries_stay() {
+        let mut recent = Recent::default();
+        // Function 0 is active in each second, the others once each.
+        for second in 1..=1000 {
+            for id in [0, u64::from(second)] {
+                recent.add((second, FunctionId(id)), 16, |&(then, id)| id.0 != 0 || then + 1 >= second);
+            }
+            assert!(recent.entries.len() <= 16);
+        }
+        assert_eq!(recent.entries.back(), Some(&(1000, FunctionId(1000))));
+        assert!((997..=1000).all(|id| recent.entries.contains(&(id, FunctionId(u64::from(id))))), "{recent:?}");
+    }
+
+    #[test]
+    fn a_function_is_remembered_once_a_second() {
+        let mut activity = Activity::default();
+        let touched = [0, 999_999, 1_000_000, 1_500_000].map(|us| activity.touch(Now::at_us(us)));
+        assert_eq!(touched, [true, false, true, false]);
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Request {
     DrainNode { name: String, drained: bool },
     /// Forget a node that no worker serves.
     RemoveNode { name: String },
+    /// Whether the state has been rebuilt after the last start; asked often, so nothing is counted for it.
+    Recovered,
     /// The cluster in numbers.
     Status,
     /// What the cluster is busy with, and at most `limit` functions.
@@ -59,6 +61,7 @@ pub(crate) enum Answer {
     Functions(Vec<FunctionView>),
     Function(Box<FunctionView>),
     Nodes(Vec<NodeView>),
+    Recovered(bool),
     Cluster(Box<ClusterView>),
     Top(Box<TopView>),
 }
@@ -105,6 +108,7 @@ impl State {
                 }
                 None => Answer::NotFound,
             },
+            Request::Recovered => Answer::Recovered(self.is_recovered()),
             Request::Status => Answer::Cluster(Box::new(self.view_cluster(now))),
             Request::Top { limit } => Answer::Top(Box::new(self.view_top(now, limit))),
         };

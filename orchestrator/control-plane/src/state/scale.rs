@@ -140,8 +140,10 @@ impl State {
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);
             function.activity.creations = function.activity.creations.saturating_add(1);
+            if function.activity.touch(now) {
+                self.note_active(now, id);
+            }
         }
-        self.note_active(now, id);
         self.send_create(id, sandbox);
         true
     }

@@ -78,6 +78,12 @@ impl Asked {
     }
 }
 
+/// Waits for the next look.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, with no runtime on it")]
+fn pause(interval: Duration) {
+    thread::sleep(interval);
+}
+
 /// Shows the cluster until the user has seen enough, or once.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { client, interval, limit, once } = arguments;
@@ -85,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let asked = Asked { control_plane, path: format!("/v1/top?limit={limit}") };
     if *once || client.format != Format::Table || !io::stdout().is_terminal() {
         let before = asked.look()?;
-        thread::sleep(*interval);
+        pause(*interval);
         let rates = Rates::between(Some(&before), &asked.look()?);
         return Ok(plain::print(client.format, &rates)?);
     }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Asked,
     look::Look,
-    screen,
+    pause, screen,
     view::{View, Wish},
 };
 
@@ -89,7 +89,7 @@ fn show(terminal: &mut DefaultTerminal, happenings: &Receiver<Happening>, contro
 /// Looks again and again, also when nothing answers: the control plane may come back.
 fn keep_looking(asked: &Asked, interval: Duration, happens: &SyncSender<Happening>) {
     while happens.send(Happening::Looked(asked.look())).is_ok() {
-        thread::sleep(interval);
+        pause(interval);
     }
 }
 

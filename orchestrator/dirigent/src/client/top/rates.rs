@@ -17,7 +17,7 @@ pub(super) struct Rates {
     pub(super) phases: Vec<PhaseRates>,
 }
 
-/// One function over an interval. Rates are absent when it was not in the look before.
+/// One function over an interval. Rates are absent when what was counted before is not known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct FunctionRates {
     pub(super) name: String,
@@ -55,9 +55,12 @@ impl Rates {
         let span_s = before.map(|before| float(after.at_us - before.at_us) / 1e6);
         let known: BTreeMap<u64, &FunctionCounts> =
             before.iter().flat_map(|look| &look.functions).map(|function| (function.id, function)).collect();
+        // Where every function was shown, one that was not has been registered since.
+        let all_known = before.is_some_and(|before| before.functions.len() == before.cluster.functions);
+        let zero = FunctionCounts::default();
         let functions = after.functions.iter().map(|function| {
-            let since = span_s.zip(known.get(&function.id).copied());
-            FunctionRates::new(function, since)
+            let then = known.get(&function.id).copied().or_else(|| all_known.then_some(&zero));
+            FunctionRates::new(function, span_s.zip(then))
         });
         let phases = after.phases.iter().map(|phase| {
             let earlier = before.map(|look| look.phases.iter().find(|earlier| earlier.phase == phase.phase));
@@ -167,7 +170,14 @@ pub(super) mod tests {
         let buckets = vec![bucket(Some(8), creations), bucket(Some(1024), 2), bucket(None, 1)];
         Look {
             at_us: at_s * 1_000_000,
-            cluster: Cluster { leader: true, epoch: 1, uptime_ms: at_s * 1000, nodes_ready: 1, ..Cluster::default() },
+            cluster: Cluster {
+                leader: true,
+                epoch: 1,
+                uptime_ms: at_s * 1000,
+                nodes_ready: 1,
+                functions: 1,
+                ..Cluster::default()
+            },
             functions: vec![function],
             nodes: vec![node],
             phases: vec![PhaseCounts { phase: "create".to_owned(), sum_us: creations * 7, buckets }],
@@ -198,7 +208,10 @@ pub(super) mod tests {
     fn another_epoch_and_another_registration_count_from_zero() {
         let mut before = look(10, (100, 5, 5));
         before.functions[0].id = 6;
-        assert_eq!(Rates::between(Some(&before), &look(11, (3, 3, 3))).functions[0].invocations_per_s, None);
+        let rate = |before: &Look| Rates::between(Some(before), &look(11, (3, 3, 3))).functions[0].invocations_per_s;
+        assert_eq!(rate(&before), Some(3.0), "all were shown, so it is new");
+        before.cluster.functions = 2;
+        assert_eq!(rate(&before), None, "it may have been there, unseen");
         let mut after = look(11, (3, 3, 3));
         after.cluster.epoch = 2;
         assert_eq!(Rates::between(Some(&look(10, (100, 5, 5))), &after).span_s, None);

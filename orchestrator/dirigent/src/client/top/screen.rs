@@ -8,6 +8,7 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     plain::{self, FUNCTIONS, NODES, PHASES},
@@ -19,6 +20,10 @@ use crate::output::{self, Column};
 const BOTTOM_ROWS: u16 = 9;
 /// Columns of characters that a name gets at least.
 const NAME_WIDTH: u16 = 16;
+/// The longest name of a phase.
+const PHASE_WIDTH: u16 = 13;
+/// Room for a number below a shorter heading.
+const NUMBER_WIDTH: u16 = 8;
 
 /// Draws one frame.
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View, control_plane: &str) {
@@ -61,19 +66,32 @@ fn summary(view: &View, control_plane: &str) -> Vec<Line<'static>> {
 fn draw_table(frame: &mut Frame<'_>, area: Rect, columns: &[Column], rows: &[impl Serialize]) {
     // Rows of ours always have a form in JSON.
     let values = plain::values(rows).unwrap_or_default();
-    let cells = values.iter().map(|row| {
-        let cells =
-            columns.iter().map(|column| Cell::from(Line::from(output::cell(row, column)).alignment(side(column))));
-        Row::new(cells)
+    let lines = values.iter().map(|row| {
+        let cells = columns.iter().map(|column| Cell::from(Line::from(shown(row, column)).alignment(side(column))));
+        let out_of_service = row.get("state").is_some_and(|state| state != "ready");
+        let style = if out_of_service { Style::new().fg(Color::Yellow) } else { Style::new() };
+        Row::new(cells).style(style)
     });
     let titles = columns.iter().map(|column| Cell::from(Line::from(column.title).alignment(side(column))));
     let heading = Row::new(titles).style(Style::new().add_modifier(Modifier::REVERSED));
     let widths = columns.iter().map(|column| match column.pointer {
         "/name" => Constraint::Min(NAME_WIDTH),
         "/last_error" => Constraint::Fill(1),
-        _ => Constraint::Length(u16::try_from(column.title.len()).unwrap_or(NAME_WIDTH).max(8)),
+        "/phase" => Constraint::Length(PHASE_WIDTH),
+        _ => Constraint::Length(u16::try_from(column.title.len()).unwrap_or(NAME_WIDTH).max(NUMBER_WIDTH)),
     });
-    frame.render_widget(Table::new(cells, widths).header(heading), area);
+    frame.render_widget(Table::new(lines, widths).header(heading), area);
+}
+
+/// A cell; fractions have as many digits as people read, the same in every row.
+fn shown(row: &Value, column: &Column) -> String {
+    match row.pointer(column.pointer) {
+        Some(Value::Number(number)) if number.is_f64() => {
+            let value = number.as_f64().unwrap_or_default();
+            if column.pointer.ends_with("_share") { format!("{value:.2}") } else { format!("{value:.1}") }
+        }
+        _ => output::cell(row, column),
+    }
 }
 
 /// Text stands left, numbers right.
