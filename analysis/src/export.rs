@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
+use record::RatePoint;
 use serde::Serialize;
 use stats::{Definition, FailurePolicy};
 use thiserror::Error;
@@ -24,6 +25,8 @@ pub enum ExportTable {
     Functions,
     /// Every statistic of every repetition.
     Statistics,
+    /// Of a constant rate: every number of every point over its repetitions.
+    Rates,
 }
 
 /// Data could not be exported.
@@ -49,6 +52,7 @@ pub fn export(run: &Run, timeout: &Timeout, table: ExportTable, out: impl Write)
             let summary = report::summary(run, &run.summarise(timeout)?);
             Ok(statistics_csv(&summary, out)?)
         }
+        ExportTable::Rates => Ok(rates(&report::summary(run, &run.summarise(timeout)?).rates, out)?),
     }
 }
 
@@ -95,6 +99,38 @@ fn invocations(run: &Run, out: impl Write) -> Result<(), ExportError> {
         }
     }
     Ok(csv.flush()?)
+}
+
+/// One line per number of a point; an interval is empty below five repetitions.
+fn rates(points: &[RatePoint], out: impl Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["system", "point", "statistic", "repetitions", "median", "min", "max", "lower", "upper"])?;
+    for point in points {
+        let numbers = [
+            ("offered_per_s", point.offered_per_s),
+            ("achieved_per_s", point.achieved_per_s),
+            ("ok_percent", point.ok_percent),
+            ("latency_p50_ms", point.latency_p50_ms),
+            ("latency_p99_ms", point.latency_p99_ms),
+            ("latency_p999_ms", point.latency_p999_ms),
+            ("cold_percent", point.cold_percent),
+            ("lag_p99_ms", point.lag_p99_ms),
+            ("system_cpu_us", point.system_cpu_us),
+            ("machine_cpu_us", point.machine_cpu_us),
+        ];
+        let processes = point.processes.iter().map(|one| (format!("cpu_us {}", one.process), Some(one.cpu_us)));
+        for (statistic, estimate) in
+            numbers.map(|(name, number)| (name.to_owned(), number)).into_iter().chain(processes)
+        {
+            let Some(found) = estimate else { continue };
+            let (lower, upper) = found.interval.unzip();
+            csv.serialize((
+                (&point.system, &point.point, statistic, found.count),
+                (found.median, found.min, found.max, lower, upper),
+            ))?;
+        }
+    }
+    csv.flush()
 }
 
 fn functions(run: &Run, timeout: &Timeout, out: impl Write) -> Result<(), ExportError> {

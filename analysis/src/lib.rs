@@ -5,6 +5,7 @@
 
 mod claims;
 mod curves;
+mod design;
 mod export;
 mod figure;
 mod format;
@@ -13,6 +14,7 @@ mod output;
 mod page;
 mod palette;
 mod published;
+mod rates;
 mod read;
 mod report;
 mod rows;

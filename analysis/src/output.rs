@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
-use record::{PointSummary, Summary};
+use record::{Estimate, Judgement, PointSummary, RatePoint, Summary};
 
 use crate::{
-    format::{count, with_unit},
+    format::{count, number, with_unit},
     statistic::{STATISTICS, Statistic},
 };
 
@@ -42,7 +42,7 @@ const COLUMNS: [(&str, &str); 9] = [
 pub fn print_summary(summary: &Summary, format: TableFormat, mut out: impl Write) -> io::Result<()> {
     match format {
         TableFormat::Table => {
-            writeln!(out, "{}", table(summary))?;
+            writeln!(out, "{}", if summary.rates.is_empty() { table(summary) } else { rates_table(&summary.rates) })?;
             summary.not_measured.iter().try_for_each(|(system, why)| writeln!(out, "{system}: not measured: {why}"))
         }
         TableFormat::Json => {
@@ -75,6 +75,59 @@ fn table(summary: &Summary) -> Table {
     table.set_header(heads);
     for point in &summary.points {
         table.add_row(row(point));
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// One line per point of a constant rate, over its repetitions.
+fn rates_table(points: &[RatePoint]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "system",
+        "point",
+        "reps",
+        "offered/s",
+        "achieved/s",
+        "ok %",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "cold %",
+        "lag p99 ms",
+        "CPU-µs/op",
+        "machine's",
+        "valid",
+        "sustained",
+        "objective",
+    ]);
+    let cell = |estimate: Option<Estimate>| estimate.map_or_else(|| "–".to_owned(), |found| number(found.median));
+    let word = |judged: &Judgement| match judged.verdict {
+        Some(true) => "yes".to_owned(),
+        Some(false) => "no".to_owned(),
+        None => "not judged".to_owned(),
+    };
+    for point in points {
+        table.add_row([
+            point.system.clone(),
+            point.point.clone(),
+            point.repetitions.to_string(),
+            cell(point.offered_per_s),
+            cell(point.achieved_per_s),
+            cell(point.ok_percent),
+            cell(point.latency_p50_ms),
+            cell(point.latency_p99_ms),
+            cell(point.latency_p999_ms),
+            cell(point.cold_percent),
+            cell(point.lag_p99_ms),
+            cell(point.system_cpu_us),
+            cell(point.machine_cpu_us),
+            if point.valid_repetitions == point.repetitions { "yes".to_owned() } else { "NO".to_owned() },
+            word(&point.sustained),
+            word(&point.at_objective),
+        ]);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -5,11 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use record::{Claims, RecordError, SCHEMA_VERSION, Summary, write_json};
+use record::{Claims, RatePoint, RecordError, SCHEMA_VERSION, Summary, write_json};
 use thiserror::Error;
 
 use crate::{
-    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeout, figure, judge, page::Page, published, series::Series,
+    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeout,
+    design::Design,
+    figure::{self, Material},
+    judge,
+    page::Page,
+    published, rates,
+    series::Series,
     summarise::PointResult,
 };
 
@@ -56,22 +62,15 @@ pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError>
     write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
 
     let published = published::about(&run.manifest.experiment);
-    let folder = run.dir.report().join("figures");
-    fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
-    let mut figures = Vec::new();
-    for name in FigureName::ALL {
-        let path = folder.join(format!("{}.svg", name.as_str()));
-        match figure::draw(name, &series, &published, Ink::Paper) {
-            Ok(svg) => write(&path, &svg)?,
-            Err(_) => remove(&path)?, // an earlier report may have left one
-        }
-        let svg = figure::draw(name, &series, &published, Ink::Page);
-        figures.push((name, svg.map_err(|error| error.to_string())));
-    }
+    let design = Design::of(&run.manifest);
+    let shown = shown(&series, &summary.rates);
+    let material = Material { series: &shown, published: &published, rates: &summary.rates };
+    let figures = draw_figures(&run.dir.report().join("figures"), FigureName::of(design.at_rate), &material)?;
     let page = Page {
         manifest: &run.manifest,
+        design: &design,
         summary: &summary,
-        series: &series,
+        series: &shown,
         claims: &claims,
         published: &published,
         figures: &figures,
@@ -81,16 +80,49 @@ pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError>
     Ok(Report { summary, claims, page: path })
 }
 
+/// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.
+type Figures = Vec<(FigureName, Result<String, String>)>;
+
+fn draw_figures(folder: &Path, names: &[FigureName], material: &Material<'_>) -> Result<Figures, ReportError> {
+    fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
+    let mut figures = Vec::new();
+    for name in names {
+        let path = folder.join(format!("{}.svg", name.as_str()));
+        match figure::draw(*name, material, Ink::Paper) {
+            Ok(svg) => write(&path, &svg)?,
+            Err(_) => remove(&path)?, // an earlier report may have left one
+        }
+        let svg = figure::draw(*name, material, Ink::Page);
+        figures.push((*name, svg.map_err(|error| error.to_string())));
+    }
+    Ok(figures)
+}
+
+/// The series that figures and answers about cold starts are made from: all of a trace; of constant rates, which may
+/// have dozens, the highest of each line that was not found too high.
+fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
+    if rates.is_empty() {
+        return series.to_vec();
+    }
+    let kept: Vec<&RatePoint> = rates::lines(rates).iter().filter_map(rates::Line::highest_kept_up).collect();
+    let is_kept = |one: &&Series<'_>| kept.iter().any(|rate| rate.system == one.system && rate.point == one.point);
+    series.iter().filter(is_kept).cloned().collect()
+}
+
 /// Draws one figure of the run.
 ///
 /// # Errors
 /// When the run cannot be read or has nothing that the figure shows.
 pub fn draw_figure(run: &Run, timeout: &Timeout, name: FigureName, ink: Ink) -> Result<String, ReadError> {
     let results = run.summarise(timeout)?;
-    figure::draw(name, &Series::group(&results), &published::about(&run.manifest.experiment), ink)
+    let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));
+    let rates = rates::points(&Design::of(&run.manifest), &series);
+    let shown = shown(&series, &rates);
+    figure::draw(name, &Material { series: &shown, published: &published, rates: &rates }, ink)
 }
 
 pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
+    let design = Design::of(&run.manifest);
     let points: Vec<_> = results.iter().map(|result| result.summary.clone()).collect();
     let missing = run.manifest.systems.keys().filter(|system| !points.iter().any(|point| point.system == **system));
     Summary {
@@ -100,6 +132,7 @@ pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
         scale: run.manifest.scale.clone(),
         not_measured: missing.map(|system| (system.clone(), "it has no rows in this run".to_owned())).collect(),
         points,
+        rates: rates::points(&design, &Series::group(results)),
     }
 }
 

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use record::{Manifest, PointDir, RunDir};
 
-use crate::{ReadError, Timeout, summarise, summarise::PointResult};
+use crate::{
+    ReadError, Timeout,
+    design::Design,
+    summarise::{self, PointResult, Terms},
+};
 
 /// A run whose manifest has been read.
 #[derive(Debug)]
@@ -37,6 +41,7 @@ impl Run {
     /// # Errors
     /// When a file cannot be read.
     pub(crate) fn summarise(&self, timeout: &Timeout) -> Result<Vec<PointResult>, ReadError> {
-        self.points.iter().map(|point| summarise::point(point, timeout, self.manifest.host.cores)).collect()
+        let terms = Terms { timeout, cores: self.manifest.host.cores, at_rate: Design::of(&self.manifest).at_rate };
+        self.points.iter().map(|point| summarise::point(point, &terms)).collect()
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const LEVEL: f64 = 0.95;
 pub(crate) const BOOTSTRAP_SEED: u64 = 1;
 
 /// All repetitions of one point of one system.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Series<'a> {
     /// The system's name, with the point's where the run has several.
     pub(crate) label: String,

@@ -8,6 +8,8 @@ use crate::{
     command::{
         completions::{self, CompletionsArgs},
         inspect::{self, InspectArgs},
+        mock::{self, MockArgs},
+        proxy::{self, ProxyArgs},
         register::{self, RegisterArgs},
         run::{self, RunArgs},
         schedule::{self, ScheduleArgs},
@@ -57,6 +59,12 @@ enum Command {
     /// Measure how precisely this machine can sleep and send
     #[command(after_help = "Example:\n  loadgen selftest --rate 2000 --duration 5s")]
     Selftest(SelftestArgs),
+    /// Answer every request as a function does, at once
+    #[command(after_help = "Example:\n  loadgen mock --listen 127.0.0.1:8081")]
+    Mock(MockArgs),
+    /// Copy bytes between clients and a server: what any proxy costs at least on this machine
+    #[command(after_help = "Example:\n  loadgen proxy --to 127.0.0.1:8081 --listen 127.0.0.1:8080")]
+    Proxy(ProxyArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  loadgen completions bash > /etc/bash_completion.d/loadgen")]
     Completions(CompletionsArgs),
@@ -76,6 +84,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Synth(args) | Command::Sample(args) => synth::run(&args),
         Command::Register(args) => register::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Mock(args) => mock::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     exit_code(&result)

@@ -1,4 +1,5 @@
-//! A server in this process that answers as a function does, at once: what `selftest` sends to.
+//! A server that answers as a function does, at once: what `selftest` sends to, and what stands behind the proxy that
+//! measures a machine's floor.
 
 use std::{
     convert::Infallible,
@@ -43,6 +44,19 @@ impl Mock {
         let cpu_ns = Arc::clone(&mock.cpu_ns);
         thread::Builder::new().name("mock".to_owned()).spawn(move || runtime.block_on(serve(listener, cpu_ns)))?;
         Ok(mock)
+    }
+
+    /// Serves on this thread from a listener, for as long as the process lives.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub(crate) fn serve_here(listener: std::net::TcpListener) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        listener.set_nonblocking(true)?;
+        runtime.block_on(async {
+            serve(TcpListener::from_std(listener)?, Arc::default()).await;
+            Ok(())
+        })
     }
 
     /// CPU time it has used up to its last answer, in microseconds.

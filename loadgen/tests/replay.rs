@@ -11,7 +11,7 @@ use std::{
 };
 
 use mock::Mock;
-use program::{Scratch, run};
+use program::{Running, Scratch, loadgen, run, wait_until};
 use record::Outcome;
 
 /// One invocation of each kind, 5 ms apart.
@@ -156,6 +156,52 @@ fn a_pooled_connection_closed_while_idle_is_not_the_systems_failure() {
     assert!(rows.iter().all(|row| row.outcome == Outcome::Ok), "{rows:?}");
     assert!(rows[1].error.as_ref().unwrap().contains("resent"), "{:?}", rows[1]);
     assert!(scratch.summary().notes.iter().any(|note| note.contains("sent a second time")));
+}
+
+#[test]
+fn connections_opened_beforehand_are_used_in_turn() {
+    let schedule = [(0, "ok"), (200, "ok"), (400, "ok")];
+    let (scratch, counted) = (Scratch::new(), Mock::data_plane());
+    let path = scratch.schedule(&schedule);
+    // This server closes a connection that it is asked on twice, which would be noted in the row.
+    replay(&scratch, &path, &closing_while_idle(), &["--open-connections", "3"]);
+    for row in scratch.rows() {
+        assert_eq!((row.outcome, row.error.as_deref()), (Outcome::Ok, None), "{row:?}");
+    }
+    replay(&scratch, &path, &counted.address.to_string(), &["--open-connections", "7"]);
+    assert_eq!(*counted.accepted.lock().unwrap(), 7, "all are opened, whether they are needed or not");
+    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1"]);
+    assert!(code == 1 && errors.contains("opening connections before the start"), "{code}: {errors}");
+    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--protocol", "h2c"]);
+    assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");
+}
+
+/// Starts a subcommand that serves; the program and where it listens.
+fn serving(scratch: &Scratch, arguments: &[&str]) -> (Running, String) {
+    let ports = scratch.path(arguments[0]);
+    let child = loadgen(&[arguments, &["--ports", &ports]].concat()).spawn().unwrap();
+    let running = Running(child);
+    wait_until("its ports file is there", || std::path::Path::new(&ports).exists());
+    let told: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&ports).unwrap()).unwrap();
+    (running, told["http"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_replay_through_the_copying_proxy_is_answered_by_the_server_behind_it() {
+    let scratch = Scratch::new();
+    let (_mock, server) = serving(&scratch, &["mock"]);
+    let (proxy, address) = serving(&scratch, &["proxy", "--to", &server]);
+    let rows: Vec<(u64, &str)> = (0..20).map(|n| (n * 5, "any-name")).collect();
+    let schedule = scratch.schedule(&rows);
+    let (code, _, errors) = replay(&scratch, &schedule, &address, &["--open-connections", "4"]);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    for row in scratch.rows() {
+        assert_eq!((row.outcome, row.executed_us, row.cold), (Outcome::Ok, Some(0), None), "{row:?}");
+    }
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(proxy.end().0, -1, "it ends when it is told to, by the signal itself");
+    let (code, _, errors) = run(&["proxy", "--to", "nowhere"]);
+    assert!(code == 2 && errors.contains("nowhere"), "{code}: {errors}");
 }
 
 #[test]

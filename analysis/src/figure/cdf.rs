@@ -5,7 +5,7 @@ use kuva::{
     render::plots::Plot,
 };
 
-use super::{Ink, svg};
+use super::{Ink, axis, svg};
 use crate::{
     curves::{Curve, Curves},
     published::Published,
@@ -100,22 +100,14 @@ fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], ink: Ink)
     Ok(svg::render(plots, layout, ink, cdf.title))
 }
 
-/// From the 1, 2 or 5 times a power of ten below what is drawn to the one above.
+/// The ends of the axis around what is drawn.
 fn x_range(plots: &[Plot]) -> (f64, f64) {
     let xs = plots.iter().flat_map(|plot| match plot {
         Plot::Line(line) => line.data.iter().map(|point| point.x).collect(),
         Plot::Scatter(points) => points.data.iter().map(|point| point.x).collect(),
         _ => Vec::new(),
     });
-    let (least, most) = xs.fold((f64::MAX, f64::MIN_POSITIVE), |(least, most), x| (least.min(x), most.max(x)));
-    let steps = |x: f64| {
-        let decade = 10_f64.powf(x.log10().floor());
-        [1.0, 2.0, 5.0, 10.0].map(|step| step * decade)
-    };
-    let below = steps(least).into_iter().rev().find(|step| *step <= least * (1.0 + 1e-9));
-    let above = steps(most).into_iter().find(|step| *step >= most * (1.0 - 1e-9));
-    let (below, above) = (below.unwrap_or(least), above.unwrap_or(most));
-    if below < above { (below, above) } else { (below / 2.0, above * 2.0) }
+    axis::log_range(xs)
 }
 
 /// The corners as a line that runs level, then up.

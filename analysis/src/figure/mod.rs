@@ -1,10 +1,14 @@
 //! The figures: which there are, and the inks they are drawn with.
 
+mod axis;
 mod cdf;
+mod cpu;
+mod latency;
 pub(crate) mod phases;
 mod svg;
 
 use clap::ValueEnum;
+use record::RatePoint;
 
 use crate::{ReadError, palette, palette::Tone, published::Published, series::Series};
 
@@ -21,12 +25,24 @@ pub enum FigureName {
     Phases,
     /// The same without the sandbox's own start.
     PhasesManager,
+    /// Latency against offered rate: median and 99th percentile.
+    Latency,
+    /// CPU time per operation by process.
+    Cpu,
 }
 
 impl FigureName {
-    /// All of them, in the order of the page.
-    pub const ALL: [Self; 5] =
+    /// Those of a replayed trace, in the order of its page.
+    const OF_TRACE: [Self; 5] =
         [Self::Slowdown, Self::SlowdownArtifact, Self::Scheduling, Self::Phases, Self::PhasesManager];
+    /// Those of a constant rate, in the order of its page.
+    const OF_RATE: [Self; 4] = [Self::Latency, Self::Cpu, Self::Phases, Self::PhasesManager];
+
+    /// The figures of a run's page.
+    #[must_use]
+    pub fn of(at_rate: bool) -> &'static [Self] {
+        if at_rate { &Self::OF_RATE } else { &Self::OF_TRACE }
+    }
 
     /// Its name on the command line and on disk.
     #[must_use]
@@ -37,6 +53,8 @@ impl FigureName {
             Self::Scheduling => "scheduling",
             Self::Phases => "phases",
             Self::PhasesManager => "phases-manager",
+            Self::Latency => "latency",
+            Self::Cpu => "cpu",
         }
     }
 }
@@ -67,16 +85,21 @@ impl Ink {
 /// Series drawn in one figure; more could not be told apart.
 pub(crate) const MOST_SERIES: usize = palette::SERIES.len();
 
+/// What figures are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Material<'a> {
+    pub(crate) series: &'a [Series<'a>],
+    pub(crate) published: &'a [Published],
+    /// The points of a constant rate; none of a trace.
+    pub(crate) rates: &'a [RatePoint],
+}
+
 /// Draws a figure as SVG.
 ///
 /// # Errors
 /// When the run has nothing that this figure shows; the reason says what is missing.
-pub(crate) fn draw(
-    name: FigureName,
-    series: &[Series<'_>],
-    published: &[Published],
-    ink: Ink,
-) -> Result<String, ReadError> {
+pub(crate) fn draw(name: FigureName, material: &Material<'_>, ink: Ink) -> Result<String, ReadError> {
+    let Material { series, published, rates } = *material;
     let series = &series[..series.len().min(MOST_SERIES)];
     let drawn = match name {
         FigureName::Slowdown => cdf::slowdown(series, ink),
@@ -84,6 +107,8 @@ pub(crate) fn draw(
         FigureName::Scheduling => cdf::scheduling(series, published, ink),
         FigureName::Phases => phases::all(series, ink),
         FigureName::PhasesManager => phases::manager(series, ink),
+        FigureName::Latency => latency::draw(rates, ink),
+        FigureName::Cpu => cpu::draw(rates, ink),
     };
     drawn.map_err(|reason| ReadError::NoFigure { figure: name.as_str(), reason })
 }

@@ -16,6 +16,13 @@ use crate::{
 
 pub(super) fn sections(page: &Page<'_>) -> Markup {
     html! {
+        (slowdown(page))
+        (phases(page))
+    }
+}
+
+fn slowdown(page: &Page<'_>) -> Markup {
+    html! {
         section id="slowdown" {
             h2 { "How much slower than its own execution is a function, end to end?" }
             (answers(page, |series| sentence::slowdown(series, "seed"), "no function has a slowdown"))
@@ -36,6 +43,12 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
                  time its function reported. One line per repetition, log axis; below 1 µs drawn at 1 µs. Hollow points are \
                  published values, which include their warm-up."))
         }
+    }
+}
+
+/// Where cold starts spend their time.
+pub(super) fn phases(page: &Page<'_>) -> Markup {
+    html! {
         section id="phases" {
             h2 { "Where does a cold start spend its time?" }
             (answers(page, sentence::phases, "no system recorded the phases of its cold starts"))
@@ -57,7 +70,8 @@ fn answers(page: &Page<'_>, of: impl Fn(&Series<'_>) -> Option<String>, reason: 
     }
 }
 
-fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup {
+/// A figure with its caption, or why there is none.
+pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup {
     let svg = match page.figure(name) {
         Ok(svg) => svg,
         Err(reason) => return html! { p.note { "No figure " code { (name.as_str()) } ": " (reason) "." } },

@@ -22,8 +22,8 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             (reasons(points))
             h3 { "Are the cold starts cold?" }
             (coldness(points))
-            h3 { "CPU and memory" }
-            (usage(points))
+            // Of a constant rate, CPU time has a section of its own, by point and not by repetition.
+            @if !page.design.at_rate { h3 { "CPU and memory" } (usage(points)) }
         }
     }
 }

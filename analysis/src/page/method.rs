@@ -23,13 +23,31 @@ const METHOD: [&str; 6] = [
      1, and a Mann-Whitney p below 0.01.",
 ];
 
+/// Of a constant rate: what stands in the place of slowdown, which is about execution times.
+const METHOD_AT_RATE: [&str; 3] = [
+    "The schedule is made before the run, one call after the other at equal gaps; cold starts call as many functions in turn \
+     as a cool-down needs in which each has lost its sandbox again.",
+    "A repetition goes through all points before the next one begins, and systems take turns within a point. Every one starts \
+     the system afresh and registers the functions before the load.",
+    "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the measured \
+     window, over the ok answers between the two. What it costs to keep up with failures counts too.",
+];
+
+/// The place of the definitions of slowdown in [`METHOD`].
+const SLOWDOWN: usize = 1;
+
+fn texts(at_rate: bool) -> Vec<&'static str> {
+    let kept = METHOD.iter().enumerate().filter(|(place, _)| !(at_rate && *place == SLOWDOWN)).map(|(_, text)| *text);
+    kept.chain(METHOD_AT_RATE.into_iter().filter(|_| at_rate)).collect()
+}
+
 pub(super) fn section(page: &Page<'_>) -> Markup {
     let first = page.summary.points.first();
     html! {
         section id="method" {
             h2 { "Method" }
             ul {
-                @for text in METHOD { li { (ticked(text)) } }
+                @for text in texts(page.design.at_rate) { li { (ticked(text)) } }
                 @if let Some(point) = first {
                     li {
                         "The time-out that a penalised failure counts with is "
@@ -42,7 +60,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
         }
         section id="differences" {
             h2 { "What differs from the published set-up" }
-            ul { @for text in setup::differences(page.manifest) { li { (text) } } }
+            ul { @for text in setup::differences(page.manifest, page.design.at_rate) { li { (text) } } }
         }
     }
 }

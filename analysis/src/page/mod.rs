@@ -4,6 +4,8 @@ mod answers;
 mod checks;
 mod facts;
 mod method;
+mod rate_sentence;
+mod rates;
 mod sentence;
 mod setup;
 mod text;
@@ -12,11 +14,13 @@ mod verdicts;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use record::{Claims, ExitState, Manifest, Summary};
 
-use crate::{FigureName, palette, published::Published, series::Series};
+use crate::{FigureName, design::Design, palette, published::Published, series::Series};
 
 /// What the page is made from.
 pub(crate) struct Page<'a> {
     pub(crate) manifest: &'a Manifest,
+    /// What the run's definition says of its load and points.
+    pub(crate) design: &'a Design,
     pub(crate) summary: &'a Summary,
     pub(crate) series: &'a [Series<'a>],
     pub(crate) claims: &'a Claims,
@@ -42,8 +46,7 @@ impl Page<'_> {
                 body {
                     (self.header(&title))
                     main {
-                        (verdicts::section(self))
-                        (answers::sections(self))
+                        (self.results())
                         (checks::section(self))
                         (method::section(self))
                         (facts::sections(self))
@@ -52,6 +55,18 @@ impl Page<'_> {
             }
         };
         page.into_string()
+    }
+
+    /// Claims, answers and figures: a constant rate asks for others than a trace.
+    fn results(&self) -> Markup {
+        if !self.design.at_rate {
+            return html! { (verdicts::section(self)) (answers::sections(self)) };
+        }
+        html! {
+            @if !self.claims.claims.is_empty() { (verdicts::claims_section(self)) }
+            (rates::sections(self))
+            @if self.design.cold { (answers::phases(self)) }
+        }
     }
 
     fn header(&self, title: &str) -> Markup {

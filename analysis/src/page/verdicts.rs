@@ -27,6 +27,11 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
     }
 }
 
+/// The claims alone.
+pub(super) fn claims_section(page: &Page<'_>) -> Markup {
+    html! { section id="claims" { h2 { "Claims" } (claims(page)) } }
+}
+
 fn claims(page: &Page<'_>) -> Markup {
     if page.claims.claims.is_empty() {
         return html! { p { "No published claim is about " code { (page.manifest.experiment) } "." } };

@@ -3,13 +3,16 @@
 mod cold;
 mod counts;
 mod creations;
+mod pace;
 mod slowdowns;
 mod usage;
 mod validity;
 
 use std::path::Path;
 
-use record::{LoadSummary, Outcome, PointDir, PointSummary, RecordError, Spread, read_json, read_table};
+use record::{
+    LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json, read_table,
+};
 
 use crate::{
     ReadError, Timeout,
@@ -28,8 +31,19 @@ pub(crate) struct PointResult {
     pub(crate) curves: Curves,
 }
 
-/// Computes everything about one repetition. `cores` is what the machine has, for judging the load generator's share.
-pub(crate) fn point(dir: &PointDir, timeout: &Timeout, cores: u32) -> Result<PointResult, ReadError> {
+/// What a repetition is judged by besides its own files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) timeout: &'a Timeout,
+    /// What the machine has, for judging the load generator's share.
+    pub(crate) cores: u32,
+    /// Whether the load has a constant rate, which a system keeps up with or not.
+    pub(crate) at_rate: bool,
+}
+
+/// Computes everything about one repetition.
+pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, ReadError> {
+    let Terms { timeout, cores, at_rate } = *terms;
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts = optional(&dir.coldstarts(), read_table)?;
@@ -44,11 +58,20 @@ pub(crate) fn point(dir: &PointDir, timeout: &Timeout, cores: u32) -> Result<Poi
     let validity = validity::validity(&counts, &generator, latency_ns.as_ref(), lag_ns.as_ref());
     notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));
     notes.extend(generator.crowded());
+    let rates = window.map(|window| counts::rates(&rows, window));
+    let pace = if at_rate {
+        let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
+        let operations = pace::operations(&rows, load.as_ref(), sampled.and_then(|sampled| sampled.window));
+        let measured = pace::Measured { counts: &counts, rates, validity: &validity, timeout_ns: timeout.ns };
+        Some(pace::pace(&rows, &measured, operations))
+    } else {
+        None
+    };
     let summary = PointSummary {
         system: dir.system.clone(),
         point: dir.point.clone(),
         repetition: dir.repetition,
-        rates: window.map(|window| counts::rates(&rows, window)),
+        rates,
         latency_ns,
         scheduling_ns: spread_of(&rows, Row::scheduling_ns),
         lag_ns,
@@ -59,6 +82,7 @@ pub(crate) fn point(dir: &PointDir, timeout: &Timeout, cores: u32) -> Result<Poi
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         processes: usage::processes(processes.unwrap_or_default(), counts.sent),
         counts,
+        pace,
         validity,
         notes,
     };

@@ -133,6 +133,12 @@ impl PointDir {
         self.path.join("loadgen.json")
     }
 
+    /// `repetition.json`.
+    #[must_use]
+    pub fn facts(&self) -> PathBuf {
+        self.path.join("repetition.json")
+    }
+
     /// `histogram.hgrm`.
     #[must_use]
     pub fn histogram(&self) -> PathBuf {

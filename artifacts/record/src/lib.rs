@@ -10,6 +10,7 @@ mod invocation;
 mod layout;
 mod loadgen;
 mod manifest;
+mod rates;
 mod summary;
 mod table;
 mod usage;
@@ -21,12 +22,13 @@ pub use invocation::{Invocation, InvocationReader, InvocationWriter, Outcome, Ph
 pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
 pub use manifest::{ExitState, HostFacts, Manifest, SystemFacts};
+pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
 pub use summary::{
     ColdJoin, ColdSummary, CreationSummary, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
     SlowdownSummary, Spread, Summary, Validity,
 };
 pub use table::{TableWriter, read_table};
-pub use usage::{NodeUsage, ProcessUsage};
+pub use usage::{NodeUsage, ProcessUsage, SampledRepetition, SampledWindow};
 
 /// Version of everything written; a reader refuses greater ones.
 pub const SCHEMA_VERSION: u32 = 1;

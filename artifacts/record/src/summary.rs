@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Pace, RatePoint};
+
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -20,6 +22,9 @@ pub struct Summary {
     pub scale: String,
     /// One entry per system, point and repetition that has rows, in this order.
     pub points: Vec<PointSummary>,
+    /// Loads of a constant rate only: each point of each system over its repetitions, in the definition's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RatePoint>,
     /// Systems of the manifest that have no rows, with the reason.
     pub not_measured: BTreeMap<String, String>,
 }
@@ -75,6 +80,9 @@ pub struct PointSummary {
     pub creations: Option<CreationSummary>,
     /// What each process used.
     pub processes: Vec<ProcessSummary>,
+    /// Loads of a constant rate only: whether the repetition kept up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// Whether the repetition may be used.
     pub validity: Validity,
     /// What was not measured and why, and other things a reader must know.

@@ -1,4 +1,4 @@
-//! `processes.csv` and `nodes.csv`: what each process and each node used.
+//! `processes.csv` and `nodes.csv`: what each process and each node used, and between which moments.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,4 +30,20 @@ pub struct NodeUsage {
     pub cpu_reserved_millicores: u64,
     /// Memory reserved, in MiB.
     pub memory_reserved_mib: u64,
+}
+
+/// What a reader of `processes.csv` needs of `repetition.json`; the runner writes more into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampledRepetition {
+    /// Between which moments `processes.csv` is the difference; empty when too few samples were taken.
+    pub window: Option<SampledWindow>,
+}
+
+/// The part of a repetition between two samples of what processes had used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampledWindow {
+    /// Its beginning, in nanoseconds since the Unix epoch.
+    pub from_unix_ns: i64,
+    /// Its end, in nanoseconds since the Unix epoch.
+    pub to_unix_ns: i64,
 }

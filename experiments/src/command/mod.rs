@@ -38,6 +38,7 @@ Examples:
   repro --quick                                    the few-minute version
   repro                                            azure-500 on this machine
   repro run azure-500 --trace DIR --minutes 30     a real trace
+  repro run cold-start-sweep --rates 1000,4000     cold starts at two rates
   repro verify artifacts/runs/DIR
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a threshold did not hold";
@@ -66,7 +67,7 @@ enum Command {
     /// List experiments, systems and earlier runs
     List(list::Arguments),
     /// Print every step of an experiment and what it costs; run nothing
-    Plan(plan::Arguments),
+    Plan(Box<plan::Arguments>),
     /// Run an experiment
     Run(Box<run::Arguments>),
     /// Check the invariants of a finished run

@@ -11,7 +11,9 @@ use crate::{
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro plan azure-500 --quick")]
+#[command(
+    after_help = "Examples:\n  repro plan azure-500 --quick\n  repro plan cold-start-sweep --rates 1000,4000 --seconds 60"
+)]
 pub struct Arguments {
     #[command(flatten)]
     choice: Choice,
@@ -28,7 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let order = arguments.choice.order(checkout)?;
     if arguments.format == Format::Table {
-        print!("{}", order.plan.text(&order.settings));
+        print!("{}", order.plan.text(&order.points));
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["step", "action", "estimate_s"]);

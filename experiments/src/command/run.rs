@@ -21,7 +21,9 @@ use crate::{
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro run azure-500 --trace DIR --minutes 30")]
+#[command(
+    after_help = "Examples:\n  repro run azure-500 --trace DIR --minutes 30\n  repro run warm-sweep --points one-connection"
+)]
 pub struct Arguments {
     #[command(flatten)]
     choice: Choice,
@@ -60,7 +62,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Some(dir) => order_of(dir.clone(), checkout)?,
     };
     if arguments.print_config {
-        print!("{}", order.settings.to_toml());
+        print!("{}", order.to_toml());
         return Ok(Exit::Done);
     }
     let session = super::session()?;
@@ -68,7 +70,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
         Some(dir) => Run::resume(&session, checkout, order, RunDir(dir.canonicalize()?))?,
     };
-    session.console.line(run.plan().text(run.settings()).trim_end());
+    session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
     let programs = arguments.programs.as_deref();
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.

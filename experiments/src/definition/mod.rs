@@ -1,12 +1,16 @@
 //! Definitions of experiments: a question, and the settings that answer it.
 //!
 //! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` hold what changes at a scale, in the few-minute version and
-//! under a runtime. They are laid over the rest in that order; the command line comes last.
+//! under a runtime. They are laid over the rest in that order; then `[vary]` and `[[points]]` make points of it, and
+//! the command line comes last.
 
 pub mod document;
+pub mod load;
 pub mod overrides;
+pub mod points;
 pub mod settings;
 pub mod template;
+mod written_load;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +23,7 @@ use crate::{
     definition::{
         document::{Document, DocumentError, overlay, take_table},
         overrides::Overrides,
-        settings::Settings,
+        points::Point,
     },
     exit::UsageError,
 };
@@ -68,23 +72,26 @@ impl Definition {
         Ok(definition)
     }
 
-    /// The effective settings at a scale.
+    /// The points at a scale with their effective settings; at least one.
     ///
     /// # Errors
-    /// When the scale is unknown, or a value is out of bounds.
-    pub fn settle(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Settings> {
+    /// When the scale or a chosen point is unknown, or a value is out of bounds.
+    pub fn settle(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Vec<Point>> {
         if !self.scales.iter().any(|known| known == scale) {
             let known = self.scales.join(", ");
             return Err(UsageError(format!("{} has no scale {scale:?}; it has: {known}", self.id)).into());
         }
-        let mut settings = self.decode(scale, overrides)?;
-        overrides.apply(&mut settings);
-        settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
-        Ok(settings)
+        let mut points = overrides.choose(self.decode(scale, overrides)?)?;
+        for point in &mut points {
+            overrides.apply(point)?;
+            point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
+        }
+        Ok(points)
     }
 
-    fn decode(&self, scale: &str, overrides: &Overrides) -> Result<Settings, DocumentError> {
+    fn decode(&self, scale: &str, overrides: &Overrides) -> Result<Vec<Point>, DocumentError> {
         let document = &self.document;
+        let typed = overrides.axes();
         let mut table = document.parse()?;
         let mut scales = take_table(document, &mut table, "scales")?.unwrap_or_default();
         let quick = take_table(document, &mut table, "quick")?;
@@ -97,22 +104,26 @@ impl Definition {
         if let Some(over) = quick.filter(|_| overrides.quick) {
             overlay(&mut table, over);
         }
-        let runtime = overrides.runtime.clone().or_else(|| runtime_of(&table));
+        let runtime = overrides.runtime.clone().or_else(|| text_at(&table, "sandbox", "runtime"));
         if let Some(over) = runtime.and_then(|name| runtimes.remove(name.as_str())) {
             match over.into_inner() {
                 DeValue::Table(over) => overlay(&mut table, over),
                 _ => return Err(document.wrong("runtimes", "expected a table for each runtime")),
             }
         }
-        let settings: Settings = document.decode(table)?;
-        settings.check().map_err(|(key, problem)| document.wrong(key, problem))?;
-        Ok(settings)
+        if let Some(typed) = &typed {
+            if text_at(&table, "load", "kind").as_deref() != Some("rate") {
+                return Err(document.wrong("load", "has no constant rate, so --rates means nothing here"));
+            }
+            overlay(&mut table, typed.parse()?);
+        }
+        points::decode(document, table)
     }
 }
 
-/// The runtime that a table of settings names.
-fn runtime_of(table: &DeTable<'_>) -> Option<String> {
-    table.get("sandbox")?.get_ref().get("runtime")?.get_ref().as_str().map(str::to_owned)
+/// A text within a table within a table of settings.
+fn text_at(table: &DeTable<'_>, inner: &str, key: &str) -> Option<String> {
+    table.get(inner)?.get_ref().get(key)?.get_ref().as_str().map(str::to_owned)
 }
 
 fn names(table: Option<&DeTable<'_>>) -> Vec<String> {
@@ -163,7 +174,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::definition::settings::Mode;
+    use crate::definition::settings::{Mode, Settings};
 
     const TEXT: &str = r#"
 id = "e"
@@ -195,17 +206,23 @@ sandbox = { mode = "spin", delay = "0s" }
     }
 
     fn settle(scale: &str, overrides: &Overrides) -> Settings {
-        definition(TEXT).unwrap().settle(scale, overrides).unwrap()
+        let mut points = definition(TEXT).unwrap().settle(scale, overrides).unwrap();
+        assert_eq!((points.len(), points[0].name.as_str()), (1, points::ONLY_POINT));
+        points.remove(0).settings
+    }
+
+    fn minutes(settings: &Settings) -> u32 {
+        settings.load.trace().unwrap().minutes
     }
 
     #[test]
     fn overlays_are_laid_in_order_and_the_command_line_comes_last() {
         let plain = settle("laptop", &Overrides::default());
-        assert_eq!((plain.load.minutes, plain.sandbox.mode), (30, Mode::Sleep));
+        assert_eq!((minutes(&plain), plain.sandbox.mode), (30, Mode::Sleep));
         assert_eq!(plain.load.warmup(), Duration::from_secs(600));
         assert_eq!(settle("cluster-17", &Overrides::default()).sandbox.workers, 17);
         let quick = settle("laptop", &Overrides { quick: true, ..Overrides::default() });
-        assert_eq!((quick.load.minutes, quick.sandbox.mode), (3, Mode::Spin), "quick chooses process, process spins");
+        assert_eq!((minutes(&quick), quick.sandbox.mode), (3, Mode::Spin), "quick chooses process, process spins");
         assert_eq!(quick.load.warmup(), Duration::from_secs(60));
         let typed = Overrides {
             quick: true,
@@ -215,7 +232,7 @@ sandbox = { mode = "spin", delay = "0s" }
             ..Overrides::default()
         };
         let typed = settle("laptop", &typed);
-        assert_eq!((typed.load.minutes, typed.sandbox.runtime.as_str()), (5, "hollow"));
+        assert_eq!((minutes(&typed), typed.sandbox.runtime.as_str()), (5, "hollow"));
         assert_eq!((typed.sandbox.mode, typed.systems), (Mode::Sleep, vec!["b".to_owned()]));
     }
 
@@ -245,6 +262,63 @@ sandbox = { mode = "spin", delay = "0s" }
             (cores.to_string().as_str(), crate::exit::of(&cores)),
             ("load.max_cores must be above 0", crate::exit::Exit::Usage)
         );
+    }
+
+    #[test]
+    fn rates_and_points_are_chosen_on_the_command_line() {
+        let load = "kind = \"rate\"\nseconds = 60\nfunctions = 4";
+        let text = TEXT.replace("minutes = 30", load).replace("load.minutes = 3", "vary.load.rate = [1]")
+            + "[vary]\nsandbox.workers = [1, 2]\nload.rate = [10, 20]\n[[points]]\nname = \"slow\"\nload.rate = 5\n";
+        let names = |overrides: &Overrides| -> Result<Vec<String>, String> {
+            let points = definition(&text).unwrap().settle("laptop", overrides).map_err(|error| error.to_string())?;
+            assert!(
+                points
+                    .iter()
+                    .all(|point| point.settings.load.rate().unwrap().seconds == overrides.seconds.unwrap_or(60))
+            );
+            Ok(points.into_iter().map(|point| point.name).collect())
+        };
+        let plain = names(&Overrides::default()).unwrap();
+        assert_eq!(plain, ["workers-1-rate-10", "workers-1-rate-20", "workers-2-rate-10", "workers-2-rate-20", "slow"]);
+        let quick = names(&Overrides { quick: true, ..Overrides::default() }).unwrap();
+        assert_eq!(quick, ["workers-1-rate-1", "workers-2-rate-1", "slow"], "an overlay replaces a list of values");
+        let rates = Overrides { rates: vec![1000.0, 2.5], seconds: Some(7), ..Overrides::default() };
+        assert_eq!(
+            names(&rates).unwrap(),
+            ["workers-1-rate-1000", "workers-1-rate-2.5", "workers-2-rate-1000", "workers-2-rate-2.5", "slow"]
+        );
+        let chosen = |points: &[&str]| {
+            names(&Overrides { points: points.iter().map(|name| (*name).to_owned()).collect(), ..Overrides::default() })
+        };
+        assert_eq!(chosen(&["slow", "workers-1-rate-20"]).unwrap(), ["workers-1-rate-20", "slow"]);
+        let unknown = chosen(&["fast"]).unwrap_err();
+        assert!(unknown.starts_with("no point is called \"fast\"; there are: workers-1-rate-10, "), "{unknown}");
+        let typed = Overrides { functions: Some(9), ..Overrides::default() };
+        let text = text.clone() + "load.functions = 1\n";
+        let functions =
+            definition(&text).unwrap().settle("laptop", &typed).unwrap().into_iter().map(|point| {
+                match point.settings.load.rate().unwrap().calls {
+                    load::Calls::Warm { functions } => functions,
+                    load::Calls::Cold { .. } => 0,
+                }
+            });
+        assert_eq!(
+            functions.collect::<Vec<_>>(),
+            [9, 9, 9, 9, 1],
+            "a point that is about its number of functions keeps it"
+        );
+        let minutes = names(&Overrides { minutes: Some(3), ..Overrides::default() }).unwrap_err();
+        assert_eq!(minutes, "--minutes is for a trace, and this load has a constant rate");
+    }
+
+    #[test]
+    fn rates_are_refused_where_a_trace_is_replayed() {
+        let refused = |overrides: Overrides| definition(TEXT).unwrap().settle("laptop", &overrides).unwrap_err();
+        let rates = refused(Overrides { rates: vec![1.0], ..Overrides::default() });
+        assert_eq!(rates.to_string(), "e.toml:5: load: has no constant rate, so --rates means nothing here");
+        assert_eq!(crate::exit::of(&rates), crate::exit::Exit::Usage);
+        let seconds = refused(Overrides { seconds: Some(1), ..Overrides::default() });
+        assert_eq!(seconds.to_string(), "--seconds is for a constant rate, and this load is a trace");
     }
 
     #[test]

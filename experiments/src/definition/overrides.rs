@@ -1,12 +1,17 @@
 //! What the command line changes about a definition; kept in `plan.json`, so that a resumed run changes the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    definition::settings::{Mode, Settings},
+    definition::{
+        document::Document,
+        load::{Calls, Source},
+        points::Point,
+        settings::Mode,
+    },
     exit::UsageError,
 };
 
@@ -26,7 +31,16 @@ pub struct Overrides {
     /// First minute of the trace to replay, from 0
     #[arg(long, value_name = "M")]
     pub start_minute: Option<u32>,
-    /// Take a seeded sample of this many functions
+    /// Constant rates to send at, per second, instead of the definition's
+    #[arg(long, value_name = "R1,R2", value_delimiter = ',', value_parser = rate)]
+    pub rates: Vec<f64>,
+    /// Length of the measured window at a constant rate; below 60 nothing is called sustained
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: Option<u32>,
+    /// Points to measure, by the names that `repro plan` shows; default: all
+    #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
+    pub points: Vec<String>,
+    /// Take a seeded sample of this many functions; at a constant warm rate: call so many in turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub functions: Option<u32>,
     /// Bound the sample's mean execution, in cores
@@ -73,14 +87,36 @@ impl Overrides {
         Ok(anchored)
     }
 
-    /// Replaces in `settings` what was typed.
-    pub fn apply(&self, settings: &mut Settings) {
-        let load = &mut settings.load;
-        load.trace = self.trace.clone().or(load.trace.take());
-        load.minutes = self.minutes.unwrap_or(load.minutes);
-        load.start_minute = self.start_minute.unwrap_or(load.start_minute);
-        load.functions = self.functions.or(load.functions);
-        load.max_cores = self.max_cores.or(load.max_cores);
+    /// What was typed for `[vary]`, in the language of definitions.
+    #[must_use]
+    pub fn axes(&self) -> Option<Document> {
+        let rates: Vec<String> = self.rates.iter().map(ToString::to_string).collect();
+        let text = format!("[vary]\nload.rate = [{}]\n", rates.join(", "));
+        (!rates.is_empty()).then(|| Document::new(Path::new("--rates"), text))
+    }
+
+    /// The points that were asked for, in their own order.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn choose(&self, mut points: Vec<Point>) -> Result<Vec<Point>, UsageError> {
+        if let Some(unknown) = self.points.iter().find(|name| !points.iter().any(|point| point.name == **name)) {
+            let known: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+            return Err(UsageError(format!("no point is called {unknown:?}; there are: {}", known.join(", "))));
+        }
+        points.retain(|point| self.points.is_empty() || self.points.contains(&point.name));
+        Ok(points)
+    }
+
+    /// Replaces in a point's settings what was typed; how many functions it calls stays where that is what makes the
+    /// point different.
+    ///
+    /// # Errors
+    /// When an option is for another kind of load.
+    pub fn apply(&self, point: &mut Point) -> Result<(), UsageError> {
+        let settings = &mut point.settings;
+        let functions = self.functions.filter(|_| !point.values.contains_key("load.functions"));
+        self.apply_to_load(&mut settings.load.source, functions)?;
         settings.seed = self.seed.unwrap_or(settings.seed);
         settings.repetitions = self.repetitions.unwrap_or(settings.repetitions);
         if let Some(runtime) = &self.runtime {
@@ -95,5 +131,49 @@ impl Overrides {
         if !self.systems.is_empty() {
             settings.systems.clone_from(&self.systems);
         }
+        Ok(())
     }
+
+    fn apply_to_load(&self, source: &mut Source, functions: Option<u32>) -> Result<(), UsageError> {
+        let misplaced = |options: &[(&str, bool)], why: &str| match options.iter().find(|(_, typed)| *typed) {
+            Some((option, _)) => Err(UsageError(format!("--{option} is for {why}"))),
+            None => Ok(()),
+        };
+        match source {
+            Source::Trace(load) => {
+                let options = [("seconds", self.seconds.is_some())];
+                misplaced(&options, "a constant rate, and this load is a trace")?;
+                load.trace = self.trace.clone().or(load.trace.take());
+                load.minutes = self.minutes.unwrap_or(load.minutes);
+                load.start_minute = self.start_minute.unwrap_or(load.start_minute);
+                load.functions = functions.or(load.functions);
+                load.max_cores = self.max_cores.or(load.max_cores);
+            }
+            Source::Rate(load) => {
+                let options = [
+                    ("trace", self.trace.is_some()),
+                    ("minutes", self.minutes.is_some()),
+                    ("start-minute", self.start_minute.is_some()),
+                    ("max-cores", self.max_cores.is_some()),
+                ];
+                misplaced(&options, "a trace, and this load has a constant rate")?;
+                load.seconds = self.seconds.unwrap_or(load.seconds);
+                match (&mut load.calls, functions) {
+                    (Calls::Warm { functions }, Some(typed)) => *functions = typed,
+                    (Calls::Cold { .. }, Some(_)) => {
+                        let why = "a trace or warm calls; how many functions cold calls need follows from the rate";
+                        return Err(UsageError(format!("--functions is for {why}")));
+                    }
+                    (_, None) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rate as typed.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("expected a rate above 0 per second".to_owned()) }
 }

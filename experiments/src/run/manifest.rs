@@ -8,9 +8,9 @@ use record::{ExitState, Manifest, SystemFacts};
 use crate::{
     checkout::Checkout,
     checksum,
-    definition::{Definition, settings::Settings, template::Values},
+    definition::template::Values,
     machine::host,
-    run::{plan::Plan, programs::Programs, repetition::now},
+    run::{order::Order, programs::Programs, repetition::now},
     system::System,
 };
 
@@ -19,23 +19,24 @@ const VERSION_BYTES_MAX: usize = 500;
 
 /// The manifest of a run that begins now.
 #[must_use]
-pub fn begin(checkout: &Checkout, definition: &Definition, plan: &Plan, settings: &Settings) -> Manifest {
+pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
+    let plan = &order.plan;
     let mut notes = Vec::new();
     if plan.overrides.quick {
         notes.push("the few-minute version (--quick): too short for claims".to_owned());
     }
     Manifest {
         schema_version: record::SCHEMA_VERSION,
-        experiment: definition.id.clone(),
+        experiment: order.definition.id.clone(),
         scale: plan.scale.clone(),
         started: now(),
         ended: None,
         git_revision: revision(checkout.root()),
         command: std::env::args().collect(),
-        definition: settings.to_toml(),
+        definition: order.to_toml(),
         host: host::facts(),
         systems: BTreeMap::new(),
-        seeds: BTreeMap::from([("schedule".to_owned(), settings.seed)]),
+        seeds: BTreeMap::from([("schedule".to_owned(), order.shared().seed)]),
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
         notes,

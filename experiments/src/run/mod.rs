@@ -2,9 +2,11 @@
 
 pub mod functions;
 pub mod harvest;
+pub mod inputs;
 pub mod load;
 pub mod manifest;
 pub mod order;
+pub mod outline;
 pub mod plan;
 pub mod programs;
 pub mod repetition;
@@ -22,7 +24,6 @@ use record::{ExitState, Manifest, RunDir, read_json, write_json};
 
 use crate::{
     checkout::Checkout,
-    definition::settings::Settings,
     exit::{Interrupted, UsageError},
     run::{
         order::Order,
@@ -62,7 +63,7 @@ impl<'a> Run<'a> {
         }
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         let dir = RunDir(path.canonicalize()?);
-        let manifest = manifest::begin(checkout, &order.definition, &order.plan, &order.settings);
+        let manifest = manifest::begin(checkout, &order);
         let run = Self { session, checkout, order, dir, manifest, programs: None };
         run.save()?;
         Ok(run)
@@ -80,7 +81,7 @@ impl<'a> Run<'a> {
             }
         }
         let old = dir.read_manifest()?;
-        let mut manifest = manifest::begin(checkout, &order.definition, &order.plan, &order.settings);
+        let mut manifest = manifest::begin(checkout, &order);
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
         manifest.notes.push(format!("resumed {}", manifest.started));
         manifest.started = old.started;
@@ -95,21 +96,15 @@ impl<'a> Run<'a> {
         &self.dir
     }
 
-    /// Its settings.
+    /// Its plan for people.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.order.settings
-    }
-
-    /// Its plan.
-    #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.order.plan
+    pub fn plan_text(&self) -> String {
+        self.order.plan.text(&self.order.points)
     }
 
     /// Does every step that is not done; `programs` is where they are if they need not be built.
     ///
-    /// A repetition that fails does not keep other systems from being measured.
+    /// A repetition that fails does not keep other systems, or the same one at other points, from being measured.
     ///
     /// # Errors
     /// When a step failed; [`Interrupted`] when the user stopped it. The manifest says which.
@@ -149,12 +144,12 @@ impl<'a> Run<'a> {
 
     fn all_steps(&mut self, programs: Option<&Path>) -> anyhow::Result<()> {
         let mut failures = Vec::new();
-        let mut failed_systems = BTreeSet::new();
+        let mut failed = BTreeSet::new();
         for index in 0..self.order.plan.steps.len() {
             self.session.interrupt.check()?;
             let action = self.order.plan.steps[index].action.clone();
-            if let Action::Measure { system, .. } = &action
-                && failed_systems.contains(system)
+            if let Action::Measure { system, point, .. } = &action
+                && failed.contains(&(system.clone(), point.clone()))
             {
                 continue;
             }
@@ -170,10 +165,10 @@ impl<'a> Run<'a> {
             let result = self.step(index, &action, programs);
             match (result, action) {
                 (Ok(()), _) => {}
-                (Err(error), Action::Measure { system, .. }) if !error.is::<Interrupted>() => {
+                (Err(error), Action::Measure { system, point, .. }) if !error.is::<Interrupted>() => {
                     self.session.console.line(&format!("{system}: {error:#}"));
                     failures.push(format!("{system}: {error:#}"));
-                    failed_systems.insert(system);
+                    failed.insert((system, point));
                 }
                 (Err(error), _) => return Err(error),
             }

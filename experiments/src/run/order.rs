@@ -3,7 +3,12 @@
 use anyhow::Context;
 
 use crate::{
-    definition::{Definition, overrides::Overrides, settings::Settings},
+    definition::{
+        Definition,
+        overrides::Overrides,
+        points::{self, Point},
+        settings::Settings,
+    },
     exit::UsageError,
     run::plan::Plan,
     system::{System, Systems},
@@ -14,8 +19,8 @@ use crate::{
 pub struct Order {
     /// The experiment.
     pub definition: Definition,
-    /// Its effective settings.
-    pub settings: Settings,
+    /// Its points with their effective settings; at least one.
+    pub points: Vec<Point>,
     /// The systems, in the order in which they take turns.
     pub systems: Vec<(String, System)>,
     /// The steps.
@@ -28,11 +33,33 @@ impl Order {
     /// # Errors
     /// When a value is out of bounds or a system is unknown.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
-        let settings = definition.settle(scale, overrides)?;
-        let chosen = settings.systems.iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
+        let points = definition.settle(scale, overrides)?;
+        let shared = &points.first().context("a definition has a point")?.settings;
+        let chosen = shared.systems.iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
         let systems = chosen.collect::<Result<_, UsageError>>()?;
-        let plan = Plan::new(&definition.id, scale, overrides, &settings);
-        Ok(Self { definition, settings, systems, plan })
+        let plan = Plan::new(&definition.id, scale, overrides, &points);
+        Ok(Self { definition, points, systems, plan })
+    }
+
+    /// What all points share: of the settings of the first, those that do not vary.
+    #[must_use]
+    pub fn shared(&self) -> &Settings {
+        &self.points[0].settings
+    }
+
+    /// Its settings as one settled definition.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        points::to_toml(&self.points)
+    }
+
+    /// One of its points.
+    ///
+    /// # Errors
+    /// When it is not among them.
+    pub fn point(&self, name: &str) -> anyhow::Result<&Point> {
+        let found = self.points.iter().find(|point| point.name == name);
+        found.with_context(|| format!("the plan names the point {name}, which is not measured"))
     }
 
     /// One of its systems.

@@ -7,17 +7,18 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{overrides::Overrides, settings::Settings};
-
-/// Name of the one point of a definition that varies nothing.
-pub const ONLY_POINT: &str = "replay";
+use crate::{
+    definition::{overrides::Overrides, points::Point},
+    run::outline,
+};
 
 /// Seconds to start a system, register its functions and harvest and stop it, as a rule.
 const AROUND_LOAD_S: u64 = 15;
 /// Seconds for the built programs to be found up to date; a first build takes minutes and is said to.
 const BUILD_S: u64 = 5;
-/// Seconds to make a schedule.
-const SCHEDULE_S: u64 = 10;
+/// Seconds to make a trace's schedule, and one at a constant rate.
+const TRACE_SCHEDULE_S: u64 = 10;
+const RATE_SCHEDULE_S: u64 = 1;
 /// Seconds to check and analyse one repetition's rows, per minute of load.
 const ANALYSE_PER_MINUTE_S: f64 = 0.5;
 
@@ -91,20 +92,28 @@ pub enum StepState {
 }
 
 impl Plan {
-    /// The steps that answer an experiment's question; systems take turns.
+    /// The steps that answer an experiment's question. Systems take turns within a point, and a repetition goes through
+    /// all points before the next one begins, so that a machine that drifts does so for all of them alike.
     #[must_use]
-    pub fn new(experiment: &str, scale: &str, overrides: &Overrides, settings: &Settings) -> Self {
-        let load_s = settings.load.length().as_secs();
-        let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, SCHEDULE_S)];
-        for repetition in 1..=settings.repetitions {
-            for system in &settings.systems {
-                let action = Action::Measure { system: system.clone(), point: ONLY_POINT.to_owned(), repetition };
-                steps.push(Step::new(action, load_s + AROUND_LOAD_S));
+    pub fn new(experiment: &str, scale: &str, overrides: &Overrides, points: &[Point]) -> Self {
+        let schedules_s =
+            points.iter().map(|point| point.settings.load.trace().map_or(RATE_SCHEDULE_S, |_| TRACE_SCHEDULE_S));
+        let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s.sum())];
+        let (repetitions, systems) =
+            points.first().map_or((0, &[][..]), |point| (point.settings.repetitions, &point.settings.systems[..]));
+        let mut load_s = 0;
+        for repetition in 1..=repetitions {
+            for point in points {
+                for system in systems {
+                    let action = Action::Measure { system: system.clone(), point: point.name.clone(), repetition };
+                    let length_s = point.settings.load.length().as_secs();
+                    steps.push(Step::new(action, length_s + AROUND_LOAD_S));
+                    load_s += length_s;
+                }
             }
         }
-        let measured = steps.len() as f64 - 2.0;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes are few and positive")]
-        let report_s = (measured * f64::from(settings.load.minutes) * ANALYSE_PER_MINUTE_S).ceil() as u64;
+        let report_s = (load_s as f64 / 60.0 * ANALYSE_PER_MINUTE_S).ceil() as u64;
         steps.push(Step::new(Action::Report, report_s));
         Self {
             schema_version: record::SCHEMA_VERSION,
@@ -123,9 +132,9 @@ impl Plan {
 
     /// The plan for people.
     #[must_use]
-    pub fn text(&self, settings: &Settings) -> String {
+    pub fn text(&self, points: &[Point]) -> String {
         let mut text = format!("{} at scale {}\n", self.experiment, self.scale);
-        let _ = write!(text, "{}", describe(settings));
+        text.push_str(&outline::text(points));
         for (index, step) in self.steps.iter().enumerate() {
             let _ = writeln!(text, "{:>3}  {:<58} {:>8}", index + 1, step.action.describe(), minutes(step.estimate_s));
         }
@@ -166,44 +175,6 @@ impl Action {
     }
 }
 
-fn describe(settings: &Settings) -> String {
-    let load = &settings.load;
-    let source = load
-        .trace
-        .as_ref()
-        .map_or_else(|| format!("the synthetic trace {}", load.synthetic), |path| path.display().to_string());
-    let mut text = format!(
-        "  load     {} min of {source} from minute {}, the first {} warm-up, seed {}\n",
-        load.minutes,
-        load.start_minute,
-        humantime::format_duration(load.warmup()),
-        settings.seed,
-    );
-    if let Some(functions) = load.functions {
-        let bound = load.max_cores.map(|cores| format!(", mean execution at most {cores} cores")).unwrap_or_default();
-        let _ = writeln!(text, "  sample   {functions} functions{bound}");
-    }
-    let sandbox = &settings.sandbox;
-    let nodes = match sandbox.nodes {
-        1 => String::new(),
-        nodes => format!(" × {nodes} nodes"),
-    };
-    let _ = writeln!(
-        text,
-        "  sandbox  {}, {} mode, {} workers{nodes} of {} cores and {}, creation delay {}",
-        sandbox.runtime,
-        match sandbox.mode {
-            crate::definition::settings::Mode::Spin => "spin",
-            crate::definition::settings::Mode::Sleep => "sleep",
-        },
-        sandbox.workers,
-        sandbox.cpu,
-        sandbox.memory,
-        humantime::format_duration(sandbox.delay),
-    );
-    text
-}
-
 /// A duration in minutes and seconds.
 fn minutes(seconds: u64) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
@@ -212,9 +183,10 @@ fn minutes(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definition::points;
 
-    fn settings() -> Settings {
-        toml::from_str(
+    fn points() -> Vec<Point> {
+        points::read(
             "systems = [\"a\", \"b\"]\nrepetitions = 2\nload = { minutes = 30, timeout = \"60s\", functions = 20 }\n\
              sandbox = { runtime = \"hollow\", mode = \"sleep\", workers = 2, nodes = 50, cpu = \"64\", \
              memory = \"256GiB\", delay = \"100ms\" }",
@@ -224,9 +196,9 @@ mod tests {
 
     #[test]
     fn systems_take_turns_and_the_plan_says_what_it_costs() {
-        let settings = settings();
-        let plan = Plan::new("e", "laptop", &Overrides::default(), &settings);
-        insta::assert_snapshot!(plan.text(&settings), @r"
+        let points = points();
+        let plan = Plan::new("e", "laptop", &Overrides::default(), &points);
+        insta::assert_snapshot!(plan.text(&points), @r"
         e at scale laptop
           load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
           sample   20 functions
@@ -243,6 +215,36 @@ mod tests {
     }
 
     #[test]
+    fn points_take_turns_within_a_repetition_and_systems_within_a_point() {
+        let points = points::read(
+            "systems = [\"a\", \"b\"]\nrepetitions = 2\n\
+             load = { kind = \"rate\", rate = 5, seconds = 60, warmup = \"5s\", functions = 8, timeout = \"5s\" }\n\
+             sandbox = { runtime = \"hollow\", mode = \"sleep\", workers = 2, cpu = \"64\", memory = \"256GiB\" }\n\
+             [vary]\nload.rate = [10, 20]",
+        )
+        .unwrap();
+        let plan = Plan::new("e", "laptop", &Overrides::default(), &points);
+        insta::assert_snapshot!(plan.text(&points), @r"
+        e at scale laptop
+          load     10 to 20 per second for 60 s after 5s of warm-up, 8 functions called in turn
+          points   2: rate-10, rate-20
+          sandbox  hollow, sleep mode, 2 workers of 64 cores and 256GiB, creation delay 0s
+          1  build the programs                                             0:05
+          2  make the schedule that every system is given                   0:02
+          3  measure a, point rate-10, repetition 1                         1:20
+          4  measure b, point rate-10, repetition 1                         1:20
+          5  measure a, point rate-20, repetition 1                         1:20
+          6  measure b, point rate-20, repetition 1                         1:20
+          7  measure a, point rate-10, repetition 2                         1:20
+          8  measure b, point rate-10, repetition 2                         1:20
+          9  measure a, point rate-20, repetition 2                         1:20
+         10  measure b, point rate-20, repetition 2                         1:20
+         11  check the rows, compute statistics, draw the report            0:05
+             in all, after a first build of some minutes                   10:52
+        ");
+    }
+
+    #[test]
     fn a_finished_step_is_unfinished_when_what_it_depends_on_changes() {
         let mut step = Step::new(Action::Schedule, 1);
         assert!(!step.is_finished("x"));
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_plan_survives_its_own_json() {
-        let plan = Plan::new("e", "laptop", &Overrides::default(), &settings());
+        let plan = Plan::new("e", "laptop", &Overrides::default(), &points());
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     }

@@ -74,7 +74,7 @@ pub struct RepetitionFacts {
 /// Where the facts of a repetition lie.
 #[must_use]
 pub fn facts_path(point: &PointDir) -> std::path::PathBuf {
-    point.path.join("repetition.json")
+    point.facts()
 }
 
 impl Repetition<'_> {

@@ -1,18 +1,15 @@
 //! How each step of a run is done, and what its result depends on.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use record::{PointDir, RunDir};
 
 use crate::{
     checksum,
+    definition::points::{ONLY_POINT, Point},
     exit::{Exit, Interrupted},
-    run::{Run, functions, load, manifest, plan::Action, programs::Programs, repetition::Repetition},
+    run::{Run, functions, inputs::Inputs, load, manifest, plan::Action, programs::Programs, repetition::Repetition},
     session::{Errand, Session},
     system::{launch::Output, needs},
 };
@@ -30,17 +27,20 @@ impl Run<'_> {
         match action {
             Action::Build | Action::Report => {}
             Action::Schedule => {
-                let settings = &self.order.settings;
-                parts.extend([serde_json::to_string(&settings.load)?, settings.seed.to_string()]);
-                parts.push(serde_json::to_string(&settings.function)?);
+                for point in &self.order.points {
+                    let settings = &point.settings;
+                    parts.extend([serde_json::to_string(&settings.load)?, settings.seed.to_string()]);
+                    parts.extend([serde_json::to_string(&settings.function)?, point.name.clone()]);
+                }
                 parts.extend(self.trace_checksums()?.into_iter().map(|(name, checksum)| format!("{name} {checksum}")));
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
-            Action::Measure { system, .. } => {
-                parts.push(self.order.settings.to_toml());
+            Action::Measure { system, point, .. } => {
+                parts.push(self.order.point(point)?.settings.to_toml());
                 parts.push(serde_json::to_string(&self.manifest.systems.get(system))?);
-                parts.push(checksum::of_file(&self.schedule_path())?);
-                parts.push(checksum::of_file(&self.functions_path())?);
+                let inputs = Inputs::of(&self.dir, point);
+                parts.push(checksum::of_file(&inputs.schedule)?);
+                parts.push(checksum::of_file(&inputs.functions)?);
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
         }
@@ -48,22 +48,17 @@ impl Run<'_> {
     }
 
     fn trace_checksums(&self) -> anyhow::Result<Vec<(String, String)>> {
-        match &self.order.settings.load.trace {
-            None => Ok(Vec::new()),
-            Some(trace) => checksum::of_files(trace).with_context(|| format!("reading the trace {}", trace.display())),
+        let traces = self.order.points.iter().filter_map(|point| point.settings.load.trace()?.trace.as_ref());
+        let mut checksums = Vec::new();
+        for trace in traces.collect::<BTreeSet<_>>() {
+            let found = checksum::of_files(trace).with_context(|| format!("reading the trace {}", trace.display()));
+            checksums.extend(found?);
         }
+        Ok(checksums)
     }
 
     fn programs(&self) -> anyhow::Result<&Programs> {
         self.programs.as_ref().context("programs are built before they are used")
-    }
-
-    fn schedule_path(&self) -> PathBuf {
-        self.dir.0.join("schedule.csv")
-    }
-
-    fn functions_path(&self) -> PathBuf {
-        self.dir.0.join("functions.ndjson")
     }
 
     pub(super) fn build(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
@@ -85,21 +80,32 @@ impl Run<'_> {
     }
 
     pub(super) fn schedule(&mut self) -> anyhow::Result<()> {
-        let (schedule, functions) = (self.schedule_path(), self.functions_path());
-        let found = self.dir.0.join("functions.trace.ndjson");
-        let command = load::schedule_command(self.programs()?, &self.order.settings, &schedule, &found);
-        let output = Output::File(self.dir.0.join("schedule.log"));
-        let errand = Errand { command, folder: &self.dir.0, output, within: SCHEDULE_WITHIN };
-        let task = self.session.console.begin("making the schedule");
-        self.session.run(&errand)?;
-        let count = functions::prepare(&found, &functions, &self.order.settings.function)?;
-        fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
-        task.done(&format!("{count} functions"));
+        let points = self.order.points.clone();
+        for point in &points {
+            self.schedule_point(point).with_context(|| format!("point {}", point.name))?;
+        }
         for (name, checksum) in self.trace_checksums()? {
             self.manifest.checksums.insert(format!("trace/{name}"), checksum);
         }
-        for path in [&schedule, &functions] {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(())
+    }
+
+    fn schedule_point(&mut self, point: &Point) -> anyhow::Result<()> {
+        let inputs = Inputs::of(&self.dir, &point.name);
+        fs::create_dir_all(&inputs.folder).with_context(|| format!("creating {}", inputs.folder.display()))?;
+        let found = inputs.folder.join("functions.trace.ndjson");
+        let command = load::schedule_command(self.programs()?, &point.settings, &inputs.schedule, &found);
+        let output = Output::File(inputs.folder.join("schedule.log"));
+        let errand = Errand { command, folder: &inputs.folder, output, within: SCHEDULE_WITHIN };
+        let only = point.name == ONLY_POINT;
+        let which = if only { String::new() } else { format!(" of {}", point.name) };
+        let task = self.session.console.begin(format!("making the schedule{which}"));
+        self.session.run(&errand)?;
+        let count = functions::prepare(&found, &inputs.functions, &point.settings.function)?;
+        fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
+        task.done(&format!("{count} functions"));
+        for path in [&inputs.schedule, &inputs.functions] {
+            let name = path.strip_prefix(&self.dir.0).unwrap_or(path).display().to_string();
             self.manifest.checksums.insert(name, checksum::of_file(path)?);
         }
         Ok(())
@@ -111,13 +117,14 @@ impl Run<'_> {
         if !missing.is_empty() {
             bail!("it cannot run here: {}", missing.join("; "));
         }
+        let inputs = Inputs::of(&self.dir, &point.point);
         let repetition = Repetition {
-            settings: &self.order.settings,
+            settings: &self.order.point(&point.point)?.settings,
             system,
             programs: self.programs()?,
             point,
-            schedule: &self.schedule_path(),
-            functions: &self.functions_path(),
+            schedule: &inputs.schedule,
+            functions: &inputs.functions,
         };
         let facts = repetition.measure(self.session)?;
         let place = format!("{} {} repetition {}", point.system, point.point, point.repetition);

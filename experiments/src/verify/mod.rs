@@ -14,8 +14,11 @@ use record::{ColdStart, ExitState, InvocationReader, LoadSummary, Manifest, Poin
 
 use crate::{
     checksum,
-    definition::settings::Settings,
-    run::{functions, repetition::facts_path},
+    definition::{
+        points::{self, Point},
+        settings::Settings,
+    },
+    run::{functions, inputs::Inputs, repetition::facts_path},
     table::Table,
     verify::{
         accounting::Accounting,
@@ -31,36 +34,46 @@ use crate::{
 /// When the directory holds no run, or a file of it is malformed (missing ones are findings).
 pub fn judge(dir: &RunDir) -> anyhow::Result<Vec<Invariant>> {
     let manifest = dir.read_manifest().context("this is no run directory")?;
-    let settings: Settings = toml::from_str(&manifest.definition).context("reading the definition in the manifest")?;
-    let schedule_path = dir.0.join("schedule.csv");
-    let schedule = Schedule::read(&schedule_path)?;
-    let registered: BTreeSet<String> = functions::names(&dir.0.join("functions.ndjson"))?.into_iter().collect();
-    let points = dir.points()?;
+    let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
+    let repetitions = dir.points()?;
     let mut run = Findings::new("run");
     let complete = matches!(manifest.exit, ExitState::Done | ExitState::Invalid);
     run.validity("the run is complete", complete, format!("{:?}", manifest.exit).to_lowercase());
-    let expected = settings.systems.len() * settings.repetitions as usize;
-    let detail = format!("{} of {expected}", points.len());
-    run.validity("every repetition of every system is there", points.len() == expected, detail);
-    let sum = checksum::of_file(&schedule_path).with_context(|| format!("reading {}", schedule_path.display()))?;
-    same_schedule(&manifest, &sum, &points, &mut run);
-    let mut all = run.into_list();
+    let of_point = |point: &Point| point.settings.systems.len() * point.settings.repetitions as usize;
+    let expected: usize = points.iter().map(of_point).sum();
+    let detail = format!("{} of {expected}", repetitions.len());
+    run.validity("every repetition of every system is there", repetitions.len() == expected, detail);
+    let mut all = Vec::new();
     for point in &points {
-        let place = format!("{} {} {}", point.system, point.point, point.repetition);
-        let mut findings = Findings::new(&place);
+        let of_this: Vec<&PointDir> = repetitions.iter().filter(|dir| dir.point == point.name).collect();
+        let inputs = Inputs::of(dir, &point.name);
+        let sum = checksum::of_file(&inputs.schedule);
+        let sum = sum.with_context(|| format!("reading {}", inputs.schedule.display()))?;
+        let name = inputs.schedule.strip_prefix(&dir.0).unwrap_or(&inputs.schedule).display().to_string();
+        let listed = manifest.checksums.get(&name).cloned();
+        let mut place = if points.len() == 1 { Findings::new("run") } else { Findings::new(&point.name) };
+        same_schedule([Some(sum), listed], &of_this, &mut place);
+        all.extend(place.into_list());
+        let schedule = Schedule::read(&inputs.schedule)?;
+        let registered: BTreeSet<String> = functions::names(&inputs.functions)?.into_iter().collect();
         let evidence =
-            Evidence { manifest: &manifest, settings: &settings, schedule: &schedule, registered: &registered };
-        evidence.judge(point, &mut findings).with_context(|| place)?;
-        all.extend(findings.into_list());
+            Evidence { manifest: &manifest, settings: &point.settings, schedule: &schedule, registered: &registered };
+        for repetition in of_this {
+            let place = format!("{} {} {}", repetition.system, repetition.point, repetition.repetition);
+            let mut findings = Findings::new(&place);
+            evidence.judge(repetition, &mut findings).with_context(|| place)?;
+            all.extend(findings.into_list());
+        }
     }
-    Ok(all)
+    let mut whole = run.into_list();
+    whole.extend(all);
+    Ok(whole)
 }
 
-/// All systems were given the very same schedule.
-fn same_schedule(manifest: &Manifest, sum: &str, points: &[PointDir], to: &mut Findings) {
-    let mut sums: BTreeSet<String> = BTreeSet::from([sum.to_owned()]);
-    sums.extend(manifest.checksums.get("schedule.csv").cloned());
-    let loads = points.iter().filter_map(|point| read_json::<LoadSummary>(&point.loadgen()).ok());
+/// All systems were given the very same schedule: the file, what the manifest says of it, and what was replayed.
+fn same_schedule(file: [Option<String>; 2], repetitions: &[&PointDir], to: &mut Findings) {
+    let mut sums: BTreeSet<String> = file.into_iter().flatten().collect();
+    let loads = repetitions.iter().filter_map(|point| read_json::<LoadSummary>(&point.loadgen()).ok());
     sums.extend(loads.map(|load| load.schedule_sha256));
     let list: Vec<&str> = sums.iter().map(|sum| sum.get(..12).unwrap_or(sum)).collect();
     to.validity("all systems were given the same schedule", sums.len() == 1, format!("SHA-256 {}", list.join(", ")));

@@ -16,10 +16,15 @@ fn own(place: &str) -> std::path::PathBuf {
 
 /// The plan of the committed main experiment.
 fn plan(overrides: Overrides) -> String {
-    let definition = definition::find(&own("definitions"), "azure-500").unwrap();
+    plan_of("azure-500", overrides)
+}
+
+/// The plan of a committed experiment.
+fn plan_of(experiment: &str, overrides: Overrides) -> String {
+    let definition = definition::find(&own("definitions"), experiment).unwrap();
     let systems = Systems::read(&own("systems.toml")).unwrap();
     let order = Order::new(definition, &systems, "laptop", &overrides).unwrap();
-    order.plan.text(&order.settings)
+    order.plan.text(&order.points)
 }
 
 #[test]
@@ -48,6 +53,53 @@ fn the_few_minute_version_runs_real_processes() {
       3  measure dirigent, point replay, repetition 1                   3:15
       4  check the rows, compute statistics, draw the report            0:02
          in all, after a first build of some minutes                    3:32
+    ");
+}
+
+#[test]
+fn the_cold_start_sweep_is_what_its_page_says() {
+    let plan = plan_of(
+        "cold-start-sweep",
+        Overrides { rates: vec![500.0, 8000.0], repetitions: Some(2), ..Overrides::default() },
+    );
+    insta::assert_snapshot!(plan, @r"
+    cold-start-sweep at scale laptop
+      load     500 to 8000 per second for 60 s after 5s of warm-up, every one cold: no function again within 5s
+      points   4: delay-0ms-rate-500, delay-0ms-rate-8000, delay-40ms-rate-500, delay-40ms-rate-8000
+      sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB
+      1  build the programs                                             0:05
+      2  make the schedule that every system is given                   0:04
+      3  measure dirigent, point delay-0ms-rate-500, repetition 1       1:20
+      4  measure dirigent, point delay-0ms-rate-8000, repetition 1      1:20
+      5  measure dirigent, point delay-40ms-rate-500, repetition 1      1:20
+      6  measure dirigent, point delay-40ms-rate-8000, repetition 1     1:20
+      7  measure dirigent, point delay-0ms-rate-500, repetition 2       1:20
+      8  measure dirigent, point delay-0ms-rate-8000, repetition 2      1:20
+      9  measure dirigent, point delay-40ms-rate-500, repetition 2      1:20
+     10  measure dirigent, point delay-40ms-rate-8000, repetition 2     1:20
+     11  check the rows, compute statistics, draw the report            0:05
+         in all, after a first build of some minutes                   10:54
+    ");
+}
+
+#[test]
+fn the_warm_sweep_takes_turns_with_the_floor_of_the_machine() {
+    let plan = plan_of("warm-sweep", Overrides { quick: true, ..Overrides::default() });
+    insta::assert_snapshot!(plan, @r"
+    warm-sweep at scale laptop
+      load     200 to 4000 per second for 10 s after 2s of warm-up, 64 functions called in turn
+      points   3: rate-1000, rate-4000, one-connection
+      sandbox  hollow, sleep mode, 2 workers of 64 cores and 256GiB, creation delay 0s
+      1  build the programs                                             0:05
+      2  make the schedule that every system is given                   0:03
+      3  measure dirigent, point rate-1000, repetition 1                0:27
+      4  measure floor, point rate-1000, repetition 1                   0:27
+      5  measure dirigent, point rate-4000, repetition 1                0:27
+      6  measure floor, point rate-4000, repetition 1                   0:27
+      7  measure dirigent, point one-connection, repetition 1           0:27
+      8  measure floor, point one-connection, repetition 1              0:27
+      9  check the rows, compute statistics, draw the report            0:01
+         in all, after a first build of some minutes                    2:51
     ");
 }
 
@@ -82,7 +134,7 @@ fn mistakes_are_usage_errors_with_their_place() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
         said(&output)
     };
-    assert!(refused(&["plan", "moon"]).contains("no experiment is called \"moon\"; there are: toy"));
+    assert!(refused(&["plan", "moon"]).contains("no experiment is called \"moon\"; there are: sweep, toy"));
     assert!(refused(&["plan", "toy", "--systems", "moon"]).contains("no system is called \"moon\"; there are: toy"));
     assert!(refused(&["plan", "toy", "--scale", "moon"]).contains("it has: laptop"));
     assert!(refused(&["plan", "toy", "--trace", "/nonexistent"]).contains("--trace /nonexistent"));
@@ -110,7 +162,7 @@ fn print_config_is_the_settings_with_everything_laid_over() {
     let output = toy.command(&["run", "toy", "--quick", "--minutes", "7", "--print-config"]).output().unwrap();
     let settings: experiments::definition::settings::Settings =
         toml::from_str(&String::from_utf8_lossy(&output.stdout)).unwrap();
-    assert_eq!((settings.load.minutes, settings.repetitions), (7, 2));
+    assert_eq!((settings.load.trace().unwrap().minutes, settings.repetitions), (7, 2));
 }
 
 #[test]

@@ -72,6 +72,17 @@ fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
 }
 
 #[test]
+fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated_system_marked() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
+    assert_eq!(toy.run(&[]).status.code(), Some(4), "two of three rows are warm");
+    assert_eq!(judge(&toy, "cold starts as expected"), (Some(4), "not held".to_owned()));
+    toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
+    let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;
+    assert_eq!(judge_changed(&toy, failed, "cold starts as expected"), (Some(0), "marked".to_owned()));
+}
+
+#[test]
 fn what_was_not_recorded_is_not_measured_rather_than_held() {
     let toy = finished();
     std::fs::remove_file(toy.point().coldstarts()).unwrap();

@@ -46,6 +46,23 @@ expect = { failed_share_max = 0.0 }
 repetitions = 2
 "#;
 
+/// Two rates and one point of its own, in the same toy system.
+const SWEEP: &str = r#"
+id = "sweep"
+question = "At which rate does it start and stop?"
+systems = ["toy"]
+load = { kind = "rate", seconds = 2, functions = 1, timeout = "1s" }
+function = { cpu = 500 }
+sandbox = { runtime = "toy", mode = "sleep", workers = 2, nodes = 3, cpu = "1", memory = "1GiB" }
+[vary]
+load.rate = [2, 4]
+[[points]]
+name = "quiet"
+load.rate = 1
+sandbox.nodes = 5
+[scales.laptop]
+"#;
+
 /// A daemon with one child. What it does is in the file `behaviour` beside it.
 const DAEMON: &str = r#"#!/bin/sh
 bin=$(dirname "$0")
@@ -168,6 +185,7 @@ impl Toy {
         fs::create_dir_all(toy.path("bin")).unwrap();
         toy.write("experiments/systems.toml", SYSTEMS);
         toy.write("experiments/definitions/toy.toml", DEFINITION);
+        toy.write("experiments/definitions/sweep.toml", SWEEP);
         toy.write("bin/behaviour", behaviour);
         let schedule = "setting,value\nformat,x\n\ndue_ns,function,run_us,memory_mib,phase\n1000000,f,1000,1,measured\n\
                         501000000,f,1000,1,measured\n1001000000,f,1000,1,measured\n";
@@ -215,8 +233,13 @@ impl Toy {
 
     /// Runs `repro run toy OPTIONS` to its end, leaving everything in `out`.
     pub(crate) fn run(&self, options: &[&str]) -> Output {
+        self.run_experiment("toy", options)
+    }
+
+    /// Runs an experiment to its end, leaving everything in `out`.
+    pub(crate) fn run_experiment(&self, experiment: &str, options: &[&str]) -> Output {
         let (out, bin) = (self.path("out"), self.path("bin"));
-        let fixed = ["run", "toy", "--out", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
+        let fixed = ["run", experiment, "--out", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
         self.command(&[&fixed, options].concat()).output().unwrap()
     }
 

@@ -2,6 +2,9 @@
 
 pub(crate) mod completions;
 pub(crate) mod inspect;
+pub(crate) mod mock;
+mod ports;
+pub(crate) mod proxy;
 pub(crate) mod register;
 pub(crate) mod run;
 pub(crate) mod schedule;

@@ -67,6 +67,10 @@ struct TargetArgs {
     /// Whether connections are kept
     #[arg(long, value_enum, default_value = "pooled")]
     connections: Connections,
+    /// Connections to open before the first invocation is due and to use in turn, further ones on demand; else each is
+    /// opened when none is idle, and the last one used is used first
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST_OPEN))]
+    open_connections: u32,
     /// How invocations are spread over several addresses
     #[arg(long, value_enum, default_value = "round-robin")]
     spread: Spread,
@@ -96,6 +100,9 @@ struct MachineArgs {
 
 /// More threads than this cannot help one pacing thread.
 const MOST_LANES: i64 = 64;
+
+/// More idle connections than this would use up the descriptors that invocations in flight need.
+const MOST_OPEN: i64 = 10_000;
 
 /// Replays.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
@@ -139,10 +146,14 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout must be more than 0")));
     }
+    if args.open_connections > 0 && (args.protocol, args.connections) != (Protocol::Http1, Connections::Pooled) {
+        return Err(UsageError::of(anyhow::anyhow!("--open-connections is for pooled connections over http1")));
+    }
     Ok(Target {
         addresses: addresses.map_err(UsageError::of)?,
         protocol: args.protocol,
         connections: args.connections,
+        open: args.open_connections,
         spread: args.spread,
         timeout: args.timeout,
     })

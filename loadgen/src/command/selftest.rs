@@ -85,6 +85,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
         addresses: vec![mock.address],
         protocol: args.protocol,
         connections: args.connections,
+        open: 0,
         spread: Spread::RoundRobin,
         timeout: TIMEOUT,
     };

@@ -1,10 +1,12 @@
-//! Invocations over HTTP/1.1: a pool of idle connections per address, the last one used first, and new ones on demand.
+//! Invocations over HTTP/1.1: a pool of idle connections per address, and new ones on demand. The last one used goes
+//! first; connections that were asked to be open beforehand go in turn, so that all of them are in use.
 //!
 //! One task per connection reads its answers for as long as it lives. There is no cap on connections but the machine's;
 //! hitting that one is reported as "unsent", never as the system's failure.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io, mem,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -18,8 +20,9 @@ use crate::{
         answer::Answer,
         carrier::Carrier,
         connection::{Connection, OWN_LIMIT, Pending, is_own_limit},
+        dial::Dialler,
         facts::Verdict,
-        target::Connections,
+        target::{Connections, Target},
     },
     measure::ledger::Finished,
     replay::{
@@ -34,9 +37,31 @@ pub(crate) struct Http1 {
     /// The replay it sends for.
     pub(crate) replay: Arc<Replay>,
     /// Idle connections per address.
-    idle: Vec<Mutex<Vec<Arc<Connection>>>>,
+    idle: Vec<Mutex<VecDeque<Arc<Connection>>>>,
+    /// Connections opened before the replay, until a lane carries them.
+    opened: Mutex<Vec<Opened>>,
+    /// Opens connections on demand.
+    dialler: Dialler,
     /// Where to hand an invocation that must be sent again.
     again: Arc<Lane>,
+}
+
+/// A connection opened before the replay, and the position of its address in the target's.
+pub(crate) type Opened = (std::net::TcpStream, usize);
+
+/// Opens as many connections as the target asks for.
+///
+/// # Errors
+/// When one cannot be opened.
+pub(crate) fn open(target: &Target) -> io::Result<Vec<Opened>> {
+    let addresses = target.addresses.iter().enumerate().cycle();
+    let open = |(position, address): (usize, &SocketAddr)| {
+        let stream = std::net::TcpStream::connect_timeout(address, target.timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok((stream, position))
+    };
+    addresses.take(usize::try_from(target.open).unwrap_or(0)).map(open).collect()
 }
 
 /// A pooled connection that ends without an answer this soon after a request was written to it had been closed by the
@@ -47,17 +72,30 @@ const CLOSED_WHILE_IDLE_NS: u64 = 100_000_000;
 const REQUEST_BYTES: usize = 512;
 
 impl Http1 {
-    /// No connections yet. `again` is the lane for second sendings.
-    pub(crate) fn new(replay: Arc<Replay>, again: Arc<Lane>) -> Self {
+    /// No connections but those `opened` yet. `again` is the lane for second sendings.
+    pub(crate) fn new(replay: Arc<Replay>, again: Arc<Lane>, opened: Vec<Opened>) -> Self {
         let idle = replay.target.addresses.iter().map(|_| Mutex::default()).collect();
-        Self { replay, idle, again }
+        Self { replay, idle, opened: Mutex::new(opened), dialler: Dialler::default(), again }
+    }
+
+    /// Carries the connections that were opened beforehand, from a lane's runtime.
+    pub(crate) fn carry_opened(self: &Arc<Self>) {
+        let opened = mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        for (stream, address) in opened {
+            // One that cannot be registered is closed, and another opened when it is needed.
+            let Ok(stream) = TcpStream::from_std(stream) else { continue };
+            let (read, write) = stream.into_split();
+            let connection = Arc::new(Connection::new(write, address));
+            self.release(&connection);
+            drop(tokio::spawn(Carrier::new(Arc::clone(self), connection, read).run()));
+        }
     }
 
     /// Sends an invocation on an idle connection; false when there is none, and nothing was sent.
     pub(crate) fn send_idle(&self, index: usize, request: &mut Vec<u8>) -> bool {
         let (Some(due), address) = (self.replay.due(index), self.replay.address_of(index)) else { return false };
         // Each turn takes one connection out of the pool, so this ends.
-        while let Some(connection) = self.idle(address).pop() {
+        while let Some(connection) = self.take_idle(address) {
             self.replay.requests.write(due, request);
             let written_ns = self.replay.clock.now_ns();
             self.replay.ledger.sent(index, written_ns);
@@ -107,15 +145,13 @@ impl Http1 {
         let none = || SocketAddr::from(([0, 0, 0, 0], 0));
         let to = self.replay.target.addresses.get(address).copied().unwrap_or_else(none);
         let left_ns = self.replay.deadline_ns(index).saturating_sub(self.replay.clock.now_ns());
-        let connected = timeout(Duration::from_nanos(left_ns), TcpStream::connect(to)).await;
-        let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        let connected = timeout(Duration::from_nanos(left_ns), self.dialler.connect(to)).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Puts a connection whose answer has been read back to where the next invocation looks first.
     pub(crate) fn release(&self, connection: &Arc<Connection>) {
-        self.idle(connection.address).push(Arc::clone(connection));
+        self.idle(connection.address).push_back(Arc::clone(connection));
     }
 
     /// Ends a connection: nothing is sent on it any more. Returns the invocation that has no answer.
@@ -172,7 +208,12 @@ impl Http1 {
         self.replay.ledger.finish(finished);
     }
 
-    fn idle(&self, address: usize) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+    fn take_idle(&self, address: usize) -> Option<Arc<Connection>> {
+        let mut idle = self.idle(address);
+        if self.replay.target.open > 0 { idle.pop_front() } else { idle.pop_back() }
+    }
+
+    fn idle(&self, address: usize) -> MutexGuard<'_, VecDeque<Arc<Connection>>> {
         // An address is always a position in the target's addresses, for each of which there is a pool.
         self.idle[address].lock().unwrap_or_else(PoisonError::into_inner)
     }

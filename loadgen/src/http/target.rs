@@ -47,6 +47,8 @@ pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     /// What a connection is used for.
     pub(crate) connections: Connections,
+    /// Connections that are open before the first invocation is due; all are used in turn then.
+    pub(crate) open: u32,
     /// How invocations are spread over the addresses.
     pub(crate) spread: Spread,
     /// How long after it was sent an invocation is given up.
@@ -101,6 +103,7 @@ mod tests {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
             protocol: Protocol::Http1,
             connections: Connections::Pooled,
+            open: 0,
             spread,
             timeout: Duration::from_secs(1),
         }

@@ -14,7 +14,7 @@ use trace::Schedule;
 use crate::{
     http::{
         h2c::H2c,
-        http1::Http1,
+        http1::{self, Http1, Opened},
         target::{Connections, Protocol, Target},
     },
     machine::{
@@ -70,10 +70,11 @@ pub(crate) fn drive(
         format!("only {files} files may be open, so at most that many invocations can be in flight over HTTP/1.1")
     }));
     let spare = SpareFiles::reserve().context("keeping descriptors free for the results")?;
+    let opened = http1::open(&plan.1).context("opening connections before the start")?;
     let replay = Arc::new(Replay::new(plan.0, plan.1));
     let mut collector = Collector::create(&files.invocations(), Arc::clone(&replay))?;
     let cpu_before_us = process_cpu_us();
-    let pacing = start(&replay, means, stop)?;
+    let pacing = start(&replay, means, stop, opened)?;
     let paced = collect(&replay, &mut collector, pacing, stop)?;
     let cpu_us = process_cpu_us().saturating_sub(cpu_before_us);
     let wall_us = replay.clock.now_ns() / 1000;
@@ -102,16 +103,21 @@ pub(crate) fn drive(
 const FEW_FILES: u64 = 4096;
 
 /// Starts the threads that carry connections, and the one that paces.
-fn start(replay: &Arc<Replay>, means: Means, stop: &Arc<Stop>) -> anyhow::Result<JoinHandle<PacingReport>> {
+fn start(
+    replay: &Arc<Replay>,
+    means: Means,
+    stop: &Arc<Stop>,
+    mut opened: Vec<Opened>,
+) -> anyhow::Result<JoinHandle<PacingReport>> {
     let lanes: Vec<Arc<Lane>> = (0..means.lanes.max(1)).map(|_| Arc::default()).collect();
     let pooled = replay.target.connections == Connections::Pooled;
     let mut direct = None;
     for lane in &lanes {
         let transport = match replay.target.protocol {
             // One pool for all lanes: the pacing thread must find every idle connection.
-            Protocol::Http1 => Transport::Http1(Arc::clone(
-                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), Arc::clone(lane)))),
-            )),
+            Protocol::Http1 => Transport::Http1(Arc::clone(direct.get_or_insert_with(|| {
+                Arc::new(Http1::new(Arc::clone(replay), Arc::clone(lane), std::mem::take(&mut opened)))
+            }))),
             Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
         };
         lane::start(Arc::clone(lane), transport, means.realtime.carrying())

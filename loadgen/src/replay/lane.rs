@@ -28,6 +28,9 @@ pub(crate) fn start(lane: Arc<Lane>, transport: Transport, priority: Option<i32>
     thread::Builder::new().name("carry".to_owned()).spawn(move || {
         prompt_wakes(priority);
         runtime.block_on(async {
+            if let Transport::Http1(http1) = &transport {
+                http1.carry_opened();
+            }
             loop {
                 for handed in lane.take().await {
                     send(&transport, handed);

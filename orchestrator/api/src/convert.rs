@@ -58,6 +58,7 @@ pub fn function_config(function: &Registered) -> wire::FunctionConfig {
         timeout_ms: millis(spec.timeout),
         queue_deadline_ms: millis(spec.queue.deadline),
         queue_limit: spec.queue.limit,
+        balance: spec.balance.clone().unwrap_or_default(),
     }
 }
 
@@ -139,8 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn a_function_keeps_its_limits_on_the_wire() {
+    fn a_function_keeps_its_limits_and_its_balancing_on_the_wire() {
         let mut spec = FunctionSpec::new("f".parse().unwrap(), "i");
+        let mut registered = Registered { id: FunctionId(3), revision: Revision(4), spec: spec.clone() };
+        assert_eq!(function_config(&registered).balance, "", "the default of the data plane");
+        registered.spec.balance = Some("random".to_owned());
+        assert_eq!(function_config(&registered).balance, "random");
         spec.timeout = std::time::Duration::from_micros(1);
         let config = function_config(&Registered { id: FunctionId(3), revision: Revision(4), spec });
         assert_eq!((config.function, config.revision, config.timeout_ms, config.queue_limit), (3, 4, 1, 10_000));

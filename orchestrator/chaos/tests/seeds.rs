@@ -31,6 +31,23 @@ fn every_invariant_holds_under_faults() {
     }
 }
 
+/// Each function has policies of its own, so that all of them place on the same nodes and run beside each other.
+#[test]
+fn every_invariant_holds_under_every_policy() {
+    let mut scenario = Scenario::of_seed(8);
+    let placements = ["power-of-two", "random", "round-robin", "kubernetes"].into_iter().cycle();
+    let balances = ["least-loaded", "round-robin", "random", "power-of-two", "knative"].into_iter().cycle();
+    let autoscales = [None, Some("dirigent"), None, Some("kpa")].into_iter().cycle();
+    for (function, ((placement, balance), autoscale)) in
+        scenario.functions.iter_mut().zip(placements.zip(balances).zip(autoscales))
+    {
+        function.placement = Some(placement.to_owned());
+        function.balance = Some(balance.to_owned());
+        function.scale.policy = autoscale.map(str::to_owned);
+    }
+    expect_no_violation(scenario);
+}
+
 #[test]
 fn a_seed_replays_the_same_events() {
     let run = || Run::of(Scenario::of_seed(REPLAYED_SEED));

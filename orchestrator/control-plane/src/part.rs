@@ -159,7 +159,7 @@ fn settings(config: &Config) -> Result<Settings, BuildError> {
         name: config.placement.policy.clone(),
         known: list(placement::policies().iter().map(|policy| policy.name)),
     })?;
-    Ok(Settings { autoscale, placement: placement::Placement::new(placement), health: config.health.clone() })
+    Ok(Settings { autoscale, placement, health: config.health.clone() })
 }
 
 fn list(names: impl Iterator<Item = &'static str>) -> String {

@@ -54,7 +54,7 @@ pub(crate) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 /// What the state is told once.
 pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
-    pub(crate) placement: placement::Placement,
+    pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
 }
 
@@ -68,6 +68,8 @@ pub(crate) struct State {
     function_sequence: u64,
     functions: Functions,
     nodes: Nodes,
+    /// What placement remembers of the nodes.
+    placement: placement::Placement,
     workers: Workers,
     data_planes: DataPlanes,
     sandboxes: Map<SandboxId, Sandbox>,
@@ -95,6 +97,7 @@ impl State {
             function_sequence: 0,
             functions: Functions::default(),
             nodes: Nodes::default(),
+            placement: placement::Placement::new(),
             workers: Workers::default(),
             data_planes: DataPlanes::default(),
             sandboxes: Map::default(),

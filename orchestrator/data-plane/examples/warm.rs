@@ -110,6 +110,7 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
         timeout_ms: 10_000,
         queue_deadline_ms: 10_000,
         queue_limit: 10_000,
+        balance: String::new(),
     };
     session.greet(1, vec![function]);
     // As in production, each sandbox has one slot.

@@ -76,7 +76,8 @@ impl Function {
         terms: Terms,
         policy: &'static Balance,
     ) -> Self {
-        Self { id, name, state: Mutex::new(FunctionState::new(terms, policy)), cold: AtomicU32::new(0), plane }
+        let state = FunctionState::new(terms, policy, plane.random_for(id));
+        Self { id, name, state: Mutex::new(state), cold: AtomicU32::new(0), plane }
     }
 
     /// Its id.

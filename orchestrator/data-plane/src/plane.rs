@@ -7,7 +7,9 @@ use std::sync::{
 
 use api::Network;
 use http::HeaderValue;
+use model::FunctionId;
 use policy::balance::Balance;
+use rand_pcg::Pcg32;
 
 use crate::{
     clock::Clock, config::Config, metrics::Metrics, reports::Reports, sampler::Sampled, table::Table,
@@ -17,6 +19,7 @@ use crate::{
 /// One data plane.
 pub(crate) struct Plane {
     pub(crate) config: Config,
+    /// How invocations of functions are balanced that choose nothing themselves.
     pub(crate) policy: &'static Balance,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) clock: Clock,
@@ -27,13 +30,14 @@ pub(crate) struct Plane {
     pub(crate) reports: Reports,
     pub(crate) idle: IdleLinks,
     pub(crate) request_ids: RequestIds,
+    seed: u64,
     /// Whether a snapshot was received, ever.
     ready: AtomicBool,
     stopping: AtomicBool,
 }
 
 impl Plane {
-    /// A data plane that knows nothing yet. `seed` makes its request ids its own.
+    /// A data plane that knows nothing yet. `seed` makes its request ids and its functions' random choices its own.
     pub(crate) fn new(config: Config, policy: &'static Balance, network: Arc<dyn Network>, seed: u64) -> Self {
         Self {
             idle: IdleLinks::new(config.limits.idle_connections()),
@@ -46,9 +50,15 @@ impl Plane {
             sampled: Sampled::default(),
             reports: Reports::default(),
             request_ids: RequestIds { seed, count: AtomicU64::new(0) },
+            seed,
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Randomness for one function's choices: the same in every run with the same seed.
+    pub(crate) fn random_for(&self, function: FunctionId) -> Pcg32 {
+        Pcg32::new(self.seed, function.0)
     }
 
     /// Whether it knows the functions.

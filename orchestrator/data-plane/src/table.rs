@@ -8,6 +8,7 @@ use std::{
 
 use api::wire;
 use model::{FunctionId, FunctionName, Protocol};
+use policy::balance::{self, Balance};
 
 use crate::{
     function::{Function, FunctionState, Terms},
@@ -53,12 +54,12 @@ impl Table {
             tracing::error!(name = config.name, "the control plane sent a function without a valid name");
             return;
         };
-        let (id, terms) = (FunctionId(config.function), terms(config));
+        let (id, terms, balance) = (FunctionId(config.function), terms(config), balance(plane, config));
         if let Some(function) = self.by_id(id) {
-            function.change(|state, _, _| state.set_terms(terms));
+            function.change(|state, _, _| state.configure(terms, balance));
             return;
         }
-        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), terms, plane.policy));
+        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), terms, balance));
         self.lock().insert(id, function.clone());
         let predecessor = self.by_name.pin().insert(name, function).cloned();
         if let Some(predecessor) = predecessor {
@@ -112,5 +113,18 @@ fn terms(config: &wire::FunctionConfig) -> Terms {
         queue_deadline_us: config.queue_deadline_ms.saturating_mul(1000),
         queue_limit: config.queue_limit,
         protocol,
+        concurrency: config.concurrency,
     }
+}
+
+/// How the function's invocations are balanced: as it says itself, else as this data plane does.
+fn balance(plane: &Plane, config: &wire::FunctionConfig) -> &'static Balance {
+    if config.balance.is_empty() {
+        return plane.policy;
+    }
+    balance::find(&config.balance).unwrap_or_else(|| {
+        // The control plane checked the name: it is of another version than this data plane.
+        tracing::warn!(name = config.name, balance = config.balance, "unknown balancing policy, the default is taken");
+        plane.policy
+    })
 }

@@ -61,6 +61,12 @@ pub struct FunctionSpec {
     /// Scaling bounds and policy.
     #[serde(default)]
     pub scale: Scaling,
+    /// Placement policy of its sandboxes by name; `None` is the cluster's default.
+    #[serde(default)]
+    pub placement: Option<String>,
+    /// Load-balancing policy of its invocations by name; `None` is the data plane's default.
+    #[serde(default)]
+    pub balance: Option<String>,
     /// Longest run of one invocation; then 504.
     #[serde(default = "default_timeout", with = "humantime_serde")]
     pub timeout: Duration,
@@ -129,6 +135,8 @@ impl FunctionSpec {
             memory: default_memory(),
             concurrency: default_concurrency(),
             scale: Scaling::default(),
+            placement: None,
+            balance: None,
             timeout: default_timeout(),
             queue: Queue::default(),
             env: BTreeMap::new(),
@@ -182,10 +190,11 @@ mod tests {
     fn a_full_specification_survives_json() {
         let text = r#"{"name":"f","image":"i","port":8000,"protocol":"h2c","cpu":250,"memory":64,"concurrency":4,
             "scale":{"min":1,"max":9,"policy":"kpa","target":2.5,"stable_window":"6s","panic_window":"2s"},
-            "timeout":"250ms","queue":{"deadline":"2s","limit":5},"env":{"A":"1"},"args":["x"]}"#;
+            "placement":"random","balance":"round-robin","timeout":"250ms","queue":{"deadline":"2s","limit":5},"env":{"A":"1"},"args":["x"]}"#;
         let spec: FunctionSpec = serde_json::from_str(text).unwrap();
         assert_eq!(spec.scale.stable_window, Duration::from_secs(6));
         assert_eq!(spec.timeout, Duration::from_millis(250));
+        assert_eq!((spec.placement.as_deref(), spec.balance.as_deref()), (Some("random"), Some("round-robin")));
         let again: FunctionSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
     }

@@ -12,23 +12,24 @@ pub struct Scaling {
     pub min: u32,
     /// Most sandboxes; `None` is no bound.
     pub max: Option<u32>,
-    /// Autoscaling policy by name (`reactive`, `kpa` …); `None` is the cluster's default.
+    /// Autoscaling policy by name (`reactive`, `kpa`, `dirigent`); `None` is the cluster's default.
     pub policy: Option<String>,
-    /// `kpa`: invocations that one sandbox should run at once; `None` is the function's concurrency.
+    /// `kpa`, `dirigent`: invocations that one sandbox should run at once; `None` is the function's concurrency.
     pub target: Option<f64>,
-    /// `kpa`: share of the target aimed at, greater than 0 and at most 1.
+    /// `kpa`, `dirigent`: share of the target aimed at, greater than 0 and at most 1.
     pub target_utilization: f64,
-    /// Window over which demand is averaged (`kpa`) or its peak held (`reactive`) before scaling down.
+    /// Window over which demand is averaged (`kpa`, `dirigent`) or its peak held (`reactive`) before scaling down.
     #[serde(with = "humantime_serde")]
     pub stable_window: Duration,
-    /// `kpa`: window that decides about panic mode; `None` is a tenth of the stable window, rounded to seconds, at least 1 s.
+    /// `kpa`, `dirigent`: window that decides about panic mode; `None` is a tenth of the stable window, rounded to
+    /// seconds, at least 1 s.
     #[serde(with = "humantime_serde")]
     pub panic_window: Option<Duration>,
-    /// `kpa`: panic when the panic window wants at least this many times the ready sandboxes.
+    /// `kpa`, `dirigent`: panic when the panic window wants at least this many times the ready sandboxes.
     pub panic_threshold: f64,
-    /// `kpa`: scale at most to this many times the ready sandboxes in one decision.
+    /// `kpa`, `dirigent`: scale at most to this many times the ready sandboxes in one decision.
     pub max_scale_up_rate: f64,
-    /// `kpa`: scale at least to the ready sandboxes divided by this in one decision.
+    /// `kpa`, `dirigent`: scale at least to the ready sandboxes divided by this in one decision.
     pub max_scale_down_rate: f64,
     /// `kpa`: a lower count is acted on only when it has held for this long.
     #[serde(with = "humantime_serde")]

@@ -6,6 +6,8 @@ use std::fmt;
 
 use model::Scaling;
 
+mod dirigent;
+mod formulas;
 mod kpa;
 mod peaks;
 mod reactive;
@@ -84,7 +86,7 @@ trait Rule: fmt::Debug + Send + Sync {
 }
 
 /// Every policy; the first is the default.
-static POLICIES: [Policy; 2] = [reactive::POLICY, kpa::POLICY];
+static POLICIES: [Policy; 3] = [reactive::POLICY, kpa::POLICY, dirigent::POLICY];
 
 /// Every autoscaling policy; the first is the default.
 #[must_use]

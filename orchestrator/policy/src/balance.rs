@@ -1,16 +1,35 @@
 //! In which sandbox an invocation runs: the load-balancing policies and the book of slots they order.
 //!
-//! A policy is a ranking: the sandbox with a free slot that ranks lowest gets the next invocation.
+//! A policy says, for a concurrency, in what [`Order`] sandboxes with a free slot are served. Whatever the order, a
+//! choice costs O(log sandboxes) at most and allocates nothing.
 
 use std::fmt;
 
+use rand::RngExt;
+use rand_pcg::Pcg32;
+
+mod free;
+mod knative;
 mod least_loaded;
+mod power_of_two;
+mod random;
 mod round_robin;
 mod slots;
 
 pub use slots::Slots;
 
-/// What a policy may look at.
+/// In what order sandboxes with a free slot are served.
+#[derive(Clone, Copy)]
+enum Order {
+    /// The one that ranks lowest; equal ranks are ordered by key.
+    Ranked(fn(Use) -> Rank),
+    /// The next one by key after the one chosen last.
+    InTurn,
+    /// The one at the place that the function names, which is below [`Lot::len`].
+    Picked(fn(&mut Lot<'_>) -> usize),
+}
+
+/// What a ranking may look at.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     /// Slots in use.
@@ -21,8 +40,31 @@ struct Use {
     given_back: u64,
 }
 
-/// Lower is served first; equal ranks are ordered by key.
+/// Lower is served first.
 type Rank = (u64, u64);
+
+/// What a pick may look at: the sandboxes with a free slot, by place, in no order.
+struct Lot<'a> {
+    in_use: &'a [u32],
+    random: &'a mut Pcg32,
+}
+
+impl Lot<'_> {
+    /// How many there are, at least 1.
+    fn len(&self) -> usize {
+        self.in_use.len()
+    }
+
+    /// Slots in use of the sandbox at `place`.
+    fn in_use(&self, place: usize) -> u32 {
+        self.in_use[place]
+    }
+
+    /// A random number below `bound`, which is at least 1.
+    fn below(&mut self, bound: usize) -> usize {
+        self.random.random_range(0..bound)
+    }
+}
 
 /// One load-balancing policy, as listed by [`policies`].
 pub struct Balance {
@@ -30,11 +72,13 @@ pub struct Balance {
     pub name: &'static str,
     /// What it does, in one line.
     pub about: &'static str,
-    rank: fn(Use) -> Rank,
+    /// The order for functions of which one sandbox runs that many invocations at once.
+    order: fn(u32) -> Order,
 }
 
 /// Every policy; the first is the default.
-static POLICIES: [Balance; 2] = [least_loaded::POLICY, round_robin::POLICY];
+static POLICIES: [Balance; 5] =
+    [least_loaded::POLICY, round_robin::POLICY, random::POLICY, power_of_two::POLICY, knative::POLICY];
 
 /// Every load-balancing policy; the first is the default.
 #[must_use]

@@ -1,18 +1,22 @@
 //! On which node a new sandbox is made: the placement policies and the pool of nodes they choose from.
 //!
-//! Owns the way every policy works: sample a bounded number of open nodes at random, let the policy compare them, and
-//! only when none of the sampled fits ask the pool's index, which finds a node if there is one.
+//! Owns the way every policy works: look at a bounded number of open nodes (at random, or in turn), let the policy
+//! compare them, and only when none of these fits ask the pool's index, which finds a node if there is one.
 
 use std::fmt;
 
 use model::Resources;
-use rand::{Rng, RngExt};
+use rand::Rng;
 
+mod candidates;
 mod fit;
+mod kubernetes;
 mod pool;
 mod power_of_two;
 mod random;
+mod round_robin;
 
+use candidates::Candidates;
 pub use pool::Pool;
 
 /// Most nodes looked at before the index is asked: enough that a cluster with room is placed on by the policy, few
@@ -21,7 +25,7 @@ const MAX_SAMPLED: usize = 64;
 
 /// A node, by a small number that the caller chooses and may use again after removal. The pool's memory is proportional
 /// to the greatest one in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeKey(pub u32);
 
 /// One placement policy, as listed by [`policies`].
@@ -34,7 +38,7 @@ pub struct Policy {
 }
 
 /// Every policy; the first is the default.
-static POLICIES: [Policy; 2] = [power_of_two::POLICY, random::POLICY];
+static POLICIES: [Policy; 4] = [power_of_two::POLICY, random::POLICY, round_robin::POLICY, kubernetes::POLICY];
 
 /// Every placement policy; the first is the default.
 #[must_use]
@@ -54,96 +58,50 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// A placement policy at work.
-#[derive(Debug)]
+/// What a node is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Who compares the nodes.
+    pub policy: &'static Policy,
+    /// What must be free on the node.
+    pub resources: Resources,
+    /// Nodes that are chosen only when no other fits (a short list: where it failed before).
+    pub avoid: &'a [NodeKey],
+}
+
+/// What is remembered from one placement to the next, for all policies together.
+#[derive(Debug, Default)]
 pub struct Placement {
-    policy: &'static Policy,
     /// The last request that no node of the pool had room for, and how often room had been made by then: nothing as
-    /// large fits until room is made again.
+    /// large fits until room is made again. That holds whatever the policy, since each of them ends at the index.
     refused: Option<(u64, Resources)>,
+    /// Where the next turn begins, for policies that take turns.
+    turn: NodeKey,
 }
 
 impl Placement {
-    /// `policy`, nothing placed yet.
+    /// Nothing placed yet.
     #[must_use]
-    pub fn new(policy: &'static Policy) -> Self {
-        Self { policy, refused: None }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// An open node with room for `request`, or `None` when there is none. Reserve on it before choosing again.
+    /// An open node with room for what is wanted, or `None` when there is none. Reserve on it before choosing again.
     ///
-    /// A node in `avoid` (a short list: where it failed before) is chosen only when no other fits.
-    /// Always use it with the same pool.
+    /// Always use it with the same pool; policies may change from call to call.
     #[must_use]
-    pub fn choose(
-        &mut self,
-        pool: &Pool,
-        request: Resources,
-        avoid: &[NodeKey],
-        rng: &mut impl Rng,
-    ) -> Option<NodeKey> {
+    pub fn choose(&mut self, pool: &Pool, wanted: Wanted<'_>, rng: &mut impl Rng) -> Option<NodeKey> {
+        let resources = wanted.resources;
         let is_refused =
-            self.refused.is_some_and(|(room, refused)| room == pool.room_made() && refused.fits_in(request));
-        if is_refused || !pool.may_have_room(request) {
+            self.refused.is_some_and(|(room, refused)| room == pool.room_made() && refused.fits_in(resources));
+        if is_refused || !pool.may_have_room(resources) {
             return None;
         }
-        let mut candidates = Candidates::new(pool, request, avoid, rng);
-        let chosen = (self.policy.pick)(&mut candidates).or_else(|| candidates.look_up());
+        let mut candidates = Candidates::new(pool, wanted, rng, &mut self.turn);
+        let chosen = (wanted.policy.pick)(&mut candidates).or_else(|| candidates.look_up());
         if chosen.is_none() {
-            self.refused = Some((pool.room_made(), request));
+            self.refused = Some((pool.room_made(), resources));
         }
         chosen
-    }
-}
-
-/// The open nodes with room for one request, as a policy meets them: drawn at random, a bounded number of times.
-struct Candidates<'a> {
-    pool: &'a Pool,
-    request: Resources,
-    avoid: &'a [NodeKey],
-    rng: &'a mut dyn Rng,
-    draws_left: usize,
-}
-
-impl<'a> Candidates<'a> {
-    fn new(pool: &'a Pool, request: Resources, avoid: &'a [NodeKey], rng: &'a mut dyn Rng) -> Self {
-        // With few nodes, four draws for each meet nearly all of them.
-        let draws_left = MAX_SAMPLED.min(pool.open_len() * 4);
-        Self { pool, request, avoid, rng, draws_left }
-    }
-
-    /// A random open node with room, other than `besides` and the avoided; `None` when the draws are used up.
-    fn draw(&mut self, besides: Option<NodeKey>) -> Option<NodeKey> {
-        let open = self.pool.open();
-        while self.draws_left > 0 {
-            self.draws_left -= 1;
-            let node = open[self.rng.random_range(0..open.len())];
-            if Some(node) != besides && !self.avoid.contains(&node) && self.pool.has_room(node, self.request) {
-                return Some(node);
-            }
-        }
-        None
-    }
-
-    /// The greater of the two shares of `node` (CPU, memory) that would be reserved with the request on it.
-    fn reserved_share_after(&self, node: NodeKey) -> f64 {
-        let (Some(capacity), Some(reserved)) = (self.pool.capacity(node), self.pool.reserved(node)) else {
-            return f64::INFINITY;
-        };
-        let after = reserved + self.request;
-        let share = |part: u64, whole: u64| if part == 0 { 0.0 } else { part as f64 / whole as f64 };
-        share(after.cpu_millicores, capacity.cpu_millicores).max(share(after.memory_mib, capacity.memory_mib))
-    }
-
-    /// Any open node with room: by the index, from a random place on, the avoided last.
-    fn look_up(&mut self) -> Option<NodeKey> {
-        let open = self.pool.open();
-        if open.is_empty() {
-            return None;
-        }
-        let start = open[self.rng.random_range(0..open.len())];
-        self.pool.find_room(start, self.request, |node| !self.avoid.contains(&node)).or_else(|| {
-            self.avoid.iter().copied().find(|&node| self.pool.is_open(node) && self.pool.has_room(node, self.request))
-        })
     }
 }

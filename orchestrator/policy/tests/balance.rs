@@ -1,13 +1,15 @@
-//! The book of slots over random histories, and the order in which each policy hands them out.
+//! The book of slots over random histories under every policy, and the order in which each hands them out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
 use policy::balance::{Slots, find, policies};
 use proptest::prelude::*;
+use rand_pcg::Pcg32;
 
 fn slots(name: &str, sandboxes: &[(char, u32)]) -> Slots<char> {
-    let mut slots = Slots::new(find(name).unwrap());
+    let concurrency = sandboxes.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    let mut slots = Slots::new(find(name).unwrap(), concurrency, Pcg32::new(1, 1));
     sandboxes.iter().for_each(|&(key, count)| slots.insert(key, count, 0));
     slots
 }
@@ -16,10 +18,22 @@ fn acquired(slots: &mut Slots<char>, times: usize) -> String {
     (0..times).map(|_| slots.acquire().unwrap_or('-')).collect()
 }
 
+/// How often each sandbox is chosen in `times` choices, each given back at once.
+fn shares(slots: &mut Slots<char>, times: u32) -> BTreeMap<char, u32> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..times {
+        let key = slots.acquire().unwrap();
+        slots.release(key, 0);
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
+}
+
 #[test]
 fn the_table_has_the_policies() {
-    assert_eq!(policies()[0].name, "least-loaded");
-    assert!(find("round-robin").is_some() && find("best").is_none());
+    let names: Vec<_> = policies().iter().map(|policy| policy.name).collect();
+    assert_eq!(names, ["least-loaded", "round-robin", "random", "power-of-two", "knative"]);
+    assert!(names.iter().all(|name| find(name).is_some()) && find("best").is_none());
 }
 
 #[test]
@@ -55,6 +69,59 @@ fn round_robin_takes_turns() {
 }
 
 #[test]
+fn random_spreads_evenly_over_what_has_a_free_slot() {
+    let mut slots = slots("random", &[('a', 1), ('b', 2), ('c', 9), ('d', 1)]);
+    let counts = shares(&mut slots, 4_000);
+    assert!(counts.len() == 4 && counts.values().all(|n| (850..1150).contains(n)), "{counts:?}");
+    slots.set_open('b', false);
+    slots.remove('d');
+    let counts = shares(&mut slots, 4_000);
+    assert!(counts.len() == 2 && ['a', 'c'].iter().all(|key| (1800..2200).contains(&counts[key])), "{counts:?}");
+}
+
+#[test]
+fn power_of_two_takes_the_less_loaded_of_two() {
+    let mut slots = slots("power-of-two", &[('a', 9)]);
+    assert_eq!(acquired(&mut slots, 2), "aa");
+    slots.insert('b', 9, 0);
+    assert_eq!(acquired(&mut slots, 1), "b", "of two there is no other choice");
+    slots.insert('c', 9, 0);
+    // In use: 2, 1, 0. Of three pairs, c wins both of its own, b wins against a, and a never wins.
+    let counts = shares(&mut slots, 3_000);
+    assert_eq!(counts.get(&'a'), None, "{counts:?}");
+    assert!((900..1100).contains(&counts[&'b']) && (1900..2100).contains(&counts[&'c']), "{counts:?}");
+}
+
+#[test]
+fn knative_takes_the_first_with_a_free_slot_up_to_a_concurrency_of_three() {
+    let mut slots = slots("knative", &[('b', 3), ('a', 3), ('c', 3)]);
+    assert_eq!(acquired(&mut slots, 4), "aaab");
+    assert!(slots.release('a', 1));
+    assert_eq!(acquired(&mut slots, 6), "abbccc");
+    assert_eq!(acquired(&mut slots, 1), "-");
+}
+
+#[test]
+fn knative_takes_turns_above_and_who_is_full_loses_its_turn() {
+    let mut slots = slots("knative", &[('a', 4), ('b', 1), ('c', 4)]);
+    assert_eq!(acquired(&mut slots, 5), "abcac", "b is full at its second turn");
+    assert!(slots.release('b', 1));
+    assert_eq!(acquired(&mut slots, 4), "abca", "after c comes a, though b is free: unlike round-robin");
+    slots.set_policy(find("round-robin").unwrap(), 4);
+    assert!(slots.release('b', 2));
+    assert_eq!(slots.acquire(), Some('b'), "its last turn is longest ago");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_choices() {
+    for policy in policies() {
+        let run = || acquired(&mut slots(policy.name, &[('a', 20), ('b', 30), ('c', 10)]), 60);
+        assert_eq!(run(), run(), "{}", policy.name);
+        assert!(!run().contains('-'), "{}: every slot is handed out", policy.name);
+    }
+}
+
+#[test]
 fn a_closed_sandbox_takes_nothing_new_and_opens_again() {
     let mut slots = slots("least-loaded", &[('a', 2), ('b', 1)]);
     assert_eq!(slots.acquire(), Some('a'));
@@ -80,10 +147,12 @@ fn slots_taken_away_are_not_taken_again() {
 
 #[test]
 fn a_retry_goes_elsewhere() {
-    let mut slots = slots("least-loaded", &[('a', 5), ('b', 1), ('c', 1)]);
-    assert_eq!(slots.acquire_other_than(&['a']), Some('b'));
-    assert_eq!(slots.acquire_other_than(&['a', 'b']), Some('c'));
-    assert_eq!(slots.acquire_other_than(&['a']), None);
+    for policy in policies() {
+        let mut slots = slots(policy.name, &[('a', 5), ('b', 1), ('c', 1)]);
+        assert_eq!(slots.acquire_other_than(&['a', 'c']), Some('b'), "{}", policy.name);
+        assert_eq!(slots.acquire_other_than(&['a']), Some('c'), "{}", policy.name);
+        assert_eq!(slots.acquire_other_than(&['a']), None, "{}", policy.name);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +163,7 @@ enum Step {
     Acquire,
     AcquireOther(Vec<u8>),
     Release(u8),
+    Policy(usize, u32),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -105,6 +175,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Acquire),
         2 => prop::collection::vec(key(), 0..3).prop_map(Step::AcquireOther),
         6 => key().prop_map(Step::Release),
+        1 => (0..policies().len(), 0u32..6).prop_map(|(policy, concurrency)| Step::Policy(policy, concurrency)),
     ]
 }
 
@@ -128,14 +199,30 @@ impl Sandbox {
 
 type Plain = BTreeMap<u8, Sandbox>;
 
-/// The sandbox that the policy's description names.
-fn preferred(plain: &Plain, policy: &str, others: &[u8]) -> Option<u8> {
-    let candidates = plain.iter().filter(|(key, sandbox)| sandbox.free() > 0 && !others.contains(key));
-    let order = |(key, sandbox): &(&u8, &Sandbox)| match policy {
-        "least-loaded" => (sandbox.in_use, usize::MAX - sandbox.used, **key),
-        _ => (0, sandbox.taken, **key),
-    };
-    candidates.min_by_key(order).map(|(key, _)| *key)
+/// Which policy is in force since when, and what it chose last.
+#[derive(Clone, Copy, Debug)]
+struct Chooser {
+    policy: &'static str,
+    concurrency: u32,
+    last: Option<u8>,
+}
+
+impl Chooser {
+    /// The sandboxes that the policy's description allows.
+    fn allowed(self, plain: &Plain, others: &[u8]) -> Vec<u8> {
+        let candidates = plain.iter().filter(|(key, sandbox)| sandbox.free() > 0 && !others.contains(key));
+        let candidates = candidates.map(|(key, sandbox)| (*key, *sandbox));
+        let order = |(key, sandbox): &(u8, Sandbox)| match (self.policy, self.concurrency) {
+            ("least-loaded", _) => (sandbox.in_use as usize, usize::MAX - sandbox.used, *key),
+            ("round-robin", _) => (sandbox.taken, 0, *key),
+            ("knative", 1..=3) => (0, 0, *key),
+            ("knative", 4..) => (usize::from(self.last.is_some_and(|last| *key <= last)), 0, *key),
+            // At random: any of them.
+            _ => (0, 0, 0),
+        };
+        let least = candidates.clone().map(|candidate| order(&candidate)).min();
+        candidates.filter(|candidate| Some(order(candidate)) == least).map(|(key, _)| key).collect()
+    }
 }
 
 fn check(slots: &Slots<u8>, plain: &Plain, now_ms: u64) -> Result<(), TestCaseError> {
@@ -156,22 +243,34 @@ fn check(slots: &Slots<u8>, plain: &Plain, now_ms: u64) -> Result<(), TestCaseEr
     Ok(())
 }
 
-fn take(plain: &mut Plain, key: Option<u8>, step: usize) -> Result<(), TestCaseError> {
-    if let Some(sandbox) = key.and_then(|key| plain.get_mut(&key)) {
-        sandbox.in_use += 1;
-        prop_assert!(sandbox.open && sandbox.in_use <= sandbox.slots, "more than was lent: {:?}", sandbox);
-        (sandbox.taken, sandbox.used) = (step, step);
-    }
+/// Takes note of a choice, after checking that it was allowed.
+fn take(
+    plain: &mut Plain,
+    chooser: &mut Chooser,
+    others: &[u8],
+    chosen: (Option<u8>, usize),
+) -> Result<(), TestCaseError> {
+    let ((key, step), allowed) = (chosen, chooser.allowed(plain, others));
+    prop_assert_eq!(key.is_some(), !allowed.is_empty(), "{:?} of {:?}", key, allowed);
+    let Some(key) = key else { return Ok(()) };
+    prop_assert!(allowed.contains(&key), "{:?} chose {}, expected one of {:?}", chooser, key, allowed);
+    let sandbox = plain.get_mut(&key).unwrap();
+    sandbox.in_use += 1;
+    prop_assert!(sandbox.open && sandbox.in_use <= sandbox.slots, "more than was lent: {:?}", sandbox);
+    (sandbox.taken, sandbox.used) = (step, step);
+    chooser.last = Some(key);
     Ok(())
 }
 
 proptest! {
     #[test]
     fn the_book_is_what_a_list_says(
-        steps in prop::collection::vec((any_step(), 0u64..50), 1..300), policy in 0usize..2,
+        steps in prop::collection::vec((any_step(), 0u64..50), 1..300), policy in 0..policies().len(), seed in 0u64..99,
     ) {
         let policy = &policies()[policy];
-        let (mut slots, mut plain, mut now_ms) = (Slots::new(policy), Plain::new(), 0);
+        let mut slots = Slots::new(policy, 1, Pcg32::new(seed, 1));
+        let mut chooser = Chooser { policy: policy.name, concurrency: 1, last: None };
+        let (mut plain, mut now_ms) = (Plain::new(), 0);
         for (number, (step, ahead_ms)) in (1..).zip(steps) {
             now_ms += ahead_ms;
             match step {
@@ -190,15 +289,16 @@ proptest! {
                 Step::Remove(key) => {
                     prop_assert_eq!(slots.remove(key), plain.remove(&key).map(|sandbox| sandbox.in_use));
                 }
-                Step::Acquire => {
-                    let expected = preferred(&plain, policy.name, &[]);
-                    prop_assert_eq!(slots.acquire(), expected, "{}", policy.name);
-                    take(&mut plain, expected, number)?;
-                }
+                Step::Acquire => take(&mut plain, &mut chooser, &[], (slots.acquire(), number))?,
                 Step::AcquireOther(others) => {
-                    let expected = preferred(&plain, policy.name, &others);
-                    prop_assert_eq!(slots.acquire_other_than(&others), expected, "{}", policy.name);
-                    take(&mut plain, expected, number)?;
+                    take(&mut plain, &mut chooser, &others, (slots.acquire_other_than(&others), number))?;
+                }
+                Step::Policy(policy, concurrency) => {
+                    let policy = &policies()[policy];
+                    if (policy.name, concurrency) != (chooser.policy, chooser.concurrency) {
+                        chooser = Chooser { policy: policy.name, concurrency, last: None };
+                    }
+                    slots.set_policy(policy, concurrency);
                 }
                 Step::Release(key) => {
                     let busy = plain.get_mut(&key).filter(|sandbox| sandbox.in_use > 0);

@@ -1,4 +1,4 @@
-//! `reactive` and `least-loaded` together in a loop with a modelled cluster: what is decided comes true, and feeds back.
+//! `reactive` and each balancing policy together in a loop with a modelled cluster: what is decided comes true, and feeds back.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::VecDeque;
@@ -8,6 +8,7 @@ use policy::{
     autoscale::{self, Autoscaler, Decision, Demand, Sample, Supply},
     balance::{self, Slots},
 };
+use rand_pcg::Pcg32;
 
 /// The model's step.
 const STEP_MS: u64 = 10;
@@ -36,7 +37,7 @@ impl Cluster {
         let policy = autoscale::find("reactive").unwrap();
         Self {
             autoscaler: Autoscaler::new(policy, &Scaling::default(), concurrency),
-            slots: Slots::new(balance::find(balance).unwrap()),
+            slots: Slots::new(balance::find(balance).unwrap(), concurrency, Pcg32::new(1, 1)),
             concurrency,
             creation_ms,
             now_ms: 0,
@@ -132,7 +133,7 @@ impl Cluster {
 
 #[test]
 fn a_steady_load_makes_its_sandboxes_once() {
-    for balance in ["least-loaded", "round-robin"] {
+    for balance in balance::policies().iter().map(|policy| policy.name) {
         for (concurrency, creation_ms) in [(1, 0), (1, 100), (1, 2_000), (4, 100), (100, 500)] {
             let mut cluster = Cluster::new(balance, concurrency, creation_ms);
             // One invocation each 50 ms, 200 ms long: four at once, and what piles up during the first creation.

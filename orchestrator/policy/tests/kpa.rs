@@ -119,6 +119,24 @@ fn a_burst_panics_holds_the_most_it_wanted_and_leaves_after_a_stable_window() {
 }
 
 #[test]
+fn panic_begins_at_its_threshold_and_not_below() {
+    // Target 1, two sandboxes, threshold 2: at 4 in the panic window (2 s), and 4 / 2 is enough.
+    let scaling = Scaling { target_utilization: 1.0, stable_window: seconds(20), ..Scaling::default() };
+    for (burst, after) in [
+        // ceil(3 / 1) = 3, and 3 / 2 < 2: no panic. Twenty seconds later the average is that of the load after it, 2.
+        (3.0, 2),
+        // 4 / 2 = 2: panic. It holds 4 until more than 20 s later.
+        (4.0, 4),
+    ] {
+        let mut autoscaler = kpa(&scaling, 1);
+        Load { concurrency: 2.0, from_s: 1, to_s: 20 }.drive(&mut autoscaler, |_| 2, 2);
+        Load { concurrency: burst, from_s: 21, to_s: 22 }.drive(&mut autoscaler, |_| 2, 2);
+        let later = Load { concurrency: 2.0, from_s: 23, to_s: 42 }.drive(&mut autoscaler, |_| 2, 2);
+        assert_eq!(later.last(), Some(&after), "after a burst of {burst}: {later:?}");
+    }
+}
+
+#[test]
 fn panic_is_extended_while_it_lasts() {
     let scaling = Scaling { target_utilization: 1.0, stable_window: seconds(20), ..Scaling::default() };
     let mut autoscaler = kpa(&scaling, 1);
@@ -173,6 +191,7 @@ fn a_lower_count_waits_for_the_scale_down_delay() {
 
 #[test]
 fn bounds_hold_and_a_lower_bound_never_goes_to_zero() {
+    // Without data 0, raised to 3. Then 50 / 0.7 = 71.4: 72, cut to 4. In the end floor(4 / 2) = 2, raised to 3.
     let scaling = Scaling { min: 3, max: Some(4), ..Scaling::default() };
     let mut autoscaler = kpa(&scaling, 1);
     assert_eq!(autoscaler.decide(0, NOTHING, ready(0)).sandboxes, 3, "also before any data");
@@ -187,9 +206,17 @@ fn bounds_hold_and_a_lower_bound_never_goes_to_zero() {
 
 #[test]
 fn an_active_function_has_at_least_its_activation_scale() {
-    let scaling = Scaling { activation_scale: 5, ..Scaling::default() };
+    // ceil(1 / 0.7) = 2, also by rate: ceil(1.5 × 1) = 2. The activation scale comes after the rate: 5.
+    let scaling = Scaling { activation_scale: 5, max_scale_up_rate: 1.5, ..Scaling::default() };
     let mut autoscaler = kpa(&scaling, 1);
-    assert_eq!(autoscaler.decide(0, FIRST, ready(0)).sandboxes, 5, "2 by the formula");
+    assert_eq!(autoscaler.decide(0, FIRST, ready(0)).sandboxes, 5);
+    // 7 / 0.7 = 10, by rate ceil(1.5 × 5) = 8: more than the activation scale, which so changes nothing.
+    let mut busy = kpa(&scaling, 1);
+    busy.record(0, 0, &sample(7.0));
+    assert_eq!(busy.decide(0, NOTHING, ready(5)).sandboxes, 8);
+    // The bound comes last.
+    let mut bounded = kpa(&Scaling { max: Some(3), ..scaling.clone() }, 1);
+    assert_eq!(bounded.decide(0, FIRST, ready(0)).sandboxes, 3);
     let mut quiet = kpa(&scaling, 1);
     quiet.record(0, 0, &sample(0.0));
     assert_eq!(quiet.decide(0, NOTHING, ready(0)).sandboxes, 0, "but none is none");
@@ -229,6 +256,25 @@ fn one_request_keeps_its_sandbox_for_62_seconds() {
     // 2 … 60: panic has not ended (0 + 60 < 60 is false). 62: it has, the window is empty, active since second 1.
     let decision = autoscaler.decide(62_000, NOTHING, ready(1));
     assert_eq!((decision.sandboxes, decision.drain), (0, true));
+}
+
+/// The published sweep: stable window 6 s, panic window 2 s, grace 1 s, at most one sandbox.
+#[test]
+fn the_published_sweep_scales_to_zero_after_eight_seconds() {
+    let scaling = Scaling {
+        max: Some(1),
+        stable_window: seconds(6),
+        panic_window: Some(seconds(2)),
+        scale_to_zero_grace: seconds(1),
+        ..Scaling::default()
+    };
+    let mut autoscaler = kpa(&scaling, 1);
+    assert_eq!(autoscaler.decide(0, FIRST, ready(0)).sandboxes, 1, "ceil(1 / 0.7) = 2, which is panic, bounded to 1");
+    autoscaler.record(1_000, 0, &sample(0.1));
+    // Panic since 0 has not ended at 6 (0 + 6 < 6 is false), but at 8. Then the window (3 to 8) has zeros only and
+    // floor(1 / 2) = 0; active since 2, which is 6 s ago, and known for more than the grace.
+    let decided: Vec<_> = (1..=4).map(|tick| autoscaler.decide(tick * TICK_MS, NOTHING, ready(1)).sandboxes).collect();
+    assert_eq!(decided, [1, 1, 1, 0]);
 }
 
 #[test]

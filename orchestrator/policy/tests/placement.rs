@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::Resources;
-use policy::placement::{NodeKey, Placement, Pool, find, policies};
+use policy::placement::{NodeKey, Placement, Policy, Pool, Wanted, find, policies};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
@@ -21,13 +21,29 @@ fn pool(capacities: &[(u64, u64)]) -> Pool {
     pool
 }
 
+/// One policy that places on one pool.
+struct Placer {
+    policy: &'static Policy,
+    placement: Placement,
+    rng: Pcg64,
+}
+
+impl Placer {
+    fn new(name: &str) -> Self {
+        Self { policy: find(name).unwrap(), placement: Placement::new(), rng: Pcg64::seed_from_u64(7) }
+    }
+
+    fn choose(&mut self, pool: &Pool, resources: Resources, avoid: &[NodeKey]) -> Option<NodeKey> {
+        self.placement.choose(pool, Wanted { policy: self.policy, resources, avoid }, &mut self.rng)
+    }
+}
+
 /// How often each node is chosen in `times` placements that are not reserved.
 fn chosen(name: &str, pool: &Pool, request: Resources, times: u32) -> BTreeMap<u32, u32> {
-    let mut placement = Placement::new(find(name).unwrap());
-    let mut rng = Pcg64::seed_from_u64(7);
+    let mut placer = Placer::new(name);
     let mut counts = BTreeMap::new();
     for _ in 0..times {
-        let node = placement.choose(pool, request, &[], &mut rng).unwrap();
+        let node = placer.choose(pool, request, &[]).unwrap();
         *counts.entry(node.0).or_default() += 1;
     }
     counts
@@ -35,8 +51,9 @@ fn chosen(name: &str, pool: &Pool, request: Resources, times: u32) -> BTreeMap<u
 
 #[test]
 fn the_table_has_the_policies() {
-    assert_eq!(policies()[0].name, "power-of-two");
-    assert!(find("random").is_some() && find("nearest").is_none());
+    let names: Vec<_> = policies().iter().map(|policy| policy.name).collect();
+    assert_eq!(names, ["power-of-two", "random", "round-robin", "kubernetes"]);
+    assert!(names.iter().all(|name| find(name).is_some()) && find("nearest").is_none());
 }
 
 #[test]
@@ -56,34 +73,77 @@ fn power_of_two_takes_the_emptier_of_two() {
     assert!((900..1100).contains(&counts[&1]) && (1900..2100).contains(&counts[&2]), "{counts:?}");
 }
 
+/// The nodes of `times` placements that are reserved.
+fn turns(placer: &mut Placer, pool: &mut Pool, request: Resources, times: usize) -> Vec<u32> {
+    let turn = |_| {
+        let node = placer.choose(pool, request, &[]).unwrap();
+        assert!(pool.reserve(node, request));
+        node.0
+    };
+    (0..times).map(turn).collect()
+}
+
+#[test]
+fn round_robin_takes_turns_and_passes_over_what_is_full_or_closed() {
+    let mut pool = pool(&[(100, 100), (300, 300), (300, 300), (300, 300), (0, 0)]);
+    pool.set_open(NodeKey(3), false);
+    let mut placer = Placer::new("round-robin");
+    assert_eq!(turns(&mut placer, &mut pool, resources(100, 100), 4), [0, 1, 2, 1], "0 is full, 4 too small");
+    pool.set_open(NodeKey(3), true);
+    assert_eq!(turns(&mut placer, &mut pool, resources(100, 100), 2), [2, 3], "3 is back in its place");
+    assert!(pool.remove(NodeKey(1)));
+    assert_eq!(turns(&mut placer, &mut pool, resources(100, 100), 3), [2, 3, 3], "after 3 come 2 and again 3");
+}
+
+#[test]
+fn round_robin_goes_on_where_the_index_found_a_node() {
+    // A run of full nodes longer than any sample lies between the two halves.
+    let mut pool = Pool::new();
+    for key in 0..400 {
+        let capacity = if (100..300).contains(&key) { 0 } else { 1 };
+        pool.insert(NodeKey(key), resources(capacity, capacity));
+    }
+    let mut placer = Placer::new("round-robin");
+    let expected: Vec<_> = (0..100).chain(300..400).collect();
+    assert_eq!(turns(&mut placer, &mut pool, resources(1, 1), 200), expected);
+    assert_eq!(placer.choose(&pool, resources(1, 1), &[]), None);
+}
+
+#[test]
+fn kubernetes_takes_the_node_with_the_greatest_score_and_spreads_equals() {
+    let mut pool = pool(&[(1000, 1000); 4]);
+    // With (100, 100) more: node 0 has shares 0.6 and 0.2: (40 + 80) / 2 = 60, σ = 0.2, 80: 140 in all.
+    assert!(pool.reserve(NodeKey(0), resources(500, 100)));
+    // Node 1 has 0.5 and 0.5: 50, σ = 0, 100: 150. Less free than node 0, and preferred for its balance.
+    assert!(pool.reserve(NodeKey(1), resources(400, 400)));
+    // Nodes 2 and 3 have 0.4 and 0.4: 60 + 100 = 160.
+    assert!(pool.reserve(NodeKey(2), resources(300, 300)) && pool.reserve(NodeKey(3), resources(300, 300)));
+    let counts = chosen("kubernetes", &pool, resources(100, 100), 1_000);
+    assert!(counts.len() == 2 && [2, 3].iter().all(|node| (400..600).contains(&counts[node])), "{counts:?}");
+    pool.set_open(NodeKey(2), false);
+    pool.set_open(NodeKey(3), false);
+    assert_eq!(chosen("kubernetes", &pool, resources(100, 100), 100), BTreeMap::from([(1, 100)]));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_nodes() {
-    let run = || {
-        let mut pool = pool(&[(1000, 1000); 50]);
-        let mut placement = Placement::new(find("power-of-two").unwrap());
-        let mut rng = Pcg64::seed_from_u64(3);
-        let place = |_| {
-            let node = placement.choose(&pool, resources(10, 10), &[], &mut rng).unwrap();
-            assert!(pool.reserve(node, resources(10, 10)));
-            node
-        };
-        (0..500).map(place).collect::<Vec<_>>()
-    };
-    assert_eq!(run(), run());
+    for policy in policies() {
+        let run = || turns(&mut Placer::new(policy.name), &mut pool(&[(1000, 1000); 50]), resources(10, 10), 500);
+        assert_eq!(run(), run(), "{}", policy.name);
+    }
 }
 
 #[test]
 fn the_only_node_with_room_among_thousands_is_found() {
-    for name in ["random", "power-of-two"] {
+    for policy in policies() {
         // CPU is left on every other node and memory on the others: the maxima of every subtree lie.
         let capacities: Vec<_> = (0..5_000).map(|i| if i % 2 == 0 { (1000, 10) } else { (10, 1000) }).collect();
         let mut pool = pool(&capacities);
-        let mut placement = Placement::new(find(name).unwrap());
-        let mut rng = Pcg64::seed_from_u64(1);
-        assert_eq!(placement.choose(&pool, resources(500, 500), &[], &mut rng), None);
+        let mut placer = Placer::new(policy.name);
+        assert_eq!(placer.choose(&pool, resources(500, 500), &[]), None);
         pool.insert(NodeKey(4_321), resources(500, 500));
-        let node = placement.choose(&pool, resources(500, 500), &[], &mut rng);
-        assert_eq!(node, Some(NodeKey(4_321)), "{name} after an earlier refusal");
+        let node = placer.choose(&pool, resources(500, 500), &[]);
+        assert_eq!(node, Some(NodeKey(4_321)), "{} after an earlier refusal", policy.name);
     }
 }
 
@@ -91,9 +151,8 @@ fn the_only_node_with_room_among_thousands_is_found() {
 fn a_refusal_is_forgotten_when_room_is_made() {
     // The last two make sure that it takes a search to see that nothing fits.
     let mut pool = pool(&[(100, 100), (100, 100), (100, 0), (0, 100)]);
-    let mut placement = Placement::new(find("random").unwrap());
-    let mut rng = Pcg64::seed_from_u64(1);
-    let mut choose = |pool: &Pool| placement.choose(pool, resources(60, 60), &[], &mut rng);
+    let mut placer = Placer::new("random");
+    let mut choose = |pool: &Pool| placer.choose(pool, resources(60, 60), &[]);
     pool.set_open(NodeKey(1), false);
     assert!(pool.reserve(NodeKey(0), resources(60, 60)));
     assert_eq!(choose(&pool), None);
@@ -106,17 +165,42 @@ fn a_refusal_is_forgotten_when_room_is_made() {
 }
 
 #[test]
-fn a_node_to_avoid_is_the_last_resort() {
-    let mut pool = pool(&[(100, 100); 3]);
-    let mut placement = Placement::new(find("random").unwrap());
+fn what_one_policy_found_full_is_full_for_all_until_room_is_made() {
+    // CPU is left on one node and memory on the other, so that it takes a search to see that nothing fits.
+    let mut pool = pool(&[(100, 0), (0, 100)]);
+    let mut placement = Placement::new();
     let mut rng = Pcg64::seed_from_u64(1);
-    let avoid = [NodeKey(0), NodeKey(1)];
-    for _ in 0..100 {
-        assert_eq!(placement.choose(&pool, resources(60, 60), &avoid, &mut rng), Some(NodeKey(2)));
+    for first in policies() {
+        let mut choose =
+            |pool: &Pool, policy, resources| placement.choose(pool, Wanted { policy, resources, avoid: &[] }, &mut rng);
+        assert_eq!(choose(&pool, first, resources(60, 60)), None, "{}", first.name);
+        for then in policies() {
+            assert_eq!(choose(&pool, then, resources(60, 60)), None, "{} after {}", then.name, first.name);
+            let smaller = choose(&pool, then, resources(60, 0));
+            assert_eq!(smaller, Some(NodeKey(0)), "less than what was refused, {} after {}", then.name, first.name);
+        }
+        pool.insert(NodeKey(2), resources(60, 60));
+        for then in policies() {
+            let found = choose(&pool, then, resources(60, 60));
+            assert_eq!(found, Some(NodeKey(2)), "{} after room was made", then.name);
+        }
+        assert!(pool.remove(NodeKey(2)));
     }
-    assert!(pool.reserve(NodeKey(2), resources(60, 60)));
-    let node = placement.choose(&pool, resources(60, 60), &avoid, &mut rng);
-    assert!(node.is_some_and(|node| avoid.contains(&node)), "nothing else has room, got {node:?}");
+}
+
+#[test]
+fn a_node_to_avoid_is_the_last_resort() {
+    for policy in policies() {
+        let mut pool = pool(&[(100, 100); 3]);
+        let mut placer = Placer::new(policy.name);
+        let avoid = [NodeKey(0), NodeKey(1)];
+        for _ in 0..100 {
+            assert_eq!(placer.choose(&pool, resources(60, 60), &avoid), Some(NodeKey(2)), "{}", policy.name);
+        }
+        assert!(pool.reserve(NodeKey(2), resources(60, 60)));
+        let node = placer.choose(&pool, resources(60, 60), &avoid);
+        assert!(node.is_some_and(|node| avoid.contains(&node)), "{}: nothing else has room, got {node:?}", policy.name);
+    }
 }
 
 #[test]
@@ -136,7 +220,7 @@ enum Step {
     Open(u32, bool),
     Reserve(u32, Resources),
     Release(u32, Resources),
-    Choose(Resources, [u32; 2], bool),
+    Choose(Resources, [u32; 2], bool, usize),
 }
 
 fn any_resources() -> impl Strategy<Value = Resources> {
@@ -151,7 +235,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (key(), any::<bool>()).prop_map(|(key, open)| Step::Open(key, open)),
         3 => (key(), any_resources()).prop_map(|(key, r)| Step::Reserve(key, r)),
         3 => (key(), any_resources()).prop_map(|(key, r)| Step::Release(key, r)),
-        6 => (any_resources(), [key(), key()], any::<bool>()).prop_map(|(r, avoid, keep)| Step::Choose(r, avoid, keep)),
+        6 => (any_resources(), [key(), key()], any::<bool>(), 0..policies().len())
+            .prop_map(|(r, avoid, keep, policy)| Step::Choose(r, avoid, keep, policy)),
     ]
 }
 
@@ -211,12 +296,13 @@ fn check_choice(
 }
 
 proptest! {
+    /// All policies place on one pool, with one memory of what was refused.
     #[test]
     fn a_pool_is_what_a_scan_says(
-        steps in prop::collection::vec(any_step(), 1..200), policy in 0usize..2, seed in any::<u64>(),
+        steps in prop::collection::vec(any_step(), 1..200), seed in any::<u64>(),
     ) {
         let (mut pool, mut plain) = (Pool::new(), Plain::default());
-        let mut placement = Placement::new(&policies()[policy]);
+        let mut placement = Placement::new();
         let mut rng = Pcg64::seed_from_u64(seed);
         for step in steps {
             match step {
@@ -246,14 +332,15 @@ proptest! {
                         node.reserved = node.reserved - request;
                     }
                 }
-                Step::Choose(request, avoid, keep) => {
+                Step::Choose(resources, avoid, keep, policy) => {
+                    let policy = &policies()[policy];
                     let avoid = avoid.map(NodeKey);
-                    let node = placement.choose(&pool, request, &avoid, &mut rng);
-                    check_choice(&plain, request, &avoid, node)?;
+                    let node = placement.choose(&pool, Wanted { policy, resources, avoid: &avoid }, &mut rng);
+                    check_choice(&plain, resources, &avoid, node)?;
                     if let Some(node) = node.filter(|_| keep) {
-                        prop_assert!(pool.reserve(node, request));
+                        prop_assert!(pool.reserve(node, resources));
                         let kept = plain.0.get_mut(&node.0).unwrap();
-                        kept.reserved = kept.reserved + request;
+                        kept.reserved = kept.reserved + resources;
                     }
                 }
             }

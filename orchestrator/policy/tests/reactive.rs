@@ -164,6 +164,21 @@ fn bounds_hold_also_when_they_change() {
 }
 
 #[test]
+fn what_the_window_needed_is_forgotten_after_the_keep_alive() {
+    let keep_alive = Some(Duration::from_secs(1));
+    let mut autoscaler = reactive(&Scaling { keep_alive, ..Scaling::default() });
+    assert_eq!(autoscaler.decide(0, demand(0, 3), supply(3, 0)).sandboxes, 3);
+    assert_eq!(autoscaler.decide(1, demand(0, 0), supply(3, 0)).sandboxes, 3, "the window holds them");
+    assert_eq!(
+        autoscaler.decide(3_000, demand(0, 0), supply(3, 0)).sandboxes,
+        0,
+        "nothing was asked for more than 1 s"
+    );
+    // Before the three could be given up, one is used again: only that one is kept.
+    assert_eq!(autoscaler.decide(3_001, demand(0, 1), supply(3, 0)).sandboxes, 1);
+}
+
+#[test]
 fn a_changed_concurrency_divides_the_same_demand() {
     let mut autoscaler = reactive(&Scaling::default());
     let _ = autoscaler.decide(0, demand(0, 10), supply(10, 0));
@@ -257,7 +272,12 @@ impl World {
         let window_ms = u64::try_from(scaling.stable_window.as_millis()).unwrap();
         let keep_alive_ms = u64::try_from(scaling.keep_alive().as_millis()).unwrap();
         let active = self.seen.iter().map(|(at, _)| *at).max();
-        if active.is_some_and(|at| self.now_ms - at < keep_alive_ms) {
+        let is_active = active.is_some_and(|at| self.now_ms - at < keep_alive_ms);
+        if waiting + running == 0 && !is_active {
+            // Everything may go, and what comes later does not bring it back.
+            self.seen.clear();
+        }
+        if is_active {
             let recent = self.seen.iter().filter(|(at, _)| self.now_ms - at <= window_ms).map(|(_, n)| *n).max();
             let held = recent.unwrap_or(0).div_ceil(slots).max(1).min(exists).min(max);
             prop_assert!(wanted >= held, "{:?} at {}: the window needed {}", decision, self.now_ms, held);

@@ -9,6 +9,7 @@ use axum::{
 };
 use futures::{StreamExt, stream};
 use model::{FunctionName, FunctionSpec};
+use policy::{autoscale, balance, placement};
 use serde::{Deserialize, Serialize};
 
 use super::{Operators, problem::Problem};
@@ -155,11 +156,21 @@ fn parse(body: &[u8], path_name: Option<&str>) -> Result<FunctionSpec, Problem> 
 /// Checks bounds and policy names.
 pub(super) fn check(spec: &FunctionSpec) -> Result<(), Problem> {
     spec.check().map_err(|error| Problem::bad_field(error.field, error.to_string()))?;
-    match &spec.scale.policy {
-        Some(name) if policy::autoscale::find(name).is_none() => {
-            let known: Vec<_> = policy::autoscale::policies().iter().map(|policy| policy.name).collect();
-            let detail = format!("scale.policy is {name:?}; there are {}", known.join(", "));
-            Err(Problem::bad_field("scale.policy", detail))
+    check_policy("scale.policy", spec.scale.policy.as_deref(), autoscale::policies().iter().map(|policy| policy.name))?;
+    check_policy("placement", spec.placement.as_deref(), placement::policies().iter().map(|policy| policy.name))?;
+    check_policy("balance", spec.balance.as_deref(), balance::policies().iter().map(|policy| policy.name))
+}
+
+/// Checks that the policy that `field` names, if it does, is among the known ones.
+fn check_policy(
+    field: &'static str,
+    name: Option<&str>,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), Problem> {
+    match name {
+        Some(name) if !known.clone().any(|known| known == name) => {
+            let known: Vec<_> = known.collect();
+            Err(Problem::bad_field(field, format!("{field} is {name:?}; there are {}", known.join(", "))))
         }
         _ => Ok(()),
     }

@@ -6,7 +6,7 @@ use api::wire;
 use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
-    placement::NodeKey,
+    placement::{self, NodeKey},
 };
 
 use super::{
@@ -207,6 +207,11 @@ impl State {
     /// The policy that scales functions of this specification; an unknown name was refused at registration.
     fn policy_of(&self, spec: &FunctionSpec) -> &'static Policy {
         spec.scale.policy.as_deref().and_then(policy::autoscale::find).unwrap_or(self.settings.autoscale)
+    }
+
+    /// The policy that places sandboxes of this specification; an unknown name was refused at registration.
+    pub(super) fn placement_of(&self, spec: &FunctionSpec) -> &'static placement::Policy {
+        spec.placement.as_deref().and_then(placement::find).unwrap_or(self.settings.placement)
     }
 
     /// Registers or updates a function, as the command at `index` says. Whether anything changed, and was new.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::wire;
 use model::{FunctionId, SandboxId};
-use policy::autoscale::Decision;
+use policy::{autoscale::Decision, placement::Wanted};
 
 use super::{
     Effect, Now, State, WorkerChange,
@@ -112,8 +112,8 @@ impl State {
         let Some(function) = self.functions.get(id) else { return false };
         let spec = &function.registered.spec;
         let (resources, concurrency) = (spec.resources(), spec.concurrency);
-        let (pool, avoid) = (&self.nodes.pool, &function.trouble.avoid);
-        let Some(node) = self.settings.placement.choose(pool, resources, avoid, &mut self.rng) else { return false };
+        let wanted = Wanted { policy: self.placement_of(spec), resources, avoid: &function.trouble.avoid };
+        let Some(node) = self.placement.choose(&self.nodes.pool, wanted, &mut self.rng) else { return false };
         let Some(sandbox) = SandboxId::new(self.epoch, self.sandboxes_commanded + 1) else { return false };
         let revision = function.registered.revision;
         if !self.nodes.reserve(node, sandbox, resources) {

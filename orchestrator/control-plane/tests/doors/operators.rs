@@ -47,7 +47,12 @@ async fn bad_specifications_are_refused_with_the_field() {
     for (body, said) in [
         (r#"{"image":"any","concurrency":0}"#, "concurrency"),
         (r#"{"image":"any","colour":1}"#, "colour"),
-        (r#"{"image":"any","scale":{"policy":"magic"}}"#, "reactive, kpa"),
+        (r#"{"image":"any","scale":{"policy":"magic"}}"#, "scale.policy is \\\"magic\\\"; there are reactive, kpa"),
+        (
+            r#"{"image":"any","placement":"best"}"#,
+            "placement is \\\"best\\\"; there are power-of-two, random, round-robin",
+        ),
+        (r#"{"image":"any","balance":"best"}"#, "balance is \\\"best\\\"; there are least-loaded, round-robin"),
         (r#"{"image":"any","name":"other"}"#, "other"),
         (r#"{"image":"#, "EOF"),
     ] {

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use api::wire;
 use model::SandboxId;
 use policy::balance::{Balance, Slots};
+use rand_pcg::Pcg32;
 
 use super::{
     activity::Activity,
@@ -36,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) queue_limit: u32,
     /// What its sandboxes speak.
     pub(crate) protocol: model::Protocol,
+    /// Invocations that one sandbox runs at once, over all data planes.
+    pub(crate) concurrency: u32,
 }
 
 /// What is to be done after a change.
@@ -93,11 +96,11 @@ struct Problem {
 }
 
 impl FunctionState {
-    /// A function without sandboxes.
-    pub(crate) fn new(terms: Terms, policy: &'static Balance) -> Self {
+    /// A function without sandboxes. `random` feeds a policy that chooses at random.
+    pub(crate) fn new(terms: Terms, policy: &'static Balance, random: Pcg32) -> Self {
         Self {
             terms,
-            slots: Slots::new(policy),
+            slots: Slots::new(policy, terms.concurrency, random),
             held: BTreeMap::new(),
             queue: Queue::default(),
             running: 0,
@@ -115,9 +118,10 @@ impl FunctionState {
         self.terms
     }
 
-    /// New terms, for whoever arrives from now on.
-    pub(crate) fn set_terms(&mut self, terms: Terms) {
+    /// New terms and balancing, for whoever arrives or is served from now on.
+    pub(crate) fn configure(&mut self, terms: Terms, policy: &'static Balance) {
         self.terms = terms;
+        self.slots.set_policy(policy, terms.concurrency);
     }
 
     /// An invocation arrives: its ticket, and a slot or a place in the queue if there is one.

@@ -1,6 +1,8 @@
 //! The state of one function against a model: slots are never exceeded, nobody waits beside a free slot, turns come in
 //! order, every wait ends once, and the control plane never believes that fewer slots are held than are in use.
 
+mod vectors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,13 +10,19 @@ use api::wire;
 use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
 use policy::balance;
 use proptest::prelude::*;
+use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
 use super::{Delta, Effects, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
 use crate::{refusal::Cause, upstream::Sandbox};
 
-const TERMS: Terms =
-    Terms { timeout_us: 1_000_000, queue_deadline_us: 1_000_000, queue_limit: 5, protocol: Protocol::Http1 };
+const TERMS: Terms = Terms {
+    timeout_us: 1_000_000,
+    queue_deadline_us: 1_000_000,
+    queue_limit: 5,
+    protocol: Protocol::Http1,
+    concurrency: 3,
+};
 
 /// What may happen to a function. Numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -29,6 +37,7 @@ enum Event {
     Review,
     Problem(bool),
     Resync,
+    Configure { policy: usize, concurrency: u32 },
 }
 
 struct World {
@@ -48,7 +57,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            state: FunctionState::new(TERMS, &balance::policies()[0]),
+            state: FunctionState::new(TERMS, &balance::policies()[0], Pcg32::new(1, 1)),
             now_us: 0,
             version: 0,
             waiting: BTreeMap::new(),
@@ -202,6 +211,10 @@ impl World {
                 self.change(|state, _, effects| state.resync(1, &mut held, effects));
                 self.believed = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots)).collect();
             }
+            Event::Configure { policy, concurrency } => {
+                let terms = Terms { concurrency, ..TERMS };
+                self.change(|state, _, _| state.configure(terms, &balance::policies()[policy]));
+            }
         }
     }
 
@@ -234,6 +247,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Review),
         1 => any::<bool>().prop_map(Event::Problem),
         1 => Just(Event::Resync),
+        1 => (0..balance::policies().len(), 0u32..6)
+            .prop_map(|(policy, concurrency)| Event::Configure { policy, concurrency }),
     ]
 }
 
@@ -253,146 +268,4 @@ proptest! {
         prop_assert!(world.waiting.is_empty(), "every wait has ended");
         prop_assert_eq!((world.state.held_slots(), world.state.running()), (0, 0));
     }
-}
-
-#[test]
-fn an_idle_function_is_small() {
-    // Beside it there are its name and its entries in the two tables, some 150 bytes.
-    let bytes = size_of::<super::Function>();
-    assert!(bytes <= 800, "an idle function takes {bytes} bytes");
-}
-
-/// A world with one sandbox per number, of `slots` slots each.
-fn with_sandboxes(numbers: &[u64], slots: u32) -> World {
-    let mut world = World::new();
-    for &number in numbers {
-        world.delta(number, slots, EndpointState::Active);
-    }
-    world
-}
-
-fn arrive(world: &mut World, times: usize) {
-    for _ in 0..times {
-        world.happen(Event::Arrive);
-    }
-}
-
-fn believed(world: &World) -> Vec<(u64, u32)> {
-    world.believed.iter().map(|(id, &slots)| (id.sequence(), slots)).collect()
-}
-
-#[test]
-fn draining_gives_slots_back_as_they_become_free() {
-    let mut world = with_sandboxes(&[1], 3);
-    arrive(&mut world, 2);
-    world.delta(1, 3, EndpointState::Draining);
-    assert_eq!(believed(&world), [(1, 2)], "the free slot went back at once");
-    world.finish(0);
-    assert_eq!(believed(&world), [(1, 1)]);
-    world.finish(0);
-    assert_eq!(believed(&world), [(1, 0)]);
-    assert_eq!(world.state.supply(), (0, 0), "it is not held any more");
-}
-
-#[test]
-fn a_suspended_sandbox_serves_nobody_until_it_is_active_again() {
-    let mut world = with_sandboxes(&[1], 1);
-    world.delta(1, 1, EndpointState::Suspended);
-    arrive(&mut world, 1);
-    assert_eq!((world.waiting.len(), world.running.len()), (1, 0));
-    world.delta(1, 1, EndpointState::Active);
-    assert_eq!((world.waiting.len(), world.running.len()), (0, 1));
-}
-
-#[test]
-fn a_limit_gives_back_what_has_been_idle_longest_and_long_enough() {
-    let mut world = with_sandboxes(&[1, 2, 3], 1);
-    arrive(&mut world, 1);
-    let busy = world.running[0].1.id().sequence();
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 1_000, drain: false });
-    assert_eq!(believed(&world).iter().map(|(_, slots)| slots).sum::<u32>(), 3, "nothing was idle for that long");
-    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(3));
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 1, drain: false });
-    let kept: Vec<_> = believed(&world).into_iter().filter(|(_, slots)| *slots > 0).collect();
-    assert_eq!(kept, [(busy, 1)], "only the busy one is kept");
-    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(1));
-}
-
-#[test]
-fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
-    let mut world = with_sandboxes(&[1, 2], 1);
-    arrive(&mut world, 3);
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 0, drain: true });
-    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(2), "both are busy");
-    world.finish(0);
-    assert_eq!((world.waiting.len(), world.running.len()), (1, 1), "the freed slot went back, not to the waiter");
-    assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(1), "the limit is met");
-    world.finish(0);
-    assert_eq!((world.waiting.len(), world.running.len()), (0, 1), "from then on slots stay");
-}
-
-#[test]
-fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
-    let mut world = with_sandboxes(&[1], 1);
-    world.happen(Event::Limit { slots: 0, min_idle_ms: 3, drain: true });
-    assert_eq!(believed(&world), [(1, 1)]);
-    for _ in 0..3 {
-        world.happen(Event::Review);
-    }
-    assert_eq!(believed(&world), [(1, 0)]);
-}
-
-#[test]
-fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
-    let mut world = with_sandboxes(&[1], 1);
-    let endpoint = Endpoint { sandbox: SandboxId::new(Epoch(1), 1).unwrap(), address: api::ANY_LOOPBACK };
-    let state = EndpointState::Active;
-    let stamp = |stream, version| Stamp { stream, version };
-    let delta =
-        |stream, version, slots| Delta { endpoint, slots, state, stamp: stamp(stream, version), ready_age_us: 0 };
-    world.change(|state, now_us, effects| state.apply(delta(1, 9, 5), now_us, effects));
-    world.change(|state, now_us, effects| state.apply(delta(1, 8, 2), now_us, effects));
-    assert_eq!(world.state.held_slots(), 5, "version 8 came too late");
-    world.change(|state, now_us, effects| state.apply(delta(2, 1, 3), now_us, effects));
-    assert_eq!(world.state.held_slots(), 3, "the first of the next stream is newer than all before");
-}
-
-#[test]
-fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
-    let mut world = World::new();
-    arrive(&mut world, 2);
-    world.happen(Event::Problem(false));
-    assert_eq!(world.waiting.len(), 2, "the next attempt may succeed");
-    assert_eq!(world.state.overdue().detail.as_deref(), Some("no such image"), "and is mentioned at the deadline");
-    world.happen(Event::Problem(true));
-    assert_eq!(world.waiting.len(), 0);
-    arrive(&mut world, 1);
-    assert_eq!(world.waiting.len(), 0, "refused at once");
-    world.now_us += 1_000_000;
-    arrive(&mut world, 1);
-    assert_eq!(world.waiting.len(), 1, "later the control plane is asked again");
-}
-
-#[test]
-fn a_failed_sandbox_stays_unused_whatever_is_said_of_it_until_it_is_gone() {
-    let mut world = with_sandboxes(&[1], 2);
-    arrive(&mut world, 1);
-    world.happen(Event::Fail(0));
-    world.delta(1, 2, EndpointState::Active);
-    world.lent.clear();
-    arrive(&mut world, 1);
-    assert_eq!((world.waiting.len(), world.running.len()), (1, 1));
-    assert_eq!(world.state.held_slots(), 0);
-}
-
-#[test]
-fn a_full_queue_refuses_but_not_who_was_accepted_before() {
-    let mut world = with_sandboxes(&[1], 1);
-    arrive(&mut world, 6);
-    let (_, admission) = world.change(FunctionState::arrive);
-    assert!(matches!(admission, Admission::Refused(refusal) if refusal.cause == Cause::QueueFull));
-    world.happen(Event::Fail(0));
-    world.happen(Event::Retry(0));
-    assert_eq!(world.waiting.len(), 6, "the retried one waits as well");
-    assert_eq!(world.waiting.keys().next(), Some(&Ticket(1)), "before all who came later");
 }

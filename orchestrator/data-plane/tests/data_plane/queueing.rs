@@ -72,6 +72,39 @@ async fn an_invocation_served_by_a_freed_slot_is_queued_and_not_cold() {
     assert!(!answer.header("server-timing").contains("queue;dur=0.000"), "{:?}", answer.headers);
 }
 
+/// The sandboxes that serve `times` invocations, one after the other.
+async fn served_by(world: &World, times: usize) -> Vec<String> {
+    let mut sandboxes = Vec::new();
+    for _ in 0..times {
+        let answer = get(world.data_plane, "f", "/").await;
+        assert_eq!(answer.status.as_u16(), 200);
+        sandboxes.push(answer.header("x-dirigent-sandbox").to_owned());
+    }
+    sandboxes
+}
+
+#[tokio::test]
+async fn a_function_is_balanced_as_it_says_and_a_change_counts_at_once() {
+    let balanced = |balance: &str| wire::FunctionConfig { balance: balance.to_owned(), ..function() };
+    let (world, mut session, _first) = with_function(balanced("round-robin"), 1).await;
+    let others = [Sandbox::start().await, Sandbox::start().await];
+    for (number, sandbox) in (2..).zip(&others) {
+        session.delta(active(number, sandbox, 1));
+        session.ack(number, |ack| ack.slots == 1).await;
+    }
+    assert_eq!(served_by(&world, 6).await, ["0-1", "0-2", "0-3", "0-1", "0-2", "0-3"], "in turn");
+
+    for (sequence, balance, expected) in [
+        (2, "knative", "0-1"), // The first of all that are free.
+        (3, "", "0-1"),        // The data plane's default, least-loaded: the one used last.
+        (4, "magic", "0-1"),   // Of another version than this data plane: its default.
+    ] {
+        session.send(wire::ToDataPlane { sequence, functions: vec![balanced(balance)], ..Default::default() });
+        session.applied(sequence).await;
+        assert_eq!(served_by(&world, 4).await, vec![expected; 4], "{balance:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_with_a_time_to_come_back() {
     let (world, mut session, _sandbox) = with_function(wire::FunctionConfig { queue_limit: 1, ..function() }, 1).await;

@@ -80,6 +80,7 @@ pub(crate) fn function() -> wire::FunctionConfig {
         timeout_ms: 10_000,
         queue_deadline_ms: 10_000,
         queue_limit: 100,
+        balance: String::new(),
     }
 }
 

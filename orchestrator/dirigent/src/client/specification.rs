@@ -42,9 +42,18 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_name = "N")]
     max: Option<u32>,
 
-    /// Autoscaling policy: `reactive` or `kpa`
+    /// Autoscaling policy: `reactive`, `kpa` or `dirigent`; not given, the cluster's
     #[arg(long)]
     policy: Option<String>,
+
+    /// Placement policy: `power-of-two`, `random`, `round-robin` or `kubernetes`; not given, the cluster's
+    #[arg(long, value_name = "POLICY")]
+    placement: Option<String>,
+
+    /// Load-balancing policy: `least-loaded`, `round-robin`, `random`, `power-of-two` or `knative`; not given, the data
+    /// plane's
+    #[arg(long, value_name = "POLICY")]
+    balance: Option<String>,
 
     /// Window over which demand is judged before scaling down, for example 60s
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -95,6 +104,8 @@ impl SpecificationFlags {
         spec.scale.max = self.max;
         spec.scale.policy = self.policy;
         spec.scale.keep_alive = self.keep_alive;
+        spec.placement = self.placement;
+        spec.balance = self.balance;
         spec.env = self.env.into_iter().collect();
         spec.args = self.arg;
         spec.check()?;
@@ -160,11 +171,13 @@ mod tests {
     #[test]
     fn flags_reach_their_fields() {
         let spec = specify(
-            "--image i --memory 1GiB --protocol h2c --max 3 --policy kpa --timeout 250ms --env A=b=c --arg -v --arg x",
+            "--image i --memory 1GiB --protocol h2c --max 3 --policy kpa --placement random --balance knative \
+             --timeout 250ms --env A=b=c --arg -v --arg x",
         )
         .unwrap();
         assert_eq!((spec.memory, spec.protocol, spec.scale.max), (1024, Protocol::H2c, Some(3)));
         assert_eq!((spec.scale.policy.as_deref(), spec.timeout), (Some("kpa"), Duration::from_millis(250)));
+        assert_eq!((spec.placement.as_deref(), spec.balance.as_deref()), (Some("random"), Some("knative")));
         assert_eq!((spec.env["A"].as_str(), spec.args), ("b=c", vec!["-v".to_owned(), "x".to_owned()]));
     }
 

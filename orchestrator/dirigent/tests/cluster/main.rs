@@ -10,6 +10,7 @@ mod data_planes;
 mod deletion;
 mod http;
 mod invocation;
+mod policies;
 mod process;
 mod process_sandboxes;
 mod refusals;

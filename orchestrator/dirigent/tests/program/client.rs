@@ -19,7 +19,12 @@ fn rows(csv: &str) -> Vec<&str> {
 fn a_function_lives_from_registration_to_deletion() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
-    cluster.operator_ok(&["function", "register", "hello", "--image", "any", "--max", "3"]);
+    let policies = ["--policy", "dirigent", "--placement", "kubernetes", "--balance", "power-of-two"];
+    let register = ["function", "register", "hello", "--image", "any", "--max", "3"];
+    cluster.operator_ok(&[&register[..], &policies].concat());
+    let refused = cluster.operator(&[&register[..], &["--balance", "best"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("balance is \"best\"; there are least-loaded"), "{said}");
 
     let invoked = cluster.invoke("hello", &[]);
     assert!(invoked.status.success(), "{invoked:?}");
@@ -35,6 +40,8 @@ fn a_function_lives_from_registration_to_deletion() {
     assert!(rows(&listed).len() == 1 && listed.contains("hello"), "{listed}");
     let shown = json(&cluster.operator_ok(&["function", "show", "hello", "--format", "json"]));
     assert_eq!(shown.pointer("/spec/scale/max"), Some(&Value::from(3)), "{shown}");
+    let chosen = ["/spec/scale/policy", "/spec/placement", "/spec/balance"].map(|path| shown.pointer(path).cloned());
+    assert_eq!(chosen.map(Option::unwrap), ["dirigent", "kubernetes", "power-of-two"], "{shown}");
 
     cluster.operator_ok(&["function", "delete", "hello"]);
     wait_for("404 after the deletion", || {

@@ -80,6 +80,37 @@ fn a_mistake_in_a_file_is_said_with_file_line_and_key_and_exit_code_2() {
     }
 }
 
+/// The names that are said to be known when `text` names another one.
+fn known_policies(daemon: &str, text: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    fs::write(&path, text).unwrap();
+    let output = dirigent().args([daemon, "--config"]).arg(&path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (_, known) = said.split_once("expected one of ").unwrap_or_else(|| panic!("no names in {said:?}"));
+    known.trim().split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_policy_is_named_in_the_examples_the_help_and_the_page() {
+    let help = stdout(&["function", "register", "--help"]);
+    let page = include_str!("../../../../docs/policies.md");
+    for (daemon, text, example) in [
+        ("control-plane", "[autoscale]\npolicy = 'best'\n", include_str!("../../examples/control-plane.toml")),
+        ("control-plane", "[placement]\npolicy = 'best'\n", include_str!("../../examples/control-plane.toml")),
+        ("data-plane", "balance = 'best'\n", include_str!("../../examples/data-plane.toml")),
+    ] {
+        let known = known_policies(daemon, text);
+        assert!(known.len() > 2, "expected names: {known:?}");
+        for name in known {
+            assert!(example.contains(&name), "{name} is not in the example of the {daemon}");
+            let quoted = format!("`{name}`");
+            assert!(help.contains(&quoted), "{name} is not in the help: {help}");
+            assert!(page.contains(&format!("| {quoted} |")), "{name} is not in docs/policies.md");
+        }
+    }
+}
+
 #[test]
 fn a_mistake_on_the_command_line_is_exit_code_2() {
     for arguments in [

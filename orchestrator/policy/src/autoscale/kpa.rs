@@ -1,15 +1,14 @@
 //! Autoscaling `kpa`: Knative's pod autoscaler, so that both systems can run the same policy.
 //!
-//! Reimplemented from the formulas of Knative Serving 1.13, pkg/autoscaler/scaling/autoscaler.go (metric: concurrency;
-//! target-burst-capacity −1, so that excess burst capacity plays no part). The averages are in `window.rs`, the way to
-//! zero in `service_state.rs`.
-
-use std::time::Duration;
+//! Reimplemented from the behaviour of Knative Serving 1.13, pkg/autoscaler/scaling/autoscaler.go (metric: concurrency;
+//! target-burst-capacity −1, so that excess burst capacity plays no part). The averages are in `window.rs`, the formulas
+//! in `formulas.rs`, the way to zero in `service_state.rs`.
 
 use model::Scaling;
 
 use super::{
     Decision, Demand, Policy, Rule, Sample, Supply,
+    formulas::{Formulas, Observed, Panic, window_ms},
     peaks::Peaks,
     service_state::{ServiceState, Terms},
     window::Window,
@@ -27,12 +26,6 @@ const TICK_MS: u64 = 2_000;
 const BUCKET_MS: u64 = 1_000;
 /// The unit of averages: one invocation running all the time.
 const ONE: u64 = 1_000_000;
-/// Knative's default of container-concurrency-target-default, for functions without a bound on concurrency.
-const DEFAULT_TOTAL: f64 = 100.0;
-/// Knative's least target.
-const MIN_TARGET: f64 = 0.01;
-/// Knative's longest window (and delay), in milliseconds; it bounds the memory of an active function.
-const MAX_WINDOW_MS: u64 = 3_600_000;
 /// A sample covers a second and may be a second late: one that comes later does not cover the first request.
 const POKE_COVERED_MS: u64 = 2 * BUCKET_MS;
 
@@ -58,11 +51,7 @@ struct Kpa {
 /// Parameters, as the formulas want them.
 #[derive(Debug)]
 struct KpaTerms {
-    /// Concurrency aimed at in one sandbox.
-    target: f64,
-    panic_threshold: f64,
-    max_up_rate: f64,
-    max_down_rate: f64,
+    formulas: Formulas,
     stable_window_ms: u64,
     grace_ms: u64,
     /// Seconds.
@@ -71,7 +60,6 @@ struct KpaTerms {
     panic_len: u64,
     /// Ticks; 0: no delay.
     delay_len: u64,
-    activation_scale: u32,
     min: u32,
     max: u32,
 }
@@ -81,33 +69,21 @@ struct KpaTerms {
 struct History {
     stable: Window,
     panic: Window,
-    /// Last time the panic threshold was exceeded; `None` outside panic mode.
-    panic_ms: Option<u64>,
-    /// The most sandboxes desired in this panic; they are not given up before its end.
-    max_panic: u32,
+    mode: Panic,
     /// Desired counts within the scale-down delay, by tick.
     delayed: Peaks,
 }
 
 impl KpaTerms {
     fn new(scaling: &Scaling, concurrency: u32) -> Self {
-        let bounded = (concurrency > 0).then(|| f64::from(concurrency));
-        let total = match (scaling.target, bounded) {
-            (Some(target), Some(bound)) => target.min(bound),
-            (Some(target), None) => target,
-            (None, bound) => bound.unwrap_or(DEFAULT_TOTAL),
-        };
+        let stable_window_ms = window_ms(scaling.stable_window);
         Self {
-            target: (total * scaling.target_utilization).max(MIN_TARGET),
-            panic_threshold: scaling.panic_threshold,
-            max_up_rate: scaling.max_scale_up_rate,
-            max_down_rate: scaling.max_scale_down_rate,
-            stable_window_ms: window_ms(scaling.stable_window),
+            formulas: Formulas::new(scaling, concurrency, stable_window_ms),
+            stable_window_ms,
             grace_ms: window_ms(scaling.scale_to_zero_grace),
-            stable_len: window_ms(scaling.stable_window).div_ceil(BUCKET_MS),
+            stable_len: stable_window_ms.div_ceil(BUCKET_MS),
             panic_len: window_ms(scaling.panic_window()).div_ceil(BUCKET_MS),
             delay_len: window_ms(scaling.scale_down_delay).div_ceil(TICK_MS),
-            activation_scale: scaling.activation_scale,
             min: scaling.min.min(scaling.upper_bound()),
             max: scaling.upper_bound(),
         }
@@ -123,8 +99,7 @@ impl History {
         Box::new(Self {
             stable: Window::new(terms.stable_len),
             panic: Window::new(terms.panic_len),
-            panic_ms: None,
-            max_panic: 0,
+            mode: Panic::default(),
             delayed: Peaks::default(),
         })
     }
@@ -134,36 +109,16 @@ impl History {
         self.panic.record(now_ms / BUCKET_MS, concurrency);
     }
 
-    /// The formulas of §7, in their order: rate limits, activation scale, panic mode, scale-down delay. `None` without
-    /// data: then what was desired before still is.
+    /// The sandboxes desired by the formulas, and last by the scale-down delay. `None` without data: then what was
+    /// desired before still is.
     fn desired(&mut self, now_ms: u64, ready: u32, terms: &KpaTerms) -> Option<u32> {
         let second = now_ms / BUCKET_MS;
         if self.stable.is_empty(second) {
             return None;
         }
-        let ready = f64::from(ready.max(1));
-        let most = (terms.max_up_rate * ready).ceil();
-        let least = (ready / terms.max_down_rate).floor();
-        let stable_wants = (self.stable.average(second) as f64 / ONE as f64 / terms.target).ceil();
-        let panic_wants = (self.panic.average(second) as f64 / ONE as f64 / terms.target).ceil();
-        let limited = |wants: f64| {
-            let desired = count(wants.max(least).min(most));
-            if terms.activation_scale > 1 && wants > 0.0 { desired.max(terms.activation_scale) } else { desired }
-        };
-        let mut desired = limited(stable_wants);
-
-        let is_over = panic_wants / ready >= terms.panic_threshold;
-        if is_over {
-            self.panic_ms = Some(now_ms);
-        } else if self.panic_ms.is_some_and(|since_ms| since_ms + terms.stable_window_ms < now_ms) {
-            self.panic_ms = None;
-            self.max_panic = 0;
-        }
-        if self.panic_ms.is_some() {
-            self.max_panic = self.max_panic.max(desired).max(limited(panic_wants));
-            desired = self.max_panic;
-        }
-
+        let average = |window: &Window| window.average(second) as f64 / ONE as f64;
+        let observed = Observed { stable: average(&self.stable), panic: average(&self.panic), sandboxes: ready };
+        let desired = self.mode.desired(now_ms, observed, &terms.formulas);
         if terms.delay_len == 0 {
             return Some(desired);
         }
@@ -200,9 +155,7 @@ impl Kpa {
         self.first_tick_ms = now_ms;
         self.next_tick_ms = now_ms;
         if supply.ready > 1 {
-            let history = self.history();
-            history.panic_ms = Some(now_ms);
-            history.max_panic = supply.ready;
+            self.history().mode = Panic::from_start(now_ms, supply.ready);
         }
     }
 
@@ -299,14 +252,4 @@ impl Rule for Kpa {
     fn tick_ms(&self) -> Option<u64> {
         self.is_active.then_some(TICK_MS)
     }
-}
-
-fn window_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).map_or(MAX_WINDOW_MS, |ms| ms.min(MAX_WINDOW_MS))
-}
-
-/// A whole number of sandboxes; beyond the greatest count it is that, like Rust's own conversion.
-#[allow(clippy::cast_possible_truncation, reason = "whole, not negative, and saturating is wanted")]
-fn count(whole: f64) -> u32 {
-    whole as u32
 }

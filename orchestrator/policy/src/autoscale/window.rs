@@ -1,54 +1,55 @@
-//! An average over a sliding window of one-second buckets, as Knative's autoscaler takes it.
+//! An average over a sliding window of buckets, as Knative's autoscaler takes it. A bucket is a second for `kpa`, a tick
+//! for `dirigent`; here it is just a number.
 //!
 //! Reimplemented from the behaviour of Knative Serving 1.13, pkg/autoscaler/aggregation/bucketing.go: values written to
-//! one second add up; the average is over the whole window, or over the part of it since the first write; seconds
+//! one bucket add up; the average is over the whole window, or over the part of it since the first write; buckets
 //! without a write between two writes count as 0; a whole window without a write begins a new one.
 
 /// Integers, so that years of adding and taking away leave no rounding error: values are in millionths.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Sums by second, at `second % len`; empty until the first write.
+    /// Sums by bucket, at `bucket % len`; empty until the first write.
     buckets: Box<[u64]>,
-    /// How many seconds the window has, at least 1.
+    /// How many buckets the window has, at least 1.
     len: u64,
-    /// The seconds of the first and the last write.
+    /// The buckets of the first and the last write.
     written: Option<(u64, u64)>,
     /// Sum of all buckets.
     total: u64,
 }
 
 impl Window {
-    /// A window of `len` seconds (0 is read as 1), nothing written.
+    /// A window of `len` buckets (0 is read as 1), nothing written.
     pub(super) fn new(len: u64) -> Self {
         Self { buckets: Box::default(), len: len.max(1), written: None, total: 0 }
     }
 
-    /// Adds `value` (millionths) to `second`, which is never before that of an earlier call.
-    pub(super) fn record(&mut self, second: u64, value: u64) {
+    /// Adds `value` (millionths) to `bucket`, which is never before that of an earlier call.
+    pub(super) fn record(&mut self, bucket: u64, value: u64) {
         let first = match self.written {
-            Some((first, last)) if second.saturating_sub(last) < self.len => {
-                for passed in last + 1..=second {
-                    self.total -= std::mem::take(self.bucket(passed));
+            Some((first, last)) if bucket.saturating_sub(last) < self.len => {
+                for passed in last + 1..=bucket {
+                    self.total -= std::mem::take(self.sum_of(passed));
                 }
                 first
             }
             _ => {
-                self.buckets = vec![0; usize::try_from(self.len).expect("a window's seconds fit in memory")].into();
+                self.buckets = vec![0; usize::try_from(self.len).expect("a window's buckets fit in memory")].into();
                 self.total = 0;
-                second
+                bucket
             }
         };
-        self.written = Some((first, second));
-        *self.bucket(second) += value;
+        self.written = Some((first, bucket));
+        *self.sum_of(bucket) += value;
         self.total += value;
     }
 
-    /// The average (millionths, rounded down, which is Knative's precision too) as of `second`.
+    /// The average (millionths, rounded down, which is Knative's precision too) as of `bucket`.
     ///
     /// Without recent writes it is that of the part of the window that was written; after a whole window without, 0.
-    pub(super) fn average(&self, second: u64) -> u64 {
+    pub(super) fn average(&self, bucket: u64) -> u64 {
         let Some((first, last)) = self.written else { return 0 };
-        let silent = second.saturating_sub(last);
+        let silent = bucket.saturating_sub(last);
         if silent >= self.len {
             return 0;
         }
@@ -57,11 +58,11 @@ impl Window {
     }
 
     /// Whether nothing was written for more than the window's length.
-    pub(super) fn is_empty(&self, second: u64) -> bool {
-        self.written.is_none_or(|(_, last)| second.saturating_sub(last) > self.len)
+    pub(super) fn is_empty(&self, bucket: u64) -> bool {
+        self.written.is_none_or(|(_, last)| bucket.saturating_sub(last) > self.len)
     }
 
-    /// The second of the last write.
+    /// The bucket of the last write.
     pub(super) fn last_write(&self) -> Option<u64> {
         self.written.map(|(_, last)| last)
     }
@@ -73,20 +74,20 @@ impl Window {
         }
         let mut resized = Self::new(len);
         if let Some((first, last)) = self.written {
-            for second in first.max((last + 1).saturating_sub(self.len))..=last {
-                resized.record(second, self.buckets[self.place(second)]);
+            for bucket in first.max((last + 1).saturating_sub(self.len))..=last {
+                resized.record(bucket, self.buckets[self.place(bucket)]);
             }
         }
         *self = resized;
     }
 
-    fn bucket(&mut self, second: u64) -> &mut u64 {
-        let place = self.place(second);
+    fn sum_of(&mut self, bucket: u64) -> &mut u64 {
+        let place = self.place(bucket);
         &mut self.buckets[place]
     }
 
-    fn place(&self, second: u64) -> usize {
-        usize::try_from(second % self.len).expect("a window's seconds fit in memory")
+    fn place(&self, bucket: u64) -> usize {
+        usize::try_from(bucket % self.len).expect("a window's buckets fit in memory")
     }
 }
 

@@ -4,7 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Balance, Rank, Use};
+use rand_pcg::Pcg32;
+
+use super::{
+    Balance, Use,
+    free::{Free, reorder},
+};
 
 /// Slots by sandbox (`K`). Every operation costs O(log sandboxes).
 ///
@@ -12,9 +17,11 @@ use super::{Balance, Rank, Use};
 #[derive(Debug)]
 pub struct Slots<K> {
     policy: &'static Balance,
+    /// What the policy's order was made for.
+    concurrency: u32,
     sandboxes: BTreeMap<K, Sandbox>,
     /// Open sandboxes with a free slot, in the policy's order.
-    free: BTreeSet<(Rank, K)>,
+    free: Free<K>,
     /// Sandboxes that lend slots of which none is in use, since when.
     idle: BTreeSet<(u64, K)>,
     /// Slots lent.
@@ -25,6 +32,8 @@ pub struct Slots<K> {
     free_total: u64,
     /// Events counted, for the policy's order.
     events: u64,
+    /// For policies that choose at random.
+    random: Pcg32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +50,11 @@ impl Sandbox {
         if self.open { self.slots.saturating_sub(self.used.in_use) } else { 0 }
     }
 
+    /// What its place in the policy's order depends on; `None` when it has none.
+    fn standing(&self) -> Option<Use> {
+        (self.free() > 0).then_some(self.used)
+    }
+
     /// Whether there is something to give back and nothing runs.
     fn is_idle(&self) -> bool {
         self.used.in_use == 0 && self.slots > 0
@@ -48,19 +62,42 @@ impl Sandbox {
 }
 
 impl<K: Copy + Ord> Slots<K> {
-    /// No sandboxes.
+    /// No sandboxes. `concurrency` is what one sandbox runs at once, over all data planes; `random` feeds policies that
+    /// choose at random.
     #[must_use]
-    pub fn new(policy: &'static Balance) -> Self {
+    pub fn new(policy: &'static Balance, concurrency: u32, random: Pcg32) -> Self {
         Self {
             policy,
+            concurrency,
             sandboxes: BTreeMap::new(),
-            free: BTreeSet::new(),
+            free: Free::new((policy.order)(concurrency)),
             idle: BTreeSet::new(),
             held_total: 0,
             in_use_total: 0,
             free_total: 0,
             events: 0,
+            random,
         }
+    }
+
+    /// Orders the sandboxes by another policy, or for another concurrency, from the next choice on. Costs
+    /// O(sandboxes × log sandboxes) when something changes, nothing when not.
+    pub fn set_policy(&mut self, policy: &'static Balance, concurrency: u32) {
+        if std::ptr::eq(policy, self.policy) && concurrency == self.concurrency {
+            return;
+        }
+        self.policy = policy;
+        self.concurrency = concurrency;
+        self.free = Free::new((policy.order)(concurrency));
+        for (&key, sandbox) in &self.sandboxes {
+            self.free.update(key, None, sandbox.standing());
+        }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &'static Balance {
+        self.policy
     }
 
     /// Sets how many slots are lent for a sandbox. A new one is open, and idle from `now_ms` on; a known one keeps what
@@ -89,14 +126,14 @@ impl<K: Copy + Ord> Slots<K> {
 
     /// Takes a slot of the sandbox that the policy prefers; `None` when no open one has a free slot.
     pub fn acquire(&mut self) -> Option<K> {
-        let &(_, key) = self.free.first()?;
+        let key = self.free.choose(&[], &mut self.random)?;
         self.take(key);
         Some(key)
     }
 
     /// As [`Self::acquire`], but never of a sandbox in `others` (a short list: where it was tried before).
     pub fn acquire_other_than(&mut self, others: &[K]) -> Option<K> {
-        let &(_, key) = self.free.iter().find(|(_, key)| !others.contains(key))?;
+        let key = self.free.choose(others, &mut self.random)?;
         self.take(key);
         Some(key)
     }
@@ -104,17 +141,20 @@ impl<K: Copy + Ord> Slots<K> {
     /// Gives a slot back. True when it can be taken again at once; false when its sandbox is closed, has lost that
     /// slot, is unknown or had none in use.
     pub fn release(&mut self, key: K, now_ms: u64) -> bool {
-        if self.in_use(key) == 0 {
+        let Some(sandbox) = self.sandboxes.get_mut(&key).filter(|sandbox| sandbox.used.in_use > 0) else {
             return false;
-        }
+        };
+        let before = *sandbox;
         self.events += 1;
-        let event = self.events;
-        let after = self.change(key, |sandbox| {
-            sandbox.used.in_use -= 1;
-            sandbox.used.given_back = event;
-            sandbox.idle_since_ms = now_ms;
-        });
-        after.is_some_and(|sandbox| sandbox.free() > 0)
+        sandbox.used.in_use -= 1;
+        sandbox.used.given_back = self.events;
+        sandbox.idle_since_ms = now_ms;
+        let after = *sandbox;
+        let is_free = after.free() > before.free();
+        self.in_use_total -= 1;
+        self.free_total += u64::from(is_free);
+        self.arrange(key, Some(&before), Some(&after));
+        is_free
     }
 
     /// Slots of a sandbox in use.
@@ -178,13 +218,17 @@ impl<K: Copy + Ord> Slots<K> {
         self.idle.first().map(|&(since_ms, _)| since_ms)
     }
 
+    /// Takes a slot of a sandbox that has a free one.
     fn take(&mut self, key: K) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
+        let before = *sandbox;
         self.events += 1;
-        let event = self.events;
-        self.change(key, |sandbox| {
-            sandbox.used.in_use += 1;
-            sandbox.used.taken = event;
-        });
+        sandbox.used.in_use += 1;
+        sandbox.used.taken = self.events;
+        let after = *sandbox;
+        self.in_use_total += 1;
+        self.free_total -= 1;
+        self.arrange(key, Some(&before), Some(&after));
     }
 
     /// Changes a known sandbox and keeps orders and totals true; what it is afterwards.
@@ -205,23 +249,13 @@ impl<K: Copy + Ord> Slots<K> {
         self.held_total = sum(|sandbox| sandbox.slots, self.held_total);
         self.in_use_total = sum(|sandbox| sandbox.used.in_use, self.in_use_total);
         self.free_total = sum(Sandbox::free, self.free_total);
+        self.arrange(key, before.as_ref(), after.as_ref());
+    }
 
-        let rank = self.policy.rank;
-        let place = |sandbox: Sandbox| (sandbox.free() > 0).then(|| (rank(sandbox.used), key));
-        reorder(&mut self.free, before.and_then(place), after.and_then(place));
-        let place = |sandbox: Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
+    /// Brings the orders from what a sandbox was to what it is.
+    fn arrange(&mut self, key: K, before: Option<&Sandbox>, after: Option<&Sandbox>) {
+        self.free.update(key, before.and_then(Sandbox::standing), after.and_then(Sandbox::standing));
+        let place = |sandbox: &Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
         reorder(&mut self.idle, before.and_then(place), after.and_then(place));
-    }
-}
-
-fn reorder<T: Ord>(order: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
-    if before == after {
-        return;
-    }
-    if let Some(before) = before {
-        order.remove(&before);
-    }
-    if let Some(after) = after {
-        order.insert(after);
     }
 }

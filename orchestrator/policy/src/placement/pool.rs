@@ -188,6 +188,11 @@ impl Pool {
         &self.open
     }
 
+    /// How many keys may be in use: every node's key is below it.
+    pub(super) fn keys_len(&self) -> u32 {
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn has_room(&self, key: NodeKey, request: Resources) -> bool {
         self.node(key).and_then(Node::room).is_some_and(|room| request.fits_in(room))
     }

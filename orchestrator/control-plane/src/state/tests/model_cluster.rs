@@ -85,7 +85,7 @@ pub(super) struct Cluster {
 
 fn new_state(epoch: u32) -> State {
     let policy = autoscale::find("reactive").unwrap();
-    let placement = placement::Placement::new(placement::find("power-of-two").unwrap());
+    let placement = placement::find("power-of-two").unwrap();
     let settings = Settings { autoscale: policy, placement, health: Health::default() };
     State::new(settings, Epoch(epoch), 7, Metrics::new().into())
 }

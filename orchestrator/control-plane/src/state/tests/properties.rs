@@ -69,6 +69,8 @@ fn spec(index: usize, changed: bool) -> FunctionSpec {
     spec.memory = if changed { 150 } else { 100 };
     spec.concurrency = if index == 0 { 1 } else { 2 };
     spec.scale.max = Some(MOST_SANDBOXES);
+    // Two policies place on the same nodes, and what one found full is full for the other.
+    spec.placement = (index == 0).then(|| "round-robin".to_owned());
     spec.scale.stable_window = Duration::from_secs(10);
     spec
 }

@@ -1,0 +1,86 @@
+//! What the definition in a manifest says of the run's load and points, for statistics and figures of constant rates.
+
+use std::collections::BTreeMap;
+
+use record::Manifest;
+use toml::{Table, Value};
+
+/// The key that gives a load its constant rate.
+pub(crate) const RATE: &str = "load.rate";
+
+/// The part of a definition that decides what a report shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Design {
+    /// Whether the load has a constant rate; else it is a trace.
+    pub(crate) at_rate: bool,
+    /// Whether every invocation is meant to be a cold start.
+    pub(crate) cold: bool,
+    /// The points in their order: name, and dotted keys with the values that make each different.
+    points: Vec<(String, BTreeMap<String, String>)>,
+}
+
+impl Design {
+    /// That of a run; of a definition that cannot be read nothing is known.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let definition: Table = manifest.definition.parse().unwrap_or_default();
+        let load = definition.get("load").and_then(Value::as_table);
+        let load_has = |key: &str| load.is_some_and(|load| load.contains_key(key));
+        let kind = load.and_then(|load| load.get("kind")?.as_str());
+        let listed = definition.get("points").and_then(Value::as_array).into_iter().flatten();
+        let points = listed.filter_map(Value::as_table).filter_map(|point| {
+            let mut values = BTreeMap::new();
+            leaves(point, "", &mut values);
+            Some((values.remove("name")?, values))
+        });
+        Self { at_rate: kind == Some("rate"), cold: load_has("cooldown"), points: points.collect() }
+    }
+
+    /// The point's place in the definition; one that is not in it comes last.
+    pub(crate) fn place(&self, point: &str) -> usize {
+        self.points.iter().position(|(name, _)| name == point).unwrap_or(self.points.len())
+    }
+
+    /// What makes a point different.
+    pub(crate) fn values(&self, point: &str) -> BTreeMap<String, String> {
+        self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values.clone()).unwrap_or_default()
+    }
+}
+
+fn leaves(table: &Table, prefix: &str, found: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => leaves(inner, &path, found),
+            Value::String(text) => drop(found.insert(path, text.clone())),
+            other => drop(found.insert(path, other.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_keep_their_order_and_values() {
+        let text = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[[points]]\nname = \"b\"\nload.rate = 500.0\n\
+                    sandbox.delay = \"40ms\"\n[[points]]\nname = \"a\"\nload.rate = 5.5\n";
+        let mut manifest = Manifest { definition: text.to_owned(), ..empty() };
+        let design = Design::of(&manifest);
+        assert!(design.at_rate && design.cold);
+        assert_eq!((design.place("b"), design.place("a"), design.place("c")), (0, 1, 2));
+        assert_eq!(design.values("b")["sandbox.delay"], "40ms");
+        assert_eq!(design.values("a")[RATE], "5.5");
+        manifest.definition = "[load]\nminutes = 3\n".to_owned();
+        assert_eq!(Design::of(&manifest), Design::default());
+    }
+
+    fn empty() -> Manifest {
+        serde_json::from_str(
+            r#"{"schema_version":1,"experiment":"e","scale":"laptop","started":"","ended":null,"git_revision":"",
+            "command":[],"definition":"","host":{"cpu":"","cores":1,"memory_mib":1,"kernel":"","mitigations":{},"clock":""},
+            "systems":{},"seeds":{},"checksums":{},"exit":"done","notes":[]}"#,
+        )
+        .unwrap()
+    }
+}

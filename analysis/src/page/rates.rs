@@ -1,0 +1,183 @@
+//! Loads of a constant rate: latency and CPU time against the rate, and a table with every point.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use record::{Estimate, Judgement, RatePoint};
+
+use super::{
+    Page, answers, rate_sentence,
+    text::{not_measured, ticked},
+};
+use crate::{
+    FigureName,
+    format::{count, number},
+    rates,
+};
+
+pub(super) fn sections(page: &Page<'_>) -> Markup {
+    let lines = rates::lines(&page.summary.rates);
+    let cold = page.design.cold;
+    let pace: Vec<String> = lines.iter().filter_map(|line| rate_sentence::pace(line, cold)).collect();
+    let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
+    cost.extend(rate_sentence::beside(&lines));
+    let question = if cold {
+        "How many cold starts per second are sustained, and at what latency?"
+    } else {
+        "At which rates of warm invocations does the system keep up, and at what latency?"
+    };
+    html! {
+        section id="rates" {
+            h2 { (question) }
+            (sentences(&pace, "no repetition has an ok answer"))
+            (answers::figure(page, FigureName::Latency,
+                "Latency of ok invocations against the offered rate, both axes logarithmic: from the instant an invocation was \
+                 due to its complete answer. Circles and line: median. Triangles and the band below them: 99th percentile. Each \
+                 is the median over repetitions."))
+            (table(&page.summary.rates))
+            p.note {
+                "Sustained: at least 95 % of the offered rate was achieved, fewer than 1 % failed, the repetition is valid, and the \
+                 upper 95 % bound of the latency's slope stays below 5 % of the median per minute, over windows of at least 60 s \
+                 and 100 rows, in every repetition. At objective: also a 99th percentile of at most 1 s with failures penalised. "
+                (spread_note(&page.summary.rates))
+            }
+            (reasons(&page.summary.rates))
+        }
+        section id="cpu" {
+            h2 { "What does an invocation cost in CPU time?" }
+            (sentences(&cost, "no repetition has both CPU times and answers"))
+            (answers::figure(page, FigureName::Cpu,
+                "CPU time per ok answer, user and kernel, by process: the operating system's accounting between two samples at the \
+                 ends of the measured window over the ok answers between them; median over repetitions. Cold starts include the \
+                 deletion of their sandboxes. The whole machine, with interrupts and whatever else ran, is in the table."))
+            (costs(&page.summary.rates))
+        }
+    }
+}
+
+fn sentences(sentences: &[String], reason: &str) -> Markup {
+    html! {
+        @for text in sentences { p.answer { (ticked(text)) } }
+        @if sentences.is_empty() { p.answer { (not_measured(reason)) } }
+    }
+}
+
+fn spread_note(points: &[RatePoint]) -> &'static str {
+    let most = points.iter().map(|point| point.repetitions).max().unwrap_or(0);
+    match most {
+        0 | 1 => "One repetition: nothing is known about spread.",
+        2..=4 => "Median over repetitions, below it the least and the greatest.",
+        _ => {
+            "Median over repetitions, below it the least and the greatest, and in brackets the 95 % bootstrap interval."
+        }
+    }
+}
+
+fn cell(estimate: Option<Estimate>) -> Markup {
+    let Some(found) = estimate else { return html! { td.n.quiet { "–" } } };
+    let narrower = found.interval.filter(|(lower, upper)| *lower > found.min || *upper < found.max);
+    html! {
+        td.n {
+            (number(found.median))
+            @if found.count > 1 { br; span.note { (number(found.min)) " to " (number(found.max)) } }
+            @if let Some((lower, upper)) = narrower { br; span.note { "[" (number(lower)) ", " (number(upper)) "]" } }
+        }
+    }
+}
+
+/// A number whose spread over repetitions says nothing that its neighbours do not.
+fn plain(estimate: Option<Estimate>) -> Markup {
+    html! { td.n { (estimate.map_or_else(|| "–".to_owned(), |found| number(found.median))) } }
+}
+
+fn table(points: &[RatePoint]) -> Markup {
+    html! {
+        div.wide { table.points {
+            thead { tr {
+                th { "System · point" } th.n { "Offered /s" } th.n { "Achieved /s" } th.n { "ok, %" }
+                th.n { "p50, ms" } th.n { "p99, ms" } th.n { "p99.9, ms" } th.n { "Cold, %" } th.n { "Lag p99, ms" }
+                th { "Sustained" }
+            } }
+            tbody { @for point in points { tr {
+                td { (point.system) br; (point.point) }
+                (plain(point.offered_per_s)) (cell(point.achieved_per_s))
+                td.n {
+                    (point.ok_percent.map_or_else(|| "–".to_owned(), |found| number(found.median)))
+                    @for (outcome, rows) in &point.failures { br; span.note { (count(*rows)) " " (outcome) } }
+                }
+                (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
+                (plain(point.cold_percent)) (plain(point.lag_p99_ms))
+                td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
+            } } }
+        } }
+    }
+}
+
+/// What stands below the verdict: how many repetitions it rests on, and the one at the objective.
+fn beside(point: &RatePoint) -> String {
+    let objective = word(point.at_objective.verdict);
+    format!("{} of {} valid; at objective: {objective}", point.valid_repetitions, point.repetitions)
+}
+
+fn word(verdict: Option<bool>) -> &'static str {
+    match verdict {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not judged",
+    }
+}
+
+fn judged(judgement: &Judgement) -> Markup {
+    let class = match judgement.verdict {
+        Some(true) => "mark good",
+        Some(false) => "mark bad",
+        None => "mark quiet",
+    };
+    html! { span class=(class) { (word(judgement.verdict)) } }
+}
+
+/// Every reason once, with the points that it is about.
+fn reasons(points: &[RatePoint]) -> Markup {
+    let mut about: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for point in points {
+        for reason in &point.sustained.reasons {
+            about.entry(reason).or_default().push(format!("{} · {}", point.system, point.point));
+        }
+    }
+    html! {
+        @if !about.is_empty() {
+            details {
+                summary { "Why points are not called sustained" }
+                ul { @for (reason, names) in about { li { (reason) " " span.quiet { "(" (names.join(", ")) ")" } } } }
+            }
+        }
+    }
+}
+
+fn costs(points: &[RatePoint]) -> Markup {
+    let mut roles: Vec<&str> = Vec::new();
+    for process in points.iter().flat_map(|point| &point.processes) {
+        if !roles.contains(&process.process.as_str()) {
+            roles.push(&process.process);
+        }
+    }
+    if roles.is_empty() {
+        return html! {};
+    }
+    let of =
+        |point: &RatePoint, role: &str| point.processes.iter().find(|one| one.process == role).map(|one| one.cpu_us);
+    html! {
+        div.wide { table.points {
+            thead { tr {
+                th { "CPU-µs per operation" }
+                @for role in &roles { th.n { (role) } }
+                th.n { "System" } th.n { "Whole machine" }
+            } }
+            tbody { @for point in points { tr {
+                td { (point.system) " · " (point.point) }
+                @for role in &roles { (cell(of(point, role))) }
+                (cell(point.system_cpu_us)) (cell(point.machine_cpu_us))
+            } } }
+        } }
+    }
+}

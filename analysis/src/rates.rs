@@ -1,0 +1,194 @@
+//! Loads of a constant rate: each point of each system over its repetitions, and the lines that points make.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
+use record::{Estimate, Judgement, Pace, PointSummary, ProcessCost, RatePoint};
+use stats::{median, median_interval};
+
+use crate::{
+    design::{Design, RATE},
+    series::{BOOTSTRAP_SEED, LEVEL, Series},
+};
+
+/// Repetitions below which an interval would only repeat the least and the greatest.
+const REPETITIONS: usize = 5;
+/// Rows of `processes.csv` that are no process of the system.
+const NOT_THE_SYSTEM: [&str; 3] = [MACHINE, LOAD_GENERATOR, "runner"];
+/// The row of the whole machine.
+const MACHINE: &str = "machine";
+/// The row of the load generator.
+pub(crate) const LOAD_GENERATOR: &str = "load-generator";
+
+/// Every point of a run whose load has a constant rate: systems in turn within each point, as they were measured.
+pub(crate) fn points(design: &Design, series: &[Series<'_>]) -> Vec<RatePoint> {
+    if !design.at_rate {
+        return Vec::new();
+    }
+    let mut ordered: Vec<&Series<'_>> = series.iter().collect();
+    ordered.sort_by_key(|one| design.place(one.point));
+    ordered.into_iter().map(|one| point(one, design.values(one.point))).collect()
+}
+
+fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
+    let all: Vec<&PointSummary> = series.repetitions.iter().map(|result| &result.summary).collect();
+    let over = |value: &dyn Fn(&PointSummary) -> Option<f64>| {
+        estimate(&all.iter().filter_map(|summary| value(summary)).collect::<Vec<_>>())
+    };
+    let ms = |ns: i64| ns as f64 / 1e6;
+    let mut failures: BTreeMap<String, u64> = BTreeMap::new();
+    for (outcome, rows) in all.iter().flat_map(|summary| &summary.counts.outcomes).filter(|(name, _)| *name != "ok") {
+        *failures.entry(outcome.clone()).or_default() += rows;
+    }
+    RatePoint {
+        system: series.system.to_owned(),
+        point: series.point.to_owned(),
+        values,
+        repetitions: all.len() as u64,
+        valid_repetitions: all.iter().filter(|summary| summary.validity.valid == Some(true)).count() as u64,
+        offered_per_s: over(&|summary| Some(summary.rates?.offered_per_s)),
+        achieved_per_s: over(&|summary| Some(summary.rates?.achieved_per_s)),
+        ok_percent: over(&ok_percent),
+        failures,
+        latency_p50_ms: over(&|summary| Some(ms(summary.latency_ns?.p50))),
+        latency_p99_ms: over(&|summary| Some(ms(summary.latency_ns?.p99))),
+        latency_p999_ms: over(&|summary| Some(ms(summary.latency_ns?.p999))),
+        cold_percent: over(&|summary| Some(100.0 * summary.cold.share?)),
+        lag_p99_ms: over(&|summary| Some(ms(summary.lag_ns?.p99))),
+        processes: processes(&all),
+        system_cpu_us: over(&|summary| cpu_us(summary, is_of_the_system)),
+        machine_cpu_us: over(&|summary| cpu_us(summary, |role| role == MACHINE)),
+        sustained: in_all(&all, |pace| &pace.sustained),
+        at_objective: in_all(&all, |pace| &pace.at_objective),
+    }
+}
+
+/// Whether a role is that of a process of the system, not of the harness or the machine.
+pub(crate) fn is_of_the_system(role: &str) -> bool {
+    !NOT_THE_SYSTEM.contains(&role)
+}
+
+fn estimate(values: &[f64]) -> Option<Estimate> {
+    let interval = median_interval(values, LEVEL, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED));
+    Some(Estimate {
+        count: values.len() as u64,
+        median: median(values)?,
+        min: values.iter().copied().reduce(f64::min)?,
+        max: values.iter().copied().reduce(f64::max)?,
+        interval: interval.filter(|_| values.len() >= REPETITIONS).map(|interval| (interval.lower, interval.upper)),
+    })
+}
+
+fn ok_percent(summary: &PointSummary) -> Option<f64> {
+    let ok = summary.counts.outcomes.get("ok").copied().unwrap_or(0);
+    (summary.counts.measured > 0).then(|| 100.0 * ok as f64 / summary.counts.measured as f64)
+}
+
+/// CPU time per operation of the processes whose role is asked for; `None` when there is none, or no operation.
+fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> {
+    let operations = summary.pace.as_ref()?.operations.filter(|operations| *operations > 0)?;
+    let mut used = summary.processes.iter().filter(|process| wanted(&role(&process.process))).peekable();
+    used.peek()?;
+    Some(used.map(|process| process.cpu_us).sum::<u64>() as f64 / operations as f64)
+}
+
+/// The processes of every role, without the whole machine.
+fn processes(all: &[&PointSummary]) -> Vec<ProcessCost> {
+    let mut roles: Vec<String> = Vec::new();
+    for process in all.iter().flat_map(|summary| &summary.processes) {
+        let role = role(&process.process);
+        if role != MACHINE && !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    let cost = |process: String| {
+        let values: Vec<f64> = all.iter().filter_map(|summary| cpu_us(summary, |role| role == process)).collect();
+        Some(ProcessCost { cpu_us: estimate(&values)?, process })
+    };
+    roles.into_iter().filter_map(cost).collect()
+}
+
+/// What a process does: its name without the number among its equals.
+fn role(process: &str) -> String {
+    let (name, rest) = process.split_once(' ').map_or((process, None), |(name, rest)| (name, Some(rest)));
+    let numbered = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let base = name.rsplit_once('-').filter(|(_, number)| numbered(number)).map_or(name, |(base, _)| base);
+    rest.map_or_else(|| base.to_owned(), |rest| format!("{base} {rest}"))
+}
+
+/// A verdict that must hold in every repetition: no, if it is no in one; yes, if it is yes in all.
+fn in_all(all: &[&PointSummary], of: impl Fn(&Pace) -> &Judgement) -> Judgement {
+    let judged: Vec<&Judgement> = all.iter().filter_map(|summary| summary.pace.as_ref()).map(of).collect();
+    let verdict = if judged.iter().any(|one| one.verdict == Some(false)) {
+        Some(false)
+    } else if !judged.is_empty() && judged.len() == all.len() && judged.iter().all(|one| one.verdict == Some(true)) {
+        Some(true)
+    } else {
+        None
+    };
+    let mut reasons: Vec<String> = Vec::new();
+    for reason in judged.iter().filter(|one| one.verdict == verdict).flat_map(|one| &one.reasons) {
+        if !reasons.contains(reason) {
+            reasons.push(reason.clone());
+        }
+    }
+    Judgement { verdict, reasons }
+}
+
+/// The points that differ in their rate only: a line in a figure, a sentence in an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Line<'a> {
+    /// The system, and what else makes these points different.
+    pub(crate) label: String,
+    /// In ascending order of their offered rate; each has one.
+    pub(crate) points: Vec<&'a RatePoint>,
+}
+
+impl<'a> Line<'a> {
+    /// The highest rate that was measured well and not found too high, or the lowest when there is none.
+    pub(crate) fn highest_kept_up(&self) -> Option<&'a RatePoint> {
+        let kept = self.points.iter().rev().find(|point| is_kept_up(point));
+        kept.or(self.points.first()).copied()
+    }
+}
+
+/// All lines, in the order in which their first points are.
+pub(crate) fn lines(points: &[RatePoint]) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for point in points.iter().filter(|point| point.offered_per_s.is_some()) {
+        let label = label(point);
+        match lines.iter_mut().find(|line| line.label == label) {
+            Some(line) => line.points.push(point),
+            None => lines.push(Line { label, points: vec![point] }),
+        }
+    }
+    for line in &mut lines {
+        line.points.sort_by(|a, b| offered(a).total_cmp(&offered(b)));
+    }
+    lines
+}
+
+/// Whether all repetitions are valid and none was found not to keep up.
+pub(crate) fn is_kept_up(point: &RatePoint) -> bool {
+    point.sustained.verdict != Some(false) && point.valid_repetitions == point.repetitions
+}
+
+/// Offered rate, per second; 0 when nothing was measured.
+pub(crate) fn offered(point: &RatePoint) -> f64 {
+    point.offered_per_s.map_or(0.0, |rate| rate.median)
+}
+
+fn label(point: &RatePoint) -> String {
+    let others = point.values.iter().filter(|(key, _)| *key != RATE);
+    others.fold(point.system.clone(), |label, (key, value)| {
+        let name = key.rsplit('.').next().unwrap_or(key).replace('_', " ");
+        // A count stands before what it counts: 64 connections, but delay 40ms.
+        let counts = value.bytes().all(|byte| byte.is_ascii_digit());
+        if counts { format!("{label}, {value} {name}") } else { format!("{label}, {name} {value}") }
+    })
+}
+
+#[cfg(test)]
+#[path = "rates_test.rs"]
+mod tests;

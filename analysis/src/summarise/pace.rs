@@ -1,0 +1,121 @@
+//! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
+
+use record::{Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
+use stats::{quantile, slope};
+
+use crate::rows::{Row, Rows};
+
+/// Least share of the offered rate that must be achieved.
+const ACHIEVED_SHARE: f64 = 0.95;
+/// Share of failures that must not be reached.
+const FAILED_SHARE: f64 = 0.01;
+/// The upper bound of the latency's slope must stay below this, in percent of its median per minute.
+const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
+/// Least length of a window whose slope says anything, in seconds.
+const WINDOW_S: f64 = 60.0;
+/// Least rows of such a window.
+const ROWS: u64 = 100;
+/// The objective: greatest 99th percentile of latency, in nanoseconds.
+const OBJECTIVE_NS: u64 = 1_000_000_000;
+
+/// What the rule looks at besides rows.
+pub(crate) struct Measured<'a> {
+    pub(crate) counts: &'a RowCounts,
+    pub(crate) rates: Option<Rates>,
+    pub(crate) validity: &'a Validity,
+    /// What a penalised failure counts as, in nanoseconds.
+    pub(crate) timeout_ns: u64,
+}
+
+/// Judges one repetition.
+pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>) -> Pace {
+    let growth = growth(rows);
+    let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
+    let upper = growth.map(|(_, upper)| upper);
+    Pace {
+        operations,
+        slope_percent_per_min: growth.map(|(slope, _)| slope),
+        slope_upper_percent_per_min: growth.map(|(_, upper)| upper),
+        latency_p99_penalised_ns: p99_ns,
+        sustained: judged(measured, upper, None),
+        at_objective: judged(measured, upper, p99_ns),
+    }
+}
+
+/// ok answers of either phase within the part of the repetition in which processes were sampled.
+pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option<SampledWindow>) -> Option<u64> {
+    let (load, window) = (load?, window?);
+    let measured = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok).filter_map(|row| row.done_ns);
+    let within = |done: &u64| {
+        let at = load.started_unix_ns.saturating_add_unsigned(*done);
+        (window.from_unix_ns..=window.to_unix_ns).contains(&at)
+    };
+    Some(measured.chain(rows.warmup_done_ns.iter().copied()).filter(within).count() as u64)
+}
+
+/// Slope of the latency of ok rows over when they were due, and its upper bound, in percent of their median per minute.
+fn growth(rows: &Rows) -> Option<(f64, f64)> {
+    let ok = || rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
+    let point = |row: &Row| Some((row.scheduled_ns as f64 / 60e9, row.latency_ns()? as f64));
+    let mut latencies: Vec<u64> = ok().filter_map(Row::latency_ns).collect();
+    latencies.sort_unstable();
+    let median = quantile(&latencies, 0.5).filter(|median| *median > 0)? as f64;
+    let found = slope(&ok().filter_map(point).collect::<Vec<_>>())?;
+    Some((100.0 * found.slope / median, 100.0 * found.upper / median))
+}
+
+/// Failed rows count with the time-out, or with how long they took where that is more.
+fn p99_penalised_ns(rows: &Rows, timeout_ns: u64) -> Option<u64> {
+    let latency = |row: &Row| match row.outcome {
+        Outcome::Ok => row.latency_ns().unwrap_or(timeout_ns),
+        _ => row.latency_ns().unwrap_or(0).max(timeout_ns),
+    };
+    let mut latencies: Vec<u64> = rows.measured.iter().map(latency).collect();
+    latencies.sort_unstable();
+    quantile(&latencies, 0.99)
+}
+
+/// Whether a rate was kept up; with a 99th percentile given, also whether that meets the objective.
+fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> Judgement {
+    let not_judged = |reasons: Vec<String>| Judgement { verdict: None, reasons };
+    if measured.validity.valid != Some(true) {
+        let mut reasons = vec!["the repetition is not known to be valid".to_owned()];
+        reasons.extend(measured.validity.reasons.iter().cloned());
+        return not_judged(reasons);
+    }
+    let (Some(rates), rows) = (measured.rates, measured.counts.measured) else {
+        return not_judged(vec!["there is no measured window".to_owned()]);
+    };
+    let mut broken = Vec::new();
+    let achieved = rates.achieved_per_s / rates.offered_per_s;
+    if achieved < ACHIEVED_SHARE {
+        broken.push(format!("{:.1} % of the offered rate was achieved, below 95 %", 100.0 * achieved));
+    }
+    let failed = 1.0 - measured.counts.outcomes.get("ok").copied().unwrap_or(0) as f64 / rows.max(1) as f64;
+    if failed >= FAILED_SHARE {
+        broken.push(format!("{:.2} % of the invocations failed, not below 1 %", 100.0 * failed));
+    }
+    if let Some(p99) = p99_ns.filter(|p99| *p99 > OBJECTIVE_NS) {
+        broken.push(format!("latency p99 is {:.2} s with failures penalised, above 1 s", p99 as f64 / 1e9));
+    }
+    // The window begins with the first measured row, up to one gap after the warm-up.
+    let is_long = rates.window_s + 1.0 / rates.offered_per_s >= WINDOW_S && rows >= ROWS;
+    match slope_upper {
+        Some(upper) if is_long && upper >= SLOPE_PERCENT_PER_MIN => {
+            broken.push(format!("latency may grow by {upper:.1} % of its median per minute, not below 5 %"));
+        }
+        None if is_long => broken.push("latency has no slope: too few answers".to_owned()),
+        _ => {}
+    }
+    if !broken.is_empty() {
+        return Judgement { verdict: Some(false), reasons: broken };
+    }
+    if is_long {
+        return Judgement { verdict: Some(true), reasons: Vec::new() };
+    }
+    not_judged(vec![format!("a window of {:.0} s and {rows} rows is too short: needs 60 s and 100", rates.window_s)])
+}
+
+#[cfg(test)]
+#[path = "pace_test.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! The rule of a sustained rate on rows made by hand: each of its conditions broken once.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const S: u64 = 1_000_000_000;
+const TIMEOUT_NS: u64 = 10 * S;
+
+/// `per_s` rows per second for `seconds`, answered after what `latency_ns` says of the second they are due in.
+fn rows(seconds: u64, per_s: u64, latency_ns: impl Fn(u64) -> u64) -> Rows {
+    let row = |index: u64| {
+        let scheduled_ns = index * S / per_s;
+        Row {
+            function: 0,
+            scheduled_ns,
+            sent_ns: Some(scheduled_ns),
+            done_ns: Some(scheduled_ns + latency_ns(scheduled_ns / S)),
+            requested_ns: 0,
+            executed_ns: Some(0),
+            outcome: Outcome::Ok,
+            cold: Some(true),
+        }
+    };
+    Rows { measured: (0..seconds * per_s).map(row).collect(), ..Rows::default() }
+}
+
+/// What is found about rows of which `achieved` per second were answered in time.
+fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
+    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    for row in &rows.measured {
+        *outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
+    }
+    let count = rows.measured.len() as u64;
+    let counts = RowCounts { measured: count, outcomes, ..RowCounts::default() };
+    let window_s = seconds as f64;
+    let rates = Some(Rates { window_s, offered_per_s: count as f64 / window_s, achieved_per_s });
+    let reasons = if valid { Vec::new() } else { vec!["lag p99 is 9.00 ms".to_owned()] };
+    let validity = Validity { valid: Some(valid), reasons, ..Validity::default() };
+    pace(rows, &Measured { counts: &counts, rates, validity: &validity, timeout_ns: TIMEOUT_NS }, None)
+}
+
+/// A little noise around 50 ms that repeats, so that there is a spread and no growth.
+fn steady(second: u64) -> u64 {
+    50_000_000 + (second % 7) * 100_000
+}
+
+#[test]
+fn a_steady_minute_is_sustained() {
+    let pace = judge(&rows(60, 10, steady), 60, 10.0, true);
+    assert_eq!(pace.sustained, Judgement { verdict: Some(true), reasons: Vec::new() });
+    assert_eq!(pace.at_objective.verdict, Some(true));
+    let (slope, upper) = (pace.slope_percent_per_min.unwrap(), pace.slope_upper_percent_per_min.unwrap());
+    assert!(slope.abs() < 1.0 && slope < upper && upper < 5.0, "{slope} {upper}");
+}
+
+#[test]
+fn latency_that_grows_is_not_sustained() {
+    // 6 % of the median in a minute: 51 ms at the median, 3 ms more at the end than at the beginning.
+    let pace = judge(&rows(60, 10, |second| 49_500_000 + second * 3_000_000 / 60), 60, 10.0, true);
+    assert_eq!(pace.sustained.verdict, Some(false));
+    assert!(pace.sustained.reasons[0].starts_with("latency may grow by 5.9 % of its median per minute"), "{pace:?}");
+}
+
+#[test]
+fn a_share_not_achieved_or_failed_is_not_sustained_however_short_the_window() {
+    let slow = judge(&rows(10, 10, steady), 10, 9.4, true);
+    assert_eq!(slow.sustained.verdict, Some(false));
+    assert_eq!(slow.sustained.reasons, ["94.0 % of the offered rate was achieved, below 95 %"]);
+    let mut failing = rows(10, 10, steady);
+    failing.measured[7].outcome = Outcome::Timeout;
+    let failing = judge(&failing, 10, 10.0, true);
+    assert_eq!(failing.sustained.reasons, ["1.00 % of the invocations failed, not below 1 %"]);
+}
+
+#[test]
+fn a_short_window_and_a_late_generator_are_not_judged() {
+    let short = judge(&rows(59, 10, steady), 59, 10.0, true).sustained;
+    assert_eq!(short.verdict, None);
+    assert_eq!(short.reasons, ["a window of 59 s and 590 rows is too short: needs 60 s and 100"]);
+    let few = judge(&rows(60, 1, steady), 60, 1.0, true).sustained;
+    assert_eq!(few.verdict, None, "60 rows are too few: {few:?}");
+    let late = judge(&rows(60, 10, steady), 60, 10.0, false);
+    assert_eq!(late.sustained.verdict, None);
+    assert_eq!(late.sustained.reasons, ["the repetition is not known to be valid", "lag p99 is 9.00 ms"]);
+}
+
+#[test]
+fn the_objective_counts_failures_with_the_timeout() {
+    let mut some = rows(60, 10, steady);
+    for row in some.measured.iter_mut().take(5) {
+        row.outcome = Outcome::Refused;
+        row.done_ns = Some(row.scheduled_ns + 1);
+    }
+    let pace = judge(&some, 60, 9.95, true);
+    assert_eq!((pace.sustained.verdict, pace.at_objective.verdict), (Some(true), Some(true)), "{pace:?}");
+    let slow = judge(&rows(60, 10, |second| steady(second) + 960_000_000), 60, 10.0, true);
+    assert_eq!((slow.sustained.verdict, slow.at_objective.verdict), (Some(true), Some(false)), "{slow:?}");
+    assert_eq!(slow.at_objective.reasons, ["latency p99 is 1.01 s with failures penalised, above 1 s"]);
+    for row in some.measured.iter_mut().take(7) {
+        row.outcome = Outcome::Refused;
+    }
+    assert_eq!(judge(&some, 60, 10.0, true).latency_p99_penalised_ns, Some(TIMEOUT_NS));
+}
+
+#[test]
+fn operations_are_the_answers_between_the_two_samples() {
+    let mut some = rows(10, 10, |_| 0);
+    some.warmup_done_ns = vec![S / 2, 3 * S];
+    some.measured[30].outcome = Outcome::Timeout;
+    let load: LoadSummary = serde_json::from_str(
+        r#"{"schema_version":1,"started_unix_ns":100000000000,"schedule_sha256":"","seed":1,"scheduled":1,"sent":1,
+        "outcomes":{},"cold":0,"span_ns":1,"lag":{"p50_ns":0,"p99_ns":0,"max_ns":0},"lag_bound_ns":1,"latency_p50_ns":1,
+        "latency_p99_ns":1,"cpu_us":1,"wall_us":1,"pacing":"","machine_floor_p99_ns":1,"valid":true,"notes":[],
+        "interrupted":false}"#,
+    )
+    .unwrap();
+    let window = SampledWindow { from_unix_ns: 102_000_000_000, to_unix_ns: 104_950_000_000 };
+    // From 2 s to 4.95 s: 30 rows, one of which failed, and one of the warm-up.
+    assert_eq!(operations(&some, Some(&load), Some(window)), Some(30));
+    assert_eq!(operations(&some, Some(&load), None), None);
+}

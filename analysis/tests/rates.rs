@@ -1,0 +1,101 @@
+//! The report of a constant rate: what is judged, told and drawn.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::fs;
+
+use assert_cmd::Command;
+use fixture::Fixture;
+use record::{RunDir, Summary, read_json};
+
+/// A reported sweep: its directory, its table, its page and its summary.
+fn reported() -> (Fixture, String, String, Summary) {
+    let fixture = Fixture::sweep();
+    let assert =
+        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    let table = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
+    (fixture, table, page, summary)
+}
+
+#[test]
+fn points_are_judged_in_the_order_of_the_definition() {
+    let (_, table, _, summary) = reported();
+    let found: Vec<_> = summary
+        .rates
+        .iter()
+        .map(|point| (point.system.as_str(), point.point.as_str(), point.sustained.verdict))
+        .collect();
+    let expected = [
+        ("dirigent", "rate-2", Some(true)),
+        ("floor", "rate-2", Some(true)),
+        ("dirigent", "rate-10", Some(false)),
+        ("floor", "rate-10", Some(false)),
+    ];
+    assert_eq!(found, expected);
+    let (low, high) = (&summary.rates[0], &summary.rates[2]);
+    assert_eq!(low.at_objective.verdict, Some(true));
+    assert_eq!(high.failures["timeout"], 300);
+    assert!(
+        high.sustained.reasons.iter().any(|reason| reason.starts_with("50.00 % of the invocations failed")),
+        "{high:?}"
+    );
+    let cpu = low.system_cpu_us.unwrap().median;
+    assert!((cpu - 6_000.0 / 120.0).abs() < 1e-9, "two workers over 120 answers: {cpu}");
+    assert!((low.machine_cpu_us.unwrap().median - 100.0).abs() < 1e-9);
+    let lines: Vec<&str> = table.lines().filter(|line| line.contains(" rate-")).collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[0].contains("yes") && lines[2].contains("no"), "{table}");
+}
+
+#[test]
+fn the_page_answers_from_the_numbers_and_draws_what_a_rate_is_about() {
+    let (fixture, _, page, _) = reported();
+    let between = |from: &str| page.split(from).skip(1).map(|rest| rest.split('"').next().unwrap()).collect::<Vec<_>>();
+    assert_eq!(
+        between("<section id=\""),
+        ["rates", "cpu", "phases", "validity", "method", "differences", "facts", "files"]
+    );
+    assert_eq!(between("<figure id=\"figure-"), ["latency", "cpu"]);
+    for sentence in [
+        "dirigent: of the rates tried, 2 cold starts per second is the highest that is sustained; there half of them take at \
+         most 21.0 ms and 99 % at most 22.0 ms. At 10 per second it does not keep up: 50.0 % of the offered rate was achieved",
+        "floor: at 2 cold starts per second each costs 50.0 CPU-µs in the system's own processes (worker 50.0) and 100 on the \
+         whole machine.",
+        "dirigent beside floor at point rate-2: 21.0 and 21.0 ms in the median, 50.0 and 50.0 CPU-µs",
+    ] {
+        assert!(page.contains(sentence), "the page lacks: {sentence}");
+    }
+    assert!(page.contains("300 timeout") && page.contains("1 of 1 valid"));
+    assert!(!page.contains("Slowdown of each function"), "functions that run nothing have no slowdown");
+    for name in ["latency", "cpu"] {
+        let svg = fs::read_to_string(fixture.path().join(format!("report/figures/{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg xmlns") && !svg.contains("var(--") && !svg.contains("NaN"), "{name}");
+    }
+    assert!(!fixture.path().join("report/figures/slowdown.svg").exists());
+}
+
+#[test]
+fn every_number_of_a_point_can_be_exported() {
+    let fixture = Fixture::sweep();
+    let mut export = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+    let assert = export.args(["export", "--table", "rates"]).arg(fixture.path()).assert().success();
+    let csv = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    assert!(csv.starts_with("system,point,statistic,repetitions,median,min,max,lower,upper\n"), "{csv}");
+    assert!(csv.contains("dirigent,rate-2,latency_p50_ms,1,21.0,21.0,21.0,,\n"), "{csv}");
+    assert!(csv.contains("floor,rate-10,cpu_us worker,1,20.0,20.0,20.0,,\n"), "{csv}");
+}
+
+#[test]
+fn one_figure_of_a_rate_is_drawn_alone_and_a_trace_has_none() {
+    let figure = |fixture: &Fixture, name: &str| {
+        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("figure").arg(fixture.path()).arg(name).assert()
+    };
+    figure(&Fixture::sweep(), "latency").success();
+    figure(&Fixture::sweep(), "cpu").success();
+    let refused = figure(&Fixture::by_hand(), "latency").code(2);
+    let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("latency: no figure for it"), "{said}");
+}

@@ -1,0 +1,100 @@
+//! What `summary.json` says of loads of a constant rate: whether one repetition kept up, and each point over its
+//! repetitions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether one repetition kept up with its rate, and what that rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// ok answers, of either phase, between the two samples that `processes.csv` is the difference of; `None` when it
+    /// is not known when those were taken.
+    pub operations: Option<u64>,
+    /// Change of latency over the window by least squares, in percent of its median per minute.
+    pub slope_percent_per_min: Option<f64>,
+    /// Upper 95 % bound of that change.
+    pub slope_upper_percent_per_min: Option<f64>,
+    /// 99th percentile of latency over all measured rows, failed ones counting with the time-out, in nanoseconds.
+    pub latency_p99_penalised_ns: Option<u64>,
+    /// Whether the rate was sustained.
+    pub sustained: Judgement,
+    /// Whether it was sustained with a 99th percentile, failures penalised, of at most 1 s.
+    pub at_objective: Judgement,
+}
+
+/// A verdict with its reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Yes or no; `None` when it cannot be told.
+    pub verdict: Option<bool>,
+    /// Every rule that does not hold, or why it cannot be told, in words.
+    pub reasons: Vec<String>,
+}
+
+/// A number over repetitions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Repetitions that have it.
+    pub count: u64,
+    /// Median over them.
+    pub median: f64,
+    /// Least.
+    pub min: f64,
+    /// Greatest.
+    pub max: f64,
+    /// 95 % bootstrap interval of the median, from five repetitions on.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// One point of one system over all its repetitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RatePoint {
+    /// Name of the system.
+    pub system: String,
+    /// Name of the point.
+    pub point: String,
+    /// What makes the point different: dotted keys of the definition and their values.
+    pub values: BTreeMap<String, String>,
+    /// Repetitions with rows.
+    pub repetitions: u64,
+    /// Repetitions known to be valid.
+    pub valid_repetitions: u64,
+    /// Offered rate, per second.
+    pub offered_per_s: Option<Estimate>,
+    /// Achieved rate, per second.
+    pub achieved_per_s: Option<Estimate>,
+    /// Measured rows answered ok, in percent.
+    pub ok_percent: Option<Estimate>,
+    /// Measured rows over all repetitions by outcome, without ok.
+    pub failures: BTreeMap<String, u64>,
+    /// Median latency of ok rows, in milliseconds.
+    pub latency_p50_ms: Option<Estimate>,
+    /// 99th percentile of latency of ok rows, in milliseconds.
+    pub latency_p99_ms: Option<Estimate>,
+    /// 99.9th percentile of latency of ok rows, in milliseconds.
+    pub latency_p999_ms: Option<Estimate>,
+    /// Cold rows among those of which the system says, in percent.
+    pub cold_percent: Option<Estimate>,
+    /// 99th percentile of the load generator's lag, in milliseconds.
+    pub lag_p99_ms: Option<Estimate>,
+    /// CPU time per ok answer of each process; equal processes (`worker-1`, `worker-2`) are taken together.
+    pub processes: Vec<ProcessCost>,
+    /// CPU time per ok answer of all processes of the system, in microseconds.
+    pub system_cpu_us: Option<Estimate>,
+    /// CPU time per ok answer of the whole machine, load generator included, in microseconds.
+    pub machine_cpu_us: Option<Estimate>,
+    /// Whether the rate was sustained in every repetition.
+    pub sustained: Judgement,
+    /// Whether it was so with a 99th percentile of at most 1 s.
+    pub at_objective: Judgement,
+}
+
+/// CPU time per ok answer of one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessCost {
+    /// Its role.
+    pub process: String,
+    /// CPU time, user and kernel, per ok answer, in microseconds.
+    pub cpu_us: Estimate,
+}

@@ -1,0 +1,67 @@
+//! Points of small definitions: names, order, what is refused, and that they survive their own text.
+
+use std::{path::Path, time::Duration};
+
+use super::*;
+
+const BASE: &str = "systems = [\"a\"]\n[load]\nkind = \"rate\"\nseconds = 10\ncooldown = \"5s\"\ntimeout = \"5s\"\n\
+                    [sandbox]\nruntime = \"hollow\"\nmode = \"sleep\"\nworkers = 1\ncpu = \"1\"\nmemory = \"1GiB\"\n";
+
+fn points(more: &str) -> Result<Vec<Point>, String> {
+    let document = Document::new(Path::new("e.toml"), format!("{BASE}{more}"));
+    let table = document.parse().unwrap();
+    decode(&document, table).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_combination_is_a_point_named_after_it_and_the_last_axis_turns_fastest() {
+    let points = points("[vary]\nsandbox.delay = [\"0ms\", \"40ms\"]\nload.rate = [500, 0.5]\n").unwrap();
+    let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+    assert_eq!(names, ["delay-0ms-rate-500", "delay-0ms-rate-0.5", "delay-40ms-rate-500", "delay-40ms-rate-0.5"]);
+    let last = &points[3];
+    assert_eq!(last.settings.sandbox.delay, Duration::from_millis(40));
+    assert!((last.settings.load.rate().unwrap().rate_per_s - 0.5).abs() < 1e-9);
+    assert_eq!(last.values["sandbox.delay"], "40ms");
+}
+
+#[test]
+fn listed_points_come_after_the_combinations() {
+    let listed = "[vary]\nload.rate = [500]\n[[points]]\nname = \"quiet\"\nload.rate = 10\nsandbox.workers = 3\n";
+    let points = points(listed).unwrap();
+    assert_eq!((points[0].name.as_str(), points[1].name.as_str()), ("rate-500", "quiet"));
+    assert_eq!((points[0].settings.sandbox.workers, points[1].settings.sandbox.workers), (1, 3));
+    assert_eq!(points[1].values["sandbox.workers"], "3");
+}
+
+#[test]
+fn mistakes_are_named_with_line_and_key() {
+    let refused = |more: &str| points(more).unwrap_err();
+    let unknown = refused("[vary]\nload.rate = [1]\nload.rat = [2]\n");
+    assert!(unknown.starts_with("e.toml:15: vary.load.rat: unknown field `rat`"), "{unknown}");
+    let wrong = refused("[vary]\nload.rate = [1, \"fast\"]\n");
+    assert!(wrong.starts_with("e.toml:14: vary.load.rate: invalid type: string \"fast\""), "{wrong}");
+    assert_eq!(refused("[vary]\nload.rate = []\n"), "e.toml:14: vary.load.rate: expected a list of values");
+    assert_eq!(refused("[vary]\nload.rate = 5\n"), "e.toml:14: vary.load.rate: expected a list of values");
+    let systems = refused("[vary]\nload.rate = [1]\nsystems = [\"a\"]\n");
+    assert!(systems.starts_with("e.toml:15: vary.systems: is the same for all points"), "{systems}");
+    assert_eq!(refused("[vary]\nload.rate = [1, 1]\n"), "e.toml:13: vary: two points are called rate-1");
+    let name = refused("[[points]]\nname = \"a b\"\nload.rate = 1\n");
+    assert!(name.starts_with("e.toml:14: points[0].name: expected letters"), "{name}");
+    let inner = refused("[[points]]\nname = \"x\"\nload.rate = 1\nload.moon = 1\n");
+    assert!(inner.starts_with("e.toml:16: points[0].load.moon: unknown field `moon`"), "{inner}");
+    assert!(refused("[vary]\nload.rate = [-1]\n").ends_with("load.rate: must be above 0"));
+    let none = refused("");
+    assert!(none.contains("missing field `rate`"), "{none}");
+}
+
+#[test]
+fn points_survive_their_own_text() {
+    let text = "[vary]\nsandbox.delay = [\"0ms\", \"40ms\"]\nload.rate = [500]\n[[points]]\nname = \"quiet\"\n\
+                load.rate = 10\nfunction.cpu = 5\n";
+    let points = points(text).unwrap();
+    let back = read(&to_toml(&points)).unwrap();
+    assert_eq!(back.len(), points.len());
+    for (found, expected) in back.iter().zip(&points) {
+        assert_eq!((&found.name, &found.settings), (&expected.name, &expected.settings));
+    }
+}

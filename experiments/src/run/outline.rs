@@ -1,0 +1,84 @@
+//! What a plan says before its steps: the load, what is sampled or varied, and what functions run in.
+
+use std::fmt::Write;
+
+use crate::definition::{
+    load::{Calls, Load, Rate, Trace},
+    points::Point,
+    settings::{Mode, Sandbox},
+};
+
+/// The outline of an experiment's points: what is the same for all of them, then what differs.
+#[must_use]
+pub fn text(points: &[Point]) -> String {
+    let Some(first) = points.first() else { return String::new() };
+    let settings = &first.settings;
+    let mut text = match (settings.load.trace(), settings.load.rate()) {
+        (Some(trace), _) => of_trace(&settings.load, trace, settings.seed),
+        (None, Some(rate)) => of_rate(&settings.load, rate, points),
+        (None, None) => String::new(),
+    };
+    if points.len() > 1 {
+        let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+        let _ = writeln!(text, "  points   {}: {}", names.len(), names.join(", "));
+    }
+    let varies = |key: &str| points.iter().any(|point| point.values.contains_key(key));
+    text.push_str(&of_sandbox(&settings.sandbox, varies("sandbox.delay")));
+    text
+}
+
+fn of_trace(load: &Load, trace: &Trace, seed: u64) -> String {
+    let source = trace
+        .trace
+        .as_ref()
+        .map_or_else(|| format!("the synthetic trace {}", trace.synthetic), |path| path.display().to_string());
+    let mut text = format!(
+        "  load     {} min of {source} from minute {}, the first {} warm-up, seed {seed}\n",
+        trace.minutes,
+        trace.start_minute,
+        humantime::format_duration(load.warmup()),
+    );
+    if let Some(functions) = trace.functions {
+        let bound = trace.max_cores.map(|cores| format!(", mean execution at most {cores} cores")).unwrap_or_default();
+        let _ = writeln!(text, "  sample   {functions} functions{bound}");
+    }
+    text
+}
+
+fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
+    let least = |a: f64, b: f64| a.min(b);
+    let rates = || points.iter().filter_map(|point| point.settings.load.rate()).map(|rate| rate.rate_per_s);
+    let (from, to) = (rates().fold(f64::INFINITY, least), rates().fold(0.0, f64::max));
+    let range = if from < to { format!("{from} to {to}") } else { from.to_string() };
+    let calls = match rate.calls {
+        Calls::Warm { functions } => format!("{functions} functions called in turn"),
+        Calls::Cold { cooldown } => {
+            format!("every one cold: no function again within {}", humantime::format_duration(cooldown))
+        }
+    };
+    format!(
+        "  load     {range} per second for {} s after {} of warm-up, {calls}\n",
+        rate.seconds,
+        humantime::format_duration(load.warmup()),
+    )
+}
+
+fn of_sandbox(sandbox: &Sandbox, delay_varies: bool) -> String {
+    let nodes = match sandbox.nodes {
+        1 => String::new(),
+        nodes => format!(" × {nodes} nodes"),
+    };
+    let mode = match sandbox.mode {
+        Mode::Spin => "spin",
+        Mode::Sleep => "sleep",
+    };
+    let delay = if delay_varies {
+        String::new()
+    } else {
+        format!(", creation delay {}", humantime::format_duration(sandbox.delay))
+    };
+    format!(
+        "  sandbox  {}, {mode} mode, {} workers{nodes} of {} cores and {}{delay}\n",
+        sandbox.runtime, sandbox.workers, sandbox.cpu, sandbox.memory,
+    )
+}

@@ -1,0 +1,85 @@
+//! Experiments with several points on the toy system: each has its own schedule, settings and folder, and all of them
+//! are planned, resumed, verified and refused as one point is.
+
+use record::{ExitState, RunDir};
+
+use crate::toy::{Toy, said};
+
+#[test]
+fn every_point_is_measured_with_its_own_settings_and_judged() {
+    let toy = Toy::new("well");
+    let output = toy.run_experiment("sweep", &["--points", "rate-4,quiet"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    toy.assert_exit(ExitState::Done);
+    let told = said(&output);
+    let place = |text: &str| told.find(text).unwrap_or_else(|| panic!("expected {text:?} in {told}"));
+    assert!(
+        place("measure toy, point rate-4, repetition 1") < place("measure toy, point quiet, repetition 1"),
+        "{told}"
+    );
+    assert!(!told.contains("point rate-2"), "only what was chosen is measured: {told}");
+    for (point, nodes) in [("rate-4", 3), ("quiet", 5)] {
+        let found = toy.out().point("toy", point, 1);
+        let config = std::fs::read_to_string(found.path.join("config.toml")).unwrap();
+        assert!(config.contains(&format!("limits = {{ nodes = {nodes} }}")), "{point}: {config}");
+        for file in ["schedule.csv", "functions.ndjson"] {
+            let path = toy.path("out/schedules").join(point).join(file);
+            assert!(path.is_file(), "expected {}", path.display());
+        }
+    }
+    assert_eq!(RunDir(toy.path("out")).points().unwrap().len(), 2, "schedules are no repetitions");
+    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap()]).output().unwrap();
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    assert_eq!(said(&verified).matches("all systems were given the same schedule").count(), 2, "{}", said(&verified));
+}
+
+#[test]
+fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
+    let toy = Toy::new("well");
+    assert_eq!(toy.run_experiment("sweep", &["--rates", "8"]).status.code(), Some(0));
+    let before = toy.pids().len();
+    let lost = toy.out().point("toy", "quiet", 1).path;
+    std::fs::remove_dir_all(&lost).unwrap();
+    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
+    assert_eq!(verified.status.code(), Some(3), "{}", said(&verified));
+    assert!(
+        said(&verified).contains("every repetition of every system is there,not held,1 of 2"),
+        "{}",
+        said(&verified)
+    );
+    toy.edit("experiments/definitions/sweep.toml", "nodes = 5", "nodes = 6");
+    let again = toy.resume();
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert!(said(&again).contains("point rate-8, repetition 1: already done"), "{}", said(&again));
+    assert!(lost.join("invocations.csv.zst").is_file());
+    assert_eq!(toy.pids().len(), before + before / 2, "one of two points is measured again");
+}
+
+#[test]
+fn points_and_rates_are_planned_as_chosen_and_mistakes_are_usage_errors() {
+    let toy = Toy::new("well");
+    let plan = |options: &[&str]| {
+        let output = toy.command(&[&["plan", "sweep", "--format", "csv"], options].concat()).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    let (code, text) = plan(&["--rates", "1000,2.5", "--seconds", "9", "--repetitions", "2"]);
+    assert_eq!(code, Some(0), "{text}");
+    let measured: Vec<&str> = text.lines().filter(|line| line.contains("measure")).collect();
+    let expected = ["rate-1000", "rate-2.5", "quiet"].map(|point| format!("measure toy, point {point}, repetition"));
+    assert_eq!(measured.len(), 6, "{text}");
+    for (line, number) in measured.iter().zip(0..) {
+        let expected = format!("\"{} {}\",24", expected[number % 3], number / 3 + 1);
+        assert!(line.ends_with(&expected), "expected {expected} in {line}");
+    }
+    for (options, problem) in [
+        (["--points", "moon"], "no point is called \"moon\"; there are: rate-2, rate-4, quiet"),
+        (["--rates", "0"], "expected a rate above 0 per second"),
+        (["--minutes", "3"], "--minutes is for a trace, and this load has a constant rate"),
+    ] {
+        let (code, text) = plan(&options);
+        assert!(code == Some(2) && text.contains(problem), "expected {problem} in {text}");
+    }
+    toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rates = [2, 4]");
+    let (code, text) = plan(&[]);
+    assert!(code == Some(2) && text.contains("sweep.toml:9: vary.load.rates: unknown field `rates`"), "{text}");
+}

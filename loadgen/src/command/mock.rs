@@ -1,0 +1,28 @@
+//! `loadgen mock`: answers every request as a function does, at once, until it is ended.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::{command::ports, ending::Ending, mock::Mock};
+
+/// Arguments of `loadgen mock`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct MockArgs {
+    /// Where to listen; port 0 is any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// Where to write the address as JSON once it listens
+    #[arg(long, value_name = "FILE")]
+    ports: Option<PathBuf>,
+}
+
+/// Serves.
+pub(crate) fn run(args: &MockArgs) -> anyhow::Result<Ending> {
+    let listener = ports::listen(&args.listen)?;
+    ports::tell(&listener, args.ports.as_deref())?;
+    Mock::serve_here(listener).context("serving")?;
+    Ok(Ending::Done)
+}

@@ -1,0 +1,189 @@
+//! Autoscaling `dirigent`: the policy of the published system, so that both can run the same one.
+//!
+//! Reimplemented from the behaviour of its default autoscaler (eth-easl/dirigent, internal/control_plane). It follows
+//! the formulas that `kpa` follows, except that
+//!
+//!  * concurrency is what waits and runs at the instant of a tick, not an average over time; the windows, and so the way
+//!    down, are averages of these instants;
+//!  * the first request asks for one sandbox at once and starts the ticks; a decision for none ends them;
+//!  * a sandbox counts from when it is asked for;
+//!  * there is no activation scale, scale-down delay or grace, and its own defaults aim at the whole concurrency
+//!    (`target_utilization` 1), where a function here has Knative's.
+//!
+//! One thing is added: the last sandbox stays until nothing was asked for during a whole stable window. There, a function
+//! whose invocations are shorter than the ticks are apart loses it once every instant in the window missed them, at first
+//! after 2 s.
+
+use model::Scaling;
+
+use super::{
+    Decision, Demand, Policy, Rule, Sample, Supply,
+    formulas::{Formulas, Observed, Panic, window_ms},
+    window::Window,
+};
+
+pub(super) const POLICY: Policy = Policy {
+    name: "dirigent",
+    about: "the published system's: Knative's formulas over the concurrency at each tick of 2 s, the first sandbox at once",
+    start: |scaling, concurrency| Box::new(Dirigent::new(scaling, concurrency)),
+};
+
+/// The published system's autoscaling period.
+const TICK_MS: u64 = 2_000;
+/// The unit of averages: one invocation.
+const ONE: u64 = 1_000_000;
+
+/// The autoscaler of one function.
+#[derive(Debug)]
+struct Dirigent {
+    terms: Terms,
+    /// From the first request until nothing is desired.
+    active: Option<Box<Active>>,
+    /// The last time something was asked of the function, as far as is known; before it is first seen, `None`.
+    last_asked_ms: Option<u64>,
+}
+
+/// Parameters, as the formulas want them.
+#[derive(Debug)]
+struct Terms {
+    formulas: Formulas,
+    stable_window_ms: u64,
+    /// Ticks.
+    stable_len: u64,
+    /// Ticks.
+    panic_len: u64,
+    min: u32,
+    max: u32,
+}
+
+/// What has been observed of an active function.
+#[derive(Debug)]
+struct Active {
+    stable: Window,
+    panic: Window,
+    mode: Panic,
+    /// Ticks so far: the number of the newest bucket. A late tick leaves no gap.
+    ticks: u64,
+    /// When it became active: ticks are counted from there.
+    since_ms: u64,
+    next_tick_ms: u64,
+    /// What the last tick gave, within bounds.
+    desired: u32,
+}
+
+impl Terms {
+    fn new(scaling: &Scaling, concurrency: u32) -> Self {
+        let stable_window_ms = window_ms(scaling.stable_window);
+        let max = scaling.upper_bound();
+        Self {
+            formulas: Formulas::new(scaling, concurrency, stable_window_ms).without_activation_scale(),
+            stable_window_ms,
+            // Whole ticks, as there; at least the newest one.
+            stable_len: stable_window_ms / TICK_MS,
+            panic_len: window_ms(scaling.panic_window()) / TICK_MS,
+            min: scaling.min.min(max),
+            max,
+        }
+    }
+}
+
+impl Active {
+    fn new(now_ms: u64, desired: u32, terms: &Terms) -> Box<Self> {
+        Box::new(Self {
+            stable: Window::new(terms.stable_len),
+            panic: Window::new(terms.panic_len),
+            mode: Panic::default(),
+            ticks: 0,
+            since_ms: now_ms,
+            next_tick_ms: now_ms + TICK_MS,
+            desired: desired.clamp(terms.min, terms.max),
+        })
+    }
+
+    fn tick(&mut self, now_ms: u64, demanded: u32, sandboxes: u32, terms: &Terms) {
+        self.next_tick_ms = now_ms - (now_ms - self.since_ms) % TICK_MS + TICK_MS;
+        self.ticks += 1;
+        let concurrency = u64::from(demanded) * ONE;
+        let average = |window: &mut Window| {
+            window.record(self.ticks, concurrency);
+            window.average(self.ticks) as f64 / ONE as f64
+        };
+        let (stable, panic) = (average(&mut self.stable), average(&mut self.panic));
+        let desired = self.mode.desired(now_ms, Observed { stable, panic, sandboxes }, &terms.formulas);
+        self.desired = desired.clamp(terms.min, terms.max);
+    }
+}
+
+impl Dirigent {
+    fn new(scaling: &Scaling, concurrency: u32) -> Self {
+        Self { terms: Terms::new(scaling, concurrency), active: None, last_asked_ms: None }
+    }
+
+    /// Whether something was asked of the function within the stable window.
+    fn was_asked_lately(&self, now_ms: u64) -> bool {
+        self.last_asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < self.terms.stable_window_ms)
+    }
+
+    fn evaluate(&mut self, now_ms: u64, demanded: u32, sandboxes: u32) -> u32 {
+        // Of sandboxes met for the first time nothing is known: they may just have been used.
+        if demanded > 0 || (self.last_asked_ms.is_none() && sandboxes > 0) {
+            self.last_asked_ms = Some(now_ms);
+        }
+        let lasts = self.was_asked_lately(now_ms);
+        match &mut self.active {
+            None if demanded > 0 || (lasts && sandboxes > 0) => {
+                self.active = Some(Active::new(now_ms, sandboxes.max(1), &self.terms));
+            }
+            Some(active) if now_ms >= active.next_tick_ms => {
+                active.tick(now_ms, demanded, sandboxes, &self.terms);
+                active.desired = active.desired.max(u32::from(lasts)).min(self.terms.max);
+            }
+            _ => {}
+        }
+        // Bounds hold at once when they change; what was desired is what the last tick said.
+        let desired = self.active.as_ref().map_or(0, |active| active.desired).clamp(self.terms.min, self.terms.max);
+        if desired == 0 {
+            self.active = None;
+        }
+        desired
+    }
+}
+
+impl Rule for Dirigent {
+    fn retune(&mut self, scaling: &Scaling, concurrency: u32) {
+        self.terms = Terms::new(scaling, concurrency);
+        if let Some(active) = &mut self.active {
+            active.stable.resize(self.terms.stable_len);
+            active.panic.resize(self.terms.panic_len);
+        }
+    }
+
+    fn record(&mut self, now_ms: u64, _source: u32, sample: &Sample) {
+        if sample.requests > 0 || sample.peak > 0 {
+            self.last_asked_ms = Some(now_ms);
+        }
+    }
+
+    fn decide(&mut self, now_ms: u64, demand: Demand, supply: Supply) -> Decision {
+        let demanded = demand.waiting.saturating_add(demand.running);
+        let exists = supply.ready.saturating_add(supply.starting);
+        let sandboxes = self.evaluate(now_ms, demanded, exists);
+        let next_tick_ms = self.active.as_ref().map(|active| active.next_tick_ms.saturating_sub(now_ms).max(1));
+        Decision {
+            sandboxes,
+            creations: sandboxes.saturating_sub(supply.ready),
+            min_idle_ms: 0,
+            drain: true,
+            // Without ticks, surplus that could not be given up yet is looked at again.
+            again_in_ms: next_tick_ms.or((exists > sandboxes).then_some(TICK_MS)),
+        }
+    }
+
+    fn on_demand(&self) -> bool {
+        self.active.is_none()
+    }
+
+    fn tick_ms(&self) -> Option<u64> {
+        self.active.is_some().then_some(TICK_MS)
+    }
+}
