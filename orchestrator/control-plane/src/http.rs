@@ -5,6 +5,7 @@ mod functions;
 mod nodes;
 mod pages;
 mod problem;
+mod top;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ fn router(operators: Operators) -> Router {
         .route("/v1/nodes/{name}", axum::routing::delete(nodes::remove))
         .route("/v1/nodes/{name}/drain", post(nodes::drain).delete(nodes::undrain))
         .route("/v1/status", get(pages::status))
+        .route("/v1/top", get(top::top))
         .route("/", post(form::register))
         .route("/registerService", post(form::register))
         .route("/check", get(form::check))

@@ -1,5 +1,10 @@
 //! Prometheus metrics of the control plane. Names carry their unit; labels are bounded.
 
+mod durations;
+mod phases;
+
+use std::sync::Arc;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -11,6 +16,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::durations::Durations;
+use self::phases::{Observed, Scrape};
 use crate::state::{ClusterView, Timing};
 
 /// How a creation ended.
@@ -23,7 +30,11 @@ pub(crate) struct OutcomeLabel {
 pub(crate) struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) creations: Counter,
-    creations_ended: Family<OutcomeLabel, Counter>,
+    /// By outcome; resolved once, since creations come by the thousand.
+    creations_ready: Counter,
+    creations_failed: Counter,
+    creations_cancelled: Counter,
+    pub(crate) observed: Arc<Observed>,
     creation_seconds: Histogram,
     pub(crate) placement_failures: Counter,
     pub(crate) endpoint_failures: Counter,
@@ -35,18 +46,28 @@ pub(crate) struct Metrics {
     functions: Gauge,
     sandboxes_ready: Gauge,
     sandboxes_starting: Gauge,
+    sandboxes_leaving: Gauge,
+    slots_lent: Gauge,
+    waiting: Gauge,
+    running: Gauge,
     nodes_ready: Gauge,
     nodes_suspect: Gauge,
+    nodes_dead: Gauge,
     data_planes: Gauge,
     starved: Gauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let creations_ended = Family::<OutcomeLabel, Counter>::default();
+        let by_outcome = |outcome| creations_ended.get_or_create_owned(&OutcomeLabel { outcome });
         let mut metrics = Self {
             registry: Registry::with_prefix("dirigent_control_plane"),
             creations: Counter::default(),
-            creations_ended: Family::default(),
+            creations_ready: by_outcome("ready"),
+            creations_failed: by_outcome("failed"),
+            creations_cancelled: by_outcome("cancelled"),
+            observed: Arc::default(),
             creation_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             placement_failures: Counter::default(),
             endpoint_failures: Counter::default(),
@@ -58,11 +79,18 @@ impl Metrics {
             functions: Gauge::default(),
             sandboxes_ready: Gauge::default(),
             sandboxes_starting: Gauge::default(),
+            sandboxes_leaving: Gauge::default(),
+            slots_lent: Gauge::default(),
+            waiting: Gauge::default(),
+            running: Gauge::default(),
             nodes_ready: Gauge::default(),
             nodes_suspect: Gauge::default(),
+            nodes_dead: Gauge::default(),
             data_planes: Gauge::default(),
             starved: Gauge::default(),
         };
+        metrics.registry.register("creations_ended", "Sandbox creations by outcome", creations_ended);
+        metrics.registry.register_collector(Box::new(Scrape(metrics.observed.clone())));
         metrics.register_events();
         metrics.register_levels();
         metrics
@@ -71,7 +99,6 @@ impl Metrics {
     fn register_events(&mut self) {
         let registry = &mut self.registry;
         registry.register("creations", "Sandbox creations commanded", self.creations.clone());
-        registry.register("creations_ended", "Sandbox creations by outcome", self.creations_ended.clone());
         let help = "From demand known to endpoint acknowledged";
         registry.register_with_unit("creation", help, Unit::Seconds, self.creation_seconds.clone());
         registry.register("placement_failures", "Times no node had room", self.placement_failures.clone());
@@ -91,20 +118,24 @@ impl Metrics {
         registry.register("functions", "Registered functions", self.functions.clone());
         registry.register("sandboxes_ready", "Sandboxes in service", self.sandboxes_ready.clone());
         registry.register("sandboxes_starting", "Sandboxes being made", self.sandboxes_starting.clone());
+        registry.register("sandboxes_leaving", "Sandboxes drained or being ended", self.sandboxes_leaving.clone());
+        registry.register("slots_lent", "Slots lent to data planes", self.slots_lent.clone());
+        registry.register("waiting", "Invocations without a slot, as last reported", self.waiting.clone());
+        registry.register("running", "Invocations running, as last reported", self.running.clone());
         registry.register("nodes_ready", "Nodes in service", self.nodes_ready.clone());
         registry.register("nodes_suspect", "Nodes whose worker is silent", self.nodes_suspect.clone());
+        registry.register("nodes_dead", "Nodes that were given up", self.nodes_dead.clone());
         registry.register("data_planes", "Connected data planes", self.data_planes.clone());
         registry.register("functions_starved", "Functions that no node has room for", self.starved.clone());
     }
 
     /// Counts the end of a creation.
     pub(crate) fn creation_ended(&self, outcome: &str, timing: &Timing) {
-        let outcome = match outcome {
-            "ready" => "ready",
-            "failed" => "failed",
-            _ => "cancelled",
+        match outcome {
+            "ready" => self.creations_ready.inc(),
+            "failed" => self.creations_failed.inc(),
+            _ => self.creations_cancelled.inc(),
         };
-        self.creations_ended.get_or_create(&OutcomeLabel { outcome }).inc();
         if outcome == "ready"
             && let Some(published_us) = timing.published_us
         {
@@ -118,6 +149,11 @@ impl Metrics {
         let set = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
+        self.slots_lent.set(i64::try_from(cluster.slots_lent).unwrap_or(i64::MAX));
+        self.waiting.set(cluster.waiting.into());
+        self.running.set(cluster.running.into());
+        set(&self.sandboxes_leaving, cluster.sandboxes_leaving);
+        set(&self.nodes_dead, cluster.nodes_dead);
         set(&self.functions, cluster.functions);
         set(&self.sandboxes_ready, cluster.sandboxes_ready);
         set(&self.sandboxes_starting, cluster.sandboxes_starting);

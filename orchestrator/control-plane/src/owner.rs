@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
-    state::{Answer, Effect, Input, Map, Request, SessionId, State, Token},
+    state::{Answer, Effect, Input, Map, Request, SessionId, State, TimedMessage, Token},
     store::{Command, Store, StoreError},
 };
 
@@ -178,6 +178,10 @@ impl Owner {
                 match &input {
                     Input::WorkerLeft { session } => drop(self.workers.remove(session)),
                     Input::DataPlaneLeft { session } => drop(self.data_planes.remove(session)),
+                    Input::FromDataPlane { said: TimedMessage { read_us, .. }, .. }
+                    | Input::SandboxEvents { read_us, .. } => {
+                        self.metrics.observed.input_wait.record(now.us.saturating_sub(*read_us));
+                    }
                     _ => {}
                 }
                 input

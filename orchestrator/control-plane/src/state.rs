@@ -3,6 +3,7 @@
 //! Each input is handled by a synchronous method that leaves a list of effects. Nothing here waits, does I/O, or reads
 //! a clock, so every decision can be tested without a network.
 
+mod activity;
 mod data_plane;
 mod effect;
 mod function;
@@ -15,6 +16,7 @@ mod recovery;
 mod sandbox;
 mod scale;
 mod timer;
+mod top;
 mod view;
 mod worker;
 
@@ -32,14 +34,15 @@ use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply, recovery::Recovery,
-    sandbox::Sandbox, timer::Timers, worker::Workers,
+    activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply,
+    recovery::Recovery, sandbox::Sandbox, timer::Timers, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
     input::{Input, SessionId, TimedEvent, TimedMessage, Token},
     operator::{Answer, PutOutcome, Request},
     sandbox::Timing,
+    top::TopView,
     view::{ClusterView, FunctionView, NodeView},
 };
 use crate::{clock::Now, config::Health, metrics::Metrics};
@@ -72,6 +75,10 @@ pub(crate) struct State {
     sandboxes: Map<SandboxId, Sandbox>,
     /// Functions with demand that no node had room for.
     starved: BTreeSet<FunctionId>,
+    /// When it was last logged that there is no room, in microseconds.
+    no_room_said_us: Option<u64>,
+    /// Functions that did something lately.
+    recent: Recent,
     timers: Timers,
     recovery: Recovery,
     /// Registrations that are durable and wait for data planes to know of them, oldest first.
@@ -95,6 +102,8 @@ impl State {
             data_planes: DataPlanes::default(),
             sandboxes: Map::default(),
             starved: BTreeSet::new(),
+            no_room_said_us: None,
+            recent: Recent::default(),
             timers: Timers::default(),
             recovery: Recovery::default(),
             replies: VecDeque::new(),

@@ -142,7 +142,7 @@ impl Streams {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
-            message = messages.next() => message?.ok(),
+            message = messages.next() => message?.inspect_err(|cause| tracing::info!(%cause, "a stream broke")).ok(),
         }
     }
 }
@@ -164,7 +164,9 @@ fn check_version(theirs: u32) -> Result<(), Status> {
     if theirs == PROTOCOL_VERSION {
         return Ok(());
     }
-    Err(Status::failed_precondition(WireError::Version { theirs, ours: PROTOCOL_VERSION }.to_string()))
+    let cause = WireError::Version { theirs, ours: PROTOCOL_VERSION }.to_string();
+    tracing::warn!(cause, "a peer was refused");
+    Err(Status::failed_precondition(cause))
 }
 
 fn check_name(part: &str, name: &str) -> Result<(), Status> {

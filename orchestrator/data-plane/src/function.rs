@@ -4,7 +4,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use api::wire;
@@ -34,6 +37,8 @@ pub(crate) struct Function {
     id: FunctionId,
     name: FunctionName,
     state: Mutex<FunctionState>,
+    /// Cold starts answered since the last sample.
+    cold: AtomicU32,
     plane: Arc<Plane>,
 }
 
@@ -72,7 +77,7 @@ impl Function {
         policy: &'static Balance,
     ) -> Self {
         let state = FunctionState::new(terms, policy, plane.random_for(id));
-        Self { id, name, state: Mutex::new(state), plane }
+        Self { id, name, state: Mutex::new(state), cold: AtomicU32::new(0), plane }
     }
 
     /// Its id.
@@ -110,6 +115,11 @@ impl Function {
         result
     }
 
+    /// A cold start was answered.
+    pub(crate) fn answered_cold(&self) {
+        self.cold.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Looks at the state.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&FunctionState) -> T) -> T {
         view(&self.lock())
@@ -125,7 +135,7 @@ impl Function {
         self.change(|state, now_us, effects| {
             state.review_limit(now_us, effects);
             let (sample, active) = state.sample(now_us);
-            (wire::Sample { function: self.id.0, ..sample }, active)
+            (wire::Sample { function: self.id.0, cold: self.cold.swap(0, Ordering::Relaxed), ..sample }, active)
         })
     }
 

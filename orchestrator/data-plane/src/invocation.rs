@@ -113,7 +113,18 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Invocation {
-    async fn run(mut self, mut turn: Turn) -> Result<Response<Download>, Refusal> {
+    async fn run(mut self, turn: Turn) -> Result<Response<Download>, Refusal> {
+        let outcome = self.take_turns(turn).await;
+        if let Err(Refusal { cause, detail }) = &outcome {
+            // Counted by cause for everybody; a line each only for whoever asks, since clients decide how many there are.
+            let (function, cause, detail) = (self.function.name(), cause.name(), detail.as_deref());
+            tracing::debug!(%function, cause, detail, attempts = self.attempts, "an invocation failed");
+        }
+        outcome
+    }
+
+    /// Slot after slot, until one of them answers.
+    async fn take_turns(&mut self, mut turn: Turn) -> Result<Response<Download>, Refusal> {
         loop {
             let slot = self.wait(turn).await?;
             self.attempts += 1;
@@ -214,6 +225,9 @@ impl Invocation {
             answered_us: self.plane.clock.now_us(),
         };
         self.plane.metrics.answered(&timeline);
+        if timeline.is_cold() {
+            self.function.answered_cold();
+        }
         let (mut head, body) = response.into_parts();
         headers::towards_client(&mut head.headers);
         // The function's own timing, if it sends one, follows ours.

@@ -36,6 +36,17 @@ pub(crate) struct ReportBatch {
     strange_limits: BTreeMap<u64, wire::LimitAck>,
     applied: u64,
     applied_sent: u64,
+    /// When the newest message was written, in microseconds; before that, when the stream began.
+    written_us: u64,
+}
+
+/// How far the control plane is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Functions with unsent news or samples, and unsent answers about strangers.
+    pub(crate) unsent: usize,
+    /// Time since the newest message was written, in microseconds.
+    pub(crate) silent_us: u64,
 }
 
 impl Reports {
@@ -73,6 +84,11 @@ impl Reports {
     /// Whether there is a stream.
     pub(crate) fn is_connected(&self) -> bool {
         self.outbox.load().is_some()
+    }
+
+    /// What waits to be sent; `None` without a stream.
+    pub(crate) fn backlog(&self, now_us: u64) -> Option<Backlog> {
+        self.outbox.load().as_ref().map(|outbox| outbox.inspect(|batch| batch.backlog(now_us)))
     }
 
     /// `function` has news.
@@ -121,6 +137,7 @@ impl Reports {
 impl ReportBatch {
     fn new(clock: Clock) -> Self {
         Self {
+            written_us: clock.now_us(),
             clock,
             hello: None,
             news: BTreeMap::new(),
@@ -137,6 +154,12 @@ impl ReportBatch {
         self.hello = Some(hello);
     }
 
+    fn backlog(&self, now_us: u64) -> Backlog {
+        let strange = self.strange_acks.len() + self.strange_limits.len();
+        let unsent = self.news.len() + self.samples.len() + strange;
+        Backlog { unsent, silent_us: now_us.saturating_sub(self.written_us) }
+    }
+
     fn add_sample(&mut self, sample: wire::Sample) {
         self.samples
             .entry(FunctionId(sample.function))
@@ -147,6 +170,7 @@ impl ReportBatch {
                     concurrency_us: unsent.concurrency_us.saturating_add(newest.concurrency_us),
                     requests: unsent.requests.saturating_add(newest.requests),
                     peak: unsent.peak.max(newest.peak),
+                    cold: unsent.cold.saturating_add(newest.cold),
                     ..newest
                 };
             })
@@ -180,7 +204,11 @@ impl Batch for ReportBatch {
             self.applied_sent = self.applied;
             message.applied = self.applied;
         }
-        (message != wire::FromDataPlane::default()).then_some(message)
+        if message == wire::FromDataPlane::default() {
+            return None;
+        }
+        self.written_us = now_us;
+        Some(message)
     }
 }
 
@@ -200,13 +228,15 @@ mod tests {
             waiting: 4,
             running: 1,
             peak: 7,
+            cold: 1,
         };
         batch.add_sample(sample);
         batch.add_sample(wire::Sample { waiting: 0, running: 2, peak: 3, ..sample });
+        assert_eq!(batch.backlog(0).unsent, 1);
         let message = batch.take().unwrap();
         let expected =
-            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 0, running: 2, ..sample };
+            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 0, running: 2, cold: 2, ..sample };
         assert_eq!((message.samples, message.applied), (vec![expected], 3));
-        assert_eq!(batch.take(), None, "all of it was sent");
+        assert_eq!((batch.take(), batch.backlog(0).unsent), (None, 0), "all of it was sent");
     }
 }

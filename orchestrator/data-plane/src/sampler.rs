@@ -25,11 +25,6 @@ impl Sampled {
         self.lock()[slice].push(function);
     }
 
-    /// The active functions.
-    pub(crate) fn all(&self) -> Vec<Arc<Function>> {
-        self.lock().concat()
-    }
-
     fn take(&self, slice: usize) -> Vec<Arc<Function>> {
         std::mem::take(&mut self.lock()[slice])
     }

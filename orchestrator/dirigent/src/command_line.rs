@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{
-    client::{function, invoke, node, status},
+    client::{function, invoke, node, status, top},
     failure::Outcome,
     logging::LogFormat,
     serve::{control_plane, data_plane, up, worker},
@@ -51,6 +51,8 @@ enum Command {
     Node(node::Arguments),
     /// Show leader, epoch and counts of a cluster
     Status(status::Arguments),
+    /// Watch what a cluster is busy with: functions, rates, nodes, phases of creations
+    Top(top::Arguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example: dirigent completions bash > ~/.local/share/bash-completion/completions/dirigent")]
     Completions {
@@ -83,6 +85,7 @@ impl CommandLine {
             Command::Invoke(arguments) => invoke::run(arguments),
             Command::Node(arguments) => node::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
+            Command::Top(arguments) => top::run(&arguments),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut std::io::stdout());
                 Ok(())

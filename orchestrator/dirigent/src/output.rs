@@ -143,7 +143,7 @@ fn is_number(value: Option<&Value>) -> bool {
 }
 
 /// The value of a column as text: strings bare, lists joined by spaces, nothing for what is absent.
-fn cell(row: &Value, column: &Column) -> String {
+pub(crate) fn cell(row: &Value, column: &Column) -> String {
     row.pointer(column.pointer).map(text).unwrap_or_default()
 }
 

@@ -258,9 +258,9 @@ impl Owner {
 /// Logs what somebody may want to look into.
 fn note(sandbox: SandboxId, event: &Event) {
     match event {
-        Event::Failed { message, permanent } => warn!(%sandbox, permanent, "cannot create a sandbox: {message}"),
+        Event::Failed { message, permanent } => warn!(%sandbox, permanent, cause = message, "cannot create a sandbox"),
         Event::Ended { reason: wire::sandbox_ended::Reason::Exited, message } => {
-            warn!(%sandbox, "a sandbox ended by itself: {message}");
+            warn!(%sandbox, cause = message, "a sandbox ended by itself");
         }
         Event::Ready(_) | Event::Ended { .. } => debug!(%sandbox, ?event),
     }

@@ -72,7 +72,7 @@ impl Session {
                 let error = error.map_or_else(|| "ended".to_owned(), |error| describe(&error));
                 if welcomed {
                     pause = FIRST_PAUSE;
-                    warn!(%address, "the control plane is gone: {error}");
+                    warn!(%address, cause = %error, "the control plane is gone");
                 } else {
                     debug!(%address, "no control plane here: {error}");
                 }

@@ -17,18 +17,25 @@ async fn cluster(operators: &Operators) -> Result<Box<ClusterView>, Problem> {
     }
 }
 
+async fn is_recovered(operators: &Operators) -> Result<bool, Problem> {
+    match operators.owner.ask(Request::Recovered).await? {
+        Answer::Recovered(recovered) => Ok(recovered),
+        _ => Err(Problem::unexpected()),
+    }
+}
+
 pub(super) async fn status(State(operators): State<Operators>) -> Result<Json<ClusterView>, Problem> {
     Ok(Json(*cluster(&operators).await?))
 }
 
 /// 200 as long as the state's owner answers.
 pub(super) async fn healthz(State(operators): State<Operators>) -> Result<&'static str, Problem> {
-    cluster(&operators).await.map(|_| "ok\n")
+    is_recovered(&operators).await.map(|_| "ok\n")
 }
 
 /// 200 once the state has been rebuilt after a start.
 pub(super) async fn readyz(State(operators): State<Operators>) -> Result<&'static str, Problem> {
-    if cluster(&operators).await?.recovered {
+    if is_recovered(&operators).await? {
         return Ok("ok\n");
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting for workers and data planes to report"))

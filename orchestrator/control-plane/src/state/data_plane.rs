@@ -217,6 +217,7 @@ impl State {
         let Some(key) = self.data_planes.detach(session) else { return };
         if let Some(known) = self.data_planes.get_mut(key) {
             known.left_us = now.us;
+            tracing::info!(data_plane = %known.id, "its stream ended; what it holds waits for it");
         }
         self.forget_requests(now, key);
         self.release_replies(now);
@@ -242,7 +243,7 @@ impl State {
         let Some(key) = self.data_planes.by_session(session) else { return };
         let mut touched = Vec::new();
         for demand in message.demand {
-            touched.extend(self.take_demand(key, &demand));
+            touched.extend(self.take_demand(now, key, &demand));
         }
         for sample in message.samples {
             touched.extend(self.take_sample(now, key, &sample));
@@ -271,12 +272,17 @@ impl State {
     }
 
     /// Takes note of demand; the function, if its policy acts on demand at once.
-    fn take_demand(&mut self, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
+    fn take_demand(&mut self, now: Now, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
         let id = FunctionId(demand.function);
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (demand.waiting, demand.running);
-        (function.autoscaler.on_demand() || level_is_unmet(function, key)).then_some(id)
+        let is_news = demand.waiting + demand.running > 0 && function.activity.touch(now);
+        let decides = function.autoscaler.on_demand() || level_is_unmet(function, key);
+        if is_news {
+            self.note_active(now, id);
+        }
+        decides.then_some(id)
     }
 
     fn take_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
@@ -284,6 +290,9 @@ impl State {
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (sample.waiting, sample.running);
+        function.activity.invocations += u64::from(sample.requests);
+        function.activity.cold = function.activity.cold.saturating_add(sample.cold);
+        let is_news = (sample.requests > 0 || sample.peak > 0) && function.activity.touch(now);
         let sample = Sample {
             span_ms: sample.span_ms,
             concurrency_us: sample.concurrency_us,
@@ -294,6 +303,9 @@ impl State {
         };
         function.autoscaler.record(now.ms(), key.0, &sample);
         let decides = function.autoscaler.on_demand() || function.due_us.is_none();
+        if is_news {
+            self.note_active(now, id);
+        }
         decides.then_some(id)
     }
 

@@ -11,6 +11,7 @@ use policy::{
 
 use super::{
     DataPlaneChange, Map, Now, State,
+    activity::Activity,
     data_plane::{DataPlaneKey, Level},
     sandbox::Standing,
 };
@@ -45,6 +46,7 @@ pub(super) struct Function {
     pub(super) levels: Vec<(DataPlaneKey, Level)>,
     pub(super) desired: u32,
     pub(super) trouble: Trouble,
+    pub(super) activity: Activity,
     /// When it is next decided on without an event.
     pub(super) due_us: Option<u64>,
     /// Not scaled down before this time: after a restart, one stable window.
@@ -126,6 +128,7 @@ impl Function {
             levels: Vec::new(),
             desired: 0,
             trouble: Trouble::default(),
+            activity: Activity::default(),
             due_us: None,
             hold_until_us: 0,
             removed: false,
@@ -139,6 +142,12 @@ impl Function {
 
     pub(super) fn supply(&self) -> Supply {
         Supply { ready: self.ready, starting: self.starting, concurrency: self.registered.spec.concurrency }
+    }
+
+    /// Sandboxes that are known and neither in service nor being made.
+    pub(super) fn leaving(&self) -> u32 {
+        let total = u32::try_from(self.sandboxes.len()).unwrap_or(u32::MAX);
+        total.saturating_sub(self.ready + self.starting)
     }
 
     pub(super) fn level(&self, data_plane: DataPlaneKey) -> Option<&Level> {

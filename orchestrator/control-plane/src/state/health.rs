@@ -30,7 +30,15 @@ impl State {
             .collect();
         let suspects_itself = self.workers.len() >= SELF_SUSPICION_FROM_WORKERS
             && silent.len() * 100 > self.workers.len() * SELF_SUSPICION_PERCENT;
-        self.metrics.self_suspicion.set(i64::from(suspects_itself));
+        let did_before = self.metrics.self_suspicion.set(i64::from(suspects_itself)) == 1;
+        if suspects_itself && !did_before {
+            let (silent, workers) = (silent.len(), self.workers.len());
+            tracing::warn!(
+                silent,
+                workers,
+                "so many workers are silent that the cause may be here; nothing is replaced"
+            );
+        }
         if !suspects_itself {
             for (session, last_beat_us, nodes) in silent {
                 for key in nodes {

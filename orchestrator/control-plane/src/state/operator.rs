@@ -2,7 +2,9 @@
 
 use model::{FunctionName, FunctionSpec};
 
-use super::{ClusterView, Effect, FunctionView, NodeView, Now, State, Token, function::PutEffect, node::NodeState};
+use super::{
+    ClusterView, Effect, FunctionView, NodeView, Now, State, Token, TopView, function::PutEffect, node::NodeState,
+};
 use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds.
@@ -25,8 +27,12 @@ pub(crate) enum Request {
     DrainNode { name: String, drained: bool },
     /// Forget a node that no worker serves.
     RemoveNode { name: String },
+    /// Whether the state has been rebuilt after the last start; asked often, so nothing is counted for it.
+    Recovered,
     /// The cluster in numbers.
     Status,
+    /// What the cluster is busy with, and at most `limit` functions.
+    Top { limit: usize },
 }
 
 /// How a registration ended.
@@ -55,7 +61,9 @@ pub(crate) enum Answer {
     Functions(Vec<FunctionView>),
     Function(Box<FunctionView>),
     Nodes(Vec<NodeView>),
+    Recovered(bool),
     Cluster(Box<ClusterView>),
+    Top(Box<TopView>),
 }
 
 /// An answer that waits until data planes know of the change.
@@ -100,7 +108,9 @@ impl State {
                 }
                 None => Answer::NotFound,
             },
+            Request::Recovered => Answer::Recovered(self.is_recovered()),
             Request::Status => Answer::Cluster(Box::new(self.view_cluster(now))),
+            Request::Top { limit } => Answer::Top(Box::new(self.view_top(now, limit))),
         };
         self.effect(Effect::Reply { token, answer });
     }

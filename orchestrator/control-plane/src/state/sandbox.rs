@@ -129,7 +129,10 @@ impl State {
     /// Writes down how a creation went, once.
     pub(super) fn record_creation(&mut self, sandbox: &Sandbox, id: SandboxId, timing: &Timing, outcome: &str) {
         self.metrics.creation_ended(outcome, timing);
-        let Some(function) = self.functions.get(sandbox.function) else { return };
+        let Some(function) = self.functions.get_mut(sandbox.function) else { return };
+        if outcome == "failed" {
+            function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
+        }
         let became_ready = timing.ready_us > 0;
         let reported = |value: u64| became_ready.then_some(value);
         let row = ColdStart {
@@ -151,6 +154,7 @@ impl State {
             outcome: outcome.to_owned(),
             create_steps: steps_text(&timing.steps),
         };
+        self.metrics.observed.creation(&row);
         self.effect(Effect::Record(Box::new(row)));
     }
 }

@@ -20,6 +20,8 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 const PERMANENT_AFTER: u32 = 3;
 /// Nodes that failed a function and are avoided for its next sandboxes.
 const AVOIDED_NODES: usize = 4;
+/// Between two log lines about a lack of room: while there is none, every decision meets it.
+const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
 /// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
 const MOST_PER_DECISION: u32 = 1024;
 
@@ -84,11 +86,24 @@ impl State {
             if !self.create(now, id, read_us) {
                 self.starved.insert(id);
                 self.metrics.placement_failures.inc();
+                self.say_no_room(now, id);
                 return None;
             }
         }
         self.starved.remove(&id);
         None
+    }
+
+    fn say_no_room(&mut self, now: Now, id: FunctionId) {
+        if self.no_room_said_us.is_some_and(|said_us| now.us < said_us + micros(NO_ROOM_SAID_EVERY)) {
+            return;
+        }
+        self.no_room_said_us = Some(now.us);
+        let Some(function) = self.functions.get(id) else { return };
+        let spec = &function.registered.spec;
+        let (cpu_millicores, memory_mib) = (spec.resources().cpu_millicores, spec.resources().memory_mib);
+        let starved = self.starved.len();
+        tracing::warn!(function = %spec.name, cpu_millicores, memory_mib, starved, "no node has room for a sandbox");
     }
 
     /// Places one sandbox and tells its worker to make it; `false` when no node has room.
@@ -124,6 +139,10 @@ impl State {
         self.metrics.creations.inc();
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);
+            function.activity.creations = function.activity.creations.saturating_add(1);
+            if function.activity.touch(now) {
+                self.note_active(now, id);
+            }
         }
         self.send_create(id, sandbox);
         true

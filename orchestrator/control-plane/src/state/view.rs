@@ -84,6 +84,12 @@ pub(crate) struct ClusterView {
     pub(crate) sandboxes_ready: usize,
     pub(crate) sandboxes_leaving: usize,
     pub(crate) functions_starved: usize,
+    /// Slots lent to data planes.
+    pub(crate) slots_lent: u64,
+    /// Invocations waiting for a slot, as data planes last reported.
+    pub(crate) waiting: u32,
+    /// Invocations running, as data planes last reported.
+    pub(crate) running: u32,
 }
 
 impl State {
@@ -112,7 +118,6 @@ impl State {
 
     fn view_summary(&self, function: &Function) -> FunctionView {
         let demand = function.demand();
-        let total = u32::try_from(function.sandboxes.len()).unwrap_or(u32::MAX);
         FunctionView {
             id: function.registered.id.0,
             revision: function.registered.revision.0,
@@ -120,7 +125,7 @@ impl State {
             desired: function.desired,
             ready: function.ready,
             starting: function.starting,
-            leaving: total.saturating_sub(function.ready + function.starting),
+            leaving: function.leaving(),
             waiting: demand.waiting,
             running: demand.running,
             failures: function.trouble.failures,
@@ -146,6 +151,9 @@ impl State {
         let nodes = |state| self.nodes.iter().filter(|(_, node)| node.state == state).count();
         let sandboxes = |standing| self.sandboxes.values().filter(|sandbox| sandbox.standing == standing).count();
         let (starting, ready) = (sandboxes(Standing::Starting), sandboxes(Standing::Ready));
+        let slots_lent =
+            self.sandboxes.values().filter_map(|sandbox| sandbox.loan).map(|loan| u64::from(loan.slots)).sum();
+        let demand = self.total_demand(now);
         let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
         ClusterView {
             epoch: self.epoch.0,
@@ -162,6 +170,9 @@ impl State {
             sandboxes_ready: ready,
             sandboxes_leaving: self.sandboxes.len() - starting - ready,
             functions_starved: self.starved.len(),
+            slots_lent,
+            waiting: demand.waiting,
+            running: demand.running,
         }
     }
 }
@@ -177,7 +188,7 @@ fn standing_name(standing: Standing) -> &'static str {
     }
 }
 
-fn state_name(state: NodeState) -> &'static str {
+pub(super) fn state_name(state: NodeState) -> &'static str {
     match state {
         NodeState::Ready => "ready",
         NodeState::Suspect => "suspect",

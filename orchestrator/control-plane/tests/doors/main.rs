@@ -4,6 +4,7 @@
 mod operators;
 mod peers;
 mod streams;
+mod top;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use super::{
     peers::{DataPlane, Worker},
 };
 
-async fn data_plane_with(running: &Running, function: &str) -> (DataPlane, u64) {
+pub(crate) async fn data_plane_with(running: &Running, function: &str) -> (DataPlane, u64) {
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     data_plane.read_until(|message| message.snapshot_end.then_some(())).await;
     let path = format!("/v1/functions/{function}");
@@ -21,11 +21,11 @@ async fn data_plane_with(running: &Running, function: &str) -> (DataPlane, u64) 
     (data_plane, id)
 }
 
-fn first_creation(message: &wire::ToWorker) -> Option<wire::CreateSandbox> {
+pub(crate) fn first_creation(message: &wire::ToWorker) -> Option<wire::CreateSandbox> {
     message.create.first().cloned()
 }
 
-fn first_endpoint(message: &wire::ToDataPlane) -> Option<wire::EndpointDelta> {
+pub(crate) fn first_endpoint(message: &wire::ToDataPlane) -> Option<wire::EndpointDelta> {
     message.endpoints.first().cloned()
 }
 

@@ -1,6 +1,6 @@
 //! The counters of a data plane in Prometheus' form, read when they are asked for.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -22,24 +22,38 @@ impl Scrape {
     }
 
     /// Levels, which cost nothing until somebody asks: name, what it is, value.
-    fn levels(&self) -> [(&'static str, &'static str, i64); 6] {
+    fn levels(&self) -> [(&'static str, &'static str, i64); 8] {
         let plane = &self.plane;
-        let (mut waiting, mut running) = (0, 0);
-        // Whoever waits or runs is being sampled.
-        for function in plane.sampled.all() {
-            let (waits, runs) = function.view(|state| (state.waiting(), state.running()));
-            waiting += i64::from(waits);
-            running += i64::from(runs);
+        let (mut waiting, mut running, mut held) = (0, 0, 0);
+        for function in plane.functions.all() {
+            let levels = function.view(|state| (state.waiting(), state.running(), state.held_slots()));
+            waiting += i64::from(levels.0);
+            running += i64::from(levels.1);
+            held += i64::from(levels.2);
         }
+        let unsent = plane.reports.backlog(plane.clock.now_us()).map_or(0, |backlog| backlog.unsent);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         [
             ("waiting", "Invocations without a slot", waiting),
             ("running", "Slots in use", running),
+            ("slots_held", "Slots lent by the control plane", held),
+            ("reports_unsent", "Entries that wait to be sent to the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),
             ("upstream_connections_idle", "Idle connections to sandboxes", count(plane.idle.count())),
             ("ready", "1 once a snapshot has been received", i64::from(plane.is_ready())),
             ("stream_connected", "1 while there is a stream to a control plane", plane.reports.is_connected().into()),
         ]
+    }
+}
+
+impl Scrape {
+    /// How long ago the newest message to the control plane was written. Absent without a stream.
+    fn encode_silence(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(backlog) = self.plane.reports.backlog(self.plane.clock.now_us()) else { return Ok(()) };
+        let age = Duration::from_micros(backlog.silent_us).as_secs_f64();
+        let help = "Since the newest message to the control plane was written";
+        let metric = encoder.encode_descriptor("report_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(age).encode(metric)
     }
 }
 
@@ -57,6 +71,7 @@ impl Collector for Scrape {
         for (name, help, level) in self.levels() {
             ConstGauge::new(level).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        self.encode_silence(&mut encoder)?;
         let histograms: [(&str, &str, &Latency); 2] = [
             ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),
             ("execution", "From slot to the head of the answer", &metrics.execution),

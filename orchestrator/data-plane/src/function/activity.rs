@@ -53,6 +53,7 @@ impl Activity {
             waiting,
             running,
             peak: self.peak.max(level),
+            cold: 0,
         };
         let active = level > 0 || self.requests > 0 || self.integral_us > 0;
         *self = Self {

@@ -110,9 +110,15 @@ async fn the_admin_port_tells_what_is_held_and_counts_outcomes() {
         "dirigent_data_plane_requests_total{outcome=\"unknown-function\"} 1",
         "dirigent_data_plane_functions 1",
         "dirigent_data_plane_stream_connected 1",
+        "dirigent_data_plane_waiting 0",
+        "dirigent_data_plane_slots_held 3",
         "dirigent_data_plane_execution_seconds_count 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+    }
+    for name in ["dirigent_data_plane_reports_unsent ", "dirigent_data_plane_report_age_seconds "] {
+        let value = metrics.lines().find_map(|found| found.strip_prefix(name)?.parse::<f64>().ok());
+        assert!(value.is_some_and(|value| (0.0..60.0).contains(&value)), "{name} is missing in\n{metrics}");
     }
 }
 

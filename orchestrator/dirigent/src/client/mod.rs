@@ -9,6 +9,7 @@ pub(crate) mod node;
 mod specification;
 pub(crate) mod status;
 mod timeline;
+pub(crate) mod top;
 
 use clap::Args;
 

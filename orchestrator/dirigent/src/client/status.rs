@@ -8,7 +8,7 @@ use crate::{
     output::{self, Column},
 };
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 17] = [
     Column::new("leader", "/leader"),
     Column::new("epoch", "/epoch"),
     Column::new("recovered", "/recovered"),
@@ -23,6 +23,9 @@ const COLUMNS: [Column; 14] = [
     Column::new("sandboxes ready", "/sandboxes_ready"),
     Column::new("sandboxes starting", "/sandboxes_starting"),
     Column::new("sandboxes leaving", "/sandboxes_leaving"),
+    Column::new("slots lent", "/slots_lent"),
+    Column::new("invocations waiting", "/waiting"),
+    Column::new("invocations running", "/running"),
 ];
 
 #[derive(Debug, Args)]

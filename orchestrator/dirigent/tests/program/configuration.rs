@@ -117,6 +117,8 @@ fn a_mistake_on_the_command_line_is_exit_code_2() {
         &["worker", "--colour"][..],
         &["worker", "--runtime", "docker"],
         &["up", "--workers", "0"],
+        &["top", "--interval", "1ms"],
+        &["top", "--limit", "0"],
         &["function", "register", "Upper", "--image", "i"],
         &["function", "register", "f", "--image", "i", "--max", "0"],
         &["control-plane", "--config", "no-such-file.toml"],
@@ -140,6 +142,7 @@ fn help_has_an_example_and_version_a_revision() {
         &["invoke", "--help"],
         &["node", "--help"],
         &["status", "--help"],
+        &["top", "--help"],
         &["completions", "--help"],
     ] {
         let help = stdout(arguments);

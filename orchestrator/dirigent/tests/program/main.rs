@@ -6,3 +6,5 @@ mod client;
 mod cluster;
 mod configuration;
 mod lifecycle;
+mod terminal;
+mod top;

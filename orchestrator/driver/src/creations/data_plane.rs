@@ -228,6 +228,7 @@ impl DataPlane {
                 waiting,
                 running: 0,
                 peak: waiting.max(u32::from(invoked.is_some())),
+                cold: u32::from(invoked.is_some_and(|waited| !waited.is_zero())),
             });
             if function.sampled {
                 state.sampled.push(id);

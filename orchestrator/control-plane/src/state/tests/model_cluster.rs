@@ -402,6 +402,7 @@ impl Cluster {
                 waiting,
                 running,
                 peak: waiting + running,
+                cold: 0,
             }
         });
         let samples = samples.collect();

@@ -1,0 +1,76 @@
+//! How long each phase of a creation took, over all functions, and how long inputs waited: one histogram each.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+use record::ColdStart;
+
+use super::durations::Durations;
+
+/// The phases of a creation that the control plane knows, as the glossary names them.
+pub(crate) const PHASES: [&str; 8] =
+    ["decide", "place", "dispatch", "create", "ready", "publish", "net_worker", "net_dataplane"];
+
+/// The durations that the owner task observes.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// In the order of [`PHASES`].
+    phases: [Durations; PHASES.len()],
+    /// From reading a message of a peer to handling it: how far the owner is behind its streams.
+    pub(crate) input_wait: Durations,
+}
+
+impl Observed {
+    /// Takes over what was measured of one creation; phases that it did not reach are not counted.
+    pub(crate) fn creation(&self, row: &ColdStart) {
+        let measured_us = [
+            row.decide_us,
+            row.place_us,
+            row.dispatch_us,
+            row.create_us,
+            row.ready_us,
+            row.publish_us,
+            row.net_worker_us,
+            row.net_dataplane_us,
+        ];
+        for (phase, us) in self.phases.iter().zip(measured_us) {
+            if let Some(us) = us {
+                phase.record(us);
+            }
+        }
+    }
+
+    /// Every phase by name.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
+        PHASES.into_iter().zip(&self.phases)
+    }
+}
+
+/// Shows the histograms at each scrape.
+#[derive(Debug)]
+pub(super) struct Scrape(pub(super) Arc<Observed>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (kind, unit) = (MetricType::Histogram, Some(&Unit::Seconds));
+        let help = "Phases of sandbox creations, each as long as a creation reached it";
+        let mut family = encoder.encode_descriptor("creation_phase", help, unit, kind)?;
+        for (name, durations) in self.0.phases() {
+            let (sum, buckets) = durations.by_doubling();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let label = [("phase", name)];
+            let mut phase = family.encode_family(&label)?;
+            phase.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        let (sum, buckets) = self.0.input_wait.by_doubling();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let help = "From reading a message of a data plane or worker to handling it";
+        let mut waits = encoder.encode_descriptor("input_wait", help, unit, MetricType::Histogram)?;
+        waits.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}

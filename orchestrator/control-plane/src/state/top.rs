@@ -1,0 +1,142 @@
+//! What `GET /v1/top` shows: counts since this control plane began, so that whoever looks twice knows the rates between.
+
+use serde::Serialize;
+
+use super::{ClusterView, Now, State, function::Function, node::NodeState, view::state_name};
+
+/// Nodes shown: the most loaded ones tell whether there is room.
+const MOST_NODES: usize = 10;
+
+/// One look at the cluster.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TopView {
+    /// When, in microseconds of the control plane's clock.
+    pub(crate) at_us: u64,
+    pub(crate) cluster: ClusterView,
+    /// The most active first.
+    pub(crate) functions: Vec<TopFunction>,
+    /// The most loaded first.
+    pub(crate) nodes: Vec<TopNode>,
+    pub(crate) phases: Vec<TopPhase>,
+}
+
+/// One function. What is counted never decreases while the epoch and the id stay the same.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TopFunction {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// Counted: invocations that data planes have reported, and those of them that were cold starts.
+    pub(crate) invocations: u64,
+    pub(crate) invocations_cold: u32,
+    /// Counted: sandboxes commanded, and those that failed.
+    pub(crate) creations: u32,
+    pub(crate) creations_failed: u32,
+    /// Levels as of now, or as last reported.
+    pub(crate) ready: u32,
+    pub(crate) starting: u32,
+    pub(crate) leaving: u32,
+    pub(crate) waiting: u32,
+    pub(crate) running: u32,
+    pub(crate) last_error: Option<String>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TopNode {
+    pub(crate) name: String,
+    /// `ready`, `suspect` or `dead`.
+    pub(crate) state: &'static str,
+    /// The greater of the shares of CPU and memory that are reserved, 0 to 1.
+    pub(crate) reserved_share: f64,
+    pub(crate) sandboxes: usize,
+}
+
+/// One phase of creations.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TopPhase {
+    pub(crate) phase: &'static str,
+    /// Counted: creations that reached it, and how long it took them together.
+    pub(crate) count: u64,
+    pub(crate) sum_us: u64,
+    /// Counted: creations by how long it took them at most (`null`: longer than any bound). Empty ones are left out.
+    pub(crate) buckets: Vec<TopBucket>,
+}
+
+/// Creations whose phase took longer than the bucket before, and at most this long.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct TopBucket {
+    pub(crate) most_us: Option<u64>,
+    pub(crate) count: u64,
+}
+
+impl State {
+    pub(super) fn view_top(&self, now: Now, limit: usize) -> TopView {
+        TopView {
+            at_us: now.us,
+            cluster: self.view_cluster(now),
+            functions: self.most_active(now, limit).into_iter().map(top_function).collect(),
+            nodes: self.most_loaded(),
+            phases: self.view_phases(),
+        }
+    }
+
+    fn most_loaded(&self) -> Vec<TopNode> {
+        let share = |key, node: &super::node::Node| {
+            let reserved = self.nodes.pool.reserved(key).unwrap_or_default();
+            let of = |part: u64, whole: u64| {
+                #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+                let share = part as f64 / whole.max(1) as f64;
+                share
+            };
+            let cpu = of(reserved.cpu_millicores, node.capacity.cpu_millicores);
+            cpu.max(of(reserved.memory_mib, node.capacity.memory_mib))
+        };
+        let mut nodes: Vec<_> = self.nodes.iter().map(|(key, node)| (share(key, node), node)).collect();
+        // What is out of service is said before what is full.
+        nodes.sort_by(|(one_share, one), (other_share, other)| {
+            let in_service = |node: &super::node::Node| node.state == NodeState::Ready;
+            in_service(one)
+                .cmp(&in_service(other))
+                .then(other_share.total_cmp(one_share))
+                .then(one.name.cmp(&other.name))
+        });
+        let view = |(reserved_share, node): (f64, &super::node::Node)| TopNode {
+            name: node.name.to_string(),
+            state: state_name(node.state),
+            reserved_share,
+            sandboxes: node.sandboxes.len(),
+        };
+        nodes.into_iter().take(MOST_NODES).map(view).collect()
+    }
+
+    fn view_phases(&self) -> Vec<TopPhase> {
+        let view = |(phase, durations): (_, &crate::metrics::Durations)| {
+            let filled = durations.filled();
+            TopPhase {
+                phase,
+                count: filled.iter().map(|(_, count)| count).sum(),
+                sum_us: durations.sum_us(),
+                buckets: filled.into_iter().map(|(most_us, count)| TopBucket { most_us, count }).collect(),
+            }
+        };
+        self.metrics.observed.phases().map(view).collect()
+    }
+}
+
+fn top_function(function: &Function) -> TopFunction {
+    let (demand, activity) = (function.demand(), function.activity);
+    TopFunction {
+        id: function.registered.id.0,
+        name: function.registered.spec.name.to_string(),
+        invocations: activity.invocations,
+        invocations_cold: activity.cold,
+        creations: activity.creations,
+        creations_failed: activity.creations_failed,
+        ready: function.ready,
+        starting: function.starting,
+        leaving: function.leaving(),
+        waiting: demand.waiting,
+        running: demand.running,
+        last_error: function.trouble.last_error.clone(),
+    }
+}

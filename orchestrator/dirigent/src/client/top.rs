@@ -1,0 +1,110 @@
+//! `top`: what the cluster is busy with, live on a terminal or once for scripts.
+//!
+//! The control plane answers with counts since it began; rates are what changed between two looks.
+
+mod live;
+mod look;
+mod plain;
+mod rates;
+mod screen;
+mod view;
+
+use std::{
+    io::{self, IsTerminal},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+
+use self::{look::Look, rates::Rates};
+use super::{ClientOptions, http::Server};
+use crate::{command_line::Format, failure::Outcome};
+
+/// Longest wait for one look: a live view says soon that nothing answers.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Data planes report each second, so looking much more often shows nothing more.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+const EXAMPLES: &str = "\
+Examples:
+  dirigent top
+  dirigent top --once --interval 5s --format csv
+
+Keys: up and down scroll, s sorts by the next column, q quits
+
+Rates, the cold share and the phases' quantiles are of the time between two looks; a quantile is the bound of a bucket,
+at most a quarter above the true value.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    client: ClientOptions,
+
+    /// Time between two looks
+    #[arg(long, value_parser = interval, default_value = "1s", value_name = "DURATION")]
+    interval: Duration,
+
+    /// Functions shown at most: the busiest, then those active last
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000), default_value_t = 30, value_name = "COUNT")]
+    limit: u16,
+
+    /// Look twice, print what happened in between, and end; so it is, too, when standard output is no terminal or the
+    /// format is not `table`
+    #[arg(long)]
+    once: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, anyhow::Error> {
+    let interval = humantime::parse_duration(text)?;
+    if interval < SHORTEST_INTERVAL {
+        return Err(anyhow!("it must be at least {}", humantime::format_duration(SHORTEST_INTERVAL)));
+    }
+    Ok(interval)
+}
+
+/// Where the looks come from.
+struct Asked {
+    control_plane: Server,
+    path: String,
+}
+
+impl Asked {
+    fn look(&self) -> anyhow::Result<Look> {
+        let answer = self.control_plane.get(&self.path)?;
+        serde_json::from_value(answer).with_context(|| format!("{}: its answer", self.control_plane.describe()))
+    }
+}
+
+/// Waits for the next look.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, with no runtime on it")]
+fn pause(interval: Duration) {
+    thread::sleep(interval);
+}
+
+/// Shows the cluster until the user has seen enough, or once.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let Arguments { client, interval, limit, once } = arguments;
+    let control_plane = Server::new("control plane", &client.control_plane, LOOK_TIMEOUT);
+    let asked = Asked { control_plane, path: format!("/v1/top?limit={limit}") };
+    if *once || client.format != Format::Table || !io::stdout().is_terminal() {
+        let before = asked.look()?;
+        pause(*interval);
+        let rates = Rates::between(Some(&before), &asked.look()?);
+        return Ok(plain::print(client.format, &rates)?);
+    }
+    Ok(live::run(asked, *interval)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_a_duration_that_shows_something() {
+        assert_eq!(interval("2s").unwrap(), Duration::from_secs(2));
+        assert!(interval("1ms").is_err() && interval("soon").is_err());
+    }
+}
