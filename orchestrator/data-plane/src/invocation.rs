@@ -189,7 +189,7 @@ impl Invocation {
             Some(link) => Ok(link),
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
-                    OpenError::Local(_) => self.plane.idle.shed(&self.plane),
+                    OpenError::Local(_) => self.plane.idle.shed_many(&self.plane),
                     sandboxes => slot.fail(&sandboxes.to_string()),
                 }
                 Fault::Unreachable(error)

@@ -1,10 +1,11 @@
 //! Idle connections over all sandboxes, kept below a bound: beyond it the least recently used sandboxes lose theirs.
 //!
-//! The warm path pays one atomic addition; the order is looked at only when the bound is passed, and then a quarter is
-//! closed at once, so that the cost per connection stays constant.
+//! The warm path pays one atomic addition; the order is looked at only when the bound is passed, for a quarter of the
+//! bound at a time. Those are then closed a few with each connection that is put aside: a thousand at once would hold up
+//! everything else for tens of milliseconds.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -28,7 +29,13 @@ struct Owners {
     sandboxes: BTreeMap<SandboxId, Weak<Sandbox>>,
     /// How many to have before looking for those that are no more.
     prune_at: usize,
+    /// Whose are closed next, and when each was last used, as of when this was last looked up.
+    oldest: VecDeque<(u64, Weak<Sandbox>)>,
 }
+
+/// Sandboxes whose connections are closed when one more is put aside than there may be. So many take about a
+/// millisecond; that they are closed together saves wakes on both sides.
+pub(crate) const SHED_FEW: usize = 32;
 
 /// Owners below which no pruning is worth its while.
 const FEW_OWNERS: usize = 64;
@@ -64,23 +71,50 @@ impl IdleLinks {
         }
     }
 
-    /// Closes the least recently used until a quarter of the bound is free.
-    pub(crate) fn shed(&self, plane: &Plane) {
-        let mut owners: Vec<_> = {
-            let owners = self.lock();
-            let living = owners.sandboxes.values().filter_map(Weak::upgrade);
-            living.filter(|sandbox| sandbox.has_idle()).map(|sandbox| (sandbox.used_us(), sandbox)).collect()
-        };
-        owners.sort_unstable_by_key(|(used_us, sandbox)| (*used_us, sandbox.id()));
-        for (_, sandbox) in owners {
+    /// Closes those of the least recently used sandboxes, of `most` at the most, while a quarter of the bound is not free.
+    pub(crate) fn shed(&self, plane: &Plane, most: usize) {
+        for _ in 0..most {
             if self.count() <= self.limit - self.limit / 4 {
                 return;
             }
+            let Some(sandbox) = self.least_recently_used() else { return };
             sandbox.shed_idle(plane);
+        }
+    }
+
+    /// Closes those of the least recently used sandboxes until a quarter of the bound is free: descriptors are needed now.
+    pub(crate) fn shed_many(&self, plane: &Plane) {
+        self.shed(plane, self.limit);
+    }
+
+    /// A sandbox with idle connections, which is not looked at again before all others have been.
+    fn least_recently_used(&self) -> Option<Arc<Sandbox>> {
+        let mut owners = self.lock();
+        if owners.oldest.is_empty() {
+            owners.oldest = owners.in_order_of_use(self.limit / 4 + 1);
+        }
+        loop {
+            let (used_us, sandbox) = owners.oldest.pop_front()?;
+            // It may have been used since it was looked up.
+            let unused = |sandbox: &Arc<Sandbox>| sandbox.used_us() == used_us && sandbox.has_idle();
+            if let Some(sandbox) = sandbox.upgrade().filter(unused) {
+                return Some(sandbox);
+            }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Owners> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owners {
+    /// The `most` least recently used sandboxes that have idle connections.
+    fn in_order_of_use(&self, most: usize) -> VecDeque<(u64, Weak<Sandbox>)> {
+        let living = self.sandboxes.iter().filter_map(|(id, sandbox)| Some((id, sandbox, sandbox.upgrade()?)));
+        let idle = living.filter(|(_, _, living)| living.has_idle());
+        let mut order: Vec<_> = idle.map(|(id, sandbox, living)| (living.used_us(), *id, sandbox)).collect();
+        order.sort_unstable_by_key(|(used_us, id, _)| (*used_us, *id));
+        order.into_iter().take(most).map(|(used_us, _, sandbox)| (used_us, sandbox.clone())).collect()
     }
 }

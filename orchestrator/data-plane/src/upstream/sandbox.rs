@@ -15,7 +15,7 @@ use model::{Endpoint, Protocol, SandboxId};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{Link, wire::WireHandle};
+use super::{Link, idle::SHED_FEW, wire::WireHandle};
 use crate::plane::Plane;
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
@@ -126,7 +126,7 @@ impl Sandbox {
             plane.idle.enlist(self);
         }
         if crowded {
-            plane.idle.shed(plane);
+            plane.idle.shed(plane, SHED_FEW);
         }
     }
 
