@@ -18,8 +18,9 @@ use tonic::Streaming;
 
 use super::{observed::Observed, options::Options, worker::client};
 
-/// As real data planes do it.
+/// As real data planes do it, also that functions are sampled in so many slices of the period.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+const SLICES: u32 = 20;
 
 /// What it has to say.
 #[derive(Default)]
@@ -63,7 +64,7 @@ struct Function {
 struct State {
     functions: HashMap<u64, Function>,
     by_name: HashMap<String, u64>,
-    sampled: Vec<u64>,
+    sampled: [Vec<u64>; SLICES as usize],
 }
 
 /// A connected data plane.
@@ -140,7 +141,7 @@ impl DataPlane {
                 demands.push((id, (1, 0)));
             }
             if !std::mem::replace(&mut function.sampled, true) {
-                state.sampled.push(id);
+                state.sampled[slice_of(id)].push(id);
             }
         }
         drop(state);
@@ -201,21 +202,22 @@ impl DataPlane {
 
     /// Samples for ever, like a real data plane: a function until it was idle for a whole period.
     async fn sample(self) -> anyhow::Result<()> {
-        let mut ticks = interval(SAMPLE_PERIOD);
+        let mut ticks = interval(SAMPLE_PERIOD / SLICES);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        for slice in (0..SLICES as usize).cycle() {
             ticks.tick().await;
-            let samples = self.samples();
+            let samples = self.samples(slice);
             if !samples.is_empty() {
                 self.outbox.update(|reports| reports.message.samples.extend(samples));
             }
         }
+        Ok(())
     }
 
-    fn samples(&self) -> Vec<wire::Sample> {
+    fn samples(&self, slice: usize) -> Vec<wire::Sample> {
         let mut samples = Vec::new();
         let mut state = self.lock();
-        for id in std::mem::take(&mut state.sampled) {
+        for id in std::mem::take(&mut state.sampled[slice]) {
             let Some(function) = state.functions.get_mut(&id) else { continue };
             let waiting = u32::from(function.asked.is_some());
             let invoked = function.invoked.take();
@@ -231,7 +233,7 @@ impl DataPlane {
                 cold: u32::from(invoked.is_some_and(|waited| !waited.is_zero())),
             });
             if function.sampled {
-                state.sampled.push(id);
+                state.sampled[slice].push(id);
             }
         }
         samples
@@ -240,6 +242,10 @@ impl DataPlane {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn slice_of(function: u64) -> usize {
+    usize::try_from(function % u64::from(SLICES)).unwrap_or(0)
 }
 
 fn ack(delta: &wire::EndpointDelta, slots: u32) -> wire::EndpointAck {
