@@ -190,5 +190,4 @@ fn label(point: &RatePoint) -> String {
 }
 
 #[cfg(test)]
-#[path = "rates_test.rs"]
 mod tests;

@@ -117,5 +117,4 @@ fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>
 }
 
 #[cfg(test)]
-#[path = "pace_test.rs"]
 mod tests;

@@ -275,5 +275,4 @@ pub fn read(text: &str) -> Result<Vec<Point>, DocumentError> {
 }
 
 #[cfg(test)]
-#[path = "points_test.rs"]
 mod tests;

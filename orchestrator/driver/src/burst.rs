@@ -9,7 +9,7 @@ use crate::{
     Common,
     cluster::Cluster,
     invocation::Client,
-    registration::{in_bulk, specification},
+    registration::{in_bulk, specifications},
     report::Report,
 };
 
@@ -44,9 +44,8 @@ const SANDBOX_CPU: u32 = 10;
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, 2, 50, options.delay)?;
     let functions = if options.one_function { 1 } else { options.invocations };
-    let specs: Vec<_> = (0..functions)
-        .map(|number| specification(&format!("f{number}")).map(|spec| model::FunctionSpec { cpu: SANDBOX_CPU, ..spec }))
-        .collect::<Result<_, _>>()?;
+    let mut specs = specifications("f", functions)?;
+    specs.iter_mut().for_each(|spec| spec.cpu = SANDBOX_CPU);
     in_bulk(cluster.control_plane.port("http"), &specs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(measure(options, functions, cluster.data_plane.port("invoke")))

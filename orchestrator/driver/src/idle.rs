@@ -8,7 +8,7 @@ use crate::{
     Common,
     cluster::Cluster,
     daemon::{Daemon, sleep},
-    registration::{in_bulk, specification},
+    registration::{in_bulk, specifications},
     report::Report,
 };
 
@@ -38,8 +38,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// When a part does not start or a registration is refused.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, options.workers, 1, Duration::ZERO)?;
-    let specs: Vec<_> =
-        (0..options.functions).map(|number| specification(&format!("function-{number}"))).collect::<Result<_, _>>()?;
+    let specs = specifications("function-", options.functions)?;
     in_bulk(cluster.control_plane.port("http"), &specs)?;
     sleep(SETTLE);
     let parts: Vec<&Daemon> =

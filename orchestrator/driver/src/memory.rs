@@ -8,7 +8,7 @@ use crate::{
     Common,
     cluster::Cluster,
     daemon::sleep,
-    registration::{in_bulk, specification},
+    registration::{in_bulk, specifications},
     report::Report,
 };
 
@@ -32,8 +32,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let cluster = Cluster::start(common, 1, 1, Duration::ZERO)?;
     let parts = [&cluster.control_plane, &cluster.data_plane];
     let before = parts.map(|part| part.memory_kib());
-    let specs: Vec<_> =
-        (0..options.functions).map(|number| specification(&format!("function-{number}"))).collect::<Result<_, _>>()?;
+    let specs = specifications("function-", options.functions)?;
     in_bulk(cluster.control_plane.port("http"), &specs)?;
     sleep(SETTLE);
     let mut report = Report::default();

@@ -59,8 +59,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     report.add("one_by_one_per_s", count / began.elapsed().as_secs_f64());
     report.add("one_by_one_cpu_us_each", (cluster.control_plane.cpu_us()? - cpu_us) as f64 / count);
     report.add_spread(["one_by_one_p50_us", "one_by_one_p99_us"], &mut latencies_us);
-    let specs: Vec<_> =
-        (0..options.bulk).map(|number| specification(&format!("bulk-{number}"))).collect::<Result<_, _>>()?;
+    let specs = specifications("bulk-", options.bulk)?;
     let (began, cpu_us) = (Instant::now(), cluster.control_plane.cpu_us()?);
     in_bulk(http, &specs)?;
     report.add("in_bulk_per_s", f64::from(options.bulk) / began.elapsed().as_secs_f64());
@@ -73,8 +72,16 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
 ///
 /// # Errors
 /// When it is no name.
-pub(crate) fn specification(name: &str) -> anyhow::Result<FunctionSpec> {
+fn specification(name: &str) -> anyhow::Result<FunctionSpec> {
     Ok(FunctionSpec::new(name.parse()?, "builtin:function"))
+}
+
+/// Functions called `prefix` and a number from 0.
+///
+/// # Errors
+/// When that is no name.
+pub(crate) fn specifications(prefix: &str, count: u32) -> anyhow::Result<Vec<FunctionSpec>> {
+    (0..count).map(|number| specification(&format!("{prefix}{number}"))).collect()
 }
 
 /// Registers functions, many in one request.

@@ -18,7 +18,7 @@ use crate::{
     cluster::Cluster,
     daemon::sleep,
     invocation::Client,
-    registration::{in_bulk, specification},
+    registration::{in_bulk, specifications},
     report::Report,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Options {
     repetitions: u32,
 }
 
+/// Functions' names are this and a number.
+const PREFIX: &str = "f";
 /// Nodes of one worker.
 const NODES_PER_WORKER: u32 = 100;
 /// How long the control plane stays away.
@@ -72,8 +74,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     ensure!(options.sandboxes >= 1 && needed <= options.functions, "--functions must be at least {needed}");
     let mut cluster =
         Cluster::start(common, options.nodes.div_ceil(NODES_PER_WORKER), NODES_PER_WORKER, Duration::ZERO)?;
-    let mut specs: Vec<_> =
-        (0..options.functions).map(|number| specification(&name(number))).collect::<Result<_, _>>()?;
+    let mut specs = specifications(PREFIX, options.functions)?;
     for (spec, number) in specs.iter_mut().zip(0..) {
         (spec.cpu, spec.scale.min) = (SANDBOX_CPU, u32::from(number < options.sandboxes));
     }
@@ -108,7 +109,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
 }
 
 fn name(number: u32) -> String {
-    format!("f{number}")
+    format!("{PREFIX}{number}")
 }
 
 /// Invokes a function without a sandbox; how long the answer took.

@@ -44,9 +44,7 @@ impl Scrape {
             ("stream_connected", "1 while there is a stream to a control plane", plane.reports.is_connected().into()),
         ]
     }
-}
 
-impl Scrape {
     /// How long ago the newest message to the control plane was written. Absent without a stream.
     fn encode_silence(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(backlog) = self.plane.reports.backlog(self.plane.clock.now_us()) else { return Ok(()) };

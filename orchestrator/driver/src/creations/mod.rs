@@ -21,12 +21,12 @@ use self::{
     data_plane::DataPlane,
     measurement::{Measured, measure},
     observed::Observed,
-    options::KEEP_ALIVE,
+    options::{KEEP_ALIVE, NAME_PREFIX},
 };
 use crate::{
     Common,
     daemon::Daemon,
-    registration::{in_bulk, specification},
+    registration::{in_bulk, specifications},
     report::Report,
 };
 
@@ -49,7 +49,8 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let control_plane = Daemon::start(&common.program()?, directory.path(), &arguments)?;
     let functions = options.functions() + options.idle_functions;
     eprintln!("registering {functions} functions");
-    let specs = (0..functions).map(short_lived).collect::<Result<Vec<_>, _>>()?;
+    let mut specs = specifications(NAME_PREFIX, functions)?;
+    specs.iter_mut().for_each(shorten);
     let began = Instant::now();
     in_bulk(control_plane.port("http"), &specs)?;
     let registered_per_s = f64::from(functions) / began.elapsed().as_secs_f64();
@@ -60,14 +61,12 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     Ok(report)
 }
 
-/// A function that is soon cold again.
-fn short_lived(number: u32) -> anyhow::Result<FunctionSpec> {
-    let mut spec = specification(&Options::function_name(number))?;
+/// Makes a function one that is soon cold again.
+fn shorten(spec: &mut FunctionSpec) {
     (spec.cpu, spec.memory) = (SANDBOX_CPU, SANDBOX_MEMORY);
     spec.scale.max = Some(1);
     spec.scale.stable_window = KEEP_ALIVE;
     spec.scale.panic_window = Some(KEEP_ALIVE);
-    Ok(spec)
 }
 
 /// Connects everybody, paces, and measures.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
+/// Functions' names are this and a number.
+pub(crate) const NAME_PREFIX: &str = "f";
 /// How long a data plane keeps an idle sandbox. The shortest that is allowed, so that functions are soon cold again.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// From the end of the keep-alive until the sandbox is surely gone: samples come each second, and so do questions.
@@ -88,6 +90,6 @@ impl Options {
 
     /// Name of a function: those that are invoked come first.
     pub(crate) fn function_name(number: u32) -> String {
-        format!("f{number}")
+        format!("{NAME_PREFIX}{number}")
     }
 }

@@ -22,6 +22,23 @@ fn cluster_with(spec: FunctionSpec) -> (Cluster, u64) {
     (cluster, id)
 }
 
+/// One worker, and two data planes that know the function.
+fn shared_by_two(spec: FunctionSpec) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(1, 2);
+    let name = spec.name.to_string();
+    cluster.put(spec);
+    let id = cluster.function_id(&name).expect("it was registered");
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    (cluster, id)
+}
+
+/// May have one sandbox.
+fn bounded() -> FunctionSpec {
+    let mut spec = spec("f");
+    spec.scale.max = Some(1);
+    spec
+}
+
 fn sandboxes(cluster: &Cluster) -> usize {
     cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum()
 }
@@ -92,10 +109,7 @@ fn a_full_cluster_serves_the_rest_as_soon_as_there_is_room() {
 
 #[test]
 fn an_idle_slot_elsewhere_is_recalled_before_a_sandbox_is_made() {
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(spec("f"));
-    let id = cluster.function_id("f").unwrap();
-    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let (mut cluster, id) = shared_by_two(spec("f"));
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
     cluster.data_planes[0].finish_one(id);
@@ -159,10 +173,7 @@ fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
 
 #[test]
 fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_lent() {
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(spec("f"));
-    let id = cluster.function_id("f").unwrap();
-    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let (mut cluster, id) = shared_by_two(spec("f"));
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
     cluster.restart_control_plane();
@@ -238,10 +249,7 @@ fn what_was_lent_when_its_node_was_given_up_is_lent_to_nobody_when_the_node_retu
 
 #[test]
 fn a_slot_that_only_seems_busy_elsewhere_is_recalled_before_a_sandbox_is_made() {
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(spec("f"));
-    let id = cluster.function_id("f").expect("it was registered");
-    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let (mut cluster, id) = shared_by_two(spec("f"));
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
     cluster.data_planes[0].finish_one(id);
@@ -259,12 +267,7 @@ fn a_slot_that_only_seems_busy_elsewhere_is_recalled_before_a_sandbox_is_made() 
 
 #[test]
 fn at_the_upper_bound_a_busy_slot_moves_when_it_is_free() {
-    let mut bounded = spec("f");
-    bounded.scale.max = Some(1);
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(bounded);
-    let id = cluster.function_id("f").expect("it was registered");
-    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let (mut cluster, id) = shared_by_two(bounded());
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
     cluster.data_planes[1].arrive(id);
@@ -280,12 +283,7 @@ fn at_the_upper_bound_a_busy_slot_moves_when_it_is_free() {
 
 #[test]
 fn a_data_plane_that_holds_less_than_believed_is_not_asked_over_and_over() {
-    let mut bounded = spec("f");
-    bounded.scale.max = Some(1);
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(bounded);
-    let id = cluster.function_id("f").expect("it was registered");
-    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let (mut cluster, id) = shared_by_two(bounded());
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
     cluster.data_planes[0].finish_one(id);
