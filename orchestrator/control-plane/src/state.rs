@@ -15,6 +15,7 @@ mod operator;
 mod recovery;
 mod sandbox;
 mod scale;
+mod starved;
 mod timer;
 mod top;
 mod view;
@@ -24,18 +25,18 @@ mod worker;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use model::{Epoch, FunctionId, SandboxId};
+use model::{Epoch, SandboxId};
 use policy::{autoscale, placement};
 use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply,
-    recovery::Recovery, sandbox::Sandbox, timer::Timers, worker::Workers,
+    recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -74,7 +75,7 @@ pub(crate) struct State {
     data_planes: DataPlanes,
     sandboxes: Map<SandboxId, Sandbox>,
     /// Functions with demand that no node had room for.
-    starved: BTreeSet<FunctionId>,
+    starved: Starved,
     /// When it was last logged that there is no room, in microseconds.
     no_room_said_us: Option<u64>,
     /// Functions that did something lately.
@@ -101,7 +102,7 @@ impl State {
             workers: Workers::default(),
             data_planes: DataPlanes::default(),
             sandboxes: Map::default(),
-            starved: BTreeSet::new(),
+            starved: Starved::default(),
             no_room_said_us: None,
             recent: Recent::default(),
             timers: Timers::default(),

@@ -115,6 +115,8 @@ pub struct HollowConfig {
     pub memory: ByteSize,
     /// How long a creation takes.
     pub delay: Delay,
+    /// Creations under way at once over all its nodes, 0: any number; more wait.
+    pub parallel_starts: usize,
     /// How functions spend their time.
     pub mode: Mode,
     /// Most memory that one request may touch in this process; more is cut to it.
@@ -190,6 +192,7 @@ impl Default for HollowConfig {
             cpu: Cpu { millicores: 64_000 },
             memory: ByteSize::gib(256),
             delay: Delay::default(),
+            parallel_starts: 0,
             mode: Mode::Sleep,
             max_touched: ByteSize::mib(0),
             addressing: Addressing::default(),

@@ -13,6 +13,7 @@ mod metrics;
 mod owner;
 mod runtime;
 mod session;
+mod starts;
 mod state;
 
 pub use build::{BuildError, Built, RunError, build};

@@ -255,7 +255,7 @@ impl State {
         self.function_sequence += 1;
         let sequence = self.function_sequence;
         self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, sequence));
-        self.starved.remove(&id);
+        self.starved.forget(id);
         let Some(function) = self.functions.get_mut(id) else { return true };
         function.removed = true;
         let (due, sandboxes) = (function.due_us.take(), function.sandboxes.clone());

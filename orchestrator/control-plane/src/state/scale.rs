@@ -84,13 +84,13 @@ impl State {
                 return Some(now.us);
             }
             if !self.create(now, id, read_us) {
-                self.starved.insert(id);
+                self.note_starved(now, id);
                 self.metrics.placement_failures.inc();
                 self.say_no_room(now, id);
                 return None;
             }
         }
-        self.starved.remove(&id);
+        self.starved.forget(id);
         None
     }
 
@@ -166,7 +166,7 @@ impl State {
         if now.us < function.hold_until_us {
             return Some(function.hold_until_us);
         }
-        self.starved.remove(&id);
+        self.starved.forget(id);
         let free: Vec<_> = function.free.iter().copied().take(surplus as usize).collect();
         let starting = function.starting;
         let ready = function.ready;
@@ -230,13 +230,6 @@ impl State {
         if std::mem::take(&mut function.trouble.announced) {
             function.trouble.permanent = false;
             self.announce_trouble(id, String::new(), false);
-        }
-    }
-
-    /// Room was made: tries the functions again that found none, until there is none again.
-    pub(super) fn feed_starved(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.starved) {
-            self.decide(now, id, now.us);
         }
     }
 }

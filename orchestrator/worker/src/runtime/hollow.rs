@@ -19,6 +19,7 @@ use tracing::debug;
 use super::{Failure, Made, Order, Runtime, Task};
 use crate::{
     config::{Addressing, HollowConfig, mib},
+    starts::Starts,
     state::Spec,
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Hollow(Arc<Shared>);
 
 struct Shared {
     delay: Delay,
+    /// `None`: as many at once as are commanded.
+    starts: Option<Starts>,
     random: Mutex<Pcg64>,
     sandboxes: Arc<Sandboxes>,
     /// One a node, because an answer names its machine.
@@ -86,6 +89,7 @@ impl Hollow {
         };
         Ok(Self(Arc::new(Shared {
             delay: config.delay,
+            starts: (config.parallel_starts > 0).then(|| Starts::new(config.parallel_starts)),
             random: Mutex::new(Pcg64::seed_from_u64(seed)),
             sandboxes: Arc::new(Sandboxes::default()),
             functions: nodes.iter().map(function).collect(),
@@ -126,6 +130,20 @@ impl Runtime for Hollow {
 impl Shared {
     async fn create(&self, order: Order, delay: Duration) -> Result<Made, Failure> {
         let began = Instant::now();
+        let mut steps = Vec::with_capacity(1);
+        let _place = match &self.starts {
+            None => None,
+            Some(starts) => {
+                let place = tokio::select! {
+                    biased;
+                    () = order.cancel.cancelled() => return Err(Failure::cancelled()),
+                    place = starts.place() => place,
+                };
+                steps.push(("wait", began.elapsed()));
+                Some(place)
+            }
+        };
+        let placed = Instant::now();
         // Without a delay no timer is waited for: the shortest one is a millisecond.
         if !delay.is_zero() {
             tokio::select! {
@@ -139,7 +157,7 @@ impl Shared {
         self.sandboxes.begin(address, Arc::clone(function));
         lock(&self.held).insert(order.sandbox, Held { address, listener });
         let create = began.elapsed();
-        let steps = vec![("delay", create)];
+        steps.push(("delay", placed.elapsed()));
         Ok(Made { address, create, ready: Duration::ZERO, steps, exit: None })
     }
 

@@ -108,6 +108,34 @@ fn a_full_cluster_serves_the_rest_as_soon_as_there_is_room() {
 }
 
 #[test]
+fn a_cluster_that_has_been_full_for_long_serves_the_newest_demand_first() {
+    let whole_node = |name: &str| {
+        let mut spec = spec(name);
+        spec.cpu = 1000;
+        spec
+    };
+    let (mut cluster, id) = cluster_with(whole_node("f"));
+    (0..2).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(2);
+    let later = ["g", "h"].map(|name| {
+        cluster.put(whole_node(name));
+        cluster.data_plane_reads(0);
+        let id = cluster.function_id(name).unwrap();
+        cluster.data_planes[0].arrive(id);
+        cluster.settle(1);
+        id
+    });
+    cluster.settle(3);
+    cluster.request(Request::Delete { name: "f".parse().unwrap() });
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(1);
+    assert_eq!(later.map(|id| cluster.data_planes[0].running(id)), [0, 1], "the newest has the longest to wait yet");
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(1);
+    assert_eq!(later.map(|id| cluster.data_planes[0].running(id)), [1, 1], "and then there was room for both");
+}
+
+#[test]
 fn an_idle_slot_elsewhere_is_recalled_before_a_sandbox_is_made() {
     let (mut cluster, id) = shared_by_two(spec("f"));
     cluster.data_planes[0].arrive(id);

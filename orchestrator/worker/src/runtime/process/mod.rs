@@ -20,12 +20,11 @@ use std::{
 };
 
 use model::{NodeSpec, SandboxId};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::{log::Log, spawner::Spawner};
 use super::{Failure, Made, Order, Runtime, Task};
-use crate::config::ProcessConfig;
+use crate::{config::ProcessConfig, starts::Starts};
 
 /// Sandboxes as child processes. Clones share them.
 #[derive(Clone)]
@@ -39,7 +38,7 @@ struct Shared {
     directory: PathBuf,
     nodes: Vec<String>,
     spawner: Spawner,
-    starts: Semaphore,
+    starts: Starts,
     table: Mutex<Table>,
 }
 
@@ -76,7 +75,7 @@ impl Process {
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
-            starts: Semaphore::new(config.parallel_starts),
+            starts: Starts::new(config.parallel_starts),
             table: Mutex::default(),
             config,
         })))

@@ -55,7 +55,7 @@ pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Fai
     let _place = tokio::select! {
         biased;
         () = cancelled.cancelled() => return Err(Failure::cancelled()),
-        place = shared.starts.acquire() => place.expect("the semaphore is never closed"),
+        place = shared.starts.place() => place,
     };
     let waited = began.elapsed();
     let mut attempt = 1;

@@ -1,0 +1,186 @@
+//! Functions with demand that no node has room for, in the order in which they are tried again.
+//!
+//! First come, first served, as long as nobody waits for long. When somebody does, more is asked for than there is room
+//! for, and whoever waits longest is the likeliest to give up before a sandbox is ready: then the newest demand comes
+//! first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015).
+//! Functions are kept by the size of their sandboxes: where a small one has room a large one may have none, and what
+//! one of a size did not find the others of that size need not look for.
+
+use std::collections::BTreeMap;
+
+use model::{FunctionId, Resources};
+
+use super::{Map, Now, State};
+
+/// A wait beyond this means that more is asked for than there is room for.
+const LONG_WAIT_US: u64 = 1_000_000;
+/// Sizes that may find no room before the others are left for the next time.
+const MOST_MISSES: usize = 32;
+
+/// The functions without room.
+#[derive(Debug, Default)]
+pub(super) struct Starved {
+    entries: Map<FunctionId, Entry>,
+    lines: BTreeMap<(u64, u64), Line>,
+    /// Demands so far.
+    demands: u64,
+}
+
+/// One function's wait.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    size: Resources,
+    since_us: u64,
+    /// Its first and its newest demand, as places in the order of all.
+    first: u64,
+    newest: u64,
+}
+
+/// Functions whose sandboxes have one size, by their first demand and by their newest.
+#[derive(Debug, Default)]
+struct Line {
+    by_first: BTreeMap<u64, FunctionId>,
+    by_newest: BTreeMap<u64, FunctionId>,
+}
+
+impl Starved {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// There was no room for a sandbox of `size`, which `id` demands now.
+    pub(super) fn note(&mut self, now: Now, id: FunctionId, size: Resources) {
+        self.demands += 1;
+        let newest = self.demands;
+        let entry = match self.remove(id) {
+            Some(before) => Entry { size, newest, ..before },
+            None => Entry { size, since_us: now.us, first: newest, newest },
+        };
+        self.insert(id, entry);
+    }
+
+    /// It is served, or wants nothing any more.
+    pub(super) fn forget(&mut self, id: FunctionId) {
+        self.remove(id);
+    }
+
+    fn insert(&mut self, id: FunctionId, entry: Entry) {
+        let line = self.lines.entry(key(entry.size)).or_default();
+        line.by_first.insert(entry.first, id);
+        line.by_newest.insert(entry.newest, id);
+        self.entries.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: FunctionId) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        if let Some(line) = self.lines.get_mut(&key(entry.size)) {
+            line.by_first.remove(&entry.first);
+            line.by_newest.remove(&entry.newest);
+            if line.by_first.is_empty() {
+                self.lines.remove(&key(entry.size));
+            }
+        }
+        Some(entry)
+    }
+
+    /// Who is tried next, where none of the sizes `missed` had room.
+    fn next(&self, now: Now, missed: &[Resources]) -> Option<FunctionId> {
+        let oldest = self.lines.values().filter_map(|line| line.by_first.first_key_value()).min()?;
+        let since_us = self.entries.get(oldest.1).map_or(now.us, |entry| entry.since_us);
+        let lines = self.lines.iter().filter(|(size, _)| !missed.iter().any(|missed| is_within(*missed, **size)));
+        let lines = lines.map(|(_, line)| line);
+        let next = if now.us.saturating_sub(since_us) > LONG_WAIT_US {
+            lines.filter_map(|line| line.by_newest.last_key_value()).max()
+        } else {
+            lines.filter_map(|line| line.by_first.first_key_value()).min()
+        };
+        next.map(|(_, id)| *id)
+    }
+}
+
+fn key(size: Resources) -> (u64, u64) {
+    (size.cpu_millicores, size.memory_mib)
+}
+
+/// Whether a sandbox of `size` needs as much as one that found no room.
+fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> bool {
+    missed.cpu_millicores <= cpu_millicores && missed.memory_mib <= memory_mib
+}
+
+impl State {
+    /// No node had room for a sandbox of `id`.
+    pub(super) fn note_starved(&mut self, now: Now, id: FunctionId) {
+        if let Some(function) = self.functions.get(id) {
+            self.starved.note(now, id, function.registered.spec.resources());
+        }
+    }
+
+    /// Room was made: tries the functions again that found none, until there is none again.
+    pub(super) fn feed_starved(&mut self, now: Now) {
+        let mut missed = Vec::new();
+        while missed.len() < MOST_MISSES {
+            let Some(id) = self.starved.next(now, &missed) else { return };
+            let Some(entry) = self.starved.remove(id) else { return };
+            self.decide(now, id, now.us);
+            if self.starved.remove(id).is_some() {
+                // It keeps its place: this was no new demand.
+                self.starved.insert(id, entry);
+                missed.push(entry.size);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(us: u64) -> Now {
+        Now::at_us(us)
+    }
+
+    fn size(cpu_millicores: u64, memory_mib: u64) -> Resources {
+        Resources { cpu_millicores, memory_mib }
+    }
+
+    /// Three functions, noted in the order of their ids.
+    fn three() -> Starved {
+        let mut starved = Starved::default();
+        for (id, size) in [(1, size(100, 100)), (2, size(900, 100)), (3, size(100, 100))] {
+            starved.note(at(id), FunctionId(id), size);
+        }
+        starved
+    }
+
+    #[test]
+    fn the_first_come_is_first_and_new_demand_does_not_cost_it_its_place() {
+        let mut starved = three();
+        starved.note(at(9), FunctionId(1), size(100, 100));
+        assert_eq!(starved.next(at(10), &[]), Some(FunctionId(1)));
+        starved.forget(FunctionId(1));
+        assert_eq!(starved.next(at(10), &[]), Some(FunctionId(2)));
+        assert_eq!(starved.len(), 2);
+    }
+
+    #[test]
+    fn the_newest_demand_is_first_when_somebody_has_waited_for_long() {
+        let mut starved = three();
+        let late = at(LONG_WAIT_US + 2);
+        assert_eq!(starved.next(late, &[]), Some(FunctionId(3)));
+        starved.note(late, FunctionId(1), size(100, 100));
+        assert_eq!(starved.next(late, &[]), Some(FunctionId(1)), "it was demanded again");
+        starved.forget(FunctionId(1));
+        assert_eq!(starved.next(late, &[]), Some(FunctionId(2)), "the oldest has waited for less than a second now");
+    }
+
+    #[test]
+    fn what_needs_as_much_as_one_that_found_no_room_is_passed_over() {
+        let starved = three();
+        assert_eq!(starved.next(at(9), &[size(100, 100)]), None);
+        assert_eq!(starved.next(at(9), &[size(500, 50)]), Some(FunctionId(1)));
+        let mut starved = three();
+        starved.forget(FunctionId(1));
+        assert_eq!(starved.next(at(9), &[size(500, 50)]), Some(FunctionId(3)), "a smaller one behind a larger one");
+    }
+}
