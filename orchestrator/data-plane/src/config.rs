@@ -7,6 +7,11 @@ use policy::balance::{self, Balance};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::clients::MOST_SURPLUS;
+
+/// Invocations at once unless configured: so many may wait with some KiB each.
+const MOST_INVOCATIONS: usize = 65_536;
+
 /// A data plane's configuration. Every key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -60,8 +65,12 @@ pub struct Limits {
     pub descriptors: usize,
     /// Idle connections to sandboxes, the least recently used are closed first; absent: a quarter of `descriptors`.
     pub idle_connections: Option<usize>,
-    /// Connections of clients; further ones wait to be accepted; absent: half of `descriptors`.
+    /// Connections of clients, idle ones are closed when more come, and where none is idle new ones are refused; absent:
+    /// half of `descriptors`.
     pub client_connections: Option<usize>,
+    /// Invocations at once, waiting or running; further ones are refused. Absent: as many as there may be connections to
+    /// sandboxes, and 65,536 at the most.
+    pub invocations: Option<usize>,
     /// A client connection that brings no complete request for this long is closed.
     #[serde(with = "humantime_serde")]
     pub client_idle: Duration,
@@ -111,6 +120,7 @@ impl Default for Limits {
             descriptors: 4096,
             idle_connections: None,
             client_connections: None,
+            invocations: None,
             client_idle: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(1),
         }
@@ -128,6 +138,21 @@ impl Limits {
     #[must_use]
     pub fn client_connections(&self) -> usize {
         self.client_connections.unwrap_or(self.descriptors / 2).max(1)
+    }
+}
+
+impl Limits {
+    /// Connections to sandboxes at once, idle or not: what client connections leave, and some for everything else.
+    #[must_use]
+    pub fn upstream_connections(&self) -> usize {
+        let left = self.descriptors.saturating_sub(self.client_connections() + MOST_SURPLUS);
+        (left - left / 8).max(1)
+    }
+
+    /// Invocations at once.
+    #[must_use]
+    pub fn invocations(&self) -> usize {
+        self.invocations.unwrap_or_else(|| self.upstream_connections().min(MOST_INVOCATIONS)).max(1)
     }
 }
 

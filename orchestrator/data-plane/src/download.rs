@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{running::Running, server::OpenRequest};
+use crate::{clients::OpenRequest, running::Running};
 
 /// Why an answer ended early. The client sees a broken message, never a complete one.
 #[derive(Debug, Error)]

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
+    clients::Client,
     download::Download,
     function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
     headers, host,
@@ -15,7 +16,6 @@ use crate::{
     plane::Plane,
     refusal::{Cause, Refusal},
     running::Running,
-    server::Client,
     timeline::Timeline,
     upload::{UploadError, UploadLimits, UploadSource},
     upstream::{Link, OpenError, poll_answer},
@@ -57,7 +57,15 @@ pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Re
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let mut open = client.request();
-    let outcome = match admit(&client, request, arrived_us) {
+    let outcome = if client.is_surplus {
+        client.end_when_idle();
+        Err(Cause::Overloaded.because("too many clients are connected"))
+    } else if plane.is_full() {
+        Err(Cause::Overloaded.plain())
+    } else {
+        Ok(())
+    };
+    let outcome = match outcome.and_then(|()| admit(&client, request, arrived_us)) {
         Ok((invocation, turn)) => invocation.run(turn).await,
         Err(refusal) => Err(refusal),
     };

@@ -5,6 +5,7 @@
 
 mod admin;
 mod built;
+mod clients;
 mod clock;
 mod config;
 mod download;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use api::Network;
@@ -34,6 +34,8 @@ pub(crate) struct Plane {
     /// Whether a snapshot was received, ever.
     ready: AtomicBool,
     stopping: AtomicBool,
+    /// Requests whose answers have not left.
+    open_requests: AtomicUsize,
 }
 
 impl Plane {
@@ -53,6 +55,7 @@ impl Plane {
             seed,
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            open_requests: AtomicUsize::new(0),
         }
     }
 
@@ -69,6 +72,32 @@ impl Plane {
     /// A snapshot is complete.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// A request has come.
+    pub(crate) fn request_opened(&self) {
+        self.open_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its answer has left, or its client.
+    pub(crate) fn request_closed(&self) {
+        self.open_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests whose answers have not left.
+    pub(crate) fn open_requests(&self) -> usize {
+        self.open_requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether as many requests are under way as may be, the one that asks among them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.open_requests() > self.config.limits.invocations()
+    }
+
+    /// Whether connections to sandboxes could take descriptors from clients, were one more opened.
+    pub(crate) fn is_short_of_descriptors(&self) -> bool {
+        // Each request has or may want a connection.
+        self.open_requests() + self.idle.count() >= self.config.limits.upstream_connections()
     }
 
     /// Whether it takes no more invocations.

@@ -23,8 +23,10 @@ pub(crate) enum Cause {
     Upstream,
     /// The control plane has not said yet which functions there are.
     NotReady,
-    /// As many wait as may.
+    /// As many wait for the function as may.
     QueueFull,
+    /// As many invocations or clients are here as may be, whatever their functions.
+    Overloaded,
     /// This data plane is ending.
     ShuttingDown,
     /// Sandboxes of the function cannot be made.
@@ -40,7 +42,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 impl Cause {
     /// Every cause, in the order of their counters.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::UnknownFunction,
         Self::BodyTooLarge,
@@ -49,6 +51,7 @@ impl Cause {
         Self::Upstream,
         Self::NotReady,
         Self::QueueFull,
+        Self::Overloaded,
         Self::ShuttingDown,
         Self::CreationFailed,
         Self::QueueDeadline,
@@ -84,6 +87,7 @@ impl Cause {
             Self::Upstream => (S::BAD_GATEWAY, "upstream", "the sandbox failed"),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "the control plane has not been heard of yet"),
             Self::QueueFull => (S::SERVICE_UNAVAILABLE, "queue-full", "too many invocations wait for this function"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "this data plane has as much to do as it may"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "this data plane is shutting down"),
             Self::CreationFailed => (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of it can be made"),
             Self::QueueDeadline => (S::GATEWAY_TIMEOUT, "queue-deadline", "no sandbox was free in time"),

@@ -3,31 +3,36 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
-    net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use api::{Accepted, Io, Listener};
-use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::{function::FunctionState, headers::ClientFields, invocation::serve, plane::Plane, refusal::Cause};
+use crate::{
+    clients::{Client, Clients, MOST_SURPLUS},
+    function::FunctionState,
+    invocation::serve,
+    plane::Plane,
+    refusal::Cause,
+};
 
+/// Connections accepted before others get their turn.
+const ACCEPTED_IN_A_TURN: u32 = 32;
+/// A connection that is one too many has this long to bring the request that is refused.
+const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
 /// After the drain deadline, time for the last refusals to reach their clients.
@@ -37,59 +42,17 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
 
-/// One client's connection, as its requests see it.
-pub(crate) struct Client {
-    pub(crate) plane: Arc<Plane>,
-    pub(crate) fields: ClientFields,
-    /// Requests whose answers have not left.
-    open: AtomicU32,
-    /// Requests so far.
-    requests: AtomicU64,
-}
-
-/// A request whose answer has not left.
-pub(crate) struct OpenRequest {
-    client: Arc<Client>,
-    answered: bool,
-}
-
-impl Client {
-    fn new(plane: Arc<Plane>, peer: SocketAddr) -> Self {
-        let address = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is visible ASCII");
-        let fields = ClientFields { forwarded_for: address };
-        Self { plane, fields, open: AtomicU32::new(0), requests: AtomicU64::new(0) }
-    }
-
-    /// A request has come.
-    pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        OpenRequest { client: self.clone(), answered: false }
-    }
-}
-
-impl OpenRequest {
-    /// The head of its answer is there.
-    pub(crate) fn answered(&mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.client.open.fetch_sub(1, Ordering::Relaxed);
-        if !self.answered {
-            self.client.plane.metrics.client_gone();
-        }
-    }
-}
-
 /// Serves clients until `stopping`; then lets what has begun end, until the drain deadline, while new requests are
 /// answered 503.
 pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping: CancellationToken) {
     let leave = CancellationToken::new();
-    let mut server =
-        Server { builder: Arc::new(builder(&plane)), plane: plane.clone(), listener, leave: leave.clone() };
+    let mut server = Server {
+        builder: Arc::new(builder(&plane)),
+        plane: plane.clone(),
+        listener,
+        clients: Clients::default(),
+        leave: leave.clone(),
+    };
     let mut connections = JoinSet::new();
     tokio::select! {
         biased;
@@ -120,6 +83,7 @@ struct Server {
     builder: Arc<auto::Builder<TokioExecutor>>,
     plane: Arc<Plane>,
     listener: Box<dyn Listener>,
+    clients: Clients,
     /// Tells connections to end once their requests are answered.
     leave: CancellationToken,
 }
@@ -127,16 +91,21 @@ struct Server {
 impl Server {
     /// Takes connections for ever.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
-        let limit = self.plane.config.limits.client_connections();
+        let most = self.plane.config.limits.client_connections() + MOST_SURPLUS;
+        let mut turn = 0;
         loop {
+            // However many come, those that are here get their turns.
+            turn += 1;
+            if turn % ACCEPTED_IN_A_TURN == 0 {
+                yield_now().await;
+            }
             tokio::select! {
                 biased;
                 Some(_ended) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < limit => match accepted {
+                accepted = self.listener.accept(), if connections.len() < most => match accepted {
                     Ok(Accepted { io, peer, .. }) => {
-                        let client = Arc::new(Client::new(self.plane.clone(), peer));
-                        let (builder, leave) = (self.builder.clone(), self.leave.clone());
-                        connections.spawn(carry(builder, io, client, leave));
+                        let client = self.clients.enter(&self.plane, peer, connections.len() + 1, &self.leave);
+                        connections.spawn(carry(self.builder.clone(), io, client));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -160,13 +129,13 @@ fn builder(plane: &Plane) -> auto::Builder<TokioExecutor> {
 }
 
 /// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>, leave: CancellationToken) {
+async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>) {
     let service = service_fn(|request| {
         let client = client.clone();
         async move { Ok::<_, Infallible>(serve(client, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut watch = Watch::new(client.clone(), leave);
+    let mut watch = Watch::new(client.clone());
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
             // Its errors are the client's: a broken message or a closed connection.
@@ -204,27 +173,29 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(client: Arc<Client>, leave: CancellationToken) -> Self {
+    fn new(client: Arc<Client>) -> Self {
         let idle = client.plane.config.limits.client_idle;
+        let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
         let mut looks = interval_at(Instant::now() + idle, idle);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Who comes while this data plane stops shall at least be told so.
         let leaving = client.plane.is_stopping();
-        Self { client, leave: Box::pin(leave.cancelled_owned()), listening: false, leaving, looks, seen: 0 }
+        let leave = Box::pin(client.leave.clone().cancelled_owned());
+        Self { client, leave, listening: false, leaving, looks, seen: 0 }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // The plane says that it stops before it cancels: so after the first poll, which leaves our waker there, the
+        // It says that it leaves before it cancels: so after the first poll, which leaves our waker there, the
         // token (a mutex) need not be asked by every request.
-        if !self.leaving && (!self.listening || self.client.plane.is_stopping()) {
+        if !self.leaving && (!self.listening || self.client.is_leaving()) {
             self.listening = true;
             if self.leave.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Leave);
             }
         }
         while self.looks.poll_tick(cx).is_ready() {
-            let requests = self.client.requests.load(Ordering::Relaxed);
-            let idle = requests == self.seen && self.client.open.load(Ordering::Relaxed) == 0;
+            let requests = self.client.requests();
+            let idle = requests == self.seen && self.client.is_idle();
             self.seen = requests;
             if idle {
                 return Poll::Ready(Event::Leave);

@@ -54,6 +54,38 @@ async fn a_deletion_cancels_a_creation_under_way() {
 }
 
 #[tokio::test]
+async fn creations_beyond_the_bound_wait_and_one_that_is_given_up_gives_its_place_to_the_next() {
+    let mut control_plane = ControlPlane::start(1).await;
+    let delay = Duration::from_millis(20);
+    let bounded = |delay| {
+        move |config: &mut worker::Config| {
+            hollow(config, delay);
+            config.hollow.parallel_starts = 1;
+        }
+    };
+    let worker = Worker::start(&[control_plane.address], bounded(delay)).await;
+    let mut stream = control_plane.stream().await;
+    for sequence in 1..=3 {
+        stream.create(sequence, revision("anything")).await;
+    }
+    for sequence in 1..=3 {
+        let (_, ready) = stream.ready(stream.id(sequence)).await;
+        let waited = ready.steps.iter().find(|step| step.name == "wait").expect("it says how long it waited").us;
+        let others = u64::try_from(delay.as_micros()).unwrap() * (sequence - 1);
+        assert!(waited >= others, "{sequence}: waited for {waited} µs, expected those before it to take {others} µs");
+    }
+    worker.end().await;
+
+    let _worker = Worker::start(&[control_plane.address], bounded(HOUR)).await;
+    let mut stream = control_plane.stream().await;
+    let (first, second) = (stream.create(4, revision("anything")).await, stream.create(5, revision("anything")).await);
+    for given_up in [second, first] {
+        stream.delete(given_up).await;
+        assert_eq!(stream.ended(given_up).await.0, Reason::Cancelled, "also one that waits");
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_creation_makes_one_sandbox() {
     let mut control_plane = ControlPlane::start(1).await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;

@@ -22,7 +22,7 @@ impl Scrape {
     }
 
     /// Levels, which cost nothing until somebody asks: name, what it is, value.
-    fn levels(&self) -> [(&'static str, &'static str, i64); 8] {
+    fn levels(&self) -> [(&'static str, &'static str, i64); 9] {
         let plane = &self.plane;
         let (mut waiting, mut running, mut held) = (0, 0, 0);
         for function in plane.functions.all() {
@@ -36,6 +36,7 @@ impl Scrape {
         [
             ("waiting", "Invocations without a slot", waiting),
             ("running", "Slots in use", running),
+            ("requests_open", "Requests whose answers have not left", count(plane.open_requests())),
             ("slots_held", "Slots lent by the control plane", held),
             ("reports_unsent", "Entries that wait to be sent to the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),

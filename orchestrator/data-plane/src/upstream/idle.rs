@@ -71,20 +71,25 @@ impl IdleLinks {
         }
     }
 
-    /// Closes those of the least recently used sandboxes, of `most` at the most, while a quarter of the bound is not free.
-    pub(crate) fn shed(&self, plane: &Plane, most: usize) {
+    /// Closes some while a quarter of the bound is not free.
+    pub(crate) fn shed_beyond(&self, plane: &Plane) {
+        self.shed(plane, SHED_FEW, self.limit - self.limit / 4);
+    }
+
+    /// Closes half of them: descriptors are needed now.
+    pub(crate) fn shed_many(&self, plane: &Plane) {
+        self.shed(plane, self.limit, self.count() / 2);
+    }
+
+    /// Closes those of the least recently used sandboxes, of `most` at the most, while there are more than `kept`.
+    pub(crate) fn shed(&self, plane: &Plane, most: usize, kept: usize) {
         for _ in 0..most {
-            if self.count() <= self.limit - self.limit / 4 {
+            if self.count() <= kept {
                 return;
             }
             let Some(sandbox) = self.least_recently_used() else { return };
             sandbox.shed_idle(plane);
         }
-    }
-
-    /// Closes those of the least recently used sandboxes until a quarter of the bound is free: descriptors are needed now.
-    pub(crate) fn shed_many(&self, plane: &Plane) {
-        self.shed(plane, self.limit);
     }
 
     /// A sandbox with idle connections, which is not looked at again before all others have been.

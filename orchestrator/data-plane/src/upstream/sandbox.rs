@@ -126,7 +126,7 @@ impl Sandbox {
             plane.idle.enlist(self);
         }
         if crowded {
-            plane.idle.shed(plane, SHED_FEW);
+            plane.idle.shed_beyond(plane);
         }
     }
 
@@ -161,6 +161,9 @@ impl Sandbox {
 
     /// Opens a connection.
     pub(crate) async fn open(&self, plane: &Plane) -> Result<Link, OpenError> {
+        if plane.is_short_of_descriptors() {
+            plane.idle.shed(plane, SHED_FEW, 0);
+        }
         let limit = plane.config.limits.connect_timeout;
         let late = |_| OpenError::Late(limit.as_millis());
         let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?.map_err(of_connect)?;

@@ -10,5 +10,6 @@ mod faults;
 mod framing;
 mod grants;
 mod http;
+mod overload;
 mod queueing;
 mod streams;

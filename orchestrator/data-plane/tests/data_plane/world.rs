@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use api::{ANY_LOOPBACK, wire};
 use data_plane::{Config, build};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -122,4 +125,14 @@ pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) ->
     session.delta(active(1, &sandbox, slots));
     session.ack(1, |ack| ack.slots == slots && ack.version == 1).await;
     (world, session, sandbox)
+}
+
+/// Looks until `is_so`, for as long as a test has patience.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let look = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
 }

@@ -1,0 +1,180 @@
+//! The connections of clients: which there are, and which of them end when there are too many.
+//!
+//! Within the bound each is served. At the bound, idle ones are told to end and make room for new ones: an idle
+//! connection that is closed costs its client a handshake, one that is not accepted costs it an answer. Where none is
+//! idle, a few more are accepted only to be told that they are too many.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::{headers::ClientFields, plane::Plane};
+
+/// Connections beyond the bound that are served a refusal.
+pub(crate) const MOST_SURPLUS: usize = 64;
+/// Idle connections that are told to end together: so that not each new connection looks for one.
+const RECYCLED_AT_ONCE: usize = 32;
+/// A connection without a request is not idle before this time has passed.
+const FIRST_REQUEST_US: u64 = 1_000_000;
+/// Connections looked at by one search for idle ones.
+const LOOKED_AT: usize = 256;
+
+/// One client's connection, as its requests see it.
+pub(crate) struct Client {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) fields: ClientFields,
+    /// One more than may be served: its requests are refused.
+    pub(crate) is_surplus: bool,
+    /// Tells it to end once its requests are answered.
+    pub(crate) leave: CancellationToken,
+    /// Set before `leave`: read by each turn of the connection, where the token would be a lock.
+    leaving: AtomicBool,
+    /// Requests whose answers have not left.
+    open: AtomicU32,
+    /// Requests so far.
+    requests: AtomicU64,
+}
+
+/// A request whose answer has not left.
+pub(crate) struct OpenRequest {
+    client: Arc<Client>,
+    answered: bool,
+}
+
+impl Client {
+    /// A request has come.
+    pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.plane.request_opened();
+        OpenRequest { client: self.clone(), answered: false }
+    }
+
+    /// Whether it was told to end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.plane.is_stopping()
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether every answer has left.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Tells it to end once its requests are answered.
+    pub(crate) fn end_when_idle(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.leave.cancel();
+    }
+}
+
+impl OpenRequest {
+    /// The head of its answer is there.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.client.open.fetch_sub(1, Ordering::Relaxed);
+        self.client.plane.request_closed();
+        if !self.answered {
+            self.client.plane.metrics.client_gone();
+        }
+    }
+}
+
+/// The connections, in the order in which they are looked at for idle ones (the CLOCK algorithm: each look moves one to
+/// the end, and one that was not used between two looks is idle).
+#[derive(Default)]
+pub(crate) struct Clients {
+    ring: VecDeque<Seen>,
+}
+
+struct Seen {
+    client: Weak<Client>,
+    /// When it came, in microseconds of the data plane's clock.
+    since_us: u64,
+    /// Requests at the last look; `None`: not looked at yet.
+    requests: Option<u64>,
+}
+
+impl Clients {
+    /// A new connection from `peer`, the `count`-th of those open now. All end with `leave`.
+    pub(crate) fn enter(
+        &mut self,
+        plane: &Arc<Plane>,
+        peer: SocketAddr,
+        count: usize,
+        leave: &CancellationToken,
+    ) -> Arc<Client> {
+        let forwarded_for = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is visible ASCII");
+        let is_full = count > plane.config.limits.client_connections();
+        let client = Arc::new(Client {
+            plane: plane.clone(),
+            fields: ClientFields { forwarded_for },
+            is_surplus: is_full && self.recycle(plane.clock.now_us()) == 0,
+            leave: leave.child_token(),
+            leaving: AtomicBool::new(false),
+            open: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+        });
+        if !client.is_surplus {
+            // Where connections come and go, those that have ended are met here and not only at the bound.
+            self.look(2);
+            self.ring.push_back(Seen {
+                client: Arc::downgrade(&client),
+                since_us: plane.clock.now_us(),
+                requests: None,
+            });
+        }
+        client
+    }
+
+    /// Tells some idle connections to end; how many.
+    fn recycle(&mut self, now_us: u64) -> usize {
+        let mut recycled = 0;
+        for _ in 0..LOOKED_AT.min(2 * self.ring.len()) {
+            let Some(mut seen) = self.ring.pop_front() else { break };
+            let Some(client) = seen.client.upgrade() else { continue };
+            let requests = client.requests();
+            let is_unused = seen.requests == Some(requests) && client.is_idle();
+            // Who has just come is about to ask.
+            let had_time = requests > 0 || now_us > seen.since_us + FIRST_REQUEST_US;
+            if is_unused && had_time {
+                client.end_when_idle();
+                recycled += 1;
+                if recycled == RECYCLED_AT_ONCE {
+                    break;
+                }
+            } else {
+                seen.requests = Some(requests);
+                self.ring.push_back(seen);
+            }
+        }
+        recycled
+    }
+
+    /// Forgets those of the next `count` that have ended.
+    fn look(&mut self, count: usize) {
+        for _ in 0..count.min(self.ring.len()) {
+            let Some(seen) = self.ring.pop_front() else { return };
+            if seen.client.strong_count() > 0 {
+                self.ring.push_back(seen);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! More clients and invocations than a data plane may have: who gives way, and what the others are told.
+
+use std::net::SocketAddr;
+
+use api::wire;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{
+    client::{Answer, get, open_http2, read, request, spawn_get},
+    sandbox::Sandbox,
+    world::{World, active, function, until},
+};
+
+/// A client that keeps its connection.
+struct Keeper(SendRequest<Full<Bytes>>);
+
+impl Keeper {
+    async fn connect(to: SocketAddr) -> Self {
+        let (sender, connection) = handshake(TokioIo::new(TcpStream::connect(to).await.unwrap())).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.0.ready().await.unwrap();
+        read(self.0.send_request(request("f", path)).await.unwrap()).await.unwrap()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// A data plane with one sandbox of `slots` slots, and bounds as `change` sets them.
+async fn bounded(
+    slots: u32,
+    change: impl FnOnce(&mut data_plane::Config),
+) -> (World, super::control_plane::Session, Sandbox) {
+    let mut world = World::with(change).await;
+    let mut session = world.greeted(vec![wire::FunctionConfig { concurrency: slots, ..function() }]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, slots));
+    session.ack(1, |ack| ack.slots == slots).await;
+    (world, session, sandbox)
+}
+
+#[tokio::test]
+async fn idle_clients_make_room_for_new_ones_and_busy_ones_are_left_alone() {
+    let (world, _session, sandbox) = bounded(2, |config| config.limits.client_connections = Some(4)).await;
+    let busy = spawn_get(world.data_plane, "f", "/hold");
+    sandbox.running(1).await;
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let mut client = Keeper::connect(world.data_plane).await;
+        assert_eq!(client.get("/").await.status, 200, "client {number}");
+        clients.push(client);
+    }
+    until("all but a few of the idle clients were let go", async || {
+        clients.iter().filter(|client| !client.is_closed()).count() <= 4
+    })
+    .await;
+    sandbox.state.gate.add_permits(1);
+    assert_eq!(busy.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn where_no_client_is_idle_new_ones_are_refused_and_let_in_again_later() {
+    let (world, _session, sandbox) = bounded(3, |config| config.limits.client_connections = Some(3)).await;
+    let held: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/hold")).collect();
+    sandbox.running(3).await;
+    let mut refused = Keeper::connect(world.data_plane).await;
+    let answer = refused.get("/").await;
+    assert_eq!(answer.refusal(), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), "1");
+    until("the refused client's connection is closed", async || refused.is_closed()).await;
+    let over_http2 = http::Request::get("http://f/").body(Full::<Bytes>::default()).unwrap();
+    let answer = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
+    assert_eq!(answer.refusal(), (503, "overloaded"));
+    let _one_that_says_nothing = TcpStream::connect(world.data_plane).await.unwrap();
+    sandbox.state.gate.add_permits(3);
+    for invocation in held {
+        assert_eq!(invocation.await.unwrap().status, 200);
+    }
+    until("there is room again", async || get(world.data_plane, "f", "/").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn clients_that_connect_and_say_nothing_keep_nobody_out_for_long() {
+    let (world, _session, _sandbox) = bounded(1, |config| config.limits.client_connections = Some(8)).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(world.data_plane).await.unwrap());
+    }
+    until("somebody who asks is answered", async || {
+        let mut client = Keeper::connect(world.data_plane).await;
+        match client.0.send_request(request("f", "/")).await {
+            Ok(response) => response.status() == 200,
+            Err(_closed) => false,
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn invocations_beyond_the_bound_are_refused_whatever_their_function() {
+    let mut world = World::with(|config| config.limits.invocations = Some(3)).await;
+    let g = wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() };
+    let mut session = world.greeted(vec![function(), g]).await;
+    let waiting: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/")).collect();
+    session.waiting(3).await;
+    for function in ["f", "g"] {
+        let answer = get(world.data_plane, function, "/").await;
+        assert_eq!(answer.refusal(), (503, "overloaded"), "{function}");
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    for invocation in waiting {
+        assert_eq!(invocation.await.unwrap().status, 200, "what was accepted is answered");
+    }
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    let metrics = get(world.admin, "admin", "/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.lines().any(|line| line.contains("\"overloaded\"") && line.ends_with(" 2")), "{metrics}");
+}
