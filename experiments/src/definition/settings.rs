@@ -93,6 +93,9 @@ pub struct Sandbox {
     /// Modelled delay of a creation, constant.
     #[serde(default, with = "humantime_serde")]
     pub delay: Duration,
+    /// Creations that each worker has under way at once, 0: any number; more wait.
+    #[serde(default)]
+    pub parallel_starts: u32,
 }
 
 /// How a function spends its execution time.
@@ -137,6 +140,12 @@ pub struct Expectations {
     /// Least share of answered measured invocations that must be cold, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold_share_min: Option<f64>,
+    /// Least measured invocations answered ok per second of a constant rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_per_s_min: Option<f64>,
+    /// Greatest share of measured invocations that got no answer at all, neither the function's nor a refusal, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_share_max: Option<f64>,
 }
 
 impl Settings {
@@ -156,6 +165,12 @@ impl Settings {
             ("sandbox.nodes", self.sandbox.nodes >= 1, "must be at least 1"),
             ("expect.failed_share_max", share(self.expect.failed_share_max), "must be 0 to 1"),
             ("expect.cold_share_min", share(self.expect.cold_share_min), "must be 0 to 1"),
+            ("expect.silent_share_max", share(self.expect.silent_share_max), "must be 0 to 1"),
+            (
+                "expect.answered_per_s_min",
+                self.expect.answered_per_s_min.is_none() || self.load.rate().is_some(),
+                "needs a load of kind rate",
+            ),
         ]);
         match rules.into_iter().find(|(_, holds, _)| !holds) {
             Some((key, _, problem)) => Err((key, problem.to_owned())),

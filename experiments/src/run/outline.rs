@@ -50,7 +50,9 @@ fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
     let rates = || points.iter().filter_map(|point| point.settings.load.rate()).map(|rate| rate.rate_per_s);
     let (from, to) = (rates().fold(f64::INFINITY, least), rates().fold(0.0, f64::max));
     let range = if from < to { format!("{from} to {to}") } else { from.to_string() };
+    let differ = points.iter().filter_map(|point| point.settings.load.rate()).any(|other| other.calls != rate.calls);
     let calls = match rate.calls {
+        _ if differ => "functions as the point says".to_owned(),
         Calls::Warm { functions } => format!("{functions} functions called in turn"),
         Calls::Cold { cooldown } => {
             format!("every one cold: no function again within {}", humantime::format_duration(cooldown))
@@ -77,8 +79,12 @@ fn of_sandbox(sandbox: &Sandbox, delay_varies: bool) -> String {
     } else {
         format!(", creation delay {}", humantime::format_duration(sandbox.delay))
     };
+    let starts = match sandbox.parallel_starts {
+        0 => String::new(),
+        starts => format!(", at most {starts} at once in each worker"),
+    };
     format!(
-        "  sandbox  {}, {mode} mode, {} workers{nodes} of {} cores and {}{delay}\n",
+        "  sandbox  {}, {mode} mode, {} workers{nodes} of {} cores and {}{delay}{starts}\n",
         sandbox.runtime, sandbox.workers, sandbox.cpu, sandbox.memory,
     )
 }

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use record::{Invocation, LoadSummary, Outcome, Phase};
 use stats::quantile;
 
-use crate::verify::{
-    invariant::{Findings, Verdict, Weight},
-    schedule::Schedule,
+use crate::{
+    definition::settings::Settings,
+    verify::{
+        invariant::{Findings, Verdict, Weight},
+        schedule::Schedule,
+    },
 };
 
 /// Least share of the schedule that must have been sent.
@@ -34,6 +37,8 @@ pub struct Accounting<'a> {
     outcomes: BTreeMap<Outcome, u64>,
     measured: u64,
     measured_failed: u64,
+    /// Failed, and the load generator got no answer of any kind.
+    measured_silent: u64,
     answered_cold: u64,
     lags_ns: Vec<u64>,
     latencies_ns: Vec<u64>,
@@ -54,6 +59,7 @@ impl<'a> Accounting<'a> {
             outcomes: BTreeMap::new(),
             measured: 0,
             measured_failed: 0,
+            measured_silent: 0,
             answered_cold: 0,
             lags_ns: Vec::new(),
             latencies_ns: Vec::new(),
@@ -77,6 +83,7 @@ impl<'a> Accounting<'a> {
         if row.phase == Phase::Measured {
             self.measured += 1;
             self.measured_failed += u64::from(row.outcome != Outcome::Ok);
+            self.measured_silent += u64::from(row.outcome != Outcome::Ok && row.status.is_none());
             self.lags_ns.extend(row.lag_ns());
             if row.outcome == Outcome::Ok {
                 self.latencies_ns.extend(row.latency_ns());
@@ -85,8 +92,8 @@ impl<'a> Accounting<'a> {
         }
     }
 
-    /// Judges what was counted; `expected` are the greatest share of failures and the least share of cold starts.
-    pub fn conclude(mut self, load: Option<&LoadSummary>, expected: (Option<f64>, Option<f64>), to: &mut Findings) {
+    /// Judges what was counted, whatever a definition expects.
+    pub fn conclude(&mut self, load: Option<&LoadSummary>, to: &mut Findings) {
         let missing = self.seen.iter().filter(|seen| !**seen).count();
         let complete = missing == 0 && self.twice == 0 && self.foreign == 0;
         let scheduled = self.seen.len();
@@ -110,7 +117,6 @@ impl<'a> Accounting<'a> {
             }
         }
         self.punctuality(to);
-        self.thresholds(expected, to);
     }
 
     /// The rule of a valid run, from the rows themselves.
@@ -131,7 +137,9 @@ impl<'a> Accounting<'a> {
         to.validity(rule, lag as f64 <= bound, detail);
     }
 
-    fn thresholds(&self, expected: (Option<f64>, Option<f64>), to: &mut Findings) {
+    /// Judges what was counted by what a definition expects.
+    pub fn thresholds(&self, settings: &Settings, to: &mut Findings) {
+        let expected = &settings.expect;
         let mut add = |rule, weight, bound: Option<f64>, (count, of): (u64, u64), at_most: bool| {
             let Some(bound) = bound else { return };
             let rows = if at_most { "measured" } else { "answered" };
@@ -143,13 +151,20 @@ impl<'a> Accounting<'a> {
             to.add(rule, weight, verdict, detail);
         };
         let failed = (self.measured_failed, self.measured);
-        add("failures as expected", Weight::Threshold, expected.0, failed, true);
+        add("failures as expected", Weight::Threshold, expected.failed_share_max, failed, true);
+        let silent = (self.measured_silent, self.measured);
+        add("everything answered or refused", Weight::Threshold, expected.silent_share_max, silent, true);
         // What failed was neither cold nor warm. A saturated system makes sandboxes for invocations that were given up,
         // and the next ones find them: that is marked, because nothing else was to be expected there.
-        let cold = (self.answered_cold, self.measured - self.measured_failed);
+        let answered = self.measured - self.measured_failed;
         let is_saturated = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
         let weight = if is_saturated { Weight::Mark } else { Weight::Threshold };
-        add("cold starts as expected", weight, expected.1, cold, false);
+        add("cold starts as expected", weight, expected.cold_share_min, (self.answered_cold, answered), false);
+        if let (Some(least), Some(rate)) = (expected.answered_per_s_min, settings.load.rate()) {
+            let per_s = answered as f64 / f64::from(rate.seconds);
+            let detail = format!("{per_s:.1} of {:.1} per second; at least {least:.1}", rate.rate_per_s);
+            to.add("answered as many as expected", Weight::Threshold, Verdict::of(per_s >= least), detail);
+        }
     }
 }
 

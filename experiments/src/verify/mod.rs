@@ -99,8 +99,8 @@ impl Evidence<'_> {
             coldness.observe(&row);
         }
         let load: Option<LoadSummary> = read_json(&point.loadgen()).ok();
-        let expect = &self.settings.expect;
-        accounting.conclude(load.as_ref(), (expect.failed_share_max, expect.cold_share_min), to);
+        accounting.conclude(load.as_ref(), to);
+        accounting.thresholds(self.settings, to);
         coldness.conclude(creations.is_some(), to);
         let facts = read_json(&facts_path(point)).ok();
         surroundings::judge(point, facts.as_ref(), self.manifest.host.cores, to);

@@ -87,7 +87,7 @@ fn the_warm_sweep_takes_turns_with_the_floor_of_the_machine() {
     let plan = plan_of("warm-sweep", Overrides { quick: true, ..Overrides::default() });
     insta::assert_snapshot!(plan, @r"
     warm-sweep at scale laptop
-      load     200 to 4000 per second for 10 s after 2s of warm-up, 64 functions called in turn
+      load     200 to 4000 per second for 10 s after 2s of warm-up, functions as the point says
       points   3: rate-1000, rate-4000, one-connection
       sandbox  hollow, sleep mode, 2 workers of 64 cores and 256GiB, creation delay 0s
       1  build the programs                                             0:05

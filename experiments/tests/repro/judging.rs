@@ -83,6 +83,38 @@ fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated
 }
 
 #[test]
+fn an_invocation_without_any_answer_is_found_and_a_refused_one_is_no_silence() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "silent_share_max = 0.0");
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"refused\":1}");
+    let refused = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Refused, Some(503));
+    let rule = "everything answered or refused";
+    assert_eq!(judge_changed(&toy, refused, rule), (Some(0), "held".to_owned()));
+    toy.edit("out/toy/replay/1/loadgen.json", "\"refused\":1", "\"timeout\":1");
+    let silent = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Timeout, None);
+    assert_eq!(judge_changed(&toy, silent, rule), (Some(4), "not held".to_owned()));
+}
+
+#[test]
+fn too_few_answers_in_a_second_are_found_and_a_trace_cannot_expect_any() {
+    let toy = Toy::new("well");
+    let definition = "experiments/definitions/toy.toml";
+    toy.edit(definition, "failed_share_max = 0.0", "answered_per_s_min = 1.0");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("expect.answered_per_s_min"), "{}", said(&output));
+    toy.edit(definition, "load = { minutes = 1,", "load = { kind = \"rate\", rate = 1, seconds = 3, functions = 1,");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let rule = "answered as many as expected";
+    assert_eq!(judge(&toy, rule), (Some(0), "held".to_owned()));
+    toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
+    let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;
+    assert_eq!(judge_changed(&toy, failed, rule), (Some(4), "not held".to_owned()));
+}
+
+#[test]
 fn what_was_not_recorded_is_not_measured_rather_than_held() {
     let toy = finished();
     std::fs::remove_file(toy.point().coldstarts()).unwrap();
