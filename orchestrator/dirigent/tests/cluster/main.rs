@@ -2,6 +2,7 @@
 //! Each test names a property that has to hold whatever the parts look like inside.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod churn;
 mod cluster;
 mod concurrency;
 mod control_plane;
@@ -10,11 +11,15 @@ mod data_planes;
 mod deletion;
 mod http;
 mod invocation;
+mod links;
 mod policies;
 mod process;
 mod process_sandboxes;
+mod recovery;
 mod refusals;
 mod registration;
+mod relay;
+mod sharing;
 mod traffic;
 mod upstream;
 mod wait;
