@@ -12,6 +12,7 @@ mod health;
 mod input;
 mod node;
 mod operator;
+mod recall;
 mod recovery;
 mod sandbox;
 mod scale;

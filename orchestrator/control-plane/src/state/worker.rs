@@ -277,12 +277,13 @@ impl State {
             return;
         }
         sandbox.ready_us = now.us;
-        let function_id = sandbox.function;
+        let (function_id, node) = (sandbox.function, sandbox.node);
         self.set_standing(id, Standing::Ready);
         if let Some(function) = self.functions.get_mut(function_id) {
             function.trouble.failures = 0;
-            function.trouble.avoid.clear();
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != node);
         }
+        self.nodes.creation_succeeded(node);
         self.end_trouble(function_id);
         self.decide(now, function_id, now.us);
     }

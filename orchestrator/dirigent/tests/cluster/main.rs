@@ -2,6 +2,7 @@
 //! Each test names a property that has to hold whatever the parts look like inside.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod capacity;
 mod churn;
 mod cluster;
 mod concurrency;
@@ -9,6 +10,8 @@ mod control_plane;
 mod daemon;
 mod data_planes;
 mod deletion;
+mod failing_nodes;
+mod freezing;
 mod http;
 mod invocation;
 mod links;
@@ -21,6 +24,7 @@ mod registration;
 mod relay;
 mod sharing;
 mod traffic;
+mod updates;
 mod upstream;
 mod wait;
 mod witness;
