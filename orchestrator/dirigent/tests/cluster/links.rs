@@ -1,6 +1,8 @@
 //! Links between parts that are cut and healed, by reset and in silence: what runs goes on, what waits is served, and
 //! nothing is left behind.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
@@ -71,6 +73,9 @@ fn cut_data_plane(link: Link) {
     cut_side.wait_for_more(300);
     cluster.register("cold", json!({}));
     cluster.invoke("cold").assert_ok();
+    // What the one that is cut off holds is out of reach, but not counted on.
+    let answer = cluster.invoke("theirs");
+    assert!(answer.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {answer:?}");
     // The one that is cut off knows some functions and cannot get a sandbox for them: it waits.
     let waits = Invocation::of("f0").begin(&cut).unwrap();
     cluster.wait_for_level(1, "f0", 1, 0);
