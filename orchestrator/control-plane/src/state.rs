@@ -17,6 +17,7 @@ mod recovery;
 mod sandbox;
 mod scale;
 mod timer;
+mod told;
 mod top;
 mod view;
 mod worker;
