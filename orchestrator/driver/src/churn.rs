@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Fails when a part has grown past a bound: descriptors and connections by 64, threads by 4, memory \
-    by 8 MiB and a tenth of itself.\n\nExample: driver churn --seconds 600 --rate 100"
+    by 16 MiB and a tenth of itself.\n\nExample: driver churn --seconds 600 --rate 100"
 )]
 pub(crate) struct Options {
     /// How long, in seconds
@@ -60,9 +60,10 @@ const FEWEST_LOOKS: u32 = 8;
 /// wait; threads that block on files come and go.
 const MORE_DESCRIPTORS: f64 = 64.0;
 const MORE_THREADS: f64 = 4.0;
-/// Memory beyond that of the first quarter: what allocators keep and tables that grow by doubling. At the default rate and
-/// time 45,000 functions come between the middles of the two quarters, so a leak of 200 bytes for each is noticed.
-const MORE_MEMORY_KIB: f64 = 8.0 * 1024.0;
+/// Memory beyond that of the first quarter: the cache of the command log's file, which fills to 8 MiB over some 12,000
+/// functions, what allocators keep, and tables that grow by doubling. At the default rate and time 45,000 functions come
+/// between the middles of the two quarters, so a leak of 400 bytes for each is noticed, also where there is no such cache.
+const MORE_MEMORY_KIB: f64 = 16.0 * 1024.0;
 /// And that share of it, since a heap in use is not packed.
 const MORE_MEMORY_SHARE: f64 = 0.1;
 
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn what_grew_past_its_bound_is_named_and_what_did_not_is_not() {
         let look = |descriptors, memory_kib| Usage { descriptors, memory_kib, ..Usage::default() };
-        let looks = [look(10.0, 10_000.0), look(50.0, 12_000.0), look(80.0, 15_000.0), look(100.0, 19_000.0)];
+        let looks = [look(10.0, 10_000.0), look(50.0, 15_000.0), look(80.0, 20_000.0), look(100.0, 27_000.0)];
         let mut report = Report::default();
         compare(&mut report, "data_plane", &looks, Duration::from_secs(80));
         let objections = report.objections();
