@@ -86,6 +86,11 @@ impl Daemon {
         self.ports[purpose]
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A file of its directory.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)

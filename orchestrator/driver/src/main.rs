@@ -4,6 +4,7 @@
 //! an experiment of `repro` instead; here are the numbers behind it.
 
 mod burst;
+mod churn;
 mod cluster;
 mod creations;
 mod daemon;
@@ -13,6 +14,7 @@ mod memory;
 mod registration;
 mod report;
 mod restart;
+mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -60,6 +62,8 @@ enum Command {
     Restart(restart::Options),
     /// How soon many invocations of one instant are answered: of as many functions, or of one
     Burst(burst::Options),
+    /// What every part has open after functions have come and gone for long: descriptors, threads, memory
+    Churn(churn::Options),
     /// CPU that each part uses when there is nothing to do
     Idle(idle::Options),
 }
@@ -85,12 +89,16 @@ fn main() -> ExitCode {
         Command::Memory(options) => memory::run(&common, options),
         Command::Restart(options) => restart::run(&common, options),
         Command::Burst(options) => burst::run(&common, options),
+        Command::Churn(options) => churn::run(&common, options),
         Command::Idle(options) => idle::run(&common, options),
     };
     match result {
         Ok(report) => {
             print!("{}", report.render(common.format));
-            ExitCode::SUCCESS
+            for objection in report.objections() {
+                eprintln!("error: {objection}");
+            }
+            if report.objections().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("error: {error:#}");

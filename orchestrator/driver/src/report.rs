@@ -14,14 +14,27 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Named numbers, in the order in which they were added.
+/// Named numbers, in the order in which they were added, and what is wrong about them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Report(Vec<(&'static str, f64)>);
+pub(crate) struct Report {
+    numbers: Vec<(String, f64)>,
+    objections: Vec<String>,
+}
 
 impl Report {
     /// Adds a number; its name ends in its unit.
-    pub(crate) fn add(&mut self, name: &'static str, value: f64) {
-        self.0.push((name, value));
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: f64) {
+        self.numbers.push((name.into(), value));
+    }
+
+    /// Notes that a number is out of its bounds.
+    pub(crate) fn object(&mut self, objection: String) {
+        self.objections.push(objection);
+    }
+
+    /// What is out of bounds.
+    pub(crate) fn objections(&self) -> &[String] {
+        &self.objections
     }
 
     /// Adds median and 99th percentile of values, which are sorted for it.
@@ -35,13 +48,14 @@ impl Report {
     /// As text.
     pub(crate) fn render(&self, format: Format) -> String {
         if format == Format::Json {
-            let members = self.0.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+            let members = self.numbers.iter().map(|(name, value)| (name.clone(), Value::from(*value)));
             return Value::Object(members.collect::<Map<_, _>>()).to_string() + "\n";
         }
         let mut text = String::new();
-        for (name, value) in &self.0 {
+        let width = self.numbers.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(34);
+        for (name, value) in &self.numbers {
             let digits = if value.fract() == 0.0 { 0 } else { 2 };
-            let _ = writeln!(text, "{:<34} {value:>14.digits$}", name.replace('_', " "));
+            let _ = writeln!(text, "{:<width$} {value:>14.digits$}", name.replace('_', " "));
         }
         text
     }

@@ -63,3 +63,16 @@ fn registration_memory_and_idleness_are_measured() {
     let idle = measured(&["idle", "--functions", "10", "--workers", "2", "--seconds", "1"]);
     assert!(idle["control_plane_percent_of_a_core"].as_f64().is_some(), "{idle}");
 }
+
+#[test]
+fn functions_that_come_and_go_leave_every_part_as_it_was() {
+    let measured = measured(&["churn", "--seconds", "4", "--rate", "50", "--workers", "1"]);
+    let number = |key: &str| measured[key].as_f64().unwrap_or_else(|| panic!("{key} in {measured}"));
+    assert!(number("functions") > 0.0, "{measured}");
+    for part in ["control_plane", "data_plane", "worker_0"] {
+        for what in ["descriptors", "connections", "threads", "memory_kib"] {
+            assert!(number(&format!("{part}_{what}_first_quarter")) > 0.0, "{measured}");
+            number(&format!("{part}_{what}_growth_per_min"));
+        }
+    }
+}

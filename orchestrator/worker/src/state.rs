@@ -2,11 +2,9 @@
 //!
 //! Plain values: no clock, no I/O. Methods return the effects that the owner carries out, in order.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::Arc,
-};
+mod revisions;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use api::wire::{self, sandbox_ended::Reason};
 use model::{Epoch, Revision, SandboxId};
@@ -14,6 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use self::revisions::Revisions;
 use crate::{
     events::{Event, Ready},
     runtime::{Failure, Made},
@@ -31,8 +30,8 @@ pub(crate) struct State {
     newest: Epoch,
     /// Whether a control plane of that epoch has welcomed this worker on the present stream.
     welcomed: bool,
-    /// Told on the present stream. Bounded by the functions' versions that had a sandbox here during it.
-    revisions: HashMap<Revision, Spec>,
+    /// Told on the present stream.
+    revisions: Revisions,
     /// Ordered, so that hellos and lists come in a repeatable order.
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     /// Set when the worker ends: nothing is created any more.
@@ -98,7 +97,7 @@ impl State {
             nodes,
             newest: Epoch::default(),
             welcomed: false,
-            revisions: HashMap::new(),
+            revisions: Revisions::default(),
             sandboxes: BTreeMap::new(),
             stopping: false,
         }
@@ -147,9 +146,7 @@ impl State {
         if !self.welcomed {
             return Vec::new();
         }
-        for spec in batch.functions {
-            self.revisions.insert(Revision(spec.revision), Arc::new(spec));
-        }
+        batch.functions.into_iter().for_each(|spec| self.revisions.learn(spec));
         let mut effects = Vec::with_capacity(batch.create.len() + batch.delete.len());
         for create in &batch.create {
             effects.extend(self.create(create, received));
@@ -178,7 +175,7 @@ impl State {
         if create.node >= self.nodes {
             return refuse(format!("there is no node {} here, only {}", create.node, self.nodes));
         }
-        let Some(spec) = self.revisions.get(&Revision(create.revision)) else {
+        let Some(spec) = self.revisions.get(Revision(create.revision)) else {
             return refuse(format!("revision {} was never told", create.revision));
         };
         let (node, spec) = (create.node, Arc::clone(spec));

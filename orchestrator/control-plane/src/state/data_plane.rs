@@ -23,6 +23,9 @@ pub(super) struct Level {
     /// Slots lent to it that it has not acknowledged: they will serve part of `waiting`.
     pub(super) under_way: u32,
     pub(super) limit: Limit,
+    /// It is disconnected, or has not answered in time when asked for slots: what it holds serves nobody else, and is not
+    /// waited for.
+    pub(super) silent: bool,
 }
 
 /// The newest limit sent to one data plane for one function.
@@ -35,6 +38,8 @@ pub(super) struct Limit {
     pub(super) drain: bool,
     /// It has not answered yet.
     pub(super) pending: bool,
+    /// While somebody waits for what was asked back: when it should have answered, in microseconds.
+    pub(super) due_us: Option<u64>,
     /// No further limit before this time, in microseconds: it just refused one.
     pub(super) not_before_us: u64,
 }
@@ -47,7 +52,7 @@ impl Level {
 
     /// Slots it has been asked to give back and has neither given nor refused.
     pub(super) fn asked_back(&self) -> u32 {
-        let stands = self.limit.pending || self.limit.drain;
+        let stands = !self.silent && (self.limit.pending || self.limit.drain);
         self.limit.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
     }
 
@@ -219,16 +224,22 @@ impl State {
             known.left_us = now.us;
             tracing::info!(data_plane = %known.id, "its stream ended; what it holds waits for it");
         }
-        self.forget_requests(now, key);
+        self.note_disconnected(now, key);
         self.release_replies(now);
     }
 
-    /// What a data plane was asked to give back it will not give back over a connection that has ended.
-    fn forget_requests(&mut self, now: Now, key: DataPlaneKey) {
+    /// What a data plane was asked to give back it will not give back over a connection that has ended, and what it
+    /// holds serves its own clients only.
+    fn note_disconnected(&mut self, now: Now, key: DataPlaneKey) {
         let mut touched = Vec::new();
         for (id, function) in self.functions.iter_mut() {
-            if function.level(key).is_some_and(|level| level.asked_back() > 0) {
-                function.level_mut(key).limit = Limit::default();
+            if function.level(key).is_none_or(|level| level.held == 0) {
+                continue;
+            }
+            let waited_for = function.demand().waiting > 0;
+            let level = function.level_mut(key);
+            (level.limit, level.silent) = (Limit::default(), true);
+            if waited_for {
                 touched.push(id);
             }
         }

@@ -27,8 +27,8 @@ pub(super) struct Trouble {
     pub(super) last_error: Option<String>,
     /// Another attempt cannot succeed, as far as the worker can tell.
     pub(super) permanent: bool,
-    /// Nodes that failed it, newest last.
-    pub(super) avoid: Vec<NodeKey>,
+    /// Nodes that failed it, newest last, and until when each is avoided, in microseconds.
+    pub(super) avoid: Vec<(NodeKey, u64)>,
     /// Data planes were told.
     pub(super) announced: bool,
 }

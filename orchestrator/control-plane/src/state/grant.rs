@@ -1,4 +1,4 @@
-//! Lending sandboxes to data planes, and getting them back.
+//! Lending sandboxes to data planes, and what they say of them.
 //!
 //! All slots of a sandbox are lent to one data plane at a time, so that their sum never exceeds its concurrency. A slot
 //! is free again only after its holder has said so.
@@ -7,23 +7,12 @@ use std::collections::BTreeSet;
 
 use api::wire;
 use model::{EndpointState, FunctionId, SandboxId};
-use policy::autoscale::Decision;
 
 use super::{
     DataPlaneChange, Now, State,
     data_plane::{DataPlaneKey, Level},
     sandbox::{Loan, Standing},
 };
-
-/// After a limit that brought no slots back, the data plane is asked again no sooner than this.
-const ASK_AGAIN_US: u64 = 1_000_000;
-
-/// What a data plane is asked to give back: all but `slots`, as far as idle for long enough; busy ones too if `drain`.
-struct Ask {
-    slots: u32,
-    min_idle_ms: u64,
-    drain: bool,
-}
 
 impl State {
     /// Lends free sandboxes of a function to the data planes where invocations wait.
@@ -199,109 +188,6 @@ impl State {
         self.sandboxes.insert(id, sandbox);
     }
 
-    /// Asks data planes to give back `surplus` sandboxes of a function, those with most idle slots first.
-    pub(super) fn ask_back(&mut self, now: Now, id: FunctionId, surplus: u32, decision: &Decision) {
-        let Some(function) = self.functions.get(id) else { return };
-        let concurrency = function.registered.spec.concurrency;
-        let mut holders: Vec<_> = function
-            .levels
-            .iter()
-            .filter(|(_, level)| level.held > 0)
-            .map(|(key, level)| (level.idle(), *key))
-            .collect();
-        holders.sort_unstable_by(|one, other| other.cmp(one));
-        let mut left = surplus;
-        for (_, key) in holders {
-            let Some(level) = self.functions.get(id).and_then(|function| function.level(key)) else { continue };
-            let back = left.min(level.held.div_ceil(concurrency));
-            if back == 0 {
-                return;
-            }
-            left -= back;
-            let slots = level.held.saturating_sub(back * concurrency);
-            let asked_already = level.limit.slots == Some(slots) && (level.limit.pending || level.limit.drain);
-            if !asked_already && now.us >= level.limit.not_before_us {
-                let (min_idle_ms, drain) = (decision.min_idle_ms, decision.drain);
-                self.send_limit(id, key, Ask { slots, min_idle_ms, drain });
-            }
-        }
-    }
-
-    /// Asks data planes that hold slots and have nobody waiting to give some to those where invocations wait and
-    /// nothing under way will serve them. How many sandboxes may come of it.
-    ///
-    /// Who is asked may have used its slots in the meantime and refuse; with `until_given` it gives them back as soon as
-    /// they are free.
-    pub(super) fn recall(&mut self, now: Now, id: FunctionId, until_given: bool) -> u32 {
-        let Some(function) = self.functions.get(id) else { return 0 };
-        let concurrency = function.registered.spec.concurrency;
-        let unmet: u32 = function.levels.iter().map(|(_, level)| level.unmet()).sum();
-        if unmet == 0 {
-            return 0;
-        }
-        let asked: u32 = function.levels.iter().map(|(_, level)| level.asked_back()).sum();
-        let mut missing = unmet.saturating_sub(function.starting * concurrency).saturating_sub(asked);
-        let may_be_asked = |level: &Level| {
-            level.held > 0 && level.waiting == 0 && level.asked_back() == 0 && now.us >= level.limit.not_before_us
-        };
-        let holders = function.levels.iter().filter(|(_, level)| may_be_asked(level));
-        let holders: Vec<_> = holders.map(|(key, level)| (*key, level.held)).collect();
-        let mut coming = asked;
-        for (key, held) in holders {
-            let is_connected = self.data_planes.get(key).is_some_and(|known| known.session.is_some());
-            if missing == 0 || !is_connected {
-                continue;
-            }
-            let back = missing.min(held).next_multiple_of(concurrency).min(held);
-            missing = missing.saturating_sub(back);
-            coming += back;
-            self.send_limit(id, key, Ask { slots: held - back, min_idle_ms: 0, drain: until_given });
-        }
-        coming / concurrency
-    }
-
-    fn send_limit(&mut self, id: FunctionId, key: DataPlaneKey, ask: Ask) {
-        let Ask { slots, min_idle_ms, drain } = ask;
-        let version = self.data_planes.next_version();
-        let Some(function) = self.functions.get_mut(id) else { return };
-        let limit = &mut function.level_mut(key).limit;
-        (limit.version, limit.slots, limit.drain, limit.pending) = (version, Some(slots), drain, true);
-        let limit = wire::GrantLimit { function: id.0, version, slots, min_idle_ms, drain };
-        self.tell_data_plane(key, DataPlaneChange::Limit(limit));
-    }
-
-    /// Ends a limit that would make a data plane give back what it is being lent.
-    pub(super) fn lift_limit(&mut self, id: FunctionId, key: DataPlaneKey) {
-        self.send_limit(id, key, Ask { slots: u32::MAX, min_idle_ms: 0, drain: false });
-        if let Some(function) = self.functions.get_mut(id) {
-            function.level_mut(key).limit.slots = None;
-        }
-    }
-
-    /// A data plane has done what a limit asked, as far as it could. The function, as a decision follows.
-    pub(super) fn take_limit_ack(&mut self, now: Now, key: DataPlaneKey, ack: &wire::LimitAck) -> Option<FunctionId> {
-        let id = FunctionId(ack.function);
-        let function = self.functions.get_mut(id)?;
-        let level = function.level_mut(key);
-        if level.limit.version != ack.version {
-            return None;
-        }
-        level.limit.pending = false;
-        let asked = level.limit.slots.unwrap_or(u32::MAX);
-        if level.held > asked {
-            // It uses more than was believed, or not for long enough unused, or it holds less than is believed here:
-            // whatever the reason, asking at once again would bring the same answer.
-            level.limit.not_before_us = now.us + ASK_AGAIN_US;
-        }
-        if ack.slots > asked && !level.limit.drain {
-            level.running = level.running.max(ack.slots.saturating_sub(level.waiting));
-        }
-        if !level.limit.drain {
-            level.limit.slots = None;
-        }
-        Some(id)
-    }
-
     /// Compares what a data plane says it holds with what is believed, when it (re)connects; the functions of what it
     /// holds no more. A new process knows nothing of the invocations that its predecessor began, and these may still
     /// run: what was lent to it is ended, never lent again.
@@ -335,6 +221,7 @@ impl State {
             if function.levels.iter().any(|(level, _)| *level == key) {
                 let level = function.level_mut(key);
                 (level.waiting, level.running, level.limit) = (0, 0, super::data_plane::Limit::default());
+                level.silent = false;
             }
         }
         for grant in held {

@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use model::{NodeName, NodeSpec, Resources, SandboxId};
+use model::{FunctionId, NodeName, NodeSpec, Resources, SandboxId};
 use policy::placement::{NodeKey, Pool};
 
 use super::{Map, SessionId};
+
+/// A node that has failed so many functions, and none succeeded since, is believed to fail them all.
+const FAILED_FUNCTIONS: usize = 3;
+/// Failing nodes that placement avoids at most: it looks through the list for each node it considers.
+const MOST_FAILING: usize = 8;
 
 /// Whether a node may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(super) struct Node {
     /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
     /// when it returns, never lent again.
     pub(super) given_up: BTreeSet<SandboxId>,
+    /// Functions that it failed since the last success, a few at most.
+    failed: Vec<FunctionId>,
 }
 
 /// All nodes, by dense key.
@@ -46,6 +53,8 @@ pub(super) struct Nodes {
     nodes: Vec<Option<Node>>,
     by_name: Map<NodeName, NodeKey>,
     pub(super) pool: Pool,
+    /// Nodes that fail whatever is placed on them, newest last, and until when each is avoided, in microseconds.
+    failing: Vec<(NodeKey, u64)>,
 }
 
 impl Nodes {
@@ -92,6 +101,7 @@ impl Nodes {
             silent_since_us: 0,
             sandboxes: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            failed: Vec::new(),
         };
         if free.is_some() {
             self.nodes[place] = Some(node);
@@ -108,6 +118,7 @@ impl Nodes {
     pub(super) fn remove(&mut self, key: NodeKey) {
         if let Some(node) = self.nodes[key.0 as usize].take() {
             self.by_name.remove(&node.name);
+            self.failing.retain(|(failing, _)| *failing != key);
             self.pool.remove(key);
         }
     }
@@ -140,6 +151,32 @@ impl Nodes {
         if self.get_mut(key).sandboxes.insert(sandbox) {
             self.pool.adopt(key, resources);
         }
+    }
+
+    /// Nodes that fail whatever is placed on them, and until when each is avoided, in microseconds.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &(NodeKey, u64)> {
+        self.failing.iter()
+    }
+
+    /// A node could not make a sandbox of a function. One function alone says more about itself than about the node.
+    pub(super) fn creation_failed(&mut self, key: NodeKey, function: FunctionId, avoided_until_us: u64) {
+        let failed = &mut self.get_mut(key).failed;
+        if failed.len() < FAILED_FUNCTIONS && !failed.contains(&function) {
+            failed.push(function);
+        }
+        if failed.len() == FAILED_FUNCTIONS {
+            self.failing.retain(|(failing, _)| *failing != key);
+            self.failing.push((key, avoided_until_us));
+            if self.failing.len() > MOST_FAILING {
+                self.failing.remove(0);
+            }
+        }
+    }
+
+    /// A node has made a sandbox.
+    pub(super) fn creation_succeeded(&mut self, key: NodeKey) {
+        self.get_mut(key).failed = Vec::new();
+        self.failing.retain(|(failing, _)| *failing != key);
     }
 
     /// Takes note of when a node's worker was last heard of.

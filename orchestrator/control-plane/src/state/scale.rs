@@ -20,6 +20,8 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 const PERMANENT_AFTER: u32 = 3;
 /// Nodes that failed a function and are avoided for its next sandboxes.
 const AVOIDED_NODES: usize = 4;
+/// For how long a node is avoided after it has failed: then it is tried once more.
+pub(super) const AVOIDED_FOR: Duration = Duration::from_secs(30);
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
 const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
 /// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
@@ -31,27 +33,41 @@ impl State {
         if self.recovery.postpones(id) {
             return;
         }
-        self.lend_to_waiting(id);
+        self.note_unanswered(now, id);
+        let supply = self.supply_in_reach(id);
         let Some(function) = self.functions.get_mut(id).filter(|function| !function.removed) else { return };
-        let supply = function.supply();
         let decision = function.autoscaler.decide(now.ms(), function.demand(), supply);
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
         let mut again_us = decision.again_in_ms.map(|ms| now.us + ms * 1000);
+        // What is to be given up though it is in use is not lent anew, or whoever waits would get it back for ever.
+        if have <= decision.sandboxes || !decision.drain {
+            self.lend_to_waiting(id);
+        }
         // Slots that lie idle elsewhere come first; when no sandbox may be made, busy ones come as they are free.
         let has_others = self.data_planes.connected().nth(1).is_some();
         let coming = if has_others { self.recall(now, id, decision.sandboxes <= have) } else { 0 };
+        again_us = earlier(again_us, self.note_unanswered(now, id));
         if decision.sandboxes > have {
-            let missing = (decision.sandboxes - have).saturating_sub(coming);
+            let missing = (decision.sandboxes - have).saturating_sub(coming).min(self.room_below_bound(id));
             let again = self.grow(now, id, missing, read_us);
             again_us = earlier(again_us, again);
-        } else if have > decision.sandboxes {
+        } else {
+            self.starved.forget(id);
             let again = self.shrink(now, id, have - decision.sandboxes, &decision);
             again_us = earlier(again_us, again);
         }
-        // What is free now is wanted, though nobody waits for it.
+        // What is free now is wanted, though perhaps nobody waits for it.
+        self.lend_to_waiting(id);
         self.lend_in_advance(id);
         self.decide_again_at(id, again_us);
+    }
+
+    /// Sandboxes that may be made until there are as many as the function's bound, those out of reach included.
+    fn room_below_bound(&self, id: FunctionId) -> u32 {
+        let Some(function) = self.functions.get(id) else { return 0 };
+        let supply = function.supply();
+        function.registered.spec.scale.upper_bound().saturating_sub(supply.ready + supply.starting)
     }
 
     fn decide_again_at(&mut self, id: FunctionId, due: Option<u64>) {
@@ -112,7 +128,9 @@ impl State {
         let Some(function) = self.functions.get(id) else { return false };
         let spec = &function.registered.spec;
         let (resources, concurrency) = (spec.resources(), spec.concurrency);
-        let wanted = Wanted { policy: self.placement_of(spec), resources, avoid: &function.trouble.avoid };
+        let avoided = self.nodes.failing().chain(&function.trouble.avoid).filter(|(_, until_us)| now.us < *until_us);
+        let avoid: Vec<_> = avoided.map(|(node, _)| *node).collect();
+        let wanted = Wanted { policy: self.placement_of(spec), resources, avoid: &avoid };
         let Some(node) = self.placement.choose(&self.nodes.pool, wanted, &mut self.rng) else { return false };
         let Some(sandbox) = SandboxId::new(self.epoch, self.sandboxes_commanded + 1) else { return false };
         let revision = function.registered.revision;
@@ -163,10 +181,12 @@ impl State {
     /// Gives up `surplus` sandboxes. When to look again, if that is not possible now.
     fn shrink(&mut self, now: Now, id: FunctionId, surplus: u32, decision: &Decision) -> Option<u64> {
         let function = self.functions.get(id)?;
+        if surplus == 0 {
+            return None;
+        }
         if now.us < function.hold_until_us {
             return Some(function.hold_until_us);
         }
-        self.starved.forget(id);
         let free: Vec<_> = function.free.iter().copied().take(surplus as usize).collect();
         let starting = function.starting;
         let ready = function.ready;
@@ -199,6 +219,8 @@ impl State {
         let (id, node, was_wanted) = (failed.function, failed.node, failed.standing == Standing::Starting);
         self.forget_sandbox(sandbox, "failed");
         let Some(function) = self.functions.get_mut(id).filter(|_| was_wanted) else { return };
+        let avoided_until_us = now.us + micros(AVOIDED_FOR);
+        self.nodes.creation_failed(node, id, avoided_until_us);
         let trouble = &mut function.trouble;
         // Several failures of one burst are one failure: the next attempt waits for all of them.
         if now.us >= trouble.not_before_us {
@@ -206,8 +228,8 @@ impl State {
             let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
             trouble.not_before_us = now.us + micros(doubled.min(LONGEST_BACK_OFF));
         }
-        trouble.avoid.retain(|avoided| *avoided != node);
-        trouble.avoid.push(node);
+        trouble.avoid.retain(|(avoided, _)| *avoided != node);
+        trouble.avoid.push((node, avoided_until_us));
         if trouble.avoid.len() > AVOIDED_NODES {
             trouble.avoid.remove(0);
         }

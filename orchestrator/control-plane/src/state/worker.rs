@@ -11,6 +11,7 @@ use super::{
     input::TimedEvent,
     node::NodeState,
     sandbox::{Sandbox, Standing},
+    told::Told,
 };
 use crate::store::Command;
 
@@ -22,7 +23,7 @@ pub(super) struct Worker {
     pub(super) admin: Arc<str>,
     pub(super) nodes: Vec<NodeKey>,
     /// Revisions it knows.
-    revisions: BTreeSet<Revision>,
+    revisions: Told,
     /// When it last gave a sign of life, in microseconds.
     pub(super) last_beat_us: u64,
 }
@@ -49,7 +50,7 @@ impl Workers {
 
     /// Notes that a worker knows a revision from now on; `true` when it must be told first.
     pub(super) fn learns(&mut self, session: SessionId, revision: Revision) -> bool {
-        self.by_session.get_mut(&session).is_some_and(|worker| worker.revisions.insert(revision))
+        self.by_session.get_mut(&session).is_some_and(|worker| worker.revisions.learn(revision))
     }
 }
 
@@ -70,7 +71,7 @@ impl State {
             name: name.clone(),
             admin: hello.admin.as_str().into(),
             nodes: nodes.clone(),
-            revisions: BTreeSet::new(),
+            revisions: Told::default(),
             last_beat_us: now.us,
         };
         self.workers.by_name.insert(name, session);
@@ -277,12 +278,13 @@ impl State {
             return;
         }
         sandbox.ready_us = now.us;
-        let function_id = sandbox.function;
+        let (function_id, node) = (sandbox.function, sandbox.node);
         self.set_standing(id, Standing::Ready);
         if let Some(function) = self.functions.get_mut(function_id) {
             function.trouble.failures = 0;
-            function.trouble.avoid.clear();
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != node);
         }
+        self.nodes.creation_succeeded(node);
         self.end_trouble(function_id);
         self.decide(now, function_id, now.us);
     }

@@ -24,14 +24,26 @@ pub(crate) struct Plan {
     pub(crate) cpu: &'static str,
     /// How the trace function spends its time.
     pub(crate) mode: &'static str,
+    /// How long a modelled sandbox takes to make.
+    pub(crate) delay: &'static str,
     /// Keys of the control plane's table `health`.
     pub(crate) health: &'static str,
+    /// Further keys of a worker's table `process`.
+    pub(crate) process: &'static str,
 }
 
 impl Plan {
     /// Modelled sandboxes on two workers, behind one data plane.
-    pub(crate) const HOLLOW: Self =
-        Self { runtime: "hollow", workers: 2, data_planes: 1, cpu: "64", mode: "sleep", health: "" };
+    pub(crate) const HOLLOW: Self = Self {
+        runtime: "hollow",
+        workers: 2,
+        data_planes: 1,
+        cpu: "64",
+        mode: "sleep",
+        delay: "5ms",
+        health: "",
+        process: "",
+    };
     /// Child processes on two workers, behind one data plane.
     pub(crate) const PROCESS: Self = Self { runtime: "process", ..Self::HOLLOW };
 }
@@ -56,11 +68,21 @@ impl Cluster {
         let health = format!("[health]\n{}\n", plan.health);
         let control_plane = Daemon::start("control-plane", "control-plane", at, &["http", "stream"], &health);
         let stream = control_plane.address("stream").to_owned();
-        let data_planes = (0..plan.data_planes).map(|number| start_data_plane(at, number, &stream)).collect();
-        let workers = (0..plan.workers).map(|number| start_worker(at, number, &stream, plan)).collect();
-        let cluster = Self { control_plane, data_planes, workers, directory };
+        let mut cluster = Self { control_plane, data_planes: Vec::new(), workers: Vec::new(), directory };
+        (0..plan.data_planes).for_each(|_| cluster.add_data_plane(&stream));
+        (0..plan.workers).for_each(|_| cluster.add_worker(plan, &stream));
         cluster.wait_until_whole();
         cluster
+    }
+
+    /// Adds a data plane that finds the control plane at `stream`.
+    pub(crate) fn add_data_plane(&mut self, stream: &str) {
+        self.data_planes.push(start_data_plane(self.directory.path(), self.data_planes.len(), stream));
+    }
+
+    /// Adds a worker that finds the control plane at `stream`.
+    pub(crate) fn add_worker(&mut self, plan: Plan, stream: &str) {
+        self.workers.push(start_worker(self.directory.path(), self.workers.len(), stream, plan));
     }
 
     /// Waits until every part that runs is ready and known.
@@ -98,9 +120,7 @@ impl Cluster {
 
     /// Registers a function of which nothing is known yet; `fields` come over an image.
     pub(crate) fn register(&self, name: &str, fields: Value) {
-        let mut specification = json!({ "image": "builtin:function" });
-        specification.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let answer = self.operator(&format!("PUT /v1/functions/{name}"), &specification.to_string());
+        let answer = self.put(name, fields);
         assert_eq!(answer.status, 201, "expected {name} to be registered: {answer:?}");
     }
 
@@ -152,14 +172,53 @@ impl Cluster {
         });
     }
 
-    /// Waits until what exists on the workers is what the control plane believes.
+    /// Waits until what exists on the workers is what the control plane believes, sandbox by sandbox.
     pub(crate) fn wait_for_rest(&self) {
         wait_for("the control plane and the workers to agree on what exists", || {
             let status = self.status();
             let believed = number(&status["sandboxes_ready"]);
             let settled = number(&status["sandboxes_starting"]) + number(&status["sandboxes_leaving"]) == 0;
             let held = self.held();
-            look(settled && believed == held.len(), format!("{status} and {held:?}"))
+            look(settled && believed == held.len(), format!("{status} and {held:?}"))?;
+            let mut held: Vec<_> = held.iter().map(|held| held["sandbox"].as_str().unwrap().to_owned()).collect();
+            let mut believed: Vec<_> = self.functions().iter().flat_map(|name| self.ready_sandboxes(name)).collect();
+            held.sort_unstable();
+            believed.sort_unstable();
+            look(believed == held, format!("{believed:?} believed and {held:?} held"))
+        });
+    }
+
+    /// Names of the functions that are registered.
+    fn functions(&self) -> Vec<String> {
+        let listed = self.operator("GET /v1/functions?limit=1000", "").json();
+        assert!(listed["next"].is_null(), "expected fewer functions than a page holds");
+        let listed = listed["functions"].as_array().unwrap().iter();
+        listed.map(|function| function["spec"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Changes a function; `fields` come over an image, and what they leave out is as it was at first.
+    pub(crate) fn update(&self, name: &str, fields: Value) {
+        let answer = self.put(name, fields);
+        assert_eq!(answer.status, 200, "expected {name} to be changed: {answer:?}");
+    }
+
+    fn put(&self, name: &str, fields: Value) -> Answer {
+        let mut specification = json!({ "image": "builtin:function" });
+        specification.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        self.operator(&format!("PUT /v1/functions/{name}"), &specification.to_string())
+    }
+
+    /// Deregisters a function.
+    pub(crate) fn delete(&self, name: &str) {
+        let answer = self.operator(&format!("DELETE /v1/functions/{name}"), "");
+        assert_eq!(answer.status, 202, "expected {name} to be deregistered: {answer:?}");
+    }
+
+    /// Waits until the node of a worker is in a state.
+    pub(crate) fn wait_for_node(&self, worker: &str, expected: &str) {
+        wait_for(&format!("the node of {worker} to be {expected}"), || {
+            let state = self.node_state(worker);
+            look(state == expected, state)
         });
     }
 
@@ -187,19 +246,19 @@ fn start_data_plane(at: &Path, number: usize, stream: &str) -> Daemon {
 }
 
 fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
-    let Plan { runtime, cpu, mode, .. } = plan;
+    let Plan { runtime, cpu, mode, delay, process, .. } = plan;
     let name = format!("worker-{number}");
     let configuration = format!(
         "name = '{name}'\n\
          runtime = '{runtime}'\n\
          control_planes = ['{stream}']\n\
          node = {{ cpu = '{cpu}', memory = '64GiB' }}\n\
-         process = {{ mode = '{mode}' }}\n\
+         process = {{ mode = '{mode}', {process} }}\n\
          [hollow]\n\
          cpu = '{cpu}'\n\
          memory = '64GiB'\n\
          mode = '{mode}'\n\
-         delay = {{ model = 'constant', value = '5ms' }}\n"
+         delay = {{ model = 'constant', value = '{delay}' }}\n"
     );
     Daemon::start("worker", &name, at, &["admin"], &configuration)
 }

@@ -1,5 +1,7 @@
 //! Data planes that come late, die and come back.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
@@ -62,4 +64,31 @@ fn one_that_dies_takes_nothing_with_it_but_its_own_connections() {
         note.outcome.unwrap().assert_ok();
     }
     cluster.wait_for_rest();
+}
+
+#[test]
+fn what_a_dead_one_held_idle_keeps_nobody_waiting_and_the_bound_is_kept() {
+    let mut cluster = Cluster::start(Plan { data_planes: 2, ..Plan::HOLLOW });
+    cluster.register("f", json!({}));
+    cluster.register("one", json!({ "scale": { "max": 1 }, "queue": { "deadline": "1s" } }));
+    let other = cluster.data_planes[1].address("invoke").to_owned();
+    for name in ["f", "one"] {
+        cluster.invoke(name).assert_ok();
+        wait_for("the control plane to know that nothing runs", || {
+            let shown = cluster.show(name);
+            look(shown["running"] == 0 && shown["waiting"] == 0, shown)
+        });
+    }
+    cluster.data_planes[0].crash();
+    let answer = Invocation::of("f").at(&other);
+    // Far less than the grace of 30 s, for which the dead one keeps what it held.
+    assert!(answer.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {answer:?}");
+    // Whether the only sandbox that may be still runs something, nobody can say.
+    Invocation::of("one").at(&other).assert_refused(504, "queue-deadline");
+
+    cluster.data_planes[0].start_again();
+    cluster.wait_until_whole();
+    Invocation::of("one").at(&other).assert_ok();
+    cluster.wait_for_rest();
+    assert_eq!(cluster.ready_sandboxes("one").len(), 1, "expected no more than its bound");
 }

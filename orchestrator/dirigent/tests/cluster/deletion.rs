@@ -1,10 +1,12 @@
 //! Deregistration: drained before deleted, and nothing left behind.
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     cluster::{Cluster, Plan},
     invocation::Invocation,
+    traffic::{Traffic, assert_no_failure, failures},
     wait::{look, wait_for},
 };
 
@@ -45,4 +47,33 @@ fn who_waits_for_a_function_that_is_deleted_is_answered_at_once() {
     cluster.wait_for_level(0, "huge", 1, 0);
     assert_eq!(cluster.operator("DELETE /v1/functions/huge", "").status, 202);
     waiting.answer().unwrap().assert_refused(404, "unknown-function");
+}
+
+#[test]
+fn under_steady_traffic_all_are_answered_and_every_sandbox_ends() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({}));
+    cluster.register("g", json!({}));
+    let traffic = Traffic::start(cluster.door(), &["f", "f", "f", "f", "g", "g"], 10);
+    traffic.wait_for_more(100);
+    cluster.delete("f");
+    let deleted = Instant::now();
+    traffic.wait_for_more(200);
+    let (f, g): (Vec<_>, Vec<_>) = traffic.stop().into_iter().partition(|note| note.function == "f");
+    assert_no_failure("beside a deletion", &g);
+    failures("deletion", &f);
+    for note in &f {
+        match note.outcome.as_ref().unwrap_or_else(|error| panic!("expected an answer: {error} in {note:?}")) {
+            answer if note.sent >= deleted => answer.assert_refused(404, "unknown-function"),
+            answer if answer.status == 200 => {}
+            answer => answer.assert_refused(404, "unknown-function"),
+        }
+    }
+    let kept = cluster.ready_sandboxes("g").len();
+    wait_for("no sandbox but those of the other function", || {
+        let held = cluster.held();
+        look(held.len() == kept, format!("{held:?}"))
+    });
+    cluster.wait_for_rest();
+    assert_eq!(cluster.sandbox_processes().len(), kept, "expected no other process");
 }

@@ -2,20 +2,29 @@
 //! Each test names a property that has to hold whatever the parts look like inside.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod capacity;
+mod churn;
 mod cluster;
 mod concurrency;
 mod control_plane;
 mod daemon;
 mod data_planes;
 mod deletion;
+mod failing_nodes;
+mod freezing;
 mod http;
 mod invocation;
+mod links;
 mod policies;
 mod process;
 mod process_sandboxes;
+mod recovery;
 mod refusals;
 mod registration;
+mod relay;
+mod sharing;
 mod traffic;
+mod updates;
 mod upstream;
 mod wait;
 mod witness;

@@ -8,6 +8,7 @@ use crate::{
     cluster::{Cluster, Plan, number},
     daemon::dirigent,
     invocation::Invocation,
+    wait::{look, wait_for},
 };
 
 /// How late a deadline may be kept on a busy machine.
@@ -35,15 +36,23 @@ fn a_full_queue_is_refused_at_once_and_says_when_to_come_back() {
 #[test]
 fn without_capacity_the_queue_deadline_ends_the_wait() {
     let cluster = Cluster::start(Plan { cpu: "1", ..Plan::HOLLOW });
-    let deadline = Duration::from_millis(400);
-    cluster.register("huge", json!({ "cpu": 2000, "queue": { "deadline": "400ms" } }));
-    let late = cluster.invoke("huge");
+    let deadline = Duration::from_secs(1);
+    cluster.register("huge", json!({ "cpu": 2000, "queue": { "deadline": "1s" } }));
+    let waiting = Invocation::of("huge").begin(cluster.door()).unwrap();
+    wait_for("the control plane to lack room for it", || {
+        let status = cluster.status();
+        look(number(&status["functions_starved"]) == 1, &status)
+    });
+    let late = waiting.answer().unwrap();
     late.assert_refused(504, "queue-deadline");
     assert!(
         (deadline..deadline + LATENESS).contains(&late.took),
         "expected the refusal after {deadline:?}, found {late:?}"
     );
-    assert_eq!(number(&cluster.status()["functions_starved"]), 1, "{}", cluster.status());
+    wait_for("nothing to lack room, since nobody waits any more", || {
+        let status = cluster.status();
+        look(number(&status["functions_starved"]) == 0, &status)
+    });
     // What does not fit today may be made to fit.
     cluster.register("small", json!({ "cpu": 1000 }));
     cluster.invoke("small").assert_ok();

@@ -1,11 +1,13 @@
 //! Clients that invoke functions one invocation after the other until they are told to stop, and note every answer.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 use crate::{
     http::{Answer, Ongoing},
     invocation::Invocation,
+    wait::{look, wait_for},
 };
 
 /// One invocation and how it ended.
@@ -22,6 +25,37 @@ pub(crate) struct Noted {
     pub(crate) sent: Instant,
     /// An error is an invocation without an answer.
     pub(crate) outcome: Result<Answer, String>,
+}
+
+/// How often each failure was seen, by status and word; an invocation without an answer is `none`. What was seen is also
+/// written to the test's output, for those who read it.
+pub(crate) fn failures(what: &str, noted: &[Noted]) -> BTreeMap<String, usize> {
+    let mut failures = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    let mut failed = Vec::new();
+    for note in noted {
+        let failure = match &note.outcome {
+            Ok(answer) => {
+                longest = longest.max(answer.took);
+                let is_ok = answer.status == 200 && answer.error().is_empty();
+                (!is_ok).then(|| format!("{} {}", answer.status, answer.error()))
+            }
+            Err(_) => Some("none".to_owned()),
+        };
+        if let Some(failure) = failure {
+            *failures.entry(failure).or_default() += 1;
+            failed.push(note.sent);
+        }
+    }
+    let lasted = failed.iter().max().zip(failed.iter().min()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+    eprintln!("{what}: {} invocations, failures {failures:?} over {lasted:?}, longest answer {longest:?}", noted.len());
+    failures
+}
+
+/// Fails unless every invocation was answered by its function.
+pub(crate) fn assert_no_failure(what: &str, noted: &[Noted]) {
+    let failed = noted.iter().find(|note| !note.outcome.as_ref().is_ok_and(|answer| answer.status == 200));
+    assert!(failures(what, noted).is_empty(), "expected every invocation to be answered by its function: {failed:?}");
 }
 
 /// Clients under way.
@@ -54,6 +88,12 @@ impl Traffic {
     /// Invocations that have ended so far.
     pub(crate) fn count(&self) -> usize {
         self.noted.lock().unwrap().len()
+    }
+
+    /// Waits until `more` invocations have ended from now on.
+    pub(crate) fn wait_for_more(&self, more: usize) {
+        let until = self.count() + more;
+        wait_for("traffic", || look(self.count() >= until, format!("{} of {until}", self.count())));
     }
 
     /// Stops, and gives everything noted.

@@ -1,0 +1,80 @@
+//! Creations that fail: the node that fails them is avoided, attempts are few, and both callers and operators are told.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan, number},
+    traffic::{Traffic, failures},
+    wait::{look, wait_for},
+};
+
+/// Functions invoked one after the other: each would try a node that failed those before it.
+const FUNCTIONS: usize = 20;
+/// Failed creations until a node's failures are believed, and as many again for a second look at it.
+const FEW: usize = 6;
+
+/// Creations that failed so far.
+fn failed_creations(cluster: &Cluster) -> usize {
+    let page = cluster.operator("GET /metrics", "").body;
+    let mut lines = page.lines().filter(|line| line.contains("creations_ended_total{outcome=\"failed\"}"));
+    let count = lines.next().and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    count.unwrap_or_else(|| panic!("expected a count of failed creations: {page}"))
+}
+
+#[test]
+fn a_node_that_fails_every_creation_is_avoided_by_all_functions() {
+    let broken = Plan { process: "function = '/nonexistent'", ..Plan::PROCESS };
+    let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
+    let stream = cluster.control_plane.address("stream").to_owned();
+    cluster.add_worker(broken, &stream);
+    cluster.wait_until_whole();
+    for number in 0..FUNCTIONS {
+        let name = format!("f{number}");
+        cluster.register(&name, json!({}));
+        let answer = cluster.invoke(&name);
+        answer.assert_ok();
+        assert!(answer.took < Duration::from_secs(5), "expected the other node to be used at once: {answer:?}");
+    }
+    // The nodes that failed one function are avoided by its next sandboxes, too.
+    cluster.update("f0", json!({ "scale": { "min": 6 } }));
+    wait_for("six sandboxes", || look(cluster.ready_sandboxes("f0").len() == 6, cluster.show("f0")));
+    let failed = failed_creations(&cluster);
+    eprintln!("one node of two fails: {failed} creations failed, {FUNCTIONS} cold starts answered");
+    assert!((1..=FEW).contains(&failed), "expected the failing node to be met, and then avoided: {failed} failed");
+    cluster.wait_for_rest();
+}
+
+#[test]
+fn a_program_that_never_starts_is_tried_a_few_times_and_everybody_is_told() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "image": "file:/bin/false", "queue": { "deadline": "3s" }, "scale": { "max": 1 } }));
+    let late = cluster.invoke("f");
+    assert!(
+        matches!((late.status, late.error()), (504, "queue-deadline") | (503, "creation-failed")),
+        "expected an explicit failure: {late:?}"
+    );
+    assert!(late.took < Duration::from_secs(6), "expected the answer at the deadline: {late:?}");
+    let shown = cluster.show("f");
+    assert!(number(&shown["failures"]) >= 2, "expected failures to be counted: {shown}");
+    assert!(shown["last_error"].as_str().unwrap().contains("ended before it was ready"), "{shown}");
+    // Back-offs of 100, 200, 400, 800 and 1600 ms fill the three seconds.
+    let failed = failed_creations(&cluster);
+    assert!((2..=8).contains(&failed), "expected a few attempts within three seconds: {failed}");
+}
+
+#[test]
+fn many_callers_of_an_image_that_does_not_exist_cause_few_attempts() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    cluster.register("f", json!({ "image": "file:/nonexistent" }));
+    let traffic = Traffic::start(cluster.door(), &["f"; 10], 0);
+    traffic.wait_for_more(500);
+    let noted = traffic.stop();
+    let seen = failures("image that does not exist", &noted);
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["503 creation-failed"], "expected nothing else");
+    assert_eq!(seen.values().sum::<usize>(), noted.len(), "expected no answer but failures");
+    // Three rounds, each for everybody who waits at the time.
+    let failed = failed_creations(&cluster);
+    assert!(failed <= 3 * 10, "expected no more attempts than callers in each of three rounds: {failed}");
+}

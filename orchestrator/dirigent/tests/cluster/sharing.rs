@@ -1,0 +1,177 @@
+//! Three data planes share a few functions of concurrency one, while clients hang up and parts are killed: never two
+//! invocations in one sandbox, one answer to each, and nothing left over soon after.
+
+use std::{
+    fs,
+    ops::Range,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan},
+    invocation::Invocation,
+    wait::{look, wait_for, wait_within},
+    witness,
+};
+
+const FUNCTIONS: [&str; 3] = ["f", "g", "h"];
+const CLIENTS: usize = 9;
+const ROUNDS: usize = 40;
+/// How long an invocation runs, milliseconds.
+const RUN_MS: u32 = 30;
+/// At rest nothing is left over after this.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// What all clients together saw.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: AtomicUsize,
+    hung_up: AtomicUsize,
+    /// Connections that were refused or broke: a data plane that is killed breaks its own.
+    broken: [AtomicUsize; 3],
+    /// Refusals of a data plane that has just started and waits for a control plane.
+    not_ready: [AtomicUsize; 3],
+}
+
+fn start() -> (Cluster, PathBuf) {
+    let cluster = Cluster::start(Plan { data_planes: 3, ..Plan::PROCESS });
+    let directory = cluster.directory().join("testimony");
+    fs::create_dir(&directory).unwrap();
+    for name in FUNCTIONS {
+        let mut function = witness::function(&directory, 1, 2);
+        function["scale"] = json!({ "max": 2, "stable_window": "1s", "keep_alive": "60s" });
+        cluster.register(name, function);
+        cluster.invoke(name).assert_ok();
+    }
+    (cluster, directory)
+}
+
+/// One client: a third of its invocations wait to the end, the others lose patience, waiting or running.
+fn invoke(client: usize, doors: &[String], seen: &Seen) {
+    for round in 0..ROUNDS {
+        let door = (client + round) % doors.len();
+        let invocation = Invocation::of(FUNCTIONS[(client / 3 + round / 2) % FUNCTIONS.len()]).run_ms(RUN_MS);
+        let Ok(ongoing) = invocation.begin(&doors[door]) else {
+            seen.broken[door].fetch_add(1, Ordering::Relaxed);
+            // For as long as an invocation takes: a client that is refused does not come back sooner.
+            thread::park_timeout(Duration::from_millis(RUN_MS.into()));
+            continue;
+        };
+        let patience = Duration::from_millis(((client * 37 + round * 53) % 200 + 1) as u64);
+        let answer = match round % 3 {
+            0 => match ongoing.answer() {
+                Ok(answer) => answer,
+                Err(_) => {
+                    seen.broken[door].fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            },
+            _ => match ongoing.answer_within(patience) {
+                Some(answer) => answer,
+                None => {
+                    seen.hung_up.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            },
+        };
+        if answer.error() == "not-ready" {
+            seen.not_ready[door].fetch_add(1, Ordering::Relaxed);
+            thread::park_timeout(Duration::from_millis(RUN_MS.into()));
+            continue;
+        }
+        answer.assert_ok();
+        seen.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs all clients, and `fault` once a third of the answers are there.
+fn under_load(cluster: &mut Cluster, fault: impl FnOnce(&mut Cluster)) -> Seen {
+    let doors: Vec<String> = cluster.data_planes.iter().map(|part| part.address("invoke").to_owned()).collect();
+    let seen = Seen::default();
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (doors, seen) = (&doors, &seen);
+            scope.spawn(move || invoke(client, doors, seen));
+        }
+        wait_for("some answers", || {
+            let answered = seen.answered.load(Ordering::Relaxed);
+            look(answered > CLIENTS * ROUNDS / 9, answered)
+        });
+        fault(cluster);
+    });
+    cluster.wait_until_whole();
+    seen
+}
+
+/// Fails when a client of one of these data planes met anything but answers.
+fn assert_undisturbed(seen: &Seen, data_planes: Range<usize>) {
+    for data_plane in data_planes {
+        let met = [&seen.broken, &seen.not_ready].map(|counts| counts[data_plane].load(Ordering::Relaxed));
+        assert_eq!(met, [0, 0], "expected answers from data plane {data_plane}: {seen:?}");
+    }
+}
+
+/// Fails unless everything is as it should be once all clients are gone.
+fn assert_settled(cluster: &Cluster, directory: &std::path::Path, seen: &Seen) {
+    let begun = witness::assert_never_more_than(directory, 1) as usize;
+    let answered = seen.answered.load(Ordering::Relaxed);
+    assert!(begun >= answered, "expected each answer to have been run: {begun} began, {answered} answered");
+    wait_within(SETTLED, "nothing to wait or run", || {
+        let status = cluster.status();
+        look(status["waiting"] == 0 && status["running"] == 0, &status)
+    });
+    cluster.wait_for_rest();
+    for data_plane in &cluster.data_planes {
+        for name in FUNCTIONS {
+            Invocation::of(name).at(data_plane.address("invoke")).assert_ok();
+        }
+    }
+    witness::assert_never_more_than(directory, 1);
+    wait_within(SETTLED, "as many processes as sandboxes", || {
+        let (processes, held) = (cluster.sandbox_processes(), cluster.held());
+        look(processes.len() == held.len(), format!("{processes:?} for {held:?}"))
+    });
+}
+
+#[test]
+fn a_killed_data_plane_breaks_its_own_connections_only() {
+    let (mut cluster, directory) = start();
+    let seen = under_load(&mut cluster, |cluster| {
+        cluster.data_planes[0].crash();
+        cluster.data_planes[0].start_again();
+    });
+    eprintln!("data plane of three killed: {seen:?}");
+    assert_undisturbed(&seen, 1..3);
+    assert_settled(&cluster, &directory, &seen);
+}
+
+#[test]
+fn a_killed_control_plane_breaks_no_connection() {
+    let (mut cluster, directory) = start();
+    let seen = under_load(&mut cluster, |cluster| {
+        cluster.control_plane.crash();
+        cluster.control_plane.start_again();
+    });
+    eprintln!("control plane killed beside three data planes: {seen:?}");
+    assert_undisturbed(&seen, 0..3);
+    assert_settled(&cluster, &directory, &seen);
+}
+
+#[test]
+fn control_plane_and_data_plane_killed_together_come_back_to_the_same() {
+    let (mut cluster, directory) = start();
+    let seen = under_load(&mut cluster, |cluster| {
+        cluster.control_plane.crash();
+        cluster.data_planes[0].crash();
+        cluster.data_planes[0].start_again();
+        cluster.control_plane.start_again();
+    });
+    eprintln!("control plane and one of three data planes killed: {seen:?}");
+    assert_undisturbed(&seen, 1..3);
+    assert_settled(&cluster, &directory, &seen);
+}
