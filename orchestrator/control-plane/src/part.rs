@@ -15,8 +15,9 @@ use crate::{
     clock::Clock,
     coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
     http,
+    log_writer::LogWriter,
     metrics::Metrics,
-    owner::{LogWriter, Owner, OwnerHandle},
+    owner::{Owner, OwnerHandle},
     state::{Settings, State},
     store::{Command, Logged, Store, StoreError},
     streams::Streams,
@@ -87,8 +88,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
-    let log = store.load().await?;
-    let epoch = begin_epoch(&mut *store, &log).await?;
+    let mut log = store.load().await?;
+    let epoch = begin_epoch(&mut *store, &mut log).await?;
     let mut state = State::new(settings, epoch, config.seed, metrics.clone());
     state.recover(clock.now(), log);
     let cold_starts = match &config.record {
@@ -178,12 +179,14 @@ async fn bind(
 }
 
 /// The epoch after the newest in the log, durable before the first command of it is sent.
-async fn begin_epoch(store: &mut dyn Store, log: &[Logged]) -> Result<Epoch, StoreError> {
+async fn begin_epoch(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Epoch, StoreError> {
     let newest = log.iter().filter_map(|entry| match entry.command {
         Command::BeginEpoch { epoch } => Some(epoch.0),
         _ => None,
     });
     let epoch = Epoch(newest.max().unwrap_or(0) + 1);
-    store.append(vec![Command::BeginEpoch { epoch }]).await?;
+    let command = Command::BeginEpoch { epoch };
+    let index = store.append(vec![command.clone()]).await?;
+    log.push(Logged { index, command });
     Ok(epoch)
 }

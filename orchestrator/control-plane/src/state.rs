@@ -64,7 +64,8 @@ pub(crate) struct State {
     epoch: Epoch,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
-    /// Changes of the function table so far, in the order data planes learn them.
+    /// Index of the newest command that changed the function table, or of the one that began the epoch: data planes
+    /// learn changes in this order.
     function_sequence: u64,
     functions: Functions,
     nodes: Nodes,

@@ -1,0 +1,172 @@
+//! Compaction: the commands up to some index are replaced by the fewest that lead to the same functions, nodes, data
+//! planes and epoch. These are a snapshot, and what comes after that index is the log's tail.
+//!
+//! A command that still matters stays where it is; what later ones changed is written into it, and they are removed.
+//! So the log is equivalent to the whole one wherever compaction stops, and each command is looked at once.
+
+use model::{DataPlaneId, Epoch, FunctionId, FunctionName, NodeName, NodeSpec, Registered, Revision};
+use rustc_hash::FxHashMap;
+
+use super::{Command, StoreError};
+
+/// A log shorter than this is not compacted while it is written: reading it takes no time.
+const FEWEST_ENTRIES: u64 = 10_000;
+/// Nor is one with fewer entries than this many times those of its newest snapshot. So a command is, on average, moved
+/// less than once, and the log at most this much longer than need be.
+const GROWTH: u64 = 4;
+
+/// The entries that compaction changes.
+pub(crate) trait Entries {
+    /// The command at `index`, if there is one.
+    fn read(&self, index: u64) -> Result<Option<Command>, StoreError>;
+    /// Writes the command at `index`.
+    fn write(&mut self, index: u64, command: &Command) -> Result<(), StoreError>;
+    /// Removes the entry at `index`.
+    fn erase(&mut self, index: u64) -> Result<(), StoreError>;
+}
+
+/// Where a node's commands are.
+#[derive(Clone, Copy)]
+struct NodeEntries {
+    put: u64,
+    drained: Option<u64>,
+}
+
+/// The snapshot: where the commands are that still matter, of those taken in so far.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    /// Everything up to this index is taken in.
+    covers: u64,
+    epoch: Option<(Epoch, u64)>,
+    functions: FxHashMap<FunctionName, u64>,
+    nodes: FxHashMap<NodeName, NodeEntries>,
+    drained_nodes: u64,
+    data_planes: FxHashMap<DataPlaneId, u64>,
+}
+
+impl Snapshot {
+    /// Everything up to this index is taken in.
+    pub(super) fn covers(&self) -> u64 {
+        self.covers
+    }
+
+    /// Takes note that everything up to `index` is taken in, though there may be no entry.
+    pub(super) fn cover(&mut self, index: u64) {
+        self.covers = self.covers.max(index);
+    }
+
+    /// Commands that still matter.
+    pub(crate) fn len(&self) -> u64 {
+        let count = self.functions.len() + self.nodes.len() + self.data_planes.len();
+        count as u64 + self.drained_nodes + u64::from(self.epoch.is_some())
+    }
+
+    /// Whether a log of so many entries is to be compacted while it is written.
+    pub(super) fn is_outgrown(&self, entries: u64) -> bool {
+        entries > FEWEST_ENTRIES.max(GROWTH * self.len())
+    }
+
+    /// Takes in the next entry: what it supersedes is removed from `entries`, and so is it if it changes an earlier one.
+    pub(crate) fn take(&mut self, index: u64, command: Command, entries: &mut impl Entries) -> Result<(), StoreError> {
+        self.covers = index;
+        match command {
+            Command::BeginEpoch { epoch } => self.take_epoch(index, epoch, entries),
+            Command::PutFunction { spec } => {
+                let Some(&at) = self.functions.get(&spec.name) else {
+                    self.functions.insert(spec.name.clone(), index);
+                    return Ok(());
+                };
+                let mut registered = match entries.read(at)? {
+                    Some(Command::KeepFunction { registered }) => registered,
+                    Some(Command::PutFunction { spec }) => {
+                        Box::new(Registered { id: FunctionId(at), revision: Revision(at), spec: *spec })
+                    }
+                    // Of another name or kind: not what was noted. Nothing is lost by leaving both.
+                    _ => return Ok(()),
+                };
+                registered.update(*spec, Revision(index));
+                entries.write(at, &keep(registered))?;
+                entries.erase(index)
+            }
+            Command::KeepFunction { registered } => {
+                self.functions.insert(registered.spec.name.clone(), index);
+                Ok(())
+            }
+            Command::DeleteFunction { name } => remove_both(self.functions.remove(&name), index, entries),
+            Command::PutNode { node } => self.take_node(index, node, entries),
+            Command::DrainNode { name, drained } => self.take_drain(index, &name, drained, entries),
+            Command::RemoveNode { name } => {
+                let node = self.nodes.remove(&name);
+                if let Some(drained) = node.and_then(|node| node.drained) {
+                    self.drained_nodes -= 1;
+                    entries.erase(drained)?;
+                }
+                remove_both(node.map(|node| node.put), index, entries)
+            }
+            Command::PutDataPlane { id } => {
+                if self.data_planes.contains_key(&id) {
+                    return entries.erase(index);
+                }
+                self.data_planes.insert(id, index);
+                Ok(())
+            }
+            Command::RemoveDataPlane { id } => remove_both(self.data_planes.remove(&id), index, entries),
+        }
+    }
+
+    fn take_epoch(&mut self, index: u64, epoch: Epoch, entries: &mut impl Entries) -> Result<(), StoreError> {
+        match self.epoch {
+            Some((newest, _)) if newest >= epoch => entries.erase(index),
+            before => {
+                self.epoch = Some((epoch, index));
+                before.map_or(Ok(()), |(_, at)| entries.erase(at))
+            }
+        }
+    }
+
+    fn take_node(&mut self, index: u64, node: NodeSpec, entries: &mut impl Entries) -> Result<(), StoreError> {
+        let Some(known) = self.nodes.get(&node.name) else {
+            self.nodes.insert(node.name, NodeEntries { put: index, drained: None });
+            return Ok(());
+        };
+        entries.write(known.put, &Command::PutNode { node })?;
+        entries.erase(index)
+    }
+
+    fn take_drain(
+        &mut self,
+        index: u64,
+        name: &NodeName,
+        drained: bool,
+        entries: &mut impl Entries,
+    ) -> Result<(), StoreError> {
+        match self.nodes.get_mut(name) {
+            Some(node) if drained && node.drained.is_none() => {
+                node.drained = Some(index);
+                self.drained_nodes += 1;
+                Ok(())
+            }
+            Some(node) if !drained && node.drained.is_some() => {
+                self.drained_nodes -= 1;
+                remove_both(node.drained.take(), index, entries)
+            }
+            _ => entries.erase(index),
+        }
+    }
+}
+
+/// The command that leads to a registered function by itself, at the index of its id.
+fn keep(registered: Box<Registered>) -> Command {
+    if registered.revision.0 == registered.id.0 {
+        return Command::PutFunction { spec: Box::new(registered.spec) };
+    }
+    Command::KeepFunction { registered }
+}
+
+/// Removes a command that ended something, and the one that began it.
+fn remove_both(began: Option<u64>, ended: u64, entries: &mut impl Entries) -> Result<(), StoreError> {
+    if let Some(began) = began {
+        entries.erase(began)?;
+    }
+    entries.erase(ended)
+}
