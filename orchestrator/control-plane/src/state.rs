@@ -4,6 +4,7 @@
 //! a clock, so every decision can be tested without a network.
 
 mod activity;
+mod adoption;
 mod data_plane;
 mod effect;
 mod function;

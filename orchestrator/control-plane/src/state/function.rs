@@ -106,6 +106,12 @@ impl Functions {
         self.by_id.insert(id, Box::new(function));
     }
 
+    /// Adds a function without a name, as if it had been deregistered while it had sandboxes.
+    pub(super) fn insert_removed(&mut self, mut function: Function) {
+        function.removed = true;
+        self.by_id.insert(function.registered.id, Box::new(function));
+    }
+
     /// Takes a function's name away, so that it can be registered anew.
     pub(super) fn unname(&mut self, name: &str) -> Option<FunctionId> {
         self.by_name.remove(name)

@@ -84,6 +84,11 @@ impl Recovery {
         self.given_up.contains(&sandbox)
     }
 
+    /// Whether a data plane has said that it holds slots of a sandbox that no worker had reported.
+    pub(super) fn is_claimed(&self, sandbox: SandboxId) -> bool {
+        self.claims.contains_key(&sandbox)
+    }
+
     pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, HeldGrant)> {
         self.claims.remove(&sandbox)
     }

@@ -214,6 +214,9 @@ impl Cluster {
             function: sandbox.function,
             revision: sandbox.revision,
             address: if sandbox.ready { address(*id) } else { String::new() },
+            cpu_millicores: u32::try_from(sandbox.cpu).unwrap(),
+            memory_mib: u32::try_from(sandbox.memory).unwrap(),
+            concurrency: sandbox.concurrency,
         });
         let hello = wire::WorkerHello {
             worker: worker.name.clone(),
