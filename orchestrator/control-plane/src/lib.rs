@@ -13,6 +13,7 @@ mod metrics;
 mod outbox;
 mod owner;
 mod part;
+mod policies;
 mod state;
 mod store;
 mod streams;

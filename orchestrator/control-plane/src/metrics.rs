@@ -16,8 +16,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use self::durations::Durations;
 use self::phases::{Observed, Scrape};
+pub(crate) use self::{durations::Durations, phases::Phases};
+
 use crate::state::{ClusterView, Timing};
 
 /// How a creation ended.

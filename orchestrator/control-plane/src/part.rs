@@ -18,6 +18,7 @@ use crate::{
     log_writer::LogWriter,
     metrics::Metrics,
     owner::{Owner, OwnerHandle},
+    policies::Decides,
     state::{Settings, State},
     store::{Command, Logged, Store, StoreError},
     streams::Streams,
@@ -150,21 +151,12 @@ impl Built {
 }
 
 fn settings(config: &Config) -> Result<Settings, BuildError> {
-    let autoscale = autoscale::find(&config.autoscale.policy).ok_or_else(|| BuildError::Policy {
-        key: "autoscale.policy",
-        name: config.autoscale.policy.clone(),
-        known: list(autoscale::policies().iter().map(|policy| policy.name)),
-    })?;
-    let placement = placement::find(&config.placement.policy).ok_or_else(|| BuildError::Policy {
-        key: "placement.policy",
-        name: config.placement.policy.clone(),
-        known: list(placement::policies().iter().map(|policy| policy.name)),
-    })?;
-    Ok(Settings { autoscale, placement, health: config.health.clone() })
-}
-
-fn list(names: impl Iterator<Item = &'static str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
+    let unknown =
+        |key, name: &str, decides: Decides| BuildError::Policy { key, name: name.to_owned(), known: decides.known() };
+    let (scale, place) = (&config.autoscale.policy, &config.placement.policy);
+    let autoscale = autoscale::find(scale).ok_or_else(|| unknown("autoscale.policy", scale, Decides::Scale))?;
+    let placement = placement::find(place).ok_or_else(|| unknown("placement.policy", place, Decides::Placement))?;
+    Ok(Settings { autoscale, placement, health: config.health.clone(), records: config.record.is_some() })
 }
 
 async fn bind(

@@ -18,6 +18,7 @@ mod sandbox;
 mod scale;
 mod timer;
 mod top;
+mod totals;
 mod view;
 mod worker;
 
@@ -36,7 +37,7 @@ use rustc_hash::FxBuildHasher;
 
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply,
-    recovery::Recovery, sandbox::Sandbox, timer::Timers, worker::Workers,
+    recovery::Recovery, sandbox::Sandbox, timer::Timers, totals::Totals, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -57,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
     pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
+    /// Whether anybody wants to read how each creation went.
+    pub(crate) records: bool,
 }
 
 /// The control plane's state.
@@ -75,6 +78,8 @@ pub(crate) struct State {
     workers: Workers,
     data_planes: DataPlanes,
     sandboxes: Map<SandboxId, Sandbox>,
+    /// Counts of them.
+    totals: Totals,
     /// Functions with demand that no node had room for.
     starved: BTreeSet<FunctionId>,
     /// When it was last logged that there is no room, in microseconds.
@@ -103,6 +108,7 @@ impl State {
             workers: Workers::default(),
             data_planes: DataPlanes::default(),
             sandboxes: Map::default(),
+            totals: Totals::default(),
             starved: BTreeSet::new(),
             no_room_said_us: None,
             recent: Recent::default(),

@@ -55,6 +55,7 @@ impl State {
             function.add_sandbox(id, sandbox.standing);
             function.note_free(id, sandbox.is_free());
         }
+        self.totals.add(sandbox.standing);
         self.sandboxes.insert(id, sandbox);
     }
 

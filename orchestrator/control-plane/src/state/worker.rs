@@ -208,7 +208,9 @@ impl State {
             timing.worker_own_us = ready.own_us;
             timing.create_us = ready.create_us;
             timing.probe_us = ready.ready_us;
-            timing.steps.clone_from(&ready.steps);
+            if self.settings.records {
+                timing.steps.clone_from(&ready.steps);
+            }
         }
     }
 
