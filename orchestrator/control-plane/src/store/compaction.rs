@@ -20,7 +20,7 @@ pub(crate) trait Entries {
     /// The command at `index`, if there is one.
     fn read(&self, index: u64) -> Result<Option<Command>, StoreError>;
     /// Writes the command at `index`.
-    fn write(&mut self, index: u64, command: &Command) -> Result<(), StoreError>;
+    fn write(&mut self, index: u64, command: Command) -> Result<(), StoreError>;
     /// Removes the entry at `index`.
     fn erase(&mut self, index: u64) -> Result<(), StoreError>;
 }
@@ -66,15 +66,20 @@ impl Snapshot {
         entries > FEWEST_ENTRIES.max(GROWTH * self.len())
     }
 
-    /// Takes in the next entry: what it supersedes is removed from `entries`, and so is it if it changes an earlier one.
-    pub(crate) fn take(&mut self, index: u64, command: Command, entries: &mut impl Entries) -> Result<(), StoreError> {
+    /// Takes in the next entry: what it supersedes is erased. Whether it stays; if not, it only changed earlier ones.
+    pub(crate) fn take(
+        &mut self,
+        index: u64,
+        command: &Command,
+        entries: &mut impl Entries,
+    ) -> Result<bool, StoreError> {
         self.covers = index;
         match command {
-            Command::BeginEpoch { epoch } => self.take_epoch(index, epoch, entries),
+            Command::BeginEpoch { epoch } => self.take_epoch(index, *epoch, entries),
             Command::PutFunction { spec } => {
                 let Some(&at) = self.functions.get(&spec.name) else {
                     self.functions.insert(spec.name.clone(), index);
-                    return Ok(());
+                    return Ok(true);
                 };
                 let mut registered = match entries.read(at)? {
                     Some(Command::KeepFunction { registered }) => registered,
@@ -82,55 +87,54 @@ impl Snapshot {
                         Box::new(Registered { id: FunctionId(at), revision: Revision(at), spec: *spec })
                     }
                     // Of another name or kind: not what was noted. Nothing is lost by leaving both.
-                    _ => return Ok(()),
+                    _ => return Ok(true),
                 };
-                registered.update(*spec, Revision(index));
-                entries.write(at, &keep(registered))?;
-                entries.erase(index)
+                registered.update(spec.as_ref().clone(), Revision(index));
+                entries.write(at, keep(registered))?;
+                Ok(false)
             }
             Command::KeepFunction { registered } => {
                 self.functions.insert(registered.spec.name.clone(), index);
-                Ok(())
+                Ok(true)
             }
-            Command::DeleteFunction { name } => remove_both(self.functions.remove(&name), index, entries),
+            Command::DeleteFunction { name } => erase(self.functions.remove(name), entries),
             Command::PutNode { node } => self.take_node(index, node, entries),
-            Command::DrainNode { name, drained } => self.take_drain(index, &name, drained, entries),
+            Command::DrainNode { name, drained } => self.take_drain(index, name, *drained, entries),
             Command::RemoveNode { name } => {
-                let node = self.nodes.remove(&name);
-                if let Some(drained) = node.and_then(|node| node.drained) {
-                    self.drained_nodes -= 1;
-                    entries.erase(drained)?;
-                }
-                remove_both(node.map(|node| node.put), index, entries)
+                let node = self.nodes.remove(name);
+                let drained = node.and_then(|node| node.drained);
+                self.drained_nodes -= u64::from(drained.is_some());
+                erase(drained, entries)?;
+                erase(node.map(|node| node.put), entries)
             }
             Command::PutDataPlane { id } => {
-                if self.data_planes.contains_key(&id) {
-                    return entries.erase(index);
+                let is_new = !self.data_planes.contains_key(id);
+                if is_new {
+                    self.data_planes.insert(id.clone(), index);
                 }
-                self.data_planes.insert(id, index);
-                Ok(())
+                Ok(is_new)
             }
-            Command::RemoveDataPlane { id } => remove_both(self.data_planes.remove(&id), index, entries),
+            Command::RemoveDataPlane { id } => erase(self.data_planes.remove(id), entries),
         }
     }
 
-    fn take_epoch(&mut self, index: u64, epoch: Epoch, entries: &mut impl Entries) -> Result<(), StoreError> {
-        match self.epoch {
-            Some((newest, _)) if newest >= epoch => entries.erase(index),
-            before => {
-                self.epoch = Some((epoch, index));
-                before.map_or(Ok(()), |(_, at)| entries.erase(at))
-            }
+    fn take_epoch(&mut self, index: u64, epoch: Epoch, entries: &mut impl Entries) -> Result<bool, StoreError> {
+        let before = self.epoch;
+        if before.is_some_and(|(newest, _)| newest >= epoch) {
+            return Ok(false);
         }
+        self.epoch = Some((epoch, index));
+        erase(before.map(|(_, at)| at), entries)?;
+        Ok(true)
     }
 
-    fn take_node(&mut self, index: u64, node: NodeSpec, entries: &mut impl Entries) -> Result<(), StoreError> {
+    fn take_node(&mut self, index: u64, node: &NodeSpec, entries: &mut impl Entries) -> Result<bool, StoreError> {
         let Some(known) = self.nodes.get(&node.name) else {
-            self.nodes.insert(node.name, NodeEntries { put: index, drained: None });
-            return Ok(());
+            self.nodes.insert(node.name.clone(), NodeEntries { put: index, drained: None });
+            return Ok(true);
         };
-        entries.write(known.put, &Command::PutNode { node })?;
-        entries.erase(index)
+        entries.write(known.put, Command::PutNode { node: node.clone() })?;
+        Ok(false)
     }
 
     fn take_drain(
@@ -139,18 +143,18 @@ impl Snapshot {
         name: &NodeName,
         drained: bool,
         entries: &mut impl Entries,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         match self.nodes.get_mut(name) {
             Some(node) if drained && node.drained.is_none() => {
                 node.drained = Some(index);
                 self.drained_nodes += 1;
-                Ok(())
+                Ok(true)
             }
             Some(node) if !drained && node.drained.is_some() => {
                 self.drained_nodes -= 1;
-                remove_both(node.drained.take(), index, entries)
+                erase(node.drained.take(), entries)
             }
-            _ => entries.erase(index),
+            _ => Ok(false),
         }
     }
 }
@@ -163,10 +167,10 @@ fn keep(registered: Box<Registered>) -> Command {
     Command::KeepFunction { registered }
 }
 
-/// Removes a command that ended something, and the one that began it.
-fn remove_both(began: Option<u64>, ended: u64, entries: &mut impl Entries) -> Result<(), StoreError> {
-    if let Some(began) = began {
-        entries.erase(began)?;
+/// Erases the entry that a command ended, if there is one; the command itself does not stay either.
+fn erase(ended: Option<u64>, entries: &mut impl Entries) -> Result<bool, StoreError> {
+    if let Some(index) = ended {
+        entries.erase(index)?;
     }
-    entries.erase(ended)
+    Ok(false)
 }

@@ -35,7 +35,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn load(&mut self) -> StoreFuture<'_, Vec<Logged>> {
         let mut log = self.lock();
-        let loaded = log.compact().map(|()| in_order(&log.entries));
+        let loaded = log.compact().map(|()| in_order(log.entries.clone()));
         Box::pin(ready(loaded))
     }
 
@@ -61,7 +61,10 @@ impl Log {
         let tail: Vec<_> = self.entries.range(self.snapshot.covers() + 1..).map(|(index, _)| *index).collect();
         for index in tail {
             if let Some(command) = self.entries.get(&index).cloned() {
-                self.snapshot.take(index, command, &mut self.entries)?;
+                let stays = self.snapshot.take(index, &command, &mut self.entries)?;
+                if !stays {
+                    self.entries.remove(&index);
+                }
             }
         }
         Ok(())
@@ -73,8 +76,8 @@ impl Entries for BTreeMap<u64, Command> {
         Ok(self.get(&index).cloned())
     }
 
-    fn write(&mut self, index: u64, command: &Command) -> Result<(), StoreError> {
-        self.insert(index, command.clone());
+    fn write(&mut self, index: u64, command: Command) -> Result<(), StoreError> {
+        self.insert(index, command);
         Ok(())
     }
 
@@ -85,6 +88,6 @@ impl Entries for BTreeMap<u64, Command> {
 }
 
 /// Entries by index as a log.
-pub(super) fn in_order(entries: &BTreeMap<u64, Command>) -> Vec<Logged> {
-    entries.iter().map(|(index, command)| Logged { index: *index, command: command.clone() }).collect()
+pub(super) fn in_order(entries: BTreeMap<u64, Command>) -> Vec<Logged> {
+    entries.into_iter().map(|(index, command)| Logged { index, command }).collect()
 }

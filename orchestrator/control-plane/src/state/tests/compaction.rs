@@ -51,7 +51,9 @@ fn replay(log: &Log) -> Durable {
 fn compact(log: &Log, count: usize) -> (Log, Snapshot) {
     let (mut compacted, mut snapshot) = (log.clone(), Snapshot::default());
     for (index, command) in log.iter().take(count) {
-        snapshot.take(*index, command.clone(), &mut compacted).unwrap();
+        if !snapshot.take(*index, command, &mut compacted).unwrap() {
+            compacted.remove(index);
+        }
     }
     (compacted, snapshot)
 }

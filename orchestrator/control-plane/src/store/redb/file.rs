@@ -1,7 +1,7 @@
 //! The file of the command log: a table of commands by index, and beside it the greatest index used.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -69,35 +69,57 @@ impl LogFile {
 
     /// Reads the log, compacts it in one transaction, and gives unused space back when that is much.
     pub(super) fn load(&mut self) -> Result<Vec<Logged>, StoreError> {
-        let mut commands = self.read()?;
-        let mut snapshot = Snapshot::default();
-        let write = self.begin()?;
-        let count = {
-            let mut both = Mirrored { commands: BTreeMap::new(), table: self.table(&write)? };
-            while let Some((index, command)) = commands.pop_first() {
-                both.commands.insert(index, command.clone());
-                snapshot.take(index, command, &mut both)?;
-            }
-            commands = both.commands;
-            both.table.table.len().map_err(|error| self.error(error))?
-        };
-        self.note_newest(&write)?;
-        self.commit(write)?;
+        let (loaded, mut snapshot) = self.read()?;
+        self.write_changes(&loaded)?;
         snapshot.cover(self.newest);
-        (self.snapshot, self.entries, self.compacts_to) = (snapshot, count, None);
+        (self.snapshot, self.entries, self.compacts_to) = (snapshot, loaded.commands.len() as u64, None);
         self.give_back_space()?;
-        Ok(in_order(&commands))
+        Ok(in_order(loaded.commands))
     }
 
-    fn read(&self) -> Result<BTreeMap<u64, Command>, StoreError> {
+    fn read(&self) -> Result<(Loaded, Snapshot), StoreError> {
         let read = self.database.begin_read().map_err(|error| self.error(error))?;
         let table = read.open_table(LOG).map_err(|error| self.error(error))?;
-        let mut commands = BTreeMap::new();
+        let (mut loaded, mut snapshot) = (Loaded::default(), Snapshot::default());
         for entry in table.iter().map_err(|error| self.error(error))? {
             let (index, bytes) = entry.map_err(|error| self.error(error))?;
-            commands.insert(index.value(), parse(&self.path, index.value(), bytes.value())?);
+            let index = index.value();
+            let command = parse(&self.path, index, bytes.value())?;
+            if snapshot.take(index, &command, &mut loaded)? {
+                loaded.commands.insert(index, command);
+            } else {
+                loaded.changed.insert(index);
+            }
         }
-        Ok(commands)
+        Ok((loaded, snapshot))
+    }
+
+    /// Makes the table hold what was loaded: entry by entry, or anew when that is less.
+    fn write_changes(&self, loaded: &Loaded) -> Result<(), StoreError> {
+        if loaded.changed.is_empty() {
+            return Ok(());
+        }
+        let write = self.begin()?;
+        let anew = loaded.changed.len() > loaded.commands.len();
+        if anew {
+            write.delete_table(LOG).map_err(|error| self.error(error))?;
+        }
+        let mut table = self.table(&write)?;
+        if anew {
+            for (index, command) in &loaded.commands {
+                table.insert(*index, command)?;
+            }
+        } else {
+            for index in &loaded.changed {
+                match loaded.commands.get(index) {
+                    Some(command) => table.insert(*index, command)?,
+                    None => table.erase(*index)?,
+                }
+            }
+        }
+        drop(table);
+        self.note_newest(&write)?;
+        self.commit(write)
     }
 
     pub(super) fn append(&mut self, commands: &[Command]) -> Result<u64, StoreError> {
@@ -106,7 +128,7 @@ impl LogFile {
         {
             let mut table = self.table(&write)?;
             for (index, command) in (first..).zip(commands) {
-                table.write(index, command)?;
+                table.insert(index, command)?;
             }
         }
         self.commit(write)?;
@@ -133,7 +155,9 @@ impl LogFile {
             let next = table.some_after(snapshot.covers(), to)?;
             let is_last = next.len() < STEP_ENTRIES;
             for (index, command) in next {
-                snapshot.take(index, command, &mut table)?;
+                if !snapshot.take(index, &command, &mut table)? {
+                    table.erase(index)?;
+                }
             }
             (is_last, table.table.len().map_err(|error| self.error(error))?)
         };
@@ -207,6 +231,12 @@ impl LogTable<'_> {
         Ok(some)
     }
 
+    fn insert(&mut self, index: u64, command: &Command) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(command).map_err(|error| self.error(error))?;
+        self.table.insert(index, bytes.as_slice()).map_err(|error| failure(self.path, error))?;
+        Ok(())
+    }
+
     fn error(&self, error: impl Error + Send + Sync + 'static) -> StoreError {
         failure(self.path, error)
     }
@@ -218,10 +248,8 @@ impl Entries for LogTable<'_> {
         bytes.map(|bytes| parse(self.path, index, bytes.value())).transpose()
     }
 
-    fn write(&mut self, index: u64, command: &Command) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(command).map_err(|error| self.error(error))?;
-        self.table.insert(index, bytes.as_slice()).map_err(|error| failure(self.path, error))?;
-        Ok(())
+    fn write(&mut self, index: u64, command: Command) -> Result<(), StoreError> {
+        self.insert(index, &command)
     }
 
     fn erase(&mut self, index: u64) -> Result<(), StoreError> {
@@ -230,25 +258,26 @@ impl Entries for LogTable<'_> {
     }
 }
 
-/// Commands that have been read, and the table they are from: read from memory, changed in both.
-struct Mirrored<'a> {
+/// The commands that have been read and still matter, and where the file differs from them.
+#[derive(Default)]
+struct Loaded {
     commands: BTreeMap<u64, Command>,
-    table: LogTable<'a>,
+    changed: BTreeSet<u64>,
 }
 
-impl Entries for Mirrored<'_> {
+impl Entries for Loaded {
     fn read(&self, index: u64) -> Result<Option<Command>, StoreError> {
         self.commands.read(index)
     }
 
-    fn write(&mut self, index: u64, command: &Command) -> Result<(), StoreError> {
-        self.commands.write(index, command)?;
-        self.table.write(index, command)
+    fn write(&mut self, index: u64, command: Command) -> Result<(), StoreError> {
+        self.changed.insert(index);
+        self.commands.write(index, command)
     }
 
     fn erase(&mut self, index: u64) -> Result<(), StoreError> {
-        self.commands.erase(index)?;
-        self.table.erase(index)
+        self.changed.insert(index);
+        self.commands.erase(index)
     }
 }
 
