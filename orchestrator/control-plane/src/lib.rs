@@ -8,14 +8,16 @@ mod clock;
 mod coldstarts;
 mod config;
 mod http;
+mod log_writer;
 mod metrics;
 mod outbox;
 mod owner;
 mod part;
+mod policies;
 mod state;
 mod store;
 mod streams;
 
 pub use config::{Autoscale, Config, Health, Placement};
 pub use part::{BuildError, Built, RunError, build};
-pub use store::{Command, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};
+pub use store::{Command, Compacted, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};

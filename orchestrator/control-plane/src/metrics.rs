@@ -16,8 +16,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use self::durations::Durations;
 use self::phases::{Observed, Scrape};
+pub(crate) use self::{durations::Durations, phases::Phases};
+
 use crate::state::{ClusterView, Timing};
 
 /// How a creation ended.
@@ -42,6 +43,9 @@ pub(crate) struct Metrics {
     pub(crate) self_suspicion: Gauge,
     pub(crate) commands: Counter,
     pub(crate) commit_seconds: Histogram,
+    pub(crate) log_entries: Gauge,
+    pub(crate) log_compactions: Counter,
+    pub(crate) compaction_seconds: Histogram,
     pub(crate) inbox: Gauge,
     functions: Gauge,
     sandboxes_ready: Gauge,
@@ -75,6 +79,9 @@ impl Metrics {
             self_suspicion: Gauge::default(),
             commands: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            log_entries: Gauge::default(),
+            log_compactions: Counter::default(),
+            compaction_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
             inbox: Gauge::default(),
             functions: Gauge::default(),
             sandboxes_ready: Gauge::default(),
@@ -108,6 +115,10 @@ impl Metrics {
         registry.register("commands", "Commands written to the log", self.commands.clone());
         let help = "Writing one batch of commands durably";
         registry.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
+        let help = "Times the command log was compacted while running";
+        registry.register("log_compactions", help, self.log_compactions.clone());
+        let help = "One step of compacting the command log, for which a batch of commands may have to wait";
+        registry.register_with_unit("log_compaction", help, Unit::Seconds, self.compaction_seconds.clone());
     }
 
     fn register_levels(&mut self) {
@@ -115,6 +126,7 @@ impl Metrics {
         registry.register("inbox", "Inputs handled together in the last round", self.inbox.clone());
         let help = "1 while so many workers are silent that nothing is replaced";
         registry.register("self_suspicion", help, self.self_suspicion.clone());
+        registry.register("log_entries", "Commands in the command log", self.log_entries.clone());
         registry.register("functions", "Registered functions", self.functions.clone());
         registry.register("sandboxes_ready", "Sandboxes in service", self.sandboxes_ready.clone());
         registry.register("sandboxes_starting", "Sandboxes being made", self.sandboxes_starting.clone());

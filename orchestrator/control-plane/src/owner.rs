@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     beats::Beats,
     clock::Clock,
+    log_writer::{CommandBatch, LogWriter, Written},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
     state::{Answer, Effect, Input, Map, Request, SessionId, State, TimedMessage, Token},
-    store::{Command, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// Messages that may wait for the owner; a sender beyond it waits, and slows down its own peer only.
@@ -73,9 +74,6 @@ impl OwnerHandle {
     }
 }
 
-/// A batch of commands, and who waits for each.
-type CommandBatch = Vec<(Command, Option<Token>)>;
-
 /// The owner task's own belongings.
 pub(crate) struct Owner {
     state: State,
@@ -92,7 +90,7 @@ pub(crate) struct Owner {
     /// Whether a batch is being written.
     is_writing: bool,
     log: mpsc::Sender<CommandBatch>,
-    written: mpsc::Receiver<Result<(u64, CommandBatch), StoreError>>,
+    written: mpsc::Receiver<Written>,
     cold_starts: Option<mpsc::Sender<Box<ColdStart>>>,
 }
 
@@ -106,8 +104,7 @@ impl Owner {
         cold_starts: Option<mpsc::Sender<Box<ColdStart>>>,
     ) -> (Self, OwnerHandle, LogWriter) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (log, batches) = mpsc::channel(1);
-        let (done, written) = mpsc::channel(1);
+        let (writer, log, written) = LogWriter::new(store, metrics.clone());
         let beats = Arc::new(Beats::default());
         let handle = OwnerHandle {
             inbox: sender,
@@ -119,7 +116,7 @@ impl Owner {
         let owner = Self {
             state,
             clock,
-            metrics: metrics.clone(),
+            metrics,
             inbox,
             beats,
             workers: Map::default(),
@@ -132,7 +129,7 @@ impl Owner {
             written,
             cold_starts,
         };
-        (owner, handle, LogWriter { store, batches, done, metrics })
+        (owner, handle, writer)
     }
 
     /// Runs until shutdown, or until the log cannot be written: then nothing may be acknowledged any more.
@@ -253,30 +250,6 @@ impl Owner {
                 if let Some(outbox) = self.data_planes.remove(&session) {
                     outbox.close();
                 }
-            }
-        }
-    }
-}
-
-/// Writes batches of commands, one after the other, beside the owner.
-pub(crate) struct LogWriter {
-    store: Box<dyn Store>,
-    batches: mpsc::Receiver<CommandBatch>,
-    done: mpsc::Sender<Result<(u64, CommandBatch), StoreError>>,
-    metrics: Arc<Metrics>,
-}
-
-impl LogWriter {
-    /// Runs until the owner is gone. What was handed over is still written.
-    pub(crate) async fn run(mut self) {
-        while let Some(batch) = self.batches.recv().await {
-            let began = Instant::now();
-            let commands = batch.iter().map(|(command, _)| command.clone()).collect::<Vec<_>>();
-            self.metrics.commands.inc_by(commands.len() as u64);
-            let written = self.store.append(commands).await.map(|first| (first, batch));
-            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-            if self.done.send(written).await.is_err() {
-                return;
             }
         }
     }

@@ -15,8 +15,10 @@ use crate::{
     clock::Clock,
     coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
     http,
+    log_writer::LogWriter,
     metrics::Metrics,
-    owner::{LogWriter, Owner, OwnerHandle},
+    owner::{Owner, OwnerHandle},
+    policies::Decides,
     state::{Settings, State},
     store::{Command, Logged, Store, StoreError},
     streams::Streams,
@@ -87,8 +89,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
-    let log = store.load().await?;
-    let epoch = begin_epoch(&mut *store, &log).await?;
+    let mut log = store.load().await?;
+    let epoch = begin_epoch(&mut *store, &mut log).await?;
     let mut state = State::new(settings, epoch, config.seed, metrics.clone());
     state.recover(clock.now(), log);
     let cold_starts = match &config.record {
@@ -149,21 +151,12 @@ impl Built {
 }
 
 fn settings(config: &Config) -> Result<Settings, BuildError> {
-    let autoscale = autoscale::find(&config.autoscale.policy).ok_or_else(|| BuildError::Policy {
-        key: "autoscale.policy",
-        name: config.autoscale.policy.clone(),
-        known: list(autoscale::policies().iter().map(|policy| policy.name)),
-    })?;
-    let placement = placement::find(&config.placement.policy).ok_or_else(|| BuildError::Policy {
-        key: "placement.policy",
-        name: config.placement.policy.clone(),
-        known: list(placement::policies().iter().map(|policy| policy.name)),
-    })?;
-    Ok(Settings { autoscale, placement, health: config.health.clone() })
-}
-
-fn list(names: impl Iterator<Item = &'static str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
+    let unknown =
+        |key, name: &str, decides: Decides| BuildError::Policy { key, name: name.to_owned(), known: decides.known() };
+    let (scale, place) = (&config.autoscale.policy, &config.placement.policy);
+    let autoscale = autoscale::find(scale).ok_or_else(|| unknown("autoscale.policy", scale, Decides::Scale))?;
+    let placement = placement::find(place).ok_or_else(|| unknown("placement.policy", place, Decides::Placement))?;
+    Ok(Settings { autoscale, placement, health: config.health.clone(), records: config.record.is_some() })
 }
 
 async fn bind(
@@ -178,12 +171,14 @@ async fn bind(
 }
 
 /// The epoch after the newest in the log, durable before the first command of it is sent.
-async fn begin_epoch(store: &mut dyn Store, log: &[Logged]) -> Result<Epoch, StoreError> {
+async fn begin_epoch(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Epoch, StoreError> {
     let newest = log.iter().filter_map(|entry| match entry.command {
         Command::BeginEpoch { epoch } => Some(epoch.0),
         _ => None,
     });
     let epoch = Epoch(newest.max().unwrap_or(0) + 1);
-    store.append(vec![Command::BeginEpoch { epoch }]).await?;
+    let command = Command::BeginEpoch { epoch };
+    let index = store.append(vec![command.clone()]).await?;
+    log.push(Logged { index, command });
     Ok(epoch)
 }

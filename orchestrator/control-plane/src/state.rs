@@ -4,6 +4,7 @@
 //! a clock, so every decision can be tested without a network.
 
 mod activity;
+mod adoption;
 mod data_plane;
 mod effect;
 mod function;
@@ -20,6 +21,7 @@ mod starved;
 mod timer;
 mod told;
 mod top;
+mod totals;
 mod view;
 mod worker;
 
@@ -38,7 +40,7 @@ use rustc_hash::FxBuildHasher;
 
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply,
-    recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, worker::Workers,
+    recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -59,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
     pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
+    /// Whether anybody wants to read how each creation went.
+    pub(crate) records: bool,
 }
 
 /// The control plane's state.
@@ -67,7 +71,8 @@ pub(crate) struct State {
     epoch: Epoch,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
-    /// Changes of the function table so far, in the order data planes learn them.
+    /// Index of the newest command that changed the function table, or of the one that began the epoch: data planes
+    /// learn changes in this order.
     function_sequence: u64,
     functions: Functions,
     nodes: Nodes,
@@ -76,6 +81,8 @@ pub(crate) struct State {
     workers: Workers,
     data_planes: DataPlanes,
     sandboxes: Map<SandboxId, Sandbox>,
+    /// Counts of them.
+    totals: Totals,
     /// Functions with demand that no node had room for.
     starved: Starved,
     /// When it was last logged that there is no room, in microseconds.
@@ -104,6 +111,7 @@ impl State {
             workers: Workers::default(),
             data_planes: DataPlanes::default(),
             sandboxes: Map::default(),
+            totals: Totals::default(),
             starved: Starved::default(),
             no_room_said_us: None,
             recent: Recent::default(),

@@ -1,16 +1,20 @@
 //! The command log: every durable change of the cluster goes through it, and it is acknowledged after the write.
 //!
-//! One replica writes it to a local file; the log is the same when several replicas agree on it.
+//! One replica writes it to a local file; the log is the same when several replicas agree on it. It is compacted when
+//! it is read, and while it grows: what it then holds is a snapshot, the commands that still matter, and a tail.
 
+mod compaction;
 mod memory;
 mod redb;
 
 use std::{io, pin::Pin};
 
-use model::{DataPlaneId, Epoch, FunctionName, FunctionSpec, NodeName, NodeSpec};
+use model::{DataPlaneId, Epoch, FunctionName, FunctionSpec, NodeName, NodeSpec, Registered};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+#[cfg(test)]
+pub(crate) use self::compaction::Snapshot;
 pub use self::{memory::MemoryStore, redb::RedbStore};
 
 /// A durable change.
@@ -26,6 +30,12 @@ pub enum Command {
     PutFunction {
         /// What was asked for.
         spec: Box<FunctionSpec>,
+    },
+    /// A function as it stood when the log was compacted. It takes the place of the commands that led to it, at the
+    /// index of the first of them.
+    KeepFunction {
+        /// The function with its identity.
+        registered: Box<Registered>,
     },
     /// A function is deregistered.
     DeleteFunction {
@@ -104,12 +114,30 @@ pub enum StoreError {
 /// A future handed over a trait object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// How far a compaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compacted {
+    /// There was nothing worth doing.
+    Nothing,
+    /// A step was done; there are more.
+    Partly,
+    /// The last step was done.
+    Wholly,
+}
+
 /// Where the command log is kept. One writer uses it at a time.
 pub trait Store: Send + 'static {
-    /// Every command that still matters, oldest first.
+    /// Compacts the log; then every command that still matters, oldest first.
     fn load(&mut self) -> StoreFuture<'_, Vec<Logged>>;
 
     /// Writes commands with consecutive indexes after every earlier one, and answers with the first index once
-    /// all of them are durable.
+    /// all of them are durable. No index is used twice, whatever is compacted away.
     fn append(&mut self, commands: Vec<Command>) -> StoreFuture<'_, u64>;
+
+    /// Does one step of a compaction, short enough that an append may wait for it, if so much of the log no longer
+    /// matters that it is worth it.
+    fn compact(&mut self) -> StoreFuture<'_, Compacted>;
+
+    /// Commands in the log.
+    fn entries(&self) -> u64;
 }

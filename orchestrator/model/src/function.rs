@@ -92,6 +92,19 @@ pub struct Registered {
     pub spec: FunctionSpec,
 }
 
+impl Registered {
+    /// Takes over another specification; as `revision`, if sandboxes made for the one before do not serve it. Whether
+    /// that is so.
+    pub fn update(&mut self, spec: FunctionSpec, revision: Revision) -> bool {
+        let needs_new_sandboxes = !self.spec.runs_the_same(&spec);
+        self.spec = spec;
+        if needs_new_sandboxes {
+            self.revision = revision;
+        }
+        needs_new_sandboxes
+    }
+}
+
 /// A field of a specification is out of bounds.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{field} {problem}")]
@@ -142,6 +155,23 @@ impl FunctionSpec {
             env: BTreeMap::new(),
             args: Vec::new(),
         }
+    }
+
+    /// Whether sandboxes made for this specification serve the other as well.
+    #[must_use]
+    pub fn runs_the_same(&self, other: &Self) -> bool {
+        let Self { image, port, protocol, cpu, memory, concurrency, env, args, .. } = self;
+        (image, port, protocol, cpu, memory, concurrency, env, args)
+            == (
+                &other.image,
+                &other.port,
+                &other.protocol,
+                &other.cpu,
+                &other.memory,
+                &other.concurrency,
+                &other.env,
+                &other.args,
+            )
     }
 
     /// What one sandbox of it reserves.

@@ -30,6 +30,12 @@ pub enum NameError {
 }
 
 impl FunctionName {
+    /// Stands for the name of a function of which nothing but the id is known any more.
+    #[must_use]
+    pub fn deregistered() -> Self {
+        Self("deregistered".into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -114,8 +114,16 @@ impl State {
                 Phase::Cancelling(_) | Phase::Ending(_) => return None,
             };
             let spec = &sandbox.spec;
-            let (function, revision) = (spec.function, spec.revision);
-            Some(wire::HeldSandbox { sandbox: id.to_wire(), node: sandbox.node, function, revision, address })
+            Some(wire::HeldSandbox {
+                sandbox: id.to_wire(),
+                node: sandbox.node,
+                function: spec.function,
+                revision: spec.revision,
+                address,
+                cpu_millicores: spec.cpu_millicores,
+                memory_mib: spec.memory_mib,
+                concurrency: spec.concurrency,
+            })
         });
         (self.newest, held.collect())
     }

@@ -114,12 +114,16 @@ async fn a_broken_stream_keeps_the_sandboxes_and_a_new_one_hears_of_them() {
 
     let mut control_plane = ControlPlane::start_on(at, 2, wire::ToWorker::default()).await;
     let mut stream = control_plane.stream().await;
+    let made = revision("anything");
     let held = wire::HeldSandbox {
         sandbox: sandbox.to_wire(),
         node: 0,
         function: 1,
         revision: 5,
         address: address.to_string(),
+        cpu_millicores: made.cpu_millicores,
+        memory_mib: made.memory_mib,
+        concurrency: made.concurrency,
     };
     assert_eq!((stream.hello.epoch, &stream.hello.sandboxes), (1, &vec![held]));
     let refused = sandbox;

@@ -9,11 +9,13 @@ use axum::{
 };
 use futures::{StreamExt, stream};
 use model::{FunctionName, FunctionSpec};
-use policy::{autoscale, balance, placement};
 use serde::{Deserialize, Serialize};
 
 use super::{Operators, problem::Problem};
-use crate::state::{Answer, FunctionView, PutOutcome, Request};
+use crate::{
+    policies::Decides,
+    state::{Answer, FunctionView, PutOutcome, Request},
+};
 
 /// Functions in one page unless asked otherwise.
 const PAGE: usize = 100;
@@ -156,21 +158,16 @@ fn parse(body: &[u8], path_name: Option<&str>) -> Result<FunctionSpec, Problem> 
 /// Checks bounds and policy names.
 pub(super) fn check(spec: &FunctionSpec) -> Result<(), Problem> {
     spec.check().map_err(|error| Problem::bad_field(error.field, error.to_string()))?;
-    check_policy("scale.policy", spec.scale.policy.as_deref(), autoscale::policies().iter().map(|policy| policy.name))?;
-    check_policy("placement", spec.placement.as_deref(), placement::policies().iter().map(|policy| policy.name))?;
-    check_policy("balance", spec.balance.as_deref(), balance::policies().iter().map(|policy| policy.name))
+    check_policy("scale.policy", spec.scale.policy.as_deref(), Decides::Scale)?;
+    check_policy("placement", spec.placement.as_deref(), Decides::Placement)?;
+    check_policy("balance", spec.balance.as_deref(), Decides::Balance)
 }
 
-/// Checks that the policy that `field` names, if it does, is among the known ones.
-fn check_policy(
-    field: &'static str,
-    name: Option<&str>,
-    known: impl Iterator<Item = &'static str> + Clone,
-) -> Result<(), Problem> {
+/// Checks that there is the policy that `field` names, if it does.
+fn check_policy(field: &'static str, name: Option<&str>, decides: Decides) -> Result<(), Problem> {
     match name {
-        Some(name) if !known.clone().any(|known| known == name) => {
-            let known: Vec<_> = known.collect();
-            Err(Problem::bad_field(field, format!("{field} is {name:?}; there are {}", known.join(", "))))
+        Some(name) if !decides.has(name) => {
+            Err(Problem::bad_field(field, format!("{field} is {name:?}; there are {}", decides.known())))
         }
         _ => Ok(()),
     }

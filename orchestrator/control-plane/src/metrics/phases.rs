@@ -8,13 +8,25 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Unit,
 };
-use record::ColdStart;
 
 use super::durations::Durations;
 
 /// The phases of a creation that the control plane knows, as the glossary names them.
 pub(crate) const PHASES: [&str; 8] =
     ["decide", "place", "dispatch", "create", "ready", "publish", "net_worker", "net_dataplane"];
+
+/// How long each phase of one creation took, in microseconds; `None` for those that it did not reach.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Phases {
+    pub(crate) decide_us: Option<u64>,
+    pub(crate) place_us: Option<u64>,
+    pub(crate) dispatch_us: Option<u64>,
+    pub(crate) create_us: Option<u64>,
+    pub(crate) ready_us: Option<u64>,
+    pub(crate) publish_us: Option<u64>,
+    pub(crate) net_worker_us: Option<u64>,
+    pub(crate) net_dataplane_us: Option<u64>,
+}
 
 /// The durations that the owner task observes.
 #[derive(Debug, Default)]
@@ -27,16 +39,16 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// Takes over what was measured of one creation; phases that it did not reach are not counted.
-    pub(crate) fn creation(&self, row: &ColdStart) {
+    pub(crate) fn creation(&self, measured: &Phases) {
         let measured_us = [
-            row.decide_us,
-            row.place_us,
-            row.dispatch_us,
-            row.create_us,
-            row.ready_us,
-            row.publish_us,
-            row.net_worker_us,
-            row.net_dataplane_us,
+            measured.decide_us,
+            measured.place_us,
+            measured.dispatch_us,
+            measured.create_us,
+            measured.ready_us,
+            measured.publish_us,
+            measured.net_worker_us,
+            measured.net_dataplane_us,
         ];
         for (phase, us) in self.phases.iter().zip(measured_us) {
             if let Some(us) = us {

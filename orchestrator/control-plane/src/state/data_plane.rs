@@ -191,9 +191,7 @@ impl State {
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
-        for function in touched {
-            self.decide(now, function, now.us);
-        }
+        self.decide_all(now, touched, now.us);
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
@@ -243,10 +241,7 @@ impl State {
                 touched.push(id);
             }
         }
-        touched.sort_unstable();
-        for id in touched {
-            self.decide(now, id, now.us);
-        }
+        self.decide_all(now, touched, now.us);
     }
 
     pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {
@@ -269,11 +264,7 @@ impl State {
             touched.extend(self.take_limit_ack(now, key, &ack));
         }
         // A function often occurs twice in a message (demand and acknowledgement): one decision sees both.
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            self.decide(now, id, read_us);
-        }
+        self.decide_all(now, touched, read_us);
         if message.applied > 0
             && let Some(known) = self.data_planes.get_mut(key)
         {

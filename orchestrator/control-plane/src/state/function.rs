@@ -106,6 +106,12 @@ impl Functions {
         self.by_id.insert(id, Box::new(function));
     }
 
+    /// Adds a function without a name, as if it had been deregistered while it had sandboxes.
+    pub(super) fn insert_removed(&mut self, mut function: Function) {
+        function.removed = true;
+        self.by_id.insert(function.registered.id, Box::new(function));
+    }
+
     /// Takes a function's name away, so that it can be registered anew.
     pub(super) fn unname(&mut self, name: &str) -> Option<FunctionId> {
         self.by_name.remove(name)
@@ -117,10 +123,10 @@ impl Functions {
 }
 
 impl Function {
-    pub(super) fn new(id: FunctionId, revision: Revision, spec: FunctionSpec, policy: &Policy) -> Self {
+    pub(super) fn new(registered: Registered, policy: &Policy) -> Self {
         Self {
-            autoscaler: Autoscaler::new(policy, &spec.scale, spec.concurrency),
-            registered: Registered { id, revision, spec },
+            autoscaler: Autoscaler::new(policy, &registered.spec.scale, registered.spec.concurrency),
+            registered,
             sandboxes: BTreeSet::new(),
             free: BTreeSet::new(),
             ready: 0,
@@ -217,30 +223,24 @@ impl State {
     /// Registers or updates a function, as the command at `index` says. Whether anything changed, and was new.
     pub(super) fn put_function(&mut self, now: Now, index: u64, spec: FunctionSpec) -> PutEffect {
         let Some(id) = self.functions.id_of(spec.name.as_str()) else {
-            let id = FunctionId(index);
-            let policy = self.policy_of(&spec);
-            self.functions.insert(Function::new(id, Revision(index), spec, policy));
-            self.announce_function(id);
-            self.decide(now, id, now.us);
+            self.add_function(now, index, Registered { id: FunctionId(index), revision: Revision(index), spec });
             return PutEffect::Created;
         };
         let Some(function) = self.functions.get_mut(id) else { return PutEffect::Unchanged };
         if function.registered.spec == spec {
             return PutEffect::Unchanged;
         }
-        let needs_new_sandboxes = !runs_the_same(&function.registered.spec, &spec);
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
-        function.registered.spec = spec;
+        let needs_new_sandboxes = function.registered.update(spec, Revision(index));
         if needs_new_sandboxes {
-            function.registered.revision = Revision(index);
             function.trouble.failures = 0;
             function.trouble.not_before_us = 0;
         }
         if policy_changed {
             self.replace_autoscaler(id);
         }
-        self.announce_function(id);
+        self.announce_function(id, index);
         if needs_new_sandboxes {
             self.end_trouble(id);
             self.drain_other_revisions(now, id);
@@ -249,12 +249,19 @@ impl State {
         PutEffect::Updated
     }
 
+    /// Adds a function whose name is free, as the command at `index` says.
+    pub(super) fn add_function(&mut self, now: Now, index: u64, registered: Registered) {
+        let (id, policy) = (registered.id, self.policy_of(&registered.spec));
+        self.functions.insert(Function::new(registered, policy));
+        self.announce_function(id, index);
+        self.decide(now, id, now.us);
+    }
+
     /// Deregisters a function: its name is free at once, its sandboxes are drained and ended.
-    pub(super) fn delete_function(&mut self, now: Now, name: &FunctionName) -> bool {
+    pub(super) fn delete_function(&mut self, now: Now, index: u64, name: &FunctionName) -> bool {
         let Some(id) = self.functions.unname(name.as_str()) else { return false };
-        self.function_sequence += 1;
-        let sequence = self.function_sequence;
-        self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, sequence));
+        self.function_sequence = index;
+        self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, index));
         self.starved.forget(id);
         let Some(function) = self.functions.get_mut(id) else { return true };
         function.removed = true;
@@ -288,12 +295,11 @@ impl State {
         }
     }
 
-    fn announce_function(&mut self, id: FunctionId) {
-        self.function_sequence += 1;
+    fn announce_function(&mut self, id: FunctionId, index: u64) {
+        self.function_sequence = index;
         let Some(function) = self.functions.get(id) else { return };
         let config = api::function_config(&function.registered);
-        let sequence = self.function_sequence;
-        self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), sequence));
+        self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), index));
     }
 
     /// Tells data planes whether sandboxes of a function can be made.
@@ -309,20 +315,4 @@ pub(super) enum PutEffect {
     Created,
     Updated,
     Unchanged,
-}
-
-/// Whether sandboxes made for one specification serve the other as well.
-fn runs_the_same(one: &FunctionSpec, other: &FunctionSpec) -> bool {
-    let FunctionSpec { image, port, protocol, cpu, memory, concurrency, env, args, .. } = one;
-    (image, port, protocol, cpu, memory, concurrency, env, args)
-        == (
-            &other.image,
-            &other.port,
-            &other.protocol,
-            &other.cpu,
-            &other.memory,
-            &other.concurrency,
-            &other.env,
-            &other.args,
-        )
 }

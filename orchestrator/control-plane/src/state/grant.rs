@@ -61,6 +61,7 @@ impl State {
         debug_assert!(sandbox.is_free(), "only a free sandbox is lent");
         let slots = sandbox.concurrency;
         sandbox.loan = Some(Loan { data_plane: borrower, slots, acknowledged: false });
+        self.totals.slots_lent += u64::from(slots);
         let function_id = sandbox.function;
         let Some(function) = self.functions.get_mut(function_id) else { return };
         function.note_free(id, false);
@@ -104,6 +105,7 @@ impl State {
     pub(super) fn end_loan(&mut self, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         let Some(loan) = sandbox.loan.take() else { return };
+        self.totals.slots_lent -= u64::from(loan.slots);
         let is_free = sandbox.is_free();
         if let Some(function) = self.functions.get_mut(sandbox.function) {
             function.note_free(id, is_free);
@@ -196,7 +198,7 @@ impl State {
         key: DataPlaneKey,
         held: &[wire::HeldGrant],
         is_new_process: bool,
-    ) -> BTreeSet<FunctionId> {
+    ) -> Vec<FunctionId> {
         let named: BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
         let lost: Vec<_> = self
             .sandboxes
@@ -246,6 +248,7 @@ impl State {
             Some(_) => {}
             None => {
                 sandbox.loan = Some(Loan { data_plane: key, slots: grant.slots, acknowledged: true });
+                self.totals.slots_lent += u64::from(grant.slots);
                 let function_id = sandbox.function;
                 if let Some(function) = self.functions.get_mut(function_id) {
                     function.note_free(id, false);

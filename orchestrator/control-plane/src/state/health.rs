@@ -175,9 +175,6 @@ impl State {
                 touched.push(id);
             }
         }
-        touched.sort_unstable();
-        for id in touched {
-            self.decide(now, id, now.us);
-        }
+        self.decide_all(now, touched, now.us);
     }
 }

@@ -150,7 +150,11 @@ impl State {
                 PutEffect::Updated => PutOutcome::Updated,
                 PutEffect::Unchanged => PutOutcome::Unchanged,
             }),
-            Command::DeleteFunction { name } => found(self.delete_function(now, &name)),
+            Command::KeepFunction { registered } => {
+                self.add_function(now, index, *registered);
+                Answer::Done
+            }
+            Command::DeleteFunction { name } => found(self.delete_function(now, index, &name)),
             Command::PutNode { node } => {
                 self.nodes.put(&node);
                 Answer::Done

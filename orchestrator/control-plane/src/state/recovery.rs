@@ -84,6 +84,11 @@ impl Recovery {
         self.given_up.contains(&sandbox)
     }
 
+    /// Whether a data plane has said that it holds slots of a sandbox that no worker had reported.
+    pub(super) fn is_claimed(&self, sandbox: SandboxId) -> bool {
+        self.claims.contains_key(&sandbox)
+    }
+
     pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, HeldGrant)> {
         self.claims.remove(&sandbox)
     }
@@ -100,13 +105,16 @@ impl Recovery {
 }
 
 impl State {
-    /// Applies what was durable before the restart, and waits for those who know the rest.
+    /// Applies what is durable, up to the beginning of this epoch, and waits for those who know the rest.
     pub(crate) fn recover(&mut self, now: Now, log: Vec<Logged>) {
+        let newest = log.last().map_or(0, |entry| entry.index);
         self.recovery.replaying = true;
         for entry in log {
             self.apply(now, entry.index, entry.command);
         }
         self.recovery.replaying = false;
+        // What was compacted away may have been of a higher index than any function that is left.
+        self.function_sequence = newest;
         self.effects.clear();
         self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
         self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();

@@ -8,6 +8,7 @@ use policy::placement::NodeKey;
 use record::ColdStart;
 
 use super::{Effect, State, WorkerChange, data_plane::DataPlaneKey};
+use crate::metrics::Phases;
 
 /// Where a sandbox stands. Only the first two count as supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +65,30 @@ pub(crate) struct Timing {
     pub(crate) worker_own_us: u64,
     pub(crate) create_us: u64,
     pub(crate) probe_us: u64,
+    /// Empty unless creations are recorded.
     pub(crate) steps: Vec<wire::Step>,
     /// When the endpoint went out, and how long it was under way and back beyond the data plane's own time.
     pub(crate) published_us: Option<u64>,
     pub(crate) net_dataplane_us: Option<u64>,
+}
+
+impl Timing {
+    /// How long each phase took, of those that the creation reached.
+    fn phases(&self) -> Phases {
+        let became_ready = self.ready_us > 0;
+        let reported = |value: u64| became_ready.then_some(value);
+        let worker_us = |at: u64| self.ready_us.saturating_sub(at).saturating_sub(self.worker_own_us);
+        Phases {
+            decide_us: Some(self.decided_us.saturating_sub(self.requested_us)),
+            place_us: Some(self.placed_us.saturating_sub(self.decided_us)),
+            dispatch_us: self.dispatched_us.map(|at| at.saturating_sub(self.placed_us)),
+            create_us: reported(self.create_us),
+            ready_us: reported(self.probe_us),
+            publish_us: self.published_us.map(|at| at.saturating_sub(self.ready_us)),
+            net_worker_us: self.dispatched_us.filter(|_| became_ready).map(worker_us),
+            net_dataplane_us: self.net_dataplane_us,
+        }
+    }
 }
 
 impl Sandbox {
@@ -88,6 +109,8 @@ impl State {
     pub(super) fn set_standing(&mut self, id: SandboxId, standing: Standing) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         let before = std::mem::replace(&mut sandbox.standing, standing);
+        self.totals.subtract(before);
+        self.totals.add(standing);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
             function.count(before, standing);
             function.note_free(id, sandbox.is_free());
@@ -111,6 +134,7 @@ impl State {
     pub(super) fn forget_sandbox(&mut self, id: SandboxId, outcome: &str) {
         self.withdraw(id);
         let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
+        self.totals.subtract(sandbox.standing);
         self.nodes.release(sandbox.node, id, sandbox.resources);
         if let Some(timing) = sandbox.timing.take() {
             self.record_creation(&sandbox, id, &timing, outcome);
@@ -126,35 +150,34 @@ impl State {
         }
     }
 
-    /// Writes down how a creation went, once.
+    /// Counts how a creation went, once, and writes it down if anybody wants to read it.
     pub(super) fn record_creation(&mut self, sandbox: &Sandbox, id: SandboxId, timing: &Timing, outcome: &str) {
         self.metrics.creation_ended(outcome, timing);
         let Some(function) = self.functions.get_mut(sandbox.function) else { return };
         if outcome == "failed" {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
         }
-        let became_ready = timing.ready_us > 0;
-        let reported = |value: u64| became_ready.then_some(value);
+        let phases = timing.phases();
+        self.metrics.observed.creation(&phases);
+        if !self.settings.records {
+            return;
+        }
         let row = ColdStart {
             function: function.registered.spec.name.to_string(),
             sandbox: id.to_string(),
             node: self.nodes.get(sandbox.node).name.to_string(),
             requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
-            decide_us: Some(timing.decided_us.saturating_sub(timing.requested_us)),
-            place_us: Some(timing.placed_us.saturating_sub(timing.decided_us)),
-            dispatch_us: timing.dispatched_us.map(|at| at.saturating_sub(timing.placed_us)),
-            create_us: reported(timing.create_us),
-            ready_us: reported(timing.probe_us),
-            publish_us: timing.published_us.map(|at| at.saturating_sub(timing.ready_us)),
-            net_worker_us: timing
-                .dispatched_us
-                .filter(|_| became_ready)
-                .map(|at| timing.ready_us.saturating_sub(at).saturating_sub(timing.worker_own_us)),
-            net_dataplane_us: timing.net_dataplane_us,
+            decide_us: phases.decide_us,
+            place_us: phases.place_us,
+            dispatch_us: phases.dispatch_us,
+            create_us: phases.create_us,
+            ready_us: phases.ready_us,
+            publish_us: phases.publish_us,
+            net_worker_us: phases.net_worker_us,
+            net_dataplane_us: phases.net_dataplane_us,
             outcome: outcome.to_owned(),
             create_steps: steps_text(&timing.steps),
         };
-        self.metrics.observed.creation(&row);
         self.effect(Effect::Record(Box::new(row)));
     }
 }

@@ -70,6 +70,15 @@ impl State {
         function.registered.spec.scale.upper_bound().saturating_sub(supply.ready + supply.starting)
     }
 
+    /// Decides on functions that something happened to, each once and in a fixed order.
+    pub(super) fn decide_all(&mut self, now: Now, mut touched: Vec<FunctionId>, read_us: u64) {
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            self.decide(now, id, read_us);
+        }
+    }
+
     fn decide_again_at(&mut self, id: FunctionId, due: Option<u64>) {
         if let Some(function) = self.functions.get_mut(id) {
             let old = std::mem::replace(&mut function.due_us, due);
@@ -154,6 +163,7 @@ impl State {
             timing: Some(Box::new(timing)),
         };
         self.sandboxes.insert(sandbox, created);
+        self.totals.add(Standing::Starting);
         self.metrics.creations.inc();
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);

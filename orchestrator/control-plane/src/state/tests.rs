@@ -1,5 +1,7 @@
 //! Decisions, tested without a network: a model cluster obeys the effects in any order that links and failures allow.
 
+mod adoption;
+mod compaction;
 mod model_cluster;
 mod properties;
 mod vectors;

@@ -3,7 +3,7 @@
 use model::{FunctionSpec, Resources};
 use serde::Serialize;
 
-use super::{Now, State, function::Function, node::NodeState, sandbox::Standing};
+use super::{Now, State, function::Function, node::NodeState, sandbox::Standing, totals::Totals};
 
 /// Endpoints shown with one function; the counts tell of the rest.
 const MOST_ENDPOINTS: usize = 1000;
@@ -149,10 +149,8 @@ impl State {
 
     pub(super) fn view_cluster(&self, now: Now) -> ClusterView {
         let nodes = |state| self.nodes.iter().filter(|(_, node)| node.state == state).count();
-        let sandboxes = |standing| self.sandboxes.values().filter(|sandbox| sandbox.standing == standing).count();
-        let (starting, ready) = (sandboxes(Standing::Starting), sandboxes(Standing::Ready));
-        let slots_lent =
-            self.sandboxes.values().filter_map(|sandbox| sandbox.loan).map(|loan| u64::from(loan.slots)).sum();
+        debug_assert_eq!(self.totals, self.count_totals(), "what is counted as it changes is what there is");
+        let Totals { starting, ready, slots_lent } = self.totals;
         let demand = self.total_demand(now);
         let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
         ClusterView {

@@ -3,15 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire::{self, sandbox_ended::Reason, sandbox_event::Event};
-use model::{FunctionId, NodeName, NodeSpec, Resources, Revision, SandboxId};
+use model::{NodeName, NodeSpec, Resources, Revision, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    Effect, Map, Now, SessionId, State, WorkerChange,
-    input::TimedEvent,
-    node::NodeState,
-    sandbox::{Sandbox, Standing},
-    told::Told,
+    Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, node::NodeState, sandbox::Standing, told::Told,
 };
 use crate::store::Command;
 
@@ -146,49 +142,6 @@ impl State {
         }
     }
 
-    /// Takes over a sandbox that this control plane did not command, if its function still wants such ones.
-    fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
-        let id = SandboxId::from_wire(held.sandbox);
-        let function_id = FunctionId(held.function);
-        let may_be_used = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
-        let wanted = self.functions.get(function_id).filter(|function| {
-            let is_current = !function.removed && function.registered.revision.0 == held.revision;
-            is_current && !held.address.is_empty() && !may_be_used
-        });
-        let address = api::parse_address(&held.address);
-        let (Some(function), Ok(address)) = (wanted, address) else {
-            self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
-            return;
-        };
-        let spec = &function.registered.spec;
-        let may_be_held = id.epoch() < self.epoch && !self.recovery.trusts_unclaimed();
-        let standing = if may_be_held { Standing::Unclaimed } else { Standing::Ready };
-        let adopted = Sandbox {
-            function: function_id,
-            revision: function.registered.revision,
-            node,
-            resources: spec.resources(),
-            concurrency: spec.concurrency,
-            standing,
-            address: Some(address),
-            ready_us: 0,
-            loan: None,
-            version: 0,
-            timing: None,
-        };
-        self.nodes.adopt(node, id, adopted.resources);
-        let is_free = adopted.is_free();
-        self.sandboxes.insert(id, adopted);
-        if let Some(function) = self.functions.get_mut(function_id) {
-            function.add_sandbox(id, standing);
-            function.note_free(id, is_free);
-        }
-        if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
-            self.confirm_loan(data_plane, &grant);
-        }
-        self.decide(now, function_id, now.us);
-    }
-
     /// A worker ends: nothing is placed there any more, and that its sandboxes end is no fault of theirs.
     pub(super) fn worker_leaves(&mut self, session: SessionId) {
         let Some(worker) = self.workers.by_session.get(&session) else { return };
@@ -257,7 +210,9 @@ impl State {
             timing.worker_own_us = ready.own_us;
             timing.create_us = ready.create_us;
             timing.probe_us = ready.ready_us;
-            timing.steps.clone_from(&ready.steps);
+            if self.settings.records {
+                timing.steps.clone_from(&ready.steps);
+            }
         }
     }
 

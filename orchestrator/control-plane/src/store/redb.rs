@@ -1,30 +1,24 @@
 //! The command log in a local redb file: one transaction, and so one flush to disk, per batch of commands.
 
+mod file;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
-    sync::Arc,
+    future::ready,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use self::file::LogFile;
+use super::{Command, Compacted, Logged, Store, StoreError, StoreFuture};
 
-use super::{Command, Logged, Store, StoreError, StoreFuture};
-
-/// Index → command as JSON, which a person can read and later versions can extend.
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// Memory for the file's pages. The log is read once and then only added to, so more would only hold what nobody reads.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Name of the file within the data directory.
 const FILE: &str = "commands.redb";
 
 /// A command log in a file.
 pub struct RedbStore {
-    log: Arc<LogFile>,
-}
-
-struct LogFile {
-    database: Database,
-    path: PathBuf,
+    /// Used by one thread at a time: the lock is never waited for unless a future was dropped half-way.
+    log: Arc<Mutex<LogFile>>,
 }
 
 impl RedbStore {
@@ -35,105 +29,73 @@ impl RedbStore {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let refused = |source| StoreError::Directory { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(refused)?;
-        let path = directory.join(FILE);
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| database_error(&path, error))?;
-        let log = LogFile { database, path };
-        log.create_table()?;
-        Ok(Self { log: Arc::new(log) })
+        Ok(Self { log: Arc::new(Mutex::new(LogFile::open(directory.join(FILE))?)) })
+    }
+
+    /// Does file work beside the runtime, which must not wait for a disk.
+    fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LogFile) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        let log = self.log.clone();
+        let working = tokio::task::spawn_blocking(move || work(&mut lock(&log)));
+        Box::pin(async move {
+            let stopped = |error| StoreError::Database { path: FILE.to_owned(), source: Box::new(error) };
+            working.await.map_err(stopped)?
+        })
     }
 }
 
 impl Store for RedbStore {
     fn load(&mut self) -> StoreFuture<'_, Vec<Logged>> {
-        let log = self.log.clone();
-        Box::pin(blocking(move || log.load()))
+        self.beside(LogFile::load)
     }
 
     fn append(&mut self, commands: Vec<Command>) -> StoreFuture<'_, u64> {
-        let log = self.log.clone();
-        Box::pin(blocking(move || log.append(&commands)))
-    }
-}
-
-impl LogFile {
-    fn create_table(&self) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(|error| self.error(error))?;
-        write.open_table(LOG).map_err(|error| self.error(error))?;
-        write.commit().map_err(|error| self.error(error))
+        self.beside(move |log| log.append(&commands))
     }
 
-    fn load(&self) -> Result<Vec<Logged>, StoreError> {
-        let read = self.database.begin_read().map_err(|error| self.error(error))?;
-        let table = read.open_table(LOG).map_err(|error| self.error(error))?;
-        let mut entries = Vec::new();
-        for entry in table.iter().map_err(|error| self.error(error))? {
-            let (index, command) = entry.map_err(|error| self.error(error))?;
-            let index = index.value();
-            let command = serde_json::from_slice(command.value()).map_err(|source| StoreError::Entry {
-                path: self.path.display().to_string(),
-                index,
-                source,
-            })?;
-            entries.push(Logged { index, command });
+    fn compact(&mut self) -> StoreFuture<'_, Compacted> {
+        if !lock(&self.log).wants_compaction() {
+            return Box::pin(ready(Ok(Compacted::Nothing)));
         }
-        Ok(entries)
+        self.beside(LogFile::compact)
     }
 
-    fn append(&self, commands: &[Command]) -> Result<u64, StoreError> {
-        let mut write = self.database.begin_write().map_err(|error| self.error(error))?;
-        write.set_durability(Durability::Immediate).map_err(|error| self.error(error))?;
-        let first = {
-            let mut table = write.open_table(LOG).map_err(|error| self.error(error))?;
-            let last = table.last().map_err(|error| self.error(error))?.map_or(0, |(index, _)| index.value());
-            for (index, command) in (last + 1..).zip(commands) {
-                let bytes = serde_json::to_vec(command).map_err(|error| self.error(error))?;
-                table.insert(index, bytes.as_slice()).map_err(|error| self.error(error))?;
-            }
-            last + 1
-        };
-        write.commit().map_err(|error| self.error(error))?;
-        Ok(first)
-    }
-
-    fn error(&self, error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-        database_error(&self.path, error)
+    fn entries(&self) -> u64 {
+        lock(&self.log).entries()
     }
 }
 
-fn database_error(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Database { path: path.display().to_string(), source: Box::new(error) }
-}
-
-/// Runs file work beside the runtime, which must not wait for a disk.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => Err(StoreError::Database { path: FILE.to_owned(), source: Box::new(stopped) }),
-    }
+fn lock(log: &Mutex<LogFile>) -> MutexGuard<'_, LogFile> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use model::Epoch;
+    use model::{Epoch, FunctionSpec};
 
     use super::*;
 
-    fn command(epoch: u32) -> Command {
+    fn epoch(epoch: u32) -> Command {
         Command::BeginEpoch { epoch: Epoch(epoch) }
+    }
+
+    fn put(name: u32, memory: u32) -> Command {
+        let spec = FunctionSpec { memory, ..FunctionSpec::new(format!("f{name}").parse().unwrap(), "any") };
+        Command::PutFunction { spec: Box::new(spec) }
     }
 
     #[tokio::test]
     async fn what_was_acknowledged_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = RedbStore::open(dir.path()).unwrap();
-        assert_eq!(store.append(vec![command(1), command(2)]).await.unwrap(), 1);
-        assert_eq!(store.append(vec![command(3)]).await.unwrap(), 3);
+        assert_eq!(store.append(vec![epoch(1), put(1, 64)]).await.unwrap(), 1);
+        assert_eq!(store.append(vec![put(2, 64)]).await.unwrap(), 3);
         drop(store);
         let found = RedbStore::open(dir.path()).unwrap().load().await.unwrap();
-        let expected: Vec<_> = (1..=3).map(|n| Logged { index: n.into(), command: command(n) }).collect();
+        let expected = [epoch(1), put(1, 64), put(2, 64)];
+        let expected: Vec<_> = (1..).zip(expected).map(|(index, command)| Logged { index, command }).collect();
         assert_eq!(found, expected);
     }
 
@@ -143,5 +105,59 @@ mod tests {
         let _first = RedbStore::open(dir.path()).unwrap();
         let Err(error) = RedbStore::open(dir.path()) else { panic!("the log was opened twice") };
         assert!(error.to_string().contains("commands.redb"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_index_is_not_used_again_when_its_command_was_compacted_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let delete = Command::DeleteFunction { name: "f1".parse().unwrap() };
+        for round in 0..3 {
+            let mut store = RedbStore::open(dir.path()).unwrap();
+            assert_eq!(store.load().await.unwrap(), [], "what began and ended is gone");
+            assert_eq!(store.append(vec![put(1, 64), delete.clone()]).await.unwrap(), 1 + 2 * round);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_compacted_while_it_is_written_and_says_the_same_as_one_compacted_at_a_start() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [mut store, mut untouched] = [&dirs[0], &dirs[1]].map(|dir| RedbStore::open(dir.path()).unwrap());
+        let mut steps = 0;
+        for batch in 0..12 {
+            let commands: Vec<_> = (0..1000).map(|name| put(name % 700, batch)).collect();
+            untouched.append(commands.clone()).await.unwrap();
+            store.append(commands).await.unwrap();
+            // One step between two batches, and the rest when there is nothing to write.
+            loop {
+                let compacted = store.compact().await.unwrap();
+                steps += u32::from(compacted != Compacted::Nothing);
+                if compacted != Compacted::Partly || batch < 11 {
+                    break;
+                }
+            }
+        }
+        assert!(steps > 10, "it was compacted in {steps} steps");
+        assert!(store.entries() < 3000, "{} of 12,000 entries are left", store.entries());
+        assert_eq!(untouched.entries(), 12_000);
+        let compacted_at_start = untouched.load().await.unwrap();
+        assert_eq!(compacted_at_start.len(), 700);
+        assert_eq!(store.load().await.unwrap(), compacted_at_start);
+        drop(store);
+        let reopened = RedbStore::open(dirs[0].path()).unwrap().load().await.unwrap();
+        assert_eq!(reopened, compacted_at_start);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_mostly_unused_is_made_smaller_at_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = || fs::metadata(dir.path().join(FILE)).unwrap().len();
+        let mut store = RedbStore::open(dir.path()).unwrap();
+        for batch in 0..20 {
+            store.append((0..1000).map(|name| put(name, batch)).collect()).await.unwrap();
+        }
+        let before = bytes();
+        assert_eq!(store.load().await.unwrap().len(), 1000);
+        assert!(bytes() < before / 3, "{before} bytes became {}", bytes());
+        assert_eq!(store.append(vec![epoch(1)]).await.unwrap(), 20_001);
     }
 }

@@ -1,6 +1,7 @@
 //! The control plane through its real doors: HTTP for operators, streams for its peers, the log on disk.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod log;
 mod operators;
 mod peers;
 mod streams;

@@ -201,6 +201,8 @@ async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
         function,
         revision: create.revision,
         address: "127.1.0.1:80".to_owned(),
+        concurrency: 1,
+        ..Default::default()
     };
     let hello = wire::WorkerHello { sandboxes: vec![held], epoch: 1, ..Worker::hello("w") };
     let _worker = Worker::connect(&running.stream, hello).await.unwrap();

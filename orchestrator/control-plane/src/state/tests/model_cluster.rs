@@ -83,10 +83,10 @@ pub(super) struct Cluster {
     pub(super) answers: BTreeMap<Token, Answer>,
 }
 
-fn new_state(epoch: u32) -> State {
+pub(super) fn new_state(epoch: u32) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
-    let settings = Settings { autoscale: policy, placement, health: Health::default() };
+    let settings = Settings { autoscale: policy, placement, health: Health::default(), records: true };
     State::new(settings, Epoch(epoch), 7, Metrics::new().into())
 }
 
@@ -214,6 +214,9 @@ impl Cluster {
             function: sandbox.function,
             revision: sandbox.revision,
             address: if sandbox.ready { address(*id) } else { String::new() },
+            cpu_millicores: u32::try_from(sandbox.cpu).unwrap(),
+            memory_mib: u32::try_from(sandbox.memory).unwrap(),
+            concurrency: sandbox.concurrency,
         });
         let hello = wire::WorkerHello {
             worker: worker.name.clone(),
@@ -295,8 +298,8 @@ impl Cluster {
         self.workers.iter_mut().for_each(|worker| worker.session = None);
         self.data_planes.iter_mut().for_each(|known| known.session = None);
         self.epoch += 1;
-        let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
         self.log.push(Command::BeginEpoch { epoch: Epoch(self.epoch) });
+        let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
         self.state = new_state(self.epoch);
         self.state.recover(Now::at_us(self.now_us), log);
         self.perform();

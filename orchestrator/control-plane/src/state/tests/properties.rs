@@ -117,6 +117,7 @@ fn take(cluster: &mut Cluster, step: &Step) {
 /// What must hold at every moment: no sandbox's slots are held twice, or while a dead data plane's invocations run
 /// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
+    prop_assert_eq!(cluster.state.totals, cluster.state.count_totals());
     let mut held: BTreeMap<u64, u32> = cluster.orphans.clone();
     for known in &cluster.data_planes {
         for (id, grant) in &known.held {

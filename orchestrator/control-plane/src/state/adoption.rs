@@ -1,0 +1,90 @@
+//! Sandboxes that a worker holds and this control plane did not command: which are taken over, and which end.
+
+use std::net::SocketAddr;
+
+use api::wire;
+use model::{FunctionId, FunctionName, FunctionSpec, Registered, Resources, Revision, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    Effect, Now, SessionId, State, WorkerChange,
+    function::Function,
+    grant::micros,
+    sandbox::{Sandbox, Standing},
+};
+
+impl State {
+    /// Takes over a sandbox if its function still wants such ones, or lets what may run in it finish; ends it otherwise.
+    pub(super) fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
+        let id = SandboxId::from_wire(held.sandbox);
+        let was_given_up = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
+        let standing = self.standing_of_found(node, held);
+        let address = api::parse_address(&held.address).ok().filter(|_| !was_given_up);
+        let (Some(standing), Some(address)) = (standing, address) else {
+            return self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
+        };
+        if standing == Standing::Draining {
+            self.remember_function(held);
+            self.timers.drain_until(now.us + micros(self.settings.health.drain_deadline), id);
+        }
+        self.insert_found(id, found(node, held, standing, address));
+        if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
+            self.confirm_loan(data_plane, &grant);
+        }
+        self.decide(now, FunctionId(held.function), now.us);
+    }
+
+    /// Where a sandbox stands that was found; `None` when nothing may run in it and nobody wants it.
+    fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
+        let id = SandboxId::from_wire(held.sandbox);
+        let is_older = id.epoch() < self.epoch;
+        let may_be_held = is_older && !self.recovery.trusts_unclaimed();
+        let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
+            !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained
+        });
+        if is_current {
+            return Some(if may_be_held { Standing::Unclaimed } else { Standing::Ready });
+        }
+        // It was being drained when the control plane before this one ended, or would be by now.
+        (may_be_held || is_older && self.recovery.is_claimed(id)).then_some(Standing::Draining)
+    }
+
+    fn insert_found(&mut self, id: SandboxId, sandbox: Sandbox) {
+        self.nodes.adopt(sandbox.node, id, sandbox.resources);
+        if let Some(function) = self.functions.get_mut(sandbox.function) {
+            function.add_sandbox(id, sandbox.standing);
+            function.note_free(id, sandbox.is_free());
+        }
+        self.totals.add(sandbox.standing);
+        self.sandboxes.insert(id, sandbox);
+    }
+
+    /// A sandbox outlives its function, which is not in the log any more: it is known again until the last one ends.
+    fn remember_function(&mut self, held: &wire::HeldSandbox) {
+        let id = FunctionId(held.function);
+        if self.functions.get(id).is_some() {
+            return;
+        }
+        // Nothing is made for it, so only its identity matters.
+        let spec = FunctionSpec::new(FunctionName::deregistered(), "");
+        let policy = self.settings.autoscale;
+        let registered = Registered { id, revision: Revision(held.revision), spec };
+        self.functions.insert_removed(Function::new(registered, policy));
+    }
+}
+
+fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: SocketAddr) -> Sandbox {
+    Sandbox {
+        function: FunctionId(held.function),
+        revision: Revision(held.revision),
+        node,
+        resources: Resources { cpu_millicores: held.cpu_millicores.into(), memory_mib: held.memory_mib.into() },
+        concurrency: held.concurrency,
+        standing,
+        address: Some(address),
+        ready_us: 0,
+        loan: None,
+        version: 0,
+        timing: None,
+    }
+}

@@ -1,0 +1,70 @@
+//! The command log grows with what there is, not with what has happened, and a restart finds everything as it was.
+
+use std::collections::BTreeMap;
+
+use super::Running;
+
+/// A function's id, revision, memory and most sandboxes (0: no bound).
+type Registered = (u64, u64, u64, u64);
+
+impl Running {
+    async fn put_all(&self, count: u64, memory: u64, most: u64) {
+        let line = |index| {
+            format!("{{\"name\":\"f{index}\",\"image\":\"any\",\"memory\":{memory},\"scale\":{{\"max\":{most}}}}}\n")
+        };
+        let (status, _) = self.ask("POST", "/v1/functions", (0..count).map(line).collect::<String>()).await;
+        assert_eq!(status, 200);
+    }
+
+    async fn registered(&self) -> BTreeMap<String, Registered> {
+        let list = self.json("/v1/functions?limit=10000").await;
+        let functions = list["functions"].as_array().unwrap().iter();
+        let view = |function: &serde_json::Value| {
+            let of = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+            let spec = &function["spec"];
+            let seen = (of(&function["id"]), of(&function["revision"]), of(&spec["memory"]), of(&spec["scale"]["max"]));
+            (spec["name"].as_str().unwrap().to_owned(), seen)
+        };
+        functions.map(view).collect()
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.ask("GET", "/metrics", "").await;
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("dirigent_control_plane_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_log_stays_small_and_every_function_keeps_its_id_and_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    for (memory, most) in [(64, 1), (65, 1), (65, 2), (66, 2), (64, 2), (64, 3)] {
+        running.put_all(2000, memory, most).await;
+    }
+    for index in 0..100 {
+        assert_eq!(running.ask("DELETE", &format!("/v1/functions/f{index}"), "").await.0, 202);
+    }
+    running.put("f0", r#"{"image":"any"}"#).await;
+    let before = running.registered().await;
+    assert_eq!(before.len(), 1901);
+    let updated = before["f100"];
+    assert!(updated.0 <= 2000 && updated.1 > 8000 && (updated.2, updated.3) == (64, 3), "{updated:?}");
+    assert_eq!(running.metric("commands_total").await, 12_101);
+    assert_eq!(running.metric("log_compactions_total").await, 1, "12,101 commands for 2,000 functions are too many");
+    assert!(running.metric("log_entries").await < 5000, "{} entries", running.metric("log_entries").await);
+    running.stop().await;
+
+    for round in 0..2 {
+        let running = Running::start(dir.path()).await;
+        assert_eq!(running.registered().await, before, "round {round}");
+        assert!(running.metric("log_entries").await < 1910, "{} entries", running.metric("log_entries").await);
+        running.stop().await;
+    }
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.put("f1", r#"{"image":"any"}"#).await, 201);
+    let anew = running.registered().await["f1"];
+    assert!(anew.0 > 12_101, "an index is not used again: {anew:?}");
+    running.stop().await;
+}
