@@ -60,7 +60,7 @@ pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Re
     let outcome = if client.is_surplus {
         client.end_when_idle();
         Err(Cause::Overloaded.because("too many clients are connected"))
-    } else if plane.is_full() {
+    } else if plane.is_full() || !plane.overload.admits(arrived_us) {
         Err(Cause::Overloaded.plain())
     } else {
         Ok(())

@@ -15,6 +15,7 @@ mod host;
 mod invocation;
 mod metrics;
 mod outgoing;
+mod overload;
 mod plane;
 mod refusal;
 mod reports;

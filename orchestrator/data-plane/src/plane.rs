@@ -12,8 +12,8 @@ use policy::balance::Balance;
 use rand_pcg::Pcg32;
 
 use crate::{
-    clock::Clock, config::Config, metrics::Metrics, reports::Reports, sampler::Sampled, table::Table,
-    upstream::IdleLinks,
+    clock::Clock, config::Config, metrics::Metrics, overload::Overload, reports::Reports, sampler::Sampled,
+    table::Table, upstream::IdleLinks,
 };
 
 /// One data plane.
@@ -34,6 +34,7 @@ pub(crate) struct Plane {
     /// Whether a snapshot was received, ever.
     ready: AtomicBool,
     stopping: AtomicBool,
+    pub(crate) overload: Overload,
     /// Requests whose answers have not left.
     open_requests: AtomicUsize,
 }
@@ -55,6 +56,7 @@ impl Plane {
             seed,
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            overload: Overload::default(),
             open_requests: AtomicUsize::new(0),
         }
     }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Connections accepted before others get their turn.
-const ACCEPTED_IN_A_TURN: u32 = 32;
+const ACCEPTED_IN_A_TURN: u32 = 1024;
 /// A connection that is one too many has this long to bring the request that is refused.
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.

@@ -70,6 +70,12 @@ impl Collector for Scrape {
         for (name, help, level) in self.levels() {
             ConstGauge::new(level).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let help = "How long a task that was due waited for its turn when that was last measured";
+        let metric = encoder.encode_descriptor("turn", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(Duration::from_micros(self.plane.overload.delay_us()).as_secs_f64()).encode(metric)?;
+        let help = "Share of requests refused because turns come late";
+        let metric = encoder.encode_descriptor("overload", help, Some(&Unit::Ratios), MetricType::Gauge)?;
+        ConstGauge::new(self.plane.overload.refused_share()).encode(metric)?;
         self.encode_silence(&mut encoder)?;
         let histograms: [(&str, &str, &Latency); 2] = [
             ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),

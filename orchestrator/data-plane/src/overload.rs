@@ -1,0 +1,180 @@
+//! Refusing what this process cannot do in time. When more arrives than its threads can work off, everything that was
+//! taken in waits for a turn, each turn becomes dearer, and in the end nothing is answered before its client has given
+//! up. So the delay of a turn is measured, and a share of new requests refused that keeps it short.
+//!
+//! An invocation that waits for a sandbox or for its function does not count: only turns that are due do.
+
+mod pie;
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    task::Poll,
+};
+
+use futures::{future::poll_fn, task::AtomicWaker};
+
+use self::pie::{Pie, UPDATE_US};
+use crate::clock::Clock;
+
+/// Arrivals for each measurement of the delay.
+const ARRIVALS: u32 = 16;
+/// Without a measurement for so long, the past says nothing any more, in microseconds.
+const FORGOTTEN_US: u64 = 1_000_000;
+/// A share of 1, as arrivals count it.
+const WHOLE: f64 = 4_294_967_295.0;
+
+/// What arrivals and the watch share.
+#[derive(Default)]
+pub(crate) struct Overload {
+    arrivals: AtomicU32,
+    /// The share of arrivals that is refused, of [`WHOLE`].
+    share: AtomicU32,
+    /// What arrivals have added up; one is refused when it overflows, so that refusals are spread evenly.
+    carry: AtomicU32,
+    /// When a measurement was asked for, in microseconds; 0: none is under way.
+    asked_us: AtomicU64,
+    /// The newest measurement, in microseconds.
+    delay_us: AtomicU64,
+    watch: AtomicWaker,
+}
+
+impl Overload {
+    /// A request arrives at `now_us`. Whether there is time for it.
+    pub(crate) fn admits(&self, now_us: u64) -> bool {
+        if self.arrivals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ARRIVALS)
+            && self.asked_us.load(Ordering::Relaxed) == 0
+        {
+            self.asked_us.store(now_us.max(1), Ordering::Relaxed);
+            self.watch.wake();
+        }
+        let share = self.share.load(Ordering::Relaxed);
+        share == 0 || self.carry.fetch_add(share, Ordering::Relaxed).checked_add(share).is_some()
+    }
+
+    /// The share of requests that is refused now, 0 to 1.
+    pub(crate) fn refused_share(&self) -> f64 {
+        f64::from(self.share.load(Ordering::Relaxed)) / WHOLE
+    }
+
+    /// How long a task that was due waited for its turn when that was last measured, in microseconds.
+    pub(crate) fn delay_us(&self) -> u64 {
+        self.delay_us.load(Ordering::Relaxed)
+    }
+
+    /// Measures, when arrivals ask for it, how long a task that is due waits for its turn. Runs for ever.
+    pub(crate) async fn watch(&self, clock: Clock) {
+        let mut control = Control::default();
+        loop {
+            let asked_us = poll_fn(|cx| {
+                self.watch.register(cx.waker());
+                match self.asked_us.swap(0, Ordering::Relaxed) {
+                    0 => Poll::Pending,
+                    asked_us => Poll::Ready(asked_us),
+                }
+            })
+            .await;
+            let now_us = clock.now_us();
+            let delay_us = now_us.saturating_sub(asked_us);
+            self.delay_us.store(delay_us, Ordering::Relaxed);
+            if let Some(share) = control.measured(delay_us, now_us) {
+                self.share.store(parts(share), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A share of 0 to 1, of [`WHOLE`].
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the whole fits")]
+fn parts(share: f64) -> u32 {
+    (share.clamp(0.0, 1.0) * WHOLE) as u32
+}
+
+/// Measurements on their way to the controller.
+#[derive(Default)]
+struct Control {
+    pie: Pie,
+    updated_us: u64,
+    /// The least delay since then.
+    least_us: Option<u64>,
+}
+
+impl Control {
+    /// A turn took `delay_us` to come. The share to refuse, when it is time to say.
+    fn measured(&mut self, delay_us: u64, now_us: u64) -> Option<f64> {
+        let passed_us = now_us.saturating_sub(self.updated_us);
+        if passed_us > FORGOTTEN_US {
+            *self = Self { updated_us: now_us, ..Self::default() };
+            return Some(0.0);
+        }
+        let least_us = self.least_us.map_or(delay_us, |least_us| least_us.min(delay_us));
+        self.least_us = Some(least_us);
+        if passed_us < UPDATE_US {
+            return None;
+        }
+        (self.updated_us, self.least_us) = (now_us, None);
+        Some(self.pie.update(least_us, passed_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{task::yield_now, time::advance};
+
+    use super::*;
+
+    #[test]
+    fn refusals_are_as_many_as_the_share_says_and_spread_evenly() {
+        let overload = Overload::default();
+        assert!((0..100).all(|_| overload.admits(1)), "nothing is refused at first");
+        overload.share.store(parts(0.25), Ordering::Relaxed);
+        let admitted: Vec<bool> = (0..400).map(|_| overload.admits(1)).collect();
+        let refused = admitted.chunks(4).map(|four| four.iter().filter(|admitted| !**admitted).count());
+        assert!(refused.clone().all(|refused| refused <= 2) && (99..=101).contains(&refused.sum::<usize>()));
+    }
+
+    #[test]
+    fn the_least_delay_counts_and_a_pause_ends_all() {
+        let mut control = Control::default();
+        let mut now_us = 10_000_000;
+        let mut share = 0.0;
+        for round in 0..400 {
+            now_us += 5_000;
+            let delay_us = if round % 3 == 0 { 150_000 } else { 400_000 };
+            share = control.measured(delay_us, now_us).unwrap_or(share);
+        }
+        assert!(share > 0.1, "{share}");
+        for _ in 0..2000 {
+            now_us += 5_000;
+            share = control.measured(1_000, now_us).unwrap_or(share);
+        }
+        assert_eq!(share, 0.0);
+        for _ in 0..400 {
+            now_us += 5_000;
+            share = control.measured(150_000, now_us).unwrap_or(share);
+        }
+        assert!(share > 0.1, "{share}");
+        assert_eq!(control.measured(1, now_us + 2 * FORGOTTEN_US), Some(0.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watch_is_woken_by_arrivals_and_measures() {
+        let (overload, clock) = (Overload::default(), Clock::start());
+        let arrive = async {
+            for _ in 0..100 {
+                for _ in 0..ARRIVALS {
+                    overload.admits(clock.now_us());
+                }
+                // The watch's turn comes 150 ms late.
+                advance(Duration::from_millis(150)).await;
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = overload.watch(clock) => unreachable!("it runs for ever"),
+            () = arrive => {}
+        }
+        assert!(overload.refused_share() > 0.1, "{}", overload.refused_share());
+    }
+}
