@@ -1,13 +1,22 @@
 //! More clients and invocations than a data plane may have: who gives way, and what the others are told.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use api::wire;
 use bytes::Bytes;
+use futures::future::join_all;
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{Answer, get, open_http2, read, request, spawn_get},
@@ -125,4 +134,41 @@ async fn invocations_beyond_the_bound_are_refused_whatever_their_function() {
     let metrics = get(world.admin, "admin", "/metrics").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.lines().any(|line| line.contains("\"overloaded\"") && line.ends_with(" 2")), "{metrics}");
+}
+
+/// A task that takes a millisecond of the test's only thread, which is the data plane's too, and then stands in line again.
+fn hog(stop: CancellationToken) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1) {
+        std::hint::spin_loop();
+    }
+    if !stop.is_cancelled() {
+        tokio::spawn(async move { hog(stop) });
+    }
+}
+
+#[tokio::test]
+async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time_again() {
+    let (world, _session, _sandbox) = bounded(64, |_| {}).await;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..32 {
+        let (mut client, refused) = (Keeper::connect(world.data_plane).await, refused.clone());
+        clients.spawn(async move {
+            loop {
+                let is_refused = client.get("/").await.refusal() == (503, "overloaded");
+                refused.fetch_add(usize::from(is_refused), Ordering::SeqCst);
+            }
+        });
+    }
+    let stop = CancellationToken::new();
+    (0..60).for_each(|_| hog(stop.clone()));
+    until("some are refused", async || refused.load(Ordering::SeqCst) > 0).await;
+    stop.cancel();
+    drop(clients);
+    until("none is refused", async || {
+        let answers = join_all((0..32).map(|_| get(world.data_plane, "f", "/"))).await;
+        answers.iter().all(|answer| answer.status == 200)
+    })
+    .await;
 }
