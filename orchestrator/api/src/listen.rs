@@ -15,8 +15,8 @@ use crate::{Io, Listener, connect::WINDOW_BYTES};
 
 /// Streams on one connection: workers with many nodes share one stream, so a few are enough.
 const MAX_STREAMS: u32 = 1024;
-/// A silent peer is pinged this often, so that a cut link is noticed. Peers ping each second by themselves, and whoever
-/// has just been heard of is not pinged: so with thousands of peers it is their pings alone that are paid for.
+/// A peer that has sent no data for this long is pinged, so that a cut link is noticed. Its own pings do not count as
+/// data, so a peer with nothing to say is pinged as well as pinging.
 const PING_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
 /// A ping unanswered for this long ends the connection.
 const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
