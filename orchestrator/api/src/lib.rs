@@ -8,6 +8,7 @@ mod convert;
 mod listen;
 mod network;
 mod outbox;
+mod revisions;
 
 /// The messages and services generated from `proto/orchestrator.proto`.
 #[allow(
@@ -30,6 +31,7 @@ pub use convert::{
 pub use listen::{Incoming, PeerConnection};
 pub use network::{ANY_LOOPBACK, Accepted, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
+pub use revisions::Revisions;
 
 /// Version of the wire protocol; peers of another version are refused in the first message.
 pub const PROTOCOL_VERSION: u32 = 1;

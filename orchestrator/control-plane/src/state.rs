@@ -19,7 +19,6 @@ mod sandbox;
 mod scale;
 mod starved;
 mod timer;
-mod told;
 mod top;
 mod totals;
 mod view;

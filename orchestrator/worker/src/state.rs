@@ -2,17 +2,17 @@
 //!
 //! Plain values: no clock, no I/O. Methods return the effects that the owner carries out, in order.
 
-mod revisions;
-
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use api::wire::{self, sandbox_ended::Reason};
+use api::{
+    Revisions,
+    wire::{self, sandbox_ended::Reason},
+};
 use model::{Epoch, Revision, SandboxId};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use self::revisions::Revisions;
 use crate::{
     events::{Event, Ready},
     runtime::{Failure, Made},
@@ -31,7 +31,7 @@ pub(crate) struct State {
     /// Whether a control plane of that epoch has welcomed this worker on the present stream.
     welcomed: bool,
     /// Told on the present stream.
-    revisions: Revisions,
+    revisions: Revisions<Spec>,
     /// Ordered, so that hellos and lists come in a repeatable order.
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     /// Set when the worker ends: nothing is created any more.
@@ -97,7 +97,7 @@ impl State {
             nodes,
             newest: Epoch::default(),
             welcomed: false,
-            revisions: Revisions::default(),
+            revisions: Revisions::heard(),
             sandboxes: BTreeMap::new(),
             stopping: false,
         }
@@ -141,7 +141,7 @@ impl State {
     /// The stream is no more. Sandboxes go on.
     pub(crate) fn closed(&mut self) {
         self.welcomed = false;
-        self.revisions.clear();
+        self.revisions = Revisions::heard();
     }
 
     /// Whether a control plane commands this worker at present.
@@ -154,7 +154,9 @@ impl State {
         if !self.welcomed {
             return Vec::new();
         }
-        batch.functions.into_iter().for_each(|spec| self.revisions.learn(spec));
+        for spec in batch.functions {
+            self.revisions.insert(Revision(spec.revision), Arc::new(spec));
+        }
         let mut effects = Vec::with_capacity(batch.create.len() + batch.delete.len());
         for create in &batch.create {
             effects.extend(self.create(create, received));

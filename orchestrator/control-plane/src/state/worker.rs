@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::wire::{self, sandbox_ended::Reason, sandbox_event::Event};
+use api::{
+    Revisions,
+    wire::{self, sandbox_ended::Reason, sandbox_event::Event},
+};
 use model::{NodeName, NodeSpec, Resources, Revision, SandboxId};
 use policy::placement::NodeKey;
 
-use super::{
-    Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, node::NodeState, sandbox::Standing, told::Told,
-};
+use super::{Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, node::NodeState, sandbox::Standing};
 use crate::store::Command;
 
 /// A connected worker.
@@ -19,7 +20,7 @@ pub(super) struct Worker {
     pub(super) admin: Arc<str>,
     pub(super) nodes: Vec<NodeKey>,
     /// Revisions it knows.
-    revisions: Told,
+    revisions: Revisions<()>,
     /// When it last gave a sign of life, in microseconds.
     pub(super) last_beat_us: u64,
 }
@@ -46,7 +47,12 @@ impl Workers {
 
     /// Notes that a worker knows a revision from now on; `true` when it must be told first.
     pub(super) fn learns(&mut self, session: SessionId, revision: Revision) -> bool {
-        self.by_session.get_mut(&session).is_some_and(|worker| worker.revisions.learn(revision))
+        let Some(worker) = self.by_session.get_mut(&session) else { return false };
+        let is_new = worker.revisions.get(revision).is_none();
+        if is_new {
+            worker.revisions.insert(revision, ());
+        }
+        is_new
     }
 }
 
@@ -67,7 +73,7 @@ impl State {
             name: name.clone(),
             admin: hello.admin.as_str().into(),
             nodes: nodes.clone(),
-            revisions: Told::default(),
+            revisions: Revisions::told(),
             last_beat_us: now.us,
         };
         self.workers.by_name.insert(name, session);
