@@ -134,11 +134,7 @@ impl Shared {
         let _place = match &self.starts {
             None => None,
             Some(starts) => {
-                let place = tokio::select! {
-                    biased;
-                    () = order.cancel.cancelled() => return Err(Failure::cancelled()),
-                    place = starts.place() => place,
-                };
+                let place = order.place(starts).await?;
                 steps.push(("wait", began.elapsed()));
                 Some(place)
             }

@@ -9,7 +9,10 @@ use model::SandboxId;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::Spec;
+use crate::{
+    starts::{Place, Starts},
+    state::Spec,
+};
 
 /// Work that the owner waits for.
 pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -35,6 +38,17 @@ pub(crate) struct Order {
     pub(crate) spec: Spec,
     /// Set when the sandbox is no longer wanted: the creation then fails soon.
     pub(crate) cancel: CancellationToken,
+}
+
+impl Order {
+    /// A place among the creations under way, unless it is cancelled before its turn comes.
+    pub(crate) async fn place(&self, starts: &Starts) -> Result<Place, Failure> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Failure::cancelled()),
+            place = starts.place() => Ok(place),
+        }
+    }
 }
 
 /// A sandbox that was made.

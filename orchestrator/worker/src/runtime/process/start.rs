@@ -51,12 +51,7 @@ enum NotReady {
 /// Makes the sandbox of `order`.
 pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Failure> {
     let began = Instant::now();
-    let cancelled = order.cancel.clone();
-    let _place = tokio::select! {
-        biased;
-        () = cancelled.cancelled() => return Err(Failure::cancelled()),
-        place = shared.starts.place() => place,
-    };
+    let _place = order.place(&shared.starts).await?;
     let waited = began.elapsed();
     let mut attempt = 1;
     loop {
