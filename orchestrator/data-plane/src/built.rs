@@ -21,7 +21,7 @@ use crate::{
     admin,
     config::{Config, ConfigError},
     function::FunctionState,
-    host,
+    host, overload,
     plane::Plane,
     sampler, server, stream,
 };
@@ -117,8 +117,7 @@ impl Built {
         let mut tasks = JoinSet::new();
         tasks.spawn(stream::run(plane.clone(), advertised, seed).map(|()| Ok(())));
         tasks.spawn(sampler::run(plane.clone()).map(|()| Ok(())));
-        let watched = plane.clone();
-        tasks.spawn(async move { watched.overload.watch(watched.clock).map(|()| Ok(())).await });
+        tasks.spawn(overload::run(plane.clone()).map(|()| Ok(())));
         tasks.spawn(admin::run(plane.clone(), admin).map_err(RunError::Admin));
         let serving = async {
             server::run(plane.clone(), invoke, shutdown).await;

@@ -122,11 +122,12 @@ impl Clients {
         leave: &CancellationToken,
     ) -> Arc<Client> {
         let forwarded_for = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is visible ASCII");
+        let now_us = plane.clock.now_us();
         let is_full = count > plane.config.limits.client_connections();
         let client = Arc::new(Client {
             plane: plane.clone(),
             fields: ClientFields { forwarded_for },
-            is_surplus: is_full && self.recycle(plane.clock.now_us()) == 0,
+            is_surplus: is_full && self.recycle(now_us) == 0,
             leave: leave.child_token(),
             leaving: AtomicBool::new(false),
             open: AtomicU32::new(0),
@@ -134,12 +135,8 @@ impl Clients {
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.
-            self.look(2);
-            self.ring.push_back(Seen {
-                client: Arc::downgrade(&client),
-                since_us: plane.clock.now_us(),
-                requests: None,
-            });
+            self.forget_ended(2);
+            self.ring.push_back(Seen { client: Arc::downgrade(&client), since_us: now_us, requests: None });
         }
         client
     }
@@ -169,7 +166,7 @@ impl Clients {
     }
 
     /// Forgets those of the next `count` that have ended.
-    fn look(&mut self, count: usize) {
+    fn forget_ended(&mut self, count: usize) {
         for _ in 0..count.min(self.ring.len()) {
             let Some(seen) = self.ring.pop_front() else { return };
             if seen.client.strong_count() > 0 {

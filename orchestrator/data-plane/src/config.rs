@@ -139,9 +139,7 @@ impl Limits {
     pub fn client_connections(&self) -> usize {
         self.client_connections.unwrap_or(self.descriptors / 2).max(1)
     }
-}
 
-impl Limits {
     /// Connections to sandboxes at once, idle or not: what client connections leave, and some for everything else.
     #[must_use]
     pub fn upstream_connections(&self) -> usize {

@@ -7,14 +7,17 @@
 mod pie;
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     task::Poll,
 };
 
 use futures::{future::poll_fn, task::AtomicWaker};
 
 use self::pie::{Pie, UPDATE_US};
-use crate::clock::Clock;
+use crate::{clock::Clock, plane::Plane};
 
 /// Arrivals for each measurement of the delay.
 const ARRIVALS: u32 = 16;
@@ -81,6 +84,11 @@ impl Overload {
             }
         }
     }
+}
+
+/// Watches a data plane for ever.
+pub(crate) async fn run(plane: Arc<Plane>) {
+    plane.overload.watch(plane.clock).await;
 }
 
 /// A share of 0 to 1, of [`WHOLE`].

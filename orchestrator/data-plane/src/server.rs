@@ -16,7 +16,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -29,8 +29,6 @@ use crate::{
     refusal::Cause,
 };
 
-/// Connections accepted before others get their turn.
-const ACCEPTED_IN_A_TURN: u32 = 1024;
 /// A connection that is one too many has this long to bring the request that is refused.
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.
@@ -92,13 +90,8 @@ impl Server {
     /// Takes connections for ever.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
         let most = self.plane.config.limits.client_connections() + MOST_SURPLUS;
-        let mut turn = 0;
+        // However many come, those that are here get their turns: the runtime ends each of this one's after 128 of them.
         loop {
-            // However many come, those that are here get their turns.
-            turn += 1;
-            if turn % ACCEPTED_IN_A_TURN == 0 {
-                yield_now().await;
-            }
             tokio::select! {
                 biased;
                 Some(_ended) = connections.join_next() => {}

@@ -50,10 +50,34 @@ impl Scrape {
     fn encode_silence(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(backlog) = self.plane.reports.backlog(self.plane.clock.now_us()) else { return Ok(()) };
         let age = Duration::from_micros(backlog.silent_us).as_secs_f64();
-        let help = "Since the newest message to the control plane was written";
-        let metric = encoder.encode_descriptor("report_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        ConstGauge::new(age).encode(metric)
+        encode_gauge(
+            encoder,
+            "report_age",
+            "Since the newest message to the control plane was written",
+            &Unit::Seconds,
+            age,
+        )
     }
+
+    /// How late turns come, and what is refused for it.
+    fn encode_overload(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let overload = &self.plane.overload;
+        let delay = Duration::from_micros(overload.delay_us()).as_secs_f64();
+        let help = "How long a task that was due waited for its turn when that was last measured";
+        encode_gauge(encoder, "turn", help, &Unit::Seconds, delay)?;
+        let help = "Share of requests refused because turns come late";
+        encode_gauge(encoder, "overload", help, &Unit::Ratios, overload.refused_share())
+    }
+}
+
+fn encode_gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: &Unit,
+    value: f64,
+) -> Result<(), fmt::Error> {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?)
 }
 
 impl Collector for Scrape {
@@ -70,12 +94,7 @@ impl Collector for Scrape {
         for (name, help, level) in self.levels() {
             ConstGauge::new(level).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        let help = "How long a task that was due waited for its turn when that was last measured";
-        let metric = encoder.encode_descriptor("turn", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        ConstGauge::new(Duration::from_micros(self.plane.overload.delay_us()).as_secs_f64()).encode(metric)?;
-        let help = "Share of requests refused because turns come late";
-        let metric = encoder.encode_descriptor("overload", help, Some(&Unit::Ratios), MetricType::Gauge)?;
-        ConstGauge::new(self.plane.overload.refused_share()).encode(metric)?;
+        self.encode_overload(&mut encoder)?;
         self.encode_silence(&mut encoder)?;
         let histograms: [(&str, &str, &Latency); 2] = [
             ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),

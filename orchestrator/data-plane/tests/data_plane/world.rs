@@ -6,7 +6,7 @@ use api::{ANY_LOOPBACK, wire};
 use data_plane::{Config, build};
 use tokio::{
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -129,9 +129,10 @@ pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) ->
 
 /// Looks until `is_so`, for as long as a test has patience.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let mut ticks = interval(Duration::from_millis(5));
     let look = async {
         while !is_so().await {
-            sleep(Duration::from_millis(5)).await;
+            ticks.tick().await;
         }
     };
     timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
