@@ -138,40 +138,37 @@ fn assert_settled(cluster: &Cluster, directory: &std::path::Path, seen: &Seen) {
     });
 }
 
+/// A fault under load: clients of the data planes `undisturbed` see answers only, and nothing is left over.
+fn survive(what: &str, undisturbed: Range<usize>, fault: impl FnOnce(&mut Cluster)) {
+    let (mut cluster, directory) = start();
+    let seen = under_load(&mut cluster, fault);
+    eprintln!("{what}: {seen:?}");
+    assert_undisturbed(&seen, undisturbed);
+    assert_settled(&cluster, &directory, &seen);
+}
+
 #[test]
 fn a_killed_data_plane_breaks_its_own_connections_only() {
-    let (mut cluster, directory) = start();
-    let seen = under_load(&mut cluster, |cluster| {
+    survive("data plane of three killed", 1..3, |cluster| {
         cluster.data_planes[0].crash();
         cluster.data_planes[0].start_again();
     });
-    eprintln!("data plane of three killed: {seen:?}");
-    assert_undisturbed(&seen, 1..3);
-    assert_settled(&cluster, &directory, &seen);
 }
 
 #[test]
 fn a_killed_control_plane_breaks_no_connection() {
-    let (mut cluster, directory) = start();
-    let seen = under_load(&mut cluster, |cluster| {
+    survive("control plane killed beside three data planes", 0..3, |cluster| {
         cluster.control_plane.crash();
         cluster.control_plane.start_again();
     });
-    eprintln!("control plane killed beside three data planes: {seen:?}");
-    assert_undisturbed(&seen, 0..3);
-    assert_settled(&cluster, &directory, &seen);
 }
 
 #[test]
 fn control_plane_and_data_plane_killed_together_come_back_to_the_same() {
-    let (mut cluster, directory) = start();
-    let seen = under_load(&mut cluster, |cluster| {
+    survive("control plane and one of three data planes killed", 1..3, |cluster| {
         cluster.control_plane.crash();
         cluster.data_planes[0].crash();
         cluster.data_planes[0].start_again();
         cluster.control_plane.start_again();
     });
-    eprintln!("control plane and one of three data planes killed: {seen:?}");
-    assert_undisturbed(&seen, 1..3);
-    assert_settled(&cluster, &directory, &seen);
 }
