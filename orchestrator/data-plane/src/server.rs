@@ -16,7 +16,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -31,6 +31,11 @@ use crate::{
 
 /// A connection that is one too many has this long to bring the request that is refused.
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
+/// Connections accepted in one turn of the runtime. A new connection costs more than a request on an old one, and what is
+/// under way waits for all of them: its answers, which free slots, and the requests of clients that are here already. If
+/// a thousand are accepted between two answers, each slot serves one invocation per thousand connections, clients that
+/// wait come with more of them, and nothing is left of the capacity. The others wait with the kernel, at no cost.
+const MOST_TAKEN: u32 = 4;
 /// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
 /// After the drain deadline, time for the last refusals to reach their clients.
@@ -90,8 +95,12 @@ impl Server {
     /// Takes connections for ever.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
         let most = self.plane.config.limits.client_connections() + MOST_SURPLUS;
-        // However many come, those that are here get their turns: the runtime ends each of this one's after 128 of them.
+        let mut taken = 0;
         loop {
+            if taken == MOST_TAKEN {
+                taken = 0;
+                yield_now().await;
+            }
             tokio::select! {
                 biased;
                 Some(_ended) = connections.join_next() => {}
@@ -99,6 +108,7 @@ impl Server {
                     Ok(Accepted { io, peer, .. }) => {
                         let client = self.clients.enter(&self.plane, peer, connections.len() + 1, &self.leave);
                         connections.spawn(carry(self.builder.clone(), io, client));
+                        taken += 1;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");

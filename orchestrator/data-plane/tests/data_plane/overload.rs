@@ -1,21 +1,27 @@
 //! More clients and invocations than a data plane may have: who gives way, and what the others are told.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use api::wire;
+use api::{Accepted, Io, Listener, Network, OsNetwork, wire};
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all, ready};
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+use tokio::{
+    io::{DuplexStream, duplex},
+    net::TcpStream,
+    task::{JoinSet, yield_now},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -171,4 +177,64 @@ async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time
         answers.iter().all(|answer| answer.status == 200)
     })
     .await;
+}
+
+/// Whoever binds the address is never without a next client, none of whom says anything. Other addresses are as usual.
+#[derive(Clone)]
+struct Crowd {
+    at: SocketAddr,
+    /// The clients' ends of the connections accepted.
+    clients: Arc<Mutex<Vec<DuplexStream>>>,
+}
+
+impl Crowd {
+    fn accepted(&self) -> usize {
+        self.clients.lock().unwrap().len()
+    }
+}
+
+impl Network for Crowd {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        if address != self.at {
+            return OsNetwork.bind(address);
+        }
+        Box::pin(ready(Ok(Box::new(self.clone()) as Box<dyn Listener>)))
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
+        OsNetwork.connect(address)
+    }
+
+    fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
+        OsNetwork.connect_to(address)
+    }
+}
+
+impl Listener for Crowd {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Accepted>> {
+        let (server, client) = duplex(1);
+        self.clients.lock().unwrap().push(client);
+        Box::pin(ready(Ok(Accepted { io: Box::new(server), local: self.at, peer: self.at })))
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.at)
+    }
+}
+
+#[tokio::test]
+async fn new_clients_leave_turns_to_what_is_under_way() {
+    const TURNS: usize = 200;
+    let crowd = Crowd { at: SocketAddr::from(([127, 0, 0, 1], 1)), clients: Arc::default() };
+    let _world = World::on(Arc::new(crowd.clone()), |config| config.invoke = crowd.at).await;
+    until("clients are accepted", async || crowd.accepted() > 0).await;
+    let before = crowd.accepted();
+    let turns = async {
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+    };
+    tokio::spawn(turns).await.unwrap();
+    let more = crowd.accepted() - before;
+    assert!((TURNS / 2..=5 * TURNS).contains(&more), "{more} clients were accepted in {TURNS} turns");
 }

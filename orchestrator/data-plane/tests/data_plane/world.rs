@@ -1,8 +1,8 @@
 //! A data plane under test, and builders for what the control plane says to it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{ANY_LOOPBACK, wire};
+use api::{ANY_LOOPBACK, Network, wire};
 use data_plane::{Config, build};
 use tokio::{
     task::JoinHandle,
@@ -31,6 +31,11 @@ impl World {
 
     /// With a configuration of its own.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(network(), change).await
+    }
+
+    /// On a network of its own.
+    pub(crate) async fn on(network: Arc<dyn Network>, change: impl FnOnce(&mut Config)) -> Self {
         let control_plane = ControlPlane::start(ANY_LOOPBACK).await;
         let mut config = Config {
             name: "dp".to_owned(),
@@ -41,7 +46,7 @@ impl World {
             ..Config::default()
         };
         change(&mut config);
-        let built = build(config, network()).await.unwrap();
+        let built = build(config, network).await.unwrap();
         let (data_plane, admin) = (built.invoke_address(), built.admin_address());
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
