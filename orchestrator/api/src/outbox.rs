@@ -2,14 +2,22 @@
 //!
 //! Senders change the batch under a short lock; the writer takes all of it when the connection is free. So a slow
 //! peer costs memory proportional to what it must know, never to how often that changed.
+//!
+//! Nobody waits for some of it, such as an acknowledgement. That goes out with the next thing that somebody waits for, or
+//! alone after two milliseconds: a message costs both ends more than anything in it.
 
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::Stream;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// What nobody waits for goes out after this time at the latest.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// A batch under construction.
 pub trait Batch: Send + 'static {
@@ -29,25 +37,56 @@ struct Shared<B> {
     batch: B,
     /// The writer, while it waits for something to send.
     writer: Option<Waker>,
+    /// What waits, if anything does.
+    waiting: Waiting,
     closed: bool,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// Nothing.
+    Nothing,
+    /// What nobody waits for; the writer does not know.
+    Idle,
+    /// The same, and the writer knows until when it may wait.
+    Lingering,
+    /// What is to go out at once.
+    Urgent,
 }
 
 /// The messages of an outbox, for the connection that sends them. Ends when the outbox is closed and empty.
 pub struct OutboxMessages<B> {
     shared: Arc<Mutex<Shared<B>>>,
+    /// The end of the wait for company, once there was one.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Batch> Outbox<B> {
     /// An outbox around `batch`, which may already hold something, and its messages.
     pub fn new(batch: B) -> (Self, OutboxMessages<B>) {
-        let shared = Arc::new(Mutex::new(Shared { batch, writer: None, closed: false }));
-        (Self { shared: shared.clone() }, OutboxMessages { shared })
+        let shared = Arc::new(Mutex::new(Shared { batch, writer: None, waiting: Waiting::Urgent, closed: false }));
+        (Self { shared: shared.clone() }, OutboxMessages { shared, linger: None })
     }
 
-    /// Changes the batch and wakes the writer.
+    /// Changes the batch, which goes out as soon as the connection is free.
     pub fn update<T>(&self, change: impl FnOnce(&mut B) -> T) -> T {
+        self.put(Waiting::Urgent, change)
+    }
+
+    /// Changes the batch in what nobody waits for: it goes out with what follows, within milliseconds.
+    pub fn update_soon<T>(&self, change: impl FnOnce(&mut B) -> T) -> T {
+        self.put(Waiting::Idle, change)
+    }
+
+    fn put<T>(&self, waiting: Waiting, change: impl FnOnce(&mut B) -> T) -> T {
         let mut shared = lock(&self.shared);
         let result = change(&mut shared.batch);
+        if waiting == Waiting::Idle && shared.waiting != Waiting::Nothing {
+            // The writer has been woken already, for this or for more.
+            return result;
+        }
+        shared.waiting = waiting;
         let writer = shared.writer.take();
         drop(shared);
         if let Some(writer) = writer {
@@ -86,17 +125,42 @@ impl<B> Clone for Outbox<B> {
 impl<B: Batch> Stream for OutboxMessages<B> {
     type Item = B::Message;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<B::Message>> {
-        let mut shared = lock(&self.shared);
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<B::Message>> {
+        let Self { shared, linger } = &mut *self;
+        let mut shared = lock(shared);
+        if !shared.closed && !is_due(&mut shared.waiting, linger, cx) {
+            shared.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         if let Some(message) = shared.batch.take() {
+            // There may be more than fits a message.
+            shared.waiting = Waiting::Urgent;
             return Poll::Ready(Some(message));
         }
+        shared.waiting = Waiting::Nothing;
         if shared.closed {
             return Poll::Ready(None);
         }
         shared.writer = Some(cx.waker().clone());
         Poll::Pending
     }
+}
+
+/// Whether what waits is to go out now. When not, the writer is woken when it is.
+fn is_due(waiting: &mut Waiting, linger: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    match *waiting {
+        Waiting::Urgent => return true,
+        Waiting::Nothing => return false,
+        Waiting::Idle => {
+            *waiting = Waiting::Lingering;
+            match linger {
+                Some(linger) => linger.as_mut().reset(Instant::now() + LINGER),
+                None => *linger = Some(Box::pin(sleep(LINGER))),
+            }
+        }
+        Waiting::Lingering => {}
+    }
+    linger.as_mut().is_none_or(|linger| linger.as_mut().poll(cx).is_ready())
 }
 
 impl<B> Drop for OutboxMessages<B> {
@@ -139,6 +203,32 @@ mod tests {
         assert_eq!(messages.next().await, Some(vec![(1, 9), (2, 7)]));
         outbox.close();
         assert_eq!(messages.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_lingers_alone_and_goes_with_what_somebody_does() {
+        let (outbox, mut messages) = Outbox::new(Newest::default());
+        let start = Instant::now();
+        let later = outbox.clone();
+        tokio::spawn(async move {
+            for value in 1..=2 {
+                sleep(LINGER / 2).await;
+                later.update_soon(|batch| batch.0.insert(1, value));
+            }
+        });
+        // The wait of the second has begun with the first.
+        assert_eq!(messages.next().await, Some(vec![(1, 2)]));
+        assert_eq!(start.elapsed(), LINGER + LINGER / 2);
+        outbox.update_soon(|batch| batch.0.insert(1, 5));
+        outbox.update(|batch| batch.0.insert(2, 7));
+        outbox.update_soon(|batch| batch.0.insert(3, 9));
+        let start = Instant::now();
+        assert_eq!(messages.next().await, Some(vec![(1, 5), (2, 7), (3, 9)]));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        outbox.update_soon(|batch| batch.0.insert(1, 6));
+        outbox.close();
+        assert_eq!((messages.next().await, messages.next().await), (Some(vec![(1, 6)]), None));
+        assert_eq!(start.elapsed(), Duration::ZERO, "the end waits for nothing");
     }
 
     #[tokio::test]

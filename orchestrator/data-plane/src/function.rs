@@ -26,6 +26,7 @@ mod tests;
 
 pub(crate) use grants::{Delta, Limit, Stamp};
 pub(crate) use queue::{Ticket, Verdict};
+pub(crate) use report::Haste;
 pub(crate) use slot::Slot;
 pub(crate) use state::{Effects, FunctionState, Terms};
 
@@ -193,8 +194,8 @@ impl Function {
         if effects.sample {
             self.plane.sampled.begin(self.clone());
         }
-        if effects.report {
-            self.plane.reports.fetch(self);
+        if effects.report > Haste::None {
+            self.plane.reports.fetch(self, effects.report);
         }
         if effects.ended {
             self.plane.functions.forget(self);

@@ -10,7 +10,10 @@ use arc_swap::ArcSwapOption;
 use model::FunctionId;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, function::Function};
+use crate::{
+    clock::Clock,
+    function::{Function, Haste},
+};
 
 /// Entries of one message: some 100 KiB, so that one message never holds up the next by much.
 const MAX_ENTRIES: usize = 4096;
@@ -92,16 +95,19 @@ impl Reports {
     }
 
     /// `function` has news.
-    pub(crate) fn fetch(&self, function: &Arc<Function>) {
-        if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.news.insert(function.id(), function.clone()));
-        }
+    pub(crate) fn fetch(&self, function: &Arc<Function>, haste: Haste) {
+        let Some(outbox) = &*self.outbox.load() else { return };
+        let add = |batch: &mut ReportBatch| batch.news.insert(function.id(), function.clone());
+        match haste {
+            Haste::Now => outbox.update(add),
+            Haste::Soon | Haste::None => outbox.update_soon(add),
+        };
     }
 
     /// Samples are to be sent. Of one function only one is: an unsent one covers both spans.
     pub(crate) fn sample(&self, samples: Vec<wire::Sample>) {
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| {
+            outbox.update_soon(|batch| {
                 for sample in samples {
                     batch.add_sample(sample);
                 }

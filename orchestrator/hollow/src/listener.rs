@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::{setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{
@@ -25,6 +26,18 @@ use crate::Sandboxes;
 const BACKLOG: i32 = 4096;
 /// Wait after a failed accept (no file descriptors, as a rule), so that the loop does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(5);
+
+/// After about this time a connection is accepted though nothing has come, in seconds.
+const DEFER_S: i32 = 1;
+
+sockopt_impl!(
+    /// Accept connections when they have something to read (`TCP_DEFER_ACCEPT`, seconds).
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    i32
+);
 
 /// The listener could not be made.
 #[derive(Debug, Error)]
@@ -58,6 +71,8 @@ impl WildcardListener {
             socket.set_reuse_address(true)?;
             // Linux hands it on to the connections accepted, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
+            // A request wakes this process once, and not first the connection it comes on.
+            setsockopt(&socket, DeferAccept, &DEFER_S)?;
             // Not permitted to everybody on older kernels; the check of each connection's address remains.
             let _ = socket.bind_device(Some(b"lo"));
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use hollow::{AddressPool, Function, FunctionConfig, Mode, NotHere, Sandboxes, Wi
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// One listener and its sandboxes; ends with the test's runtime.
@@ -113,4 +113,15 @@ async fn thousands_live_in_one_process() {
         ask(&mut connect(*address).await, "0").await.unwrap();
     }
     assert!(addresses.iter().all(|address| node.sandboxes.end(*address)) && node.sandboxes.is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_is_taken_when_there_is_something_to_read() {
+    let listener = WildcardListener::bind(0).unwrap();
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port())).await.unwrap();
+    let early = timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(early.is_err(), "nobody has said anything");
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let (taken, _) = listener.accept().await.unwrap();
+    assert_eq!(taken.peer_addr().unwrap(), client.local_addr().unwrap());
 }

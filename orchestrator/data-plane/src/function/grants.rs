@@ -167,7 +167,7 @@ impl FunctionState {
         if self.level() > 0 {
             self.report.tell_demand();
         }
-        effects.report |= self.report.queue();
+        effects.report = effects.report.max(self.report.queue());
     }
 
     /// Slots held of this function, those of leaving sandboxes included as long as they are in use, failed ones not.

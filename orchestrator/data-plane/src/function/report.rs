@@ -17,11 +17,25 @@ struct Ack {
     read_us: Option<u64>,
 }
 
+/// How soon the control plane is to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Haste {
+    /// There is nothing to tell.
+    #[default]
+    None,
+    /// With the next message: nobody waits for it.
+    Soon,
+    /// At once: somebody waits, or is sent to the wrong place.
+    Now,
+}
+
 /// Unsent news of one function.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// Whether the outbox knows that there is something to fetch here.
-    queued: bool,
+    /// Of what is unsent.
+    haste: Haste,
+    /// As the outbox knows it.
+    queued: Haste,
     demand: bool,
     /// The waiting invocations that the control plane was told of last.
     told_waiting: u32,
@@ -40,21 +54,33 @@ pub(super) struct Levels {
 }
 
 impl Report {
-    /// Waiting changed: growth beyond what was told matters at once, as does its end; a shrinking crowd matters when it
-    /// has halved, so that a queue that breathes costs no message per invocation.
+    /// Waiting changed: growth beyond what was told matters at once; a shrinking crowd matters when it has halved or is
+    /// gone, and not that much, so that a queue that breathes costs no message per invocation.
     pub(super) fn waiting_is(&mut self, waiting: u32) {
         let told = self.told_waiting;
-        self.demand |= waiting > told || (waiting < told && waiting <= told / 2);
+        if waiting > told {
+            self.tell_demand();
+        } else if waiting < told && waiting <= told / 2 {
+            self.demand = true;
+            self.hurry(Haste::Soon);
+        }
     }
 
     /// The demand is to be told, whatever was told before.
     pub(super) fn tell_demand(&mut self) {
         self.demand = true;
+        self.hurry(Haste::Now);
+    }
+
+    fn hurry(&mut self, haste: Haste) {
+        self.haste = self.haste.max(haste);
     }
 
     /// A delta of `version`, read at `read_us`, left us with `slots` of a sandbox.
     pub(super) fn answer(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
         self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
+        // Slots that came are used here already; slots that go are wanted elsewhere.
+        self.hurry(if slots > 0 { Haste::Soon } else { Haste::Now });
     }
 
     /// We now hold `slots` of a sandbox; `version` of the delta that wants it so, 0 when none does.
@@ -62,6 +88,7 @@ impl Report {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
         ack.version = ack.version.max(version);
+        self.hurry(Haste::Now);
     }
 
     /// A sandbox does not work; `running` invocations have not ended there.
@@ -70,11 +97,13 @@ impl Report {
             ack.slots = running;
         }
         self.failures.insert(sandbox, cause);
+        self.hurry(Haste::Now);
     }
 
     /// The limit of `version` is carried out as far as possible.
     pub(super) fn limited(&mut self, version: u64) {
         self.limit_ack = Some(version);
+        self.hurry(Haste::Now);
     }
 
     /// Forgets everything unsent: a new stream begins.
@@ -82,18 +111,19 @@ impl Report {
         *self = Self::default();
     }
 
-    /// True when there is news that the outbox does not know of; it does from now on.
-    pub(super) fn queue(&mut self) -> bool {
-        let news = self.demand || self.limit_ack.is_some() || !self.acks.is_empty() || !self.failures.is_empty();
-        let fresh = news && !self.queued;
-        self.queued |= news;
-        fresh
+    /// How soon the outbox is to fetch what there is, where it does not know that yet; it does from now on.
+    pub(super) fn queue(&mut self) -> Haste {
+        if self.haste <= self.queued {
+            return Haste::None;
+        }
+        self.queued = self.haste;
+        self.haste
     }
 
     /// Moves what is unsent into `message`, written at `now_us`.
     pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: Levels, now_us: u64) {
         let Levels { function, waiting, running, held } = levels;
-        self.queued = false;
+        (self.haste, self.queued) = (Haste::None, Haste::None);
         if std::mem::take(&mut self.demand) {
             self.told_waiting = waiting;
             message.demand.push(wire::Demand { function, waiting, running });
@@ -144,19 +174,39 @@ mod tests {
     }
 
     #[test]
+    fn only_growth_is_urgent_and_acknowledged_slots_are_not() {
+        let mut report = Report::default();
+        let mut hastes = Vec::new();
+        let mut now = |report: &mut Report| {
+            hastes.push(report.queue());
+            report.write(&mut wire::FromDataPlane::default(), LEVELS, 0);
+        };
+        report.waiting_is(5);
+        now(&mut report);
+        report.waiting_is(1);
+        now(&mut report);
+        report.answer(sandbox(1), 1, 5, 100);
+        now(&mut report);
+        report.answer(sandbox(1), 0, 6, 100);
+        now(&mut report);
+        assert_eq!(hastes, [Haste::Now, Haste::Soon, Haste::Soon, Haste::Now]);
+    }
+
+    #[test]
     fn one_answer_per_sandbox_with_the_newest_level_and_the_greatest_version() {
         let mut report = Report::default();
         report.answer(sandbox(1), 2, 5, 100);
+        assert_eq!(report.queue(), Haste::Soon, "an acknowledgement");
         report.hold(sandbox(1), 0, 0);
         report.hold(sandbox(2), 0, 0);
         report.limited(9);
-        assert!(report.queue(), "there is news");
-        assert!(!report.queue(), "the outbox knows by now");
+        assert_eq!(report.queue(), Haste::Now, "slots given back");
+        assert_eq!(report.queue(), Haste::None, "the outbox knows by now");
         let mut message = wire::FromDataPlane::default();
         report.write(&mut message, LEVELS, 130);
         let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
         assert_eq!(acks, [(sandbox(1).to_wire(), 0, 5, 30), (sandbox(2).to_wire(), 0, 0, 0)]);
         assert_eq!(message.limit_acks, [wire::LimitAck { function: 7, version: 9, slots: 3 }]);
-        assert!(!report.queue(), "all of it was written");
+        assert_eq!(report.queue(), Haste::None, "all of it was written");
     }
 }

@@ -15,7 +15,7 @@ use super::{
     activity::Activity,
     grants::{Held, Limit},
     queue::{Queue, Ticket, Waiter},
-    report::{Levels, Report},
+    report::{Haste, Levels, Report},
 };
 use crate::{
     refusal::{Cause, Refusal},
@@ -52,8 +52,8 @@ pub(crate) struct Effects {
     pub(crate) left: Vec<Arc<Sandbox>>,
     /// Sandboxes that are no more: whatever runs there is to be broken off.
     pub(crate) gone: Vec<Arc<Sandbox>>,
-    /// There is news for the control plane.
-    pub(crate) report: bool,
+    /// How soon the control plane is to be told.
+    pub(crate) report: Haste,
     /// Samples must begin.
     pub(crate) sample: bool,
     /// The function was deregistered and nothing of it is left.
@@ -262,7 +262,7 @@ impl FunctionState {
     pub(super) fn changed(&mut self, before: u32, now_us: u64, effects: &mut Effects) {
         self.activity.change(now_us, before, self.level());
         self.report.waiting_is(self.queue.len());
-        effects.report |= self.report.queue();
+        effects.report = effects.report.max(self.report.queue());
         effects.ended = self.removed && self.held.is_empty() && self.running == 0;
     }
 
