@@ -32,9 +32,9 @@ pub enum ConnectError {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A silent peer is pinged this often, so that a cut link is noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// The same for a connection that only carries signs of life: whoever misses them knows long before, so these pings
-/// only end a connection that broke alone. With thousands of workers they would cost as much as the signs themselves.
-const BEATS_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The same where signs of life tell who is gone long before: these pings only end a connection that broke alone. With
+/// thousands of workers they would cost more than the signs themselves.
+const QUIET_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A ping unanswered for this long ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Flow-control windows: a full snapshot chunk goes out without waiting for the reader.
@@ -48,12 +48,12 @@ pub async fn connect(network: Arc<dyn Network>, address: &str) -> Result<Channel
     open(network, address, PING_INTERVAL).await
 }
 
-/// Connects to `address` for signs of life and nothing else.
+/// Connects to `address`, for who learns by other means that the control plane is gone.
 ///
 /// # Errors
 /// When the address is malformed or nobody answers within two seconds.
-pub async fn connect_for_beats(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
-    open(network, address, BEATS_PING_INTERVAL).await
+pub async fn connect_quietly(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
+    open(network, address, QUIET_PING_INTERVAL).await
 }
 
 async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration) -> Result<Channel, ConnectError> {

@@ -3,6 +3,7 @@
 //! Every connection between parts is one long-lived bidirectional stream of batches. A sender puts the newest
 //! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
 
+mod beats;
 mod connect;
 mod convert;
 mod listen;
@@ -24,12 +25,13 @@ pub mod wire {
     tonic::include_proto!("dirigent.v1");
 }
 
-pub use connect::{ConnectError, connect, connect_for_beats};
+pub use beats::{BeatReceiver, Beats};
+pub use connect::{ConnectError, connect, connect_quietly};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
 pub use listen::{Incoming, PeerConnection};
-pub use network::{ANY_LOOPBACK, Accepted, Duplex, Io, Listener, Network, OsNetwork};
+pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use revisions::Revisions;
 

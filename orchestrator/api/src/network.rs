@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     pin::Pin,
 };
 
@@ -12,6 +12,27 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
+
+/// A bound socket for datagrams: they may get lost, and one that comes wakes nobody. Who wants them looks.
+pub trait Datagrams: Send + Sync + 'static {
+    /// Sends `bytes`.
+    ///
+    /// # Errors
+    /// When the operating system refuses; it also refuses when it has no room just now.
+    fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// One that has come: its length, at most the buffer's, and its sender. `None` when there is none.
+    ///
+    /// # Errors
+    /// When the operating system cannot receive.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>>;
+
+    /// The address bound, with the port chosen when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+}
 
 /// A future handed over a trait object.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -56,6 +77,14 @@ pub trait Network: Send + Sync + 'static {
 
     /// Connects to a socket address without parsing one.
     fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>>;
+
+    /// Binds `address` for datagrams; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// When the address is taken, or this network has no datagrams: then everything goes over connections.
+    fn datagrams(&self, _address: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The operating system's TCP.
@@ -92,6 +121,31 @@ impl Network for OsNetwork {
 
     fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
         Box::pin(async move { boxed(TcpStream::connect(address).await?) })
+    }
+
+    fn datagrams(&self, address: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
+        // Not tokio's, which would wake its thread for each of them.
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Box::new(socket))
+    }
+}
+
+impl Datagrams for UdpSocket {
+    fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.send_to(bytes, to).map(drop)
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        match self.recv_from(buffer) {
+            Ok(received) => Ok(Some(received)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use api::{Incoming, Listener, Network, wire::orchestrator_server::OrchestratorServer};
+use api::{BeatReceiver, Incoming, Listener, Network, wire::orchestrator_server::OrchestratorServer};
 use model::Epoch;
 use policy::{autoscale, placement};
 use record::RecordError;
@@ -73,6 +73,7 @@ pub struct Built {
     log: LogWriter,
     cold_starts: Option<(ColdStartLog, mpsc::Receiver<Box<record::ColdStart>>)>,
     stream: Box<dyn Listener>,
+    beats: Option<BeatReceiver>,
     http: Box<dyn Listener>,
     stream_address: SocketAddr,
     http_address: SocketAddr,
@@ -84,8 +85,10 @@ pub struct Built {
 /// # Errors
 /// When the configuration, a port, the command log or the record directory cannot be used.
 pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn Store>) -> Result<Built, BuildError> {
-    let settings = settings(&config)?;
+    let mut settings = settings(&config)?;
     let (stream, stream_address) = bind(&*network, "stream", config.stream).await?;
+    let beats = receive_beats(&*network, stream_address);
+    settings.beat_port = beats.as_ref().map_or(0, BeatReceiver::port);
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
@@ -103,7 +106,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (sender, cold_starts) = cold_starts.unzip();
     let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
     let invoke_addresses = config.invoke_addresses;
-    Ok(Built { owner, handle, log, cold_starts, stream, http, stream_address, http_address, invoke_addresses })
+    Ok(Built { owner, handle, log, cold_starts, stream, beats, http, stream_address, http_address, invoke_addresses })
 }
 
 impl Built {
@@ -132,6 +135,11 @@ impl Built {
         tasks.spawn(self.log.run());
         let operators = http::Operators { owner: self.handle.clone(), invoke_addresses: self.invoke_addresses.into() };
         tasks.spawn(http::serve(self.http, operators, stop.clone()));
+        if let Some(beats) = self.beats {
+            let (handle, stop) = (self.handle.clone(), stop.clone());
+            let heard = move |worker| handle.beats.note(worker, handle.clock.now_us());
+            tasks.spawn(async move { stop.run_until_cancelled_owned(beats.run(heard)).await });
+        }
         let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
         let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
         let server = Incoming::server()
@@ -156,7 +164,14 @@ fn settings(config: &Config) -> Result<Settings, BuildError> {
     let (scale, place) = (&config.autoscale.policy, &config.placement.policy);
     let autoscale = autoscale::find(scale).ok_or_else(|| unknown("autoscale.policy", scale, Decides::Scale))?;
     let placement = placement::find(place).ok_or_else(|| unknown("placement.policy", place, Decides::Placement))?;
-    Ok(Settings { autoscale, placement, health: config.health.clone(), records: config.record.is_some() })
+    Ok(Settings { autoscale, placement, health: config.health.clone(), beat_port: 0, records: config.record.is_some() })
+}
+
+/// Takes signs of life as datagrams beside the streams. Workers do without where that cannot be.
+fn receive_beats(network: &dyn Network, address: SocketAddr) -> Option<BeatReceiver> {
+    BeatReceiver::bind(network, address)
+        .inspect_err(|cause| tracing::info!(%address, %cause, "signs of life come over connections only"))
+        .ok()
 }
 
 async fn bind(

@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
     pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
+    /// Where workers may send signs of life as datagrams; 0: nowhere.
+    pub(crate) beat_port: u16,
     /// Whether anybody wants to read how each creation went.
     pub(crate) records: bool,
 }

@@ -161,6 +161,7 @@ fn session(config: &Config, network: Arc<dyn Network>, inputs: mpsc::Sender<Inpu
         worker: config.name.clone(),
         control_planes: config.control_planes.clone(),
         heartbeat: config.heartbeat,
+        datagrams: config.datagrams,
         network,
         inputs,
         seed: own_seed(config),

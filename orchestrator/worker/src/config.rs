@@ -40,6 +40,9 @@ pub struct Config {
     /// Time between signs of life.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// Whether signs of life may go as UDP datagrams, to the port of the control plane's streams. Where none arrives there
+    /// they go over a connection in any case.
+    pub datagrams: bool,
     /// Seed of everything random here; equal seeds and names give equal creation delays.
     pub seed: u64,
     /// The node, for runtimes that have one.
@@ -160,6 +163,7 @@ impl Default for Config {
             runtime: RuntimeKind::default(),
             threads: 1,
             heartbeat: Duration::from_millis(250),
+            datagrams: true,
             seed: 1,
             node: NodeConfig::default(),
             process: ProcessConfig::default(),

@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Network, WireError, wire, wire::orchestrator_client::OrchestratorClient};
+use api::{Beats, Network, WireError, wire, wire::orchestrator_client::OrchestratorClient};
 use model::Epoch;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Status, Streaming, transport::Channel};
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     /// Tried in this order.
     pub(crate) control_planes: Vec<String>,
     pub(crate) heartbeat: Duration,
+    /// Whether heartbeats may go as datagrams.
+    pub(crate) datagrams: bool,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) seed: u64,
@@ -49,6 +51,8 @@ enum SessionError {
     Closed,
     #[error("no welcome within {WELCOME:?}")]
     Silent,
+    #[error("the control plane does not answer signs of life any more")]
+    Unanswered,
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
@@ -91,23 +95,37 @@ impl Session {
 
     /// One stream, from its opening to its end.
     async fn serve(&self, address: &str, welcomed: &mut bool) -> Result<(), SessionError> {
-        let channel = api::connect(Arc::clone(&self.network), address).await?;
+        let network = Arc::clone(&self.network);
+        let channel = match self.datagrams {
+            true => api::connect_quietly(network, address).await?,
+            false => api::connect(network, address).await?,
+        };
         let mut commands = timeout(WELCOME, self.open(channel)).await.map_err(|_| SessionError::Silent)??;
         let first = timeout(WELCOME, next(&mut commands)).await.map_err(|_| SessionError::Silent)??;
         let mut received = Instant::now();
         let mut batch = first.ok_or(SessionError::Closed)?;
-        let epoch = check_welcome(batch.welcome.take())?;
+        let (epoch, beat_port) = check_welcome(batch.welcome.take())?;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Welcome(epoch, reply)).await?;
         answer.await.map_err(|_| SessionError::OwnerGone)??;
         *welcomed = true;
         info!(%address, %epoch, "connected to the control plane");
 
-        let beats = beat(Arc::clone(&self.network), address.to_owned(), self.worker.clone(), self.heartbeat);
-        let _beats = AbortOnDropHandle::new(tokio::spawn(beats));
+        let beats = Beats {
+            network: Arc::clone(&self.network),
+            address: address.to_owned(),
+            port: if self.datagrams { beat_port } else { 0 },
+            worker: self.worker.clone(),
+            period: self.heartbeat,
+        };
+        let mut beats = AbortOnDropHandle::new(tokio::spawn(beats.run()));
         loop {
             self.tell(Input::Commands(batch, received)).await?;
-            batch = next(&mut commands).await?.ok_or(SessionError::Closed)?;
+            batch = tokio::select! {
+                biased;
+                batch = next(&mut commands) => batch?.ok_or(SessionError::Closed)?,
+                _ended = &mut beats => return Err(SessionError::Unanswered),
+            };
             received = Instant::now();
         }
     }
@@ -129,29 +147,13 @@ async fn next(commands: &mut Streaming<wire::ToWorker>) -> Result<Option<wire::T
     commands.message().await.map_err(SessionError::Broke)
 }
 
-fn check_welcome(welcome: Option<wire::Welcome>) -> Result<Epoch, WireError> {
+/// The control plane's epoch, and where it takes datagrams.
+fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Epoch, u32), WireError> {
     let welcome = welcome.ok_or(WireError::NoHello)?;
     if welcome.protocol_version != api::PROTOCOL_VERSION {
         return Err(WireError::Version { theirs: welcome.protocol_version, ours: api::PROTOCOL_VERSION });
     }
-    Ok(Epoch(welcome.epoch))
-}
-
-/// Sends a sign of life at once and every `period`, on a connection of its own, so that none queues behind a batch.
-async fn beat(network: Arc<dyn Network>, address: String, worker: String, period: Duration) {
-    loop {
-        if let Ok(channel) = api::connect_for_beats(Arc::clone(&network), &address).await {
-            let mut ticks = interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let beats = futures::stream::unfold((ticks, worker.clone()), |(mut ticks, worker)| async {
-                ticks.tick().await;
-                Some((wire::WorkerBeat { worker: worker.clone() }, (ticks, worker)))
-            });
-            let ended = OrchestratorClient::new(channel).heartbeat(beats).await;
-            debug!(%address, ?ended, "the stream of heartbeats ended");
-        }
-        sleep(period).await;
-    }
+    Ok((Epoch(welcome.epoch), welcome.beat_port))
 }
 
 /// An error with its causes, on one line.

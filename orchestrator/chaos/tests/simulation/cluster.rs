@@ -114,6 +114,8 @@ impl Cluster {
             "control_planes": [stream_address()],
             "admin": SocketAddr::new(own, WORKER_ADMIN_PORT),
             "runtime": "hollow",
+            // The simulated network has connections only.
+            "datagrams": false,
             "seed": self.scenario.seed,
             "hollow": {
                 "nodes": self.scenario.nodes,

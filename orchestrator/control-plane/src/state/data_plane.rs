@@ -195,7 +195,7 @@ impl State {
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
-        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch.0 };
+        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch.0, beat_port: 0 };
         self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::Welcome(welcome) });
         let sequence = self.function_sequence;
         let mut problems = Vec::new();

@@ -78,7 +78,8 @@ impl State {
         };
         self.workers.by_name.insert(name, session);
         self.workers.by_session.insert(session, worker);
-        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch.0 };
+        let (protocol_version, beat_port) = (api::PROTOCOL_VERSION, self.settings.beat_port.into());
+        let welcome = wire::Welcome { protocol_version, epoch: self.epoch.0, beat_port };
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
         self.reconcile_sandboxes(now, session, &nodes, &hello.sandboxes);
         self.recovery.nodes_reported(&nodes);

@@ -153,7 +153,7 @@ impl Worker {
 
     /// Gives one sign of life.
     pub(crate) async fn beat(&self, stream: &str) {
-        let beat = wire::WorkerBeat { worker: "w".to_owned() };
+        let beat = wire::WorkerBeat { worker: "w".to_owned(), answer: false };
         client(stream).await.heartbeat(tokio_stream::iter([beat])).await.expect("the beat is taken");
     }
 

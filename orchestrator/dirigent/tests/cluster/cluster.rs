@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) health: &'static str,
     /// Further keys of a worker's table `process`.
     pub(crate) process: &'static str,
+    /// Whether a worker's signs of life may go beside its connections.
+    pub(crate) datagrams: bool,
 }
 
 impl Plan {
@@ -43,6 +45,7 @@ impl Plan {
         delay: "5ms",
         health: "",
         process: "",
+        datagrams: true,
     };
     /// Child processes on two workers, behind one data plane.
     pub(crate) const PROCESS: Self = Self { runtime: "process", ..Self::HOLLOW };
@@ -246,12 +249,13 @@ fn start_data_plane(at: &Path, number: usize, stream: &str) -> Daemon {
 }
 
 fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
-    let Plan { runtime, cpu, mode, delay, process, .. } = plan;
+    let Plan { runtime, cpu, mode, delay, process, datagrams, .. } = plan;
     let name = format!("worker-{number}");
     let configuration = format!(
         "name = '{name}'\n\
          runtime = '{runtime}'\n\
          control_planes = ['{stream}']\n\
+         datagrams = {datagrams}\n\
          node = {{ cpu = '{cpu}', memory = '64GiB' }}\n\
          process = {{ mode = '{mode}', {process} }}\n\
          [hollow]\n\

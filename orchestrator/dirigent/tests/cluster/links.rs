@@ -25,7 +25,8 @@ fn register(cluster: &Cluster) {
 
 /// Cuts the link of one worker of two under traffic, and heals it.
 fn cut_worker(link: Link) {
-    let plan = Plan { workers: 1, ..Plan::HOLLOW };
+    // The relay carries connections only; what is cut is all there is between the two.
+    let plan = Plan { workers: 1, datagrams: false, ..Plan::HOLLOW };
     let mut cluster = Cluster::start(plan);
     let relay = Relay::start(cluster.control_plane.address("stream"));
     cluster.add_worker(plan, relay.address());

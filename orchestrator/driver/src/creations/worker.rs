@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use api::{
-    Batch, OsNetwork, Outbox, PROTOCOL_VERSION,
+    Batch, Beats, OsNetwork, Outbox, PROTOCOL_VERSION,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{Instant, sleep},
 };
 use tonic::{Streaming, transport::Channel};
 
@@ -86,14 +86,17 @@ pub(crate) async fn start_all(
 ) -> anyhow::Result<()> {
     let connect = |number| async move { connect(number, options, stream).await };
     let mut connected = stream::iter((0..options.workers()).map(connect)).buffer_unordered(CONNECTING);
-    while let Some((name, channel, commands, outbox)) = connected.try_next().await? {
+    while let Some((beats, commands, outbox)) = connected.try_next().await? {
         tasks.spawn(obey(commands, outbox, options.delay));
-        tasks.spawn(beat(name, channel));
+        tasks.spawn(async move {
+            beats.run().await;
+            anyhow::bail!("the control plane does not answer signs of life any more")
+        });
     }
     Ok(())
 }
 
-type Connected = (String, Channel, Streaming<wire::ToWorker>, Outbox<Events>);
+type Connected = (Beats, Streaming<wire::ToWorker>, Outbox<Events>);
 
 async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::Result<Connected> {
     let first = number * options.nodes_per_worker;
@@ -112,8 +115,11 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
     let commands = client(stream).await?.connect_worker(messages).await.context("opening a worker's stream")?;
-    let beats = api::connect_for_beats(Arc::new(OsNetwork), &stream.to_string()).await?;
-    Ok((name, beats, commands.into_inner(), outbox))
+    let mut commands = commands.into_inner();
+    let first = commands.message().await?.context("the control plane closed a worker's stream")?;
+    let port = first.welcome.context("a worker was not welcomed")?.beat_port;
+    let (network, address) = (Arc::new(OsNetwork), stream.to_string());
+    Ok((Beats { network, address, port, worker: name, period: HEARTBEAT }, commands, outbox))
 }
 
 /// A client on a connection of its own.
@@ -145,16 +151,4 @@ fn report(outbox: &Outbox<Events>, sandboxes: impl ExactSizeIterator<Item = u64>
     if sandboxes.len() > 0 {
         outbox.update(|events| events.newest.extend(sandboxes.map(|sandbox| (sandbox, happened()))));
     }
-}
-
-/// Gives signs of life.
-async fn beat(name: String, channel: Channel) -> anyhow::Result<()> {
-    let mut ticks = interval_at(Instant::now(), HEARTBEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let beats = stream::unfold((ticks, name), |(mut ticks, name)| async {
-        ticks.tick().await;
-        Some((wire::WorkerBeat { worker: name.clone() }, (ticks, name)))
-    });
-    OrchestratorClient::new(channel).heartbeat(beats).await?;
-    Ok(())
 }

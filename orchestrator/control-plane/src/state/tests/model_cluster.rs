@@ -86,7 +86,7 @@ pub(super) struct Cluster {
 pub(super) fn new_state(epoch: u32) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
-    let settings = Settings { autoscale: policy, placement, health: Health::default(), records: true };
+    let settings = Settings { autoscale: policy, placement, health: Health::default(), beat_port: 0, records: true };
     State::new(settings, Epoch(epoch), 7, Metrics::new().into())
 }
 

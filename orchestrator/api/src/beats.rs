@@ -1,0 +1,271 @@
+//! Signs of life of workers, from both ends.
+//!
+//! They go as datagrams, to the port of the control plane's streams: whoever takes them looks every now and then, where a
+//! message on a connection wakes its process. With thousands of workers that is the difference between a few percent of
+//! a core and a third of one, without any load. Where datagrams do not arrive they go over a stream of their own, on a
+//! connection of its own, so that none queues behind a batch.
+//!
+//! One datagram of a few is asked back: so it is known whether they arrive, and later whether the control plane lives.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use prost::Message;
+use tokio::{
+    net::lookup_host,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    Datagrams, Network, connect,
+    wire::{WorkerBeat, orchestrator_client::OrchestratorClient},
+};
+
+/// Longest datagram: a worker's name and a few bytes.
+const LONGEST_BYTES: usize = 512;
+/// Wait between two looks. A worker is suspected after many times as long.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// The same when there were many, lest they overflow the socket's buffer, which holds some 500.
+const LOOKS_EVERY_BUSY: Duration = Duration::from_millis(5);
+/// So many are many.
+const MANY: usize = 100;
+/// Taken up in one look; the next one comes soon.
+const MOST_AT_ONCE: usize = 1000;
+/// Periods after an answer in which none is asked for.
+const CONTENT_PERIODS: u32 = 3;
+/// Datagrams do not arrive when none has come back for so many periods from the beginning. A worker is suspected after
+/// six.
+const UNPROVEN_PERIODS: u32 = 4;
+/// A control plane that has answered before and has not for so many periods is gone.
+const SILENT_PERIODS: u32 = 12;
+
+/// Takes signs of life as datagrams.
+pub struct BeatReceiver {
+    socket: Box<dyn Datagrams>,
+    port: u16,
+}
+
+impl BeatReceiver {
+    /// Receives on `address`.
+    ///
+    /// # Errors
+    /// When it is taken, or `network` has no datagrams.
+    pub fn bind(network: &dyn Network, address: SocketAddr) -> io::Result<Self> {
+        let socket = network.datagrams(address)?;
+        let port = socket.local_address()?.port();
+        Ok(Self { socket, port })
+    }
+
+    /// The port it receives on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Hands the name of each worker that gives a sign of life to `heard`, for ever.
+    pub async fn run(self, mut heard: impl FnMut(String)) {
+        let mut buffer = [0; LONGEST_BYTES];
+        loop {
+            let mut taken = 0;
+            while taken < MOST_AT_ONCE
+                && let Ok(Some((length, from))) = self.socket.receive(&mut buffer)
+            {
+                taken += 1;
+                let bytes = &buffer[..length];
+                // What is no sign of life is somebody else's mistake, and of no consequence.
+                let Ok(beat) = WorkerBeat::decode(bytes) else { continue };
+                if beat.answer {
+                    // A lost answer is like a lost question.
+                    let _ = self.socket.send(bytes, from);
+                }
+                if !beat.worker.is_empty() {
+                    heard(beat.worker);
+                }
+            }
+            sleep(if taken < MANY { LOOKS_EVERY } else { LOOKS_EVERY_BUSY }).await;
+        }
+    }
+}
+
+/// The signs of life of one worker.
+#[derive(Clone)]
+pub struct Beats {
+    /// How to reach the control plane.
+    pub network: Arc<dyn Network>,
+    /// Where its streams are, `host:port`.
+    pub address: String,
+    /// Where it takes datagrams, from its welcome; 0: nowhere.
+    pub port: u32,
+    /// The worker's name.
+    pub worker: String,
+    /// Time between two.
+    pub period: Duration,
+}
+
+impl Beats {
+    /// Gives one at once and every period. Ends when the control plane has fallen silent, which only one that answers
+    /// datagrams can.
+    pub async fn run(self) {
+        let Some((socket, to)) = self.datagrams().await else { return self.over_streams().await };
+        // The hello was a sign of life, so there is time to see whether datagrams arrive.
+        let (mut answered, mut proven) = (Instant::now(), false);
+        let mut stand_in: Option<AbortOnDropHandle<()>> = None;
+        let mut ticks = interval(self.period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if came_back(&*socket) {
+                (answered, proven, stand_in) = (Instant::now(), true, None);
+            }
+            let unanswered = answered.elapsed();
+            let answer = !proven || unanswered >= self.period * CONTENT_PERIODS;
+            let beat = WorkerBeat { worker: self.worker.clone(), answer };
+            // A datagram that is not sent is like one that is lost.
+            let _ = socket.send(&beat.encode_to_vec(), to);
+            if proven && unanswered >= self.period * SILENT_PERIODS {
+                return;
+            }
+            if !proven && unanswered >= self.period * UNPROVEN_PERIODS && stand_in.is_none() {
+                stand_in = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
+            }
+        }
+    }
+
+    /// A socket, and where to send to.
+    async fn datagrams(&self) -> Option<(Box<dyn Datagrams>, SocketAddr)> {
+        let port = u16::try_from(self.port).ok().filter(|port| *port != 0)?;
+        let any = |to: &SocketAddr| match to {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let mut to = lookup_host(&self.address).await.ok()?.next()?;
+        to.set_port(port);
+        Some((self.network.datagrams(any(&to)).ok()?, to))
+    }
+
+    /// Gives them over one stream after another, for ever.
+    async fn over_streams(self) {
+        let Self { network, address, worker, period, .. } = self;
+        loop {
+            if let Ok(channel) = connect::connect_quietly(Arc::clone(&network), &address).await {
+                let mut ticks = interval(period);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                let beats = futures::stream::unfold((ticks, worker.clone()), |(mut ticks, worker)| async {
+                    ticks.tick().await;
+                    Some((WorkerBeat { worker: worker.clone(), answer: false }, (ticks, worker)))
+                });
+                // However it ended, there is another one after this.
+                let _ = OrchestratorClient::new(channel).heartbeat(beats).await;
+            }
+            sleep(period).await;
+        }
+    }
+}
+
+/// Whether a datagram has come back.
+fn came_back(socket: &dyn Datagrams) -> bool {
+    let mut buffer = [0; LONGEST_BYTES];
+    let mut any = false;
+    while let Ok(Some(_)) = socket.receive(&mut buffer) {
+        any = true;
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc, time::timeout};
+
+    use super::*;
+    use crate::{ANY_LOOPBACK, OsNetwork};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Gives signs of life to whoever has the other end of `streams` and of the port.
+    fn begin(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
+        let beats = Beats {
+            network: Arc::new(OsNetwork),
+            address: streams.local_addr().unwrap().to_string(),
+            port: port.into(),
+            worker: "w".to_owned(),
+            period: Duration::from_millis(100),
+        };
+        AbortOnDropHandle::new(tokio::spawn(beats.run()))
+    }
+
+    /// Receives datagrams; the names come out of the channel.
+    fn receive(receiver: BeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
+        let (heard, names) = mpsc::unbounded_channel();
+        let run = receiver.run(move |worker| drop(heard.send(worker)));
+        (names, AbortOnDropHandle::new(tokio::spawn(run)))
+    }
+
+    #[tokio::test]
+    async fn datagrams_that_arrive_are_all_there_is() {
+        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let _beats = begin(&streams, receiver.port());
+        let (mut names, _receiving) = receive(receiver);
+        for _ in 0..12 {
+            let name = timeout(PATIENCE, names.recv()).await.unwrap();
+            assert_eq!(name.as_deref(), Some("w"));
+        }
+        assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
+    }
+
+    #[tokio::test]
+    async fn a_stream_stands_in_while_datagrams_are_not_answered() {
+        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let _beats = begin(&streams, receiver.port());
+        let (mut stream, _) = timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
+        let (mut names, _receiving) = receive(receiver);
+        assert_eq!(timeout(PATIENCE, names.recv()).await.unwrap().as_deref(), Some("w"));
+        let ended = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
+        timeout(PATIENCE, ended).await.expect("the connection ends once datagrams are answered");
+    }
+
+    #[tokio::test]
+    async fn a_control_plane_that_answered_and_fell_silent_is_gone() {
+        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let beats = begin(&streams, receiver.port());
+        let (mut names, receiving) = receive(receiver);
+        for _ in 0..6 {
+            timeout(PATIENCE, names.recv()).await.unwrap().unwrap();
+        }
+        assert!(!beats.is_finished(), "it is answered");
+        drop(receiving);
+        timeout(PATIENCE, beats).await.expect("the silence is noticed").unwrap();
+        assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_takes_datagrams_there_is_a_stream_at_once() {
+        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
+        let _beats = begin(&streams, 0);
+        timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
+    }
+
+    #[tokio::test]
+    async fn rubbish_is_nobodys_sign_of_life() {
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
+        let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();
+        let mut beat = WorkerBeat { worker: "w".to_owned(), answer: false }.encode_to_vec();
+        for bytes in [&[0xff; 600][..], &[], b"GET / HTTP/1.1"] {
+            socket.send(bytes, to).unwrap();
+        }
+        socket.send(&beat, to).unwrap();
+        beat.truncate(2);
+        socket.send(&beat, to).unwrap();
+        let (mut names, _receiving) = receive(receiver);
+        let first = timeout(PATIENCE, names.recv()).await.unwrap();
+        assert_eq!(first.as_deref(), Some("w"));
+    }
+}
