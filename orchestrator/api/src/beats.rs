@@ -28,13 +28,11 @@ use crate::{
 
 /// Longest datagram: a worker's name and a few bytes.
 const LONGEST_BYTES: usize = 512;
-/// Wait between two looks. A worker is suspected after many times as long.
-const LOOKS_EVERY: Duration = Duration::from_millis(50);
-/// The same when there were many, lest they overflow the socket's buffer, which holds some 500.
-const LOOKS_EVERY_BUSY: Duration = Duration::from_millis(5);
-/// So many are many.
-const MANY: usize = 100;
-/// Taken up in one look; the next one comes soon.
+/// Longest wait between two looks. A worker is suspected after many times as long.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// The wait is so long that about so many come meanwhile: a socket's buffer holds some 250 where nothing was configured.
+const AT_A_LOOK: usize = 50;
+/// Taken up in one look; others get a turn before the next.
 const MOST_AT_ONCE: usize = 1000;
 /// Periods after an answer in which none is asked for.
 const CONTENT_PERIODS: u32 = 3;
@@ -70,6 +68,7 @@ impl BeatReceiver {
     /// Hands the name of each worker that gives a sign of life to `heard`, for ever.
     pub async fn run(self, mut heard: impl FnMut(String)) {
         let mut buffer = [0; LONGEST_BYTES];
+        let mut looked = Instant::now();
         loop {
             let mut taken = 0;
             while taken < MOST_AT_ONCE
@@ -87,9 +86,15 @@ impl BeatReceiver {
                     heard(beat.worker);
                 }
             }
-            sleep(if taken < MANY { LOOKS_EVERY } else { LOOKS_EVERY_BUSY }).await;
+            sleep(wait(taken, looked.elapsed())).await;
+            looked = Instant::now();
         }
     }
+}
+
+/// Until the next look, after `taken` came in `elapsed`.
+fn wait(taken: usize, elapsed: Duration) -> Duration {
+    elapsed.mul_f64(AT_A_LOOK as f64 / taken.max(1) as f64).min(LONGEST_WAIT)
 }
 
 /// The signs of life of one worker.
@@ -203,6 +208,15 @@ mod tests {
         let (heard, names) = mpsc::unbounded_channel();
         let run = receiver.run(move |worker| drop(heard.send(worker)));
         (names, AbortOnDropHandle::new(tokio::spawn(run)))
+    }
+
+    #[test]
+    fn looks_are_as_frequent_as_the_buffer_is_small() {
+        let ms = Duration::from_millis;
+        assert_eq!(wait(0, ms(50)), ms(50), "nobody is there");
+        assert_eq!(wait(20, ms(50)), ms(50), "a hundred workers");
+        assert_eq!(wait(1000, ms(50)), Duration::from_micros(2500), "five thousand");
+        assert_eq!(wait(50, Duration::from_micros(2500)), Duration::from_micros(2500), "it stays like that");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -94,6 +94,9 @@ pub struct OsNetwork;
 /// Connections that may wait to be accepted: a burst of a thousand first requests in one millisecond must fit.
 const BACKLOG: i32 = 4096;
 
+/// Room for datagrams that nobody has looked at: thousands of small ones.
+const DATAGRAM_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 struct OsListener(TcpListener);
 
 impl Listener for OsListener {
@@ -127,6 +130,8 @@ impl Network for OsNetwork {
         // Not tokio's, which would wake its thread for each of them.
         let socket = UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
+        // The kernel cuts it to its own limit; more room is better, and less works as well.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(DATAGRAM_BUFFER_BYTES);
         Ok(Box::new(socket))
     }
 }
