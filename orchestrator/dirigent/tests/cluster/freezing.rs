@@ -1,5 +1,5 @@
 //! Parts that stop for a while, by a signal, and go on: a worker for less than it takes to be suspected and for more, one
-//! whose sandboxes go on without it, and a data plane while functions come and go through another one.
+//! whose sandboxes go on without it, a data plane while functions come and go through another one, and the control plane.
 
 use std::{fs, time::Duration};
 
@@ -20,6 +20,8 @@ use crate::{
 const FUNCTIONS: [&str; 6] = ["f0", "f1", "f2", "f3", "f4", "f5"];
 /// Well below the silence that makes a worker suspect, which is 1.5 s.
 const PAUSE: Duration = Duration::from_millis(700);
+/// By then workers have given up a control plane that answers nothing, which takes 3 s.
+const GIVEN_UP: Duration = Duration::from_millis(4500);
 /// The answers that a client may get whose invocation was in a sandbox that failed.
 const EXPLICIT: [&str; 2] = ["502 upstream", "504 timeout"];
 /// Functions that come and go while a data plane stands still.
@@ -164,5 +166,26 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
         let answer = cluster.invoke("f1");
         look((answer.status, answer.error()) == (404, "unknown-function"), format!("{answer:?}"))
     });
+    cluster.wait_for_rest();
+}
+
+#[test]
+fn a_control_plane_that_stands_still_until_it_is_given_up_is_found_again() {
+    let cluster = start();
+    let before: Vec<_> = FUNCTIONS.iter().map(|name| cluster.ready_sandboxes(name)).collect();
+    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    traffic.wait_for_more(100);
+    cluster.control_plane.send(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    wait_for("its workers to give it up", || look(stopped.elapsed() >= GIVEN_UP, traffic.count()));
+    cluster.control_plane.send(Signal::SIGCONT);
+    // It has heard of nobody for as long, and must not take that for their fault.
+    cluster.wait_until_whole();
+    cluster.register("afterwards", json!({}));
+    cluster.invoke("afterwards").assert_ok();
+    traffic.wait_for_more(300);
+    assert_no_failure("control plane frozen for 4.5 s", &traffic.stop());
+    let after: Vec<_> = FUNCTIONS.iter().map(|name| cluster.ready_sandboxes(name)).collect();
+    assert_eq!(after, before, "the sandboxes are the same");
     cluster.wait_for_rest();
 }
