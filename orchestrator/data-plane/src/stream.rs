@@ -17,8 +17,9 @@ use apply::Applier;
 
 /// Wait after the first failure to connect; doubles with each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
-/// Longest wait between attempts: a control plane that came back is found within a second.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest wait between attempts. A control plane that came back is found as soon by data planes as by workers: the first
+/// cold start after its restart waits for both.
+const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
