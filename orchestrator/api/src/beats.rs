@@ -136,6 +136,7 @@ impl Beats {
                 return;
             }
             if !proven && unanswered >= self.period * UNPROVEN_PERIODS && stand_in.is_none() {
+                tracing::info!(%to, "datagrams are not answered: signs of life go over a connection");
                 stand_in = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
             }
         }
