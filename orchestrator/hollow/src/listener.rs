@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
+use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{
