@@ -1,8 +1,8 @@
 //! Signs of life of workers, from both ends.
 //!
 //! They go as datagrams, to the port of the control plane's streams: whoever takes them looks every now and then, where a
-//! message on a connection wakes its process. With thousands of workers that is the difference between a few percent of
-//! a core and a third of one, without any load. Where datagrams do not arrive they go over a stream of their own, on a
+//! message on a connection wakes its process: with them on connections an idle control plane of thousands of workers takes
+//! more than twice the CPU time. Where datagrams do not arrive they go over a stream of their own, on a
 //! connection of its own, so that none queues behind a batch.
 //!
 //! One datagram of a few is asked back: so it is known whether they arrive, and later whether the control plane lives.
@@ -145,13 +145,13 @@ impl Beats {
     /// A socket, and where to send to.
     async fn datagrams(&self) -> Option<(Box<dyn Datagrams>, SocketAddr)> {
         let port = u16::try_from(self.port).ok().filter(|port| *port != 0)?;
-        let any = |to: &SocketAddr| match to {
+        let mut to = lookup_host(&self.address).await.ok()?.next()?;
+        to.set_port(port);
+        let any = match to {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        let mut to = lookup_host(&self.address).await.ok()?.next()?;
-        to.set_port(port);
-        Some((self.network.datagrams(any(&to)).ok()?, to))
+        Some((self.network.datagrams(any).ok()?, to))
     }
 
     /// Gives them over one stream after another, for ever.
@@ -204,6 +204,14 @@ mod tests {
         AbortOnDropHandle::new(tokio::spawn(beats.run()))
     }
 
+    /// Gives signs of life to a receiver that does not receive yet, beside streams that nobody takes yet.
+    async fn begin_beside_a_receiver() -> (TcpListener, BeatReceiver, AbortOnDropHandle<()>) {
+        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let beats = begin(&streams, receiver.port());
+        (streams, receiver, beats)
+    }
+
     /// Receives datagrams; the names come out of the channel.
     fn receive(receiver: BeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
         let (heard, names) = mpsc::unbounded_channel();
@@ -222,9 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn datagrams_that_arrive_are_all_there_is() {
-        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
-        let _beats = begin(&streams, receiver.port());
+        let (streams, receiver, _beats) = begin_beside_a_receiver().await;
         let (mut names, _receiving) = receive(receiver);
         for _ in 0..12 {
             let name = timeout(PATIENCE, names.recv()).await.unwrap();
@@ -235,9 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_stands_in_while_datagrams_are_not_answered() {
-        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
-        let _beats = begin(&streams, receiver.port());
+        let (streams, receiver, _beats) = begin_beside_a_receiver().await;
         let (mut stream, _) = timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
         let (mut names, _receiving) = receive(receiver);
         assert_eq!(timeout(PATIENCE, names.recv()).await.unwrap().as_deref(), Some("w"));
@@ -247,9 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_control_plane_that_answered_and_fell_silent_is_gone() {
-        let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
-        let beats = begin(&streams, receiver.port());
+        let (streams, receiver, beats) = begin_beside_a_receiver().await;
         let (mut names, receiving) = receive(receiver);
         for _ in 0..6 {
             timeout(PATIENCE, names.recv()).await.unwrap().unwrap();

@@ -114,7 +114,9 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
         ..Default::default()
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
-    let commands = client(stream).await?.connect_worker(messages).await.context("opening a worker's stream")?;
+    // As real workers do, which learn from their signs of life when nobody is there.
+    let channel = api::connect_quietly(Arc::new(OsNetwork), &stream.to_string()).await?;
+    let commands = orchestrator(channel).connect_worker(messages).await.context("opening a worker's stream")?;
     let mut commands = commands.into_inner();
     let first = commands.message().await?.context("the control plane closed a worker's stream")?;
     let port = first.welcome.context("a worker was not welcomed")?.beat_port;
@@ -124,8 +126,11 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
 
 /// A client on a connection of its own.
 pub(crate) async fn client(stream: SocketAddr) -> anyhow::Result<OrchestratorClient<Channel>> {
-    let channel = api::connect(Arc::new(OsNetwork), &stream.to_string()).await?;
-    Ok(OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES))
+    api::connect(Arc::new(OsNetwork), &stream.to_string()).await.map(orchestrator).map_err(Into::into)
+}
+
+fn orchestrator(channel: Channel) -> OrchestratorClient<Channel> {
+    OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES)
 }
 
 /// Makes and ends what is commanded.
