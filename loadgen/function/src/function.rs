@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -76,10 +77,14 @@ pub struct FunctionConfig {
 pub struct Function {
     mode: Mode,
     max_memory_mib: u32,
+    answers_probes: bool,
     signature: Signature,
     spinner: Arc<Spinner>,
     server: auto::Builder<TokioExecutor>,
 }
+
+/// The header of a probe of Knative's activator, and the value that a queue-proxy answers, also as its body.
+const PROBE: (&str, &str) = ("k-network-probe", "queue");
 
 /// What stopped the work of a request.
 enum Broken {
@@ -100,9 +105,24 @@ impl Function {
         Arc::new(Self {
             mode: config.mode,
             max_memory_mib: config.max_memory_mib,
+            answers_probes: false,
             signature: Signature::new(&config.machine_name),
             spinner: Arc::new(Spinner::new()),
             server,
+        })
+    }
+
+    /// The same function as a Kubernetes pod called `name`: it also answers the probes of Knative's activator, as the
+    /// queue-proxy beside a real function does.
+    #[must_use]
+    pub fn as_pod(&self, name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            mode: self.mode,
+            max_memory_mib: self.max_memory_mib,
+            answers_probes: true,
+            signature: Signature::new(name),
+            spinner: Arc::clone(&self.spinner),
+            server: self.server.clone(),
         })
     }
 
@@ -129,6 +149,11 @@ impl Function {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let name = head.headers.get("function").map_or(&b""[..], |value| value.as_bytes());
+        if self.answers_probes
+            && let Some(value) = head.headers.get(PROBE.0)
+        {
+            return probed(value.as_bytes());
+        }
         let answer = |code, status: &str| self.signature.answer(code, status, name, start.elapsed());
         if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
             return answer(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
@@ -191,6 +216,17 @@ impl Function {
             Err(_) => Err(Broken::Cpu("the thread that ran this request is gone".to_owned())),
         }
     }
+}
+
+/// What a ready queue-proxy answers to a probe with `value`.
+fn probed(value: &[u8]) -> Answer {
+    let (code, body) = match value == PROBE.1.as_bytes() {
+        true => (StatusCode::OK, Bytes::from_static(PROBE.1.as_bytes())),
+        false => (StatusCode::BAD_REQUEST, Bytes::from_static(b"unexpected probe header value")),
+    };
+    let mut answer = Answer::new(Full::new(body));
+    *answer.status_mut() = code;
+    answer
 }
 
 /// Set when it is dropped: the client has gone, so its thread stops spinning.

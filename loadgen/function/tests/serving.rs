@@ -157,6 +157,29 @@ async fn more_memory_than_configured_is_cut_to_the_bound() {
     assert_eq!(head.status, StatusCode::OK, "{body:?}");
 }
 
+#[tokio::test]
+async fn a_pod_answers_probes_under_its_own_name_and_others_do_not() {
+    let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
+    let plain = Function::new(config);
+    for (function, probed, name) in [(plain.as_pod("pod-1"), "queue", "pod-1"), (plain, "", "node")] {
+        let ask = async |headers: &[(&str, &str)]| {
+            let (client, server) = tokio::io::duplex(4096);
+            tokio::spawn(Arc::clone(&function).serve_connection(server, CancellationToken::new()));
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+            tokio::spawn(connection);
+            read(sender.send_request(request(headers, b"")).await.unwrap()).await.unwrap()
+        };
+        let (head, body) = ask(&[("k-network-probe", "queue")]).await;
+        assert_eq!((head.status, body == probed), (StatusCode::OK, !probed.is_empty()), "{name}: {body:?}");
+        let (head, _) = ask(&[("k-network-probe", "activator")]).await;
+        let expected = if probed.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        assert_eq!(head.status, expected, "{name}: a probe for somebody else");
+        let (_, body) = ask(&[("workload", "empty"), ("function", "f")]).await;
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&json["MachineName"], &json["Function"]), (&name.into(), &"f".into()));
+    }
+}
+
 /// The clock is simulated: it moves only when nothing else can, so after the first second the request runs.
 #[tokio::test(start_paused = true)]
 async fn shutting_down_breaks_off_what_runs() {

@@ -11,5 +11,5 @@ mod sandboxes;
 pub use address::AddressPool;
 pub use delay::{Delay, DelayError};
 pub use function::{Function, FunctionConfig, Mode};
-pub use listener::{BindError, WildcardListener};
+pub use listener::{BindError, Network, WildcardListener};
 pub use sandboxes::{Connection, NotHere, Sandboxes};

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -49,11 +49,34 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Accepts connections to any loopback address on one port.
+/// Accepts connections to any address of one network on one port.
 #[derive(Debug)]
 pub struct WildcardListener {
     listener: TcpListener,
     port: u16,
+    network: Network,
+}
+
+/// A network whose every address is this machine's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address.
+    pub first: Ipv4Addr,
+    /// Length of its prefix, 0 to 32.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// 127.0.0.0/8.
+    pub const LOOPBACK: Self = Self { first: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
+
+    /// Whether `address` is in it.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
+        address.to_bits() & mask == self.first.to_bits() & mask
+    }
 }
 
 impl WildcardListener {
@@ -65,6 +88,15 @@ impl WildcardListener {
     /// # Errors
     /// When the port is taken.
     pub fn bind(port: u16) -> Result<Self, BindError> {
+        Self::bind_network(port, Network::LOOPBACK)
+    }
+
+    /// Listens on `port` for the addresses of `network`; a connection to any other address is reset. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn bind_network(port: u16, network: Network) -> Result<Self, BindError> {
         let listen = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
@@ -73,13 +105,15 @@ impl WildcardListener {
             socket.set_tcp_nodelay(true)?;
             // A request wakes this process once, and not first the connection it comes on.
             setsockopt(&socket, DeferAccept, &DEFER_S)?;
-            // Not permitted to everybody on older kernels; the check of each connection's address remains.
-            let _ = socket.bind_device(Some(b"lo"));
+            if network == Network::LOOPBACK {
+                // Not permitted to everybody on older kernels; the check of each connection's address remains.
+                let _ = socket.bind_device(Some(b"lo"));
+            }
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
             socket.listen(BACKLOG)?;
             let listener = TcpListener::from_std(socket.into())?;
             let port = listener.local_addr()?.port();
-            Ok(Self { listener, port })
+            Ok(Self { listener, port, network })
         };
         listen().map_err(|source| BindError { port, source })
     }
@@ -90,7 +124,7 @@ impl WildcardListener {
         self.port
     }
 
-    /// The next connection and the loopback address it was opened to. Cancel-safe.
+    /// The next connection and the address it was opened to. Cancel-safe.
     ///
     /// # Errors
     /// When the system cannot accept, for example without free file descriptors.
@@ -99,7 +133,7 @@ impl WildcardListener {
             let (stream, _) = self.listener.accept().await?;
             // A client that is gone already fails these; it concerns nobody else.
             let Ok(local) = stream.local_addr() else { continue };
-            if !local.ip().is_loopback() {
+            if !self.network.contains(local.ip()) {
                 reset(&stream);
                 continue;
             }
@@ -168,5 +202,20 @@ impl AsyncWrite for ClosedByDrop {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_own_addresses_only() {
+        let pods = Network { first: Ipv4Addr::new(10, 200, 0, 0), prefix: 16 };
+        assert!(pods.contains(IpAddr::from([10, 200, 255, 3])) && !pods.contains(IpAddr::from([10, 201, 0, 1])));
+        assert!(Network::LOOPBACK.contains(IpAddr::from([127, 9, 9, 9])));
+        assert!(!Network::LOOPBACK.contains(IpAddr::from([128, 0, 0, 1])));
+        let all = Network { first: Ipv4Addr::UNSPECIFIED, prefix: 0 };
+        assert!(all.contains(IpAddr::from([8, 8, 8, 8])) && !all.contains("::1".parse().unwrap()));
     }
 }
