@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use record::LoadSummary;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::{
     command::print_as,
     ending::{Ending, UsageError},
     functions::{self, DEFAULT_IMAGE},
-    http::target::{Connections, Protocol, Spread, Target, resolve},
+    http::target::{Connections, Kind, Protocol, Spread, Target, resolve},
     machine::clock::Realtime,
     measure::summary,
     registrar::{Registrar, RegistrarError},
@@ -41,14 +41,6 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     #[serde(skip)]
     print_config: bool,
-}
-
-/// The kind of system invoked.
-#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    /// `POST /` at a data plane, the function named by the Host header.
-    Dirigent,
 }
 
 /// The system.
@@ -141,7 +133,6 @@ fn ending(summary: &LoadSummary) -> Ending {
 }
 
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
-    let Kind::Dirigent = args.target;
     let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve(address)).collect();
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout must be more than 0")));
@@ -151,6 +142,7 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     }
     Ok(Target {
         addresses: addresses.map_err(UsageError::of)?,
+        kind: args.target,
         protocol: args.protocol,
         connections: args.connections,
         open: args.open_connections,

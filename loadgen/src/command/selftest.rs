@@ -11,7 +11,7 @@ use trace::rate::{self, RateOptions};
 use crate::{
     command::print_as,
     ending::{Ending, UsageError},
-    http::target::{Connections, Protocol, Spread, Target},
+    http::target::{Connections, Kind, Protocol, Spread, Target},
     machine::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
         floor::Floor,
@@ -83,6 +83,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
     let schedule = rate::warm(&options).map_err(UsageError::of)?;
     let target = Target {
         addresses: vec![mock.address],
+        kind: Kind::Dirigent,
         protocol: args.protocol,
         connections: args.connections,
         open: 0,

@@ -3,6 +3,8 @@
 use record::Outcome;
 use serde::Deserialize;
 
+use crate::http::target::Kind;
+
 /// What the headers of an answer say; a system says what it can.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -50,6 +52,14 @@ impl Facts {
         }
     }
 
+    /// Notes what only the body says: in Kubernetes the name of the machine is that of the pod, and the system itself
+    /// names no sandbox.
+    pub(crate) fn note_body(&mut self, kind: Kind, body: &[u8]) {
+        if kind == Kind::Knative && self.sandbox.is_none() {
+            self.sandbox = serde_json::from_slice::<Machine<'_>>(body).ok().map(|machine| machine.name.as_ref().into());
+        }
+    }
+
     /// Reads `queue;dur=0.2, cold;dur=104, exec;dur=8.75` (milliseconds).
     fn note_timing(&mut self, value: &str) {
         for metric in value.split(',') {
@@ -72,6 +82,13 @@ const PREFIX: &str = "x-dirigent-";
 fn micros(text: &str) -> Option<u64> {
     let ms: f64 = text.trim_matches('"').parse().ok()?;
     (0.0..1e15).contains(&ms).then(|| (ms * 1000.0).round() as u64)
+}
+
+/// The part of the function program's answer that names its machine.
+#[derive(Debug, Deserialize)]
+struct Machine<'a> {
+    #[serde(rename = "MachineName", borrow)]
+    name: std::borrow::Cow<'a, str>,
 }
 
 /// The function program's answer.
@@ -152,6 +169,19 @@ mod tests {
             error: Some("queue-full".into()),
         };
         assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn a_pod_is_named_by_the_answer_of_its_function() {
+        let body = br#"{"Status":"OK","Function":"f","MachineName":"f-00001-deployment-x","ExecutionTime":1}"#;
+        let sandbox = |kind, body: &[u8]| {
+            let mut facts = Facts::default();
+            facts.note_body(kind, body);
+            facts.sandbox
+        };
+        assert_eq!(sandbox(Kind::Knative, body).as_deref(), Some("f-00001-deployment-x"));
+        assert_eq!(sandbox(Kind::Knative, b"no JSON"), None);
+        assert_eq!(sandbox(Kind::Dirigent, body), None, "ours names its sandbox in a header");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl H2c {
         let mut sender = channel.sender.get_or_try_init(|| self.connect(channel, index)).await?.clone();
         let name = replay.function_of(index);
         let due = replay.due(index).ok_or_else(|| ExchangeError::Connect(io::ErrorKind::NotFound.into()))?;
-        let request = h2c_request(name, due).map_err(ExchangeError::Request)?;
+        let request = h2c_request(replay.target.kind, name, due).map_err(ExchangeError::Request)?;
         channel.accepted.push(index);
         let response = sender.send_request(request).await.map_err(ExchangeError::Exchange)?;
         let first_byte_ns = replay.clock.now_ns();
@@ -162,6 +162,7 @@ impl H2c {
         }
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(ExchangeError::Body)?.to_bytes();
         let done_ns = replay.clock.now_ns();
+        facts.note_body(replay.target.kind, &body);
         Ok(Finished {
             index,
             first_byte_ns: Some(first_byte_ns),

@@ -161,7 +161,8 @@ impl Http1 {
     }
 
     /// Notes an answer.
-    pub(crate) fn answered(&self, pending: Pending, answer: Answer<'_>, [first_byte_ns, done_ns]: [u64; 2]) {
+    pub(crate) fn answered(&self, pending: Pending, mut answer: Answer<'_>, [first_byte_ns, done_ns]: [u64; 2]) {
+        answer.facts.note_body(self.replay.target.kind, &answer.body);
         let verdict = Verdict::of(answer.status, &answer.body, self.replay.function_of(pending.index));
         self.replay.ledger.finish(Finished {
             index: pending.index,

@@ -9,6 +9,8 @@ use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Empty;
 use trace::Due;
 
+use crate::http::target::Kind;
+
 /// Makes the requests of a schedule.
 #[derive(Debug)]
 pub(crate) struct Requests {
@@ -18,11 +20,15 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Prepares the heads for functions by name; `close` asks the system to close the connection after its answer.
-    pub(crate) fn new<'a>(functions: impl Iterator<Item = &'a str>, close: bool) -> Self {
+    pub(crate) fn new<'a>(kind: Kind, functions: impl Iterator<Item = &'a str>, close: bool) -> Self {
         let connection = if close { "connection: close\r\n" } else { "" };
         let head = |name: &str| {
+            let host = kind.host(name);
+            let naming: String =
+                kind.headers(name).iter().map(|(header, value)| format!("{header}: {value}\r\n")).collect();
             format!(
-                "POST / HTTP/1.1\r\nhost: {name}\r\nworkload: trace\r\nfunction: {name}\r\n{connection}content-length: 0\r\n"
+                "POST / HTTP/1.1\r\nhost: {host}\r\n{naming}workload: trace\r\nfunction: {name}\r\n{connection}\
+                 content-length: 0\r\n"
             )
             .into_bytes()
             .into_boxed_slice()
@@ -49,9 +55,12 @@ pub(crate) fn position(due: &Due) -> usize {
 ///
 /// # Errors
 /// When the name cannot stand in a header.
-pub(crate) fn h2c_request(name: &str, due: &Due) -> Result<Request<Empty<Bytes>>, http::Error> {
+pub(crate) fn h2c_request(kind: Kind, name: &str, due: &Due) -> Result<Request<Empty<Bytes>>, http::Error> {
     let ms = format!("{}.{:03}", due.run_us / 1000, due.run_us % 1000);
-    Request::post(format!("http://{name}/"))
+    let request = Request::post(format!("http://{}/", kind.host(name)));
+    let naming = kind.headers(name).into_iter();
+    naming
+        .fold(request, |request, (header, value)| request.header(header, value))
         .header(HeaderName::from_static("workload"), HeaderValue::from_static("trace"))
         .header(HeaderName::from_static("function"), name)
         .header(HeaderName::from_static("requested_cpu"), ms)
@@ -70,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_request_says_function_time_and_memory() {
-        let requests = Requests::new(["f-a", "f-b"].into_iter(), false);
+        let requests = Requests::new(Kind::Dirigent, ["f-a", "f-b"].into_iter(), false);
         let mut buffer = b"leftover".to_vec();
         requests.write(&DUE, &mut buffer);
         let expected = "POST / HTTP/1.1\r\nhost: f-b\r\nworkload: trace\r\nfunction: f-b\r\ncontent-length: 0\r\n\
@@ -79,8 +88,25 @@ mod tests {
     }
 
     #[test]
+    fn knative_is_told_namespace_and_revision_as_an_ingress_tells_it() {
+        let mut buffer = Vec::new();
+        Requests::new(Kind::Knative, ["f-a", "f-b"].into_iter(), true).write(&DUE, &mut buffer);
+        let text = String::from_utf8(buffer).unwrap();
+        assert!(
+            text.starts_with(
+                "POST / HTTP/1.1\r\nhost: f-b.default.svc.cluster.local\r\nknative-serving-namespace: default\r\n\
+                 knative-serving-revision: f-b-00001\r\nworkload: trace\r\nfunction: f-b\r\nconnection: close\r\n"
+            ),
+            "{text}"
+        );
+        let request = h2c_request(Kind::Knative, "f-b", &DUE).unwrap();
+        assert_eq!(request.uri().authority().unwrap(), "f-b.default.svc.cluster.local");
+        assert_eq!(request.headers()["knative-serving-revision"], "f-b-00001");
+    }
+
+    #[test]
     fn both_protocols_ask_for_the_same() {
-        let request = h2c_request("f-b", &DUE).unwrap();
+        let request = h2c_request(Kind::Dirigent, "f-b", &DUE).unwrap();
         assert_eq!(request.uri().authority().unwrap(), "f-b");
         assert_eq!(
             (&request.headers()["function"], &request.headers()["requested_cpu"]),

@@ -8,6 +8,40 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 
+/// The kind of system invoked: how a function is named to it, and how it names the sandbox that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// `POST /` at a data plane, the function named by the Host header.
+    Dirigent,
+    /// `POST /` at Knative's activator, with the headers that an ingress adds; the function answers with its pod's name.
+    Knative,
+}
+
+impl Kind {
+    /// The host that stands for a function.
+    pub(crate) fn host(self, function: &str) -> String {
+        match self {
+            Self::Dirigent => function.to_owned(),
+            Self::Knative => format!("{function}.{KNATIVE_NAMESPACE}.svc.cluster.local"),
+        }
+    }
+
+    /// Headers, beside the host, that name a function: the first revision of the service of that name.
+    pub(crate) fn headers(self, function: &str) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Dirigent => Vec::new(),
+            Self::Knative => vec![
+                ("knative-serving-namespace", KNATIVE_NAMESPACE.to_owned()),
+                ("knative-serving-revision", format!("{function}-00001")),
+            ],
+        }
+    }
+}
+
+/// The namespace that functions are registered in.
+const KNATIVE_NAMESPACE: &str = "default";
+
 /// The protocol spoken to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +77,8 @@ pub(crate) enum Spread {
 pub(crate) struct Target {
     /// Addresses, resolved once; at least one.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// The kind of system.
+    pub(crate) kind: Kind,
     /// The protocol.
     pub(crate) protocol: Protocol,
     /// What a connection is used for.
@@ -101,6 +137,7 @@ mod tests {
     fn target(spread: Spread) -> Target {
         Target {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
+            kind: Kind::Dirigent,
             protocol: Protocol::Http1,
             connections: Connections::Pooled,
             open: 0,

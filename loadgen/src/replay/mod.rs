@@ -39,7 +39,8 @@ impl Replay {
     /// Prepares a replay that starts in 50 ms.
     pub(crate) fn new(schedule: Schedule, target: Target) -> Self {
         let close = target.connections == Connections::Fresh;
-        let requests = Requests::new(schedule.functions.iter().map(|function| function.name.as_str()), close);
+        let names = schedule.functions.iter().map(|function| function.name.as_str());
+        let requests = Requests::new(target.kind, names, close);
         let ledger = Ledger::new(schedule.invocations.len());
         Self { schedule, requests, target, clock: Clock::starting_in(LEAD_NS), ledger }
     }
