@@ -8,6 +8,11 @@ use toml::{Table, Value};
 /// The key that gives a load its constant rate.
 pub(crate) const RATE: &str = "load.rate";
 
+/// Keys that differ between points without being what is compared: who is measured there, how many functions take turns
+/// so that each is cold again, and how long is waited for an answer at most.
+const NO_FACTORS: [&str; 5] =
+    ["systems", "load.cooldown", "load.timeout", "function.timeout", "function.queue.deadline"];
+
 /// The part of a definition that decides what a report shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Design {
@@ -30,6 +35,7 @@ impl Design {
         let points = listed.filter_map(Value::as_table).filter_map(|point| {
             let mut values = BTreeMap::new();
             leaves(point, "", &mut values);
+            values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
             Some((values.remove("name")?, values))
         });
         Self { at_rate: kind == Some("rate"), cold: load_has("cooldown"), points: points.collect() }

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod command;
 pub mod console;
 pub mod definition;
+pub mod enclosure;
 pub mod exit;
 pub mod interrupt;
 pub mod machine;

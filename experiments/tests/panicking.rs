@@ -42,7 +42,7 @@ fn a_panic_leaves_no_process() {
     let point = RunDir(folder.path().to_owned()).point("toy", "replay", 1);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let cluster = Cluster::start(&session, systems.get("toy").unwrap(), &point, Values::default()).unwrap();
-        assert_eq!(cluster.processes().len(), 1);
+        assert_eq!(cluster.processes().unwrap().len(), 1);
         panic!("something is wrong in the runner");
     }));
     assert!(panicked.is_err());

@@ -15,13 +15,14 @@ use cargo_metadata::Message;
 use thiserror::Error;
 
 /// Every program, and the package it belongs to.
-pub const PROGRAMS: [(&str, &str); 6] = [
+pub const PROGRAMS: [(&str, &str); 7] = [
     ("function", "function"),
     ("loadgen", "loadgen"),
     ("dirigent", "dirigent"),
     ("driver", "driver"),
     ("repro", "experiments"),
     ("analysis", "analysis"),
+    ("knative", "knative"),
 ];
 
 /// The workspace's manifest, as of when this crate was compiled.

@@ -35,3 +35,13 @@ pub struct ColdStart {
     /// `create_us` split as the runtime sees fit: `name=microseconds` pairs separated by spaces.
     pub create_steps: Option<String>,
 }
+
+impl ColdStart {
+    /// From demand known to ready, in microseconds; `None` when a phase that every system has is missing. Handing over
+    /// to a worker and the way there and back are phases that not every system has: absent ones take no time.
+    #[must_use]
+    pub fn to_ready_us(&self) -> Option<u64> {
+        let own = [self.decide_us, self.place_us, self.create_us, self.ready_us].into_iter().sum::<Option<u64>>()?;
+        Some(own + self.dispatch_us.unwrap_or(0) + self.net_worker_us.unwrap_or(0))
+    }
+}

@@ -16,6 +16,7 @@ use crate::{
     checkout::Checkout,
     console::Console,
     definition::overrides::Overrides,
+    enclosure::{EncloseArguments, Entered},
     exit::Exit,
     interrupt::Interrupt,
     run::order::Order,
@@ -83,6 +84,9 @@ enum Command {
     /// Become another program
     #[command(hide = true)]
     Launch(LaunchArguments),
+    /// Go on in private namespaces
+    #[command(hide = true)]
+    Enclose(EncloseArguments),
 }
 
 /// Which experiment, at which scale, with which changes.
@@ -131,6 +135,14 @@ impl CommandLine {
             Some(Command::Verify(arguments)) => verify::run(&arguments),
             Some(Command::Report(arguments)) => report::run(&arguments, &checkout()?),
             Some(Command::Launch(arguments)) => Err(become_program(&arguments)),
+            Some(Command::Enclose(arguments)) => match arguments.enter()? {
+                Entered::Ended(exit) => Ok(exit),
+                Entered::Inside(arguments) if arguments.is_empty() => Ok(Exit::Done),
+                Entered::Inside(arguments) => {
+                    let name = std::iter::once("repro".into());
+                    Self::try_parse_from(name.chain(arguments))?.run()
+                }
+            },
             Some(Command::Completions { shell }) => {
                 clap_complete::generate(shell, &mut Self::command(), "repro", &mut std::io::stdout());
                 Ok(Exit::Done)

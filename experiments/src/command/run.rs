@@ -1,18 +1,22 @@
 //! `run`: measure, check, report; and go on with a run that was stopped.
 
 use std::{
+    env,
+    ffi::OsString,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
 };
 
+use anyhow::bail;
 use clap::Args;
 use record::{RunDir, read_json};
 
 use super::Choice;
 use crate::{
     checkout::Checkout,
+    enclosure,
     exit::{Exit, Interrupted},
-    run::{Run, order::Order, plan::Plan},
+    run::{Run, order::Order, plan::Plan, programs::Programs},
     session::Session,
     system::Systems,
     table::Format,
@@ -40,6 +44,9 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
+    /// This process is the first of the private namespaces that a system needs
+    #[arg(long, hide = true, requires = "programs")]
+    enclosed: bool,
     /// Print the effective settings and exit
     #[arg(long)]
     print_config: bool,
@@ -48,7 +55,14 @@ pub struct Arguments {
 impl Arguments {
     /// The main experiment on this machine.
     pub(super) fn main(quick: bool) -> Self {
-        Self { choice: Choice::main(quick), out: None, resume: None, programs: None, print_config: false }
+        Self {
+            choice: Choice::main(quick),
+            out: None,
+            resume: None,
+            programs: None,
+            enclosed: false,
+            print_config: false,
+        }
     }
 }
 
@@ -66,6 +80,9 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let session = super::session()?;
+    if !arguments.enclosed && order.systems.iter().any(|(_, system)| system.enclosed) {
+        return enclose(arguments, checkout, &order, &session);
+    }
     let mut run = match &arguments.resume {
         None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
         Some(dir) => Run::resume(&session, checkout, order, RunDir(dir.canonicalize()?))?,
@@ -88,6 +105,25 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
             Err(error)
         }
     }
+}
+
+/// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
+/// the load generator are on the same side of that boundary.
+fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &Session) -> anyhow::Result<Exit> {
+    if let Some(reason) = enclosure::missing() {
+        bail!("a private namespace is needed and cannot be made ({reason}); to permit it: {}", enclosure::FIX);
+    }
+    let programs = match &arguments.programs {
+        Some(folder) => Programs::in_folder(folder)?,
+        None => Programs::build(checkout, &order.systems, &session.console)?,
+    };
+    let mut inside: Vec<OsString> = env::args_os().skip(1).collect();
+    if arguments.programs.is_none() {
+        inside.extend(["--programs".into(), programs.folder().into()]);
+    }
+    inside.push("--enclosed".into());
+    session.console.line("going on in a private user, mount, pid and network namespace");
+    enclosure::go_on_inside(&inside, &session.interrupt)
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.

@@ -37,6 +37,8 @@ pub struct Definition {
     pub question: String,
     /// Scales it has.
     pub scales: Vec<String>,
+    /// Systems it measures when none are typed.
+    systems: Vec<String>,
     document: Document,
 }
 
@@ -61,7 +63,9 @@ impl Definition {
         if scales.is_empty() {
             return Err(document.wrong("scales", "must have at least one scale, for example [scales.laptop]"));
         }
-        let definition = Self { id, question, scales, document };
+        let listed = table.get("systems").and_then(|systems| systems.get_ref().as_array()).into_iter().flatten();
+        let systems = listed.filter_map(|system| system.get_ref().as_str().map(str::to_owned)).collect();
+        let definition = Self { id, question, scales, systems, document };
         for scale in &definition.scales {
             for quick in [false, true] {
                 for runtime in runtimes.iter().cloned().map(Some).chain([None]) {
@@ -82,6 +86,7 @@ impl Definition {
             return Err(UsageError(format!("{} has no scale {scale:?}; it has: {known}", self.id)).into());
         }
         let mut points = overrides.choose(self.decode(scale, overrides)?)?;
+        overrides.choose_systems(&mut points, &self.systems)?;
         for point in &mut points {
             overrides.apply(point)?;
             point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;

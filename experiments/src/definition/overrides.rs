@@ -9,7 +9,7 @@ use crate::{
     definition::{
         document::Document,
         load::{Calls, Source},
-        points::Point,
+        points::{Point, SYSTEMS},
         settings::Mode,
     },
     exit::UsageError,
@@ -108,6 +108,30 @@ impl Overrides {
         Ok(points)
     }
 
+    /// Settles which systems each point measures: those typed, else the definition's own. A point that names some
+    /// measures those of them that it names, and is left out when there are none.
+    ///
+    /// # Errors
+    /// When no point is left.
+    pub fn choose_systems(&self, points: &mut Vec<Point>, own: &[String]) -> Result<(), UsageError> {
+        let chosen = if self.systems.is_empty() { own } else { &self.systems };
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        for point in points.iter_mut() {
+            if point.values.contains_key(SYSTEMS) {
+                point.settings.systems.retain(|system| chosen.contains(system));
+            } else {
+                chosen.clone_into(&mut point.settings.systems);
+            }
+        }
+        points.retain(|point| !point.settings.systems.is_empty());
+        if points.is_empty() {
+            return Err(UsageError(format!("no point measures {}", chosen.join(", "))));
+        }
+        Ok(())
+    }
+
     /// Replaces in a point's settings what was typed; how many functions it calls stays where that is what makes the
     /// point different.
     ///
@@ -127,9 +151,6 @@ impl Overrides {
                 ModeName::Spin => Mode::Spin,
                 ModeName::Sleep => Mode::Sleep,
             };
-        }
-        if !self.systems.is_empty() {
-            settings.systems.clone_from(&self.systems);
         }
         Ok(())
     }

@@ -19,11 +19,14 @@ use crate::definition::{
 /// Name of the one point of a definition that varies nothing.
 pub const ONLY_POINT: &str = "replay";
 
+/// The key of the systems that a point measures, where they are not those of all points.
+pub const SYSTEMS: &str = "systems";
+
 /// Most points of one definition: a slip of the keyboard must not plan a year.
 const POINTS_MAX: usize = 1000;
 
-/// The tables whose values may differ between points; systems and repetitions are the same for all of them.
-const VARIABLE: [&str; 6] = ["load", "function", "sandbox", "policy", "expect", "seed"];
+/// What may differ between points, beside their systems in `[[points]]`; repetitions are the same for all of them.
+const VARIABLE: [&str; 7] = ["load", "function", "sandbox", "policy", "parameters", "expect", "seed"];
 
 /// One setting of what an experiment varies.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,11 +167,15 @@ fn listed<'a>(document: &Document, points: Option<DeValue<'a>>) -> Result<Vec<Dr
             }
             None => return Err(document.wrong("points", format!("point {} has no name", index + 1))),
         };
-        for key in over.keys() {
+        for key in over.keys().filter(|key| key.get_ref() != SYSTEMS) {
             may_vary(document, std::slice::from_ref(key), &format!("{place}."))?;
         }
         let mut values = BTreeMap::new();
         leaves(&over, "", &mut values);
+        if let Some(DeValue::Array(systems)) = over.get(SYSTEMS).map(Spanned::get_ref) {
+            let names: Vec<String> = systems.iter().filter_map(|name| scalar(name.get_ref())).collect();
+            values.insert(SYSTEMS.to_owned(), names.join(","));
+        }
         drafts.push(Draft { name, values, over });
     }
     Ok(drafts)

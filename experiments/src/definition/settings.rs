@@ -30,6 +30,9 @@ pub struct Settings {
     /// Which rules the system decides by.
     #[serde(default)]
     pub policy: Policies,
+    /// Values for the systems that know them, laid over each system's own: `{parameters.NAME}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// What the result must show; else exit code 4.
     #[serde(default)]
     pub expect: Expectations,

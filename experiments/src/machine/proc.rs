@@ -146,12 +146,14 @@ impl Machine {
 
 /// Processes of `all` that descend from `ancestor`, which is not among them.
 #[must_use]
-pub fn descendants(all: &[Stat], ancestor: i32) -> Vec<&Stat> {
+pub fn descendants<'a>(all: &'a [Stat], ancestor: i32, apart: &[i32]) -> Vec<&'a Stat> {
     let mut family = vec![ancestor];
-    let mut found: Vec<&Stat> = Vec::new();
+    let mut found: Vec<&'a Stat> = Vec::new();
     // Each turn takes one process from the family; a process enters it once, because it has one parent.
     while let Some(parent) = family.pop() {
-        for child in all.iter().filter(|stat| stat.parent == parent && stat.pid != ancestor) {
+        for child in
+            all.iter().filter(|stat| stat.parent == parent && stat.pid != ancestor && !apart.contains(&stat.pid))
+        {
             family.push(child.pid);
             found.push(child);
         }
@@ -207,8 +209,9 @@ mod tests {
     fn descendants_are_found_over_generations() {
         let process = |pid, parent| Stat { pid, parent, ..Stat::parse(STAT).unwrap() };
         let all = [process(2, 1), process(3, 2), process(4, 3), process(5, 1), process(6, 5)];
-        let found: Vec<i32> = descendants(&all, 2).iter().map(|stat| stat.pid).collect();
+        let found: Vec<i32> = descendants(&all, 2, &[]).iter().map(|stat| stat.pid).collect();
         assert_eq!(found, [3, 4]);
+        assert!(descendants(&all, 2, &[3]).is_empty(), "what stands apart has its own family");
     }
 
     #[test]

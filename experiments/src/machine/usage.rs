@@ -120,6 +120,7 @@ impl Watch {
     fn sample(&mut self) -> Option<Sample> {
         let all = Stat::read_all().ok()?;
         let machine = Machine::read().ok()?;
+        let watched: Vec<i32> = self.processes.iter().map(|(_, pid)| *pid).collect();
         for (role, pid) in &self.processes {
             let Some(own) = all.iter().find(|stat| stat.pid == *pid && stat.state != 'Z') else { continue };
             let status = Status::read(*pid).unwrap_or_default();
@@ -130,7 +131,7 @@ impl Watch {
                 ctx_switches: status.ctx_switches,
             };
             self.last.insert(role.clone(), used);
-            let family = if *role == RUNNER { Vec::new() } else { descendants(&all, *pid) };
+            let family = if *role == RUNNER { Vec::new() } else { descendants(&all, *pid, &watched) };
             let role = format!("{role} sandboxes");
             if !family.is_empty() || self.last.contains_key(&role) {
                 let before = self.last.get(&role).copied().unwrap_or_default();

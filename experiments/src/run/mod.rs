@@ -3,6 +3,7 @@
 pub mod functions;
 pub mod harvest;
 pub mod inputs;
+pub mod join;
 pub mod load;
 pub mod manifest;
 pub mod order;

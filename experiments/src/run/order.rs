@@ -34,8 +34,13 @@ impl Order {
     /// When a value is out of bounds or a system is unknown.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
         let points = definition.settle(scale, overrides)?;
-        let shared = &points.first().context("a definition has a point")?.settings;
-        let chosen = shared.systems.iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
+        let mut names: Vec<&String> = Vec::new();
+        for name in points.iter().flat_map(|point| &point.settings.systems) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let chosen = names.into_iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
         let systems = chosen.collect::<Result<_, UsageError>>()?;
         let plan = Plan::new(&definition.id, scale, overrides, &points);
         Ok(Self { definition, points, systems, plan })

@@ -99,12 +99,11 @@ impl Plan {
         let schedules_s =
             points.iter().map(|point| point.settings.load.trace().map_or(RATE_SCHEDULE_S, |_| TRACE_SCHEDULE_S));
         let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s.sum())];
-        let (repetitions, systems) =
-            points.first().map_or((0, &[][..]), |point| (point.settings.repetitions, &point.settings.systems[..]));
+        let repetitions = points.first().map_or(0, |point| point.settings.repetitions);
         let mut load_s = 0;
         for repetition in 1..=repetitions {
             for point in points {
-                for system in systems {
+                for system in &point.settings.systems {
                     let action = Action::Measure { system: system.clone(), point: point.name.clone(), repetition };
                     let length_s = point.settings.load.length().as_secs();
                     steps.push(Step::new(action, length_s + AROUND_LOAD_S));

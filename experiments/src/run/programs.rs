@@ -43,8 +43,10 @@ impl Programs {
         for (name, system) in systems {
             let Some((program, arguments)) = system.build.command.split_first() else { continue };
             console.line(&format!("building {name}: {}", system.build.command.join(" ")));
+            let fill = |part: &String| part.replace("{bin}", &folder.display().to_string());
+            let (program, arguments) = (fill(program), arguments.iter().map(fill));
             let status =
-                Command::new(program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
+                Command::new(&program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
             if !status.with_context(|| format!("cannot start {program}"))?.success() {
                 bail!("{} failed", system.build.command.join(" "));
             }

@@ -11,7 +11,7 @@ use crate::{
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
     run::{
         harvest::{self, Window},
-        load,
+        join, load,
         programs::Programs,
     },
     session::{Errand, Session, stop_politely},
@@ -118,11 +118,11 @@ impl Repetition<'_> {
     /// Values for the templates of the system.
     fn values(&self) -> Values {
         let mut values = Values::default();
-        let settings = serde_json::to_value(self.settings).expect("settings are tables of plain values");
-        values.set_leaves("", &settings);
         for (name, value) in &self.system.parameters {
             values.set(format!("parameters.{name}"), value);
         }
+        let settings = serde_json::to_value(self.settings).expect("settings are tables of plain values");
+        values.set_leaves("", &settings);
         values.set("bin", self.programs.folder().display().to_string());
         values.set("functions", self.functions.display().to_string());
         values.set("point", self.point.path.display().to_string());
@@ -158,7 +158,7 @@ impl Repetition<'_> {
         let output = Output::Shown(self.point.logs().join("loadgen.log"));
         let within = length + self.settings.load.timeout + LOAD_SLACK;
         let mut process = session.start(&Errand { command, folder: &self.point.path, output, within })?;
-        let mut watched = cluster.processes();
+        let mut watched = cluster.processes()?;
         watched.push((LOAD_GENERATOR.to_owned(), process.pid));
         watched.push((RUNNER.to_owned(), nix::unistd::Pid::this().as_raw()));
         let sampler = Sampler::start(watched).context("sampling processes")?;
@@ -200,6 +200,9 @@ impl Repetition<'_> {
         if let Some(template) = &self.system.harvest.coldstarts {
             let path = cluster.values().expand(template).context("harvest.coldstarts")?;
             note(facts, "coldstarts", harvest::coldstarts(Path::new(&path), self.point, load.started_unix_ns));
+            if self.system.harvest.join {
+                note(facts, "coldness of rows", join::rows_to_creations(self.point));
+            }
         }
         let warmup_ns = i64::try_from(self.settings.load.warmup().as_nanos()).unwrap_or(i64::MAX);
         facts.window = harvest::processes(samples, &load, warmup_ns, self.point)?;

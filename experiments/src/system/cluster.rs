@@ -32,6 +32,8 @@ pub struct Cluster<'a> {
     values: Values,
     files: BTreeMap<String, String>,
     processes: Vec<Process>,
+    /// Files that name further processes.
+    members: Vec<PathBuf>,
     stopped: bool,
 }
 
@@ -57,8 +59,16 @@ impl<'a> Cluster<'a> {
         point: &'a PointDir,
         values: Values,
     ) -> anyhow::Result<Self> {
-        let mut cluster =
-            Self { session, system, point, values, files: BTreeMap::new(), processes: Vec::new(), stopped: false };
+        let mut cluster = Self {
+            session,
+            system,
+            point,
+            values,
+            files: BTreeMap::new(),
+            processes: Vec::new(),
+            members: Vec::new(),
+            stopped: false,
+        };
         for template in &system.start {
             let first = cluster.processes.len();
             for (number, name) in names(template, &cluster.values)? {
@@ -106,6 +116,7 @@ impl<'a> Cluster<'a> {
             ports = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
             self.values.set_leaves(&format!("ports.{name}"), &ports);
         }
+        self.members.extend(template.members.as_ref().map(|file| dir.join(file)));
         let mut own = self.values.with("dir", dir.display().to_string()).with("name", &name);
         own.set_leaves("own", &ports);
         for check in &template.ready {
@@ -165,10 +176,18 @@ impl<'a> Cluster<'a> {
         &self.files
     }
 
-    /// Names and ids of its processes.
-    #[must_use]
-    pub fn processes(&self) -> Vec<(String, i32)> {
-        self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect()
+    /// Names and ids of its processes, and of those that they name in turn.
+    ///
+    /// # Errors
+    /// When a file that names some cannot be read.
+    pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
+        let mut all: Vec<(String, i32)> =
+            self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect();
+        for path in &self.members {
+            let named: BTreeMap<String, i32> = record::read_json(path)?;
+            all.extend(named);
+        }
+        Ok(all)
     }
 
     /// Processes that have ended by themselves, and how.

@@ -12,9 +12,10 @@ pub mod readiness;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use toml::{Spanned, de::DeValue};
 
 use crate::{
-    definition::document::{Document, DocumentError},
+    definition::document::{Document, DocumentError, Table, overlay},
     exit::UsageError,
 };
 
@@ -37,6 +38,10 @@ pub struct System {
     /// How its programs are made.
     #[serde(default)]
     pub build: Build,
+    /// Whether a run with it takes place in a private user, mount, pid and network namespace, together with everything
+    /// else of that run.
+    #[serde(default)]
+    pub enclosed: bool,
     /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
@@ -58,7 +63,8 @@ pub struct System {
     pub stop: Stop,
 }
 
-/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `open_files`.
+/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `open_files`,
+/// `namespaces`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Need {
@@ -74,6 +80,9 @@ pub struct Need {
     /// Memory, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
+    /// Whether this user may make private namespaces.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub namespaces: bool,
     /// File descriptors per process (the hard limit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
@@ -108,6 +117,10 @@ pub struct ProcessTemplate {
     /// File in its folder where it writes the ports it took, as a JSON object; `{ports.NAME.KEY}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<String>,
+    /// File in its folder that names further processes, if it starts some: a JSON object of roles and process ids,
+    /// written before it is ready. What they use is told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<String>,
     /// What must hold before the next one is started.
     #[serde(default)]
     pub ready: Vec<Check>,
@@ -170,6 +183,9 @@ pub struct Harvest {
     /// File with one row per sandbox creation, complete when the system has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coldstarts: Option<String>,
+    /// Whether rows say themselves whether they were cold (`false`), or are joined to those creations for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
     /// Where nodes are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesSource>,
@@ -229,7 +245,9 @@ impl Systems {
     }
 
     fn from_document(document: &Document) -> Result<Self, DocumentError> {
-        let systems: Self = document.decode(document.parse()?)?;
+        let mut table = document.parse()?;
+        inherit(document, &mut table)?;
+        let systems: Self = document.decode(table)?;
         for (name, system) in &systems.0 {
             system.check().map_err(|(key, problem)| document.wrong(&format!("{name}{key}"), problem))?;
         }
@@ -244,6 +262,30 @@ impl Systems {
         let known = || self.0.keys().cloned().collect::<Vec<_>>().join(", ");
         self.0.get(name).ok_or_else(|| UsageError(format!("no system is called {name:?}; there are: {}", known())))
     }
+}
+
+/// Lays every table that says `like = "NAME"` over a copy of the table NAME, which must not say so itself.
+fn inherit<'a>(document: &Document, table: &mut Table<'a>) -> Result<(), DocumentError> {
+    let likes: Vec<(String, String)> = table
+        .iter()
+        .filter_map(|(name, system)| {
+            let like = system.get_ref().get("like")?.get_ref().as_str()?;
+            Some((name.get_ref().to_string(), like.to_owned()))
+        })
+        .collect();
+    for (name, like) in &likes {
+        let base = table.get(like.as_str()).map(|base| base.get_ref().clone());
+        let (Some(DeValue::Table(mut whole)), false) = (base, likes.iter().any(|(other, _)| other == like)) else {
+            let problem = format!("{like:?} must be another system's table that is not like a third one");
+            return Err(document.wrong(&format!("{name}.like"), problem));
+        };
+        if let Some(DeValue::Table(own)) = table.get_mut(name.as_str()).map(Spanned::get_mut) {
+            own.remove("like");
+            overlay(&mut whole, std::mem::replace(own, Table::new()));
+            *own = whole;
+        }
+    }
+    Ok(())
 }
 
 impl System {
@@ -267,7 +309,10 @@ impl System {
             return Err((".ready".to_owned(), CHECK_RULE));
         }
         if !self.needs.iter().all(Need::is_one) {
-            return Err((".needs".to_owned(), "each must have one of program, file, cores, memory_mib, open_files"));
+            return Err((
+                ".needs".to_owned(),
+                "each must have one of program, file, cores, memory_mib, open_files, namespaces",
+            ));
         }
         Ok(())
     }
@@ -295,52 +340,11 @@ impl Need {
             self.cores.is_some(),
             self.memory_mib.is_some(),
             self.open_files.is_some(),
+            self.namespaces,
         ];
         given.into_iter().filter(|given| *given).count() == 1
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = r#"
-[toy]
-about = "A toy"
-version = ["toy", "--version"]
-needs = [{ program = "sh", fix = "install a shell" }]
-register = { command = ["true"] }
-invoke = { target = "http", address = "{ports.a.http}" }
-[[toy.start]]
-name = "a"
-command = ["toy"]
-ready = [{ file = "{dir}/up" }]
-"#;
-
-    fn read(text: &str) -> Result<Systems, DocumentError> {
-        Systems::parse(text)
-    }
-
-    #[test]
-    fn a_small_system_has_defaults_for_the_rest() {
-        let systems = read(TEXT).unwrap();
-        let toy = systems.get("toy").unwrap();
-        assert_eq!(toy.stop.grace, Duration::from_secs(10));
-        assert_eq!(toy.start[0].within, Duration::from_secs(30));
-        assert_eq!(toml::from_str::<System>(&toy.to_toml()).unwrap(), *toy, "a system survives its own TOML");
-        assert_eq!(systems.get("tay").unwrap_err().to_string(), "no system is called \"tay\"; there are: toy");
-    }
-
-    #[test]
-    fn mistakes_are_named_with_line_and_key() {
-        let refused = |from: &str, to: &str| read(&TEXT.replace(from, to)).unwrap_err().to_string();
-        let unknown = refused("about = ", "abuot = ");
-        assert!(unknown.starts_with("systems.toml:3: toy.abuot: unknown field `abuot`"), "{unknown}");
-        let version = refused("version = [\"toy\", \"--version\"]", "version = []");
-        assert!(version.starts_with("systems.toml:4: toy.version: must be a command"), "{version}");
-        let check = refused("{ file = \"{dir}/up\" }", "{ }");
-        assert_eq!(check, format!("systems.toml:11: toy.start[0].ready: {CHECK_RULE}"));
-        let need = refused("program = \"sh\", ", "");
-        assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{need}");
-    }
-}
+mod tests;

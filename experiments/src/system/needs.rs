@@ -5,6 +5,7 @@ use std::{env, fs, path::Path};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::{
+    enclosure,
     machine::host,
     system::{Need, System},
 };
@@ -20,6 +21,9 @@ pub fn missing(system: &System) -> Vec<String> {
         }
         if let Some(file) = &need.file {
             return (!Path::new(file).exists()).then(|| format!("no {file}"));
+        }
+        if need.namespaces {
+            return enclosure::missing().map(|why| format!("no private namespace ({why})"));
         }
         let numbers = [
             (need.cores, u64::from(host.cores), "cores"),

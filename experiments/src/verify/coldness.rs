@@ -52,9 +52,7 @@ impl Coldness {
     pub fn new(rows: &[ColdStart]) -> Self {
         let mut coldness = Self::default();
         for row in rows {
-            let to_ready =
-                [row.decide_us, row.place_us, row.dispatch_us, row.net_worker_us, row.create_us, row.ready_us];
-            let to_ready_us = to_ready.into_iter().sum::<Option<u64>>();
+            let to_ready_us = row.to_ready_us();
             let published_us = to_ready_us.zip(row.publish_us).map(|(to_ready, publish)| to_ready + publish);
             let known_us = published_us.zip(row.net_dataplane_us).map(|(published, net)| published + net);
             let at = |us: u64| row.requested_ns.saturating_add(nanoseconds(us));

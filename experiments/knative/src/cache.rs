@@ -1,0 +1,116 @@
+//! Where built programs and their manifests are kept: one folder per recipe, outside the checkout, used again by every
+//! later run.
+
+use std::{
+    env, fs,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{compile::recipe, versions};
+
+/// The folder of one build of the baseline.
+#[derive(Clone, Debug)]
+pub struct Built {
+    folder: PathBuf,
+}
+
+/// The cache as a whole.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `folder`, else in the user's own cache folder.
+    ///
+    /// # Errors
+    /// When there is no home directory and no folder was given.
+    pub fn new(folder: Option<PathBuf>) -> anyhow::Result<Self> {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let own = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        let folder = match folder {
+            Some(folder) => folder,
+            None => own().context("there is no home directory: say where with --cache DIR")?.join("dirigent-baseline"),
+        };
+        Ok(Self { folder })
+    }
+
+    /// The folder for this program's own recipe, whether it is there or not.
+    #[must_use]
+    pub fn built(&self) -> Built {
+        let name = format!("knative-{}-kubernetes-{}-{}", versions::KNATIVE, versions::KUBERNETES, recipe::key());
+        Built { folder: self.folder.join(name) }
+    }
+
+    /// Waits until nobody else builds into this cache; the lock lasts as long as the value.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn lock(&self, when_taken: impl FnOnce()) -> anyhow::Result<Flock<File>> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
+        let path = self.folder.join("build.lock");
+        let open = || File::options().create(true).append(true).open(&path);
+        let file = open().with_context(|| format!("opening {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(lock),
+            Err((file, _)) => {
+                when_taken();
+                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("waiting for the lock")
+            }
+        }
+    }
+}
+
+impl Built {
+    /// The folder itself.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where it is while it is being built.
+    #[must_use]
+    pub fn partial(&self) -> PathBuf {
+        let name = self.folder.file_name().unwrap_or_default().display();
+        self.folder.with_file_name(format!("{name}.partial"))
+    }
+
+    /// Whether it was built to its end.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.facts().is_file()
+    }
+
+    /// What was built, with what: written last.
+    #[must_use]
+    pub fn facts(&self) -> PathBuf {
+        self.folder.join("built.json")
+    }
+
+    /// One of the programs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("bin").join(name)
+    }
+
+    /// Knative's own manifests.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.join("manifests")
+    }
+
+    /// Refuses to go on when it was not built.
+    ///
+    /// # Errors
+    /// When it is not complete: the message says how to build it.
+    pub fn require(&self) -> anyhow::Result<()> {
+        if self.is_complete() {
+            return Ok(());
+        }
+        bail!("the baseline is not built ({} is not there): run `knative build`", self.facts().display())
+    }
+}

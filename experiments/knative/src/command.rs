@@ -1,0 +1,201 @@
+//! What is typed: build, version, start, register, remove.
+
+use std::{future::Future, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    api,
+    cache::Cache,
+    compile,
+    credentials::{Credentials, Identity},
+    launch::{self, LaunchArguments},
+    objects::manifests::Windows,
+    pods, register,
+    testbed::{Settings, Testbed},
+    variant::Variant,
+    versions,
+};
+
+/// How often the parts are looked at while they run.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The real Kubernetes and Knative control plane on one machine, with hollow nodes
+#[derive(Parser, Debug)]
+#[command(
+    version,
+    after_help = "Example, in a private namespace:\n  knative build\n  unshare --user --map-root-user --mount --pid \
+                  --net --fork --kill-child --mount-proc knative start --folder /tmp/testbed"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Download the Go modules and build everything into the cache, unless it is there
+    Build(Build),
+    /// Print the versions that are built
+    Version,
+    /// Start a testbed and keep it until a signal; needs a private user, mount, pid and network namespace
+    Start(Start),
+    /// Register the functions of a file and wait until each is ready
+    Register(Register),
+    /// Remove every function that was registered here
+    Remove(At),
+    #[command(hide = true)]
+    Launch(LaunchArguments),
+    #[command(hide = true)]
+    Pods(Pods),
+}
+
+#[derive(Args, Debug)]
+struct Build {
+    /// Where built programs are kept [default: dirigent-baseline in your cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Start {
+    /// Where built programs are kept [default: dirigent-baseline in your cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Where everything of the testbed is kept; a disk where writes are durable
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+    /// stock: released settings; tuned: every client-side limit lifted, more workers
+    #[arg(long, default_value = "stock")]
+    variant: Variant,
+    /// Hollow nodes
+    #[arg(long, default_value_t = 10)]
+    nodes: u32,
+    /// Modelled delay of a sandbox's creation
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
+    delay: Duration,
+    /// Windows of the autoscaler: released, or stable window, grace and retention as 6s,1s,1s
+    #[arg(long, default_value = "released")]
+    windows: ChosenWindows,
+    /// How functions spend their time: sleep or spin
+    #[arg(long, default_value = "sleep")]
+    mode: hollow::Mode,
+}
+
+/// Windows as typed.
+#[derive(Clone, Debug)]
+struct ChosenWindows(Option<Windows>);
+
+impl FromStr for ChosenWindows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "released" {
+            return Ok(Self(None));
+        }
+        match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
+            [stable, grace, retention] => {
+                let [stable, grace, retention] = [stable, grace, retention].map(str::to_owned);
+                Ok(Self(Some(Windows { stable, grace, retention })))
+            }
+            _ => Err(format!("{text:?}: expected released, or three durations such as 6s,1s,1s")),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct At {
+    /// Folder of the running testbed
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Register {
+    #[command(flatten)]
+    at: At,
+    /// The functions, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Pods {
+    #[arg(long)]
+    credentials: PathBuf,
+    #[arg(long)]
+    folder: PathBuf,
+    #[arg(long)]
+    mode: hollow::Mode,
+}
+
+/// Does what was typed.
+///
+/// # Errors
+/// When it cannot be done.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Build(build) => compile::build(&Cache::new(build.cache)?).map(drop),
+        Command::Version => {
+            println!("{}", versions::line());
+            Ok(())
+        }
+        Command::Start(start) => on_this_thread(run_testbed(start)),
+        Command::Register(arguments) => on_this_thread(async move {
+            let credentials = Credentials::in_folder(&arguments.at.folder.join("credentials"));
+            let client = api::client(&credentials, Identity::Admin)?;
+            register::register(&client, &arguments.from).await.map(drop)
+        }),
+        Command::Remove(at) => on_this_thread(async move {
+            let client = api::client(&Credentials::in_folder(&at.folder.join("credentials")), Identity::Admin)?;
+            let removed = register::remove(&client).await?;
+            eprintln!("{removed} functions removed");
+            Ok(())
+        }),
+        Command::Launch(arguments) => launch::become_part(&arguments),
+        Command::Pods(arguments) => on_this_thread(async move {
+            let client = api::client(&Credentials::in_folder(&arguments.credentials), Identity::Nodes)?;
+            pods::serve(client, &arguments.folder, arguments.mode).await
+        }),
+    }
+}
+
+/// Runs a future on this thread: children are tied to the thread that started them, which must live as long as they.
+fn on_this_thread(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(task)
+}
+
+/// Starts a testbed and keeps it until it is told to end or a part ends by itself.
+async fn run_testbed(start: Start) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&start.folder).with_context(|| format!("creating {}", start.folder.display()))?;
+    let settings = Settings {
+        built: Cache::new(start.cache)?.built(),
+        variant: start.variant,
+        folder: start.folder.canonicalize()?,
+        nodes: start.nodes,
+        delay: start.delay,
+        windows: start.windows.0,
+        mode: start.mode,
+    };
+    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to signals")?;
+    let mut testbed = tokio::select! {
+        started = Testbed::start(&settings) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    testbed.announce()?;
+    eprintln!("ready: {}, {}", versions::line(), settings.variant);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = look.tick() => testbed.check()?,
+        }
+    }
+    testbed.stop().await
+}

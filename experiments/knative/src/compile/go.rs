@@ -1,0 +1,134 @@
+//! The Go toolchain: its version, and running it with progress shown.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io::{BufRead, BufReader, IsTerminal},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use indicatif::ProgressBar;
+
+/// How to get a Go toolchain that builds the baseline.
+pub(super) const FIX: &str = "install Go 1.21 or newer: https://go.dev/doc/install";
+
+/// How often a line is printed where there is no terminal.
+const PLAIN_LINE: Duration = Duration::from_secs(15);
+
+/// Lines of a failed build that are worth repeating.
+const TAIL_LINES: usize = 25;
+
+/// The version of the toolchain on the search path.
+///
+/// # Errors
+/// When there is none; the message says how to get it.
+pub(super) fn version() -> anyhow::Result<String> {
+    let output = Command::new("go").arg("version").stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("there is no Go toolchain: {FIX}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A `go` command in a module's folder, with the environment that makes builds repeatable: the committed `go.sum`
+/// decides what is downloaded, and nothing of the user's own settings changes what is built.
+fn command(folder: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(folder).stdin(Stdio::null());
+    for (name, value) in [
+        ("GOFLAGS", "-mod=readonly -buildvcs=false"),
+        ("GOWORK", "off"),
+        ("GOTOOLCHAIN", "local"),
+        ("CGO_ENABLED", "0"),
+    ] {
+        go.env(name, value);
+    }
+    go
+}
+
+/// Runs `go` and gives its output.
+///
+/// # Errors
+/// When it fails, with what it said.
+pub(super) fn output<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> anyhow::Result<String> {
+    let output = command(folder).args(arguments).output().with_context(|| format!("cannot start go: {FIX}"))?;
+    if !output.status.success() {
+        bail!("go failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `go build -v`, showing under `what` how many modules were fetched and packages compiled.
+///
+/// # Errors
+/// When it fails, with the end of what it said.
+pub(super) fn build<S: AsRef<OsStr>>(folder: &Path, what: &str, arguments: &[S]) -> anyhow::Result<()> {
+    let mut build = command(folder);
+    build.args(["build", "-v", "-trimpath"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = build.spawn().with_context(|| format!("cannot start go: {FIX}"))?;
+    let messages = child.stderr.take().context("reading what go says")?;
+    let mut progress = Progress::new(what);
+    for line in BufReader::new(messages).lines() {
+        progress.line(&line.context("reading what go says")?);
+    }
+    let status = child.wait().context("waiting for go")?;
+    progress.finish();
+    if !status.success() {
+        bail!("building {what} failed:\n{}", progress.tail());
+    }
+    Ok(())
+}
+
+/// What a build has done so far.
+struct Progress {
+    what: String,
+    bar: ProgressBar,
+    began: Instant,
+    shown: Instant,
+    fetched: usize,
+    compiled: usize,
+    last: VecDeque<String>,
+}
+
+impl Progress {
+    fn new(what: &str) -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let now = Instant::now();
+        Self { what: what.to_owned(), bar, began: now, shown: now, fetched: 0, compiled: 0, last: VecDeque::new() }
+    }
+
+    fn line(&mut self, line: &str) {
+        if line.starts_with("go: downloading ") {
+            self.fetched += 1;
+        } else if !line.contains(' ') && line.contains('/') || !line.contains([' ', ':', '#']) {
+            self.compiled += 1;
+        } else {
+            self.last.push_back(line.to_owned());
+            if self.last.len() > TAIL_LINES {
+                self.last.pop_front();
+            }
+        }
+        self.bar.set_message(self.text());
+        if self.bar.is_hidden() && self.shown.elapsed() >= PLAIN_LINE {
+            self.shown = Instant::now();
+            eprintln!("{}", self.text());
+        }
+    }
+
+    fn text(&self) -> String {
+        let fetched = if self.fetched > 0 { format!("{} modules fetched, ", self.fetched) } else { String::new() };
+        let seconds = self.began.elapsed().as_secs();
+        format!("building {}: {fetched}{} packages compiled, {seconds} s", self.what, self.compiled)
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+        eprintln!("{}", self.text());
+    }
+
+    fn tail(&self) -> String {
+        self.last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    }
+}

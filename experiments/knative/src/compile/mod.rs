@@ -1,0 +1,138 @@
+//! Building the baseline from its Go modules into the cache: every program, the autoscaler a second time for the tuned
+//! variant, and the manifests that its modules carry.
+
+mod go;
+mod overlay;
+pub mod recipe;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cache::{Built, Cache},
+    compile::recipe::{KNATIVE, MANIFESTS, WRAPPERS, Wrapper},
+    versions,
+};
+
+/// The autoscaler without its limits.
+pub const TUNED_AUTOSCALER: &str = "autoscaler-tuned";
+
+/// `built.json`: what was built, with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The versions, in one line.
+    pub versions: String,
+    /// The Go toolchain.
+    pub go: String,
+    /// How long it took, in seconds.
+    pub seconds: u64,
+    /// SHA-256 of each program.
+    pub programs: BTreeMap<String, String>,
+    /// Lines of the autoscaler's source that the tuned variant has otherwise: as released, and instead.
+    pub lifted_limits: Vec<(String, String)>,
+}
+
+/// Builds what is not built yet; nothing when it is.
+///
+/// # Errors
+/// When there is no Go toolchain, a module cannot be fetched, or a build fails. What was built before is kept.
+pub fn build(cache: &Cache) -> anyhow::Result<Built> {
+    let built = cache.built();
+    if built.is_complete() {
+        return Ok(built);
+    }
+    let lock = cache.lock(|| eprintln!("another build is under way; waiting for it"))?;
+    if !built.is_complete() {
+        let go = go::version()?;
+        eprintln!("building {} with {go}; the first time takes about ten minutes", versions::line());
+        let folder = built.partial();
+        fs::create_dir_all(folder.join("bin")).with_context(|| format!("creating {}", folder.display()))?;
+        let began = Instant::now();
+        programs(&folder)?;
+        manifests(&folder)?;
+        let facts = Facts {
+            versions: versions::line(),
+            go,
+            seconds: began.elapsed().as_secs(),
+            programs: checksums(&folder.join("bin"))?,
+            lifted_limits: overlay::LIMITS.map(|(a, b)| (a.trim().to_owned(), b.trim().to_owned())).to_vec(),
+        };
+        record::write_json(&folder.join("built.json"), &facts)?;
+        fs::rename(&folder, built.folder()).with_context(|| format!("renaming {}", folder.display()))?;
+        eprintln!("built in {} s: {}", facts.seconds, built.folder().display());
+    }
+    drop(lock);
+    Ok(built)
+}
+
+fn programs(folder: &Path) -> anyhow::Result<()> {
+    let bin = folder.join("bin");
+    for (index, wrapper) in WRAPPERS.iter().enumerate() {
+        let module = unpack(folder, wrapper)?;
+        let what = format!("{} ({} of {})", wrapper.name, index + 1, WRAPPERS.len() + 1);
+        let mut arguments: Vec<String> = wrapper.flags.iter().map(ToString::to_string).collect();
+        let to = if wrapper.packages == ["."] { bin.join(wrapper.name) } else { bin.join("") };
+        arguments.extend(["-o".to_owned(), to.display().to_string()]);
+        arguments.extend(wrapper.packages.iter().map(ToString::to_string));
+        go::build(&module, &what, &arguments)?;
+    }
+    let module = folder.join(KNATIVE);
+    overlay::write(&module_folder(&module, "knative.dev/serving")?, &module.join(TUNED_AUTOSCALER))?;
+    let what = format!("the tuned autoscaler ({0} of {0})", WRAPPERS.len() + 1);
+    let to = bin.join(TUNED_AUTOSCALER).display().to_string();
+    go::build(&module, &what, &["-o", &to, &format!("./{TUNED_AUTOSCALER}")])
+}
+
+/// Writes a wrapper's files into a folder of its own.
+fn unpack(folder: &Path, wrapper: &Wrapper) -> anyhow::Result<PathBuf> {
+    let module = folder.join(wrapper.name);
+    fs::create_dir_all(&module).with_context(|| format!("creating {}", module.display()))?;
+    for (name, content) in wrapper.files {
+        let path = module.join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(module)
+}
+
+/// Where the source of a module lies, fetched if need be.
+fn module_folder(wrapper: &Path, module: &str) -> anyhow::Result<PathBuf> {
+    go::output(wrapper, &["mod", "download", module])?;
+    let folder = go::output(wrapper, &["list", "-m", "-f", "{{.Dir}}", module])?;
+    Ok(PathBuf::from(folder.trim()))
+}
+
+/// Keeps the manifests, so that nothing but the cache is needed at run time.
+fn manifests(folder: &Path) -> anyhow::Result<()> {
+    let to = folder.join("manifests");
+    fs::create_dir_all(&to).with_context(|| format!("creating {}", to.display()))?;
+    for (module, files) in MANIFESTS {
+        let from = module_folder(&folder.join(KNATIVE), module)?;
+        for file in files {
+            let name = Path::new(file).file_name().context("a manifest has a name")?;
+            let parent = Path::new(file).parent().and_then(Path::file_name).unwrap_or_default();
+            let path = to.join(format!("{}-{}", parent.display(), name.display()));
+            let text = fs::read_to_string(from.join(file)).with_context(|| format!("reading {file} of {module}"))?;
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn checksums(bin: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut sums = BTreeMap::new();
+    for entry in fs::read_dir(bin).with_context(|| format!("listing {}", bin.display()))? {
+        let path = entry?.path();
+        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        sums.insert(name, Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+    Ok(sums)
+}

@@ -1,0 +1,255 @@
+//! The parts of the baseline and how each is started: programs, flags and environment, for both variants.
+
+use std::{net::Ipv4Addr, path::Path};
+
+use crate::{
+    cache::Built,
+    compile::TUNED_AUTOSCALER,
+    credentials::{Credentials, Identity},
+    topology::{ACTIVATOR, AUTOSCALER, CONTROL_PLANE, CONTROLLER, ETCD_PORT, NODES, PODS, PODS_PREFIX, WEBHOOK},
+    variant::Variant,
+};
+
+/// A part: a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Its role.
+    pub name: &'static str,
+    /// Its address in a network namespace of its own; `None`: the control plane's namespace.
+    pub address: Option<Ipv4Addr>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Environment beside the usual.
+    pub environment: Vec<(String, String)>,
+}
+
+/// What the parts are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The programs.
+    pub built: &'a Built,
+    /// Who is who.
+    pub credentials: &'a Credentials,
+    /// Where data is kept.
+    pub data: &'a Path,
+    /// Which form.
+    pub variant: Variant,
+}
+
+impl Parts<'_> {
+    fn component(&self, name: &'static str, program: &str, arguments: &[String]) -> Component {
+        let mut command = vec![self.built.program(program).display().to_string()];
+        command.extend_from_slice(arguments);
+        Component { name, address: None, command, environment: Vec::new() }
+    }
+
+    fn tuned(&self) -> bool {
+        self.variant == Variant::Tuned
+    }
+
+    /// etcd: durable as released, on loopback only.
+    #[must_use]
+    pub fn etcd(&self) -> Component {
+        let client = format!("http://127.0.0.1:{ETCD_PORT}");
+        let arguments = [
+            format!("--data-dir={}", self.data.join("etcd").display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+            "--quota-backend-bytes=4294967296".to_owned(),
+        ];
+        self.component("etcd", "etcd", &arguments)
+    }
+
+    /// The API server. It finds webhooks by their endpoints, so that no proxy of services is needed.
+    #[must_use]
+    pub fn api_server(&self) -> Component {
+        let file = |name: &str| self.credentials.file(name);
+        let mut arguments = vec![
+            format!("--etcd-servers=http://127.0.0.1:{ETCD_PORT}"),
+            "--bind-address=0.0.0.0".to_owned(),
+            "--secure-port=6443".to_owned(),
+            format!("--advertise-address={CONTROL_PLANE}"),
+            format!("--tls-cert-file={}", file("apiserver.crt")),
+            format!("--tls-private-key-file={}", file("apiserver.key")),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("service-accounts.pub")),
+            format!("--service-account-signing-key-file={}", file("service-accounts.key")),
+            "--enable-aggregator-routing=true".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ];
+        if self.tuned() {
+            arguments.push("--max-requests-inflight=4000".to_owned());
+            arguments.push("--max-mutating-requests-inflight=2000".to_owned());
+        }
+        self.component("kube-apiserver", "kube-apiserver", &arguments)
+    }
+
+    fn kubeconfigs(&self, identity: Identity) -> Vec<String> {
+        let path = self.credentials.kubeconfig(identity);
+        ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
+            .map(|flag| format!("--{flag}={path}"))
+            .to_vec()
+    }
+
+    /// The controller manager, with all its controllers.
+    #[must_use]
+    pub fn controller_manager(&self) -> Component {
+        let mut arguments = self.kubeconfigs(Identity::ControllerManager);
+        arguments.extend([
+            "--use-service-account-credentials=true".to_owned(),
+            format!("--service-account-private-key-file={}", self.credentials.file("service-accounts.key")),
+            format!("--root-ca-file={}", self.credentials.file("ca.crt")),
+            "--leader-elect=true".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+        ]);
+        if self.tuned() {
+            arguments.extend(LIFTED.map(str::to_owned));
+            let syncs = ["deployment", "replicaset", "endpoint", "service-endpoint", "gc"];
+            arguments.extend(syncs.map(|what| format!("--concurrent-{what}-syncs=50")));
+        }
+        self.component("kube-controller-manager", "kube-controller-manager", &arguments)
+    }
+
+    /// The scheduler.
+    #[must_use]
+    pub fn scheduler(&self) -> Component {
+        let mut arguments = self.kubeconfigs(Identity::Scheduler);
+        arguments.extend(["--leader-elect=true".to_owned(), "--bind-address=127.0.0.1".to_owned()]);
+        if self.tuned() {
+            arguments.extend(LIFTED.map(str::to_owned));
+        }
+        self.component("kube-scheduler", "kube-scheduler", &arguments)
+    }
+
+    /// The hollow nodes' kubelet.
+    #[must_use]
+    pub fn kwok(&self, stages: &Path) -> Component {
+        let arguments = [
+            format!("--kubeconfig={}", self.credentials.kubeconfig(Identity::Nodes)),
+            format!("--config={}", stages.display()),
+            "--manage-all-nodes=true".to_owned(),
+            format!("--cidr={PODS}/{PODS_PREFIX}"),
+            format!("--node-ip={NODES}"),
+            "--node-lease-duration-seconds=40".to_owned(),
+        ];
+        self.component("kwok", "kwok", &arguments)
+    }
+
+    /// One of Knative's own parts, with what its released manifest sets.
+    fn serving(&self, name: &'static str, program: &str, address: Ipv4Addr, identity: Identity) -> Component {
+        let mut environment = vec![
+            ("SYSTEM_NAMESPACE", "knative-serving".to_owned()),
+            ("CONFIG_LOGGING_NAME", "config-logging".to_owned()),
+            ("CONFIG_OBSERVABILITY_NAME", "config-observability".to_owned()),
+            ("METRICS_DOMAIN", "knative.dev/internal/serving".to_owned()),
+            ("KUBECONFIG", self.credentials.kubeconfig(identity)),
+            ("POD_NAME", name.to_owned()),
+            ("POD_IP", address.to_string()),
+        ];
+        if self.tuned() {
+            environment.push(("KUBE_API_QPS", "10000".to_owned()));
+            environment.push(("KUBE_API_BURST", "10000".to_owned()));
+            environment.push(("K_THREADS_PER_CONTROLLER", "20".to_owned()));
+        }
+        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Component { address: Some(address), environment, ..self.component(name, program, &[]) }
+    }
+
+    /// Knative's webhook.
+    #[must_use]
+    pub fn webhook(&self) -> Component {
+        let mut webhook = self.serving("webhook", "webhook", WEBHOOK, Identity::Controller);
+        webhook.environment.push(("WEBHOOK_NAME".to_owned(), "webhook".to_owned()));
+        webhook.environment.push(("WEBHOOK_PORT".to_owned(), "8443".to_owned()));
+        webhook
+    }
+
+    /// Knative's controller.
+    #[must_use]
+    pub fn controller(&self) -> Component {
+        self.serving("controller", "controller", CONTROLLER, Identity::Controller)
+    }
+
+    /// Knative's autoscaler; the tuned one was built without its limits.
+    #[must_use]
+    pub fn autoscaler(&self) -> Component {
+        let program = if self.tuned() { TUNED_AUTOSCALER } else { "autoscaler" };
+        let mut autoscaler = self.serving("autoscaler", program, AUTOSCALER, Identity::Controller);
+        for (name, value) in &mut autoscaler.environment {
+            if name == "METRICS_DOMAIN" {
+                "knative.dev/serving".clone_into(value);
+            }
+        }
+        autoscaler
+    }
+
+    /// Knative's activator.
+    #[must_use]
+    pub fn activator(&self) -> Component {
+        let mut activator = self.serving("activator", "activator", ACTIVATOR, Identity::Activator);
+        activator.environment.push(("GOGC".to_owned(), "500".to_owned()));
+        activator
+    }
+}
+
+/// A client without a limit worth the name.
+const LIFTED: [&str; 2] = ["--kube-api-qps=10000", "--kube-api-burst=10000"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Cache;
+
+    fn all(variant: Variant) -> Vec<Component> {
+        let built = Cache::new(Some("/cache".into())).unwrap().built();
+        let credentials = Credentials::in_folder(Path::new("/credentials"));
+        let parts = Parts { built: &built, credentials: &credentials, data: Path::new("/data"), variant };
+        vec![
+            parts.etcd(),
+            parts.api_server(),
+            parts.controller_manager(),
+            parts.scheduler(),
+            parts.kwok(Path::new("/stages.yaml")),
+            parts.webhook(),
+            parts.controller(),
+            parts.autoscaler(),
+            parts.activator(),
+        ]
+    }
+
+    #[test]
+    fn the_stock_variant_sets_no_limit_at_all() {
+        for component in all(Variant::Stock) {
+            let text = format!("{component:?}").to_lowercase();
+            for word in ["qps", "burst", "inflight", "concurrent-", "threads", "tuned"] {
+                assert!(!text.contains(word), "{}: {word} in {text}", component.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_tuned_variant_lifts_every_client_of_a_controller() {
+        let lifted = |component: &Component| {
+            let flags = component.command.iter().any(|part| part == "--kube-api-qps=10000");
+            flags || component.environment.iter().any(|(name, _)| name == "KUBE_API_QPS")
+        };
+        let names: Vec<&str> = all(Variant::Tuned).iter().filter(|c| lifted(c)).map(|c| c.name).collect();
+        let expected =
+            ["kube-controller-manager", "kube-scheduler", "webhook", "controller", "autoscaler", "activator"];
+        assert_eq!(names, expected);
+        let autoscaler = &all(Variant::Tuned)[7];
+        assert!(autoscaler.command[0].ends_with("/bin/autoscaler-tuned"), "{autoscaler:?}");
+    }
+
+    #[test]
+    fn nothing_makes_etcd_less_durable() {
+        for variant in [Variant::Stock, Variant::Tuned] {
+            assert!(!all(variant)[0].command.iter().any(|part| part.contains("fsync")));
+        }
+    }
+}

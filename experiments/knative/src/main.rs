@@ -1,0 +1,16 @@
+//! The program `knative`: what is typed is in `command.rs`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use knative::command;
+
+fn main() -> ExitCode {
+    match command::run(command::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("knative: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Links, addresses and routes of network namespaces, set by netlink.
+
+use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use futures::TryStreamExt;
+use rtnetlink::{
+    Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    packet_route::{
+        link::LinkAttribute,
+        route::{RouteScope, RouteType},
+    },
+};
+use tokio::time::{Instant, sleep};
+
+use crate::topology::{BRIDGE, CONTROL_PLANE, NODES, PODS, PODS_PREFIX, PREFIX};
+
+/// How long a process may take to be in its own namespace, or a link to arrive there.
+const WITHIN: Duration = Duration::from_secs(10);
+/// The routing table of local addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u32 = 255;
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The network namespace that this process is in.
+pub struct Network {
+    handle: Handle,
+}
+
+impl Network {
+    /// Opens the namespace that this thread is in.
+    ///
+    /// # Errors
+    /// When the kernel offers no netlink socket.
+    pub fn here() -> anyhow::Result<Self> {
+        let (connection, handle, _) = new_connection().context("opening a netlink socket")?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Makes the bridge with the control plane's address on it, and the route to the pods.
+    ///
+    /// # Errors
+    /// When the kernel refuses; without the right to make network devices the message says so.
+    pub async fn make_bridge(&self) -> anyhow::Result<()> {
+        self.up("lo").await?;
+        let made = self.handle.link().add(LinkBridge::new(BRIDGE).build()).execute().await;
+        made.with_context(|| format!("making the bridge {BRIDGE}"))?;
+        self.address(BRIDGE, CONTROL_PLANE).await?;
+        self.up(BRIDGE).await?;
+        self.route_to_pods().await
+    }
+
+    /// Removes the bridge; what was attached to it goes with its namespaces.
+    ///
+    /// # Errors
+    /// When the kernel refuses; that there is none is no error.
+    pub async fn remove_bridge(&self) -> anyhow::Result<()> {
+        let Ok(index) = self.index(BRIDGE).await else { return Ok(()) };
+        self.handle.link().del(index).execute().await.with_context(|| format!("removing the bridge {BRIDGE}"))
+    }
+
+    /// Connects the namespace of a process to the bridge by a pair of links; the process configures its end itself
+    /// ([`configure`](Self::configure)).
+    ///
+    /// # Errors
+    /// When the process does not enter a namespace of its own in time, or the kernel refuses.
+    pub async fn connect(&self, pid: u32, address: Ipv4Addr) -> anyhow::Result<()> {
+        let own = namespace(Path::new("/proc/self/ns/net"))?;
+        let theirs = format!("/proc/{pid}/ns/net");
+        let apart = || namespace(Path::new(&theirs)).ok().filter(|theirs| *theirs != own);
+        wait(apart).await.context("the process did not enter a network namespace of its own")?;
+        let number = address.octets()[3];
+        let (near, far) = (format!("kn{number}"), format!("kn{number}-far"));
+        self.handle.link().add(LinkVeth::new(&near, &far).build()).execute().await.context("making a pair of links")?;
+        let bridge = self.index(BRIDGE).await?;
+        let near = LinkUnspec::new_with_index(self.index(&near).await?).controller(bridge).up().build();
+        self.handle.link().set(near).execute().await.context("attaching a link to the bridge")?;
+        let far = LinkUnspec::new_with_index(self.index(&far).await?).setns_by_pid(pid).build();
+        self.handle.link().set(far).execute().await.context("handing a link over")
+    }
+
+    /// Configures this namespace once its link has arrived: address, way to the pods, or the pods' addresses
+    /// themselves where the hollow nodes are.
+    ///
+    /// # Errors
+    /// When the link does not arrive in time, or the kernel refuses.
+    pub async fn configure(&self, address: Ipv4Addr) -> anyhow::Result<()> {
+        self.up("lo").await?;
+        let link = format!("kn{}-far", address.octets()[3]);
+        let deadline = Instant::now() + WITHIN;
+        while self.index(&link).await.is_err() {
+            if Instant::now() >= deadline {
+                bail!("no link arrived within {} s", WITHIN.as_secs());
+            }
+            sleep(LOOK).await;
+        }
+        self.address(&link, address).await?;
+        self.up(&link).await?;
+        if address == NODES { self.own_all_pods().await } else { self.route_to_pods().await }
+    }
+
+    async fn route_to_pods(&self) -> anyhow::Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(PODS, PODS_PREFIX).gateway(NODES).build();
+        self.handle.route().add(route).execute().await.context("setting the route to the pods")
+    }
+
+    /// Every address of the pods' network is local here: one wildcard listener answers for all pods.
+    async fn own_all_pods(&self) -> anyhow::Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(PODS, PODS_PREFIX)
+            .output_interface(self.index("lo").await?)
+            .table_id(LOCAL_TABLE)
+            .scope(RouteScope::Host)
+            .kind(RouteType::Local)
+            .build();
+        self.handle.route().add(route).execute().await.context("making the pods' addresses local")
+    }
+
+    async fn address(&self, link: &str, address: Ipv4Addr) -> anyhow::Result<()> {
+        let added = self.handle.address().add(self.index(link).await?, address.into(), PREFIX).execute().await;
+        added.with_context(|| format!("giving {link} the address {address}"))
+    }
+
+    async fn up(&self, link: &str) -> anyhow::Result<()> {
+        let up = LinkUnspec::new_with_index(self.index(link).await?).up().build();
+        self.handle.link().set(up).execute().await.with_context(|| format!("bringing {link} up"))
+    }
+
+    async fn index(&self, name: &str) -> anyhow::Result<u32> {
+        let mut links = self.handle.link().get().match_name(name).execute();
+        let link = links.try_next().await.with_context(|| format!("looking for the link {name}"))?;
+        link.map(|link| link.header.index).with_context(|| format!("there is no link {name}"))
+    }
+
+    /// Names of all links but loopback.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn links(&self) -> anyhow::Result<Vec<String>> {
+        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.context("listing links")?;
+        let name = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::IfName(name) if name != "lo" => Some(name.clone()),
+            _ => None,
+        };
+        Ok(links.iter().filter_map(|link| link.attributes.iter().find_map(name)).collect())
+    }
+}
+
+fn namespace(path: &Path) -> std::io::Result<std::path::PathBuf> {
+    fs::read_link(path)
+}
+
+/// Looks until there is something, or it takes too long.
+async fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        match look() {
+            Some(found) => return Some(found),
+            None if Instant::now() >= deadline => return None,
+            None => sleep(LOOK).await,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Functions at a running testbed: registered several at a time with progress, waited for, and removed again; only what
+//! the testbed registered itself is ever removed.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    api,
+    objects::functions::{self, Function, MANAGED_BY, NAMESPACE},
+};
+
+/// Registrations under way at once: more only wait in the controller's own limit.
+const PARALLEL: usize = 16;
+/// How long a service may take to be ready once all are written: the controller's limit lets about two a second through.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// What each further function adds to that.
+const READY_WITHIN_EACH: Duration = Duration::from_secs(2);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often progress is said.
+const SAY: Duration = Duration::from_secs(10);
+
+fn services(client: &Client) -> (Api<DynamicObject>, ApiResource) {
+    let resource = api::resource("serving.knative.dev", "v1", "Service");
+    (Api::namespaced_with(client.clone(), NAMESPACE, &resource), resource)
+}
+
+/// Only what was registered here.
+fn own() -> ListParams {
+    ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1))
+}
+
+/// Registers every function of a file and waits until each is ready; how many there are.
+///
+/// # Errors
+/// When a line is wrong, the API server goes on refusing one, or some are not ready in time.
+pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
+    let wanted = functions::read(path)?;
+    let began = Instant::now();
+    let each = |function: Function| async move {
+        api::apply(client, &functions::service(&function)).await.with_context(|| format!("function {}", function.name))
+    };
+    stream::iter(wanted.clone()).map(each).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+    eprintln!("{} functions written after {} s", wanted.len(), began.elapsed().as_secs());
+    let (services, _) = services(client);
+    let within = READY_WITHIN + READY_WITHIN_EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+    let mut said = Instant::now();
+    loop {
+        let ready =
+            services.list(&own()).await.context("listing functions")?.iter().filter(|one| is_ready(one)).count();
+        if ready >= wanted.len() {
+            eprintln!("{ready} functions ready after {} s", began.elapsed().as_secs());
+            return Ok(ready);
+        }
+        if began.elapsed() >= within {
+            bail!("{ready} of {} functions are ready after {} s", wanted.len(), within.as_secs());
+        }
+        if said.elapsed() >= SAY {
+            said = Instant::now();
+            eprintln!("{ready} of {} functions ready", wanted.len());
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Removes every function that was registered here; how many there were.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn remove(client: &Client) -> anyhow::Result<usize> {
+    let (services, _) = services(client);
+    let listed = services.list(&own()).await.context("listing functions")?;
+    for service in &listed {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        match services.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.with_context(|| format!("removing {name}"))?),
+        }
+    }
+    Ok(listed.items.len())
+}
+
+fn is_ready(service: &DynamicObject) -> bool {
+    let conditions = service.data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}

@@ -1,0 +1,159 @@
+//! The parts as child processes: started, watched, waited for, ended. Whatever ends this program ends them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep},
+};
+
+use crate::{components::Component, launch, network::Network, topology};
+
+/// Time between two looks at something that is to become true.
+const LOOK: Duration = Duration::from_millis(50);
+/// Lines of a log that an error repeats.
+const TAIL_LINES: usize = 15;
+/// How long a killed part may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The parts that run. Must be used from one thread that lives as long as they do, because the system ties a child to
+/// the thread that started it.
+pub struct Supervisor {
+    own: PathBuf,
+    names: PathBuf,
+    logs: PathBuf,
+    network: Network,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    name: &'static str,
+    pid: u32,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Supervisor {
+    /// Nothing runs yet; logs go to `folder/logs`, the name service's files to `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be written or the kernel offers no netlink socket.
+    pub async fn new(folder: &Path) -> anyhow::Result<Self> {
+        let logs = folder.join("logs");
+        fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+        for (name, text) in [("hosts", topology::hosts()), ("resolv.conf", topology::RESOLVER.to_owned())] {
+            fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))?;
+        }
+        let network = Network::here()?;
+        network.make_bridge().await?;
+        let own = std::env::current_exe().context("finding this program's own file")?;
+        Ok(Self { own, names: folder.to_owned(), logs, network, parts: Vec::new() })
+    }
+
+    /// Starts a part; with its own address it is connected to the bridge.
+    ///
+    /// # Errors
+    /// When it cannot be started or connected.
+    pub async fn start(&mut self, component: &Component) -> anyhow::Result<()> {
+        let log = self.logs.join(format!("{}.log", component.name));
+        let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let mut command = Command::new(&self.own);
+        command.arg(launch::SUBCOMMAND).args(["--parent", &std::process::id().to_string()]);
+        command.arg("--names").arg(&self.names);
+        if let Some(address) = component.address {
+            command.args(["--address", &address.to_string()]);
+        }
+        command.arg("--").args(&component.command);
+        command.envs(component.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("starting {}", component.name))?;
+        let pid = child.id().context("a child that has just been started has an id")?;
+        self.parts.push(Part { name: component.name, pid, log, child });
+        if let Some(address) = component.address {
+            let connected = self.network.connect(pid, address).await;
+            connected.with_context(|| format!("connecting {}; {}", component.name, self.tail(component.name)))?;
+        }
+        Ok(())
+    }
+
+    /// Roles and process ids.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<&'static str, u32> {
+        self.parts.iter().map(|part| (part.name, part.pid)).collect()
+    }
+
+    /// Waits until `look` is content, at most `within`; gives up when a part ends.
+    ///
+    /// # Errors
+    /// When it takes too long or a part ended, with the reason and the end of the log of `name`.
+    pub async fn wait(
+        &mut self,
+        name: &str,
+        within: Duration,
+        mut look: impl AsyncFnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let reason = match look().await {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            };
+            self.check()?;
+            if Instant::now() >= deadline {
+                bail!("{name} is not ready within {} s: {reason:#}; {}", within.as_secs(), self.tail(name));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Fails when a part has ended: each is needed to the end.
+    ///
+    /// # Errors
+    /// With its name and the end of its log.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        for part in &mut self.parts {
+            if let Some(status) = part.child.try_wait().context("asking for a child's state")? {
+                return Err(anyhow!("{} ended ({status}); {}", part.name, tail(&part.log)));
+            }
+        }
+        Ok(())
+    }
+
+    fn tail(&self, name: &str) -> String {
+        self.parts.iter().find(|part| part.name == name).map(|part| tail(&part.log)).unwrap_or_default()
+    }
+
+    /// Kills every part, the last started first, and removes the bridge.
+    ///
+    /// # Errors
+    /// When a part does not end or the bridge cannot be removed.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        for part in self.parts.iter_mut().rev() {
+            // Fails only when it has ended already.
+            let _ = part.child.start_kill();
+        }
+        for part in self.parts.iter_mut().rev() {
+            let gone = tokio::time::timeout(KILLED_WITHIN, part.child.wait()).await;
+            gone.with_context(|| format!("{} does not end", part.name))?.context("waiting for a child")?;
+        }
+        self.parts.clear();
+        self.network.remove_bridge().await
+    }
+}
+
+/// The last lines of a log under its name.
+fn tail(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return format!("{} is empty", log.display());
+    }
+    format!("the end of {}:\n  {}", log.display(), lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  "))
+}

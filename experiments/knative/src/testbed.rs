@@ -1,0 +1,227 @@
+//! A running baseline, from etcd to the first hollow node: everything is started in the order in which it depends on
+//! each other, and each step waits until the one before is ready.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::{Node, Service, ServiceAccount};
+use kube::{Api, Client, api::ListParams};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::{
+    api,
+    cache::Built,
+    components::{Component, Parts},
+    credentials::{Credentials, Identity},
+    objects::{manifests, nodes, services, stages},
+    supervise::Supervisor,
+    topology::{ACTIVATOR, ACTIVATOR_PORT, AUTOSCALER, CONTROLLER, ETCD_PORT, NODES, WEBHOOK, api as api_address},
+    variant::Variant,
+    versions,
+};
+
+/// How long one part may take to be ready; on a busy machine the API server takes the longest.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// What a testbed is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The programs.
+    pub built: Built,
+    /// Which form.
+    pub variant: Variant,
+    /// Where everything of it is kept; must be on a disk where writes are made durable.
+    pub folder: PathBuf,
+    /// Hollow nodes.
+    pub nodes: u32,
+    /// Modelled delay of a sandbox's creation.
+    pub delay: Duration,
+    /// Windows of the autoscaler; `None`: as released.
+    pub windows: Option<manifests::Windows>,
+    /// How functions spend their time: `sleep` or `spin`.
+    pub mode: hollow::Mode,
+}
+
+/// A testbed that is ready.
+pub struct Testbed {
+    supervisor: Supervisor,
+    folder: PathBuf,
+}
+
+impl Testbed {
+    /// Starts everything and waits until it is ready. What was started is ended when it fails.
+    ///
+    /// # Errors
+    /// When a part does not start, or is of another version than promised: with the end of its log.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        settings.built.require()?;
+        let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
+        match start_all(settings, &mut supervisor).await {
+            Ok(()) => Ok(Self { supervisor, folder: settings.folder.clone() }),
+            Err(error) => {
+                if let Err(left) = supervisor.stop().await {
+                    eprintln!("while giving up: {left:#}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes where it is reached, and which processes it consists of; the runner waits for these files.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn announce(&self) -> anyhow::Result<()> {
+        record::write_json(&self.folder.join("members.json"), &self.supervisor.members())?;
+        let ports = json!({ "activator": format!("{ACTIVATOR}:{ACTIVATOR_PORT}"), "api": api_address() });
+        Ok(record::write_json(&self.folder.join("ports.json"), &ports)?)
+    }
+
+    /// Fails when a part has ended.
+    ///
+    /// # Errors
+    /// With its name and the end of its log.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.supervisor.check()
+    }
+
+    /// Ends everything; the data is removed.
+    ///
+    /// # Errors
+    /// When a part does not end, or the data cannot be removed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.supervisor.stop().await?;
+        let data = self.folder.join("etcd");
+        fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))
+    }
+}
+
+/// The whole order.
+async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<()> {
+    let folder = &settings.folder;
+    let credentials = Credentials::make(&folder.join("credentials"))?;
+    let parts = Parts { built: &settings.built, credentials: &credentials, data: folder, variant: settings.variant };
+    let client = api::client(&credentials, Identity::Admin)?;
+    kubernetes(supervisor, &parts, &client).await?;
+    let own_settings = manifests::settings(settings.windows.as_ref());
+    record::write_json(&folder.join("settings.json"), &own_settings)?;
+    for object in manifests::before_webhook(&settings.built.manifests(), &own_settings)? {
+        api::apply(&client, &object).await?;
+    }
+    for object in services::all() {
+        api::apply(&client, &object).await?;
+    }
+    serving(supervisor, &parts, &client).await?;
+    hollow_nodes(settings, supervisor, &parts, &client).await
+}
+
+/// etcd, API server (of the promised version), controller manager, scheduler.
+async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Client) -> anyhow::Result<()> {
+    supervisor.start(&parts.etcd()).await?;
+    supervisor.wait("etcd", READY_WITHIN, async || connects(([127, 0, 0, 1], ETCD_PORT)).await).await?;
+    supervisor.start(&parts.api_server()).await?;
+    let ready = async || {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(client.request_text(request).await.map(drop)?)
+    };
+    supervisor.wait("kube-apiserver", READY_WITHIN, ready).await?;
+    let version = client.apiserver_version().await.context("asking for the API server's version")?.git_version;
+    if version != versions::git_version() {
+        bail!("the API server says it is {version}, expected {}", versions::git_version());
+    }
+    supervisor.start(&parts.controller_manager()).await?;
+    supervisor.start(&parts.scheduler()).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    let account = async || Ok(accounts.get("default").await.map(drop)?);
+    supervisor.wait("kube-controller-manager", READY_WITHIN, account).await
+}
+
+/// Knative's own parts; its controller may act only when the controller manager has aggregated its role.
+async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Client) -> anyhow::Result<()> {
+    let services: Api<Service> = Api::all(api::client(parts.credentials, Identity::Controller)?);
+    let allowed = async || Ok(services.list(&ListParams::default().limit(1)).await.map(drop)?);
+    supervisor.wait("kube-controller-manager", READY_WITHIN, allowed).await?;
+    supervisor.start(&parts.webhook()).await?;
+    supervisor.wait("webhook", READY_WITHIN, async || connects((WEBHOOK.octets(), 8443)).await).await?;
+    for object in manifests::webhooks(&parts.built.manifests())? {
+        api::apply(client, &object).await?;
+    }
+    supervisor.start(&parts.controller()).await?;
+    supervisor.start(&parts.autoscaler()).await?;
+    supervisor.wait("autoscaler", READY_WITHIN, async || connects((AUTOSCALER.octets(), 8080)).await).await?;
+    supervisor.start(&parts.activator()).await?;
+    supervisor.wait("controller", READY_WITHIN, async || connects((CONTROLLER.octets(), 8080)).await).await?;
+    supervisor.wait("activator", READY_WITHIN, activator_ready).await
+}
+
+/// Nodes, their stand-in for kubelets, and what answers for every pod.
+async fn hollow_nodes(
+    settings: &Settings,
+    supervisor: &mut Supervisor,
+    parts: &Parts<'_>,
+    client: &Client,
+) -> anyhow::Result<()> {
+    let pods = Component {
+        name: "pods",
+        address: Some(NODES),
+        command: pods_command(settings, parts.credentials)?,
+        environment: Vec::new(),
+    };
+    supervisor.start(&pods).await?;
+    let up = settings.folder.join("pods.up");
+    let there = async || up.exists().then_some(()).context("it does not watch the pods yet");
+    supervisor.wait("pods", READY_WITHIN, there).await?;
+    for name in nodes::names(settings.nodes) {
+        api::apply(client, &nodes::node(&name)).await?;
+    }
+    let path = settings.folder.join("stages.yaml");
+    fs::write(&path, stages::configuration(settings.delay)).with_context(|| format!("writing {}", path.display()))?;
+    supervisor.start(&parts.kwok(&path)).await?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let expected = settings.nodes as usize;
+    let ready = async || {
+        let listed = nodes.list(&ListParams::default()).await?;
+        let ready = listed.iter().filter(|node| is_ready(node)).count();
+        if ready < expected { bail!("{ready} of {expected} nodes are ready") } else { Ok(()) }
+    };
+    supervisor.wait("kwok", READY_WITHIN, ready).await
+}
+
+fn pods_command(settings: &Settings, credentials: &Credentials) -> anyhow::Result<Vec<String>> {
+    let own = std::env::current_exe().context("finding this program's own file")?;
+    let mode = match settings.mode {
+        hollow::Mode::Sleep => "sleep",
+        hollow::Mode::Spin => "spin",
+    };
+    let text = |path: &Path| path.display().to_string();
+    let folder = text(&settings.folder);
+    Ok([&text(&own), "pods", "--credentials", &credentials.file(""), "--folder", &folder, "--mode", mode]
+        .map(str::to_owned)
+        .to_vec())
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+async fn connects(address: impl Into<std::net::SocketAddr>) -> anyhow::Result<()> {
+    let address = address.into();
+    TcpStream::connect(address).await.map(drop).with_context(|| format!("connecting to {address}"))
+}
+
+/// What a kubelet would ask the activator: it is ready when it is connected to the autoscaler.
+async fn activator_ready() -> anyhow::Result<()> {
+    let answer = tokio::task::spawn_blocking(|| {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
+        let address = format!("http://{ACTIVATOR}:{ACTIVATOR_PORT}/healthz");
+        agent.get(address).header("k-kubelet-probe", "activator").call().map(drop)
+    });
+    Ok(answer.await.context("asking the activator")??)
+}

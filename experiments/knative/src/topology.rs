@@ -1,0 +1,56 @@
+//! Addresses of the testbed: one bridge, the control plane on it, and a network namespace for each part of Knative and
+//! for the pods, because Knative's parts take fixed ports that collide in one namespace.
+
+use std::net::Ipv4Addr;
+
+/// The bridge's name.
+pub const BRIDGE: &str = "knative0";
+/// Length of the bridge's network prefix.
+pub const PREFIX: u8 = 24;
+/// Kubernetes' control plane, on the bridge itself.
+pub const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// Knative's controller.
+pub const CONTROLLER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+/// Knative's autoscaler.
+pub const AUTOSCALER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
+/// Knative's activator.
+pub const ACTIVATOR: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 4);
+/// Knative's webhook.
+pub const WEBHOOK: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 5);
+/// The hollow nodes: the way to every pod.
+pub const NODES: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 6);
+/// The pods' network.
+pub const PODS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 0);
+/// Length of the pods' network prefix.
+pub const PODS_PREFIX: u8 = 16;
+/// First address of the services' network, which nothing routes: it stands for the API server in its certificate.
+pub const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+/// The API server's port.
+pub const API_PORT: u16 = 6443;
+/// etcd's port for clients, on loopback.
+pub const ETCD_PORT: u16 = 2379;
+/// The activator's port for HTTP/1.1.
+pub const ACTIVATOR_PORT: u16 = 8012;
+/// A pod's ports for invocations: HTTP/1.1, and HTTP/2 with prior knowledge.
+pub const POD_PORTS: [u16; 2] = [8012, 8013];
+
+/// Where the API server answers.
+#[must_use]
+pub fn api() -> String {
+    format!("https://{CONTROL_PLANE}:{API_PORT}")
+}
+
+/// What stands in the hosts file of every process: the whole name service.
+#[must_use]
+pub fn hosts() -> String {
+    format!(
+        "127.0.0.1 localhost\n\
+         {AUTOSCALER} autoscaler.knative-serving.svc.cluster.local autoscaler.knative-serving.svc\n\
+         {ACTIVATOR} activator-service.knative-serving.svc.cluster.local activator-service.knative-serving.svc\n\
+         {WEBHOOK} webhook.knative-serving.svc webhook.knative-serving.svc.cluster.local\n"
+    )
+}
+
+/// The resolver's file: no search list, from which Knative would derive the cluster's domain.
+pub const RESOLVER: &str = "nameserver 127.0.0.1\n";

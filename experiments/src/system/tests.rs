@@ -1,0 +1,61 @@
+//! Tests of reading `systems.toml`.
+
+use super::*;
+
+const TEXT: &str = r#"
+[toy]
+about = "A toy"
+version = ["toy", "--version"]
+needs = [{ program = "sh", fix = "install a shell" }]
+register = { command = ["true"] }
+invoke = { target = "http", address = "{ports.a.http}" }
+[[toy.start]]
+name = "a"
+command = ["toy"]
+ready = [{ file = "{dir}/up" }]
+"#;
+
+fn read(text: &str) -> Result<Systems, DocumentError> {
+    Systems::parse(text)
+}
+
+#[test]
+fn a_small_system_has_defaults_for_the_rest() {
+    let systems = read(TEXT).unwrap();
+    let toy = systems.get("toy").unwrap();
+    assert_eq!(toy.stop.grace, Duration::from_secs(10));
+    assert_eq!(toy.start[0].within, Duration::from_secs(30));
+    assert_eq!(toml::from_str::<System>(&toy.to_toml()).unwrap(), *toy, "a system survives its own TOML");
+    assert_eq!(systems.get("tay").unwrap_err().to_string(), "no system is called \"tay\"; there are: toy");
+}
+
+#[test]
+fn a_system_like_another_differs_in_what_it_says_itself() {
+    let text = TEXT.replace("about", "parameters = { a = \"1\", b = \"2\" }\nabout")
+        + "[twin]\nlike = \"toy\"\nabout = \"Its twin\"\nparameters.b = \"3\"\n";
+    let systems = read(&text).unwrap();
+    let (toy, twin) = (systems.get("toy").unwrap(), systems.get("twin").unwrap());
+    assert_eq!(
+        (twin.about.as_str(), &twin.parameters["a"], &twin.parameters["b"]),
+        ("Its twin", &"1".into(), &"3".into())
+    );
+    assert_eq!((&twin.start, &twin.needs), (&toy.start, &toy.needs));
+    let unknown = read(&text.replace("like = \"toy\"", "like = \"tay\"")).unwrap_err().to_string();
+    assert_eq!(
+        unknown,
+        "systems.toml:14: twin.like: \"tay\" must be another system's table that is not like a third one"
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_line_and_key() {
+    let refused = |from: &str, to: &str| read(&TEXT.replace(from, to)).unwrap_err().to_string();
+    let unknown = refused("about = ", "abuot = ");
+    assert!(unknown.starts_with("systems.toml:3: toy.abuot: unknown field `abuot`"), "{unknown}");
+    let version = refused("version = [\"toy\", \"--version\"]", "version = []");
+    assert!(version.starts_with("systems.toml:4: toy.version: must be a command"), "{version}");
+    let check = refused("{ file = \"{dir}/up\" }", "{ }");
+    assert_eq!(check, format!("systems.toml:11: toy.start[0].ready: {CHECK_RULE}"));
+    let need = refused("program = \"sh\", ", "");
+    assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{need}");
+}
