@@ -25,7 +25,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::{
         prctl,
-        signal::{Signal, killpg},
+        signal::{SigSet, Signal, killpg},
         socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket},
     },
     unistd::{Pid, getgid, getppid, getuid},
@@ -80,8 +80,9 @@ impl EncloseArguments {
         }
         make()?;
         let mut child = start(&self.arguments, true)?;
-        // Signals are for the first process inside, which is in this process's group.
-        let _signals = Interrupt::listen()?;
+        // Signals are for the first process inside, which is in this process's group. They are only blocked here: a
+        // process whose children live in another namespace of process ids may not have threads.
+        SigSet::all().thread_block().context("blocking signals")?;
         let status = child.wait().context("waiting for what happens inside")?;
         Ok(Entered::Ended(code(status)))
     }

@@ -79,6 +79,12 @@ impl Recorder {
         self.with(|creations| creations.pod(seen, now_ns()));
     }
 
+    /// Writes what is under way and has an address: the load has ended, and an invocation may have been answered by a
+    /// pod that is not among the endpoints yet.
+    pub fn finish(&self) {
+        self.with(|creations| creations.finish(now_ns()));
+    }
+
     fn with(&self, act: impl FnOnce(&mut Creations)) {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -185,17 +191,29 @@ impl Creations {
         for address in addresses {
             let Some(pod) = self.by_address.remove(*address) else { continue };
             let Some(open) = self.open.remove(&pod) else { continue };
-            if let Err(error) = self.write(&pod, open, now_ns) {
-                eprintln!("writing a creation: {error:#}");
+            self.write_or_say(&pod, open, Some(now_ns), now_ns);
+        }
+    }
+
+    fn finish(&mut self, now_ns: i64) {
+        for (_, pod) in std::mem::take(&mut self.by_address) {
+            if let Some(open) = self.open.remove(&pod) {
+                self.write_or_say(&pod, open, None, now_ns);
             }
         }
     }
 
-    fn write(&mut self, pod: &str, open: Open, published_ns: i64) -> anyhow::Result<()> {
+    fn write_or_say(&mut self, pod: &str, open: Open, published_ns: Option<i64>, now_ns: i64) {
+        if let Err(error) = self.write(pod, open, published_ns, now_ns) {
+            eprintln!("writing a creation: {error:#}");
+        }
+    }
+
+    fn write(&mut self, pod: &str, open: Open, published_ns: Option<i64>, now_ns: i64) -> anyhow::Result<()> {
         let (node, bound_ns) = open.node.context("a pod with an address is bound")?;
         let (_, address_ns) = open.address.context("a pod among the endpoints has an address")?;
-        // Two watches: that of endpoints may be ahead of that of pods.
-        let ready_ns = open.ready_ns.unwrap_or(published_ns);
+        // Two watches: that of endpoints may be ahead of that of pods. Nothing earlier than now is known otherwise.
+        let ready_ns = open.ready_ns.unwrap_or(now_ns);
         let between = |from: i64, to: i64| Some(u64::try_from((to - from).max(0) / 1000).unwrap_or(0));
         let row = ColdStart {
             function: open.function,
@@ -207,7 +225,7 @@ impl Creations {
             dispatch_us: None,
             create_us: between(bound_ns, address_ns),
             ready_us: between(address_ns, ready_ns),
-            publish_us: between(ready_ns, published_ns),
+            publish_us: published_ns.and_then(|published_ns| between(ready_ns, published_ns)),
             net_worker_us: None,
             net_dataplane_us: None,
             outcome: "ready".to_owned(),
@@ -242,8 +260,18 @@ mod tests {
         creations.published(&["10.200.0.2"], ms(90));
         creations.pod(Seen { ready: true, ..runs }, ms(95));
         creations.published(&["10.200.0.2"], ms(99));
+        let last = Seen { pod: "g-1".to_owned(), node: Some("n".to_owned()), ..Seen::default() };
+        creations.pod(last.clone(), ms(100));
+        creations.pod(Seen { address: Some("10.200.0.3".to_owned()), ..last }, ms(110));
+        creations.finish(ms(130));
         let rows: Vec<ColdStart> = record::read_table(&path).unwrap();
-        assert_eq!(rows.len(), 1, "a pod that is told of again is no new creation");
+        let cut = &rows[1];
+        assert_eq!(
+            (cut.create_us, cut.ready_us, cut.publish_us),
+            (Some(10_000), Some(20_000), None),
+            "cut off by the end"
+        );
+        assert_eq!(rows.len(), 2, "a pod that is told of again is no new creation");
         let row = &rows[0];
         assert_eq!((row.requested_ns, row.sandbox.as_str(), row.node.as_str()), (ms(10), "f-1", "hollow-1"));
         let phases = [row.decide_us, row.place_us, row.create_us, row.ready_us, row.publish_us];

@@ -6,14 +6,11 @@ use anyhow::{Context, bail};
 use futures::TryStreamExt;
 use rtnetlink::{
     Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
-    packet_route::{
-        link::LinkAttribute,
-        route::{RouteScope, RouteType},
-    },
+    packet_route::route::{RouteScope, RouteType},
 };
 use tokio::time::{Instant, sleep};
 
-use crate::topology::{BRIDGE, CONTROL_PLANE, NODES, PODS, PODS_PREFIX, PREFIX};
+use crate::topology::{BRIDGE, CONTROL_PLANE, CONTROLLER, NODES, PODS, PODS_PREFIX, PREFIX};
 
 /// How long a process may take to be in its own namespace, or a link to arrive there.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -43,6 +40,7 @@ impl Network {
     /// # Errors
     /// When the kernel refuses; without the right to make network devices the message says so.
     pub async fn make_bridge(&self) -> anyhow::Result<()> {
+        self.remove_bridge().await?;
         self.up("lo").await?;
         let made = self.handle.link().add(LinkBridge::new(BRIDGE).build()).execute().await;
         made.with_context(|| format!("making the bridge {BRIDGE}"))?;
@@ -51,13 +49,22 @@ impl Network {
         self.route_to_pods().await
     }
 
-    /// Removes the bridge; what was attached to it goes with its namespaces.
+    /// Removes the bridge and the pairs of links attached to it: the kernel would remove those only some time after
+    /// their namespaces have ended, and the next testbed would find their names taken.
     ///
     /// # Errors
-    /// When the kernel refuses; that there is none is no error.
+    /// When the kernel refuses; that there are none is no error.
     pub async fn remove_bridge(&self) -> anyhow::Result<()> {
-        let Ok(index) = self.index(BRIDGE).await else { return Ok(()) };
-        self.handle.link().del(index).execute().await.with_context(|| format!("removing the bridge {BRIDGE}"))
+        let pairs = (CONTROLLER.octets()[3]..=NODES.octets()[3]).map(near);
+        for link in pairs.chain([BRIDGE.to_owned()]) {
+            let Ok(index) = self.index(&link).await else { continue };
+            let removed = self.handle.link().del(index).execute().await;
+            // One whose namespace has just ended goes by itself, and may be gone by now.
+            if removed.is_err() && self.index(&link).await.is_ok() {
+                removed.with_context(|| format!("removing the link {link}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Connects the namespace of a process to the bridge by a pair of links; the process configures its end itself
@@ -71,7 +78,7 @@ impl Network {
         let apart = || namespace(Path::new(&theirs)).ok().filter(|theirs| *theirs != own);
         wait(apart).await.context("the process did not enter a network namespace of its own")?;
         let number = address.octets()[3];
-        let (near, far) = (format!("kn{number}"), format!("kn{number}-far"));
+        let (near, far) = (near(number), far(number));
         self.handle.link().add(LinkVeth::new(&near, &far).build()).execute().await.context("making a pair of links")?;
         let bridge = self.index(BRIDGE).await?;
         let near = LinkUnspec::new_with_index(self.index(&near).await?).controller(bridge).up().build();
@@ -87,7 +94,7 @@ impl Network {
     /// When the link does not arrive in time, or the kernel refuses.
     pub async fn configure(&self, address: Ipv4Addr) -> anyhow::Result<()> {
         self.up("lo").await?;
-        let link = format!("kn{}-far", address.octets()[3]);
+        let link = far(address.octets()[3]);
         let deadline = Instant::now() + WITHIN;
         while self.index(&link).await.is_err() {
             if Instant::now() >= deadline {
@@ -132,19 +139,16 @@ impl Network {
         let link = links.try_next().await.with_context(|| format!("looking for the link {name}"))?;
         link.map(|link| link.header.index).with_context(|| format!("there is no link {name}"))
     }
+}
 
-    /// Names of all links but loopback.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn links(&self) -> anyhow::Result<Vec<String>> {
-        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.context("listing links")?;
-        let name = |attribute: &LinkAttribute| match attribute {
-            LinkAttribute::IfName(name) if name != "lo" => Some(name.clone()),
-            _ => None,
-        };
-        Ok(links.iter().filter_map(|link| link.attributes.iter().find_map(name)).collect())
-    }
+/// The end of a pair of links that stays at the bridge.
+fn near(number: u8) -> String {
+    format!("kn{number}")
+}
+
+/// The end that goes to the part whose address ends in `number`.
+fn far(number: u8) -> String {
+    format!("kn{number}-far")
 }
 
 fn namespace(path: &Path) -> std::io::Result<std::path::PathBuf> {

@@ -12,6 +12,7 @@ use kube::{
     Api, Client, ResourceExt,
     runtime::watcher::{self, Event},
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 /// Most memory that one request may have touched: none, as the memory of thousands of pods is not there.
 const MAX_MEMORY_MIB: u32 = 0;
 
-/// Serves all pods until the process ends; `folder` gets the record, and a file `pods.up` once pods are watched.
+/// Serves all pods until SIGTERM; `folder` gets the record, and a file `pods.up` once pods are watched.
 ///
 /// # Errors
 /// When a port is taken, or the API server goes away for good.
@@ -37,7 +38,16 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
     let recorder = Recorder::start(&client, folder)?;
     let pods: Api<Pod> = Api::all(client);
     let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
-    while let Some(event) = events.try_next().await.context("watching pods")? {
+    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
+    loop {
+        let event = tokio::select! {
+            event = events.try_next() => event.context("watching pods")?,
+            _ = terminate.recv() => None,
+        };
+        let Some(event) = event else {
+            recorder.finish();
+            return Ok(());
+        };
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
                 recorder.pod(&pod);
@@ -50,7 +60,6 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
             Event::Init => {}
         }
     }
-    Ok(())
 }
 
 /// Begins or ends what answers on a pod's address. A pod that is being deleted answers no more, as if it had drained.

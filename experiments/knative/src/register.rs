@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams},
@@ -24,6 +25,14 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const READY_WITHIN_EACH: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// A window in which writes are counted.
+const CALM_WINDOW: Duration = Duration::from_secs(5);
+/// Most writes in a window of a cluster that only renews its leases, some five a second.
+const CALM_WRITES: u64 = 50;
+/// So many calm windows in a row: by then the largest of the limits' bursts, 100 tokens at 50 a second, is back too.
+const CALM_WINDOWS: u32 = 2;
+/// How long a cluster may take to be quiet.
+const QUIET_WITHIN: Duration = Duration::from_secs(120);
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(10);
 
@@ -57,6 +66,7 @@ pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
             services.list(&own()).await.context("listing functions")?.iter().filter(|one| is_ready(one)).count();
         if ready >= wanted.len() {
             eprintln!("{ready} functions ready after {} s", began.elapsed().as_secs());
+            quiet(client).await?;
             return Ok(ready);
         }
         if began.elapsed() >= within {
@@ -68,6 +78,35 @@ pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
         }
         sleep(LOOK).await;
     }
+}
+
+/// Waits until the cluster has nothing left to do: that functions are ready does not mean that its controllers have
+/// caught up, or that the tokens of their limits are back.
+///
+/// # Errors
+/// When it does not become quiet in time.
+async fn quiet(client: &Client) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut before = revision(client).await?;
+    let mut calm = 0;
+    while calm < CALM_WINDOWS {
+        if began.elapsed() >= QUIET_WITHIN {
+            bail!("the cluster is not quiet {} s after its functions were ready", QUIET_WITHIN.as_secs());
+        }
+        sleep(CALM_WINDOW).await;
+        let now = revision(client).await?;
+        calm = if now.saturating_sub(before) <= CALM_WRITES { calm + 1 } else { 0 };
+        before = now;
+    }
+    eprintln!("quiet after {} s more", began.elapsed().as_secs());
+    Ok(())
+}
+
+/// The store's revision: each write adds one.
+async fn revision(client: &Client) -> anyhow::Result<u64> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let listed = nodes.list(&ListParams::default().limit(1)).await.context("asking for the store's revision")?;
+    listed.metadata.resource_version.unwrap_or_default().parse().context("a resource version is a number")
 }
 
 /// Removes every function that was registered here; how many there were.

@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -128,6 +132,19 @@ impl Supervisor {
 
     fn tail(&self, name: &str) -> String {
         self.parts.iter().find(|part| part.name == name).map(|part| tail(&part.log)).unwrap_or_default()
+    }
+
+    /// Asks a part to end by itself, which one does that writes something down last, and waits a moment for it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn finish(&mut self, name: &str) -> anyhow::Result<()> {
+        let Some(part) = self.parts.iter_mut().find(|part| part.name == name) else { return Ok(()) };
+        let pid = i32::try_from(part.pid).context("process ids fit in 31 bits")?;
+        // Fails only when it has ended already.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let ended = tokio::time::timeout(KILLED_WITHIN, part.child.wait()).await;
+        ended.with_context(|| format!("{name} does not end"))?.context("waiting for a child").map(drop)
     }
 
     /// Kills every part, the last started first, and removes the bridge.

@@ -95,6 +95,7 @@ impl Testbed {
     /// # Errors
     /// When a part does not end, or the data cannot be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.supervisor.finish("pods").await?;
         self.supervisor.stop().await?;
         let data = self.folder.join("etcd");
         fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))

@@ -109,7 +109,8 @@ impl Overrides {
     }
 
     /// Settles which systems each point measures: those typed, else the definition's own. A point that names some
-    /// measures those of them that it names, and is left out when there are none.
+    /// measures those of them that it names, and is left out when there are none. Where some points name theirs, the
+    /// others are for the definition's own systems: what one system sustains may be far beyond another.
     ///
     /// # Errors
     /// When no point is left.
@@ -118,9 +119,13 @@ impl Overrides {
         if chosen.is_empty() {
             return Ok(());
         }
+        let some_name_theirs = points.iter().any(|point| point.values.contains_key(SYSTEMS));
+        let of_others: Vec<String> = chosen.iter().filter(|system| own.contains(system)).cloned().collect();
         for point in points.iter_mut() {
             if point.values.contains_key(SYSTEMS) {
                 point.settings.systems.retain(|system| chosen.contains(system));
+            } else if some_name_theirs {
+                point.settings.systems.clone_from(&of_others);
             } else {
                 chosen.clone_into(&mut point.settings.systems);
             }
