@@ -18,7 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 /// A function on a loopback port; ends with the test's runtime.
 async fn serve(mode: Mode) -> SocketAddr {
-    let function = Function::new(FunctionConfig { mode, machine_name: "machine \"1\"".to_owned(), max_memory_mib: 64 });
+    serve_function(Function::new(FunctionConfig { mode, machine_name: "machine \"1\"".to_owned(), max_memory_mib: 64 }))
+        .await
+}
+
+/// The same for a function made elsewhere.
+async fn serve_function(function: Arc<Function>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -177,6 +182,19 @@ async fn a_pod_answers_probes_under_its_own_name_and_others_do_not() {
         let (_, body) = ask(&[("workload", "empty"), ("function", "f")]).await;
         let json: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&json["MachineName"], &json["Function"]), (&name.into(), &"f".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_over_both_protocols() {
+    let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
+    let address = serve_function(Function::new(config).as_pod("pod-1")).await;
+    let probe = |value| request(&[("k-network-probe", value)], b"");
+    for (value, status) in [("queue", StatusCode::OK), ("activator", StatusCode::BAD_REQUEST)] {
+        let answers = [http1(address, probe(value)).await.unwrap(), h2c(address, probe(value)).await.unwrap()];
+        for (head, body) in answers {
+            assert_eq!((head.status, body == "queue"), (status, status == StatusCode::OK), "{value}: {body:?}");
+        }
     }
 }
 

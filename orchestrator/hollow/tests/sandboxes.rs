@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hollow::{AddressPool, Function, FunctionConfig, Mode, NotHere, Sandboxes, WildcardListener};
+use hollow::{AddressPool, Function, FunctionConfig, Mode, Network, NotHere, Sandboxes, WildcardListener};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
@@ -89,6 +89,27 @@ async fn a_connection_to_nobody_is_reset_without_an_answer() {
     let (_, server) = tokio::io::duplex(64);
     let nowhere = SocketAddr::from(([127, 9, 9, 9], 1));
     assert_eq!(node.sandboxes.serve(server, nowhere).await, Err(NotHere(nowhere)));
+}
+
+#[tokio::test]
+async fn a_listener_of_one_network_resets_what_is_for_another() {
+    let pods = Network { first: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 };
+    let listener = WildcardListener::bind_network(0, pods).unwrap();
+    let (port, sandboxes) = (listener.port(), Arc::new(Sandboxes::default()));
+    tokio::spawn(listener.serve(Arc::clone(&sandboxes), CancellationToken::new()));
+    let function =
+        Function::new(FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 });
+    let [first, last, outside] =
+        [[127, 77, 0, 1], [127, 77, 255, 254], [127, 78, 0, 1]].map(|ip| SocketAddr::from((ip, port)));
+    for (address, name) in [(first, "pod-1"), (last, "pod-2"), (outside, "pod-3")] {
+        sandboxes.begin(address, function.as_pod(name));
+    }
+    for (address, name) in [(first, "pod-1"), (last, "pod-2")] {
+        let answer = ask(&mut connect(address).await, "0").await.unwrap();
+        assert!(answer.contains(&format!(r#""MachineName":"{name}""#)), "{address} answered {answer}");
+    }
+    let refused = ask(&mut connect(outside).await, "0").await;
+    assert!(refused.is_err(), "{outside} is no address of the network, it answered {refused:?}");
 }
 
 #[tokio::test]
