@@ -82,6 +82,23 @@ fn each_outcome_has_its_row_over_fresh_connections() {
 }
 
 #[test]
+fn knative_is_asked_as_by_an_ingress_and_its_pods_are_named_by_their_functions() {
+    for protocol in ["http1", "h2c"] {
+        let (mock, scratch) = (Mock::activator(), Scratch::new());
+        let schedule = scratch.schedule(&[(0, "f-a"), (5, "f-b"), (10, "broken")]);
+        let more = ["--target", "knative", "--protocol", protocol];
+        let (code, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &more);
+        assert!(code == 0 || code == 3, "{protocol}: {code}, {errors}");
+        let found = scratch.rows();
+        let facts: Vec<_> = found.iter().map(|row| (row.status, row.sandbox.as_deref(), row.cold)).collect();
+        let expected =
+            [(Some(200), Some("pod-f-a"), None), (Some(200), Some("pod-f-b"), None), (Some(502), None, None)];
+        assert_eq!(facts, expected, "{protocol}: {found:?}");
+        assert_eq!((found[0].outcome, found[0].executed_us), (Outcome::Ok, Some(1500)), "{protocol}");
+    }
+}
+
+#[test]
 fn connections_are_kept_or_not_as_asked() {
     let rows: Vec<(u64, &str)> = (0..20).map(|n| (n * 20, "ok")).collect();
     let accepted = |more: &[&str]| {

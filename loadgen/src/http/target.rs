@@ -1,6 +1,7 @@
 //! Where invocations go: addresses, protocol, what a connection is used for, and how long to wait.
 
 use std::{
+    borrow::Cow,
     net::{SocketAddr, ToSocketAddrs},
     time::Duration,
 };
@@ -19,11 +20,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The host that stands for a function.
-    pub(crate) fn host(self, function: &str) -> String {
+    /// The host that stands for a function; where that is its own name, nothing is copied for it.
+    pub(crate) fn host(self, function: &str) -> Cow<'_, str> {
         match self {
-            Self::Dirigent => function.to_owned(),
-            Self::Knative => format!("{function}.{KNATIVE_NAMESPACE}.svc.cluster.local"),
+            Self::Dirigent => Cow::Borrowed(function),
+            Self::Knative => Cow::Owned(format!("{function}.{KNATIVE_NAMESPACE}.svc.cluster.local")),
         }
     }
 

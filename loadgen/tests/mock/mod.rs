@@ -37,6 +37,29 @@ impl Mock {
         Self::start(|request, _| Box::pin(invoked(request)))
     }
 
+    /// Knative's activator: `POST /` with the two headers of an ingress; the function answers, from a pod called `pod-`
+    /// and its own name, and the system says nothing.
+    pub(crate) fn activator() -> Self {
+        Self::start(|request, _| {
+            let header =
+                |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+            let (function, authority) = (header("function"), request.uri().authority().map(ToString::to_string));
+            let host = authority.unwrap_or_else(|| header("host"));
+            let revision = (header("knative-serving-namespace"), header("knative-serving-revision"));
+            let named = revision == ("default".to_owned(), format!("{function}-00001"))
+                && host == format!("{function}.default.svc.cluster.local");
+            let answered = match function.split('-').next() {
+                _ if !named => answer(404, format!("no revision {revision:?} of {host:?}")),
+                Some("broken") => answer(502, "no JSON".to_owned()),
+                _ => {
+                    let report = r#"{"Status":"OK","Function":"NAME","MachineName":"pod-NAME","ExecutionTime":1500}"#;
+                    answer(200, report.replace("NAME", &function))
+                }
+            };
+            Box::pin(std::future::ready(Ok(answered)))
+        })
+    }
+
     /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already.
     pub(crate) fn control_plane() -> Self {
         Self::start(|request, _| {
