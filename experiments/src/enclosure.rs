@@ -25,7 +25,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::{
         prctl,
-        signal::{SigSet, Signal, killpg},
+        signal::{Signal, killpg},
         socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket},
     },
     unistd::{Pid, getgid, getppid, getuid},
@@ -33,11 +33,18 @@ use nix::{
 
 use crate::{
     exit::Exit,
-    interrupt::{Interrupt, wait_regardless},
+    interrupt::{self, Interrupt, wait_regardless},
+    machine::proc::Stat,
 };
 
 /// The hidden subcommand.
 const SUBCOMMAND: &str = "enclose";
+
+/// The hidden option that says inside where the programs are that were built outside; it comes last.
+const INSIDE_WITH: &str = "--enclosed";
+
+/// What a plan and a manifest say of a run that takes place inside.
+pub const PLACE: &str = "everything but building takes place in a private user, mount, pid and network namespace";
 
 /// Longest time that the way inside is waited for at a time; waiting is repeated.
 const LOOK_WITHIN: Duration = Duration::from_secs(3600);
@@ -69,7 +76,7 @@ impl EncloseArguments {
         prctl::set_pdeathsig(Signal::SIGKILL).context("asking to end with the runner")?;
         if self.inside {
             // The process before has no id in this namespace; the machine's own /proc, still mounted, knows it.
-            if !Path::new("/proc").join(self.parent.to_string()).exists() {
+            if Stat::read(self.parent).is_none_or(|stat| stat.state == 'Z') {
                 bail!("the runner ended before its namespaces were made");
             }
             prepare()?;
@@ -79,13 +86,26 @@ impl EncloseArguments {
             bail!("the runner ended before its namespaces were made");
         }
         make()?;
+        // Signals are for the first process inside, which is in this process's group and inherits that they are blocked:
+        // so one that comes before it listens is kept for it. No thread could listen here, because a process whose
+        // children are to be in another namespace of process ids may start none.
+        interrupt::block()?;
         let mut child = start(&self.arguments, true)?;
-        // Signals are for the first process inside, which is in this process's group. They are only blocked here: a
-        // process whose children live in another namespace of process ids may not have threads.
-        SigSet::all().thread_block().context("blocking signals")?;
         let status = child.wait().context("waiting for what happens inside")?;
         Ok(Entered::Ended(code(status)))
     }
+}
+
+/// What was typed, of the arguments of a process that may have come inside.
+#[must_use]
+pub fn typed(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut typed: Vec<String> = arguments.into_iter().collect();
+    if typed.get(1).is_some_and(|word| word == SUBCOMMAND) {
+        let own = typed.iter().position(|word| word == "--").map_or(typed.len(), |last| last + 1);
+        typed.drain(1..own);
+        typed.truncate(typed.iter().position(|word| word == INSIDE_WITH).unwrap_or(typed.len()));
+    }
+    typed
 }
 
 /// What entering came to.
@@ -107,14 +127,16 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// Goes on inside with `arguments` of this program, and passes on what the user asks; how it ended.
+/// Goes on inside with what was typed and the folder of built programs, and passes on what the user asks; how it ended.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn go_on_inside(arguments: &[OsString], interrupt: &Interrupt) -> anyhow::Result<Exit> {
-    let mut child = start(arguments, false)?;
+pub fn go_on_inside(programs: &Path, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+    let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    arguments.extend([INSIDE_WITH.into(), programs.into()]);
+    let mut child = start(&arguments, false)?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in 31 bits")?);
-    let mut told = interrupt.count();
+    let mut told = 0;
     loop {
         let ended = wait_regardless(LOOK_WITHIN, || {
             while told < interrupt.count() {
@@ -202,4 +224,18 @@ fn loopback_up() -> anyhow::Result<()> {
     message.extend(UP.to_ne_bytes()); // which of them are meant
     sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_is_what_is_said_inside() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let outside = words("repro run toy -- x");
+        assert_eq!(typed(outside.clone()), outside);
+        let inside = words("repro enclose --parent 7 --inside -- run toy --quick --enclosed /bin");
+        assert_eq!(typed(inside), words("repro run toy --quick"));
+    }
 }

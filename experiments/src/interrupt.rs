@@ -33,11 +33,7 @@ impl Interrupt {
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> anyhow::Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block().context("blocking signals")?;
+        let signals = block()?;
         let source = SignalFd::new(&signals).context("taking signals")?;
         let interrupt = Self::default();
         let count = Arc::clone(&interrupt.0);
@@ -80,6 +76,16 @@ impl Interrupt {
             thread::sleep(POLL);
         }
     }
+}
+
+/// Blocks the signals of a user who wants to stop, in this thread and in what it starts: they wait for whoever listens.
+///
+/// # Errors
+/// When the system refuses.
+pub fn block() -> anyhow::Result<SigSet> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().context("blocking signals")?;
+    Ok(signals)
 }
 
 /// Waits until `poll` gives a value, at most `within`, whatever the user asks; for cleaning up.

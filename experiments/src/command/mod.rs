@@ -59,6 +59,10 @@ pub struct CommandLine {
     /// The checkout whose experiments, systems and runs are meant; default: the one around the working folder
     #[arg(long, global = true, value_name = "DIR")]
     checkout: Option<PathBuf>,
+
+    /// This process is inside the private namespace that a system needs, and programs are built here
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    enclosed: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,8 +131,8 @@ impl CommandLine {
     pub fn run(self) -> anyhow::Result<Exit> {
         let checkout = || Checkout::find(self.checkout.as_deref());
         match self.command {
-            None => run::run(&run::Arguments::main(self.quick), &checkout()?),
-            Some(Command::Run(arguments)) => run::run(&arguments, &checkout()?),
+            None => run::run(&run::Arguments::main(self.quick).inside(self.enclosed), &checkout()?),
+            Some(Command::Run(arguments)) => run::run(&arguments.inside(self.enclosed), &checkout()?),
             Some(Command::Doctor(arguments)) => doctor::run(&arguments, &checkout()?),
             Some(Command::List(arguments)) => list::run(&arguments, &checkout()?),
             Some(Command::Plan(arguments)) => plan::run(&arguments, &checkout()?),

@@ -1,8 +1,6 @@
 //! `run`: measure, check, report; and go on with a run that was stopped.
 
 use std::{
-    env,
-    ffi::OsString,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
 };
@@ -18,7 +16,7 @@ use crate::{
     exit::{Exit, Interrupted},
     run::{Run, order::Order, plan::Plan, programs::Programs},
     session::Session,
-    system::Systems,
+    system::{System, Systems, needs},
     table::Format,
     verify,
 };
@@ -44,9 +42,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
-    /// This process is the first of the private namespaces that a system needs
-    #[arg(long, hide = true, requires = "programs")]
-    enclosed: bool,
+    /// The folder of built programs, inside the private namespace that a system needs.
+    #[arg(skip)]
+    enclosed: Option<PathBuf>,
+
     /// Print the effective settings and exit
     #[arg(long)]
     print_config: bool,
@@ -60,9 +59,14 @@ impl Arguments {
             out: None,
             resume: None,
             programs: None,
-            enclosed: false,
+            enclosed: None,
             print_config: false,
         }
+    }
+
+    /// The same inside a private namespace, if there are programs that were built for it.
+    pub(super) fn inside(self, programs: Option<PathBuf>) -> Self {
+        Self { enclosed: programs, ..self }
     }
 }
 
@@ -80,16 +84,21 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let session = super::session()?;
-    if !arguments.enclosed && order.systems.iter().any(|(_, system)| system.enclosed) {
+    // Nothing is enclosed for a system that cannot run here: its step says so.
+    let needs_it = |system: &System| system.enclosed && needs::missing(system).is_empty();
+    if arguments.enclosed.is_none() && order.systems.iter().any(|(_, system)| needs_it(system)) {
         return enclose(arguments, checkout, &order, &session);
     }
     let mut run = match &arguments.resume {
         None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
         Some(dir) => Run::resume(&session, checkout, order, RunDir(dir.canonicalize()?))?,
     };
+    if arguments.enclosed.is_some() {
+        run.note(enclosure::PLACE)?;
+    }
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
-    let programs = arguments.programs.as_deref();
+    let programs = arguments.enclosed.as_deref().or(arguments.programs.as_deref());
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.mark_failed("the runner itself failed")?;
@@ -117,13 +126,9 @@ fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &
         Some(folder) => Programs::in_folder(folder)?,
         None => Programs::build(checkout, &order.systems, &session.console)?,
     };
-    let mut inside: Vec<OsString> = env::args_os().skip(1).collect();
-    if arguments.programs.is_none() {
-        inside.extend(["--programs".into(), programs.folder().into()]);
-    }
-    inside.push("--enclosed".into());
+    session.interrupt.check()?;
     session.console.line("going on in a private user, mount, pid and network namespace");
-    enclosure::go_on_inside(&inside, &session.interrupt)
+    enclosure::go_on_inside(programs.folder(), &session.interrupt)
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.

@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
     /// Its plan for people.
     #[must_use]
     pub fn plan_text(&self) -> String {
-        self.order.plan.text(&self.order.points)
+        self.order.plan_text()
     }
 
     /// Does every step that is not done; `programs` is where they are if they need not be built.
@@ -122,6 +122,17 @@ impl<'a> Run<'a> {
         }
         self.save()?;
         result
+    }
+
+    /// Says something in the manifest, once.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn note(&mut self, note: &str) -> anyhow::Result<()> {
+        if !self.manifest.notes.iter().any(|known| known == note) {
+            self.manifest.notes.push(note.to_owned());
+        }
+        self.save()
     }
 
     /// Marks the run as one that may not be used.

@@ -9,6 +9,7 @@ use crate::{
         points::{self, Point},
         settings::Settings,
     },
+    enclosure,
     exit::UsageError,
     run::plan::Plan,
     system::{System, Systems},
@@ -50,6 +51,18 @@ impl Order {
     #[must_use]
     pub fn shared(&self) -> &Settings {
         &self.points[0].settings
+    }
+
+    /// Its plan for people, and where it takes place.
+    #[must_use]
+    pub fn plan_text(&self) -> String {
+        let mut text = self.plan.text(&self.points);
+        if self.systems.iter().any(|(_, system)| system.enclosed) {
+            text.push_str("     ");
+            text.push_str(enclosure::PLACE);
+            text.push('\n');
+        }
+        text
     }
 
     /// Its settings as one settled definition.
