@@ -7,9 +7,7 @@ use record::{ExitState, Manifest, SystemFacts};
 
 use crate::{
     checkout::Checkout,
-    checksum,
-    definition::template::Values,
-    enclosure,
+    checksum, enclosure,
     machine::host,
     run::{order::Order, programs::Programs, repetition::now},
     system::System,
@@ -62,11 +60,7 @@ fn revision(root: &Path) -> String {
 /// # Errors
 /// When it does not tell its version: no version, no measurement.
 pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFacts> {
-    let mut values = Values::default();
-    values.set("bin", programs.folder().display().to_string());
-    for (name, value) in &system.parameters {
-        values.set(format!("parameters.{name}"), value);
-    }
+    let values = programs.values(system);
     let command = values.expand_all(&system.version).context("the command for its version")?;
     let (program, arguments) = command.split_first().context("the command for its version is empty")?;
     let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;

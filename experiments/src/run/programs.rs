@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::{checkout::Checkout, console::Console, system::System};
+use crate::{checkout::Checkout, console::Console, definition::template::Values, system::System};
 
 /// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
 const HARNESS: [&str; 2] = ["loadgen", "analysis"];
@@ -39,19 +39,36 @@ impl Programs {
         let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
         let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
         console.line(&format!("building {names} (optimised; the first time takes minutes)"));
-        let folder = cargo_build(checkout.root(), &packages)?;
+        let programs = Self(cargo_build(checkout.root(), &packages)?);
         for (name, system) in systems {
-            let Some((program, arguments)) = system.build.command.split_first() else { continue };
-            console.line(&format!("building {name}: {}", system.build.command.join(" ")));
-            let fill = |part: &String| part.replace("{bin}", &folder.display().to_string());
-            let (program, arguments) = (fill(program), arguments.iter().map(fill));
-            let status =
-                Command::new(&program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
-            if !status.with_context(|| format!("cannot start {program}"))?.success() {
-                bail!("{} failed", system.build.command.join(" "));
-            }
+            programs.build_further(name, system, checkout, console)?;
         }
-        Ok(Self(folder))
+        Ok(programs)
+    }
+
+    /// Runs a system's own command that builds the rest of it, if it has one.
+    fn build_further(&self, name: &str, system: &System, checkout: &Checkout, console: &Console) -> anyhow::Result<()> {
+        let command = self.values(system).expand_all(&system.build.command);
+        let command = command.with_context(|| format!("{name}.build.command"))?;
+        let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+        let whole = command.join(" ");
+        console.line(&format!("building {name}: {whole}"));
+        let status = Command::new(program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
+        if !status.with_context(|| format!("cannot start {program}"))?.success() {
+            bail!("{whole} failed");
+        }
+        Ok(())
+    }
+
+    /// What fills the templates of a system before any repetition begins: `{bin}` and its own `{parameters.NAME}`.
+    #[must_use]
+    pub fn values(&self, system: &System) -> Values {
+        let mut values = Values::default();
+        values.set("bin", self.0.display().to_string());
+        for (name, value) in &system.parameters {
+            values.set(format!("parameters.{name}"), value);
+        }
+        values
     }
 
     /// The folder.
@@ -115,6 +132,30 @@ fn cargo_build(root: &Path, packages: &BTreeSet<&str>) -> anyhow::Result<PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SYSTEM: &str = "about = \"a toy\"\nversion = [\"true\"]\nregister = { command = [\"true\"] }\n\
+                          invoke = { target = \"toy\", address = \"nowhere\" }\nparameters = { mark = \"built\" }\n";
+
+    #[test]
+    fn a_command_that_builds_is_filled_and_a_place_unknown_to_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("experiments")).unwrap();
+        std::fs::write(folder.path().join("experiments/systems.toml"), "").unwrap();
+        let checkout = Checkout::find(Some(folder.path())).unwrap();
+        let programs = Programs(folder.path().to_owned());
+        let build = |command: &str| {
+            let system = toml::from_str(&format!("{SYSTEM}build.command = {command}")).unwrap();
+            programs.build_further("toy", &system, &checkout, &Console::of_process())
+        };
+        build(r#"["touch", "{bin}/{parameters.mark}"]"#).unwrap();
+        assert!(folder.path().join("built").exists());
+        let unknown = format!("{:#}", build(r#"["touch", "{ports.a.http}"]"#).unwrap_err());
+        assert!(unknown.starts_with("toy.build.command: {ports.a.http} is not known here"), "{unknown}");
+        assert_eq!(
+            build(r#"["false", "{bin}"]"#).unwrap_err().to_string(),
+            format!("false {} failed", programs.path("").trim_end_matches('/'))
+        );
+    }
 
     #[test]
     fn the_folder_is_that_of_a_program_and_not_of_a_build_script() {
