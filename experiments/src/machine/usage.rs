@@ -30,6 +30,15 @@ pub const LOAD_GENERATOR: &str = "load-generator";
 /// Name of this program's own row.
 pub const RUNNER: &str = "runner";
 
+/// What the role of a process ends in when all that it started is meant.
+const FAMILY: &str = " sandboxes";
+
+/// Whether a role is one that no process of a system may have: the runner itself gives it to something.
+#[must_use]
+pub fn is_reserved(role: &str) -> bool {
+    [MACHINE, LOAD_GENERATOR, RUNNER].contains(&role) || role.ends_with(FAMILY)
+}
+
 /// What a process had used up to a moment. Times are in clock ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
@@ -132,7 +141,7 @@ impl Watch {
             };
             self.last.insert(role.clone(), used);
             let family = if *role == RUNNER { Vec::new() } else { descendants(&all, *pid, &watched) };
-            let role = format!("{role} sandboxes");
+            let role = format!("{role}{FAMILY}");
             if !family.is_empty() || self.last.contains_key(&role) {
                 let before = self.last.get(&role).copied().unwrap_or_default();
                 self.last.insert(role, children(own, &family, before));

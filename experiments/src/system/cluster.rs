@@ -11,6 +11,7 @@ use record::PointDir;
 use crate::{
     definition::template::Values,
     interrupt::wait_regardless,
+    machine::usage,
     session::Session,
     system::{
         ProcessTemplate, System,
@@ -179,13 +180,18 @@ impl<'a> Cluster<'a> {
     /// Names and ids of its processes, and of those that they name in turn.
     ///
     /// # Errors
-    /// When a file that names some cannot be read.
+    /// When a file that names some cannot be read, or names one by a role that is taken.
     pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
         let mut all: Vec<(String, i32)> =
             self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect();
         for path in &self.members {
             let named: BTreeMap<String, i32> = record::read_json(path)?;
-            all.extend(named);
+            for (role, pid) in named {
+                if usage::is_reserved(&role) || all.iter().any(|(taken, _)| *taken == role) {
+                    bail!("{} calls a process {role:?}, which is another's role", path.display());
+                }
+                all.push((role, pid));
+            }
         }
         Ok(all)
     }

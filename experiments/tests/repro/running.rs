@@ -37,6 +37,42 @@ fn a_run_leaves_its_files_and_no_process() {
     assert!(said(&output).contains(r#""exit": "done""#), "the report knows the end of the run: {}", said(&output));
 }
 
+/// The toy, each daemon of which names its child by `role`, a text of its shell.
+fn with_members(role: &str) -> Toy {
+    let toy = Toy::new("well");
+    toy.edit("experiments/systems.toml", "ports = ", "members = \"members.json\"\nports = ");
+    let named = format!("printf '{{\"%s\":%d}}' \"{role}\" $child > \"$1/members.json\"\ntouch \"$1/up\"");
+    toy.edit("bin/toyd", "touch \"$1/up\"", &named);
+    toy
+}
+
+#[test]
+fn what_a_member_uses_is_told_apart_and_counted_once() {
+    let toy = with_members("part-of-$(basename $1)");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let usage: Vec<ProcessUsage> = read_table(&toy.point().processes()).unwrap();
+    let names: Vec<&str> = usage.iter().map(|row| row.process.as_str()).collect();
+    for expected in ["toy-1", "toy-2", "part-of-toy-1", "part-of-toy-2"] {
+        assert_eq!(names.iter().filter(|name| **name == expected).count(), 1, "expected {expected} in {names:?}");
+    }
+    let again = names.iter().find(|name| name.starts_with("toy") && name.ends_with("sandboxes"));
+    assert_eq!(again, None, "a member is nobody's sandbox: {names:?}");
+}
+
+#[test]
+fn a_member_whose_role_is_taken_is_refused() {
+    for role in ["toy-2", "same", "runner", "toy-1 sandboxes"] {
+        let toy = with_members(role);
+        let output = toy.run(&[]);
+        assert_eq!(output.status.code(), Some(1), "{role}: {}", said(&output));
+        let refused = format!("calls a process {role:?}, which is another's role");
+        assert!(said(&output).contains(&refused), "expected {refused} in {}", said(&output));
+        toy.assert_exit(ExitState::Failed);
+        toy.assert_nothing_left(4);
+    }
+}
+
 #[test]
 fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
     let toy = Toy::new("well");
