@@ -56,6 +56,32 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
 }
 
 #[test]
+fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_them() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/systems.toml", "[toy]\n", "[twin]\nlike = \"toy\"\n[toy]\n");
+    toy.edit("experiments/definitions/sweep.toml", "systems = [\"toy\"]", "systems = [\"toy\", \"twin\"]");
+    toy.edit("experiments/definitions/sweep.toml", "name = \"quiet\"", "name = \"quiet\"\nsystems = [\"twin\"]");
+    let plan = |options: &[&str]| {
+        let fixed = ["plan", "sweep", "--rates", "4", "--format", "csv"];
+        let output = toy.command(&[&fixed, options].concat()).output().unwrap();
+        let text = said(&output);
+        let measured = text.lines().filter_map(|line| line.split("measure ").nth(1)?.split(", repetition").next());
+        (output.status.code(), measured.map(str::to_owned).collect::<Vec<_>>(), text.clone())
+    };
+    assert_eq!(plan(&[]).1, ["toy, point rate-4", "twin, point rate-4", "twin, point quiet"]);
+    assert_eq!(plan(&["--systems", "toy"]).1, ["toy, point rate-4"], "a point left with none is left out");
+    assert_eq!(plan(&["--systems", "twin"]).1, ["twin, point rate-4", "twin, point quiet"]);
+    let (code, _, text) = plan(&["--systems", "toy", "--points", "quiet"]);
+    assert!(code == Some(2) && text.contains("no point measures toy"), "{text}");
+    let output = toy.run_experiment("sweep", &["--rates", "4"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
+    let all = "every repetition of every system is there,held,3 of 3";
+    assert!(said(&verified).contains(all), "expected {all} in {}", said(&verified));
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+}
+
+#[test]
 fn points_and_rates_are_planned_as_chosen_and_mistakes_are_usage_errors() {
     let toy = Toy::new("well");
     let plan = |options: &[&str]| {

@@ -65,3 +65,17 @@ fn points_survive_their_own_text() {
         assert_eq!((&found.name, &found.settings), (&expected.name, &expected.settings));
     }
 }
+
+#[test]
+fn a_point_may_name_its_systems_and_survives_its_own_text() {
+    let listed = "[vary]\nload.rate = [500]\n[[points]]\nname = \"quiet\"\nload.rate = 10\nsystems = [\"b\", \"c\"]\n";
+    let points = points(listed).unwrap();
+    assert_eq!(
+        (points[0].settings.systems.join(","), points[1].settings.systems.join(",")),
+        ("a".into(), "b,c".into())
+    );
+    let back = read(&to_toml(&points)).unwrap();
+    for (found, expected) in back.iter().zip(&points) {
+        assert_eq!((&found.name, &found.settings), (&expected.name, &expected.settings));
+    }
+}
