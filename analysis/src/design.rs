@@ -29,16 +29,19 @@ impl Design {
     pub(crate) fn of(manifest: &Manifest) -> Self {
         let definition: Table = manifest.definition.parse().unwrap_or_default();
         let load = definition.get("load").and_then(Value::as_table);
-        let load_has = |key: &str| load.is_some_and(|load| load.contains_key(key));
         let kind = load.and_then(|load| load.get("kind")?.as_str());
-        let listed = definition.get("points").and_then(Value::as_array).into_iter().flatten();
-        let points = listed.filter_map(Value::as_table).filter_map(|point| {
+        let listed =
+            || definition.get("points").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
+        // What any point says otherwise stands at every point, and no longer with what they share.
+        let point_loads = listed().filter_map(|point| point.get("load")?.as_table());
+        let cold = load.into_iter().chain(point_loads).any(|load| load.contains_key("cooldown"));
+        let points = listed().filter_map(|point| {
             let mut values = BTreeMap::new();
             leaves(point, "", &mut values);
             values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
             Some((values.remove("name")?, values))
         });
-        Self { at_rate: kind == Some("rate"), cold: load_has("cooldown"), points: points.collect() }
+        Self { at_rate: kind == Some("rate"), cold, points: points.collect() }
     }
 
     /// The point's place in the definition; one that is not in it comes last.
@@ -79,6 +82,15 @@ mod tests {
         assert_eq!(design.values("a")[RATE], "5.5");
         manifest.definition = "[load]\nminutes = 3\n".to_owned();
         assert_eq!(Design::of(&manifest), Design::default());
+    }
+
+    #[test]
+    fn who_is_measured_and_how_long_is_waited_make_no_point_different_but_a_cool_down_makes_all_cold() {
+        let text = "[load]\nkind = \"rate\"\n[[points]]\nname = \"a\"\nsystems = [\"x\"]\n\
+                    load = { rate = 1.0, cooldown = \"70s\", timeout = \"60s\" }\nfunction.timeout = \"60s\"\n";
+        let design = Design::of(&Manifest { definition: text.to_owned(), ..empty() });
+        assert!(design.at_rate && design.cold);
+        assert_eq!(design.values("a").into_keys().collect::<Vec<_>>(), [RATE]);
     }
 
     fn empty() -> Manifest {
