@@ -139,7 +139,7 @@ struct Creations {
     /// Replicas last seen of each revision, and when they last rose from none.
     scaled: HashMap<String, (i32, i64)>,
     open: HashMap<String, Open>,
-    /// Pods that are written: they are told again as long as they live. Names are never used twice.
+    /// Which pod of those under way has an address.
     by_address: HashMap<String, String>,
 }
 

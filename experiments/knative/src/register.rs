@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams},
+    api::{DeleteParams, DynamicObject, ListParams},
 };
 use tokio::time::{Instant, sleep};
 
@@ -36,9 +36,9 @@ const QUIET_WITHIN: Duration = Duration::from_secs(120);
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(10);
 
-fn services(client: &Client) -> (Api<DynamicObject>, ApiResource) {
+fn services(client: &Client) -> Api<DynamicObject> {
     let resource = api::resource("serving.knative.dev", "v1", "Service");
-    (Api::namespaced_with(client.clone(), NAMESPACE, &resource), resource)
+    Api::namespaced_with(client.clone(), NAMESPACE, &resource)
 }
 
 /// Only what was registered here.
@@ -58,7 +58,7 @@ pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
     };
     stream::iter(wanted.clone()).map(each).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
     eprintln!("{} functions written after {} s", wanted.len(), began.elapsed().as_secs());
-    let (services, _) = services(client);
+    let services = services(client);
     let within = READY_WITHIN + READY_WITHIN_EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
     let mut said = Instant::now();
     loop {
@@ -114,7 +114,7 @@ async fn revision(client: &Client) -> anyhow::Result<u64> {
 /// # Errors
 /// When the API server refuses.
 pub async fn remove(client: &Client) -> anyhow::Result<usize> {
-    let (services, _) = services(client);
+    let services = services(client);
     let listed = services.list(&own()).await.context("listing functions")?;
     for service in &listed {
         let name = service.metadata.name.as_deref().unwrap_or_default();

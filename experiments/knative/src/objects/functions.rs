@@ -93,12 +93,6 @@ fn parse(line: &str) -> anyhow::Result<Function> {
     Ok(function)
 }
 
-/// The revision that the first generation of a service makes.
-#[must_use]
-pub fn revision(function: &str) -> String {
-    format!("{function}-00001")
-}
-
 /// The Knative service of a function.
 #[must_use]
 pub fn service(function: &Function) -> Value {
