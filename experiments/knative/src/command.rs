@@ -2,9 +2,9 @@
 
 use std::{future::Future, path::PathBuf, str::FromStr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     api,
@@ -12,8 +12,10 @@ use crate::{
     compile,
     credentials::{Credentials, Identity},
     launch::{self, LaunchArguments},
-    objects::manifests::Windows,
-    pods, register,
+    objects::manifests::{self, Windows},
+    pods,
+    prepared::{Facts, Prepared},
+    register,
     testbed::{Settings, Testbed},
     variant::Variant,
     versions,
@@ -42,6 +44,8 @@ enum Command {
     Version,
     /// Start a testbed and keep it until a signal; needs a private user, mount, pid and network namespace
     Start(Start),
+    /// Start a testbed, register the functions of a file, end it, and keep what later ones may begin from
+    Prepare(Prepare),
     /// Register the functions of a file and wait until each is ready
     Register(Register),
     /// Remove every function that was registered here
@@ -59,29 +63,51 @@ struct Build {
     cache: Option<PathBuf>,
 }
 
+/// What a testbed is, however it is used.
 #[derive(Args, Debug)]
-struct Start {
+struct Form {
     /// Where built programs are kept [default: dirigent-baseline in your cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Where everything of the testbed is kept; a disk where writes are durable
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
-    /// stock: released settings; tuned: every client-side limit lifted, more workers
-    #[arg(long, default_value = "stock")]
-    variant: Variant,
     /// Hollow nodes
     #[arg(long, default_value_t = 10)]
     nodes: u32,
-    /// Modelled delay of a sandbox's creation
-    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
-    delay: Duration,
     /// Windows of the autoscaler: released, or stable window, grace and retention as 6s,1s,1s
     #[arg(long, default_value = "released")]
     windows: ChosenWindows,
+}
+
+#[derive(Args, Debug)]
+struct Start {
+    #[command(flatten)]
+    form: Form,
+    /// stock: released settings; tuned: every client-side limit lifted, more workers
+    #[arg(long, default_value = "stock")]
+    variant: Variant,
+    /// Modelled delay of a sandbox's creation
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
+    delay: Duration,
     /// How functions spend their time: sleep or spin
     #[arg(long, default_value = "sleep")]
     mode: hollow::Mode,
+    /// Begin from what `prepare` kept here, with the same nodes and windows
+    #[arg(long, value_name = "DIR")]
+    prepared: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Prepare {
+    #[command(flatten)]
+    form: Form,
+    /// The functions, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Where to keep what later testbeds begin from
+    #[arg(long, value_name = "DIR")]
+    keep: PathBuf,
 }
 
 /// Windows as typed.
@@ -143,6 +169,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Start(start) => on_this_thread(run_testbed(start)),
+        Command::Prepare(arguments) => on_this_thread(prepare(arguments)),
         Command::Register(arguments) => on_this_thread(async move {
             let credentials = Credentials::in_folder(&arguments.at.folder.join("credentials"));
             let client = api::client(&credentials, Identity::Admin)?;
@@ -168,34 +195,81 @@ fn on_this_thread(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
     runtime.block_on(task)
 }
 
+impl Form {
+    fn settings(self) -> anyhow::Result<Settings> {
+        std::fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
+        Ok(Settings {
+            built: Cache::new(self.cache)?.built(),
+            variant: Variant::Stock,
+            folder: self.folder.canonicalize()?,
+            nodes: self.nodes,
+            delay: Duration::ZERO,
+            windows: self.windows.0,
+            mode: hollow::Mode::Sleep,
+            prepared: None,
+        })
+    }
+}
+
+/// What ends a program: SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening to signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Starts a testbed and keeps it until it is told to end or a part ends by itself.
 async fn run_testbed(start: Start) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&start.folder).with_context(|| format!("creating {}", start.folder.display()))?;
     let settings = Settings {
-        built: Cache::new(start.cache)?.built(),
         variant: start.variant,
-        folder: start.folder.canonicalize()?,
-        nodes: start.nodes,
         delay: start.delay,
-        windows: start.windows.0,
         mode: start.mode,
+        prepared: start.prepared.as_deref().map(Prepared::in_folder),
+        ..start.form.settings()?
     };
-    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening to signals")?;
+    let mut signals = Signals::listen()?;
     let mut testbed = tokio::select! {
         started = Testbed::start(&settings) => started?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        () = signals.come() => return Ok(()),
     };
     testbed.announce()?;
     eprintln!("ready: {}, {}", versions::line(), settings.variant);
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = signals.come() => break,
             _ = look.tick() => testbed.check()?,
         }
     }
     testbed.stop().await
+}
+
+/// Registers functions in a testbed whose limits are lifted: what is registered does not depend on them, only how long it
+/// takes.
+async fn prepare(arguments: Prepare) -> anyhow::Result<()> {
+    let settings = Settings { variant: Variant::Tuned, ..arguments.form.settings()? };
+    let mut signals = Signals::listen()?;
+    let kept = async {
+        let testbed = Testbed::start(&settings).await?;
+        let functions = register::register(testbed.client(), &arguments.from).await?;
+        let facts = Facts::new(manifests::settings(settings.windows.as_ref()), settings.nodes, functions);
+        testbed.stop_keeping(&Prepared::in_folder(&arguments.keep), &facts).await
+    };
+    tokio::select! {
+        kept = kept => kept,
+        () = signals.come() => bail!("interrupted: nothing was kept"),
+    }
 }

@@ -26,7 +26,7 @@ use kube::{
 use record::{ColdStart, TableWriter};
 
 /// Label with the function's name.
-const FUNCTION: &str = "serving.knative.dev/service";
+pub const FUNCTION: &str = "serving.knative.dev/service";
 /// Label with the revision's name.
 const REVISION: &str = "serving.knative.dev/revision";
 /// Most creations under way that are remembered: pods that never become ready must not pile up.

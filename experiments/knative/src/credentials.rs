@@ -96,7 +96,7 @@ impl Credentials {
         made.write("service-accounts.pub", &accounts.public_key_pem())?;
         made.write("tokens.csv", &tokens())?;
         for identity in Identity::ALL {
-            let text = serde_json::to_string_pretty(&made.kubeconfig_text(identity))?;
+            let text = serde_json::to_string_pretty(&kubeconfig(identity))?;
             made.write(&format!("{}.kubeconfig", identity.name()), &text)?;
         }
         Ok(made)
@@ -120,23 +120,23 @@ impl Credentials {
         format!("{}-token", identity.name())
     }
 
-    /// A kubeconfig; JSON is YAML.
-    fn kubeconfig_text(&self, identity: Identity) -> serde_json::Value {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{ "name": "testbed", "cluster": {
-                "server": topology::api(), "certificate-authority": self.file("ca.crt") } }],
-            "users": [{ "name": identity.name(), "user": { "token": Self::token(identity) } }],
-            "contexts": [{ "name": "testbed", "context": { "cluster": "testbed", "user": identity.name() } }],
-            "current-context": "testbed",
-        })
-    }
-
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// A kubeconfig; JSON is YAML. The certificate lies beside it, so that the folder may be copied.
+fn kubeconfig(identity: Identity) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "testbed", "cluster": {
+            "server": topology::api(), "certificate-authority": "ca.crt" } }],
+        "users": [{ "name": identity.name(), "user": { "token": Credentials::token(identity) } }],
+        "contexts": [{ "name": "testbed", "context": { "cluster": "testbed", "user": identity.name() } }],
+        "current-context": "testbed",
+    })
 }
 
 fn authority() -> anyhow::Result<CertifiedIssuer<'static, KeyPair>> {

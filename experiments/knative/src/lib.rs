@@ -12,6 +12,8 @@ pub mod launch;
 pub mod network;
 pub mod objects;
 pub mod pods;
+pub mod prepared;
+pub mod quiet;
 pub mod register;
 pub mod supervise;
 pub mod testbed;

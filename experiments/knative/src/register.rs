@@ -1,20 +1,21 @@
 //! Functions at a running testbed: registered several at a time with progress, waited for, and removed again; only what
 //! the testbed registered itself is ever removed.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, ListParams},
 };
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     api,
-    objects::functions::{self, Function, MANAGED_BY, NAMESPACE},
+    objects::functions::{self, MANAGED_BY, NAMESPACE},
+    quiet,
 };
 
 /// Registrations under way at once: more only wait in the controller's own limit.
@@ -25,14 +26,6 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const READY_WITHIN_EACH: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// A window in which writes are counted.
-const CALM_WINDOW: Duration = Duration::from_secs(5);
-/// Most writes in a window of a cluster that only renews its leases, some five a second.
-const CALM_WRITES: u64 = 50;
-/// So many calm windows in a row: by then the largest of the limits' bursts, 100 tokens at 50 a second, is back too.
-const CALM_WINDOWS: u32 = 2;
-/// How long a cluster may take to be quiet.
-const QUIET_WITHIN: Duration = Duration::from_secs(120);
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(10);
 
@@ -46,67 +39,71 @@ fn own() -> ListParams {
     ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1))
 }
 
-/// Registers every function of a file and waits until each is ready; how many there are.
+/// Registers every function of a file that is not registered as it stands there, waits until each is ready and nothing is
+/// left to do; how many there are.
 ///
 /// # Errors
-/// When a line is wrong, the API server goes on refusing one, or some are not ready in time.
+/// When a line is wrong, the API server goes on refusing one, some are not ready in time, or the cluster does not become
+/// quiet.
 pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
-    let wanted = functions::read(path)?;
+    let wanted: Vec<Value> = functions::read(path)?.iter().map(functions::service).collect();
     let began = Instant::now();
-    let each = |function: Function| async move {
-        api::apply(client, &functions::service(&function)).await.with_context(|| format!("function {}", function.name))
-    };
-    stream::iter(wanted.clone()).map(each).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
-    eprintln!("{} functions written after {} s", wanted.len(), began.elapsed().as_secs());
     let services = services(client);
-    let within = READY_WITHIN + READY_WITHIN_EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+    let listed = services.list(&own()).await.context("listing functions")?;
+    let there: HashMap<&str, &DynamicObject> =
+        listed.iter().filter_map(|one| Some((one.metadata.name.as_deref()?, one))).collect();
+    let stands = |service: &&Value| {
+        let known = service["metadata"]["name"].as_str().and_then(|name| there.get(name));
+        known.is_some_and(|known| contains(&known.data["spec"], &service["spec"]))
+    };
+    let missing: Vec<&Value> = wanted.iter().filter(|service| !stands(service)).collect();
+    let each = |service: &Value| {
+        let service = service.clone();
+        async move { api::apply(client, &service).await }
+    };
+    stream::iter(missing.iter().copied().map(each)).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+    eprintln!("{} of {} functions written after {} s", missing.len(), wanted.len(), began.elapsed().as_secs());
+    let names: Vec<&str> = wanted.iter().filter_map(|service| service["metadata"]["name"].as_str()).collect();
+    wait_ready(&services, &names, began).await?;
+    quiet::wait(client).await?;
+    Ok(wanted.len())
+}
+
+async fn wait_ready(services: &Api<DynamicObject>, names: &[&str], began: Instant) -> anyhow::Result<()> {
+    let within = READY_WITHIN + READY_WITHIN_EACH * u32::try_from(names.len()).unwrap_or(u32::MAX);
     let mut said = Instant::now();
     loop {
-        let ready =
-            services.list(&own()).await.context("listing functions")?.iter().filter(|one| is_ready(one)).count();
-        if ready >= wanted.len() {
-            eprintln!("{ready} functions ready after {} s", began.elapsed().as_secs());
-            quiet(client).await?;
-            return Ok(ready);
-        }
+        let listed = services.list(&own()).await.context("listing functions")?;
+        let ready: HashMap<&str, bool> =
+            listed.iter().filter_map(|one| Some((one.metadata.name.as_deref()?, is_ready(one)))).collect();
+        let waiting: Vec<&str> = names.iter().copied().filter(|name| ready.get(name) != Some(&true)).collect();
+        let done = names.len() - waiting.len();
+        let Some(first) = waiting.first() else {
+            eprintln!("{done} functions ready after {} s", began.elapsed().as_secs());
+            return Ok(());
+        };
         if began.elapsed() >= within {
-            bail!("{ready} of {} functions are ready after {} s", wanted.len(), within.as_secs());
+            bail!("{done} of {} functions are ready after {} s; {first} is not", names.len(), within.as_secs());
         }
         if said.elapsed() >= SAY {
             said = Instant::now();
-            eprintln!("{ready} of {} functions ready", wanted.len());
+            eprintln!("{done} of {} functions ready", names.len());
         }
         sleep(LOOK).await;
     }
 }
 
-/// Waits until the cluster has nothing left to do: that functions are ready does not mean that its controllers have
-/// caught up, or that the tokens of their limits are back.
-///
-/// # Errors
-/// When it does not become quiet in time.
-async fn quiet(client: &Client) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let mut before = revision(client).await?;
-    let mut calm = 0;
-    while calm < CALM_WINDOWS {
-        if began.elapsed() >= QUIET_WITHIN {
-            bail!("the cluster is not quiet {} s after its functions were ready", QUIET_WITHIN.as_secs());
+/// Whether `actual` says everything that `wanted` says; it may say more, which are defaults.
+fn contains(actual: &Value, wanted: &Value) -> bool {
+    match (actual, wanted) {
+        (Value::Object(actual), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| actual.get(key).is_some_and(|actual| contains(actual, wanted)))
         }
-        sleep(CALM_WINDOW).await;
-        let now = revision(client).await?;
-        calm = if now.saturating_sub(before) <= CALM_WRITES { calm + 1 } else { 0 };
-        before = now;
+        (Value::Array(actual), Value::Array(wanted)) => {
+            actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(actual, wanted)| contains(actual, wanted))
+        }
+        _ => actual == wanted,
     }
-    eprintln!("quiet after {} s more", began.elapsed().as_secs());
-    Ok(())
-}
-
-/// The store's revision: each write adds one.
-async fn revision(client: &Client) -> anyhow::Result<u64> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let listed = nodes.list(&ListParams::default().limit(1)).await.context("asking for the store's revision")?;
-    listed.metadata.resource_version.unwrap_or_default().parse().context("a resource version is a number")
 }
 
 /// Removes every function that was registered here; how many there were.
@@ -129,4 +126,26 @@ pub async fn remove(client: &Client) -> anyhow::Result<usize> {
 fn is_ready(service: &DynamicObject) -> bool {
     let conditions = service.data.pointer("/status/conditions").and_then(serde_json::Value::as_array);
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_with_defaults_is_not_written_again() {
+        let wanted = json!({ "a": { "b": 1, "list": [{ "x": 1 }] } });
+        assert!(contains(&json!({ "a": { "b": 1, "c": 2, "list": [{ "x": 1, "y": 2 }] }, "d": 3 }), &wanted));
+        let others = [
+            json!({ "a": { "b": 2, "list": [{ "x": 1 }] } }),
+            json!({ "a": { "list": [{ "x": 1 }] } }),
+            json!({ "a": { "b": 1, "list": [{ "x": 1 }, {}] } }),
+            Value::Null,
+        ];
+        for other in others {
+            assert!(!contains(&other, &wanted), "{other}");
+        }
+    }
 }

@@ -2,15 +2,24 @@
 //! each other, and each step waits until the one before is ready.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::linux::net::SocketAddrExt,
+    os::unix::net::{SocketAddr, UnixListener},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::{Node, Service, ServiceAccount};
-use kube::{Api, Client, api::ListParams};
-use serde_json::json;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Service, ServiceAccount},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -19,6 +28,7 @@ use crate::{
     components::{Component, Parts},
     credentials::{Credentials, Identity},
     objects::{manifests, nodes, services, stages},
+    prepared::{Facts, Prepared},
     supervise::Supervisor,
     topology::{ACTIVATOR, ACTIVATOR_PORT, AUTOSCALER, CONTROLLER, ETCD_PORT, NODES, WEBHOOK, api as api_address},
     variant::Variant,
@@ -45,12 +55,44 @@ pub struct Settings {
     pub windows: Option<manifests::Windows>,
     /// How functions spend their time: `sleep` or `spin`.
     pub mode: hollow::Mode,
+    /// The state it begins from; `None`: nothing is registered.
+    pub prepared: Option<Prepared>,
+}
+
+impl Settings {
+    fn released_otherwise(&self) -> Vec<manifests::Setting> {
+        manifests::settings(self.windows.as_ref())
+    }
 }
 
 /// A testbed that is ready.
 pub struct Testbed {
     supervisor: Supervisor,
     folder: PathBuf,
+    client: Client,
+    _only: Only,
+}
+
+/// Holds the folder and the network namespace for one testbed, for as long as its process lives.
+struct Only {
+    _folder: Flock<File>,
+    _network: UnixListener,
+}
+
+impl Only {
+    fn take(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("lock");
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            bail!("a testbed runs in {} already: choose another folder or end that one", folder.display());
+        };
+        // A name of this kind belongs to the network namespace and goes with the process that holds it.
+        let name = SocketAddr::from_abstract_name("dirigent-testbed").context("naming the network namespace")?;
+        let Ok(network) = UnixListener::bind_addr(&name) else {
+            bail!("a testbed runs in this network namespace already: start this one in a namespace of its own");
+        };
+        Ok(Self { _folder: lock, _network: network })
+    }
 }
 
 impl Testbed {
@@ -60,9 +102,11 @@ impl Testbed {
     /// When a part does not start, or is of another version than promised: with the end of its log.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.built.require()?;
+        let only = Only::take(&settings.folder)?;
+        remove_data(&settings.folder)?;
         let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
         match start_all(settings, &mut supervisor).await {
-            Ok(()) => Ok(Self { supervisor, folder: settings.folder.clone() }),
+            Ok(client) => Ok(Self { supervisor, folder: settings.folder.clone(), client, _only: only }),
             Err(error) => {
                 if let Err(left) = supervisor.stop().await {
                     eprintln!("while giving up: {left:#}");
@@ -70,6 +114,12 @@ impl Testbed {
                 Err(error)
             }
         }
+    }
+
+    /// A client that may do everything.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Writes where it is reached, and which processes it consists of; the runner waits for these files.
@@ -95,34 +145,93 @@ impl Testbed {
     /// # Errors
     /// When a part does not end, or the data cannot be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.end().await?;
+        remove_data(&self.folder)
+    }
+
+    /// Ends everything and keeps the data in `to`. The store is ended like the rest, without being asked: all that it
+    /// acknowledged is on disk.
+    ///
+    /// # Errors
+    /// When a part does not end, or the data cannot be copied or removed.
+    pub async fn stop_keeping(mut self, to: &Prepared, facts: &Facts) -> anyhow::Result<()> {
+        self.end().await?;
+        to.save(&self.folder, facts)?;
+        remove_data(&self.folder)
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
         self.supervisor.finish("pods").await?;
-        self.supervisor.stop().await?;
-        let data = self.folder.join("etcd");
-        fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))
+        self.supervisor.stop().await
     }
 }
 
-/// The whole order.
-async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<()> {
+/// Removes the store of a testbed that is not running; one that was killed has left it.
+fn remove_data(folder: &Path) -> anyhow::Result<()> {
+    let data = folder.join("etcd");
+    match fs::remove_dir_all(&data) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", data.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The whole order; a client that may do everything.
+async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<Client> {
     let folder = &settings.folder;
-    let credentials = Credentials::make(&folder.join("credentials"))?;
+    let own_settings = settings.released_otherwise();
+    record::write_json(&folder.join("settings.json"), &own_settings)?;
+    let credentials = folder.join("credentials");
+    let credentials = if let Some(prepared) = &settings.prepared {
+        prepared.restore(folder, &own_settings, settings.nodes)?;
+        Credentials::in_folder(&credentials)
+    } else {
+        Credentials::make(&credentials)?
+    };
     let parts = Parts { built: &settings.built, credentials: &credentials, data: folder, variant: settings.variant };
     let client = api::client(&credentials, Identity::Admin)?;
-    kubernetes(supervisor, &parts, &client).await?;
-    let own_settings = manifests::settings(settings.windows.as_ref());
-    record::write_json(&folder.join("settings.json"), &own_settings)?;
-    for object in manifests::before_webhook(&settings.built.manifests(), &own_settings)? {
-        api::apply(&client, &object).await?;
+    let store = Store { client: &client, is_new: settings.prepared.is_none() };
+    kubernetes(supervisor, &parts, &store).await?;
+    store.apply(&manifests::before_webhook(&settings.built.manifests(), &own_settings)?).await?;
+    store.apply(&services::all()).await?;
+    serving(supervisor, &parts, &store).await?;
+    hollow_nodes(settings, supervisor, &parts, &store).await?;
+    Ok(client)
+}
+
+/// The store behind the API server: a new one gets every object, a restored one has them.
+struct Store<'a> {
+    client: &'a Client,
+    is_new: bool,
+}
+
+impl Store<'_> {
+    async fn apply(&self, objects: &[Value]) -> anyhow::Result<()> {
+        if self.is_new {
+            for object in objects {
+                api::apply(self.client, object).await?;
+            }
+        }
+        Ok(())
     }
-    for object in services::all() {
-        api::apply(&client, &object).await?;
+
+    /// Removes all leases: their holders ended with the testbed that the store comes from, and whoever starts now would
+    /// wait for them to run out.
+    async fn forget_leases(&self) -> anyhow::Result<()> {
+        let leases: Api<Lease> = Api::all(self.client.clone());
+        for lease in leases.list(&ListParams::default()).await.context("listing leases")? {
+            let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
+            let within: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
+            within.delete(&name, &DeleteParams::default()).await.with_context(|| format!("removing lease {name}"))?;
+        }
+        Ok(())
     }
-    serving(supervisor, &parts, &client).await?;
-    hollow_nodes(settings, supervisor, &parts, &client).await
 }
 
 /// etcd, API server (of the promised version), controller manager, scheduler.
-async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Client) -> anyhow::Result<()> {
+async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
+    let client = store.client;
     supervisor.start(&parts.etcd()).await?;
     supervisor.wait("etcd", READY_WITHIN, async || connects(([127, 0, 0, 1], ETCD_PORT)).await).await?;
     supervisor.start(&parts.api_server()).await?;
@@ -135,6 +244,7 @@ async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Cli
     if version != versions::git_version() {
         bail!("the API server says it is {version}, expected {}", versions::git_version());
     }
+    store.forget_leases().await?;
     supervisor.start(&parts.controller_manager()).await?;
     supervisor.start(&parts.scheduler()).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
@@ -143,15 +253,13 @@ async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Cli
 }
 
 /// Knative's own parts; its controller may act only when the controller manager has aggregated its role.
-async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, client: &Client) -> anyhow::Result<()> {
+async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
     let services: Api<Service> = Api::all(api::client(parts.credentials, Identity::Controller)?);
     let allowed = async || Ok(services.list(&ListParams::default().limit(1)).await.map(drop)?);
     supervisor.wait("kube-controller-manager", READY_WITHIN, allowed).await?;
     supervisor.start(&parts.webhook()).await?;
     supervisor.wait("webhook", READY_WITHIN, async || connects((WEBHOOK.octets(), 8443)).await).await?;
-    for object in manifests::webhooks(&parts.built.manifests())? {
-        api::apply(client, &object).await?;
-    }
+    store.apply(&manifests::webhooks(&parts.built.manifests())?).await?;
     supervisor.start(&parts.controller()).await?;
     supervisor.start(&parts.autoscaler()).await?;
     supervisor.wait("autoscaler", READY_WITHIN, async || connects((AUTOSCALER.octets(), 8080)).await).await?;
@@ -165,7 +273,7 @@ async fn hollow_nodes(
     settings: &Settings,
     supervisor: &mut Supervisor,
     parts: &Parts<'_>,
-    client: &Client,
+    store: &Store<'_>,
 ) -> anyhow::Result<()> {
     let pods = Component {
         name: "pods",
@@ -177,18 +285,21 @@ async fn hollow_nodes(
     let up = settings.folder.join("pods.up");
     let there = async || up.exists().then_some(()).context("it does not watch the pods yet");
     supervisor.wait("pods", READY_WITHIN, there).await?;
-    for name in nodes::names(settings.nodes) {
-        api::apply(client, &nodes::node(&name)).await?;
-    }
+    store.apply(&nodes::names(settings.nodes).map(|name| nodes::node(&name)).collect::<Vec<_>>()).await?;
     let path = settings.folder.join("stages.yaml");
     fs::write(&path, stages::configuration(settings.delay)).with_context(|| format!("writing {}", path.display()))?;
     supervisor.start(&parts.kwok(&path)).await?;
-    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes: Api<Node> = Api::all(store.client.clone());
+    let leases: Api<Lease> = Api::namespaced(store.client.clone(), "kube-node-lease");
     let expected = settings.nodes as usize;
     let ready = async || {
         let listed = nodes.list(&ListParams::default()).await?;
         let ready = listed.iter().filter(|node| is_ready(node)).count();
-        if ready < expected { bail!("{ready} of {expected} nodes are ready") } else { Ok(()) }
+        let renewed = leases.list(&ListParams::default()).await?.items.len();
+        if ready.min(renewed) < expected {
+            bail!("{ready} of {expected} nodes are ready, {renewed} have their lease")
+        }
+        Ok(())
     };
     supervisor.wait("kwok", READY_WITHIN, ready).await
 }

@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod order;
 pub mod outline;
 pub mod plan;
+pub mod preparation;
 pub mod programs;
 pub mod repetition;
 mod steps;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use record::{LoadSummary, PointDir, read_json, write_json};
+use record::{LoadSummary, PointDir, RunDir, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
     run::{
         harvest::{self, Window},
-        join, load,
+        join, load, preparation,
         programs::Programs,
     },
     session::{Errand, Session, stop_politely},
@@ -44,6 +44,10 @@ pub struct Repetition<'a> {
     pub schedule: &'a Path,
     /// The functions to register.
     pub functions: &'a Path,
+    /// The run that it belongs to, which keeps what repetitions begin from.
+    pub dir: &'a RunDir,
+    /// Version of the system.
+    pub version: &'a str,
 }
 
 /// `repetition.json`: what the runner saw of a repetition.
@@ -91,8 +95,13 @@ impl Repetition<'_> {
             fs::remove_dir_all(path).with_context(|| format!("removing the unfinished {}", path.display()))?;
         }
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
+        let mut values = self.values();
+        if let Some(preparation) = &self.system.prepare {
+            let folder = preparation::prepared(session, self.dir, preparation, &values, self.version)?;
+            values.set("prepared", folder.display().to_string());
+        }
         let task = session.console.begin(format!("starting {}", self.point.system));
-        let mut cluster = Cluster::start(session, self.system, self.point, self.values())?;
+        let mut cluster = Cluster::start(session, self.system, self.point, values)?;
         task.done("ready");
         self.write_config(&cluster)?;
         self.register(session, &cluster)?;

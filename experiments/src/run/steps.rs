@@ -9,7 +9,10 @@ use crate::{
     checksum,
     definition::points::{ONLY_POINT, Point},
     exit::{Exit, Interrupted},
-    run::{Run, functions, inputs::Inputs, load, manifest, plan::Action, programs::Programs, repetition::Repetition},
+    run::{
+        Run, functions, inputs::Inputs, load, manifest, plan::Action, preparation, programs::Programs,
+        repetition::Repetition,
+    },
     session::{Errand, Session},
     system::{launch::Output, needs},
 };
@@ -125,6 +128,8 @@ impl Run<'_> {
             point,
             schedule: &inputs.schedule,
             functions: &inputs.functions,
+            dir: &self.dir,
+            version: self.manifest.systems.get(&point.system).map_or("", |facts| facts.version.as_str()),
         };
         let facts = repetition.measure(self.session)?;
         let place = format!("{} {} repetition {}", point.system, point.point, point.repetition);
@@ -138,6 +143,7 @@ impl Run<'_> {
     }
 
     pub(super) fn report(&self) -> anyhow::Result<()> {
+        preparation::forget(&self.dir)?;
         // Whether the run may be used is judged, and said, once all its steps are done.
         report(self.session, self.programs()?, &self.dir).map(drop)
     }

@@ -45,6 +45,9 @@ pub struct System {
     /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// What is done once, before the first repetition, for all that begin alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<Preparation>,
     /// Its processes, in the order they are started.
     #[serde(default)]
     pub start: Vec<ProcessTemplate>,
@@ -146,6 +149,18 @@ pub struct Check {
     /// A command that succeeds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+}
+
+/// What takes too long to be done for every repetition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preparation {
+    /// A command that leaves a state in `{prepared}`, a folder that it makes, and ends; what it needs meanwhile it keeps in
+    /// `{dir}`. It may depend on `{functions}`.
+    pub command: Vec<String>,
+    /// Longest time it may take.
+    #[serde(with = "humantime_serde")]
+    pub within: Duration,
 }
 
 /// How functions are registered.
@@ -293,6 +308,9 @@ impl System {
     fn check(&self) -> Result<(), (String, &'static str)> {
         if self.version.is_empty() {
             return Err((".version".to_owned(), "must be a command: a system without a version is not measured"));
+        }
+        if self.prepare.as_ref().is_some_and(|prepare| prepare.command.is_empty()) {
+            return Err((".prepare.command".to_owned(), "must be a command"));
         }
         if self.register.command.is_empty() {
             return Err((".register.command".to_owned(), "must be a command"));

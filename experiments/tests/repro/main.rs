@@ -5,6 +5,7 @@ mod command_line;
 mod enclosing;
 mod end_to_end;
 mod judging;
+mod preparing;
 mod running;
 mod sweeping;
 mod toy;

@@ -1,0 +1,79 @@
+//! What takes too long to be done for every repetition: done once, and kept for all repetitions that begin alike.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use record::RunDir;
+
+use crate::{
+    checksum,
+    definition::template::Values,
+    session::{Errand, Session},
+    system::{Preparation, launch::Output},
+};
+
+/// Folder of all prepared states of a run, in its directory. It goes when all is measured.
+const FOLDER: &str = "prepared";
+
+/// Prepares what `preparation` says, unless it was prepared already; where it is. Two systems, or two points, share a
+/// state when the same version prepares it by the same command from the same functions.
+///
+/// # Errors
+/// When the command fails: with the end of its log.
+pub fn prepared(
+    session: &Session,
+    dir: &RunDir,
+    preparation: &Preparation,
+    values: &Values,
+    version: &str,
+) -> anyhow::Result<PathBuf> {
+    let functions = PathBuf::from(values.expand("{functions}")?);
+    let same = values.with("prepared", "").with("dir", "").with("functions", checksum::of_file(&functions)?);
+    let same = same.expand_all(&preparation.command).context("the command to prepare")?;
+    let key = checksum::of_text(&format!("{version}\n{}", same.join("\n")));
+    let root = dir.0.join(FOLDER);
+    let (kept, work) = (root.join(&key[..12]), root.join(format!("{}.work", &key[..12])));
+    if kept.is_dir() {
+        return Ok(kept);
+    }
+    let partial = work.join("state");
+    remove(&work)?;
+    fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
+    let task = session.console.begin("preparing what repetitions begin from");
+    let own = values.with("prepared", text(&partial)).with("dir", text(&work));
+    let errand = Errand {
+        command: own.expand_all(&preparation.command).context("the command to prepare")?,
+        folder: &work,
+        output: Output::File(work.join("prepare.log")),
+        within: preparation.within,
+    };
+    session.run(&errand)?;
+    fs::rename(&partial, &kept).with_context(|| format!("keeping {}", partial.display()))?;
+    remove(&work)?;
+    task.done("kept for all that begin alike");
+    Ok(kept)
+}
+
+/// Removes every prepared state of a run.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
+    remove(&dir.0.join(FOLDER))
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,58 @@
+//! What is prepared once: how often, for whom, and what becomes of it.
+
+use std::fs;
+
+use record::ExitState;
+
+use crate::toy::{Toy, said};
+
+/// A toy that prepares a state from its functions, counts how often, and begins each repetition from it.
+fn preparing(command: &str) -> Toy {
+    let toy = Toy::new("well");
+    let prepare = format!("prepare = {{ command = [\"sh\", \"-c\", {command:?}], within = \"20s\" }}\nabout =");
+    toy.edit("experiments/systems.toml", "about =", &prepare);
+    toy.edit("experiments/systems.toml", "\"toy.toml\" = \"", "\"from\" = \"{prepared}\", \"toy.toml\" = \"");
+    toy.edit("experiments/systems.toml", "{dir}/up", "{prepared}/functions");
+    toy
+}
+
+const ONCE: &str = "echo {sandbox.nodes} >> {bin}/prepared && touch {dir}/work && mkdir {prepared} && cp {functions} {prepared}/functions";
+
+fn times(toy: &Toy) -> Vec<String> {
+    let text = fs::read_to_string(toy.path("bin/prepared")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_state_is_prepared_once_for_all_repetitions_and_goes_when_they_are_measured() {
+    let toy = preparing(ONCE);
+    let output = toy.run(&["--quick"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(times(&toy), ["3"], "two repetitions, one preparation");
+    assert!(!toy.path("out/prepared").exists());
+    let again = toy.resume();
+    assert_eq!((again.status.code(), times(&toy).len()), (Some(0), 1), "nothing to measure, nothing to prepare");
+}
+
+#[test]
+fn points_share_a_state_when_the_same_command_makes_it_from_the_same_functions() {
+    let toy = preparing(ONCE);
+    let output = toy.run_experiment("sweep", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(times(&toy), ["3", "5"], "two rates alike, and a point with other nodes");
+}
+
+#[test]
+fn a_preparation_that_fails_is_shown_and_its_half_is_not_begun_from() {
+    let toy = preparing(&format!("{ONCE} && echo no room >&2 && exit 1"));
+    let output = toy.run(&["--quick"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("sh ended with exit code 1") && text.contains("no room"), "{text}");
+    toy.assert_exit(ExitState::Failed);
+    assert!(toy.pids().is_empty(), "nothing is started");
+    toy.edit("experiments/systems.toml", " && echo no room >&2 && exit 1", "");
+    let again = toy.resume();
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(times(&toy).len(), 2, "made again from its beginning");
+}
