@@ -1,12 +1,17 @@
 //! What the definition in a manifest says of the run's load and points, for statistics and figures of constant rates.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use record::Manifest;
 use toml::{Table, Value};
 
 /// The key that gives a load its constant rate.
 pub(crate) const RATE: &str = "load.rate";
+/// The key that says how many invocations are due at the same moment.
+pub(crate) const BURST: &str = "load.burst";
+/// The key that says how long a sandbox is modelled to take to start, and the runtime that models it.
+const DELAY: &str = "sandbox.delay";
+const MODELS_DELAY: &str = "hollow";
 
 /// Keys that differ between points without being what is compared: who is measured there, how many functions take turns
 /// so that each is cold again, and how long is waited for an answer at most.
@@ -20,6 +25,10 @@ pub(crate) struct Design {
     pub(crate) at_rate: bool,
     /// Whether every invocation is meant to be a cold start.
     pub(crate) cold: bool,
+    /// Whether invocations come in bursts.
+    pub(crate) in_bursts: bool,
+    /// How long a sandbox is modelled to take at points that say nothing else, as it is written.
+    delay: Option<String>,
     /// The points in their order: name, and dotted keys with the values that make each different.
     points: Vec<(String, BTreeMap<String, String>)>,
 }
@@ -33,15 +42,32 @@ impl Design {
         let listed =
             || definition.get("points").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
         // What any point says otherwise stands at every point, and no longer with what they share.
-        let point_loads = listed().filter_map(|point| point.get("load")?.as_table());
-        let cold = load.into_iter().chain(point_loads).any(|load| load.contains_key("cooldown"));
+        let point_loads = || listed().filter_map(|point| point.get("load")?.as_table());
+        let cold = load.into_iter().chain(point_loads()).any(|load| load.contains_key("cooldown"));
+        let in_bursts = load.into_iter().chain(point_loads()).any(|load| load.contains_key("burst"));
+        let sandbox = |key: &str| definition.get("sandbox")?.get(key)?.as_str();
+        let is_modelled = sandbox("runtime") == Some(MODELS_DELAY);
         let points = listed().filter_map(|point| {
             let mut values = BTreeMap::new();
             leaves(point, "", &mut values);
             values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
             Some((values.remove("name")?, values))
         });
-        Self { at_rate: kind == Some("rate"), cold, points: points.collect() }
+        Self {
+            at_rate: kind == Some("rate"),
+            cold,
+            in_bursts,
+            delay: is_modelled.then(|| sandbox("delay").unwrap_or("0s").to_owned()),
+            points: points.collect(),
+        }
+    }
+
+    /// How long a sandbox is modelled to take to start at a point, in nanoseconds; `None` where it is not modelled.
+    pub(crate) fn delay_ns(&self, point: &str) -> Option<u64> {
+        let shared = self.delay.as_ref()?;
+        let values = self.values(point);
+        let delay: Duration = humantime::parse_duration(values.get(DELAY).unwrap_or(shared)).ok()?;
+        u64::try_from(delay.as_nanos()).ok()
     }
 
     /// The point's place in the definition; one that is not in it comes last.
@@ -82,6 +108,19 @@ mod tests {
         assert_eq!(design.values("a")[RATE], "5.5");
         manifest.definition = "[load]\nminutes = 3\n".to_owned();
         assert_eq!(Design::of(&manifest), Design::default());
+    }
+
+    #[test]
+    fn bursts_and_modelled_delays_are_known() {
+        let text = "[load]\nkind = \"rate\"\nevery = \"60s\"\n[sandbox]\nruntime = \"hollow\"\ndelay = \"40ms\"\n\
+                    [[points]]\nname = \"a\"\nload.burst = 10\n[[points]]\nname = \"b\"\nload.burst = 10\n\
+                    sandbox.delay = \"1s 5ms\"\n";
+        let mut manifest = Manifest { definition: text.to_owned(), ..empty() };
+        let design = Design::of(&manifest);
+        assert!(design.in_bursts);
+        assert_eq!((design.delay_ns("a"), design.delay_ns("b")), (Some(40_000_000), Some(1_005_000_000)));
+        manifest.definition = text.replace("hollow", "process");
+        assert_eq!(Design::of(&manifest).delay_ns("a"), None, "only hollow sandboxes take a modelled time");
     }
 
     #[test]

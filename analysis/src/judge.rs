@@ -3,16 +3,19 @@
 //! A ratio is held only when both systems were measured often enough in valid repetitions, its interval is clear of 1,
 //! the Mann-Whitney test agrees, and its median reaches the bound at this scale, whichever way failures count.
 
+mod sides;
+
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
-use record::{Claims, JudgedClaim, Manifest, SCHEMA_VERSION, Verdict};
-use stats::{Interval, mann_whitney, median, median_ratio_interval};
+use record::{Claims, JudgedClaim, Manifest, RatioBeside, SCHEMA_VERSION, Verdict};
+use stats::{Interval, mann_whitney, median, median_interval, median_ratio_interval};
 
 use crate::{
     claims::{self, Claim},
+    design::Design,
     format::number,
+    judge::sides::{Material, Measure, Side},
     series::{BOOTSTRAP_SEED, LEVEL, Series},
-    statistic::Statistic,
 };
 
 /// Repetitions each side needs.
@@ -21,32 +24,32 @@ const REPETITIONS: usize = 5;
 const SIGNIFICANCE: f64 = 0.01;
 
 /// Judges every claim about the run's experiment.
-pub(crate) fn judge(manifest: &Manifest, series: &[Series<'_>]) -> Claims {
+pub(crate) fn judge(manifest: &Manifest, design: &Design, series: &[Series<'_>]) -> Claims {
     let claims = claims::about(&manifest.experiment);
-    let judged = claims.into_iter().map(|claim| judged(claim, manifest, series)).collect();
+    let material = Material { design, series };
+    let judged = claims.into_iter().map(|claim| judged(claim, &manifest.scale, &material)).collect();
     Claims { schema_version: SCHEMA_VERSION, claims: judged }
 }
 
-/// What was found about one ratio.
+/// What was found of a claim.
 #[derive(Default)]
-struct Ratio {
-    median: Option<f64>,
+struct Found {
+    value: Option<f64>,
     interval: Option<Interval>,
     p: Option<f64>,
 }
 
-fn judged(claim: Claim, manifest: &Manifest, series: &[Series<'_>]) -> JudgedClaim {
-    let sides = sides(&claim, series);
-    let ratio = match &sides {
-        Ok((system, against)) => Statistic::find(&claim.statistic).map(|of| ratio(of, system, against)),
-        Err(_) => None,
-    };
+fn judged(claim: Claim, scale: &str, material: &Material<'_>) -> JudgedClaim {
+    let measure = Measure::of(&claim);
+    let sides = sides(&claim, &measure, material);
+    let found = sides.as_ref().map(|(ours, theirs)| found(&measure, ours, theirs.as_ref())).unwrap_or_default();
     let (verdict, reason) = match &sides {
         Err(reason) => (Verdict::NotMeasured, reason.clone()),
-        Ok((system, against)) => verdict(&claim, manifest, system, against),
+        Ok((ours, theirs)) => verdict(&claim, scale, &measure, (ours, theirs.as_ref()), material),
     };
-    let ratio = ratio.unwrap_or_default();
+    let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
+        unit: if claim.against.is_some() { "times" } else { measure.unit() }.to_owned(),
         id: claim.id,
         sentence: claim.sentence,
         source: claim.source,
@@ -54,61 +57,91 @@ fn judged(claim: Claim, manifest: &Manifest, series: &[Series<'_>]) -> JudgedCla
         statistic: claim.statistic,
         verdict,
         reason,
-        ratio: ratio.median,
-        interval: ratio.interval.map(|interval| (interval.lower, interval.upper)),
-        p: ratio.p,
+        found: found.value,
+        interval: found.interval.map(|interval| (interval.lower, interval.upper)),
+        p: found.p,
+        beside,
     }
 }
 
-/// The two systems' repetitions at the one point they share, or why there are none.
-fn sides<'a, 'b>(claim: &Claim, series: &'b [Series<'a>]) -> Result<(&'b Series<'a>, &'b Series<'a>), String> {
-    let of = |system: &str| -> Result<&'b Series<'a>, String> {
-        let mut found = series.iter().filter(|series| series.system == system);
-        let first = found.next().ok_or_else(|| format!("this run has no rows of `{system}`"))?;
-        match found.next() {
-            None => Ok(first),
-            Some(_) => Err(format!("`{system}` has several points in this run; the claim is about one")),
-        }
-    };
-    let (system, against) = (of(&claim.system)?, of(&claim.against)?);
-    if system.point != against.point {
+/// The claim's system, and the one it is compared with if there is one; or why one of them has no values.
+fn sides<'a>(
+    claim: &Claim,
+    measure: &Measure<'_>,
+    material: &Material<'a>,
+) -> Result<(Side<'a>, Option<Side<'a>>), String> {
+    let ours = material.side(measure, &claim.system, false)?;
+    let theirs = claim.against.as_ref().map(|against| material.side(measure, against, true)).transpose()?;
+    if let Some(theirs) = theirs.as_ref().filter(|theirs| theirs.point != ours.point) {
         return Err(format!(
             "`{}` ran point {}, `{}` point {}",
-            system.system, system.point, against.system, against.point
+            claim.system,
+            ours.point,
+            claim.against.as_deref().unwrap_or_default(),
+            theirs.point
         ));
     }
-    Ok((system, against))
+    Ok((ours, theirs))
 }
 
-fn ratio(statistic: &Statistic, system: &Series<'_>, against: &Series<'_>) -> Ratio {
-    let (below, above) = (system.values(statistic), against.values(statistic));
-    let median = median(&above).zip(median(&below).filter(|below| *below > 0.0)).map(|(above, below)| above / below);
-    Ratio {
-        median,
-        interval: median_ratio_interval(&above, &below, LEVEL, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED)),
-        p: mann_whitney(&above, &below).map(|test| test.p),
+fn found(measure: &Measure<'_>, ours: &Side<'_>, theirs: Option<&Side<'_>>) -> Found {
+    let mut random = Pcg64::seed_from_u64(BOOTSTRAP_SEED);
+    let Some(theirs) = theirs else {
+        let interval = median_interval(&ours.values, LEVEL, &mut random);
+        return Found { value: median(&ours.values), interval, p: None };
+    };
+    let (above, below) = if measure.more_is_better() { (ours, theirs) } else { (theirs, ours) };
+    let ratio = median(&above.values).zip(median(&below.values).filter(|below| *below > 0.0));
+    Found {
+        value: ratio.map(|(above, below)| above / below),
+        interval: median_ratio_interval(&above.values, &below.values, LEVEL, &mut random),
+        p: mann_whitney(&above.values, &below.values).map(|test| test.p),
     }
 }
 
-fn verdict(claim: &Claim, manifest: &Manifest, system: &Series<'_>, against: &Series<'_>) -> (Verdict, String) {
-    let Some(bound) = claim.at_least.get(&manifest.scale) else {
+fn beside(claim: &Claim, measure: &Measure<'_>, against: &str, material: &Material<'_>) -> RatioBeside {
+    let claim = Claim { against: Some(against.to_owned()), ..claim.clone() };
+    match sides(&claim, measure, material) {
+        Err(reason) => RatioBeside { against: against.to_owned(), ratio: None, interval: None, reason },
+        Ok((ours, theirs)) => {
+            let found = found(measure, &ours, theirs.as_ref());
+            let interval = found.interval.map(|interval| (interval.lower, interval.upper));
+            RatioBeside { against: against.to_owned(), ratio: found.value, interval, reason: String::new() }
+        }
+    }
+}
+
+fn verdict(
+    claim: &Claim,
+    scale: &str,
+    measure: &Measure<'_>,
+    (ours, theirs): (&Side<'_>, Option<&Side<'_>>),
+    material: &Material<'_>,
+) -> (Verdict, String) {
+    let Some(bound) = claim.at_least.get(scale) else {
         let scales: Vec<_> = claim.at_least.keys().map(String::as_str).collect();
-        let reason = format!("claimed at scale {}; this run is at scale {}", scales.join(", "), manifest.scale);
+        let reason = format!("claimed at scale {}; this run is at scale {scale}", scales.join(", "));
         return (Verdict::NotMeasured, reason);
     };
-    let (ours, theirs) = (system.repetitions.len(), against.repetitions.len());
-    if ours.min(theirs) < REPETITIONS {
-        return (Verdict::NotMeasured, format!("needs {REPETITIONS} repetitions of each, has {ours} and {theirs}"));
+    let few = ours.repetitions.min(theirs.map_or(usize::MAX, |theirs| theirs.repetitions)) < REPETITIONS;
+    if few {
+        let reason = match theirs {
+            None => format!("needs {REPETITIONS} repetitions, has {}", ours.repetitions),
+            Some(theirs) => {
+                format!("needs {REPETITIONS} repetitions of each, has {} and {}", ours.repetitions, theirs.repetitions)
+            }
+        };
+        return (Verdict::NotMeasured, reason);
     }
-    let repetitions = system.repetitions.iter().chain(&against.repetitions);
-    if let Some(invalid) = repetitions.map(|result| &result.summary).find(|point| point.validity.valid != Some(true)) {
-        let (system, repetition) = (&invalid.system, invalid.repetition);
-        return (Verdict::Invalid, format!("{system}, repetition {repetition} is not known to be valid"));
+    if let Some(invalid) = [Some(ours), theirs].into_iter().flatten().find_map(|side| side.invalid.as_ref()) {
+        return (Verdict::Invalid, invalid.clone());
     }
-    let policies = [claim.statistic.clone(), format!("{}.drop", claim.statistic)];
-    let failed = policies.iter().filter_map(|id| Statistic::find(id)).find_map(|statistic| {
-        let reason = shortfall(&ratio(statistic, system, against), *bound)?;
-        Some(format!("{}: {reason}", statistic.label))
+    let failed = measure.whichever_way_failures_count().into_iter().find_map(|(label, measure)| {
+        let reason = match sides(claim, &measure, material) {
+            Err(reason) => reason,
+            Ok((ours, theirs)) => shortfall(&found(&measure, &ours, theirs.as_ref()), *bound, theirs.is_some())?,
+        };
+        Some(format!("{label}: {reason}"))
     });
     match failed {
         Some(reason) => (Verdict::NotHeld, reason),
@@ -116,13 +149,17 @@ fn verdict(claim: &Claim, manifest: &Manifest, system: &Series<'_>, against: &Se
     }
 }
 
-/// What keeps a ratio from being held.
-fn shortfall(ratio: &Ratio, bound: f64) -> Option<String> {
-    let (Some(median), Some(interval), Some(p)) = (ratio.median, ratio.interval, ratio.p) else {
+/// What keeps a claim from being held.
+fn shortfall(found: &Found, bound: f64, is_ratio: bool) -> Option<String> {
+    let (Some(value), Some(interval)) = (found.value, found.interval) else {
         return Some("the statistic is missing in some repetitions".to_owned());
     };
-    if !interval.excludes(1.0) || p >= SIGNIFICANCE {
-        return Some(format!("no difference seen (p = {})", number(p)));
+    if is_ratio {
+        let p = found.p.unwrap_or(1.0);
+        if !interval.excludes(1.0) || p >= SIGNIFICANCE {
+            return Some(format!("no difference seen (p = {})", number(p)));
+        }
     }
-    (median < bound).then(|| format!("the ratio is {}, below {}", number(median), number(bound)))
+    let what = if is_ratio { "the ratio" } else { "it" };
+    (value < bound).then(|| format!("{what} is {}, below {}", number(value), number(bound)))
 }

@@ -8,7 +8,7 @@ use record::{Estimate, Judgement, Pace, PointSummary, ProcessCost, RatePoint};
 use stats::{median, median_interval};
 
 use crate::{
-    design::{Design, RATE},
+    design::{BURST, Design, RATE},
     series::{BOOTSTRAP_SEED, LEVEL, Series},
 };
 
@@ -55,6 +55,7 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         latency_p99_ms: over(&|summary| Some(ms(summary.latency_ns?.p99))),
         latency_p999_ms: over(&|summary| Some(ms(summary.latency_ns?.p999))),
         cold_percent: over(&|summary| Some(100.0 * summary.cold.share?)),
+        overhead_percent: over(&|summary| Some(summary.cold.overhead_permille?.p50 as f64 / 10.0)),
         lag_p99_ms: over(&|summary| Some(ms(summary.lag_ns?.p99))),
         processes: processes(&all),
         system_cpu_us: over(&|summary| cpu_us(summary, is_of_the_system)),
@@ -136,7 +137,7 @@ fn in_all(all: &[&PointSummary], of: impl Fn(&Pace) -> &Judgement) -> Judgement 
     Judgement { verdict, reasons }
 }
 
-/// The points that differ in their rate only: a line in a figure, a sentence in an answer.
+/// The points that differ in their rate, or in how many invocations come at once, only: a line in a figure, a sentence in an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Line<'a> {
     /// The system, and what else makes these points different.
@@ -180,7 +181,7 @@ pub(crate) fn offered(point: &RatePoint) -> f64 {
 }
 
 fn label(point: &RatePoint) -> String {
-    let others = point.values.iter().filter(|(key, _)| *key != RATE);
+    let others = point.values.iter().filter(|(key, _)| ![RATE, BURST].contains(&key.as_str()));
     others.fold(point.system.clone(), |label, (key, value)| {
         let name = key.rsplit('.').next().unwrap_or(key).replace('_', " ");
         // A count stands before what it counts: 64 connections, but delay 40ms.

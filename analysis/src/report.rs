@@ -57,15 +57,15 @@ pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError>
     let results = run.summarise(timeout)?;
     let series = Series::group(&results);
     let summary = summary(run, &results);
-    let claims = judge::judge(&run.manifest, &series);
+    let design = Design::of(&run.manifest);
+    let claims = judge::judge(&run.manifest, &design, &series);
     write_json(&run.dir.summary(), &summary).map_err(ReportError::Document)?;
     write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
 
     let published = published::about(&run.manifest.experiment);
-    let design = Design::of(&run.manifest);
     let shown = shown(&series, &summary.rates);
     let material = Material { series: &shown, published: &published, rates: &summary.rates };
-    let figures = draw_figures(&run.dir.report().join("figures"), FigureName::of(design.at_rate), &material)?;
+    let figures = draw_figures(&run.dir.report().join("figures"), FigureName::of(&design), &material)?;
     let page = Page {
         manifest: &run.manifest,
         design: &design,

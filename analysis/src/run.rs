@@ -41,7 +41,8 @@ impl Run {
     /// # Errors
     /// When a file cannot be read.
     pub(crate) fn summarise(&self, timeout: &Timeout) -> Result<Vec<PointResult>, ReadError> {
-        let terms = Terms { timeout, cores: self.manifest.host.cores, at_rate: Design::of(&self.manifest).at_rate };
+        let design = Design::of(&self.manifest);
+        let terms = Terms { timeout, cores: self.manifest.host.cores, design: &design };
         self.points.iter().map(|point| summarise::point(point, &terms)).collect()
     }
 }

@@ -52,7 +52,7 @@ const NO_COLD: &str = "no cold row, or the system does not say which rows are co
 const NO_JOIN: &str = "no cold row could be joined to its creation";
 
 /// Every statistic, in the order of tables.
-pub(crate) const STATISTICS: [Statistic; 23] = [
+pub(crate) const STATISTICS: [Statistic; 24] = [
     slowdown("slowdown.seed.p50", "Slowdown `seed`, p50 over functions", ("seed", "penalise", Pick::P50)),
     slowdown("slowdown.seed.p90", "Slowdown `seed`, p90 over functions", ("seed", "penalise", Pick::P90)),
     slowdown("slowdown.seed.p99", "Slowdown `seed`, p99 over functions", ("seed", "penalise", Pick::P99)),
@@ -97,6 +97,15 @@ pub(crate) const STATISTICS: [Statistic; 23] = [
             "Cluster manager's share of the wait, p50",
             (manager, Pick::P50, PERMILLE_PER_PERCENT),
             NO_JOIN,
+        )
+    },
+    Statistic {
+        unit: Unit::Percent,
+        ..spread(
+            "overhead.p50",
+            "Cluster manager's share of a cold start's latency, p50",
+            (|p| p.cold.overhead_permille, Pick::P50, PERMILLE_PER_PERCENT),
+            "no cold row was answered, or no delay is modelled",
         )
     },
     spread("lag.p99", "Lateness of the load generator, p99", (|p| p.lag_ns, Pick::P99, NS_PER_MS), "nothing was sent"),

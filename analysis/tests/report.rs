@@ -200,7 +200,7 @@ fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
 fn a_claim_is_held_when_five_repetitions_bear_it_out() {
     let claim = compared(5, 1_500, false).claims.remove(0);
     assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
-    close("ratio of medians", claim.ratio.unwrap(), 30_000.0 / 23.0);
+    close("ratio of medians", claim.found.unwrap(), 30_000.0 / 23.0);
     assert!(claim.p.unwrap() < 0.01 && claim.interval.unwrap().0 > 1_000.0);
 }
 
@@ -214,7 +214,7 @@ fn a_claim_short_of_its_bound_is_not_held() {
 #[test]
 fn a_claim_that_holds_only_when_failures_are_penalised_is_not_held() {
     let claim = compared(5, 1, true).claims.remove(0);
-    assert!(claim.ratio.unwrap() > 1_000.0, "penalised, the ratio is beyond the bound: {claim:?}");
+    assert!(claim.found.unwrap() > 1_000.0, "penalised, the ratio is beyond the bound: {claim:?}");
     assert_eq!(claim.verdict, Verdict::NotHeld);
     assert!(claim.reason.contains("failures dropped"), "{}", claim.reason);
 }

@@ -97,6 +97,9 @@ struct RateArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     duration: Option<Duration>,
+    /// Invocations that are due at the same moment; the moments are as far apart as the rate makes them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    burst: u32,
     /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs
     #[arg(long, requires = "cooldown", conflicts_with = "warm_functions")]
     cold: bool,
@@ -232,6 +235,7 @@ impl SourceArgs {
         let constant = &self.constant;
         let options = RateOptions {
             rate_per_s,
+            burst: constant.burst,
             duration: constant.duration.unwrap_or_default(),
             warmup: self.draw.warmup,
             cooldown: constant.cooldown,

@@ -4,13 +4,14 @@ mod axis;
 mod cdf;
 mod cpu;
 mod latency;
+mod overhead;
 pub(crate) mod phases;
 mod svg;
 
 use clap::ValueEnum;
 use record::RatePoint;
 
-use crate::{ReadError, palette, palette::Tone, published::Published, series::Series};
+use crate::{ReadError, design::Design, palette, palette::Tone, published::Published, series::Series};
 
 /// A figure of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +30,8 @@ pub enum FigureName {
     Latency,
     /// CPU time per operation by process.
     Cpu,
+    /// The cluster manager's share of a cold start against the number of simultaneous ones.
+    Overhead,
 }
 
 impl FigureName {
@@ -38,10 +41,17 @@ impl FigureName {
     /// Those of a constant rate, in the order of its page.
     const OF_RATE: [Self; 4] = [Self::Latency, Self::Cpu, Self::Phases, Self::PhasesManager];
 
+    /// Those of bursts, in the order of its page.
+    const OF_BURSTS: [Self; 4] = [Self::Overhead, Self::Cpu, Self::Phases, Self::PhasesManager];
+
     /// The figures of a run's page.
     #[must_use]
-    pub fn of(at_rate: bool) -> &'static [Self] {
-        if at_rate { &Self::OF_RATE } else { &Self::OF_TRACE }
+    pub(crate) fn of(design: &Design) -> &'static [Self] {
+        match (design.at_rate, design.in_bursts) {
+            (true, true) => &Self::OF_BURSTS,
+            (true, false) => &Self::OF_RATE,
+            (false, _) => &Self::OF_TRACE,
+        }
     }
 
     /// Its name on the command line and on disk.
@@ -55,6 +65,7 @@ impl FigureName {
             Self::PhasesManager => "phases-manager",
             Self::Latency => "latency",
             Self::Cpu => "cpu",
+            Self::Overhead => "overhead",
         }
     }
 }
@@ -109,6 +120,7 @@ pub(crate) fn draw(name: FigureName, material: &Material<'_>, ink: Ink) -> Resul
         FigureName::PhasesManager => phases::manager(series, ink),
         FigureName::Latency => latency::draw(rates, ink),
         FigureName::Cpu => cpu::draw(rates, ink),
+        FigureName::Overhead => overhead::draw(rates, ink),
     };
     drawn.map_err(|reason| ReadError::NoFigure { figure: name.as_str(), reason })
 }

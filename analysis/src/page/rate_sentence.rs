@@ -3,6 +3,7 @@
 use record::{Estimate, RatePoint};
 
 use crate::{
+    design::BURST,
     format::{number, whole},
     rates::{self, Line},
 };
@@ -39,6 +40,16 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// What share of a cold start is the cluster manager's, at each size of a burst.
+pub(super) fn overhead(line: &Line<'_>) -> Option<String> {
+    let share = |point: &&RatePoint| {
+        let (size, share) = (point.values.get(BURST)?, point.overhead_percent?.median);
+        Some(format!("{} % of {size} at once", number(share)))
+    };
+    let shares: Vec<String> = line.points.iter().copied().filter_map(|point| share(&point)).collect();
+    (!shares.is_empty()).then(|| format!("{}: the cluster manager's share is {}.", line.label, shares.join(", ")))
 }
 
 /// What an operation costs at the same rate.

@@ -12,15 +12,66 @@ use super::{
 use crate::{
     FigureName,
     format::{count, number},
-    rates,
+    rates::{self, Line},
 };
 
 pub(super) fn sections(page: &Page<'_>) -> Markup {
     let lines = rates::lines(&page.summary.rates);
     let cold = page.design.cold;
-    let pace: Vec<String> = lines.iter().filter_map(|line| rate_sentence::pace(line, cold)).collect();
     let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
     cost.extend(rate_sentence::beside(&lines));
+    html! {
+        @if page.design.in_bursts { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
+        section id="cpu" {
+            h2 { "What does an invocation cost in CPU time?" }
+            (sentences(&cost, "no repetition has both CPU times and answers"))
+            (answers::figure(page, FigureName::Cpu,
+                "CPU time per ok answer, user and kernel, by process: the operating system's accounting between two samples at the \
+                 ends of the measured window over the ok answers between them; median over repetitions. Cold starts include the \
+                 deletion of their sandboxes. The whole machine, with interrupts and whatever else ran, is in the table."))
+            (costs(&page.summary.rates))
+        }
+    }
+}
+
+/// So many at once: what of their latency is the cluster manager's.
+fn bursts(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
+    let shares: Vec<String> = lines.iter().flat_map(rate_sentence::overhead).collect();
+    html! {
+        section id="overhead" {
+            h2 { "What share of a cold start is the cluster manager's?" }
+            (sentences(&shares, "no cold start of a burst was answered"))
+            (answers::figure(page, FigureName::Overhead,
+                "The cluster manager's share of a cold start: 1 − the time that a sandbox is modelled to take / end-to-end latency \
+                 without execution. Median over the cold starts of a point, then over repetitions. The modelled time is the same \
+                 constant for every system; what a system adds to it before, after or around is its own."))
+            (overhead_table(&page.summary.rates))
+        }
+    }
+}
+
+fn overhead_table(points: &[RatePoint]) -> Markup {
+    html! {
+        div.wide { table.points {
+            thead { tr {
+                th { "System · point" } th.n { "Cluster manager, %" } th.n { "p50, ms" } th.n { "p99, ms" } th.n { "ok, %" }
+                th.n { "Cold, %" } th { "Valid" }
+            } }
+            tbody { @for point in points { tr {
+                td { (point.system) br; (point.point) }
+                (cell(point.overhead_percent)) (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms))
+                (plain(point.ok_percent)) (plain(point.cold_percent))
+                td { (point.valid_repetitions) " of " (point.repetitions) }
+            } } }
+        } }
+        p.note { (spread_note(points)) }
+    }
+}
+
+/// Rates: which are kept up, at what latency.
+fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
+    let cold = page.design.cold;
+    let pace: Vec<String> = lines.iter().filter_map(|line| rate_sentence::pace(line, cold)).collect();
     let question = if cold {
         "How many cold starts per second are sustained, and at what latency?"
     } else {
@@ -42,15 +93,6 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
                 (spread_note(&page.summary.rates))
             }
             (reasons(&page.summary.rates))
-        }
-        section id="cpu" {
-            h2 { "What does an invocation cost in CPU time?" }
-            (sentences(&cost, "no repetition has both CPU times and answers"))
-            (answers::figure(page, FigureName::Cpu,
-                "CPU time per ok answer, user and kernel, by process: the operating system's accounting between two samples at the \
-                 ends of the measured window over the ok answers between them; median over repetitions. Cold starts include the \
-                 deletion of their sandboxes. The whole machine, with interrupts and whatever else ran, is in the table."))
-            (costs(&page.summary.rates))
         }
     }
 }

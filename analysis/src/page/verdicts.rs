@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use record::{JudgedClaim, Verdict};
+use record::{JudgedClaim, RatioBeside, Verdict};
 
 use super::{
     Page,
@@ -54,17 +54,28 @@ fn row(claim: &JudgedClaim) -> Markup {
         tr {
             td { (claim.sentence) br; span.note { code { (claim.statistic) } } }
             td.quiet { (claim.published) br; span.note { (claim.source) } }
-            td { (measured(claim)) }
+            td { (measured(claim)) @for ratio in &claim.beside { br; span.note { (ticked(&beside(ratio))) } } }
             td { span class={ "mark " (class) } { (claim.verdict.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
         }
     }
 }
 
 fn measured(claim: &JudgedClaim) -> String {
-    let Some(ratio) = claim.ratio else { return "–".to_owned() };
-    let interval = claim.interval.map(|(lower, upper)| format!(" [{}, {}]", number(lower), number(upper)));
+    let Some(found) = claim.found else { return "–".to_owned() };
     let p = claim.p.map(|p| format!(", p = {}", number(p)));
-    format!("{} times{}{}", number(ratio), interval.unwrap_or_default(), p.unwrap_or_default())
+    format!("{} {}{}{}", number(found), claim.unit, interval(claim.interval), p.unwrap_or_default())
+}
+
+fn interval(interval: Option<(f64, f64)>) -> String {
+    interval.map(|(lower, upper)| format!(" [{}, {}]", number(lower), number(upper))).unwrap_or_default()
+}
+
+/// The same ratio against another form of the system compared with.
+fn beside(ratio: &RatioBeside) -> String {
+    match ratio.ratio {
+        Some(found) => format!("against `{}`: {} times{}", ratio.against, number(found), interval(ratio.interval)),
+        None => format!("against `{}`: not measured: {}", ratio.against, ratio.reason),
+    }
 }
 
 fn statistics(page: &Page<'_>) -> Markup {

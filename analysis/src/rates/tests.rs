@@ -115,6 +115,7 @@ fn points_that_differ_in_their_rate_only_are_one_line() {
         latency_p99_ms: None,
         latency_p999_ms: None,
         cold_percent: None,
+        overhead_percent: None,
         lag_p99_ms: None,
         processes: Vec::new(),
         system_cpu_us: None,

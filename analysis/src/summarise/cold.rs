@@ -6,20 +6,23 @@ use record::{ColdJoin, ColdStart, ColdSummary, Outcome};
 
 use super::creations::PHASES;
 use crate::{
-    rows::{ColdRow, Rows},
+    rows::{ColdRow, Row, Rows},
     spread::{signed, spread},
 };
 
-pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>) -> ColdSummary {
+/// `delay_ns`: how long a sandbox is modelled to take to start, where it is.
+pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>, delay_ns: Option<u64>) -> ColdSummary {
     let known = rows.measured.iter().filter(|row| row.cold.is_some()).count() as u64;
     let cold = rows.cold.len() as u64;
-    let ok = rows.measured.iter().filter(|row| row.cold == Some(true) && row.outcome == Outcome::Ok);
+    let ok = || rows.measured.iter().filter(|row| row.cold == Some(true) && row.outcome == Outcome::Ok);
     ColdSummary {
         known,
         cold,
         share: (known > 0).then(|| cold as f64 / known as f64),
-        latency_ns: spread(ok.filter_map(|row| row.latency_ns()).map(signed).collect()),
+        latency_ns: spread(ok().filter_map(Row::latency_ns).map(signed).collect()),
         wait_us: spread(rows.cold.iter().filter_map(|row| row.wait_us).map(signed).collect()),
+        overhead_permille: delay_ns
+            .and_then(|delay_ns| spread(ok().filter_map(|row| overhead_permille(row, delay_ns)).collect())),
         join: creations.and_then(|creations| join(&rows.cold, creations)),
     }
 }
@@ -51,6 +54,12 @@ fn join(cold: &[ColdRow], creations: &[ColdStart]) -> Option<ColdJoin> {
     (join.residual_us, join.residual_own_us) = (spread(residuals), spread(own));
     join.manager_share_permille = spread(shares);
     Some(join)
+}
+
+/// What of a row's latency, without its execution, is not the modelled start of its sandbox, in thousandths.
+fn overhead_permille(row: &Row, delay_ns: u64) -> Option<i64> {
+    let waited_ns = row.scheduling_ns().filter(|waited_ns| *waited_ns > 0)?;
+    Some(1_000 - signed(delay_ns).saturating_mul(1_000) / waited_ns)
 }
 
 /// Sum of the phases that were measured; `None` when none was.

@@ -17,6 +17,7 @@ use record::{
 use crate::{
     ReadError, Timeout,
     curves::Curves,
+    design::Design,
     rows::{Row, Rows},
     spread::{signed, spread},
 };
@@ -37,13 +38,13 @@ pub(crate) struct Terms<'a> {
     pub(crate) timeout: &'a Timeout,
     /// What the machine has, for judging the load generator's share.
     pub(crate) cores: u32,
-    /// Whether the load has a constant rate, which a system keeps up with or not.
-    pub(crate) at_rate: bool,
+    /// What the run's definition says of its load and points.
+    pub(crate) design: &'a Design,
 }
 
 /// Computes everything about one repetition.
 pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, ReadError> {
-    let Terms { timeout, cores, at_rate } = *terms;
+    let Terms { timeout, cores, design } = *terms;
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts = optional(&dir.coldstarts(), read_table)?;
@@ -59,10 +60,16 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));
     notes.extend(generator.crowded());
     let rates = window.map(|window| counts::rates(&rows, window));
-    let pace = if at_rate {
+    let pace = if design.at_rate {
         let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
         let operations = pace::operations(&rows, load.as_ref(), sampled.and_then(|sampled| sampled.window));
-        let measured = pace::Measured { counts: &counts, rates, validity: &validity, timeout_ns: timeout.ns };
+        let measured = pace::Measured {
+            counts: &counts,
+            rates,
+            validity: &validity,
+            timeout_ns: timeout.ns,
+            in_bursts: design.in_bursts,
+        };
         Some(pace::pace(&rows, &measured, operations))
     } else {
         None
@@ -78,7 +85,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         slowdowns: slowdowns.summaries(),
         timeout_ns: timeout.ns,
         timeout_from: timeout.from.clone(),
-        cold: cold::summary(&rows, coldstarts.as_deref()),
+        cold: cold::summary(&rows, coldstarts.as_deref(), design.delay_ns(&dir.point)),
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         processes: usage::processes(processes.unwrap_or_default(), counts.sent),
         counts,

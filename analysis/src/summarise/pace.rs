@@ -25,6 +25,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) validity: &'a Validity,
     /// What a penalised failure counts as, in nanoseconds.
     pub(crate) timeout_ns: u64,
+    /// Whether invocations come in bursts: then no rate is asked for that could be kept up.
+    pub(crate) in_bursts: bool,
 }
 
 /// Judges one repetition.
@@ -82,6 +84,9 @@ fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>
         let mut reasons = vec!["the repetition is not known to be valid".to_owned()];
         reasons.extend(measured.validity.reasons.iter().cloned());
         return not_judged(reasons);
+    }
+    if measured.in_bursts {
+        return not_judged(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);
     }
     let (Some(rates), rows) = (measured.rates, measured.counts.measured) else {
         return not_judged(vec!["there is no measured window".to_owned()]);

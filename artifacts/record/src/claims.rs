@@ -58,10 +58,29 @@ pub struct JudgedClaim {
     pub verdict: Verdict,
     /// Why, in words; never empty unless held.
     pub reason: String,
-    /// The ratio found: median over repetitions / median over repetitions.
-    pub ratio: Option<f64>,
-    /// 95 % bootstrap interval of the ratio, lower then upper end.
+    /// What was found: the ratio of the medians over repetitions, or, where the claim is about one system alone, the median
+    /// of its statistic.
+    pub found: Option<f64>,
+    /// What `found` is counted in: `times` or `%`.
+    pub unit: String,
+    /// 95 % bootstrap interval of what was found, lower then upper end.
     pub interval: Option<(f64, f64)>,
     /// Two-sided p of the Mann-Whitney test.
     pub p: Option<f64>,
+    /// The same ratio against other forms of the system compared with, without a bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<RatioBeside>,
+}
+
+/// A ratio that belongs next to a claim's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RatioBeside {
+    /// The system compared with.
+    pub against: String,
+    /// The ratio of the medians over repetitions; `None` when it was not measured.
+    pub ratio: Option<f64>,
+    /// Its 95 % bootstrap interval, lower then upper end.
+    pub interval: Option<(f64, f64)>,
+    /// Why it was not measured; empty when it was.
+    pub reason: String,
 }

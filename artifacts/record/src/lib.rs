@@ -15,7 +15,7 @@ mod summary;
 mod table;
 mod usage;
 
-pub use claims::{Claims, JudgedClaim, Verdict};
+pub use claims::{Claims, JudgedClaim, RatioBeside, Verdict};
 pub use coldstart::ColdStart;
 pub use error::RecordError;
 pub use invocation::{Invocation, InvocationReader, InvocationWriter, Outcome, Phase};

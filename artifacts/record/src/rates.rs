@@ -76,6 +76,10 @@ pub struct RatePoint {
     pub latency_p999_ms: Option<Estimate>,
     /// Cold rows among those of which the system says, in percent.
     pub cold_percent: Option<Estimate>,
+    /// Share of a cold start's end-to-end latency that is not the modelled delay of its sandbox, in percent: the median over
+    /// rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead_percent: Option<Estimate>,
     /// 99th percentile of the load generator's lag, in milliseconds.
     pub lag_p99_ms: Option<Estimate>,
     /// CPU time per ok answer of each process; equal processes (`worker-1`, `worker-2`) are taken together.

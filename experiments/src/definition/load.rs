@@ -63,12 +63,31 @@ pub struct Trace {
 pub struct Rate {
     /// Invocations per second.
     pub rate_per_s: f64,
+    /// Invocations that come in bursts; absent: one by one.
+    pub bursts: Option<Bursts>,
     /// Length of the measured window, which begins after the warm-up, in seconds.
     pub seconds: u32,
     /// Which functions are invoked.
     pub calls: Calls,
     /// Execution time of every invocation.
     pub run: Duration,
+}
+
+/// So many invocations are due at the same moment, and the next ones some time later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bursts {
+    /// How many.
+    pub size: u32,
+    /// Time from one burst to the next.
+    pub every: Duration,
+}
+
+impl Bursts {
+    /// The rate that they make, per second.
+    #[must_use]
+    pub fn rate_per_s(&self) -> f64 {
+        f64::from(self.size) / self.every.as_secs_f64()
+    }
 }
 
 /// Which functions a constant rate invokes.
@@ -166,13 +185,14 @@ impl Trace {
 }
 
 impl Rate {
-    fn rules(&self) -> [Rule; 4] {
+    fn rules(&self) -> [Rule; 5] {
         let (functions, cools) = match self.calls {
             Calls::Warm { functions } => (functions, true),
             Calls::Cold { cooldown } => (1, cooldown > self.run),
         };
         [
             ("load.rate", self.rate_per_s.is_finite() && self.rate_per_s > 0.0, "must be above 0"),
+            ("load.burst", self.bursts.is_none_or(|bursts| bursts.size >= 1), "must be at least 1"),
             ("load.seconds", self.seconds >= 1, "must be at least 1"),
             ("load.functions", functions >= 1, "must be at least 1"),
             ("load.cooldown", cools, "must be longer than load.run"),

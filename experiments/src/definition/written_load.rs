@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::load::{Calls, Load, Protocol, Rate, Source, Trace};
+use crate::definition::load::{Bursts, Calls, Load, Protocol, Rate, Source, Trace};
 
 /// The table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub(super) struct WrittenLoad {
     max_run: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    #[serde(default, with = "humantime_serde::option", skip_serializing_if = "Option::is_none")]
+    every: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seconds: Option<u32>,
     #[serde(default, with = "humantime_serde::option", skip_serializing_if = "Option::is_none")]
@@ -78,6 +82,8 @@ impl WrittenLoad {
         ];
         let of_rate = [
             ("rate", self.rate.is_some()),
+            ("burst", self.burst.is_some()),
+            ("every", self.every.is_some()),
             ("seconds", self.seconds.is_some()),
             ("cooldown", self.cooldown.is_some()),
             ("run", self.run.is_some()),
@@ -105,8 +111,17 @@ impl WrittenLoad {
             (None, Some(cooldown)) => Calls::Cold { cooldown },
             _ => return Err("needs `functions` (warm: so many, called in turn) or `cooldown` (cold)".to_owned()),
         };
+        let (rate_per_s, bursts) = match (self.rate, self.burst, self.every) {
+            (Some(rate), None, None) => (rate, None),
+            (None, Some(size), Some(every)) => {
+                let bursts = Bursts { size, every };
+                (bursts.rate_per_s(), Some(bursts))
+            }
+            _ => return Err("needs `rate` (one by one), or `burst` and `every` (so many at once, so often)".to_owned()),
+        };
         Ok(Rate {
-            rate_per_s: self.rate.ok_or("missing field `rate`")?,
+            rate_per_s,
+            bursts,
             seconds: self.seconds.ok_or("missing field `seconds`")?,
             calls,
             run: self.run.unwrap_or_default(),
@@ -150,6 +165,8 @@ impl From<Load> for WrittenLoad {
             max_cores: None,
             max_run: None,
             rate: None,
+            burst: None,
+            every: None,
             seconds: None,
             cooldown: None,
             run: None,
@@ -181,7 +198,10 @@ impl WrittenLoad {
     }
 
     fn set_rate(&mut self, rate: &Rate) {
-        self.rate = Some(rate.rate_per_s);
+        match rate.bursts {
+            None => self.rate = Some(rate.rate_per_s),
+            Some(Bursts { size, every }) => (self.burst, self.every) = (Some(size), Some(every)),
+        }
         self.seconds = Some(rate.seconds);
         self.run = Some(rate.run);
         match rate.calls {
@@ -207,7 +227,10 @@ mod tests {
         let cold = "kind = \"rate\"\nrate = 0.5\nseconds = 10\nwarmup = \"5s\"\ncooldown = \"4s\"\ntimeout = \"5s\"";
         let cold = read(cold).unwrap();
         assert_eq!(cold.length(), Duration::from_secs(15), "the window begins after the warm-up");
-        for load in [warm, cold] {
+        let bursts = "kind = \"rate\"\nburst = 10\nevery = \"4s\"\nseconds = 10\nfunctions = 10\ntimeout = \"5s\"";
+        let bursts = read(bursts).unwrap();
+        assert!((bursts.rate().unwrap().rate_per_s - 2.5).abs() < f64::EPSILON);
+        for load in [warm, cold, bursts] {
             assert_eq!(read(&toml::to_string(&load).unwrap()), Ok(load));
         }
     }
@@ -219,7 +242,10 @@ mod tests {
         assert_eq!(refused(minutes), "`minutes` belongs to a load of kind trace, and this one is of kind rate");
         assert!(refused("minutes = 3\nrate = 1").starts_with("`rate` belongs to a load of kind rate"));
         assert!(refused("kind = \"rate\"\nrate = 1\nseconds = 1").starts_with("needs `functions`"));
-        assert_eq!(refused("kind = \"rate\"\nseconds = 1\nfunctions = 1"), "missing field `rate`");
+        assert!(refused("kind = \"rate\"\nseconds = 1\nfunctions = 1").starts_with("needs `rate` (one by one), or"));
+        assert!(
+            refused("kind = \"rate\"\nrate = 1\nburst = 2\nseconds = 1\nfunctions = 1").starts_with("needs `rate`")
+        );
         assert_eq!(refused("synthetic = \"azure\""), "missing field `minutes`");
     }
 }

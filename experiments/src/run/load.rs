@@ -55,6 +55,9 @@ fn trace_options(trace: &Trace) -> Vec<String> {
 
 fn rate_options(rate: &Rate) -> Vec<String> {
     let mut options = vec!["--rate".to_owned(), rate.rate_per_s.to_string(), "--run".to_owned(), duration(rate.run)];
+    if let Some(bursts) = rate.bursts {
+        options.extend(["--burst".to_owned(), bursts.size.to_string()]);
+    }
     match rate.calls {
         Calls::Warm { functions } => options.extend(["--warm-functions".to_owned(), functions.to_string()]),
         Calls::Cold { cooldown } => options.extend(["--cold".to_owned(), "--cooldown".to_owned(), duration(cooldown)]),

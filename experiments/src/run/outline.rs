@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::definition::{
-    load::{Calls, Load, Rate, Trace},
+    load::{Bursts, Calls, Load, Rate, Trace},
     points::Point,
     settings::{Mode, Sandbox},
 };
@@ -46,10 +46,6 @@ fn of_trace(load: &Load, trace: &Trace, seed: u64) -> String {
 }
 
 fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
-    let least = |a: f64, b: f64| a.min(b);
-    let rates = || points.iter().filter_map(|point| point.settings.load.rate()).map(|rate| rate.rate_per_s);
-    let (from, to) = (rates().fold(f64::INFINITY, least), rates().fold(0.0, f64::max));
-    let range = if from < to { format!("{from} to {to}") } else { from.to_string() };
     let differ = points.iter().filter_map(|point| point.settings.load.rate()).any(|other| other.calls != rate.calls);
     let calls = match rate.calls {
         _ if differ => "functions as the point says".to_owned(),
@@ -59,10 +55,28 @@ fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
         }
     };
     format!(
-        "  load     {range} per second for {} s after {} of warm-up, {calls}\n",
+        "  load     {} for {} s after {} of warm-up, {calls}\n",
+        pace(points),
         rate.seconds,
         humantime::format_duration(load.warmup()),
     )
+}
+
+/// How often invocations are due: from the slowest point to the fastest.
+fn pace(points: &[Point]) -> String {
+    let rates = || points.iter().filter_map(|point| point.settings.load.rate());
+    let range = |least: f64, most: f64| if least < most { format!("{least} to {most}") } else { least.to_string() };
+    let over = |value: &dyn Fn(&Rate) -> f64| {
+        let values = || rates().map(value);
+        range(values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
+    };
+    match rates().find_map(|rate| rate.bursts) {
+        Some(Bursts { every, .. }) => {
+            let sizes = over(&|rate| rate.bursts.map_or(1.0, |bursts| bursts.size.into()));
+            format!("{sizes} at the same moment every {}", humantime::format_duration(every))
+        }
+        None => format!("{} per second", over(&|rate| rate.rate_per_s)),
+    }
 }
 
 fn of_sandbox(sandbox: &Sandbox, delay_varies: bool) -> String {

@@ -1,6 +1,7 @@
 //! `repro` by the door its users take: the program itself, on a toy system made of shell scripts and on the real one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod baseline;
 mod command_line;
 mod enclosing;
 mod end_to_end;

@@ -58,6 +58,8 @@ impl FromStr for RateArrivals {
 pub struct RateOptions {
     /// Calls per second, more than 0.
     pub rate_per_s: f64,
+    /// Calls that are due at the same moment, at least 1. The moments are so far apart that the rate is kept.
+    pub burst: u32,
     /// How long.
     pub duration: Duration,
     /// Calls due before this are warm-up; part of the duration.
@@ -83,6 +85,7 @@ impl Default for RateOptions {
     fn default() -> Self {
         Self {
             rate_per_s: 100.0,
+            burst: 1,
             duration: Duration::from_secs(10),
             warmup: Duration::ZERO,
             cooldown: None,
@@ -120,7 +123,7 @@ pub fn warm(options: &RateOptions) -> Result<Schedule, TraceError> {
 }
 
 /// `rate_per_s` calls per second, none of a function within [`RateOptions::cooldown`] of its last. At equal gaps that
-/// takes ⌈rate × cool-down⌉ functions called in turn; as a Poisson process a few more, since the next in turn is
+/// takes ⌈rate × cool-down⌉ functions called in turn, rounded up to whole bursts; as a Poisson process a few more, since the next in turn is
 /// replaced by a new one when it has not cooled down. A schedule shorter than the cool-down has one function for each
 /// call.
 ///
@@ -137,7 +140,9 @@ pub fn cold(options: &RateOptions) -> Result<Schedule, TraceError> {
         return Err(refused(problem));
     }
     let product = options.rate_per_s * cooldown.as_secs_f64();
-    let in_turn = whole((product * (1.0 - ROUNDING)).ceil()).max(1);
+    // Whole bursts: a function may be called in each of them once.
+    let burst = u64::from(options.burst);
+    let in_turn = whole((product * (1.0 - ROUNDING) / real(burst)).ceil()).max(1).saturating_mul(burst);
     if in_turn > MAX_FUNCTIONS {
         let problem = format!("{} per second need {in_turn} functions, at most {MAX_FUNCTIONS}", options.rate_per_s);
         return Err(refused(problem));
@@ -188,12 +193,15 @@ fn due_times_ns(options: &RateOptions) -> impl Iterator<Item = u64> {
     let mut stream = Stream::new(options.seed, "rate-arrivals", &[]);
     let mut passed = 0.0;
     let poisson = options.arrivals == RateArrivals::Poisson;
+    let burst = u64::from(options.burst);
     let instants = (0_u64..).map(move |call| {
         if poisson {
-            passed += -(1.0 - stream.unit()).ln() * gap_ns;
+            if call.is_multiple_of(burst) {
+                passed += -(1.0 - stream.unit()).ln() * gap_ns * real(burst);
+            }
             passed
         } else {
-            real(call) * 1e9 / options.rate_per_s
+            real(call / burst * burst) * 1e9 / options.rate_per_s
         }
     });
     instants.map(|instant_ns| whole(instant_ns.floor())).take_while(move |&due_ns| due_ns < end_ns)
@@ -204,6 +212,9 @@ fn check(options: &RateOptions) -> Result<(), TraceError> {
     let rate_per_s = options.rate_per_s;
     if !rate_per_s.is_finite() || rate_per_s <= 0.0 {
         return refused("rate", format!("expected a rate above 0 per second, found {rate_per_s}"));
+    }
+    if options.burst == 0 {
+        return refused("burst", "expected at least 1, found 0".to_owned());
     }
     if options.duration.is_zero() {
         return refused("duration", "expected more than 0".to_owned());
@@ -241,7 +252,8 @@ fn finish(options: &RateOptions, source: &str, functions: u32, calls: Vec<(u64, 
         ("rate_per_s", options.rate_per_s.to_string()),
         ("warmup_ns", nanoseconds(options.warmup).to_string()),
     ];
-    let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let burst = (options.burst > 1).then(|| ("burst", options.burst.to_string()));
+    let settings = settings.into_iter().chain(burst).map(|(key, value)| (key.to_owned(), value)).collect();
     let span_ns = invocations.last().map_or(0, |due| due.due_ns + 1).max(nanoseconds(options.duration));
     Ok(Schedule { functions, invocations, seed: options.seed, span_ns, settings })
 }

@@ -119,6 +119,31 @@ fn a_poisson_schedule_has_the_rate_and_the_spread_of_one() {
 }
 
 #[test]
+fn calls_of_a_burst_are_due_at_one_moment_and_bursts_keep_the_rate() {
+    let options = RateOptions {
+        rate_per_s: 5.0,
+        burst: 10,
+        duration: Duration::from_secs(6),
+        cooldown: Some(Duration::from_secs(3)),
+        run_us: 0,
+        ..RateOptions::default()
+    };
+    let schedule = rate::cold(&options).unwrap();
+    assert_eq!(schedule.functions.len(), 20, "15 calls in 3 s, in whole bursts");
+    let due: Vec<u64> = schedule.invocations.iter().map(|due| due.due_ns).collect();
+    let expected: Vec<u64> = [0, 2, 4].into_iter().flat_map(|second| vec![second * 1_000_000_000; 10]).collect();
+    assert_eq!(due, expected);
+    let within = |burst: usize| schedule.invocations[burst * 10..][..10].iter().map(|due| due.function);
+    assert_eq!((within(0).collect::<Vec<_>>(), within(1).next()), ((0..10).collect(), Some(10)));
+    assert_eq!(schedule.settings["burst"], "10");
+    let random = RateOptions { arrivals: RateArrivals::Poisson, duration: Duration::from_secs(4000), ..options };
+    let random = rate::warm(&random).unwrap();
+    assert!(random.invocations.chunks(10).all(|burst| burst.iter().all(|due| due.due_ns == burst[0].due_ns)));
+    let calls = random.invocations.len() as f64;
+    assert!((calls / 20_000.0 - 1.0).abs() < 0.15, "{calls} of 20,000 expected; six deviations are 0.13");
+}
+
+#[test]
 fn a_rate_schedule_is_a_schedule_and_survives_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("schedule.csv");
@@ -134,6 +159,7 @@ fn impossible_rates_are_refused() {
     for (options, expected) in [
         (RateOptions { rate_per_s: 0.0, ..good.clone() }, "rate: "),
         (RateOptions { rate_per_s: f64::NAN, ..good.clone() }, "rate: "),
+        (RateOptions { burst: 0, ..good.clone() }, "burst: "),
         (RateOptions { rate_per_s: 1e12, ..good.clone() }, "at most 50000000"),
         (RateOptions { duration: Duration::ZERO, ..good.clone() }, "duration: "),
         (RateOptions { name_prefix: "Rate_".to_owned(), ..good.clone() }, "name-prefix: "),

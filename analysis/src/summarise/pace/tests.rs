@@ -37,7 +37,11 @@ fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
     let rates = Some(Rates { window_s, offered_per_s: count as f64 / window_s, achieved_per_s });
     let reasons = if valid { Vec::new() } else { vec!["lag p99 is 9.00 ms".to_owned()] };
     let validity = Validity { valid: Some(valid), reasons, ..Validity::default() };
-    pace(rows, &Measured { counts: &counts, rates, validity: &validity, timeout_ns: TIMEOUT_NS }, None)
+    pace(
+        rows,
+        &Measured { counts: &counts, rates, validity: &validity, timeout_ns: TIMEOUT_NS, in_bursts: false },
+        None,
+    )
 }
 
 /// A little noise around 50 ms that repeats, so that there is a spread and no growth.

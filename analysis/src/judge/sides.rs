@@ -1,0 +1,154 @@
+//! A system's values for a claim: a statistic of one point, or the highest rate that it sustained, once per repetition.
+
+use crate::{
+    claims::{Claim, SUSTAINED},
+    design::{Design, RATE},
+    series::Series,
+    statistic::Statistic,
+    summarise::PointResult,
+};
+
+/// What all claims of a run are judged from.
+#[derive(Clone, Copy)]
+pub(super) struct Material<'a> {
+    pub(super) design: &'a Design,
+    pub(super) series: &'a [Series<'a>],
+}
+
+/// What is measured for a claim.
+#[derive(Clone, Copy)]
+pub(super) enum Measure<'a> {
+    /// A statistic at a point; absent: at the only one.
+    At(&'static Statistic, Option<&'a str>),
+    /// The highest rate sustained among the points that the claim is about.
+    Sustained(&'a Claim),
+}
+
+/// One system's side of a claim.
+pub(super) struct Side<'a> {
+    /// A value for each repetition that has one.
+    pub(super) values: Vec<f64>,
+    pub(super) repetitions: usize,
+    /// The point; empty where several make one value.
+    pub(super) point: &'a str,
+    /// The repetition that may not be used, in words.
+    pub(super) invalid: Option<String>,
+}
+
+impl<'a> Measure<'a> {
+    pub(super) fn of(claim: &'a Claim) -> Self {
+        match Statistic::find(&claim.statistic) {
+            Some(statistic) if claim.statistic != SUSTAINED => Self::At(statistic, claim.point.as_deref()),
+            _ => Self::Sustained(claim),
+        }
+    }
+
+    /// Of the statistics that claims compare, only a rate is better when it is more.
+    pub(super) fn more_is_better(&self) -> bool {
+        matches!(self, Self::Sustained(_))
+    }
+
+    pub(super) fn unit(&self) -> &'static str {
+        match self {
+            Self::At(statistic, _) => statistic.unit.symbol(),
+            Self::Sustained(_) => "1/s",
+        }
+    }
+
+    /// The measure itself, and what it is when failures are dropped, where there is such a thing; with their names.
+    pub(super) fn whichever_way_failures_count(&self) -> Vec<(&'static str, Self)> {
+        match self {
+            Self::Sustained(_) => vec![("highest sustained rate", *self)],
+            Self::At(statistic, point) => {
+                let dropped = Statistic::find(&format!("{}.drop", statistic.id));
+                let both = [Some(*statistic), dropped].into_iter().flatten();
+                both.map(|statistic| (statistic.label, Self::At(statistic, *point))).collect()
+            }
+        }
+    }
+}
+
+impl<'a> Material<'a> {
+    /// A system's side; or why it has no values. `is_limit`: a rate at which nothing was found too much is no limit, and
+    /// what is compared with it would look better than it is.
+    pub(super) fn side(&self, measure: &Measure<'_>, system: &str, is_limit: bool) -> Result<Side<'a>, String> {
+        match measure {
+            Measure::At(statistic, point) => self.at(statistic, *point, system),
+            Measure::Sustained(claim) => self.sustained(claim, system, is_limit),
+        }
+    }
+
+    fn of(&self, system: &str) -> Result<Vec<&'a Series<'a>>, String> {
+        let of: Vec<&Series<'_>> = self.series.iter().filter(|series| series.system == system).collect();
+        if of.is_empty() { Err(format!("this run has no rows of `{system}`")) } else { Ok(of) }
+    }
+
+    fn at(&self, statistic: &Statistic, point: Option<&str>, system: &str) -> Result<Side<'a>, String> {
+        let of = self.of(system)?;
+        let series = match point {
+            Some(point) => of.iter().find(|series| series.point == point),
+            None if of.len() == 1 => of.first(),
+            None => return Err(format!("`{system}` has several points in this run; the claim is about one")),
+        };
+        let series = series.ok_or_else(|| format!("`{system}` was not measured at {}", point.unwrap_or_default()))?;
+        let not_valid = series.repetitions.iter().find(|result| result.summary.validity.valid != Some(true));
+        Ok(Side {
+            values: series.values(statistic),
+            repetitions: series.repetitions.len(),
+            point: series.point,
+            invalid: not_valid.map(|result| {
+                format!("{}, repetition {} is not known to be valid", result.summary.system, result.summary.repetition)
+            }),
+        })
+    }
+
+    fn sustained(&self, claim: &Claim, system: &str, is_limit: bool) -> Result<Side<'a>, String> {
+        let mut tried: Vec<(f64, &Series<'_>)> = Vec::new();
+        for series in self.of(system)? {
+            let values = self.design.values(series.point);
+            let counts = claim.among.iter().all(|(key, value)| values.get(key) == Some(value));
+            let rate = values.get(RATE).and_then(|rate| rate.parse().ok()).filter(|_| counts);
+            tried.extend(rate.map(|rate| (rate, series)));
+        }
+        tried.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        if tried.is_empty() {
+            return Err(format!("`{system}` was measured at none of the points that the claim is about"));
+        }
+        let repetitions = tried.iter().map(|(_, series)| series.repetitions.len()).min().unwrap_or(0);
+        let values: Result<Vec<f64>, String> =
+            (0..repetitions).map(|repetition| highest_sustained(system, &tried, repetition, is_limit)).collect();
+        Ok(Side { values: values?, repetitions, point: "", invalid: None })
+    }
+}
+
+/// The highest rate that one repetition sustained, as it did all lower ones that were tried.
+fn highest_sustained(
+    system: &str,
+    tried: &[(f64, &Series<'_>)],
+    repetition: usize,
+    is_limit: bool,
+) -> Result<f64, String> {
+    let mut highest = None;
+    for (rate, series) in tried {
+        let result: &PointResult = series.repetitions[repetition];
+        let judgement = result.summary.pace.as_ref().map(|pace| &pace.sustained);
+        let place = || format!("`{system}` at {rate} per second, repetition {}", result.summary.repetition);
+        match judgement.and_then(|judgement| judgement.verdict) {
+            Some(true) => highest = Some(*rate),
+            Some(false) => {
+                let none = || format!("{} sustained not even that, the lowest rate tried", place());
+                return highest.ok_or_else(none);
+            }
+            None => {
+                let why = judgement.map_or_else(String::new, |judgement| judgement.reasons.join("; "));
+                return Err(format!("{} is not judged: {why}", place()));
+            }
+        }
+    }
+    match highest {
+        Some(rate) if is_limit => {
+            Err(format!("`{system}` sustained every rate tried, up to {rate} per second: its limit is not known"))
+        }
+        highest => highest.ok_or_else(|| format!("`{system}` was not measured")),
+    }
+}

@@ -1,0 +1,101 @@
+//! Claims about constant rates and bursts: what is compared, and what keeps it from being held.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::fs;
+
+use assert_cmd::Command;
+use fixture::Fixture;
+use record::{Claims, JudgedClaim, RunDir, Summary, Verdict, read_json};
+
+const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\ntimeout = \"1s\"\n[sandbox]\nruntime = \"hollow\"\n\
+    [[points]]\nname = \"low\"\nload.rate = 2\nsandbox.delay = \"40ms\"\n\
+    [[points]]\nname = \"high\"\nload.rate = 4\nsandbox.delay = \"40ms\"\n\
+    [[points]]\nname = \"fast\"\nload.rate = 2500\nsandbox.delay = \"40ms\"\n\
+    [[points]]\nname = \"other\"\nload.rate = 9000\nsandbox.delay = \"0ms\"\n";
+
+/// The claim about sustained rates of a run whose baseline sustains `low` and, if so told, `high`, and our system `ours`.
+fn sustained(repetitions: u32, ours: (&str, u64), high: Option<bool>) -> JudgedClaim {
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative", "knative-tuned"]);
+    for repetition in 1..=repetitions {
+        fixture.minute(("dirigent", ours.0, repetition), ours.1, true);
+        fixture.minute(("knative", "low", repetition), 2, true);
+        if let Some(high) = high {
+            fixture.minute(("knative", "high", repetition), 4, high);
+        }
+        fixture.minute(("knative-tuned", "low", repetition), 2, false);
+    }
+    let mut claims = reported(&fixture);
+    assert_eq!(claims.len(), 1);
+    claims.remove(0)
+}
+
+fn reported(fixture: &Fixture) -> Vec<JudgedClaim> {
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    let claims: Claims = read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap();
+    claims.claims
+}
+
+#[test]
+fn a_rate_is_compared_by_the_highest_that_each_repetition_sustained() {
+    let claim = sustained(5, ("fast", 2500), Some(false));
+    assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
+    assert_eq!((claim.found, claim.interval, claim.unit.as_str()), (Some(1250.0), Some((1250.0, 1250.0)), "times"));
+    let beside = &claim.beside[0];
+    assert_eq!((beside.against.as_str(), beside.ratio), ("knative-tuned", None));
+    let none = "`knative-tuned` at 2 per second, repetition 1 sustained not even that, the lowest rate tried";
+    assert_eq!(beside.reason, none);
+}
+
+#[test]
+fn a_ratio_below_the_bound_is_not_held() {
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
+    for repetition in 1..=5 {
+        fixture.minute(("dirigent", "high", repetition), 4, true);
+        fixture.minute(("knative", "low", repetition), 2, true);
+        fixture.minute(("knative", "high", repetition), 4, false);
+    }
+    let claim = reported(&fixture).remove(0);
+    assert_eq!((claim.verdict, claim.found), (Verdict::NotHeld, Some(2.0)));
+    assert_eq!(claim.reason, "highest sustained rate: the ratio is 2.00, below 1,250");
+}
+
+#[test]
+fn a_limit_that_was_not_found_makes_no_ratio() {
+    let claim = sustained(5, ("high", 4), None);
+    assert_eq!((claim.verdict, claim.found), (Verdict::NotMeasured, None));
+    let limit = "`knative` sustained every rate tried, up to 2 per second: its limit is not known";
+    assert_eq!(claim.reason, limit);
+    let few = sustained(2, ("high", 4), Some(false));
+    assert_eq!((few.verdict, few.found), (Verdict::NotMeasured, Some(2.0)));
+    assert_eq!(few.reason, "needs 5 repetitions of each, has 2 and 2");
+}
+
+const BURSTS: &str = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\
+    [sandbox]\nruntime = \"hollow\"\n\
+    [[points]]\nname = \"burst-10-delay-500ms\"\nload.burst = 10\nsandbox.delay = \"500ms\"\n\
+    [[points]]\nname = \"burst-100-delay-500ms\"\nload.burst = 100\nsandbox.delay = \"500ms\"\n";
+
+#[test]
+fn a_share_is_what_latency_has_beyond_the_modelled_delay() {
+    let fixture = Fixture::of_rates("overhead", BURSTS, &["dirigent", "knative"]);
+    for repetition in 1..=5 {
+        for (system, latencies_ms) in [("dirigent", [501, 505]), ("knative", [1_000, 4_000])] {
+            fixture.burst((system, "burst-10-delay-500ms", repetition), 10, latencies_ms[0]);
+            fixture.burst((system, "burst-100-delay-500ms", repetition), 100, latencies_ms[1]);
+        }
+    }
+    let claim = reported(&fixture).remove(0);
+    assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
+    assert_eq!((claim.found, claim.unit.as_str(), claim.p), (Some(87.5), "%", None), "1 − 500 / 4,000");
+    let summary: Summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
+    let not_judged = summary.rates.iter().all(|point| point.sustained.verdict.is_none());
+    assert!(not_judged, "a burst has no rate to keep up");
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let sentence = "knative, delay 500ms: the cluster manager's share is 50.0 % of 10 at once, 87.5 % of 100 at once.";
+    assert!(page.contains(sentence), "the page lacks: {sentence}");
+    assert!(page.contains("<figure id=\"figure-overhead\">") && !page.contains("<section id=\"rates\">"));
+    let svg = fs::read_to_string(fixture.path().join("report/figures/overhead.svg")).unwrap();
+    assert!(svg.contains("simultaneous cold starts") && !svg.contains("NaN"));
+}
