@@ -14,9 +14,9 @@ const DELAY: &str = "sandbox.delay";
 const MODELS_DELAY: &str = "hollow";
 
 /// Keys that differ between points without being what is compared: who is measured there, how many functions take turns
-/// so that each is cold again, and how long is waited for an answer at most.
-const NO_FACTORS: [&str; 5] =
-    ["systems", "load.cooldown", "load.timeout", "function.timeout", "function.queue.deadline"];
+/// so that each is cold again, how long the window is, and how long is waited for an answer at most.
+const NO_FACTORS: [&str; 6] =
+    ["systems", "load.cooldown", "load.seconds", "load.timeout", "function.timeout", "function.queue.deadline"];
 
 /// The part of a definition that decides what a report shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -47,6 +47,7 @@ fn judged(claim: Claim, scale: &str, material: &Material<'_>) -> JudgedClaim {
         Err(reason) => (Verdict::NotMeasured, reason.clone()),
         Ok((ours, theirs)) => verdict(&claim, scale, &measure, (ours, theirs.as_ref()), material),
     };
+    let note = sides.as_ref().ok().and_then(|(_, theirs)| theirs.as_ref()?.note.clone()).unwrap_or_default();
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
         unit: if claim.against.is_some() { "times" } else { measure.unit() }.to_owned(),
@@ -60,6 +61,7 @@ fn judged(claim: Claim, scale: &str, material: &Material<'_>) -> JudgedClaim {
         found: found.value,
         interval: found.interval.map(|interval| (interval.lower, interval.upper)),
         p: found.p,
+        note,
         beside,
     }
 }

@@ -64,7 +64,7 @@ fn what_was_not_run_is_not_measured_and_never_green() {
     let claims = between(&page, "<section id=\"claims\">", "</section>")[0];
     assert_eq!(claims.matches(">not measured</span>").count(), 2, "both claims need a second system");
     assert!(!claims.contains("mark good"));
-    assert!(claims.contains("this run has no rows of <code>knative</code>"));
+    assert!(claims.contains("this run has no rows of <code>dirigent-kpa</code>"));
     assert!(claims.contains("227  Dirigent (Go)"), "published values stand beside ours");
     assert!(
         page.contains("Sandboxes are hollow"),

@@ -182,7 +182,7 @@ fn a_run_in_which_nothing_answered_is_reported_as_not_measured() {
 fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
     let fixture = Fixture::new("cluster-100");
     for repetition in 1..=repetitions {
-        for (system, latency_ms) in [("dirigent", 20 + u64::from(repetition)), ("knative", 20 * times)] {
+        for (system, latency_ms) in [("dirigent-kpa", 20 + u64::from(repetition)), ("knative", 20 * times)] {
             let mut rows = vec![row(0, "a", 0, latency_ms, 10), row(1, "b", 10, latency_ms, 10)];
             if failures && system == "knative" {
                 // Without its failures knative is as fast as the other.
@@ -226,6 +226,6 @@ fn a_claim_with_too_few_repetitions_or_no_second_system_is_not_measured() {
     assert_eq!(claims[0].reason, "needs 5 repetitions of each, has 4 and 4");
     assert_eq!(
         (claims[1].verdict, claims[1].reason.as_str()),
-        (Verdict::NotMeasured, "this run has no rows of `lambda`")
+        (Verdict::NotMeasured, "this run has no rows of `dirigent`")
     );
 }

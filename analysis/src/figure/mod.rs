@@ -1,5 +1,6 @@
 //! The figures: which there are, and the inks they are drawn with.
 
+pub(crate) mod anatomy;
 mod axis;
 mod cdf;
 mod cpu;
@@ -32,6 +33,8 @@ pub enum FigureName {
     Cpu,
     /// The cluster manager's share of a cold start against the number of simultaneous ones.
     Overhead,
+    /// The requests of a cold start in their order.
+    Anatomy,
 }
 
 impl FigureName {
@@ -39,7 +42,7 @@ impl FigureName {
     const OF_TRACE: [Self; 5] =
         [Self::Slowdown, Self::SlowdownArtifact, Self::Scheduling, Self::Phases, Self::PhasesManager];
     /// Those of a constant rate, in the order of its page.
-    const OF_RATE: [Self; 4] = [Self::Latency, Self::Cpu, Self::Phases, Self::PhasesManager];
+    const OF_RATE: [Self; 5] = [Self::Latency, Self::Cpu, Self::Phases, Self::PhasesManager, Self::Anatomy];
 
     /// Those of bursts, in the order of its page.
     const OF_BURSTS: [Self; 4] = [Self::Overhead, Self::Cpu, Self::Phases, Self::PhasesManager];
@@ -66,6 +69,7 @@ impl FigureName {
             Self::Latency => "latency",
             Self::Cpu => "cpu",
             Self::Overhead => "overhead",
+            Self::Anatomy => "anatomy",
         }
     }
 }
@@ -121,6 +125,7 @@ pub(crate) fn draw(name: FigureName, material: &Material<'_>, ink: Ink) -> Resul
         FigureName::Latency => latency::draw(rates, ink),
         FigureName::Cpu => cpu::draw(rates, ink),
         FigureName::Overhead => overhead::draw(rates, ink),
+        FigureName::Anatomy => anatomy::draw(series, ink),
     };
     drawn.map_err(|reason| ReadError::NoFigure { figure: name.as_str(), reason })
 }

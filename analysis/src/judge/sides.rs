@@ -8,6 +8,9 @@ use crate::{
     summarise::PointResult,
 };
 
+/// A share of the offered rate that, not achieved, says that more was asked for than could be done.
+const FULL_SHARE: f64 = 0.95;
+
 /// What all claims of a run are judged from.
 #[derive(Clone, Copy)]
 pub(super) struct Material<'a> {
@@ -33,6 +36,8 @@ pub(super) struct Side<'a> {
     pub(super) point: &'a str,
     /// The repetition that may not be used, in words.
     pub(super) invalid: Option<String>,
+    /// What a reader must know of the values.
+    pub(super) note: Option<String>,
 }
 
 impl<'a> Measure<'a> {
@@ -96,6 +101,7 @@ impl<'a> Material<'a> {
             values: series.values(statistic),
             repetitions: series.repetitions.len(),
             point: series.point,
+            note: None,
             invalid: not_valid.map(|result| {
                 format!("{}, repetition {} is not known to be valid", result.summary.system, result.summary.repetition)
             }),
@@ -115,10 +121,35 @@ impl<'a> Material<'a> {
             return Err(format!("`{system}` was measured at none of the points that the claim is about"));
         }
         let repetitions = tried.iter().map(|(_, series)| series.repetitions.len()).min().unwrap_or(0);
-        let values: Result<Vec<f64>, String> =
-            (0..repetitions).map(|repetition| highest_sustained(system, &tried, repetition, is_limit)).collect();
-        Ok(Side { values: values?, repetitions, point: "", invalid: None })
+        let (mut values, mut estimated) = (Vec::new(), 0);
+        for repetition in 0..repetitions {
+            match highest_sustained(system, &tried, repetition, is_limit) {
+                Ok(rate) => values.push(rate),
+                Err(reason) => {
+                    let bound = is_limit.then(|| most_achieved(&tried, repetition)).flatten().ok_or(reason)?;
+                    values.push(bound);
+                    estimated += 1;
+                }
+            }
+        }
+        let note = (estimated > 0).then(|| {
+            format!(
+                "In {estimated} of {repetitions} repetitions no rate is known to be the highest that `{system}` sustains; there \
+                 the greatest rate that it achieved, while more was asked of it than it could do, stands for it, which is no less."
+            )
+        });
+        Ok(Side { values, repetitions, point: "", invalid: None, note })
     }
+}
+
+/// The greatest rate that one repetition achieved, if it was asked for more than it could do: no less than what it
+/// sustains.
+fn most_achieved(tried: &[(f64, &Series<'_>)], repetition: usize) -> Option<f64> {
+    let results = || tried.iter().map(|(_, series)| &series.repetitions[repetition].summary);
+    let was_too_much =
+        results().any(|point| point.rates.is_some_and(|rates| rates.achieved_per_s < FULL_SHARE * rates.offered_per_s));
+    let achieved = results().filter_map(|point| point.rates).map(|rates| rates.achieved_per_s);
+    achieved.reduce(f64::max).filter(|_| was_too_much)
 }
 
 /// The highest rate that one repetition sustained, as it did all lower ones that were tried.

@@ -1,5 +1,6 @@
 //! The report as one self-contained page: no script, no network, readable on paper, light and dark.
 
+mod anatomy;
 mod answers;
 mod checks;
 mod facts;
@@ -65,7 +66,7 @@ impl Page<'_> {
         html! {
             @if !self.claims.claims.is_empty() { (verdicts::claims_section(self)) }
             (rates::sections(self))
-            @if self.design.cold { (answers::phases(self)) }
+            @if self.design.cold { (answers::phases(self)) (anatomy::section(self)) }
         }
     }
 

@@ -54,7 +54,7 @@ fn row(claim: &JudgedClaim) -> Markup {
         tr {
             td { (claim.sentence) br; span.note { code { (claim.statistic) } } }
             td.quiet { (claim.published) br; span.note { (claim.source) } }
-            td { (measured(claim)) @for ratio in &claim.beside { br; span.note { (ticked(&beside(ratio))) } } }
+            td { (measured(claim)) @if !claim.note.is_empty() { br; span.note { (ticked(&claim.note)) } } @for ratio in &claim.beside { br; span.note { (ticked(&beside(ratio))) } } }
             td { span class={ "mark " (class) } { (claim.verdict.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
         }
     }

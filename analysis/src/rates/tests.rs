@@ -33,6 +33,7 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
         timeout_ns: 1,
         timeout_from: String::new(),
         cold: record::ColdSummary::default(),
+        anatomy: None,
         creations: None,
         processes: processes.iter().map(process).collect(),
         pace: Some(Pace {

@@ -1,5 +1,6 @@
 //! One repetition's statistics, from its files. Each part of the summary has its file here.
 
+mod anatomy;
 mod cold;
 mod counts;
 mod creations;
@@ -11,7 +12,7 @@ mod validity;
 use std::path::Path;
 
 use record::{
-    LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json, read_table,
+    Action, LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json, read_table,
 };
 
 use crate::{
@@ -49,6 +50,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts = optional(&dir.coldstarts(), read_table)?;
     let processes = optional(&dir.processes(), read_table)?;
+    let actions: Option<Vec<Action>> = optional(&dir.actions(), read_table)?;
     let window = counts::window(&rows, load.as_ref());
     let counts = counts::counts(&rows, load.as_ref());
     let slowdowns = Slowdowns::of(&rows, timeout.ns);
@@ -87,6 +89,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         timeout_from: timeout.from.clone(),
         cold: cold::summary(&rows, coldstarts.as_deref(), design.delay_ns(&dir.point)),
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
+        anatomy: actions.map(|actions| anatomy::summary(&rows, &actions)),
         processes: usage::processes(processes.unwrap_or_default(), counts.sent),
         counts,
         pace,

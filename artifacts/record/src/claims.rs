@@ -67,6 +67,9 @@ pub struct JudgedClaim {
     pub interval: Option<(f64, f64)>,
     /// Two-sided p of the Mann-Whitney test.
     pub p: Option<f64>,
+    /// What a reader must know of how it was found; mostly empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
     /// The same ratio against other forms of the system compared with, without a bound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<RatioBeside>,

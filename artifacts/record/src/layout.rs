@@ -109,6 +109,12 @@ impl PointDir {
         self.path.join("invocations.csv.zst")
     }
 
+    /// `actions.csv`.
+    #[must_use]
+    pub fn actions(&self) -> PathBuf {
+        self.path.join("actions.csv")
+    }
+
     /// `coldstarts.csv`.
     #[must_use]
     pub fn coldstarts(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! Programs of this project exchange data only through these files, so they carry a version and change rarely.
 //! Readers refuse a newer version and name file, row and column of what they cannot read.
 
+mod action;
 mod claims;
 mod coldstart;
 mod error;
@@ -15,6 +16,7 @@ mod summary;
 mod table;
 mod usage;
 
+pub use action::{Action, Anatomy, PerColdStart, Step};
 pub use claims::{Claims, JudgedClaim, RatioBeside, Verdict};
 pub use coldstart::ColdStart;
 pub use error::RecordError;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Pace, RatePoint};
+use crate::{Anatomy, Pace, RatePoint};
 
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct PointSummary {
     pub cold: ColdSummary,
     /// Creations as the system recorded them; `None` without `coldstarts.csv`.
     pub creations: Option<CreationSummary>,
+    /// What cold starts make the parts of the system do; `None` without `actions.csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anatomy: Option<Anatomy>,
     /// What each process used.
     pub processes: Vec<ProcessSummary>,
     /// Loads of a constant rate only: whether the repetition kept up.

@@ -3,7 +3,7 @@
 use std::{future::Future, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -96,6 +96,9 @@ struct Start {
     /// Begin from what `prepare` kept here, with the same nodes and windows
     #[arg(long, value_name = "DIR")]
     prepared: Option<PathBuf>,
+    /// Record every request to the API server and every change in the store, in actions.csv; costs CPU
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, default_value_t = false)]
+    anatomy: bool,
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +210,7 @@ impl Form {
             windows: self.windows.0,
             mode: hollow::Mode::Sleep,
             prepared: None,
+            anatomy: false,
         })
     }
 }
@@ -238,6 +242,7 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
         delay: start.delay,
         mode: start.mode,
         prepared: start.prepared.as_deref().map(Prepared::in_folder),
+        anatomy: start.anatomy,
         ..start.form.settings()?
     };
     let mut signals = Signals::listen()?;

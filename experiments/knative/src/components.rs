@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, path::Path};
 
 use crate::{
+    anatomy,
     cache::Built,
     compile::TUNED_AUTOSCALER,
     credentials::{Credentials, Identity},
@@ -34,6 +35,8 @@ pub struct Parts<'a> {
     pub data: &'a Path,
     /// Which form.
     pub variant: Variant,
+    /// Whether the API server logs every request.
+    pub audit: bool,
 }
 
 impl Parts<'_> {
@@ -82,6 +85,10 @@ impl Parts<'_> {
             "--enable-aggregator-routing=true".to_owned(),
             "--allow-privileged=true".to_owned(),
         ];
+        if self.audit {
+            arguments.push(format!("--audit-policy-file={}", self.data.join(anatomy::POLICY).display()));
+            arguments.push(format!("--audit-log-path={}", self.data.join(anatomy::LOG).display()));
+        }
         if self.tuned() {
             arguments.push("--max-requests-inflight=4000".to_owned());
             arguments.push("--max-mutating-requests-inflight=2000".to_owned());
@@ -208,7 +215,7 @@ mod tests {
     fn all(variant: Variant) -> Vec<Component> {
         let built = Cache::new(Some("/cache".into())).unwrap().built();
         let credentials = Credentials::in_folder(Path::new("/credentials"));
-        let parts = Parts { built: &built, credentials: &credentials, data: Path::new("/data"), variant };
+        let parts = Parts { built: &built, credentials: &credentials, data: Path::new("/data"), variant, audit: false };
         vec![
             parts.etcd(),
             parts.api_server(),

@@ -1,6 +1,7 @@
 //! The real Kubernetes and Knative control plane on one machine, with hollow nodes: built from its Go modules, started
 //! without root in namespaces of its own, and ended without a trace.
 
+pub mod anatomy;
 pub mod api;
 pub mod cache;
 pub mod command;

@@ -106,6 +106,15 @@ fn contains(actual: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Names of all functions that were registered here.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn names(client: &Client) -> anyhow::Result<Vec<String>> {
+    let listed = services(client).list(&own()).await.context("listing functions")?;
+    Ok(listed.into_iter().filter_map(|service| service.metadata.name).collect())
+}
+
 /// Removes every function that was registered here; how many there were.
 ///
 /// # Errors

@@ -23,12 +23,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
+    anatomy::{self, Changes, Functions},
     api,
     cache::Built,
     components::{Component, Parts},
     credentials::{Credentials, Identity},
     objects::{manifests, nodes, services, stages},
     prepared::{Facts, Prepared},
+    register,
     supervise::Supervisor,
     topology::{ACTIVATOR, ACTIVATOR_PORT, AUTOSCALER, CONTROLLER, ETCD_PORT, NODES, WEBHOOK, api as api_address},
     variant::Variant,
@@ -57,6 +59,8 @@ pub struct Settings {
     pub mode: hollow::Mode,
     /// The state it begins from; `None`: nothing is registered.
     pub prepared: Option<Prepared>,
+    /// Whether every request to the API server and every change in the store are recorded.
+    pub anatomy: bool,
 }
 
 impl Settings {
@@ -70,6 +74,7 @@ pub struct Testbed {
     supervisor: Supervisor,
     folder: PathBuf,
     client: Client,
+    changes: Option<Changes>,
     _only: Only,
 }
 
@@ -106,7 +111,9 @@ impl Testbed {
         remove_data(&settings.folder)?;
         let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
         match start_all(settings, &mut supervisor).await {
-            Ok(client) => Ok(Self { supervisor, folder: settings.folder.clone(), client, _only: only }),
+            Ok((client, changes)) => {
+                Ok(Self { supervisor, folder: settings.folder.clone(), client, changes, _only: only })
+            }
             Err(error) => {
                 if let Err(left) = supervisor.stop().await {
                     eprintln!("while giving up: {left:#}");
@@ -140,12 +147,16 @@ impl Testbed {
         self.supervisor.check()
     }
 
-    /// Ends everything; the data is removed.
+    /// Ends everything, and writes down what was recorded; the data is removed.
     ///
     /// # Errors
-    /// When a part does not end, or the data cannot be removed.
+    /// When a part does not end, the record cannot be written, or the data cannot be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        let names = if self.changes.is_some() { register::names(&self.client).await? } else { Vec::new() };
         self.end().await?;
+        if let Some(changes) = self.changes {
+            anatomy::write(&self.folder, &Functions::new(names), changes)?;
+        }
         remove_data(&self.folder)
     }
 
@@ -177,8 +188,8 @@ fn remove_data(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The whole order; a client that may do everything.
-async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<Client> {
+/// The whole order; a client that may do everything, and what follows the store if that is asked for.
+async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<(Client, Option<Changes>)> {
     let folder = &settings.folder;
     let own_settings = settings.released_otherwise();
     record::write_json(&folder.join("settings.json"), &own_settings)?;
@@ -189,7 +200,9 @@ async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::
     } else {
         Credentials::make(&credentials)?
     };
-    let parts = Parts { built: &settings.built, credentials: &credentials, data: folder, variant: settings.variant };
+    record::write_json(&folder.join(anatomy::POLICY), &anatomy::policy())?;
+    let (variant, audit) = (settings.variant, settings.anatomy);
+    let parts = Parts { built: &settings.built, credentials: &credentials, data: folder, variant, audit };
     let client = api::client(&credentials, Identity::Admin)?;
     let store = Store { client: &client, is_new: settings.prepared.is_none() };
     kubernetes(supervisor, &parts, &store).await?;
@@ -197,7 +210,8 @@ async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::
     store.apply(&services::all()).await?;
     serving(supervisor, &parts, &store).await?;
     hollow_nodes(settings, supervisor, &parts, &store).await?;
-    Ok(client)
+    let changes = settings.anatomy.then(Changes::follow).transpose()?;
+    Ok((client, changes))
 }
 
 /// The store behind the API server: a new one gets every object, a restored one has them.

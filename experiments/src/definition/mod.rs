@@ -106,8 +106,9 @@ impl Definition {
         if let Some(over) = take_table(document, &mut scales, scale)? {
             overlay(&mut table, over);
         }
-        if let Some(over) = quick.filter(|_| overrides.quick) {
-            overlay(&mut table, over);
+        let quick = quick.filter(|_| overrides.quick);
+        if let Some(over) = &quick {
+            overlay(&mut table, over.clone());
         }
         let runtime = overrides.runtime.clone().or_else(|| text_at(&table, "sandbox", "runtime"));
         if let Some(over) = runtime.and_then(|name| runtimes.remove(name.as_str())) {
@@ -122,7 +123,7 @@ impl Definition {
             }
             overlay(&mut table, typed.parse()?);
         }
-        points::decode(document, table)
+        points::decode(document, table, quick.as_ref())
     }
 }
 

@@ -52,13 +52,17 @@ struct Axis<'a> {
     values: Vec<Spanned<DeValue<'a>>>,
 }
 
-/// Turns a definition's table without its overlays into its points.
+/// Turns a definition's table without its overlays into its points; what `quick` says, no listed point says otherwise.
 ///
 /// # Errors
 /// When a value is wrong, in a point or in what varies, with file, line and key.
-pub(super) fn decode<'a>(document: &Document, mut table: Table<'a>) -> Result<Vec<Point>, DocumentError> {
+pub(super) fn decode<'a>(
+    document: &Document,
+    mut table: Table<'a>,
+    quick: Option<&Table<'a>>,
+) -> Result<Vec<Point>, DocumentError> {
     let axes = axes(document, take_table(document, &mut table, "vary")?.unwrap_or_default())?;
-    let listed = listed(document, table.remove("points").map(Spanned::into_inner))?;
+    let listed = listed(document, table.remove("points").map(Spanned::into_inner), quick)?;
     let mut drafts = if axes.is_empty() { Vec::new() } else { product(document, &axes)? };
     drafts.extend(listed);
     if drafts.is_empty() {
@@ -150,7 +154,11 @@ fn product<'a>(document: &Document, axes: &[Axis<'a>]) -> Result<Vec<Draft<'a>>,
 }
 
 /// The points of `[[points]]`.
-fn listed<'a>(document: &Document, points: Option<DeValue<'a>>) -> Result<Vec<Draft<'a>>, DocumentError> {
+fn listed<'a>(
+    document: &Document,
+    points: Option<DeValue<'a>>,
+    quick: Option<&Table<'a>>,
+) -> Result<Vec<Draft<'a>>, DocumentError> {
     let Some(points) = points else { return Ok(Vec::new()) };
     let DeValue::Array(points) = points else { return Err(document.wrong("points", "expected a list: [[points]]")) };
     let mut drafts = Vec::new();
@@ -170,6 +178,9 @@ fn listed<'a>(document: &Document, points: Option<DeValue<'a>>) -> Result<Vec<Dr
         for key in over.keys().filter(|key| key.get_ref() != SYSTEMS) {
             may_vary(document, std::slice::from_ref(key), &format!("{place}."))?;
         }
+        if let Some(quick) = quick {
+            leave_to(&mut over, quick);
+        }
         let mut values = BTreeMap::new();
         leaves(&over, "", &mut values);
         if let Some(DeValue::Array(systems)) = over.get(SYSTEMS).map(Spanned::get_ref) {
@@ -179,6 +190,17 @@ fn listed<'a>(document: &Document, points: Option<DeValue<'a>>) -> Result<Vec<Dr
         drafts.push(Draft { name, values, over });
     }
     Ok(drafts)
+}
+
+/// Removes what `stronger` says, too.
+fn leave_to<'a>(table: &mut Table<'a>, stronger: &Table<'a>) {
+    for (key, value) in stronger {
+        match (table.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.get_ref()) {
+            (Some(DeValue::Table(inner)), DeValue::Table(stronger)) => leave_to(inner, stronger),
+            (Some(_), _) => drop(table.remove(key.get_ref().as_ref())),
+            (None, _) => {}
+        }
+    }
 }
 
 fn leaves(table: &DeTable<'_>, prefix: &str, found: &mut BTreeMap<String, String>) {
@@ -278,7 +300,7 @@ fn insert(into: &mut Value, key: &str, value: Value) {
 /// When it is something else, with line and key.
 pub fn read(text: &str) -> Result<Vec<Point>, DocumentError> {
     let document = Document::new(std::path::Path::new("definition"), text.to_owned());
-    decode(&document, document.parse()?)
+    decode(&document, document.parse()?, None)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use record::{ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
+use record::{Action, ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
 use serde_json::Value;
 
 use crate::{
@@ -22,6 +22,23 @@ pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::R
     for row in &rows {
         let requested_ns = row.requested_ns.saturating_sub(started_unix_ns);
         writer.write(&ColdStart { requested_ns, ..row.clone() })?;
+    }
+    writer.flush()?;
+    Ok(rows.len())
+}
+
+/// Copies what the parts of a system did, times as of [`coldstarts`]; how many things.
+///
+/// # Errors
+/// When the file is malformed, or the copy cannot be written.
+pub fn actions(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Result<usize> {
+    if !from.exists() {
+        return Ok(0);
+    }
+    let rows: Vec<Action> = read_table(from)?;
+    let mut writer = TableWriter::create(&to.actions())?;
+    for row in &rows {
+        writer.write(&Action { at_ns: row.at_ns.saturating_sub(started_unix_ns), ..row.clone() })?;
     }
     writer.flush()?;
     Ok(rows.len())
@@ -148,5 +165,24 @@ mod tests {
         let rows: Vec<ColdStart> = read_table(&point.coldstarts()).unwrap();
         assert_eq!((rows[0].requested_ns, rows[1].requested_ns), (500, -100));
         assert_eq!((rows[0].create_us, rows[1].create_us), (Some(4), None));
+    }
+    #[test]
+    fn actions_are_told_from_the_start_of_the_run_and_need_not_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let point = RunDir(folder.path().to_owned()).point("s", "p", 1);
+        std::fs::create_dir_all(&point.path).unwrap();
+        let from = folder.path().join("from.csv");
+        assert_eq!(actions(&from, &point, 1000).unwrap(), 0);
+        assert!(!point.actions().exists());
+        let header = "function,actor,action,object,at_ns,took_us,bytes,status";
+        std::fs::write(
+            &from,
+            format!("{header}\nf,scheduler,create,pods/binding,1500,7,,201\nf,store,put,pods,900,,80,\n"),
+        )
+        .unwrap();
+        assert_eq!(actions(&from, &point, 1000).unwrap(), 2);
+        let rows: Vec<Action> = read_table(&point.actions()).unwrap();
+        assert_eq!((rows[0].at_ns, rows[0].took_us, rows[0].status), (500, Some(7), Some(201)));
+        assert_eq!((rows[1].at_ns, rows[1].bytes, rows[1].status), (-100, Some(80), None));
     }
 }

@@ -95,7 +95,7 @@ impl Repetition<'_> {
             fs::remove_dir_all(path).with_context(|| format!("removing the unfinished {}", path.display()))?;
         }
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
-        let mut values = self.values();
+        let mut values = self.values()?;
         if let Some(preparation) = &self.system.prepare {
             let folder = preparation::prepared(session, self.dir, preparation, &values, self.version)?;
             values.set("prepared", folder.display().to_string());
@@ -125,18 +125,22 @@ impl Repetition<'_> {
     }
 
     /// Values for the templates of the system.
-    fn values(&self) -> Values {
+    fn values(&self) -> anyhow::Result<Values> {
         let mut values = Values::default();
-        for (name, value) in &self.system.parameters {
-            values.set(format!("parameters.{name}"), value);
-        }
         let settings = serde_json::to_value(self.settings).expect("settings are tables of plain values");
         values.set_leaves("", &settings);
         values.set("bin", self.programs.folder().display().to_string());
         values.set("functions", self.functions.display().to_string());
         values.set("point", self.point.path.display().to_string());
         values.set("system", &self.point.system);
-        values
+        // The definition's parameters are stronger, and there already.
+        for (name, value) in &self.system.parameters {
+            if !self.settings.parameters.contains_key(name) {
+                let value = values.expand(value).with_context(|| format!("the parameter {name}"))?;
+                values.set(format!("parameters.{name}"), value);
+            }
+        }
+        Ok(values)
     }
 
     fn register(&self, session: &Session, cluster: &Cluster<'_>) -> anyhow::Result<()> {
@@ -212,6 +216,10 @@ impl Repetition<'_> {
             if self.system.harvest.join {
                 note(facts, "coldness of rows", join::rows_to_creations(self.point));
             }
+        }
+        if let Some(template) = &self.system.harvest.actions {
+            let path = cluster.values().expand(template).context("harvest.actions")?;
+            note(facts, "actions", harvest::actions(Path::new(&path), self.point, load.started_unix_ns));
         }
         let warmup_ns = i64::try_from(self.settings.load.warmup().as_nanos()).unwrap_or(i64::MAX);
         facts.window = harvest::processes(samples, &load, warmup_ns, self.point)?;

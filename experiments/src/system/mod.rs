@@ -198,6 +198,10 @@ pub struct Harvest {
     /// File with one row per sandbox creation, complete when the system has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coldstarts: Option<String>,
+    /// File with one row for each thing that a part of the system did, complete when the system has stopped; one that is
+    /// not there was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions: Option<String>,
     /// Whether rows say themselves whether they were cold (`false`), or are joined to those creations for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub join: bool,

@@ -108,6 +108,8 @@ pub fn service(function: &Function) -> Value {
         annotations["autoscaling.knative.dev/target"] = json!(target.to_string());
     }
     let (key, value) = MANAGED_BY;
+    // A function answers when it is done: it may take as long to begin its answer as to end it.
+    let timeout_s = function.timeout.as_secs().max(1);
     let port = if function.protocol == "h2c" { "h2c" } else { "http1" };
     json!({
         "apiVersion": "serving.knative.dev/v1",
@@ -117,7 +119,8 @@ pub fn service(function: &Function) -> Value {
             "metadata": { "annotations": annotations },
             "spec": {
                 "containerConcurrency": function.concurrency,
-                "timeoutSeconds": function.timeout.as_secs().max(1),
+                "timeoutSeconds": timeout_s,
+                "responseStartTimeoutSeconds": timeout_s,
                 "enableServiceLinks": false,
                 "nodeSelector": { "loader-nodetype": "worker" },
                 "containers": [{
@@ -146,7 +149,10 @@ mod tests {
             |name: &str| template["metadata"]["annotations"][format!("autoscaling.knative.dev/{name}")].clone();
         assert_eq!((annotation("initial-scale"), annotation("target-burst-capacity")), (json!("0"), json!("-1")));
         assert_eq!((annotation("max-scale"), annotation("target")), (json!("1"), Value::Null));
-        assert_eq!(template["spec"]["timeoutSeconds"], 10);
+        assert_eq!(
+            (&template["spec"]["timeoutSeconds"], &template["spec"]["responseStartTimeoutSeconds"]),
+            (&json!(10), &json!(10))
+        );
         assert_eq!(template["spec"]["containers"][0]["resources"]["requests"], json!({"cpu":"100m","memory":"64Mi"}));
         assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], "dirigent-testbed");
     }

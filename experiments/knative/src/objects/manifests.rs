@@ -47,6 +47,12 @@ pub fn settings(windows: Option<&Windows>) -> Vec<Setting> {
         setting("config-autoscaler", "allow-zero-initial-scale", "true", published),
         setting("config-autoscaler", "initial-scale", "0", published),
         setting("config-features", "kubernetes.podspec-nodeselector", "enabled", published),
+        setting(
+            "config-defaults",
+            "max-revision-timeout-seconds",
+            "3600",
+            "the longest invocations of the trace take minutes",
+        ),
     ];
     if let Some(windows) = windows {
         let why = "the published sweep sets it";
@@ -141,6 +147,7 @@ mod tests {
             ("configmaps-a.yaml", &with_data),
             ("configmaps-b.yaml", &map("config-autoscaler")),
             ("configmaps-c.yaml", &map("config-features")),
+            ("configmaps-d.yaml", &map("config-defaults")),
             ("config-config-network.yaml", &map("config-network")),
             ("webhooks-secret.yaml", "kind: Secret\n"),
         ] {

@@ -10,7 +10,7 @@ const BASE: &str = "systems = [\"a\"]\n[load]\nkind = \"rate\"\nseconds = 10\nco
 fn points(more: &str) -> Result<Vec<Point>, String> {
     let document = Document::new(Path::new("e.toml"), format!("{BASE}{more}"));
     let table = document.parse().unwrap();
-    decode(&document, table).map_err(|error| error.to_string())
+    decode(&document, table, None).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -22,6 +22,22 @@ fn every_combination_is_a_point_named_after_it_and_the_last_axis_turns_fastest()
     assert_eq!(last.settings.sandbox.delay, Duration::from_millis(40));
     assert!((last.settings.load.rate().unwrap().rate_per_s - 0.5).abs() < 1e-9);
     assert_eq!(last.values["sandbox.delay"], "40ms");
+}
+
+#[test]
+fn what_quick_says_no_listed_point_says_otherwise() {
+    let text = format!("{BASE}[[points]]\nname = \"x\"\nload = {{ rate = 2, seconds = 240 }}\nfunction.cpu = 5\n");
+    let document = Document::new(Path::new("e.toml"), text);
+    let quick = Document::new(Path::new("quick"), "load.seconds = 10\nsandbox.workers = 3\n".to_owned());
+    let quick = quick.parse().unwrap();
+    let points = decode(&document, document.parse().unwrap(), Some(&quick)).unwrap();
+    assert_eq!(
+        points[0].settings.load.rate().unwrap().seconds,
+        10,
+        "its own is left to the definition's, which quick set"
+    );
+    assert_eq!(points[0].values.keys().collect::<Vec<_>>(), ["function.cpu", "load.rate"]);
+    assert_eq!(points[0].settings.function.cpu, Some(5));
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! What the parts do: every request to the API server, from its own audit log, and every change of an object in the
+//! store, from a watch of etcd. Both cost some CPU, so only testbeds that are asked record them.
+
+mod audit;
+mod store;
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use record::TableWriter;
+
+pub use audit::{LOG, POLICY, policy};
+pub use store::Changes;
+
+/// Names of the functions that are registered: objects are told apart by them.
+pub struct Functions(HashSet<String>);
+
+impl Functions {
+    /// These functions.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(names.into_iter().collect())
+    }
+
+    /// The function that an object belongs to: names of what Knative and Kubernetes make for it begin with its own.
+    fn of(&self, object: &str) -> Option<&str> {
+        let ends = object.rmatch_indices(['-', '.']).map(|(end, _)| end);
+        let found = std::iter::once(object.len()).chain(ends).find_map(|end| self.0.get(&object[..end]));
+        found.map(String::as_str)
+    }
+}
+
+/// Where the record lies, in the testbed's folder.
+#[must_use]
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join("actions.csv")
+}
+
+/// Writes what was recorded in a testbed's folder, once its parts have ended.
+///
+/// # Errors
+/// When the audit log cannot be read or the file cannot be written.
+pub fn write(folder: &Path, functions: &Functions, changes: Changes) -> anyhow::Result<()> {
+    let mut writer = TableWriter::create(&path(folder))?;
+    for action in audit::actions(&folder.join(LOG), functions)? {
+        writer.write(&action)?;
+    }
+    for action in changes.finish(functions)? {
+        writer.write(&action)?;
+    }
+    Ok(writer.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_belongs_to_the_function_whose_name_it_begins_with() {
+        let functions = Functions::new(["f-0001", "f-0002"].map(str::to_owned));
+        for (object, expected) in [
+            ("f-0001", Some("f-0001")),
+            ("f-0001-00001-deployment-5d9c-x2x", Some("f-0001")),
+            ("f-0002-00001-private", Some("f-0002")),
+            ("f-0001-00001.17b", Some("f-0001")),
+            ("f-00011", None),
+            ("f", None),
+            ("kube-scheduler", None),
+        ] {
+            assert_eq!(functions.of(object), expected, "{object}");
+        }
+    }
+}
