@@ -1,6 +1,6 @@
 //! What is typed: build, version, start, register, remove.
 
-use std::{future::Future, path::PathBuf, str::FromStr, time::Duration};
+use std::{future::Future, os::unix::process::CommandExt, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -50,6 +50,8 @@ enum Command {
     Register(Register),
     /// Remove every function that was registered here
     Remove(At),
+    /// Ask Knative's own autoscaler what it desires: a series of samples and ticks as JSON on standard input
+    Kpa(Build),
     #[command(hide = true)]
     Launch(LaunchArguments),
     #[command(hide = true)]
@@ -184,6 +186,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             eprintln!("{removed} functions removed");
             Ok(())
         }),
+        Command::Kpa(at) => {
+            let built = Cache::new(at.cache)?.built();
+            built.require()?;
+            let program = built.program("kpa");
+            Err(std::process::Command::new(&program).exec()).with_context(|| format!("starting {}", program.display()))
+        }
         Command::Launch(arguments) => launch::become_part(&arguments),
         Command::Pods(arguments) => on_this_thread(async move {
             let client = api::client(&Credentials::in_folder(&arguments.credentials), Identity::Nodes)?;

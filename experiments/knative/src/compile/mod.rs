@@ -94,9 +94,10 @@ fn programs(folder: &Path) -> anyhow::Result<()> {
 /// Writes a wrapper's files into a folder of its own.
 fn unpack(folder: &Path, wrapper: &Wrapper) -> anyhow::Result<PathBuf> {
     let module = folder.join(wrapper.name);
-    fs::create_dir_all(&module).with_context(|| format!("creating {}", module.display()))?;
     for (name, content) in wrapper.files {
         let path = module.join(name);
+        let parent = path.parent().unwrap_or(&module);
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(module)

@@ -48,12 +48,13 @@ pub const WRAPPERS: [Wrapper; 4] = [
     },
     Wrapper {
         name: "knative",
-        files: &[file!("knative", "go.mod"), file!("knative", "go.sum")],
+        files: &[file!("knative", "go.mod"), file!("knative", "go.sum"), file!("knative", "kpa/main.go")],
         packages: &[
             "knative.dev/serving/cmd/controller",
             "knative.dev/serving/cmd/autoscaler",
             "knative.dev/serving/cmd/activator",
             "knative.dev/serving/cmd/webhook",
+            "./kpa",
         ],
         flags: &[],
     },
