@@ -99,3 +99,37 @@ fn one_figure_of_a_rate_is_drawn_alone_and_a_trace_has_none() {
     let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
     assert!(said.contains("latency: no figure for it"), "{said}");
 }
+
+#[test]
+fn what_the_parts_of_a_system_do_for_a_cold_start_is_told_and_drawn_where_it_was_recorded() {
+    let definition = "[load]\nkind = \"rate\"\nrate = 2\ncooldown = \"1s\"\ntimeout = \"1s\"\n";
+    let fixture = Fixture::of_rates("anatomy", definition, &["dirigent", "knative"]);
+    fixture.minute(("dirigent", "replay", 1), 2, true);
+    fixture.minute(("knative", "replay", 1), 2, true);
+    // One call every 500 ms: each has a request and a change before its answer after some 20 ms, and one of each later.
+    let mut actions = Vec::new();
+    for call in 0..120 {
+        let at = call * 500;
+        actions.extend([
+            ("scaler", "patch", "deployments", at + 5),
+            ("store", "put", "deployments", at + 7),
+            ("manager", "update", "deployments/status", at + 30),
+            ("store", "put", "deployments", at + 33),
+        ]);
+    }
+    fixture.actions(("knative", "replay", 1), &actions);
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    for sentence in [
+        "What do the parts of knative do for a cold start?",
+        "Until a cold start is answered its parts send 1.00 requests to the API server and change objects in the store 1.00 times.",
+        "these are 2.00 requests, 2.00 of which write and 0 are refused because somebody else had changed the object, and 2.00 \
+         changes of 4.00 KB in all.",
+    ] {
+        assert!(page.contains(sentence), "the page lacks: {sentence}");
+    }
+    let svg = fs::read_to_string(fixture.path().join("report/figures/anatomy.svg")).unwrap();
+    assert!(svg.contains("scaler: patch deployments") && svg.contains("manager: update deployments/status"));
+    let (sweep, ..) = reported();
+    assert!(!sweep.path().join("report/figures/anatomy.svg").exists(), "nobody recorded it there");
+}

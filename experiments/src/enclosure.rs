@@ -49,8 +49,25 @@ pub const PLACE: &str = "everything but building takes place in a private user, 
 /// Longest time that the way inside is waited for at a time; waiting is repeated.
 const LOOK_WITHIN: Duration = Duration::from_secs(3600);
 
-/// The command that permits what is missing where unprivileged users may not make namespaces.
-pub const FIX: &str = "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 (as root)";
+/// What keeps unprivileged users from making namespaces: a file of the kernel's, its value that forbids it, and the setting
+/// that permits it. Not every kernel has every one.
+const FORBIDDEN_BY: [(&str, &str, &str); 3] = [
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+    ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
+];
+
+/// The command that permits what is missing where namespaces cannot be made.
+#[must_use]
+pub fn fix() -> String {
+    let forbids =
+        |(file, value, _): &(&str, &str, &str)| fs::read_to_string(file).is_ok_and(|text| text.trim() == *value);
+    let settings: Vec<&str> = FORBIDDEN_BY.into_iter().filter(forbids).map(|(_, _, permission)| permission).collect();
+    if settings.is_empty() {
+        return "run it where user namespaces may be made: not in a container that forbids them".to_owned();
+    }
+    format!("sysctl -w {} (as root)", settings.join(" "))
+}
 
 /// Arguments of the hidden subcommand.
 #[derive(Args, Debug)]

@@ -46,6 +46,17 @@ impl Cache {
         Built { folder: self.folder.join(name) }
     }
 
+    /// Folders of builds by other recipes: older or newer checkouts may need them.
+    #[must_use]
+    pub fn others(&self) -> Vec<PathBuf> {
+        let own = self.built();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_other = |path: &PathBuf| path.join("built.json").is_file() && *path != own.folder;
+        let mut others: Vec<PathBuf> = entries.filter(is_other).collect();
+        others.sort();
+        others
+    }
+
     /// Waits until nobody else builds into this cache; the lock lasts as long as the value.
     ///
     /// # Errors
@@ -112,5 +123,26 @@ impl Built {
             return Ok(());
         }
         bail!("the baseline is not built ({} is not there): run `knative build`", self.facts().display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_builds_are_those_that_ended_and_are_not_ones_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(folder.path().to_owned())).unwrap();
+        let make = |place: &Path| {
+            fs::create_dir_all(place).unwrap();
+            fs::write(place.join("built.json"), "{}").unwrap();
+        };
+        let older = folder.path().join("knative-0-kubernetes-0-0");
+        make(&older);
+        make(cache.built().folder());
+        fs::create_dir_all(folder.path().join("knative-1.partial")).unwrap();
+        assert_eq!(cache.others(), [older]);
+        assert!(cache.built().is_complete());
     }
 }

@@ -86,8 +86,8 @@ struct Form {
 struct Start {
     #[command(flatten)]
     form: Form,
-    /// stock: released settings; tuned: every client-side limit lifted, more workers
-    #[arg(long, default_value = "stock")]
+    /// The form of it
+    #[arg(long, value_enum, default_value_t = Variant::Stock)]
     variant: Variant,
     /// Modelled delay of a sandbox's creation
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::linux::net::SocketAddrExt,
     os::unix::net::{SocketAddr, UnixListener},
     path::{Path, PathBuf},
@@ -108,7 +109,7 @@ impl Testbed {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.built.require()?;
         let only = Only::take(&settings.folder)?;
-        remove_data(&settings.folder)?;
+        clear(&settings.folder)?;
         let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
         match start_all(settings, &mut supervisor).await {
             Ok((client, changes)) => {
@@ -177,12 +178,28 @@ impl Testbed {
     }
 }
 
-/// Removes the store of a testbed that is not running; one that was killed has left it.
+/// Files by which others know that a testbed is ready, or a part of it.
+const SIGNS: [&str; 3] = ["ports.json", "members.json", "pods.up"];
+
+/// Removes what a testbed that was killed has left: its store, and what says that it is ready.
+fn clear(folder: &Path) -> anyhow::Result<()> {
+    for sign in SIGNS {
+        removed(&folder.join(sign), fs::remove_file(folder.join(sign)))?;
+    }
+    remove_data(folder)
+}
+
+/// Removes the store of a testbed that is not running.
 fn remove_data(folder: &Path) -> anyhow::Result<()> {
     let data = folder.join("etcd");
-    match fs::remove_dir_all(&data) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", data.display()))
+    removed(&data, fs::remove_dir_all(&data))
+}
+
+/// That something was not there is no error.
+fn removed(path: &Path, result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
     }
@@ -350,4 +367,30 @@ async fn activator_ready() -> anyhow::Result<()> {
         agent.get(address).header("k-kubelet-probe", "activator").call().map(drop)
     });
     Ok(answer.await.context("asking the activator")??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_holds_one_testbed_and_what_a_killed_one_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = File::create(folder.path().join("lock")).unwrap();
+        let held = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+        let refused = Only::take(folder.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("already: choose another folder"), "{refused}");
+        drop(held);
+        fs::create_dir_all(folder.path().join("etcd/member")).unwrap();
+        fs::write(folder.path().join("ports.json"), "{}").unwrap();
+        fs::write(folder.path().join("kept"), "").unwrap();
+        clear(folder.path()).unwrap();
+        clear(folder.path()).unwrap();
+        let mut left: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["kept", "lock"]);
+    }
 }

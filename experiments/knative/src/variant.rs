@@ -1,16 +1,17 @@
 //! The two forms of the baseline: as released, and with every client-side limit lifted.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A form of the baseline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// Released settings.
+    /// Released settings
     Stock,
-    /// Client-side rate limits lifted, more workers.
+    /// Every client-side rate limit lifted, more workers
     Tuned,
 }
 
@@ -20,17 +21,5 @@ impl fmt::Display for Variant {
             Self::Stock => "stock",
             Self::Tuned => "tuned",
         })
-    }
-}
-
-impl FromStr for Variant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "stock" => Ok(Self::Stock),
-            "tuned" => Ok(Self::Tuned),
-            _ => Err(format!("{text:?} is no variant: expected stock or tuned")),
-        }
     }
 }

@@ -11,7 +11,6 @@ use clap::Args;
 use nix::{
     sys::{
         resource::{Resource, getrlimit},
-        statvfs::statvfs,
         time::TimeSpec,
     },
     time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
@@ -95,7 +94,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
 
 fn hardware(root: &Path) -> Vec<Finding> {
     let host = host::facts();
-    let disk_mib = statvfs(root).map_or(0, |disk| disk.blocks_available() * disk.fragment_size() / (1024 * 1024));
+    let disk_mib = needs::free_mib(root);
     let vulnerable: Vec<&str> = host
         .mitigations
         .iter()

@@ -5,7 +5,6 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::bail;
 use clap::Args;
 use record::{RunDir, read_json};
 
@@ -119,9 +118,6 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
 /// the load generator are on the same side of that boundary.
 fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &Session) -> anyhow::Result<Exit> {
-    if let Some(reason) = enclosure::missing() {
-        bail!("a private namespace is needed and cannot be made ({reason}); to permit it: {}", enclosure::FIX);
-    }
     let programs = match &arguments.programs {
         Some(folder) => Programs::in_folder(folder)?,
         None => Programs::build(checkout, &order.systems, &session.console)?,

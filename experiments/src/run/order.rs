@@ -42,8 +42,13 @@ impl Order {
             }
         }
         let chosen = names.into_iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
-        let systems = chosen.collect::<Result<_, UsageError>>()?;
-        let plan = Plan::new(&definition.id, scale, overrides, &points);
+        let systems: Vec<(String, System)> = chosen.collect::<Result<_, UsageError>>()?;
+        let takes = |name: &str| {
+            let system = systems.iter().find(|(known, _)| known == name).map(|(_, system)| system);
+            let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
+            (system.map_or(0, |system| system.around.as_secs()), prepare.unwrap_or(0))
+        };
+        let plan = Plan::new((&definition.id, scale), overrides, &points, takes);
         Ok(Self { definition, points, systems, plan })
     }
 

@@ -12,8 +12,6 @@ use crate::{
     run::outline,
 };
 
-/// Seconds to start a system, register its functions and harvest and stop it, as a rule.
-const AROUND_LOAD_S: u64 = 15;
 /// Seconds for the built programs to be found up to date; a first build takes minutes and is said to.
 const BUILD_S: u64 = 5;
 /// Seconds to make a trace's schedule, and one at a constant rate.
@@ -94,8 +92,15 @@ pub enum StepState {
 impl Plan {
     /// The steps that answer an experiment's question. Systems take turns within a point, and a repetition goes through
     /// all points before the next one begins, so that a machine that drifts does so for all of them alike.
+    ///
+    /// `takes` says how many seconds are spent around the load of a system, and how many once for each point before it.
     #[must_use]
-    pub fn new(experiment: &str, scale: &str, overrides: &Overrides, points: &[Point]) -> Self {
+    pub fn new(
+        (experiment, scale): (&str, &str),
+        overrides: &Overrides,
+        points: &[Point],
+        takes: impl Fn(&str) -> (u64, u64),
+    ) -> Self {
         let schedules_s =
             points.iter().map(|point| point.settings.load.trace().map_or(RATE_SCHEDULE_S, |_| TRACE_SCHEDULE_S));
         let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s.sum())];
@@ -103,10 +108,14 @@ impl Plan {
         let mut load_s = 0;
         for repetition in 1..=repetitions {
             for point in points {
+                let mut is_prepared = repetition > 1;
                 for system in &point.settings.systems {
+                    let (around_s, prepare_s) = takes(system);
+                    let once_s = if is_prepared { 0 } else { prepare_s };
+                    is_prepared |= prepare_s > 0;
                     let action = Action::Measure { system: system.clone(), point: point.name.clone(), repetition };
                     let length_s = point.settings.load.length().as_secs();
-                    steps.push(Step::new(action, length_s + AROUND_LOAD_S));
+                    steps.push(Step::new(action, length_s + around_s + once_s));
                     load_s += length_s;
                 }
             }
@@ -193,10 +202,15 @@ mod tests {
         .unwrap()
     }
 
+    /// `b` prepares something once for each point.
+    fn takes(system: &str) -> (u64, u64) {
+        if system == "b" { (45, 100) } else { (15, 0) }
+    }
+
     #[test]
     fn systems_take_turns_and_the_plan_says_what_it_costs() {
         let points = points();
-        let plan = Plan::new("e", "laptop", &Overrides::default(), &points);
+        let plan = Plan::new(("e", "laptop"), &Overrides::default(), &points, takes);
         insta::assert_snapshot!(plan.text(&points), @r"
         e at scale laptop
           load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
@@ -205,11 +219,11 @@ mod tests {
           1  build the programs                                             0:05
           2  make the schedule that every system is given                   0:10
           3  measure a, point replay, repetition 1                         30:15
-          4  measure b, point replay, repetition 1                         30:15
+          4  measure b, point replay, repetition 1                         32:25
           5  measure a, point replay, repetition 2                         30:15
-          6  measure b, point replay, repetition 2                         30:15
+          6  measure b, point replay, repetition 2                         30:45
           7  check the rows, compute statistics, draw the report            1:00
-             in all, after a first build of some minutes                  122:15
+             in all, after a first build of some minutes                  124:55
         ");
     }
 
@@ -222,7 +236,7 @@ mod tests {
              [vary]\nload.rate = [10, 20]",
         )
         .unwrap();
-        let plan = Plan::new("e", "laptop", &Overrides::default(), &points);
+        let plan = Plan::new(("e", "laptop"), &Overrides::default(), &points, takes);
         insta::assert_snapshot!(plan.text(&points), @r"
         e at scale laptop
           load     10 to 20 per second for 60 s after 5s of warm-up, 8 functions called in turn
@@ -231,15 +245,15 @@ mod tests {
           1  build the programs                                             0:05
           2  make the schedule that every system is given                   0:02
           3  measure a, point rate-10, repetition 1                         1:20
-          4  measure b, point rate-10, repetition 1                         1:20
+          4  measure b, point rate-10, repetition 1                         3:30
           5  measure a, point rate-20, repetition 1                         1:20
-          6  measure b, point rate-20, repetition 1                         1:20
+          6  measure b, point rate-20, repetition 1                         3:30
           7  measure a, point rate-10, repetition 2                         1:20
-          8  measure b, point rate-10, repetition 2                         1:20
+          8  measure b, point rate-10, repetition 2                         1:50
           9  measure a, point rate-20, repetition 2                         1:20
-         10  measure b, point rate-20, repetition 2                         1:20
+         10  measure b, point rate-20, repetition 2                         1:50
          11  check the rows, compute statistics, draw the report            0:05
-             in all, after a first build of some minutes                   10:52
+             in all, after a first build of some minutes                   16:12
         ");
     }
 
@@ -254,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_plan_survives_its_own_json() {
-        let plan = Plan::new("e", "laptop", &Overrides::default(), &points());
+        let plan = Plan::new(("e", "laptop"), &Overrides::default(), &points(), takes);
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     }

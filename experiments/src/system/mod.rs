@@ -42,6 +42,9 @@ pub struct System {
     /// else of that run.
     #[serde(default)]
     pub enclosed: bool,
+    /// How long it takes to start it, register its functions, harvest and stop it, as a rule: for plans.
+    #[serde(default = "around_load", with = "humantime_serde")]
+    pub around: Duration,
     /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
@@ -66,8 +69,8 @@ pub struct System {
     pub stop: Stop,
 }
 
-/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `open_files`,
-/// `namespaces`.
+/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
+/// enclosed is a need by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Need {
@@ -83,9 +86,9 @@ pub struct Need {
     /// Memory, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
-    /// Whether this user may make private namespaces.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub namespaces: bool,
+    /// Disk space free where the user's caches lie, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u64>,
     /// File descriptors per process (the hard limit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
@@ -151,6 +154,10 @@ pub struct Check {
     pub command: Vec<String>,
 }
 
+fn around_load() -> Duration {
+    Duration::from_secs(15)
+}
+
 /// What takes too long to be done for every repetition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +165,9 @@ pub struct Preparation {
     /// A command that leaves a state in `{prepared}`, a folder that it makes, and ends; what it needs meanwhile it keeps in
     /// `{dir}`. It may depend on `{functions}`.
     pub command: Vec<String>,
+    /// How long it takes as a rule: for plans.
+    #[serde(with = "humantime_serde")]
+    pub takes: Duration,
     /// Longest time it may take.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
@@ -330,10 +340,13 @@ impl System {
         if !self.ready.iter().all(Check::is_one) {
             return Err((".ready".to_owned(), CHECK_RULE));
         }
+        if self.harvest.join && self.harvest.coldstarts.is_none() {
+            return Err((".harvest.join".to_owned(), "needs coldstarts: the creations that rows are joined to"));
+        }
         if !self.needs.iter().all(Need::is_one) {
             return Err((
                 ".needs".to_owned(),
-                "each must have one of program, file, cores, memory_mib, open_files, namespaces",
+                "each must have one of program, file, cores, memory_mib, disk_mib, open_files",
             ));
         }
         Ok(())
@@ -362,7 +375,7 @@ impl Need {
             self.cores.is_some(),
             self.memory_mib.is_some(),
             self.open_files.is_some(),
-            self.namespaces,
+            self.disk_mib.is_some(),
         ];
         given.into_iter().filter(|given| *given).count() == 1
     }

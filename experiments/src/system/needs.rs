@@ -1,8 +1,14 @@
 //! What a system needs and this machine has not.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit},
+    statvfs::statvfs,
+};
 
 use crate::{
     enclosure,
@@ -15,6 +21,7 @@ use crate::{
 pub fn missing(system: &System) -> Vec<String> {
     let host = host::facts();
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    let disk_mib = free_mib(&cache_folder());
     let lacks = |need: &Need| -> Option<String> {
         if let Some(program) = &need.program {
             return (!on_search_path(program)).then(|| format!("no program {program}"));
@@ -22,19 +29,35 @@ pub fn missing(system: &System) -> Vec<String> {
         if let Some(file) = &need.file {
             return (!Path::new(file).exists()).then(|| format!("no {file}"));
         }
-        if need.namespaces {
-            return enclosure::missing().map(|why| format!("no private namespace ({why})"));
-        }
         let numbers = [
             (need.cores, u64::from(host.cores), "cores"),
             (need.memory_mib, host.memory_mib, "MiB of memory"),
+            (need.disk_mib, disk_mib, "MiB of disk free for your caches"),
             (need.open_files, open_files, "open files"),
         ];
         let short = numbers.into_iter().find(|(least, has, _)| least.is_some_and(|least| *has < least));
         short.map(|(least, has, what)| format!("{has} {what} instead of {}", least.unwrap_or(0)))
     };
     let missing = system.needs.iter().filter_map(|need| lacks(need).map(|what| (what, need)));
-    missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect()
+    let mut missing: Vec<String> = missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect();
+    if system.enclosed
+        && let Some(why) = enclosure::missing()
+    {
+        missing.push(format!("no private namespace ({why}): {}", enclosure::fix()));
+    }
+    missing
+}
+
+/// Where a user's caches lie, as far up as it is there.
+fn cache_folder() -> PathBuf {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("XDG_CACHE_HOME").or_else(|| set("HOME")).unwrap_or_else(|| PathBuf::from("/"));
+    folder.ancestors().find(|folder| folder.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Disk space that this user may still fill, in MiB.
+pub fn free_mib(folder: &Path) -> u64 {
+    statvfs(folder).map_or(0, |disk| disk.blocks_available() * disk.fragment_size() / (1024 * 1024))
 }
 
 fn on_search_path(program: &str) -> bool {
@@ -60,12 +83,18 @@ mod tests {
                 { file = "/no/such/file", fix = "make it" },
                 { cores = 100000, fix = "buy a larger machine" },
                 { memory_mib = 1, fix = "unneeded" },
+                { disk_mib = 1, fix = "unneeded" },
+                { disk_mib = 1000000000000, fix = "free some" },
             ]"#,
         )
         .unwrap();
         let missing = missing(&system);
         assert_eq!(missing[..2], ["no program no-such-program: install it", "no /no/such/file: make it"]);
         assert!(missing[2].ends_with("cores instead of 100000: buy a larger machine"), "{missing:?}");
-        assert_eq!(missing.len(), 3);
+        assert!(
+            missing[3].ends_with("MiB of disk free for your caches instead of 1000000000000: free some"),
+            "{missing:?}"
+        );
+        assert_eq!(missing.len(), 4);
     }
 }

@@ -9,7 +9,8 @@ use crate::toy::{Toy, said};
 /// A toy that prepares a state from its functions, counts how often, and begins each repetition from it.
 fn preparing(command: &str) -> Toy {
     let toy = Toy::new("well");
-    let prepare = format!("prepare = {{ command = [\"sh\", \"-c\", {command:?}], within = \"20s\" }}\nabout =");
+    let prepare =
+        format!("prepare = {{ command = [\"sh\", \"-c\", {command:?}], takes = \"1s\", within = \"20s\" }}\nabout =");
     toy.edit("experiments/systems.toml", "about =", &prepare);
     toy.edit("experiments/systems.toml", "\"toy.toml\" = \"", "\"from\" = \"{prepared}\", \"toy.toml\" = \"");
     toy.edit("experiments/systems.toml", "{dir}/up", "{prepared}/functions");

@@ -18,7 +18,9 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Rows that are neither ok nor unsent.
     pub(crate) failures: u64,
-    /// Rows the system said were cold.
+    /// Rows of which the system said whether they were cold.
+    pub(crate) coldness_known: u64,
+    /// Those of them that were.
     pub(crate) cold: u64,
     /// Rows sent a second time.
     pub(crate) resent: u64,
@@ -40,6 +42,7 @@ impl Tally {
             rows: 0,
             sent: 0,
             failures: 0,
+            coldness_known: 0,
             cold: 0,
             resent: 0,
             latency_us: latency_histogram(),
@@ -55,6 +58,7 @@ impl Tally {
         self.rows += 1;
         *self.outcomes.entry(row.outcome.name()).or_default() += 1;
         self.failures += u64::from(!matches!(row.outcome, Outcome::Ok | Outcome::Unsent));
+        self.coldness_known += u64::from(row.cold.is_some());
         self.cold += u64::from(row.cold == Some(1));
         if let Some(lag_ns) = row.lag_ns() {
             self.sent += 1;

@@ -85,10 +85,13 @@ impl View {
             format!("latency p50 {p50} p99 {p99}, slowdown p99 {}.{:02}", slowdown / 100, slowdown % 100)
         };
         let lag = time(tally.recent_lag_us.value_at_quantile(0.99).saturating_mul(1000));
-        let cold = tally.cold.saturating_mul(100).checked_div(tally.rows).unwrap_or(0);
+        let cold = match tally.cold.saturating_mul(100).checked_div(tally.coldness_known) {
+            Some(percent) => format!("{percent} % cold"),
+            None => "coldness not told".to_owned(),
+        };
         let left = Duration::from_secs(replay.schedule.span_ns.saturating_sub(now_ns) / NANOS_PER_SECOND);
         format!(
-            "{offered}/s offered, {achieved}/s answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold} % cold, \
+            "{offered}/s offered, {achieved}/s answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold}, \
              {measured}, {} left",
             tally.failures,
             humantime::format_duration(left)

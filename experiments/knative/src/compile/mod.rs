@@ -68,6 +68,12 @@ pub fn build(cache: &Cache) -> anyhow::Result<Built> {
         record::write_json(&folder.join("built.json"), &facts)?;
         fs::rename(&folder, built.folder()).with_context(|| format!("renaming {}", folder.display()))?;
         eprintln!("built in {} s: {}", facts.seconds, built.folder().display());
+        for other in cache.others() {
+            eprintln!(
+                "a build by another version of this program is there, too: remove {} to free its disk",
+                other.display()
+            );
+        }
     }
     drop(lock);
     Ok(built)

@@ -177,7 +177,9 @@ impl Kpa {
         }
         self.next_tick_ms = now_ms - (now_ms - self.first_tick_ms) % TICK_MS + TICK_MS;
         if supply.ready > 0 {
-            // Knative reads its sandboxes every second, which leaves a bucket also when nothing runs.
+            // Knative reads its sandboxes every second, which leaves a bucket also when nothing runs. With a
+            // target-burst-capacity of −1 it does not: its activator reports one second of nothing and then no more, and
+            // silence shortens the windows instead. Here every second counts.
             self.history().record(now_ms, 0);
         }
         let terms = &self.terms;
