@@ -1,7 +1,10 @@
 //! What answers for every pod: the same function server as in our own hollow sandboxes, behind one wildcard listener
 //! for all pods' addresses. A watch of pods says which address is whose; the same watch records each pod's life.
+//!
+//! It also ends pods, as a kubelet does: one that is to be deleted drains first, because scaling down must not break
+//! invocations that still run, and is gone once nothing runs in it or its grace is over.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use function::{Function, FunctionConfig, Mode};
@@ -10,9 +13,13 @@ use hollow::{Network, Sandboxes, WildcardListener};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
+    api::{DeleteParams, Preconditions},
     runtime::watcher::{self, Event},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +29,11 @@ use crate::{
 
 /// Most memory that one request may have touched: none, as the memory of thousands of pods is not there.
 const MAX_MEMORY_MIB: u32 = 0;
+
+/// Time between two looks at whether a pod that drains still runs something.
+const LOOK: Duration = Duration::from_millis(20);
+/// What a pod may drain for when it does not say.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Serves all pods until SIGTERM; `folder` gets the record, and a file `pods.up` once pods are watched.
 ///
@@ -36,7 +48,8 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
         tokio::spawn(listener.serve(Arc::clone(&sandboxes), CancellationToken::new()));
     }
     let recorder = Recorder::start(&client, folder)?;
-    let pods: Api<Pod> = Api::all(client);
+    let pods: Api<Pod> = Api::all(client.clone());
+    let mut kubelet = Kubelet { client, sandboxes, function, pods: HashMap::new() };
     let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
     let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
     loop {
@@ -51,9 +64,9 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
                 recorder.pod(&pod);
-                follow(&sandboxes, &function, &pod);
+                kubelet.follow(&pod);
             }
-            Event::Delete(pod) => end(&sandboxes, &pod),
+            Event::Delete(pod) => kubelet.gone(&pod),
             Event::InitDone => {
                 std::fs::write(folder.join("pods.up"), "").context("saying that pods are watched")?;
             }
@@ -62,19 +75,70 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
     }
 }
 
-/// Begins or ends what answers on a pod's address. A pod that is being deleted answers no more, as if it had drained.
-fn follow(sandboxes: &Sandboxes, function: &Arc<Function>, pod: &Pod) {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return end(sandboxes, pod);
+/// Begins and ends what answers on the addresses of pods.
+struct Kubelet {
+    client: Client,
+    sandboxes: Arc<Sandboxes>,
+    function: Arc<Function>,
+    /// Pods with an address, by their unique ids; `None`: it is being deleted.
+    pods: HashMap<String, Option<Arc<Function>>>,
+}
+
+impl Kubelet {
+    /// A pod as it is now.
+    fn follow(&mut self, pod: &Pod) {
+        let Some(uid) = pod.uid() else { return };
+        if pod.metadata.deletion_timestamp.is_some() {
+            match self.pods.insert(uid, None) {
+                Some(None) => {}
+                Some(Some(function)) => {
+                    tokio::spawn(drain(self.client.clone(), Arc::clone(&self.sandboxes), function, pod.clone()));
+                }
+                None => drop(tokio::spawn(delete(self.client.clone(), pod.clone()))),
+            }
+            return;
+        }
+        let Some(addresses) = addresses(pod) else { return };
+        // Told again of a pod that lives: its connections must not break.
+        if self.pods.contains_key(&uid) {
+            return;
+        }
+        let function = self.function.as_pod(&pod.name_any());
+        for address in addresses {
+            self.sandboxes.begin(address, Arc::clone(&function));
+        }
+        self.pods.insert(uid, Some(function));
     }
-    let Some(addresses) = addresses(pod) else { return };
-    // Told again of a pod that lives: its connections must not break.
-    if sandboxes.connection(addresses[0]).is_ok() {
-        return;
+
+    /// A pod that is no more; somebody may have deleted it without asking.
+    fn gone(&mut self, pod: &Pod) {
+        if pod.uid().and_then(|uid| self.pods.remove(&uid)).flatten().is_some() {
+            end(&self.sandboxes, pod);
+        }
     }
-    let function = function.as_pod(&pod.name_any());
-    for address in addresses {
-        sandboxes.begin(address, Arc::clone(&function));
+}
+
+/// Waits until nothing runs in a pod, at most for its grace, ends it, and says so.
+async fn drain(client: Client, sandboxes: Arc<Sandboxes>, function: Arc<Function>, pod: Pod) {
+    let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let deadline = Instant::now() + grace.map_or(GRACE, Duration::from_secs);
+    while function.running() > 0 && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    end(&sandboxes, &pod);
+    delete(client, pod).await;
+}
+
+/// Removes a pod that has ended, this one and no other of its name.
+async fn delete(client: Client, pod: Pod) {
+    let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+    let this = Preconditions { uid: pod.uid(), ..Preconditions::default() };
+    let parameters =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(this), ..DeleteParams::default() };
+    match pods.delete(&pod.name_any(), &parameters).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => eprintln!("removing the pod {}: {error}", pod.name_any()),
+        Ok(_) => {}
     }
 }
 

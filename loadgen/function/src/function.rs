@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -78,6 +78,8 @@ pub struct Function {
     mode: Mode,
     max_memory_mib: u32,
     answers_probes: bool,
+    /// Invocations under way, of a pod only: others must not pay for a count that nobody reads.
+    running: AtomicU32,
     signature: Signature,
     spinner: Arc<Spinner>,
     server: auto::Builder<TokioExecutor>,
@@ -106,6 +108,7 @@ impl Function {
             mode: config.mode,
             max_memory_mib: config.max_memory_mib,
             answers_probes: false,
+            running: AtomicU32::new(0),
             signature: Signature::new(&config.machine_name),
             spinner: Arc::new(Spinner::new()),
             server,
@@ -120,10 +123,17 @@ impl Function {
             mode: self.mode,
             max_memory_mib: self.max_memory_mib,
             answers_probes: true,
+            running: AtomicU32::new(0),
             signature: Signature::new(name),
             spinner: Arc::clone(&self.spinner),
             server: self.server.clone(),
         })
+    }
+
+    /// Invocations that a pod is running: it may drain before it ends. Of a function that is no pod nothing is counted.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Acquire)
     }
 
     /// Serves one connection, HTTP/1.1 or h2c with prior knowledge, until the client closes it or `shutdown` breaks
@@ -154,6 +164,7 @@ impl Function {
         {
             return probed(value.as_bytes());
         }
+        let _running = self.answers_probes.then(|| Running::enter(&self.running));
         let answer = |code, status: &str| self.signature.answer(code, status, name, start.elapsed());
         if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
             return answer(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
@@ -227,6 +238,22 @@ fn probed(value: &[u8]) -> Answer {
     let mut answer = Answer::new(Full::new(body));
     *answer.status_mut() = code;
     answer
+}
+
+/// Counts an invocation for as long as it runs, also when its client goes away.
+struct Running<'a>(&'a AtomicU32);
+
+impl<'a> Running<'a> {
+    fn enter(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Set when it is dropped: the client has gone, so its thread stops spinning.

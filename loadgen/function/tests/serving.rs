@@ -198,6 +198,28 @@ async fn a_probe_is_answered_over_both_protocols() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_says_what_it_runs_so_that_it_can_drain() {
+    let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
+    let plain = Function::new(config);
+    for (function, expected) in [(plain.as_pod("pod-1"), 1), (plain, 0)] {
+        let (client, server) = tokio::io::duplex(4096);
+        let shutdown = CancellationToken::new();
+        tokio::spawn(Arc::clone(&function).serve_connection(server, shutdown.clone()));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection);
+        let ask = |run_ms: &'static str| request(&[("workload", "trace"), ("requested_cpu", run_ms)], b"");
+        read(sender.send_request(ask("5")).await.unwrap()).await.unwrap();
+        assert_eq!(function.running(), 0, "answered");
+        let mut hour = tokio::spawn(async move { sender.send_request(ask("3600000")).await });
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut hour).await.is_err(), "it was to run for an hour");
+        assert_eq!(function.running(), expected, "under way");
+        shutdown.cancel();
+        assert!(hour.await.unwrap().is_err());
+        assert_eq!(function.running(), 0, "broken off");
+    }
+}
+
 /// The clock is simulated: it moves only when nothing else can, so after the first second the request runs.
 #[tokio::test(start_paused = true)]
 async fn shutting_down_breaks_off_what_runs() {

@@ -1,7 +1,8 @@
 //! What KWOK does to nodes, pods and ingresses, as its stages: the hollow kubelet.
 //!
 //! A pod becomes ready in two steps, as with a real kubelet: after the modelled delay of its creation it has an address
-//! and runs, and then it is ready. The delay is constant, like that of our own hollow sandboxes.
+//! and runs, and then it is ready. The delay is constant, like that of our own hollow sandboxes. How a pod ends is in
+//! `pods.rs`, because it drains first.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 /// KWOK's configuration: its stages, one YAML document each (JSON is YAML).
 #[must_use]
 pub fn configuration(delay: Duration) -> String {
-    let stages = [node_ready(), node_heartbeat(), pod_runs(delay), pod_ready(), pod_deleted(), ingress_ready()];
+    let stages = [node_ready(), node_heartbeat(), pod_runs(delay), pod_ready(), ingress_ready()];
     stages.iter().map(|stage| format!("---\n{stage}\n")).collect()
 }
 
@@ -139,16 +140,6 @@ containerStatuses:
 fn pod_ready() -> Value {
     let select = [missing(DELETED), exists(ADDRESS), is(READY, "False")];
     stage("pod-ready", POD, &select, json!({ "next": { "statusTemplate": POD_IS_READY } }))
-}
-
-/// A deleted pod is gone at once: the fast extreme, since a real one drains first.
-fn pod_deleted() -> Value {
-    stage(
-        "pod-deleted",
-        POD,
-        &[exists(DELETED)],
-        json!({ "next": { "finalizers": { "empty": true }, "delete": true } }),
-    )
 }
 
 /// The ingress stand-in: says of each ingress that it works, because invocations go to the activator directly.
