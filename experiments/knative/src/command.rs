@@ -12,7 +12,7 @@ use crate::{
     compile,
     credentials::{Credentials, Identity},
     launch::{self, LaunchArguments},
-    objects::manifests::{self, Windows},
+    objects::manifests::Windows,
     pods,
     prepared::{Facts, Prepared},
     register,
@@ -278,7 +278,7 @@ async fn prepare(arguments: Prepare) -> anyhow::Result<()> {
     let kept = async {
         let testbed = Testbed::start(&settings).await?;
         let functions = register::register(testbed.client(), &arguments.from).await?;
-        let facts = Facts::new(manifests::settings(settings.windows.as_ref()), settings.nodes, functions);
+        let facts = Facts::new(settings.released_otherwise(), settings.nodes, functions);
         testbed.stop_keeping(&Prepared::in_folder(&arguments.keep), &facts).await
     };
     tokio::select! {

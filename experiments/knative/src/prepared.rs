@@ -28,7 +28,7 @@ pub struct Facts {
     pub versions: String,
     /// What was set otherwise than released.
     pub settings: Vec<Setting>,
-    /// Names of the hollow nodes.
+    /// Hollow nodes.
     pub nodes: u32,
     /// Registered functions.
     pub functions: usize,

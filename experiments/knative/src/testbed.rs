@@ -65,7 +65,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn released_otherwise(&self) -> Vec<manifests::Setting> {
+    /// What is set otherwise than released.
+    #[must_use]
+    pub fn released_otherwise(&self) -> Vec<manifests::Setting> {
         manifests::settings(self.windows.as_ref())
     }
 }

@@ -144,7 +144,8 @@ impl Machine {
     }
 }
 
-/// Processes of `all` that descend from `ancestor`, which is not among them.
+/// Processes of `all` that descend from `ancestor`, which is not among them; those in `apart` are left out, with all that
+/// descends from them.
 #[must_use]
 pub fn descendants<'a>(all: &'a [Stat], ancestor: i32, apart: &[i32]) -> Vec<&'a Stat> {
     let mut family = vec![ancestor];

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use record::{Action, ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -17,11 +18,18 @@ use crate::{
 /// # Errors
 /// When the file is missing or malformed, or the copy cannot be written.
 pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Result<usize> {
-    let rows: Vec<ColdStart> = read_table(from)?;
-    let mut writer = TableWriter::create(&to.coldstarts())?;
-    for row in &rows {
-        let requested_ns = row.requested_ns.saturating_sub(started_unix_ns);
-        writer.write(&ColdStart { requested_ns, ..row.clone() })?;
+    copy(from, &to.coldstarts(), |row: &mut ColdStart| {
+        row.requested_ns = row.requested_ns.saturating_sub(started_unix_ns);
+    })
+}
+
+/// Copies the rows of a table, each after `told` has changed it; how many.
+fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, told: impl Fn(&mut T)) -> anyhow::Result<usize> {
+    let mut rows: Vec<T> = read_table(from)?;
+    let mut writer = TableWriter::create(to)?;
+    for row in &mut rows {
+        told(row);
+        writer.write(row)?;
     }
     writer.flush()?;
     Ok(rows.len())
@@ -35,13 +43,7 @@ pub fn actions(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Resu
     if !from.exists() {
         return Ok(0);
     }
-    let rows: Vec<Action> = read_table(from)?;
-    let mut writer = TableWriter::create(&to.actions())?;
-    for row in &rows {
-        writer.write(&Action { at_ns: row.at_ns.saturating_sub(started_unix_ns), ..row.clone() })?;
-    }
-    writer.flush()?;
-    Ok(rows.len())
+    copy(from, &to.actions(), |row: &mut Action| row.at_ns = row.at_ns.saturating_sub(started_unix_ns))
 }
 
 /// Asks a system for its nodes and writes them down.
@@ -166,6 +168,7 @@ mod tests {
         assert_eq!((rows[0].requested_ns, rows[1].requested_ns), (500, -100));
         assert_eq!((rows[0].create_us, rows[1].create_us), (Some(4), None));
     }
+
     #[test]
     fn actions_are_told_from_the_start_of_the_run_and_need_not_be_there() {
         let folder = tempfile::tempdir().unwrap();
