@@ -20,8 +20,12 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
                 "Requests to the API server in a cold start on an otherwise idle system, in the order in which they begin, coloured \
                  by who makes them: those that at least half of the cold starts make, at their median offsets and durations, until \
                  twice the median latency. The dashed line is the median answer. From the API server's own log."))
-            (table("Requests to the API server, by who makes them", &anatomy.requests, false))
-            (table("Changes in the store, by kind of object", &anatomy.changes, true))
+            (table("Requests to the API server, by who makes them", &anatomy.requests,
+                &[("of these writes", |one| one.writes), ("conflicts", |one| one.conflicts)]))
+            @if !anatomy.admissions.is_empty() {
+                (table("Objects shown to webhooks before they are stored, by kind", &anatomy.admissions, &[]))
+            }
+            (table("Changes in the store, by kind of object", &anatomy.changes, &[("KB of a cycle", kb)]))
             p.note {
                 "Averages over " (anatomy.cold_starts) " answered cold starts until their answer, and over " (anatomy.cycles)
                 " whole cycles from one call of a function to the next, with the end of its sandbox. Watches and leases are left out, \
@@ -44,16 +48,18 @@ fn sentence(anatomy: &Anatomy) -> String {
         until(changes)
     );
     let whole = (sum(requests, |one| one.cycle), sum(requests, |one| one.writes), sum(requests, |one| one.conflicts));
+    let calls = sum(&anatomy.admissions, |one| one.cycle);
     let stored = (sum(changes, |one| one.cycle), sum(changes, |one| one.bytes));
     if let ((Some(requests), Some(writes), Some(conflicts)), (Some(changes), Some(bytes)), true) =
         (whole, stored, anatomy.cycles > 0)
     {
         text.push_str(&format!(
             " With all that follows, the end of the sandbox included, these are {} requests, {} of which write and {} are refused \
-             because somebody else had changed the object, and {} changes of {} KB in all.",
+             because somebody else had changed the object,{} and {} changes of {} KB in all.",
             number(requests),
             number(writes),
             number(conflicts),
+            calls.map_or_else(String::new, |calls| format!(" {} calls of webhooks,", number(calls))),
             number(changes),
             number(bytes / KB)
         ));
@@ -61,20 +67,26 @@ fn sentence(anatomy: &Anatomy) -> String {
     text
 }
 
-fn table(head: &str, rows: &[PerColdStart], is_store: bool) -> Markup {
+/// A column beside those that every table has: its head, and what stands in it.
+type Column = (&'static str, fn(&PerColdStart) -> Option<f64>);
+
+fn table(head: &str, rows: &[PerColdStart], columns: &[Column]) -> Markup {
     let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), number);
     html! {
         div.wide { table {
             thead { tr {
                 th { (head) } th.n { "until the answer" } th.n { "a whole cycle" }
-                @if is_store { th.n { "KB of a cycle" } } @else { th.n { "of these writes" } th.n { "conflicts" } }
+                @for (head, _) in columns { th.n { (head) } }
             } }
             tbody { @for row in rows { tr {
                 td { (row.name) }
                 td.n { (number(row.until_answer)) } td.n { (cell(row.cycle)) }
-                @if is_store { td.n { (cell(row.bytes.map(|bytes| bytes / KB))) } }
-                @else { td.n { (cell(row.writes)) } td.n { (cell(row.conflicts)) } }
+                @for (_, value) in columns { td.n { (cell(value(row))) } }
             } } }
         } }
     }
+}
+
+fn kb(of: &PerColdStart) -> Option<f64> {
+    of.bytes.map(|bytes| bytes / KB)
 }

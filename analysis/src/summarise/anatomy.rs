@@ -10,8 +10,6 @@ use crate::{
     spread::signed,
 };
 
-/// Who changes what is stored, as `actions.csv` calls it.
-const STORE: &str = "store";
 /// HTTP status of a change that somebody else's came before.
 const CONFLICT: u16 = 409;
 /// Least share of cold starts that make a request for it to be a step, in thousandths.
@@ -39,11 +37,11 @@ pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
     }
     let cycles = cycles(rows, &by_function);
     let whole = cycles.iter().filter(|cycle| cycle.is_whole).count();
-    let tell = |of_store: bool| {
+    let tell = |kind: Kind| {
         let mut counted: BTreeMap<&str, Count> = BTreeMap::new();
         for cycle in &cycles {
-            for action in cycle.actions.iter().filter(|action| (action.actor == STORE) == of_store) {
-                let name = if of_store { &action.object } else { &action.actor };
+            for action in cycle.actions.iter().filter(|action| Kind::of(action) == kind) {
+                let name = if kind == Kind::Request { &action.actor } else { &action.object };
                 counted.entry(name).or_default().add(action, cycle);
             }
         }
@@ -55,9 +53,31 @@ pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
     Anatomy {
         cold_starts: cycles.len() as u64,
         cycles: whole as u64,
-        requests: tell(false),
-        changes: tell(true),
+        requests: tell(Kind::Request),
+        admissions: tell(Kind::Admission),
+        changes: tell(Kind::Change),
         steps: steps(&cycles),
+    }
+}
+
+/// What an action is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A request of a part.
+    Request,
+    /// An object was shown before it was stored.
+    Admission,
+    /// A change in the store.
+    Change,
+}
+
+impl Kind {
+    fn of(action: &Action) -> Self {
+        match action.actor.as_str() {
+            Action::STORE => Self::Change,
+            Action::ADMISSION => Self::Admission,
+            _ => Self::Request,
+        }
     }
 }
 
@@ -75,7 +95,7 @@ impl Count {
     fn add(&mut self, action: &Action, cycle: &Cycle<'_>) {
         self.until_answer += u64::from(action.at_ns < cycle.done_ns);
         if cycle.is_whole {
-            let is_write = action.actor != STORE && !matches!(action.action.as_str(), "get" | "list");
+            let is_write = Kind::of(action) == Kind::Request && !matches!(action.action.as_str(), "get" | "list");
             self.cycle += 1;
             self.writes += u64::from(is_write);
             self.conflicts += u64::from(action.status == Some(CONFLICT));
@@ -118,15 +138,15 @@ fn cycles<'a>(rows: &Rows, actions: &'a HashMap<&str, Vec<&'a Action>>) -> Vec<C
 
 /// Requests that most cold starts make, by their kind and how manieth of it they are.
 fn steps(cycles: &[Cycle<'_>]) -> Vec<Step> {
-    type Kind<'a> = (&'a str, &'a str, &'a str, u32);
-    let mut found: BTreeMap<Kind<'_>, Vec<(u64, u64)>> = BTreeMap::new();
+    type Sort<'a> = (&'a str, &'a str, &'a str, u32);
+    let mut found: BTreeMap<Sort<'_>, Vec<(u64, u64)>> = BTreeMap::new();
     for cycle in cycles {
         let mut seen: HashMap<(&str, &str, &str), u32> = HashMap::new();
-        for action in cycle.actions.iter().filter(|action| action.actor != STORE) {
-            let kind = (action.actor.as_str(), action.action.as_str(), action.object.as_str());
-            let ordinal = seen.entry(kind).and_modify(|ordinal| *ordinal += 1).or_insert(1);
+        for action in cycle.actions.iter().filter(|action| Kind::of(action) == Kind::Request) {
+            let sort = (action.actor.as_str(), action.action.as_str(), action.object.as_str());
+            let ordinal = seen.entry(sort).and_modify(|ordinal| *ordinal += 1).or_insert(1);
             let at_us = u64::try_from((action.at_ns - cycle.sent_ns) / 1_000).unwrap_or(0);
-            found.entry((kind.0, kind.1, kind.2, *ordinal)).or_default().push((at_us, action.took_us.unwrap_or(0)));
+            found.entry((sort.0, sort.1, sort.2, *ordinal)).or_default().push((at_us, action.took_us.unwrap_or(0)));
         }
     }
     let median = |values: &mut dyn Iterator<Item = u64>| {
@@ -160,15 +180,16 @@ mod tests {
     const MS: i64 = 1_000_000;
 
     fn action(actor: &str, action: &str, object: &str, at_ms: i64) -> Action {
+        let is_request = actor != Action::STORE && actor != Action::ADMISSION;
         Action {
             function: "f".to_owned(),
             actor: actor.to_owned(),
             action: action.to_owned(),
             object: object.to_owned(),
             at_ns: at_ms * MS,
-            took_us: (actor != STORE).then_some(2_000),
-            bytes: (actor == STORE).then_some(100),
-            status: (actor != STORE).then_some(if action == "patch" { 409 } else { 200 }),
+            took_us: is_request.then_some(2_000),
+            bytes: (actor == Action::STORE).then_some(100),
+            status: is_request.then_some(if action == "patch" { 409 } else { 200 }),
         }
     }
 
@@ -196,10 +217,11 @@ mod tests {
         let actions = [
             action("before", "get", "pods", 900),
             action("autoscaler", "patch", "deployments", 1_010),
-            action(STORE, "put", "deployments", 1_015),
+            action(Action::ADMISSION, "update", "revisions", 1_012),
+            action(Action::STORE, "put", "deployments", 1_015),
             action("controller", "get", "pods", 1_050),
             action("autoscaler", "patch", "deployments", 4_000),
-            action(STORE, "put", "deployments", 4_005),
+            action(Action::STORE, "put", "deployments", 4_005),
             action("autoscaler", "patch", "deployments", 5_030),
             Action { function: String::new(), ..action("other", "get", "pods", 1_020) },
         ];
@@ -212,6 +234,9 @@ mod tests {
         );
         assert_eq!((autoscaler.writes, autoscaler.conflicts), (Some(2.0), Some(2.0)));
         assert_eq!((controller.until_answer, controller.cycle, controller.writes), (0.5, Some(1.0), Some(0.0)));
+        let [shown] = &found.admissions[..] else { panic!("{:?}", found.admissions) };
+        assert_eq!((shown.name.as_str(), shown.until_answer, shown.cycle), ("revisions", 0.5, Some(1.0)));
+        assert_eq!((shown.writes, shown.conflicts, shown.bytes), (Some(0.0), Some(0.0), Some(0.0)));
         let [changes] = &found.changes[..] else { panic!("{:?}", found.changes) };
         assert_eq!((changes.until_answer, changes.cycle, changes.bytes), (0.5, Some(2.0), Some(200.0)));
         let steps: Vec<(&str, u32, u64, u64)> = found

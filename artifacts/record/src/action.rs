@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A request that a part made, or a change in a store.
+/// A request that a part made, an object that a part was shown before it was stored, or a change in a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// The function it was about; empty: none, or several.
     pub function: String,
-    /// Who did it: the part's name, or `store`.
+    /// Who did it: the part's name, [`Action::ADMISSION`], or [`Action::STORE`].
     pub actor: String,
     /// What was done: `get`, `list`, `create`, `update`, `patch`, `delete`; by the store `put` or `delete`.
     pub action: String,
@@ -17,12 +17,19 @@ pub struct Action {
     /// When it began, in nanoseconds since the Unix epoch as the system writes it; a harvested file has nanoseconds from
     /// the run's start instant, negative before it.
     pub at_ns: i64,
-    /// How long it took, in microseconds; empty for a change in a store.
+    /// How long it took, in microseconds; of requests only.
     pub took_us: Option<u64>,
-    /// Bytes that were stored; empty for a request.
+    /// Bytes that were stored; of changes in a store only.
     pub bytes: Option<u64>,
-    /// HTTP status of a request; empty for a change in a store.
+    /// HTTP status; of requests only.
     pub status: Option<u16>,
+}
+
+impl Action {
+    /// Who changes what is stored.
+    pub const STORE: &str = "store";
+    /// Who is shown what is to be stored and may change or refuse it: a webhook.
+    pub const ADMISSION: &str = "admission";
 }
 
 /// What a cold start makes the parts of a control plane do, on average over the cold starts of a repetition.
@@ -35,6 +42,9 @@ pub struct Anatomy {
     pub cycles: u64,
     /// Requests to the API server, by who made them; most of a cycle first.
     pub requests: Vec<PerColdStart>,
+    /// Objects that webhooks are shown before they are stored, by kind; most of a cycle first.
+    #[serde(default)]
+    pub admissions: Vec<PerColdStart>,
     /// Changes in the store, by kind of object; most of a cycle first.
     pub changes: Vec<PerColdStart>,
     /// Requests in the order in which they begin, of those that most cold starts make until the answer or soon after it.

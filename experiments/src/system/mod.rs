@@ -89,6 +89,9 @@ pub struct Need {
     /// Disk space free where the user's caches lie, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u64>,
+    /// What ends a need of the first build only: files (`*` is any name) where the user's caches lie, one of which is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_cached: Option<String>,
     /// File descriptors per process (the hard limit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,

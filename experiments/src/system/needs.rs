@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use glob::Pattern;
 use nix::sys::{
     resource::{Resource, getrlimit},
     statvfs::statvfs,
@@ -38,7 +39,9 @@ pub fn missing(system: &System) -> Vec<String> {
         let short = numbers.into_iter().find(|(least, has, _)| least.is_some_and(|least| *has < least));
         short.map(|(least, has, what)| format!("{has} {what} instead of {}", least.unwrap_or(0)))
     };
-    let missing = system.needs.iter().filter_map(|need| lacks(need).map(|what| (what, need)));
+    let needed =
+        system.needs.iter().filter(|need| !need.until_cached.as_deref().is_some_and(|what| holds(&caches(), what)));
+    let missing = needed.filter_map(|need| lacks(need).map(|what| (what, need)));
     let mut missing: Vec<String> = missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect();
     if system.enclosed
         && let Some(why) = enclosure::missing()
@@ -48,11 +51,22 @@ pub fn missing(system: &System) -> Vec<String> {
     missing
 }
 
-/// Where a user's caches lie, as far up as it is there.
-fn cache_folder() -> PathBuf {
+/// Where a user's caches lie.
+fn caches() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = set("XDG_CACHE_HOME").or_else(|| set("HOME")).unwrap_or_else(|| PathBuf::from("/"));
-    folder.ancestors().find(|folder| folder.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
+    let own = || set("HOME").map(|home| home.join(".cache"));
+    set("XDG_CACHE_HOME").or_else(own).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The same, as far up as it is there.
+fn cache_folder() -> PathBuf {
+    caches().ancestors().find(|folder| folder.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Whether a folder holds a file of this pattern.
+fn holds(folder: &Path, pattern: &str) -> bool {
+    let pattern = format!("{}/{pattern}", Pattern::escape(&folder.to_string_lossy()));
+    glob::glob(&pattern).is_ok_and(|mut found| found.any(|path| path.is_ok()))
 }
 
 /// Disk space that this user may still fill, in MiB.
@@ -85,6 +99,7 @@ mod tests {
                 { memory_mib = 1, fix = "unneeded" },
                 { disk_mib = 1, fix = "unneeded" },
                 { disk_mib = 1000000000000, fix = "free some" },
+                { file = "/no/such/file", until_cached = "no-such-cache/*/built.json", fix = "build it" },
             ]"#,
         )
         .unwrap();
@@ -95,6 +110,17 @@ mod tests {
             missing[3].ends_with("MiB of disk free for your caches instead of 1000000000000: free some"),
             "{missing:?}"
         );
-        assert_eq!(missing.len(), 4);
+        assert_eq!(missing[4..], ["no /no/such/file: build it"]);
+    }
+
+    #[test]
+    fn a_need_of_the_first_build_ends_with_a_file_of_any_build() {
+        let caches = tempfile::tempdir().unwrap();
+        let folder = caches.path().join("a [first] one");
+        fs::create_dir_all(folder.join("unfinished")).unwrap();
+        assert!(!holds(&folder, "*/built.json"));
+        fs::create_dir(folder.join("2")).unwrap();
+        fs::write(folder.join("2/built.json"), "{}").unwrap();
+        assert!(holds(&folder, "*/built.json"));
     }
 }

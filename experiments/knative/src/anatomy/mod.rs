@@ -1,8 +1,10 @@
-//! What the parts do: every request to the API server, from its own audit log, and every change of an object in the
-//! store, from a watch of etcd. Both cost some CPU, so only testbeds that are asked record them.
+//! What the parts do: every request to the API server, from its own audit log, every object that it shows to the webhook,
+//! from the webhook's log, and every change of an object in the store, from a watch of etcd. This costs some CPU, so only
+//! testbeds that are asked record it.
 
 mod audit;
 mod store;
+mod webhook;
 
 use std::{
     collections::HashSet,
@@ -40,13 +42,12 @@ pub fn path(folder: &Path) -> PathBuf {
 /// Writes what was recorded in a testbed's folder, once its parts have ended.
 ///
 /// # Errors
-/// When the audit log cannot be read or the file cannot be written.
+/// When a log cannot be read or the file cannot be written.
 pub fn write(folder: &Path, functions: &Functions, changes: Changes) -> anyhow::Result<()> {
     let mut writer = TableWriter::create(&path(folder))?;
-    for action in audit::actions(&folder.join(LOG), functions)? {
-        writer.write(&action)?;
-    }
-    for action in changes.finish(functions)? {
+    let requests = audit::actions(&folder.join(LOG), functions)?;
+    let shown = webhook::actions(&folder.join(webhook::LOG), functions)?;
+    for action in requests.into_iter().chain(shown).chain(changes.finish(functions)?) {
         writer.write(&action)?;
     }
     Ok(writer.flush()?)
