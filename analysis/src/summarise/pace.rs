@@ -1,7 +1,7 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
 use record::{Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
-use stats::{quantile, slope};
+use stats::{quantile, theil_sen};
 
 use crate::rows::{Row, Rows};
 
@@ -11,6 +11,9 @@ const ACHIEVED_SHARE: f64 = 0.95;
 const FAILED_SHARE: f64 = 0.01;
 /// The upper bound of the latency's slope must stay below this, in percent of its median per minute.
 const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
+/// Blocks of rows that a window is divided into to find its slope, at most, and least rows of one.
+const BLOCKS_MAX: usize = 100;
+const BLOCK_ROWS_MIN: usize = 5;
 /// Least length of a window whose slope says anything, in seconds.
 const WINDOW_S: f64 = 60.0;
 /// Least rows of such a window.
@@ -56,14 +59,27 @@ pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option
 }
 
 /// Slope of the latency of ok rows over when they were due, and its upper bound, in percent of their median per minute.
+///
+/// Rows that follow each other depend on each other, and a pause of the machine is not growth: the slope is that of means
+/// of blocks, by an estimator that a few of them do not move.
 fn growth(rows: &Rows) -> Option<(f64, f64)> {
-    let ok = || rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
-    let point = |row: &Row| Some((row.scheduled_ns as f64 / 60e9, row.latency_ns()? as f64));
-    let mut latencies: Vec<u64> = ok().filter_map(Row::latency_ns).collect();
+    let ok = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
+    let mut points: Vec<(u64, u64)> = ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect();
+    points.sort_unstable();
+    let size = points.len().div_ceil(BLOCKS_MAX).max(BLOCK_ROWS_MIN);
+    let blocks: Vec<(f64, f64)> = points.rchunks_exact(size).map(middle).collect();
+    let found = theil_sen(&blocks)?;
+    let mut latencies: Vec<u64> = points.into_iter().map(|(_, latency)| latency).collect();
     latencies.sort_unstable();
     let median = quantile(&latencies, 0.5).filter(|median| *median > 0)? as f64;
-    let found = slope(&ok().filter_map(point).collect::<Vec<_>>())?;
     Some((100.0 * found.slope / median, 100.0 * found.upper / median))
+}
+
+/// Of a block: when its rows were due, in minutes, and how long they took, in nanoseconds, both in their mean.
+fn middle(block: &[(u64, u64)]) -> (f64, f64) {
+    let sum = |value: fn(&(u64, u64)) -> u64| block.iter().map(|row| value(row) as f64).sum::<f64>();
+    let count = block.len() as f64;
+    (sum(|(due, _)| *due) / count / 60e9, sum(|(_, latency)| *latency) / count)
 }
 
 /// Failed rows count with the time-out, or with how long they took where that is more.

@@ -17,5 +17,5 @@ pub use ecdf::Ecdf;
 pub use mann_whitney::{MannWhitney, mann_whitney};
 pub use mean::{geometric_mean, mean};
 pub use quantile::{median, quantile, sorted};
-pub use slope::{Slope, slope};
+pub use slope::{Slope, theil_sen};
 pub use slowdown::{Definition, Ending, FailurePolicy, Invocation, Slowdowns, TIME_RESOLUTION_NS};

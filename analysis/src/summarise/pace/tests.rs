@@ -67,6 +67,15 @@ fn latency_that_grows_is_not_sustained() {
 }
 
 #[test]
+fn a_pause_of_the_machine_is_no_growth_wherever_it_is() {
+    for paused in [1, 30, 58] {
+        let latency = |second: u64| if second == paused { 700_000_000 } else { steady(second) };
+        let pace = judge(&rows(60, 10, latency), 60, 10.0, true);
+        assert_eq!(pace.sustained.verdict, Some(true), "in second {paused}: {pace:?}");
+    }
+}
+
+#[test]
 fn a_share_not_achieved_or_failed_is_not_sustained_however_short_the_window() {
     let slow = judge(&rows(10, 10, steady), 10, 9.4, true);
     assert_eq!(slow.sustained.verdict, Some(false));
