@@ -4,17 +4,26 @@
 //! It also ends pods, as a kubelet does: one that is to be deleted drains first, because scaling down must not break
 //! invocations that still run, and is gone once nothing runs in it or its grace is over.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use function::{Function, FunctionConfig, Mode};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use hollow::{Network, Sandboxes, WildcardListener};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Preconditions},
-    runtime::watcher::{self, Event},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -34,11 +43,15 @@ const MAX_MEMORY_MIB: u32 = 0;
 const LOOK: Duration = Duration::from_millis(20);
 /// What a pod may drain for when it does not say.
 const GRACE: Duration = Duration::from_secs(30);
+/// How often the API server is asked to remove a pod before it is left to it, and the time between.
+const ATTEMPTS: u32 = 30;
+const RETRY: Duration = Duration::from_secs(1);
 
-/// Serves all pods until SIGTERM; `folder` gets the record, and a file `pods.up` once pods are watched.
+/// Serves all pods until SIGTERM; `folder` gets the record, and a file `pods.up` once pods are watched. While the API server
+/// does not answer, pods go on as they are.
 ///
 /// # Errors
-/// When a port is taken, or the API server goes away for good.
+/// When a port is taken or a file cannot be written.
 pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<()> {
     let config = FunctionConfig { mode, machine_name: "pod".to_owned(), max_memory_mib: MAX_MEMORY_MIB };
     let function = Function::new(config);
@@ -50,11 +63,12 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
     let recorder = Recorder::start(&client, folder)?;
     let pods: Api<Pod> = Api::all(client.clone());
     let mut kubelet = Kubelet { client, sandboxes, function, pods: HashMap::new() };
-    let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+    let mut listed = Vec::new();
+    let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
     let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
     loop {
         let event = tokio::select! {
-            event = events.try_next() => event.context("watching pods")?,
+            event = events.next() => event,
             _ = terminate.recv() => None,
         };
         let Some(event) = event else {
@@ -62,15 +76,22 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
             return Ok(());
         };
         match event {
-            Event::Apply(pod) | Event::InitApply(pod) => {
+            Ok(Event::Apply(pod)) => {
                 recorder.pod(&pod);
                 kubelet.follow(&pod);
             }
-            Event::Delete(pod) => kubelet.gone(&pod),
-            Event::InitDone => {
+            Ok(Event::Delete(pod)) => kubelet.gone(&pod.uid().unwrap_or_default()),
+            // Listed when the watch begins, and again when it was broken for long.
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(pod)) => {
+                recorder.pod(&pod);
+                listed.push(pod);
+            }
+            Ok(Event::InitDone) => {
+                kubelet.list(&std::mem::take(&mut listed));
                 std::fs::write(folder.join("pods.up"), "").context("saying that pods are watched")?;
             }
-            Event::Init => {}
+            Err(error) => eprintln!("watching pods, to be tried again: {error}"),
         }
     }
 }
@@ -81,7 +102,13 @@ struct Kubelet {
     sandboxes: Arc<Sandboxes>,
     function: Arc<Function>,
     /// Pods with an address, by their unique ids; `None`: it is being deleted.
-    pods: HashMap<String, Option<Arc<Function>>>,
+    pods: HashMap<String, Option<Serving>>,
+}
+
+/// A pod that answers.
+struct Serving {
+    addresses: [SocketAddr; 2],
+    function: Arc<Function>,
 }
 
 impl Kubelet {
@@ -91,8 +118,8 @@ impl Kubelet {
         if pod.metadata.deletion_timestamp.is_some() {
             match self.pods.insert(uid, None) {
                 Some(None) => {}
-                Some(Some(function)) => {
-                    tokio::spawn(drain(self.client.clone(), Arc::clone(&self.sandboxes), function, pod.clone()));
+                Some(Some(serving)) => {
+                    tokio::spawn(drain(self.client.clone(), Arc::clone(&self.sandboxes), serving, pod.clone()));
                 }
                 None => drop(tokio::spawn(delete(self.client.clone(), pod.clone()))),
             }
@@ -107,25 +134,37 @@ impl Kubelet {
         for address in addresses {
             self.sandboxes.begin(address, Arc::clone(&function));
         }
-        self.pods.insert(uid, Some(function));
+        self.pods.insert(uid, Some(Serving { addresses, function }));
     }
 
     /// A pod that is no more; somebody may have deleted it without asking.
-    fn gone(&mut self, pod: &Pod) {
-        if pod.uid().and_then(|uid| self.pods.remove(&uid)).flatten().is_some() {
-            end(&self.sandboxes, pod);
+    fn gone(&mut self, uid: &str) {
+        if let Some(serving) = self.pods.remove(uid).flatten() {
+            end(&self.sandboxes, &serving);
+        }
+    }
+
+    /// These and no others are there. Those that went while nobody looked end first: others may have their addresses now.
+    fn list(&mut self, pods: &[Pod]) {
+        let listed: HashSet<String> = pods.iter().filter_map(ResourceExt::uid).collect();
+        let gone: Vec<String> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+        for uid in gone {
+            self.gone(&uid);
+        }
+        for pod in pods {
+            self.follow(pod);
         }
     }
 }
 
 /// Waits until nothing runs in a pod, at most for its grace, ends it, and says so.
-async fn drain(client: Client, sandboxes: Arc<Sandboxes>, function: Arc<Function>, pod: Pod) {
+async fn drain(client: Client, sandboxes: Arc<Sandboxes>, serving: Serving, pod: Pod) {
     let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let deadline = Instant::now() + grace.map_or(GRACE, Duration::from_secs);
-    while function.running() > 0 && Instant::now() < deadline {
+    while serving.function.running() > 0 && Instant::now() < deadline {
         sleep(LOOK).await;
     }
-    end(&sandboxes, &pod);
+    end(&sandboxes, &serving);
     delete(client, pod).await;
 }
 
@@ -135,15 +174,18 @@ async fn delete(client: Client, pod: Pod) {
     let this = Preconditions { uid: pod.uid(), ..Preconditions::default() };
     let parameters =
         DeleteParams { grace_period_seconds: Some(0), preconditions: Some(this), ..DeleteParams::default() };
-    match pods.delete(&pod.name_any(), &parameters).await {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-        Err(error) => eprintln!("removing the pod {}: {error}", pod.name_any()),
-        Ok(_) => {}
+    for _ in 0..ATTEMPTS {
+        match pods.delete(&pod.name_any(), &parameters).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+            Err(error) => eprintln!("removing the pod {}, to be tried again: {error}", pod.name_any()),
+        }
+        sleep(RETRY).await;
     }
 }
 
-fn end(sandboxes: &Sandboxes, pod: &Pod) {
-    for address in addresses(pod).into_iter().flatten() {
+fn end(sandboxes: &Sandboxes, serving: &Serving) {
+    for address in serving.addresses {
         sandboxes.end(address);
     }
 }
@@ -151,4 +193,35 @@ fn end(sandboxes: &Sandboxes, pod: &Pod) {
 fn addresses(pod: &Pod) -> Option<[SocketAddr; 2]> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(POD_PORTS.map(|port| SocketAddr::new(ip, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(uid: &str, ip: &str) -> Pod {
+        let pod = json!({ "metadata": { "name": uid, "uid": uid }, "status": { "podIP": ip } });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[tokio::test]
+    async fn after_a_broken_watch_only_listed_pods_answer_and_an_address_is_its_new_pods() {
+        let config = FunctionConfig { mode: Mode::Sleep, machine_name: "pod".to_owned(), max_memory_mib: 0 };
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let sandboxes = Arc::new(Sandboxes::default());
+        let function = Function::new(config);
+        let mut kubelet = Kubelet { client, sandboxes: Arc::clone(&sandboxes), function, pods: HashMap::new() };
+        let answers = |ip: &str| sandboxes.connection(SocketAddr::new(ip.parse().unwrap(), POD_PORTS[0])).is_ok();
+        kubelet.list(&[pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("c", "10.0.0.3")]);
+        let kept = Arc::clone(&kubelet.pods["a"].as_ref().unwrap().function);
+        kubelet.list(&[pod("d", "10.0.0.2"), pod("a", "10.0.0.1")]);
+        assert_eq!(["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(answers), [true, true, false]);
+        assert!(Arc::ptr_eq(&kept, &kubelet.pods["a"].as_ref().unwrap().function), "its connections must not break");
+        kubelet.gone("b");
+        assert!(answers("10.0.0.2"), "b had lost its address");
+        kubelet.gone("d");
+        assert!(!answers("10.0.0.2"));
+    }
 }
