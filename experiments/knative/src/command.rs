@@ -89,6 +89,9 @@ struct Start {
     /// The form of it
     #[arg(long, value_enum, default_value_t = Variant::Stock)]
     variant: Variant,
+    /// Workers of each controller, of the tuned form: released, or a number
+    #[arg(long, default_value = "released")]
+    workers: ChosenWorkers,
     /// Modelled delay of a sandbox's creation
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     delay: Duration,
@@ -113,6 +116,22 @@ struct Prepare {
     /// Where to keep what later testbeds begin from
     #[arg(long, value_name = "DIR")]
     keep: PathBuf,
+}
+
+/// Workers as typed.
+#[derive(Clone, Debug)]
+struct ChosenWorkers(Option<u32>);
+
+impl FromStr for ChosenWorkers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("released", _) => Ok(Self(None)),
+            (_, Ok(number)) if number > 0 => Ok(Self(Some(number))),
+            _ => Err("expected released or a number from 1".to_owned()),
+        }
+    }
 }
 
 /// Windows as typed.
@@ -212,6 +231,7 @@ impl Form {
         Ok(Settings {
             built: Cache::new(self.cache)?.built(),
             variant: Variant::Stock,
+            workers: None,
             folder: self.folder.canonicalize()?,
             nodes: self.nodes,
             delay: Duration::ZERO,
@@ -245,8 +265,12 @@ impl Signals {
 
 /// Starts a testbed and keeps it until it is told to end or a part ends by itself.
 async fn run_testbed(start: Start) -> anyhow::Result<()> {
+    if let (Variant::Stock, ChosenWorkers(Some(_))) = (start.variant, &start.workers) {
+        bail!("the stock form has the released workers: with --workers comes --variant tuned");
+    }
     let settings = Settings {
         variant: start.variant,
+        workers: start.workers.0,
         delay: start.delay,
         mode: start.mode,
         prepared: start.prepared.as_deref().map(Prepared::in_folder),

@@ -9,6 +9,7 @@ pub mod compile;
 pub mod components;
 pub mod creations;
 pub mod credentials;
+pub mod folder;
 pub mod launch;
 pub mod network;
 pub mod objects;

@@ -2,10 +2,7 @@
 //! each other, and each step waits until the one before is ready.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::linux::net::SocketAddrExt,
-    os::unix::net::{SocketAddr, UnixListener},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +16,6 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams},
 };
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -29,6 +25,7 @@ use crate::{
     cache::Built,
     components::{Component, Parts},
     credentials::{Credentials, Identity},
+    folder::{Only, clear, remove_data},
     objects::{manifests, nodes, services, stages},
     prepared::{Facts, Prepared},
     register,
@@ -48,6 +45,8 @@ pub struct Settings {
     pub built: Built,
     /// Which form.
     pub variant: Variant,
+    /// Workers of each controller; `None`: as released.
+    pub workers: Option<u32>,
     /// Where everything of it is kept; must be on a disk where writes are made durable.
     pub folder: PathBuf,
     /// Hollow nodes.
@@ -79,28 +78,6 @@ pub struct Testbed {
     client: Client,
     changes: Option<Changes>,
     _only: Only,
-}
-
-/// Holds the folder and the network namespace for one testbed, for as long as its process lives.
-struct Only {
-    _folder: Flock<File>,
-    _network: UnixListener,
-}
-
-impl Only {
-    fn take(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("lock");
-        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            bail!("a testbed runs in {} already: choose another folder or end that one", folder.display());
-        };
-        // A name of this kind belongs to the network namespace and goes with the process that holds it.
-        let name = SocketAddr::from_abstract_name("dirigent-testbed").context("naming the network namespace")?;
-        let Ok(network) = UnixListener::bind_addr(&name) else {
-            bail!("a testbed runs in this network namespace already: start this one in a namespace of its own");
-        };
-        Ok(Self { _folder: lock, _network: network })
-    }
 }
 
 impl Testbed {
@@ -180,33 +157,6 @@ impl Testbed {
     }
 }
 
-/// Files by which others know that a testbed is ready, or a part of it.
-const SIGNS: [&str; 3] = ["ports.json", "members.json", "pods.up"];
-
-/// Removes what a testbed that was killed has left: its store, and what says that it is ready.
-fn clear(folder: &Path) -> anyhow::Result<()> {
-    for sign in SIGNS {
-        removed(&folder.join(sign), fs::remove_file(folder.join(sign)))?;
-    }
-    remove_data(folder)
-}
-
-/// Removes the store of a testbed that is not running.
-fn remove_data(folder: &Path) -> anyhow::Result<()> {
-    let data = folder.join("etcd");
-    removed(&data, fs::remove_dir_all(&data))
-}
-
-/// That something was not there is no error.
-fn removed(path: &Path, result: io::Result<()>) -> anyhow::Result<()> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The whole order; a client that may do everything, and what follows the store if that is asked for.
 async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<(Client, Option<Changes>)> {
     let folder = &settings.folder;
@@ -220,8 +170,9 @@ async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::
         Credentials::make(&credentials)?
     };
     record::write_json(&folder.join(anatomy::POLICY), &anatomy::policy())?;
-    let (variant, audit) = (settings.variant, settings.anatomy);
-    let parts = Parts { built: &settings.built, credentials: &credentials, data: folder, variant, audit };
+    let Settings { built, variant, workers, anatomy: audit, .. } = settings;
+    let (variant, workers, audit) = (*variant, *workers, *audit);
+    let parts = Parts { built, credentials: &credentials, data: folder, variant, workers, audit };
     let client = api::client(&credentials, Identity::Admin)?;
     let store = Store { client: &client, is_new: settings.prepared.is_none() };
     kubernetes(supervisor, &parts, &store).await?;
@@ -369,30 +320,4 @@ async fn activator_ready() -> anyhow::Result<()> {
         agent.get(address).header("k-kubelet-probe", "activator").call().map(drop)
     });
     Ok(answer.await.context("asking the activator")??)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_holds_one_testbed_and_what_a_killed_one_left_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = File::create(folder.path().join("lock")).unwrap();
-        let held = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
-        let refused = Only::take(folder.path()).map(drop).unwrap_err().to_string();
-        assert!(refused.contains("already: choose another folder"), "{refused}");
-        drop(held);
-        fs::create_dir_all(folder.path().join("etcd/member")).unwrap();
-        fs::write(folder.path().join("ports.json"), "{}").unwrap();
-        fs::write(folder.path().join("kept"), "").unwrap();
-        clear(folder.path()).unwrap();
-        clear(folder.path()).unwrap();
-        let mut left: Vec<String> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["kept", "lock"]);
-    }
 }
