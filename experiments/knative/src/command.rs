@@ -42,7 +42,7 @@ enum Command {
     Build(Build),
     /// Print the versions that are built
     Version,
-    /// Start a testbed and keep it until a signal; needs a private user, mount, pid and network namespace
+    /// Start a testbed and keep it until a signal; needs a private mount, pid and network namespace
     Start(Start),
     /// Start a testbed, register the functions of a file, end it, and keep what later ones may begin from
     Prepare(Prepare),

@@ -123,7 +123,7 @@ fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &
         None => Programs::build(checkout, &order.systems, &session.console)?,
     };
     session.interrupt.check()?;
-    session.console.line("going on in a private user, mount, pid and network namespace");
+    session.console.line("going on in a private mount, pid and network namespace");
     enclosure::go_on_inside(programs.folder(), &session.interrupt)
 }
 

@@ -32,13 +32,16 @@ pub struct System {
     pub about: String,
     /// Command whose first line of output is its version; no version, no measurement.
     pub version: Vec<String>,
+    /// Runtimes that it has; empty: whatever is asked for, and it says itself what it has not.
+    #[serde(default)]
+    pub runtimes: Vec<String>,
     /// What must be there for it to run.
     #[serde(default)]
     pub needs: Vec<Need>,
     /// How its programs are made.
     #[serde(default)]
     pub build: Build,
-    /// Whether a run with it takes place in a private user, mount, pid and network namespace, together with everything
+    /// Whether a run with it takes place in a private mount, pid and network namespace, together with everything
     /// else of that run.
     #[serde(default)]
     pub enclosed: bool,

@@ -142,7 +142,9 @@ fn mistakes_are_usage_errors_with_their_place() {
     toy.edit("experiments/definitions/toy.toml", "cpu = 500", "cpus = 500");
     assert!(refused(&["plan", "toy"]).contains("toy.toml:6: function.cpus: unknown field `cpus`"));
     toy.edit("experiments/definitions/toy.toml", "cpus = 500", "cpu = 500");
-    toy.edit("experiments/systems.toml", "about =", "abuot =");
+    toy.edit("experiments/systems.toml", "about =", "runtimes = [\"hollow\"]\nabout =");
+    assert!(refused(&["plan", "toy"]).contains("toy has no runtime toy: add --runtime hollow, for all systems"));
+    toy.edit("experiments/systems.toml", "runtimes = [\"hollow\"]\nabout =", "abuot =");
     assert!(refused(&["plan", "toy"]).contains("systems.toml:3: toy.abuot: unknown field `abuot`"));
 }
 

@@ -5,17 +5,21 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{Child, Command, Stdio},
 };
 
 use experiments::machine::proc::{Stat, descendants};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, getuid},
 };
 use record::ExitState;
 
 use crate::toy::{Toy, is_alive, said, wait_until};
+
+/// A user without any rights, on every machine.
+const NOBODY: u32 = 65534;
 
 /// What the way inside says when the kernel refuses it; anything else it says is a fault of ours.
 const REFUSALS: [&str; 3] = ["this user may not make namespaces", "writing /proc/self/", "mounting /proc"];
@@ -34,6 +38,25 @@ fn enclosed(test: &str, behaviour: &str) -> Option<Toy> {
     let toy = Toy::new(behaviour);
     toy.edit("experiments/systems.toml", "about =", "enclosed = true\nabout =");
     Some(toy)
+}
+
+/// What root's own way leaves out: the namespace of users.
+#[test]
+fn an_ordinary_user_may_go_inside_too_root() {
+    if !getuid().is_root() {
+        println!("skipped an_ordinary_user_may_go_inside_too_root: only root can become another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("repro");
+    fs::copy(env!("CARGO_BIN_EXE_repro"), &program).unwrap();
+    let mut way_in = Command::new(&program);
+    way_in.args(["enclose", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
+    let tried = way_in.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap();
+    let why = said(&tried);
+    let is_forbidden = REFUSALS.iter().any(|refusal| why.contains(refusal));
+    assert!(tried.status.success() || is_forbidden, "{why}");
 }
 
 /// Ids of all that a process started, as they are outside.
@@ -66,7 +89,7 @@ fn systems_and_load_share_one_private_network_and_the_run_says_so() {
     let loopback = fs::read_to_string(toy.path("bin/loopback")).unwrap();
     assert_ne!(loopback.trim(), "0", "the loopback device is up");
     let manifest = toy.manifest();
-    assert!(manifest.notes.iter().any(|note| note.contains("private user, mount, pid and network namespace")));
+    assert!(manifest.notes.iter().any(|note| note.contains("private mount, pid and network namespace")));
     assert_eq!(manifest.command[1..3], ["run", "toy"], "the command is what was typed: {:?}", manifest.command);
     assert!(!manifest.command.iter().any(|word| word == "--enclosed"), "{:?}", manifest.command);
 }
@@ -98,7 +121,7 @@ fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_in
         assert!(said(&resumed).contains("going on in a private"), "{}", said(&resumed));
         toy.assert_exit(ExitState::Done);
         let notes = toy.manifest().notes;
-        assert_eq!(notes.iter().filter(|note| note.contains("private user")).count(), 1, "said once: {notes:?}");
+        assert_eq!(notes.iter().filter(|note| note.contains("a private mount")).count(), 1, "said once: {notes:?}");
     }
 }
 
@@ -139,5 +162,5 @@ fn the_plan_says_where_the_run_takes_place() {
     let plan = |toy: &Toy| said(&toy.command(&["plan", "toy"]).output().unwrap());
     assert!(!plan(&toy).contains("private"), "{}", plan(&toy));
     toy.edit("experiments/systems.toml", "about =", "enclosed = true\nabout =");
-    assert!(plan(&toy).contains("in a private user, mount, pid and network namespace"), "{}", plan(&toy));
+    assert!(plan(&toy).contains("in a private mount, pid and network namespace"), "{}", plan(&toy));
 }
