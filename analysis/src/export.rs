@@ -117,6 +117,7 @@ fn rates(points: &[RatePoint], out: impl Write) -> io::Result<()> {
             ("lag_p99_ms", point.lag_p99_ms),
             ("system_cpu_us", point.system_cpu_us),
             ("machine_cpu_us", point.machine_cpu_us),
+            ("machine_cores", point.machine_cores),
         ];
         let processes = point.processes.iter().map(|one| (format!("cpu_us {}", one.process), Some(one.cpu_us)));
         for (statistic, estimate) in

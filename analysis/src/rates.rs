@@ -59,10 +59,18 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         lag_p99_ms: over(&|summary| Some(ms(summary.lag_ns?.p99))),
         processes: processes(&all),
         system_cpu_us: over(&|summary| cpu_us(summary, is_of_the_system)),
-        machine_cpu_us: over(&|summary| cpu_us(summary, |role| role == MACHINE)),
+        machine_cpu_us: over(&|summary| cpu_us(summary, is_machine)),
+        machine_cores: over(&|summary| {
+            let sampled_s = summary.pace.as_ref()?.sampled_s.filter(|seconds| *seconds > 0.0)?;
+            Some(used_us(summary, is_machine)? as f64 / 1e6 / sampled_s)
+        }),
         sustained: in_all(&all, |pace| &pace.sustained),
         at_objective: in_all(&all, |pace| &pace.at_objective),
     }
+}
+
+fn is_machine(role: &str) -> bool {
+    role == MACHINE
 }
 
 /// Whether a role is that of a process of the system, not of the harness or the machine.
@@ -89,9 +97,14 @@ fn ok_percent(summary: &PointSummary) -> Option<f64> {
 /// CPU time per operation of the processes whose role is asked for; `None` when there is none, or no operation.
 fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> {
     let operations = summary.pace.as_ref()?.operations.filter(|operations| *operations > 0)?;
+    Some(used_us(summary, wanted)? as f64 / operations as f64)
+}
+
+/// CPU time of the processes whose role is asked for, in microseconds; `None` when there is none.
+fn used_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let mut used = summary.processes.iter().filter(|process| wanted(&role(&process.process))).peekable();
     used.peek()?;
-    Some(used.map(|process| process.cpu_us).sum::<u64>() as f64 / operations as f64)
+    Some(used.map(|process| process.cpu_us).sum())
 }
 
 /// The processes of every role, without the whole machine.

@@ -45,6 +45,7 @@ fn points_are_judged_in_the_order_of_the_definition() {
     let cpu = low.system_cpu_us.unwrap().median;
     assert!((cpu - 6_000.0 / 120.0).abs() < 1e-9, "two workers over 120 answers: {cpu}");
     assert!((low.machine_cpu_us.unwrap().median - 100.0).abs() < 1e-9);
+    assert!((low.machine_cores.unwrap().median - 0.012 / 61.0).abs() < 1e-9, "12 ms within 61 s");
     let lines: Vec<&str> = table.lines().filter(|line| line.contains(" rate-")).collect();
     assert_eq!(lines.len(), 4, "{table}");
     assert!(lines[0].contains("yes") && lines[2].contains("no"), "{table}");

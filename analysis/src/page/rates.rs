@@ -90,6 +90,7 @@ fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
                 "Sustained: at least 95 % of the offered rate was achieved, fewer than 1 % failed, the repetition is valid, and the \
                  upper 95 % bound of the latency's slope stays below 5 % of the median per minute, over windows of at least 60 s \
                  and 100 rows, in every repetition. At objective: also a 99th percentile of at most 1 s with failures penalised. "
+                "Cores: those of the machine that were in use, load generator included. "
                 (spread_note(&page.summary.rates))
             }
             (reasons(&page.summary.rates))
@@ -138,7 +139,7 @@ fn table(points: &[RatePoint]) -> Markup {
             thead { tr {
                 th { "System · point" } th.n { "Offered /s" } th.n { "Achieved /s" } th.n { "ok, %" }
                 th.n { "p50, ms" } th.n { "p99, ms" } th.n { "p99.9, ms" } th.n { "Cold, %" } th.n { "Lag p99, ms" }
-                th { "Sustained" }
+                th.n { "Cores" } th { "Sustained" }
             } }
             tbody { @for point in points { tr {
                 td { (point.system) br; (point.point) }
@@ -148,7 +149,7 @@ fn table(points: &[RatePoint]) -> Markup {
                     @for (outcome, rows) in &point.failures { br; span.note { (count(*rows)) " " (outcome) } }
                 }
                 (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
-                (plain(point.cold_percent)) (plain(point.lag_p99_ms))
+                (plain(point.cold_percent)) (plain(point.lag_p99_ms)) (cell(point.machine_cores))
                 td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
             } } }
         } }

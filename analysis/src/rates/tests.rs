@@ -121,6 +121,7 @@ fn points_that_differ_in_their_rate_only_are_one_line() {
         processes: Vec::new(),
         system_cpu_us: None,
         machine_cpu_us: None,
+        machine_cores: None,
         sustained: Judgement { verdict: sustained, reasons: Vec::new() },
         at_objective: Judgement::default(),
     };

@@ -64,13 +64,15 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let rates = window.map(|window| counts::rates(&rows, window));
     let pace = if design.at_rate {
         let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
-        let operations = pace::operations(&rows, load.as_ref(), sampled.and_then(|sampled| sampled.window));
+        let sampled = sampled.and_then(|sampled| sampled.window);
+        let operations = pace::operations(&rows, load.as_ref(), sampled);
         let measured = pace::Measured {
             counts: &counts,
             rates,
             validity: &validity,
             timeout_ns: timeout.ns,
             in_bursts: design.in_bursts,
+            sampled,
         };
         Some(pace::pace(&rows, &measured, operations))
     } else {

@@ -30,6 +30,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) timeout_ns: u64,
     /// Whether invocations come in bursts: then no rate is asked for that could be kept up.
     pub(crate) in_bursts: bool,
+    /// Between which samples the CPU time of processes is the difference.
+    pub(crate) sampled: Option<SampledWindow>,
 }
 
 /// Judges one repetition.
@@ -39,6 +41,7 @@ pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>
     let upper = growth.map(|(_, upper)| upper);
     Pace {
         operations,
+        sampled_s: measured.sampled.map(|window| (window.to_unix_ns - window.from_unix_ns) as f64 / 1e9),
         slope_percent_per_min: growth.map(|(slope, _)| slope),
         slope_upper_percent_per_min: growth.map(|(_, upper)| upper),
         latency_p99_penalised_ns: p99_ns,

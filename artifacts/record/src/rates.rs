@@ -11,7 +11,11 @@ pub struct Pace {
     /// ok answers, of either phase, between the two samples that `processes.csv` is the difference of; `None` when it
     /// is not known when those were taken.
     pub operations: Option<u64>,
-    /// Change of latency over the window by least squares, in percent of its median per minute.
+    /// Time between these two samples, in seconds.
+    #[serde(default)]
+    pub sampled_s: Option<f64>,
+    /// Change of latency over the window, in percent of its median per minute: the slope of Theil and Sen over means of
+    /// blocks of rows.
     pub slope_percent_per_min: Option<f64>,
     /// Upper 95 % bound of that change.
     pub slope_upper_percent_per_min: Option<f64>,
@@ -88,6 +92,9 @@ pub struct RatePoint {
     pub system_cpu_us: Option<Estimate>,
     /// CPU time per ok answer of the whole machine, load generator included, in microseconds.
     pub machine_cpu_us: Option<Estimate>,
+    /// Cores of the machine that were in use, load generator included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_cores: Option<Estimate>,
     /// Whether the rate was sustained in every repetition.
     pub sustained: Judgement,
     /// Whether it was so with a 99th percentile of at most 1 s.

@@ -1,6 +1,7 @@
 //! `doctor`: whether this machine can run the experiments, and the one command that provides what is missing.
 
 use std::{
+    fs,
     net::TcpListener,
     path::Path,
     process::{Command, Stdio},
@@ -35,6 +36,10 @@ const DISK_MIB_MIN: u64 = 8192;
 const OPEN_FILES_MIN: u64 = 8192;
 /// Sleeping later than this at p99 makes short runs invalid, in nanoseconds.
 const OVERSLEEP_MAX_NS: i64 = 1_000_000;
+/// The real-time priority that the load generator asks for.
+const REAL_TIME: u64 = 2;
+/// The capability that permits it whatever the limit, as a bit of `CapEff` (`CAP_SYS_NICE`).
+const NICE: u64 = 1 << 23;
 /// How often sleeping is tried.
 const SLEEPS: usize = 500;
 /// How long each try sleeps.
@@ -76,7 +81,7 @@ impl Finding {
 /// When `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let mut findings = hardware(checkout.root());
-    findings.extend([sleeping(), ports(), descriptors()]);
+    findings.extend([sleeping(), real_time(), ports(), descriptors()]);
     findings.extend(toolchain());
     for (name, system) in Systems::read(&checkout.systems())?.0 {
         let missing = needs::missing(&system);
@@ -141,6 +146,24 @@ fn oversleep_ns() -> Option<i64> {
     i64::try_from(ns(clock_gettime(clock).ok()?).saturating_sub(ns(until))).ok()
 }
 
+/// Whether the load generator may go before what it measures.
+fn real_time() -> Finding {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let limit = getrlimit(Resource::RLIMIT_RTPRIO).map_or(0, |(soft, _)| soft);
+    let permitted = may_be_real_time(&status, limit);
+    let found = if permitted { "permitted" } else { "not permitted" };
+    let fix = "at thousands of invocations per second the load generator may be late: permit it with a line \
+               `USER - rtprio 2` in /etc/security/limits.conf (as root), and log in again";
+    Finding::new("real-time priority", found, permitted, fix)
+}
+
+/// By the capability, as the text of `/proc/self/status` says, or by the limit.
+fn may_be_real_time(status: &str, limit: u64) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    effective & NICE != 0 || limit >= REAL_TIME
+}
+
 fn ports() -> Finding {
     let free = TcpListener::bind(("127.0.0.1", 0)).is_ok();
     let found = if free { "can be taken on loopback" } else { "cannot be taken on loopback" };
@@ -170,4 +193,18 @@ fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
     output.status.success().then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_time_priority_is_permitted_by_the_capability_or_by_the_limit() {
+        let status = |bits: &str| format!("Name:\trepro\nCapPrm:\tffffffffffffffff\nCapEff:\t{bits}\n");
+        assert!(may_be_real_time(&status("000001fffeffffff"), 0));
+        assert!(!may_be_real_time(&status("000001ffff7fffff"), 1), "all but this one");
+        assert!(may_be_real_time(&status("0000000000000000"), 2));
+        assert!(!may_be_real_time("", 0));
+    }
 }

@@ -39,7 +39,14 @@ fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
     let validity = Validity { valid: Some(valid), reasons, ..Validity::default() };
     pace(
         rows,
-        &Measured { counts: &counts, rates, validity: &validity, timeout_ns: TIMEOUT_NS, in_bursts: false },
+        &Measured {
+            counts: &counts,
+            rates,
+            validity: &validity,
+            timeout_ns: TIMEOUT_NS,
+            in_bursts: false,
+            sampled: None,
+        },
         None,
     )
 }

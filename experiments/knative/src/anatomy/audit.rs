@@ -123,9 +123,10 @@ fn selected(uri: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The part that asked: a controller of the controller manager by its account, any other by its program, because
-/// Knative's share an account.
+/// Knative's share an account; one whose program does not say its name by its account.
 fn actor<'a>(user: &'a str, agent: &'a str) -> &'a str {
-    user.strip_prefix(CONTROLLERS).unwrap_or_else(|| agent.split('/').next().unwrap_or(user))
+    let program = agent.split('/').next().filter(|program| !program.is_empty());
+    user.strip_prefix(CONTROLLERS).or(program).unwrap_or(user)
 }
 
 #[cfg(test)]
@@ -146,6 +147,7 @@ mod tests {
         let text = [
             line("system:serviceaccount:kube-system:replicaset-controller", "kube-controller-manager/v1", "f-00001-d"),
             line("system:serviceaccount:knative-serving:controller", "autoscaler-tuned/v0", "g"),
+            line("hollow-nodes", "", "f"),
             line("admin", "x", "f"),
         ];
         let folder = tempfile::tempdir().unwrap();
@@ -153,7 +155,7 @@ mod tests {
         std::fs::write(&log, text.join("\n")).unwrap();
         let found = actions(&log, &Functions::new(["f".to_owned()])).unwrap();
         let parts: Vec<(&str, &str)> = found.iter().map(|one| (one.actor.as_str(), one.function.as_str())).collect();
-        assert_eq!(parts, [("replicaset-controller", "f"), ("autoscaler-tuned", "")]);
+        assert_eq!(parts, [("replicaset-controller", "f"), ("autoscaler-tuned", ""), ("hollow-nodes", "f")]);
         assert_eq!(
             (found[0].object.as_str(), found[0].took_us, found[0].status),
             ("replicasets/status", Some(7500), Some(409))
