@@ -1,8 +1,9 @@
 //! What answers for every pod: the same function server as in our own hollow sandboxes, behind one wildcard listener
 //! for all pods' addresses. A watch of pods says which address is whose; the same watch records each pod's life.
 //!
-//! It also ends pods, as a kubelet does: one that is to be deleted drains first, because scaling down must not break
-//! invocations that still run, and is gone once nothing runs in it or its grace is over.
+//! It also ends pods, as a kubelet and the queue-proxy in them do: one that is to be deleted drains first, because scaling
+//! down must not break invocations that still run, nor those that the activator still sends it, and is gone once nothing has
+//! come for a while or its grace is over.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -39,8 +40,11 @@ use crate::{
 /// Most memory that one request may have touched: none, as the memory of thousands of pods is not there.
 const MAX_MEMORY_MIB: u32 = 0;
 
-/// Time between two looks at whether a pod that drains still runs something.
-const LOOK: Duration = Duration::from_millis(20);
+/// Time between two looks at whether a pod that drains still runs something, or got more.
+const LOOK: Duration = Duration::from_millis(250);
+/// A pod that drains is gone when nothing has come for so long: the quiet period of Knative's queue-proxy
+/// (`drainSleepDuration` in its `pkg/queue/sharedmain/main.go`).
+const QUIET: Duration = Duration::from_secs(30);
 /// What a pod may drain for when it does not say.
 const GRACE: Duration = Duration::from_secs(30);
 /// How often the API server is asked to remove a pod before it is left to it, and the time between.
@@ -157,12 +161,17 @@ impl Kubelet {
     }
 }
 
-/// Waits until nothing runs in a pod, at most for its grace, ends it, and says so.
+/// Waits until nothing runs in a pod and nothing has come for a while, at most for its grace, ends it, and says so.
 async fn drain(client: Client, sandboxes: Arc<Sandboxes>, serving: Serving, pod: Pod) {
     let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let deadline = Instant::now() + grace.map_or(GRACE, Duration::from_secs);
-    while serving.function.running() > 0 && Instant::now() < deadline {
+    let (mut begun, mut since) = (serving.function.begun(), Instant::now());
+    while since.elapsed() < QUIET && Instant::now() < deadline {
         sleep(LOOK).await;
+        let now = serving.function.begun();
+        if serving.function.running() > 0 || now != begun {
+            (begun, since) = (now, Instant::now());
+        }
     }
     end(&sandboxes, &serving);
     delete(client, pod).await;
@@ -206,13 +215,46 @@ mod tests {
         serde_json::from_value(pod).unwrap()
     }
 
-    #[tokio::test]
-    async fn after_a_broken_watch_only_listed_pods_answer_and_an_address_is_its_new_pods() {
+    /// One whose API server is not there.
+    fn kubelet() -> Kubelet {
         let config = FunctionConfig { mode: Mode::Sleep, machine_name: "pod".to_owned(), max_memory_mib: 0 };
         let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let sandboxes = Arc::new(Sandboxes::default());
-        let function = Function::new(config);
-        let mut kubelet = Kubelet { client, sandboxes: Arc::clone(&sandboxes), function, pods: HashMap::new() };
+        Kubelet { client, sandboxes, function: Function::new(config), pods: HashMap::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_to_be_deleted_answers_for_its_quiet_period_but_no_longer_than_its_grace() {
+        for (grace_s, answers_s) in [(300, QUIET.as_secs()), (10, 10)] {
+            let mut kubelet = kubelet();
+            let mut pod = pod("a", "10.0.0.1");
+            kubelet.list(std::slice::from_ref(&pod));
+            pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-27T08:00:00Z")).unwrap());
+            pod.metadata.deletion_grace_period_seconds = Some(grace_s);
+            kubelet.follow(&pod);
+            let address = addresses(&pod).unwrap()[0];
+            for second in 0..answers_s {
+                assert!(kubelet.sandboxes.connection(address).is_ok(), "{second} s after it was to be deleted");
+                pass(Duration::from_secs(1)).await;
+            }
+            pass(2 * LOOK).await;
+            assert!(kubelet.sandboxes.connection(address).is_err());
+        }
+    }
+
+    /// Lets time go by in steps in which others have their turns.
+    async fn pass(time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            tokio::time::advance(LOOK).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_broken_watch_only_listed_pods_answer_and_an_address_is_its_new_pods() {
+        let mut kubelet = kubelet();
+        let sandboxes = Arc::clone(&kubelet.sandboxes);
         let answers = |ip: &str| sandboxes.connection(SocketAddr::new(ip.parse().unwrap(), POD_PORTS[0])).is_ok();
         kubelet.list(&[pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("c", "10.0.0.3")]);
         let kept = Arc::clone(&kubelet.pods["a"].as_ref().unwrap().function);

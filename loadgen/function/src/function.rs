@@ -80,6 +80,8 @@ pub struct Function {
     answers_probes: bool,
     /// Invocations under way, of a pod only: others must not pay for a count that nobody reads.
     running: AtomicU32,
+    /// Invocations that came, of a pod only; it wraps around.
+    begun: AtomicU32,
     signature: Signature,
     spinner: Arc<Spinner>,
     server: auto::Builder<TokioExecutor>,
@@ -109,6 +111,7 @@ impl Function {
             max_memory_mib: config.max_memory_mib,
             answers_probes: false,
             running: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             signature: Signature::new(&config.machine_name),
             spinner: Arc::new(Spinner::new()),
             server,
@@ -124,6 +127,7 @@ impl Function {
             max_memory_mib: self.max_memory_mib,
             answers_probes: true,
             running: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             signature: Signature::new(name),
             spinner: Arc::clone(&self.spinner),
             server: self.server.clone(),
@@ -134,6 +138,12 @@ impl Function {
     #[must_use]
     pub fn running(&self) -> u32 {
         self.running.load(Ordering::Acquire)
+    }
+
+    /// Invocations that have come to a pod; it wraps around. Of a function that is no pod nothing is counted.
+    #[must_use]
+    pub fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Serves one connection, HTTP/1.1 or h2c with prior knowledge, until the client closes it or `shutdown` breaks
@@ -164,7 +174,10 @@ impl Function {
         {
             return probed(value.as_bytes());
         }
-        let _running = self.answers_probes.then(|| Running::enter(&self.running));
+        let _running = self.answers_probes.then(|| {
+            self.begun.fetch_add(1, Ordering::AcqRel);
+            Running::enter(&self.running)
+        });
         let answer = |code, status: &str| self.signature.answer(code, status, name, start.elapsed());
         if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
             return answer(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");

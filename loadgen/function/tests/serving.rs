@@ -217,6 +217,7 @@ async fn a_pod_says_what_it_runs_so_that_it_can_drain() {
         shutdown.cancel();
         assert!(hour.await.unwrap().is_err());
         assert_eq!(function.running(), 0, "broken off");
+        assert_eq!(function.begun(), 2 * expected, "both had come");
     }
 }
 
