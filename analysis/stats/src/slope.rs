@@ -2,6 +2,8 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use crate::{median, sorted};
+
 /// A fitted slope.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slope {
@@ -33,14 +35,14 @@ pub fn theil_sen(points: &[(f64, f64)]) -> Option<Slope> {
     if slopes.is_empty() {
         return None;
     }
-    slopes.sort_unstable_by(f64::total_cmp);
+    let slopes = sorted(slopes);
     let ties = repeats(points.iter().map(|(x, _)| *x)) + repeats(points.iter().map(|(_, y)| *y));
     let variance = (term(points.len()) - ties) / 18.0;
     let z = Normal::standard().inverse_cdf(LEVEL);
     let pairs = slopes.len() as f64;
     let rank = f64::midpoint(pairs, z * variance.max(0.0).sqrt()).round();
-    let upper = slopes.iter().enumerate().find(|(place, _)| *place as f64 >= rank).map(|(_, slope)| *slope);
-    Some(Slope { slope: median(&slopes), upper: upper.or_else(|| slopes.last().copied())? })
+    let beyond = slopes.iter().enumerate().find(|(place, _)| *place as f64 >= rank).map(|(_, slope)| slope);
+    Some(Slope { slope: median(&slopes)?, upper: *beyond.or(slopes.last())? })
 }
 
 /// What `count` equal values take from the variance, and all values are: 18 times the variance of Kendall's statistic.
@@ -51,15 +53,8 @@ fn term(count: usize) -> f64 {
 
 /// The terms of all values that occur more than once.
 fn repeats(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
+    let values = sorted(values.collect());
     values.chunk_by(|a, b| a == b).map(|equal| term(equal.len())).sum()
-}
-
-/// Of sorted values that are not none.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
 #[cfg(test)]

@@ -45,8 +45,12 @@ impl Parts<'_> {
     fn component(&self, name: &'static str, program: &str, arguments: &[String]) -> Component {
         let mut command = vec![self.built.program(program).display().to_string()];
         command.extend_from_slice(arguments);
-        let collector = self.tuned().then(|| ("GOGC".to_owned(), TUNED_GOGC.to_owned()));
-        Component { name, address: None, command, environment: collector.into_iter().collect() }
+        let collector = match name {
+            "activator" => Some(ACTIVATOR_GOGC),
+            _ => self.tuned().then_some(TUNED_GOGC),
+        };
+        let environment = collector.map(|percent| ("GOGC".to_owned(), percent.to_owned())).into_iter().collect();
+        Component { name, address: None, command, environment }
     }
 
     fn tuned(&self) -> bool {
@@ -205,16 +209,15 @@ impl Parts<'_> {
     /// Knative's activator.
     #[must_use]
     pub fn activator(&self) -> Component {
-        let mut activator = self.serving("activator", "activator", ACTIVATOR, Identity::Activator);
-        activator.environment.retain(|(name, _)| name != "GOGC");
-        activator.environment.push(("GOGC".to_owned(), "500".to_owned()));
-        activator
+        self.serving("activator", "activator", ACTIVATOR, Identity::Activator)
     }
 }
 
 /// How much garbage the parts written in Go let pile up before they collect it, in percent of what is in use: a collection
-/// a quarter as often as by default, for memory that is there. The activator's release sets 500.
+/// a quarter as often as by default, for memory that is there.
 const TUNED_GOGC: &str = "400";
+/// The same of the activator, in both variants: its release sets it.
+const ACTIVATOR_GOGC: &str = "500";
 
 /// Controllers of Kubernetes that have a part in a cold start, as the flags of their workers name them.
 const SYNCS: [&str; 5] = ["deployment", "replicaset", "endpoint", "service-endpoint", "gc"];
