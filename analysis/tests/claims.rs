@@ -76,6 +76,12 @@ fn a_limit_that_was_not_found_makes_no_ratio() {
     let claim = reported(&low).remove(0);
     assert!((claim.found.unwrap() - 4.0).abs() < 0.1, "{claim:?}");
     assert!(claim.note.contains("In 1 of 1 repetitions no rate is known to be the highest"), "{}", claim.note);
+    let growing = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
+    growing.minute(("dirigent", "high", 1), 4, true);
+    growing.growing_minute(("knative", "low", 1), 2);
+    let claim = reported(&growing).remove(0);
+    assert_eq!(claim.found, Some(2.0), "all that was asked was achieved, but for how long? {claim:?}");
+    assert!(claim.note.contains("In 1 of 1 repetitions no rate is known to be the highest"), "{}", claim.note);
     let few = sustained(2, ("high", 4), Some(false));
     assert_eq!((few.verdict, few.found), (Verdict::NotMeasured, Some(2.0)));
     assert_eq!(few.reason, "needs 5 repetitions of each, has 2 and 2");

@@ -1,15 +1,17 @@
 //! A system's values for a claim: a statistic of one point, or the highest rate that it sustained, once per repetition.
 
+use record::PointSummary;
+
 use crate::{
     claims::{Claim, SUSTAINED},
     design::{Design, RATE},
     series::Series,
     statistic::Statistic,
-    summarise::PointResult,
+    summarise::{
+        PointResult,
+        pace::{ACHIEVED_SHARE, SLOPE_PERCENT_PER_MIN},
+    },
 };
-
-/// A share of the offered rate that, not achieved, says that more was asked for than could be done.
-const FULL_SHARE: f64 = 0.95;
 
 /// What all claims of a run are judged from.
 #[derive(Clone, Copy)]
@@ -126,7 +128,7 @@ impl<'a> Material<'a> {
             match highest_sustained(system, &tried, repetition, is_limit) {
                 Ok(rate) => values.push(rate),
                 Err(reason) => {
-                    let bound = is_limit.then(|| most_achieved(&tried, repetition)).flatten().ok_or(reason)?;
+                    let bound = is_limit.then(|| no_more_than(&tried, repetition)).flatten().ok_or(reason)?;
                     values.push(bound);
                     estimated += 1;
                 }
@@ -135,21 +137,28 @@ impl<'a> Material<'a> {
         let note = (estimated > 0).then(|| {
             format!(
                 "In {estimated} of {repetitions} repetitions no rate is known to be the highest that `{system}` sustains; there \
-                 the greatest rate that it achieved, while more was asked of it than it could do, stands for it, which is no less."
+                 stands for it what is no less: the greatest rate that it achieved while more was asked of it than it could do, or \
+                 the lowest at which its latency surely grew."
             )
         });
         Ok(Side { values, repetitions, point: "", invalid: None, note })
     }
 }
 
-/// The greatest rate that one repetition achieved, if it was asked for more than it could do: no less than what it
-/// sustains.
-fn most_achieved(tried: &[(f64, &Series<'_>)], repetition: usize) -> Option<f64> {
-    let results = || tried.iter().map(|(_, series)| &series.repetitions[repetition].summary);
-    let was_too_much =
-        results().any(|point| point.rates.is_some_and(|rates| rates.achieved_per_s < FULL_SHARE * rates.offered_per_s));
-    let achieved = results().filter_map(|point| point.rates).map(|rates| rates.achieved_per_s);
-    achieved.reduce(f64::max).filter(|_| was_too_much)
+/// What one repetition sustains is no more than this: the greatest rate that it achieved, if it was asked for more than
+/// it could do, or the lowest rate at which its latency surely grew, if that is less. That a rate was not found to be
+/// sustained is not enough: a short window says so of any.
+fn no_more_than(tried: &[(f64, &Series<'_>)], repetition: usize) -> Option<f64> {
+    let results = || tried.iter().map(|(rate, series)| (*rate, &series.repetitions[repetition].summary));
+    let rates = || results().filter_map(|(_, point)| point.rates);
+    let was_too_much = rates().any(|rates| rates.achieved_per_s < ACHIEVED_SHARE * rates.offered_per_s);
+    let achieved = rates().map(|rates| rates.achieved_per_s).reduce(f64::max).filter(|_| was_too_much);
+    let grew = |point: &PointSummary| {
+        let judged = point.pace.as_ref().filter(|pace| pace.sustained.verdict == Some(false));
+        judged.and_then(|pace| pace.slope_lower_percent_per_min).is_some_and(|slope| slope >= SLOPE_PERCENT_PER_MIN)
+    };
+    let growing = results().find(|(_, point)| grew(point)).map(|(rate, _)| rate);
+    achieved.into_iter().chain(growing).reduce(f64::min)
 }
 
 /// The highest rate that one repetition sustained, as it did all lower ones that were tried.

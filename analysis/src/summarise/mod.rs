@@ -4,7 +4,7 @@ mod anatomy;
 mod cold;
 mod counts;
 mod creations;
-mod pace;
+pub(crate) mod pace;
 mod slowdowns;
 mod usage;
 mod validity;

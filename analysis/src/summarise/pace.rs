@@ -1,16 +1,16 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
 use record::{Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
-use stats::{quantile, theil_sen};
+use stats::{Slope, quantile, theil_sen};
 
 use crate::rows::{Row, Rows};
 
 /// Least share of the offered rate that must be achieved.
-const ACHIEVED_SHARE: f64 = 0.95;
+pub(crate) const ACHIEVED_SHARE: f64 = 0.95;
 /// Share of failures that must not be reached.
 const FAILED_SHARE: f64 = 0.01;
 /// The upper bound of the latency's slope must stay below this, in percent of its median per minute.
-const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
+pub(crate) const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
 /// Blocks of rows that a window is divided into to find its slope, at most, and least rows of one.
 const BLOCKS_MAX: usize = 100;
 const BLOCK_ROWS_MIN: usize = 5;
@@ -38,12 +38,13 @@ pub(crate) struct Measured<'a> {
 pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>) -> Pace {
     let growth = growth(rows);
     let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
-    let upper = growth.map(|(_, upper)| upper);
+    let upper = growth.map(|growth| growth.upper);
     Pace {
         operations,
         sampled_s: measured.sampled.map(|window| (window.to_unix_ns - window.from_unix_ns) as f64 / 1e9),
-        slope_percent_per_min: growth.map(|(slope, _)| slope),
-        slope_upper_percent_per_min: growth.map(|(_, upper)| upper),
+        slope_percent_per_min: growth.map(|growth| growth.slope),
+        slope_lower_percent_per_min: growth.map(|growth| growth.lower),
+        slope_upper_percent_per_min: upper,
         latency_p99_penalised_ns: p99_ns,
         sustained: judged(measured, upper, None),
         at_objective: judged(measured, upper, p99_ns),
@@ -61,11 +62,11 @@ pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option
     Some(measured.chain(rows.warmup_done_ns.iter().copied()).filter(within).count() as u64)
 }
 
-/// Slope of the latency of ok rows over when they were due, and its upper bound, in percent of their median per minute.
+/// Slope of the latency of ok rows over when they were due, and its bounds, in percent of their median per minute.
 ///
 /// Rows that follow each other depend on each other, and a pause of the machine is not growth: the slope is that of means
 /// of blocks, by an estimator that a few of them do not move.
-fn growth(rows: &Rows) -> Option<(f64, f64)> {
+fn growth(rows: &Rows) -> Option<Slope> {
     let ok = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
     let mut points: Vec<(u64, u64)> = ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect();
     points.sort_unstable();
@@ -75,7 +76,8 @@ fn growth(rows: &Rows) -> Option<(f64, f64)> {
     let mut latencies: Vec<u64> = points.into_iter().map(|(_, latency)| latency).collect();
     latencies.sort_unstable();
     let median = quantile(&latencies, 0.5).filter(|median| *median > 0)? as f64;
-    Some((100.0 * found.slope / median, 100.0 * found.upper / median))
+    let percent = |slope: f64| 100.0 * slope / median;
+    Some(Slope { slope: percent(found.slope), lower: percent(found.lower), upper: percent(found.upper) })
 }
 
 /// Of a block: when its rows were due, in minutes, and how long they took, in nanoseconds, both in their mean.

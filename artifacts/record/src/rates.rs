@@ -17,6 +17,9 @@ pub struct Pace {
     /// Change of latency over the window, in percent of its median per minute: the slope of Theil and Sen over means of
     /// blocks of rows.
     pub slope_percent_per_min: Option<f64>,
+    /// Lower 95 % bound of that change.
+    #[serde(default)]
+    pub slope_lower_percent_per_min: Option<f64>,
     /// Upper 95 % bound of that change.
     pub slope_upper_percent_per_min: Option<f64>,
     /// 99th percentile of latency over all measured rows, failed ones counting with the time-out, in nanoseconds.
