@@ -65,6 +65,12 @@ pub(crate) fn tick(value: f64) -> String {
     }
 }
 
+/// A rate per second: a few keep the first digit of their fraction, if it is not 0.
+pub(crate) fn rate(value: f64) -> String {
+    let tenths = format!("{value:.1}");
+    if value < 10.0 && !tenths.ends_with(".0") { tenths } else { whole(value) }
+}
+
 /// The nearest whole number, with separators between thousands.
 pub(crate) fn whole(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -96,6 +102,14 @@ mod tests {
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn small_rates_keep_their_fraction() {
+        let cases = [(1.5, "1.5"), (1.999, "2"), (2.46, "2.5"), (9.97, "10"), (12.5, "12"), (2_000.2, "2,000")];
+        for (value, text) in cases {
+            assert_eq!(rate(value), text);
         }
     }
 

@@ -4,7 +4,7 @@ use record::{Estimate, RatePoint};
 
 use crate::{
     design::BURST,
-    format::{number, whole},
+    format::{self, number},
     rates::{self, Line},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
     let point = line.highest_kept_up()?;
     let what = what(cold);
-    let rate = whole(rates::offered(point));
+    let rate = format::rate(rates::offered(point));
     let (p50, p99) = (median(point.latency_p50_ms)?, median(point.latency_p99_ms)?);
     let latency = format!("half of them take at most {} ms and 99 % at most {} ms", number(p50), number(p99));
     let label = &line.label;
@@ -28,12 +28,12 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
         }
         None => format!(
             "{label}: of {rate} {what} offered per second {} are achieved; {latency}. That is not called sustained: {reasons}.",
-            median(point.achieved_per_s).map_or_else(|| "–".to_owned(), whole)
+            median(point.achieved_per_s).map_or_else(|| "–".to_owned(), format::rate)
         ),
     };
     let next = line.points.iter().find(|next| rates::offered(next) > rates::offered(point));
     if let Some(next) = next.filter(|_| rates::is_kept_up(point)) {
-        let (rate, why) = (whole(rates::offered(next)), next.sustained.reasons.join("; "));
+        let (rate, why) = (format::rate(rates::offered(next)), next.sustained.reasons.join("; "));
         match next.sustained.verdict {
             Some(false) => text.push_str(&format!(" At {rate} per second it does not keep up: {why}.")),
             _ => text.push_str(&format!(" At {rate} per second nothing is known: {why}.")),
@@ -61,7 +61,7 @@ pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
     Some(format!(
         "{}: at {} {} per second each costs {} CPU-µs in the system's own processes ({}) and {} on the whole machine.",
         line.label,
-        whole(rates::offered(point)),
+        format::rate(rates::offered(point)),
         what(cold),
         number(system),
         parts.join(", "),
