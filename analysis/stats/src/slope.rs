@@ -42,16 +42,12 @@ pub fn theil_sen(points: &[(f64, f64)]) -> Option<Slope> {
     let variance = (term(points.len()) - ties) / 18.0;
     let z = Normal::standard().inverse_cdf(LEVEL);
     let pairs = slopes.len() as f64;
-    let spread = z * variance.max(0.0).sqrt();
-    let (below, above) = (f64::midpoint(pairs, -spread).round(), f64::midpoint(pairs, spread).round());
-    let lower = slopes.iter().enumerate().take_while(|(place, _)| (place + 1) as f64 <= below).last();
-    let upper = slopes.iter().enumerate().find(|(place, _)| *place as f64 >= above);
-    let (first, last) = (*slopes.first()?, *slopes.last()?);
-    Some(Slope {
-        slope: median(&slopes)?,
-        lower: lower.map_or(first, |(_, slope)| *slope),
-        upper: upper.map_or(last, |(_, slope)| *slope),
-    })
+    // Both bounds have the same rank, counted from the least or from the greatest slope.
+    let rank = f64::midpoint(pairs, z * variance.max(0.0).sqrt()).round();
+    let is_bound = |(place, _): &(usize, &f64)| *place as f64 >= rank;
+    let upper = slopes.iter().enumerate().find(is_bound).map_or(slopes.last()?, |(_, slope)| slope);
+    let lower = slopes.iter().rev().enumerate().find(is_bound).map_or(slopes.first()?, |(_, slope)| slope);
+    Some(Slope { slope: median(&slopes)?, lower: *lower, upper: *upper })
 }
 
 /// What `count` equal values take from the variance, and all values are: 18 times the variance of Kendall's statistic.
