@@ -87,6 +87,7 @@ impl Definition {
         }
         let mut points = overrides.choose(self.decode(scale, overrides)?)?;
         overrides.choose_systems(&mut points, &self.systems)?;
+        overrides.choose_rates(&mut points)?;
         for point in &mut points {
             overrides.apply(point)?;
             point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
@@ -291,8 +292,11 @@ sandbox = { mode = "spin", delay = "0s" }
         let rates = Overrides { rates: vec![1000.0, 2.5], seconds: Some(7), ..Overrides::default() };
         assert_eq!(
             names(&rates).unwrap(),
-            ["workers-1-rate-1000", "workers-1-rate-2.5", "workers-2-rate-1000", "workers-2-rate-2.5", "slow"]
+            ["workers-1-rate-1000", "workers-1-rate-2.5", "workers-2-rate-1000", "workers-2-rate-2.5"],
+            "a point with another rate of its own is left out"
         );
+        let own = names(&Overrides { rates: vec![5.0], points: vec!["slow".to_owned()], ..Overrides::default() });
+        assert_eq!(own.unwrap(), ["slow"]);
         let chosen = |points: &[&str]| {
             names(&Overrides { points: points.iter().map(|name| (*name).to_owned()).collect(), ..Overrides::default() })
         };

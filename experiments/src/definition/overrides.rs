@@ -31,7 +31,7 @@ pub struct Overrides {
     /// First minute of the trace to replay, from 0
     #[arg(long, value_name = "M")]
     pub start_minute: Option<u32>,
-    /// Constant rates to send at, per second, instead of the definition's
+    /// Constant rates to send at, per second, instead of the definition's; points with another are left out
     #[arg(long, value_name = "R1,R2", value_delimiter = ',', value_parser = rate)]
     pub rates: Vec<f64>,
     /// Length of the measured window at a constant rate; below 60 nothing is called sustained
@@ -133,6 +133,28 @@ impl Overrides {
         points.retain(|point| !point.settings.systems.is_empty());
         if points.is_empty() {
             return Err(UsageError(format!("no point measures {}", chosen.join(", "))));
+        }
+        Ok(())
+    }
+
+    /// Leaves out, when rates were typed and no points, what is listed with another rate of its own: 1,000 per second means
+    /// nothing for a system that sustains two.
+    ///
+    /// # Errors
+    /// When no point is left.
+    pub fn choose_rates(&self, points: &mut Vec<Point>) -> Result<(), UsageError> {
+        if self.rates.is_empty() || !self.points.is_empty() {
+            return Ok(());
+        }
+        let own = |point: &Point| {
+            let rate = point.settings.load.rate().filter(|_| point.values.contains_key("load.rate"))?;
+            Some(rate.rate_per_s).filter(|rate| !self.rates.contains(rate))
+        };
+        let known: Vec<String> = points.iter().filter_map(own).map(|rate| rate.to_string()).collect();
+        points.retain(|point| own(point).is_none());
+        if points.is_empty() {
+            let problem = format!("--rates: these systems are measured at {} per second", known.join(", "));
+            return Err(UsageError(problem));
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ fn every_point_is_measured_with_its_own_settings_and_judged() {
 #[test]
 fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
     let toy = Toy::new("well");
-    assert_eq!(toy.run_experiment("sweep", &["--rates", "8"]).status.code(), Some(0));
+    assert_eq!(toy.run_experiment("sweep", &["--points", "rate-4,quiet"]).status.code(), Some(0));
     let before = toy.pids().len();
     let lost = toy.out().point("toy", "quiet", 1).path;
     std::fs::remove_dir_all(&lost).unwrap();
@@ -50,7 +50,7 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
     toy.edit("experiments/definitions/sweep.toml", "nodes = 5", "nodes = 6");
     let again = toy.resume();
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
-    assert!(said(&again).contains("point rate-8, repetition 1: already done"), "{}", said(&again));
+    assert!(said(&again).contains("point rate-4, repetition 1: already done"), "{}", said(&again));
     assert!(lost.join("invocations.csv.zst").is_file());
     assert_eq!(toy.pids().len(), before + before / 2, "one of two points is measured again");
 }
@@ -62,18 +62,23 @@ fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_
     toy.edit("experiments/definitions/sweep.toml", "systems = [\"toy\"]", "systems = [\"toy\", \"twin\"]");
     toy.edit("experiments/definitions/sweep.toml", "name = \"quiet\"", "name = \"quiet\"\nsystems = [\"twin\"]");
     let plan = |options: &[&str]| {
-        let fixed = ["plan", "sweep", "--rates", "4", "--format", "csv"];
+        let fixed = ["plan", "sweep", "--format", "csv"];
         let output = toy.command(&[&fixed, options].concat()).output().unwrap();
         let text = said(&output);
         let measured = text.lines().filter_map(|line| line.split("measure ").nth(1)?.split(", repetition").next());
         (output.status.code(), measured.map(str::to_owned).collect::<Vec<_>>(), text.clone())
     };
-    assert_eq!(plan(&[]).1, ["toy, point rate-4", "twin, point rate-4", "twin, point quiet"]);
-    assert_eq!(plan(&["--systems", "toy"]).1, ["toy, point rate-4"], "a point left with none is left out");
-    assert_eq!(plan(&["--systems", "twin"]).1, ["twin, point rate-4", "twin, point quiet"]);
+    let some = ["--points", "rate-4,quiet"];
+    assert_eq!(plan(&some).1, ["toy, point rate-4", "twin, point rate-4", "twin, point quiet"]);
+    let with = |system| plan(&[&some[..], &["--systems", system]].concat()).1;
+    assert_eq!(with("toy"), ["toy, point rate-4"], "a point left with none is left out");
+    assert_eq!(with("twin"), ["twin, point rate-4", "twin, point quiet"]);
+    let slow = plan(&["--rates", "4,1"]).1;
+    assert_eq!(slow.last().unwrap(), "twin, point quiet", "a listed rate that was typed");
+    assert!(!plan(&["--rates", "4"]).2.contains("quiet"), "a listed rate that was not");
     let (code, _, text) = plan(&["--systems", "toy", "--points", "quiet"]);
     assert!(code == Some(2) && text.contains("no point measures toy"), "{text}");
-    let output = toy.run_experiment("sweep", &["--rates", "4"]);
+    let output = toy.run_experiment("sweep", &some);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
     let all = "every repetition of every system is there,held,3 of 3";
@@ -91,10 +96,10 @@ fn points_and_rates_are_planned_as_chosen_and_mistakes_are_usage_errors() {
     let (code, text) = plan(&["--rates", "1000,2.5", "--seconds", "9", "--repetitions", "2"]);
     assert_eq!(code, Some(0), "{text}");
     let measured: Vec<&str> = text.lines().filter(|line| line.contains("measure")).collect();
-    let expected = ["rate-1000", "rate-2.5", "quiet"].map(|point| format!("measure toy, point {point}, repetition"));
-    assert_eq!(measured.len(), 6, "{text}");
+    let expected = ["rate-1000", "rate-2.5"].map(|point| format!("measure toy, point {point}, repetition"));
+    assert_eq!(measured.len(), 4, "{text}");
     for (line, number) in measured.iter().zip(0..) {
-        let expected = format!("\"{} {}\",24", expected[number % 3], number / 3 + 1);
+        let expected = format!("\"{} {}\",24", expected[number % 2], number / 2 + 1);
         assert!(line.ends_with(&expected), "expected {expected} in {line}");
     }
     for (options, problem) in [
