@@ -1,5 +1,7 @@
 //! Loads of a constant rate: each point of each system over its repetitions, and the lines that points make.
 
+mod reasons;
+
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;
@@ -141,12 +143,8 @@ fn in_all(all: &[&PointSummary], of: impl Fn(&Pace) -> &Judgement) -> Judgement 
     } else {
         None
     };
-    let mut reasons: Vec<String> = Vec::new();
-    for reason in judged.iter().filter(|one| one.verdict == verdict).flat_map(|one| &one.reasons) {
-        if !reasons.contains(reason) {
-            reasons.push(reason.clone());
-        }
-    }
+    let reasons = judged.iter().filter(|one| one.verdict == verdict).flat_map(|one| &one.reasons);
+    let reasons = reasons::together(reasons, all.len());
     Judgement { verdict, reasons }
 }
 

@@ -68,20 +68,42 @@ fn a_ratio_below_the_bound_is_not_held() {
 fn a_limit_that_was_not_found_makes_no_ratio() {
     let claim = sustained(5, ("high", 4), None);
     assert_eq!((claim.verdict, claim.found), (Verdict::NotMeasured, None));
-    let limit = "`knative` sustained every rate tried, up to 2 per second: its limit is not known";
+    let limit = "`knative` sustained 2 per second, and at no rate tried it surely failed: its limit is not known";
     assert_eq!(claim.reason, limit);
     let low = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
     low.minute(("dirigent", "high", 1), 4, true);
     low.minute(("knative", "low", 1), 2, false);
     let claim = reported(&low).remove(0);
     assert!((claim.found.unwrap() - 4.0).abs() < 0.1, "{claim:?}");
-    assert!(claim.note.contains("In 1 of 1 repetitions no rate is known to be the highest"), "{}", claim.note);
+    assert!(
+        claim.note.contains("In 1 of 1 repetitions the highest rate that `knative` sustains lies between"),
+        "{}",
+        claim.note
+    );
     let growing = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
     growing.minute(("dirigent", "high", 1), 4, true);
     growing.growing_minute(("knative", "low", 1), 2);
     let claim = reported(&growing).remove(0);
     assert_eq!(claim.found, Some(2.0), "all that was asked was achieved, but for how long? {claim:?}");
-    assert!(claim.note.contains("In 1 of 1 repetitions no rate is known to be the highest"), "{}", claim.note);
+    assert!(
+        claim.note.contains("In 1 of 1 repetitions the highest rate that `knative` sustains lies between"),
+        "{}",
+        claim.note
+    );
+    let between = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
+    between.minute(("dirigent", "fast", 1), 2500, true);
+    between.minute(("knative", "low", 1), 2, true);
+    between.minute_of_three_quarters(("knative", "high", 1), 4);
+    let claim = reported(&between).remove(0);
+    let ratio = claim.found.unwrap();
+    assert!((ratio - 2500.0 / 3.0).abs() < 9.0, "it sustains 2 per second, and achieves 3: {ratio}");
+    assert!(claim.note.contains("In 1 of 1 repetitions"), "{}", claim.note);
+    let perhaps = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
+    perhaps.minute(("dirigent", "fast", 1), 2500, true);
+    perhaps.minute(("knative", "low", 1), 2, true);
+    perhaps.restless_minute(("knative", "high", 1), 4);
+    let claim = reported(&perhaps).remove(0);
+    assert_eq!((claim.reason.as_str(), claim.found), (limit, None), "not found sustained is not found too much");
     let few = sustained(2, ("high", 4), Some(false));
     assert_eq!((few.verdict, few.found), (Verdict::NotMeasured, Some(2.0)));
     assert_eq!(few.reason, "needs 5 repetitions of each, has 2 and 2");

@@ -123,33 +123,48 @@ impl<'a> Material<'a> {
             return Err(format!("`{system}` was measured at none of the points that the claim is about"));
         }
         let repetitions = tried.iter().map(|(_, series)| series.repetitions.len()).min().unwrap_or(0);
-        let (mut values, mut estimated) = (Vec::new(), 0);
+        let (mut values, mut bounded) = (Vec::new(), 0);
         for repetition in 0..repetitions {
-            match highest_sustained(system, &tried, repetition, is_limit) {
-                Ok(rate) => values.push(rate),
-                Err(reason) => {
-                    let bound = is_limit.then(|| no_more_than(&tried, repetition)).flatten().ok_or(reason)?;
-                    values.push(bound);
-                    estimated += 1;
-                }
-            }
+            let highest = highest_sustained(system, &tried, repetition)?;
+            let bound = is_limit.then(|| no_more_than(&tried, repetition)).flatten();
+            let (value, is_bound) = match (highest, bound) {
+                (Some(rate), Some(bound)) => (rate.max(bound), bound > rate),
+                (None, Some(bound)) => (bound, true),
+                (Some(rate), None) if !is_limit => (rate, false),
+                (highest, None) => return Err(nothing_known(system, highest, is_limit)),
+            };
+            values.push(value);
+            bounded += usize::from(is_bound);
         }
-        let note = (estimated > 0).then(|| {
+        let note = (bounded > 0).then(|| {
             format!(
-                "In {estimated} of {repetitions} repetitions no rate is known to be the highest that `{system}` sustains; there \
-                 stands for it what is no less: the greatest rate that it achieved while more was asked of it than it could do, or \
-                 the lowest at which its latency surely grew."
+                "In {bounded} of {repetitions} repetitions the highest rate that `{system}` sustains lies between rates \
+                 tried, or none of them is known to be it; there stands for it what is no less: the greatest rate that it \
+                 achieved while more was asked of it than it could do, or the lowest at which its latency surely grew."
             )
         });
         Ok(Side { values, repetitions, point: "", invalid: None, note })
     }
 }
 
+/// Why there is no value where `highest` is the highest rate that was sustained.
+fn nothing_known(system: &str, highest: Option<f64>, is_limit: bool) -> String {
+    let sustained = match highest {
+        Some(rate) => format!("`{system}` sustained {rate} per second"),
+        None => format!("`{system}` sustained not even the lowest rate tried"),
+    };
+    if !is_limit {
+        return sustained;
+    }
+    format!("{sustained}, and at no rate tried it surely failed: its limit is not known")
+}
+
 /// What one repetition sustains is no more than this: the greatest rate that it achieved, if it was asked for more than
 /// it could do, or the lowest rate at which its latency surely grew, if that is less. That a rate was not found to be
 /// sustained is not enough: a short window says so of any.
 fn no_more_than(tried: &[(f64, &Series<'_>)], repetition: usize) -> Option<f64> {
-    let results = || tried.iter().map(|(rate, series)| (*rate, &series.repetitions[repetition].summary));
+    let all = || tried.iter().map(|(rate, series)| (*rate, &series.repetitions[repetition].summary));
+    let results = || all().filter(|(_, point)| point.validity.valid == Some(true));
     let rates = || results().filter_map(|(_, point)| point.rates);
     let was_too_much = rates().any(|rates| rates.achieved_per_s < ACHIEVED_SHARE * rates.offered_per_s);
     let achieved = rates().map(|rates| rates.achieved_per_s).reduce(f64::max).filter(|_| was_too_much);
@@ -161,34 +176,21 @@ fn no_more_than(tried: &[(f64, &Series<'_>)], repetition: usize) -> Option<f64> 
     achieved.into_iter().chain(growing).reduce(f64::min)
 }
 
-/// The highest rate that one repetition sustained, as it did all lower ones that were tried.
-fn highest_sustained(
-    system: &str,
-    tried: &[(f64, &Series<'_>)],
-    repetition: usize,
-    is_limit: bool,
-) -> Result<f64, String> {
+/// The highest rate that one repetition sustained, as it did all lower ones that were tried; `None`: not even the lowest.
+fn highest_sustained(system: &str, tried: &[(f64, &Series<'_>)], repetition: usize) -> Result<Option<f64>, String> {
     let mut highest = None;
     for (rate, series) in tried {
         let result: &PointResult = series.repetitions[repetition];
         let judgement = result.summary.pace.as_ref().map(|pace| &pace.sustained);
-        let place = || format!("`{system}` at {rate} per second, repetition {}", result.summary.repetition);
         match judgement.and_then(|judgement| judgement.verdict) {
             Some(true) => highest = Some(*rate),
-            Some(false) => {
-                let none = || format!("{} sustained not even that, the lowest rate tried", place());
-                return highest.ok_or_else(none);
-            }
+            Some(false) => break,
             None => {
                 let why = judgement.map_or_else(String::new, |judgement| judgement.reasons.join("; "));
-                return Err(format!("{} is not judged: {why}", place()));
+                let repetition = result.summary.repetition;
+                return Err(format!("`{system}` at {rate} per second, repetition {repetition} is not judged: {why}"));
             }
         }
     }
-    match highest {
-        Some(rate) if is_limit => {
-            Err(format!("`{system}` sustained every rate tried, up to {rate} per second: its limit is not known"))
-        }
-        highest => highest.ok_or_else(|| format!("`{system}` was not measured")),
-    }
+    Ok(highest)
 }

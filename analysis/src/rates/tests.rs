@@ -85,9 +85,9 @@ fn a_verdict_must_hold_in_every_repetition() {
     };
     assert_eq!(judge(&[Some(true), Some(true)]), Judgement { verdict: Some(true), reasons: Vec::new() });
     let no = judge(&[Some(true), None, Some(false)]);
-    assert_eq!((no.verdict, no.reasons), (Some(false), vec!["reason 3".to_owned()]));
+    assert_eq!((no.verdict, no.reasons), (Some(false), vec!["reason 3 (1 of 3 repetitions)".to_owned()]));
     let unknown = judge(&[Some(true), None]);
-    assert_eq!((unknown.verdict, unknown.reasons), (None, vec!["reason 2".to_owned()]));
+    assert_eq!((unknown.verdict, unknown.reasons), (None, vec!["reason 2 (1 of 2 repetitions)".to_owned()]));
     assert_eq!(judge(&[]).verdict, None);
 }
 

@@ -162,7 +162,9 @@ impl Creations {
             if seen.address.is_some() || self.open.len() >= OPEN_MAX {
                 return;
             }
-            let requested_ns = self.scaled.get(&seen.revision).map_or(now_ns, |(_, at)| *at);
+            // Two watches: that of pods may be ahead, and when the one before was asked for says nothing of this one.
+            let scaled = self.scaled.get(&seen.revision).filter(|(replicas, _)| *replicas > 0);
+            let requested_ns = scaled.map_or(now_ns, |(_, at)| *at);
             let open = Open {
                 function: seen.function,
                 requested_ns,
@@ -260,8 +262,12 @@ mod tests {
         creations.published(&["10.200.0.2"], ms(90));
         creations.pod(Seen { ready: true, ..runs }, ms(95));
         creations.published(&["10.200.0.2"], ms(99));
-        let last = Seen { pod: "g-1".to_owned(), node: Some("n".to_owned()), ..Seen::default() };
+        let last =
+            Seen { pod: "g-1".to_owned(), node: Some("n".to_owned()), revision: "g".to_owned(), ..Seen::default() };
+        creations.scaled("g", 1, ms(2));
+        creations.scaled("g", 0, ms(80));
         creations.pod(last.clone(), ms(100));
+        creations.scaled("g", 1, ms(101));
         creations.pod(Seen { address: Some("10.200.0.3".to_owned()), ..last }, ms(110));
         creations.finish(ms(130));
         let rows: Vec<ColdStart> = record::read_table(&path).unwrap();
@@ -271,6 +277,7 @@ mod tests {
             (Some(10_000), Some(20_000), None),
             "cut off by the end"
         );
+        assert_eq!((cut.requested_ns, cut.decide_us), (ms(100), Some(0)), "seen before its Deployment was");
         assert_eq!(rows.len(), 2, "a pod that is told of again is no new creation");
         let row = &rows[0];
         assert_eq!((row.requested_ns, row.sandbox.as_str(), row.node.as_str()), (ms(10), "f-1", "hollow-1"));

@@ -99,6 +99,6 @@ mod tests {
             "apiserver_request_body_size_bytes_bucket{verb=\"create\",le=\"50000\"} 5\n".to_owned(),
         ];
         assert!((count(&text.concat()).unwrap() - 23.0).abs() < f64::EPSILON);
-        assert!(count("apiserver_request_total{verb=").is_err() || count("").unwrap() == 0.0);
+        assert!(count("").unwrap().abs() < f64::EPSILON, "nothing was written yet");
     }
 }
