@@ -127,14 +127,13 @@ impl<'a> Material<'a> {
         for repetition in 0..repetitions {
             let highest = highest_sustained(system, &tried, repetition)?;
             let bound = is_limit.then(|| no_more_than(&tried, repetition)).flatten();
-            let (value, is_bound) = match (highest, bound) {
-                (Some(rate), Some(bound)) => (rate.max(bound), bound > rate),
-                (None, Some(bound)) => (bound, true),
-                (Some(rate), None) if !is_limit => (rate, false),
-                (highest, None) => return Err(nothing_known(system, highest, is_limit)),
+            let value = match (highest, bound) {
+                (_, Some(bound)) => highest.unwrap_or(bound).max(bound),
+                (Some(rate), None) if !is_limit => rate,
+                _ => return Err(nothing_known(system, highest, is_limit)),
             };
             values.push(value);
-            bounded += usize::from(is_bound);
+            bounded += usize::from(highest != Some(value));
         }
         let note = (bounded > 0).then(|| {
             format!(

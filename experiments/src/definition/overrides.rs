@@ -146,12 +146,12 @@ impl Overrides {
         if self.rates.is_empty() || !self.points.is_empty() {
             return Ok(());
         }
-        let own = |point: &Point| {
-            let rate = point.settings.load.rate().filter(|_| point.values.contains_key("load.rate"))?;
-            Some(rate.rate_per_s).filter(|rate| !self.rates.contains(rate))
+        let other = |point: &Point| {
+            let own = point.settings.load.rate().filter(|_| point.values.contains_key("load.rate"))?;
+            Some(own.rate_per_s).filter(|rate| !self.rates.contains(rate))
         };
-        let known: Vec<String> = points.iter().filter_map(own).map(|rate| rate.to_string()).collect();
-        points.retain(|point| own(point).is_none());
+        let known: Vec<String> = points.iter().filter_map(other).map(|rate| rate.to_string()).collect();
+        points.retain(|point| other(point).is_none());
         if points.is_empty() {
             let problem = format!("--rates: these systems are measured at {} per second", known.join(", "));
             return Err(UsageError(problem));

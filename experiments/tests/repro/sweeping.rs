@@ -83,6 +83,9 @@ fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_
     let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
     let all = "every repetition of every system is there,held,3 of 3";
     assert!(said(&verified).contains(all), "expected {all} in {}", said(&verified));
+    toy.edit("experiments/definitions/sweep.toml", "systems = [\"toy\", \"twin\"]", "systems = [\"toy\"]");
+    let (code, _, text) = plan(&["--systems", "twin", "--rates", "4"]);
+    assert!(code == Some(2) && text.contains("these systems are measured at 1 per second"), "{text}");
     assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
 }
 
