@@ -31,7 +31,8 @@ pub(crate) struct Shown {
 }
 
 impl<'a> Series<'a> {
-    /// Groups results, which are ordered by system and point.
+    /// Groups results, which are ordered by system and point. A repetition that was stopped before its end is left out
+    /// where there are others: what it lacks would count as failures in the numbers that they make together.
     pub(crate) fn group(results: &'a [PointResult]) -> Vec<Self> {
         let first = results.first().map(|result| &result.summary.point);
         let one_point = results.iter().all(|result| Some(&result.summary.point) == first);
@@ -40,7 +41,9 @@ impl<'a> Series<'a> {
             .map(|chunk| {
                 let (system, point) = (chunk[0].summary.system.as_str(), chunk[0].summary.point.as_str());
                 let label = if one_point { system.to_owned() } else { format!("{system} · {point}") };
-                Series { label, system, point, repetitions: chunk.iter().collect() }
+                let ended: Vec<_> = chunk.iter().filter(|result| !result.summary.validity.interrupted).collect();
+                let repetitions = if ended.is_empty() { chunk.iter().collect() } else { ended };
+                Series { label, system, point, repetitions }
             })
             .collect()
     }

@@ -178,6 +178,22 @@ fn a_run_in_which_nothing_answered_is_reported_as_not_measured() {
     assert!(!fixture.path().join("report/figures/scheduling.svg").exists());
 }
 
+#[test]
+fn a_repetition_that_was_stopped_is_left_out_where_there_are_others() {
+    let fixture = Fixture::new("cluster-100");
+    let rows = [row(0, "a", 0, 20, 10), row(1, "b", 10, 20, 10)];
+    let slower = [row(0, "a", 0, 60, 10), row(1, "b", 10, 60, 10)];
+    let stopped = record::LoadSummary { interrupted: true, valid: false, ..load(&slower) };
+    fixture.repetition("dirigent-kpa", 1, &rows, &load(&rows));
+    fixture.repetition("dirigent-kpa", 2, &slower, &stopped);
+    fixture.repetition("knative", 1, &slower, &stopped);
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    let claim = read_json::<Claims>(&RunDir(fixture.path().to_owned()).claims()).unwrap().claims.remove(0);
+    assert_eq!(claim.reason, "needs 5 repetitions of each, has 1 and 1");
+    close("6 of what is all there is of knative by 2", claim.found.unwrap(), 3.0);
+    assert_eq!(summary(&fixture).points.len(), 3, "it is listed with the others");
+}
+
 /// Five repetitions of each; a function of `knative` is `times` slower than one of `dirigent`.
 fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
     let fixture = Fixture::new("cluster-100");
