@@ -33,7 +33,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with an earlier run: steps that are done and still depend on the same are skipped
+    /// Go on with an earlier run: steps that are done and still depend on the same are skipped; a repetition whose
+    /// folder was removed is measured again
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
     resume: Option<PathBuf>,
 

@@ -197,8 +197,15 @@ impl<'a> Run<'a> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
         let total = self.order.plan.steps.len();
         let title = format!("[{}/{total}] {}", index + 1, action.describe());
-        let repeatable = matches!(action, Action::Build | Action::Report);
-        if !repeatable && self.order.plan.steps[index].is_finished(&fingerprint) {
+        let repeat = match action {
+            Action::Build | Action::Report => true,
+            Action::Schedule => false,
+            // Its folder may have been removed, to have it measured again.
+            Action::Measure { system, point, repetition } => {
+                !self.dir.point(system, point, *repetition).invocations().is_file()
+            }
+        };
+        if !repeat && self.order.plan.steps[index].is_finished(&fingerprint) {
             self.session.console.line(&format!("{title}: already done"));
             return Ok(());
         }

@@ -47,7 +47,6 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
         "{}",
         said(&verified)
     );
-    toy.edit("experiments/definitions/sweep.toml", "nodes = 5", "nodes = 6");
     let again = toy.resume();
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
     assert!(said(&again).contains("point rate-4, repetition 1: already done"), "{}", said(&again));
