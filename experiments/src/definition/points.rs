@@ -1,8 +1,9 @@
 //! The points of an experiment: what `[vary]` and `[[points]]` of a definition make of its other values.
 //!
 //! `[vary]` gives some keys a list of values each, and every combination is a point; `[[points]]` lists points one by
-//! one. A point is called after what makes it different (`delay-40ms-rate-4000`), because its name is what plans,
-//! folders, tables and figures show.
+//! one, and one that says `like = "NAME"` has from the one of that name, further up, what it does not say itself. A point
+//! is called after what makes it different (`delay-40ms-rate-4000`), because its name is what plans, folders, tables and
+//! figures show.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,9 @@ pub const ONLY_POINT: &str = "replay";
 
 /// The key of the systems that a point measures, where they are not those of all points.
 pub const SYSTEMS: &str = "systems";
+
+/// The key of the listed point that another one is like.
+const LIKE: &str = "like";
 
 /// Most points of one definition: a slip of the keyboard must not plan a year.
 const POINTS_MAX: usize = 1000;
@@ -162,6 +166,7 @@ fn listed<'a>(
     let Some(points) = points else { return Ok(Vec::new()) };
     let DeValue::Array(points) = points else { return Err(document.wrong("points", "expected a list: [[points]]")) };
     let mut drafts = Vec::new();
+    let mut written: Vec<(String, Table<'a>)> = Vec::new();
     for (index, point) in points.into_iter().enumerate() {
         let place = format!("points[{index}]");
         let DeValue::Table(mut over) = point.into_inner() else {
@@ -175,6 +180,11 @@ fn listed<'a>(
             }
             None => return Err(document.wrong("points", format!("point {} has no name", index + 1))),
         };
+        if let Some(like) = over.remove(LIKE) {
+            over = inherited(&written, like.get_ref(), over)
+                .ok_or_else(|| document.wrong(&format!("{place}.{LIKE}"), "expected the name of a point further up"))?;
+        }
+        written.push((name.clone(), over.clone()));
         for key in over.keys().filter(|key| key.get_ref() != SYSTEMS) {
             may_vary(document, std::slice::from_ref(key), &format!("{place}."))?;
         }
@@ -190,6 +200,13 @@ fn listed<'a>(
         drafts.push(Draft { name, values, over });
     }
     Ok(drafts)
+}
+
+/// A point's own table over that of the point that it is like; `None`: no point `written` so far is called that.
+fn inherited<'a>(written: &[(String, Table<'a>)], like: &DeValue<'a>, own: Table<'a>) -> Option<Table<'a>> {
+    let (_, mut whole) = written.iter().find(|(name, _)| like.as_str() == Some(name.as_str()))?.clone();
+    overlay(&mut whole, own);
+    Some(whole)
 }
 
 /// Removes what `stronger` says, too.

@@ -41,6 +41,19 @@ fn what_quick_says_no_listed_point_says_otherwise() {
 }
 
 #[test]
+fn a_listed_point_has_from_the_one_it_is_like_what_it_does_not_say() {
+    let listed = "[[points]]\nname = \"x\"\nsystems = [\"b\"]\nload = { rate = 2, warmup = \"3s\" }\nfunction.cpu = 5\n\
+                  [[points]]\nname = \"y\"\nlike = \"x\"\nload.rate = 4\n\
+                  [[points]]\nname = \"z\"\nlike = \"y\"\nsystems = [\"c\"]\n";
+    let points = points(listed).unwrap();
+    let [x, y, z] = &points[..] else { panic!("{points:?}") };
+    assert_eq!([x, y, z].map(|point| point.values["load.rate"].as_str()), ["2", "4", "4"]);
+    assert_eq!((&y.settings.systems, &z.settings.systems), (&vec!["b".to_owned()], &vec!["c".to_owned()]));
+    assert_eq!(z.settings.load.warmup, Some(Duration::from_secs(3)));
+    assert_eq!(z.values.keys().collect::<Vec<_>>(), ["function.cpu", "load.rate", "load.warmup", "systems"]);
+}
+
+#[test]
 fn listed_points_come_after_the_combinations() {
     let listed = "[vary]\nload.rate = [500]\n[[points]]\nname = \"quiet\"\nload.rate = 10\nsandbox.workers = 3\n";
     let points = points(listed).unwrap();
@@ -65,6 +78,8 @@ fn mistakes_are_named_with_line_and_key() {
     assert!(name.starts_with("e.toml:14: points[0].name: expected letters"), "{name}");
     let inner = refused("[[points]]\nname = \"x\"\nload.rate = 1\nload.moon = 1\n");
     assert!(inner.starts_with("e.toml:16: points[0].load.moon: unknown field `moon`"), "{inner}");
+    let like = refused("[[points]]\nname = \"x\"\nload.rate = 1\nlike = \"x\"\n");
+    assert_eq!(like, "e.toml:16: points[0].like: expected the name of a point further up");
     assert!(refused("[vary]\nload.rate = [-1]\n").ends_with("load.rate: must be above 0"));
     let none = refused("");
     assert!(none.contains("needs `rate` (one by one), or"), "{none}");
