@@ -133,6 +133,22 @@ fn role(process: &str) -> String {
     rest.map_or_else(|| base.to_owned(), |rest| format!("{base} {rest}"))
 }
 
+/// The processes of several points, each once, in the order in which they come.
+pub(crate) fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]>) -> Vec<&'a str> {
+    let mut roles: Vec<&str> = Vec::new();
+    for process in points.flatten() {
+        if !roles.contains(&process.process.as_str()) {
+            roles.push(&process.process);
+        }
+    }
+    roles
+}
+
+/// What a process used for an operation of a point; `None` where it was not there.
+pub(crate) fn cost_of(processes: &[ProcessCost], role: &str) -> Option<Estimate> {
+    processes.iter().find(|process| process.process == role).map(|process| process.cpu_us)
+}
+
 /// A verdict that must hold in every repetition: no, if it is no in one; yes, if it is yes in all.
 fn in_all(all: &[&PointSummary], of: impl Fn(&Pace) -> &Judgement) -> Judgement {
     let judged: Vec<&Judgement> = all.iter().filter_map(|summary| summary.pace.as_ref()).map(of).collect();

@@ -10,6 +10,7 @@ use kuva::{
 use record::{ProcessCost, RatePoint};
 
 use super::{Ink, MOST_SERIES, svg};
+use crate::rates;
 
 /// Size of the figure, in pixels.
 const WIDTH: f64 = 760.0;
@@ -46,23 +47,18 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
 
 /// The processes of the points in the order they are drawn in, and of more than there are colours those that cost least.
 fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]> + Clone) -> (Vec<&'a str>, Vec<&'a str>) {
-    let mut roles: Vec<&str> = Vec::new();
-    for process in points.clone().flatten() {
-        if !roles.contains(&process.process.as_str()) {
-            roles.push(&process.process);
-        }
-    }
+    let mut roles = rates::roles(points.clone());
     let most = |role: &str| points.clone().map(|of| cpu_us(of, role)).fold(0.0, f64::max);
     roles.sort_by(|a, b| most(b).total_cmp(&most(a)));
     let others = if roles.len() > MOST_SERIES { roles.split_off(MOST_SERIES - 1) } else { Vec::new() };
     // The parts of the system first, in the order of their names; the harness last.
-    roles.sort_by_key(|role| (matches!(*role, crate::rates::LOAD_GENERATOR | "runner"), *role));
+    roles.sort_by_key(|role| (matches!(*role, rates::LOAD_GENERATOR | "runner"), *role));
     (roles, others)
 }
 
 /// What a process used for an operation; 0 where it was not there.
 fn cpu_us(processes: &[ProcessCost], role: &str) -> f64 {
-    processes.iter().find(|process| process.process == role).map_or(0.0, |process| process.cpu_us.median)
+    rates::cost_of(processes, role).map_or(0.0, |cpu_us| cpu_us.median)
 }
 
 #[cfg(test)]

@@ -198,17 +198,10 @@ fn reasons(points: &[RatePoint]) -> Markup {
 }
 
 fn costs(points: &[RatePoint]) -> Markup {
-    let mut roles: Vec<&str> = Vec::new();
-    for process in points.iter().flat_map(|point| &point.processes) {
-        if !roles.contains(&process.process.as_str()) {
-            roles.push(&process.process);
-        }
-    }
+    let roles = rates::roles(points.iter().map(|point| &point.processes[..]));
     if roles.is_empty() {
         return html! {};
     }
-    let of =
-        |point: &RatePoint, role: &str| point.processes.iter().find(|one| one.process == role).map(|one| one.cpu_us);
     html! {
         div.wide { table.points {
             thead { tr {
@@ -218,7 +211,7 @@ fn costs(points: &[RatePoint]) -> Markup {
             } }
             tbody { @for point in points { tr {
                 td { (point.system) " · " (point.point) }
-                @for role in &roles { (cell(of(point, role))) }
+                @for role in &roles { (cell(rates::cost_of(&point.processes, role))) }
                 (cell(point.system_cpu_us)) (cell(point.machine_cpu_us))
             } } }
         } }
