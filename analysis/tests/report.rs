@@ -95,8 +95,8 @@ fn cold_rows_are_joined_to_their_creations() {
     let join = point.cold.join.unwrap();
     assert_eq!((join.joined, join.unjoined, join.repeated, join.begun_earlier), (2, 0, 0, 1));
     let residual = join.residual_us.unwrap();
-    assert_eq!((residual.min, residual.p50, residual.p99), (-1_000, -1_000, 400));
-    assert_eq!(join.residual_own_us.unwrap().min, 400);
+    assert_eq!((residual.min, residual.p50, residual.p99), (-900, -900, 500));
+    assert_eq!(join.residual_own_us.unwrap().min, 500);
     assert_eq!(join.manager_share_permille.unwrap().p50, 163, "1 − 6,700 / 8,000");
 
     let creations = point.creations.unwrap();

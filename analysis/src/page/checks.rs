@@ -132,7 +132,8 @@ fn coldness(points: &[PointSummary]) -> Markup {
         p.note {
             "Cold rows are joined by sandbox to the system's record of creations. Begun earlier: the creation had begun before \
              the row was sent, so that it waited for less than a whole creation. Residual, over the others: the wait for a new \
-             sandbox minus the sum of the creation's phases."
+             sandbox minus the sum of the creation's phases, without `net_dataplane`: that one holds the way back of an \
+             acknowledgement, which no invocation waits for."
         }
     }
 }

@@ -71,7 +71,10 @@ pub(super) fn phases(series: &Series<'_>) -> Option<String> {
         let join = result.summary.cold.join.as_ref()?;
         join.residual_own_us.map(|residual| residual.p50 as f64 / 1e3)
     }) {
-        text.push_str(&format!(" What a client waited beyond these phases is {} ms in the median.", number(found)));
+        text.push_str(&format!(
+            " What is left of an invocation's wait, the ways between data plane and control plane, is {} ms in the median.",
+            number(found)
+        ));
     }
     Some(text)
 }

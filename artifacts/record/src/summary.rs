@@ -179,7 +179,8 @@ pub struct ColdJoin {
     pub repeated: u64,
     /// Joined rows whose sandbox's creation began before the row was sent: they waited for less than a whole creation.
     pub begun_earlier: u64,
-    /// Wait for a new sandbox minus the sum of the creation's phases, per joined row, in microseconds.
+    /// Wait for a new sandbox minus the sum of the creation's phases until its endpoint was on its way to the data plane,
+    /// per joined row, in microseconds.
     pub residual_us: Option<Spread>,
     /// The same over rows whose sandbox's creation began after they were sent; there it must not be negative.
     pub residual_own_us: Option<Spread>,
