@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::{compile::recipe, versions};
+use crate::{recipe, versions};
 
 /// The folder of one build of the baseline.
 #[derive(Clone, Debug)]

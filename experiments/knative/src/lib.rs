@@ -16,6 +16,7 @@ pub mod objects;
 pub mod pods;
 pub mod prepared;
 pub mod quiet;
+pub mod recipe;
 pub mod register;
 pub mod supervise;
 pub mod testbed;

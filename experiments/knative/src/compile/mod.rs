@@ -3,7 +3,6 @@
 
 mod go;
 mod overlay;
-pub mod recipe;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cache::{Built, Cache},
-    compile::recipe::{KNATIVE, MANIFESTS, WRAPPERS, Wrapper},
+    recipe::{KNATIVE, LIMITS, MANIFESTS, WRAPPERS, Wrapper},
     versions,
 };
 
@@ -63,7 +62,7 @@ pub fn build(cache: &Cache) -> anyhow::Result<Built> {
             go,
             seconds: began.elapsed().as_secs(),
             programs: checksums(&folder.join("bin"))?,
-            lifted_limits: overlay::LIMITS.map(|(a, b)| (a.trim().to_owned(), b.trim().to_owned())).to_vec(),
+            lifted_limits: LIMITS.map(|(a, b)| (a.trim().to_owned(), b.trim().to_owned())).to_vec(),
         };
         record::write_json(&folder.join("built.json"), &facts)?;
         fs::rename(&folder, built.folder()).with_context(|| format!("renaming {}", folder.display()))?;

@@ -6,16 +6,12 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 
+use crate::recipe::LIMITS;
+
 /// The package, within the module `knative.dev/serving`.
 const PACKAGE: &str = "cmd/autoscaler";
 /// The file of it that holds the limits.
 const FILE: &str = "main.go";
-
-/// The lines as released, and what stands there instead: a thousand times the rate and the burst.
-pub(super) const LIMITS: [(&str, &str); 2] = [
-    ("\tcfg.QPS = controllerNum * rest.DefaultQPS\n", "\tcfg.QPS = 1000 * controllerNum * rest.DefaultQPS\n"),
-    ("\tcfg.Burst = controllerNum * rest.DefaultBurst\n", "\tcfg.Burst = 1000 * controllerNum * rest.DefaultBurst\n"),
-];
 
 /// Copies the package's files into `folder`, the lines substituted.
 ///
