@@ -1,11 +1,11 @@
-//! Builds and finds the programs of this workspace for the tests that start them.
+//! Builds and finds the programs of this workspace for the tests that start them, and says which of these are skipped.
 //!
 //! A test of one crate often needs the program of another, which `cargo test -p` does not build. This asks cargo for
 //! it once per process, in the profile and target directory of the test itself.
 
 use std::{
     collections::BTreeMap,
-    io::Cursor,
+    io::{self, Cursor, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -30,6 +30,13 @@ const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
 
 /// Lines of a failed build's error output that are worth repeating: the last error and its summary.
 const ERROR_LINES: usize = 40;
+
+/// Says that a test is skipped, and why; also where the test runner keeps what passing tests print to itself, as it does
+/// with the printing macros.
+pub fn say_skipped(test: &str, why: &str) {
+    // A test that cannot say so passes all the same.
+    let _ = writeln!(io::stderr(), "skipped {test}: {why}");
+}
 
 /// A program could not be built.
 #[derive(Clone, Debug, Error)]

@@ -31,7 +31,7 @@ fn enclosed(test: &str, behaviour: &str) -> Option<Toy> {
     let tried = way_in.output().unwrap();
     let why = said(&tried);
     if !tried.status.success() && REFUSALS.iter().any(|refusal| why.contains(refusal)) {
-        println!("skipped {test}: {}", why.trim());
+        programs::say_skipped(test, why.trim());
         return None;
     }
     assert!(tried.status.success(), "the way inside fails, and not because it is forbidden: {why}");
@@ -44,7 +44,7 @@ fn enclosed(test: &str, behaviour: &str) -> Option<Toy> {
 #[test]
 fn an_ordinary_user_may_go_inside_too_root() {
     if !getuid().is_root() {
-        println!("skipped an_ordinary_user_may_go_inside_too_root: only root can become another user");
+        programs::say_skipped("an_ordinary_user_may_go_inside_too_root", "only root can become another user");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

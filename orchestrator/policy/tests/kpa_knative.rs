@@ -114,7 +114,7 @@ fn ours(series: &Series, scaling: &Scaling, concurrency: u32) -> Vec<i64> {
 fn ours_desires_what_knatives_autoscaler_does_knative() {
     if env::var_os("TEST_BASELINE").is_none() {
         let why = "it builds Knative; set TEST_BASELINE=1 to run it";
-        eprintln!("skipped ours_desires_what_knatives_autoscaler_does_knative: {why}");
+        programs::say_skipped("ours_desires_what_knatives_autoscaler_does_knative", why);
         return;
     }
     let built = Command::new(programs::path("knative").unwrap()).arg("build").status().unwrap();
