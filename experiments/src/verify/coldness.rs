@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use record::{ColdStart, Invocation, Outcome};
 use stats::quantile;
 
-use crate::verify::invariant::Findings;
+use crate::verify::invariant::{Findings, Verdict, Weight};
 
 /// How far two readings of clocks on one machine may disagree, in nanoseconds: the system states phases in whole
 /// microseconds each, and takes the wall clock once per creation.
@@ -28,14 +28,45 @@ struct Creation {
     /// back of the data plane's acknowledgement, which the invocation does not wait for.
     phases_us: Option<u64>,
     succeeded: bool,
+    /// When its sandbox had answered a row for the first time, by the load generator's clock.
+    first_done_ns: Option<u64>,
+    /// When the last of the rows that say they waited for it was sent, by the same clock.
+    last_cold_sent_ns: Option<u64>,
 }
+
+impl Creation {
+    /// Its sandbox answered a row.
+    fn answers(&mut self, row: &Invocation, sent_ns: u64) {
+        self.first_done_ns = self.first_done_ns.into_iter().chain(row.done_ns).min();
+        if row.cold == Some(1) {
+            self.last_cold_sent_ns = self.last_cold_sent_ns.max(Some(sent_ns));
+        }
+    }
+
+    /// Whether its sandbox had answered before a row was sent that says it waited for it. Nothing that the system says of
+    /// itself decides this but which sandbox answered.
+    fn had_answered(&self) -> bool {
+        self.first_done_ns.zip(self.last_cold_sent_ns).is_some_and(|(done, sent)| done < sent)
+    }
+}
+
+const KNOWN: &str = "answered rows are known to be cold or warm";
+const NEW: &str = "cold rows have a new sandbox of their function";
+const FIRST: &str = "no sandbox had answered before a row that waited for it was sent";
+const BEFORE: &str = "cold rows arrived before their sandbox could be used";
+const WARM: &str = "warm rows found their sandbox ready";
+const WAITS: &str = "phases of a creation never exceed the wait for it";
 
 /// Counts while rows pass by.
 #[derive(Debug, Default)]
 pub struct Coldness {
     creations: HashMap<String, Creation>,
     ids_twice: u64,
+    /// Answered rows of which nothing says whether they were cold.
+    unknown: u64,
     cold: u64,
+    /// Cold rows of whose sandbox it is known when it could be used.
+    dated: u64,
     own_creation: u64,
     not_created: u64,
     ready_before: u64,
@@ -63,6 +94,8 @@ impl Coldness {
                 known_ns: known_us.map(at),
                 phases_us: published_us,
                 succeeded: row.outcome == "ready",
+                first_done_ns: None,
+                last_cold_sent_ns: None,
             };
             coldness.ids_twice += u64::from(coldness.creations.insert(row.sandbox.clone(), creation).is_some());
         }
@@ -71,13 +104,20 @@ impl Coldness {
 
     /// Counts a row.
     pub fn observe(&mut self, row: &Invocation) {
-        let (Some(sent), Some(cold)) = (row.sent_ns, row.cold) else { return };
+        let Some(sent) = row.sent_ns else { return };
         if row.outcome != Outcome::Ok {
             return;
         }
+        let Some(cold) = row.cold else {
+            self.unknown += 1;
+            return;
+        };
         self.residual(row, sent);
         let arrived = i64::try_from(sent).unwrap_or(i64::MAX);
-        let creation = row.sandbox.as_ref().and_then(|sandbox| self.creations.get(sandbox));
+        let mut creation = row.sandbox.as_ref().and_then(|sandbox| self.creations.get_mut(sandbox));
+        if let Some(creation) = &mut creation {
+            creation.answers(row, sent);
+        }
         let creation = creation.filter(|creation| creation.succeeded && creation.function == row.function);
         let waited = row.queue_us.unwrap_or(0) > 0;
         match (cold, creation) {
@@ -86,6 +126,7 @@ impl Coldness {
                 let own = creation.requested_ns.saturating_add(CLOCK_TOLERANCE_NS) >= arrived;
                 self.own_creation += u64::from(own);
                 let before = |known: i64| known.saturating_add(CLOCK_TOLERANCE_NS) < arrived;
+                self.dated += u64::from(creation.known_ns.is_some());
                 self.ready_before += u64::from(creation.known_ns.is_some_and(before));
                 if let (true, Some(waited), Some(phases)) = (own, row.cold_us, creation.phases_us) {
                     self.creation_residuals_us.push(difference(waited, phases));
@@ -111,16 +152,15 @@ impl Coldness {
     /// Judges what was counted.
     pub fn conclude(mut self, has_creations: bool, to: &mut Findings) {
         phases("phases never exceed the latency", &mut self.residuals_us, to);
-        let rules =
-            ["cold rows have a new sandbox of their function", "cold rows arrived before their sandbox could be used"];
-        let warm_rule = "warm rows found their sandbox ready";
         if !has_creations || (self.cold == 0 && self.warm == 0) {
             let reason = if has_creations { "no row says whether it was cold" } else { "there is no coldstarts.csv" };
-            for rule in rules.into_iter().chain([warm_rule, "phases of a creation never exceed the wait for it"]) {
+            for rule in [KNOWN, NEW, FIRST, BEFORE, WARM, WAITS] {
                 to.not_measured(rule, reason);
             }
             return;
         }
+        let (known, verdict) = (self.cold + self.warm, Verdict::of(self.unknown == 0));
+        to.add(KNOWN, Weight::Mark, verdict, format!("{} of {} rows", known, known + self.unknown));
         let detail = format!(
             "{} cold rows, {} without; {} creations, {} ids twice",
             self.cold,
@@ -128,25 +168,32 @@ impl Coldness {
             self.creations.len(),
             self.ids_twice
         );
-        to.validity(rules[0], self.not_created == 0 && self.ids_twice == 0, detail);
+        to.validity(NEW, self.not_created == 0 && self.ids_twice == 0, detail);
+        let older = self.creations.values().filter(|creation| creation.had_answered()).count();
+        to.validity(FIRST, older == 0, format!("{older} sandboxes had"));
         let shared = self.cold - self.not_created - self.own_creation;
-        let detail = format!(
-            "{} arrived later; {} with a creation begun after they arrived, {shared} with one already under way",
-            self.ready_before, self.own_creation
+        let begun = format!(
+            "{} with a creation begun after they arrived, {shared} with one already under way",
+            self.own_creation
         );
-        to.validity(rules[1], self.ready_before == 0, detail);
+        if self.cold > 0 && self.dated == 0 {
+            to.not_measured(BEFORE, format!("nothing says since when a sandbox could be used; {begun}"));
+        } else {
+            to.validity(BEFORE, self.ready_before == 0, format!("{} arrived later; {begun}", self.ready_before));
+        }
         let detail = format!(
             "{} warm rows, {} whose sandbox was ready only later, {} without a creation",
             self.warm, self.warm_ready_after, self.warm_not_created
         );
-        to.validity(warm_rule, self.warm_ready_after == 0 && self.warm_not_created == 0, detail);
-        phases("phases of a creation never exceed the wait for it", &mut self.creation_residuals_us, to);
+        to.validity(WARM, self.warm_ready_after == 0 && self.warm_not_created == 0, detail);
+        phases(WAITS, &mut self.creation_residuals_us, to);
     }
 }
 
-/// When a row can have arrived at the data plane at the latest: all its phases lie between then and its answer.
+/// When a row can have arrived at the data plane at the latest: all its phases lie between then and its answer, as far as
+/// they are told.
 fn latest_arrival_ns(row: &Invocation) -> Option<i64> {
-    let phases_us = row.queue_us.unwrap_or(0) + row.cold_us.unwrap_or(0) + row.exec_us?;
+    let phases_us = row.queue_us.unwrap_or(0) + row.cold_us.unwrap_or(0) + row.exec_us.unwrap_or(0);
     i64::try_from(row.done_ns?.saturating_sub(phases_us.saturating_mul(1000))).ok()
 }
 

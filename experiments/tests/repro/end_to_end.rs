@@ -69,8 +69,8 @@ failed_share_max = 0.0
 const TIMING: [&str; 2] = ["lag p99 within max(1 ms, 2 % of median latency)", "at least 99.5 % were sent"];
 
 /// Systems with a rule that cannot be judged for them, by the beginning of its name: the floor has no cold starts, and
-/// rows of the baseline have no phases.
-const UNJUDGED: [(&str, &str); 2] = [("floor", ""), ("knative", "phases ")];
+/// rows of the baseline have no phases, and nothing says since when its activator could use a pod.
+const UNJUDGED: [(&str, &str); 3] = [("floor", ""), ("knative", "phases "), ("knative", "cold rows arrived before")];
 
 /// Runs a definition from start to report, and judges the run: nothing may be wrong that does not depend on timing.
 pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&str]) -> (tempfile::TempDir, RunDir) {

@@ -34,7 +34,7 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     let toy = finished();
     let broken = (Some(3), "not held".to_owned());
     type Change = fn(&mut Vec<Invocation>);
-    let changes: [(Change, &str); 10] = [
+    let changes: [(Change, &str); 11] = [
         (|rows| drop(rows.pop()), "every scheduled row is there once"),
         (|rows| rows[2].index = 1, "every scheduled row is there once"),
         (|rows| rows[1].scheduled_ns += 1, "every scheduled row is there once"),
@@ -43,6 +43,7 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
         (|rows| rows.iter_mut().for_each(|row| row.sent_ns = row.sent_ns.map(|sent| sent + 1_500_000)), "lag p99"),
         (|rows| rows[0].sandbox = Some("1-9".to_owned()), "cold rows have a new sandbox"),
         (|rows| rows[1].cold = Some(1), "cold rows arrived before"),
+        (|rows| rows[1].cold = Some(1), "no sandbox had answered before"),
         (|rows| rows[0].cold = Some(0), "warm rows found their sandbox ready"),
         (|rows| rows[1].exec_us = Some(9000), "phases never exceed the latency"),
     ];
@@ -50,6 +51,8 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
         assert_eq!(judge_changed(&toy, |_| {}, rule), (Some(0), "held".to_owned()), "{rule}, unchanged");
         assert_eq!(judge_changed(&toy, change, rule), broken, "{rule}, broken");
     }
+    let known = "answered rows are known to be cold or warm";
+    assert_eq!(judge_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
     let waits = "phases of a creation never exceed the wait for it";
     assert_eq!(judge_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
 }
