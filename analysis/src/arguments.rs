@@ -70,7 +70,7 @@ pub(crate) enum Command {
 pub(crate) struct Source {
     /// Directory of the run, with manifest.json.
     pub(crate) run_dir: PathBuf,
-    /// What a penalised failure counts as [default: the definition's time-out, else 300s].
+    /// What a penalised failure counts as at every point [default: the load's time-out by the definition, else 300s].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
 }

@@ -62,6 +62,11 @@ impl Design {
         }
     }
 
+    /// Whether sandboxes are hollow: their start is modelled.
+    pub(crate) fn is_modelled(&self) -> bool {
+        self.delay.is_some()
+    }
+
     /// How long a sandbox is modelled to take to start at a point, in nanoseconds; `None` where it is not modelled.
     pub(crate) fn delay_ns(&self, point: &str) -> Option<u64> {
         let shared = self.delay.as_ref()?;

@@ -9,7 +9,7 @@ use stats::{Definition, FailurePolicy};
 use thiserror::Error;
 
 use crate::{
-    ReadError, Run, Timeout,
+    ReadError, Run, Timeouts,
     output::statistics_csv,
     report,
     rows::{self, Rows},
@@ -44,15 +44,15 @@ pub enum ExportError {
 ///
 /// # Errors
 /// When the run cannot be read or the output cannot be written.
-pub fn export(run: &Run, timeout: &Timeout, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
+pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
     match table {
         ExportTable::Invocations => invocations(run, out),
-        ExportTable::Functions => functions(run, timeout, out),
+        ExportTable::Functions => functions(run, timeouts, out),
         ExportTable::Statistics => {
-            let summary = report::summary(run, &run.summarise(timeout)?);
+            let summary = report::summary(run, &run.summarise(timeouts)?);
             Ok(statistics_csv(&summary, out)?)
         }
-        ExportTable::Rates => Ok(rates(&report::summary(run, &run.summarise(timeout)?).rates, out)?),
+        ExportTable::Rates => Ok(rates(&report::summary(run, &run.summarise(timeouts)?).rates, out)?),
     }
 }
 
@@ -134,13 +134,13 @@ fn rates(points: &[RatePoint], out: impl Write) -> io::Result<()> {
     csv.flush()
 }
 
-fn functions(run: &Run, timeout: &Timeout, out: impl Write) -> Result<(), ExportError> {
+fn functions(run: &Run, timeouts: &Timeouts, out: impl Write) -> Result<(), ExportError> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(["system", "point", "repetition", "function", "definition", "failures", "slowdown"])
         .map_err(io::Error::from)?;
     for point in &run.points {
         let rows = Rows::read(&point.invocations())?;
-        let grouped = group(&rows, timeout.ns);
+        let grouped = group(&rows, timeouts.at(&point.point).ns);
         for definition in Definition::ALL {
             for policy in FailurePolicy::ALL {
                 for (function, slowdown) in grouped.per_function(definition, policy) {

@@ -31,7 +31,7 @@ pub use output::{TableFormat, print_summary};
 pub use read::ReadError;
 pub use report::{Report, ReportError, draw_figure, write_report};
 pub use run::Run;
-pub use timeout::Timeout;
+pub use timeout::Timeouts;
 
 /// Git revision this was built from, `-dirty` appended when files differed from it.
 pub const GIT_REVISION: &str = env!("GIT_REVISION");

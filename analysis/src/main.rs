@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use analysis::{ExportError, ReadError, ReportError, Run, Timeout, draw_figure, export, print_summary, write_report};
+use analysis::{ExportError, ReadError, ReportError, Run, Timeouts, draw_figure, export, print_summary, write_report};
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command, Source};
 use clap::{CommandFactory, Parser};
@@ -35,20 +35,20 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Report { source, format } => {
-            let (run, timeout) = open(&source)?;
-            let report = write_report(&run, &timeout)?;
+            let (run, timeouts) = open(&source)?;
+            let report = write_report(&run, &timeouts)?;
             print_summary(&report.summary, format, io::stdout().lock())?;
             eprintln!("page: {}", report.page.display());
             return Ok(verdict(&report.summary));
         }
         Command::Figure { source, name, ink, output } => {
-            let (run, timeout) = open(&source)?;
-            let svg = draw_figure(&run, &timeout, name, ink)?;
+            let (run, timeouts) = open(&source)?;
+            let svg = draw_figure(&run, &timeouts, name, ink)?;
             writeln!(sink(output.as_deref())?, "{svg}")?;
         }
         Command::Export { source, table, output } => {
-            let (run, timeout) = open(&source)?;
-            export(&run, &timeout, table, sink(output.as_deref())?)?;
+            let (run, timeouts) = open(&source)?;
+            export(&run, &timeouts, table, sink(output.as_deref())?)?;
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut io::stdout());
@@ -57,10 +57,10 @@ fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(source: &Source) -> Result<(Run, Timeout)> {
+fn open(source: &Source) -> Result<(Run, Timeouts)> {
     let run = Run::open(&source.run_dir)?;
-    let timeout = Timeout::choose(source.timeout, &run.manifest);
-    Ok((run, timeout))
+    let timeouts = Timeouts::of(source.timeout, &run.manifest);
+    Ok((run, timeouts))
 }
 
 /// The file, or standard output.

@@ -9,7 +9,7 @@ use record::{Claims, RatePoint, RecordError, SCHEMA_VERSION, Summary, write_json
 use thiserror::Error;
 
 use crate::{
-    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeout,
+    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeouts,
     design::Design,
     figure::{self, Material},
     judge,
@@ -53,8 +53,9 @@ pub struct Report {
 ///
 /// # Errors
 /// When a file of the run cannot be read or one of the report cannot be written.
-pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError> {
-    let results = run.summarise(timeout)?;
+pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportError> {
+    let results = run.summarise(timeouts)?;
+    let settings = run.settings()?;
     let series = Series::group(&results);
     let summary = summary(run, &results);
     let design = Design::of(&run.manifest);
@@ -69,6 +70,7 @@ pub fn write_report(run: &Run, timeout: &Timeout) -> Result<Report, ReportError>
     let page = Page {
         manifest: &run.manifest,
         design: &design,
+        settings: &settings,
         summary: &summary,
         series: &shown,
         claims: &claims,
@@ -113,8 +115,8 @@ fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
 ///
 /// # Errors
 /// When the run cannot be read or has nothing that the figure shows.
-pub fn draw_figure(run: &Run, timeout: &Timeout, name: FigureName, ink: Ink) -> Result<String, ReadError> {
-    let results = run.summarise(timeout)?;
+pub fn draw_figure(run: &Run, timeouts: &Timeouts, name: FigureName, ink: Ink) -> Result<String, ReadError> {
+    let results = run.summarise(timeouts)?;
     let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));
     let rates = rates::points(&Design::of(&run.manifest), &series);
     let shown = shown(&series, &rates);

@@ -1,11 +1,11 @@
 //! A run directory, opened: its manifest and the repetitions that have rows.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use record::{Manifest, PointDir, RunDir};
+use record::{Manifest, PointDir, RunDir, Setting, read_json};
 
 use crate::{
-    ReadError, Timeout,
+    ReadError, Timeouts,
     design::Design,
     summarise::{self, PointResult, Terms},
 };
@@ -36,13 +36,27 @@ impl Run {
         Ok(Self { dir, manifest, points })
     }
 
+    /// What systems have set otherwise than released, of those that say so: by their first repetition that does.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn settings(&self) -> Result<BTreeMap<String, Vec<Setting>>, ReadError> {
+        let mut settings = BTreeMap::new();
+        for point in self.points.iter().filter(|point| point.settings().exists()) {
+            if !settings.contains_key(&point.system) {
+                settings.insert(point.system.clone(), read_json(&point.settings())?);
+            }
+        }
+        Ok(settings)
+    }
+
     /// Computes every repetition's statistics, one after the other, so that the rows of only one are held at a time.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub(crate) fn summarise(&self, timeout: &Timeout) -> Result<Vec<PointResult>, ReadError> {
+    pub(crate) fn summarise(&self, timeouts: &Timeouts) -> Result<Vec<PointResult>, ReadError> {
         let design = Design::of(&self.manifest);
-        let terms = Terms { timeout, cores: self.manifest.host.cores, design: &design };
+        let terms = Terms { timeouts, cores: self.manifest.host.cores, design: &design };
         self.points.iter().map(|point| summarise::point(point, &terms)).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use fixture::Fixture;
-use record::{RunDir, Summary, read_json};
+use record::{PointSummary, RunDir, Summary, read_json};
 
 /// A reported sweep: its directory, its table, its page and its summary.
 fn reported() -> (Fixture, String, String, Summary) {
@@ -49,6 +49,23 @@ fn points_are_judged_in_the_order_of_the_definition() {
     let lines: Vec<&str> = table.lines().filter(|line| line.contains(" rate-")).collect();
     assert_eq!(lines.len(), 4, "{table}");
     assert!(lines[0].contains("yes") && lines[2].contains("no"), "{table}");
+}
+
+#[test]
+fn failures_count_with_the_timeout_of_their_own_point() {
+    let definition = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[[points]]\nname = \"hasty\"\n\
+                      load = { rate = 10, timeout = \"1s\" }\n[[points]]\nname = \"patient\"\n\
+                      load = { rate = 10, timeout = \"9s\" }\n";
+    let fixture = Fixture::of_rates("sweep", definition, &["dirigent"]);
+    for point in ["hasty", "patient"] {
+        fixture.minute(("dirigent", point, 1), 10, false);
+    }
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    let summary: Summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
+    let p99_ms = |point: &PointSummary| point.pace.as_ref().unwrap().latency_p99_penalised_ns.unwrap() / 1_000_000;
+    assert_eq!(summary.points.iter().map(p99_ms).collect::<Vec<_>>(), [1_000, 9_000]);
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    assert!(page.contains(" or, by the point, "), "both time-outs are told");
 }
 
 #[test]
@@ -99,6 +116,20 @@ fn one_figure_of_a_rate_is_drawn_alone_and_a_trace_has_none() {
     let refused = figure(&Fixture::by_hand(), "latency").code(2);
     let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
     assert!(said.contains("latency: no figure for it"), "{said}");
+}
+
+#[test]
+fn every_figure_says_that_sandboxes_are_hollow_where_they_are() {
+    let hollow = "[load]\nkind = \"rate\"\nrate = 2\ncooldown = \"1s\"\n[sandbox]\nruntime = \"hollow\"\n";
+    for (definition, is_hollow) in [(hollow.to_owned(), true), (hollow.replace("hollow", "process"), false)] {
+        let fixture = Fixture::of_rates("sweep", &definition, &["dirigent"]);
+        fixture.minute(("dirigent", "replay", 1), 2, true);
+        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+        let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+        let (figures, labels) = (page.matches("<figure ").count(), page.matches("Sandboxes are hollow.").count());
+        assert!(figures > 0);
+        assert_eq!(labels, if is_hollow { figures } else { 0 });
+    }
 }
 
 #[test]

@@ -89,6 +89,34 @@ fn a_timeout_on_the_command_line_goes_first() {
 }
 
 #[test]
+fn the_cluster_managers_share_is_of_rows_that_waited_for_a_whole_creation() {
+    let fixture = Fixture::by_hand();
+    let path = fixture.path().join("manifest.json");
+    let manifest = fs::read_to_string(&path).unwrap();
+    let (sandboxes, sandbox) = ("[sandboxes]\\n", "[sandbox]\\ndelay = \\\"6ms\\\"\\n");
+    assert!(manifest.contains(sandboxes));
+    fs::write(&path, manifest.replace(sandboxes, sandbox)).unwrap();
+    let share = reported(&fixture).cold.overhead_permille.unwrap();
+    assert_eq!((share.count, share.p50), (1, 400), "of s1: 1 − 6 / (20 − 10); s2 was begun before its row was sent");
+}
+
+#[test]
+fn what_a_system_has_set_otherwise_than_released_is_listed() {
+    let fixture = Fixture::by_hand();
+    let point = RunDir(fixture.path().to_owned()).points().unwrap().remove(0);
+    let settings = r#"[{"part":"config-map","key":"a-window","value":"6s","why":"the published experiment sets it"}]"#;
+    fs::write(point.settings(), settings).unwrap();
+    let without = Fixture::by_hand();
+    for (fixture, is_listed) in [(&fixture, true), (&without, false)] {
+        reported(fixture);
+        let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+        let row = "<tr><td>config-map</td><td><code>a-window</code></td><td><code>6s</code></td>";
+        assert_eq!(page.contains(row), is_listed);
+        assert_eq!(page.contains("Set otherwise than released"), is_listed);
+    }
+}
+
+#[test]
 fn cold_rows_are_joined_to_their_creations() {
     let point = reported(&Fixture::by_hand());
     assert_eq!((point.cold.known, point.cold.cold), (3, 2));

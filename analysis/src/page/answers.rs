@@ -81,6 +81,7 @@ pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup
             (PreEscaped(svg))
             figcaption {
                 (ticked(caption))
+                @if page.design.is_modelled() { " Sandboxes are hollow." }
                 @if page.series.len() > MOST_SERIES {
                     " The first " (MOST_SERIES) " of " (page.series.len()) " series are drawn; all are in summary.json."
                 }

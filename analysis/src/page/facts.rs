@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
+use record::Setting;
 
 use super::Page;
 use crate::format::count;
@@ -63,9 +64,22 @@ fn systems(page: &Page<'_>) -> Markup {
     html! {
         @for (name, facts) in &page.manifest.systems {
             p { code { (name) } ": " (facts.version) }
+            @if let Some(settings) = page.settings.get(name) { (otherwise(settings)) }
             @if !facts.binaries.is_empty() { (table("SHA-256 of binary", facts.binaries.clone())) }
             @if !facts.definition.is_empty() { details { summary { (name) " in systems.toml" } pre { (facts.definition) } } }
         }
+    }
+}
+
+/// What a system has set otherwise than released, and why.
+fn otherwise(settings: &[Setting]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { th { "Set otherwise than released" } th { "" } th { "To" } th { "Because" } } }
+            tbody { @for one in settings {
+                tr { td { (one.part) } td { code { (one.key) } } td { code { (one.value) } } td { (one.why) } }
+            } }
+        } }
     }
 }
 

@@ -1,6 +1,9 @@
 //! How the numbers were made, and what differs from the published set-up.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
+use record::PointSummary;
 
 use super::{Page, setup, text::ticked};
 use crate::format::{count, duration_ns};
@@ -41,6 +44,13 @@ fn texts(at_rate: bool) -> Vec<&'static str> {
     kept.chain(METHOD_AT_RATE.into_iter().filter(|_| at_rate)).collect()
 }
 
+/// Each time-out of the points, with where it comes from.
+fn timeouts(points: &[PointSummary]) -> String {
+    let each: BTreeSet<_> = points.iter().map(|point| (point.timeout_ns, point.timeout_from.as_str())).collect();
+    let text = |(ns, from): (u64, &str)| format!("{} ({from})", duration_ns(i64::try_from(ns).unwrap_or(i64::MAX)));
+    each.into_iter().map(text).collect::<Vec<_>>().join(" or, by the point, ")
+}
+
 pub(super) fn section(page: &Page<'_>) -> Markup {
     let first = page.summary.points.first();
     html! {
@@ -51,8 +61,8 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
                 @if let Some(point) = first {
                     li {
                         "The time-out that a penalised failure counts with is "
-                        (duration_ns(i64::try_from(point.timeout_ns).unwrap_or(i64::MAX)))
-                        " (" (ticked(&point.timeout_from)) "). Of each repetition, warm-up rows are left out: "
+                        (ticked(&timeouts(&page.summary.points)))
+                        ". Of each repetition, warm-up rows are left out: "
                         (count(point.counts.warmup)) " of " (count(point.counts.recorded)) " in the first."
                     }
                 }

@@ -12,8 +12,10 @@ mod setup;
 mod text;
 mod verdicts;
 
+use std::collections::BTreeMap;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use record::{Claims, ExitState, Manifest, Summary};
+use record::{Claims, ExitState, Manifest, Setting, Summary};
 
 use crate::{FigureName, design::Design, palette, published::Published, series::Series};
 
@@ -22,6 +24,8 @@ pub(crate) struct Page<'a> {
     pub(crate) manifest: &'a Manifest,
     /// What the run's definition says of its load and points.
     pub(crate) design: &'a Design,
+    /// What systems have set otherwise than released.
+    pub(crate) settings: &'a BTreeMap<String, Vec<Setting>>,
     pub(crate) summary: &'a Summary,
     pub(crate) series: &'a [Series<'a>],
     pub(crate) claims: &'a Claims,

@@ -14,24 +14,40 @@ use crate::{
 pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>, delay_ns: Option<u64>) -> ColdSummary {
     let known = rows.measured.iter().filter(|row| row.cold.is_some()).count() as u64;
     let cold = rows.cold.len() as u64;
-    let ok = || rows.measured.iter().filter(|row| row.cold == Some(true) && row.outcome == Outcome::Ok);
+    let by_sandbox: Option<HashMap<&str, &ColdStart>> =
+        creations.map(|creations| creations.iter().map(|row| (row.sandbox.as_str(), row)).collect());
+    let cold_rows = || rows.measured.iter().filter(|row| row.cold == Some(true)).zip(&rows.cold);
+    let ok = || cold_rows().filter(|(row, _)| row.outcome == Outcome::Ok);
+    // Who waited for less than a whole creation says nothing of what a creation adds to the modelled start.
+    let whole = || {
+        ok().filter(|(_, cold)| {
+            by_sandbox.as_ref().is_none_or(|known| {
+                let creation = cold.sandbox.as_deref().and_then(|sandbox| known.get(sandbox));
+                creation.is_some_and(|creation| !begun_earlier(cold, creation))
+            })
+        })
+    };
     ColdSummary {
         known,
         cold,
         share: (known > 0).then(|| cold as f64 / known as f64),
-        latency_ns: spread(ok().filter_map(Row::latency_ns).map(signed).collect()),
+        latency_ns: spread(ok().filter_map(|(row, _)| row.latency_ns()).map(signed).collect()),
         wait_us: spread(rows.cold.iter().filter_map(|row| row.wait_us).map(signed).collect()),
         overhead_permille: delay_ns
-            .and_then(|delay_ns| spread(ok().filter_map(|row| overhead_permille(row, delay_ns)).collect())),
-        join: creations.and_then(|creations| join(&rows.cold, creations)),
+            .and_then(|delay_ns| spread(whole().filter_map(|(row, _)| overhead_permille(row, delay_ns)).collect())),
+        join: by_sandbox.as_ref().and_then(|by_sandbox| join(&rows.cold, by_sandbox)),
     }
 }
 
-fn join(cold: &[ColdRow], creations: &[ColdStart]) -> Option<ColdJoin> {
+/// Whether the creation that a row waited for had begun before the row was sent.
+fn begun_earlier(row: &ColdRow, creation: &ColdStart) -> bool {
+    row.sent_ns.is_some_and(|sent| creation.requested_ns < signed(sent))
+}
+
+fn join(cold: &[ColdRow], by_sandbox: &HashMap<&str, &ColdStart>) -> Option<ColdJoin> {
     if cold.iter().all(|row| row.sandbox.is_none()) {
         return None;
     }
-    let by_sandbox: HashMap<&str, &ColdStart> = creations.iter().map(|row| (row.sandbox.as_str(), row)).collect();
     let (mut join, mut served) = (ColdJoin::default(), HashSet::new());
     let (mut residuals, mut own, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for row in cold {
@@ -42,7 +58,7 @@ fn join(cold: &[ColdRow], creations: &[ColdStart]) -> Option<ColdJoin> {
             continue;
         };
         join.joined += 1;
-        let begun_earlier = row.sent_ns.is_some_and(|sent| creation.requested_ns < signed(sent));
+        let begun_earlier = begun_earlier(row, creation);
         join.begun_earlier += u64::from(begun_earlier);
         let (Some(wait), Some(phases)) = (row.wait_us, phases_us(creation)) else { continue };
         residuals.push(signed(wait) - phases);

@@ -16,7 +16,7 @@ use record::{
 };
 
 use crate::{
-    ReadError, Timeout,
+    ReadError, Timeouts,
     curves::Curves,
     design::Design,
     rows::{Row, Rows},
@@ -36,7 +36,7 @@ pub(crate) struct PointResult {
 /// What a repetition is judged by besides its own files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms<'a> {
-    pub(crate) timeout: &'a Timeout,
+    pub(crate) timeouts: &'a Timeouts,
     /// What the machine has, for judging the load generator's share.
     pub(crate) cores: u32,
     /// What the run's definition says of its load and points.
@@ -45,7 +45,8 @@ pub(crate) struct Terms<'a> {
 
 /// Computes everything about one repetition.
 pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, ReadError> {
-    let Terms { timeout, cores, design } = *terms;
+    let Terms { timeouts, cores, design } = *terms;
+    let timeout = timeouts.at(&dir.point);
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts = optional(&dir.coldstarts(), read_table)?;
@@ -88,7 +89,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         lag_ns,
         slowdowns: slowdowns.summaries(),
         timeout_ns: timeout.ns,
-        timeout_from: timeout.from.clone(),
+        timeout_from: timeout.from,
         cold: cold::summary(&rows, coldstarts.as_deref(), design.delay_ns(&dir.point)),
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         anatomy: actions.map(|actions| anatomy::summary(&rows, &actions)),

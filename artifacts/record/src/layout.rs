@@ -139,6 +139,12 @@ impl PointDir {
         self.path.join("loadgen.json")
     }
 
+    /// `settings.json`.
+    #[must_use]
+    pub fn settings(&self) -> PathBuf {
+        self.path.join("settings.json")
+    }
+
     /// `repetition.json`.
     #[must_use]
     pub fn facts(&self) -> PathBuf {

@@ -12,6 +12,7 @@ mod layout;
 mod loadgen;
 mod manifest;
 mod rates;
+mod setting;
 mod summary;
 mod table;
 mod usage;
@@ -25,6 +26,7 @@ pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
 pub use manifest::{ExitState, HostFacts, Manifest, SystemFacts};
 pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
+pub use setting::Setting;
 pub use summary::{
     ColdJoin, ColdSummary, CreationSummary, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
     SlowdownSummary, Spread, Summary, Validity,

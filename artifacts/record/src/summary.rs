@@ -161,7 +161,8 @@ pub struct ColdSummary {
     /// Time cold rows waited for a new sandbox, in microseconds.
     pub wait_us: Option<Spread>,
     /// Share of the end-to-end latency of cold ok rows, without their execution, that is not the time a sandbox is
-    /// modelled to take (1 − delay / (latency − execution)), in thousandths; `None` where none is modelled.
+    /// modelled to take (1 − delay / (latency − execution)), in thousandths; `None` where none is modelled. Where creations
+    /// are on record, only of rows whose own began after they were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_permille: Option<Spread>,
     /// The join of cold rows to creations by sandbox; `None` when either side lacks sandboxes.

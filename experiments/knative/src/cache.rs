@@ -90,6 +90,12 @@ impl Built {
         self.folder.with_file_name(format!("{name}.partial"))
     }
 
+    /// Locked by the testbed that runs: builds by other recipes share it.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.folder.with_file_name("running.lock")
+    }
+
     /// Whether it was built to its end.
     #[must_use]
     pub fn is_complete(&self) -> bool {

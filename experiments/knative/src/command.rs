@@ -302,7 +302,7 @@ async fn prepare(arguments: Prepare) -> anyhow::Result<()> {
     let kept = async {
         let testbed = Testbed::start(&settings).await?;
         let functions = register::register(testbed.client(), &arguments.from).await?;
-        let facts = Facts::new(settings.released_otherwise(), settings.nodes, functions);
+        let facts = Facts::new(settings.config_maps(), settings.nodes, functions);
         testbed.stop_keeping(&Prepared::in_folder(&arguments.keep), &facts).await
     };
     tokio::select! {

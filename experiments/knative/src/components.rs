@@ -1,12 +1,18 @@
 //! The parts of the baseline and how each is started: programs, flags and environment, for both variants.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use record::Setting;
 
 use crate::{
     anatomy,
     cache::Built,
     compile::TUNED_AUTOSCALER,
     credentials::{Credentials, Identity},
+    recipe::LIMITS,
     topology::{ACTIVATOR, AUTOSCALER, CONTROL_PLANE, CONTROLLER, ETCD_PORT, NODES, PODS, PODS_PREFIX, WEBHOOK},
     variant::Variant,
 };
@@ -20,7 +26,7 @@ pub struct Component {
     pub address: Option<Ipv4Addr>,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Environment beside the usual.
+    /// Its environment.
     pub environment: Vec<(String, String)>,
 }
 
@@ -57,6 +63,39 @@ impl Parts<'_> {
         self.variant == Variant::Tuned
     }
 
+    /// Every part, in the order in which they start.
+    #[must_use]
+    pub fn all(&self) -> Vec<Component> {
+        vec![
+            self.etcd(),
+            self.api_server(),
+            self.controller_manager(),
+            self.scheduler(),
+            self.webhook(),
+            self.controller(),
+            self.autoscaler(),
+            self.activator(),
+            self.kwok(),
+        ]
+    }
+
+    /// What the parts are started with otherwise than released. That of the tuned form is found by comparing how both forms
+    /// are started.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let stock = Parts { variant: Variant::Stock, workers: None, ..*self };
+        let room = "room for the history of thousands of functions";
+        let mut settings = vec![setting("etcd", QUOTA_FLAG, QUOTA_BYTES, room)];
+        settings.extend(self.all().iter().zip(&stock.all()).flat_map(|(own, stock)| differences(own, stock)));
+        settings
+    }
+
+    /// Where the stages of the hollow nodes' pods are described.
+    #[must_use]
+    pub fn stages(&self) -> PathBuf {
+        self.data.join("stages.yaml")
+    }
+
     /// etcd: durable as released, on loopback only.
     #[must_use]
     pub fn etcd(&self) -> Component {
@@ -66,7 +105,7 @@ impl Parts<'_> {
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
-            "--quota-backend-bytes=4294967296".to_owned(),
+            format!("{QUOTA_FLAG}={QUOTA_BYTES}"),
         ];
         self.component("etcd", "etcd", &arguments)
     }
@@ -95,6 +134,8 @@ impl Parts<'_> {
         if self.audit {
             arguments.push(format!("--audit-policy-file={}", self.data.join(anatomy::POLICY).display()));
             arguments.push(format!("--audit-log-path={}", self.data.join(anatomy::LOG).display()));
+            // Otherwise it begins a new file after 100 MB, and what was before would be missing.
+            arguments.push(format!("--audit-log-maxsize={AUDIT_MIB}"));
         }
         if self.tuned() {
             arguments.push("--max-requests-inflight=4000".to_owned());
@@ -143,10 +184,10 @@ impl Parts<'_> {
 
     /// The hollow nodes' kubelet.
     #[must_use]
-    pub fn kwok(&self, stages: &Path) -> Component {
+    pub fn kwok(&self) -> Component {
         let arguments = [
             format!("--kubeconfig={}", self.credentials.kubeconfig(Identity::Nodes)),
-            format!("--config={}", stages.display()),
+            format!("--config={}", self.stages().display()),
             "--manage-all-nodes=true".to_owned(),
             format!("--cidr={PODS}/{PODS_PREFIX}"),
             format!("--node-ip={NODES}"),
@@ -213,6 +254,34 @@ impl Parts<'_> {
     }
 }
 
+fn setting(part: &str, key: &str, value: &str, why: &str) -> Setting {
+    Setting { part: part.to_owned(), key: key.to_owned(), value: value.to_owned(), why: why.to_owned() }
+}
+
+/// What a part is started with and the stock form's is not.
+fn differences(own: &Component, stock: &Component) -> Vec<Setting> {
+    let tuned = "the tuned form: the best that was found by trying";
+    let flags = own.command.iter().skip(1).filter(|flag| !stock.command.contains(flag));
+    let mut settings: Vec<Setting> = flags
+        .map(|flag| flag.split_once('=').unwrap_or((flag, "")))
+        .map(|(flag, value)| setting(own.name, flag, value, tuned))
+        .collect();
+    let variables = own.environment.iter().filter(|variable| !stock.environment.contains(variable));
+    settings.extend(variables.map(|(name, value)| setting(own.name, name, value, tuned)));
+    if own.command.first() != stock.command.first() {
+        settings.extend(LIMITS.map(|(released, lifted)| setting(own.name, released.trim(), lifted.trim(), tuned)));
+    }
+    settings
+}
+
+/// How large the audit log may become, in MiB: larger than any will.
+const AUDIT_MIB: u32 = 1 << 20;
+
+/// How large etcd's store may become.
+const QUOTA_FLAG: &str = "--quota-backend-bytes";
+/// That: twice as much as released.
+const QUOTA_BYTES: &str = "4294967296";
+
 /// How much garbage the parts written in Go let pile up before they collect it, in percent of what is in use: a collection
 /// a quarter as often as by default, for memory that is there.
 const TUNED_GOGC: &str = "400";
@@ -235,6 +304,10 @@ mod tests {
     }
 
     fn with_workers(variant: Variant, workers: Option<u32>) -> Vec<Component> {
+        of(variant, workers, |parts| parts.all())
+    }
+
+    fn of<T>(variant: Variant, workers: Option<u32>, what: impl FnOnce(&Parts<'_>) -> T) -> T {
         let built = Cache::new(Some("/cache".into())).unwrap().built();
         let credentials = Credentials::in_folder(Path::new("/credentials"));
         let parts = Parts {
@@ -245,17 +318,7 @@ mod tests {
             workers,
             audit: false,
         };
-        vec![
-            parts.etcd(),
-            parts.api_server(),
-            parts.controller_manager(),
-            parts.scheduler(),
-            parts.kwok(Path::new("/stages.yaml")),
-            parts.webhook(),
-            parts.controller(),
-            parts.autoscaler(),
-            parts.activator(),
-        ]
+        what(&parts)
     }
 
     /// Values of GOGC.
@@ -286,7 +349,7 @@ mod tests {
         let expected =
             ["kube-controller-manager", "kube-scheduler", "webhook", "controller", "autoscaler", "activator"];
         assert_eq!(names, expected);
-        let autoscaler = &all(Variant::Tuned)[7];
+        let autoscaler = &all(Variant::Tuned)[6];
         assert!(autoscaler.command[0].ends_with("/bin/autoscaler-tuned"), "{autoscaler:?}");
         for component in all(Variant::Tuned) {
             assert_eq!(collector(&component).count(), 1, "{}", component.name);
@@ -303,6 +366,26 @@ mod tests {
             with_workers(Variant::Tuned, workers).into_iter().filter(has).count()
         };
         assert_eq!((settings(None), settings(Some(20))), (0, 5), "the controller manager and Knative's four parts");
+    }
+
+    #[test]
+    fn what_is_set_otherwise_than_released_is_listed() {
+        let listed = |variant: Variant, workers: Option<u32>| {
+            let settings = of(variant, workers, |parts| parts.settings());
+            settings.into_iter().map(|one| (one.part, one.key, one.value)).collect::<Vec<_>>()
+        };
+        let of_etcd = |variant| listed(variant, None).into_iter().filter(|(part, ..)| part == "etcd").count();
+        assert_eq!((listed(Variant::Stock, None).len(), of_etcd(Variant::Stock)), (1, 1), "its room");
+        assert_eq!(of_etcd(Variant::Tuned), 2, "its room, and its garbage");
+        let tuned = listed(Variant::Tuned, Some(20));
+        for (part, key, value) in [
+            ("kube-apiserver", "--max-requests-inflight", "4000"),
+            ("kube-scheduler", "--kube-api-qps", "10000"),
+            ("controller", "K_THREADS_PER_CONTROLLER", "20"),
+            ("autoscaler", LIMITS[0].0.trim(), LIMITS[0].1.trim()),
+        ] {
+            assert!(tuned.contains(&(part.to_owned(), key.to_owned(), value.to_owned())), "{part}, {key}: {tuned:#?}");
+        }
     }
 
     #[test]

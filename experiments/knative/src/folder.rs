@@ -1,4 +1,4 @@
-//! The folder of a testbed: one at a time has it, and what a killed one left in it is removed.
+//! The folder of a testbed: one at a time has it, only one runs on the machine, and what a killed one left is removed.
 
 use std::{
     fs::{self, File},
@@ -9,31 +9,50 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
-/// Holds the folder and the network namespace for one testbed, for as long as its process lives.
+/// Holds the folder, the machine and the network namespace for one testbed, for as long as its process lives.
 pub struct Only {
     _folder: Flock<File>,
+    _machine: Flock<File>,
     _network: UnixListener,
 }
 
 impl Only {
-    /// Takes both.
+    /// Takes all three; `machine` is the lock's file of whoever shares the cache of built programs.
     ///
     /// # Errors
-    /// When another testbed has one of them, or the lock cannot be made.
-    pub fn take(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("lock");
-        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+    /// When another testbed has one of them, or a lock cannot be made.
+    pub fn take(folder: &Path, machine: &Path) -> anyhow::Result<Self> {
+        let Some(own) = lock(&folder.join("lock"))? else {
             bail!("a testbed runs in {} already: choose another folder or end that one", folder.display());
+        };
+        let Some(alone) = lock(machine)? else {
+            bail!(
+                "a testbed of yours runs on this machine already, and two would measure each other: end that run or wait \
+                 for it ({} is locked by it)",
+                machine.display()
+            );
         };
         // A name of this kind belongs to the network namespace and goes with the process that holds it.
         let name = SocketAddr::from_abstract_name("dirigent-testbed").context("naming the network namespace")?;
         let Ok(network) = UnixListener::bind_addr(&name) else {
             bail!("a testbed runs in this network namespace already: start this one in a namespace of its own");
         };
-        Ok(Self { _folder: lock, _network: network })
+        Ok(Self { _folder: own, _machine: alone, _network: network })
+    }
+}
+
+/// Locks a file; `None` when somebody else has it.
+fn lock(path: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }
 
@@ -77,11 +96,15 @@ mod tests {
     #[test]
     fn a_folder_holds_one_testbed_and_what_a_killed_one_left_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = File::create(folder.path().join("lock")).unwrap();
-        let held = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
-        let refused = Only::take(folder.path()).map(drop).unwrap_err().to_string();
-        assert!(refused.contains("already: choose another folder"), "{refused}");
-        drop(held);
+        let machine = folder.path().join("machine");
+        for (held, told) in
+            [(folder.path().join("lock"), "already: choose another folder"), (machine.clone(), "measure each other")]
+        {
+            let held = lock(&held).unwrap().unwrap();
+            let refused = Only::take(folder.path(), &machine).map(drop).unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+            drop(held);
+        }
         fs::create_dir_all(folder.path().join("etcd/member")).unwrap();
         fs::write(folder.path().join("ports.json"), "{}").unwrap();
         fs::write(folder.path().join("kept"), "").unwrap();
@@ -92,6 +115,6 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, ["kept", "lock"]);
+        assert_eq!(left, ["kept", "lock", "machine"]);
     }
 }

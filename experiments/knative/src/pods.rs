@@ -26,6 +26,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -57,6 +58,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// # Errors
 /// When a port is taken or a file cannot be written.
 pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<()> {
+    // Every connection takes a descriptor, and the usual soft limit is for fewer pods than there may be.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit of open files")?;
     let config = FunctionConfig { mode, machine_name: "pod".to_owned(), max_memory_mib: MAX_MEMORY_MIB };
     let function = Function::new(config);
     let sandboxes = Arc::new(Sandboxes::default());

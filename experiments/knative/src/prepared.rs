@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use record::Setting;
 use serde::{Deserialize, Serialize};
 
-use crate::{objects::manifests::Setting, versions};
+use crate::versions;
 
 /// What is copied, of the folder of a testbed.
 const FOLDERS: [&str; 2] = ["etcd", "credentials"];

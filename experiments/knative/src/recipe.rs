@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
+use crate::versions;
+
 /// A wrapper module and the programs built from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrapper {
@@ -130,6 +132,18 @@ pub const LIMITS: [(&str, &str); 2] = [
     ("\tcfg.Burst = controllerNum * rest.DefaultBurst\n", "\tcfg.Burst = 1000 * controllerNum * rest.DefaultBurst\n"),
 ];
 
+/// The module that a wrapper is made for, and its version as Go writes it.
+#[must_use]
+pub fn release(wrapper: &str) -> (&'static str, String) {
+    let (module, version) = match wrapper {
+        "etcd" => ("go.etcd.io/etcd/server/v3", versions::ETCD),
+        "kwok" => ("sigs.k8s.io/kwok", versions::KWOK),
+        KNATIVE => ("knative.dev/serving", versions::SERVING_MODULE),
+        _ => ("k8s.io/kubernetes", versions::KUBERNETES),
+    };
+    (module, format!("v{version}"))
+}
+
 /// Twelve hexadecimal digits that change with anything that goes into the build.
 #[must_use]
 pub fn key() -> String {
@@ -147,18 +161,13 @@ pub fn key() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::versions;
 
     #[test]
     fn the_wrappers_require_the_versions_that_are_promised() {
-        let module = |name: &str| WRAPPERS.iter().find(|wrapper| wrapper.name == name).unwrap().files[0].1;
-        for (wrapper, line) in [
-            ("etcd", format!("go.etcd.io/etcd/server/v3 v{}", versions::ETCD)),
-            ("kwok", format!("sigs.k8s.io/kwok v{}", versions::KWOK)),
-            ("knative", format!("knative.dev/serving v{}", versions::SERVING_MODULE)),
-            ("kubernetes", format!("k8s.io/kubernetes v{}", versions::KUBERNETES)),
-        ] {
-            assert!(module(wrapper).contains(&line), "{wrapper}/go.mod: expected {line:?}");
+        for wrapper in &WRAPPERS {
+            let (module, version) = release(wrapper.name);
+            let line = format!("{module} {version}");
+            assert!(wrapper.files[0].1.contains(&line), "{}/go.mod: expected {line:?}", wrapper.name);
         }
         assert!(
             KUBERNETES_VERSION.contains(&format!("component-base/version.gitVersion={} ", versions::git_version()))

@@ -75,7 +75,11 @@ impl Supervisor {
             command.args(["--address", &address.to_string()]);
         }
         command.arg("--").args(&component.command);
-        command.envs(component.environment.iter().map(|(name, value)| (name, value)));
+        // Nothing of the user's own: `GOGC` or `GOMAXPROCS` would change what is measured, `HTTPS_PROXY` what is reached.
+        command
+            .env_clear()
+            .env("HOME", &self.names)
+            .envs(component.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("starting {}", component.name))?;
         let pid = child.id().context("a child that has just been started has an id")?;

@@ -16,6 +16,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams},
 };
+use record::Setting;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -64,9 +65,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What is set otherwise than released.
+    /// What is set otherwise than released in ConfigMaps.
     #[must_use]
-    pub fn released_otherwise(&self) -> Vec<manifests::Setting> {
+    pub fn config_maps(&self) -> Vec<Setting> {
         manifests::settings(self.windows.as_ref())
     }
 }
@@ -87,7 +88,7 @@ impl Testbed {
     /// When a part does not start, or is of another version than promised: with the end of its log.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.built.require()?;
-        let only = Only::take(&settings.folder)?;
+        let only = Only::take(&settings.folder, &settings.built.running())?;
         clear(&settings.folder)?;
         let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
         match start_all(settings, &mut supervisor).await {
@@ -132,10 +133,10 @@ impl Testbed {
     /// # Errors
     /// When a part does not end, the record cannot be written, or the data cannot be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let names = if self.changes.is_some() { register::names(&self.client).await? } else { Vec::new() };
+        let names = if self.changes.is_some() { register::names(&self.client).await } else { Ok(Vec::new()) };
         self.end().await?;
         if let Some(changes) = self.changes {
-            anatomy::write(&self.folder, &Functions::new(names), changes)?;
+            anatomy::write(&self.folder, &Functions::new(names?), changes)?;
         }
         remove_data(&self.folder)
     }
@@ -160,11 +161,10 @@ impl Testbed {
 /// The whole order; a client that may do everything, and what follows the store if that is asked for.
 async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::Result<(Client, Option<Changes>)> {
     let folder = &settings.folder;
-    let own_settings = settings.released_otherwise();
-    record::write_json(&folder.join("settings.json"), &own_settings)?;
+    let config_maps = settings.config_maps();
     let credentials = folder.join("credentials");
     let credentials = if let Some(prepared) = &settings.prepared {
-        prepared.restore(folder, &own_settings, settings.nodes)?;
+        prepared.restore(folder, &config_maps, settings.nodes)?;
         Credentials::in_folder(&credentials)
     } else {
         Credentials::make(&credentials)?
@@ -173,10 +173,12 @@ async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::
     let Settings { built, variant, workers, anatomy: audit, .. } = settings;
     let (variant, workers, audit) = (*variant, *workers, *audit);
     let parts = Parts { built, credentials: &credentials, data: folder, variant, workers, audit };
+    record::write_json(&folder.join("settings.json"), &[config_maps.clone(), parts.settings()].concat())?;
+    fs::copy(built.facts(), folder.join("built.json")).context("keeping what was built")?;
     let client = api::client(&credentials, Identity::Admin)?;
     let store = Store { client: &client, is_new: settings.prepared.is_none() };
     kubernetes(supervisor, &parts, &store).await?;
-    store.apply(&manifests::before_webhook(&settings.built.manifests(), &own_settings)?).await?;
+    store.apply(&manifests::before_webhook(&settings.built.manifests(), &config_maps)?).await?;
     store.apply(&services::all()).await?;
     serving(supervisor, &parts, &store).await?;
     hollow_nodes(settings, supervisor, &parts, &store).await?;
@@ -207,7 +209,11 @@ impl Store<'_> {
         for lease in leases.list(&ListParams::default()).await.context("listing leases")? {
             let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
             let within: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
-            within.delete(&name, &DeleteParams::default()).await.with_context(|| format!("removing lease {name}"))?;
+            match within.delete(&name, &DeleteParams::default()).await {
+                // The API server itself removes those that have run out.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                removed => drop(removed.with_context(|| format!("removing lease {name}"))?),
+            }
         }
         Ok(())
     }
@@ -270,9 +276,9 @@ async fn hollow_nodes(
     let there = async || up.exists().then_some(()).context("it does not watch the pods yet");
     supervisor.wait("pods", READY_WITHIN, there).await?;
     store.apply(&nodes::names(settings.nodes).map(|name| nodes::node(&name)).collect::<Vec<_>>()).await?;
-    let path = settings.folder.join("stages.yaml");
+    let path = parts.stages();
     fs::write(&path, stages::configuration(settings.delay)).with_context(|| format!("writing {}", path.display()))?;
-    supervisor.start(&parts.kwok(&path)).await?;
+    supervisor.start(&parts.kwok()).await?;
     let nodes: Api<Node> = Api::all(store.client.clone());
     let leases: Api<Lease> = Api::namespaced(store.client.clone(), "kube-node-lease");
     let expected = settings.nodes as usize;
@@ -314,8 +320,8 @@ async fn connects(address: impl Into<std::net::SocketAddr>) -> anyhow::Result<()
 /// What a kubelet would ask the activator: it is ready when it is connected to the autoscaler.
 async fn activator_ready() -> anyhow::Result<()> {
     let answer = tokio::task::spawn_blocking(|| {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
+        let within = Some(Duration::from_secs(2));
+        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).timeout_global(within).build().into();
         let address = format!("http://{ACTIVATOR}:{ACTIVATOR_PORT}/healthz");
         agent.get(address).header("k-kubelet-probe", "activator").call().map(drop)
     });

@@ -1,6 +1,6 @@
 //! What is taken from a system after the load: its creations, its nodes, and what its processes used.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 use record::{Action, ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
@@ -44,6 +44,15 @@ pub fn actions(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Resu
         return Ok(0);
     }
     copy(from, &to.actions(), |row: &mut Action| row.at_ns = row.at_ns.saturating_sub(started_unix_ns))
+}
+
+/// Copies a file as it is, under its own name.
+///
+/// # Errors
+/// When it is missing or cannot be copied.
+pub fn keep(from: &Path, to: &PointDir) -> anyhow::Result<()> {
+    let name = from.file_name().context("a file has a name")?;
+    fs::copy(from, to.path.join(name)).map(drop).with_context(|| format!("copying {}", from.display()))
 }
 
 /// Asks a system for its nodes and writes them down.

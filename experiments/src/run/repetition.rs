@@ -111,9 +111,10 @@ impl Repetition<'_> {
             note(&mut facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
         }
         let task = session.console.begin(format!("stopping {}", self.point.system));
-        let Stopped { killed, orphans } = cluster.stop();
+        let Stopped { killed, orphans, failed } = cluster.stop();
         task.done(if orphans.is_empty() { "nothing left behind" } else { "processes were left behind and killed" });
         (facts.killed, facts.orphans) = (killed, orphans);
+        facts.notes.extend(failed.into_iter().map(|what| format!("while it stopped: {what}")));
         self.harvest(&cluster, &samples, &mut facts)?;
         facts.ended = now();
         write_json(&facts_path(self.point), &facts)?;
@@ -220,6 +221,10 @@ impl Repetition<'_> {
         if let Some(template) = &self.system.harvest.actions {
             let path = cluster.values().expand(template).context("harvest.actions")?;
             note(facts, "actions", harvest::actions(Path::new(&path), self.point, load.started_unix_ns));
+        }
+        for template in &self.system.harvest.keep {
+            let path = cluster.values().expand(template).context("harvest.keep")?;
+            note(facts, &path, harvest::keep(Path::new(&path), self.point));
         }
         let warmup_ns = i64::try_from(self.settings.load.warmup().as_nanos()).unwrap_or(i64::MAX);
         facts.window = harvest::processes(samples, &load, warmup_ns, self.point)?;

@@ -2,7 +2,9 @@
 //!
 //! Dropping it stops everything, so that a failure, a panic or Ctrl-C at any point leaves nothing behind.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use nix::sys::signal::Signal;
@@ -45,6 +47,8 @@ pub struct Stopped {
     pub killed: Vec<String>,
     /// Processes left behind by others, and killed.
     pub orphans: Vec<String>,
+    /// Processes that failed while they stopped, each with the end of its log: what they write last may be missing.
+    pub failed: Vec<String>,
 }
 
 impl<'a> Cluster<'a> {
@@ -214,6 +218,7 @@ impl<'a> Cluster<'a> {
     /// When the user has asked twice to stop, there is no grace.
     pub fn stop(&mut self) -> Stopped {
         self.stopped = true;
+        let running: Vec<bool> = self.processes.iter_mut().map(|process| process.ended().is_none()).collect();
         for process in self.processes.iter_mut().rev() {
             process.signal(Signal::SIGTERM);
         }
@@ -224,10 +229,16 @@ impl<'a> Cluster<'a> {
             (running == 0 || session.interrupt.count() > 1).then_some(())
         });
         let mut stopped = Stopped::default();
-        for process in self.processes.iter_mut().rev() {
-            if process.ended().is_none() {
-                process.kill();
-                stopped.killed.push(process.name.clone());
+        for (process, was_running) in self.processes.iter_mut().zip(running).rev() {
+            match process.ended() {
+                None => {
+                    process.kill();
+                    stopped.killed.push(process.name.clone());
+                }
+                Some(status) if was_running && failed(status) => {
+                    stopped.failed.push(format!("{} {}; {}", process.name, describe(status), process.tail()));
+                }
+                Some(_) => {}
             }
         }
         stopped.orphans = orphans::end(&[]);
@@ -244,6 +255,11 @@ impl Drop for Cluster<'_> {
             }
         }
     }
+}
+
+/// Whether a process that was told to stop did something else than that.
+fn failed(status: ExitStatus) -> bool {
+    !status.success() && status.signal() != Some(Signal::SIGTERM as i32)
 }
 
 /// Numbers and names of the processes of a template.

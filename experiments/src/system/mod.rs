@@ -218,6 +218,9 @@ pub struct Harvest {
     /// not there was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<String>,
+    /// Further files that a reader of the run needs: copied as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
     /// Whether rows say themselves whether they were cold (`false`), or are joined to those creations for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub join: bool,

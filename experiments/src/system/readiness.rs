@@ -76,7 +76,9 @@ fn run_once(command: &[String]) -> Result<(), String> {
 /// # Errors
 /// When there is no answer.
 pub fn get(address: &str) -> anyhow::Result<(u16, String)> {
-    let config = Agent::config_builder().timeout_global(Some(LOOK_WITHIN)).http_status_as_error(false).build();
+    // Everything that is asked is on this machine: no proxy of the user's leads there.
+    let config = Agent::config_builder().proxy(None).timeout_global(Some(LOOK_WITHIN)).http_status_as_error(false);
+    let config = config.build();
     let mut answer = Agent::new_with_config(config).get(address).call()?;
     let mut body = Vec::new();
     answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut body)?;

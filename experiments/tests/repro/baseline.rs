@@ -4,10 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
-use record::{ColdStart, InvocationReader, Outcome, read_table};
+use record::{ColdStart, InvocationReader, Outcome, Setting, read_table};
 
 use crate::end_to_end::run_and_judge;
 
@@ -42,22 +43,49 @@ cold_share_min = 1.0
 [scales.laptop]
 "#;
 
-/// Network devices and mounts that this process sees.
-fn devices_and_mounts() -> (BTreeSet<String>, BTreeSet<String>) {
-    let devices = fs::read_dir("/sys/class/net").unwrap().map(|one| one.unwrap().file_name().into_string().unwrap());
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let place = |line: &str| line.split(' ').nth(4).unwrap_or_default().to_owned();
-    (devices.collect(), mounts.lines().map(place).collect())
+/// What the baseline could leave on a machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    /// Network devices that this process sees.
+    devices: BTreeSet<String>,
+    /// Mounts that this process sees.
+    mounts: BTreeSet<String>,
+    /// Network namespaces of all processes.
+    namespaces: BTreeSet<PathBuf>,
+    /// Command lines of processes that were started from the cache of built programs.
+    parts: Vec<String>,
 }
+
+impl Traces {
+    fn now() -> Self {
+        let devices = fs::read_dir("/sys/class/net").unwrap();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let place = |line: &str| line.split(' ').nth(4).unwrap_or_default().to_owned();
+        let processes: Vec<PathBuf> = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).collect();
+        let command = |process: &PathBuf| {
+            let command = fs::read(process.join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&command).replace('\0', " "))
+        };
+        Self {
+            devices: devices.map(|one| one.unwrap().file_name().into_string().unwrap()).collect(),
+            mounts: mounts.lines().map(place).collect(),
+            namespaces: processes.iter().filter_map(|process| fs::read_link(process.join("ns/net")).ok()).collect(),
+            parts: processes.iter().filter_map(command).filter(|command| command.contains(CACHE)).collect(),
+        }
+    }
+}
+
+/// Where built programs lie, within the user's caches.
+const CACHE: &str = "/dirigent-baseline/";
 
 #[test]
 fn from_nothing_to_zero_and_to_nothing_knative() {
     if env::var_os("TEST_BASELINE").is_none() {
         let why = "it builds Kubernetes and Knative; set TEST_BASELINE=1 to run it";
-        eprintln!("skipped from_nothing_to_zero_and_to_nothing_knative: {why}");
+        programs::say_skipped("from_nothing_to_zero_and_to_nothing_knative", why);
         return;
     }
-    let before = devices_and_mounts();
+    let before = Traces::now();
     let knative = programs::path("knative").unwrap();
     let built = Command::new(&knative).arg("build").stdin(Stdio::null()).status().unwrap();
     assert!(built.success(), "building the baseline: {built}");
@@ -74,7 +102,9 @@ fn from_nothing_to_zero_and_to_nothing_knative() {
     assert_eq!(sandboxes.values().map(BTreeSet::len).sum::<usize>(), rows.len(), "a sandbox for each invocation");
     let creations: Vec<ColdStart> = read_table(&point.coldstarts()).unwrap();
     assert_eq!(creations.len(), rows.len(), "every creation is recorded, and no other was made: {creations:?}");
-    let after = devices_and_mounts();
-    assert_eq!(after, before, "no device and no mount is left");
+    let settings: Vec<Setting> = record::read_json(&point.settings()).unwrap();
+    let parts: BTreeSet<&str> = settings.iter().map(|one| one.part.as_str()).collect();
+    assert!(parts.contains("config-autoscaler") && !parts.contains("controller"), "the released form: {settings:?}");
+    assert_eq!(Traces::now(), before, "no device, mount, namespace or process is left");
     drop(checkout);
 }

@@ -31,10 +31,23 @@ fn a_run_leaves_its_files_and_no_process() {
     let functions = std::fs::read_to_string(toy.path("out/functions.ndjson")).unwrap();
     assert!(functions.contains("\"cpu\":500"), "the definition is laid over the functions: {functions}");
     assert!(!point.path.join("data").exists(), "the data of a system that ended well is removed");
+    assert!(point.path.join("registered").is_file(), "but for what is to be kept");
     let facts = &toy.manifest().systems["toy"];
     assert_eq!((facts.version.as_str(), facts.binaries.len()), ("toyd 1.0", 1));
     assert!(said(&output).contains("analysed out"), "{}", said(&output));
     assert!(said(&output).contains(r#""exit": "done""#), "the report knows the end of the run: {}", said(&output));
+}
+
+#[test]
+fn a_process_that_fails_while_it_stops_is_told() {
+    let toy = Toy::new("spoils");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let notes = toy.manifest().notes.join("\n");
+    for expected in ["while it stopped: toy-1 ended with exit code 5", "toy-2 ended with", "the disk is full"] {
+        assert!(notes.contains(expected), "expected {expected:?} in {notes}");
+    }
+    toy.assert_nothing_left(ALL);
 }
 
 /// The toy, each daemon of which names its child by `role`, a text of its shell.

@@ -21,7 +21,7 @@ about = "a toy"
 version = ["{bin}/toyd", "--version"]
 register = { command = ["cp", "{functions}", "{dirs.toy-1}/registered"] }
 invoke = { target = "toy", address = "{ports.toy-1.http}" }
-harvest = { coldstarts = "{dirs.toy-1}/coldstarts.csv" }
+harvest = { coldstarts = "{dirs.toy-1}/coldstarts.csv", keep = ["{dirs.toy-1}/registered"] }
 stop = { grace = "1s" }
 [[toy.start]]
 name = "toy"
@@ -79,6 +79,7 @@ echo $child >> "$bin/pids"
 case $behaviour in
     leaks) trap 'exit 0' TERM ;;
     ignores) trap '' TERM ;;
+    spoils) trap 'kill $child; echo "the disk is full" >&2; exit 5' TERM ;;
     *) trap 'kill $child; exit 0' TERM ;;
 esac
 echo '{"http":"127.0.0.1:1234"}' > "$1/ports.tmp"
@@ -178,7 +179,8 @@ pub(crate) fn rows() -> Vec<Invocation> {
 }
 
 impl Toy {
-    /// A checkout whose daemon behaves as told: `well`, `fails`, `never-ready`, `leaks`, `ignores`, `dies`, `long`.
+    /// A checkout whose daemon behaves as told: `well`, `fails`, `never-ready`, `leaks`, `ignores`, `spoils`, `dies`,
+    /// `long`.
     pub(crate) fn new(behaviour: &str) -> Self {
         let toy = Self { root: tempfile::tempdir().unwrap() };
         fs::create_dir_all(toy.path("experiments/definitions")).unwrap();

@@ -44,10 +44,12 @@ pub fn path(folder: &Path) -> PathBuf {
 /// # Errors
 /// When a log cannot be read or the file cannot be written.
 pub fn write(folder: &Path, functions: &Functions, changes: Changes) -> anyhow::Result<()> {
-    let mut writer = TableWriter::create(&path(folder))?;
     let requests = audit::actions(&folder.join(LOG), functions)?;
     let shown = webhook::actions(&folder.join(webhook::LOG), functions)?;
-    for action in requests.into_iter().chain(shown).chain(changes.finish(functions)?) {
+    let changed = changes.finish(functions)?;
+    // Not before all is read: an empty file would say that nothing was done.
+    let mut writer = TableWriter::create(&path(folder))?;
+    for action in requests.into_iter().chain(shown).chain(changed) {
         writer.write(&action)?;
     }
     Ok(writer.flush()?)

@@ -63,7 +63,8 @@ impl Changes {
     pub fn follow() -> anyhow::Result<Self> {
         let body = json!({ "create_request": { "key": STANDARD.encode(FROM), "range_end": STANDARD.encode(TO) } });
         let address = format!("http://127.0.0.1:{ETCD_PORT}/v3/watch");
-        let answer = ureq::post(&address).send(body.to_string()).context("watching the store")?;
+        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
+        let answer = agent.post(&address).send(body.to_string()).context("watching the store")?;
         let lines = BufReader::new(answer.into_body().into_reader()).lines();
         let (sender, receiver) = channel();
         thread::spawn(move || {

@@ -15,6 +15,9 @@ use indicatif::ProgressBar;
 /// How to get a Go toolchain that builds the baseline.
 pub(super) const FIX: &str = "install Go 1.21 or newer: https://go.dev/doc/install";
 
+/// The oldest release that does.
+const OLDEST: (u32, u32) = (1, 21);
+
 /// How often a line is printed where there is no terminal.
 const PLAIN_LINE: Duration = Duration::from_secs(15);
 
@@ -24,11 +27,34 @@ const TAIL_LINES: usize = 25;
 /// The version of the toolchain on the search path.
 ///
 /// # Errors
-/// When there is none; the message says how to get it.
+/// When there is none, or it is too old; the message says how to get one.
 pub(super) fn version() -> anyhow::Result<String> {
     let output = Command::new("go").arg("version").stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("there is no Go toolchain: {FIX}"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if release(&version).is_some_and(|release| release < OLDEST) {
+        bail!("{version} is too old: {FIX}");
+    }
+    Ok(version)
+}
+
+/// The release that `go version` tells of; `None` of one that is none.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split_whitespace().nth(2)?.strip_prefix("go")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Refuses a program that was not built from this version of the module, by what its linker wrote into it.
+///
+/// # Errors
+/// When it was not, or `go` cannot tell.
+pub(super) fn require_module(folder: &Path, program: &Path, module: &str, version: &str) -> anyhow::Result<()> {
+    let told = output(folder, &[OsStr::new("version"), OsStr::new("-m"), program.as_os_str()])?;
+    let found = told.lines().any(|line| line.split_whitespace().skip(1).take(2).eq([module, version]));
+    if !found {
+        bail!("{} was not built from {module} {version}", program.display());
+    }
+    Ok(())
 }
 
 /// A `go` command in a module's folder, with the environment that makes builds repeatable: the committed `go.sum`
@@ -130,5 +156,19 @@ impl Progress {
 
     fn tail(&self) -> String {
         self.last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let found =
+            ["go version go1.9.7 linux/amd64", "go version go1.21 linux/amd64", "go version go1.26.8 linux/amd64"]
+                .map(|text| release(text).unwrap() < OLDEST);
+        assert_eq!(found, [true, false, false]);
+        assert_eq!(release("go version devel +b7a85e0003 linux/amd64"), None, "its number is not known: it is tried");
     }
 }

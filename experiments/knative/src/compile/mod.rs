@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cache::{Built, Cache},
-    recipe::{KNATIVE, LIMITS, MANIFESTS, WRAPPERS, Wrapper},
+    recipe::{self, KNATIVE, LIMITS, MANIFESTS, WRAPPERS, Wrapper},
     versions,
 };
 
@@ -88,6 +88,11 @@ fn programs(folder: &Path) -> anyhow::Result<()> {
         arguments.extend(["-o".to_owned(), to.display().to_string()]);
         arguments.extend(wrapper.packages.iter().map(ToString::to_string));
         go::build(&module, &what, &arguments)?;
+        let (release, version) = recipe::release(wrapper.name);
+        for package in wrapper.packages.iter().filter(|package| !package.starts_with("./")) {
+            let program = if *package == "." { wrapper.name } else { package.rsplit('/').next().unwrap_or(package) };
+            go::require_module(&module, &bin.join(program), release, &version)?;
+        }
     }
     let module = folder.join(KNATIVE);
     overlay::write(&module_folder(&module, "knative.dev/serving")?, &module.join(TUNED_AUTOSCALER))?;

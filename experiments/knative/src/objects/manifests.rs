@@ -3,21 +3,9 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
+use record::Setting;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// What is laid over a ConfigMap, and why: printed in reports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
-    /// The ConfigMap.
-    pub map: String,
-    /// The key in it.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-    /// Why it differs from the release.
-    pub why: String,
-}
 
 /// Windows of the autoscaler, in Knative's notation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +18,11 @@ pub struct Windows {
     pub retention: String,
 }
 
-/// Every setting that differs from the release.
+/// Every setting in a ConfigMap that differs from the release.
 #[must_use]
 pub fn settings(windows: Option<&Windows>) -> Vec<Setting> {
     let setting = |map: &str, key: &str, value: &str, why: &str| Setting {
-        map: map.to_owned(),
+        part: map.to_owned(),
         key: key.to_owned(),
         value: value.to_owned(),
         why: why.to_owned(),
@@ -89,8 +77,8 @@ pub fn before_webhook(folder: &Path, settings: &[Setting]) -> anyhow::Result<Vec
     for setting in settings {
         let map = objects
             .iter_mut()
-            .find(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"].as_str() == Some(&setting.map));
-        let map = map.with_context(|| format!("no manifest has the ConfigMap {}", setting.map))?;
+            .find(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"].as_str() == Some(&setting.part));
+        let map = map.with_context(|| format!("no manifest has the ConfigMap {}", setting.part))?;
         map["data"][&setting.key] = json!(setting.value);
     }
     Ok(objects)
