@@ -79,6 +79,11 @@ impl Recorder {
         self.with(|creations| creations.pod(seen, now_ns()));
     }
 
+    /// A pod that is there no more.
+    pub fn gone(&self, pod: &str) {
+        self.with(|creations| creations.gone(pod, now_ns()));
+    }
+
     /// Writes what is under way and has an address: the load has ended, and an invocation may have been answered by a
     /// pod that is not among the endpoints yet.
     pub fn finish(&self) {
@@ -197,6 +202,19 @@ impl Creations {
         }
     }
 
+    /// A pod was deleted: one that was ready was created, one that never was is no creation.
+    fn gone(&mut self, pod: &str, now_ns: i64) {
+        let Some(open) = self.open.remove(pod) else { return };
+        if let Some((address, _)) = &open.address
+            && self.by_address.get(address).is_some_and(|holder| holder == pod)
+        {
+            self.by_address.remove(address);
+        }
+        if open.ready_ns.is_some() {
+            self.write_or_say(pod, open, None, now_ns);
+        }
+    }
+
     fn finish(&mut self, now_ns: i64) {
         for (_, pod) in std::mem::take(&mut self.by_address) {
             if let Some(open) = self.open.remove(&pod) {
@@ -283,5 +301,30 @@ mod tests {
         assert_eq!((row.requested_ns, row.sandbox.as_str(), row.node.as_str()), (ms(10), "f-1", "hollow-1"));
         let phases = [row.decide_us, row.place_us, row.create_us, row.ready_us, row.publish_us];
         assert_eq!(phases, [15, 5, 40, 5, 15].map(|ms| Some(ms * 1000)));
+    }
+
+    #[test]
+    fn a_pod_that_ends_before_it_is_ready_is_no_creation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coldstarts.csv");
+        let mut creations = Creations::new(TableWriter::create(&path).unwrap());
+        let seen = |pod: &str, ready: bool| Seen {
+            pod: pod.to_owned(),
+            node: Some("n".to_owned()),
+            address: Some("10.200.0.2".to_owned()),
+            ready,
+            ..Seen::default()
+        };
+        for (pod, ready) in [("never", false), ("ready", true)] {
+            creations.pod(Seen { address: None, ready: false, ..seen(pod, ready) }, 1_000_000);
+            creations.pod(seen(pod, ready), 2_000_000);
+            creations.gone(pod, 3_000_000);
+        }
+        creations.gone("unknown", 4_000_000);
+        creations.published(&["10.200.0.2"], 5_000_000);
+        creations.finish(6_000_000);
+        let rows: Vec<ColdStart> = record::read_table(&path).unwrap();
+        let written: Vec<_> = rows.iter().map(|row| (row.sandbox.as_str(), row.ready_us, row.publish_us)).collect();
+        assert_eq!(written, [("ready", Some(0), None)]);
     }
 }

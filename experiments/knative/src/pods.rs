@@ -88,7 +88,10 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
                 recorder.pod(&pod);
                 kubelet.follow(&pod);
             }
-            Ok(Event::Delete(pod)) => kubelet.gone(&pod.uid().unwrap_or_default()),
+            Ok(Event::Delete(pod)) => {
+                recorder.gone(&pod.name_any());
+                kubelet.gone(&pod.uid().unwrap_or_default());
+            }
             // Listed when the watch begins, and again when it was broken for long.
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(pod)) => {

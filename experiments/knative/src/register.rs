@@ -139,9 +139,38 @@ fn is_ready(service: &DynamicObject) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn only_what_was_registered_here_is_asked_for_and_removed() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
+        let server = tower::service_fn(move |request: Request<Body>| {
+            kept.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+            let service = json!({ "metadata": { "name": "f" } });
+            let answer = match *request.method() {
+                Method::GET => json!({ "metadata": {}, "items": [service] }),
+                _ => service,
+            };
+            async move { Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes()))) }
+        });
+        assert_eq!(remove(&Client::new(server, NAMESPACE)).await.unwrap(), 1);
+        let asked = asked.lock().unwrap();
+        let services = format!("/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services");
+        assert!(asked[0].starts_with(&format!("GET {services}?")), "{asked:?}");
+        assert!(asked[0].contains("labelSelector=app.kubernetes.io%2Fmanaged-by%3Ddirigent-testbed"), "{asked:?}");
+        assert!(asked[1].starts_with(&format!("DELETE {services}/f")), "{asked:?}");
+        assert_eq!(asked.len(), 2);
+    }
 
     #[test]
     fn what_stands_with_defaults_is_not_written_again() {
