@@ -14,3 +14,11 @@ pub struct Setting {
     /// Why it differs from the release.
     pub why: String,
 }
+
+impl Setting {
+    /// That `part` has `key` set to `value`, and why.
+    #[must_use]
+    pub fn new(part: &str, key: &str, value: &str, why: &str) -> Self {
+        Self { part: part.to_owned(), key: key.to_owned(), value: value.to_owned(), why: why.to_owned() }
+    }
+}

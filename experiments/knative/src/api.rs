@@ -1,14 +1,15 @@
 //! The API server's client: objects of any kind, made or brought up to date.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Debug, path::Path, time::Duration};
 
 use anyhow::Context;
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     config::AuthInfo,
     core::GroupVersionKind,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +39,17 @@ pub fn client(credentials: &Credentials, identity: Identity) -> anyhow::Result<C
 #[must_use]
 pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+/// Removes an object; that it is not there is no error.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn remove<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) -> anyhow::Result<()> {
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        removed => removed.map(drop).with_context(|| format!("removing {name}")),
+    }
 }
 
 /// Makes an object, or lays its fields over the one that is there.

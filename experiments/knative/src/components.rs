@@ -85,7 +85,7 @@ impl Parts<'_> {
     pub fn settings(&self) -> Vec<Setting> {
         let stock = Parts { variant: Variant::Stock, workers: None, ..*self };
         let room = "room for the history of thousands of functions";
-        let mut settings = vec![setting("etcd", QUOTA_FLAG, QUOTA_BYTES, room)];
+        let mut settings = vec![Setting::new("etcd", QUOTA_FLAG, QUOTA_BYTES, room)];
         settings.extend(self.all().iter().zip(&stock.all()).flat_map(|(own, stock)| differences(own, stock)));
         settings
     }
@@ -254,22 +254,18 @@ impl Parts<'_> {
     }
 }
 
-fn setting(part: &str, key: &str, value: &str, why: &str) -> Setting {
-    Setting { part: part.to_owned(), key: key.to_owned(), value: value.to_owned(), why: why.to_owned() }
-}
-
 /// What a part is started with and the stock form's is not.
 fn differences(own: &Component, stock: &Component) -> Vec<Setting> {
     let tuned = "the tuned form: the best that was found by trying";
     let flags = own.command.iter().skip(1).filter(|flag| !stock.command.contains(flag));
     let mut settings: Vec<Setting> = flags
         .map(|flag| flag.split_once('=').unwrap_or((flag, "")))
-        .map(|(flag, value)| setting(own.name, flag, value, tuned))
+        .map(|(flag, value)| Setting::new(own.name, flag, value, tuned))
         .collect();
     let variables = own.environment.iter().filter(|variable| !stock.environment.contains(variable));
-    settings.extend(variables.map(|(name, value)| setting(own.name, name, value, tuned)));
+    settings.extend(variables.map(|(name, value)| Setting::new(own.name, name, value, tuned)));
     if own.command.first() != stock.command.first() {
-        settings.extend(LIMITS.map(|(released, lifted)| setting(own.name, released.trim(), lifted.trim(), tuned)));
+        settings.extend(LIMITS.map(|(released, lifted)| Setting::new(own.name, released.trim(), lifted.trim(), tuned)));
     }
     settings
 }

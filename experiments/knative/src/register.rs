@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams},
+    api::{DynamicObject, ListParams},
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -123,11 +123,7 @@ pub async fn remove(client: &Client) -> anyhow::Result<usize> {
     let services = services(client);
     let listed = services.list(&own()).await.context("listing functions")?;
     for service in &listed {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        match services.delete(name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other.with_context(|| format!("removing {name}"))?),
-        }
+        api::remove(&services, service.metadata.name.as_deref().unwrap_or_default()).await?;
     }
     Ok(listed.items.len())
 }

@@ -12,10 +12,7 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Node, Service, ServiceAccount},
 };
-use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use record::Setting;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -209,11 +206,8 @@ impl Store<'_> {
         for lease in leases.list(&ListParams::default()).await.context("listing leases")? {
             let (name, namespace) = (lease.name_any(), lease.namespace().unwrap_or_default());
             let within: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
-            match within.delete(&name, &DeleteParams::default()).await {
-                // The API server itself removes those that have run out.
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                removed => drop(removed.with_context(|| format!("removing lease {name}"))?),
-            }
+            // The API server itself removes those that have run out.
+            api::remove(&within, &name).await?;
         }
         Ok(())
     }

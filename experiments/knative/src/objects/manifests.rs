@@ -21,12 +21,7 @@ pub struct Windows {
 /// Every setting in a ConfigMap that differs from the release.
 #[must_use]
 pub fn settings(windows: Option<&Windows>) -> Vec<Setting> {
-    let setting = |map: &str, key: &str, value: &str, why: &str| Setting {
-        part: map.to_owned(),
-        key: key.to_owned(),
-        value: value.to_owned(),
-        why: why.to_owned(),
-    };
+    let setting = Setting::new;
     let published = "the published experiment sets it";
     let needed = "needed where no image is pulled and no ingress is installed";
     let mut settings = vec![
