@@ -17,9 +17,9 @@ const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\ntimeout = \"1s\
 
 /// The claim about sustained rates of a run whose baseline sustains `low` and, if so told, `high`, and our system `ours`.
 fn sustained(repetitions: u32, ours: (&str, u64), high: Option<bool>) -> JudgedClaim {
-    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative", "knative-tuned"]);
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative", "knative-tuned"]);
     for repetition in 1..=repetitions {
-        fixture.minute(("dirigent", ours.0, repetition), ours.1, true);
+        fixture.minute(("dirigent-kpa", ours.0, repetition), ours.1, true);
         fixture.minute(("knative", "low", repetition), 2, true);
         if let Some(high) = high {
             fixture.minute(("knative", "high", repetition), 4, high);
@@ -27,14 +27,17 @@ fn sustained(repetitions: u32, ours: (&str, u64), high: Option<bool>) -> JudgedC
         fixture.minute(("knative-tuned", "low", repetition), 2, false);
     }
     let mut claims = reported(&fixture);
-    assert_eq!(claims.len(), 1);
+    let own = &claims[1];
+    let missing = (Verdict::NotMeasured, "this run has no rows of `dirigent`");
+    assert_eq!((own.verdict, own.reason.as_str()), missing, "each policy of ours has a claim of its own");
+    assert_eq!(claims.len(), 2);
     claims.remove(0)
 }
 
 /// The claim about sustained rates of one repetition in which ours sustains 2,500 and the baseline does as `rows` says.
 fn once(rows: fn(&Fixture)) -> JudgedClaim {
-    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
-    fixture.minute(("dirigent", "fast", 1), 2500, true);
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
+    fixture.minute(("dirigent-kpa", "fast", 1), 2500, true);
     rows(&fixture);
     reported(&fixture).remove(0)
 }
@@ -61,9 +64,9 @@ fn a_rate_is_compared_by_the_highest_that_each_repetition_sustained() {
 
 #[test]
 fn a_ratio_below_the_bound_is_not_held() {
-    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent", "knative"]);
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
     for repetition in 1..=5 {
-        fixture.minute(("dirigent", "high", repetition), 4, true);
+        fixture.minute(("dirigent-kpa", "high", repetition), 4, true);
         fixture.minute(("knative", "low", repetition), 2, true);
         fixture.minute(("knative", "high", repetition), 4, false);
     }
