@@ -88,6 +88,7 @@ impl Definition {
         let mut points = overrides.choose(self.decode(scale, overrides)?)?;
         overrides.choose_systems(&mut points, &self.systems)?;
         overrides.choose_rates(&mut points)?;
+        overrides.check_systems(&points)?;
         for point in &mut points {
             overrides.apply(point)?;
             point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;

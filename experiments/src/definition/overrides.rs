@@ -1,6 +1,9 @@
 //! What the command line changes about a definition; kept in `plan.json`, so that a resumed run changes the same.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -157,6 +160,18 @@ impl Overrides {
             return Err(UsageError(problem));
         }
         Ok(())
+    }
+
+    /// Refuses a typed system that no point is left for: nobody should find out from a finished run that it is missing.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check_systems(&self, points: &[Point]) -> Result<(), UsageError> {
+        let measured: BTreeSet<&String> = points.iter().flat_map(|point| &point.settings.systems).collect();
+        let Some(missing) = self.systems.iter().find(|system| !measured.contains(system)) else { return Ok(()) };
+        let measured: Vec<&str> = measured.into_iter().map(String::as_str).collect();
+        let problem = format!("--systems: no point measures {missing}; those chosen measure {}", measured.join(", "));
+        Err(UsageError(problem))
     }
 
     /// Replaces in a point's settings what was typed; how many functions it calls stays where that is what makes the

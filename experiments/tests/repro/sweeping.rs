@@ -77,6 +77,8 @@ fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_
     assert!(!plan(&["--rates", "4"]).2.contains("quiet"), "a listed rate that was not");
     let (code, _, text) = plan(&["--systems", "toy", "--points", "quiet"]);
     assert!(code == Some(2) && text.contains("no point measures toy"), "{text}");
+    let (code, _, text) = plan(&["--systems", "toy,twin", "--points", "quiet"]);
+    assert!(code == Some(2) && text.contains("no point measures toy; those chosen measure twin"), "{text}");
     let output = toy.run_experiment("sweep", &some);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
