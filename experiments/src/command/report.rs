@@ -8,7 +8,10 @@ use record::RunDir;
 use crate::{
     checkout::Checkout,
     exit::Exit,
-    run::{self, programs::Programs},
+    run::{
+        self,
+        programs::{Origin, Programs},
+    },
 };
 
 /// What was typed.
@@ -31,9 +34,6 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let session = super::session()?;
     let dir = RunDir(arguments.run.canonicalize()?);
     dir.read_manifest()?;
-    let programs = match &arguments.programs {
-        Some(folder) => Programs::in_folder(folder)?,
-        None => Programs::build(checkout, &[], &session.console)?,
-    };
+    let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], &session.console)?;
     run::report(&session, &programs, &dir)
 }

@@ -13,7 +13,12 @@ use crate::{
     checkout::Checkout,
     enclosure,
     exit::{Exit, Interrupted},
-    run::{Run, order::Order, plan::Plan, programs::Programs},
+    run::{
+        Run,
+        order::Order,
+        plan::Plan,
+        programs::{Origin, Programs},
+    },
     session::Session,
     system::{System, Systems, needs},
     table::Format,
@@ -38,7 +43,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
     resume: Option<PathBuf>,
 
-    /// Take built programs from here instead of building them
+    /// Take this checkout's built programs from here instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
@@ -98,7 +103,8 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     }
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
-    let programs = arguments.enclosed.as_deref().or(arguments.programs.as_deref());
+    let typed = || Origin::typed(arguments.programs.as_deref());
+    let programs = arguments.enclosed.as_deref().map_or_else(typed, Origin::Done);
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.mark_failed("the runner itself failed")?;
@@ -119,10 +125,8 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
 /// the load generator are on the same side of that boundary.
 fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &Session) -> anyhow::Result<Exit> {
-    let programs = match &arguments.programs {
-        Some(folder) => Programs::in_folder(folder)?,
-        None => Programs::build(checkout, &order.systems, &session.console)?,
-    };
+    let origin = Origin::typed(arguments.programs.as_deref());
+    let programs = Programs::new(origin, checkout, &order.systems, &session.console)?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
     enclosure::go_on_inside(programs.folder(), &session.interrupt)

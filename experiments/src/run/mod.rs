@@ -30,7 +30,7 @@ use crate::{
     run::{
         order::Order,
         plan::{Action, Plan, Step, StepState},
-        programs::Programs,
+        programs::{Origin, Programs},
         repetition::now,
     },
     session::Session,
@@ -104,13 +104,13 @@ impl<'a> Run<'a> {
         self.order.plan_text()
     }
 
-    /// Does every step that is not done; `programs` is where they are if they need not be built.
+    /// Does every step that is not done; `programs` is where they come from.
     ///
     /// A repetition that fails does not keep other systems, or the same one at other points, from being measured.
     ///
     /// # Errors
     /// When a step failed; [`Interrupted`] when the user stopped it. The manifest says which.
-    pub fn execute(&mut self, programs: Option<&Path>) -> anyhow::Result<()> {
+    pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
         self.manifest.ended = Some(now());
         self.manifest.exit = match &result {
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         self.save()
     }
 
-    fn all_steps(&mut self, programs: Option<&Path>) -> anyhow::Result<()> {
+    fn all_steps(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let mut failures = Vec::new();
         let mut failed = BTreeSet::new();
         for index in 0..self.order.plan.steps.len() {
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     }
 
     /// Does one step, unless it is finished, and keeps its state on disk before and after.
-    fn step(&mut self, index: usize, action: &Action, programs: Option<&Path>) -> anyhow::Result<()> {
+    fn step(&mut self, index: usize, action: &Action, programs: Origin<'_>) -> anyhow::Result<()> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
         let total = self.order.plan.steps.len();
         let title = format!("[{}/{total}] {}", index + 1, action.describe());

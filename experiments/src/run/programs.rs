@@ -21,29 +21,57 @@ const HARNESS: [&str; 2] = ["loadgen", "analysis"];
 #[derive(Clone, Debug)]
 pub struct Programs(PathBuf);
 
-impl Programs {
-    /// Programs that somebody else built.
-    ///
-    /// # Errors
-    /// When the folder is not there.
-    pub fn in_folder(folder: &Path) -> anyhow::Result<Self> {
-        Ok(Self(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
-    }
+/// Where programs come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// All is built from the checkout.
+    Checkout,
+    /// The checkout's programs are in this folder; what a system's own command builds is built.
+    Folder(&'a Path),
+    /// The same, and nothing is left to build: that was done where the network is.
+    Done(&'a Path),
+}
 
-    /// Builds everything the systems and the harness need, optimised and from the committed lock file.
+impl<'a> Origin<'a> {
+    /// A folder, if one was typed.
+    #[must_use]
+    pub fn typed(folder: Option<&'a Path>) -> Self {
+        folder.map_or(Self::Checkout, Self::Folder)
+    }
+}
+
+impl Programs {
+    /// What the systems and the harness need, optimised and from the committed lock file where it is built.
     ///
     /// # Errors
-    /// When a build fails; its own messages have been shown.
-    pub fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {
-        let own = systems.iter().flat_map(|(_, system)| system.build.packages.iter().map(String::as_str));
-        let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
-        let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
-        console.line(&format!("building {names} (optimised; the first time takes minutes)"));
-        let programs = Self(cargo_build(checkout.root(), &packages)?);
+    /// When a build fails, whose own messages have been shown, or there is no such folder.
+    pub fn new(
+        origin: Origin<'_>,
+        checkout: &Checkout,
+        systems: &[(String, System)],
+        console: &Console,
+    ) -> anyhow::Result<Self> {
+        let programs = match origin {
+            Origin::Done(folder) => return Self::in_folder(folder),
+            Origin::Folder(folder) => Self::in_folder(folder)?,
+            Origin::Checkout => Self::build(checkout, systems, console)?,
+        };
         for (name, system) in systems {
             programs.build_further(name, system, checkout, console)?;
         }
         Ok(programs)
+    }
+
+    fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
+    }
+
+    fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {
+        let own = systems.iter().flat_map(|(_, system)| system.build.packages.iter().map(String::as_str));
+        let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
+        let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
+        console.line(&format!("building {names} (optimised; the first time takes minutes)"));
+        Ok(Self(cargo_build(checkout.root(), &packages)?))
     }
 
     /// Runs a system's own command that builds the rest of it, if it has one.
@@ -131,6 +159,8 @@ fn cargo_build(root: &Path, packages: &BTreeSet<&str>) -> anyhow::Result<PathBuf
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const SYSTEM: &str = "about = \"a toy\"\nversion = [\"true\"]\nregister = { command = [\"true\"] }\n\
@@ -139,8 +169,8 @@ mod tests {
     #[test]
     fn a_command_that_builds_is_filled_and_a_place_unknown_to_it_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("experiments")).unwrap();
-        std::fs::write(folder.path().join("experiments/systems.toml"), "").unwrap();
+        fs::create_dir(folder.path().join("experiments")).unwrap();
+        fs::write(folder.path().join("experiments/systems.toml"), "").unwrap();
         let checkout = Checkout::find(Some(folder.path())).unwrap();
         let programs = Programs(folder.path().to_owned());
         let build = |command: &str| {
@@ -155,6 +185,23 @@ mod tests {
             build(r#"["false", "{bin}"]"#).unwrap_err().to_string(),
             format!("false {} failed", programs.path("").trim_end_matches('/'))
         );
+    }
+
+    #[test]
+    fn what_a_system_builds_itself_is_built_unless_all_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir(path.join("experiments")).unwrap();
+        fs::write(path.join("experiments/systems.toml"), "").unwrap();
+        let checkout = Checkout::find(Some(path)).unwrap();
+        let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]");
+        let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
+        let is_built = |origin| {
+            Programs::new(origin, &checkout, &systems, &Console::of_process()).unwrap();
+            path.join("built").exists()
+        };
+        assert!(!is_built(Origin::Done(path)));
+        assert!(is_built(Origin::Folder(path)), "a folder has the checkout's programs only");
     }
 
     #[test]

@@ -10,7 +10,12 @@ use crate::{
     definition::points::{ONLY_POINT, Point},
     exit::{Exit, Interrupted},
     run::{
-        Run, functions, inputs::Inputs, load, manifest, plan::Action, preparation, programs::Programs,
+        Run, functions,
+        inputs::Inputs,
+        load, manifest,
+        plan::Action,
+        preparation,
+        programs::{Origin, Programs},
         repetition::Repetition,
     },
     session::{Errand, Session},
@@ -64,11 +69,8 @@ impl Run<'_> {
         self.programs.as_ref().context("programs are built before they are used")
     }
 
-    pub(super) fn build(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
-        let programs = match folder {
-            Some(folder) => Programs::in_folder(folder)?,
-            None => Programs::build(self.checkout, &self.order.systems, &self.session.console)?,
-        };
+    pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
+        let programs = Programs::new(origin, self.checkout, &self.order.systems, &self.session.console)?;
         for (name, system) in &self.order.systems {
             let facts = manifest::system(system, &programs).with_context(|| name.clone())?;
             self.manifest.systems.insert(name.clone(), facts);
