@@ -17,6 +17,7 @@ use toml::{Spanned, de::DeValue};
 use crate::{
     definition::document::{Document, DocumentError, Table, overlay},
     exit::UsageError,
+    system::needs::Need,
 };
 
 /// Every system, by name.
@@ -70,36 +71,6 @@ pub struct System {
     /// How it is stopped.
     #[serde(default)]
     pub stop: Stop,
-}
-
-/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
-/// enclosed is a need by itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Need {
-    /// A program on the search path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub program: Option<String>,
-    /// A file or folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// Processor cores.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cores: Option<u64>,
-    /// Memory, in MiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_mib: Option<u64>,
-    /// Disk space free where the user's caches lie, in MiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_mib: Option<u64>,
-    /// What ends a need of the first build only: files (`*` is any name) where the user's caches lie, one of which is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until_cached: Option<String>,
-    /// File descriptors per process (the hard limit).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub open_files: Option<u64>,
-    /// The one command that provides it.
-    pub fix: String,
 }
 
 /// How a system's programs are made.
@@ -355,7 +326,7 @@ impl System {
         if !self.needs.iter().all(Need::is_one) {
             return Err((
                 ".needs".to_owned(),
-                "each must have one of program, file, cores, memory_mib, disk_mib, open_files",
+                "each must have one of program (with version and least, if any), file, cores, memory_mib, disk_mib, open_files",
             ));
         }
         Ok(())
@@ -373,20 +344,6 @@ const CHECK_RULE: &str = "each must have exactly one of http, file, command";
 impl Check {
     fn is_one(&self) -> bool {
         usize::from(self.http.is_some()) + usize::from(self.file.is_some()) + usize::from(!self.command.is_empty()) == 1
-    }
-}
-
-impl Need {
-    fn is_one(&self) -> bool {
-        let given = [
-            self.program.is_some(),
-            self.file.is_some(),
-            self.cores.is_some(),
-            self.memory_mib.is_some(),
-            self.open_files.is_some(),
-            self.disk_mib.is_some(),
-        ];
-        given.into_iter().filter(|given| *given).count() == 1
     }
 }
 

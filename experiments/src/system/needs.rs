@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use glob::Pattern;
@@ -10,12 +11,64 @@ use nix::sys::{
     resource::{Resource, getrlimit},
     statvfs::statvfs,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    enclosure,
-    machine::host,
-    system::{Need, System},
-};
+use crate::{enclosure, machine::host, system::System};
+
+/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
+/// enclosed is a need by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Need {
+    /// A program on the search path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// What makes the program tell its version: `program` with these arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub version: Vec<String>,
+    /// The least version of the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
+    /// A file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Processor cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u64>,
+    /// Memory, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Disk space free where the user's caches lie, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u64>,
+    /// What ends a need of the first build only: files (`*` is any name) where the user's caches lie, one of which is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_cached: Option<String>,
+    /// File descriptors per process (the hard limit).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// The one command that provides it.
+    pub fix: String,
+}
+
+impl Need {
+    /// Whether it is one need, and a version that it asks for can be found out.
+    pub(super) fn is_one(&self) -> bool {
+        let given = [
+            self.program.is_some(),
+            self.file.is_some(),
+            self.cores.is_some(),
+            self.memory_mib.is_some(),
+            self.open_files.is_some(),
+            self.disk_mib.is_some(),
+        ];
+        let told = match &self.least {
+            None => self.version.is_empty(),
+            Some(least) => self.program.is_some() && !self.version.is_empty() && version(least).is_some(),
+        };
+        given.into_iter().filter(|given| *given).count() == 1 && told
+    }
+}
 
 /// What a system needs and this machine has not, each with the command that provides it.
 #[must_use]
@@ -25,7 +78,11 @@ pub fn missing(system: &System) -> Vec<String> {
     let disk_mib = free_mib(&cache_folder());
     let lacks = |need: &Need| -> Option<String> {
         if let Some(program) = &need.program {
-            return (!on_search_path(program)).then(|| format!("no program {program}"));
+            return if on_search_path(program) {
+                too_old(program, need)
+            } else {
+                Some(format!("no program {program}"))
+            };
         }
         if let Some(file) = &need.file {
             return (!Path::new(file).exists()).then(|| format!("no {file}"));
@@ -79,6 +136,24 @@ fn on_search_path(program: &str) -> bool {
     env::split_paths(&paths).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
 }
 
+/// What a program says of its version, where it is less than it must be. One that says none is let through: it may be a
+/// build of its developers.
+fn too_old(program: &str, need: &Need) -> Option<String> {
+    let least = need.least.as_deref()?;
+    let told = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let (text, found) = told.split_whitespace().find_map(version)?;
+    (found < version(least)?.1).then(|| format!("{program} {text} instead of {least}"))
+}
+
+/// A word's numbers between dots, as in `go1.21.3`; `None` when it has fewer than two.
+fn version(word: &str) -> Option<(&str, Vec<u32>)> {
+    let text = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+    let digits = |number: &str| number.bytes().take_while(u8::is_ascii_digit).count();
+    let numbers: Vec<u32> = text.split('.').map_while(|number| number[..digits(number)].parse().ok()).collect();
+    (numbers.len() > 1).then_some((text, numbers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +169,9 @@ mod tests {
             needs = [
                 { program = "sh", fix = "unneeded" },
                 { program = "no-such-program", fix = "install it" },
+                { program = "echo", version = ["toy", "version", "toy1.20.3", "linux/2"], least = "1.21", fix = "update" },
+                { program = "echo", version = ["toy", "version", "toy1.21rc1"], least = "1.21", fix = "unneeded" },
+                { program = "echo", version = ["toy", "version", "devel", "+3.1"], least = "9.9", fix = "unneeded" },
                 { file = "/no/such/file", fix = "make it" },
                 { cores = 100000, fix = "buy a larger machine" },
                 { memory_mib = 1, fix = "unneeded" },
@@ -104,13 +182,14 @@ mod tests {
         )
         .unwrap();
         let missing = missing(&system);
-        assert_eq!(missing[..2], ["no program no-such-program: install it", "no /no/such/file: make it"]);
-        assert!(missing[2].ends_with("cores instead of 100000: buy a larger machine"), "{missing:?}");
+        assert_eq!(missing[..2], ["no program no-such-program: install it", "echo 1.20.3 instead of 1.21: update"]);
+        assert_eq!(missing[2], "no /no/such/file: make it");
+        assert!(missing[3].ends_with("cores instead of 100000: buy a larger machine"), "{missing:?}");
         assert!(
-            missing[3].ends_with("MiB of disk free for your caches instead of 1000000000000: free some"),
+            missing[4].ends_with("MiB of disk free for your caches instead of 1000000000000: free some"),
             "{missing:?}"
         );
-        assert_eq!(missing[4..], ["no /no/such/file: build it"]);
+        assert_eq!(missing[5..], ["no /no/such/file: build it"]);
     }
 
     #[test]

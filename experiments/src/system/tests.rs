@@ -56,6 +56,9 @@ fn mistakes_are_named_with_line_and_key() {
     assert!(version.starts_with("systems.toml:4: toy.version: must be a command"), "{version}");
     let check = refused("{ file = \"{dir}/up\" }", "{ }");
     assert_eq!(check, format!("systems.toml:11: toy.start[0].ready: {CHECK_RULE}"));
-    let need = refused("program = \"sh\", ", "");
-    assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{need}");
+    for wrong in ["", "program = \"sh\", least = \"1.2\", ", "program = \"sh\", version = [\"-v\"], least = \"new\", "]
+    {
+        let need = refused("program = \"sh\", ", wrong);
+        assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{wrong}: {need}");
+    }
 }
