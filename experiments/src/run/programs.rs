@@ -12,7 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::{checkout::Checkout, console::Console, definition::template::Values, system::System};
+use crate::{
+    checkout::Checkout,
+    console::Console,
+    definition::template::Values,
+    system::{System, needs},
+};
 
 /// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
 const HARNESS: [&str; 2] = ["loadgen", "analysis"];
@@ -41,7 +46,8 @@ impl<'a> Origin<'a> {
 }
 
 impl Programs {
-    /// What the systems and the harness need, optimised and from the committed lock file where it is built.
+    /// What the systems and the harness need, optimised and from the committed lock file where it is built. A system that
+    /// cannot run here builds nothing of its own: its step says why it is not measured.
     ///
     /// # Errors
     /// When a build fails, whose own messages have been shown, or there is no such folder.
@@ -56,7 +62,7 @@ impl Programs {
             Origin::Folder(folder) => Self::in_folder(folder)?,
             Origin::Checkout => Self::build(checkout, systems, console)?,
         };
-        for (name, system) in systems {
+        for (name, system) in systems.iter().filter(|(_, system)| needs::missing(system).is_empty()) {
             programs.build_further(name, system, checkout, console)?;
         }
         Ok(programs)
@@ -194,14 +200,16 @@ mod tests {
         fs::create_dir(path.join("experiments")).unwrap();
         fs::write(path.join("experiments/systems.toml"), "").unwrap();
         let checkout = Checkout::find(Some(path)).unwrap();
-        let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]");
-        let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
-        let is_built = |origin| {
+        let is_built = |origin, needs: &str| {
+            let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]");
+            let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
             Programs::new(origin, &checkout, &systems, &Console::of_process()).unwrap();
             path.join("built").exists()
         };
-        assert!(!is_built(Origin::Done(path)));
-        assert!(is_built(Origin::Folder(path)), "a folder has the checkout's programs only");
+        assert!(!is_built(Origin::Done(path), ""));
+        let needs = "{ program = \"no-such-program\", fix = \"install it\" }";
+        assert!(!is_built(Origin::Folder(path), needs), "it cannot run here");
+        assert!(is_built(Origin::Folder(path), ""), "a folder has the checkout's programs only");
     }
 
     #[test]
