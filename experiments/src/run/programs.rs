@@ -172,12 +172,16 @@ mod tests {
     const SYSTEM: &str = "about = \"a toy\"\nversion = [\"true\"]\nregister = { command = [\"true\"] }\n\
                           invoke = { target = \"toy\", address = \"nowhere\" }\nparameters = { mark = \"built\" }\n";
 
+    fn checkout_in(folder: &Path) -> Checkout {
+        fs::create_dir(folder.join("experiments")).unwrap();
+        fs::write(folder.join("experiments/systems.toml"), "").unwrap();
+        Checkout::find(Some(folder)).unwrap()
+    }
+
     #[test]
     fn a_command_that_builds_is_filled_and_a_place_unknown_to_it_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("experiments")).unwrap();
-        fs::write(folder.path().join("experiments/systems.toml"), "").unwrap();
-        let checkout = Checkout::find(Some(folder.path())).unwrap();
+        let checkout = checkout_in(folder.path());
         let programs = Programs(folder.path().to_owned());
         let build = |command: &str| {
             let system = toml::from_str(&format!("{SYSTEM}build.command = {command}")).unwrap();
@@ -197,9 +201,7 @@ mod tests {
     fn what_a_system_builds_itself_is_built_unless_all_is_done() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        fs::create_dir(path.join("experiments")).unwrap();
-        fs::write(path.join("experiments/systems.toml"), "").unwrap();
-        let checkout = Checkout::find(Some(path)).unwrap();
+        let checkout = checkout_in(path);
         let is_built = |origin, needs: &str| {
             let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]");
             let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];

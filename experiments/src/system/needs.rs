@@ -140,8 +140,8 @@ fn on_search_path(program: &str) -> bool {
 /// build of its developers.
 fn too_old(program: &str, need: &Need) -> Option<String> {
     let least = need.least.as_deref()?;
-    let told = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let output = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;
+    let told = String::from_utf8_lossy(&output.stdout);
     let (text, found) = told.split_whitespace().find_map(version)?;
     (found < version(least)?.1).then(|| format!("{program} {text} instead of {least}"))
 }
