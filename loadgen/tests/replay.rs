@@ -4,14 +4,10 @@
 mod mock;
 mod program;
 
-use std::{
-    io::{Read, Write},
-    net::TcpListener,
-    thread,
-};
+use std::net::TcpListener;
 
 use mock::Mock;
-use program::{Running, Scratch, loadgen, run, wait_until};
+use program::{Running, Scratch, loadgen, replay, run, wait_until};
 use record::Outcome;
 
 /// One invocation of each kind, 5 ms apart.
@@ -26,12 +22,6 @@ const KINDS: [(&str, Outcome, Option<u16>); 9] = [
     ("reset", Outcome::Error, None),
     ("slow", Outcome::Timeout, None),
 ];
-
-fn replay(scratch: &Scratch, schedule: &str, address: &str, more: &[&str]) -> (i32, String, String) {
-    let out = scratch.path("out");
-    let fixed = ["run", "--schedule", schedule, "--address", address, "--out", &out, "--realtime", "off"];
-    run(&[fixed.as_slice(), more].concat())
-}
 
 fn each_outcome(more: &[&str]) {
     let (mock, scratch) = (Mock::data_plane(), Scratch::new());
@@ -141,56 +131,6 @@ fn a_system_that_is_not_there_gives_errors_and_no_failure() {
             assert!(row.sent_ns.is_some() && row.error.as_ref().unwrap().contains("cannot connect"), "{row:?}");
         }
     }
-}
-
-/// A server that answers once per connection, keeps it open, and closes it when asked again.
-fn closing_while_idle() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut request = [0; 2048];
-                let _ = stream.read(&mut request);
-                let body = r#"{"Status":"OK","Function":"ok","MachineName":"m","ExecutionTime":1}"#;
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-                let _ = stream.read(&mut request);
-            });
-        }
-    });
-    address
-}
-
-#[test]
-fn a_pooled_connection_closed_while_idle_is_not_the_systems_failure() {
-    let scratch = Scratch::new();
-    let schedule = scratch.schedule(&[(0, "ok"), (200, "ok"), (400, "ok")]);
-    let (code, _, errors) = replay(&scratch, &schedule, &closing_while_idle(), &[]);
-    assert!(code == 0 || code == 3, "{code}: {errors}");
-    let rows = scratch.rows();
-    assert!(rows.iter().all(|row| row.outcome == Outcome::Ok), "{rows:?}");
-    assert!(rows[1].error.as_ref().unwrap().contains("resent"), "{:?}", rows[1]);
-    assert!(scratch.summary().notes.iter().any(|note| note.contains("sent a second time")));
-}
-
-#[test]
-fn connections_opened_beforehand_are_used_in_turn() {
-    let schedule = [(0, "ok"), (200, "ok"), (400, "ok")];
-    let (scratch, counted) = (Scratch::new(), Mock::data_plane());
-    let path = scratch.schedule(&schedule);
-    // This server closes a connection that it is asked on twice, which would be noted in the row.
-    replay(&scratch, &path, &closing_while_idle(), &["--open-connections", "3"]);
-    for row in scratch.rows() {
-        assert_eq!((row.outcome, row.error.as_deref()), (Outcome::Ok, None), "{row:?}");
-    }
-    replay(&scratch, &path, &counted.address.to_string(), &["--open-connections", "7"]);
-    assert_eq!(*counted.accepted.lock().unwrap(), 7, "all are opened, whether they are needed or not");
-    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1"]);
-    assert!(code == 1 && errors.contains("opening connections before the start"), "{code}: {errors}");
-    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--protocol", "h2c"]);
-    assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");
 }
 
 /// Starts a subcommand that serves; the program and where it listens.

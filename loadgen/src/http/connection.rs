@@ -6,7 +6,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, Shutdown, recv, shutdown},
+};
 use tokio::net::tcp::OwnedWriteHalf;
 
 /// The invocation a connection is busy with.
@@ -16,12 +19,17 @@ pub(crate) struct Pending {
     pub(crate) index: usize,
     /// When it is given up, in nanoseconds from the start.
     pub(crate) deadline_ns: u64,
-    /// When it was written to this connection, in nanoseconds from the start.
-    pub(crate) written_ns: u64,
-    /// Whether the connection had carried another invocation before.
-    pub(crate) reused: bool,
-    /// Whether this is the second sending.
-    pub(crate) resent: bool,
+}
+
+/// How much of a request the kernel took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All of it: the reader of the connection reports the end.
+    Whole,
+    /// Not one byte, so that it may be sent on another connection without ever being executed twice.
+    Nothing,
+    /// Some of it: the invocation failed.
+    Part,
 }
 
 #[derive(Debug, Default)]
@@ -45,26 +53,43 @@ impl Connection {
         Self { write, address, state: Mutex::default() }
     }
 
-    /// Writes a request. False when it did not reach the kernel whole, so that the system cannot have executed it; the
-    /// connection is of no more use then. When true, its reader reports the end.
-    pub(crate) fn send(&self, pending: Pending, request: &[u8]) -> bool {
+    /// Writes a request. Unless the kernel took all of it, the connection is of no more use.
+    ///
+    /// An end of the connection that has arrived but has not been read yet is looked for first: a request written after
+    /// it is lost, and whether the system executed it is then unknown, so that it could not be sent again.
+    pub(crate) fn send(&self, pending: Pending, request: &[u8]) -> Sent {
+        if self.has_ended() {
+            // Its reader takes it out of the pool as soon as it has run.
+            self.state().closed = true;
+            return Sent::Nothing;
+        }
         {
             let mut state = self.state();
             if state.closed {
-                return false;
+                return Sent::Nothing;
             }
             // Before writing: the answer may be read by another thread before the write has returned.
             state.pending = Some(pending);
         }
         match self.write.try_write(request) {
-            Ok(written) if written == request.len() => true,
-            Ok(_) | Err(_) => {
-                // A reader that has taken it first has seen the close too and takes care of it.
-                let unsent = self.close().is_some();
+            Ok(written) if written == request.len() => Sent::Whole,
+            written => {
+                // A reader that has taken it first has seen the close too and reports it.
+                let taken = self.close().is_some();
                 let _ = shutdown(self.write.as_ref().as_raw_fd(), Shutdown::Both);
-                !unsent
+                match written {
+                    _ if !taken => Sent::Whole,
+                    Ok(1..) => Sent::Part,
+                    Ok(0) | Err(_) => Sent::Nothing,
+                }
             }
         }
+    }
+
+    /// Whether the system has closed it, or has written something that nobody asked for (a time-out of its own, say).
+    fn has_ended(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.write.as_ref().as_raw_fd(), &mut [0], flags) != Err(Errno::EAGAIN)
     }
 
     /// Takes the invocation whose answer has been read.

@@ -32,7 +32,7 @@ use crate::{
         written::{Accepted, Written},
     },
     measure::ledger::Finished,
-    replay::{Replay, handover::Handed},
+    replay::Replay,
 };
 
 /// Streams used at once on one connection: the number a client may assume before the system has told its own.
@@ -94,6 +94,8 @@ enum ExchangeError {
     Handshake(hyper::Error),
     #[error("cannot be sent: {0}")]
     Request(http::Error),
+    #[error("connection closed before the request was written: {0}")]
+    Unwritten(hyper::Error),
     #[error("connection ended without an answer: {0}")]
     Exchange(hyper::Error),
     #[error("the answer was cut off: {0}")]
@@ -108,33 +110,28 @@ impl H2c {
     }
 
     /// Sends an invocation and notes its end.
-    pub(crate) async fn send(self: Arc<Self>, handed: Handed) {
+    pub(crate) async fn send(self: Arc<Self>, index: usize) {
         let accepted_ns = self.replay.clock.now_ns();
         let left = self.replay.target.timeout;
-        let stream = self.stream(handed.index, self.replay.target.connections == Connections::Fresh);
-        let reused = stream.0.sender.initialized();
-        let mut ended = self.exchange(&stream, handed.index, left).await;
-        let mut resent = false;
-        if reused
-            && matches!(&ended, Some(Err(ExchangeError::Exchange(error))) if error.is_canceled() || error.is_closed())
-        {
-            // The connection was closed while idle: never written, so once more on a new one.
-            resent = true;
+        let stream = self.stream(index, self.replay.target.connections == Connections::Fresh);
+        let mut ended = self.exchange(&stream, index, left).await;
+        if matches!(&ended, Some(Err(ExchangeError::Unwritten(_)))) {
+            // The connection had been closed while idle and gave the request back: it goes out on a new one.
             let spent = self.replay.clock.now_ns().saturating_sub(accepted_ns);
-            let stream = self.stream(handed.index, true);
-            ended = self.exchange(&stream, handed.index, left.saturating_sub(Duration::from_nanos(spent))).await;
+            let stream = self.stream(index, true);
+            ended = self.exchange(&stream, index, left.saturating_sub(Duration::from_nanos(spent))).await;
         }
-        self.replay.ledger.sent(handed.index, accepted_ns);
+        self.replay.ledger.sent(index, accepted_ns);
         let finished = match ended {
             Some(Ok(finished)) => finished,
-            Some(Err(error)) => self.failed(handed.index, &error),
+            Some(Err(error)) => self.failed(index, &error),
             None => {
                 let within = humantime::format_duration(left);
                 let now_ns = self.replay.clock.now_ns();
-                Finished::failed(handed.index, now_ns, Outcome::Timeout, format!("no answer within {within}"))
+                Finished::failed(index, now_ns, Outcome::Timeout, format!("no answer within {within}"))
             }
         };
-        self.replay.ledger.finish(Finished { resent, ..finished });
+        self.replay.ledger.finish(finished);
     }
 
     /// One exchange; nothing when it took too long.
@@ -153,7 +150,10 @@ impl H2c {
         let due = replay.due(index).ok_or_else(|| ExchangeError::Connect(io::ErrorKind::NotFound.into()))?;
         let request = h2c_request(replay.target.kind, name, due).map_err(ExchangeError::Request)?;
         channel.accepted.push(index);
-        let response = sender.send_request(request).await.map_err(ExchangeError::Exchange)?;
+        let response = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(_) => ExchangeError::Unwritten(error.into_error()),
+            None => ExchangeError::Exchange(error.into_error()),
+        })?;
         let first_byte_ns = replay.clock.now_ns();
         let (head, body) = response.into_parts();
         let mut facts = Facts::default();
@@ -170,7 +170,6 @@ impl H2c {
             status: Some(head.status.as_u16()),
             facts,
             verdict: Verdict::of(head.status.as_u16(), &body, name),
-            resent: false,
         })
     }
 

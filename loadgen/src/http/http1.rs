@@ -19,16 +19,13 @@ use crate::{
     http::{
         answer::Answer,
         carrier::Carrier,
-        connection::{Connection, OWN_LIMIT, Pending, is_own_limit},
+        connection::{Connection, OWN_LIMIT, Pending, Sent, is_own_limit},
         dial::Dialler,
         facts::Verdict,
         target::{Connections, Target},
     },
     measure::ledger::Finished,
-    replay::{
-        Replay,
-        handover::{Handed, Lane},
-    },
+    replay::Replay,
 };
 
 /// HTTP/1.1 towards the target of a replay.
@@ -42,8 +39,6 @@ pub(crate) struct Http1 {
     opened: Mutex<Vec<Opened>>,
     /// Opens connections on demand.
     dialler: Dialler,
-    /// Where to hand an invocation that must be sent again.
-    again: Arc<Lane>,
 }
 
 /// A connection opened before the replay, and the position of its address in the target's.
@@ -64,18 +59,17 @@ pub(crate) fn open(target: &Target) -> io::Result<Vec<Opened>> {
     addresses.take(usize::try_from(target.open).unwrap_or(0)).map(open).collect()
 }
 
-/// A pooled connection that ends without an answer this soon after a request was written to it had been closed by the
-/// system while idle: the request is sent once more, on a new connection. Later than that, the system failed.
-const CLOSED_WHILE_IDLE_NS: u64 = 100_000_000;
-
 /// Room for a request with the longest function name.
 const REQUEST_BYTES: usize = 512;
 
+/// The error of an invocation of whose request the kernel took only a part: it is not sent again.
+const CUT_REQUEST: &str = "connection took only a part of the request";
+
 impl Http1 {
-    /// No connections but those `opened` yet. `again` is the lane for second sendings.
-    pub(crate) fn new(replay: Arc<Replay>, again: Arc<Lane>, opened: Vec<Opened>) -> Self {
+    /// No connections but those `opened` yet.
+    pub(crate) fn new(replay: Arc<Replay>, opened: Vec<Opened>) -> Self {
         let idle = replay.target.addresses.iter().map(|_| Mutex::default()).collect();
-        Self { replay, idle, opened: Mutex::new(opened), dialler: Dialler::default(), again }
+        Self { replay, idle, opened: Mutex::new(opened), dialler: Dialler::default() }
     }
 
     /// Carries the connections that were opened beforehand, from a lane's runtime.
@@ -97,47 +91,43 @@ impl Http1 {
         // Each turn takes one connection out of the pool, so this ends.
         while let Some(connection) = self.take_idle(address) {
             self.replay.requests.write(due, request);
-            let written_ns = self.replay.clock.now_ns();
-            self.replay.ledger.sent(index, written_ns);
-            let deadline_ns = self.replay.deadline_ns(index);
-            let pending = Pending { index, deadline_ns, written_ns, reused: true, resent: false };
-            if connection.send(pending, request) {
-                return true;
+            self.replay.ledger.sent(index, self.replay.clock.now_ns());
+            let pending = Pending { index, deadline_ns: self.replay.deadline_ns(index) };
+            match connection.send(pending, request) {
+                Sent::Whole => return true,
+                Sent::Nothing => {}
+                Sent::Part => {
+                    self.failed(pending, Outcome::Error, CUT_REQUEST.to_owned());
+                    return true;
+                }
             }
         }
         false
     }
 
     /// Sends an invocation, on a new connection if none has become idle meanwhile, and carries that connection.
-    pub(crate) async fn send(self: Arc<Self>, handed: Handed) {
+    pub(crate) async fn send(self: Arc<Self>, index: usize) {
         let mut request = Vec::with_capacity(REQUEST_BYTES);
         let pooled = self.replay.target.connections == Connections::Pooled;
-        if pooled && !handed.resent && self.send_idle(handed.index, &mut request) {
+        if pooled && self.send_idle(index, &mut request) {
             return;
         }
-        let Some(due) = self.replay.due(handed.index) else { return };
+        let Some(due) = self.replay.due(index) else { return };
         // From here the system's accept queue decides how long it takes: connecting is part of sending.
-        self.replay.ledger.sent(handed.index, self.replay.clock.now_ns());
-        let address = self.replay.address_of(handed.index);
-        let stream = match self.connect(handed.index, address).await {
+        self.replay.ledger.sent(index, self.replay.clock.now_ns());
+        let address = self.replay.address_of(index);
+        let stream = match self.connect(index, address).await {
             Ok(stream) => stream,
-            Err(error) => return self.unconnected(handed, &error),
+            Err(error) => return self.unconnected(index, &error),
         };
         self.replay.requests.write(due, &mut request);
         let (read, write) = stream.into_split();
         let connection = Arc::new(Connection::new(write, address));
-        let pending = Pending {
-            index: handed.index,
-            deadline_ns: self.replay.deadline_ns(handed.index),
-            written_ns: self.replay.clock.now_ns(),
-            reused: false,
-            resent: handed.resent,
-        };
-        if connection.send(pending, &request) {
-            Carrier::new(self, connection, read).run().await;
-        } else {
-            let error = io::Error::from(io::ErrorKind::BrokenPipe);
-            self.unanswered(pending, Some(&error));
+        let pending = Pending { index, deadline_ns: self.replay.deadline_ns(index) };
+        match connection.send(pending, &request) {
+            Sent::Whole => Carrier::new(self, connection, read).run().await,
+            Sent::Nothing => self.unanswered(pending, Some(&io::ErrorKind::BrokenPipe.into())),
+            Sent::Part => self.failed(pending, Outcome::Error, CUT_REQUEST.to_owned()),
         }
     }
 
@@ -171,41 +161,33 @@ impl Http1 {
             status: Some(answer.status),
             facts: answer.facts,
             verdict,
-            resent: pending.resent,
         });
     }
 
-    /// Notes that an invocation's connection ended before any byte of its answer, or has it sent once more if the
-    /// connection must have been closed before the request arrived.
+    /// Notes that an invocation's connection ended before any byte of its response. It is a failure also where the
+    /// system had closed an idle connection: the request was written, so nobody here knows that it was not executed.
     pub(crate) fn unanswered(&self, pending: Pending, error: Option<&io::Error>) {
-        let now_ns = self.replay.clock.now_ns();
-        let at_once = now_ns.saturating_sub(pending.written_ns) <= CLOSED_WHILE_IDLE_NS;
-        if pending.reused && at_once {
-            return self.again.push(&mut vec![Handed { index: pending.index, resent: true }]);
-        }
         let how = error.map_or_else(|| "closed".to_owned(), ToString::to_string);
         self.failed(pending, Outcome::Error, format!("connection ended without an answer: {how}"));
     }
 
     /// Notes an invocation that failed after it was sent.
     pub(crate) fn failed(&self, pending: Pending, outcome: Outcome, error: String) {
-        let failed = Finished::failed(pending.index, self.replay.clock.now_ns(), outcome, error);
-        self.replay.ledger.finish(Finished { resent: pending.resent, ..failed });
+        self.replay.ledger.finish(Finished::failed(pending.index, self.replay.clock.now_ns(), outcome, error));
     }
 
     /// Notes an invocation that got no connection.
-    fn unconnected(&self, handed: Handed, error: &io::Error) {
+    fn unconnected(&self, index: usize, error: &io::Error) {
         let now_ns = self.replay.clock.now_ns();
-        let mut finished = if is_own_limit(error) {
-            self.replay.ledger.unsend(handed.index);
+        let finished = if is_own_limit(error) {
+            self.replay.ledger.unsend(index);
             let reason = format!("{OWN_LIMIT}: {error}");
-            Finished { done_ns: None, ..Finished::failed(handed.index, now_ns, Outcome::Unsent, reason) }
+            Finished { done_ns: None, ..Finished::failed(index, now_ns, Outcome::Unsent, reason) }
         } else if error.kind() == io::ErrorKind::TimedOut {
-            Finished::failed(handed.index, now_ns, Outcome::Timeout, "no connection within the time-out")
+            Finished::failed(index, now_ns, Outcome::Timeout, "no connection within the time-out")
         } else {
-            Finished::failed(handed.index, now_ns, Outcome::Error, format!("cannot connect: {error}"))
+            Finished::failed(index, now_ns, Outcome::Error, format!("cannot connect: {error}"))
         };
-        finished.resent = handed.resent;
         self.replay.ledger.finish(finished);
     }
 

@@ -121,18 +121,16 @@ impl Collector {
         if std::mem::replace(&mut self.written[finished.index], true) {
             return Ok(());
         }
-        self.tally.resent += u64::from(finished.resent);
         let row = self.row(&due, finished);
         self.tally.add(&row);
         self.writer.write(&row)
     }
 
     fn row(&self, due: &Due, finished: Finished) -> Invocation {
-        let Finished { index, first_byte_ns, done_ns, status, facts, verdict, resent } = finished;
+        let Finished { index, first_byte_ns, done_ns, status, facts, verdict } = finished;
         let Facts { queue_us, cold_us, exec_us, cold, sandbox, attempts, error: kind } = facts;
         let Verdict { outcome, executed_us, error } = verdict;
-        let resent = resent.then_some(RESENT);
-        let words: Vec<&str> = [kind.as_deref(), error.as_deref(), resent].into_iter().flatten().collect();
+        let words: Vec<&str> = [kind.as_deref(), error.as_deref()].into_iter().flatten().collect();
         Invocation {
             function: self.replay.function_of(index).to_owned(),
             index: index as u64,
@@ -159,6 +157,3 @@ impl Collector {
         }
     }
 }
-
-/// What the row of an invocation that was sent twice says; its outcome is that of the second sending.
-const RESENT: &str = "resent: the pooled connection had been closed";

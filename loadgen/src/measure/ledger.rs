@@ -27,8 +27,6 @@ pub(crate) struct Finished {
     pub(crate) facts: Facts,
     /// Outcome, execution time, and what went wrong.
     pub(crate) verdict: Verdict,
-    /// Whether it was sent a second time because the pooled connection had been closed by the system.
-    pub(crate) resent: bool,
 }
 
 impl Finished {
@@ -41,7 +39,6 @@ impl Finished {
             status: None,
             facts: Facts::default(),
             verdict: Verdict { outcome, executed_us: None, error: Some(error.into()) },
-            resent: false,
         }
     }
 }
@@ -62,7 +59,7 @@ impl Ledger {
         Self { sent_ns: (0..scheduled).map(|_| AtomicU64::new(UNSENT)).collect(), finished: Mutex::new(Vec::new()) }
     }
 
-    /// Notes that an invocation is being handed to the kernel; a second sending keeps the first time.
+    /// Notes that an invocation is being handed to the kernel; trying another connection keeps the first time.
     pub(crate) fn sent(&self, index: usize, now_ns: u64) {
         if let Some(cell) = self.sent_ns.get(index) {
             let _ = cell.compare_exchange(UNSENT, now_ns, Ordering::Relaxed, Ordering::Relaxed);

@@ -51,12 +51,6 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
     if facts.interrupted {
         notes.push("interrupted by the user".to_owned());
     }
-    if tally.resent > 0 {
-        notes.push(format!(
-            "{} invocations were sent a second time because the pooled connection had been closed by the system",
-            tally.resent
-        ));
-    }
     let valid = validity.faults.is_empty() && !facts.interrupted;
     notes.extend(validity.faults);
     notes.extend(validity.warnings);

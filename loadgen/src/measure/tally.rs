@@ -22,8 +22,6 @@ pub(crate) struct Tally {
     pub(crate) coldness_known: u64,
     /// Those of them that were.
     pub(crate) cold: u64,
-    /// Rows sent a second time.
-    pub(crate) resent: u64,
     /// Latency of successful measured rows, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
     /// Latency over execution time of successful measured rows, in hundredths.
@@ -44,7 +42,6 @@ impl Tally {
             failures: 0,
             coldness_known: 0,
             cold: 0,
-            resent: 0,
             latency_us: latency_histogram(),
             slowdown_percent: latency_histogram(),
             recent_lag_us: latency_histogram(),

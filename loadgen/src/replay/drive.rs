@@ -115,9 +115,9 @@ fn start(
     for lane in &lanes {
         let transport = match replay.target.protocol {
             // One pool for all lanes: the pacing thread must find every idle connection.
-            Protocol::Http1 => Transport::Http1(Arc::clone(direct.get_or_insert_with(|| {
-                Arc::new(Http1::new(Arc::clone(replay), Arc::clone(lane), std::mem::take(&mut opened)))
-            }))),
+            Protocol::Http1 => Transport::Http1(Arc::clone(
+                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), std::mem::take(&mut opened)))),
+            )),
             Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
         };
         lane::start(Arc::clone(lane), transport, means.realtime.carrying())

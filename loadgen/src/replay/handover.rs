@@ -4,25 +4,16 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// An invocation to be sent by the receiving thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handed {
-    /// Its position in the schedule.
-    pub(crate) index: usize,
-    /// Whether it was sent before, on a pooled connection that the system had closed: sent once more, on a new one.
-    pub(crate) resent: bool,
-}
-
-/// What waits for one thread. Bounded by the schedule's length; pushing wakes that thread once per batch.
+/// Positions in the schedule of what waits for one thread. Bounded by the schedule's length; pushing wakes that thread once per batch.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
-    handed: Mutex<Vec<Handed>>,
+    handed: Mutex<Vec<usize>>,
     pushed: Notify,
 }
 
 impl Lane {
     /// Hands over a batch, which is left empty.
-    pub(crate) fn push(&self, batch: &mut Vec<Handed>) {
+    pub(crate) fn push(&self, batch: &mut Vec<usize>) {
         if batch.is_empty() {
             return;
         }
@@ -31,7 +22,7 @@ impl Lane {
     }
 
     /// Waits for what is handed over and takes all of it.
-    pub(crate) async fn take(&self) -> Vec<Handed> {
+    pub(crate) async fn take(&self) -> Vec<usize> {
         loop {
             let taken = std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {

@@ -7,7 +7,7 @@ use tokio::runtime;
 use crate::{
     http::{h2c::H2c, http1::Http1},
     machine::clock::prompt_wakes,
-    replay::handover::{Handed, Lane},
+    replay::handover::Lane,
 };
 
 /// How invocations that are handed over are sent.
@@ -32,8 +32,8 @@ pub(crate) fn start(lane: Arc<Lane>, transport: Transport, priority: Option<i32>
                 http1.carry_opened();
             }
             loop {
-                for handed in lane.take().await {
-                    send(&transport, handed);
+                for index in lane.take().await {
+                    send(&transport, index);
                 }
             }
         });
@@ -42,9 +42,9 @@ pub(crate) fn start(lane: Arc<Lane>, transport: Transport, priority: Option<i32>
 }
 
 /// A task for each, so that a fault in one invocation ends that one only.
-fn send(transport: &Transport, handed: Handed) {
+fn send(transport: &Transport, index: usize) {
     match transport {
-        Transport::Http1(http1) => drop(tokio::spawn(Arc::clone(http1).send(handed))),
-        Transport::H2c(h2c) => drop(tokio::spawn(Arc::clone(h2c).send(handed))),
+        Transport::Http1(http1) => drop(tokio::spawn(Arc::clone(http1).send(index))),
+        Transport::H2c(h2c) => drop(tokio::spawn(Arc::clone(h2c).send(index))),
     }
 }

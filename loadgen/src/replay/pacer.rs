@@ -10,11 +10,7 @@ use hdrhistogram::Histogram;
 use crate::{
     http::http1::Http1,
     machine::clock::prompt_wakes,
-    replay::{
-        Replay,
-        handover::{Handed, Lane},
-        stop::Stop,
-    },
+    replay::{Replay, handover::Lane, stop::Stop},
 };
 
 /// The pacing thread's own account.
@@ -71,7 +67,7 @@ impl Pacer {
             }
             let sent = self.direct.as_ref().is_some_and(|http1| http1.send_idle(index, &mut request));
             if !sent {
-                batch.push(Handed { index, resent: false });
+                batch.push(index);
                 if batch.len() >= BATCH {
                     self.hand_over(&mut batch, &mut turn);
                 }
@@ -83,7 +79,7 @@ impl Pacer {
         PacingReport { pacing: format!("{class}; woke {late_us} µs late at p99") }
     }
 
-    fn hand_over(&self, batch: &mut Vec<Handed>, turn: &mut usize) {
+    fn hand_over(&self, batch: &mut Vec<usize>, turn: &mut usize) {
         if let Some(lane) = self.lanes.get(*turn % self.lanes.len().max(1)) {
             lane.push(batch);
         }

@@ -25,6 +25,13 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     ended(loadgen(arguments).output().expect("loadgen starts"))
 }
 
+/// `loadgen run` of a schedule against an address, into `out`; what [`run`] gives.
+pub(crate) fn replay(scratch: &Scratch, schedule: &str, address: &str, more: &[&str]) -> (i32, String, String) {
+    let out = scratch.path("out");
+    let fixed = ["run", "--schedule", schedule, "--address", address, "--out", &out, "--realtime", "off"];
+    run(&[fixed.as_slice(), more].concat())
+}
+
 /// Exit code, standard output, standard error.
 pub(crate) fn ended(output: Output) -> (i32, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");

@@ -1,0 +1,138 @@
+//! What reaches the system: connections are used as asked, and nothing is sent twice.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod mock;
+mod program;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use mock::Mock;
+use program::{Scratch, replay};
+use record::Outcome;
+
+/// A server that answers the first `answered` requests of a connection, reads one more and closes; without `reading`
+/// it closes at once after its last answer. Its address, and how many requests reached it.
+fn closing(answered: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, counted) = (stream.unwrap(), Arc::clone(&counted));
+            thread::spawn(move || {
+                let mut request = [0; 2048];
+                let body = r#"{"Status":"OK","Function":"ok","MachineName":"m","ExecutionTime":1}"#;
+                let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                for turn in 0..answered + usize::from(reading) {
+                    if !matches!(stream.read(&mut request), Ok(1..)) {
+                        return;
+                    }
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    if turn < answered && stream.write_all(response.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn nothing_that_was_written_is_sent_again() {
+    let rows: Vec<(u64, &str)> = (0..30).map(|n| (n * 10, "ok")).collect();
+    // Of each connection: no request is answered, the first is, or the first two are.
+    for answered in 0..3 {
+        let (scratch, (address, requests)) = (Scratch::new(), closing(answered, true));
+        let schedule = scratch.schedule(&rows);
+        let (code, _, errors) = replay(&scratch, &schedule, &address, &[]);
+        assert!(code == 0 || code == 3, "{code}: {errors}");
+        let found = scratch.rows();
+        assert_eq!((found.len(), requests.load(Ordering::Relaxed)), (30, 30), "each is executed at most once");
+        let lost: Vec<_> = found.iter().filter(|row| row.outcome != Outcome::Ok).collect();
+        assert!(lost.len() >= 30 / (answered + 1) - 5, "{} of 30 lost with {answered} answers each", lost.len());
+        for row in lost {
+            let error = row.error.as_deref().unwrap_or_default();
+            assert!(row.outcome == Outcome::Error && error.contains("without an answer"), "{row:?}");
+        }
+    }
+}
+
+/// A server that speaks just enough HTTP/2 to be asked, counts the requests of each connection and closes it then.
+fn closing_h2c() -> (String, Arc<AtomicUsize>) {
+    const PREFACE: usize = 24;
+    const HEADERS: u8 = 1;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, counted) = (stream.unwrap(), Arc::clone(&counted));
+            thread::spawn(move || {
+                stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+                stream.read_exact(&mut [0; PREFACE]).unwrap();
+                let mut head = [0; 9];
+                while stream.read_exact(&mut head).is_ok() {
+                    let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                    stream.read_exact(&mut vec![0; length]).unwrap();
+                    if head[3] == HEADERS {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn nothing_that_was_written_is_sent_again_over_h2c() {
+    let rows: Vec<(u64, &str)> = (0..30).map(|n| (n * 10, "ok")).collect();
+    let (scratch, (address, requests)) = (Scratch::new(), closing_h2c());
+    let schedule = scratch.schedule(&rows);
+    let (code, _, errors) = replay(&scratch, &schedule, &address, &["--protocol", "h2c"]);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    let found = scratch.rows();
+    assert!(found.iter().all(|row| row.outcome == Outcome::Error), "{found:?}");
+    assert!((25..=30).contains(&requests.load(Ordering::Relaxed)), "{requests:?} of 30");
+}
+
+#[test]
+fn a_pooled_connection_closed_while_idle_is_not_the_systems_failure() {
+    let (scratch, (address, requests)) = (Scratch::new(), closing(1, false));
+    let schedule = scratch.schedule(&[(0, "ok"), (200, "ok"), (400, "ok")]);
+    let (code, _, errors) = replay(&scratch, &schedule, &address, &[]);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    let rows = scratch.rows();
+    assert!(rows.iter().all(|row| (row.outcome, row.error.as_deref()) == (Outcome::Ok, None)), "{rows:?}");
+    assert_eq!(requests.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn connections_opened_beforehand_are_used_in_turn() {
+    let schedule = [(0, "ok"), (200, "ok"), (400, "ok")];
+    let (scratch, counted) = (Scratch::new(), Mock::data_plane());
+    let path = scratch.schedule(&schedule);
+    // This server closes a connection that it is asked on twice, which would be an error.
+    replay(&scratch, &path, &closing(1, true).0, &["--open-connections", "3"]);
+    for row in scratch.rows() {
+        assert_eq!((row.outcome, row.error.as_deref()), (Outcome::Ok, None), "{row:?}");
+    }
+    replay(&scratch, &path, &counted.address.to_string(), &["--open-connections", "7"]);
+    assert_eq!(*counted.accepted.lock().unwrap(), 7, "all are opened, whether they are needed or not");
+    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1"]);
+    assert!(code == 1 && errors.contains("opening connections before the start"), "{code}: {errors}");
+    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--protocol", "h2c"]);
+    assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");
+}
