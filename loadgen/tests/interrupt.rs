@@ -52,4 +52,6 @@ fn a_killed_replay_leaves_the_rows_that_were_flushed() {
     let rows = read_rows(&scratch.0.path().join("out/invocations.csv.zst"));
     assert!(rows.len() as u64 >= before, "{} rows of at least {before} answers are on disk", rows.len());
     assert!(rows.iter().all(|row| row.outcome == Outcome::Ok));
+    let summary = scratch.summary();
+    assert!(summary.interrupted && !summary.valid && summary.scheduled == 6000, "{summary:?}");
 }

@@ -129,9 +129,9 @@ fn connections_opened_beforehand_are_used_in_turn() {
     for row in scratch.rows() {
         assert_eq!((row.outcome, row.error.as_deref()), (Outcome::Ok, None), "{row:?}");
     }
-    replay(&scratch, &path, &counted.address.to_string(), &["--open-connections", "7"]);
+    replay(&scratch, &path, &counted.address.to_string(), &["--open-connections", "7", "--overwrite"]);
     assert_eq!(*counted.accepted.lock().unwrap(), 7, "all are opened, whether they are needed or not");
-    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1"]);
+    let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--overwrite"]);
     assert!(code == 1 && errors.contains("opening connections before the start"), "{code}: {errors}");
     let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--protocol", "h2c"]);
     assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");

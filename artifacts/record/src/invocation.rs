@@ -94,6 +94,9 @@ pub struct Invocation {
     pub attempts: Option<u32>,
     /// What went wrong, in words.
     pub error: Option<String>,
+    /// The address it was sent to, as `IP:PORT`; empty when unsent, and in rows of versions before this column.
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 impl Invocation {
@@ -239,6 +242,7 @@ mod tests {
             sandbox: Some("1-2".to_owned()),
             attempts: Some(1),
             error: Some("a, \"b\"".to_owned()),
+            address: Some("127.0.0.1:8080".to_owned()),
         }
     }
 
@@ -253,6 +257,18 @@ mod tests {
         }
         let back: Vec<_> = InvocationReader::open(&path).unwrap().map(Result::unwrap).collect();
         assert_eq!(back, (0..5).map(row).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn rows_of_versions_without_the_address_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        let columns = "function,index,phase,scheduled_ns,sent_ns,first_byte_ns,done_ns,requested_us,memory_mib,executed_us,\
+                       queue_us,cold_us,exec_us,status,outcome,cold,sandbox,attempts,error";
+        let text = format!("{columns}\nf3,3,measured,30,31,,35,7,128,8,,3,,200,ok,1,1-2,1,\"a, \"\"b\"\"\"\n");
+        std::fs::write(&path, zstd::encode_all(text.as_bytes(), COMPRESSION_LEVEL).unwrap()).unwrap();
+        let back: Vec<_> = InvocationReader::open(&path).unwrap().map(Result::unwrap).collect();
+        assert_eq!(back, [Invocation { address: None, ..row(3) }]);
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod tests {
             sandbox: sandbox.map(str::to_owned),
             attempts: None,
             error: None,
+            address: None,
         }
     }
 

@@ -173,6 +173,7 @@ pub(crate) fn rows() -> Vec<Invocation> {
             sandbox: Some("1-1".to_owned()),
             attempts: Some(1),
             error: None,
+            address: None,
         }
     };
     vec![row(0, true), row(1, false), row(2, false)]

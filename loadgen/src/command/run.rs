@@ -13,7 +13,7 @@ use crate::{
     functions::{self, DEFAULT_IMAGE},
     http::target::{Connections, Kind, Protocol, Spread, Target, resolve},
     machine::clock::Realtime,
-    measure::summary,
+    measure::{results::Results, summary},
     registrar::{Registrar, RegistrarError},
     replay::{
         drive::{Means, drive},
@@ -34,6 +34,9 @@ pub(crate) struct RunArgs {
     /// The directory to leave invocations.csv.zst, loadgen.json and histogram.hgrm in; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Remove the files of an earlier run from --out first; without it such a directory is refused
+    #[arg(long)]
+    overwrite: bool,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -107,6 +110,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
     if loaded.schedule.invocations.is_empty() {
         return Err(UsageError::of(anyhow::anyhow!("there is nothing to send: the schedule has no invocations")));
     }
+    let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };
     let registrar = args.target.register.as_deref().map(|control_plane| Registrar::new(control_plane, false));
@@ -114,7 +118,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
         Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
         None => Vec::new(),
     };
-    let driven = drive((loaded.schedule, target), means, &args.out, &stop, loaded.notes);
+    let driven = drive((loaded.schedule, target), means, &results, &stop, loaded.notes);
     let removed = registrar.map_or(Ok(()), |registrar| registrar.remove(&created));
     let summary = driven?;
     print_as(args.format, &summary, summary::table)?;

@@ -16,7 +16,7 @@ use crate::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
         floor::Floor,
     },
-    measure::summary::time,
+    measure::{results::Results, summary::time},
     mock::Mock,
     replay::{
         drive::{Means, drive},
@@ -91,8 +91,10 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
         timeout: TIMEOUT,
     };
     let out = Scratch::new();
+    let results = Results::create(&out.0, true)?;
     let mock_before_us = mock.cpu_us();
-    let summary = drive((schedule, target), Means { realtime: args.realtime, lanes: 1 }, &out.0, &stop, Vec::new())?;
+    let means = Means { realtime: args.realtime, lanes: 1 };
+    let summary = drive((schedule, target), means, &results, &stop, Vec::new())?;
     let cpu_us = summary.cpu_us.saturating_sub(mock.cpu_us() - mock_before_us);
     let precision = Precision {
         rate_per_s: args.rate,

@@ -130,6 +130,7 @@ impl Collector {
         let Finished { index, first_byte_ns, done_ns, status, facts, verdict } = finished;
         let Facts { queue_us, cold_us, exec_us, cold, sandbox, attempts, error: kind } = facts;
         let Verdict { outcome, executed_us, error } = verdict;
+        let sent_ns = self.replay.ledger.sent_ns(index);
         let words: Vec<&str> = [kind.as_deref(), error.as_deref()].into_iter().flatten().collect();
         Invocation {
             function: self.replay.function_of(index).to_owned(),
@@ -139,7 +140,7 @@ impl Collector {
                 trace::Phase::Measured => Phase::Measured,
             },
             scheduled_ns: due.due_ns,
-            sent_ns: self.replay.ledger.sent_ns(index),
+            sent_ns,
             first_byte_ns,
             done_ns,
             requested_us: due.run_us,
@@ -154,6 +155,7 @@ impl Collector {
             sandbox: sandbox.map(String::from),
             attempts,
             error: (!words.is_empty()).then(|| words.join("; ")),
+            address: sent_ns.and_then(|_| self.replay.address_text(index)),
         }
     }
 }

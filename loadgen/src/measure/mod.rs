@@ -3,6 +3,7 @@
 pub(crate) mod collector;
 pub(crate) mod histogram;
 pub(crate) mod ledger;
+pub(crate) mod results;
 pub(crate) mod summary;
 pub(crate) mod tally;
 pub(crate) mod verdict;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a run was besides its rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RunFacts {
     /// SHA-256 of the schedule in its file form.
     pub(crate) schedule_sha256: String,
@@ -28,10 +28,31 @@ pub(crate) struct RunFacts {
     pub(crate) pacing: String,
     /// How late a bare sleep ends on this machine, p99, in nanoseconds.
     pub(crate) machine_floor_p99_ns: u64,
-    /// Whether the user stopped it.
-    pub(crate) interrupted: bool,
+    /// Whether it was stopped before its end.
+    pub(crate) interrupted: Option<Interruption>,
     /// What a reader must know.
     pub(crate) notes: Vec<String>,
+}
+
+/// Why a run did not reach its end.
+#[derive(Clone, Debug)]
+pub(crate) enum Interruption {
+    /// The user stopped it.
+    User,
+    /// Its rows could not be written.
+    Failure(String),
+    /// It is under way. What is on disk says so until it has ended, and for good when it is killed.
+    Unfinished,
+}
+
+impl Interruption {
+    fn note(&self) -> String {
+        match self {
+            Self::User => "interrupted by the user".to_owned(),
+            Self::Failure(cause) => format!("interrupted: {cause}"),
+            Self::Unfinished => "interrupted: the load generator did not reach its end, rows may be missing".to_owned(),
+        }
+    }
 }
 
 /// Puts a run in figures and judges it.
@@ -48,10 +69,9 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
     };
     let validity = Validity::of(&evidence);
     let mut notes = facts.notes;
-    if facts.interrupted {
-        notes.push("interrupted by the user".to_owned());
-    }
-    let valid = validity.faults.is_empty() && !facts.interrupted;
+    notes.extend(facts.interrupted.as_ref().map(Interruption::note));
+    let interrupted = facts.interrupted.is_some();
+    let valid = validity.faults.is_empty() && !interrupted;
     notes.extend(validity.faults);
     notes.extend(validity.warnings);
     LoadSummary {
@@ -74,7 +94,7 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
         machine_floor_p99_ns: facts.machine_floor_p99_ns,
         valid,
         notes,
-        interrupted: facts.interrupted,
+        interrupted,
     }
 }
 

@@ -1,14 +1,13 @@
 //! Drives a replay from its first thread to its last row.
 
 use std::{
-    fs,
-    path::Path,
+    mem,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use anyhow::Context;
-use record::{LoadSummary, PointDir, write_json};
+use record::LoadSummary;
 use trace::Schedule;
 
 use crate::{
@@ -25,7 +24,9 @@ use crate::{
     measure::{
         collector::{Collector, FLUSH, Progress},
         histogram,
-        summary::{RunFacts, summarise},
+        results::Results,
+        summary::{Interruption, RunFacts, summarise},
+        tally::Tally,
         view::View,
     },
     replay::{
@@ -50,19 +51,18 @@ pub(crate) struct Means {
 const FLOOR_SLEEPS: u64 = 200;
 const FLOOR_RATE_PER_S: u64 = 1000;
 
-/// Replays a schedule, leaves its files in `out` and says how it went. `notes` go into the summary.
+/// Replays a schedule, leaves its files in `results` and says how it went. `notes` go into the summary.
 ///
 /// # Errors
-/// When a file cannot be written or a thread not be started; never because of what the system answers.
+/// When a file cannot be written or a thread not be started; never because of what the system answers. The summary on
+/// disk then says that the run was interrupted, and by what.
 pub(crate) fn drive(
     plan: (Schedule, Target),
     means: Means,
-    out: &Path,
+    results: &Results,
     stop: &Arc<Stop>,
     mut notes: Vec<String>,
 ) -> anyhow::Result<LoadSummary> {
-    fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
-    let files = PointDir { path: out.to_owned(), system: String::new(), point: String::new(), repetition: 1 };
     let schedule_sha256 = plan.0.checksum();
     let floor = Floor::measure(FLOOR_RATE_PER_S, FLOOR_SLEEPS, means.realtime.pacing())
         .context("measuring how late this machine wakes")?;
@@ -72,30 +72,41 @@ pub(crate) fn drive(
     let spare = SpareFiles::reserve().context("keeping descriptors free for the results")?;
     let opened = http1::open(&plan.1).context("opening connections before the start")?;
     let replay = Arc::new(Replay::new(plan.0, plan.1));
-    let mut collector = Collector::create(&files.invocations(), Arc::clone(&replay))?;
-    let cpu_before_us = process_cpu_us();
-    let pacing = start(&replay, means, stop, opened)?;
-    let paced = collect(&replay, &mut collector, pacing, stop)?;
-    let cpu_us = process_cpu_us().saturating_sub(cpu_before_us);
-    let wall_us = replay.clock.now_ns() / 1000;
-    let interrupted = stop.asked() && !collector.is_complete();
-    if paced.is_none() && !interrupted {
-        notes.push("the pacing thread failed: this is a fault in the load generator".to_owned());
-    }
-    drop(spare);
-    collector.close(interrupted)?;
-    let facts = RunFacts {
+    let mut facts = RunFacts {
         schedule_sha256,
-        cpu_us,
-        wall_us,
-        pacing: paced.map_or_else(|| floor.class.to_string(), |report| report.pacing),
+        cpu_us: 0,
+        wall_us: 0,
+        pacing: floor.class.to_string(),
         machine_floor_p99_ns: floor.at(0.99),
-        interrupted,
+        interrupted: Some(Interruption::Unfinished),
         notes,
     };
+    results.begin(&summarise(&replay, &mut Tally::new(0), facts.clone()))?;
+    let mut collector = Collector::create(&results.invocations(), Arc::clone(&replay))?;
+    let cpu_before_us = process_cpu_us();
+    let pacing = start(&replay, means, stop, opened)?;
+    let paced = collect(&replay, &mut collector, pacing, stop);
+    facts.cpu_us = process_cpu_us().saturating_sub(cpu_before_us);
+    facts.wall_us = replay.clock.now_ns() / 1000;
+    let interrupted = stop.asked() && !collector.is_complete();
+    facts.interrupted = interrupted.then_some(Interruption::User);
+    let written = paced.and_then(|paced| {
+        if paced.is_none() && !interrupted {
+            facts.notes.push("the pacing thread failed: this is a fault in the load generator".to_owned());
+        }
+        facts.pacing = paced.map_or_else(|| mem::take(&mut facts.pacing), |report| report.pacing);
+        Ok(collector.close(interrupted)?)
+    });
+    drop(spare);
+    if let Err(error) = &written {
+        stop.give_up();
+        facts.interrupted = Some(Interruption::Failure(format!("rows could not be written: {error:#}")));
+    }
     let summary = summarise(&replay, &mut collector.tally, facts);
-    histogram::write(&files.histogram(), &collector.tally.latency_us).context("writing histogram.hgrm")?;
-    write_json(&files.loadgen(), &summary)?;
+    // First what a reader cannot do without.
+    results.finish(&summary)?;
+    written.context("the run was given up")?;
+    histogram::write(&results.histogram(), &collector.tally.latency_us).context("writing histogram.hgrm")?;
     Ok(summary)
 }
 
@@ -116,7 +127,7 @@ fn start(
         let transport = match replay.target.protocol {
             // One pool for all lanes: the pacing thread must find every idle connection.
             Protocol::Http1 => Transport::Http1(Arc::clone(
-                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), std::mem::take(&mut opened)))),
+                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), mem::take(&mut opened)))),
             )),
             Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
         };

@@ -61,6 +61,11 @@ impl Replay {
         self.target.address_of(index, self.function_of(index))
     }
 
+    /// The address of an invocation, as its row says it.
+    pub(crate) fn address_text(&self, index: usize) -> Option<String> {
+        self.target.addresses.get(self.address_of(index)).map(ToString::to_string)
+    }
+
     /// When an invocation is given up, in nanoseconds from the start.
     pub(crate) fn deadline_ns(&self, index: usize) -> u64 {
         let sent_ns = self.ledger.sent_ns(index).unwrap_or_else(|| self.clock.now_ns());

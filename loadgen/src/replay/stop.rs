@@ -48,6 +48,11 @@ impl Stop {
         self.0.load(Ordering::Relaxed) > 1
     }
 
+    /// Stops at once: what is sent from here on could not be recorded.
+    pub(crate) fn give_up(&self) {
+        self.0.store(u8::MAX, Ordering::Relaxed);
+    }
+
     /// Notes one more asking. Only the signal thread and tests do, so that load and store need not be one step.
     fn ask(&self) {
         let asked = self.0.load(Ordering::Relaxed);

@@ -1,0 +1,108 @@
+//! The directory that a run leaves its files in: never one that holds other results, and never without a summary.
+//!
+//! Its summary is there before the first row, says that the run did not reach its end, and has room for the real one: a
+//! load generator that is killed, or whose disk is full, leaves no rows that nobody could judge.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use record::{LoadSummary, PointDir, write_json};
+
+use crate::ending::UsageError;
+
+/// Bytes that the summary has on disk from the start; one is a few kilobytes, most of it notes.
+const SUMMARY_BYTES: usize = 64 * 1024;
+
+/// What a run is left in.
+#[derive(Debug)]
+pub(crate) struct Results {
+    files: PointDir,
+}
+
+impl Results {
+    /// Makes the directory. One that has results of an earlier run is refused, or with `overwrite` they are removed.
+    ///
+    /// # Errors
+    /// [`UsageError`] when there are results; otherwise when the directory cannot be made or emptied.
+    pub(crate) fn create(out: &Path, overwrite: bool) -> anyhow::Result<Self> {
+        fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+        let files = PointDir { path: out.to_owned(), system: String::new(), point: String::new(), repetition: 1 };
+        let results = Self { files };
+        for path in results.possible() {
+            if !path.exists() {
+                continue;
+            }
+            if !overwrite {
+                let problem =
+                    format!("{} is there already; --overwrite removes an earlier run's files", path.display());
+                return Err(UsageError::of(anyhow::anyhow!("--out {}: {problem}", out.display())));
+            }
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(results)
+    }
+
+    /// Where the rows are written.
+    pub(crate) fn invocations(&self) -> PathBuf {
+        self.files.invocations()
+    }
+
+    /// Where the histogram of latencies is written.
+    pub(crate) fn histogram(&self) -> PathBuf {
+        self.files.histogram()
+    }
+
+    /// Writes the summary of a run that does not reach its end, with room for the one of a run that does.
+    ///
+    /// # Errors
+    /// When it cannot be written, so that no run begins whose result could not be kept.
+    pub(crate) fn begin(&self, unfinished: &LoadSummary) -> anyhow::Result<()> {
+        self.write_in_place(unfinished).context("writing loadgen.json")
+    }
+
+    /// Replaces the summary; in the room it has when the disk has no other.
+    ///
+    /// # Errors
+    /// When it cannot be written at all.
+    pub(crate) fn finish(&self, summary: &LoadSummary) -> anyhow::Result<()> {
+        let path = self.files.loadgen();
+        if write_json(&path, summary).is_ok() {
+            return Ok(());
+        }
+        // The half-written copy takes space that something else may need; that it cannot be removed changes nothing.
+        let _ = fs::remove_file(path.with_extension("partial"));
+        self.write_in_place(summary).context("writing loadgen.json")
+    }
+
+    fn write_in_place(&self, summary: &LoadSummary) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(summary)?;
+        if text.len() > SUMMARY_BYTES {
+            bail!("a summary of {} bytes, at most {SUMMARY_BYTES} have room", text.len());
+        }
+        // White space after the document: a reader sees none of it.
+        text.resize(SUMMARY_BYTES, b'\n');
+        let write = |path: &Path| -> io::Result<()> {
+            let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
+            file.write_all(&text)
+        };
+        write(&self.files.loadgen()).with_context(|| self.files.loadgen().display().to_string())
+    }
+
+    /// Every file that a run, or whoever reads its rows, leaves: beside rows of another run each would be wrong.
+    fn possible(&self) -> [PathBuf; 7] {
+        let files = &self.files;
+        [
+            files.invocations(),
+            files.loadgen(),
+            files.histogram(),
+            files.coldstarts(),
+            files.actions(),
+            files.processes(),
+            files.nodes(),
+        ]
+    }
+}
