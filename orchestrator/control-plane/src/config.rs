@@ -3,6 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Workers send a heartbeat every 250 ms unless configured otherwise: a shorter silence means nothing.
+const MIN_SILENCE: Duration = Duration::from_millis(100);
 
 /// What a control plane is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,20 +56,54 @@ pub struct Placement {
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
     /// A worker silent for this long gets no new work.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub suspect_after: Duration,
     /// A worker silent for this long is dead, and its sandboxes are replaced.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub dead_after: Duration,
     /// A vanished data plane keeps its slots for this long; then their sandboxes are ended.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub data_plane_grace: Duration,
     /// After a restart, longest wait for workers and data planes to report before deciding anything.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub recovery_window: Duration,
     /// Longest wait for invocations of a sandbox that leaves service.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
+}
+
+/// A key of the configuration has a value that cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{key} {problem}")]
+pub struct ConfigError {
+    /// The key's path, for example `health.dead_after`.
+    pub key: &'static str,
+    /// What is wrong, and what was expected.
+    pub problem: String,
+}
+
+impl Config {
+    /// Checks what the types do not say. Policies are looked up when the control plane is built.
+    ///
+    /// # Errors
+    /// The first key that cannot be used, or that contradicts another.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Health { suspect_after, dead_after, recovery_window, .. } = self.health;
+        let fail = |key, problem: String| Err(ConfigError { key, problem });
+        if suspect_after < MIN_SILENCE {
+            return fail("health.suspect_after", format!("must be at least {MIN_SILENCE:?}"));
+        }
+        if dead_after <= suspect_after {
+            return fail(
+                "health.dead_after",
+                format!("is {dead_after:?}, must be above health.suspect_after ({suspect_after:?})"),
+            );
+        }
+        if recovery_window.is_zero() {
+            return fail("health.recovery_window", "must be above 0: nobody could report before it is over".to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -105,6 +143,28 @@ impl Default for Health {
             data_plane_grace: Duration::from_secs(30),
             recovery_window: Duration::from_millis(500),
             drain_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_values_that_contradict_each_other_are_named() {
+        type Change = fn(&mut Health);
+        let changes: [(Change, &str); 4] = [
+            (|h| h.suspect_after = Duration::ZERO, "health.suspect_after"),
+            (|h| h.suspect_after = Duration::from_secs(10), "health.dead_after"),
+            (|h| h.dead_after = Duration::from_secs(1), "health.dead_after"),
+            (|h| h.recovery_window = Duration::ZERO, "health.recovery_window"),
+        ];
+        assert_eq!(Config::default().check(), Ok(()));
+        for (change, key) in changes {
+            let mut config = Config::default();
+            change(&mut config.health);
+            assert_eq!(config.check().unwrap_err().key, key);
         }
     }
 }

@@ -18,6 +18,6 @@ mod state;
 mod store;
 mod streams;
 
-pub use config::{Autoscale, Config, Health, Placement};
+pub use config::{Autoscale, Config, ConfigError, Health, Placement};
 pub use part::{BuildError, Built, RunError, build};
 pub use store::{Command, Compacted, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config,
+    Config, ConfigError,
     clock::Clock,
     coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
     http,
@@ -27,6 +27,9 @@ use crate::{
 /// A control plane could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A policy name is unknown.
     #[error("{key} = {name:?}: no such policy; there are {known}")]
     Policy {
@@ -85,6 +88,7 @@ pub struct Built {
 /// # Errors
 /// When the configuration, a port, the command log or the record directory cannot be used.
 pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn Store>) -> Result<Built, BuildError> {
+    config.check()?;
     let mut settings = settings(&config)?;
     let (stream, stream_address) = bind(&*network, "stream", config.stream).await?;
     let beats = receive_beats(&*network, stream_address);

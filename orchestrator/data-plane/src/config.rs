@@ -37,13 +37,13 @@ pub struct Config {
     /// Seed of what is drawn at random (request ids, back-off); absent: drawn anew at each start.
     pub seed: Option<u64>,
     /// How often the load of active functions is reported.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub sample_period: Duration,
     /// After a cancelled or timed-out invocation, how long its sandbox has to close its side before it is retired.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub cancel_grace: Duration,
     /// At shutdown, how long waiting and running invocations may take to end.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
     /// Bounds of what clients may send and of what is held for them.
     pub limits: Limits,
@@ -72,10 +72,10 @@ pub struct Limits {
     /// sandboxes, and 65,536 at the most.
     pub invocations: Option<usize>,
     /// A client connection that brings no complete request for this long is closed.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub client_idle: Duration,
     /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
 }
 

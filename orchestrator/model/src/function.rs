@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{FunctionId, FunctionName, Resources, Revision, Scaling};
+use crate::{
+    FunctionId, FunctionName, Resources, Revision, Scaling,
+    duration::{LONGEST, LONGEST_TEXT},
+};
 
 /// The protocol a sandbox speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -201,7 +204,27 @@ impl FunctionSpec {
         if self.queue.deadline.is_zero() {
             return fail("queue.deadline", "must be above 0");
         }
+        self.check_durations()?;
+        self.check_payload()?;
         self.scale.check().map_err(|(field, problem)| SpecError { field, problem })
+    }
+
+    /// Here and not where they are read: a log written before the bound must still be readable.
+    fn check_durations(&self) -> Result<(), SpecError> {
+        let scale = &self.scale;
+        let all = [
+            ("timeout", Some(self.timeout)),
+            ("queue.deadline", Some(self.queue.deadline)),
+            ("scale.stable_window", Some(scale.stable_window)),
+            ("scale.panic_window", scale.panic_window),
+            ("scale.scale_down_delay", Some(scale.scale_down_delay)),
+            ("scale.scale_to_zero_grace", Some(scale.scale_to_zero_grace)),
+            ("scale.keep_alive", scale.keep_alive),
+        ];
+        let Some((field, _)) = all.into_iter().find(|(_, duration)| duration.is_some_and(|it| it > LONGEST)) else {
+            return Ok(());
+        };
+        Err(SpecError { field, problem: format!("must be at most {LONGEST_TEXT}") })
     }
 }
 
@@ -234,11 +257,14 @@ mod tests {
         let unknown = serde_json::from_str::<FunctionSpec>(r#"{"name":"f","image":"i","colour":1}"#).unwrap_err();
         assert!(unknown.to_string().contains("colour"), "{unknown}");
         type Change = fn(&mut FunctionSpec);
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 10] = [
             (|s| s.image.clear(), "image"),
             (|s| s.port = 0, "port"),
             (|s| s.concurrency = 0, "concurrency"),
             (|s| s.timeout = Duration::ZERO, "timeout"),
+            (|s| s.timeout = Duration::MAX, "timeout"),
+            (|s| s.queue.deadline = LONGEST + Duration::from_secs(1), "queue.deadline"),
+            (|s| s.scale.keep_alive = Some(Duration::MAX), "scale.keep_alive"),
             (|s| s.scale.max = Some(0), "scale.max"),
             (|s| s.scale.target_utilization = 1.5, "scale.target_utilization"),
             (|s| s.scale.panic_window = Some(Duration::from_secs(61)), "scale.panic_window"),

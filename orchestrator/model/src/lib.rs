@@ -3,11 +3,13 @@
 //! Every part speaks in these types. They do no I/O, know no clock, and change together with the
 //! system; what is on disk for ever lives in `record` instead.
 
+pub mod duration;
 mod endpoint;
 mod function;
 mod id;
 mod name;
 mod node;
+mod payload;
 mod resources;
 mod scaling;
 
@@ -16,5 +18,6 @@ pub use function::{FunctionSpec, Protocol, Queue, Registered, SpecError};
 pub use id::{DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};
+pub use payload::MAX_PAYLOAD_BYTES;
 pub use resources::Resources;
 pub use scaling::Scaling;

@@ -38,7 +38,7 @@ pub struct Config {
     /// Threads of its process, 0: half of the cores. Hollow sandboxes are served by them.
     pub threads: usize,
     /// Time between signs of life.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub heartbeat: Duration,
     /// Whether signs of life may go as UDP datagrams, to the port of the control plane's streams. Where none arrives there
     /// they go over a connection in any case.
@@ -86,13 +86,13 @@ pub struct ProcessConfig {
     /// How `builtin:function` spends its time.
     pub mode: Mode,
     /// Longest time from the start of a program to the first connection that its port takes.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub ready_deadline: Duration,
     /// Longest pause between two probes of the port; the first is 1 ms and each next one half again as long.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub probe_interval: Duration,
     /// Time a sandbox has to end by itself after SIGTERM; then SIGKILL.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "model::duration")]
     pub grace: Duration,
     /// Programs being started at once; more wait.
     pub parallel_starts: usize,

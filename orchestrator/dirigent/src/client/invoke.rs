@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     data_plane: String,
 
     /// Longest wait for the whole answer
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m", value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, default_value = "10m", value_name = "DURATION")]
     timeout: Duration,
 
     /// `table`: the answer as it is on standard output and its timeline on standard error; `json`: both in one object

@@ -56,19 +56,19 @@ pub(crate) struct SpecificationFlags {
     balance: Option<String>,
 
     /// Window over which demand is judged before scaling down, for example 60s
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     stable_window: Option<Duration>,
 
     /// How long the last sandbox lives after the last request
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     keep_alive: Option<Duration>,
 
     /// Longest run of one invocation
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     timeout: Option<Duration>,
 
     /// Longest wait of one invocation for a slot
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     queue_deadline: Option<Duration>,
 
     /// Most invocations that wait in one data plane

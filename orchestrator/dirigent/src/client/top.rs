@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 }
 
 fn interval(text: &str) -> Result<Duration, anyhow::Error> {
-    let interval = humantime::parse_duration(text)?;
+    let interval = model::duration::parse(text).map_err(|problem| anyhow!(problem))?;
     if interval < SHORTEST_INTERVAL {
         return Err(anyhow!("it must be at least {}", humantime::format_duration(SHORTEST_INTERVAL)));
     }

@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.http = arguments.http.unwrap_or(config.http);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
     config.record = arguments.record.or(config.record);
+    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }

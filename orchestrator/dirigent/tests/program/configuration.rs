@@ -65,6 +65,18 @@ fn a_mistake_in_a_file_is_said_with_file_line_and_key_and_exit_code_2() {
             "[placement]\npolicy = 'best'\n",
             "bad.toml:2:1: placement.policy is \"best\", expected one of",
         ),
+        (
+            "control-plane",
+            "[health]\ndead_after = '1s'\n",
+            "bad.toml:2:1: health.dead_after is 1s, must be above health.suspect_after (1.5s)",
+        ),
+        (
+            "control-plane",
+            "[health]\ndrain_deadline = '1000000years'\n",
+            "bad.toml:2:18: health.drain_deadline: a duration of 31557600000000 s is too long: expected at most 366d",
+        ),
+        ("data-plane", "drain_deadline = '1000000years'\n", "bad.toml:1:18: drain_deadline: a duration of"),
+        ("worker", "[process]\ngrace = '400d'\n", "bad.toml:2:9: process.grace: a duration of"),
         ("data-plane", "\n[limits]\nbody = 'much'\n", "bad.toml:3:8: limits.body: "),
         ("data-plane", "balance = 'best'\n", "bad.toml:1:1: balance is \"best\", expected one of least-loaded"),
         ("worker", "[hollow]\nnodes = 0\n", "bad.toml:2:1: hollow.nodes "),
