@@ -115,6 +115,8 @@ fn rates(points: &[RatePoint], out: impl Write) -> io::Result<()> {
             ("latency_p999_ms", point.latency_p999_ms),
             ("cold_percent", point.cold_percent),
             ("lag_p99_ms", point.lag_p99_ms),
+            ("slope_upper_percent_per_min", point.slope_upper_percent_per_min),
+            ("block_autocorrelation", point.block_autocorrelation),
             ("system_cpu_us", point.system_cpu_us),
             ("machine_cpu_us", point.machine_cpu_us),
             ("machine_cores", point.machine_cores),

@@ -59,6 +59,8 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         cold_percent: over(&|summary| Some(100.0 * summary.cold.share?)),
         overhead_percent: over(&|summary| Some(summary.cold.overhead_permille?.p50 as f64 / 10.0)),
         lag_p99_ms: over(&|summary| Some(ms(summary.lag_ns?.p99))),
+        slope_upper_percent_per_min: over(&|summary| summary.pace.as_ref()?.slope_upper_percent_per_min),
+        block_autocorrelation: over(&|summary| summary.pace.as_ref()?.block_autocorrelation),
         processes: processes(&all),
         system_cpu_us: over(&|summary| cpu_us(summary, is_of_the_system)),
         machine_cpu_us: over(&|summary| cpu_us(summary, is_machine)),

@@ -89,7 +89,8 @@ fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
             p.note {
                 "Sustained: at least 95 % of the offered rate was achieved, fewer than 1 % failed, the repetition is valid, and the \
                  upper 95 % bound of the latency's slope stays below 5 % of the median per minute, over windows of at least 60 s \
-                 and 100 rows, in every repetition. At objective: also a 99th percentile of at most 1 s with failures penalised. "
+                 and 100 rows, in every repetition. The slope is that of Theil and Sen over means of blocks of rows; its bound allows for \
+                 blocks that depend on each other by their autocorrelation φ. At objective: also a 99th percentile of at most 1 s with failures penalised. "
                 "Cores: those of the machine that were in use, load generator included. "
                 (spread_note(&page.summary.rates))
             }
@@ -139,7 +140,7 @@ fn table(points: &[RatePoint]) -> Markup {
             thead { tr {
                 th { "System · point" } th.n { "Offered /s" } th.n { "Achieved /s" } th.n { "ok, %" }
                 th.n { "p50, ms" } th.n { "p99, ms" } th.n { "p99.9, ms" } th.n { "Cold, %" } th.n { "Lag p99, ms" }
-                th.n { "Cores" } th { "Sustained" }
+                th.n { "Slope's bound, %/min" } th.n { "Cores" } th { "Sustained" }
             } }
             tbody { @for point in points { tr {
                 td { (point.system) br; (point.point) }
@@ -149,7 +150,12 @@ fn table(points: &[RatePoint]) -> Markup {
                     @for (outcome, rows) in &point.failures { br; span.note { (count(*rows)) " " (outcome) } }
                 }
                 (cell(point.latency_p50_ms)) (cell(point.latency_p99_ms)) (cell(point.latency_p999_ms))
-                (plain(point.cold_percent)) (plain(point.lag_p99_ms)) (cell(point.machine_cores))
+                (plain(point.cold_percent)) (plain(point.lag_p99_ms))
+                td.n {
+                    (point.slope_upper_percent_per_min.map_or_else(|| "–".to_owned(), |found| number(found.median)))
+                    @if let Some(phi) = point.block_autocorrelation { br; span.note { "φ " (format!("{:.2}", phi.median)) } }
+                }
+                (cell(point.machine_cores))
                 td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
             } } }
         } }

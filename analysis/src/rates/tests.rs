@@ -118,6 +118,8 @@ fn points_that_differ_in_their_rate_only_are_one_line() {
         cold_percent: None,
         overhead_percent: None,
         lag_p99_ms: None,
+        slope_upper_percent_per_min: None,
+        block_autocorrelation: None,
         processes: Vec::new(),
         system_cpu_us: None,
         machine_cpu_us: None,

@@ -1,7 +1,7 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
 use record::{Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
-use stats::{Slope, quantile, theil_sen};
+use stats::{Slope, Trend, quantile, trend};
 
 use crate::rows::{Row, Rows};
 
@@ -38,13 +38,14 @@ pub(crate) struct Measured<'a> {
 pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>) -> Pace {
     let growth = growth(rows);
     let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
-    let upper = growth.map(|growth| growth.upper);
+    let upper = growth.map(|growth| growth.slope.upper);
     Pace {
         operations,
         sampled_s: measured.sampled.map(|window| (window.to_unix_ns - window.from_unix_ns) as f64 / 1e9),
-        slope_percent_per_min: growth.map(|growth| growth.slope),
-        slope_lower_percent_per_min: growth.map(|growth| growth.lower),
+        slope_percent_per_min: growth.map(|growth| growth.slope.slope),
+        slope_lower_percent_per_min: growth.map(|growth| growth.slope.lower),
         slope_upper_percent_per_min: upper,
+        block_autocorrelation: growth.map(|growth| growth.phi),
         latency_p99_penalised_ns: p99_ns,
         sustained: judged(measured, upper, None),
         at_objective: judged(measured, upper, p99_ns),
@@ -65,19 +66,20 @@ pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option
 /// Slope of the latency of ok rows over when they were due, and its bounds, in percent of their median per minute.
 ///
 /// Rows that follow each other depend on each other, and a pause of the machine is not growth: the slope is that of means
-/// of blocks, by an estimator that a few of them do not move.
-fn growth(rows: &Rows) -> Option<Slope> {
+/// of blocks, by an estimator that a few of them do not move, and its bounds allow for blocks that depend on each other.
+fn growth(rows: &Rows) -> Option<Trend> {
     let ok = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
     let mut points: Vec<(u64, u64)> = ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect();
     points.sort_unstable();
     let size = points.len().div_ceil(BLOCKS_MAX).max(BLOCK_ROWS_MIN);
     let blocks: Vec<(f64, f64)> = points.rchunks_exact(size).map(middle).collect();
-    let found = theil_sen(&blocks)?;
+    let found = trend(&blocks)?;
     let mut latencies: Vec<u64> = points.into_iter().map(|(_, latency)| latency).collect();
     latencies.sort_unstable();
     let median = quantile(&latencies, 0.5).filter(|median| *median > 0)? as f64;
     let percent = |slope: f64| 100.0 * slope / median;
-    Some(Slope { slope: percent(found.slope), lower: percent(found.lower), upper: percent(found.upper) })
+    let Slope { slope, lower, upper } = found.slope;
+    Some(Trend { slope: Slope { slope: percent(slope), lower: percent(lower), upper: percent(upper) }, ..found })
 }
 
 /// Of a block: when its rows were due, in minutes, and how long they took, in nanoseconds, both in their mean.

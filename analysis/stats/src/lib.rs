@@ -11,6 +11,7 @@ mod mean;
 mod quantile;
 mod slope;
 mod slowdown;
+mod trend;
 
 pub use bootstrap::{Interval, median_interval, median_ratio_interval};
 pub use ecdf::Ecdf;
@@ -19,3 +20,4 @@ pub use mean::{geometric_mean, mean};
 pub use quantile::{median, quantile, sorted};
 pub use slope::{Slope, theil_sen};
 pub use slowdown::{Definition, Ending, FailurePolicy, Invocation, Slowdowns, TIME_RESOLUTION_NS};
+pub use trend::{Trend, trend};

@@ -2,9 +2,9 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use crate::{median, sorted};
+use crate::sorted;
 
-/// A fitted slope.
+/// A fitted slope of independent points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slope {
     /// Change of y per unit of x.
@@ -23,31 +23,55 @@ const LEVEL: f64 = 0.95;
 /// normal approximation of Kendall's statistic (Sen, 1968, equation 2.6). Up to 29 % of the points may lie anywhere without
 /// moving it far. Takes memory for all pairs: meant for some hundred points.
 ///
+/// The bounds hold for points that are independent of each other; [`crate::trend`] widens them for those that are not.
+///
 /// `None` for fewer than three points or when all x are the same.
 #[must_use]
 pub fn theil_sen(points: &[(f64, f64)]) -> Option<Slope> {
-    if points.len() < 3 {
-        return None;
+    PairSlopes::of(points).map(|slopes| slopes.with_bounds(1.0))
+}
+
+/// The slopes between all pairs of points.
+pub(crate) struct PairSlopes {
+    /// In ascending order; at least one.
+    sorted: Vec<f64>,
+    /// Variance of Kendall's statistic over these points, were they independent.
+    variance: f64,
+}
+
+impl PairSlopes {
+    /// `None` for fewer than three points or when all x are the same.
+    pub(crate) fn of(points: &[(f64, f64)]) -> Option<Self> {
+        if points.len() < 3 {
+            return None;
+        }
+        let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
+        for (index, (x, y)) in points.iter().enumerate() {
+            let others = points[index + 1..].iter().filter(|(other, _)| other != x);
+            slopes.extend(others.map(|(other_x, other_y)| (other_y - y) / (other_x - x)));
+        }
+        let ties = repeats(points.iter().map(|(x, _)| *x)) + repeats(points.iter().map(|(_, y)| *y));
+        let variance = ((term(points.len()) - ties) / 18.0).max(0.0);
+        (!slopes.is_empty()).then(|| Self { sorted: sorted(slopes), variance })
     }
-    let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
-    for (index, (x, y)) in points.iter().enumerate() {
-        let others = points[index + 1..].iter().filter(|(other, _)| other != x);
-        slopes.extend(others.map(|(other_x, other_y)| (other_y - y) / (other_x - x)));
+
+    /// Their median.
+    pub(crate) fn median(&self) -> f64 {
+        let middle = self.sorted.len() / 2;
+        let below = if self.sorted.len().is_multiple_of(2) { middle - 1 } else { middle };
+        f64::midpoint(self.sorted[below], self.sorted[middle])
     }
-    if slopes.is_empty() {
-        return None;
+
+    /// Their median with bounds for a statistic of Kendall whose variance is `inflation` times that of independent points.
+    pub(crate) fn with_bounds(&self, inflation: f64) -> Slope {
+        let z = Normal::standard().inverse_cdf(LEVEL);
+        let greatest = self.sorted.len() - 1;
+        // Both bounds have the same rank, counted from the least or from the greatest slope.
+        let rank = f64::midpoint(self.sorted.len() as f64, z * (inflation * self.variance).sqrt()).round();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ rank, and cut at the greatest")]
+        let rank = (rank as usize).min(greatest);
+        Slope { slope: self.median(), lower: self.sorted[greatest - rank], upper: self.sorted[rank] }
     }
-    let slopes = sorted(slopes);
-    let ties = repeats(points.iter().map(|(x, _)| *x)) + repeats(points.iter().map(|(_, y)| *y));
-    let variance = (term(points.len()) - ties) / 18.0;
-    let z = Normal::standard().inverse_cdf(LEVEL);
-    let pairs = slopes.len() as f64;
-    // Both bounds have the same rank, counted from the least or from the greatest slope.
-    let rank = f64::midpoint(pairs, z * variance.max(0.0).sqrt()).round();
-    let is_bound = |(place, _): &(usize, &f64)| *place as f64 >= rank;
-    let upper = slopes.iter().enumerate().find(is_bound).map_or(slopes.last()?, |(_, slope)| slope);
-    let lower = slopes.iter().rev().enumerate().find(is_bound).map_or(slopes.first()?, |(_, slope)| slope);
-    Some(Slope { slope: median(&slopes)?, lower: *lower, upper: *upper })
 }
 
 /// What `count` equal values take from the variance, and all values are: 18 times the variance of Kendall's statistic.

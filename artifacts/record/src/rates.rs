@@ -22,6 +22,10 @@ pub struct Pace {
     pub slope_lower_percent_per_min: Option<f64>,
     /// Upper 95 % bound of that change.
     pub slope_upper_percent_per_min: Option<f64>,
+    /// Autocorrelation φ of neighbouring blocks around the slope, for which the two bounds allow; absent in summaries of
+    /// versions whose bounds did not.
+    #[serde(default)]
+    pub block_autocorrelation: Option<f64>,
     /// 99th percentile of latency over all measured rows, failed ones counting with the time-out, in nanoseconds.
     pub latency_p99_penalised_ns: Option<u64>,
     /// Whether the rate was sustained.
@@ -89,6 +93,12 @@ pub struct RatePoint {
     pub overhead_percent: Option<Estimate>,
     /// 99th percentile of the load generator's lag, in milliseconds.
     pub lag_p99_ms: Option<Estimate>,
+    /// Upper 95 % bound of the latency's change, in percent of its median per minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope_upper_percent_per_min: Option<Estimate>,
+    /// Autocorrelation φ of neighbouring blocks of rows, for which that bound allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_autocorrelation: Option<Estimate>,
     /// CPU time per ok answer of each process; equal processes (`worker-1`, `worker-2`) are taken together.
     pub processes: Vec<ProcessCost>,
     /// CPU time per ok answer of all processes of the system, in microseconds.

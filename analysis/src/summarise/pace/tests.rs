@@ -73,6 +73,26 @@ fn latency_that_grows_is_not_sustained() {
     assert!(pace.sustained.reasons[0].starts_with("latency may grow by 5.9 % of its median per minute"), "{pace:?}");
 }
 
+/// A queue that is long stays long for a while: latency wanders and comes back. Were its blocks independent, the bound would stay below 5 % a minute.
+#[test]
+fn latency_that_wanders_is_not_known_to_be_steady() {
+    let mut level_ns = 0_i64;
+    let wandering: Vec<u64> = (0..100)
+        .map(|place| {
+            level_ns = level_ns * 9 / 10 + (place * 7919 % 41 - 20) * 35_000;
+            50_000_000_u64.saturating_add_signed(level_ns)
+        })
+        .collect();
+    let rows = rows(60, 10, |second| wandering[usize::try_from(second).unwrap()]);
+    let pace = judge(&rows, 60, 10.0, true);
+    let phi = pace.block_autocorrelation.unwrap();
+    assert!(phi > 0.7, "{phi}");
+    assert_eq!(pace.sustained.verdict, Some(false), "{pace:?}");
+    let seconds = (0..60_u32).zip(&wandering).map(|(second, ns)| (f64::from(second) / 60.0, *ns as f64));
+    let independent = stats::theil_sen(&seconds.collect::<Vec<_>>()).unwrap().upper / 50e6 * 100.0;
+    assert!(independent < 5.0, "{independent}");
+}
+
 #[test]
 fn a_pause_of_the_machine_is_no_growth_wherever_it_is() {
     for paused in [1, 30, 58] {
