@@ -64,7 +64,7 @@ struct Place<'a> {
     repetition: u32,
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "system",
     "point",
     "repetition",
@@ -87,6 +87,7 @@ const COLUMNS: [&str; 22] = [
     "sandbox",
     "attempts",
     "error",
+    "address",
 ];
 
 fn invocations(run: &Run, out: impl Write) -> Result<(), ExportError> {
