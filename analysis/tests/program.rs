@@ -42,7 +42,7 @@ fn zstd(text: &str) -> Vec<u8> {
 }
 
 const HEADER: &str = "function,index,phase,scheduled_ns,sent_ns,first_byte_ns,done_ns,requested_us,memory_mib,executed_us,queue_us,\
-                      cold_us,exec_us,status,outcome,cold,sandbox,attempts,error\n";
+                      cold_us,exec_us,status,outcome,cold,sandbox,attempts,error,address\n";
 
 #[test]
 fn a_missing_manifest_is_named() {
@@ -82,12 +82,12 @@ fn rows_that_are_not_compressed_are_refused() {
 #[test]
 fn a_value_that_is_not_a_number_is_named_with_its_row() {
     let fixture = Fixture::by_hand();
-    let good = "f,0,measured,0,1,,2,1,1,1,,,,200,ok,0,,1,\n";
-    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,-5,1,,2,1,1,1,,,,200,ok,0,,1,\n"));
+    let good = "f,0,measured,0,1,,2,1,1,1,,,,200,ok,0,,1,,\n";
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,-5,1,,2,1,1,1,,,,200,ok,0,,1,,\n"));
     refused(&fixture, 2, &["invocations.csv.zst, row 3", "invalid digit"]);
-    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,fine,0,,1,\n"));
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,fine,0,,1,,\n"));
     refused(&fixture, 2, &["row 3", "unknown variant `fine`", "expected one of `ok`, `refused`"]);
-    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,ok,7,,1,\n"));
+    write_rows(&fixture, &format!("{HEADER}{good}f,1,measured,0,1,,2,1,1,1,,,,200,ok,7,,1,,\n"));
     refused(&fixture, 2, &["row 3", "column `cold`", "expected 1, 0 or nothing, found 7"]);
 }
 
