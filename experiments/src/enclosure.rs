@@ -42,7 +42,7 @@ use crate::{
 /// The hidden subcommand.
 const SUBCOMMAND: &str = "enclose";
 
-/// The hidden option that says inside where the programs are that were built outside; it comes last.
+/// The hidden option that says inside where the programs are that were built outside; with `--runner` it comes last.
 const INSIDE_WITH: &str = "--enclosed";
 
 /// What a plan and a manifest say of a run that takes place inside.
@@ -153,6 +153,7 @@ pub fn missing() -> Option<String> {
 pub fn go_on_inside(programs: &Path, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
     arguments.extend([INSIDE_WITH.into(), programs.into()]);
+    arguments.extend(["--runner".into(), std::process::id().to_string().into()]);
     let mut child = start(&arguments, false)?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in 31 bits")?);
     let mut told = 0;

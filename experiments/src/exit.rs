@@ -21,6 +21,18 @@ pub enum Exit {
     NotHeld = 4,
 }
 
+impl Exit {
+    /// The one that weighs more, of two ways in which one thing ends: nothing that failed is judged, and what is not valid
+    /// holds nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let weight = |exit| {
+            [Self::Done, Self::NotHeld, Self::Invalid, Self::Failed, Self::Usage].iter().position(|one| *one == exit)
+        };
+        if weight(other) > weight(self) { other } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -49,6 +61,14 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn what_is_not_valid_weighs_more_than_what_does_not_hold() {
+        assert_eq!(Exit::NotHeld.or(Exit::Invalid), Exit::Invalid);
+        assert_eq!(Exit::Invalid.or(Exit::NotHeld), Exit::Invalid);
+        assert_eq!(Exit::Failed.or(Exit::Invalid), Exit::Failed);
+        assert_eq!(Exit::Done.or(Exit::NotHeld), Exit::NotHeld);
+    }
 
     #[test]
     fn a_usage_error_is_known_under_any_context() {

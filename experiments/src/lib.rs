@@ -5,6 +5,7 @@
 
 pub mod checkout;
 pub mod checksum;
+pub mod claims;
 pub mod command;
 pub mod console;
 pub mod definition;

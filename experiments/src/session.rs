@@ -4,11 +4,14 @@ use std::{path::Path, process::ExitStatus, time::Duration};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
+use record::{DirectoryLock, Holder, LockError};
 
 use crate::{
     console::Console,
+    enclosure,
     exit::Interrupted,
     interrupt::{Interrupt, wait_regardless},
+    run::repetition::now,
     system::{
         launch::{Launcher, Output},
         process::{Process, describe},
@@ -28,6 +31,8 @@ pub struct Session {
     pub interrupt: Interrupt,
     /// What the user sees.
     pub console: Console,
+    /// The process id by which the user knows this run: inside a private namespace it has another.
+    pub process: u32,
 }
 
 /// A command that runs to its end.
@@ -52,6 +57,15 @@ impl Errand<'_> {
 }
 
 impl Session {
+    /// Takes the lock of a run's directory: whoever writes into it does so alone.
+    ///
+    /// # Errors
+    /// When another process has it, which is named.
+    pub fn lock(&self, directory: &Path) -> Result<DirectoryLock, LockError> {
+        let purpose = enclosure::typed(std::env::args()).join(" ");
+        DirectoryLock::take(directory, &Holder { process: self.process, since: now(), purpose })
+    }
+
     /// Starts a command.
     ///
     /// # Errors

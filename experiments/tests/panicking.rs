@@ -37,6 +37,7 @@ fn a_panic_leaves_no_process() {
         launcher: Launcher::at(Path::new(env!("CARGO_BIN_EXE_repro"))),
         interrupt: Interrupt::default(),
         console: Console::of_process(),
+        process: std::process::id(),
     };
     let systems = Systems::parse(SYSTEMS).unwrap();
     let point = RunDir(folder.path().to_owned()).point("toy", "replay", 1);

@@ -68,6 +68,13 @@ impl RunDir {
         }
     }
 
+    /// Where a repetition of that number leaves what it had when it failed: logs and data to find out why, and no rows that
+    /// anybody counts.
+    #[must_use]
+    pub fn failed(&self, system: &str, point: &str, repetition: u32) -> PathBuf {
+        self.0.join(system).join(point).join(format!("{repetition}.failed"))
+    }
+
     /// Every repetition that has rows, ordered by system, point and repetition.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod error;
 mod invocation;
 mod layout;
 mod loadgen;
+mod lock;
 mod manifest;
 mod rates;
 mod setting;
@@ -24,7 +25,8 @@ pub use error::RecordError;
 pub use invocation::{Invocation, InvocationReader, InvocationWriter, Outcome, Phase};
 pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
-pub use manifest::{ExitState, HostFacts, Manifest, SystemFacts};
+pub use lock::{DirectoryLock, Holder, LOCK_FILE, LockError};
+pub use manifest::{ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts};
 pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
 pub use setting::Setting;
 pub use summary::{

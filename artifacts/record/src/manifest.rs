@@ -48,6 +48,19 @@ pub struct SystemFacts {
     pub binaries: BTreeMap<String, String>,
 }
 
+/// A repetition that was to be measured and could not be: it has no rows, and counts as nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRepetition {
+    /// The system.
+    pub system: String,
+    /// The point.
+    pub point: String,
+    /// The repetition, from 1.
+    pub repetition: u32,
+    /// Why.
+    pub reason: String,
+}
+
 /// The run's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -71,12 +84,16 @@ pub struct Manifest {
     pub host: HostFacts,
     /// Systems by name.
     pub systems: BTreeMap<String, SystemFacts>,
-    /// Seeds by use.
+    /// Seeds by use: `schedule` is the definition's; `repetition-N` is that of a repetition, for all systems alike, and
+    /// `POINT/repetition-N` that of a point which has its own.
     pub seeds: BTreeMap<String, u64>,
     /// SHA-256 of inputs (trace files, schedules) by name.
     pub checksums: BTreeMap<String, String>,
     /// How it ended.
     pub exit: ExitState,
+    /// Repetitions that failed and were not measured since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedRepetition>,
     /// Things a reader must know.
     pub notes: Vec<String>,
 }

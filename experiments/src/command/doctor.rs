@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use stats::quantile;
 use crate::{
     checkout::Checkout,
     exit::Exit,
-    machine::host,
+    machine::{disk, host},
     system::{Systems, needs},
     table::{Format, Table},
 };
@@ -47,8 +47,12 @@ const SLEEP: Duration = Duration::from_millis(1);
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro doctor")]
+#[command(after_help = "Examples:\n  repro doctor\n  repro doctor --out /mnt/large/runs --format json")]
 pub struct Arguments {
+    /// Where runs will be left (`repro run --out`), if not in artifacts/runs of the checkout: its disk is looked at
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -80,7 +84,8 @@ impl Finding {
 /// # Errors
 /// When `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let mut findings = hardware(checkout.root());
+    let runs = arguments.out.clone().unwrap_or_else(|| checkout.runs());
+    let mut findings = hardware(&[("disk of the checkout", checkout.root()), ("disk of the runs", &runs)]);
     findings.extend([sleeping(), real_time(), ports(), descriptors()]);
     findings.extend(toolchain());
     for (name, system) in Systems::read(&checkout.systems())?.0 {
@@ -97,9 +102,8 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     Ok(if broken { Exit::Failed } else { Exit::Done })
 }
 
-fn hardware(root: &Path) -> Vec<Finding> {
+fn hardware(disks: &[(&str, &Path)]) -> Vec<Finding> {
     let host = host::facts();
-    let disk_mib = needs::free_mib(root);
     let vulnerable: Vec<&str> = host
         .mitigations
         .iter()
@@ -110,15 +114,21 @@ fn hardware(root: &Path) -> Vec<Finding> {
     let clock_good = matches!(host.clock.as_str(), "tsc" | "kvm-clock" | "arch_sys_counter" | "");
     let clock_fix = "a slow clock source makes every time-stamp a system call: see /sys/devices/system/clocksource";
     let memory = format!("{} MiB", host.memory_mib);
-    vec![
+    let disk = |(what, folder): &(&str, &Path)| {
+        let free_mib = disk::free_mib(folder);
+        let found = format!("{free_mib} MiB free for {}", folder.display());
+        Finding::new(what, found, free_mib >= DISK_MIB_MIN, "free some disk space, or use another disk: --out DIR")
+    };
+    let mut findings = vec![
         Finding::new("processor", host.cpu, true, ""),
         Finding::new("cores", host.cores.to_string(), host.cores >= CORES_MIN, "use a machine with two cores or more"),
         Finding::new("memory", memory, host.memory_mib >= MEMORY_MIB_MIN, "sample fewer functions: --functions N"),
-        Finding::new("disk", format!("{disk_mib} MiB free"), disk_mib >= DISK_MIB_MIN, "free some disk space"),
         Finding::new("kernel", host.kernel, true, ""),
         Finding::new("clock source", host.clock, clock_good, clock_fix),
         Finding::new("mitigations", mitigations, true, ""),
-    ]
+    ];
+    findings.extend(disks.iter().map(disk));
+    findings
 }
 
 /// How much later than asked this machine wakes a sleeper.

@@ -42,7 +42,7 @@ Examples:
   repro run cold-start-sweep --rates 1000,4000     cold starts at two rates
   repro verify artifacts/runs/DIR
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a threshold did not hold";
+Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a claim or threshold did not hold";
 
 /// Runs experiments on this machine and judges what they left; without a subcommand, the main one.
 #[derive(Debug, Parser)]
@@ -61,8 +61,12 @@ pub struct CommandLine {
     checkout: Option<PathBuf>,
 
     /// This process is inside the private namespace that a system needs, and programs are built here
-    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    #[arg(long, global = true, hide = true, value_name = "DIR", requires = "runner")]
     enclosed: Option<PathBuf>,
+
+    /// Process id of the outermost process of those that are around this one
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    runner: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +79,7 @@ enum Command {
     Plan(Box<plan::Arguments>),
     /// Run an experiment
     Run(Box<run::Arguments>),
-    /// Check the invariants of a finished run
+    /// Check the invariants and claims of a finished run
     Verify(verify::Arguments),
     /// Compute the statistics of a run again and draw its report again
     Report(report::Arguments),
@@ -130,9 +134,10 @@ impl CommandLine {
     /// When it cannot be done; [`crate::exit::of`] says what that means.
     pub fn run(self) -> anyhow::Result<Exit> {
         let checkout = || Checkout::find(self.checkout.as_deref());
+        let inside = self.enclosed.zip(self.runner).map(|(programs, runner)| run::Inside { programs, runner });
         match self.command {
-            None => run::run(&run::Arguments::main(self.quick).inside(self.enclosed), &checkout()?),
-            Some(Command::Run(arguments)) => run::run(&arguments.inside(self.enclosed), &checkout()?),
+            None => run::run(&run::Arguments::main(self.quick).inside(inside), &checkout()?),
+            Some(Command::Run(arguments)) => run::run(&arguments.inside(inside), &checkout()?),
             Some(Command::Doctor(arguments)) => doctor::run(&arguments, &checkout()?),
             Some(Command::List(arguments)) => list::run(&arguments, &checkout()?),
             Some(Command::Plan(arguments)) => plan::run(&arguments, &checkout()?),
@@ -159,7 +164,8 @@ impl CommandLine {
 fn session() -> anyhow::Result<Session> {
     let interrupt = Interrupt::listen()?;
     orphans::adopt()?;
-    Ok(Session { launcher: Launcher::this_program()?, interrupt, console: Console::of_process() })
+    let process = std::process::id();
+    Ok(Session { launcher: Launcher::this_program()?, interrupt, console: Console::of_process(), process })
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use record::RunDir;
 
 use crate::{
     checkout::Checkout,
+    claims,
     exit::Exit,
     run::{
         self,
@@ -29,11 +31,15 @@ pub struct Arguments {
 /// Makes the report again.
 ///
 /// # Errors
-/// When the directory holds no run, or the analysis fails.
+/// When the directory holds no run, or one that is still measured, or the analysis fails.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let session = super::session()?;
-    let dir = RunDir(arguments.run.canonicalize()?);
-    dir.read_manifest()?;
+    let path = &arguments.run;
+    let dir = RunDir(path.canonicalize().with_context(|| path.display().to_string())?);
+    dir.read_manifest().context("this is no run directory")?;
+    // Whoever measures into it makes its report when all is measured.
+    let _lock = session.lock(&dir.0)?;
     let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], &session.console)?;
-    run::report(&session, &programs, &dir)
+    let exit = run::report(&session, &programs, &dir)?;
+    Ok(exit.or(claims::print_of(&dir)?))
 }

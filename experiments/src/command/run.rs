@@ -2,16 +2,16 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
-use record::{RunDir, read_json};
+use record::{DirectoryLock, FailedRepetition, RunDir};
 
 use super::Choice;
 use crate::{
     checkout::Checkout,
-    enclosure,
+    claims, enclosure,
     exit::{Exit, Interrupted},
     run::{
         Run,
@@ -47,13 +47,22 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
-    /// The folder of built programs, inside the private namespace that a system needs.
+    /// Where this process is inside the private namespace that a system needs.
     #[arg(skip)]
-    enclosed: Option<PathBuf>,
+    enclosed: Option<Inside>,
 
     /// Print the effective settings and exit
     #[arg(long)]
     print_config: bool,
+}
+
+/// What a process inside a private namespace is told by the one outside.
+#[derive(Clone, Debug)]
+pub(super) struct Inside {
+    /// The folder of built programs.
+    pub(super) programs: PathBuf,
+    /// Process id of the outermost process, as the user knows it.
+    pub(super) runner: u32,
 }
 
 impl Arguments {
@@ -69,34 +78,38 @@ impl Arguments {
         }
     }
 
-    /// The same inside a private namespace, if there are programs that were built for it.
-    pub(super) fn inside(self, programs: Option<PathBuf>) -> Self {
-        Self { enclosed: programs, ..self }
+    /// The same inside a private namespace, if this process is.
+    pub(super) fn inside(self, enclosed: Option<Inside>) -> Self {
+        Self { enclosed, ..self }
     }
 }
 
 /// Runs an experiment.
 ///
 /// # Errors
-/// When a step fails, or the user stops it: what was measured is kept.
+/// When a step fails that is no measurement, or the user stops it: what was measured is kept.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let order = match &arguments.resume {
         None => arguments.choice.order(checkout)?,
-        Some(dir) => order_of(dir.clone(), checkout)?,
+        Some(dir) => order_of(dir, checkout)?,
     };
     if arguments.print_config {
         print!("{}", order.to_toml());
         return Ok(Exit::Done);
     }
-    let session = super::session()?;
+    let mut session = super::session()?;
+    if let Some(inside) = &arguments.enclosed {
+        session.process = inside.runner;
+    }
+    let resumed = arguments.resume.as_deref().map(|dir| resumed(dir, &session)).transpose()?;
     // Nothing is enclosed for a system that cannot run here: its step says so.
     let needs_it = |system: &System| system.enclosed && needs::missing(system).is_empty();
     if arguments.enclosed.is_none() && order.systems.iter().any(|(_, system)| needs_it(system)) {
-        return enclose(arguments, checkout, &order, &session);
+        return enclose(arguments, checkout, (&order, resumed), &session);
     }
-    let mut run = match &arguments.resume {
+    let mut run = match resumed {
         None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
-        Some(dir) => Run::resume(&session, checkout, order, RunDir(dir.canonicalize()?))?,
+        Some(resumed) => Run::resume(&session, checkout, order, resumed)?,
     };
     if arguments.enclosed.is_some() {
         run.note(enclosure::PLACE)?;
@@ -104,7 +117,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
     let typed = || Origin::typed(arguments.programs.as_deref());
-    let programs = arguments.enclosed.as_deref().map_or_else(typed, Origin::Done);
+    let programs = arguments.enclosed.as_ref().map_or_else(typed, |inside| Origin::Done(&inside.programs));
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.mark_failed("the runner itself failed")?;
@@ -113,41 +126,72 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     match executed {
         Ok(()) => judge(&session, &mut run),
         Err(error) => {
-            let dir = run.dir().0.display();
-            let resume = format!("repro run --resume {dir}");
             let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
-            session.console.line(&format!("{what}; to go on: {resume}"));
+            session.console.line(&format!("{what}; to go on: {}", to_go_on(run.dir())));
             Err(error)
         }
     }
 }
 
+/// The directory of an earlier run, locked: who else is at it is said before anything takes time.
+fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLock)> {
+    let dir = dir.canonicalize()?;
+    let lock = session.lock(&dir)?;
+    Ok((RunDir(dir), lock))
+}
+
+fn to_go_on(dir: &RunDir) -> String {
+    format!("repro run --resume {}", dir.0.display())
+}
+
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
 /// the load generator are on the same side of that boundary.
-fn enclose(arguments: &Arguments, checkout: &Checkout, order: &Order, session: &Session) -> anyhow::Result<Exit> {
+fn enclose(
+    arguments: &Arguments,
+    checkout: &Checkout,
+    (order, resumed): (&Order, Option<(RunDir, DirectoryLock)>),
+    session: &Session,
+) -> anyhow::Result<Exit> {
     let origin = Origin::typed(arguments.programs.as_deref());
     let programs = Programs::new(origin, checkout, &order.systems, &session.console)?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
+    // Who goes on inside takes the lock again.
+    drop(resumed);
     enclosure::go_on_inside(programs.folder(), &session.interrupt)
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.
-fn order_of(dir: PathBuf, checkout: &Checkout) -> anyhow::Result<Order> {
-    let plan: Plan = read_json(&RunDir(dir).plan())?;
+fn order_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<Order> {
+    let plan = Plan::read(&RunDir(dir.to_owned()))?;
     let definition = crate::definition::find(&checkout.definitions(), &plan.experiment)?;
     Order::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
 }
 
-/// Checks the invariants of a run that has just ended, and says where its report is.
+/// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
+/// last of all the claims.
 fn judge(session: &Session, run: &mut Run<'_>) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    for failure in run.failures() {
+        exit = Exit::Failed;
+        let FailedRepetition { system, point, repetition, reason } = failure;
+        let reason = reason.lines().next().unwrap_or_default();
+        session.console.line(&format!("not measured: {system}, point {point}, repetition {repetition}: {reason}"));
+    }
+    if exit == Exit::Failed {
+        session.console.line(&format!("to measure what failed: {}", to_go_on(run.dir())));
+    }
+    if run.dir().points()?.is_empty() {
+        return Ok(exit);
+    }
     let invariants = verify::judge(run.dir())?;
-    verify::table(&invariants).print(Format::Table)?;
-    let exit = verify::invariant::exit(&invariants);
-    if exit == Exit::Invalid {
+    let judged = verify::invariant::exit(&invariants);
+    verify::print(&invariants, false, Format::Table)?;
+    session.console.line(&verify::count(&invariants, &run.dir().0));
+    if judged == Exit::Invalid && exit == Exit::Done {
         run.mark_invalid()?;
         session.console.line("the run is invalid: see the invariants above that do not hold");
     }
     session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));
-    Ok(exit)
+    Ok(exit.or(judged).or(claims::print_of(run.dir())?))
 }

@@ -1,20 +1,26 @@
-//! `verify`: the invariants of a finished run, from its files alone.
+//! `verify`: the invariants of a finished run, from its files alone, and its claims as they were judged.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use record::RunDir;
+use record::{DirectoryLock, RunDir};
 
-use crate::{exit::Exit, table::Format, verify};
+use crate::{claims, exit::Exit, table::Format, verify};
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example: repro verify artifacts/runs/20260102T030405Z-laptop-azure-500")]
+#[command(
+    after_help = "Examples:\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500 --all --format csv"
+)]
 pub struct Arguments {
     /// The run's directory
     run: PathBuf,
 
-    /// How to print it
+    /// Print every invariant; without it, those that do not hold, and how many do
+    #[arg(long)]
+    all: bool,
+
+    /// How to print it; json and csv have the invariants only, a table is followed by the claims
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -22,9 +28,17 @@ pub struct Arguments {
 /// Judges a run and prints what was found.
 ///
 /// # Errors
-/// When the directory holds no run, or a file of it is malformed.
+/// When the directory holds no run, or one that is still measured, or a file of it is malformed.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let invariants = verify::judge(&RunDir(arguments.run.clone()))?;
-    verify::table(&invariants).print(arguments.format)?;
-    Ok(verify::invariant::exit(&invariants))
+    let dir = RunDir(arguments.run.clone());
+    // Its rows are still being written.
+    DirectoryLock::check(&dir.0)?;
+    let invariants = verify::judge(&dir)?;
+    verify::print(&invariants, arguments.all, arguments.format)?;
+    eprintln!("{}", verify::count(&invariants, &dir.0));
+    let claims = match arguments.format {
+        Format::Table => claims::print_of(&dir)?,
+        Format::Json | Format::Csv => claims::read(&dir)?.as_ref().map_or(Exit::Done, claims::exit),
+    };
+    Ok(verify::invariant::exit(&invariants).or(claims))
 }

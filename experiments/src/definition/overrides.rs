@@ -55,7 +55,7 @@ pub struct Overrides {
     /// Whether functions compute (spin) or wait (sleep)
     #[arg(long, value_enum)]
     pub mode: Option<ModeName>,
-    /// Seed of everything random
+    /// Seed of everything random in the first repetition; each next repetition has the next number
     #[arg(long)]
     pub seed: Option<u64>,
     /// Repetitions of every point

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::load::{Load, Rule};
 
+/// Greatest seed: TOML knows whole numbers up to 2^63 − 1, and the seeds of further repetitions are greater.
+const SEED_MAX: u64 = 9_000_000_000_000_000_000;
+
 /// Every value of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +20,8 @@ pub struct Settings {
     /// Repetitions of every point of every system, at least 1.
     #[serde(default = "one")]
     pub repetitions: u32,
-    /// Seed of everything random: sample, arrivals, run times.
+    /// Seed of everything random in the first repetition: sample, arrivals, run times. Each next repetition has the next
+    /// number.
     #[serde(default = "one_seed")]
     pub seed: u64,
     /// What is sent.
@@ -161,6 +165,7 @@ impl Settings {
         let mut rules: Vec<Rule> = vec![
             ("systems", !self.systems.is_empty(), "must name at least one system"),
             ("repetitions", self.repetitions >= 1, "must be at least 1"),
+            ("seed", self.seed <= SEED_MAX, "must be at most 9000000000000000000"),
         ];
         rules.extend(self.load.rules());
         rules.extend([
@@ -179,6 +184,19 @@ impl Settings {
             Some((key, _, problem)) => Err((key, problem.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// The seed of a repetition, from 1, the same for every system: the first one's is the definition's, and each next
+    /// one's one more.
+    #[must_use]
+    pub fn seed_of(&self, repetition: u32) -> u64 {
+        self.seed + u64::from(repetition.saturating_sub(1))
+    }
+
+    /// The settings of a repetition: these, with its own seed.
+    #[must_use]
+    pub fn of_repetition(&self, repetition: u32) -> Self {
+        Self { seed: self.seed_of(repetition), ..self.clone() }
     }
 
     /// These settings as TOML.

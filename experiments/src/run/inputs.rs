@@ -1,4 +1,7 @@
-//! Where the schedule of a point and the functions it needs lie: every system is given the same files.
+//! Where the schedule of a repetition and the functions it needs lie: every system is given the same files.
+//!
+//! Each repetition has a schedule of its own, from a seed of its own, so that what a claim rests on is not five times the
+//! same arrivals.
 
 use std::path::PathBuf;
 
@@ -6,10 +9,13 @@ use record::RunDir;
 
 use crate::definition::points::ONLY_POINT;
 
-/// The files that a point's repetitions are given.
+/// Folder of all schedules of a run, in its directory.
+const FOLDER: &str = "schedules";
+
+/// The files that the systems are given in one repetition of a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inputs {
-    /// The folder that holds them: the run's own for the only point, `schedules/POINT` where there are several.
+    /// The folder that holds them: `schedules/POINT/REPETITION`.
     pub folder: PathBuf,
     /// What to send and when.
     pub schedule: PathBuf,
@@ -18,10 +24,28 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Those of a point.
+    /// Those of a repetition.
     #[must_use]
-    pub fn of(dir: &RunDir, point: &str) -> Self {
-        let folder = if point == ONLY_POINT { dir.0.clone() } else { dir.0.join("schedules").join(point) };
+    pub fn of(dir: &RunDir, point: &str, repetition: u32) -> Self {
+        Self::in_folder(dir.0.join(FOLDER).join(point).join(repetition.to_string()))
+    }
+
+    /// The same in a finished run, which may be of a version whose repetitions shared one schedule.
+    #[must_use]
+    pub fn left(dir: &RunDir, point: &str, repetition: u32) -> Self {
+        let own = Self::of(dir, point, repetition);
+        let shared = if point == ONLY_POINT { dir.0.clone() } else { dir.0.join(FOLDER).join(point) };
+        let shared = Self::in_folder(shared);
+        if !own.schedule.exists() && shared.schedule.exists() { shared } else { own }
+    }
+
+    /// Whether both are there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.schedule.is_file() && self.functions.is_file()
+    }
+
+    fn in_folder(folder: PathBuf) -> Self {
         Self { schedule: folder.join("schedule.csv"), functions: folder.join("functions.ndjson"), folder }
     }
 }

@@ -35,11 +35,25 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
         definition: order.to_toml(),
         host: host::facts(),
         systems: BTreeMap::new(),
-        seeds: BTreeMap::from([("schedule".to_owned(), order.shared().seed)]),
+        seeds: seeds(order),
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
+        failures: Vec::new(),
         notes,
     }
+}
+
+/// The seed of every repetition, by its use; a point that has one of its own is named with it.
+fn seeds(order: &Order) -> BTreeMap<String, u64> {
+    let shared = order.shared();
+    let mut seeds = BTreeMap::from([("schedule".to_owned(), shared.seed)]);
+    for point in &order.points {
+        let own = if point.settings.seed == shared.seed { String::new() } else { format!("{}/", point.name) };
+        let of_point = (1..=point.settings.repetitions)
+            .map(|repetition| (format!("{own}repetition-{repetition}"), point.settings.seed_of(repetition)));
+        seeds.extend(of_point);
+    }
+    seeds
 }
 
 /// The revision of the checkout, with `-dirty` when files differ from it.

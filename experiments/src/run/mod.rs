@@ -7,22 +7,24 @@ pub mod join;
 pub mod load;
 pub mod manifest;
 pub mod order;
+pub mod outcome;
 pub mod outline;
 pub mod plan;
 pub mod preparation;
 pub mod programs;
 pub mod repetition;
+pub mod space;
 mod steps;
 
 use std::{
-    collections::BTreeSet,
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, bail};
-use record::{ExitState, Manifest, RunDir, read_json, write_json};
+use anyhow::{Context, anyhow};
+use record::{DirectoryLock, ExitState, FailedRepetition, LOCK_FILE, Manifest, RunDir, write_json};
 
 use crate::{
     checkout::Checkout,
@@ -38,7 +40,7 @@ use crate::{
 
 pub use steps::report;
 
-/// A run that has a directory.
+/// A run that has a directory, which no other process writes into meanwhile.
 pub struct Run<'a> {
     session: &'a Session,
     checkout: &'a Checkout,
@@ -46,27 +48,40 @@ pub struct Run<'a> {
     dir: RunDir,
     manifest: Manifest,
     programs: Option<Programs>,
+    /// Systems that cannot be measured, and why: found out when programs are built.
+    unable: BTreeMap<String, String>,
+    _lock: DirectoryLock,
 }
 
 impl<'a> Run<'a> {
     /// Makes the directory of a new run and writes its manifest and plan.
     ///
     /// # Errors
-    /// When the directory cannot be made, or has something in it.
+    /// When the directory cannot be made, has something in it, is another run's, or is on a disk that is too full.
     pub fn begin(
         session: &'a Session,
         checkout: &'a Checkout,
         order: Order,
         out: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let path = out.map_or_else(|| fresh(checkout, &order.plan), Path::to_owned);
-        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(UsageError(format!("{} is not empty; to go on with a run use --resume", path.display())).into());
+        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&order.plan, &order.points))?;
+        let path = match out {
+            Some(path) => path.to_owned(),
+            None => fresh(checkout, &order.plan)?,
+        };
+        if has_contents(&path) {
+            DirectoryLock::check(&path)?;
+            return Err(not_empty(&path).into());
         }
-        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        let lock = session.lock(&path)?;
+        // Somebody else may have begun, and ended, in between.
+        if has_contents(&path) {
+            return Err(not_empty(&path).into());
+        }
         let dir = RunDir(path.canonicalize()?);
         let manifest = manifest::begin(checkout, &order);
-        let run = Self { session, checkout, order, dir, manifest, programs: None };
+        let unable = BTreeMap::new();
+        let run = Self { session, checkout, order, dir, manifest, programs: None, unable, _lock: lock };
         run.save()?;
         Ok(run)
     }
@@ -74,20 +89,31 @@ impl<'a> Run<'a> {
     /// Goes on with a run: what its plan says is done need not be done again, if it still depends on the same.
     ///
     /// # Errors
-    /// When the directory holds no run.
-    pub fn resume(session: &'a Session, checkout: &'a Checkout, mut order: Order, dir: RunDir) -> anyhow::Result<Self> {
-        let before: Plan = read_json(&dir.plan())?;
+    /// When the directory holds no run, or one that cannot be gone on with.
+    pub fn resume(
+        session: &'a Session,
+        checkout: &'a Checkout,
+        mut order: Order,
+        (dir, lock): (RunDir, DirectoryLock),
+    ) -> anyhow::Result<Self> {
+        let before = Plan::read(&dir)?;
         for step in &mut order.plan.steps {
-            if let Some(known) = before.steps.iter().find(|known| known.action == step.action) {
+            if let Some(known) =
+                before.steps.iter().find(|known| known.action == step.action && known.seed == step.seed)
+            {
                 *step = known.clone();
             }
         }
+        space::ensure_free(&dir.0, space::of_plan(&order.plan, &order.points))?;
         let old = dir.read_manifest()?;
         let mut manifest = manifest::begin(checkout, &order);
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
         manifest.notes.push(format!("resumed {}", manifest.started));
         manifest.started = old.started;
-        let run = Self { session, checkout, order, dir, manifest, programs: None };
+        manifest.failures = old.failures;
+        manifest.failures.retain(|failure| order.plan.has(failure));
+        let unable = BTreeMap::new();
+        let run = Self { session, checkout, order, dir, manifest, programs: None, unable, _lock: lock };
         run.save()?;
         Ok(run)
     }
@@ -104,17 +130,23 @@ impl<'a> Run<'a> {
         self.order.plan_text()
     }
 
+    /// The repetitions that could not be measured.
+    #[must_use]
+    pub fn failures(&self) -> &[FailedRepetition] {
+        &self.manifest.failures
+    }
+
     /// Does every step that is not done; `programs` is where they come from.
     ///
-    /// A repetition that fails does not keep other systems, or the same one at other points, from being measured.
+    /// A repetition that fails keeps nothing else from being measured; [`Run::failures`] says which did.
     ///
     /// # Errors
-    /// When a step failed; [`Interrupted`] when the user stopped it. The manifest says which.
+    /// When another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
     pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
         self.manifest.ended = Some(now());
         self.manifest.exit = match &result {
-            Ok(()) => ExitState::Done,
+            Ok(()) => self.measured(),
             Err(error) if error.is::<Interrupted>() => ExitState::Interrupted,
             Err(_) => ExitState::Failed,
         };
@@ -155,41 +187,39 @@ impl<'a> Run<'a> {
         self.save()
     }
 
+    /// How a run ends whose steps have all been tried.
+    fn measured(&self) -> ExitState {
+        if self.manifest.failures.is_empty() { ExitState::Done } else { ExitState::Failed }
+    }
+
     fn all_steps(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
-        let mut failures = Vec::new();
-        let mut failed = BTreeSet::new();
+        let mut told = BTreeSet::new();
         for index in 0..self.order.plan.steps.len() {
             self.session.interrupt.check()?;
             let action = self.order.plan.steps[index].action.clone();
-            if let Action::Measure { system, point, .. } = &action
-                && failed.contains(&(system.clone(), point.clone()))
-            {
-                continue;
-            }
             if action == Action::Report {
                 if self.dir.points()?.is_empty() {
                     break;
                 }
                 // The report says how the run ended; that of the report itself is all that is still open.
                 self.manifest.ended = Some(now());
-                self.manifest.exit = if failures.is_empty() { ExitState::Done } else { ExitState::Failed };
+                self.manifest.exit = self.measured();
                 self.save()?;
             }
-            let result = self.step(index, &action, programs);
-            match (result, action) {
+            match (self.step(index, &action, programs), &action) {
                 (Ok(()), _) => {}
-                (Err(error), Action::Measure { system, point, .. }) if !error.is::<Interrupted>() => {
-                    self.session.console.line(&format!("{system}: {error:#}"));
-                    failures.push(format!("{system}: {error:#}"));
-                    failed.insert((system, point));
+                (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
+                    let point = self.dir.point(system, point, *repetition);
+                    let line = format!("{system}: {}", self.keep_failure(&point, &format!("{error:#}"))?);
+                    // What keeps a system from being measured at all is said once.
+                    if told.insert(line.clone()) {
+                        self.session.console.line(&line);
+                    }
                 }
                 (Err(error), _) => return Err(error),
             }
         }
-        match failures.first() {
-            None => Ok(()),
-            Some(first) => bail!("{} of the measurements failed, the first: {first}", failures.len()),
-        }
+        Ok(())
     }
 
     /// Does one step, unless it is finished, and keeps its state on disk before and after.
@@ -199,7 +229,7 @@ impl<'a> Run<'a> {
         let title = format!("[{}/{total}] {}", index + 1, action.describe());
         let repeat = match action {
             Action::Build | Action::Report => true,
-            Action::Schedule => false,
+            Action::Schedule => !self.has_schedules(),
             // Its folder may have been removed, to have it measured again.
             Action::Measure { system, point, repetition } => {
                 !self.dir.point(system, point, *repetition).invocations().is_file()
@@ -220,7 +250,11 @@ impl<'a> Run<'a> {
             Action::Schedule => self.schedule(),
             Action::Measure { system, point, repetition } => {
                 let point = self.dir.point(system, point, *repetition);
-                self.measure(&point)
+                self.forget_outcome(&point)?;
+                match self.unable.get(system) {
+                    Some(why) => Err(anyhow!("{why}")),
+                    None => self.measure(&point),
+                }
             }
             Action::Report => self.report(),
         };
@@ -250,16 +284,32 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A directory for a new run that is not there yet.
-fn fresh(checkout: &Checkout, plan: &Plan) -> PathBuf {
+/// Makes a directory for a new run.
+fn fresh(checkout: &Checkout, plan: &Plan) -> anyhow::Result<PathBuf> {
+    let runs = checkout.runs();
+    fs::create_dir_all(&runs).with_context(|| format!("creating {}", runs.display()))?;
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let name = format!("{time}-{}-{}", plan.scale, plan.experiment);
-    let mut path = checkout.runs().join(&name);
+    let mut path = runs.join(&name);
     let mut number = 2u32;
     // Two runs in one second are possible; thousands are not.
-    while path.exists() {
-        path = checkout.runs().join(format!("{name}-{number}"));
-        number += 1;
+    loop {
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = runs.join(format!("{name}-{number}"));
+                number += 1;
+            }
+            made => return made.with_context(|| format!("creating {}", path.display())).map(|()| path),
+        }
     }
-    path
+}
+
+/// Whether a directory for a new run has something in it: another run, which may be going on, or what is precious.
+fn has_contents(path: &Path) -> bool {
+    let is_content = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE);
+    fs::read_dir(path).is_ok_and(|mut entries| entries.any(is_content))
+}
+
+fn not_empty(path: &Path) -> UsageError {
+    UsageError(format!("{} is not empty; to go on with a run use --resume", path.display()))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::definition::{
     load::{Bursts, Calls, Load, Rate, Trace},
     points::Point,
-    settings::{Mode, Sandbox},
+    settings::{Mode, Sandbox, Settings},
 };
 
 /// The outline of an experiment's points: what is the same for all of them, then what differs.
@@ -14,7 +14,7 @@ pub fn text(points: &[Point]) -> String {
     let Some(first) = points.first() else { return String::new() };
     let settings = &first.settings;
     let mut text = match (settings.load.trace(), settings.load.rate()) {
-        (Some(trace), _) => of_trace(&settings.load, trace, settings.seed),
+        (Some(trace), _) => of_trace(&settings.load, trace, &seeds(settings)),
         (None, Some(rate)) => of_rate(&settings.load, rate, points),
         (None, None) => String::new(),
     };
@@ -27,13 +27,21 @@ pub fn text(points: &[Point]) -> String {
     text
 }
 
-fn of_trace(load: &Load, trace: &Trace, seed: u64) -> String {
+/// The seeds of all repetitions, in words.
+fn seeds(settings: &Settings) -> String {
+    match settings.repetitions {
+        1 => format!("seed {}", settings.seed),
+        several => format!("seeds {} to {}", settings.seed, settings.seed_of(several)),
+    }
+}
+
+fn of_trace(load: &Load, trace: &Trace, seeds: &str) -> String {
     let source = trace
         .trace
         .as_ref()
         .map_or_else(|| format!("the synthetic trace {}", trace.synthetic), |path| path.display().to_string());
     let mut text = format!(
-        "  load     {} min of {source} from minute {}, the first {} warm-up, seed {seed}\n",
+        "  load     {} min of {source} from minute {}, the first {} warm-up, {seeds}\n",
         trace.minutes,
         trace.start_minute,
         humantime::format_duration(load.warmup()),

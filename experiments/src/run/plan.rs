@@ -5,10 +5,12 @@
 
 use std::fmt::Write;
 
+use record::{FailedRepetition, RunDir, read_json};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{overrides::Overrides, points::Point},
+    exit::UsageError,
     run::outline,
 };
 
@@ -19,6 +21,9 @@ const TRACE_SCHEDULE_S: u64 = 10;
 const RATE_SCHEDULE_S: u64 = 1;
 /// Seconds to check and analyse one repetition's rows, per minute of load.
 const ANALYSE_PER_MINUTE_S: f64 = 0.5;
+
+/// Version of `plan.json`. In the first one all repetitions shared a schedule.
+pub const PLAN_VERSION: u32 = 2;
 
 /// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,9 @@ pub struct Plan {
 pub struct Step {
     /// What is done.
     pub action: Action,
+    /// The seed of a repetition; empty for what is done once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// How long it should take, in seconds.
     pub estimate_s: u64,
     /// How far it has come.
@@ -58,7 +66,7 @@ pub struct Step {
 pub enum Action {
     /// Build every program.
     Build,
-    /// Make the schedule that all systems are given.
+    /// Make the schedule of each repetition, which all systems are given.
     Schedule,
     /// Measure one repetition of one point of one system.
     Measure {
@@ -91,7 +99,8 @@ pub enum StepState {
 
 impl Plan {
     /// The steps that answer an experiment's question. Systems take turns within a point, and a repetition goes through
-    /// all points before the next one begins, so that a machine that drifts does so for all of them alike.
+    /// all points before the next one begins, so that a machine that drifts does so for all of them alike. With each
+    /// repetition another system is first, so that none always has what another one leaves behind.
     ///
     /// `takes` says how many seconds are spent around the load of a system, and how many once for each point before it.
     #[must_use]
@@ -101,21 +110,23 @@ impl Plan {
         points: &[Point],
         takes: impl Fn(&str) -> (u64, u64),
     ) -> Self {
-        let schedules_s =
-            points.iter().map(|point| point.settings.load.trace().map_or(RATE_SCHEDULE_S, |_| TRACE_SCHEDULE_S));
-        let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s.sum())];
         let repetitions = points.first().map_or(0, |point| point.settings.repetitions);
+        let schedule_s = |point: &Point| point.settings.load.trace().map_or(RATE_SCHEDULE_S, |_| TRACE_SCHEDULE_S);
+        let schedules_s = points.iter().map(schedule_s).sum::<u64>() * u64::from(repetitions);
+        let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s)];
         let mut load_s = 0;
         for repetition in 1..=repetitions {
             for point in points {
-                let mut is_prepared = repetition > 1;
-                for system in &point.settings.systems {
+                // Another seed is another sample of a trace, and with other functions nothing is prepared yet.
+                let mut is_prepared = repetition > 1 && point.settings.load.trace().is_none();
+                for system in in_turn(&point.settings.systems, repetition) {
                     let (around_s, prepare_s) = takes(system);
                     let once_s = if is_prepared { 0 } else { prepare_s };
                     is_prepared |= prepare_s > 0;
                     let action = Action::Measure { system: system.clone(), point: point.name.clone(), repetition };
                     let length_s = point.settings.load.length().as_secs();
-                    steps.push(Step::new(action, length_s + around_s + once_s));
+                    let seed = Some(point.settings.seed_of(repetition));
+                    steps.push(Step { seed, ..Step::new(action, length_s + around_s + once_s) });
                     load_s += length_s;
                 }
             }
@@ -124,12 +135,42 @@ impl Plan {
         let report_s = (load_s as f64 / 60.0 * ANALYSE_PER_MINUTE_S).ceil() as u64;
         steps.push(Step::new(Action::Report, report_s));
         Self {
-            schema_version: record::SCHEMA_VERSION,
+            schema_version: PLAN_VERSION,
             experiment: experiment.to_owned(),
             scale: scale.to_owned(),
             overrides: overrides.clone(),
             steps,
         }
+    }
+
+    /// Reads that of a run that is to be gone on with.
+    ///
+    /// # Errors
+    /// When there is no run, or it is of a version whose steps are not those of this one.
+    pub fn read(dir: &RunDir) -> anyhow::Result<Self> {
+        let place = dir.0.display();
+        if !dir.plan().is_file() {
+            return Err(UsageError(format!("{place} holds no run: there is no plan.json in it")).into());
+        }
+        let plan: Self = read_json(&dir.plan())?;
+        let why = match plan.schema_version {
+            PLAN_VERSION => return Ok(plan),
+            newer if newer > PLAN_VERSION => format!("its plan has version {newer}, this program knows {PLAN_VERSION}"),
+            _ => {
+                "it is of a version whose repetitions all had one schedule, and each has its own now; what it measured \
+                  can still be verified and reported. Begin a new run"
+                    .to_owned()
+            }
+        };
+        Err(UsageError(format!("{place} cannot be gone on with: {why}")).into())
+    }
+
+    /// Whether a repetition is one of its steps.
+    #[must_use]
+    pub fn has(&self, one: &FailedRepetition) -> bool {
+        let (system, point) = (one.system.clone(), one.point.clone());
+        let action = Action::Measure { system, point, repetition: one.repetition };
+        self.steps.iter().any(|step| step.action == action)
     }
 
     /// How long all steps that are not done should take, in seconds.
@@ -156,9 +197,15 @@ impl Plan {
     }
 }
 
+/// The systems in the order of a repetition, from 1: in each next one, the next system is first.
+fn in_turn(systems: &[String], repetition: u32) -> impl Iterator<Item = &String> {
+    let first = (repetition.saturating_sub(1) as usize).checked_rem(systems.len()).unwrap_or(0);
+    systems[first..].iter().chain(&systems[..first])
+}
+
 impl Step {
     fn new(action: Action, estimate_s: u64) -> Self {
-        Self { action, estimate_s, state: StepState::Planned, fingerprint: None, took_s: None, note: None }
+        Self { action, seed: None, estimate_s, state: StepState::Planned, fingerprint: None, took_s: None, note: None }
     }
 
     /// Whether it need not be done again for a result that depends on `fingerprint`.
@@ -174,7 +221,7 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Self::Build => "build the programs".to_owned(),
-            Self::Schedule => "make the schedule that every system is given".to_owned(),
+            Self::Schedule => "make each repetition's schedule, the same for all systems".to_owned(),
             Self::Measure { system, point, repetition } => {
                 format!("measure {system}, point {point}, repetition {repetition}")
             }
@@ -213,17 +260,17 @@ mod tests {
         let plan = Plan::new(("e", "laptop"), &Overrides::default(), &points, takes);
         insta::assert_snapshot!(plan.text(&points), @r"
         e at scale laptop
-          load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
+          load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seeds 1 to 2
           sample   20 functions
           sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB, creation delay 100ms
           1  build the programs                                             0:05
-          2  make the schedule that every system is given                   0:10
+          2  make each repetition's schedule, the same for all systems      0:20
           3  measure a, point replay, repetition 1                         30:15
           4  measure b, point replay, repetition 1                         32:25
-          5  measure a, point replay, repetition 2                         30:15
-          6  measure b, point replay, repetition 2                         30:45
+          5  measure b, point replay, repetition 2                         32:25
+          6  measure a, point replay, repetition 2                         30:15
           7  check the rows, compute statistics, draw the report            1:00
-             in all, after a first build of some minutes                  124:55
+             in all, after a first build of some minutes                  126:45
         ");
     }
 
@@ -243,17 +290,17 @@ mod tests {
           points   2: rate-10, rate-20
           sandbox  hollow, sleep mode, 2 workers of 64 cores and 256GiB, creation delay 0s
           1  build the programs                                             0:05
-          2  make the schedule that every system is given                   0:02
+          2  make each repetition's schedule, the same for all systems      0:04
           3  measure a, point rate-10, repetition 1                         1:20
           4  measure b, point rate-10, repetition 1                         3:30
           5  measure a, point rate-20, repetition 1                         1:20
           6  measure b, point rate-20, repetition 1                         3:30
-          7  measure a, point rate-10, repetition 2                         1:20
-          8  measure b, point rate-10, repetition 2                         1:50
-          9  measure a, point rate-20, repetition 2                         1:20
-         10  measure b, point rate-20, repetition 2                         1:50
+          7  measure b, point rate-10, repetition 2                         1:50
+          8  measure a, point rate-10, repetition 2                         1:20
+          9  measure b, point rate-20, repetition 2                         1:50
+         10  measure a, point rate-20, repetition 2                         1:20
          11  check the rows, compute statistics, draw the report            0:05
-             in all, after a first build of some minutes                   16:12
+             in all, after a first build of some minutes                   16:14
         ");
     }
 

@@ -65,7 +65,11 @@ pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
     remove(&dir.0.join(FOLDER))
 }
 
-fn remove(folder: &Path) -> anyhow::Result<()> {
+/// Removes a folder if it is there.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", folder.display()))

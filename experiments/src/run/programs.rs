@@ -1,7 +1,7 @@
 //! The programs that a run starts: built from this checkout, or taken from a folder where they are already.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     ffi::OsString,
     io::{BufRead, BufReader},
@@ -24,7 +24,11 @@ const HARNESS: [&str; 2] = ["loadgen", "analysis"];
 
 /// The folder with all built programs: `{bin}`.
 #[derive(Clone, Debug)]
-pub struct Programs(PathBuf);
+pub struct Programs {
+    folder: PathBuf,
+    /// Why what a system's own command builds is not there, by system.
+    unbuilt: BTreeMap<String, String>,
+}
 
 /// Where programs come from.
 #[derive(Clone, Copy, Debug)]
@@ -47,29 +51,37 @@ impl<'a> Origin<'a> {
 
 impl Programs {
     /// What the systems and the harness need, optimised and from the committed lock file where it is built. A system that
-    /// cannot run here builds nothing of its own: its step says why it is not measured.
+    /// cannot run here builds nothing of its own: its step says why it is not measured. One whose own command fails keeps
+    /// no other from being measured.
     ///
     /// # Errors
-    /// When a build fails, whose own messages have been shown, or there is no such folder.
+    /// When the build of the checkout fails, whose own messages have been shown, or there is no such folder.
     pub fn new(
         origin: Origin<'_>,
         checkout: &Checkout,
         systems: &[(String, System)],
         console: &Console,
     ) -> anyhow::Result<Self> {
-        let programs = match origin {
+        let mut programs = match origin {
             Origin::Done(folder) => return Self::in_folder(folder),
             Origin::Folder(folder) => Self::in_folder(folder)?,
             Origin::Checkout => Self::build(checkout, systems, console)?,
         };
         for (name, system) in systems.iter().filter(|(_, system)| needs::missing(system).is_empty()) {
-            programs.build_further(name, system, checkout, console)?;
+            if let Err(error) = programs.build_further(name, system, checkout, console) {
+                console.line(&format!("{name} will not be measured: {error:#}"));
+                programs.unbuilt.insert(name.clone(), format!("building it failed: {error:#}"));
+            }
         }
         Ok(programs)
     }
 
+    fn at(folder: PathBuf) -> Self {
+        Self { folder, unbuilt: BTreeMap::new() }
+    }
+
     fn in_folder(folder: &Path) -> anyhow::Result<Self> {
-        Ok(Self(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
+        Ok(Self::at(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
     }
 
     fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {
@@ -77,7 +89,7 @@ impl Programs {
         let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
         let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
         console.line(&format!("building {names} (optimised; the first time takes minutes)"));
-        Ok(Self(cargo_build(checkout.root(), &packages)?))
+        Ok(Self::at(cargo_build(checkout.root(), &packages)?))
     }
 
     /// Runs a system's own command that builds the rest of it, if it has one.
@@ -98,7 +110,7 @@ impl Programs {
     #[must_use]
     pub fn values(&self, system: &System) -> Values {
         let mut values = Values::default();
-        values.set("bin", self.0.display().to_string());
+        values.set("bin", self.folder.display().to_string());
         for (name, value) in &system.parameters {
             values.set(format!("parameters.{name}"), value);
         }
@@ -108,13 +120,19 @@ impl Programs {
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.0
+        &self.folder
+    }
+
+    /// Why a system's own programs are not there; `None` where they are.
+    #[must_use]
+    pub fn unbuilt(&self, system: &str) -> Option<&str> {
+        self.unbuilt.get(system).map(String::as_str)
     }
 
     /// The path of one program.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.folder.join(name).display().to_string()
     }
 }
 
@@ -182,7 +200,7 @@ mod tests {
     fn a_command_that_builds_is_filled_and_a_place_unknown_to_it_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let checkout = checkout_in(folder.path());
-        let programs = Programs(folder.path().to_owned());
+        let programs = Programs::at(folder.path().to_owned());
         let build = |command: &str| {
             let system = toml::from_str(&format!("{SYSTEM}build.command = {command}")).unwrap();
             programs.build_further("toy", &system, &checkout, &Console::of_process())

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use record::{PointDir, RunDir};
 
 use crate::{
@@ -12,11 +12,12 @@ use crate::{
     run::{
         Run, functions,
         inputs::Inputs,
-        load, manifest,
+        load, manifest, outcome,
         plan::Action,
         preparation,
         programs::{Origin, Programs},
         repetition::Repetition,
+        space,
     },
     session::{Errand, Session},
     system::{launch::Output, needs},
@@ -37,16 +38,17 @@ impl Run<'_> {
             Action::Schedule => {
                 for point in &self.order.points {
                     let settings = &point.settings;
-                    parts.extend([serde_json::to_string(&settings.load)?, settings.seed.to_string()]);
+                    parts.push(serde_json::to_string(&settings.load)?);
+                    parts.push(format!("{} for {}", settings.seed, settings.repetitions));
                     parts.extend([serde_json::to_string(&settings.function)?, point.name.clone()]);
                 }
                 parts.extend(self.trace_checksums()?.into_iter().map(|(name, checksum)| format!("{name} {checksum}")));
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
-            Action::Measure { system, point, .. } => {
-                parts.push(self.order.point(point)?.settings.to_toml());
+            Action::Measure { system, point, repetition } => {
+                parts.push(self.order.point(point)?.settings.of_repetition(*repetition).to_toml());
                 parts.push(serde_json::to_string(&self.manifest.systems.get(system))?);
-                let inputs = Inputs::of(&self.dir, point);
+                let inputs = Inputs::of(&self.dir, point, *repetition);
                 parts.push(checksum::of_file(&inputs.schedule)?);
                 parts.push(checksum::of_file(&inputs.functions)?);
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
@@ -72,8 +74,18 @@ impl Run<'_> {
     pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
         let programs = Programs::new(origin, self.checkout, &self.order.systems, &self.session.console)?;
         for (name, system) in &self.order.systems {
-            let facts = manifest::system(system, &programs).with_context(|| name.clone())?;
-            self.manifest.systems.insert(name.clone(), facts);
+            if let Some(why) = programs.unbuilt(name) {
+                self.unable.insert(name.clone(), why.to_owned());
+                continue;
+            }
+            let missing = needs::missing(system);
+            if !missing.is_empty() {
+                self.unable.insert(name.clone(), format!("it cannot run here: {}", missing.join("; ")));
+            }
+            match manifest::system(system, &programs) {
+                Ok(facts) => drop(self.manifest.systems.insert(name.clone(), facts)),
+                Err(error) => drop(self.unable.entry(name.clone()).or_insert(format!("{error:#}"))),
+            }
         }
         for program in ["loadgen", "analysis"] {
             let checksum = checksum::of_file(Path::new(&programs.path(program)));
@@ -84,10 +96,21 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether the files that the schedules' step makes are there.
+    pub(super) fn has_schedules(&self) -> bool {
+        let of_point = |point: &Point| {
+            (1..=point.settings.repetitions).all(|number| Inputs::of(&self.dir, &point.name, number).exist())
+        };
+        self.order.points.iter().all(of_point)
+    }
+
     pub(super) fn schedule(&mut self) -> anyhow::Result<()> {
         let points = self.order.points.clone();
         for point in &points {
-            self.schedule_point(point).with_context(|| format!("point {}", point.name))?;
+            for repetition in 1..=point.settings.repetitions {
+                self.schedule_repetition(point, repetition)
+                    .with_context(|| format!("point {}, repetition {repetition}", point.name))?;
+            }
         }
         for (name, checksum) in self.trace_checksums()? {
             self.manifest.checksums.insert(format!("trace/{name}"), checksum);
@@ -95,18 +118,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn schedule_point(&mut self, point: &Point) -> anyhow::Result<()> {
-        let inputs = Inputs::of(&self.dir, &point.name);
+    fn schedule_repetition(&mut self, point: &Point, repetition: u32) -> anyhow::Result<()> {
+        let inputs = Inputs::of(&self.dir, &point.name, repetition);
         fs::create_dir_all(&inputs.folder).with_context(|| format!("creating {}", inputs.folder.display()))?;
         let found = inputs.folder.join("functions.trace.ndjson");
-        let command = load::schedule_command(self.programs()?, &point.settings, &inputs.schedule, &found);
+        let settings = point.settings.of_repetition(repetition);
+        let command = load::schedule_command(self.programs()?, &settings, &inputs.schedule, &found);
         let output = Output::File(inputs.folder.join("schedule.log"));
         let errand = Errand { command, folder: &inputs.folder, output, within: SCHEDULE_WITHIN };
         let only = point.name == ONLY_POINT;
         let which = if only { String::new() } else { format!(" of {}", point.name) };
-        let task = self.session.console.begin(format!("making the schedule{which}"));
+        let begun = format!("making the schedule{which}, repetition {repetition}, seed {}", settings.seed);
+        let task = self.session.console.begin(begun);
         self.session.run(&errand)?;
-        let count = functions::prepare(&found, &inputs.functions, &point.settings.function)?;
+        let count = functions::prepare(&found, &inputs.functions, &settings.function)?;
         fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
         task.done(&format!("{count} functions"));
         for path in [&inputs.schedule, &inputs.functions] {
@@ -118,13 +143,11 @@ impl Run<'_> {
 
     pub(super) fn measure(&mut self, point: &PointDir) -> anyhow::Result<()> {
         let system = self.order.system(&point.system)?;
-        let missing = needs::missing(system);
-        if !missing.is_empty() {
-            bail!("it cannot run here: {}", missing.join("; "));
-        }
-        let inputs = Inputs::of(&self.dir, &point.point);
+        let inputs = Inputs::of(&self.dir, &point.point, point.repetition);
+        let scheduled = fs::metadata(&inputs.schedule).with_context(|| inputs.schedule.display().to_string())?.len();
+        space::ensure_free(&self.dir.0, space::of_repetition(scheduled))?;
         let repetition = Repetition {
-            settings: &self.order.point(&point.point)?.settings,
+            settings: &self.order.point(&point.point)?.settings.of_repetition(point.repetition),
             system,
             programs: self.programs()?,
             point,
@@ -134,7 +157,7 @@ impl Run<'_> {
             version: self.manifest.systems.get(&point.system).map_or("", |facts| facts.version.as_str()),
         };
         let facts = repetition.measure(self.session)?;
-        let place = format!("{} {} repetition {}", point.system, point.point, point.repetition);
+        let place = outcome::place(point);
         let seen =
             [("ended early", &facts.deaths), ("had to be killed", &facts.killed), ("left behind", &facts.orphans)];
         for (what, whom) in seen.into_iter().filter(|(_, whom)| !whom.is_empty()) {

@@ -7,13 +7,14 @@ use std::{
 };
 
 use glob::Pattern;
-use nix::sys::{
-    resource::{Resource, getrlimit},
-    statvfs::statvfs,
-};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::{enclosure, machine::host, system::System};
+use crate::{
+    enclosure,
+    machine::{disk, host},
+    system::System,
+};
 
 /// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
 /// enclosed is a need by itself.
@@ -75,7 +76,7 @@ impl Need {
 pub fn missing(system: &System) -> Vec<String> {
     let host = host::facts();
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
-    let disk_mib = free_mib(&cache_folder());
+    let disk_mib = disk::free_mib(&caches());
     let lacks = |need: &Need| -> Option<String> {
         if let Some(program) = &need.program {
             return if on_search_path(program) {
@@ -115,20 +116,10 @@ fn caches() -> PathBuf {
     set("XDG_CACHE_HOME").or_else(own).unwrap_or_else(|| PathBuf::from("/"))
 }
 
-/// The same, as far up as it is there.
-fn cache_folder() -> PathBuf {
-    caches().ancestors().find(|folder| folder.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
-}
-
 /// Whether a folder holds a file of this pattern.
 fn holds(folder: &Path, pattern: &str) -> bool {
     let pattern = format!("{}/{pattern}", Pattern::escape(&folder.to_string_lossy()));
     glob::glob(&pattern).is_ok_and(|mut found| found.any(|path| path.is_ok()))
-}
-
-/// Disk space that this user may still fill, in MiB.
-pub fn free_mib(folder: &Path) -> u64 {
-    statvfs(folder).map_or(0, |disk| disk.blocks_available() * disk.fragment_size() / (1024 * 1024))
 }
 
 fn on_search_path(program: &str) -> bool {

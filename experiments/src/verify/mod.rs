@@ -7,7 +7,7 @@ pub mod invariant;
 pub mod schedule;
 pub mod surroundings;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write, io, path::Path};
 
 use anyhow::Context;
 use record::{ColdStart, ExitState, InvocationReader, LoadSummary, Manifest, PointDir, RunDir, read_json, read_table};
@@ -19,11 +19,11 @@ use crate::{
         settings::Settings,
     },
     run::{functions, inputs::Inputs, repetition::facts_path},
-    table::Table,
+    table::{Format, Table},
     verify::{
         accounting::Accounting,
         coldness::Coldness,
-        invariant::{Findings, Invariant},
+        invariant::{Findings, Invariant, Verdict},
         schedule::Schedule,
     },
 };
@@ -41,33 +41,52 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Vec<Invariant>> {
     run.validity("the run is complete", complete, format!("{:?}", manifest.exit).to_lowercase());
     let of_point = |point: &Point| point.settings.systems.len() * point.settings.repetitions as usize;
     let expected: usize = points.iter().map(of_point).sum();
-    let detail = format!("{} of {expected}", repetitions.len());
+    let mut detail = format!("{} of {expected}", repetitions.len());
+    for failure in &manifest.failures {
+        let reason = failure.reason.lines().next().unwrap_or_default();
+        let _ = write!(detail, "; {} {} {}: {reason}", failure.system, failure.point, failure.repetition);
+    }
     run.validity("every repetition of every system is there", repetitions.len() == expected, detail);
-    let mut all = Vec::new();
+    let mut all = run.into_list();
+    let last = repetitions.iter().map(|dir| dir.repetition).max().unwrap_or(0);
     for point in &points {
-        let of_this: Vec<&PointDir> = repetitions.iter().filter(|dir| dir.point == point.name).collect();
-        let inputs = Inputs::of(dir, &point.name);
-        let sum = checksum::of_file(&inputs.schedule);
-        let sum = sum.with_context(|| format!("reading {}", inputs.schedule.display()))?;
-        let name = inputs.schedule.strip_prefix(&dir.0).unwrap_or(&inputs.schedule).display().to_string();
-        let listed = manifest.checksums.get(&name).cloned();
-        let mut place = if points.len() == 1 { Findings::new("run") } else { Findings::new(&point.name) };
-        same_schedule([Some(sum), listed], &of_this, &mut place);
-        all.extend(place.into_list());
-        let schedule = Schedule::read(&inputs.schedule)?;
-        let registered: BTreeSet<String> = functions::names(&inputs.functions)?.into_iter().collect();
-        let evidence =
-            Evidence { manifest: &manifest, settings: &point.settings, schedule: &schedule, registered: &registered };
-        for repetition in of_this {
-            let place = format!("{} {} {}", repetition.system, repetition.point, repetition.repetition);
-            let mut findings = Findings::new(&place);
-            evidence.judge(repetition, &mut findings).with_context(|| place)?;
-            all.extend(findings.into_list());
+        for number in 1..=last {
+            let together: Vec<&PointDir> =
+                repetitions.iter().filter(|dir| dir.point == point.name && dir.repetition == number).collect();
+            if !together.is_empty() {
+                let name = if points.len() == 1 { String::new() } else { format!("{} ", point.name) };
+                let place = Findings::new(&format!("{name}repetition {number}"));
+                all.extend(judge_together((dir, &manifest), point, &together, place)?);
+            }
         }
     }
-    let mut whole = run.into_list();
-    whole.extend(all);
-    Ok(whole)
+    Ok(all)
+}
+
+/// Judges one repetition of a point, which all systems that are measured there share a schedule in.
+fn judge_together(
+    (dir, manifest): (&RunDir, &Manifest),
+    point: &Point,
+    together: &[&PointDir],
+    mut place: Findings,
+) -> anyhow::Result<Vec<Invariant>> {
+    let inputs = Inputs::left(dir, &point.name, together.first().map_or(1, |first| first.repetition));
+    let sum = checksum::of_file(&inputs.schedule);
+    let sum = sum.with_context(|| format!("reading {}", inputs.schedule.display()))?;
+    let name = inputs.schedule.strip_prefix(&dir.0).unwrap_or(&inputs.schedule).display().to_string();
+    let listed = manifest.checksums.get(&name).cloned();
+    same_schedule([Some(sum), listed], together, &mut place);
+    let mut all = place.into_list();
+    let schedule = Schedule::read(&inputs.schedule)?;
+    let registered: BTreeSet<String> = functions::names(&inputs.functions)?.into_iter().collect();
+    let evidence = Evidence { manifest, settings: &point.settings, schedule: &schedule, registered: &registered };
+    for repetition in together {
+        let place = format!("{} {} {}", repetition.system, repetition.point, repetition.repetition);
+        let mut findings = Findings::new(&place);
+        evidence.judge(repetition, &mut findings).with_context(|| place)?;
+        all.extend(findings.into_list());
+    }
+    Ok(all)
 }
 
 /// All systems were given the very same schedule: the file, what the manifest says of it, and what was replayed.
@@ -108,9 +127,30 @@ impl Evidence<'_> {
     }
 }
 
-/// The invariants as a table.
+/// Prints the invariants on standard output, or those of them that do not hold.
+///
+/// # Errors
+/// When standard output is closed for another reason than that its reader has seen enough.
+pub fn print(invariants: &[Invariant], all: bool, format: Format) -> io::Result<()> {
+    let shown: Vec<&Invariant> = invariants.iter().filter(|one| all || one.verdict == Verdict::NotHeld).collect();
+    // People need no head above nothing; programs expect their form.
+    if shown.is_empty() && format == Format::Table { Ok(()) } else { table(&shown).print(format) }
+}
+
+/// How many invariants hold and how many do not, in words.
 #[must_use]
-pub fn table(invariants: &[Invariant]) -> Table {
+pub fn count(invariants: &[Invariant], dir: &Path) -> String {
+    let mut words = format!("{} invariants", invariants.len());
+    for verdict in ["held", "marked", "not measured", "not held"] {
+        let count = invariants.iter().filter(|one| one.words() == verdict).count();
+        if count > 0 || verdict == "held" {
+            let _ = write!(words, ", {count} {verdict}");
+        }
+    }
+    format!("{words}; all of them: repro verify {} --all", dir.display())
+}
+
+fn table(invariants: &[&Invariant]) -> Table {
     let mut table = Table::new(&["where", "invariant", "verdict", "found"]);
     for one in invariants {
         table.row([one.place.clone(), one.rule.to_owned(), one.words().to_owned(), one.detail.clone()]);

@@ -34,7 +34,7 @@ fn the_main_experiment_is_what_the_page_says() {
       load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
       sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB, creation delay 100ms
       1  build the programs                                             0:05
-      2  make the schedule that every system is given                   0:10
+      2  make each repetition's schedule, the same for all systems      0:10
       3  measure dirigent, point replay, repetition 1                  30:15
       4  check the rows, compute statistics, draw the report            0:15
          in all, after a first build of some minutes                   30:45
@@ -49,7 +49,7 @@ fn the_few_minute_version_runs_real_processes() {
       sample   20 functions, mean execution at most 0.5 cores
       sandbox  process, spin mode, 2 workers of 64 cores and 64GiB, creation delay 0s
       1  build the programs                                             0:05
-      2  make the schedule that every system is given                   0:10
+      2  make each repetition's schedule, the same for all systems      0:10
       3  measure dirigent, point replay, repetition 1                   3:15
       4  check the rows, compute statistics, draw the report            0:02
          in all, after a first build of some minutes                    3:32
@@ -68,7 +68,7 @@ fn the_cold_start_sweep_is_what_its_page_says() {
       points   4: delay-0ms-rate-500, delay-0ms-rate-8000, delay-40ms-rate-500, delay-40ms-rate-8000
       sandbox  hollow, sleep mode, 2 workers × 50 nodes of 64 cores and 256GiB
       1  build the programs                                             0:05
-      2  make the schedule that every system is given                   0:04
+      2  make each repetition's schedule, the same for all systems      0:08
       3  measure dirigent, point delay-0ms-rate-500, repetition 1       1:20
       4  measure dirigent, point delay-0ms-rate-8000, repetition 1      1:20
       5  measure dirigent, point delay-40ms-rate-500, repetition 1      1:20
@@ -78,7 +78,7 @@ fn the_cold_start_sweep_is_what_its_page_says() {
       9  measure dirigent, point delay-40ms-rate-500, repetition 2      1:20
      10  measure dirigent, point delay-40ms-rate-8000, repetition 2     1:20
      11  check the rows, compute statistics, draw the report            0:05
-         in all, after a first build of some minutes                   10:54
+         in all, after a first build of some minutes                   10:58
     ");
 }
 
@@ -91,7 +91,7 @@ fn the_warm_sweep_takes_turns_with_the_floor_of_the_machine() {
       points   3: rate-1000, rate-4000, one-connection
       sandbox  hollow, sleep mode, 2 workers of 64 cores and 256GiB, creation delay 0s
       1  build the programs                                             0:05
-      2  make the schedule that every system is given                   0:03
+      2  make each repetition's schedule, the same for all systems      0:03
       3  measure dirigent, point rate-1000, repetition 1                0:27
       4  measure floor, point rate-1000, repetition 1                   0:27
       5  measure dirigent, point rate-4000, repetition 1                0:27

@@ -126,6 +126,21 @@ fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_in
 }
 
 #[test]
+fn who_comes_second_is_told_the_process_that_the_user_started() {
+    let Some(toy) = enclosed("who_comes_second_is_told_the_process_that_the_user_started", "long") else { return };
+    let mut child = toy.start_and_load();
+    let pids = started_by(&child);
+    let second = toy.resume();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_all_end(&pids);
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    let holder = format!("out is in use by process {} (", child.id());
+    assert!(said(&second).contains(&holder), "expected {holder:?} in {}", said(&second));
+    assert!(!said(&second).contains("going on in a private"), "before it takes any time: {}", said(&second));
+}
+
+#[test]
 fn with_the_outermost_killed_everything_inside_ends() {
     let Some(toy) = enclosed("with_the_outermost_killed_everything_inside_ends", "long") else { return };
     let mut child = toy.start_and_load();

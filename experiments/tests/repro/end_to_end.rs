@@ -91,7 +91,7 @@ pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&s
     let output = repro(&[&["run", "short", "--out", out_text, "--programs", bin], options].concat());
     let told = said(&output);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{told}");
-    let judged = repro(&["verify", out_text, "--format", "json"]);
+    let judged = repro(&["verify", out_text, "--all", "--format", "json"]);
     let invariants: serde_json::Value = serde_json::from_slice(&judged.stdout).expect("verify prints JSON");
     for one in invariants.as_array().unwrap() {
         let rule = one["invariant"].as_str().unwrap();

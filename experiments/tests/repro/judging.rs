@@ -13,7 +13,8 @@ fn finished() -> Toy {
 
 /// The exit code of `repro verify` and the verdict on one invariant.
 fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
-    let output = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "json"]).output().unwrap();
+    let output =
+        toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
     let found: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     let line = found.as_array().unwrap().iter().find(|line| line["invariant"].as_str().unwrap().contains(rule));

@@ -28,7 +28,7 @@ fn a_run_leaves_its_files_and_no_process() {
     }
     let config = std::fs::read_to_string(point.path.join("config.toml")).unwrap();
     assert!(config.contains("limits = { nodes = 3 }"), "files are kept as they were written: {config}");
-    let functions = std::fs::read_to_string(toy.path("out/functions.ndjson")).unwrap();
+    let functions = std::fs::read_to_string(toy.path("out/schedules/replay/1/functions.ndjson")).unwrap();
     assert!(functions.contains("\"cpu\":500"), "the definition is laid over the functions: {functions}");
     assert!(!point.path.join("data").exists(), "the data of a system that ended well is removed");
     assert!(point.path.join("registered").is_file(), "but for what is to be kept");

@@ -23,12 +23,12 @@ fn every_point_is_measured_with_its_own_settings_and_judged() {
         let config = std::fs::read_to_string(found.path.join("config.toml")).unwrap();
         assert!(config.contains(&format!("limits = {{ nodes = {nodes} }}")), "{point}: {config}");
         for file in ["schedule.csv", "functions.ndjson"] {
-            let path = toy.path("out/schedules").join(point).join(file);
+            let path = toy.path("out/schedules").join(point).join("1").join(file);
             assert!(path.is_file(), "expected {}", path.display());
         }
     }
     assert_eq!(RunDir(toy.path("out")).points().unwrap().len(), 2, "schedules are no repetitions");
-    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap()]).output().unwrap();
+    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all"]).output().unwrap();
     assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
     assert_eq!(said(&verified).matches("all systems were given the same schedule").count(), 2, "{}", said(&verified));
 }
@@ -40,7 +40,8 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
     let before = toy.pids().len();
     let lost = toy.out().point("toy", "quiet", 1).path;
     std::fs::remove_dir_all(&lost).unwrap();
-    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
+    let verified =
+        toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all", "--format", "csv"]).output().unwrap();
     assert_eq!(verified.status.code(), Some(3), "{}", said(&verified));
     assert!(
         said(&verified).contains("every repetition of every system is there,not held,1 of 2"),
@@ -81,7 +82,8 @@ fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_
     assert!(code == Some(2) && text.contains("no point measures toy; those chosen measure twin"), "{text}");
     let output = toy.run_experiment("sweep", &some);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let verified = toy.command(&["verify", toy.path("out").to_str().unwrap(), "--format", "csv"]).output().unwrap();
+    let verified =
+        toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all", "--format", "csv"]).output().unwrap();
     let all = "every repetition of every system is there,held,3 of 3";
     assert!(said(&verified).contains(all), "expected {all} in {}", said(&verified));
     toy.edit("experiments/definitions/sweep.toml", "systems = [\"toy\", \"twin\"]", "systems = [\"toy\"]");

@@ -93,7 +93,8 @@ fi
 while :; do wait $child || :; [ -e "/proc/$child" ] || break; done
 "#;
 
-/// Writes the prepared schedule, or "replays" it for a while and leaves the prepared rows. A shell cannot trap what was
+/// Writes the prepared schedule with its seed, or "replays" it for a while and leaves the prepared rows; in the folder
+/// that the file `fails-at` names, if there is one, it leaves rows and fails. A shell cannot trap what was
 /// ignored when it began, as SIGINT is below a test run in the background.
 const LOADGEN: &str = r#"#!/usr/bin/env -S --default-signal=INT sh
 bin=$(dirname "$0")
@@ -103,20 +104,27 @@ while [ $# -gt 0 ]; do
         --out) out=$2 ;;
         --functions-out) functions=$2 ;;
         --address) address=$2 ;;
+        --seed) seed=$2 ;;
+        --schedule) schedule=$2 ;;
     esac
     shift
 done
 if [ "$verb" = schedule ]; then
-    cp "$bin/schedule.csv" "$out"
+    sed "s/^format,x/format,x\nseed,$seed/" "$bin/schedule.csv" > "$out"
     cp "$bin/functions.ndjson" "$functions"
     exit 0
 fi
 echo $$ >> "$bin/pids"
+if [ -e "$bin/fails-at" ] && [ "$out" = "$(cat "$bin/fails-at")" ]; then
+    cp "$bin/invocations.csv.zst" "$out/invocations.csv.zst"
+    exit 1
+fi
 [ "$address" = 127.0.0.1:1234 ] || { echo "wrong address $address" >&2; exit 1; }
 started=$(date +%s%N)
 finish() {
     cp "$bin/invocations.csv.zst" "$out/invocations.csv.zst"
-    sed "s/\"STARTED\"/$started/; s/\"INTERRUPTED\"/$1/" "$bin/loadgen.json" > "$out/loadgen.json"
+    sha=$(sha256sum "$schedule" | cut -d' ' -f1)
+    sed "s/\"STARTED\"/$started/; s/\"INTERRUPTED\"/$1/; s/SHA/$sha/" "$bin/loadgen.json" > "$out/loadgen.json"
     echo "function,sandbox,node,requested_ns,decide_us,place_us,dispatch_us,create_us,ready_us,publish_us,net_worker_us,net_dataplane_us,outcome,create_steps
 f,1-1,n,$((started + 1500000)),1,1,1,3000,1,1,1,1,ready," > "$out/data/toy-1/coldstarts.csv"
 }
@@ -131,9 +139,10 @@ wait $sleeper
 finish false
 "#;
 
-/// Says what it was given, and how the run had ended by then.
+/// Says what it was given, and how the run had ended by then; leaves the prepared claims, if there are any.
 const ANALYSIS: &str = r#"#!/bin/sh
 echo "analysed $(basename "$2")" "$(grep '"exit"' "$2/manifest.json")"
+[ ! -e "$(dirname "$0")/claims.json" ] || cp "$(dirname "$0")/claims.json" "$2/claims.json"
 [ "$(cat "$(dirname "$0")/behaviour")" != dies ] || exit 3
 "#;
 
@@ -194,7 +203,7 @@ impl Toy {
                         501000000,f,1000,1,measured\n1001000000,f,1000,1,measured\n";
         toy.write("bin/schedule.csv", schedule);
         toy.write("bin/functions.ndjson", "{\"name\":\"f\",\"image\":\"i\"}\n");
-        toy.write("bin/loadgen.json", &LOAD_SUMMARY.replace("SHA", &experiments::checksum::of_text(schedule)));
+        toy.write("bin/loadgen.json", LOAD_SUMMARY);
         toy.set_rows(&rows());
         for (name, script) in [("toyd", DAEMON), ("loadgen", LOADGEN), ("analysis", ANALYSIS)] {
             let path = toy.path("bin").join(name);

@@ -1,0 +1,104 @@
+//! What a run says last, what it says of its invariants, and how it is kept from filling a disk.
+
+use std::{
+    fs::{self, File},
+    process::{Command, Stdio},
+};
+
+use crate::toy::{Toy, rows, said, write_rows};
+
+fn claims(verdict: &str) -> String {
+    format!(
+        r#"{{"schema_version":1,"claims":[{{"id":"toy-rate","sentence":"It is faster.","source":"s",
+        "published":"1250 times","statistic":"rate.sustained","verdict":"{verdict}","reason":"for a reason","found":2.5,
+        "unit":"times","interval":[2.0,3.0],"p":0.004}}]}}"#
+    )
+}
+
+#[test]
+fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
+    for (verdict, code) in [("held", 0), ("not measured", 0), ("not held", 4), ("invalid", 3)] {
+        let toy = Toy::new("well");
+        toy.write("bin/claims.json", &claims(verdict));
+        let (terminal, out, bin) = (toy.path("terminal"), toy.path("out"), toy.path("bin"));
+        let (out, bin) = (out.to_str().unwrap(), bin.to_str().unwrap());
+        let run = ["run", "toy", "--out", out, "--programs", bin];
+        for arguments in [&run[..], &["report", out, "--programs", bin], &["verify", out]] {
+            let both = File::create(&terminal).unwrap();
+            let mut command = toy.command(arguments);
+            let status = command.stdout(both.try_clone().unwrap()).stderr(both).status().unwrap();
+            let text = fs::read_to_string(&terminal).unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments:?}, {verdict}: {text}");
+            let last = text.lines().last().unwrap();
+            for expected in ["toy-rate", verdict, "2.500 [2.000; 3.000] times", "1250 times", "for a reason"] {
+                assert!(last.contains(expected), "{arguments:?}: expected {expected:?} at the end of {text}");
+            }
+        }
+        let output = toy.command(&["verify", out]).output().unwrap();
+        let results = String::from_utf8(output.stdout).unwrap();
+        assert!(results.contains("toy-rate"), "the verdict is a result, on standard output: {results}");
+    }
+}
+
+#[test]
+fn invariants_that_hold_are_counted_and_shown_only_when_asked_for() {
+    let toy = Toy::new("well");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let results = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!results.contains("every scheduled row is there once"), "it holds: {results}");
+    assert!(said(&output).contains(" invariants, ") && said(&output).contains("--all"), "{}", said(&output));
+    let verify = |more: &[&str]| {
+        let out = toy.path("out");
+        let output = toy.command(&[&["verify", out.to_str().unwrap()], more].concat()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(verify(&[]), "", "nothing is broken");
+    assert!(verify(&["--all"]).contains("every scheduled row is there once"));
+    let mut changed = rows();
+    changed.pop();
+    write_rows(&toy.point().invocations(), &changed);
+    let broken = verify(&["--format", "csv"]);
+    assert!(broken.contains("every scheduled row is there once,not held,\"3 scheduled, 1 missing"), "{broken}");
+    assert!(!broken.contains(",held,"), "{broken}");
+    assert!(verify(&["--all", "--format", "csv"]).contains(",held,"));
+}
+
+#[test]
+fn a_run_that_does_not_fit_on_its_disk_is_refused_before_it_begins() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rate = [2, 1e15]");
+    let output = toy.run_experiment("sweep", &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = said(&output);
+    assert!(
+        text.contains("out: ") && text.contains(" MiB are needed: free some, or leave the run elsewhere"),
+        "{text}"
+    );
+    assert!(!toy.path("out").exists() && toy.pids().is_empty(), "nothing is begun");
+}
+
+/// The disk that counts is that of the run, not that of the checkout.
+#[test]
+fn the_disk_of_the_run_is_looked_at() {
+    let toy = Toy::new("well");
+    let small = toy.path("small");
+    fs::create_dir(&small).unwrap();
+    let on_a_small_disk = |command: &str| {
+        let mut shell = Command::new("unshare");
+        shell.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        shell.arg(format!("mount -t tmpfs -o size=1m small \"$0\" && {command}")).arg(&small);
+        shell.args([env!("CARGO_BIN_EXE_repro"), toy.path("bin").to_str().unwrap(), toy.path("").to_str().unwrap()]);
+        shell.stdin(Stdio::null()).output().unwrap()
+    };
+    if !on_a_small_disk("true").status.success() {
+        programs::say_skipped("the_disk_of_the_run_is_looked_at", "a small file system cannot be mounted here");
+        return;
+    }
+    let output = on_a_small_disk("\"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("small/run: 1 MiB are free on its disk, about 256 MiB"), "{}", said(&output));
+    assert!(toy.pids().is_empty(), "nothing is begun");
+    let output = on_a_small_disk("\"$1\" doctor --out \"$0\" --checkout \"$3\"");
+    assert!(said(&output).contains("1 MiB free for"), "{}", said(&output));
+}
