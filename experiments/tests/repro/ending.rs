@@ -53,7 +53,9 @@ fn invariants_that_hold_are_counted_and_shown_only_when_asked_for() {
         let output = toy.command(&[&["verify", out.to_str().unwrap()], more].concat()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(verify(&[]), "", "nothing is broken");
+    // That a busy machine is marked is nothing that this test can rule out.
+    let shown = verify(&["--format", "csv"]);
+    assert!(!shown.contains(",held,") && !shown.contains(",not held,"), "nothing is broken: {shown}");
     assert!(verify(&["--all"]).contains("every scheduled row is there once"));
     let mut changed = rows();
     changed.pop();
