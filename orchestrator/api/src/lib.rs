@@ -9,6 +9,7 @@ mod convert;
 mod listen;
 mod network;
 mod outbox;
+mod pages;
 mod revisions;
 
 /// The messages and services generated from `proto/orchestrator.proto`.
@@ -33,6 +34,7 @@ pub use convert::{
 pub use listen::{Incoming, PeerConnection};
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
+pub use pages::{Pages, problem};
 pub use revisions::Revisions;
 
 /// Version of the wire protocol; peers of another version are refused in the first message.

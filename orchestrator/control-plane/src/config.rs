@@ -27,6 +27,9 @@ pub struct Config {
     pub seed: u64,
     /// Addresses told to clients of the form interface instead of the data planes' own, for example a load balancer.
     pub invoke_addresses: Vec<String>,
+    /// Host names with a dot by which `http` may be called, for example a load balancer's. Addresses and names without a
+    /// dot always may: what a page in a browser can name is a domain of its own.
+    pub hosts: Vec<String>,
     /// Autoscaling.
     pub autoscale: Autoscale,
     /// Placement.
@@ -116,6 +119,7 @@ impl Default for Config {
             threads: 1,
             seed: 1,
             invoke_addresses: Vec::new(),
+            hosts: Vec::new(),
             autoscale: Autoscale::default(),
             placement: Placement::default(),
             health: Health::default(),

@@ -9,26 +9,20 @@ mod top;
 
 use std::sync::Arc;
 
-use api::Listener;
+use api::{Listener, Pages};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{get, post},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::owner::OwnerHandle;
 
 /// Largest request: a bulk registration of 100,000 functions.
 const MOST_BODY_BYTES: usize = 128 * 1024 * 1024;
-/// Connections served at once; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 4096;
+/// Connections served at once; beyond them only health checks and metrics are answered.
+const MAX_CONNECTIONS: usize = 4096;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -36,6 +30,8 @@ pub(crate) struct Operators {
     pub(crate) owner: OwnerHandle,
     /// Addresses told to clients of the form interface instead of the data planes' own.
     pub(crate) invoke_addresses: Arc<[String]>,
+    /// Host names with a dot by which this port may be called.
+    pub(crate) hosts: Arc<[String]>,
 }
 
 fn router(operators: Operators) -> Router {
@@ -60,38 +56,7 @@ fn router(operators: Operators) -> Router {
 
 /// Serves `listener` until `shutdown`; connections then finish the request they are in.
 pub(crate) async fn serve(listener: Box<dyn Listener>, operators: Operators, shutdown: CancellationToken) {
-    let router = router(operators);
-    let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let place = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            place = places.clone().acquire_owned() => place,
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (Ok(place), Ok(accepted)) = (place, accepted) else { continue };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
-        connections.spawn(async move {
-            let builder = auto::Builder::new(TokioExecutor::new());
-            let service = TowerToHyperService::new(router);
-            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(accepted.io), service));
-            // A broken connection is its client's affair.
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => drop(ended),
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    drop(connection.await);
-                }
-            }
-            drop(place);
-        });
-    }
-    connections.close();
-    connections.wait().await;
+    let hosts = operators.hosts.to_vec();
+    let pages = Pages { router: router(operators), hosts, connections: MAX_CONNECTIONS };
+    pages.serve(listener, shutdown).await;
 }

@@ -81,6 +81,7 @@ pub struct Built {
     stream_address: SocketAddr,
     http_address: SocketAddr,
     invoke_addresses: Vec<String>,
+    hosts: Vec<String>,
 }
 
 /// Binds the ports, reads the command log, and begins a new epoch in it.
@@ -109,8 +110,21 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     };
     let (sender, cold_starts) = cold_starts.unzip();
     let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
-    let invoke_addresses = config.invoke_addresses;
-    Ok(Built { owner, handle, log, cold_starts, stream, beats, http, stream_address, http_address, invoke_addresses })
+    let Config { invoke_addresses, hosts, .. } = config;
+    let built = Built {
+        owner,
+        handle,
+        log,
+        cold_starts,
+        stream,
+        beats,
+        http,
+        stream_address,
+        http_address,
+        invoke_addresses,
+        hosts,
+    };
+    Ok(built)
 }
 
 impl Built {
@@ -137,7 +151,8 @@ impl Built {
             tasks.spawn(log.run(rows, stop.clone()));
         }
         tasks.spawn(self.log.run());
-        let operators = http::Operators { owner: self.handle.clone(), invoke_addresses: self.invoke_addresses.into() };
+        let (invoke_addresses, hosts) = (self.invoke_addresses.into(), self.hosts.into());
+        let operators = http::Operators { owner: self.handle.clone(), invoke_addresses, hosts };
         tasks.spawn(http::serve(self.http, operators, stop.clone()));
         if let Some(beats) = self.beats {
             let (handle, stop) = (self.handle.clone(), stop.clone());

@@ -1,15 +1,11 @@
 //! The worker's own HTTP surface: health, metrics, what is held and what it wrote.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use api::{Io, Listener};
+use api::{Pages, problem};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -22,11 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{metrics::Metrics, owner::Input, runtime::Runtime, state::Shown};
 
-/// Wait after a failed accept, so that the loop does not spin.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
+/// Connections served at once; beyond them only health checks and metrics are answered.
+const MAX_CONNECTIONS: usize = 256;
 /// The text format of Prometheus and OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// What the pages show.
 #[derive(Clone)]
@@ -37,15 +32,16 @@ pub(crate) struct Admin {
     pub(crate) commanded: Arc<AtomicBool>,
 }
 
-/// The pages.
-pub(crate) fn router(admin: Admin) -> Router {
-    Router::new()
+/// The pages; `hosts` are names with a dot by which they may be called.
+pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
+    let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/sandboxes", get(sandboxes))
         .route("/v1/sandboxes/{id}/logs", get(logs))
-        .with_state(admin)
+        .with_state(admin);
+    Pages { router, hosts, connections: MAX_CONNECTIONS }
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -87,33 +83,4 @@ async fn show(admin: &Admin) -> Option<Vec<Shown>> {
 
 fn ending() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "the worker is shutting down")
-}
-
-fn problem(code: StatusCode, detail: &str) -> Response {
-    let body = serde_json::json!({ "title": code.canonical_reason(), "status": code.as_u16(), "detail": detail });
-    (code, [(CONTENT_TYPE, PROBLEM_TYPE)], body.to_string()).into_response()
-}
-
-/// A listener of any network, as axum wants it.
-pub(crate) struct Door {
-    pub(crate) listener: Box<dyn Listener>,
-    pub(crate) address: SocketAddr,
-}
-
-impl axum::serve::Listener for Door {
-    type Io = Io;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Io, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok(accepted) => return (accepted.io, accepted.peer),
-                Err(_) => tokio::time::sleep(ACCEPT_BACK_OFF).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.address)
-    }
 }

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use api::Network;
+use api::{Listener, Network};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     Config, ConfigError, RuntimeKind,
-    admin::{self, Admin, Door},
+    admin::{self, Admin},
     metrics::Metrics,
     owner::{Identity, Input, Owner},
     runtime::{Runtime, hollow::Hollow, process::Process},
@@ -59,9 +59,6 @@ pub enum BuildError {
 /// A running worker failed.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// Its admin pages cannot be served.
-    #[error("cannot serve the admin pages")]
-    Admin(#[source] io::Error),
     /// Sandboxes did not end in time; they die with this process.
     #[error("sandboxes were still there {0:?} after they were told to end")]
     Sandboxes(Duration),
@@ -72,7 +69,7 @@ pub struct Built {
     config: Config,
     network: Arc<dyn Network>,
     identity: Identity,
-    door: Door,
+    door: Box<dyn Listener>,
     runtime: AnyRuntime,
 }
 
@@ -91,9 +88,9 @@ pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, B
     let bound = async {
         let listener = network.bind(config.admin).await?;
         let address = listener.local_address()?;
-        Ok(Door { listener, address })
+        Ok((listener, address))
     };
-    let door = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
+    let (door, address) = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
     let runtime = match config.runtime {
         RuntimeKind::Hollow => {
             let seed = own_seed(&config);
@@ -106,7 +103,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, B
         }
     };
     let (worker, runtime_name) = (config.name.clone(), config.runtime.to_string());
-    let identity = Identity { worker, runtime: runtime_name, admin: door.address, nodes };
+    let identity = Identity { worker, runtime: runtime_name, admin: address, nodes };
     Ok(Built { config, network, identity, door, runtime })
 }
 
@@ -114,13 +111,13 @@ impl Built {
     /// Where health, metrics and logs are served.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.door.address
+        self.identity.admin
     }
 
     /// Serves until `shutdown`, then ends every sandbox and returns.
     ///
     /// # Errors
-    /// When the admin pages cannot be served, or sandboxes do not end.
+    /// When sandboxes do not end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { config, network, identity, door, runtime } = self;
         let runtime: Arc<dyn Runtime> = match runtime {
@@ -138,16 +135,13 @@ impl Built {
             metrics: Arc::clone(&metrics),
             commanded: Arc::clone(&commanded),
         };
-        let pages = axum::serve(door, admin::router(pages)).into_future();
+        let pages = admin::pages(pages, config.hosts.clone()).serve(door, shutdown.clone());
+        let _pages = AbortOnDropHandle::new(tokio::spawn(pages));
         let owner = Owner::new(identity, runtime, metrics, commanded).run(queue, shutdown.clone());
         let mut owner = AbortOnDropHandle::new(tokio::spawn(owner));
         let session = session(&config, network, inputs).run(shutdown.clone());
         let session = AbortOnDropHandle::new(tokio::spawn(session));
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => {}
-            failed = pages => return failed.map_err(RunError::Admin),
-        }
+        shutdown.cancelled().await;
         let patience = config.process.grace + END_MARGIN;
         timeout(patience, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(patience))?;
         // The reports are on their way; a control plane that does not take them is not waited for.

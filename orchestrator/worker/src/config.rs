@@ -31,6 +31,8 @@ pub struct Config {
     pub control_planes: Vec<String>,
     /// Where health, metrics and logs are served; port 0 takes any free one.
     pub admin: SocketAddr,
+    /// Host names with a dot by which `admin` may be called; addresses and names without a dot always may.
+    pub hosts: Vec<String>,
     /// Folder of its own: working directories of its sandboxes.
     pub data_dir: PathBuf,
     /// How sandboxes are made.
@@ -159,6 +161,7 @@ impl Default for Config {
             name: machine::name(),
             control_planes: vec!["127.0.0.1:9090".to_owned()],
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 10015)),
+            hosts: Vec::new(),
             data_dir: PathBuf::from("dirigent-data/worker"),
             runtime: RuntimeKind::default(),
             threads: 1,
