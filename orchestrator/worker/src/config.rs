@@ -85,6 +85,9 @@ pub struct NodeConfig {
 pub struct ProcessConfig {
     /// The program of `builtin:function`; the file `function` beside this program when not given.
     pub function: Option<PathBuf>,
+    /// Images that may be run: each entry is an image, or, when it ends in `:` or `/`, what images begin with. Whoever may
+    /// register functions can run these programs as this user, so nothing but the built-in function is allowed unasked.
+    pub images: Vec<String>,
     /// How `builtin:function` spends its time.
     pub mode: Mode,
     /// Longest time from the start of a program to the first connection that its port takes.
@@ -179,6 +182,7 @@ impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
             function: None,
+            images: vec!["builtin:".to_owned()],
             mode: Mode::Spin,
             ready_deadline: Duration::from_secs(10),
             probe_interval: Duration::from_millis(20),
@@ -221,6 +225,11 @@ impl Config {
             (name_fits, "name", "expected 1 to 200 letters, digits, '.', '_' or '-'"),
             (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
             (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
+            (
+                self.process.images.iter().all(|image| !image.is_empty()),
+                "process.images",
+                "expected images, or what they begin with and `:` or `/`",
+            ),
             (self.process.parallel_starts > 0, "process.parallel_starts", "must be at least 1"),
             (!self.process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),
             (self.process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms"),

@@ -139,6 +139,24 @@ async fn what_can_never_run_is_a_permanent_failure() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_not_allowed_is_not_run() {
+    let (_control_plane, _worker, mut stream) =
+        start(|config| config.process.images = worker::ProcessConfig::default().images).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("ran");
+    let sandbox = stream.create(1, revision(&script(folder.path(), &format!("touch {}", mark.display())))).await;
+    let failed = stream.failed(sandbox).await;
+    assert!(failed.permanent && failed.message.contains("process.images"), "{failed:?}");
+    assert!(!mark.exists(), "it was run");
+    let sandbox = stream.create(2, revision_numbered("builtin:function", 6)).await;
+    stream.ready(sandbox).await;
+}
+
+fn revision_numbered(image: &str, number: u64) -> wire::RevisionSpec {
+    wire::RevisionSpec { revision: number, ..revision(image) }
+}
+
+#[tokio::test]
 async fn a_program_that_ends_at_once_fails_with_its_status_and_last_words() {
     let (_control_plane, _worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();

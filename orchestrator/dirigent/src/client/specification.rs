@@ -10,7 +10,8 @@ use model::{FunctionName, FunctionSpec, Protocol};
 /// The flags that describe one function. What is not given has the default of the control plane.
 #[derive(Debug, Args)]
 pub(crate) struct SpecificationFlags {
-    /// What to run: `builtin:function`, or `file:/path/to/program` with the process runtime
+    /// What to run: `builtin:function`, or `file:/path/to/program` with the process runtime where workers allow it
+    /// (`--allow-image`, `process.images`)
     #[arg(long, required_unless_present = "from")]
     image: Option<String>,
 

@@ -39,6 +39,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t)]
     runtime: RuntimeKind,
 
+    /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
+    /// runtime; may be repeated
+    #[arg(long, value_name = "IMAGE")]
+    allow_image: Vec<String>,
+
     /// Directory of what the parts keep, one folder each, and of ports.json
     #[arg(long, default_value = "dirigent-data", value_name = "DIR")]
     data_dir: PathBuf,
@@ -110,7 +115,10 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     let mut workers = Vec::new();
     for index in 0..arguments.workers {
         let name = format!("worker-{}", index + 1);
+        let mut process = ::worker::ProcessConfig::default();
+        process.images.extend(arguments.allow_image.iter().cloned());
         let config = ::worker::Config {
+            process,
             control_planes: leader.clone(),
             runtime: arguments.runtime,
             admin: loopback(nth_port(arguments.worker_port, index)?),

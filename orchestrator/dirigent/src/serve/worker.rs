@@ -38,6 +38,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     nodes: Option<u32>,
 
+    /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
+    /// runtime; may be repeated
+    #[arg(long, value_name = "IMAGE")]
+    allow_image: Vec<String>,
+
     /// Address for health, metrics and logs; port 0 takes any free one
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -54,6 +59,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.name = arguments.name.unwrap_or(config.name);
     config.runtime = arguments.runtime.unwrap_or(config.runtime);
     config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
+    config.process.images.extend(arguments.allow_image);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
     if !arguments.control_plane.is_empty() {

@@ -257,7 +257,7 @@ fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
          control_planes = ['{stream}']\n\
          datagrams = {datagrams}\n\
          node = {{ cpu = '{cpu}', memory = '64GiB' }}\n\
-         process = {{ mode = '{mode}', {process} }}\n\
+         process = {{ mode = '{mode}', images = ['builtin:', 'file:'], {process} }}\n\
          [hollow]\n\
          cpu = '{cpu}'\n\
          memory = '64GiB'\n\

@@ -20,6 +20,7 @@ impl Program {
     /// The program of `order`, to listen on `port`. Of the worker's environment only `PATH` is passed on.
     pub(super) fn of(shared: &Shared, order: &Order, port: u16) -> Result<Self, Failure> {
         let spec = &order.spec;
+        check_allowed(&shared.config.images, &spec.image)?;
         let (path, mut arguments) = if spec.image == "builtin:function" {
             let machine = shared.nodes.get(order.node).map_or("", String::as_str);
             (shared.function.clone(), builtin_arguments(shared, spec, machine))
@@ -38,6 +39,18 @@ impl Program {
     }
 }
 
+/// Refuses an image that is not among `allowed`. A path that climbs is refused whatever is allowed: it leads elsewhere
+/// than it begins.
+fn check_allowed(allowed: &[String], image: &str) -> Result<(), Failure> {
+    let climbs = image.split('/').any(|part| part == "..");
+    let begins = |entry: &String| entry.ends_with([':', '/']) && image.starts_with(entry.as_str());
+    if !climbs && allowed.iter().any(|entry| entry == image || begins(entry)) {
+        return Ok(());
+    }
+    let allowed = allowed.join(", ");
+    Err(Failure::permanent(format!("image {image:?} may not be run here: process.images allows {allowed}")))
+}
+
 /// A function's own arguments follow these and win over them.
 fn builtin_arguments(shared: &Shared, spec: &Spec, machine: &str) -> Vec<OsString> {
     let mode = match shared.config.mode {
@@ -46,4 +59,24 @@ fn builtin_arguments(shared: &Shared, spec: &Spec, machine: &str) -> Vec<OsStrin
     };
     let memory_mib = spec.memory_mib.to_string();
     ["--mode", mode, "--name", machine, "--max-memory-mib", &memory_mib].map(OsString::from).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_allowed_images_are_run() {
+        let may = |allowed: &[&str], image: &str| {
+            let allowed: Vec<String> = allowed.iter().map(|entry| (*entry).to_owned()).collect();
+            check_allowed(&allowed, image).is_ok()
+        };
+        assert!(may(&["builtin:"], "builtin:function") && !may(&["builtin:"], "file:/bin/sh"));
+        assert!(may(&["file:/srv/f/"], "file:/srv/f/a") && !may(&["file:/srv/f/"], "file:/srv/fa"));
+        assert!(!may(&["file:/srv/f/"], "file:/srv/f/../../../bin/sh"), "it climbs out");
+        assert!(may(&["file:/srv/f"], "file:/srv/f") && !may(&["file:/srv/f"], "file:/srv/f2"), "an image by itself");
+        assert!(may(&["file:/"], "file:/bin/sh") && !may(&[], "builtin:function"));
+        let refused = check_allowed(&["builtin:".to_owned()], "file:/bin/sh").unwrap_err();
+        assert!(refused.permanent && refused.message.contains("process.images allows builtin:"), "{refused}");
+    }
 }
