@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
+    applies,
     command::{
         completions::{self, CompletionsArgs},
         inspect::{self, InspectArgs},
@@ -16,7 +17,7 @@ use crate::{
         selftest::{self, SelftestArgs},
         synth::{self, SynthArgs},
     },
-    ending::exit_code,
+    ending::{Ending, exit_code},
 };
 
 /// Replays traces against a FaaS cluster, on time, and records what happened.
@@ -77,7 +78,18 @@ const RUN_EXAMPLE: &str = "Examples:
 
 /// Parses the command line, runs the subcommand, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.format(&mut Cli::command()).exit(),
+    };
+    let applicable = matches.subcommand().map_or(Ok(()), |(name, typed)| applies::check(name, typed));
+    let result = applicable.and_then(|()| run_command(command));
+    exit_code(&result)
+}
+
+fn run_command(command: Command) -> anyhow::Result<Ending> {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Schedule(args) => schedule::run(&args),
         Command::Inspect(args) => inspect::run(&args),
@@ -87,14 +99,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Mock(args) => mock::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Completions(args) => completions::run(&args),
-    };
-    exit_code(&result)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

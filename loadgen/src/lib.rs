@@ -4,6 +4,7 @@
 //! kernel's clock on a thread of its own, whose own lateness is measured and bounds what it may claim. The program is
 //! the interface; the files it leaves are those of the `record` crate.
 
+mod applies;
 mod cli;
 mod command;
 mod ending;

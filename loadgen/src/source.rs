@@ -40,47 +40,54 @@ pub(crate) struct SourceArgs {
 /// Which part of a trace.
 #[derive(Args, Clone, Debug, Serialize)]
 struct WindowArgs {
-    /// First minute of the trace to take, counted from 0
+    /// First minute of the trace to take, counted from 0; of traces
     #[arg(long, value_name = "MINUTE", default_value_t = 0)]
     start_minute: u32,
-    /// Minutes of the trace to take [default: to its end]
+    /// Minutes of the trace to take [default: to its end]; of traces
     #[arg(long, value_name = "N")]
     minutes: Option<u32>,
-    /// Take a seeded sample of so many functions that represents the trace
+    /// Take a seeded sample of so many functions that represents the trace; of traces with counts per minute
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
     /// Of samples, one whose execution fits this many cores
     #[arg(long, value_name = "CORES", requires = "functions")]
     max_cores: Option<f64>,
-    /// What to do with a function that one of the trace's files lacks: refuse, drop or default
+    /// What to do with a function that one of the trace's files lacks: refuse, drop or default; of a --trace directory
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
     #[serde(serialize_with = "as_text")]
     missing: azure2019::Missing,
+    /// What to do with a function or application that a file has twice: refuse, first or merge; of a --trace directory
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    #[serde(serialize_with = "as_text")]
+    duplicates: azure2019::Duplicates,
+    /// Which of the days downloaded into a --trace directory [default: the only one]
+    #[arg(long, value_name = "N")]
+    day: Option<u32>,
 }
 
 /// How invocations are drawn from a trace.
 #[derive(Args, Clone, Debug, Serialize)]
 struct DrawArgs {
-    /// Seed of everything random
+    /// Seed of everything random; not of exact traces, nor of a --schedule, which has its own
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How invocations fall within their minute: exponential, uniform, equidistant, bursty or legacy-boundary; at a
     /// constant rate, equidistant or exponential [default: exponential; equidistant at a constant rate]
     #[arg(long, value_name = "MODEL")]
     arrivals: Option<Arrivals>,
-    /// The first part of the schedule, sent and recorded but not measured
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    /// The first part of the schedule, sent and recorded but not measured [default: 0s; of a --schedule, as it says]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
-    warmup: Duration,
-    /// Shorter run times become this
+    warmup: Option<Duration>,
+    /// Shorter run times become this; of traces
     #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     min_run: Duration,
-    /// Longer run times become this [default: no bound]
+    /// Longer run times become this [default: no bound]; of traces
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     max_run: Option<Duration>,
-    /// How long a minute of the trace takes; shorter compresses the gaps, not the run times
+    /// How long a minute of a trace takes; shorter compresses the gaps, not the run times
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     minute: Duration,
@@ -162,7 +169,7 @@ impl SourceArgs {
         ScheduleOptions {
             seed: self.draw.seed,
             arrivals: self.draw.arrivals.unwrap_or_default(),
-            warmup: self.draw.warmup,
+            warmup: self.draw.warmup.unwrap_or_default(),
             min_run: self.draw.min_run,
             max_run: self.draw.max_run,
             minute: self.draw.minute,
@@ -171,29 +178,39 @@ impl SourceArgs {
     }
 
     fn try_load(&self) -> Result<Loaded, TraceError> {
-        let plain = |schedule| Loaded { schedule, workload: None, notes: Vec::new() };
+        let plain = |schedule: Schedule| Loaded { notes: schedule.notes.clone(), schedule, workload: None };
         if let Some(path) = &self.schedule {
-            return Schedule::read(path).map(plain);
+            let mut schedule = Schedule::read(path)?;
+            if let Some(warmup) = self.draw.warmup {
+                schedule.warm_up(warmup);
+            }
+            return Ok(plain(schedule));
         }
         if let Some(rate_per_s) = self.rate {
             return self.at_rate(rate_per_s).map(plain);
         }
         if let Some(path) = self.trace.as_deref().filter(|path| path.is_file()) {
             let mut exact = azure2021::read(path)?;
-            if let Some(minutes) = self.window.minutes {
-                exact.cut(self.window.start_minute, minutes)?;
+            let start_minute = self.window.start_minute;
+            if self.window.minutes.is_some() || start_minute > 0 {
+                let rest = exact.minutes().saturating_sub(start_minute);
+                exact.cut(start_minute, self.window.minutes.unwrap_or(rest))?;
             }
             return Schedule::from_exact(&exact, &self.options()).map(plain);
         }
-        let (workload, notes) = self.try_workload()?;
+        let (workload, mut notes) = self.try_workload()?;
         let schedule = Schedule::from_workload(&workload, &self.options())?;
+        notes.extend(schedule.notes.iter().cloned());
         Ok(Loaded { schedule, workload: Some(workload), notes })
     }
 
     fn try_workload(&self) -> Result<(Workload, Vec<String>), TraceError> {
-        let WindowArgs { start_minute, minutes, functions, max_cores, missing } = self.window;
+        let WindowArgs { start_minute, minutes, functions, max_cores, missing, duplicates, day } = self.window;
         let mut workload = match &self.trace {
-            Some(directory) => azure2019::read(directory, &azure2019::ReadOptions { missing, ..Default::default() })?,
+            Some(directory) => {
+                let options = azure2019::ReadOptions { missing, duplicates, day, ..Default::default() };
+                azure2019::read(directory, &options)?
+            }
             None => synthetic::generate(&self.shape()?, self.draw.seed)?,
         };
         if minutes.is_some() || start_minute > 0 {
@@ -237,7 +254,7 @@ impl SourceArgs {
             rate_per_s,
             burst: constant.burst,
             duration: constant.duration.unwrap_or_default(),
-            warmup: self.draw.warmup,
+            warmup: self.draw.warmup.unwrap_or_default(),
             cooldown: constant.cooldown,
             functions: constant.warm_functions,
             run_us: u64::try_from(constant.run.as_micros()).unwrap_or(u64::MAX),

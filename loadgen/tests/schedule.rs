@@ -95,12 +95,38 @@ fn what_was_typed_wrong_ends_with_2() {
         vec!["schedule", "--trace", &directory, "--minutes", "3", "--out", &out],
         vec!["register", "--from", &broken],
         vec!["synth", "--rate", "10", "--duration", "1s", "--out", &out],
+        vec!["schedule", "--trace", &directory, "--duration", "1s", "--out", &out],
+        vec!["schedule", "--image", "i", "--trace", &directory, "--out", &out],
+        vec!["run", "--address", "127.0.0.1:1", "--image", "i", "--out", &out],
+        vec!["run", "--address", "127.0.0.1:1", "--schedule", &broken, "--minutes", "1", "--out", &out],
+        vec!["sample", "--trace", &directory, "--out", &out],
         vec!["nonsense"],
     ] {
         let (code, printed, errors) = run(&arguments);
         assert_eq!((code, printed.as_str()), (2, ""), "{arguments:?}: {errors}");
         assert!(!errors.is_empty());
     }
+}
+
+#[test]
+fn warm_up_of_a_schedule_and_a_start_minute_of_exact_calls_are_as_typed() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let (first, second) = (scratch.path("first.csv"), scratch.path("second.csv"));
+    assert_eq!(run(&["schedule", "--trace", &directory, "--warmup", "10s", "--out", &first]).0, 0);
+    let (code, _, errors) = run(&["schedule", "--schedule", &first, "--warmup", "60s", "--out", &second]);
+    assert_eq!(code, 0, "{errors}");
+    let text = fs::read_to_string(&second).unwrap();
+    assert_eq!((text.matches(",warmup\n").count(), text.matches(",measured\n").count()), (4, 1), "{text}");
+    assert!(text.contains("\nwarmup_ns,60000000000\n"), "{text}");
+
+    let exact = scratch.path("calls.csv");
+    fs::write(&exact, "app,func,end_timestamp,duration\na,f,10,1\na,f,70,1\na,f,130,1\n").unwrap();
+    let (code, printed, errors) = run(&["inspect", "--trace", &exact, "--start-minute", "1", "--format", "json"]);
+    assert_eq!(code, 0, "{errors}");
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((found["invocations"].as_u64(), found["span_s"].as_u64()), (Some(2), Some(120)), "{printed}");
+    let (code, _, errors) = run(&["inspect", "--trace", &exact, "--start-minute", "3"]);
+    assert!(code == 2 && errors.contains("--start-minute and --minutes"), "{code}: {errors}");
 }
 
 #[test]

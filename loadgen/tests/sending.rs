@@ -5,17 +5,20 @@ mod mock;
 mod program;
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{Read, Write},
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
+    process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
 use mock::Mock;
-use program::{Scratch, replay};
+use program::{Running, Scratch, ended, loadgen, replay, wait_until};
 use record::Outcome;
 
 /// A server that answers the first `answered` requests of a connection, reads one more and closes; without `reading`
@@ -135,4 +138,87 @@ fn connections_opened_beforehand_are_used_in_turn() {
     assert!(code == 1 && errors.contains("opening connections before the start"), "{code}: {errors}");
     let (code, _, errors) = replay(&scratch, &path, "127.0.0.1:1", &["--open-connections", "1", "--protocol", "h2c"]);
     assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");
+}
+
+/// How many sockets each thread of a process waits for: an event queue each, whose entry in /proc lists them. A queue that
+/// has several descriptors is there several times.
+fn watched(pid: u32) -> Vec<usize> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let texts = descriptors.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    texts.map(|text| text.matches("tfd:").count()).filter(|watched| *watched > 3).collect()
+}
+
+#[test]
+fn connections_opened_beforehand_are_shared_among_the_threads() {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let rows: Vec<(u64, &str)> = (0..600).map(|n| (n * 100, "ok")).collect();
+    let (schedule, address, out) = (scratch.schedule(&rows), mock.address.to_string(), scratch.path("out"));
+    let more = ["--threads", "3", "--open-connections", "20", "--realtime", "off"];
+    let fixed = ["run", "--schedule", &schedule, "--address", &address, "--out", &out];
+    let running = Running(loadgen(&[&fixed[..], &more].concat()).spawn().unwrap());
+    wait_until("invocations were answered", || mock.count("POST ok") >= 5);
+    // Each has its own two descriptors beside its share of 6 or 7.
+    wait_until("three threads carry a third each", || {
+        let watched = watched(running.0.id());
+        watched.len() >= 3 && watched.iter().all(|watched| (6..=10).contains(watched))
+    });
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    running.end();
+}
+
+/// A server that notes where its connections come from, and closes them.
+fn noting_sources() -> (String, Arc<Mutex<BTreeSet<IpAddr>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let sources = Arc::new(Mutex::new(BTreeSet::new()));
+    let noted = Arc::clone(&sources);
+    thread::spawn(move || {
+        // Kept until all are there, so that those opened beforehand stay open.
+        let mut kept = Vec::new();
+        while let Ok((stream, from)) = listener.accept() {
+            noted.lock().unwrap().insert(from.ip());
+            kept.push(stream);
+        }
+    });
+    (address, sources)
+}
+
+#[test]
+fn connections_come_from_many_addresses_whatever_the_protocol_and_when_they_are_opened() {
+    let rows: Vec<(u64, &str)> = (0..10).map(|n| (n, "ok")).collect();
+    for more in [
+        &["--protocol", "h2c", "--connections", "fresh"][..],
+        &["--protocol", "http1", "--connections", "fresh"],
+        &["--open-connections", "10"],
+    ] {
+        let (scratch, (address, sources)) = (Scratch::new(), noting_sources());
+        let schedule = scratch.schedule(&rows);
+        replay(&scratch, &schedule, &address, &[more, &["--timeout", "300ms"]].concat());
+        assert_eq!(sources.lock().unwrap().len(), 10, "{more:?}");
+    }
+}
+
+/// `localhost` as a name in both families, in a mount namespace with a table of hosts of its own.
+#[test]
+fn localhost_is_found_where_its_system_listens_root() {
+    let usable = Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success());
+    let Some(listener) = TcpListener::bind("[::1]:0").ok().filter(|_| usable) else {
+        let why = "no mount namespace can be made here, or there is no IPv6 loopback";
+        programs::say_skipped("localhost_is_found_where_its_system_listens_root", why);
+        return;
+    };
+    let (port, scratch) = (listener.local_addr().unwrap().port(), Scratch::new());
+    fs::write(scratch.path("hosts"), "127.0.0.1 localhost\n::1 localhost\n").unwrap();
+    let script = format!(
+        "mount --bind {hosts} /etc/hosts && exec {loadgen} run --schedule {schedule} --address localhost:{port} \
+         --timeout 200ms --out {out} --realtime off",
+        hosts = scratch.path("hosts"),
+        loadgen = env!("CARGO_BIN_EXE_loadgen"),
+        schedule = scratch.schedule(&[(0, "ok")]),
+        out = scratch.path("out")
+    );
+    let (code, _, errors) = ended(Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap());
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    let rows = scratch.rows();
+    assert_eq!((rows[0].outcome, rows[0].address.clone()), (Outcome::Timeout, Some(format!("[::1]:{port}"))));
 }

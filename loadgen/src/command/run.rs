@@ -11,7 +11,7 @@ use crate::{
     command::print_as,
     ending::{Ending, UsageError},
     functions::{self, DEFAULT_IMAGE},
-    http::target::{Connections, Kind, Protocol, Spread, Target, resolve},
+    http::target::{Connections, Kind, Protocol, Spread, Target, resolve_all},
     machine::clock::Realtime,
     measure::{results::Results, summary},
     registrar::{Registrar, RegistrarError},
@@ -53,7 +53,8 @@ struct TargetArgs {
     /// The kind of system
     #[arg(long, value_enum, default_value = "dirigent")]
     target: Kind,
-    /// Where it takes invocations; several are used as --spread says
+    /// Where it takes invocations; several, and all of a name that has several, are used as --spread says. Of a name
+    /// with IPv4 and IPv6 addresses those of IPv4, unless only IPv6 accepts connections
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
     address: Vec<String>,
     /// The protocol
@@ -76,8 +77,8 @@ struct TargetArgs {
     /// Register the functions at this control plane first, and remove those this created at the end
     #[arg(long, value_name = "URL")]
     register: Option<String>,
-    /// What registered functions run
-    #[arg(long, default_value = DEFAULT_IMAGE)]
+    /// What the functions that --register registers run
+    #[arg(long, default_value = DEFAULT_IMAGE, requires = "register")]
     image: String,
 }
 
@@ -137,7 +138,7 @@ fn ending(summary: &LoadSummary) -> Ending {
 }
 
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
-    let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve(address)).collect();
+    let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve_all(address)).collect();
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout must be more than 0")));
     }
@@ -145,7 +146,7 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
         return Err(UsageError::of(anyhow::anyhow!("--open-connections is for pooled connections over http1")));
     }
     Ok(Target {
-        addresses: addresses.map_err(UsageError::of)?,
+        addresses: addresses.map_err(UsageError::of)?.concat(),
         kind: args.target,
         protocol: args.protocol,
         connections: args.connections,

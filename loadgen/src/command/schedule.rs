@@ -24,8 +24,8 @@ pub(crate) struct ScheduleArgs {
     /// Where to write the functions to register
     #[arg(long, value_name = "FILE")]
     functions_out: Option<PathBuf>,
-    /// What the functions run
-    #[arg(long, default_value = DEFAULT_IMAGE)]
+    /// What the functions of --functions-out run
+    #[arg(long, default_value = DEFAULT_IMAGE, requires = "functions_out")]
     image: String,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]

@@ -20,7 +20,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use record::Outcome;
 use thiserror::Error;
-use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     http::{
@@ -193,8 +193,7 @@ impl H2c {
     async fn connect(&self, channel: &Channel, index: usize) -> Result<SendRequest<Empty<Bytes>>, ExchangeError> {
         let addresses = &self.replay.target.addresses;
         let to = addresses[self.replay.address_of(index)];
-        let stream = TcpStream::connect(to).await.map_err(ExchangeError::Connect)?;
-        stream.set_nodelay(true).map_err(ExchangeError::Connect)?;
+        let stream = self.replay.dialler.connect(to).await.map_err(ExchangeError::Connect)?;
         let accepted = Arc::clone(&channel.accepted);
         let io = TokioIo::new(Written { stream, accepted, replay: Arc::clone(&self.replay) });
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())

@@ -6,14 +6,14 @@
 
 use std::{
     collections::VecDeque,
-    io, mem,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use record::Outcome;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, runtime, time::timeout};
 
 use crate::{
     http::{
@@ -35,10 +35,6 @@ pub(crate) struct Http1 {
     pub(crate) replay: Arc<Replay>,
     /// Idle connections per address.
     idle: Vec<Mutex<VecDeque<Arc<Connection>>>>,
-    /// Connections opened before the replay, until a lane carries them.
-    opened: Mutex<Vec<Opened>>,
-    /// Opens connections on demand.
-    dialler: Dialler,
 }
 
 /// A connection opened before the replay, and the position of its address in the target's.
@@ -49,14 +45,17 @@ pub(crate) type Opened = (std::net::TcpStream, usize);
 /// # Errors
 /// When one cannot be opened.
 pub(crate) fn open(target: &Target) -> io::Result<Vec<Opened>> {
-    let addresses = target.addresses.iter().enumerate().cycle();
-    let open = |(position, address): (usize, &SocketAddr)| {
-        let stream = std::net::TcpStream::connect_timeout(address, target.timeout)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok((stream, position))
-    };
-    addresses.take(usize::try_from(target.open).unwrap_or(0)).map(open).collect()
+    let (dialler, count) = (Dialler::default(), usize::try_from(target.open).unwrap_or(0));
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut opened = Vec::with_capacity(count);
+        for (position, address) in target.addresses.iter().enumerate().cycle().take(count) {
+            let connected = timeout(target.timeout, dialler.connect(*address)).await;
+            let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            opened.push((stream.into_std()?, position));
+        }
+        Ok(opened)
+    })
 }
 
 /// Room for a request with the longest function name.
@@ -66,15 +65,14 @@ const REQUEST_BYTES: usize = 512;
 const CUT_REQUEST: &str = "connection took only a part of the request";
 
 impl Http1 {
-    /// No connections but those `opened` yet.
-    pub(crate) fn new(replay: Arc<Replay>, opened: Vec<Opened>) -> Self {
+    /// No connections yet.
+    pub(crate) fn new(replay: Arc<Replay>) -> Self {
         let idle = replay.target.addresses.iter().map(|_| Mutex::default()).collect();
-        Self { replay, idle, opened: Mutex::new(opened), dialler: Dialler::default() }
+        Self { replay, idle }
     }
 
-    /// Carries the connections that were opened beforehand, from a lane's runtime.
-    pub(crate) fn carry_opened(self: &Arc<Self>) {
-        let opened = mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Carries connections that were opened beforehand, on the runtime of the lane whose they are.
+    pub(crate) fn carry_opened(self: &Arc<Self>, opened: Vec<Opened>) {
         for (stream, address) in opened {
             // One that cannot be registered is closed, and another opened when it is needed.
             let Ok(stream) = TcpStream::from_std(stream) else { continue };
@@ -135,7 +133,7 @@ impl Http1 {
         let none = || SocketAddr::from(([0, 0, 0, 0], 0));
         let to = self.replay.target.addresses.get(address).copied().unwrap_or_else(none);
         let left_ns = self.replay.deadline_ns(index).saturating_sub(self.replay.clock.now_ns());
-        let connected = timeout(Duration::from_nanos(left_ns), self.dialler.connect(to)).await;
+        let connected = timeout(Duration::from_nanos(left_ns), self.replay.dialler.connect(to)).await;
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -3,7 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod carrier;
 pub(crate) mod connection;
-mod dial;
+pub(crate) mod dial;
 pub(crate) mod facts;
 pub(crate) mod h2c;
 pub(crate) mod http1;

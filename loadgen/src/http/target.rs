@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     time::Duration,
 };
 
@@ -108,16 +108,38 @@ impl Target {
     }
 }
 
-/// Resolves `host:port` once, so that no invocation waits for a name.
+/// How long an address of a name is tried before it counts as one that accepts no connections.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Resolves `host:port` to its first address, as [`resolve_all`] orders them.
 ///
 /// # Errors
 /// When the name is unknown or the port missing.
 pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
+    resolve_all(address).map(|found| found[0])
+}
+
+/// Resolves `host:port` once, so that no invocation waits for a name; to all addresses of one family, at least one.
+///
+/// # Errors
+/// When the name is unknown or the port missing.
+pub(crate) fn resolve_all(address: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let found = address.to_socket_addrs().map_err(|error| anyhow::anyhow!("address {address}: {error}"))?;
-    let mut found: Vec<SocketAddr> = found.collect();
-    // A loopback system commonly listens on 127.0.0.1 only, while "localhost" resolves to ::1 first.
+    let found = of_one_family(found.collect(), |address| TcpStream::connect_timeout(address, PROBE_TIMEOUT).is_ok());
+    if found.is_empty() {
+        return Err(anyhow::anyhow!("address {address}: the name resolves to nothing"));
+    }
+    Ok(found)
+}
+
+/// The addresses of the first family that accepts connections; of IPv4 when neither does. A system on loopback commonly
+/// listens in one family only, while `localhost` is a name in both.
+fn of_one_family(mut found: Vec<SocketAddr>, accepts: impl Fn(&SocketAddr) -> bool) -> Vec<SocketAddr> {
     found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| anyhow::anyhow!("address {address}: the name resolves to nothing"))
+    found.dedup();
+    let (ipv4, ipv6): (Vec<_>, Vec<_>) = found.into_iter().partition(SocketAddr::is_ipv4);
+    let only_ipv6 = || !ipv4.iter().any(&accepts) && ipv6.iter().any(&accepts);
+    if ipv4.is_empty() || (!ipv6.is_empty() && only_ipv6()) { ipv6 } else { ipv4 }
 }
 
 /// FNV-1a, finished as MurmurHash3 finishes so that every bit depends on every byte: the same on every machine and in
@@ -156,6 +178,22 @@ mod tests {
         assert!((0..9).all(|n| by_function.address_of(n, "f-1") == of("f-1")));
         let used: std::collections::BTreeSet<usize> = (0..32).map(|n| of(&format!("f-{n}"))).collect();
         assert_eq!(used.len(), 2, "32 functions must not all go to one address");
+    }
+
+    #[test]
+    fn a_name_gives_all_addresses_of_the_family_that_accepts_connections() {
+        let all: Vec<SocketAddr> =
+            ["[::1]:1", "127.0.0.1:1", "127.0.0.2:1", "[::2]:1"].map(|address| address.parse().unwrap()).to_vec();
+        let texts = |accepts: fn(&SocketAddr) -> bool| -> Vec<String> {
+            of_one_family(all.clone(), accepts).iter().map(ToString::to_string).collect()
+        };
+        let (ipv4, ipv6) = (["127.0.0.1:1", "127.0.0.2:1"], ["[::1]:1", "[::2]:1"]);
+        assert_eq!(texts(|_| true), ipv4);
+        assert_eq!(texts(|_| false), ipv4, "what a system that is not there would most likely have");
+        assert_eq!(texts(|address| *address == "127.0.0.2:1".parse().unwrap()), ipv4, "one that fails stays in use");
+        assert_eq!(texts(SocketAddr::is_ipv6), ipv6, "a system on ::1 only is found as localhost");
+        let single = vec![all[0]];
+        assert_eq!(of_one_family(single.clone(), |_| panic!("a single family is not tried")), single);
     }
 
     #[test]

@@ -123,15 +123,18 @@ fn start(
     let lanes: Vec<Arc<Lane>> = (0..means.lanes.max(1)).map(|_| Arc::default()).collect();
     let pooled = replay.target.connections == Connections::Pooled;
     let mut direct = None;
-    for lane in &lanes {
+    for (number, lane) in lanes.iter().enumerate() {
+        // Each thread carries an equal part of what is open already.
+        let share = opened.len().div_ceil(lanes.len() - number);
+        let opened = opened.split_off(opened.len() - share);
         let transport = match replay.target.protocol {
             // One pool for all lanes: the pacing thread must find every idle connection.
-            Protocol::Http1 => Transport::Http1(Arc::clone(
-                direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay), mem::take(&mut opened)))),
-            )),
+            Protocol::Http1 => {
+                Transport::Http1(Arc::clone(direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay))))))
+            }
             Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
         };
-        lane::start(Arc::clone(lane), transport, means.realtime.carrying())
+        lane::start(Arc::clone(lane), transport, opened, means.realtime.carrying())
             .context("starting a thread that carries connections")?;
     }
     let pacer = Pacer {

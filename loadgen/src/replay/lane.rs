@@ -5,7 +5,10 @@ use std::{io, sync::Arc, thread};
 use tokio::runtime;
 
 use crate::{
-    http::{h2c::H2c, http1::Http1},
+    http::{
+        h2c::H2c,
+        http1::{Http1, Opened},
+    },
     machine::clock::prompt_wakes,
     replay::handover::Lane,
 };
@@ -19,17 +22,22 @@ pub(crate) enum Transport {
     H2c(Arc<H2c>),
 }
 
-/// Starts a thread that sends what comes down its lane, for as long as the process lives.
+/// Starts a thread that carries the connections `opened` beforehand and sends what comes down its lane, for as long as the process lives.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be started.
-pub(crate) fn start(lane: Arc<Lane>, transport: Transport, priority: Option<i32>) -> io::Result<()> {
+pub(crate) fn start(
+    lane: Arc<Lane>,
+    transport: Transport,
+    opened: Vec<Opened>,
+    priority: Option<i32>,
+) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("carry".to_owned()).spawn(move || {
         prompt_wakes(priority);
         runtime.block_on(async {
             if let Transport::Http1(http1) = &transport {
-                http1.carry_opened();
+                http1.carry_opened(opened);
             }
             loop {
                 for index in lane.take().await {

@@ -10,6 +10,7 @@ use trace::{Due, Schedule};
 
 use crate::{
     http::{
+        dial::Dialler,
         request::{Requests, position},
         target::{Connections, Target},
     },
@@ -26,6 +27,8 @@ pub(crate) struct Replay {
     pub(crate) requests: Requests,
     /// Where to.
     pub(crate) target: Target,
+    /// Opens its connections.
+    pub(crate) dialler: Dialler,
     /// Nanoseconds since the start.
     pub(crate) clock: Clock,
     /// What happened.
@@ -42,7 +45,8 @@ impl Replay {
         let names = schedule.functions.iter().map(|function| function.name.as_str());
         let requests = Requests::new(target.kind, names, close);
         let ledger = Ledger::new(schedule.invocations.len());
-        Self { schedule, requests, target, clock: Clock::starting_in(LEAD_NS), ledger }
+        let dialler = Dialler::default();
+        Self { schedule, requests, target, dialler, clock: Clock::starting_in(LEAD_NS), ledger }
     }
 
     /// One invocation, if the schedule has that many.

@@ -1,12 +1,15 @@
 //! The Azure 2019 form of a trace, as published and as samplers cut it: `invocations.csv`, `durations.csv` and
 //! `memory.csv` in one directory, columns found by name in any order, joined on owner, application and function.
 
+mod choices;
 mod counts;
 mod distributions;
+mod files;
 mod write;
 
-use std::{collections::HashMap, fmt, path::Path, str::FromStr};
+use std::{collections::HashMap, path::Path};
 
+pub use choices::{Duplicates, Missing};
 pub use write::write;
 
 use crate::{FunctionProfile, LoadReport, Memory, RunTime, TraceError, Workload, names, table::cell_error};
@@ -23,54 +26,15 @@ const MEMORY: &str = "memory.csv";
 /// Owner, application and function as in the trace: what a function is.
 type Identity = [String; 3];
 
-/// What to do with a function that has counts but no row in the run times or memory file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missing {
-    /// Refuse the trace.
-    #[default]
-    Refuse,
-    /// Leave the function out.
-    Drop,
-    /// Give it the default run time or memory.
-    Default,
-}
-
-impl Missing {
-    /// Every choice.
-    pub const ALL: [Missing; 3] = [Self::Refuse, Self::Drop, Self::Default];
-
-    /// Its name in options.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refuse => "refuse",
-            Self::Drop => "drop",
-            Self::Default => "default",
-        }
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Missing {
-    type Err = TraceError;
-
-    fn from_str(text: &str) -> Result<Self, TraceError> {
-        let found = Self::ALL.into_iter().find(|missing| missing.as_str() == text);
-        let problem = || format!("expected refuse, drop or default, found {text:?}");
-        found.ok_or_else(|| TraceError::Option { option: "missing", problem: problem() })
-    }
-}
-
 /// How to read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOptions {
-    /// What to do with a function that one file lacks.
+    /// What to do with a function that one file lacks, or has without usable values.
     pub missing: Missing,
+    /// What to do with a function that one file has twice.
+    pub duplicates: Duplicates,
+    /// Which day, where several were downloaded into one directory; `None` for the only one.
+    pub day: Option<u32>,
     /// Run time of a function without one, under [`Missing::Default`].
     pub default_run_time: RunTime,
     /// Memory of a function without it, under [`Missing::Default`].
@@ -83,25 +47,53 @@ impl Default for ReadOptions {
     fn default() -> Self {
         Self {
             missing: Missing::Refuse,
+            duplicates: Duplicates::Refuse,
+            day: None,
             default_run_time: RunTime::constant(680.0),
             default_memory: Memory::constant(170.0),
         }
     }
 }
 
-/// Reads the three files of `directory`.
+/// Options that help with a function that a file lacks.
+const MISSING_HINT: &str = "--missing drop leaves such functions out, --missing default gives them a default";
+/// Options that help with a function that a file has twice.
+const DUPLICATES_HINT: &str = "--duplicates first takes the first row, --duplicates merge merges them";
+
+/// Reads the three files of `directory`; without one of memory only under [`Missing::Default`].
 ///
 /// # Errors
 /// A file that cannot be read; a cell, row or header that is not of the form, with file, row and column; and, under
 /// [`Missing::Refuse`], a function that one file lacks.
 pub fn read(directory: &Path, options: &ReadOptions) -> Result<Workload, TraceError> {
-    let counts_path = directory.join(INVOCATIONS);
-    let counts = counts::read(&counts_path)?;
-    let run_times = distributions::read_run_times(&directory.join(DURATIONS))?;
-    let memories = distributions::read_memory(&directory.join(MEMORY))?;
+    let files = files::find(directory, options.day)?;
+    let counts_path = files.counts;
+    let counts = counts::read(&counts_path, options)?;
+    let run_times = distributions::read_run_times(&files.run_times, options)?;
+    let memories = match &files.memory {
+        Some(path) => distributions::read_memory(path, options)?,
+        None if options.missing == Missing::Default => distributions::no_memory(),
+        None => {
+            let mib = options.default_memory.greatest_mib();
+            let problem = format!("it has no file of memory; --missing default gives each function {mib} MiB");
+            return Err(TraceError::Folder { path: directory.to_owned(), problem });
+        }
+    };
     let mut report = LoadReport {
         ignored_columns: [&counts.ignored[..], &run_times.ignored, &memories.ignored].concat(),
         memory_per_app: matches!(memories.table, MemoryTable::PerApp(_)),
+        dropped: counts.dropped,
+        empty_counts: counts.empty,
+        duplicates: [
+            ("invocations.csv", counts.duplicates),
+            ("durations.csv", run_times.duplicates),
+            ("memory.csv", memories.duplicates),
+        ]
+        .into_iter()
+        .filter(|(_, rows)| *rows > 0)
+        .map(|(file, rows)| (file.to_owned(), rows))
+        .collect(),
+        merged: options.duplicates == Duplicates::Merge,
         ..LoadReport::default()
     };
     count_unused(&counts, &run_times.table, &memories.table, &mut report);
@@ -149,9 +141,7 @@ impl Join<'_> {
         let identity = row.identity.join("/");
         if self.options.missing == Missing::Refuse {
             let file = if run_time.is_none() { DURATIONS } else { MEMORY };
-            let problem = format!(
-                "expected a function that {file} has too, found {identity} (such functions can be dropped or given defaults)"
-            );
+            let problem = format!("expected a function that {file} has too, found {identity}: {MISSING_HINT}");
             return Err(cell_error(self.path, row.number, "HashFunction".to_owned(), problem));
         }
         if run_time.is_none() {

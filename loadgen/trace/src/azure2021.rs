@@ -41,6 +41,12 @@ pub struct ExactCall {
 }
 
 impl ExactTrace {
+    /// Its length in minutes.
+    #[must_use]
+    pub fn minutes(&self) -> u32 {
+        u32::try_from(self.span_ns / MINUTE_NS).unwrap_or(u32::MAX)
+    }
+
     /// Keeps the calls that start within `minutes` minutes from `start_minute` on, and the functions they call. A call
     /// that started earlier and still runs is left out; one that runs past the window's end is kept whole.
     ///
@@ -53,7 +59,7 @@ impl ExactTrace {
                 "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
                 self.span_ns / MINUTE_NS
             );
-            return Err(TraceError::Option { option: "start-minute and minutes", problem });
+            return Err(TraceError::Option { option: "start-minute and --minutes", problem });
         }
         self.span_ns = (u64::from(minutes) * MINUTE_NS).min(self.span_ns - start_ns);
         let window = start_ns..start_ns + self.span_ns;
@@ -80,6 +86,11 @@ impl ExactTrace {
 /// A file that cannot be read; a cell, row or header that is not of the form, with file, row and column.
 pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
     let mut table = Table::open(path)?;
+    if table.optional("HashOwner").is_some() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let problem = format!("one file of a trace of several: --trace takes their folder, {}", folder.display());
+        return Err(row_error(path, 1, problem));
+    }
     let columns =
         [table.column("app")?, table.column("func")?, table.column("end_timestamp")?, table.column("duration")?];
     let mut places: HashMap<[String; 2], u32> = HashMap::new();

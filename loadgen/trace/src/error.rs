@@ -15,6 +15,14 @@ pub enum TraceError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A directory is not a trace.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// Which directory.
+        path: PathBuf,
+        /// What was expected and what is there.
+        problem: String,
+    },
     /// One cell is not what its column holds, or its column is not what the format has.
     #[error("{}, row {row}, column {column}: {problem}", path.display())]
     Cell {
@@ -48,7 +56,7 @@ pub enum TraceError {
         limit: u64,
     },
     /// An option is outside its range, or does not fit the trace.
-    #[error("{option}: {problem}")]
+    #[error("--{option}: {problem}")]
     Option {
         /// Name of the option.
         option: &'static str,

@@ -44,6 +44,16 @@ impl RunTime {
         Self { values_ms: [value_ms; 7], average_ms: Some(value_ms) }
     }
 
+    /// Both as one, `share` (0 to 1) of whose calls are `other`'s: the average of each percentile, and the extremes of
+    /// both.
+    pub(crate) fn merged(&self, other: &Self, share: f64) -> Self {
+        let mut values_ms = average(&self.values_ms, &other.values_ms, share);
+        values_ms[0] = self.values_ms[0].min(other.values_ms[0]);
+        values_ms[6] = self.values_ms[6].max(other.values_ms[6]);
+        let both = self.average_ms.zip(other.average_ms);
+        Self { values_ms, average_ms: both.map(|(own, more)| own + share * (more - own)) }
+    }
+
     /// The values at [`RunTime::LEVELS`], in milliseconds.
     #[must_use]
     pub fn values_ms(&self) -> &[f64; 7] {
@@ -99,6 +109,14 @@ impl Memory {
         Self { values_mib: [held(value_mib, Self::LIMIT_MIB); 8] }
     }
 
+    /// Both as one, `share` (0 to 1) of whose samples are `other`'s: the average of each percentile, and the greatest of
+    /// both.
+    pub(crate) fn merged(&self, other: &Self, share: f64) -> Self {
+        let mut values_mib = average(&self.values_mib, &other.values_mib, share);
+        values_mib[7] = self.greatest_mib().max(other.greatest_mib());
+        Self { values_mib }
+    }
+
     /// The values at [`Memory::LEVELS`], in MiB.
     #[must_use]
     pub fn values_mib(&self) -> &[f64; 8] {
@@ -128,6 +146,15 @@ impl Memory {
     pub(crate) fn scaled(&self, factor: f64) -> Self {
         Self { values_mib: self.values_mib.map(|value| value * factor) }
     }
+}
+
+/// Rising values stay rising.
+fn average<const N: usize>(own: &[f64; N], other: &[f64; N], share: f64) -> [f64; N] {
+    let mut average = *own;
+    for (value, other) in average.iter_mut().zip(other) {
+        *value += share * (other - *value);
+    }
+    average
 }
 
 fn check<const N: usize>(levels: &[f64; N], values: &[f64; N], limit: f64) -> Result<(), PercentileError> {

@@ -116,7 +116,7 @@ pub fn warm(options: &RateOptions) -> Result<Schedule, TraceError> {
     let functions = u64::from(options.functions);
     if functions == 0 || functions > MAX_FUNCTIONS {
         let problem = format!("expected 1 to {MAX_FUNCTIONS}, found {functions}");
-        return Err(TraceError::Option { option: "functions", problem });
+        return Err(TraceError::Option { option: "warm-functions", problem });
     }
     let calls = due_times_ns(options).zip((0..options.functions).cycle()).collect();
     finish(options, "rate-warm", options.functions, calls)
@@ -255,5 +255,5 @@ fn finish(options: &RateOptions, source: &str, functions: u32, calls: Vec<(u64, 
     let burst = (options.burst > 1).then(|| ("burst", options.burst.to_string()));
     let settings = settings.into_iter().chain(burst).map(|(key, value)| (key.to_owned(), value)).collect();
     let span_ns = invocations.last().map_or(0, |due| due.due_ns + 1).max(nanoseconds(options.duration));
-    Ok(Schedule { functions, invocations, seed: options.seed, span_ns, settings })
+    Ok(Schedule { functions, invocations, seed: options.seed, span_ns, settings, notes: Vec::new() })
 }

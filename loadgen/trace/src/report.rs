@@ -13,6 +13,12 @@ pub struct LoadReport {
     pub dropped: usize,
     /// How many functions were given default run times or memory.
     pub defaulted: usize,
+    /// Cells without a count, taken as 0.
+    pub empty_counts: usize,
+    /// How many rows of a function or application each file has beside its first one.
+    pub duplicates: Vec<(String, usize)>,
+    /// Those rows were merged into the first; else they were left.
+    pub merged: bool,
     /// Rows of run times whose function has no counts.
     pub unused_run_times: usize,
     /// Rows of memory whose function or application has no counts.
@@ -31,13 +37,26 @@ impl LoadReport {
         let fate = if self.dropped > 0 { "dropped" } else { "given defaults" };
         for (missing, file) in [(&self.without_run_time, "durations.csv"), (&self.without_memory, "memory.csv")] {
             if let Some(first) = missing.first() {
-                notes.push(format!("{} functions without a row in {file} were {fate}, first {first}", missing.len()));
+                notes.push(format!(
+                    "{} functions without a usable row in {file} were {fate}, first {first}",
+                    missing.len()
+                ));
             }
         }
         for (rows, file) in [(self.unused_run_times, "durations.csv"), (self.unused_memory, "memory.csv")] {
             if rows > 0 {
                 notes.push(format!("{rows} rows of {file} match no function in invocations.csv"));
             }
+        }
+        for (file, rows) in &self.duplicates {
+            let fate = if self.merged { "merged with the first" } else { "left: the first was taken" };
+            notes.push(format!("{rows} rows of {file} for something that has one already were {fate}"));
+        }
+        if self.empty_counts > 0 {
+            notes.push(format!("{} counts that are missing in invocations.csv were taken as 0", self.empty_counts));
+        }
+        if self.dropped > self.without_run_time.len().max(self.without_memory.len()) {
+            notes.push(format!("{} functions were dropped in all", self.dropped));
         }
         if self.memory_per_app {
             notes.push("memory is given per application and shared evenly among its functions".to_owned());

@@ -101,11 +101,12 @@ pub struct Due {
 }
 
 /// Every invocation of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Schedule {
     /// Functions by name, in the order of their names.
     pub functions: Vec<ScheduledFunction>,
-    /// Invocations in the order they are due; those due together in the order of their functions.
+    /// Invocations in the order they are due; those due together in the order of their rows in an exact trace, else
+    /// of their functions.
     pub invocations: Vec<Due>,
     /// The seed it was made from.
     pub seed: u64,
@@ -114,7 +115,22 @@ pub struct Schedule {
     /// How it was made (`arrivals`, `min_run_us`, `max_run_us`, `minute_ns`, `warmup_ns`, …); written with it. A caller
     /// may add entries, whose keys must not be those of the file form ([`Schedule::write`]).
     pub settings: BTreeMap<String, String>,
+    /// What a reader of results should know of how it was made: how many values were held within bounds. No part of the
+    /// file form.
+    pub notes: Vec<String>,
 }
+
+/// Schedules are equal when their file forms are.
+impl PartialEq for Schedule {
+    fn eq(&self, other: &Self) -> bool {
+        self.functions == other.functions
+            && self.invocations == other.invocations
+            && (self.seed, self.span_ns) == (other.seed, other.span_ns)
+            && self.settings == other.settings
+    }
+}
+
+impl Eq for Schedule {}
 
 impl Schedule {
     /// Draws every invocation of `workload`: the same counts, instants as `options` say, run time and memory by inverse
@@ -131,9 +147,10 @@ impl Schedule {
         profiles.sort_by(|left, right| left.name.cmp(&right.name));
         let mut schedule = Self::empty(options, span_ns, "trace");
         schedule.invocations.reserve_exact(usize::try_from(total).unwrap_or_default());
+        let mut bounds = Bounds::new(options);
         for (index, profile) in (0_u32..).zip(profiles) {
             let before = schedule.invocations.len();
-            draw_function(profile, index, options, &mut schedule.invocations);
+            draw_function(profile, index, (options, &mut bounds), &mut schedule.invocations);
             schedule.functions.push(ScheduledFunction {
                 name: profile.name.clone(),
                 memory_mib: whole_u32(profile.memory.greatest_mib().ceil()).max(1),
@@ -141,6 +158,7 @@ impl Schedule {
             });
         }
         schedule.invocations.sort_by_key(|due| (due.due_ns, due.function));
+        schedule.notes = bounds.notes(schedule.invocations.len());
         Ok(schedule)
     }
 
@@ -164,6 +182,7 @@ impl Schedule {
             let name = exact.functions[function].clone();
             schedule.functions.push(ScheduledFunction { name, memory_mib: exact.memory_mib.max(1), invocations: 0 });
         }
+        let mut bounds = Bounds::new(options);
         for call in &exact.calls {
             let function = place[call.function as usize];
             schedule.functions[function as usize].invocations += 1;
@@ -171,13 +190,23 @@ impl Schedule {
             schedule.invocations.push(Due {
                 due_ns,
                 function,
-                run_us: bounded_run_us(call.run_us, options),
+                run_us: bounds.run_us(call.run_us),
                 memory_mib: exact.memory_mib.max(1),
                 phase: phase(due_ns, options.warmup),
             });
         }
-        schedule.invocations.sort_by_key(|due| (due.due_ns, due.function));
+        // Stable: calls of one instant keep the order of their rows.
+        schedule.invocations.sort_by_key(|due| due.due_ns);
+        schedule.notes = bounds.notes(schedule.invocations.len());
         Ok(schedule)
+    }
+
+    /// Makes what is due before `warmup` warm-up and the rest measured, whatever it was.
+    pub fn warm_up(&mut self, warmup: Duration) {
+        for due in &mut self.invocations {
+            due.phase = phase(due.due_ns, warmup);
+        }
+        self.settings.insert("warmup_ns".to_owned(), nanoseconds(warmup).to_string());
     }
 
     /// Execution asked for, in cores: the sum of run times over the schedule's span. What this very schedule costs,
@@ -209,6 +238,7 @@ impl Schedule {
             seed: options.seed,
             span_ns,
             settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            notes: Vec::new(),
         }
     }
 }
@@ -246,12 +276,55 @@ fn span_ns(minutes: u32, options: &ScheduleOptions) -> Result<u64, TraceError> {
     })
 }
 
-fn bounded_run_us(run_us: u64, options: &ScheduleOptions) -> u64 {
-    let longest = options.max_run.map_or(u64::MAX, |bound| nanoseconds(bound) / 1000);
-    run_us.min(longest).max(nanoseconds(options.min_run) / 1000)
+/// Holds what was drawn within the options' bounds, and counts what was not.
+struct Bounds {
+    least_us: u64,
+    greatest_us: u64,
+    raised: u64,
+    lowered: u64,
+    raised_memory: u64,
 }
 
-fn draw_function(profile: &FunctionProfile, index: u32, options: &ScheduleOptions, invocations: &mut Vec<Due>) {
+impl Bounds {
+    fn new(options: &ScheduleOptions) -> Self {
+        Self {
+            least_us: nanoseconds(options.min_run) / 1000,
+            greatest_us: options.max_run.map_or(u64::MAX, |bound| nanoseconds(bound) / 1000),
+            raised: 0,
+            lowered: 0,
+            raised_memory: 0,
+        }
+    }
+
+    fn run_us(&mut self, run_us: u64) -> u64 {
+        self.raised += u64::from(run_us < self.least_us);
+        self.lowered += u64::from(run_us > self.greatest_us);
+        run_us.min(self.greatest_us).max(self.least_us)
+    }
+
+    fn memory_mib(&mut self, memory_mib: u32) -> u32 {
+        self.raised_memory += u64::from(memory_mib == 0);
+        memory_mib.max(1)
+    }
+
+    /// How many values of `total` invocations were changed; nothing where none was.
+    fn notes(&self, total: usize) -> Vec<String> {
+        let texts = [
+            (self.raised, "run times were shorter than the bound and were raised to it (--min-run)"),
+            (self.lowered, "run times were longer than the bound and were lowered to it (--max-run)"),
+            (self.raised_memory, "memory sizes were below half a MiB and were raised to 1 MiB"),
+        ];
+        let counted = texts.into_iter().filter(|(count, _)| *count > 0);
+        counted.map(|(count, text)| format!("{count} of {total} {text}")).collect()
+    }
+}
+
+fn draw_function(
+    profile: &FunctionProfile,
+    index: u32,
+    (options, bounds): (&ScheduleOptions, &mut Bounds),
+    invocations: &mut Vec<Due>,
+) {
     let identity = [profile.owner.as_str(), profile.app.as_str(), profile.function.as_str()];
     let mut arrivals = Stream::new(options.seed, "arrivals", &identity);
     let mut run_times = Stream::new(options.seed, "run-time", &identity);
@@ -267,8 +340,8 @@ fn draw_function(profile: &FunctionProfile, index: u32, options: &ScheduleOption
             invocations.push(Due {
                 due_ns,
                 function: index,
-                run_us: bounded_run_us(run_us, options),
-                memory_mib: whole_u32(profile.memory.at(memories.unit())).max(1),
+                run_us: bounds.run_us(run_us),
+                memory_mib: bounds.memory_mib(whole_u32(profile.memory.at(memories.unit()))),
                 phase: phase(due_ns, options.warmup),
             });
         }

@@ -9,6 +9,16 @@ use crate::TraceError;
 /// Most characters of a refused cell that a message repeats.
 const SHOWN: usize = 40;
 
+/// How a file begins that Git LFS left in the place of the real one.
+pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/";
+/// What a message says of it.
+pub(crate) const LFS_PROBLEM: &str =
+    "a Git LFS pointer stands in the place of the file: `git lfs pull` in its repository fetches it";
+/// The name given to a first column that has none.
+const INDEX_COLUMN: &str = "(index)";
+/// What may stand before the number of a minute.
+const MINUTE_PREFIX: &str = "minute_";
+
 /// Where a column stands in its file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column(usize);
@@ -31,8 +41,18 @@ impl<'a> Table<'a> {
         if !reader.read_byte_record(&mut record).map_err(|error| refusal(path, error))? {
             return Err(row_error(path, 1, "expected a header, found an empty file".to_owned()));
         }
+        if record.get(0).is_some_and(|cell| cell.starts_with(LFS_POINTER)) {
+            return Err(row_error(path, 1, LFS_PROBLEM.to_owned()));
+        }
         let mut header: Vec<String> = Vec::with_capacity(record.len());
+        let mut used = vec![false; record.len()];
         for (index, cell) in record.iter().enumerate() {
+            if index == 0 && cell.is_empty() {
+                // The row numbers that data-frame libraries write.
+                header.push(INDEX_COLUMN.to_owned());
+                used[0] = true;
+                continue;
+            }
             let name = std::str::from_utf8(cell).map(str::trim).ok().filter(|name| !name.is_empty());
             let fresh = name.filter(|name| !header.iter().any(|before| before == name));
             let Some(name) = fresh else {
@@ -41,7 +61,6 @@ impl<'a> Table<'a> {
             };
             header.push(name.to_owned());
         }
-        let used = vec![false; header.len()];
         Ok(Self { path, reader, header, used, record })
     }
 
@@ -62,10 +81,11 @@ impl<'a> Table<'a> {
         Some(Column(index))
     }
 
-    /// The columns whose names are whole numbers, with these numbers, in the order of the numbers.
+    /// The columns whose names are whole numbers, alone or after `minute_`, with these numbers, in the order of the numbers.
     pub(crate) fn numbered(&mut self) -> Vec<(u32, Column)> {
         let mut columns = Vec::new();
         for (index, name) in self.header.iter().enumerate() {
+            let name = name.strip_prefix(MINUTE_PREFIX).unwrap_or(name);
             if let Some(label) = name.parse().ok().filter(|_| name.bytes().all(|byte| byte.is_ascii_digit())) {
                 self.used[index] = true;
                 columns.push((label, Column(index)));
@@ -127,10 +147,18 @@ impl<'a> Row<'a> {
         Ok(text.to_owned())
     }
 
+    /// Whether the cell has no value: it is empty, or `nan` as libraries write that.
+    pub(crate) fn is_missing(&self, column: Column) -> Result<bool, TraceError> {
+        let text = self.text(column)?;
+        Ok(text.is_empty() || text.eq_ignore_ascii_case("nan"))
+    }
+
     /// The cell as a whole number of at most `limit`.
     pub(crate) fn whole(&self, column: Column, limit: u64) -> Result<u64, TraceError> {
         let text = self.text(column)?;
-        text.parse().ok().filter(|&value| value <= limit).ok_or_else(|| {
+        // As libraries write whole numbers of a column in which some are missing.
+        let digits = text.strip_suffix(".0").unwrap_or(text);
+        digits.parse().ok().filter(|&value| value <= limit).ok_or_else(|| {
             self.error(column, format!("expected a whole number from 0 to {limit}, found {}", shown(text.as_bytes())))
         })
     }

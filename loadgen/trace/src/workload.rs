@@ -74,7 +74,7 @@ impl Workload {
                 "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
                 self.minutes
             );
-            return Err(TraceError::Option { option: "start-minute and minutes", problem });
+            return Err(TraceError::Option { option: "start-minute and --minutes", problem });
         };
         for function in &mut self.functions {
             function.counts.truncate(end as usize);

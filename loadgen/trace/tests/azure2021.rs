@@ -36,6 +36,27 @@ fn calls_are_replayed_at_their_starts_for_their_durations() {
 }
 
 #[test]
+fn values_held_within_bounds_are_counted() {
+    let exact =
+        read(&format!("app,func,end_timestamp,duration\nx,{A},5,0\nx,{A},6,1\nx,{B},9,3\nx,{B},9,9\n")).unwrap();
+    let options = ScheduleOptions { max_run: Some(Duration::from_secs(2)), ..ScheduleOptions::default() };
+    let notes = Schedule::from_exact(&exact, &options).unwrap().notes;
+    let [raised, lowered] = &notes[..] else { panic!("expected two notes, found {notes:?}") };
+    assert!(raised.starts_with("1 of 4") && raised.contains("--min-run"), "{raised}");
+    assert!(lowered.starts_with("2 of 4") && lowered.contains("--max-run"), "{lowered}");
+    let free = ScheduleOptions { min_run: Duration::ZERO, ..ScheduleOptions::default() };
+    assert_eq!(Schedule::from_exact(&exact, &free).unwrap().notes, Vec::<String>::new());
+}
+
+#[test]
+fn calls_of_one_instant_keep_the_order_of_their_rows() {
+    let rows = [B, A, B, A, A, B].map(|function| format!("x,{function},5,1\n")).concat();
+    let exact = read(&format!("app,func,end_timestamp,duration\n{rows}")).unwrap();
+    let schedule = Schedule::from_exact(&exact, &ScheduleOptions::default()).unwrap();
+    assert_eq!(schedule.invocations.iter().map(|due| due.function).collect::<Vec<_>>(), [1, 0, 1, 0, 0, 1]);
+}
+
+#[test]
 fn a_negative_first_start_an_end_at_zero_and_a_run_of_nothing_are_legal() {
     let exact = read(&format!("app,func,end_timestamp,duration\nx,{A},0,0\nx,{A},1,3\nx,{B},2,0\n")).unwrap();
     let starts: Vec<u64> = exact.calls.iter().map(|call| call.start_ns).collect();

@@ -171,5 +171,5 @@ fn impossible_rates_are_refused() {
         assert!(error.to_string().contains(expected), "{options:?}: expected {expected}, found {error}");
     }
     let error = rate::warm(&RateOptions { functions: 0, ..good }).unwrap_err();
-    assert!(matches!(error, TraceError::Option { option: "functions", .. }), "{error}");
+    assert!(matches!(error, TraceError::Option { option: "warm-functions", .. }), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::Identity;
+use super::{DUPLICATES_HINT, Duplicates, Identity, MISSING_HINT, Missing, ReadOptions};
 use crate::{
     Memory, PercentileError, RunTime, TraceError,
     table::{Column, Row, Table},
@@ -12,6 +12,13 @@ use crate::{
 pub(super) struct Read<T> {
     pub(super) table: T,
     pub(super) ignored: Vec<String>,
+    /// Rows of a function or application that had one before.
+    pub(super) duplicates: usize,
+}
+
+/// What stands for a file of memory that is not there.
+pub(super) fn no_memory() -> Read<MemoryTable> {
+    Read { table: MemoryTable::PerFunction(HashMap::new()), ignored: Vec::new(), duplicates: 0 }
 }
 
 /// Memory as the file gives it.
@@ -36,39 +43,119 @@ impl MemoryTable {
     }
 }
 
-pub(super) fn read_run_times(path: &Path) -> Result<Read<HashMap<Identity, RunTime>>, TraceError> {
+pub(super) fn read_run_times(
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<Read<HashMap<Identity, RunTime>>, TraceError> {
     let mut table = Table::open(path)?;
     let parts = [table.column("HashOwner")?, table.column("HashApp")?, table.column("HashFunction")?];
-    let average = table.optional("Average");
+    let (average, weight) = (table.optional("Average"), table.optional("Count"));
     let columns = levels(&mut table, "percentile_Average_", &RunTime::LEVELS)?;
-    let ignored = table.ignored(&["Count", "Minimum", "Maximum"]);
-    let mut run_times = HashMap::new();
+    let ignored = table.ignored(&["Minimum", "Maximum"]);
+    let mut found = Rows::new(parts, options);
     while let Some(row) = table.next_row()? {
-        let mut run_time = RunTime::new(values(&row, &columns)?)
-            .map_err(|error| percentile_error(&row, &columns, &RunTime::LEVELS, &error))?;
-        run_time.average_ms = average.map(|column| optional_average(&row, column)).transpose()?.flatten();
-        insert(&mut run_times, &row, parts, run_time)?;
-    }
-    Ok(Read { table: run_times, ignored })
-}
-
-pub(super) fn read_memory(path: &Path) -> Result<Read<MemoryTable>, TraceError> {
-    let mut table = Table::open(path)?;
-    let app = [table.column("HashOwner")?, table.column("HashApp")?];
-    let function = table.optional("HashFunction");
-    let columns = levels(&mut table, "AverageAllocatedMb_pct", &Memory::LEVELS)?;
-    let ignored = table.ignored(&["SampleCount", "AverageAllocatedMb"]);
-    let (mut functions, mut apps) = (HashMap::new(), HashMap::new());
-    while let Some(row) = table.next_row()? {
-        let memory = Memory::new(values(&row, &columns)?)
-            .map_err(|error| percentile_error(&row, &columns, &Memory::LEVELS, &error))?;
-        match function {
-            Some(function) => insert(&mut functions, &row, [app[0], app[1], function], memory)?,
-            None => insert(&mut apps, &row, app, memory)?,
+        let run_time = || {
+            let mut run_time = RunTime::new(values(&row, &columns)?)
+                .map_err(|error| percentile_error(&row, &columns, &RunTime::LEVELS, &error))?;
+            run_time.average_ms = average.map(|column| optional_average(&row, column)).transpose()?.flatten();
+            Ok(run_time)
+        };
+        if let Some(run_time) = usable(run_time(), options.missing)? {
+            found.insert(&row, run_time, weight, RunTime::merged)?;
         }
     }
-    let table = if function.is_some() { MemoryTable::PerFunction(functions) } else { MemoryTable::PerApp(apps) };
-    Ok(Read { table, ignored })
+    Ok(Read { duplicates: found.duplicates, table: found.finish(), ignored })
+}
+
+pub(super) fn read_memory(path: &Path, options: &ReadOptions) -> Result<Read<MemoryTable>, TraceError> {
+    let mut table = Table::open(path)?;
+    let app = [table.column("HashOwner")?, table.column("HashApp")?];
+    let (function, weight) = (table.optional("HashFunction"), table.optional("SampleCount"));
+    let columns = levels(&mut table, "AverageAllocatedMb_pct", &Memory::LEVELS)?;
+    let ignored = table.ignored(&["AverageAllocatedMb"]);
+    // Without a column of functions the application stands for it, and nothing is found under it.
+    let mut functions = Rows::new([app[0], app[1], function.unwrap_or(app[1])], options);
+    let mut apps = Rows::new(app, options);
+    while let Some(row) = table.next_row()? {
+        let memory = || {
+            Memory::new(values(&row, &columns)?)
+                .map_err(|error| percentile_error(&row, &columns, &Memory::LEVELS, &error))
+        };
+        let Some(memory) = usable(memory(), options.missing)? else { continue };
+        match function {
+            Some(_) => functions.insert(&row, memory, weight, Memory::merged)?,
+            None => apps.insert(&row, memory, weight, Memory::merged)?,
+        }
+    }
+    let duplicates = functions.duplicates + apps.duplicates;
+    let table = match function {
+        Some(_) => MemoryTable::PerFunction(functions.finish()),
+        None => MemoryTable::PerApp(apps.finish()),
+    };
+    Ok(Read { table, ignored, duplicates })
+}
+
+/// A row's distribution; nothing for one that is none where such functions are dropped or given defaults.
+fn usable<T>(read: Result<T, TraceError>, missing: Missing) -> Result<Option<T>, TraceError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(TraceError::Cell { .. }) if missing != Missing::Refuse => Ok(None),
+        Err(TraceError::Cell { path, row, column, problem }) => {
+            Err(TraceError::Cell { path, row, column, problem: format!("{problem}: {MISSING_HINT}") })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The rows of one file by their names, each with its weight: the number of samples behind it.
+struct Rows<'a, const N: usize, T> {
+    parts: [Column; N],
+    options: &'a ReadOptions,
+    rows: HashMap<[String; N], (T, f64)>,
+    duplicates: usize,
+}
+
+impl<'a, const N: usize, T> Rows<'a, N, T> {
+    fn new(parts: [Column; N], options: &'a ReadOptions) -> Self {
+        Self { parts, options, rows: HashMap::new(), duplicates: 0 }
+    }
+
+    /// Adds a row; one whose names a row before had is refused, left, or merged.
+    fn insert(
+        &mut self,
+        row: &Row<'_>,
+        value: T,
+        weight: Option<Column>,
+        merge: fn(&T, &T, f64) -> T,
+    ) -> Result<(), TraceError> {
+        let mut key = [const { String::new() }; N];
+        for (name, column) in key.iter_mut().zip(self.parts) {
+            *name = row.name(column)?;
+        }
+        // A row without a number of samples weighs as one.
+        let weight = weight.and_then(|column| row.real(column).ok()).unwrap_or(1.0).max(1.0);
+        let Some((before, weighs)) = self.rows.get_mut(&key) else {
+            self.rows.insert(key, (value, weight));
+            return Ok(());
+        };
+        self.duplicates += 1;
+        match self.options.duplicates {
+            Duplicates::First => Ok(()),
+            Duplicates::Merge => {
+                *before = merge(before, &value, weight / (*weighs + weight));
+                *weighs += weight;
+                Ok(())
+            }
+            Duplicates::Refuse => {
+                let problem = format!("expected each once, found {} again: {DUPLICATES_HINT}", key.join("/"));
+                Err(row.error(self.parts[N - 1], problem))
+            }
+        }
+    }
+
+    fn finish(self) -> HashMap<[String; N], T> {
+        self.rows.into_iter().map(|(key, (value, _))| (key, value)).collect()
+    }
 }
 
 /// The columns of the percentiles, each named by the prefix and its level.
@@ -91,7 +178,7 @@ fn percentile_error(row: &Row<'_>, columns: &[Column], levels: &[f64], error: &P
 
 /// The stated average, which may be left empty.
 fn optional_average(row: &Row<'_>, column: Column) -> Result<Option<f64>, TraceError> {
-    if row.text(column)?.is_empty() {
+    if row.is_missing(column)? {
         return Ok(None);
     }
     let average_ms = row.real(column)?;
@@ -100,22 +187,4 @@ fn optional_average(row: &Row<'_>, column: Column) -> Result<Option<f64>, TraceE
         return Err(row.error(column, problem));
     }
     Ok(Some(average_ms))
-}
-
-/// Adds a row under the names in `parts`, which no row before may have had.
-fn insert<const N: usize, T>(
-    table: &mut HashMap<[String; N], T>,
-    row: &Row<'_>,
-    parts: [Column; N],
-    value: T,
-) -> Result<(), TraceError> {
-    let mut key = [const { String::new() }; N];
-    for (name, column) in key.iter_mut().zip(parts) {
-        *name = row.name(column)?;
-    }
-    let identity = key.join("/");
-    if table.insert(key, value).is_some() {
-        return Err(row.error(parts[N - 1], format!("expected each once, found {identity} again")));
-    }
-    Ok(())
 }

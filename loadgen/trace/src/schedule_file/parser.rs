@@ -12,7 +12,7 @@ use super::{BUFFER, FORMAT, FUNCTION_COLUMNS, INVOCATION_COLUMNS, SETTING_COLUMN
 use crate::{
     Due, Phase, Schedule, ScheduledFunction, TraceError,
     schedule::MAX_SCHEDULED,
-    table::{cell_error, row_error},
+    table::{LFS_POINTER, LFS_PROBLEM, cell_error, row_error},
 };
 
 /// Longest line, in bytes; the longest that is written is a setting.
@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path) -> Result<Schedule, TraceError> {
     let (seed, span_ns) = (settings.own("seed")?, settings.own("span_ns")?);
     let functions = parser.functions(functions)?;
     let invocations = parser.invocations(invocations, &functions, span_ns)?;
-    Ok(Schedule { functions, invocations, seed, span_ns, settings: settings.entries })
+    Ok(Schedule { functions, invocations, seed, span_ns, settings: settings.entries, notes: Vec::new() })
 }
 
 /// The first table.
@@ -103,7 +103,7 @@ impl<'a> Parser<'a> {
     }
 
     fn header<const N: usize>(&mut self, columns: &'static [&'static str; N]) -> Result<(), TraceError> {
-        self.next(columns, "a header")?;
+        self.next_header(columns)?;
         for (column, cell) in columns.iter().zip(self.line.split(',')) {
             if cell != *column {
                 let problem = format!("expected a column of this name, found {cell:?}");
@@ -111,6 +111,14 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(())
+    }
+
+    fn next_header<const N: usize>(&mut self, columns: &'static [&'static str; N]) -> Result<(), TraceError> {
+        let next = self.next(columns, "a header");
+        if self.line.as_bytes().starts_with(LFS_POINTER) {
+            return Err(self.row_error(LFS_PROBLEM.to_owned()));
+        }
+        next
     }
 
     fn row_error(&self, problem: String) -> TraceError {

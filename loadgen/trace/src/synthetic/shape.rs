@@ -112,7 +112,7 @@ impl Shape {
             "steady" => Ok(Self::steady()),
             other => {
                 let problem = format!("expected one of {}, found {other:?}", PRESETS.join(", "));
-                Err(TraceError::Option { option: "preset", problem })
+                Err(TraceError::Option { option: "synthetic", problem })
             }
         }
     }

@@ -1,0 +1,240 @@
+//! Which option applies to which source of invocations. One that does not is refused: an option that was typed and then
+//! ignored would make a run another one than its user believes.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::{ArgMatches, parser::ValueSource};
+
+use crate::ending::UsageError;
+
+/// Where invocations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// `--trace` with a directory: counts per minute.
+    Trace,
+    /// `--trace` with a file: each call with its start.
+    Exact,
+    /// `--synthetic`, and when nothing else is given.
+    Synthetic,
+    /// `--schedule`.
+    Schedule,
+    /// `--rate`.
+    Rate,
+}
+
+use Source::{Exact, Rate, Schedule, Synthetic, Trace};
+
+impl Source {
+    fn of(matches: &ArgMatches) -> Self {
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let trace = matches.try_get_one::<std::path::PathBuf>("trace").ok().flatten().map(|path| path.as_path());
+        if given("schedule") {
+            Self::Schedule
+        } else if given("rate") {
+            Self::Rate
+        } else if trace.is_some_and(Path::is_file) {
+            Self::Exact
+        } else if trace.is_some() {
+            Self::Trace
+        } else {
+            Self::Synthetic
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "--trace with a directory",
+            Self::Exact => "--trace with a file of exact calls",
+            Self::Synthetic => "--synthetic",
+            Self::Schedule => "--schedule",
+            Self::Rate => "--rate",
+        }
+    }
+}
+
+/// One option: where it applies, and what does instead where that exists.
+struct Rule {
+    /// Its id: its name with underscores.
+    option: &'static str,
+    sources: &'static [Source],
+    instead: &'static [(Source, &'static str)],
+}
+
+const fn rule(option: &'static str, sources: &'static [Source], instead: &'static [(Source, &'static str)]) -> Rule {
+    Rule { option, sources, instead }
+}
+
+const WINDOW: &[Source] = &[Trace, Exact, Synthetic];
+const COUNTS: &[Source] = &[Trace, Synthetic];
+
+/// Every option of a source.
+const RULES: [Rule; 22] = [
+    rule("start_minute", WINDOW, &[]),
+    rule("minutes", WINDOW, &[(Rate, "--duration")]),
+    rule("functions", COUNTS, &[(Rate, "--warm-functions")]),
+    rule("max_cores", COUNTS, &[]),
+    rule("missing", &[Trace], &[]),
+    rule("duplicates", &[Trace], &[]),
+    rule("day", &[Trace], &[(Exact, "--start-minute")]),
+    rule("seed", &[Trace, Synthetic, Rate], &[]),
+    rule("arrivals", &[Trace, Synthetic, Rate], &[]),
+    rule("warmup", &[Trace, Exact, Synthetic, Schedule, Rate], &[]),
+    rule("min_run", WINDOW, &[(Rate, "--run")]),
+    rule("max_run", WINDOW, &[(Rate, "--run")]),
+    rule("minute", WINDOW, &[(Rate, "--rate itself")]),
+    rule("include_idle", COUNTS, &[(Rate, "--warm-functions")]),
+    rule("duration", &[Rate], &[(Trace, "--minutes"), (Exact, "--minutes"), (Synthetic, "--minutes")]),
+    rule("burst", &[Rate], &[(Trace, "--arrivals bursty"), (Synthetic, "--arrivals bursty")]),
+    rule("cold", &[Rate], &[]),
+    rule("cooldown", &[Rate], &[]),
+    rule("warm_functions", &[Rate], &[(Trace, "--functions"), (Synthetic, "--functions")]),
+    rule("run", &[Rate], &[(Trace, "--max-run"), (Exact, "--max-run"), (Synthetic, "--max-run")]),
+    rule("memory", &[Rate], &[]),
+    rule("name_prefix", &[Rate], &[]),
+];
+
+/// Options of invocations, which a command that only makes a trace has no use for.
+const OF_INVOCATIONS: [&str; 3] = ["arrivals", "warmup", "include_idle"];
+
+/// Refuses what was typed and does not apply to the source, or to a command that makes a trace.
+///
+/// # Errors
+/// [`UsageError`] that names the option, where it applies, and the one that would do.
+pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
+    // Commands without a source have none of its options.
+    if matches.try_contains_id("synthetic").is_err() {
+        return Ok(());
+    }
+    let source = Source::of(matches);
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    for rule in RULES.iter().filter(|rule| given(rule.option)) {
+        if !rule.sources.contains(&source) {
+            return Err(UsageError::of(anyhow!("{}", rule.refusal(source))));
+        }
+        if matches!(command, "synth" | "sample") && OF_INVOCATIONS.contains(&rule.option) {
+            let problem = format!("{} applies to invocations: give it to `loadgen schedule` or `run`", rule.flag());
+            return Err(UsageError::of(anyhow!(problem)));
+        }
+    }
+    if command == "sample" && !given("functions") {
+        return Err(UsageError::of(anyhow!("--functions is needed: how many functions the sample is to have")));
+    }
+    Ok(())
+}
+
+impl Rule {
+    fn flag(&self) -> String {
+        format!("--{}", self.option.replace('_', "-"))
+    }
+
+    fn refusal(&self, source: Source) -> String {
+        let applies: Vec<&str> = self.sources.iter().map(|source| source.name()).collect();
+        let instead = self.instead.iter().find(|(with, _)| *with == source);
+        let instead = instead.map_or_else(String::new, |(_, option)| format!("; here it is {option} that does"));
+        format!("{} does not apply to {}, only to {}{instead}", self.flag(), source.name(), applies.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// What is typed for each option, and the sources it is to be taken with, by the first letters of their names: Trace,
+    /// eXact, sYnthetic, Schedule, Rate.
+    const EXPECTED: [(&str, &str, &str); 22] = [
+        ("start-minute", "1", "TXY"),
+        ("minutes", "1", "TXY"),
+        ("functions", "1", "TY"),
+        ("max-cores", "1", "TY"),
+        ("missing", "drop", "T"),
+        ("duplicates", "merge", "T"),
+        ("day", "1", "T"),
+        ("seed", "1", "TYR"),
+        ("arrivals", "exponential", "TYR"),
+        ("warmup", "1s", "TXYSR"),
+        ("min-run", "1ms", "TXY"),
+        ("max-run", "1s", "TXY"),
+        ("minute", "1s", "TXY"),
+        ("include-idle", "", "TY"),
+        ("duration", "1s", "R"),
+        ("burst", "2", "R"),
+        ("cold", "", "R"),
+        ("cooldown", "1s", "R"),
+        ("warm-functions", "2", "R"),
+        ("run", "1ms", "R"),
+        ("memory", "1", "R"),
+        ("name-prefix", "x", "R"),
+    ];
+
+    fn refusal(typed: &str) -> Option<String> {
+        let matches = Cli::command().try_get_matches_from(typed.split_whitespace()).unwrap_or_else(|error| {
+            panic!("{typed}: {error}");
+        });
+        let (command, matches) = matches.subcommand().unwrap();
+        check(command, matches).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_option_applies_to_its_sources_and_is_refused_with_every_other() {
+        let (file, directory) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+        let (file, directory) = (file.path().display().to_string(), directory.path().display().to_string());
+        let sources = [
+            ('T', format!("--trace {directory}")),
+            ('X', format!("--trace {file}")),
+            ('Y', "--synthetic azure".to_owned()),
+            ('S', format!("--schedule {file}")),
+            ('R', "--rate 5 --duration 1s".to_owned()),
+        ];
+        for (option, value, applies) in EXPECTED {
+            for (letter, source) in &sources {
+                // What the option itself needs comes with it.
+                let needed = match option {
+                    "max-cores" => "--functions 1",
+                    "cold" => "--cooldown 1s",
+                    "cooldown" => "--cold",
+                    _ => "",
+                };
+                let source = if option == "duration" { source.replace("--duration 1s", "") } else { source.clone() };
+                let typed = format!("loadgen schedule --out x {source} --{option} {value} {needed}");
+                let refused = refusal(&typed);
+                assert_eq!(refused.is_none(), applies.contains(*letter), "{typed}: {refused:?}");
+                if let Some(text) = refused {
+                    assert!(text.starts_with("--") && text.contains("does not apply to"), "{typed}: {text}");
+                }
+            }
+        }
+        let text = refusal("loadgen schedule --out x --rate 5 --duration 1s --minutes 3").unwrap();
+        assert_eq!(
+            text,
+            "--minutes does not apply to --rate, only to --trace with a directory and --trace with a file of exact calls \
+             and --synthetic; here it is --duration that does"
+        );
+    }
+
+    #[test]
+    fn every_option_of_a_source_has_a_rule() {
+        let cli = Cli::command();
+        let schedule = cli.find_subcommand("schedule").unwrap();
+        let others =
+            ["trace", "synthetic", "schedule", "rate", "out", "functions_out", "image", "format", "help", "version"];
+        for argument in schedule.get_arguments() {
+            let id = argument.get_id().as_str();
+            let ruled = RULES.iter().filter(|rule| rule.option == id).count();
+            assert_eq!(ruled, usize::from(!others.contains(&id)), "--{id} has {ruled} rules");
+        }
+    }
+
+    #[test]
+    fn a_command_that_makes_a_trace_takes_no_options_of_invocations() {
+        for option in ["--arrivals uniform", "--warmup 1s", "--include-idle"] {
+            let text = refusal(&format!("loadgen synth --out x {option}")).unwrap_or_default();
+            assert!(text.contains("applies to invocations"), "{option}: {text:?}");
+        }
+        assert!(refusal("loadgen sample --out x").unwrap().contains("--functions is needed"));
+        assert_eq!(refusal("loadgen sample --out x --functions 3 --max-run 1s"), None);
+    }
+}
