@@ -2,6 +2,7 @@
 //! simulated network.
 
 use std::{
+    any::Any,
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     pin::Pin,
@@ -38,9 +39,17 @@ pub trait Datagrams: Send + Sync + 'static {
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A byte stream in both directions.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The operating system's socket behind it; `None` in a simulated network. To ask what reading cannot tell: whether
+    /// the peer is there while nobody reads.
+    fn socket(&self) -> Option<&TcpStream>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
+    fn socket(&self) -> Option<&TcpStream> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
 
 /// A connection of any network.
 pub type Io = Box<dyn Duplex>;

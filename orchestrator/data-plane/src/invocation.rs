@@ -192,8 +192,7 @@ impl Invocation {
 
     /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
     async fn link(&self, slot: &Slot) -> Result<Link, Fault> {
-        let idle = poll_fn(|cx| Poll::Ready(slot.sandbox().take_idle(&self.plane, cx))).await;
-        match idle {
+        match slot.sandbox().take_idle(&self.plane, slot.taken_us()).await {
             Some(link) => Ok(link),
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {

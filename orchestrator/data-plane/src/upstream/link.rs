@@ -38,8 +38,26 @@ enum Speech {
 /// Boxed, so that a connection moves in and out of the idle ones as a pointer.
 struct Http1 {
     sender: http1::SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<Wire>, Upload>,
-    ended: bool,
+    /// `None` once it has ended.
+    connection: Option<http1::Connection<TokioIo<Wire>, Upload>>,
+    /// Its bytes when it has ended: it may have to be waited for that the sandbox closes them.
+    ended: Option<Wire>,
+}
+
+impl Http1 {
+    /// Moves bytes. Ready when the connection has ended.
+    fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(connection) = &mut self.connection {
+            // Its errors reach the answer or its body.
+            let _ = std::task::ready!(connection.poll_without_shutdown(cx));
+        }
+        // A connection that has ended holds on to a request that it was given and has not begun. Taken apart it hands
+        // the request back.
+        if let Some(connection) = self.connection.take() {
+            self.ended = Some(connection.into_parts().io.into_inner());
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Link {
@@ -50,7 +68,7 @@ impl Link {
         let speech = match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(io).await?;
-                Speech::Http1(Box::new(Http1 { sender, connection, ended: false }))
+                Speech::Http1(Box::new(Http1 { sender, connection: Some(connection), ended: None }))
             }
             Protocol::H2c => {
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
@@ -83,21 +101,24 @@ impl Link {
     /// Moves bytes. Ready when the connection has ended.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.speech {
-            Speech::Http1(http1) => {
-                // Its errors reach the answer or its body.
-                if !http1.ended && http1.connection.poll_without_shutdown(cx).is_ready() {
-                    http1.ended = true;
-                }
-                if http1.ended { Poll::Ready(()) } else { Poll::Pending }
-            }
+            Speech::Http1(http1) => http1.poll_drive(cx),
             Speech::Http2 { .. } => Poll::Pending,
         }
+    }
+
+    /// Whether an idle connection can still be used. `doubtful` asks the operating system, too, whether the sandbox has
+    /// ended it: the runtime hears of that later, when it is busy.
+    pub(crate) fn is_alive(&mut self, doubtful: bool, cx: &mut Context<'_>) -> bool {
+        self.wire.ask_system(doubtful);
+        let is_open = self.poll_drive(cx).is_pending();
+        self.wire.ask_system(false);
+        is_open && self.is_ready()
     }
 
     /// Whether another invocation may use it now; call [`Self::poll_drive`] before.
     pub(crate) fn is_ready(&self) -> bool {
         match &self.speech {
-            Speech::Http1(http1) => !http1.ended && http1.sender.is_ready(),
+            Speech::Http1(http1) => http1.connection.is_some() && http1.sender.is_ready(),
             Speech::Http2 { sender } => sender.is_ready(),
         }
     }
@@ -105,7 +126,7 @@ impl Link {
     /// Whether it has ended; call [`Self::poll_drive`] before.
     pub(crate) fn is_ended(&self) -> bool {
         match &self.speech {
-            Speech::Http1(http1) => http1.ended,
+            Speech::Http1(http1) => http1.connection.is_none(),
             Speech::Http2 { sender } => sender.is_closed(),
         }
     }

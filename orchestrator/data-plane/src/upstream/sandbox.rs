@@ -1,25 +1,31 @@
 //! A sandbox lent to this data plane: where it is, its idle connections, and all that are open, to break them off.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
 };
 
 use http::HeaderValue;
 use model::{Endpoint, Protocol, SandboxId};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{task::unconstrained, time::timeout};
 
 use super::{Link, idle::SHED_FEW, wire::WireHandle};
 use crate::plane::Plane;
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
 const BREAKS_IN_A_ROW: u32 = 2;
+
+/// A connection idle for longer is looked at by a system call before it is used: its end may have come without the
+/// runtime having been told. Under load connections rest for less, and are spared it.
+const DOUBTFUL_US: u64 = 100_000;
 
 /// No connection could be opened.
 #[derive(Debug, Error)]
@@ -55,12 +61,18 @@ pub(crate) struct Sandbox {
 #[derive(Default)]
 struct Links {
     /// The one used last is at the end and is used next.
-    idle: Vec<Link>,
+    idle: Vec<Resting>,
     /// Every open connection, and some that have ended.
     open: Vec<Weak<WireHandle>>,
     closed: bool,
     /// Whether the list of sandboxes with idle connections has this one.
     known: bool,
+}
+
+/// An idle connection.
+struct Resting {
+    link: Link,
+    since_us: u64,
 }
 
 impl Sandbox {
@@ -100,11 +112,17 @@ impl Sandbox {
     }
 
     /// Takes the idle connection used last, passing over ended ones.
-    pub(crate) fn take_idle(&self, plane: &Plane, cx: &mut Context<'_>) -> Option<Link> {
+    pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64) -> Option<Link> {
+        // Each look costs the task a part of its turn. When the turn is used up every connection looks alive, so that
+        // must not happen within the search; the search is bounded by the connections that there are.
+        unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, cx)))).await
+    }
+
+    fn search_idle(&self, plane: &Plane, now_us: u64, cx: &mut Context<'_>) -> Option<Link> {
         loop {
-            let mut link = self.lock().idle.pop()?;
+            let Resting { mut link, since_us } = self.lock().idle.pop()?;
             plane.idle.taken(1);
-            if link.poll_drive(cx).is_pending() && link.is_ready() {
+            if link.is_alive(now_us.saturating_sub(since_us) > DOUBTFUL_US, cx) {
                 return Some(link);
             }
         }
@@ -116,7 +134,7 @@ impl Sandbox {
         if links.closed {
             return;
         }
-        links.idle.push(link);
+        links.idle.push(Resting { link, since_us: now_us });
         // Counted under the lock, so that nobody can take it before it is counted.
         let crowded = plane.idle.put();
         let first = !std::mem::replace(&mut links.known, true);

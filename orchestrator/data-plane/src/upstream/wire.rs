@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,6 +14,7 @@ use std::{
 
 use api::Io;
 use futures::task::AtomicWaker;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
@@ -30,6 +32,8 @@ pub(crate) struct WireHandle {
     broken: AtomicBool,
     /// Whether a byte has come in since the mark was cleared.
     heard: AtomicBool,
+    /// Whether a read that finds nothing asks the operating system as well.
+    ask_system: AtomicBool,
     /// The task that waits for bytes.
     reader: AtomicWaker,
     /// Who wants the stream back when its user drops it.
@@ -73,6 +77,11 @@ impl WireHandle {
         self.heard.load(Ordering::Relaxed)
     }
 
+    /// From now on a read that finds nothing asks the operating system as well, or no longer.
+    pub(crate) fn ask_system(&self, ask: bool) {
+        self.ask_system.store(ask, Ordering::Relaxed);
+    }
+
     /// The stream, when its user drops it.
     pub(crate) fn reclaim(&self) -> oneshot::Receiver<Io> {
         let (sender, receiver) = oneshot::channel();
@@ -84,15 +93,29 @@ impl WireHandle {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        let asks = self.handle.ask_system.load(Ordering::Relaxed);
         let poll = self.io()?.poll_read(cx, buffer);
         if poll.is_pending() {
             self.handle.reader.register(cx.waker());
             // It may have been broken off between the look and the registration.
-            self.io()?;
+            let io = self.io()?;
+            if asks && is_over(&io) {
+                // Nothing read is the end of the stream.
+                return Poll::Ready(Ok(()));
+            }
         } else if buffer.filled().len() > before {
             self.handle.heard.store(true, Ordering::Relaxed);
         }
         poll
+    }
+}
+
+/// Whether something has come on a connection on which nothing should, the end mostly.
+fn is_over(io: &Io) -> bool {
+    let Some(socket) = (**io).socket() else { return false };
+    match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
     }
 }
 

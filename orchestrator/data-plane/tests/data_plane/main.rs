@@ -12,4 +12,5 @@ mod grants;
 mod http;
 mod overload;
 mod queueing;
+mod reuse;
 mod streams;

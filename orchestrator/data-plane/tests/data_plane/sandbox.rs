@@ -22,7 +22,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,10 @@ pub(crate) struct State {
     pub(crate) most: AtomicUsize,
     /// All that ever came.
     pub(crate) served: AtomicUsize,
+    /// Connections open now; a test waits for it to change.
+    pub(crate) open: watch::Sender<usize>,
+    /// Tells the connections to end.
+    let_go: Notify,
     /// Connections taken.
     pub(crate) connections: AtomicUsize,
     /// Invocations of `/hold` so far.
@@ -63,6 +67,8 @@ impl Sandbox {
             running: watch::Sender::new(0),
             most: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
+            open: watch::Sender::new(0),
+            let_go: Notify::new(),
             connections: AtomicUsize::new(0),
             holds: AtomicUsize::new(0),
             gate: Semaphore::new(0),
@@ -73,15 +79,20 @@ impl Sandbox {
             loop {
                 let accepted = listener.accept().await.unwrap();
                 served.connections.fetch_add(1, Ordering::SeqCst);
+                served.open.send_modify(|open| *open += 1);
                 let (state, ended) = (served.clone(), ended.clone());
                 tokio::spawn(async move {
+                    let open = state.clone();
+                    let let_go = open.let_go.notified();
                     let service = service_fn(move |request| invoke(state.clone(), request));
                     let builder = auto::Builder::new(TokioExecutor::new());
                     let connection = builder.serve_connection(TokioIo::new(accepted.io), service);
                     tokio::select! {
                         _ = connection => {}
                         () = ended.cancelled() => {}
+                        () = let_go => {}
                     }
+                    open.open.send_modify(|open| *open -= 1);
                 });
             }
         });
@@ -92,6 +103,14 @@ impl Sandbox {
     pub(crate) fn kill(&self) {
         self.server.abort();
         self.connections.cancel();
+    }
+
+    /// Ends its connections as a server does whose keep-alive time has passed, and takes further ones.
+    pub(crate) async fn end_connections(&self) {
+        self.state.let_go.notify_waiters();
+        let mut open = self.state.open.subscribe();
+        let ended = tokio::time::timeout(super::control_plane::PATIENCE, open.wait_for(|open| *open == 0)).await;
+        ended.expect("the connections of the sandbox should end").unwrap();
     }
 
     /// Waits until `count` invocations run in it.
