@@ -23,8 +23,18 @@ fn between<'a>(text: &'a str, from: &'a str, to: &'a str) -> Vec<&'a str> {
 #[test]
 fn sections_and_figures_stand_in_their_order() {
     let (_, page) = page();
-    let sections =
-        ["claims", "slowdown", "scheduling", "phases", "validity", "method", "differences", "facts", "files"];
+    let sections = [
+        "claims",
+        "slowdown",
+        "scheduling",
+        "phases",
+        "published",
+        "validity",
+        "method",
+        "differences",
+        "facts",
+        "files",
+    ];
     assert_eq!(between(&page, "<section id=\"", "\""), sections);
     let figures = ["slowdown", "slowdown-artifact", "scheduling", "phases", "phases-manager"];
     assert_eq!(between(&page, "<figure id=\"figure-", "\""), figures);

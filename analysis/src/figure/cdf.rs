@@ -123,7 +123,8 @@ fn steps(curve: &Curve) -> Vec<(f64, f64)> {
 
 /// Published values as hollow points, one shape per system.
 fn markers(cdf: &Cdf<'_>, published: &[Published]) -> Vec<Plot> {
-    let mut systems: Vec<&str> = published.iter().map(|row| row.system.as_str()).collect();
+    let of_ours = published.iter().filter(|row| row.statistic.is_some());
+    let mut systems: Vec<&str> = of_ours.map(|row| row.system.as_str()).collect();
     systems.sort_unstable();
     systems.dedup();
     let drawn = systems.iter().zip(MARKERS).filter_map(|(system, marker)| {
@@ -131,7 +132,10 @@ fn markers(cdf: &Cdf<'_>, published: &[Published]) -> Vec<Plot> {
             .iter()
             .filter(|row| row.system == *system)
             .filter_map(|row| {
-                cdf.points.iter().find(|(id, _)| row.statistic == *id).map(|(_, share)| (row.value, *share))
+                cdf.points
+                    .iter()
+                    .find(|(id, _)| row.statistic.as_deref() == Some(*id))
+                    .map(|(_, share)| (row.value, *share))
             })
             .collect();
         (!points.is_empty()).then(|| {

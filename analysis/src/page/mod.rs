@@ -3,6 +3,7 @@
 mod anatomy;
 mod answers;
 mod checks;
+mod elsewhere;
 mod facts;
 mod method;
 mod rate_sentence;
@@ -52,6 +53,7 @@ impl Page<'_> {
                     (self.header(&title))
                     main {
                         (self.results())
+                        (elsewhere::section(self))
                         (checks::section(self))
                         (method::section(self))
                         (facts::sections(self))

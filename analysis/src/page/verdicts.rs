@@ -92,7 +92,7 @@ fn statistics(page: &Page<'_>) -> Markup {
                 @for statistic in &STATISTICS { tr {
                     td { (ticked(statistic.label)) }
                     @for series in page.series { td.n { (cell(series, statistic)) } }
-                    td { @for row in page.published.iter().filter(|row| row.statistic == statistic.id) {
+                    td { @for row in page.published.iter().filter(|row| row.statistic.as_deref() == Some(statistic.id)) {
                         div.published { (published(row.value)) " " (statistic.unit.symbol()) " " (row.system) sup { (sources.number(row)) } }
                     } }
                 } }
@@ -124,12 +124,13 @@ fn cell(series: &Series<'_>, statistic: &Statistic) -> Markup {
     }
 }
 
-/// Each source once, with its number.
+/// Each source of a value that stands beside a statistic once, with its number.
 struct Sources<'a>(BTreeMap<(&'a str, &'a str, &'a str, &'a str), usize>);
 
 impl<'a> Sources<'a> {
     fn of(published: &'a [Published]) -> Self {
-        let mut numbers: BTreeMap<_, usize> = published.iter().map(|row| (Self::key(row), 0)).collect();
+        let shown = published.iter().filter(|row| row.statistic.is_some());
+        let mut numbers: BTreeMap<_, usize> = shown.map(|row| (Self::key(row), 0)).collect();
         for (place, number) in numbers.values_mut().enumerate() {
             *number = place + 1;
         }
