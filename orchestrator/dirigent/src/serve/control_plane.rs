@@ -7,10 +7,7 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use control_plane::{BuildError, Built, Config, RedbStore};
 
-use super::{
-    DaemonOptions,
-    ports::{self, Announced},
-};
+use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
     configuration::Loaded,
     failure::{Failure, Outcome},
@@ -53,7 +50,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
         return Ok(());
     }
     super::run(config.threads, log_format, async |process| {
-        let (built, _announced) = build(config, Arc::new(OsNetwork)).await.map_err(|error| place(&loaded, error))?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork)).await.map_err(|error| place(&loaded, error))?;
         Ok(built.run(process.shutdown).await.context("control plane")?)
     })
 }
@@ -71,13 +68,12 @@ fn place(loaded: &Loaded<Config>, error: anyhow::Error) -> Failure {
 /// Binds a control plane and announces its ports.
 ///
 /// # Errors
-/// When its log cannot be opened, an address not bound, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
-    let directory = config.data_dir.clone();
-    ports::withdraw(&directory)?;
-    let store = RedbStore::open(&directory)?;
+/// When its data directory is in use, its log cannot be opened, an address not bound, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
+    let directory = DataDirectory::open(&config.data_dir, "control-plane")?;
+    let store = RedbStore::open(&config.data_dir)?;
     let built = control_plane::build(config, network, Box::new(store)).await.context("control plane")?;
     let addresses = [("stream", built.stream_address()), ("http", built.http_address())];
-    let announced = ports::announce("control plane", &directory, &addresses.into())?;
-    Ok((built, announced))
+    directory.announce("control plane", &addresses.into())?;
+    Ok((built, directory))
 }

@@ -7,10 +7,7 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use data_plane::{Built, Config};
 
-use super::{
-    DaemonOptions,
-    ports::{self, Announced},
-};
+use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
@@ -60,7 +57,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     }
     super::run(config.threads, log_format, async |process| {
         limit_descriptors(&mut config, process.descriptors);
-        let (built, _announced) = build(config, Arc::new(OsNetwork)).await?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
         Ok(built.run(process.shutdown).await.context("data plane")?)
     })
 }
@@ -74,12 +71,11 @@ pub(super) fn limit_descriptors(config: &mut Config, available: usize) {
 /// Binds a data plane and announces its ports.
 ///
 /// # Errors
-/// When an address cannot be bound, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
-    let directory = config.data_dir.clone();
-    ports::withdraw(&directory)?;
+/// When its data directory is in use, an address cannot be bound, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
+    let directory = DataDirectory::open(&config.data_dir, "data-plane")?;
     let built = data_plane::build(config, network).await.context("data plane")?;
     let addresses = [("invoke", built.invoke_address()), ("admin", built.admin_address())];
-    let announced = ports::announce("data plane", &directory, &addresses.into())?;
-    Ok((built, announced))
+    directory.announce("data plane", &addresses.into())?;
+    Ok((built, directory))
 }

@@ -1,9 +1,9 @@
-//! The subcommands that run parts of a cluster, and what all daemons share: configuration, runtime, ports file.
+//! The subcommands that run parts of a cluster, and what all daemons share: configuration, runtime, data directory.
 
 pub(crate) mod control_plane;
+mod data_directory;
 pub(crate) mod data_plane;
 mod descriptors;
-mod ports;
 mod signals;
 pub(crate) mod up;
 pub(crate) mod worker;

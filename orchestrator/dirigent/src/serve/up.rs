@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    control_plane, data_plane,
-    ports::{self, Announced, Ports},
-    worker,
+    control_plane,
+    data_directory::{DataDirectory, Ports},
+    data_plane, worker,
 };
 use crate::{failure::Outcome, logging::LogFormat};
 
@@ -72,9 +72,9 @@ pub(crate) struct Arguments {
 /// Runs a cluster until it is told to end.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
-        ports::withdraw(&arguments.data_dir)?;
+        let directory = DataDirectory::open(&arguments.data_dir, "up")?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
-        let _announced = ports::announce("cluster", &arguments.data_dir, &cluster.ports)?;
+        directory.announce("cluster", &cluster.ports)?;
         Ok(cluster.run(process.shutdown).await?)
     })
 }
@@ -85,7 +85,7 @@ struct Cluster {
     data_plane: ::data_plane::Built,
     workers: Vec<::worker::Built>,
     ports: Ports,
-    announced: Vec<Announced>,
+    directories: Vec<DataDirectory>,
 }
 
 async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Network>) -> anyhow::Result<Cluster> {
@@ -96,8 +96,8 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
         data_dir: folder("control-plane"),
         ..::control_plane::Config::default()
     };
-    let (control_plane, announced) = control_plane::build(config, network.clone()).await?;
-    let mut all_announced = vec![announced];
+    let (control_plane, directory) = control_plane::build(config, network.clone()).await?;
+    let mut directories = vec![directory];
     let leader = vec![control_plane.stream_address().to_string()];
 
     let mut config = ::data_plane::Config {
@@ -109,8 +109,8 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     };
     // Here the sandboxes' ends of the connections may be in this process too.
     data_plane::limit_descriptors(&mut config, descriptors / 2);
-    let (data_plane, announced) = data_plane::build(config, network.clone()).await?;
-    all_announced.push(announced);
+    let (data_plane, directory) = data_plane::build(config, network.clone()).await?;
+    directories.push(directory);
 
     let mut workers = Vec::new();
     for index in 0..arguments.workers {
@@ -126,8 +126,8 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
             name,
             ..::worker::Config::default()
         };
-        let (worker, announced) = worker::build(config, network.clone()).await?;
-        all_announced.push(announced);
+        let (worker, directory) = worker::build(config, network.clone()).await?;
+        directories.push(directory);
         workers.push(worker);
     }
     let ports = [
@@ -136,7 +136,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
         ("invoke", data_plane.invoke_address()),
         ("admin", data_plane.admin_address()),
     ];
-    Ok(Cluster { control_plane, data_plane, workers, ports: ports.into(), announced: all_announced })
+    Ok(Cluster { control_plane, data_plane, workers, ports: ports.into(), directories })
 }
 
 /// In which order the parts end: invocations finish while their sandboxes still run, and sandboxes end while the
@@ -153,7 +153,7 @@ const STAGES: [Stage; 3] = [Stage::Invocations, Stage::Sandboxes, Stage::Decisio
 impl Cluster {
     /// Runs every part until `shutdown`, or until one of them ends by itself, which ends the others too.
     async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let _announced = self.announced;
+        let _directories = self.directories;
         let ends = STAGES.map(|_| CancellationToken::new());
         let mut running = [1, self.workers.len(), 1];
         let mut parts = JoinSet::new();

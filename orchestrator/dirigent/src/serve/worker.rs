@@ -7,10 +7,7 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use worker::{Built, Config, RuntimeKind};
 
-use super::{
-    DaemonOptions,
-    ports::{self, Announced},
-};
+use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
@@ -70,7 +67,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
         return Ok(());
     }
     super::run(config.threads, log_format, async |process| {
-        let (built, _announced) = build(config, Arc::new(OsNetwork)).await?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
         Ok(built.run(process.shutdown).await.context("worker")?)
     })
 }
@@ -78,12 +75,11 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
 /// Binds a worker and announces its ports.
 ///
 /// # Errors
-/// When its address cannot be bound, its runtime not started, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, Announced)> {
-    let directory = config.data_dir.clone();
-    ports::withdraw(&directory)?;
+/// When its data directory is in use, its address cannot be bound, its runtime not started, or the ports file not written.
+pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
     let role = format!("worker {}", config.name);
+    let directory = DataDirectory::open(&config.data_dir, &role)?;
     let built = worker::build(config, network).await.context("worker")?;
-    let announced = ports::announce(&role, &directory, &[("admin", built.admin_address())].into())?;
-    Ok((built, announced))
+    directory.announce(&role, &[("admin", built.admin_address())].into())?;
+    Ok((built, directory))
 }

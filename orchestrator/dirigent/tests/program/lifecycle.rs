@@ -114,6 +114,35 @@ fn a_port_in_use_is_a_failure_that_names_it() {
 }
 
 #[test]
+fn a_data_directory_in_use_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let parts = [".", "control-plane", "data-plane", "worker-1"].map(|part| dir.path().join(part));
+    let announced = || parts.clone().map(|part| fs::read_to_string(part.join("ports.json")).unwrap());
+    let before = announced();
+    let any = "127.0.0.1:0";
+    let to = ["--control-plane", &cluster.address("stream"), "--admin", any];
+    let ports = ["--stream-port", "0", "--http-port", "0", "--invoke-port", "0", "--admin-port", "0"];
+    let seconds = [
+        ("up", [&ports[..], &["--runtime", "hollow", "--worker-port", "0"]].concat(), "dirigent up"),
+        ("control-plane", vec!["--stream", any, "--http", any], "dirigent control-plane"),
+        ("data-plane", [&["--invoke", any], &to[..]].concat(), "dirigent data-plane"),
+        ("worker", [&["--name", "second", "--runtime", "hollow"], &to[..]].concat(), "dirigent worker worker-1"),
+    ];
+    for ((subcommand, arguments, holder), directory) in seconds.iter().zip(&parts) {
+        let output = dirigent().arg(subcommand).args(arguments).arg("--data-dir").arg(directory).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{subcommand}: {said}");
+        let expected = format!("{} is in use by process {} ({holder}) since ", directory.display(), cluster.pid());
+        assert!(said.contains(&expected), "{subcommand}: expected {expected:?} in {said:?}");
+        assert_eq!(announced(), before, "{subcommand}: the running cluster's addresses have changed");
+    }
+    cluster.operator_ok(&["function", "register", "hello", "--image", "any"]);
+    let invoked = cluster.invoke("hello", &[]);
+    assert!(invoked.status.success(), "{invoked:?}");
+}
+
+#[test]
 fn too_few_file_descriptors_are_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new("sh")

@@ -1,0 +1,74 @@
+//! The data directory of a daemon: used by one process at a time, with `ports.json` for scripts that asked for port 0.
+//!
+//! Nothing in the directory may be touched before it is locked: what lies there may belong to a daemon that runs.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use record::{DirectoryLock, Holder};
+
+/// Name of the file with the addresses.
+const PORTS_FILE: &str = "ports.json";
+
+/// What a daemon listens on, by purpose.
+pub(super) type Ports = BTreeMap<&'static str, SocketAddr>;
+
+/// A locked data directory. Dropping it removes `ports.json`, because an ended daemon listens nowhere, and then unlocks it.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct DataDirectory {
+    path: PathBuf,
+    _lock: DirectoryLock,
+}
+
+impl DataDirectory {
+    /// Locks `directory`, which is made when it is not there, for the daemon that users know as `role`, and removes the
+    /// `ports.json` that a killed daemon left, so that nobody takes its addresses for the next one's.
+    ///
+    /// # Errors
+    /// When another process uses it, which is named and nothing is changed; or when it cannot be written.
+    pub(super) fn open(directory: &Path, role: &str) -> anyhow::Result<Self> {
+        let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let holder = Holder { process: process::id(), since, purpose: format!("dirigent {role}") };
+        let lock = DirectoryLock::take(directory, &holder).context("data directory")?;
+        let opened = Self { path: directory.to_owned(), _lock: lock };
+        opened.withdraw().with_context(|| opened.ports_file().display().to_string())?;
+        Ok(opened)
+    }
+
+    /// Writes the addresses, so that a reader sees all of them or no file; says them on standard error.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn announce(&self, role: &str, ports: &Ports) -> anyhow::Result<()> {
+        record::write_json(&self.ports_file(), ports)?;
+        let list: Vec<String> = ports.iter().map(|(purpose, address)| format!("{purpose} {address}")).collect();
+        eprintln!("{role}: {}", list.join(", "));
+        Ok(())
+    }
+
+    fn ports_file(&self) -> PathBuf {
+        self.path.join(PORTS_FILE)
+    }
+
+    fn withdraw(&self) -> io::Result<()> {
+        match fs::remove_file(self.ports_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        // There is nobody left who could be told; the next daemon here removes it again.
+        let _ = self.withdraw();
+    }
+}
