@@ -16,6 +16,7 @@ use crate::{
     format::number,
     judge::sides::{Material, Measure, Side},
     series::{BOOTSTRAP_SEED, LEVEL, Series},
+    verification::Verification,
 };
 
 /// Repetitions each side needs.
@@ -24,9 +25,14 @@ const REPETITIONS: usize = 5;
 const SIGNIFICANCE: f64 = 0.01;
 
 /// Judges every claim about the run's experiment.
-pub(crate) fn judge(manifest: &Manifest, design: &Design, series: &[Series<'_>]) -> Claims {
+pub(crate) fn judge(
+    manifest: &Manifest,
+    design: &Design,
+    series: &[Series<'_>],
+    verification: &Verification,
+) -> Claims {
     let claims = claims::about(&manifest.experiment);
-    let material = Material { design, series };
+    let material = Material { design, series, verification };
     let judged = claims.into_iter().map(|claim| judged(claim, &manifest.scale, &material)).collect();
     Claims { schema_version: SCHEMA_VERSION, claims: judged }
 }
@@ -55,6 +61,7 @@ fn judged(claim: Claim, scale: &str, material: &Material<'_>) -> JudgedClaim {
         sentence: claim.sentence,
         source: claim.source,
         published: claim.published,
+        criterion: String::new(),
         statistic: claim.statistic,
         verdict,
         reason,
@@ -137,6 +144,12 @@ fn verdict(
     }
     if let Some(invalid) = [Some(ours), theirs].into_iter().flatten().find_map(|side| side.invalid.as_ref()) {
         return (Verdict::Invalid, invalid.clone());
+    }
+    // Only of the system said to be better must everything be proved: others do not tell all that the rules ask about.
+    let systems = [(Some(&claim.system), claim.against.is_some()), (claim.against.as_ref(), false)];
+    let refused = |(system, must_prove): (Option<&String>, bool)| material.unsound(measure, system?, must_prove);
+    if let Some(refused) = systems.into_iter().find_map(refused) {
+        return refused;
     }
     let failed = measure.whichever_way_failures_count().into_iter().find_map(|(label, measure)| {
         let reason = match sides(claim, &measure, material) {

@@ -24,6 +24,7 @@ mod spread;
 mod statistic;
 mod summarise;
 mod timeout;
+mod verification;
 
 pub use export::{ExportError, ExportTable, export};
 pub use figure::{FigureName, Ink};

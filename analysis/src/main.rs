@@ -9,7 +9,9 @@ use std::{
     process::ExitCode,
 };
 
-use analysis::{ExportError, ReadError, ReportError, Run, Timeouts, draw_figure, export, print_summary, write_report};
+use analysis::{
+    ExportError, ReadError, Report, ReportError, Run, Timeouts, draw_figure, export, print_summary, write_report,
+};
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command, Source};
 use clap::{CommandFactory, Parser};
@@ -39,7 +41,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let report = write_report(&run, &timeouts)?;
             print_summary(&report.summary, format, io::stdout().lock())?;
             eprintln!("page: {}", report.page.display());
-            return Ok(verdict(&report.summary));
+            return Ok(verdict(&report));
         }
         Command::Figure { source, name, ink, output } => {
             let (run, timeouts) = open(&source)?;
@@ -74,9 +76,13 @@ fn sink(output: Option<&Path>) -> Result<Box<dyn Write>> {
     })
 }
 
-fn verdict(summary: &record::Summary) -> ExitCode {
+fn verdict(report: &Report) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for point in summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
+    for broken in &report.broken {
+        eprintln!("invalid: {broken}");
+        code = ExitCode::from(INVALID);
+    }
+    for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
         let reasons = point.validity.reasons.join("; ");
         eprintln!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
         code = ExitCode::from(INVALID);

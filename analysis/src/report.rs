@@ -17,6 +17,7 @@ use crate::{
     published, rates,
     series::Series,
     summarise::PointResult,
+    verification::Verification,
 };
 
 /// A report could not be made.
@@ -45,6 +46,8 @@ pub struct Report {
     pub summary: Summary,
     /// Every claim about the experiment, judged.
     pub claims: Claims,
+    /// Every broken invariant of the run, in a line each.
+    pub broken: Vec<String>,
     /// `report/index.html`.
     pub page: PathBuf,
 }
@@ -56,10 +59,11 @@ pub struct Report {
 pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportError> {
     let results = run.summarise(timeouts)?;
     let settings = run.settings()?;
+    let verification = Verification::read(run)?;
     let series = Series::group(&results);
     let summary = summary(run, &results);
     let design = Design::of(&run.manifest);
-    let claims = judge::judge(&run.manifest, &design, &series);
+    let claims = judge::judge(&run.manifest, &design, &series, &verification);
     write_json(&run.dir.summary(), &summary).map_err(ReportError::Document)?;
     write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
 
@@ -74,12 +78,14 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
         summary: &summary,
         series: &shown,
         claims: &claims,
+        verification: &verification,
         published: &published,
         figures: &figures,
     };
     let path = run.dir.report().join("index.html");
     write(&path, &page.render())?;
-    Ok(Report { summary, claims, page: path })
+    let broken = verification.broken().map(|one| format!("{}: {}", one.scope, one.sentence())).collect();
+    Ok(Report { summary, claims, broken, page: path })
 }
 
 /// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.

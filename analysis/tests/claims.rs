@@ -6,8 +6,8 @@ mod fixture;
 use std::fs;
 
 use assert_cmd::Command;
-use fixture::Fixture;
-use record::{Claims, JudgedClaim, RunDir, Summary, Verdict, read_json};
+use fixture::{Fixture, rule};
+use record::{Claims, Finding, JudgedClaim, RunDir, Summary, Verdict, Weight, read_json};
 
 const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\ntimeout = \"1s\"\n[sandbox]\nruntime = \"hollow\"\n\
     [[points]]\nname = \"low\"\nload.rate = 2\nsandbox.delay = \"40ms\"\n\
@@ -43,6 +43,11 @@ fn once(rows: fn(&Fixture)) -> JudgedClaim {
 }
 
 fn reported(fixture: &Fixture) -> Vec<JudgedClaim> {
+    fixture.verified();
+    judged(fixture)
+}
+
+fn judged(fixture: &Fixture) -> Vec<JudgedClaim> {
     Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
     let claims: Claims = read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap();
     claims.claims
@@ -108,6 +113,78 @@ fn a_limit_that_no_repetition_tells_is_what_the_baseline_surely_does_no_more_tha
         knative.minute_of_three_quarters(("knative", "high", 1), 4);
     });
     assert!((between - 2500.0 / 3.0).abs() < 9.0, "it sustains 2 per second, and achieves 3: {between}");
+}
+
+#[test]
+fn a_run_that_was_not_checked_is_never_held_and_the_page_says_so() {
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
+    for repetition in 1..=5 {
+        fixture.minute(("dirigent-kpa", "fast", repetition), 2500, true);
+        fixture.minute(("knative", "low", repetition), 2, false);
+    }
+    let page = || fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let claim = judged(&fixture).remove(0);
+    assert_eq!(claim.verdict, Verdict::NotMeasured, "{claim:?}");
+    assert!(claim.reason.contains("invariants were not checked"), "{}", claim.reason);
+    assert!(page().contains("mark warn\">invariants not checked for 10 repetitions"), "the header says so");
+    assert_eq!(reported(&fixture).remove(0).verdict, Verdict::Held);
+    assert!(page().contains("mark good\">every invariant held"));
+    let loadgen = fixture.path().join("dirigent-kpa/fast/3/loadgen.json");
+    let text = fs::read_to_string(&loadgen).unwrap();
+    fs::write(&loadgen, text.replace("\"started_unix_ns\": 0", "\"started_unix_ns\": 1")).unwrap();
+    let claim = judged(&fixture).remove(0);
+    assert_eq!(claim.verdict, Verdict::NotMeasured, "one was measured again since: {claim:?}");
+}
+
+#[test]
+fn a_broken_invariant_makes_the_claim_invalid_and_the_header_red() {
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
+    for repetition in 1..=5 {
+        fixture.minute(("dirigent-kpa", "fast", repetition), 2500, true);
+        fixture.minute(("knative", "low", repetition), 2, false);
+    }
+    for (weight, finding, verdict) in [
+        (Weight::Validity, Finding::NotHeld, Verdict::Invalid),
+        (Weight::Lateness, Finding::NotHeld, Verdict::Invalid),
+        (Weight::Validity, Finding::NotMeasured, Verdict::NotMeasured),
+        (Weight::Mark, Finding::NotHeld, Verdict::Held),
+        (Weight::Threshold, Finding::NotHeld, Verdict::Held),
+    ] {
+        fixture.verified_but(vec![rule(("dirigent-kpa", "fast", 4), weight, finding)]);
+        let mut analysis = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+        let code = analysis.arg("report").arg(fixture.path()).assert().get_output().status.code();
+        let claims: Claims = read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap();
+        let claim = &claims.claims[0];
+        assert_eq!(claim.verdict, verdict, "{weight:?} {finding:?}: {claim:?}");
+        let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+        let is_broken = verdict == Verdict::Invalid;
+        assert_eq!(page.contains("mark bad\">1 invariant broken"), is_broken, "{weight:?} {finding:?}");
+        assert_eq!(code, Some(if is_broken { 3 } else { 0 }), "{weight:?} {finding:?}");
+        if is_broken {
+            assert!(claim.reason.contains("repetition 4: \"a rule\" is not held (3 of 4)"), "{}", claim.reason);
+        }
+    }
+}
+
+#[test]
+fn only_what_a_claim_uses_counts_and_only_the_better_system_must_prove_everything() {
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
+    fixture.minute(("dirigent-kpa", "other", 1), 100, true);
+    for repetition in 1..=5 {
+        fixture.minute(("dirigent-kpa", "fast", repetition), 2500, true);
+        fixture.minute(("knative", "low", repetition), 2, false);
+    }
+    fixture.verified_but(vec![
+        rule(("knative", "low", 2), Weight::Validity, Finding::NotMeasured),
+        rule(("dirigent-kpa", "other", 1), Weight::Mark, Finding::NotHeld),
+    ]);
+    let claim = judged(&fixture).remove(0);
+    assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "others cannot prove everything");
+    fixture.verified_but(vec![rule(("dirigent-kpa", "other", 1), Weight::Validity, Finding::NotHeld)]);
+    let mut analysis = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+    analysis.arg("report").arg(fixture.path()).assert().code(3);
+    let claims: Claims = read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap();
+    assert_eq!(claims.claims[0].verdict, Verdict::Held, "the claim is not about that point: {:?}", claims.claims[0]);
 }
 
 const BURSTS: &str = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\

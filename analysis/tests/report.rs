@@ -236,6 +236,7 @@ fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
             fixture.repetition(system, repetition, &rows, &load(&rows));
         }
     }
+    fixture.verified();
     analysis().arg("report").arg(fixture.path()).assert().success();
     read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap()
 }

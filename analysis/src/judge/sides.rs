@@ -1,6 +1,6 @@
 //! A system's values for a claim: a statistic of one point, or the highest rate that it sustained, once per repetition.
 
-use record::PointSummary;
+use record::{PointSummary, Verdict};
 
 use crate::{
     claims::{Claim, SUSTAINED},
@@ -11,6 +11,7 @@ use crate::{
         PointResult,
         pace::{ACHIEVED_SHARE, SLOPE_PERCENT_PER_MIN},
     },
+    verification::{Soundness, Verification},
 };
 
 /// What all claims of a run are judged from.
@@ -18,6 +19,7 @@ use crate::{
 pub(super) struct Material<'a> {
     pub(super) design: &'a Design,
     pub(super) series: &'a [Series<'a>],
+    pub(super) verification: &'a Verification,
 }
 
 /// What is measured for a claim.
@@ -85,6 +87,37 @@ impl<'a> Material<'a> {
         }
     }
 
+    /// Why those repetitions of a system that a measure uses may not be used. `must_prove`: a rule that could not be judged
+    /// is a reason as well.
+    pub(super) fn unsound(&self, measure: &Measure<'_>, system: &str, must_prove: bool) -> Option<(Verdict, String)> {
+        let counts = |series: &&Series<'_>| series.system == system && self.uses(measure, series.point);
+        let mut all = self.series.iter().filter(counts).flat_map(|series| &series.repetitions);
+        all.find_map(|result| {
+            let (point, repetition) = (&result.summary.point, result.summary.repetition);
+            let place = format!("`{system}`, {point}, repetition {repetition}");
+            match self.verification.of_repetition(system, point, repetition) {
+                Soundness::Sound if must_prove => {
+                    let unproved = self.verification.unproved(system, point, repetition)?;
+                    Some((Verdict::NotMeasured, format!("{place}: {unproved}")))
+                }
+                Soundness::Sound => None,
+                Soundness::Late(why) | Soundness::Broken(why) => Some((Verdict::Invalid, format!("{place}: {why}"))),
+                Soundness::Unchecked => Some((Verdict::NotMeasured, format!("{place}: invariants were not checked"))),
+            }
+        })
+    }
+
+    /// Whether a measure is taken at a point, or among others there.
+    fn uses(&self, measure: &Measure<'_>, point: &str) -> bool {
+        match measure {
+            Measure::At(_, at) => at.is_none_or(|at| at == point),
+            Measure::Sustained(claim) => {
+                let values = self.design.values(point);
+                claim.among.iter().all(|(key, value)| values.get(key) == Some(value))
+            }
+        }
+    }
+
     fn of(&self, system: &str) -> Result<Vec<&'a Series<'a>>, String> {
         let of: Vec<&Series<'_>> = self.series.iter().filter(|series| series.system == system).collect();
         if of.is_empty() { Err(format!("this run has no rows of `{system}`")) } else { Ok(of) }
@@ -113,9 +146,8 @@ impl<'a> Material<'a> {
     fn sustained(&self, claim: &Claim, system: &str, is_limit: bool) -> Result<Side<'a>, String> {
         let mut tried: Vec<(f64, &Series<'_>)> = Vec::new();
         for series in self.of(system)? {
-            let values = self.design.values(series.point);
-            let counts = claim.among.iter().all(|(key, value)| values.get(key) == Some(value));
-            let rate = values.get(RATE).and_then(|rate| rate.parse().ok()).filter(|_| counts);
+            let rate = self.design.values(series.point).get(RATE).and_then(|rate| rate.parse().ok());
+            let rate = rate.filter(|_| self.uses(&Measure::Sustained(claim), series.point));
             tried.extend(rate.map(|rate| (rate, series)));
         }
         tried.sort_by(|(a, _), (b, _)| a.total_cmp(b));

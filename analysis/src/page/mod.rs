@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use record::{Claims, ExitState, Manifest, Setting, Summary};
 
-use crate::{FigureName, design::Design, palette, published::Published, series::Series};
+use crate::{FigureName, design::Design, palette, published::Published, series::Series, verification::Verification};
 
 /// What the page is made from.
 pub(crate) struct Page<'a> {
@@ -30,6 +30,8 @@ pub(crate) struct Page<'a> {
     pub(crate) summary: &'a Summary,
     pub(crate) series: &'a [Series<'a>],
     pub(crate) claims: &'a Claims,
+    /// What of the run may be used.
+    pub(crate) verification: &'a Verification,
     pub(crate) published: &'a [Published],
     /// Each figure as SVG, or why there is none.
     pub(crate) figures: &'a [(FigureName, Result<String, String>)],
@@ -86,8 +88,11 @@ impl Page<'_> {
                     @let (class, words) = exit_words(manifest.exit);
                     span class={ "mark " (class) } { (words) } " "
                     @let (class, words) = self.validity_words();
+                    span class={ "mark " (class) } { (words) } " "
+                    @let (class, words) = self.invariant_words();
                     span class={ "mark " (class) } { (words) }
                 }
+                (self.broken())
             }
         }
     }
@@ -100,6 +105,27 @@ impl Page<'_> {
             (0, 0) => ("good", "measurement valid".to_owned()),
             (0, unknown) => ("warn", format!("validity unknown for {unknown} of {all} repetitions")),
             (invalid, _) => ("bad", format!("{invalid} of {all} repetitions invalid")),
+        }
+    }
+
+    /// What came of checking the invariants, in a class and a few words.
+    fn invariant_words(&self) -> (&'static str, String) {
+        match (self.verification.broken().count(), self.verification.unchecked()) {
+            (0, 0) => ("good", "every invariant held or not measurable".to_owned()),
+            (0, unchecked) => ("warn", format!("invariants not checked for {unchecked} repetitions: nothing is held")),
+            (1, _) => ("bad", "1 invariant broken".to_owned()),
+            (broken, _) => ("bad", format!("{broken} invariants broken")),
+        }
+    }
+
+    /// The broken invariants, first thing on the page.
+    fn broken(&self) -> Markup {
+        html! {
+            @if self.verification.broken().next().is_some() {
+                ul.broken { @for one in self.verification.broken() {
+                    li { span.mark.bad { (one.scope.to_string()) } " " (one.sentence()) }
+                } }
+            }
         }
     }
 

@@ -48,12 +48,16 @@ fn row(claim: &JudgedClaim) -> Markup {
     let class = match claim.verdict {
         Verdict::Held => "good",
         Verdict::NotHeld | Verdict::Invalid => "bad",
+        Verdict::Inconclusive => "warn",
         Verdict::NotMeasured => "quiet",
     };
     html! {
         tr {
             td { (claim.sentence) br; span.note { code { (claim.statistic) } } }
-            td.quiet { (claim.published) br; span.note { (claim.source) } }
+            td.quiet {
+                (claim.published) br; span.note { (claim.source) }
+                @if !claim.criterion.is_empty() { br; span.note { "Judged here: " (ticked(&claim.criterion)) } }
+            }
             td { (measured(claim)) @if !claim.note.is_empty() { br; span.note { (ticked(&claim.note)) } } @for ratio in &claim.beside { br; span.note { (ticked(&beside(ratio))) } } }
             td { span class={ "mark " (class) } { (claim.verdict.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
         }

@@ -11,19 +11,30 @@ pub struct Claims {
     pub claims: Vec<JudgedClaim>,
 }
 
-/// What is said of a claim. One that was not run is never held.
+impl Claims {
+    /// Whether every claim that was judged holds; one that was not measured says nothing either way.
+    #[must_use]
+    pub fn all_judged_hold(&self) -> bool {
+        self.claims.iter().all(|claim| matches!(claim.verdict, Verdict::Held | Verdict::NotMeasured))
+    }
+}
+
+/// What is said of a claim. One that was not run, or that the measurement does not settle, is never held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The bound holds, the interval is clear of it being chance.
+    /// The whole interval of what was found reaches the bound.
     #[serde(rename = "held")]
     Held,
-    /// It was measured and does not hold, or no difference was seen.
+    /// The interval contains the bound, or no difference was seen: more repetitions may tell.
+    #[serde(rename = "inconclusive")]
+    Inconclusive,
+    /// The whole interval lies below the bound, or the system failed at the least that was asked of it.
     #[serde(rename = "not held")]
     NotHeld,
     /// It was not measured, or not often enough.
     #[serde(rename = "not measured")]
     NotMeasured,
-    /// A repetition it rests on is invalid.
+    /// An invariant of a repetition that it rests on is broken.
     #[serde(rename = "invalid")]
     Invalid,
 }
@@ -34,6 +45,7 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Held => "held",
+            Self::Inconclusive => "inconclusive",
             Self::NotHeld => "not held",
             Self::NotMeasured => "not measured",
             Self::Invalid => "invalid",
@@ -52,6 +64,9 @@ pub struct JudgedClaim {
     pub source: String,
     /// The published ratio or value, in words.
     pub published: String,
+    /// What must be found for it to hold at the run's scale, in words; empty where it has no bound there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub criterion: String,
     /// Id of the statistic compared.
     pub statistic: String,
     /// The verdict.

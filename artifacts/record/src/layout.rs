@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Manifest, RecordError, SCHEMA_VERSION};
+use crate::{Invariants, Manifest, RecordError, SCHEMA_VERSION};
 
 /// The directory of one run.
 #[derive(Clone, Debug)]
@@ -49,6 +49,12 @@ impl RunDir {
     #[must_use]
     pub fn claims(&self) -> PathBuf {
         self.0.join("claims.json")
+    }
+
+    /// `invariants.json`.
+    #[must_use]
+    pub fn invariants(&self) -> PathBuf {
+        self.0.join("invariants.json")
     }
 
     /// `report/`.
@@ -102,11 +108,31 @@ impl RunDir {
     pub fn read_manifest(&self) -> Result<Manifest, RecordError> {
         let path = self.manifest();
         let manifest: Manifest = read_json(&path)?;
-        if manifest.schema_version > SCHEMA_VERSION {
-            return Err(RecordError::Version { path, found: manifest.schema_version, known: SCHEMA_VERSION });
-        }
+        known(path, manifest.schema_version)?;
         Ok(manifest)
     }
+
+    /// Reads the invariants that were judged; `None` when the run was not checked.
+    ///
+    /// # Errors
+    /// When they are malformed, or of a newer version.
+    pub fn read_invariants(&self) -> Result<Option<Invariants>, RecordError> {
+        let path = self.invariants();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let invariants: Invariants = read_json(&path)?;
+        known(path, invariants.schema_version)?;
+        Ok(Some(invariants))
+    }
+}
+
+/// Refuses a version that this program does not know.
+fn known(path: PathBuf, version: u32) -> Result<(), RecordError> {
+    if version > SCHEMA_VERSION {
+        return Err(RecordError::Version { path, found: version, known: SCHEMA_VERSION });
+    }
+    Ok(())
 }
 
 impl PointDir {

@@ -94,6 +94,20 @@ pub struct Manifest {
     /// Repetitions that failed and were not measured since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedRepetition>,
+    /// Whether it is the few-minute version, which is no evidence for any claim.
+    #[serde(default)]
+    pub quick: bool,
     /// Things a reader must know.
     pub notes: Vec<String>,
+}
+
+impl Manifest {
+    /// The note that stands for [`Manifest::quick`] in runs that were written before there was such a field.
+    pub const QUICK_NOTE: &str = "the few-minute version (--quick): too short for claims";
+
+    /// Whether it is the few-minute version, which is no evidence for any claim.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.quick || self.notes.iter().any(|note| note == Self::QUICK_NOTE)
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use clap::Args;
 use record::{DirectoryLock, FailedRepetition, RunDir};
 
@@ -124,7 +125,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
-        Ok(()) => judge(&session, &mut run),
+        Ok(()) => judge(&session, &run),
         Err(error) => {
             let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
             session.console.line(&format!("{what}; to go on: {}", to_go_on(run.dir())));
@@ -170,7 +171,7 @@ fn order_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<Order> {
 
 /// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
 /// last of all the claims.
-fn judge(session: &Session, run: &mut Run<'_>) -> anyhow::Result<Exit> {
+fn judge(session: &Session, run: &Run<'_>) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for failure in run.failures() {
         exit = Exit::Failed;
@@ -184,12 +185,11 @@ fn judge(session: &Session, run: &mut Run<'_>) -> anyhow::Result<Exit> {
     if run.dir().points()?.is_empty() {
         return Ok(exit);
     }
-    let invariants = verify::judge(run.dir())?;
+    let invariants = run.dir().read_invariants()?.context("the report left no invariants.json")?;
     let judged = verify::invariant::exit(&invariants);
     verify::print(&invariants, false, Format::Table)?;
     session.console.line(&verify::count(&invariants, &run.dir().0));
     if judged == Exit::Invalid && exit == Exit::Done {
-        run.mark_invalid()?;
         session.console.line("the run is invalid: see the invariants above that do not hold");
     }
     session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use record::{DirectoryLock, RunDir};
 
-use crate::{claims, exit::Exit, table::Format, verify};
+use crate::{claims, console::Console, exit::Exit, table::Format, verify};
 
 /// What was typed.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +25,8 @@ pub struct Arguments {
     format: Format,
 }
 
-/// Judges a run and prints what was found.
+/// Judges a run and prints what was found; changes nothing in its directory, and says when its report was made from
+/// something else.
 ///
 /// # Errors
 /// When the directory holds no run, or one that is still measured, or a file of it is malformed.
@@ -36,6 +37,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let invariants = verify::judge(&dir)?;
     verify::print(&invariants, arguments.all, arguments.format)?;
     eprintln!("{}", verify::count(&invariants, &dir.0));
+    let known = dir.read_invariants().ok().flatten();
+    if known.is_none_or(|known| known.invariants != invariants.invariants || known.checked != invariants.checked) {
+        let run = arguments.run.display();
+        Console::of_process().line(&format!("claims and page were made without these findings: repro report {run}"));
+    }
     let claims = match arguments.format {
         Format::Table => claims::print_of(&dir)?,
         Format::Json | Format::Csv => claims::read(&dir)?.as_ref().map_or(Exit::Done, claims::exit),

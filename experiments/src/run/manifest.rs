@@ -22,7 +22,7 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
     let plan = &order.plan;
     let mut notes = Vec::new();
     if plan.overrides.quick {
-        notes.push("the few-minute version (--quick): too short for claims".to_owned());
+        notes.push(Manifest::QUICK_NOTE.to_owned());
     }
     Manifest {
         schema_version: record::SCHEMA_VERSION,
@@ -39,6 +39,7 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
         failures: Vec::new(),
+        quick: plan.overrides.quick,
         notes,
     }
 }

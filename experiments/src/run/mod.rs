@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
             }
         }
         space::ensure_free(&dir.0, space::of_plan(&order.plan, &order.points))?;
+        forget_invariants(&dir)?;
         let old = dir.read_manifest()?;
         let mut manifest = manifest::begin(checkout, &order);
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
@@ -146,6 +147,8 @@ impl<'a> Run<'a> {
         let result = self.all_steps(programs);
         self.manifest.ended = Some(now());
         self.manifest.exit = match &result {
+            // The report has looked at the invariants.
+            Ok(()) if self.manifest.exit == ExitState::Invalid => ExitState::Invalid,
             Ok(()) => self.measured(),
             Err(error) if error.is::<Interrupted>() => ExitState::Interrupted,
             Err(_) => ExitState::Failed,
@@ -165,15 +168,6 @@ impl<'a> Run<'a> {
         if !self.manifest.notes.iter().any(|known| known == note) {
             self.manifest.notes.push(note.to_owned());
         }
-        self.save()
-    }
-
-    /// Marks the run as one that may not be used.
-    ///
-    /// # Errors
-    /// When the manifest cannot be written.
-    pub fn mark_invalid(&mut self) -> anyhow::Result<()> {
-        self.manifest.exit = ExitState::Invalid;
         self.save()
     }
 
@@ -281,6 +275,17 @@ impl<'a> Run<'a> {
         write_json(&self.dir.manifest(), &self.manifest)?;
         write_json(&self.dir.plan(), &self.order.plan)?;
         Ok(())
+    }
+}
+
+/// Removes what was found of the run before, so that nothing measured from now on counts as checked.
+fn forget_invariants(dir: &RunDir) -> anyhow::Result<()> {
+    let path = dir.invariants();
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::Context;
-use record::{PointDir, RunDir};
+use record::{ExitState, PointDir, RunDir, write_json};
 
 use crate::{
     checksum,
@@ -21,6 +21,7 @@ use crate::{
     },
     session::{Errand, Session},
     system::{launch::Output, needs},
+    verify,
 };
 
 /// Longest time the schedule may take to be made: a day of a large trace takes seconds.
@@ -167,18 +168,29 @@ impl Run<'_> {
         if facts.interrupted { Err(Interrupted.into()) } else { Ok(()) }
     }
 
-    pub(super) fn report(&self) -> anyhow::Result<()> {
+    /// Invariants first: claims are judged by them, and the page says what is broken.
+    pub(super) fn report(&mut self) -> anyhow::Result<()> {
         preparation::forget(&self.dir)?;
-        // Whether the run may be used is judged, and said, once all its steps are done.
-        report(self.session, self.programs()?, &self.dir).map(drop)
+        let invariants = verify::judge_and_record(&self.dir).context("checking the invariants")?;
+        if verify::invariant::exit(&invariants) == Exit::Invalid && self.manifest.exit == ExitState::Done {
+            self.manifest.exit = ExitState::Invalid;
+            write_json(&self.dir.manifest(), &self.manifest)?;
+        }
+        analyse(self.session, self.programs()?, &self.dir).map(drop)
     }
 }
 
-/// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
+/// Checks the invariants of a finished run again, and has its report made by what was found.
 ///
 /// # Errors
-/// When the analysis fails.
+/// When a file of the run is malformed, or the analysis fails.
 pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
+    verify::judge_and_record(dir).context("checking the invariants")?;
+    analyse(session, programs, dir)
+}
+
+/// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
+fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
     let command = vec![programs.path("analysis"), "report".to_owned(), dir.0.display().to_string()];
     let errand = Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN };
     let invalid = Exit::Invalid as i32;

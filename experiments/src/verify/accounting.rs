@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Invocation, LoadSummary, Outcome, Phase};
+use record::{Finding, Invocation, LoadSummary, Outcome, Phase, Weight};
 use stats::quantile;
 
 use crate::{
     definition::settings::Settings,
-    verify::{
-        invariant::{Findings, Verdict, Weight},
-        schedule::Schedule,
-    },
+    verify::{invariant::Findings, schedule::Schedule},
 };
 
 /// Least share of the schedule that must have been sent.
@@ -123,7 +120,7 @@ impl<'a> Accounting<'a> {
     fn punctuality(&mut self, to: &mut Findings) {
         let share = self.sent as f64 / self.seen.len().max(1) as f64;
         let detail = format!("{:.2} % of {}", share * 100.0, self.seen.len());
-        to.validity("at least 99.5 % were sent", share >= SENT_SHARE_MIN, detail);
+        to.add("at least 99.5 % were sent", Weight::Lateness, Finding::of(share >= SENT_SHARE_MIN), detail);
         self.lags_ns.sort_unstable();
         self.latencies_ns.sort_unstable();
         let rule = "lag p99 within max(1 ms, 2 % of median latency)";
@@ -134,7 +131,7 @@ impl<'a> Accounting<'a> {
         let median = quantile(&self.latencies_ns, 0.5).unwrap_or(0);
         let bound = (LAG_LATENCY_SHARE * median as f64).max(LAG_FLOOR_NS as f64);
         let detail = format!("p99 {:.3} ms, bound {:.3} ms", lag as f64 / 1e6, bound / 1e6);
-        to.validity(rule, lag as f64 <= bound, detail);
+        to.add(rule, Weight::Lateness, Finding::of(lag as f64 <= bound), detail);
     }
 
     /// Judges what was counted by what a definition expects.
@@ -145,7 +142,7 @@ impl<'a> Accounting<'a> {
             let rows = if at_most { "measured" } else { "answered" };
             let share = count as f64 / of.max(1) as f64;
             let holds = if at_most { share <= bound } else { share >= bound };
-            let verdict = if of == 0 { Verdict::NotMeasured } else { Verdict::of(holds) };
+            let verdict = if of == 0 { Finding::NotMeasured } else { Finding::of(holds) };
             let (percent, word) = (share * 100.0, if at_most { "at most" } else { "at least" });
             let detail = format!("{count} of {of} {rows} rows, {percent:.3} %; {word} {:.3} %", bound * 100.0);
             to.add(rule, weight, verdict, detail);
@@ -154,16 +151,17 @@ impl<'a> Accounting<'a> {
         add("failures as expected", Weight::Threshold, expected.failed_share_max, failed, true);
         let silent = (self.measured_silent, self.measured);
         add("everything answered or refused", Weight::Threshold, expected.silent_share_max, silent, true);
+        // A warm row that counts as a cold start flatters: it is no result, but a measurement of something else.
         // What failed was neither cold nor warm. A saturated system makes sandboxes for invocations that were given up,
         // and the next ones find them: that is marked, because nothing else was to be expected there.
         let answered = self.measured - self.measured_failed;
         let is_saturated = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
-        let weight = if is_saturated { Weight::Mark } else { Weight::Threshold };
+        let weight = if is_saturated { Weight::Mark } else { Weight::Validity };
         add("cold starts as expected", weight, expected.cold_share_min, (self.answered_cold, answered), false);
         if let (Some(least), Some(rate)) = (expected.answered_per_s_min, settings.load.rate()) {
             let per_s = answered as f64 / f64::from(rate.seconds);
             let detail = format!("{per_s:.1} of {:.1} per second; at least {least:.1}", rate.rate_per_s);
-            to.add("answered as many as expected", Weight::Threshold, Verdict::of(per_s >= least), detail);
+            to.add("answered as many as expected", Weight::Threshold, Finding::of(per_s >= least), detail);
         }
     }
 }

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use record::{ColdStart, Invocation, Outcome};
+use record::{ColdStart, Finding, Invocation, Outcome, Weight};
 use stats::quantile;
 
-use crate::verify::invariant::{Findings, Verdict, Weight};
+use crate::verify::invariant::Findings;
 
 /// How far two readings of clocks on one machine may disagree, in nanoseconds: the system states phases in whole
 /// microseconds each, and takes the wall clock once per creation.
@@ -159,7 +159,7 @@ impl Coldness {
             }
             return;
         }
-        let (known, verdict) = (self.cold + self.warm, Verdict::of(self.unknown == 0));
+        let (known, verdict) = (self.cold + self.warm, Finding::of(self.unknown == 0));
         to.add(KNOWN, Weight::Mark, verdict, format!("{} of {} rows", known, known + self.unknown));
         let detail = format!(
             "{} cold rows, {} without; {} creations, {} ids twice",

@@ -1,92 +1,37 @@
-//! What must hold for a run to be believed, and what is found about each such thing.
+//! Collects what is found of the rules that a run must keep, and says what that means for it.
+
+use record::{Finding, Invariant, Invariants, Scope, Weight};
 
 use crate::exit::Exit;
 
-/// What it means when an invariant does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// The run may not be used.
-    Validity,
-    /// The run may be used, and whoever does must know.
-    Mark,
-    /// The result is not the expected one.
-    Threshold,
-}
-
-/// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It holds.
-    Held,
-    /// It does not.
-    NotHeld,
-    /// There is nothing to judge it by.
-    NotMeasured,
-}
-
-/// One judged invariant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invariant {
-    /// Where: `run`, or system, point and repetition.
-    pub place: String,
-    /// What must hold.
-    pub rule: &'static str,
-    /// What it means when it does not.
-    pub weight: Weight,
-    /// What was found.
-    pub verdict: Verdict,
-    /// The numbers.
-    pub detail: String,
-}
-
-impl Verdict {
-    /// The verdict on something that was measured.
-    #[must_use]
-    pub fn of(holds: bool) -> Self {
-        if holds { Self::Held } else { Self::NotHeld }
-    }
-}
-
-impl Invariant {
-    /// The verdict in words.
-    #[must_use]
-    pub fn words(&self) -> &'static str {
-        match (self.verdict, self.weight) {
-            (Verdict::Held, _) => "held",
-            (Verdict::NotMeasured, _) => "not measured",
-            (Verdict::NotHeld, Weight::Mark) => "marked",
-            (Verdict::NotHeld, Weight::Validity | Weight::Threshold) => "not held",
-        }
-    }
-}
-
-/// Collects the invariants of one place.
+/// Collects the invariants of one scope.
 #[derive(Clone, Debug)]
 pub struct Findings {
-    place: String,
+    scope: Scope,
     found: Vec<Invariant>,
 }
 
 impl Findings {
     /// Nothing found yet.
     #[must_use]
-    pub fn new(place: &str) -> Self {
-        Self { place: place.to_owned(), found: Vec::new() }
+    pub fn new(scope: Scope) -> Self {
+        Self { scope, found: Vec::new() }
     }
 
-    /// Adds a rule without which the run may not be used.
-    pub fn validity(&mut self, rule: &'static str, holds: bool, detail: impl Into<String>) {
-        self.add(rule, Weight::Validity, Verdict::of(holds), detail);
+    /// Adds a rule without which what it is about may not be used.
+    pub fn validity(&mut self, rule: &str, holds: bool, detail: impl Into<String>) {
+        self.add(rule, Weight::Validity, Finding::of(holds), detail);
     }
 
-    /// Adds a rule with any weight and verdict.
-    pub fn add(&mut self, rule: &'static str, weight: Weight, verdict: Verdict, detail: impl Into<String>) {
-        self.found.push(Invariant { place: self.place.clone(), rule, weight, verdict, detail: detail.into() });
+    /// Adds a rule with any weight and finding.
+    pub fn add(&mut self, rule: &str, weight: Weight, finding: Finding, detail: impl Into<String>) {
+        let (scope, rule) = (self.scope.clone(), rule.to_owned());
+        self.found.push(Invariant { scope, rule, weight, finding, detail: detail.into() });
     }
 
     /// Adds a rule that nothing says anything about.
-    pub fn not_measured(&mut self, rule: &'static str, reason: impl Into<String>) {
-        self.add(rule, Weight::Validity, Verdict::NotMeasured, reason);
+    pub fn not_measured(&mut self, rule: &str, reason: impl Into<String>) {
+        self.add(rule, Weight::Validity, Finding::NotMeasured, reason);
     }
 
     /// All of them.
@@ -96,13 +41,13 @@ impl Findings {
     }
 }
 
-/// The exit code that a list of judged invariants means.
+/// The exit code that judged invariants mean.
 #[must_use]
-pub fn exit(invariants: &[Invariant]) -> Exit {
-    let broken = |weight| invariants.iter().any(|one| one.weight == weight && one.verdict == Verdict::NotHeld);
-    if broken(Weight::Validity) {
+pub fn exit(invariants: &Invariants) -> Exit {
+    let missed = |one: &Invariant| one.weight == Weight::Threshold && one.finding == Finding::NotHeld;
+    if invariants.any_broken() {
         Exit::Invalid
-    } else if broken(Weight::Threshold) {
+    } else if invariants.invariants.iter().any(missed) {
         Exit::NotHeld
     } else {
         Exit::Done
@@ -115,13 +60,20 @@ mod tests {
 
     #[test]
     fn validity_weighs_more_than_a_threshold_and_a_mark_weighs_nothing() {
-        let mut findings = Findings::new("run");
-        findings.add("quiet", Weight::Mark, Verdict::NotHeld, "");
+        let exit_of = |findings: &Findings| {
+            let invariants = findings.clone().into_list();
+            exit(&Invariants { schema_version: record::SCHEMA_VERSION, checked: Vec::new(), invariants })
+        };
+        let mut findings = Findings::new(Scope::Run);
+        findings.add("quiet", Weight::Mark, Finding::NotHeld, "");
         findings.not_measured("phases", "no file");
-        assert_eq!(exit(&findings.clone().into_list()), Exit::Done);
-        findings.add("failures", Weight::Threshold, Verdict::NotHeld, "");
-        assert_eq!(exit(&findings.clone().into_list()), Exit::NotHeld);
+        assert_eq!(exit_of(&findings), Exit::Done);
+        findings.add("failures", Weight::Threshold, Finding::NotHeld, "");
+        assert_eq!(exit_of(&findings), Exit::NotHeld);
+        let mut late = findings.clone();
+        late.add("lag", Weight::Lateness, Finding::NotHeld, "");
+        assert_eq!(exit_of(&late), Exit::Invalid);
         findings.validity("rows", false, "");
-        assert_eq!(exit(&findings.into_list()), Exit::Invalid);
+        assert_eq!(exit_of(&findings), Exit::Invalid);
     }
 }

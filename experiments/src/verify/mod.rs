@@ -10,7 +10,10 @@ pub mod surroundings;
 use std::{collections::BTreeSet, fmt::Write, io, path::Path};
 
 use anyhow::Context;
-use record::{ColdStart, ExitState, InvocationReader, LoadSummary, Manifest, PointDir, RunDir, read_json, read_table};
+use record::{
+    CheckedRepetition, ColdStart, ExitState, Finding, Invariant, Invariants, InvocationReader, LoadSummary, Manifest,
+    PointDir, RunDir, SCHEMA_VERSION, Scope, read_json, read_table, write_json,
+};
 
 use crate::{
     checksum,
@@ -20,23 +23,28 @@ use crate::{
     },
     run::{functions, inputs::Inputs, repetition::facts_path},
     table::{Format, Table},
-    verify::{
-        accounting::Accounting,
-        coldness::Coldness,
-        invariant::{Findings, Invariant, Verdict},
-        schedule::Schedule,
-    },
+    verify::{accounting::Accounting, coldness::Coldness, invariant::Findings, schedule::Schedule},
 };
+
+/// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it.
+///
+/// # Errors
+/// As of [`judge`], and when the record cannot be written.
+pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Invariants> {
+    let invariants = judge(dir)?;
+    write_json(&dir.invariants(), &invariants)?;
+    Ok(invariants)
+}
 
 /// Judges every invariant of a run.
 ///
 /// # Errors
 /// When the directory holds no run, or a file of it is malformed (missing ones are findings).
-pub fn judge(dir: &RunDir) -> anyhow::Result<Vec<Invariant>> {
+pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
     let manifest = dir.read_manifest().context("this is no run directory")?;
     let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
     let repetitions = dir.points()?;
-    let mut run = Findings::new("run");
+    let mut run = Findings::new(Scope::Run);
     let complete = matches!(manifest.exit, ExitState::Done | ExitState::Invalid);
     run.validity("the run is complete", complete, format!("{:?}", manifest.exit).to_lowercase());
     let of_point = |point: &Point| point.settings.systems.len() * point.settings.repetitions as usize;
@@ -54,39 +62,52 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Vec<Invariant>> {
             let together: Vec<&PointDir> =
                 repetitions.iter().filter(|dir| dir.point == point.name && dir.repetition == number).collect();
             if !together.is_empty() {
-                let name = if points.len() == 1 { String::new() } else { format!("{} ", point.name) };
-                let place = Findings::new(&format!("{name}repetition {number}"));
-                all.extend(judge_together((dir, &manifest), point, &together, place)?);
+                all.extend(judge_together((dir, &manifest), point, number, &together)?);
             }
         }
     }
-    Ok(all)
+    let checked = repetitions.iter().map(checked).collect();
+    Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
 }
 
 /// Judges one repetition of a point, which all systems that are measured there share a schedule in.
 fn judge_together(
     (dir, manifest): (&RunDir, &Manifest),
     point: &Point,
+    number: u32,
     together: &[&PointDir],
-    mut place: Findings,
 ) -> anyhow::Result<Vec<Invariant>> {
-    let inputs = Inputs::left(dir, &point.name, together.first().map_or(1, |first| first.repetition));
+    let inputs = Inputs::left(dir, &point.name, number);
     let sum = checksum::of_file(&inputs.schedule);
     let sum = sum.with_context(|| format!("reading {}", inputs.schedule.display()))?;
     let name = inputs.schedule.strip_prefix(&dir.0).unwrap_or(&inputs.schedule).display().to_string();
     let listed = manifest.checksums.get(&name).cloned();
-    same_schedule([Some(sum), listed], together, &mut place);
-    let mut all = place.into_list();
+    let mut findings = Findings::new(Scope::Point { point: point.name.clone(), repetition: Some(number) });
+    same_schedule([Some(sum), listed], together, &mut findings);
+    let mut all = findings.into_list();
     let schedule = Schedule::read(&inputs.schedule)?;
     let registered: BTreeSet<String> = functions::names(&inputs.functions)?.into_iter().collect();
     let evidence = Evidence { manifest, settings: &point.settings, schedule: &schedule, registered: &registered };
     for repetition in together {
-        let place = format!("{} {} {}", repetition.system, repetition.point, repetition.repetition);
-        let mut findings = Findings::new(&place);
-        evidence.judge(repetition, &mut findings).with_context(|| place)?;
+        let scope = Scope::Repetition {
+            system: repetition.system.clone(),
+            point: repetition.point.clone(),
+            repetition: repetition.repetition,
+        };
+        let mut findings = Findings::new(scope.clone());
+        evidence.judge(repetition, &mut findings).with_context(|| scope.to_string())?;
         all.extend(findings.into_list());
     }
     Ok(all)
+}
+
+fn checked(point: &PointDir) -> CheckedRepetition {
+    CheckedRepetition {
+        system: point.system.clone(),
+        point: point.point.clone(),
+        repetition: point.repetition,
+        started_unix_ns: read_json(&point.loadgen()).ok().map(|load: LoadSummary| load.started_unix_ns),
+    }
 }
 
 /// All systems were given the very same schedule: the file, what the manifest says of it, and what was replayed.
@@ -131,15 +152,17 @@ impl Evidence<'_> {
 ///
 /// # Errors
 /// When standard output is closed for another reason than that its reader has seen enough.
-pub fn print(invariants: &[Invariant], all: bool, format: Format) -> io::Result<()> {
-    let shown: Vec<&Invariant> = invariants.iter().filter(|one| all || one.verdict == Verdict::NotHeld).collect();
+pub fn print(invariants: &Invariants, all: bool, format: Format) -> io::Result<()> {
+    let is_shown = |one: &&Invariant| all || one.finding == Finding::NotHeld;
+    let shown: Vec<&Invariant> = invariants.invariants.iter().filter(is_shown).collect();
     // People need no head above nothing; programs expect their form.
     if shown.is_empty() && format == Format::Table { Ok(()) } else { table(&shown).print(format) }
 }
 
 /// How many invariants hold and how many do not, in words.
 #[must_use]
-pub fn count(invariants: &[Invariant], dir: &Path) -> String {
+pub fn count(invariants: &Invariants, dir: &Path) -> String {
+    let invariants = &invariants.invariants;
     let mut words = format!("{} invariants", invariants.len());
     for verdict in ["held", "marked", "not measured", "not held"] {
         let count = invariants.iter().filter(|one| one.words() == verdict).count();
@@ -153,7 +176,7 @@ pub fn count(invariants: &[Invariant], dir: &Path) -> String {
 fn table(invariants: &[&Invariant]) -> Table {
     let mut table = Table::new(&["where", "invariant", "verdict", "found"]);
     for one in invariants {
-        table.row([one.place.clone(), one.rule.to_owned(), one.words().to_owned(), one.detail.clone()]);
+        table.row([one.scope.to_string(), one.rule.clone(), one.words().to_owned(), one.detail.clone()]);
     }
     table
 }

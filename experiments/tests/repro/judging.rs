@@ -79,8 +79,8 @@ fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
 fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated_system_marked() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
-    assert_eq!(toy.run(&[]).status.code(), Some(4), "two of three rows are warm");
-    assert_eq!(judge(&toy, "cold starts as expected"), (Some(4), "not held".to_owned()));
+    assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
+    assert_eq!(judge(&toy, "cold starts as expected"), (Some(3), "not held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
     let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;
     assert_eq!(judge_changed(&toy, failed, "cold starts as expected"), (Some(0), "marked".to_owned()));
@@ -125,6 +125,57 @@ fn what_was_not_recorded_is_not_measured_rather_than_held() {
     assert_eq!(judge(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
     std::fs::remove_file(toy.point().processes()).unwrap();
     assert_eq!(judge(&toy, "processes of others"), (Some(0), "not measured".to_owned()));
+}
+
+#[test]
+fn what_is_found_is_on_record_before_claims_are_judged_and_the_page_is_drawn() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
+    let output = toy.run(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("analysed after broken: 1"), "{}", said(&output));
+    assert!(said(&output).contains(r#""exit": "invalid""#), "the page says how it ended: {}", said(&output));
+    let found = toy.out().read_invariants().unwrap().unwrap();
+    let broken: Vec<_> = found.invariants.iter().filter(|one| one.is_broken()).collect();
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    assert_eq!(
+        (broken[0].scope.to_string().as_str(), broken[0].rule.as_str()),
+        ("toy replay 1", "cold starts as expected")
+    );
+}
+
+#[test]
+fn a_report_made_again_checks_again_and_one_that_is_older_than_what_is_found_is_said_to_be() {
+    let toy = finished();
+    let older = "claims and page were made without these findings: repro report";
+    let run = |verb: &str| {
+        let (out, bin) = (toy.path("out"), toy.path("bin"));
+        let mut arguments = vec![verb, out.to_str().unwrap()];
+        if verb == "report" {
+            arguments.extend(["--programs", bin.to_str().unwrap()]);
+        }
+        let output = toy.command(&arguments).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    assert!(!run("verify").1.contains(older));
+    let mut changed = rows();
+    changed[1].cold = Some(1);
+    write_rows(&toy.point().invocations(), &changed);
+    let (code, text) = run("verify");
+    assert!(code == Some(3) && text.contains(older), "{text}");
+    let (_, text) = run("report");
+    assert!(text.contains("analysed after broken: 2"), "{text}");
+    assert!(!run("verify").1.contains(older));
+}
+
+#[test]
+fn nothing_measured_from_now_on_counts_as_checked_when_a_run_is_gone_on_with() {
+    let toy = finished();
+    assert!(toy.out().invariants().exists());
+    toy.write("bin/behaviour", "fails");
+    std::fs::remove_dir_all(toy.point().path).unwrap();
+    assert_eq!(toy.resume().status.code(), Some(1));
+    assert!(!toy.out().invariants().exists(), "what was found before is not about what is there now");
 }
 
 #[test]

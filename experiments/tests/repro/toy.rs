@@ -143,6 +143,7 @@ finish false
 const ANALYSIS: &str = r#"#!/bin/sh
 echo "analysed $(basename "$2")" "$(grep '"exit"' "$2/manifest.json")"
 [ ! -e "$(dirname "$0")/claims.json" ] || cp "$(dirname "$0")/claims.json" "$2/claims.json"
+echo "analysed after broken: $(grep -A1 '"weight": "validity"' "$2/invariants.json" | grep -c '"not held"')"
 [ "$(cat "$(dirname "$0")/behaviour")" != dies ] || exit 3
 "#;
 

@@ -1,0 +1,98 @@
+//! What the run's invariants say of each repetition: whether it may be used, and what of it was not proved.
+
+use std::collections::BTreeSet;
+
+use record::{Finding, Invariant, Invariants, LoadSummary, PointDir, RecordError, Weight, read_json};
+
+use crate::{ReadError, Run};
+
+/// The invariants of a run, and which repetitions they were judged from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verification {
+    invariants: Vec<Invariant>,
+    /// System, point and number of the repetitions whose files, as they are now, were checked.
+    checked: BTreeSet<(String, String, u32)>,
+    /// Of those that have rows.
+    unchecked: usize,
+}
+
+/// What a repetition is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Soundness {
+    /// Every invariant that can be judged holds.
+    Sound,
+    /// The load generator was late.
+    Late(String),
+    /// An invariant is broken.
+    Broken(String),
+    /// It was not checked, or measured again since.
+    Unchecked,
+}
+
+impl Verification {
+    /// That of a run as its directory has it.
+    ///
+    /// # Errors
+    /// When `invariants.json` is malformed or of a newer version.
+    pub(crate) fn read(run: &Run) -> Result<Self, ReadError> {
+        let found = run.dir.read_invariants()?;
+        Self::of(found, &run.points).map_err(ReadError::Record)
+    }
+
+    fn of(found: Option<Invariants>, points: &[PointDir]) -> Result<Self, RecordError> {
+        let Some(found) = found else { return Ok(Self { unchecked: points.len(), ..Self::default() }) };
+        let mut checked = BTreeSet::new();
+        for dir in points {
+            let started_unix_ns = if dir.loadgen().exists() {
+                Some(read_json::<LoadSummary>(&dir.loadgen())?.started_unix_ns)
+            } else {
+                None
+            };
+            let is_this = |known: &&record::CheckedRepetition| {
+                (&known.system, &known.point, known.repetition) == (&dir.system, &dir.point, dir.repetition)
+            };
+            let known = found.checked.iter().find(is_this);
+            if known.is_some_and(|known| known.started_unix_ns == started_unix_ns) {
+                checked.insert((dir.system.clone(), dir.point.clone(), dir.repetition));
+            }
+        }
+        let unchecked = points.len() - checked.len();
+        Ok(Self { invariants: found.invariants, checked, unchecked })
+    }
+
+    /// Everything broken, of the run, its points and its repetitions.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Invariant> {
+        self.invariants.iter().filter(|one| one.is_broken())
+    }
+
+    /// Repetitions with rows that nothing is known of.
+    pub(crate) fn unchecked(&self) -> usize {
+        self.unchecked
+    }
+
+    /// What a repetition is worth; a broken invariant weighs more than a late generator.
+    pub(crate) fn of_repetition(&self, system: &str, point: &str, repetition: u32) -> Soundness {
+        if !self.checked.contains(&(system.to_owned(), point.to_owned(), repetition)) {
+            return Soundness::Unchecked;
+        }
+        let broken = |weight| {
+            let mut of = self.broken().filter(|one| one.scope.covers(system, point, repetition));
+            of.find(|one| one.weight == weight).map(Invariant::sentence)
+        };
+        match (broken(Weight::Validity), broken(Weight::Lateness)) {
+            (Some(why), _) => Soundness::Broken(why),
+            (None, Some(why)) => Soundness::Late(why),
+            (None, None) => Soundness::Sound,
+        }
+    }
+
+    /// The first rule of a repetition that must hold and could not be judged.
+    pub(crate) fn unproved(&self, system: &str, point: &str, repetition: u32) -> Option<String> {
+        let must = |one: &&Invariant| {
+            one.weight == Weight::Validity
+                && one.finding == Finding::NotMeasured
+                && one.scope.covers(system, point, repetition)
+        };
+        self.invariants.iter().find(must).map(Invariant::sentence)
+    }
+}

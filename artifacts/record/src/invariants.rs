@@ -1,0 +1,212 @@
+//! `invariants.json`: what must hold for a run to be believed, and what was found of each such rule.
+//!
+//! The runner writes it from the run's files before claims are judged; `analysis` consults it whenever it judges claims
+//! or draws the page. A run without it was not checked, which is not the same as being sound.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "lowercase")]
+pub enum Scope {
+    /// The run as a whole.
+    Run,
+    /// All systems at a point.
+    Point {
+        /// Its name.
+        point: String,
+        /// In this repetition only; absent: in all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repetition: Option<u32>,
+    },
+    /// One repetition of one system at one point.
+    Repetition {
+        /// Name of the system.
+        system: String,
+        /// Name of the point.
+        point: String,
+        /// Its number, from 1.
+        repetition: u32,
+    },
+}
+
+impl Scope {
+    /// Whether a repetition may be used only if rules of this scope hold. Rules about the whole run say that
+    /// repetitions are missing, which whoever uses them counts for himself.
+    #[must_use]
+    pub fn covers(&self, system: &str, point: &str, repetition: u32) -> bool {
+        match self {
+            Self::Run => false,
+            Self::Point { point: own, repetition: only } => own == point && only.is_none_or(|only| only == repetition),
+            Self::Repetition { system: own, point: at, repetition: number } => {
+                (own.as_str(), at.as_str(), *number) == (system, point, repetition)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run => f.write_str("run"),
+            Self::Point { point, repetition: None } => f.write_str(point),
+            Self::Point { point, repetition: Some(repetition) } => write!(f, "{point} {repetition}"),
+            Self::Repetition { system, point, repetition } => write!(f, "{system} {point} {repetition}"),
+        }
+    }
+}
+
+/// The consequence of a rule that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// What it is about may not be used.
+    Validity,
+    /// The load generator was late, which says nothing about the system: what it is about may not be used.
+    Lateness,
+    /// It may be used, and whoever does must know.
+    Mark,
+    /// The result is not the expected one.
+    Threshold,
+}
+
+/// What was found of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// It holds.
+    #[serde(rename = "held")]
+    Held,
+    /// It does not.
+    #[serde(rename = "not held")]
+    NotHeld,
+    /// There is nothing to judge it by.
+    #[serde(rename = "not measured")]
+    NotMeasured,
+}
+
+impl Finding {
+    /// The finding on something that was measured.
+    #[must_use]
+    pub fn of(holds: bool) -> Self {
+        if holds { Self::Held } else { Self::NotHeld }
+    }
+}
+
+/// One rule as it was judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invariant {
+    /// What it is about.
+    pub scope: Scope,
+    /// What must hold.
+    pub rule: String,
+    /// The consequence when it does not.
+    pub weight: Weight,
+    /// What was found.
+    pub finding: Finding,
+    /// The numbers.
+    pub detail: String,
+}
+
+impl Invariant {
+    /// Whether what it is about may not be used.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.finding == Finding::NotHeld && matches!(self.weight, Weight::Validity | Weight::Lateness)
+    }
+
+    /// The finding in words.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match (self.finding, self.weight) {
+            (Finding::Held, _) => "held",
+            (Finding::NotMeasured, _) => "not measured",
+            (Finding::NotHeld, Weight::Mark) => "marked",
+            (Finding::NotHeld, _) => "not held",
+        }
+    }
+
+    /// The rule and its numbers in one line.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let rule = format!("\"{}\" is {}", self.rule, self.words());
+        if self.detail.is_empty() { rule } else { format!("{rule} ({})", self.detail) }
+    }
+}
+
+/// A repetition whose files were checked, known by the instant at which its load began: one that was measured again
+/// since is another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedRepetition {
+    /// Name of the system.
+    pub system: String,
+    /// Name of the point.
+    pub point: String,
+    /// Its number, from 1.
+    pub repetition: u32,
+    /// The load's start instant, in nanoseconds since the Unix epoch; `None` without `loadgen.json`.
+    pub started_unix_ns: Option<i64>,
+}
+
+/// All rules of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invariants {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// The repetitions that were checked.
+    pub checked: Vec<CheckedRepetition>,
+    /// The rules, those of the run first.
+    pub invariants: Vec<Invariant>,
+}
+
+impl Invariants {
+    /// Whether anything is broken.
+    #[must_use]
+    pub fn any_broken(&self) -> bool {
+        self.invariants.iter().any(Invariant::is_broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_of_a_repetition_or_its_point_concerns_it_and_one_of_the_run_does_not() {
+        let repetition = Scope::Repetition { system: "s".to_owned(), point: "p".to_owned(), repetition: 2 };
+        assert!(repetition.covers("s", "p", 2));
+        assert!(!repetition.covers("s", "p", 1) && !repetition.covers("t", "p", 2) && !repetition.covers("s", "q", 2));
+        let point = |repetition| Scope::Point { point: "p".to_owned(), repetition };
+        assert!(point(None).covers("t", "p", 9) && !point(None).covers("t", "q", 9));
+        assert!(point(Some(9)).covers("t", "p", 9) && !point(Some(8)).covers("t", "p", 9));
+        assert!(!Scope::Run.covers("s", "p", 1));
+    }
+
+    #[test]
+    fn the_document_is_written_as_documented_and_read_again() {
+        let all = Invariants {
+            schema_version: 1,
+            checked: vec![CheckedRepetition {
+                system: "s".to_owned(),
+                point: "p".to_owned(),
+                repetition: 1,
+                started_unix_ns: Some(7),
+            }],
+            invariants: vec![Invariant {
+                scope: Scope::Point { point: "p".to_owned(), repetition: None },
+                rule: "r".to_owned(),
+                weight: Weight::Validity,
+                finding: Finding::NotHeld,
+                detail: "3 of 4".to_owned(),
+            }],
+        };
+        let text = serde_json::to_string(&all.invariants).unwrap();
+        let expected = r#"[{"scope":{"of":"point","point":"p"},"rule":"r","weight":"validity","finding":"not held","detail":"3 of 4"}]"#;
+        assert_eq!(text, expected);
+        let whole = serde_json::to_string(&all).unwrap();
+        assert_eq!(serde_json::from_str::<Invariants>(&whole).unwrap(), all);
+        assert!(all.any_broken());
+        assert_eq!(all.invariants[0].sentence(), "\"r\" is not held (3 of 4)");
+    }
+}
