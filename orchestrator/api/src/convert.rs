@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::{EndpointState, Protocol, Registered};
+use model::{EndpointState, Protocol, Registered, Retry};
 use thiserror::Error;
 
 use crate::wire;
@@ -59,6 +59,8 @@ pub fn function_config(function: &Registered) -> wire::FunctionConfig {
         queue_deadline_ms: millis(spec.queue.deadline),
         queue_limit: spec.queue.limit,
         balance: spec.balance.clone().unwrap_or_default(),
+        retry: retry(spec.retry).into(),
+        connection_idle_ms: Some(millis(spec.connection_idle)),
     }
 }
 
@@ -113,6 +115,13 @@ fn protocol(protocol: Protocol) -> wire::Protocol {
     }
 }
 
+fn retry(retry: Retry) -> wire::Retry {
+    match retry {
+        Retry::Idempotent => wire::Retry::Idempotent,
+        Retry::Any => wire::Retry::Any,
+    }
+}
+
 /// Rounded up, so that a bound below a millisecond does not become none.
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
@@ -147,7 +156,9 @@ mod tests {
         registered.spec.balance = Some("random".to_owned());
         assert_eq!(function_config(&registered).balance, "random");
         spec.timeout = std::time::Duration::from_micros(1);
+        (spec.retry, spec.connection_idle) = (Retry::Any, std::time::Duration::ZERO);
         let config = function_config(&Registered { id: FunctionId(3), revision: Revision(4), spec });
         assert_eq!((config.function, config.revision, config.timeout_ms, config.queue_limit), (3, 4, 1, 10_000));
+        assert_eq!((config.retry(), config.connection_idle_ms), (wire::Retry::Any, Some(0)));
     }
 }

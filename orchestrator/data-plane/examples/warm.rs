@@ -111,6 +111,8 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
         queue_deadline_ms: 10_000,
         queue_limit: 10_000,
         balance: String::new(),
+        retry: wire::Retry::Idempotent.into(),
+        connection_idle_ms: None,
     };
     session.greet(1, vec![function]);
     // As in production, each sandbox has one slot.

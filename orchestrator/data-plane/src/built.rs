@@ -23,7 +23,7 @@ use crate::{
     function::FunctionState,
     host, overload,
     plane::Plane,
-    sampler, server, stream,
+    sampler, server, stream, upstream,
 };
 
 /// Longest wait, at the end, for what is given back to reach the control plane.
@@ -117,6 +117,7 @@ impl Built {
         let mut tasks = JoinSet::new();
         tasks.spawn(stream::run(plane.clone(), advertised, seed).map(|()| Ok(())));
         tasks.spawn(sampler::run(plane.clone()).map(|()| Ok(())));
+        tasks.spawn(upstream::close_aged(plane.clone()).map(|()| Ok(())));
         tasks.spawn(overload::run(plane.clone()).map(|()| Ok(())));
         tasks.spawn(admin::run(plane.clone(), admin).map_err(RunError::Admin));
         let serving = async {

@@ -3,7 +3,7 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -34,6 +34,8 @@ struct Invocation {
     terms: Terms,
     arrived_us: u64,
     outgoing: Outgoing,
+    /// Whether it may be sent again although a sandbox may have acted on it.
+    repeatable: bool,
     /// Sandboxes it was given to.
     attempts: u32,
     /// Those of them that did not even take the connection.
@@ -44,8 +46,8 @@ struct Invocation {
 enum Fault {
     /// The sandbox could not be reached; nothing was sent.
     Unreachable(OpenError),
-    /// The connection ended, `heard` after the first byte of an answer.
-    Broke { cause: String, heard: bool },
+    /// The connection ended, `heard` after the first byte of an answer, `sent` after the first byte of the request.
+    Broke { cause: String, heard: bool, sent: bool },
     /// The client's body ended early.
     Body(UploadError),
     /// The function's time-out passed.
@@ -86,17 +88,20 @@ fn admit(client: &Client, request: Request<Incoming>, arrived_us: u64) -> Result
     if head.headers.len() > limits.header_count || headers::size(&head.headers) as u64 > limits.header_bytes.as_u64() {
         return Err(Cause::HeadersTooLarge.plain());
     }
-    let kept = if is_idempotent(&head.method) { limits.retained_body.as_u64() } else { 0 };
-    let upload_limits = UploadLimits { most: limits.body.as_u64(), kept };
-    if http_body::Body::size_hint(&body).lower() > upload_limits.most {
+    let most = limits.body.as_u64();
+    if http_body::Body::size_hint(&body).lower() > most {
         return Err(Cause::BodyTooLarge.plain());
     }
-    let upload = UploadSource::new(body, upload_limits);
     let Beginning { ticket, terms, turn } = function.arrive(arrived_us)?;
+    // RFC 9110, section 9.2.2.
+    let repeatable = head.method.is_idempotent() || terms.retry_any;
+    let kept = if repeatable { limits.retained_body.as_u64() } else { 0 };
+    let upload = UploadSource::new(body, UploadLimits { most, kept });
     let mut outgoing = Outgoing::new(head, upload, &client.fields, terms.protocol)?;
     outgoing.ensure_id(|| plane.request_ids.next());
     let plane = plane.clone();
-    let invocation = Invocation { plane, function, ticket, terms, arrived_us, outgoing, attempts: 0, refused: 0 };
+    let invocation =
+        Invocation { plane, function, ticket, terms, arrived_us, outgoing, repeatable, attempts: 0, refused: 0 };
     Ok((invocation, turn))
 }
 
@@ -113,11 +118,6 @@ fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> 
         true => Cause::UnknownFunction.plain(),
         false => Cause::NotReady.plain(),
     })
-}
-
-/// RFC 9110, section 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent()
 }
 
 impl Invocation {
@@ -165,7 +165,8 @@ impl Invocation {
         loop {
             let link = self.link(&slot).await?;
             let Some(request) = unsent.take().or_else(|| self.outgoing.request()) else {
-                return Err(Fault::Broke { cause: "the request cannot be sent again".to_owned(), heard: false });
+                let cause = "the request cannot be sent again".to_owned();
+                return Err(Fault::Broke { cause, heard: false, sent: true });
             };
             let mut running = Running::new(slot, link, deadline);
             let mut answer = pin!(running.link().send(request));
@@ -192,7 +193,7 @@ impl Invocation {
 
     /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
     async fn link(&self, slot: &Slot) -> Result<Link, Fault> {
-        match slot.sandbox().take_idle(&self.plane, slot.taken_us()).await {
+        match slot.sandbox().take_idle(&self.plane, slot.taken_us(), self.repeatable).await {
             Some(link) => Ok(link),
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
@@ -210,19 +211,23 @@ impl Invocation {
         if let Some(error) = self.outgoing.upload_error() {
             return Fault::Body(error);
         }
-        let heard = running.link().heard_answer();
+        let link = running.link();
+        let (heard, sent, reused) = (link.heard_answer(), link.sent_request(error), link.is_reused());
         let cause = describe(error);
         let slot = running.slot();
-        tracing::debug!(sandbox = %slot.sandbox().id(), cause, "connection broke");
-        if slot.sandbox().broke() {
+        tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, "connection broke");
+        if reused && !heard {
+            // The sandbox may have ended it for having been idle, and with it the others.
+            slot.sandbox().shed_idle(&self.plane);
+        } else if slot.sandbox().broke() {
             slot.fail(&cause);
         }
-        Fault::Broke { cause, heard }
+        Fault::Broke { cause, heard, sent }
     }
 
     async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Broke { cause: "it switched protocols unasked".to_owned(), heard: true });
+            return Err(Fault::Broke { cause: "it switched protocols unasked".to_owned(), heard: true, sent: true });
         }
         let slot = running.slot();
         let timeline = Timeline {
@@ -265,9 +270,9 @@ impl Invocation {
                 self.refused += 1;
                 (self.refused < MAX_REFUSED, Cause::Upstream.because(error.to_string()))
             }
-            Fault::Broke { cause, heard } => {
-                let sent = self.attempts - self.refused;
-                let again = !heard && sent < MAX_ATTEMPTS && self.outgoing.can_repeat();
+            Fault::Broke { cause, heard, sent } => {
+                let is_allowed = !heard && (self.repeatable || !sent);
+                let again = is_allowed && self.attempts - self.refused < MAX_ATTEMPTS && self.outgoing.can_repeat();
                 (again, Cause::Upstream.because(cause))
             }
         };

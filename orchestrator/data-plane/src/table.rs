@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::wire;
-use model::{FunctionId, FunctionName, Protocol};
+use model::{DEFAULT_CONNECTION_IDLE, FunctionId, FunctionName, Protocol};
 use policy::balance::{self, Balance};
 
 use crate::{
@@ -108,12 +108,15 @@ fn terms(config: &wire::FunctionConfig) -> Terms {
         wire::Protocol::Http1 => Protocol::Http1,
         wire::Protocol::H2c => Protocol::H2c,
     };
+    let default_idle_us = u64::try_from(DEFAULT_CONNECTION_IDLE.as_micros()).unwrap_or(u64::MAX);
     Terms {
         timeout_us: config.timeout_ms.saturating_mul(1000),
         queue_deadline_us: config.queue_deadline_ms.saturating_mul(1000),
         queue_limit: config.queue_limit,
         protocol,
         concurrency: config.concurrency,
+        retry_any: config.retry() == wire::Retry::Any,
+        connection_idle_us: config.connection_idle_ms.map_or(default_idle_us, |ms| ms.saturating_mul(1000)),
     }
 }
 

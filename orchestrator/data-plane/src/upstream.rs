@@ -9,7 +9,7 @@ mod link;
 mod sandbox;
 mod wire;
 
-pub(crate) use idle::IdleLinks;
+pub(crate) use idle::{IdleLinks, close_aged};
 pub(crate) use linger::linger;
 pub(crate) use link::{Link, poll_answer};
 pub(crate) use sandbox::{OpenError, Sandbox};

@@ -21,6 +21,18 @@ pub enum Protocol {
     H2c,
 }
 
+/// Which invocations are sent again when a sandbox broke the connection before a byte of its response came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// Those of idempotent methods (RFC 9110, section 9.2.2): the sandbox may have acted on what it got. Any others only
+    /// when it is known that nothing was sent.
+    #[default]
+    Idempotent,
+    /// All: the function takes care of what it gets twice.
+    Any,
+}
+
 /// How long and how many invocations wait for a slot in one data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -76,6 +88,13 @@ pub struct FunctionSpec {
     /// Bounds of the queue.
     #[serde(default)]
     pub queue: Queue,
+    /// Which of its invocations may be sent twice.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Longest time that a connection to a sandbox is idle before it is closed; below the time after which the program
+    /// itself closes one, so that no request meets its end. Zero: a connection for each invocation.
+    #[serde(default = "default_connection_idle", with = "humantime_serde")]
+    pub connection_idle: Duration,
     /// Environment of its program.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -138,6 +157,14 @@ fn default_timeout() -> Duration {
     Duration::from_secs(300)
 }
 
+/// A function's `connection_idle` unless it says otherwise: below the keep-alive time of common servers, which is 5 s
+/// (Node.js, Apache, uvicorn) or more.
+pub const DEFAULT_CONNECTION_IDLE: Duration = Duration::from_secs(4);
+
+fn default_connection_idle() -> Duration {
+    DEFAULT_CONNECTION_IDLE
+}
+
 impl FunctionSpec {
     /// A function with every default.
     #[must_use]
@@ -155,6 +182,8 @@ impl FunctionSpec {
             balance: None,
             timeout: default_timeout(),
             queue: Queue::default(),
+            retry: Retry::default(),
+            connection_idle: default_connection_idle(),
             env: BTreeMap::new(),
             args: Vec::new(),
         }
@@ -215,6 +244,7 @@ impl FunctionSpec {
         let all = [
             ("timeout", Some(self.timeout)),
             ("queue.deadline", Some(self.queue.deadline)),
+            ("connection_idle", Some(self.connection_idle)),
             ("scale.stable_window", Some(scale.stable_window)),
             ("scale.panic_window", scale.panic_window),
             ("scale.scale_down_delay", Some(scale.scale_down_delay)),
@@ -243,10 +273,12 @@ mod tests {
     fn a_full_specification_survives_json() {
         let text = r#"{"name":"f","image":"i","port":8000,"protocol":"h2c","cpu":250,"memory":64,"concurrency":4,
             "scale":{"min":1,"max":9,"policy":"kpa","target":2.5,"stable_window":"6s","panic_window":"2s"},
-            "placement":"random","balance":"round-robin","timeout":"250ms","queue":{"deadline":"2s","limit":5},"env":{"A":"1"},"args":["x"]}"#;
+            "placement":"random","balance":"round-robin","timeout":"250ms","queue":{"deadline":"2s","limit":5},
+            "retry":"any","connection_idle":"900ms","env":{"A":"1"},"args":["x"]}"#;
         let spec: FunctionSpec = serde_json::from_str(text).unwrap();
         assert_eq!(spec.scale.stable_window, Duration::from_secs(6));
         assert_eq!(spec.timeout, Duration::from_millis(250));
+        assert_eq!((spec.retry, spec.connection_idle), (Retry::Any, Duration::from_millis(900)));
         assert_eq!((spec.placement.as_deref(), spec.balance.as_deref()), (Some("random"), Some("round-robin")));
         let again: FunctionSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);

@@ -14,7 +14,7 @@ mod resources;
 mod scaling;
 
 pub use endpoint::{Endpoint, EndpointState};
-pub use function::{FunctionSpec, Protocol, Queue, Registered, SpecError};
+pub use function::{DEFAULT_CONNECTION_IDLE, FunctionSpec, Protocol, Queue, Registered, Retry, SpecError};
 pub use id::{DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};

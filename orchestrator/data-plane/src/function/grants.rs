@@ -221,9 +221,9 @@ impl FunctionState {
 
     fn lend(&mut self, delta: Delta, service: Service, now_us: u64) {
         let id = delta.endpoint.sandbox;
-        let (protocol, told) = (self.terms.protocol, delta.slots);
+        let (terms, told) = (self.terms, delta.slots);
         let held = self.held.entry(id).or_insert_with(|| {
-            let sandbox = Arc::new(Sandbox::new(delta.endpoint, protocol, now_us.saturating_sub(delta.ready_age_us)));
+            let sandbox = Arc::new(Sandbox::new(delta.endpoint, &terms, now_us.saturating_sub(delta.ready_age_us)));
             Held { sandbox, service, stamp: delta.stamp, told }
         });
         if held.service == Service::Failed {

@@ -39,6 +39,10 @@ pub(crate) struct Terms {
     pub(crate) protocol: model::Protocol,
     /// Invocations that one sandbox runs at once, over all data planes.
     pub(crate) concurrency: u32,
+    /// Whether any invocation may be sent again, also when a sandbox may have acted on it.
+    pub(crate) retry_any: bool,
+    /// Longest time that a connection to a sandbox is idle, microseconds.
+    pub(crate) connection_idle_us: u64,
 }
 
 /// What is to be done after a change.

@@ -22,6 +22,8 @@ const TERMS: Terms = Terms {
     queue_limit: 5,
     protocol: Protocol::Http1,
     concurrency: 3,
+    retry_any: false,
+    connection_idle_us: 1_000_000,
 };
 
 /// What may happen to a function. Numbers choose among what there is.

@@ -10,9 +10,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use model::SandboxId;
+use tokio::{
+    task::yield_now,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::Sandbox;
 use crate::plane::Plane;
@@ -36,6 +41,9 @@ struct Owners {
 /// Sandboxes whose connections are closed when one more is put aside than there may be. So many take about a
 /// millisecond; that they are closed together saves wakes on both sides.
 pub(crate) const SHED_FEW: usize = 32;
+
+/// How often aged connections are looked for. None is used that has become too old meanwhile.
+const AGED_PERIOD: Duration = Duration::from_secs(1);
 
 /// Owners below which no pruning is worth its while.
 const FEW_OWNERS: usize = 64;
@@ -108,8 +116,31 @@ impl IdleLinks {
         }
     }
 
+    /// The sandboxes that may have idle connections.
+    fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        self.lock().sandboxes.values().filter_map(Weak::upgrade).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Owners> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that have been idle for too long, for ever.
+pub(crate) async fn close_aged(plane: Arc<Plane>) {
+    let mut ticks = interval(AGED_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now_us = plane.clock.now_us();
+        let mut closed = 0;
+        for sandbox in plane.idle.sandboxes() {
+            closed += sandbox.close_aged(&plane, now_us);
+            if closed >= SHED_FEW {
+                closed = 0;
+                yield_now().await;
+            }
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<U
 pub(crate) struct Link {
     speech: Speech,
     wire: Arc<WireHandle>,
+    /// Whether it was idle between two invocations.
+    reused: bool,
 }
 
 enum Speech {
@@ -77,7 +79,7 @@ impl Link {
                 Speech::Http2 { sender }
             }
         };
-        Ok(Self { speech, wire })
+        Ok(Self { speech, wire, reused: false })
     }
 
     /// Its handle, to break it off.
@@ -91,7 +93,7 @@ impl Link {
         request: Request<Upload>,
     ) -> futures::future::Either<impl Future<Output = LinkResponse> + use<>, impl Future<Output = LinkResponse> + use<>>
     {
-        self.wire.clear_heard();
+        self.wire.begin();
         match &mut self.speech {
             Speech::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
             Speech::Http2 { sender } => futures::future::Either::Right(sender.try_send_request(request)),
@@ -136,11 +138,32 @@ impl Link {
         matches!(self.speech, Speech::Http1(_)) && self.wire.heard()
     }
 
+    /// Whether the sandbox may have acted on the request that failed with `error`.
+    pub(crate) fn sent_request(&self, error: &hyper::Error) -> bool {
+        self.wire.sent() && !is_refused_stream(error)
+    }
+
+    /// Whether it has carried an invocation before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// It has carried an invocation and is put aside.
+    pub(super) fn rest(&mut self) {
+        self.reused = true;
+    }
+
     /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running
     /// stream was reset.
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
         (self.wire.reclaim(), self.wire.clone())
     }
+}
+
+/// Whether the sandbox says that it has done nothing for the request (RFC 9113, section 8.7).
+fn is_refused_stream(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Polls `drive` and `answer` together: the answer of a request on `link`.

@@ -1,6 +1,7 @@
 //! A sandbox lent to this data plane: where it is, its idle connections, and all that are open, to break them off.
 
 use std::{
+    collections::VecDeque,
     fmt,
     future::poll_fn,
     io,
@@ -18,7 +19,7 @@ use thiserror::Error;
 use tokio::{task::unconstrained, time::timeout};
 
 use super::{Link, idle::SHED_FEW, wire::WireHandle};
-use crate::plane::Plane;
+use crate::{function::Terms, plane::Plane};
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
 const BREAKS_IN_A_ROW: u32 = 2;
@@ -26,6 +27,10 @@ const BREAKS_IN_A_ROW: u32 = 2;
 /// A connection idle for longer is looked at by a system call before it is used: its end may have come without the
 /// runtime having been told. Under load connections rest for less, and are spared it.
 const DOUBTFUL_US: u64 = 100_000;
+
+/// Requests that must not be sent twice take only connections that were idle for this part of the longest time: a
+/// sandbox whose own time for idle connections is little above ours, or even below it, ends none of those meanwhile.
+const SURE_PART: u64 = 8;
 
 /// No connection could be opened.
 #[derive(Debug, Error)]
@@ -49,6 +54,8 @@ pub(crate) struct Sandbox {
     id: SandboxId,
     address: SocketAddr,
     protocol: Protocol,
+    /// How long its connections are idle at most, microseconds.
+    connection_idle_us: u64,
     ready_us: u64,
     header: HeaderValue,
     /// Connections that ended without an answer since the last answer.
@@ -61,7 +68,7 @@ pub(crate) struct Sandbox {
 #[derive(Default)]
 struct Links {
     /// The one used last is at the end and is used next.
-    idle: Vec<Resting>,
+    idle: VecDeque<Resting>,
     /// Every open connection, and some that have ended.
     open: Vec<Weak<WireHandle>>,
     closed: bool,
@@ -76,13 +83,14 @@ struct Resting {
 }
 
 impl Sandbox {
-    /// A sandbox that became ready at `ready_us`.
-    pub(crate) fn new(endpoint: Endpoint, protocol: Protocol, ready_us: u64) -> Self {
+    /// A sandbox of a function with `terms` that became ready at `ready_us`.
+    pub(crate) fn new(endpoint: Endpoint, terms: &Terms, ready_us: u64) -> Self {
         let header = HeaderValue::from_str(&endpoint.sandbox.to_string()).expect("an id is digits and a hyphen");
         Self {
             id: endpoint.sandbox,
             address: endpoint.address,
-            protocol,
+            protocol: terms.protocol,
+            connection_idle_us: terms.connection_idle_us,
             ready_us,
             header,
             breaks: AtomicU32::new(0),
@@ -111,30 +119,49 @@ impl Sandbox {
         self.used_us.load(Ordering::Relaxed)
     }
 
-    /// Takes the idle connection used last, passing over ended ones.
-    pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64) -> Option<Link> {
+    /// Takes the idle connection used last, passing over ended ones. `repeatable`: whether the request may be sent again
+    /// should the connection end just now; one that may not takes none that is likely to.
+    pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64, repeatable: bool) -> Option<Link> {
+        let longest_us = if repeatable { self.connection_idle_us } else { self.connection_idle_us / SURE_PART };
         // Each look costs the task a part of its turn. When the turn is used up every connection looks alive, so that
         // must not happen within the search; the search is bounded by the connections that there are.
-        unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, cx)))).await
+        unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, longest_us, cx)))).await
     }
 
-    fn search_idle(&self, plane: &Plane, now_us: u64, cx: &mut Context<'_>) -> Option<Link> {
+    fn search_idle(&self, plane: &Plane, now_us: u64, longest_us: u64, cx: &mut Context<'_>) -> Option<Link> {
         loop {
-            let Resting { mut link, since_us } = self.lock().idle.pop()?;
+            let Resting { mut link, since_us } = self.lock().idle.pop_back()?;
             plane.idle.taken(1);
-            if link.is_alive(now_us.saturating_sub(since_us) > DOUBTFUL_US, cx) {
+            let idle_us = now_us.saturating_sub(since_us);
+            if idle_us >= longest_us {
+                // The others have been idle for longer. This one is closed, so that those that replace it do not add up.
+                return None;
+            }
+            if link.is_alive(idle_us > DOUBTFUL_US, cx) {
                 return Some(link);
             }
         }
     }
 
-    /// Puts a connection aside for the next invocation.
-    pub(crate) fn put_idle(self: &Arc<Self>, link: Link, plane: &Plane, now_us: u64) {
+    /// Closes the connections that have been idle for too long; how many.
+    pub(super) fn close_aged(&self, plane: &Plane, now_us: u64) -> usize {
         let mut links = self.lock();
-        if links.closed {
+        let aged = |resting: &Resting| now_us.saturating_sub(resting.since_us) >= self.connection_idle_us;
+        let fresh = links.idle.iter().position(|resting| !aged(resting)).unwrap_or(links.idle.len());
+        let aged: Vec<_> = links.idle.drain(..fresh).collect();
+        drop(links);
+        plane.idle.taken(aged.len());
+        aged.len()
+    }
+
+    /// Puts a connection aside for the next invocation.
+    pub(crate) fn put_idle(self: &Arc<Self>, mut link: Link, plane: &Plane, now_us: u64) {
+        let mut links = self.lock();
+        if links.closed || self.connection_idle_us == 0 {
             return;
         }
-        links.idle.push(Resting { link, since_us: now_us });
+        link.rest();
+        links.idle.push_back(Resting { link, since_us: now_us });
         // Counted under the lock, so that nobody can take it before it is counted.
         let crowded = plane.idle.put();
         let first = !std::mem::replace(&mut links.known, true);

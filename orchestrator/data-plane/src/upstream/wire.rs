@@ -32,6 +32,8 @@ pub(crate) struct WireHandle {
     broken: AtomicBool,
     /// Whether a byte has come in since the mark was cleared.
     heard: AtomicBool,
+    /// Whether a byte has gone out since then.
+    sent: AtomicBool,
     /// Whether a read that finds nothing asks the operating system as well.
     ask_system: AtomicBool,
     /// The task that waits for bytes.
@@ -52,6 +54,14 @@ impl Wire {
         Self { io: Some(io), handle }
     }
 
+    /// Remembers what a write did.
+    fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = poll {
+            self.handle.sent.store(true, Ordering::Relaxed);
+        }
+        poll
+    }
+
     fn io(&mut self) -> io::Result<Pin<&mut Io>> {
         if self.handle.broken.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sandbox is gone"));
@@ -67,12 +77,18 @@ impl WireHandle {
         self.reader.wake();
     }
 
-    /// Forgets the bytes heard so far.
-    pub(crate) fn clear_heard(&self) {
+    /// Forgets the bytes heard and sent so far.
+    pub(crate) fn begin(&self) {
         self.heard.store(false, Ordering::Relaxed);
+        self.sent.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a byte came in since [`Self::clear_heard`].
+    /// Whether a byte went out since [`Self::begin`].
+    pub(crate) fn sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether a byte came in since [`Self::begin`].
     pub(crate) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
@@ -121,7 +137,8 @@ fn is_over(io: &Io) -> bool {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.io()?.poll_write(cx, bytes)
+        let poll = self.io()?.poll_write(cx, bytes);
+        self.wrote(poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,7 +154,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io()?.poll_write_vectored(cx, buffers)
+        let poll = self.io()?.poll_write_vectored(cx, buffers);
+        self.wrote(poll)
     }
 
     fn is_write_vectored(&self) -> bool {

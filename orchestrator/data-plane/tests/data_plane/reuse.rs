@@ -1,14 +1,27 @@
 //! Connections to sandboxes that are used again: how they end, and what may be sent on them.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use api::wire;
-use tokio::time::timeout;
+use api::wire::{self, EndpointState, Retry};
+use http::{Method, Request};
+use http_body_util::Empty;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
-    client::{get, spawn_get},
+    client::{get, request, send, spawn_get, with_body},
+    control_plane::Session,
     sandbox::Sandbox,
-    world::{World, function, with_function},
+    world::{World, delta, function, until, with_function, with_sandbox},
 };
 
 /// Makes `count` connections to the sandbox and leaves them idle.
@@ -35,4 +48,152 @@ async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
         let answer = timeout(Duration::from_secs(5), get(world.data_plane, "f", "/")).await.expect("an answer at once");
         assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "1"), "{protocol:?}");
     }
+}
+
+/// A sandbox that answers the first request of each connection and ends the connection when the second one comes: what
+/// a request meets that crosses the end of an idle connection.
+struct Once {
+    address: SocketAddr,
+    /// First requests so far.
+    firsts: watch::Sender<usize>,
+    /// Second requests so far.
+    seconds: watch::Sender<usize>,
+    /// Lets one first request be answered for each permit.
+    gate: Semaphore,
+}
+
+impl Once {
+    async fn start() -> (Arc<Self>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (firsts, seconds) = (watch::Sender::new(0), watch::Sender::new(0));
+        let once = Arc::new(Self { address, firsts, seconds, gate: Semaphore::new(0) });
+        let server = once.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().serve(stream));
+            }
+        });
+        (once, task)
+    }
+
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+        let mut request = [0; 4096];
+        let Ok(1..) = stream.read(&mut request).await else { return };
+        self.firsts.send_modify(|firsts| *firsts += 1);
+        self.gate.acquire().await.unwrap().forget();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        if let Ok(1..) = stream.read(&mut request).await {
+            self.seconds.send_modify(|seconds| *seconds += 1);
+        }
+    }
+}
+
+async fn with_once(terms: wire::FunctionConfig) -> (World, Session, Arc<Once>, JoinHandle<()>) {
+    let mut world = World::start().await;
+    let slots = terms.concurrency;
+    let mut session = world.greeted(vec![terms]).await;
+    let (once, server) = Once::start().await;
+    session.delta(delta(1, once.address, slots, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == slots).await;
+    (world, session, once, server)
+}
+
+#[tokio::test]
+async fn what_is_not_idempotent_is_sent_once_with_or_without_a_body() {
+    for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
+        let terms = wire::FunctionConfig { protocol: protocol.into(), ..function() };
+        let (world, _session, sandbox) = with_function(terms, 1).await;
+        let bare = Request::post("/die-once").header("host", "f").body(Empty::new()).unwrap();
+        let answer = send(world.data_plane, bare).await.unwrap();
+        assert_eq!(answer.refusal(), (502, "upstream"), "{protocol:?}: it may have been acted on (9110, 9.2.2)");
+        assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_may_ask_for_all_to_be_sent_again() {
+    let (world, _session, sandbox) =
+        with_function(wire::FunctionConfig { retry: Retry::Any.into(), ..function() }, 1).await;
+    let post = with_body(Method::POST, "f", "/die-once", "harmless");
+    let answer = send(world.data_plane, post).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut streams = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                streams += 1;
+                if streams == 1 {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                } else {
+                    respond.send_response(http::Response::new(()), true).unwrap();
+                }
+            }
+        }
+    });
+    let mut world = World::start().await;
+    let terms = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
+    let mut session = world.greeted(vec![terms]).await;
+    session.delta(delta(1, address, 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    let bare = Request::post("/").header("host", "f").body(Empty::new()).unwrap();
+    let answer = send(world.data_plane, bare).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+}
+
+#[tokio::test]
+async fn posts_at_the_time_when_a_sandbox_ends_idle_connections_do_not_fail() {
+    // An eighth of it, 10 ms, is how long a connection may be idle for a POST.
+    let terms = wire::FunctionConfig { connection_idle_ms: Some(80), ..function() };
+    let (world, _session, once, _server) = with_once(terms).await;
+    once.gate.add_permits(10);
+    for number in 0..5 {
+        let answer = send(world.data_plane, with_body(Method::POST, "f", "/", "1")).await.unwrap();
+        assert_eq!(answer.status, 200, "POST number {number}");
+        let answered = Instant::now();
+        until("the connection has been idle", async || answered.elapsed() > Duration::from_millis(20)).await;
+    }
+    assert_eq!((*once.firsts.borrow(), *once.seconds.borrow()), (5, 0));
+}
+
+#[tokio::test]
+async fn idle_connections_that_end_under_requests_do_not_count_against_the_sandbox() {
+    let (world, _session, once, _server) = with_once(wire::FunctionConfig { concurrency: 3, ..function() }).await;
+    let first: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/")).collect();
+    once.firsts.subscribe().wait_for(|firsts| *firsts == 3).await.unwrap();
+    once.gate.add_permits(4);
+    for invocation in first {
+        assert_eq!(invocation.await.unwrap().status, 200);
+    }
+    let answer = get(world.data_plane, "f", "/").await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    assert_eq!(*once.seconds.borrow(), 1, "the others were not tried");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_when_their_time_has_passed() {
+    let (world, _session, sandbox) =
+        with_function(wire::FunctionConfig { connection_idle_ms: Some(50), ..function() }, 1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    until("the connection is closed", async || *sandbox.state.open.borrow() == 0).await;
+
+    let (world, _session, sandbox) =
+        with_function(wire::FunctionConfig { connection_idle_ms: Some(0), ..function() }, 1).await;
+    for _ in 0..3 {
+        assert_eq!(send(world.data_plane, request("f", "/")).await.unwrap().status, 200);
+    }
+    assert_eq!(sandbox.state.connections.load(Ordering::SeqCst), 3, "none is kept");
+    drop((world, sandbox));
+
+    let (world, _session, sandbox) = with_sandbox(1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    until("the connection is closed by default", async || *sandbox.state.open.borrow() == 0).await;
 }

@@ -89,6 +89,8 @@ pub(crate) fn function() -> wire::FunctionConfig {
         queue_deadline_ms: 10_000,
         queue_limit: 100,
         balance: String::new(),
+        retry: wire::Retry::Idempotent.into(),
+        connection_idle_ms: None,
     }
 }
 

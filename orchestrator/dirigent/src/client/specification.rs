@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytesize::ByteSize;
 use clap::Args;
-use model::{FunctionName, FunctionSpec, Protocol};
+use model::{FunctionName, FunctionSpec, Protocol, Retry};
 
 /// The flags that describe one function. What is not given has the default of the control plane.
 #[derive(Debug, Args)]
@@ -76,6 +76,14 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_name = "N")]
     queue_limit: Option<u32>,
 
+    /// Which invocations are sent again when a sandbox broke off without a response: `idempotent` or `any`
+    #[arg(long, value_parser = parse_retry)]
+    retry: Option<Retry>,
+
+    /// Longest idle time of a connection to a sandbox: below the keep-alive time-out of its program
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    connection_idle: Option<Duration>,
+
     /// Environment variable of its program; may be repeated
     #[arg(long, value_parser = parse_variable, value_name = "NAME=VALUE")]
     env: Vec<(String, String)>,
@@ -100,6 +108,8 @@ impl SpecificationFlags {
         put(&mut spec.timeout, self.timeout);
         put(&mut spec.queue.deadline, self.queue_deadline);
         put(&mut spec.queue.limit, self.queue_limit);
+        put(&mut spec.retry, self.retry);
+        put(&mut spec.connection_idle, self.connection_idle);
         put(&mut spec.scale.min, self.min);
         put(&mut spec.scale.stable_window, self.stable_window);
         spec.scale.max = self.max;
@@ -125,6 +135,14 @@ fn parse_protocol(text: &str) -> Result<Protocol, String> {
         "http1" => Ok(Protocol::Http1),
         "h2c" => Ok(Protocol::H2c),
         _ => Err("expected http1 or h2c".to_owned()),
+    }
+}
+
+fn parse_retry(text: &str) -> Result<Retry, String> {
+    match text {
+        "idempotent" => Ok(Retry::Idempotent),
+        "any" => Ok(Retry::Any),
+        _ => Err("expected idempotent or any".to_owned()),
     }
 }
 
@@ -173,11 +191,12 @@ mod tests {
     fn flags_reach_their_fields() {
         let spec = specify(
             "--image i --memory 1GiB --protocol h2c --max 3 --policy kpa --placement random --balance knative \
-             --timeout 250ms --env A=b=c --arg -v --arg x",
+             --timeout 250ms --retry any --connection-idle 1s --env A=b=c --arg -v --arg x",
         )
         .unwrap();
         assert_eq!((spec.memory, spec.protocol, spec.scale.max), (1024, Protocol::H2c, Some(3)));
         assert_eq!((spec.scale.policy.as_deref(), spec.timeout), (Some("kpa"), Duration::from_millis(250)));
+        assert_eq!((spec.retry, spec.connection_idle), (Retry::Any, Duration::from_secs(1)));
         assert_eq!((spec.placement.as_deref(), spec.balance.as_deref()), (Some("random"), Some("knative")));
         assert_eq!((spec.env["A"].as_str(), spec.args), ("b=c", vec!["-v".to_owned(), "x".to_owned()]));
     }
@@ -189,6 +208,7 @@ mod tests {
             ("--image i --memory much", "for example 128MiB"),
             ("--image i --protocol tcp", "expected http1 or h2c"),
             ("--image i --env A", "expected NAME=VALUE"),
+            ("--image i --retry always", "expected idempotent or any"),
         ] {
             let found = specify(flags).unwrap_err().to_string();
             assert!(found.contains(expected), "{flags}: expected {expected:?} in {found:?}");
