@@ -6,8 +6,6 @@ use analysis::{ExportTable, FigureName, Ink, TableFormat};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GIT_REVISION"), ")");
-
 const EXAMPLES: &str = "Examples:
   analysis report artifacts/runs/20250301T120000Z-laptop-azure-500
   analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg
@@ -17,7 +15,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be re
 
 /// Turns the files of a run into statistics, verdicts, figures and a page.
 #[derive(Debug, Parser)]
-#[command(name = "analysis", version = VERSION, after_help = EXAMPLES)]
+#[command(name = "analysis", version = env!("PROGRAM_VERSION"), after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

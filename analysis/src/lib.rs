@@ -35,4 +35,4 @@ pub use run::Run;
 pub use timeout::Timeouts;
 
 /// Git revision this was built from, `-dirty` appended when files differed from it.
-pub const GIT_REVISION: &str = env!("GIT_REVISION");
+pub const GIT_REVISION: &str = env!("SOURCE_REVISION");

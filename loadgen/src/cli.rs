@@ -25,7 +25,7 @@ use crate::{
 /// Exit codes: 0 done, 1 failed or interrupted, 2 usage or input error, 3 the run is invalid (the schedule could not
 /// be kept).
 #[derive(Debug, Parser)]
-#[command(version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LOADGEN_REVISION"), ")"), max_term_width = 120)]
+#[command(version = env!("PROGRAM_VERSION"), max_term_width = 120)]
 #[command(after_help = "Example:\n  loadgen run --synthetic --minutes 5 --address 127.0.0.1:8080 --out results")]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 /// Every program, and the package it belongs to.
 pub const PROGRAMS: [(&str, &str); 7] = [
-    ("function", "function"),
+    ("trace-function", "trace-function"),
     ("loadgen", "loadgen"),
     ("dirigent", "dirigent"),
     ("driver", "driver"),
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_built_program_is_an_executable_that_runs() {
-        let function = path("function").unwrap();
+        let function = path("trace-function").unwrap();
         let output = Command::new(&function).arg("--version").output().unwrap();
         assert!(output.status.success(), "{} --version: {output:?}", function.display());
-        assert!(String::from_utf8_lossy(&output.stdout).starts_with("function "), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("trace-function "), "{output:?}");
     }
 
     #[test]

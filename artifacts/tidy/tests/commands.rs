@@ -22,6 +22,14 @@ fn typed(workspace: &Workspace) -> Vec<(String, CommandLine)> {
     pages.flat_map(|(name, page)| commands(&page).into_iter().map(move |command| (name.clone(), command))).collect()
 }
 
+/// The commit that is checked out, as far as `--version` has it.
+fn checked_out(workspace: &Workspace) -> String {
+    let output =
+        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(&workspace.root).output().unwrap();
+    assert!(output.status.success(), "expected to be run in a git checkout: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// The program of ours that a command starts, and its arguments.
 fn ours(words: &[String]) -> Option<(&str, &[String])> {
     match words {
@@ -116,6 +124,28 @@ fn what_pages_mark_as_fast_works() {
     }
     assert!(ran > 0 || !findings.is_empty(), "expected a block marked fast in README or docs");
     expect_none("commands marked fast", &findings);
+}
+
+/// Typed in a shell, because a name may be a word of the shell's own, as `function` is in bash.
+#[test]
+fn every_program_can_be_called_by_its_name_and_says_its_revision() {
+    let commit = checked_out(&Workspace::read());
+    let mut findings = Vec::new();
+    for (program, _) in PROGRAMS {
+        let path = programs::path(program).unwrap_or_else(|error| panic!("{error}"));
+        let mut shell = Command::new("bash");
+        let folders = format!("{}:{}", path.parent().unwrap().display(), env!("PATH"));
+        shell.env("PATH", folders).args(["-c", &format!("{program} --version")]);
+        let output = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let expected = format!("{program} {} ({commit}", env!("CARGO_PKG_VERSION"));
+        let rest = said.strip_prefix(&expected).map(str::trim_end);
+        if !output.status.success() || !matches!(rest, Some(")" | "-dirty)")) {
+            let found = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+            findings.push(format!("{program} --version: expected \"{expected})\", found {:?}", found.trim()));
+        }
+    }
+    expect_none("versions", &findings);
 }
 
 #[test]

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The real Kubernetes and Knative control plane on one machine, with hollow nodes
 #[derive(Parser, Debug)]
 #[command(
-    version,
+    version = env!("PROGRAM_VERSION"),
     after_help = "Example, in a private namespace:\n  knative build\n  unshare --user --map-root-user --mount --pid \
                   --net --fork --kill-child --mount-proc knative start --folder /tmp/testbed"
 )]

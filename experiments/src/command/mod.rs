@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// Cargo's version and the git revision.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("REPRO_REVISION"), ")");
-
 /// The experiment that is run when none is named.
 const MAIN_EXPERIMENT: &str = "azure-500";
 
@@ -46,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is inval
 
 /// Runs experiments on this machine and judges what they left; without a subcommand, the main one.
 #[derive(Debug, Parser)]
-#[command(name = "repro", version = VERSION, after_help = EXAMPLE, max_term_width = 120)]
+#[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
     #[command(subcommand)]

@@ -112,7 +112,7 @@ pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&s
 }
 
 fn run(runtime: &str) {
-    let (_checkout, run) = run_and_judge(DEFINITION, &["--runtime", runtime], &["dirigent", "function"]);
+    let (_checkout, run) = run_and_judge(DEFINITION, &["--runtime", runtime], &["dirigent", "trace-function"]);
     let point = run.point("dirigent", "replay", 1);
     let rows: Vec<_> = InvocationReader::open(&point.invocations()).unwrap().map(Result::unwrap).collect();
     assert!(!rows.is_empty() && rows.iter().all(|row| row.outcome == Outcome::Ok), "every invocation is answered");
@@ -133,7 +133,7 @@ fn assert_no_process_of(checkout: &Path) {
 
 #[test]
 fn a_sweep_with_two_systems() {
-    let (_checkout, run) = run_and_judge(SWEEP, &[], &["dirigent", "function"]);
+    let (_checkout, run) = run_and_judge(SWEEP, &[], &["dirigent", "trace-function"]);
     let summary: record::Summary = record::read_json(&run.summary()).unwrap();
     let places: Vec<_> = summary.rates.iter().map(|rate| (rate.system.as_str(), rate.point.as_str())).collect();
     let expected = [("dirigent", "rate-10"), ("floor", "rate-10"), ("dirigent", "rate-20"), ("floor", "rate-20")];

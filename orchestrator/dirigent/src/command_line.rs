@@ -10,9 +10,6 @@ use crate::{
     serve::{control_plane, data_plane, up, worker},
 };
 
-/// Cargo's version and the git revision.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DIRIGENT_REVISION"), ")");
-
 const EXAMPLE: &str = "\
 Example: a cluster on this machine, one function, one invocation
   dirigent up --workers 2 --data-dir cluster &
@@ -23,7 +20,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration error";
 
 /// A cluster manager for functions: starts the parts of a cluster and operates it.
 #[derive(Debug, Parser)]
-#[command(name = "dirigent", version = VERSION, after_help = EXAMPLE, max_term_width = 120)]
+#[command(name = "dirigent", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     command: Command,

@@ -26,7 +26,7 @@ use crate::report::Format;
 /// Measures parts of a cluster by themselves.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = env!("PROGRAM_VERSION"),
     after_help = "Build `dirigent` first (cargo build --release --bins): the driver starts the one \
     beside itself.\n\nExample: driver creations --nodes 5000 --rate 10000"
 )]

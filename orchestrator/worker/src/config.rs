@@ -83,7 +83,7 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
-    /// The program of `builtin:function`; the file `function` beside this program when not given.
+    /// The program of `builtin:function`; the file `trace-function` beside this program when not given.
     pub function: Option<PathBuf>,
     /// Images that may be run: each entry is an image, or, when it ends in `:` or `/`, what images begin with. Whoever may
     /// register functions can run these programs as this user, so nothing but the built-in function is allowed unasked.

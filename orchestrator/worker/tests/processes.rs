@@ -48,7 +48,7 @@ fn script(folder: &Path, body: &str) -> String {
 
 /// A script that says its process number, then becomes the function.
 fn talking_function(folder: &Path) -> String {
-    let function = programs::path("function").unwrap();
+    let function = programs::path("trace-function").unwrap();
     script(folder, &format!("echo pid $$\nexec {} --mode sleep", function.display()))
 }
 
@@ -213,7 +213,7 @@ async fn an_unexpected_end_is_reported_and_nothing_is_left() {
 async fn what_a_sandbox_started_ends_with_it() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
-    let function = programs::path("function").unwrap();
+    let function = programs::path("trace-function").unwrap();
     let body = format!("sleep 3600 &\necho pid $!\nexec {}", function.display());
     let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
     stream.ready(sandbox).await;
@@ -348,7 +348,7 @@ async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_clears_
     let mut victim = Killed(program.unwrap());
     let mut stream = control_plane.stream().await;
     let pid_file = folder.path().join("pid");
-    let function = programs::path("function").unwrap();
+    let function = programs::path("trace-function").unwrap();
     let body = format!("echo $$ > {}\nexec {}", pid_file.display(), function.display());
     let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
     let (address, _) = stream.ready(sandbox).await;

@@ -64,7 +64,7 @@ impl Cluster {
     /// Starts it, and waits until every part knows of the others.
     pub(crate) fn start(plan: Plan) -> Self {
         if plan.runtime == "process" {
-            programs::path("function").unwrap_or_else(|error| panic!("{error}"));
+            programs::path("trace-function").unwrap_or_else(|error| panic!("{error}"));
         }
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();

@@ -21,7 +21,7 @@ fn is_alive(pid: &str) -> bool {
 
 /// The program of `builtin:function` lies beside `dirigent` once it is built.
 fn build_function() {
-    programs::path("function").unwrap_or_else(|error| panic!("{error}"));
+    programs::path("trace-function").unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

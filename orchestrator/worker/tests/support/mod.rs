@@ -254,7 +254,7 @@ fn constant(delay: Duration) -> hollow::Delay {
 /// The settings of a worker whose sandboxes are processes.
 pub(crate) fn processes(config: &mut Config) {
     config.runtime = RuntimeKind::Process;
-    config.process.function = Some(programs::path("function").unwrap());
+    config.process.function = Some(programs::path("trace-function").unwrap());
     config.process.images = vec!["builtin:".to_owned(), "file:".to_owned(), "docker.io/".to_owned()];
 }
 

@@ -69,7 +69,7 @@ impl Process {
             _ => {}
         }
         std::fs::create_dir_all(&directory)?;
-        let beside = || std::env::current_exe().unwrap_or_default().with_file_name("function");
+        let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
         Ok(Self(Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
             directory,

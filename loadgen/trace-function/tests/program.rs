@@ -1,4 +1,4 @@
-//! The program `function` as the worker starts it: its port, its end, its complaints.
+//! The program `trace-function` as the worker starts it: its port, its end, its complaints.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
@@ -27,7 +27,7 @@ impl Drop for Running {
 }
 
 fn program() -> Command {
-    let mut command = Command::new(programs::path("function").unwrap());
+    let mut command = Command::new(programs::path("trace-function").unwrap());
     command.env_remove("PORT").stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -85,5 +85,5 @@ fn a_taken_port_and_a_bad_port_are_one_line_errors() {
 #[test]
 fn help_has_an_example() {
     let help = program().arg("--help").output().unwrap();
-    assert!(String::from_utf8(help.stdout).unwrap().contains("Example:\n  function --mode spin"));
+    assert!(String::from_utf8(help.stdout).unwrap().contains("Example:\n  trace-function --mode spin"));
 }

@@ -1,4 +1,4 @@
-//! The program `function`: serves one function on one port until it is told to end.
+//! The program `trace-function`: serves one function on one port until it is told to end.
 //!
 //! The worker starts it in a sandbox and says the port in `PORT`. Readiness is that the port takes connections.
 
@@ -30,9 +30,9 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
 /// (accepted; the program calibrates itself), `io_percentage` (share of the time that is waited instead of computed).
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = env!("PROGRAM_VERSION"),
     args_override_self = true,
-    after_help = "Example:\n  function --mode spin --port 8000 &\n  \
+    after_help = "Example:\n  trace-function --mode spin --port 8000 &\n  \
                   curl -H 'workload: trace' -H 'requested_cpu: 25' http://127.0.0.1:8000/"
 )]
 struct Arguments {
@@ -58,7 +58,7 @@ fn main() -> std::process::ExitCode {
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("function: {error:#}");
+            eprintln!("trace-function: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }
