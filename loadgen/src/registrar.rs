@@ -2,7 +2,9 @@
 //! interface or the published system's form.
 
 use std::{
+    fs,
     io::{IsTerminal, stderr},
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,9 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use thiserror::Error;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, RequestBuilder, http::Response};
 
 use crate::{functions::FunctionLine, replay::stop::Stop};
 
@@ -46,6 +49,8 @@ pub(crate) struct Registrar {
     http: Agent,
     base: String,
     form: bool,
+    /// Shown with every call, where the control plane asks for one.
+    token: Option<String>,
 }
 
 impl Registrar {
@@ -54,7 +59,25 @@ impl Registrar {
         let http = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
         let base = control_plane.trim_end_matches('/');
         let scheme = if base.contains("://") { "" } else { "http://" };
-        Self { http, base: format!("{scheme}{base}"), form }
+        Self { http, base: format!("{scheme}{base}"), form, token: None }
+    }
+
+    /// The same, with the token in `file`, which the control plane left in its data directory.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn with_token_file(self, file: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(file) = file else { return Ok(self) };
+        let token = fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;
+        Ok(Self { token: Some(format!("Bearer {}", token.trim())), ..self })
+    }
+
+    /// Adds the token to a request.
+    fn sign<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", token),
+            None => request,
+        }
     }
 
     /// Registers functions and returns the names of those that did not exist before.
@@ -79,7 +102,7 @@ impl Registrar {
     /// When one could not be removed; one that is gone already is no error.
     pub(crate) fn remove(&self, names: &[String]) -> Result<(), RegistrarError> {
         let failures = in_parallel("removed", names, None, |name| {
-            let answer = self.http.delete(format!("{}/v1/functions/{name}", self.base)).call();
+            let answer = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();
             expect(answer, &[200, 202, 204, 404]).map(|_| ())
         });
         failed("removed", names.len(), failures, Vec::new()).map(|_| ())
@@ -102,7 +125,7 @@ impl Registrar {
             return expect(answer, &[200]).map(|_| false);
         }
         let url = format!("{}/v1/functions/{}", self.base, function.name);
-        expect(self.http.put(url).send_json(function), &[200, 201]).map(|status| status == 201)
+        expect(self.sign(self.http.put(url)).send_json(function), &[200, 201]).map(|status| status == 201)
     }
 }
 

@@ -196,6 +196,22 @@ fn functions_of_a_file_are_registered_and_stay() {
 }
 
 #[test]
+fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let [from, token] = ["functions.ndjson", "token"].map(|name| scratch.path(name));
+    fs::write(&from, "{\"name\":\"guarded\",\"image\":\"i\"}\n").unwrap();
+    fs::write(&token, "secret\n").unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let register = ["register", "--from", &from, "--control-plane", &url];
+    let (code, _, errors) = run(&register);
+    assert!(code == 1 && errors.contains("401"), "{code}: {errors}");
+    let (code, printed, errors) = run(&[&register[..], &["--token-file", &token]].concat());
+    assert_eq!((code, printed.as_str()), (0, "1 functions registered, 1 of them new\n"), "{errors}");
+    let (code, _, errors) = run(&[&register[..], &["--token-file", &from.replace("functions", "none")]].concat());
+    assert!(code == 1 && errors.contains("--token-file"), "{code}: {errors}");
+}
+
+#[test]
 fn the_selftest_says_how_late_sleeps_and_sends_are() {
     for protocol in ["http1", "h2c"] {
         let arguments =

@@ -16,6 +16,10 @@ pub(crate) struct RegisterArgs {
     /// The control plane
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9091")]
     control_plane: String,
+    /// File with the control plane's token, which it leaves in its data directory; without it, only a control plane that
+    /// asks for none can be used
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Speak the published system's form interface
     #[arg(long)]
     form: bool,
@@ -25,7 +29,8 @@ pub(crate) struct RegisterArgs {
 pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     let functions = functions::read(&args.from)?;
     let stop = Stop::listen()?;
-    let created = Registrar::new(&args.control_plane, args.form).register(&functions, &stop)?;
+    let registrar = Registrar::new(&args.control_plane, args.form).with_token_file(args.token_file.as_deref())?;
+    let created = registrar.register(&functions, &stop)?;
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;
     Ok(Ending::Done)

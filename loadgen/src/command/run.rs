@@ -80,6 +80,10 @@ struct TargetArgs {
     /// What the functions that --register registers run
     #[arg(long, default_value = DEFAULT_IMAGE, requires = "register")]
     image: String,
+    /// File with the token of the control plane that --register names, which it leaves in its data directory; not needed
+    /// where the control plane runs with --no-auth
+    #[arg(long, value_name = "FILE", requires = "register")]
+    token_file: Option<PathBuf>,
 }
 
 /// This machine.
@@ -115,6 +119,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };
     let registrar = args.target.register.as_deref().map(|control_plane| Registrar::new(control_plane, false));
+    let token_file = args.target.token_file.as_deref();
+    let registrar = registrar.map(|registrar| registrar.with_token_file(token_file)).transpose()?;
     let created = match &registrar {
         Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
         None => Vec::new(),

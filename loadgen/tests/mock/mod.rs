@@ -60,11 +60,14 @@ impl Mock {
         })
     }
 
-    /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already.
+    /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already,
+    /// one that begins with `guarded` needs the token `secret`.
     pub(crate) fn control_plane() -> Self {
         Self::start(|request, _| {
             let name = request.uri().path().rsplit('/').next().unwrap_or("").to_owned();
+            let is_authorized = request.headers().get("authorization").is_some_and(|shown| shown == "Bearer secret");
             let status = match *request.method() {
+                _ if name.starts_with("guarded") && !is_authorized => 401,
                 Method::PUT if name.starts_with("old") => 200,
                 Method::PUT if name.starts_with("bad") => 400,
                 Method::PUT => 201,

@@ -11,6 +11,7 @@ mod network;
 mod outbox;
 mod pages;
 mod revisions;
+mod token;
 
 /// The messages and services generated from `proto/orchestrator.proto`.
 #[allow(
@@ -36,6 +37,7 @@ pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Netwo
 pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use pages::{Pages, problem};
 pub use revisions::Revisions;
+pub use token::{Token, TokenError};
 
 /// Version of the wire protocol; peers of another version are refused in the first message.
 pub const PROTOCOL_VERSION: u32 = 1;

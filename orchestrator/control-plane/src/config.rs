@@ -27,6 +27,11 @@ pub struct Config {
     pub seed: u64,
     /// Addresses told to clients of the form interface instead of the data planes' own, for example a load balancer.
     pub invoke_addresses: Vec<String>,
+    /// Whether calls that write need the token that is left in `data_dir`.
+    pub auth: bool,
+    /// Whether the form interface is served, which existing load generators use: without a token, so whoever reaches the
+    /// port can register functions.
+    pub form: bool,
     /// Host names with a dot by which `http` may be called, for example a load balancer's. Addresses and names without a
     /// dot always may: what a page in a browser can name is a domain of its own.
     pub hosts: Vec<String>,
@@ -119,6 +124,8 @@ impl Default for Config {
             threads: 1,
             seed: 1,
             invoke_addresses: Vec::new(),
+            auth: true,
+            form: false,
             hosts: Vec::new(),
             autoscale: Autoscale::default(),
             placement: Placement::default(),

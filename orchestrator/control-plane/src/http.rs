@@ -1,5 +1,6 @@
 //! The HTTP interface for operators, health checks and metrics.
 
+mod access;
 mod form;
 mod functions;
 mod nodes;
@@ -13,10 +14,12 @@ use api::{Listener, Pages};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::access::Access;
 use crate::owner::OwnerHandle;
 
 /// Largest request: a bulk registration of 100,000 functions.
@@ -30,8 +33,7 @@ pub(crate) struct Operators {
     pub(crate) owner: OwnerHandle,
     /// Addresses told to clients of the form interface instead of the data planes' own.
     pub(crate) invoke_addresses: Arc<[String]>,
-    /// Host names with a dot by which this port may be called.
-    pub(crate) hosts: Arc<[String]>,
+    pub(crate) access: Arc<Access>,
 }
 
 fn router(operators: Operators) -> Router {
@@ -51,12 +53,13 @@ fn router(operators: Operators) -> Router {
         .route("/metrics", get(pages::metrics))
         .fallback(problem::no_such_page)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&operators.access), access::check))
         .with_state(operators)
 }
 
 /// Serves `listener` until `shutdown`; connections then finish the request they are in.
 pub(crate) async fn serve(listener: Box<dyn Listener>, operators: Operators, shutdown: CancellationToken) {
-    let hosts = operators.hosts.to_vec();
+    let hosts = operators.access.hosts.clone();
     let pages = Pages { router: router(operators), hosts, connections: MAX_CONNECTIONS };
     pages.serve(listener, shutdown).await;
 }

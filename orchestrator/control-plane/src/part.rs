@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use api::{BeatReceiver, Incoming, Listener, Network, wire::orchestrator_server::OrchestratorServer};
+use api::{BeatReceiver, Incoming, Listener, Network, TokenError, wire::orchestrator_server::OrchestratorServer};
 use model::Epoch;
 use policy::{autoscale, placement};
 use record::RecordError;
@@ -14,7 +14,7 @@ use crate::{
     Config, ConfigError,
     clock::Clock,
     coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
-    http,
+    http::{self, Access},
     log_writer::LogWriter,
     metrics::Metrics,
     owner::{Owner, OwnerHandle},
@@ -53,6 +53,9 @@ pub enum BuildError {
     /// The command log cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The token that operators show cannot be made or read.
+    #[error("cannot keep a token for operators")]
+    Token(#[from] TokenError),
     /// The record of cold starts cannot be written.
     #[error("cannot record cold starts")]
     Record(#[from] RecordError),
@@ -81,7 +84,7 @@ pub struct Built {
     stream_address: SocketAddr,
     http_address: SocketAddr,
     invoke_addresses: Vec<String>,
-    hosts: Vec<String>,
+    access: Access,
 }
 
 /// Binds the ports, reads the command log, and begins a new epoch in it.
@@ -110,7 +113,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     };
     let (sender, cold_starts) = cold_starts.unzip();
     let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
-    let Config { invoke_addresses, hosts, .. } = config;
+    let access = Access::new(&config)?;
+    let invoke_addresses = config.invoke_addresses;
     let built = Built {
         owner,
         handle,
@@ -122,7 +126,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
         stream_address,
         http_address,
         invoke_addresses,
-        hosts,
+        access,
     };
     Ok(built)
 }
@@ -151,8 +155,8 @@ impl Built {
             tasks.spawn(log.run(rows, stop.clone()));
         }
         tasks.spawn(self.log.run());
-        let (invoke_addresses, hosts) = (self.invoke_addresses.into(), self.hosts.into());
-        let operators = http::Operators { owner: self.handle.clone(), invoke_addresses, hosts };
+        let (invoke_addresses, access) = (self.invoke_addresses.into(), Arc::new(self.access));
+        let operators = http::Operators { owner: self.handle.clone(), invoke_addresses, access };
         tasks.spawn(http::serve(self.http, operators, stop.clone()));
         if let Some(beats) = self.beats {
             let (handle, stop) = (self.handle.clone(), stop.clone());

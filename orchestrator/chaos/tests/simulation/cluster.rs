@@ -85,6 +85,8 @@ impl Cluster {
             stream: SocketAddr::new(own, STREAM_PORT),
             http: SocketAddr::new(own, OPERATORS_PORT),
             seed: self.scenario.seed,
+            // Nothing here may touch a file.
+            auth: false,
             ..control_plane::Config::default()
         };
         config.placement.policy = self.scenario.placement.to_owned();

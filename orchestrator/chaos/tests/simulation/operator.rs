@@ -142,6 +142,7 @@ async fn page(
         .method(method)
         .uri(path)
         .header("host", host.name())
+        .header("content-type", "application/json")
         .body(Bytes::from(body))
         .expect("paths of this file are valid in a request");
     match timeout(PAGE_WITHIN, ask(host, port, request)).await {

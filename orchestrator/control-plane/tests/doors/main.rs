@@ -1,6 +1,7 @@
 //! The control plane through its real doors: HTTP for operators, streams for its peers, the log on disk.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod access;
 mod log;
 mod operators;
 mod peers;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 struct Running {
     stream: String,
     http: String,
+    /// What opens it for writing.
+    token: String,
     shutdown: CancellationToken,
     ended: JoinHandle<Result<(), RunError>>,
 }
@@ -33,12 +36,14 @@ impl Running {
 
     async fn start_with(config: Config) -> Self {
         let config = Config { stream: ANY_LOOPBACK, http: ANY_LOOPBACK, ..config };
+        let data_dir = config.data_dir.clone();
         let store = Box::new(RedbStore::open(&config.data_dir).unwrap());
         let built = build(config, Arc::new(OsNetwork), store).await.unwrap();
         let (stream, http) = (built.stream_address().to_string(), built.http_address().to_string());
         let shutdown = CancellationToken::new();
         let ended = tokio::spawn(built.run(shutdown.clone()));
-        Self { stream, http, shutdown, ended }
+        let token = std::fs::read_to_string(data_dir.join("token")).unwrap_or_default().trim().to_owned();
+        Self { stream, http, token, shutdown, ended }
     }
 
     async fn stop(self) {
@@ -46,12 +51,28 @@ impl Running {
         self.ended.await.unwrap().unwrap();
     }
 
-    /// Status and body of one request.
+    /// Status and body of one request of an operator.
     async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Bytes) {
+        let is_form = ["/", "/registerService"].contains(&path);
+        let kind = if is_form { "application/x-www-form-urlencoded" } else { "application/json" };
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("host", "control-plane"), ("content-type", kind), ("authorization", &bearer)];
+        self.ask_with(method, path, &headers, body).await
+    }
+
+    /// Status and body of one request with these headers.
+    async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> (u16, Bytes) {
         let connection = TcpStream::connect(&self.http).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(connection)).await.unwrap();
         let connection = tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "control-plane");
+        let request = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let answer = sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();

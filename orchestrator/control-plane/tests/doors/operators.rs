@@ -1,5 +1,6 @@
 //! What operators see: registration, the published form, listing, errors, and what survives a restart.
 
+use control_plane::Config;
 use serde_json::Value;
 
 use super::{Running, peers::DataPlane};
@@ -90,7 +91,8 @@ async fn many_functions_are_registered_with_one_request() {
 #[tokio::test]
 async fn the_published_form_is_answered_as_existing_clients_expect() {
     let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path()).await;
+    let running =
+        Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
     let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().obey();
     running.wait_for("/v1/status", |status| status["data_planes"][0] == "127.0.0.1:8080").await;
     let form = "name=trace-0&image=docker.io%2Fany&port_forwarding=8080&port_forwarding=tcp&requested_cpu=100\

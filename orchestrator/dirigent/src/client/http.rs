@@ -9,6 +9,8 @@ use ureq::{
     http::{Method, Request, Response, StatusCode},
 };
 
+use super::token::Source;
+
 /// Longest wait for a control plane. A registration waits for its disk and up to 1 s for data planes.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection; the parts are near.
@@ -21,6 +23,8 @@ pub(crate) struct Server {
     role: &'static str,
     base: String,
     agent: Agent,
+    /// Shown with calls that change something.
+    token: Option<Source>,
 }
 
 /// What a part answered.
@@ -35,7 +39,12 @@ impl Server {
     /// The part playing `role` at `base`; a missing `http://` is added.
     pub(crate) fn new(role: &'static str, base: &str, timeout: Duration) -> Self {
         let scheme = if base.contains("://") { "" } else { "http://" };
-        Self { role, base: format!("{scheme}{}", base.trim_end_matches('/')), agent: agent(timeout) }
+        Self { role, base: format!("{scheme}{}", base.trim_end_matches('/')), agent: agent(timeout), token: None }
+    }
+
+    /// The same, with the token that it asks for before it changes something.
+    pub(crate) fn with_token(self, token: Source) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// The JSON at `path`.
@@ -63,10 +72,16 @@ impl Server {
     /// Asks, and gives back whatever was answered.
     ///
     /// # Errors
-    /// When the part cannot be reached.
+    /// When the part cannot be reached, or the file with the token that was named not be read.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
         let url = self.url(path);
+        let writes = ![Method::GET, Method::HEAD].contains(&method);
         let mut request = Request::builder().method(method).uri(&url);
+        if let Some(source) = self.token.as_ref().filter(|_| writes)
+            && let Some(token) = source.token()?
+        {
+            request = request.header("authorization", token.header());
+        }
         if let Some((_, content_type)) = &body {
             request = request.header("content-type", *content_type);
         }

@@ -9,7 +9,10 @@ pub(crate) mod node;
 mod specification;
 pub(crate) mod status;
 mod timeline;
+mod token;
 pub(crate) mod top;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -22,6 +25,11 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
     control_plane: String,
 
+    /// File with the control plane's token, for what changes something. Not given, it is looked for in the data directories
+    /// below the current one
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -29,6 +37,7 @@ pub(crate) struct ClientOptions {
 
 impl ClientOptions {
     fn control_plane(&self) -> http::Server {
-        http::Server::new("control plane", &self.control_plane, http::CONTROL_TIMEOUT)
+        let token = token::Source::new(self.token_file.clone(), &self.control_plane);
+        http::Server::new("control plane", &self.control_plane, http::CONTROL_TIMEOUT).with_token(token)
     }
 }

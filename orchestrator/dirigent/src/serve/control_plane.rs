@@ -35,6 +35,14 @@ pub(crate) struct Arguments {
     /// Directory into which coldstarts.csv is written
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+
+    /// Let everybody who reaches the port for operators register functions: for experiments
+    #[arg(long)]
+    no_auth: bool,
+
+    /// Serve the form interface of existing load generators too, which asks for no token
+    #[arg(long)]
+    form: bool,
 }
 
 /// Runs a control plane until it is told to end.
@@ -45,6 +53,8 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.http = arguments.http.unwrap_or(config.http);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
     config.record = arguments.record.or(config.record);
+    config.auth &= !arguments.no_auth;
+    config.form |= arguments.form;
     config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
     if arguments.daemon.printed(&config)? {
         return Ok(());

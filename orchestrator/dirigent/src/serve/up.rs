@@ -44,9 +44,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMAGE")]
     allow_image: Vec<String>,
 
-    /// Directory of what the parts keep, one folder each, and of ports.json
+    /// Directory of what the parts keep, one folder each, and of ports.json; the token that
+    /// operators show is in its folder control-plane
     #[arg(long, default_value = "dirigent-data", value_name = "DIR")]
     data_dir: PathBuf,
+
+    /// Let everybody who reaches the port for operators register functions: for experiments
+    #[arg(long)]
+    no_auth: bool,
+
+    /// Serve the form interface of existing load generators too, which asks for no token
+    #[arg(long)]
+    form: bool,
 
     /// Port for data planes and workers; 0 takes any free one, here and below
     #[arg(long, default_value_t = 9090, value_name = "PORT")]
@@ -94,6 +103,8 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
         stream: loopback(arguments.stream_port),
         http: loopback(arguments.http_port),
         data_dir: folder("control-plane"),
+        auth: !arguments.no_auth,
+        form: arguments.form,
         ..::control_plane::Config::default()
     };
     let (control_plane, directory) = control_plane::build(config, network.clone()).await?;

@@ -79,7 +79,10 @@ impl Cluster {
 
     /// Runs an operator's subcommand against this cluster.
     pub(crate) fn operator(&self, arguments: &[&str]) -> Output {
-        dirigent().args(arguments).args(["--control-plane", &self.address("http")]).output().unwrap()
+        let mut command = dirigent();
+        command.args(arguments).args(["--control-plane", &self.address("http")]);
+        // Below the data directory of the cluster, where its token is found.
+        command.current_dir(&self.data_dir).output().unwrap()
     }
 
     /// Runs an operator's subcommand that must succeed, and gives its standard output.

@@ -51,6 +51,8 @@ fn the_printed_configuration_is_a_configuration_and_flags_override_it() {
     fs::write(&path, stdout(&["worker", "--print-config", "--name", "first", "--nodes", "7"])).unwrap();
     let again = stdout(&["worker", "--print-config", "--config", path.to_str().unwrap(), "--name", "second"]);
     assert!(again.contains("name = \"second\"") && again.contains("nodes = 7"), "{again}");
+    let opened = stdout(&["control-plane", "--print-config", "--no-auth", "--form"]);
+    assert!(opened.contains("auth = false\n") && opened.contains("form = true\n"), "{opened}");
     let allowed = stdout(&["worker", "--print-config", "--allow-image", "file:/srv/"]);
     assert!(allowed.contains("\"builtin:\",\n    \"file:/srv/\",\n"), "{allowed}");
 }

@@ -206,7 +206,12 @@ fn separate_daemons_make_a_cluster() {
         let nodes = String::from_utf8_lossy(&listed.stdout).lines().count().saturating_sub(1);
         if nodes == 3 { Ok(()) } else { Err(format!("{nodes} nodes")) }
     });
-    let registered = operator(&["function", "register", "hello", "--image", "any"]);
+    let register = ["function", "register", "hello", "--image", "any"];
+    let refused = operator(&register);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("--token-file"), "{said}");
+    let token = folder("control-plane").join("token");
+    let registered = operator(&[&register[..], &["--token-file", token.to_str().unwrap()]].concat());
     assert!(registered.status.success(), "{registered:?}");
     let invoke = ["invoke", "hello", "--data-plane", ports["invoke"].as_str().unwrap()];
     let invoked = dirigent().args(invoke).output().unwrap();

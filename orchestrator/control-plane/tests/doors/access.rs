@@ -1,0 +1,91 @@
+//! Who may change something: not a page in a browser, and not who cannot read the token.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use control_plane::Config;
+
+use super::Running;
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const HOST: (&str, &str) = ("host", "127.0.0.1");
+const BODY: &str = r#"{"image":"any"}"#;
+const PATH: &str = "/v1/functions/f";
+
+#[tokio::test]
+async fn what_writes_needs_the_token_and_what_reads_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let mode = fs::metadata(dir.path().join("token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
+    for (method, path) in [
+        ("PUT", PATH),
+        ("DELETE", PATH),
+        ("POST", "/v1/functions"),
+        ("POST", "/v1/nodes/n/drain"),
+        ("DELETE", "/v1/nodes/n/drain"),
+        ("DELETE", "/v1/nodes/n"),
+    ] {
+        for headers in [&[HOST, JSON][..], &[HOST, JSON, ("authorization", "Bearer 0123456789abcdef0123456789abcdef")]]
+        {
+            let (status, said) = running.ask_with(method, path, headers, BODY).await;
+            assert_eq!(status, 401, "{method} {path}: {said:?}");
+            assert!(String::from_utf8_lossy(&said).contains("--token-file"), "{said:?}");
+        }
+    }
+    assert_eq!(running.ask("GET", PATH, "").await.0, 404, "nothing was registered");
+    for path in ["/v1/functions", "/v1/nodes", "/v1/status", "/v1/top", "/healthz", "/metrics"] {
+        assert_eq!(running.ask_with("GET", path, &[HOST], "").await.0, 200, "{path}");
+    }
+    assert_eq!(running.put("f", BODY).await, 201);
+    let token = running.token.clone();
+    running.stop().await;
+    let again = Running::start(dir.path()).await;
+    assert_eq!(again.token, token, "it outlives a restart");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_a_browser_may_send_unasked_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let running =
+        Running::start_with(Config { data_dir: dir.path().to_owned(), auth: false, ..Config::default() }).await;
+    assert!(!dir.path().join("token").exists(), "nobody asks for one");
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data")] {
+        let headers: Vec<_> = [HOST].into_iter().chain(kind.map(|kind| ("content-type", kind))).collect();
+        for (method, path) in [("PUT", PATH), ("POST", "/v1/functions")] {
+            let (status, said) = running.ask_with(method, path, &headers, BODY).await;
+            assert_eq!(status, 415, "{method} {path} {kind:?}: {said:?}");
+        }
+    }
+    let foreign = [HOST, JSON, ("origin", "http://evil.example")];
+    assert_eq!(running.ask_with("PUT", PATH, &foreign, BODY).await.0, 403);
+    assert_eq!(running.ask_with("PUT", PATH, &[("host", "evil.example"), JSON], BODY).await.0, 403);
+    let json = [HOST, ("content-type", "Application/JSON; charset=utf-8")];
+    assert_eq!(running.ask_with("PUT", PATH, &json, BODY).await.0, 201, "without auth nothing else is asked for");
+    let lines = [HOST, ("content-type", "application/x-ndjson")];
+    assert_eq!(running.ask_with("POST", "/v1/functions", &lines, r#"{"name":"g","image":"any"}"#).await.0, 200);
+    assert_eq!(running.ask_with("PUT", PATH, &lines, BODY).await.0, 415, "one document is no lines");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_form_has_a_switch_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let (status, said) = running.ask("POST", "/", "name=f&image=any").await;
+    assert_eq!(status, 403);
+    assert!(String::from_utf8_lossy(&said).contains("form = true"), "{said:?}");
+    running.stop().await;
+    let running =
+        Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
+    let form = [HOST, ("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(running.ask_with("POST", "/", &form, "name=f&image=any").await.0, 200, "existing clients show no token");
+    assert_eq!(running.ask_with("POST", "/", &[HOST, JSON], "name=g&image=any").await.0, 415);
+    let page = [HOST, form[1], ("origin", "http://evil.example")];
+    assert_eq!(
+        running.ask_with("POST", "/", &page, "name=g&image=any").await.0,
+        403,
+        "a browser says whose page it is"
+    );
+    running.stop().await;
+}
