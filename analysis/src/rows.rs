@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, fs::File, io::Read, path::Path};
 
-use record::{Invocation, InvocationReader, Outcome, Phase, RecordError};
+use record::{ImpossibleRows, Invocation, InvocationReader, Outcome, Phase, RecordError};
 
 use crate::{ReadError, spread::signed};
 
-/// What is kept of one measured row. Times in nanoseconds from the run's start instant.
+/// What is kept of one measured row. Times in nanoseconds from the run's start instant; a row that cannot be true has
+/// no times but those at which it was due and sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
+    /// Place in the schedule.
+    pub(crate) index: u64,
     pub(crate) function: u32,
     pub(crate) scheduled_ns: u64,
     pub(crate) sent_ns: Option<u64>,
@@ -22,6 +25,7 @@ pub(crate) struct Row {
 /// What is kept of a measured cold row besides.
 #[derive(Clone, Debug)]
 pub(crate) struct ColdRow {
+    pub(crate) index: u64,
     pub(crate) sandbox: Option<String>,
     pub(crate) sent_ns: Option<u64>,
     pub(crate) wait_us: Option<u64>,
@@ -32,8 +36,11 @@ pub(crate) struct ColdRow {
 pub(crate) struct Rows {
     /// Names, by the number that rows use.
     pub(crate) functions: Vec<String>,
+    /// In the order of the schedule, as are `cold`: files have them in the order in which they ended.
     pub(crate) measured: Vec<Row>,
     pub(crate) cold: Vec<ColdRow>,
+    /// Rows of either phase that cannot be true.
+    pub(crate) impossible: ImpossibleRows,
     pub(crate) warmup: u64,
     /// When ok warm-up rows were done: some end within the measured window.
     pub(crate) warmup_done_ns: Vec<u64>,
@@ -89,12 +96,18 @@ impl Rows {
             }
             rows.add(invocation, &mut numbers);
         }
+        // Calls of one instant keep the order of the schedule, whichever ended first.
+        rows.measured.sort_by_key(|row| row.index);
+        rows.cold.sort_by_key(|row| row.index);
         Ok(rows)
     }
 
-    fn add(&mut self, invocation: Invocation, numbers: &mut HashMap<String, u32>) {
+    fn add(&mut self, mut invocation: Invocation, numbers: &mut HashMap<String, u32>) {
         self.indexes.push(invocation.index);
         self.last_due_ns = self.last_due_ns.max(invocation.scheduled_ns);
+        if self.impossible.note(&invocation) {
+            (invocation.done_ns, invocation.executed_us, invocation.cold_us) = (None, None, None);
+        }
         if invocation.phase == Phase::Warmup {
             self.warmup += 1;
             let done = invocation.done_ns.filter(|_| invocation.outcome == Outcome::Ok);
@@ -113,9 +126,10 @@ impl Rows {
         let cold = invocation.cold.map(|cold| cold == 1);
         if cold == Some(true) {
             let (sandbox, sent_ns, wait_us) = (invocation.sandbox, invocation.sent_ns, invocation.cold_us);
-            self.cold.push(ColdRow { sandbox, sent_ns, wait_us });
+            self.cold.push(ColdRow { index: invocation.index, sandbox, sent_ns, wait_us });
         }
         self.measured.push(Row {
+            index: invocation.index,
             function,
             scheduled_ns: invocation.scheduled_ns,
             sent_ns: invocation.sent_ns,

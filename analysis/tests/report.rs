@@ -182,6 +182,52 @@ fn a_row_recorded_twice_makes_the_run_invalid() {
 }
 
 #[test]
+fn rows_that_cannot_be_true_make_the_run_invalid_and_are_in_no_figure() {
+    type Change = fn(&mut record::Invocation);
+    let cases: [(Change, &str); 4] = [
+        (|row| row.done_ns = row.sent_ns.map(|sent| sent - 1), "1 done before they were sent"),
+        (|row| row.done_ns = Some(row.scheduled_ns - MS), "1 done before they were sent"),
+        (|row| row.executed_us = Some(1 << 63), "1 with an execution time longer than the invocation took"),
+        (|row| row.executed_us = Some(41_000), "1 with an execution time longer than the invocation took"),
+    ];
+    for (change, expected) in cases {
+        let (fixture, mut rows) = (Fixture::new("laptop"), rows_by_hand());
+        change(&mut rows[2]);
+        fixture.repetition("dirigent", 1, &rows, &load(&rows));
+        analysis().arg("report").arg(fixture.path()).assert().code(3);
+        let point = summary(&fixture).points.remove(0);
+        assert_eq!((point.validity.valid, point.counts.impossible), (Some(false), 1));
+        assert_eq!(point.validity.reasons, [format!("impossible rows: {expected} (the first is that of index 2)")]);
+        let (latency, scheduling) = (point.latency_ns.unwrap(), point.scheduling_ns.unwrap());
+        assert_eq!((latency.count, scheduling.count), (2, 2), "of two possible rows that succeeded");
+        assert_eq!(scheduling.min, 10 * i64::try_from(MS).unwrap());
+        assert!(point.slowdowns.iter().all(|slowdown| slowdown.p50 > 1.0), "{:?}", point.slowdowns);
+        let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+        assert!(page.contains(expected) && page.contains("1 of 1 repetitions invalid"));
+    }
+}
+
+#[test]
+fn a_run_without_any_success_is_invalid() {
+    let (fixture, rows) = (Fixture::new("laptop"), [fixture::failed(row(0, "a", 0, 1, 1), record::Outcome::Refused)]);
+    fixture.repetition("dirigent", 1, &rows, &load(&rows));
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    assert_eq!(summary(&fixture).points[0].validity.reasons, ["no measured invocation succeeded"]);
+}
+
+#[test]
+fn calls_of_one_instant_keep_the_order_of_the_schedule_whichever_ended_first() {
+    let rows: Vec<_> = (0..40).map(|index| row(index, "a", 1_000 * (index / 8), 8 + index * 37 % 91, 7)).collect();
+    let reported = |rows: &[record::Invocation]| {
+        let fixture = Fixture::new("laptop");
+        fixture.repetition("dirigent", 1, rows, &load(rows));
+        self::reported(&fixture)
+    };
+    let backwards: Vec<_> = rows.iter().rev().cloned().collect();
+    assert_eq!(reported(&rows), reported(&backwards), "each sum is the same to its last digit");
+}
+
+#[test]
 fn without_loadgen_json_validity_is_unknown() {
     let fixture = Fixture::by_hand();
     fs::remove_file(fixture.path().join("dirigent/azure-500/1/loadgen.json")).unwrap();

@@ -23,7 +23,7 @@ use crate::{
 /// Replays traces against a FaaS cluster, on time, and records what happened.
 ///
 /// Exit codes: 0 done, 1 failed or interrupted, 2 usage or input error, 3 the run is invalid (the schedule could not
-/// be kept).
+/// be kept, a row cannot be true, or nothing succeeded).
 #[derive(Debug, Parser)]
 #[command(version = env!("PROGRAM_VERSION"), max_term_width = 120)]
 #[command(after_help = "Example:\n  loadgen run --synthetic --minutes 5 --address 127.0.0.1:8080 --out results")]

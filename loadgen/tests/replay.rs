@@ -40,10 +40,7 @@ fn each_outcome(more: &[&str]) {
         assert_eq!(row.error.is_some(), outcome != Outcome::Ok, "{row:?}");
     }
     let ok = &found[0];
-    assert_eq!(
-        (ok.executed_us, ok.queue_us, ok.cold_us, ok.exec_us),
-        (Some(1500), Some(250), Some(104_000), Some(2000))
-    );
+    assert_eq!((ok.executed_us, ok.queue_us, ok.cold_us, ok.exec_us), (Some(3), Some(2), Some(4), Some(5)));
     assert_eq!((ok.cold, ok.sandbox.as_deref(), ok.attempts), (Some(1), Some("3-17"), Some(2)));
     assert_eq!((ok.requested_us, ok.memory_mib), (1000, 64));
     assert!(found[3].error.as_ref().unwrap().contains("queue-full"), "{:?}", found[3]);
@@ -53,6 +50,33 @@ fn each_outcome(more: &[&str]) {
     assert_eq!(summary.outcomes["timeout"], 2);
     assert_eq!(serde_json::from_str::<record::LoadSummary>(&printed).unwrap(), summary);
     assert!(std::fs::read_to_string(scratch.path("out/histogram.hgrm")).unwrap().contains("Percentile"));
+}
+
+#[test]
+fn a_run_with_a_row_that_cannot_be_true_or_without_any_success_is_invalid_and_says_why() {
+    let impossible = "invalid: impossible rows: 1 with an execution time longer than the invocation took (the first is that of \
+                      index 1)";
+    let cases = [
+        (&["ok", "absurd", "ok"][..], Some(impossible)),
+        (&["refused", "broken"], Some("invalid: no measured invocation succeeded")),
+        (&["refused", "ok"], None),
+    ];
+    for (functions, expected) in cases {
+        let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+        let rows: Vec<(u64, &str)> = functions.iter().enumerate().map(|(n, name)| (n as u64 * 20, *name)).collect();
+        let schedule = scratch.schedule(&rows);
+        let (code, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &[]);
+        let summary = scratch.summary();
+        let said: Vec<&str> = summary.notes.iter().map(String::as_str).filter(|note| !note.contains("lag")).collect();
+        let reason = said.iter().find(|note| note.starts_with("invalid")).copied();
+        assert_eq!(reason, expected, "{functions:?}: {errors}");
+        if expected.is_some() {
+            assert_eq!((code, summary.valid), (3, false), "{functions:?}: {errors}");
+        }
+        let ok = functions.iter().filter(|name| **name == "ok").count();
+        assert_eq!(ok > 0, summary.latency_p99_ns > 0, "the impossible row has no latency: {summary:?}");
+        assert!(summary.latency_p99_ns < 60_000_000_000, "{summary:?}");
+    }
 }
 
 #[test]
@@ -84,7 +108,7 @@ fn knative_is_asked_as_by_an_ingress_and_its_pods_are_named_by_their_functions()
         let expected =
             [(Some(200), Some("pod-f-a"), None), (Some(200), Some("pod-f-b"), None), (Some(502), None, None)];
         assert_eq!(facts, expected, "{protocol}: {found:?}");
-        assert_eq!((found[0].outcome, found[0].executed_us), (Outcome::Ok, Some(1500)), "{protocol}");
+        assert_eq!((found[0].outcome, found[0].executed_us), (Outcome::Ok, Some(1)), "{protocol}");
     }
 }
 

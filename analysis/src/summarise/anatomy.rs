@@ -196,6 +196,7 @@ mod tests {
     fn row(sent_ms: u64, done_ms: u64) -> Row {
         let ns = |ms: u64| ms * 1_000_000;
         Row {
+            index: sent_ms,
             function: 0,
             scheduled_ns: ns(sent_ms),
             sent_ns: Some(ns(sent_ms)),

@@ -37,6 +37,7 @@ pub(crate) fn counts(rows: &Rows, load: Option<&LoadSummary>) -> RowCounts {
         warmup: rows.warmup,
         measured: rows.measured.len() as u64,
         sent: rows.measured.iter().filter(|row| row.sent_ns.is_some()).count() as u64,
+        impossible: rows.impossible.count(),
         functions: rows.functions.len() as u64,
         ..RowCounts::default()
     };

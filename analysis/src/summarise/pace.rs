@@ -70,7 +70,7 @@ pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option
 fn growth(rows: &Rows) -> Option<Trend> {
     let ok = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
     let mut points: Vec<(u64, u64)> = ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect();
-    points.sort_unstable();
+    points.sort_by_key(|(due, _)| *due);
     let size = points.len().div_ceil(BLOCKS_MAX).max(BLOCK_ROWS_MIN);
     let blocks: Vec<(f64, f64)> = points.rchunks_exact(size).map(middle).collect();
     let found = trend(&blocks)?;

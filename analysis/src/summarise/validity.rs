@@ -1,6 +1,6 @@
 //! Whether a repetition may be used: the load generator's rule checked again from the rows, and what else must hold.
 
-use record::{LoadSummary, RowCounts, Spread, Validity};
+use record::{ImpossibleRows, LoadSummary, Outcome, RowCounts, Spread, Validity};
 
 /// Least bound of lag's p99.
 const LAG_FLOOR_NS: u64 = 1_000_000;
@@ -31,7 +31,7 @@ impl Generator<'_> {
 }
 
 pub(crate) fn validity(
-    counts: &RowCounts,
+    (counts, impossible): (&RowCounts, &ImpossibleRows),
     generator: &Generator<'_>,
     latency_ns: Option<&Spread>,
     lag_ns: Option<&Spread>,
@@ -43,6 +43,11 @@ pub(crate) fn validity(
     if counts.measured == 0 {
         reasons.push("no measured row is on record".to_owned());
     }
+    let ok = counts.outcomes.get(Outcome::Ok.name()).copied().unwrap_or(0);
+    if counts.measured > 0 && ok == 0 {
+        reasons.push("no measured invocation succeeded".to_owned());
+    }
+    reasons.extend(impossible.reason());
     if let Some(lag) = lag_ns.filter(|lag| lag.p99.unsigned_abs() > lag_bound_ns) {
         let (found, bound) = (lag.p99 as f64 / 1e6, lag_bound_ns as f64 / 1e6);
         reasons.push(format!("lag p99 is {found:.2} ms, above its bound of {bound:.2} ms"));

@@ -77,10 +77,11 @@ pub struct Slowdowns {
 }
 
 impl Slowdowns {
-    /// Of these invocations, in any order; `timeout_ns` is what a penalised failure counts with.
+    /// Of these invocations, of which those of one function keep their order; `timeout_ns` is what a penalised failure counts with.
     #[must_use]
     pub fn new(mut invocations: Vec<Invocation>, timeout_ns: u64) -> Self {
-        invocations.sort_unstable_by_key(|invocation| invocation.function);
+        // Stable, so that the order of summation, and with it the last digit, is that of the caller.
+        invocations.sort_by_key(|invocation| invocation.function);
         Self { by_function: invocations, timeout_ns }
     }
 

@@ -111,6 +111,9 @@ pub struct RowCounts {
     pub sent: u64,
     /// Measured rows by outcome (`ok`, `refused` …); an outcome that did not occur is absent.
     pub outcomes: BTreeMap<String, u64>,
+    /// Rows of either phase that cannot be true: no time of theirs is in any statistic.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub impossible: u64,
     /// Functions with a measured row.
     pub functions: u64,
 }
@@ -242,4 +245,9 @@ pub struct Validity {
     pub generator_cores: Option<f64>,
     /// Whether the load was stopped before its end.
     pub interrupted: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

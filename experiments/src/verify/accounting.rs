@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Finding, Invocation, LoadSummary, Outcome, Phase, Weight};
+use record::{Finding, ImpossibleRows, Invocation, LoadSummary, Outcome, Phase, Weight};
 use stats::quantile;
 
 use crate::{
@@ -30,6 +30,7 @@ pub struct Accounting<'a> {
     twice: u64,
     foreign: u64,
     unknown: u64,
+    impossible: ImpossibleRows,
     sent: u64,
     outcomes: BTreeMap<Outcome, u64>,
     measured: u64,
@@ -52,6 +53,7 @@ impl<'a> Accounting<'a> {
             twice: 0,
             foreign: 0,
             unknown: 0,
+            impossible: ImpossibleRows::default(),
             sent: 0,
             outcomes: BTreeMap::new(),
             measured: 0,
@@ -75,15 +77,18 @@ impl<'a> Accounting<'a> {
         }
         let unknown = !self.registered.contains(&row.function) || row.status == Some(UNKNOWN_FUNCTION);
         self.unknown += u64::from(unknown);
+        let possible = !self.impossible.note(row);
         self.sent += u64::from(row.sent_ns.is_some());
         *self.outcomes.entry(row.outcome).or_default() += 1;
         if row.phase == Phase::Measured {
             self.measured += 1;
             self.measured_failed += u64::from(row.outcome != Outcome::Ok);
             self.measured_silent += u64::from(row.outcome != Outcome::Ok && row.status.is_none());
-            self.lags_ns.extend(row.lag_ns());
+            if possible {
+                self.lags_ns.extend(row.lag_ns());
+            }
             if row.outcome == Outcome::Ok {
-                self.latencies_ns.extend(row.latency_ns());
+                self.latencies_ns.extend(row.latency_ns().filter(|_| possible));
                 self.answered_cold += u64::from(row.cold == Some(1));
             }
         }
@@ -99,6 +104,13 @@ impl<'a> Accounting<'a> {
             self.twice, self.foreign
         );
         to.validity("every scheduled row is there once", complete, detail);
+        to.validity(
+            "no row is impossible",
+            self.impossible.count() == 0,
+            self.impossible.reason().unwrap_or_else(|| "none".to_owned()),
+        );
+        let (ok, measured) = (self.measured - self.measured_failed, self.measured);
+        to.validity("an invocation succeeded", ok > 0, format!("{ok} of {measured} measured rows"));
         to.validity("no unknown function", self.unknown == 0, format!("{} rows", self.unknown));
         match load {
             None => to.not_measured("outcomes as the load generator counted", "there is no loadgen.json"),

@@ -30,18 +30,29 @@ fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &st
     judge(toy, rule)
 }
 
+/// Sends a row so many nanoseconds later, and takes no less to answer it.
+fn late(row: &mut Invocation, by_ns: u64) {
+    for at in [&mut row.sent_ns, &mut row.first_byte_ns, &mut row.done_ns] {
+        *at = at.map(|ns| ns + by_ns);
+    }
+}
+
 #[test]
 fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     let toy = finished();
     let broken = (Some(3), "not held".to_owned());
     type Change = fn(&mut Vec<Invocation>);
-    let changes: [(Change, &str); 11] = [
+    let changes: [(Change, &str); 15] = [
         (|rows| drop(rows.pop()), "every scheduled row is there once"),
         (|rows| rows[2].index = 1, "every scheduled row is there once"),
         (|rows| rows[1].scheduled_ns += 1, "every scheduled row is there once"),
         (|rows| rows[1].function = "g".to_owned(), "no unknown function"),
         (|rows| rows[1].outcome = Outcome::Timeout, "outcomes as the load generator counted"),
-        (|rows| rows.iter_mut().for_each(|row| row.sent_ns = row.sent_ns.map(|sent| sent + 1_500_000)), "lag p99"),
+        (|rows| rows.iter_mut().for_each(|row| late(row, 1_500_000)), "lag p99"),
+        (|rows| rows[1].done_ns = rows[1].sent_ns.map(|sent| sent - 1), "no row is impossible"),
+        (|rows| rows[1].sent_ns = Some(rows[1].scheduled_ns - 1), "no row is impossible"),
+        (|rows| rows[1].executed_us = Some(1 << 63), "no row is impossible"),
+        (|rows| rows.iter_mut().for_each(|row| row.outcome = Outcome::Refused), "an invocation succeeded"),
         (|rows| rows[0].sandbox = Some("1-9".to_owned()), "cold rows have a new sandbox"),
         (|rows| rows[1].cold = Some(1), "cold rows arrived before"),
         (|rows| rows[1].cold = Some(1), "no sandbox had answered before"),

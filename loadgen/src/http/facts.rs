@@ -123,7 +123,7 @@ impl Verdict {
                 }
                 Ok(report) => match micros_whole(report.execution_us) {
                     Some(us) => Self { outcome: Outcome::Ok, executed_us: Some(us), error: None },
-                    None => because(Outcome::Invalid, "ExecutionTime is negative".to_owned()),
+                    None => because(Outcome::Invalid, "ExecutionTime is negative or absurdly long".to_owned()),
                 },
                 Err(error) => because(Outcome::Invalid, format!("not a function's answer: {error}")),
             },

@@ -64,6 +64,8 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
         latency_p50_ns,
         scheduled,
         sent: tally.sent,
+        measured: tally.measured,
+        measured_ok: tally.measured_ok,
         cpu_us: facts.cpu_us,
         cpu_available_us: facts.wall_us.saturating_mul(cores()),
     };
@@ -71,8 +73,10 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
     let mut notes = facts.notes;
     notes.extend(facts.interrupted.as_ref().map(Interruption::note));
     let interrupted = facts.interrupted.is_some();
-    let valid = validity.faults.is_empty() && !interrupted;
+    let impossible = tally.impossible.reason().map(|reason| format!("invalid: {reason}"));
+    let valid = validity.faults.is_empty() && impossible.is_none() && !interrupted;
     notes.extend(validity.faults);
+    notes.extend(impossible);
     notes.extend(validity.warnings);
     LoadSummary {
         schema_version: SCHEMA_VERSION,

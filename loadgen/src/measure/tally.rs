@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use record::{Invocation, LagSummary, Outcome, Phase};
+use record::{ImpossibleRows, Invocation, LagSummary, Outcome, Phase};
 
 use crate::measure::histogram::latency_histogram;
 
@@ -22,6 +22,11 @@ pub(crate) struct Tally {
     pub(crate) coldness_known: u64,
     /// Those of them that were.
     pub(crate) cold: u64,
+    /// Measured rows, and those of them that succeeded.
+    pub(crate) measured: u64,
+    pub(crate) measured_ok: u64,
+    /// Rows that cannot be true: no time of theirs is in any figure.
+    pub(crate) impossible: ImpossibleRows,
     /// Latency of successful measured rows, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
     /// Latency over execution time of successful measured rows, in hundredths.
@@ -42,6 +47,9 @@ impl Tally {
             failures: 0,
             coldness_known: 0,
             cold: 0,
+            measured: 0,
+            measured_ok: 0,
+            impossible: ImpossibleRows::default(),
             latency_us: latency_histogram(),
             slowdown_percent: latency_histogram(),
             recent_lag_us: latency_histogram(),
@@ -57,8 +65,15 @@ impl Tally {
         self.failures += u64::from(!matches!(row.outcome, Outcome::Ok | Outcome::Unsent));
         self.coldness_known += u64::from(row.cold.is_some());
         self.cold += u64::from(row.cold == Some(1));
+        self.sent += u64::from(row.sent_ns.is_some());
+        if row.phase == Phase::Measured {
+            self.measured += 1;
+            self.measured_ok += u64::from(row.outcome == Outcome::Ok);
+        }
+        if self.impossible.note(row) {
+            return;
+        }
         if let Some(lag_ns) = row.lag_ns() {
-            self.sent += 1;
             self.recent_lag_us.saturating_record(lag_ns / 1000);
             if row.phase == Phase::Measured {
                 self.lags_ns.push(lag_ns);

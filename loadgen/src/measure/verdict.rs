@@ -25,6 +25,10 @@ pub(crate) struct Evidence {
     pub(crate) scheduled: u64,
     /// Rows sent.
     pub(crate) sent: u64,
+    /// Measured rows.
+    pub(crate) measured: u64,
+    /// Measured rows that succeeded.
+    pub(crate) measured_ok: u64,
     /// CPU time the generator used, in microseconds.
     pub(crate) cpu_us: u64,
     /// What it could have used: wall-clock time times its cores, in microseconds.
@@ -60,6 +64,9 @@ impl Validity {
                 evidence.sent, evidence.scheduled
             ));
         }
+        if evidence.measured > 0 && evidence.measured_ok == 0 {
+            faults.push("invalid: no measured invocation succeeded".to_owned());
+        }
         let mut warnings = Vec::new();
         let percent = evidence.cpu_us.saturating_mul(100) / evidence.cpu_available_us.max(1);
         if percent > CPU_PERCENT {
@@ -86,6 +93,8 @@ mod tests {
         latency_p50_ns: 5_000_000,
         scheduled: 1000,
         sent: 995,
+        measured: 1000,
+        measured_ok: 1,
         cpu_us: 70,
         cpu_available_us: 100,
     };
@@ -115,7 +124,9 @@ mod tests {
         assert_eq!(Validity::of(&Evidence { sent: 994, ..GOOD }).faults.len(), 1);
         let busy = Validity::of(&Evidence { cpu_us: 71, ..GOOD });
         assert!(busy.faults.is_empty() && busy.warnings.len() == 1, "{busy:?}");
-        let none = Evidence { scheduled: 0, sent: 0, ..GOOD };
+        let failed = Validity::of(&Evidence { measured_ok: 0, ..GOOD });
+        assert_eq!(failed.faults, ["invalid: no measured invocation succeeded"]);
+        let none = Evidence { scheduled: 0, sent: 0, measured: 0, measured_ok: 0, ..GOOD };
         assert!(Validity::of(&none).faults.is_empty());
     }
 }

@@ -52,7 +52,7 @@ impl Mock {
                 _ if !named => answer(404, format!("no revision {revision:?} of {host:?}")),
                 Some("broken") => answer(502, "no JSON".to_owned()),
                 _ => {
-                    let report = r#"{"Status":"OK","Function":"NAME","MachineName":"pod-NAME","ExecutionTime":1500}"#;
+                    let report = r#"{"Status":"OK","Function":"NAME","MachineName":"pod-NAME","ExecutionTime":1}"#;
                     answer(200, report.replace("NAME", &function))
                 }
             };
@@ -129,8 +129,7 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
     assert_eq!(host, function, "Host must name the function");
     assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/"));
     assert!(header("requested_cpu").parse::<f64>().is_ok() && header("requested_memory").parse::<u32>().is_ok());
-    let report =
-        |name: &str| format!(r#"{{"Status":"OK","Function":"{name}","MachineName":"m","ExecutionTime":1500}}"#);
+    let report = |name: &str| format!(r#"{{"Status":"OK","Function":"{name}","MachineName":"m","ExecutionTime":3}}"#);
     let kind = function.split('-').next().unwrap_or("");
     Ok(match kind {
         "garbage" => answer(200, "hello".to_owned()),
@@ -141,9 +140,12 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
         "unknown" => answer(404, String::new()),
         "reset" => return Err("closed without an answer"),
         "slow" => std::future::pending().await,
+        // Thirty years.
+        "absurd" => answer(200, report(&function).replace(":3}", ":1e15}")),
         _ => {
-            let answer =
-                with(answer(200, report(&function)), "server-timing", "queue;dur=0.25, cold;dur=104, exec;dur=2");
+            // Less than any way through a socket takes, or nobody could believe the row.
+            let timing = "queue;dur=0.002, cold;dur=0.004, exec;dur=0.005";
+            let answer = with(answer(200, report(&function)), "server-timing", timing);
             let answer = with(with(answer, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
             with(answer, "x-dirigent-attempts", "2")
         }

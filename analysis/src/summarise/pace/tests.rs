@@ -12,6 +12,7 @@ fn rows(seconds: u64, per_s: u64, latency_ns: impl Fn(u64) -> u64) -> Rows {
     let row = |index: u64| {
         let scheduled_ns = index * S / per_s;
         Row {
+            index,
             function: 0,
             scheduled_ns,
             sent_ns: Some(scheduled_ns),
