@@ -25,7 +25,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Notes a header, if it is one that says something; malformed values are as good as absent.
+    /// Notes a header, if it is one that says something; malformed values are as good as absent. The first of a name
+    /// counts: the system's own come before whatever a function adds to them.
     pub(crate) fn note_header(&mut self, name: &str, value: &[u8]) {
         if name.eq_ignore_ascii_case("server-timing") {
             self.note_timing(str::from_utf8(value).unwrap_or(""));
@@ -38,17 +39,17 @@ impl Facts {
         let Ok(text) = str::from_utf8(value) else { return };
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("cold") {
-            self.cold = match text {
+            self.cold = self.cold.or(match text {
                 "1" => Some(1),
                 "0" => Some(0),
                 _ => None,
-            };
+            });
         } else if is("sandbox") {
-            self.sandbox = Some(text.into());
+            self.sandbox.get_or_insert_with(|| text.into());
         } else if is("attempts") {
-            self.attempts = text.parse().ok();
+            self.attempts = self.attempts.or(text.parse().ok());
         } else if is("error") {
-            self.error = Some(text.into());
+            self.error.get_or_insert_with(|| text.into());
         }
     }
 
@@ -70,7 +71,7 @@ impl Facts {
                 Some("exec") => &mut self.exec_us,
                 _ => continue,
             };
-            *slot = parts.find_map(|part| part.strip_prefix("dur=")).and_then(micros);
+            *slot = slot.or_else(|| parts.find_map(|part| part.strip_prefix("dur=")).and_then(micros));
         }
     }
 }
@@ -167,6 +168,33 @@ mod tests {
             sandbox: Some("3-17".into()),
             attempts: Some(2),
             error: Some("queue-full".into()),
+        };
+        assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn what_a_function_adds_after_the_system_is_not_taken_for_its_word() {
+        let mut facts = Facts::default();
+        for (name, value) in [
+            ("server-timing", "queue;dur=1, cold;dur=0, exec;dur=2, exec;dur=99999"),
+            ("server-timing", "exec;dur=99999, queue;dur=88888, cold;dur=77777"),
+            ("x-dirigent-cold", "0"),
+            ("x-dirigent-cold", "1"),
+            ("x-dirigent-sandbox", "1-2"),
+            ("x-dirigent-sandbox", "9-9"),
+            ("x-dirigent-attempts", "1"),
+            ("x-dirigent-attempts", "7"),
+        ] {
+            facts.note_header(name, value.as_bytes());
+        }
+        let expected = Facts {
+            queue_us: Some(1000),
+            cold_us: Some(0),
+            exec_us: Some(2000),
+            cold: Some(0),
+            sandbox: Some("1-2".into()),
+            attempts: Some(1),
+            error: None,
         };
         assert_eq!(facts, expected);
     }

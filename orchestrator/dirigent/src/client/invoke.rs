@@ -12,7 +12,7 @@ use clap::Args;
 use model::FunctionName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
 use super::{http, timeline::Timeline};
 use crate::{
@@ -105,19 +105,24 @@ fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Ti
             eprintln!("{timeline}");
         }
         Format::Json => {
-            let headers: serde_json::Map<String, Value> = response
-                .headers()
-                .iter()
-                .map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))))
-                .collect();
             let body = String::from_utf8_lossy(answer);
-            let all = json!({"timeline": timeline.to_json(), "headers": headers, "body": body});
+            let all = json!({"timeline": timeline.to_json(), "headers": fields(response.headers()), "body": body});
             serde_json::to_writer_pretty(&mut out, &all)?;
             writeln!(out)?;
         }
         Format::Csv => timeline.write_csv(&mut out)?,
     }
     Ok(())
+}
+
+/// Header fields by name: a text, or a list of texts where a name occurs more than once.
+fn fields(headers: &HeaderMap) -> Value {
+    let text = |value: &HeaderValue| json!(String::from_utf8_lossy(value.as_bytes()));
+    let values = |name| match headers.get_all(name).iter().map(text).collect::<Vec<_>>() {
+        mut one if one.len() == 1 => one.remove(0),
+        several => Value::Array(several),
+    };
+    headers.keys().map(|name| (name.to_string(), values(name))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
@@ -133,4 +138,26 @@ fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<
 fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').context("expected NAME: VALUE")?;
     Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_one_name_are_all_kept() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("set-cookie", "a=1; Expires=Wed, 01 Jan 2031 00:00:00 GMT"),
+            ("set-cookie", "b=2"),
+            ("content-type", "text/plain"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let expected = json!({
+            "set-cookie": ["a=1; Expires=Wed, 01 Jan 2031 00:00:00 GMT", "b=2"],
+            "content-type": "text/plain",
+        });
+        assert_eq!(fields(&headers), expected);
+    }
 }

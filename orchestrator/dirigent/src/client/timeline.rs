@@ -8,6 +8,9 @@ use std::{
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, StatusCode};
 
+/// The metrics that a data plane sends.
+const PHASES: [&str; 3] = ["queue", "cold", "exec"];
+
 /// Width of the longest bar, in characters.
 const BAR_CHARACTERS: f64 = 40.0;
 
@@ -35,7 +38,7 @@ impl Timeline {
             sandbox: text("x-dirigent-sandbox").map(str::to_owned),
             attempts: text("x-dirigent-attempts").and_then(|value| value.parse().ok()),
             error: text("x-dirigent-error").map(str::to_owned),
-            phases: server_timing(text("server-timing").unwrap_or_default()),
+            phases: server_timing(headers.get_all("server-timing").iter().filter_map(|value| value.to_str().ok())),
             total_ms,
         }
     }
@@ -68,15 +71,22 @@ impl Timeline {
     }
 }
 
-/// The metrics of a `Server-Timing` header that have a duration, in milliseconds.
-fn server_timing(header: &str) -> Vec<(String, f64)> {
+/// The data plane's metrics in `Server-Timing` fields, in milliseconds. The first of a name counts: the data plane's come
+/// first, so that a function cannot replace them. A function's own lie within `exec` and would be counted twice.
+fn server_timing<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<(String, f64)> {
     let metric = |entry: &str| {
         let mut parts = entry.split(';').map(str::trim);
-        let name = parts.next().filter(|name| !name.is_empty())?;
+        let name = parts.next().filter(|name| PHASES.contains(name))?;
         let duration = parts.find_map(|parameter| parameter.strip_prefix("dur="))?.parse().ok()?;
         Some((name.to_owned(), duration))
     };
-    header.split(',').filter_map(metric).collect()
+    let mut metrics: Vec<(String, f64)> = Vec::new();
+    for (name, ms) in fields.flat_map(|field| field.split(',')).filter_map(metric) {
+        if metrics.iter().all(|(known, _)| *known != name) {
+            metrics.push((name, ms));
+        }
+    }
+    metrics
 }
 
 impl fmt::Display for Timeline {
@@ -144,6 +154,20 @@ mod tests {
             \x20 total         80.000 ms";
         assert_eq!(printed, expected);
         assert_eq!(example().to_json()["phases"]["cold_ms"], 30.5);
+    }
+
+    #[test]
+    fn a_function_cannot_replace_what_the_data_plane_measured() {
+        let mut headers = HeaderMap::new();
+        for value in
+            ["queue;dur=0.5, cold;dur=0, exec;dur=9.5", "exec;dur=99999, queue;dur=88888, cold;dur=7, app;dur=1.5"]
+        {
+            headers.append("server-timing", HeaderValue::from_static(value));
+        }
+        let timeline = Timeline::read(StatusCode::OK, &headers, 12.0);
+        let phases = [("queue", 0.5), ("cold", 0.0), ("exec", 9.5)].map(|(name, ms)| (name.to_owned(), ms));
+        assert_eq!(timeline.phases, phases);
+        assert!(timeline.to_string().contains("elsewhere      2.000 ms"), "{timeline}");
     }
 
     #[test]
