@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::{headers::ClientFields, plane::Plane};
+use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 /// Connections beyond the bound that are served a refusal.
 pub(crate) const MOST_SURPLUS: usize = 64;
@@ -41,6 +41,8 @@ pub(crate) struct Client {
     open: AtomicU32,
     /// Requests so far.
     requests: AtomicU64,
+    /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
+    upload_unread: AtomicBool,
 }
 
 /// A request whose answer has not left.
@@ -54,8 +56,24 @@ impl Client {
     pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.upload_unread.store(false, Ordering::Relaxed);
         self.plane.request_opened();
         OpenRequest { client: self.clone(), answered: false }
+    }
+
+    /// The bounds for what clients may send.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.plane.config.limits
+    }
+
+    /// A request has a body, which is to be read.
+    pub(crate) fn upload_begins(&self) {
+        self.upload_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// A request's body has been read to its end.
+    pub(crate) fn upload_ended(&self) {
+        self.upload_unread.store(false, Ordering::Relaxed);
     }
 
     /// Whether it was told to end.
@@ -132,6 +150,7 @@ impl Clients {
             leaving: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU64::new(0),
+            upload_unread: AtomicBool::new(false),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

@@ -53,9 +53,11 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most bytes in a request's header section; more is answered 431.
+    /// Most bytes in a header or trailer section, of requests and of answers, in both protocols, counted as HTTP/1.1
+    /// writes them (name, value and 4 bytes a field; the target apart). More is 431 in a request, 502 in an answer's
+    /// header; trailers that come too late for that end the message early.
     pub header_bytes: ByteSize,
-    /// Most header fields in a request; more is answered 431.
+    /// Most fields in such a section. Up to 100 cost no allocation.
     pub header_count: usize,
     /// Most bytes in a request's body; more is answered 413.
     pub body: ByteSize,
@@ -113,8 +115,8 @@ impl Default for Config {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            header_bytes: ByteSize::kib(32),
-            header_count: 96,
+            header_bytes: ByteSize::kib(64),
+            header_count: 100,
             body: ByteSize::gib(1),
             retained_body: ByteSize::kib(64),
             descriptors: 4096,
@@ -127,7 +129,36 @@ impl Default for Limits {
     }
 }
 
+/// Each connection may hold so much of a head that is not complete; more fields than fit a map of the HTTP library would
+/// make it panic.
+const MAX_HEADER_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_HEADER_COUNT: usize = 10_000;
+/// Beside the fields of a header section: room for the longest target that the HTTP library takes.
+const TARGET_BYTES: u64 = 65_535;
+/// What HTTP/2 counts for a field beside its name and value (RFC 9113, section 6.5.2).
+const HTTP2_FIELD_BYTES: u64 = 32;
+/// Header fields that the HTTP library reads without an allocation.
+const FREE_FIELDS: usize = 100;
+
 impl Limits {
+    /// Bytes of a section at which the HTTP library gives up on an HTTP/1.1 message. Well beyond `header_bytes`, so that
+    /// all but the wildest are refused in our own words.
+    pub(crate) fn http1_header_bytes(&self) -> usize {
+        let bytes = self.header_bytes.as_u64().saturating_mul(2).saturating_add(TARGET_BYTES);
+        usize::try_from(bytes).unwrap_or(usize::MAX / 2)
+    }
+
+    /// The same for HTTP/2, which counts more for each field.
+    pub(crate) fn http2_header_bytes(&self) -> u32 {
+        let fields = (self.http1_header_count() as u64).saturating_mul(HTTP2_FIELD_BYTES);
+        u32::try_from((self.http1_header_bytes() as u64).saturating_add(fields)).unwrap_or(u32::MAX)
+    }
+
+    /// Fields at which the HTTP library gives up on an HTTP/1.1 message.
+    pub(crate) fn http1_header_count(&self) -> usize {
+        self.header_count.max(FREE_FIELDS)
+    }
+
     /// Idle connections to sandboxes that may be kept.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
@@ -176,8 +207,11 @@ impl Config {
         if self.limits.client_idle < Duration::from_secs(1) {
             return fail("limits.client_idle", "must be at least 1s");
         }
-        if self.limits.header_count == 0 || self.limits.header_bytes.as_u64() < 1024 {
-            return fail("limits", "must allow at least one header field and 1KiB of headers");
+        if !(1..=MAX_HEADER_COUNT).contains(&self.limits.header_count) {
+            return fail("limits.header_count", "must be between 1 and 10000");
+        }
+        if !(1024..=MAX_HEADER_BYTES).contains(&self.limits.header_bytes.as_u64()) {
+            return fail("limits.header_bytes", "must be between 1KiB and 16MiB");
         }
         balance::find(&self.balance).ok_or_else(|| {
             let known: Vec<_> = balance::policies().iter().map(|policy| policy.name).collect();
@@ -208,13 +242,15 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 6] = [
+        let changes: [(Change, &str); 8] = [
             (|c| c.name.clear(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
             (|c| c.sample_period = Duration::ZERO, "sample_period"),
             (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),
             (|c| c.limits.client_idle = Duration::ZERO, "limits.client_idle"),
+            (|c| c.limits.header_count = 30_000, "limits.header_count"),
+            (|c| c.limits.header_bytes = ByteSize::gib(1), "limits.header_bytes"),
         ];
         for (break_it, key) in changes {
             let mut config = Config::default();

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{clients::OpenRequest, running::Running};
+use crate::{clients::OpenRequest, headers, running::Running};
 
 /// Why an answer ended early. The client sees a broken message, never a complete one.
 #[derive(Debug, Error)]
@@ -20,6 +20,9 @@ pub(crate) enum DownloadError {
     /// The sandbox failed after its answer had begun.
     #[error("the sandbox failed within its answer")]
     Upstream(#[source] hyper::Error),
+    /// The answer's trailer section is larger than allowed.
+    #[error("the answer's trailer section is larger than allowed")]
+    TrailersTooLarge,
     /// The function's time-out passed within its answer.
     #[error("the function took longer than its time-out")]
     Timeout,
@@ -112,6 +115,19 @@ impl Flow {
             }
         };
         match item {
+            Some(Ok(frame)) if frame.is_trailers() => {
+                let limits = &running.slot().plane().config.limits;
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                let fits = headers::fits(&trailers, limits);
+                // Nothing follows trailers.
+                self.complete(cx);
+                headers::trailers(&mut trailers);
+                Poll::Ready(Some(if fits {
+                    Ok(Frame::trailers(trailers))
+                } else {
+                    Err(DownloadError::TrailersTooLarge)
+                }))
+            }
             Some(Ok(frame)) => {
                 if self.incoming.is_end_stream() {
                     self.complete(cx);

@@ -3,7 +3,9 @@
 //! The rules are RFC 9110, sections 7.6 (message forwarding) and 6.6; the `X-Dirigent-…` fields are this system's own.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use model::Protocol;
+use thiserror::Error;
+
+use crate::config::Limits;
 
 /// Names the reason of an answer that is not the function's.
 pub(crate) const ERROR: HeaderName = HeaderName::from_static("x-dirigent-error");
@@ -41,29 +43,61 @@ pub(crate) struct ClientFields {
     pub(crate) forwarded_for: HeaderValue,
 }
 
+/// A message whose body has a transfer coding besides `chunked`: its bytes cannot be passed on without it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a transfer coding other than chunked is not supported")]
+pub(crate) struct UnknownCoding;
+
 /// Makes a client's request fields fit for a sandbox, in place. `version` is what the client spoke. Trailers are carried
 /// through, so the wish for them (TE) is passed on as our own.
-pub(crate) fn towards_sandbox(fields: &mut HeaderMap, version: Version, client: &ClientFields, protocol: Protocol) {
+///
+/// # Errors
+/// When its body has a coding that cannot be undone.
+pub(crate) fn towards_sandbox(
+    fields: &mut HeaderMap,
+    version: Version,
+    client: &ClientFields,
+) -> Result<(), UnknownCoding> {
     let wants_trailers = fields.get_all(header::TE).iter().any(|te| {
         te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
     });
-    drop_hop_by_hop(fields);
+    drop_hop_by_hop(fields)?;
     if wants_trailers {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
-        if protocol == Protocol::Http1 {
-            fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
-        }
     }
     if version == Version::HTTP_2 {
         join_cookies(fields);
     }
     append_forwarded_for(fields, &client.forwarded_for);
     fields.append(header::VIA, HeaderValue::from_static(via(version)));
+    Ok(())
 }
 
 /// Makes a sandbox's answer fields fit for the client, in place.
-pub(crate) fn towards_client(fields: &mut HeaderMap) {
-    drop_hop_by_hop(fields);
+///
+/// # Errors
+/// When its body has a coding that cannot be undone.
+pub(crate) fn towards_client(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
+    drop_hop_by_hop(fields)
+}
+
+/// Makes a message's trailer fields fit for the other side, in place.
+pub(crate) fn trailers(fields: &mut HeaderMap) {
+    // A trailer frames no body, so that a coding in it means nothing and is dropped like the others.
+    let _ = drop_hop_by_hop(fields);
+}
+
+/// Puts our own fields before a function's of the same name, which are kept.
+pub(crate) fn insert_first(fields: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    if fields.contains_key(name) {
+        let theirs: Vec<_> = fields.get_all(name).iter().cloned().collect();
+        fields.insert(name, value);
+        for value in theirs {
+            fields.append(name, value);
+        }
+    } else {
+        fields.insert(name, value);
+    }
 }
 
 /// Gives the request an id when it has none.
@@ -73,14 +107,19 @@ pub(crate) fn ensure_request_id(fields: &mut HeaderMap, id: impl FnOnce() -> Hea
     }
 }
 
+/// Whether a header or trailer section is within `limits`.
+pub(crate) fn fits(fields: &HeaderMap, limits: &Limits) -> bool {
+    fields.len() <= limits.header_count && size(fields) as u64 <= limits.header_bytes.as_u64()
+}
+
 /// Bytes of a header section as HTTP/1.1 writes it.
-pub(crate) fn size(fields: &HeaderMap) -> usize {
+fn size(fields: &HeaderMap) -> usize {
     // ": " and the line's end.
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// Drops fields that end at this hop, also those that Connection names, and forged or stale fields of ours.
-fn drop_hop_by_hop(fields: &mut HeaderMap) {
+fn drop_hop_by_hop(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
     // One look at each name; most requests have nothing to drop.
     let mut found = 0u16;
     let mut ours = false;
@@ -89,6 +128,13 @@ fn drop_hop_by_hop(fields: &mut HeaderMap) {
             Some(index) => found |= 1 << index,
             None => ours |= is_ours(name),
         }
+    }
+    if found & (1 << TRANSFER_ENCODING) != 0 {
+        if fields.get_all(header::TRANSFER_ENCODING).iter().any(|coding| !is_chunked(coding)) {
+            return Err(UnknownCoding);
+        }
+        // The coding overrides a length, which must not go on (RFC 9112, section 6.3).
+        fields.remove(header::CONTENT_LENGTH);
     }
     if found & 1 != 0 {
         drop_named_by_connection(fields);
@@ -103,6 +149,14 @@ fn drop_hop_by_hop(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
+    Ok(())
+}
+
+/// Place of Transfer-Encoding in [`HOP_BY_HOP`].
+const TRANSFER_ENCODING: usize = 2;
+
+fn is_chunked(coding: &HeaderValue) -> bool {
+    coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// Index in [`HOP_BY_HOP`]. A match on text is a few comparisons of lengths, which this costs for every field.
@@ -110,7 +164,7 @@ fn hop_by_hop(name: &str) -> Option<usize> {
     match name {
         "connection" => Some(0),
         "te" => Some(1),
-        "transfer-encoding" => Some(2),
+        "transfer-encoding" => Some(TRANSFER_ENCODING),
         "upgrade" => Some(3),
         "proxy-authenticate" => Some(4),
         "proxy-authorization" => Some(5),
@@ -199,7 +253,7 @@ mod tests {
             ("x-dirigent-cold", "1"),
             ("traceparent", "00-1-2-01"),
         ]);
-        towards_sandbox(&mut request, Version::HTTP_11, &client(), Protocol::Http1);
+        towards_sandbox(&mut request, Version::HTTP_11, &client()).unwrap();
         let expected = fields(&[
             ("host", "f"),
             ("traceparent", "00-1-2-01"),
@@ -219,7 +273,7 @@ mod tests {
             ("cookie", "b=2"),
             ("te", "trailers"),
         ]);
-        towards_sandbox(&mut request, Version::HTTP_2, &client(), Protocol::H2c);
+        towards_sandbox(&mut request, Version::HTTP_2, &client()).unwrap();
         let expected = fields(&[
             ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.9"),
             ("via", "1.1 edge"),
@@ -228,6 +282,25 @@ mod tests {
             ("te", "trailers"),
         ]);
         assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_coding_overrides_a_length_and_only_chunked_can_be_undone() {
+        let mut answer = fields(&[("content-length", "2"), ("transfer-encoding", "Chunked"), ("etag", "a")]);
+        assert_eq!(towards_client(&mut answer), Ok(()));
+        assert_eq!(answer, fields(&[("etag", "a")]));
+        for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity"] {
+            let mut answer = fields(&[("transfer-encoding", coding)]);
+            assert_eq!(towards_client(&mut answer), Err(UnknownCoding), "{coding}");
+        }
+    }
+
+    #[test]
+    fn ours_comes_before_all_of_a_functions() {
+        let mut answer = fields(&[("server-timing", "a"), ("set-cookie", "x"), ("server-timing", "b")]);
+        insert_first(&mut answer, &SERVER_TIMING, HeaderValue::from_static("ours"));
+        let values: Vec<_> = answer.get_all(SERVER_TIMING).iter().collect();
+        assert_eq!(values, ["ours", "a", "b"]);
     }
 
     #[test]

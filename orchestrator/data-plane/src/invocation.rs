@@ -3,7 +3,7 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -16,8 +16,9 @@ use crate::{
     plane::Plane,
     refusal::{Cause, Refusal},
     running::Running,
+    target,
     timeline::Timeline,
-    upload::{UploadError, UploadLimits, UploadSource},
+    upload::{UploadError, UploadSource},
     upstream::{Link, OpenError, poll_answer},
 };
 
@@ -58,6 +59,7 @@ enum Fault {
 pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Response<Download> {
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
+    let ends_connection = request.version() == Version::HTTP_10;
     let mut open = client.request();
     let outcome = if client.is_surplus {
         client.end_when_idle();
@@ -71,32 +73,34 @@ pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Re
         Ok((invocation, turn)) => invocation.run(turn).await,
         Err(refusal) => Err(refusal),
     };
-    let response = outcome.unwrap_or_else(|refusal| {
+    let mut response = outcome.unwrap_or_else(|refusal| {
         plane.metrics.refused(refusal.cause);
         refusal.response()
     });
+    if ends_connection {
+        // Where the body ends by it there is no other way, and this library keeps no such connection anyway.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     open.answered();
     response.map(|body| body.counting(open))
 }
 
 /// Finds the function and takes a slot, or a place in its queue.
-fn admit(client: &Client, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
+fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
     let plane = &client.plane;
     let (head, body) = request.into_parts();
     let function = find(plane, &head)?;
     let limits = &plane.config.limits;
-    if head.headers.len() > limits.header_count || headers::size(&head.headers) as u64 > limits.header_bytes.as_u64() {
+    if !headers::fits(&head.headers, limits) {
         return Err(Cause::HeadersTooLarge.plain());
     }
-    let most = limits.body.as_u64();
-    if http_body::Body::size_hint(&body).lower() > most {
+    if http_body::Body::size_hint(&body).lower() > limits.body.as_u64() {
         return Err(Cause::BodyTooLarge.plain());
     }
     let Beginning { ticket, terms, turn } = function.arrive(arrived_us)?;
     // RFC 9110, section 9.2.2.
     let repeatable = head.method.is_idempotent() || terms.retry_any;
-    let kept = if repeatable { limits.retained_body.as_u64() } else { 0 };
-    let upload = UploadSource::new(body, UploadLimits { most, kept });
+    let upload = UploadSource::new(body, client, repeatable);
     let mut outgoing = Outgoing::new(head, upload, &client.fields, terms.protocol)?;
     outgoing.ensure_id(|| plane.request_ids.next());
     let plane = plane.clone();
@@ -108,6 +112,9 @@ fn admit(client: &Client, request: Request<Incoming>, arrived_us: u64) -> Result
 fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> {
     if !host::is_supported(&head.method) {
         return Err(Cause::Unsupported.plain());
+    }
+    if !target::is_valid(&head.method, &head.uri) {
+        return Err(Cause::BadRequest.because("the target must be a path that begins with a slash, or a whole URL"));
     }
     let host = host::of(&head.uri, &head.headers).ok_or_else(|| Cause::BadRequest.plain())?;
     if plane.is_stopping() {
@@ -161,10 +168,9 @@ impl Invocation {
     async fn attempt(&mut self, mut slot: Slot) -> Result<Response<Download>, Fault> {
         let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.terms.timeout_us));
         let mut sleep = pin!(sleep_until(deadline));
-        let mut unsent = None;
         loop {
             let link = self.link(&slot).await?;
-            let Some(request) = unsent.take().or_else(|| self.outgoing.request()) else {
+            let Some(request) = self.outgoing.request(slot.sandbox().protocol()) else {
                 let cause = "the request cannot be sent again".to_owned();
                 return Err(Fault::Broke { cause, heard: false, sent: true });
             };
@@ -182,7 +188,7 @@ impl Invocation {
                 Some(Err(mut error)) => match (error.take_message(), running) {
                     // The connection had ended while it was idle: nothing was sent, so another one is taken.
                     (Some(request), running) => {
-                        unsent = Some(request);
+                        self.outgoing.unsent(request);
                         slot = running.unsent().map(|(slot, _)| slot).ok_or(Fault::Timeout)?;
                     }
                     (None, running) => return Err(self.broke(running, &error.into_error())),
@@ -219,16 +225,16 @@ impl Invocation {
         if reused && !heard {
             // The sandbox may have ended it for having been idle, and with it the others.
             slot.sandbox().shed_idle(&self.plane);
-        } else if slot.sandbox().broke() {
+        } else if !error.is_parse_too_large() && slot.sandbox().broke() {
+            // A function that writes more than we read is no broken sandbox: it would do so in every other one.
             slot.fail(&cause);
         }
         Fault::Broke { cause, heard, sent }
     }
 
     async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Broke { cause: "it switched protocols unasked".to_owned(), heard: true, sent: true });
-        }
+        let (mut head, body) = response.into_parts();
+        self.check(&mut head)?;
         let slot = running.slot();
         let timeline = Timeline {
             arrived_us: self.arrived_us,
@@ -240,13 +246,8 @@ impl Invocation {
         if timeline.is_cold() {
             self.function.answered_cold();
         }
-        let (mut head, body) = response.into_parts();
-        headers::towards_client(&mut head.headers);
         // The function's own timing, if it sends one, follows ours.
-        let theirs = head.headers.insert(headers::SERVER_TIMING, timeline.server_timing());
-        if let Some(theirs) = theirs {
-            head.headers.append(headers::SERVER_TIMING, theirs);
-        }
+        headers::insert_first(&mut head.headers, &headers::SERVER_TIMING, timeline.server_timing());
         let cold = if timeline.is_cold() { "1" } else { "0" };
         head.headers.insert(headers::COLD, HeaderValue::from_static(cold));
         head.headers.insert(headers::SANDBOX, slot.sandbox().header().clone());
@@ -260,15 +261,32 @@ impl Invocation {
         Ok(Response::from_parts(head, body.await))
     }
 
+    /// Makes the head of an answer fit for the client.
+    fn check(&self, head: &mut response::Parts) -> Result<(), Fault> {
+        let broke = |cause: &str| Fault::Broke { cause: cause.to_owned(), heard: true, sent: true };
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(broke("it switched protocols unasked"));
+        }
+        if !headers::fits(&head.headers, &self.plane.config.limits) {
+            return Err(broke("its header section is larger than allowed"));
+        }
+        headers::towards_client(&mut head.headers).map_err(|error| broke(&error.to_string()))
+    }
+
     /// Another turn after `fault`, where one is allowed.
     fn recover(&mut self, fault: Fault) -> Result<Turn, Refusal> {
         let (again, refusal) = match fault {
             Fault::Timeout => return Err(Cause::Timeout.plain()),
             Fault::Body(UploadError::TooLarge) => return Err(Cause::BodyTooLarge.plain()),
+            Fault::Body(error @ UploadError::TrailersTooLarge) => {
+                return Err(Cause::HeadersTooLarge.because(error.to_string()));
+            }
             Fault::Body(UploadError::Client) => return Err(Cause::BadRequest.because("the request was cut short")),
             Fault::Unreachable(error) => {
                 self.refused += 1;
-                (self.refused < MAX_REFUSED, Cause::Upstream.because(error.to_string()))
+                // Out of descriptors here is no fault of the sandbox.
+                let cause = if error.is_local() { Cause::Overloaded } else { Cause::Upstream };
+                (self.refused < MAX_REFUSED, cause.because(error.to_string()))
             }
             Fault::Broke { cause, heard, sent } => {
                 let is_allowed = !heard && (self.repeatable || !sent);

@@ -24,6 +24,7 @@ mod sampler;
 mod server;
 mod stream;
 mod table;
+mod target;
 mod timeline;
 mod upload;
 mod upstream;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderValue, Request, Uri, Version, header,
+    HeaderValue, Method, Request, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -13,6 +13,7 @@ use crate::{
     headers::{self, ClientFields},
     host,
     refusal::{Cause, Refusal},
+    target,
     upload::{Upload, UploadError, UploadSource},
 };
 
@@ -20,27 +21,28 @@ use crate::{
 pub(crate) struct Outgoing {
     /// `None` once it was sent and cannot be sent again.
     head: Option<Parts>,
+    /// The protocol that `head` is written for.
+    form: Protocol,
     upload: Option<Arc<UploadSource>>,
 }
 
 impl Outgoing {
-    /// Makes a client's request fit for a sandbox that speaks `protocol`.
+    /// Makes a client's request fit for a sandbox, which most probably speaks `protocol`.
     ///
     /// # Errors
-    /// When its target cannot be written in that protocol.
+    /// When its target cannot be written in that protocol, or its body has a coding that cannot be undone.
     pub(crate) fn new(
         mut head: Parts,
         upload: Option<Arc<UploadSource>>,
         client: &ClientFields,
         protocol: Protocol,
     ) -> Result<Self, Refusal> {
-        headers::towards_sandbox(&mut head.headers, head.version, client, protocol);
-        match protocol {
-            Protocol::Http1 => to_http1(&mut head),
-            Protocol::H2c => to_http2(&mut head),
-        }
-        .ok_or_else(|| Cause::BadRequest.plain())?;
-        Ok(Self { head: Some(head), upload })
+        let version = head.version;
+        target::shorten(&mut head).map_err(|_| Cause::BadRequest.plain())?;
+        headers::towards_sandbox(&mut head.headers, version, client)
+            .map_err(|error| Cause::Unsupported.because(error.to_string()))?;
+        write_for(&mut head, upload.as_deref(), protocol).ok_or_else(|| Cause::BadRequest.plain())?;
+        Ok(Self { head: Some(head), form: protocol, upload })
     }
 
     /// Gives it an id when it has none.
@@ -50,14 +52,28 @@ impl Outgoing {
         }
     }
 
-    /// The request to send now; `None` when it cannot be sent again.
-    pub(crate) fn request(&mut self) -> Option<Request<Upload>> {
+    /// The request to send now to a sandbox that speaks `protocol`: a function's protocol may change while a request
+    /// waits. `None` when it cannot be sent again, or not in that protocol.
+    pub(crate) fn request(&mut self, protocol: Protocol) -> Option<Request<Upload>> {
+        if self.form != protocol {
+            let head = self.head.as_mut()?;
+            // What the other protocol needed for this hop.
+            head.headers.remove(header::CONNECTION);
+            head.headers.remove(header::TRANSFER_ENCODING);
+            write_for(head, self.upload.as_deref(), protocol)?;
+            self.form = protocol;
+        }
         let Some(source) = &self.upload else {
             return Some(Request::from_parts(self.head.clone()?, Upload::Empty));
         };
-        let upload = Upload::Shared { source: source.clone(), sent: 0 };
+        let upload = Upload::of(source.clone());
         let head = if source.may_repeat() { self.head.clone()? } else { self.head.take()? };
         Some(Request::from_parts(head, upload))
+    }
+
+    /// Takes back a request of which nothing was sent: it can be sent again whatever it is.
+    pub(crate) fn unsent(&mut self, request: Request<Upload>) {
+        self.head = Some(request.into_parts().0);
     }
 
     /// Whether it can be sent once more.
@@ -68,6 +84,24 @@ impl Outgoing {
     /// Why its body ended early, if it did.
     pub(crate) fn upload_error(&self) -> Option<UploadError> {
         self.upload.as_ref().and_then(|upload| upload.error())
+    }
+}
+
+/// Writes a head without hop-by-hop fields for `protocol`. `None` when that cannot be.
+fn write_for(head: &mut Parts, upload: Option<&UploadSource>, protocol: Protocol) -> Option<()> {
+    match protocol {
+        Protocol::Http1 => {
+            if head.headers.contains_key(header::TE) {
+                head.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            }
+            // The HTTP library sends no body of unknown length with these unless it is told to.
+            let is_silent = head.method == Method::GET || head.method == Method::HEAD;
+            if is_silent && upload.is_some_and(|upload| !upload.has_known_length()) {
+                head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            to_http1(head)
+        }
+        Protocol::H2c => to_http2(head),
     }
 }
 
@@ -107,7 +141,7 @@ mod tests {
         let client = ClientFields { forwarded_for: HeaderValue::from_static("10.0.0.9") };
         let mut outgoing = Outgoing::new(request.into_parts().0, None, &client, protocol).unwrap();
         assert!(outgoing.can_repeat(), "without a body it can");
-        outgoing.request().unwrap()
+        outgoing.request(protocol).unwrap()
     }
 
     #[test]
@@ -123,6 +157,22 @@ mod tests {
             let sent = send(request, Protocol::H2c);
             assert_eq!((sent.uri().host(), sent.uri().path(), sent.version()), (Some("f"), "/a", Version::HTTP_2));
             assert!(!sent.headers().contains_key(header::HOST));
+        }
+    }
+    #[test]
+    fn a_request_goes_out_in_the_protocol_that_its_sandbox_speaks_in_the_end() {
+        let client = ClientFields { forwarded_for: HeaderValue::from_static("10.0.0.9") };
+        let head = || {
+            let builder = Request::builder().uri("/a?b").header("host", "f").header("te", "trailers");
+            builder.body(()).unwrap().into_parts().0
+        };
+        let direct = [Protocol::Http1, Protocol::H2c]
+            .map(|protocol| Outgoing::new(head(), None, &client, protocol).unwrap().request(protocol).unwrap());
+        let mut changing = Outgoing::new(head(), None, &client, Protocol::Http1).unwrap();
+        for (protocol, expected) in [(Protocol::H2c, &direct[1]), (Protocol::Http1, &direct[0])] {
+            let sent = changing.request(protocol).unwrap();
+            assert_eq!((sent.uri(), sent.version()), (expected.uri(), expected.version()));
+            assert_eq!(sent.headers(), expected.headers());
         }
     }
 }

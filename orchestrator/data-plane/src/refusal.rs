@@ -17,7 +17,7 @@ pub(crate) enum Cause {
     BodyTooLarge,
     /// The header section is larger than allowed.
     HeadersTooLarge,
-    /// CONNECT, which means nothing to a function.
+    /// CONNECT, which means nothing to a function, or a transfer coding that cannot be undone.
     Unsupported,
     /// The sandbox failed.
     Upstream,
@@ -83,13 +83,15 @@ impl Cause {
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "the header section is larger than allowed")
             }
-            Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "CONNECT is not supported"),
+            Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "what the request asks for is not supported"),
             Self::Upstream => (S::BAD_GATEWAY, "upstream", "the sandbox failed"),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "the control plane has not been heard of yet"),
             Self::QueueFull => (S::SERVICE_UNAVAILABLE, "queue-full", "too many invocations wait for this function"),
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "this data plane has as much to do as it may"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "this data plane is shutting down"),
-            Self::CreationFailed => (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of it can be made"),
+            Self::CreationFailed => {
+                (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of this function can be made")
+            }
             Self::QueueDeadline => (S::GATEWAY_TIMEOUT, "queue-deadline", "no sandbox was free in time"),
             Self::Timeout => (S::GATEWAY_TIMEOUT, "timeout", "the function took longer than its time-out"),
         }

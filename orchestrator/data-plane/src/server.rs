@@ -121,13 +121,10 @@ impl Server {
 }
 
 fn builder(plane: &Plane) -> auto::Builder<TokioExecutor> {
-    let header_bytes = usize::try_from(plane.config.limits.header_bytes.as_u64()).unwrap_or(usize::MAX / 2);
+    let limits = &plane.config.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(header_bytes + BUFFER_BYTES);
-    builder
-        .http2()
-        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_STREAMS);
+    builder.http1().max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES).max_headers(limits.http1_header_count());
+    builder.http2().max_header_list_size(limits.http2_header_bytes()).max_concurrent_streams(MAX_STREAMS);
     builder
 }
 

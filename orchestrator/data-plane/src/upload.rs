@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -12,24 +12,23 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+mod retained;
+
+use self::retained::Retained;
+use crate::{clients::Client, config::Limits, headers};
+
 /// Why a body ended early.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum UploadError {
     /// The client sent more than allowed.
     #[error("the request's body is larger than allowed")]
     TooLarge,
+    /// The client's trailer section is larger than allowed.
+    #[error("the request's trailer section is larger than allowed")]
+    TrailersTooLarge,
     /// The client went away or broke the protocol.
     #[error("the client did not finish the request's body")]
     Client,
-}
-
-/// Bounds of a body.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct UploadLimits {
-    /// Most bytes accepted.
-    pub(crate) most: u64,
-    /// Most bytes kept for another attempt; 0 keeps none.
-    pub(crate) kept: u64,
 }
 
 /// A request's body as one attempt sees it.
@@ -40,8 +39,10 @@ pub(crate) enum Upload {
     Shared {
         /// What all attempts share.
         source: Arc<UploadSource>,
-        /// Frames of it that this attempt has sent.
-        sent: usize,
+        /// Bytes of it that this attempt has sent.
+        sent: u64,
+        /// Whether this attempt has sent the trailers, or seen the end without any.
+        ended: bool,
     },
 }
 
@@ -49,49 +50,58 @@ pub(crate) enum Upload {
 pub(crate) struct UploadSource {
     state: Mutex<Source>,
     hint: SizeHint,
-    limits: UploadLimits,
+    /// Whether it is being kept for another attempt.
+    may_repeat: bool,
+    client: Arc<Client>,
 }
 
 struct Source {
     incoming: Incoming,
     /// What was read, while all of it can be kept.
-    kept: Vec<Bytes>,
+    kept: Retained,
     trailers: Option<HeaderMap>,
     read_bytes: u64,
-    /// Whether everything read so far is in `kept`.
-    whole: bool,
     ended: bool,
     error: Option<UploadError>,
 }
 
+type Item = Option<Result<Frame<Bytes>, UploadError>>;
+
 impl UploadSource {
-    /// The body of a request; `None` when it has none.
-    pub(crate) fn new(incoming: Incoming, limits: UploadLimits) -> Option<Arc<Self>> {
+    /// The body of a request; `None` when it has none. When it may be sent again, up to `limits.retained_body` of it are
+    /// kept.
+    pub(crate) fn new(incoming: Incoming, client: &Arc<Client>, may_repeat: bool) -> Option<Arc<Self>> {
         if incoming.is_end_stream() {
             return None;
         }
+        client.upload_begins();
         let hint = incoming.size_hint();
+        let retained = if may_repeat { client.limits().retained_body.as_u64() } else { 0 };
         let state = Source {
             incoming,
-            kept: Vec::new(),
+            kept: Retained::new(retained),
             trailers: None,
             read_bytes: 0,
-            whole: limits.kept > 0,
             ended: false,
             error: None,
         };
-        Some(Arc::new(Self { state: Mutex::new(state), hint, limits }))
+        Some(Arc::new(Self { state: Mutex::new(state), hint, may_repeat: retained > 0, client: client.clone() }))
     }
 
     /// Whether another attempt can send the same body: nothing of it was consumed, or all that was is still held.
     pub(crate) fn can_repeat(&self) -> bool {
         let state = self.lock();
-        state.error.is_none() && (state.whole || (state.read_bytes == 0 && !state.ended))
+        state.error.is_none() && (state.kept.is_whole() || (state.read_bytes == 0 && !state.ended))
     }
 
     /// Whether it is being kept for another attempt.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.limits.kept > 0
+        self.may_repeat
+    }
+
+    /// Whether the client said beforehand how long it is.
+    pub(crate) fn has_known_length(&self) -> bool {
+        self.hint.exact().is_some()
     }
 
     /// Why the body ended early, if it did.
@@ -99,36 +109,23 @@ impl UploadSource {
         self.lock().error
     }
 
-    fn poll_next(&self, sent: usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    /// What follows the first `sent` bytes.
+    fn poll_next(&self, sent: u64, cx: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.lock();
-        let state = &mut *state;
         if let Some(error) = state.error {
             return Poll::Ready(Some(Err(error)));
         }
-        if let Some(kept) = state.kept.get(sent) {
-            return Poll::Ready(Some(Ok(Frame::data(kept.clone()))));
+        if state.kept.is_whole() && sent < state.read_bytes {
+            return Poll::Ready(Some(Ok(Frame::data(state.kept.after(sent)))));
         }
         if state.ended {
-            let trailers = if sent == state.kept.len() { state.trailers.clone() } else { None };
-            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let frame = match std::task::ready!(Pin::new(&mut state.incoming).poll_frame(cx)) {
-            None => {
-                state.ended = true;
-                return Poll::Ready(None);
-            }
-            Some(Err(_)) => return state.fail(UploadError::Client),
-            Some(Ok(frame)) => frame,
-        };
-        match frame.into_data() {
-            Ok(data) => state.take_data(data, self.limits),
-            Err(frame) => {
-                state.ended = true;
-                let trailers = frame.into_trailers().ok();
-                state.trailers = trailers.clone().filter(|_| state.whole);
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
-            }
+        let item = ready!(state.poll_read(self, cx));
+        if state.ended {
+            self.client.upload_ended();
         }
+        Poll::Ready(item)
     }
 
     fn lock(&self) -> MutexGuard<'_, Source> {
@@ -137,23 +134,51 @@ impl UploadSource {
 }
 
 impl Source {
-    fn fail(&mut self, error: UploadError) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        self.error = Some(error);
-        Poll::Ready(Some(Err(error)))
+    fn poll_read(&mut self, source: &UploadSource, cx: &mut Context<'_>) -> Poll<Item> {
+        let limits = source.client.limits();
+        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => return Poll::Ready(Some(self.fail(UploadError::Client))),
+            Some(Ok(frame)) => frame,
+        };
+        Poll::Ready(Some(match frame.into_data() {
+            Ok(data) => self.take_data(data, source, limits),
+            Err(frame) => self.take_trailers(frame.into_trailers().unwrap_or_default(), limits),
+        }))
     }
 
-    fn take_data(&mut self, data: Bytes, limits: UploadLimits) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    fn take_data(&mut self, data: Bytes, source: &UploadSource, limits: &Limits) -> Result<Frame<Bytes>, UploadError> {
         self.read_bytes += data.len() as u64;
-        if self.read_bytes > limits.most {
+        if self.read_bytes > limits.body.as_u64() {
             return self.fail(UploadError::TooLarge);
         }
-        if self.whole && self.read_bytes <= limits.kept {
-            self.kept.push(data.clone());
-        } else {
-            self.whole = false;
-            self.kept = Vec::new();
+        self.kept.push(&data, source.hint.exact());
+        Ok(Frame::data(data))
+    }
+
+    fn take_trailers(&mut self, mut trailers: HeaderMap, limits: &Limits) -> Result<Frame<Bytes>, UploadError> {
+        self.ended = true;
+        if !headers::fits(&trailers, limits) {
+            return self.fail(UploadError::TrailersTooLarge);
         }
-        Poll::Ready(Some(Ok(Frame::data(data))))
+        headers::trailers(&mut trailers);
+        self.trailers = Some(trailers.clone()).filter(|_| self.kept.is_whole());
+        Ok(Frame::trailers(trailers))
+    }
+
+    fn fail(&mut self, error: UploadError) -> Result<Frame<Bytes>, UploadError> {
+        self.error = Some(error);
+        Err(error)
+    }
+}
+
+impl Upload {
+    /// The body of an attempt.
+    pub(crate) fn of(source: Arc<UploadSource>) -> Self {
+        Self::Shared { source, sent: 0, ended: false }
     }
 }
 
@@ -161,25 +186,30 @@ impl Body for Upload {
     type Data = Bytes;
     type Error = UploadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Shared { source, sent } => {
-                let frame = std::task::ready!(source.poll_next(*sent, cx));
-                *sent += 1;
-                Poll::Ready(frame)
-            }
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
+        let Self::Shared { source, sent, ended } = &mut *self else { return Poll::Ready(None) };
+        if *ended {
+            return Poll::Ready(None);
         }
+        let item = ready!(source.poll_next(*sent, cx));
+        match item.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+            Some(Ok(Some(data))) => *sent += data.len() as u64,
+            // Trailers are the last; so is an end without any. An error is told as often as one asks.
+            Some(Ok(None)) | None => *ended = true,
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(item)
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Shared { source, sent } => {
+            Self::Shared { source, sent, ended } => {
                 let state = source.lock();
-                *sent >= state.kept.len()
-                    && state.trailers.is_none()
-                    && (state.ended || (state.error.is_none() && state.incoming.is_end_stream()))
+                *ended
+                    || *sent >= state.read_bytes
+                        && state.trailers.is_none()
+                        && (state.ended || (state.error.is_none() && state.incoming.is_end_stream()))
             }
         }
     }

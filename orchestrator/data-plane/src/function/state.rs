@@ -92,10 +92,11 @@ pub(crate) struct FunctionState {
     problem: Option<Problem>,
 }
 
-#[derive(Clone, Debug)]
+/// Its message is for operators, who find it in the control plane: it may hold what the program printed, which is not
+/// for those who invoke it.
+#[derive(Clone, Copy, Debug)]
 struct Problem {
     permanent: bool,
-    message: Arc<str>,
     since_us: u64,
 }
 
@@ -157,7 +158,7 @@ impl FunctionState {
             && self.held.is_empty()
             && now_us < problem.since_us + PROBLEM_STANDS_US
         {
-            return Admission::Refused(Cause::CreationFailed.because(problem.message.clone()));
+            return Admission::Refused(Cause::CreationFailed.plain());
         }
         if self.queue.len() >= self.terms.queue_limit {
             return Admission::Refused(Cause::QueueFull.plain());
@@ -215,17 +216,16 @@ impl FunctionState {
             self.problem = None;
             return;
         }
-        let message: Arc<str> = problem.message.into();
         if problem.permanent {
-            self.refuse_all(&Cause::CreationFailed.because(message.clone()), now_us, effects);
+            self.refuse_all(&Cause::CreationFailed.plain(), now_us, effects);
         }
-        self.problem = Some(Problem { permanent: problem.permanent, message, since_us: now_us });
+        self.problem = Some(Problem { permanent: problem.permanent, since_us: now_us });
     }
 
     /// The answer to an invocation that has waited as long as it may.
     pub(crate) fn overdue(&self) -> Refusal {
         match &self.problem {
-            Some(problem) => Cause::QueueDeadline.because(problem.message.clone()),
+            Some(_) => Cause::QueueDeadline.because("no sandbox could be made in time"),
             None => Cause::QueueDeadline.plain(),
         }
     }

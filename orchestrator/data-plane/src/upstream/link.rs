@@ -19,7 +19,10 @@ use model::Protocol;
 use tokio::sync::oneshot;
 
 use super::wire::{Wire, WireHandle};
-use crate::upload::Upload;
+use crate::{config::Limits, upload::Upload};
+
+/// Most bytes of an answer that are read at once: what the HTTP library allows by itself.
+const BUFFER_BYTES: usize = 400 * 1024;
 
 /// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
 pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
@@ -64,16 +67,21 @@ impl Http1 {
 
 impl Link {
     /// Prepares a fresh connection.
-    pub(crate) async fn open(io: Io, protocol: Protocol) -> hyper::Result<Self> {
+    pub(crate) async fn open(io: Io, protocol: Protocol, limits: &Limits) -> hyper::Result<Self> {
         let (bytes, wire) = Wire::new(io);
         let io = TokioIo::new(bytes);
         let speech = match protocol {
             Protocol::Http1 => {
-                let (sender, connection) = http1::handshake(io).await?;
+                let mut builder = http1::Builder::new();
+                builder.max_header_size(limits.http1_header_bytes()).max_headers(limits.http1_header_count());
+                builder.max_buf_size(BUFFER_BYTES.max(limits.http1_header_bytes()));
+                let (sender, connection) = builder.handshake(io).await?;
                 Speech::Http1(Box::new(Http1 { sender, connection: Some(connection), ended: None }))
             }
             Protocol::H2c => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.max_header_list_size(limits.http2_header_bytes());
+                let (sender, connection) = builder.handshake(io).await?;
                 // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
                 tokio::spawn(async move { drop(connection.await) });
                 Speech::Http2 { sender }

@@ -49,6 +49,13 @@ pub(crate) enum OpenError {
     Handshake(hyper::Error),
 }
 
+impl OpenError {
+    /// Whether it is this process that cannot, not the sandbox.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+}
+
 /// A sandbox.
 pub(crate) struct Sandbox {
     id: SandboxId,
@@ -102,6 +109,11 @@ impl Sandbox {
     /// Its id.
     pub(crate) fn id(&self) -> SandboxId {
         self.id
+    }
+
+    /// The protocol that it speaks.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// When it became ready, in microseconds of the data plane's clock; before that it may have been lent elsewhere.
@@ -212,7 +224,8 @@ impl Sandbox {
         let limit = plane.config.limits.connect_timeout;
         let late = |_| OpenError::Late(limit.as_millis());
         let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?.map_err(of_connect)?;
-        let link = timeout(limit, Link::open(io, self.protocol)).await.map_err(late)?.map_err(OpenError::Handshake)?;
+        let open = Link::open(io, self.protocol, &plane.config.limits);
+        let link = timeout(limit, open).await.map_err(late)?.map_err(OpenError::Handshake)?;
         plane.metrics.link_opened();
         let mut links = self.lock();
         if links.open.len() == links.open.capacity() {

@@ -34,7 +34,7 @@ pub(crate) struct Session {
     demand: Vec<wire::Demand>,
     samples: Vec<wire::Sample>,
     acks: Vec<wire::EndpointAck>,
-    failures: Vec<wire::EndpointFailure>,
+    pub(crate) failures: Vec<wire::EndpointFailure>,
     limit_acks: Vec<wire::LimitAck>,
     applied: u64,
 }

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     client::get,
     control_plane::{PATIENCE, Session},
-    world::{World, delta, function},
+    world::{World, delta, function, until},
 };
 
 /// A sandbox that answers every request head with the same bytes and keeps what it was sent.
@@ -205,6 +205,7 @@ async fn a_client_of_http_1_0_hears_no_chunks() {
         with_scripted("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let heard = exchange(&world, "GET /a HTTP/1.0\r\nhost: f\r\n\r\n").await;
     assert!(!heard.contains("chunked") && heard.ends_with("\r\n\r\nok"), "{heard}");
+    assert!(heard.contains("connection: close\r\n"), "the body ends with the connection: {heard}");
 }
 
 #[tokio::test]
@@ -214,11 +215,51 @@ async fn answers_that_could_be_read_in_two_ways_are_errors_and_end_their_connect
         ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok"),
         ("no answer at all", "SSH-2.0-OpenSSH_9.6\r\n\r\n"),
         ("a switch of protocols unasked (9110, 7.8)", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"),
+        ("an unknown coding (9112, 6.3)", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\nconnection: close\r\n\r\nx"),
+        ("two codings", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
     ];
     for (what, answer) in bad {
         let (world, _session, _sandbox) = with_scripted(answer).await;
         assert_eq!(get(world.data_plane, "f", "/a").await.refusal(), (502, "upstream"), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_length_beside_a_coding_in_an_answer_is_dropped() {
+    let (world, _session, _sandbox) =
+        with_scripted("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            .await;
+    let answer = get(world.data_plane, "f", "/a").await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]));
+    assert_ne!(answer.header("content-length"), "5");
+}
+
+#[tokio::test]
+async fn bodies_of_unknown_length_go_on_whatever_the_method() {
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+        let (world, _session, sandbox) = with_scripted("").await;
+        let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+        let head = format!("{method} /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n");
+        connection.write_all((head + "3\r\nabc\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        until(method, async || sandbox.sent().await.ends_with("3\r\nabc\r\n0\r\n\r\n")).await;
+        let sent = sandbox.sent().await;
+        assert!(sent.contains("transfer-encoding: chunked\r\n") && !sent.contains("content-length"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn fields_of_one_name_survive_and_ours_come_first() {
+    let (world, _session, _sandbox) = with_scripted(
+        "HTTP/1.1 200 OK\r\nserver-timing: exec;dur=88888\r\nset-cookie: a=1\r\nserver-timing: db;dur=2\r\n\
+         set-cookie: b=2\r\ncontent-length: 2\r\n\r\nok",
+    )
+    .await;
+    let answer = get(world.data_plane, "f", "/a").await;
+    let all = |name| answer.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(all("set-cookie"), ["a=1", "b=2"]);
+    let timings = all("server-timing");
+    assert!(timings[0].starts_with("queue;dur="), "the data plane's own is first: {timings:?}");
+    assert_eq!(timings[1..], ["exec;dur=88888", "db;dur=2"]);
 }
 
 #[tokio::test]
@@ -269,4 +310,24 @@ async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
     assert_eq!(answers(&heard), ["200"], "{heard}");
     let sent = sandbox.sent().await;
     assert!(sent.starts_with("GET /chat ") && !sent.contains("upgrade"), "{sent}");
+}
+
+#[tokio::test]
+async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_say_so() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    for bad in ["GET f", "GET f:80", "GET *", "POST *"] {
+        let heard = exchange(&world, &format!("{bad} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
+        assert!(
+            heard.starts_with("HTTP/1.1 400 ") && heard.contains("x-dirigent-error: bad-request"),
+            "{bad}: {heard}"
+        );
+    }
+    assert_eq!(sandbox.sent().await, "");
+    for (target, sent) in [("http://f", "*"), ("*", "*"), ("/", "/"), ("http://f/a", "/a"), ("http://f?q", "/?q")] {
+        let (world, _session, sandbox) = with_scripted(OK).await;
+        let heard =
+            exchange(&world, &format!("OPTIONS {target} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
+        assert_eq!(answers(&heard), ["200"], "{target}: {heard}");
+        assert!(sandbox.sent().await.starts_with(&format!("OPTIONS {sent} HTTP/1.1\r\n")), "9112, 3.2.4: {target}");
+    }
 }

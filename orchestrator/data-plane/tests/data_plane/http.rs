@@ -117,6 +117,21 @@ async fn large_bodies_stream_both_ways_in_both_protocols() {
 }
 
 #[tokio::test]
+async fn a_get_with_a_body_of_unknown_length_keeps_it_from_either_protocol_to_either() {
+    let (world, _session, _sandboxes) = both_protocols().await;
+    for host in ["f", "g"] {
+        let body =
+            || StreamBody::new(futures::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("abc")))]));
+        let over_http2 = Request::get(format!("http://{host}/echo")).body(body()).unwrap();
+        let answer = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
+        assert_eq!(answer.body, "abc", "{host} over HTTP/2");
+        let builder = Request::get("/echo").header("host", host).header("transfer-encoding", "chunked");
+        let answer = send(world.data_plane, builder.body(body()).unwrap()).await.unwrap();
+        assert_eq!(answer.body, "abc", "{host} over HTTP/1.1");
+    }
+}
+
+#[tokio::test]
 async fn trailers_and_small_answers_pass() {
     let (world, _session, _sandboxes) = both_protocols().await;
     let http2 = Request::get("http://g/trailers").header("te", "trailers").body(Full::<Bytes>::default()).unwrap();
@@ -136,6 +151,7 @@ async fn limits_are_answered() {
     let mut world = World::with(|config| {
         config.limits.body = bytesize::ByteSize::kib(1);
         config.limits.header_bytes = bytesize::ByteSize::kib(4);
+        config.limits.header_count = 96;
     })
     .await;
     let session = world.greeted(vec![function()]).await;

@@ -238,3 +238,32 @@ async fn new_clients_leave_turns_to_what_is_under_way() {
     let more = crowd.accepted() - before;
     assert!((TURNS / 2..=5 * TURNS).contains(&more), "{more} clients were accepted in {TURNS} turns");
 }
+
+/// A process without a free file descriptor for connections to sandboxes; listening goes on.
+struct NoDescriptors;
+
+impl Network for NoDescriptors {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        OsNetwork.bind(address)
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
+        OsNetwork.connect(address)
+    }
+
+    fn connect_to(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
+        // EMFILE
+        Box::pin(ready(Err(io::Error::from_raw_os_error(24))))
+    }
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_is_an_overload_and_no_fault_of_the_sandbox() {
+    let mut world = World::on(Arc::new(NoDescriptors), |_| {}).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "overloaded"));
+    assert!(session.failures.is_empty());
+}

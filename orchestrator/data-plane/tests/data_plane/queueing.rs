@@ -3,10 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use api::wire;
+use http::Method;
 use tokio::time::timeout;
 
 use super::{
-    client::{get, spawn_get},
+    client::{get, send, spawn_get, with_body},
     control_plane::PATIENCE,
     sandbox::Sandbox,
     world::{World, active, function, with_function, with_sandbox},
@@ -117,31 +118,33 @@ async fn a_full_queue_refuses_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn the_deadline_of_the_queue_ends_a_wait_and_names_the_last_problem() {
+async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_stay_with_the_operator() {
     let mut world = World::start().await;
     let mut session = world.greeted(vec![wire::FunctionConfig { queue_deadline_ms: 150, ..function() }]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
-    let problem = wire::CreationProblem { function: 1, permanent: false, message: "no room on any node".to_owned() };
+    let problem = wire::CreationProblem { function: 1, permanent: false, message: "password=secret".to_owned() };
     session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
     let answer = invocation.await.unwrap();
     assert_eq!(answer.refusal(), (504, "queue-deadline"));
-    assert!(String::from_utf8_lossy(&answer.body).contains("no room on any node"), "{:?}", answer.body);
+    let body = String::from_utf8_lossy(&answer.body);
+    assert!(body.contains("no sandbox could be made in time") && !body.contains("secret"), "{body}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     session.waiting(0).await;
 }
 
 #[tokio::test]
-async fn a_permanent_creation_problem_is_answered_at_once() {
+async fn a_permanent_creation_problem_is_answered_at_once_and_its_details_stay_with_the_operator() {
     let mut world = World::start().await;
     let mut session = world.greeted(vec![function()]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
-    let problem = wire::CreationProblem { function: 1, permanent: true, message: "no such image".to_owned() };
+    let problem = wire::CreationProblem { function: 1, permanent: true, message: "password=secret".to_owned() };
     session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
-    let answer = invocation.await.unwrap();
-    assert_eq!(answer.refusal(), (503, "creation-failed"));
-    assert!(String::from_utf8_lossy(&answer.body).contains("no such image"), "{:?}", answer.body);
+    for answer in [invocation.await.unwrap(), get(world.data_plane, "f", "/").await] {
+        assert_eq!(answer.refusal(), (503, "creation-failed"));
+        assert!(!String::from_utf8_lossy(&answer.body).contains("secret"), "{:?}", answer.body);
+    }
 }
 
 #[tokio::test]
@@ -217,4 +220,22 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
     for invocation in held {
         assert_eq!(invocation.await.unwrap().status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_while_its_function_changes_its_protocol_goes_out_in_the_new_one() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let post = with_body(Method::POST, "f", "/request", "body");
+    let data_plane = world.data_plane;
+    let invocation = tokio::spawn(async move { send(data_plane, post).await.unwrap() });
+    session.waiting(1).await;
+    let changed = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), revision: 2, ..function() };
+    session.send(wire::ToDataPlane { functions: vec![changed], ..Default::default() });
+    let sandbox = Sandbox::start().await;
+    session.delta(wire::EndpointDelta { revision: 2, ..active(1, &sandbox, 1) });
+    let answer = invocation.await.unwrap();
+    let seen = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 200, "{seen}");
+    assert!(seen.starts_with("POST http://f/request HTTP/2.0\n"), "{seen}");
 }

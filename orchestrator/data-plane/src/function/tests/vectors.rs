@@ -111,7 +111,12 @@ fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
     arrive(&mut world, 2);
     world.happen(Event::Problem(false));
     assert_eq!(world.waiting.len(), 2, "the next attempt may succeed");
-    assert_eq!(world.state.overdue().detail.as_deref(), Some("no such image"), "and is mentioned at the deadline");
+    let detail = world.state.overdue().detail;
+    assert_eq!(
+        detail.as_deref(),
+        Some("no sandbox could be made in time"),
+        "that there is one is said at the deadline"
+    );
     world.happen(Event::Problem(true));
     assert_eq!(world.waiting.len(), 0);
     arrive(&mut world, 1);

@@ -1,0 +1,78 @@
+//! The beginning of a request's body, held while another attempt may need it.
+
+use bytes::{Bytes, BytesMut};
+
+/// All of a body so far, or nothing once it is too long. It costs its size: the pieces of a body, which may be a byte
+/// each, are copied together, and the buffers that they came in go back at once.
+pub(super) struct Retained {
+    bytes: BytesMut,
+    /// Most bytes held; 0 holds nothing.
+    most: u64,
+    is_whole: bool,
+}
+
+impl Retained {
+    /// Nothing yet, and `most` bytes at most.
+    pub(super) fn new(most: u64) -> Self {
+        Self { bytes: BytesMut::new(), most, is_whole: most > 0 }
+    }
+
+    /// Whether all of the body so far is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Adds what was read next of a body that is `expected` bytes long in all, if that is known.
+    pub(super) fn push(&mut self, data: &[u8], expected: Option<u64>) {
+        let length = (self.bytes.len() + data.len()) as u64;
+        if !self.is_whole || length > self.most {
+            self.is_whole = false;
+            self.bytes = BytesMut::new();
+            return;
+        }
+        if self.bytes.is_empty() {
+            let expected = expected.unwrap_or(0).clamp(length, self.most);
+            self.bytes.reserve(usize::try_from(expected).unwrap_or(0));
+        }
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// What follows the first `sent` bytes. A copy, because more may be added; only second attempts ask.
+    pub(super) fn after(&self, sent: u64) -> Bytes {
+        let rest = usize::try_from(sent).ok().and_then(|sent| self.bytes.get(sent..)).unwrap_or_default();
+        Bytes::copy_from_slice(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_costs_its_size_in_however_many_pieces_it_comes() {
+        const MOST: u64 = 65_536;
+        for expected in [None, Some(MOST)] {
+            let mut retained = Retained::new(MOST);
+            for index in 0..MOST {
+                retained.push(&index.to_le_bytes()[..1], expected);
+            }
+            assert!(retained.is_whole());
+            assert!(retained.bytes.capacity() as u64 <= 2 * MOST, "{} bytes held", retained.bytes.capacity());
+            assert_eq!(&retained.after(MOST - 2)[..], [254, 255]);
+            retained.push(b"x", expected);
+            assert!(!retained.is_whole(), "longer than may be held");
+            assert_eq!((retained.bytes.capacity(), retained.after(0).len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn nothing_is_held_where_nothing_may_be() {
+        let mut retained = Retained::new(0);
+        assert!(!retained.is_whole());
+        retained.push(b"x", None);
+        assert_eq!(retained.bytes.capacity(), 0);
+        let mut short = Retained::new(4);
+        short.push(b"abc", Some(1 << 40));
+        assert!(short.bytes.capacity() < 1024, "what a client announces is not believed");
+    }
+}
