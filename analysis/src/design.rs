@@ -27,6 +27,8 @@ pub(crate) struct Design {
     pub(crate) cold: bool,
     /// Whether invocations come in bursts.
     pub(crate) in_bursts: bool,
+    /// How often each point was to be measured; `None` where the definition does not say.
+    repetitions: Option<u32>,
     /// How long a sandbox is modelled to take at points that say nothing else, as it is written.
     delay: Option<String>,
     /// The points in their order: name, and dotted keys with the values that make each different.
@@ -57,9 +59,15 @@ impl Design {
             at_rate: kind == Some("rate"),
             cold,
             in_bursts,
+            repetitions: definition.get("repetitions").and_then(Value::as_integer).and_then(|n| u32::try_from(n).ok()),
             delay: is_modelled.then(|| sandbox("delay").unwrap_or("0s").to_owned()),
             points: points.collect(),
         }
+    }
+
+    /// How often each point was to be measured; `None` where the definition does not say.
+    pub(crate) fn repetitions(&self) -> Option<u32> {
+        self.repetitions
     }
 
     /// Whether sandboxes are hollow: their start is modelled.

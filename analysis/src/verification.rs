@@ -39,7 +39,11 @@ impl Verification {
         Self::of(found, &run.points).map_err(ReadError::Record)
     }
 
-    fn of(found: Option<Invariants>, points: &[PointDir]) -> Result<Self, RecordError> {
+    /// That of what was found, where `points` are the repetitions that have rows.
+    ///
+    /// # Errors
+    /// When a repetition's `loadgen.json` cannot be read.
+    pub(crate) fn of(found: Option<Invariants>, points: &[PointDir]) -> Result<Self, RecordError> {
         let Some(found) = found else { return Ok(Self { unchecked: points.len(), ..Self::default() }) };
         let mut checked = BTreeSet::new();
         for dir in points {

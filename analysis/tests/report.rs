@@ -261,10 +261,18 @@ fn a_repetition_that_was_stopped_is_left_out_where_there_are_others() {
     fixture.repetition("dirigent-kpa", 1, &rows, &load(&rows));
     fixture.repetition("dirigent-kpa", 2, &slower, &stopped);
     fixture.repetition("knative", 1, &slower, &stopped);
+    fixture.verified();
     analysis().arg("report").arg(fixture.path()).assert().code(3);
     let claim = read_json::<Claims>(&RunDir(fixture.path().to_owned()).claims()).unwrap().claims.remove(0);
-    assert_eq!(claim.reason, "needs 5 repetitions of each, has 1 and 1");
-    close("6 of what is all there is of knative by 2", claim.found.unwrap(), 3.0);
+    assert_eq!(
+        (claim.verdict, claim.found),
+        (Verdict::Invalid, None),
+        "all there is of knative was stopped: {claim:?}"
+    );
+    assert!(claim.reason.contains("the load was stopped before its end"), "{}", claim.reason);
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let row = page.split("<tr>").find(|row| row.contains("End-to-end latency, p50")).unwrap();
+    assert!(row.contains("20.0 ms") && row.contains("60.0 ms"), "not 40 ms, of both repetitions: {row}");
     assert_eq!(summary(&fixture).points.len(), 3, "it is listed with the others");
 }
 
@@ -314,7 +322,7 @@ fn a_claim_that_holds_only_when_failures_are_penalised_is_not_held() {
 fn a_claim_with_too_few_repetitions_or_no_second_system_is_not_measured() {
     let claims = compared(4, 1_500, false).claims;
     assert_eq!(claims[0].verdict, Verdict::NotMeasured);
-    assert_eq!(claims[0].reason, "needs 5 repetitions of each, has 4 and 4");
+    assert_eq!(claims[0].reason, "`dirigent-kpa` has 4 repetitions, and needs 5");
     assert_eq!(
         (claims[1].verdict, claims[1].reason.as_str()),
         (Verdict::NotMeasured, "this run has no rows of `dirigent`")

@@ -8,7 +8,7 @@ use crate::rows::{Row, Rows};
 /// Least share of the offered rate that must be achieved.
 pub(crate) const ACHIEVED_SHARE: f64 = 0.95;
 /// Share of failures that must not be reached.
-const FAILED_SHARE: f64 = 0.01;
+pub(crate) const FAILED_SHARE: f64 = 0.01;
 /// The upper bound of the latency's slope must stay below this, in percent of its median per minute.
 pub(crate) const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
 /// Blocks of rows that a window is divided into to find its slope, at most, and least rows of one.
@@ -100,6 +100,12 @@ fn p99_penalised_ns(rows: &Rows, timeout_ns: u64) -> Option<u64> {
     quantile(&latencies, 0.99)
 }
 
+/// Whether a window is long enough, and has enough rows, for its slope to say anything. It begins with the first measured
+/// row, up to one gap after the warm-up.
+pub(crate) fn is_long(rates: &Rates, rows: u64) -> bool {
+    rates.window_s + 1.0 / rates.offered_per_s >= WINDOW_S && rows >= ROWS
+}
+
 /// Whether a rate was kept up; with a 99th percentile given, also whether that meets the objective.
 fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> Judgement {
     let not_judged = |reasons: Vec<String>| Judgement { verdict: None, reasons };
@@ -126,8 +132,7 @@ fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>
     if let Some(p99) = p99_ns.filter(|p99| *p99 > OBJECTIVE_NS) {
         broken.push(format!("latency p99 is {:.2} s with failures penalised, above 1 s", p99 as f64 / 1e9));
     }
-    // The window begins with the first measured row, up to one gap after the warm-up.
-    let is_long = rates.window_s + 1.0 / rates.offered_per_s >= WINDOW_S && rows >= ROWS;
+    let is_long = is_long(&rates, rows);
     match slope_upper {
         Some(upper) if is_long && upper >= SLOPE_PERCENT_PER_MIN => {
             broken.push(format!("latency may grow by {upper:.1} % of its median per minute, not below 5 %"));

@@ -4,6 +4,7 @@
 //! Pure functions of plain values; nothing here reads a file or a clock. Each function says which textbook definition
 //! it follows, and its tests hold values computed by scipy.
 
+mod binomial;
 mod bootstrap;
 mod ecdf;
 mod mann_whitney;
@@ -13,6 +14,7 @@ mod slope;
 mod slowdown;
 mod trend;
 
+pub use binomial::{share_at_least, share_at_most};
 pub use bootstrap::{Interval, median_interval, median_ratio_interval};
 pub use ecdf::Ecdf;
 pub use mann_whitney::{MannWhitney, mann_whitney};

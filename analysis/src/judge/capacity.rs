@@ -1,0 +1,168 @@
+//! Rates of a system, once per repetition: the highest that it sustained, and the lowest that was surely too much for it.
+
+use stats::median;
+
+use crate::{
+    format,
+    judge::{
+        Ruling,
+        failure::surely_failed,
+        material::{Flaw, Material, Role},
+        measure::Measure,
+        sides::Side,
+    },
+    series::Series,
+};
+
+/// A rate that a system was measured at in one repetition.
+struct Trial {
+    rate: f64,
+    /// Whether it was sustained, as far as rows tell, whatever else is wrong with it.
+    seems: Option<bool>,
+    /// Why it was not, or why that cannot be told.
+    reasons: String,
+    /// Why it was surely too much.
+    failed: Option<String>,
+    achieved: Option<f64>,
+    flaw: Option<Flaw>,
+}
+
+/// One repetition's trials, by rate.
+struct Trials {
+    system: String,
+    number: u32,
+    all: Vec<Trial>,
+}
+
+/// A system's side that is said to be better: what each repetition sustained.
+pub(super) fn sustained<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &str) -> Result<Side<'a>, Ruling> {
+    let all = Trials::of(material, measure, (system, Role::Better))?;
+    let values: Result<Vec<f64>, Ruling> = settled(all.iter().map(Trials::highest_sustained).collect());
+    Ok(Side::of_values(system, values?))
+}
+
+/// The side of a system that is compared with: what each repetition shows to be more than it can do.
+pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &str) -> Result<Side<'a>, Ruling> {
+    let all = Trials::of(material, measure, (system, Role::Other))?;
+    let limits: Vec<&Trial> = settled(all.iter().map(Trials::lowest_surely_failed).collect())?;
+    let over = |values: Vec<f64>| median(&values).map_or_else(|| "–".to_owned(), format::rate);
+    let own = |trials: &Trials| trials.seemingly_sustained().map_or_else(|| "none".to_owned(), format::rate);
+    let note = format!(
+        "The limit of `{system}` is the lowest rate that it surely failed, above all that it sustained: {} per second in \
+         the median of repetitions, of which it achieved {}. Of the rates tried it sustained, by repetition: {}.",
+        over(limits.iter().map(|trial| trial.rate).collect()),
+        over(limits.iter().filter_map(|trial| trial.achieved).collect()),
+        all.iter().map(own).collect::<Vec<_>>().join(", "),
+    );
+    let values = limits.iter().map(|trial| trial.rate).collect();
+    Ok(Side { note: Some(note), ..Side::of_values(system, values) })
+}
+
+/// All values, or the ruling that weighs most.
+fn settled<T>(found: Vec<Result<T, Ruling>>) -> Result<Vec<T>, Ruling> {
+    let (mut values, mut rulings) = (Vec::new(), Vec::new());
+    for one in found {
+        match one {
+            Ok(value) => values.push(value),
+            Err(ruling) => rulings.push(ruling),
+        }
+    }
+    Ruling::heaviest(rulings).map_or(Ok(values), Err)
+}
+
+impl Trial {
+    fn of(material: &Material<'_>, (rate, series): (f64, &Series<'_>), number: u32, role: Role) -> Self {
+        let (summary, flaw) = material.repetition(series, number, role);
+        let judgement = summary.and_then(|summary| summary.pace.as_ref()).map(|pace| &pace.sustained);
+        Self {
+            rate,
+            seems: judgement.and_then(|judgement| judgement.verdict),
+            reasons: judgement.map_or_else(String::new, |judgement| judgement.reasons.join("; ")),
+            failed: summary.and_then(surely_failed),
+            achieved: summary.and_then(|summary| summary.rates).map(|rates| rates.achieved_per_s),
+            flaw,
+        }
+    }
+
+    /// Whether rows of a punctual generator say so.
+    fn says(&self, sustained: bool) -> bool {
+        self.seems == Some(sustained) && !matches!(self.flaw, Some(Flaw::Late(_)))
+    }
+}
+
+impl Trials {
+    fn of(material: &Material<'_>, measure: &Measure<'_>, (system, role): (&str, Role)) -> Result<Vec<Self>, Ruling> {
+        let tried = material.tried(measure, system)?;
+        let of = |number: u32| Self {
+            system: system.to_owned(),
+            number,
+            all: tried.iter().map(|one| Trial::of(material, *one, number, role)).collect(),
+        };
+        Ok(material.planned().map(of).collect())
+    }
+
+    /// The highest rate that was sustained, as were all lower ones that were judged. Where the generator was late, or the
+    /// window too short, nothing is known, and a higher rate says enough; anything else that is wrong below what was
+    /// sustained decides.
+    fn highest_sustained(&self) -> Result<f64, Ruling> {
+        let stop = self.all.iter().position(|trial| trial.says(false)).unwrap_or(self.all.len());
+        let Some(highest) = self.all[..stop].iter().rposition(|trial| trial.says(true)) else {
+            return Err(self.nothing_sustained(stop));
+        };
+        let unusable = |trial: &Trial| match &trial.flaw {
+            Some(Flaw::Unusable(ruling)) => Some(ruling.clone()),
+            _ => None,
+        };
+        let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
+        flaw.map_or(Ok(self.all[highest].rate), Err)
+    }
+
+    /// What it means that nothing was sustained, where the first rate that was not is at `stop`.
+    fn nothing_sustained(&self, stop: usize) -> Ruling {
+        let of_trial = |trial: &Trial| match &trial.flaw {
+            Some(flaw) => Some(flaw.clone().ruling()),
+            None if trial.seems.is_none() => {
+                let Self { system, number, .. } = self;
+                let reason = format!(
+                    "`{system}` at {} per second, repetition {number} is not judged: {}",
+                    trial.rate, trial.reasons
+                );
+                Some(Ruling::not_measured(reason))
+            }
+            None => None,
+        };
+        let upto = self.all.len().min(stop + 1);
+        Ruling::heaviest(self.all[..upto].iter().filter_map(of_trial)).unwrap_or_else(|| {
+            let Self { system, number, .. } = self;
+            let (rate, reasons) =
+                self.all.get(stop).map(|trial| (trial.rate, trial.reasons.as_str())).unwrap_or_default();
+            let lowest = format!("`{system}` sustained not even {rate} per second, the lowest rate tried");
+            Ruling::not_held(format!("{lowest}, in repetition {number}: {reasons}"))
+        })
+    }
+
+    /// The highest rate that seems sustained; one that is flawed counts as well, because that favours the system.
+    fn seemingly_sustained(&self) -> Option<f64> {
+        self.all.iter().rev().find(|trial| trial.seems == Some(true)).map(|trial| trial.rate)
+    }
+
+    /// The lowest rate that surely failed above all that seem sustained, of those that may be used.
+    fn lowest_surely_failed(&self) -> Result<&Trial, Ruling> {
+        let highest = self.seemingly_sustained().unwrap_or(0.0);
+        let above = || self.all.iter().filter(|trial| trial.rate > highest);
+        if let Some(trial) = above().find(|trial| trial.flaw.is_none() && trial.failed.is_some()) {
+            return Ok(trial);
+        }
+        let Self { system, number, .. } = self;
+        let flaws = above().filter_map(|trial| trial.flaw.clone()).map(Flaw::ruling);
+        Err(Ruling::heaviest(flaws).unwrap_or_else(|| {
+            let known = self.seemingly_sustained().map_or_else(
+                || format!("`{system}` sustained no rate tried"),
+                |rate| format!("`{system}` sustained {} per second", format::rate(rate)),
+            );
+            let reason =
+                format!("{known} in repetition {number}, and surely failed at none above: its limit is not known");
+            Ruling::not_measured(reason)
+        }))
+    }
+}

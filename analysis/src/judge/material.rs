@@ -1,0 +1,133 @@
+//! What all claims of a run are judged from, and what each repetition of it is worth.
+
+use record::{FailedRepetition, Manifest, PointSummary};
+
+use crate::{
+    design::{Design, RATE},
+    judge::{Ruling, measure::Measure},
+    series::Series,
+    verification::{Soundness, Verification},
+};
+
+/// What all claims of a run are judged from.
+#[derive(Clone, Copy)]
+pub(super) struct Material<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) design: &'a Design,
+    pub(super) series: &'a [Series<'a>],
+    pub(super) verification: &'a Verification,
+}
+
+/// A system's part in a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It is said to be better than another one: everything about it must be proved, and where it fails, the claim does.
+    Better,
+    /// It is what is compared with, or the only one.
+    Other,
+}
+
+/// What keeps a repetition from being used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// The load generator was late there, which says nothing about the system: what does not need it stands.
+    Late(Ruling),
+    /// Anything else.
+    Unusable(Ruling),
+}
+
+impl Flaw {
+    pub(super) fn ruling(self) -> Ruling {
+        match self {
+            Self::Late(ruling) | Self::Unusable(ruling) => ruling,
+        }
+    }
+}
+
+impl<'a> Material<'a> {
+    /// The numbers of the repetitions that were planned, or, of a run that does not say, as many as any point has.
+    pub(super) fn planned(&self) -> std::ops::RangeInclusive<u32> {
+        let all = self.series.iter().flat_map(|series| &series.repetitions);
+        let greatest = all.map(|result| result.summary.repetition).max().unwrap_or(0);
+        1..=self.design.repetitions().unwrap_or(0).max(greatest)
+    }
+
+    /// A system's points.
+    pub(super) fn of(&self, system: &str) -> Result<Vec<&'a Series<'a>>, Ruling> {
+        let of: Vec<&Series<'_>> = self.series.iter().filter(|series| series.system == system).collect();
+        if of.is_empty() {
+            return Err(Ruling::not_measured(format!("this run has no rows of `{system}`")));
+        }
+        Ok(of)
+    }
+
+    /// A system's points at which a measure is taken, by their rates.
+    pub(super) fn tried(&self, measure: &Measure<'_>, system: &str) -> Result<Vec<(f64, &'a Series<'a>)>, Ruling> {
+        let mut tried: Vec<(f64, &Series<'_>)> = Vec::new();
+        for series in self.of(system)? {
+            let rate = self.design.values(series.point).get(RATE).and_then(|rate| rate.parse().ok());
+            tried.extend(rate.filter(|_| self.uses(measure, series.point)).map(|rate| (rate, series)));
+        }
+        tried.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        if tried.is_empty() {
+            let reason = format!("`{system}` was measured at none of the points that the claim is about");
+            return Err(Ruling::not_measured(reason));
+        }
+        Ok(tried)
+    }
+
+    /// Whether a measure is taken at a point, or among others there.
+    fn uses(&self, measure: &Measure<'_>, point: &str) -> bool {
+        match measure {
+            Measure::At(_, at) => at.is_none_or(|at| at == point),
+            Measure::Sustained(claim) => {
+                let values = self.design.values(point);
+                claim.among.iter().all(|(key, value)| values.get(key) == Some(value))
+            }
+        }
+    }
+
+    /// What of a point's repetition may be used, or why nothing of it.
+    pub(super) fn repetition(
+        &self,
+        series: &Series<'a>,
+        number: u32,
+        role: Role,
+    ) -> (Option<&'a PointSummary>, Option<Flaw>) {
+        let place = format!("`{}`, {}, repetition {number}", series.system, series.point);
+        let found = series.repetitions.iter().map(|result| &result.summary);
+        let Some(summary) = found.into_iter().find(|summary| summary.repetition == number) else {
+            return (
+                None,
+                Some(Flaw::Unusable(Ruling::not_measured(format!("{place}: {}", self.missing(series, number))))),
+            );
+        };
+        let unusable = |ruling| Some(Flaw::Unusable(ruling));
+        let flaw = match self.verification.of_repetition(series.system, series.point, number) {
+            Soundness::Broken(why) => unusable(Ruling::invalid(format!("{place}: {why}"))),
+            Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{place}: {why}")))),
+            Soundness::Unchecked => unusable(Ruling::not_measured(format!("{place}: invariants were not checked"))),
+            Soundness::Sound if summary.validity.valid != Some(true) => {
+                let reasons = summary.validity.reasons.join("; ");
+                Some(Flaw::Late(Ruling::invalid(format!("{place} is not known to be valid: {reasons}"))))
+            }
+            Soundness::Sound if role == Role::Better => {
+                let unproved = self.verification.unproved(series.system, series.point, number);
+                unproved.and_then(|why| unusable(Ruling::not_measured(format!("{place}: {why}"))))
+            }
+            Soundness::Sound => None,
+        };
+        (Some(summary), flaw)
+    }
+
+    /// Why a repetition has no rows.
+    fn missing(&self, series: &Series<'_>, number: u32) -> String {
+        let is_it = |failure: &&FailedRepetition| {
+            (failure.system.as_str(), failure.point.as_str(), failure.repetition)
+                == (series.system, series.point, number)
+        };
+        let failure = self.manifest.failures.iter().find(is_it);
+        let reason = failure.and_then(|failure| failure.reason.lines().next());
+        reason.map_or_else(|| "it is missing, or was stopped".to_owned(), |reason| format!("it failed: {reason}"))
+    }
+}

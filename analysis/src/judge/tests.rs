@@ -1,0 +1,280 @@
+//! Every verdict for every kind of claim, and the inputs that would make a claim held which is not true.
+
+mod rig;
+
+use record::{FailedRepetition, Finding, Judgement, Pace, PointSummary, Verdict, Weight};
+
+use self::rig::{Minute, Rig, name, point};
+use super::{failure::surely_failed, ruling::Ruling};
+
+/// A kind of claim: the run in which it is held, those in which its interval contains the bound and lies below it, and
+/// the place of its first repetition.
+struct Kind {
+    held: Rig,
+    around: Rig,
+    below: Rig,
+    place: (&'static str, &'static str),
+}
+
+fn kinds() -> [Kind; 3] {
+    [
+        Kind {
+            held: Rig::sweep([3900, 3900, 3900, 4500, 4500]),
+            around: Rig::sweep([3000, 3000, 3900, 4500, 4500]),
+            below: Rig::sweep([3000; 5]),
+            place: ("dirigent-kpa", "rate-3900"),
+        },
+        Kind {
+            held: Rig::trace([1000.0, 1100.0, 1200.0, 1300.0, 1400.0]),
+            around: Rig::trace([900.0, 1100.0, 1200.0, 1300.0, 1400.0]),
+            below: Rig::trace([900.0; 5]),
+            place: ("dirigent-kpa", "azure-500"),
+        },
+        Kind {
+            held: Rig::bursts([650, 650, 700, 700, 700]),
+            around: Rig::bursts([600, 650, 700, 700, 700]),
+            below: Rig::bursts([600, 640, 640, 640, 649]),
+            place: ("knative", "burst-100-delay-500ms"),
+        },
+    ]
+}
+
+#[track_caller]
+fn assert_verdict(rig: &Rig, verdict: Verdict, reason: &str) {
+    let claim = rig.first();
+    assert_eq!(claim.verdict, verdict, "{}: {}", claim.id, claim.reason);
+    assert!(claim.reason.contains(reason), "{}: {} lacks: {reason}", claim.id, claim.reason);
+    assert_eq!(claim.reason.is_empty(), verdict == Verdict::Held, "{}: {}", claim.id, claim.reason);
+}
+
+#[test]
+fn every_verdict_is_given_for_every_kind_of_claim() {
+    for Kind { held, around, below, place: (system, place) } in kinds() {
+        assert_verdict(&held, Verdict::Held, "");
+        assert_verdict(&around, Verdict::Inconclusive, "contains");
+        assert_verdict(&below, Verdict::NotHeld, "below");
+        let with = |change: &dyn Fn(&mut Rig)| {
+            let mut rig = held.clone();
+            change(&mut rig);
+            rig
+        };
+        let broken = with(&|rig| rig.rule((system, place, 4), Weight::Validity, Finding::NotHeld));
+        assert_verdict(&broken, Verdict::Invalid, "repetition 4: \"a rule\" is not held");
+        let missing = with(&|rig| {
+            rig.points.retain(|point| (point.point.as_str(), point.repetition) != (place, 4));
+            let [system, point, reason] = [system, place, "it burnt\ndown"].map(str::to_owned);
+            rig.manifest.failures.push(FailedRepetition { system, point, repetition: 4, reason });
+        });
+        assert_verdict(&missing, Verdict::NotMeasured, "repetition 4: it failed: it burnt");
+        let few = with(&|rig| {
+            rig.points.retain(|point| point.repetition < 5);
+            rig.manifest.definition = rig.manifest.definition.replace("repetitions = 5", "repetitions = 4");
+        });
+        assert_verdict(&few, Verdict::NotMeasured, "4 repetitions, and needs 5");
+        let quick = with(&|rig| rig.manifest.quick = true);
+        assert_verdict(&quick, Verdict::NotMeasured, "a quick run is no evidence");
+        assert!(quick.first().found.is_some(), "what it found is shown");
+        let elsewhere = with(&|rig| rig.manifest.scale = "cluster-17".to_owned());
+        assert_verdict(&elsewhere, Verdict::NotMeasured, "this run is at scale cluster-17");
+        let unchecked = with(&|rig| rig.checked = false);
+        assert_verdict(&unchecked, Verdict::NotMeasured, "invariants were not checked");
+        let nothing = with(&|rig| rig.points.clear());
+        assert_verdict(&nothing, Verdict::NotMeasured, "no rows of");
+    }
+}
+
+#[test]
+fn a_median_above_the_bound_whose_interval_contains_it_is_not_held() {
+    let mut rig = Rig::sweep([3000, 3000, 3900, 4500, 4500]);
+    for number in 1..=5 {
+        rig.minute(("knative", 3.0, number), Minute::Unsure);
+        rig.minute(("knative", 3.1, number), Minute::Failed);
+    }
+    let claim = rig.first();
+    assert_eq!(claim.verdict, Verdict::Inconclusive, "{}", claim.reason);
+    assert_eq!(claim.reason, "highest sustained rate: the interval of the ratio, [968; 1,452], contains 1,250");
+    assert!((claim.found.unwrap() - 3900.0 / 3.1).abs() < 1e-9, "its median is above: {:?}", claim.found);
+    assert_eq!(claim.criterion, "the lower end of the 95 % interval of the ratio is at least 1,250");
+    let limit =
+        "surely failed, above all that it sustained: 3.1 per second in the median of repetitions, of which it achieved";
+    assert!(claim.note.contains(limit), "{}", claim.note);
+}
+
+#[test]
+fn ours_failing_the_lowest_rate_tried_is_not_held_in_whichever_repetition() {
+    let mut rig = Rig::sweep([4500; 5]);
+    rig.minute(("dirigent-kpa", 1000.0, 2), Minute::Failed);
+    assert_verdict(
+        &rig,
+        Verdict::NotHeld,
+        "sustained not even 1000 per second, the lowest rate tried, in repetition 2",
+    );
+    // A baseline whose limit is not known does not hide it.
+    for number in 1..=5 {
+        rig.without(("knative", 3.0, number));
+    }
+    assert_verdict(&rig, Verdict::NotHeld, "not even 1000");
+    rig.rule(("dirigent-kpa", "rate-1000", 2), Weight::Validity, Finding::NotHeld);
+    assert_verdict(&rig, Verdict::Invalid, "repetition 2: \"a rule\"");
+}
+
+#[test]
+fn nothing_of_ours_that_succeeds_is_not_held_and_of_the_baseline_not_measured() {
+    for (system, verdict) in [("dirigent-kpa", Verdict::NotHeld), ("knative", Verdict::NotMeasured)] {
+        let mut rig = Rig::trace([1200.0; 5]);
+        rig.points.retain(|point| (point.system.as_str(), point.repetition) != (system, 3));
+        rig.points.push(point((system, "azure-500", 3), 60, 0));
+        assert_eq!(rig.first().verdict, verdict, "{}", rig.first().reason);
+    }
+}
+
+#[test]
+fn a_late_generator_voids_only_the_points_that_it_touched() {
+    let mut rig = Rig::sweep([4500; 5]);
+    for number in 2..=5 {
+        rig.minute(("dirigent-kpa", 3000.0, number), Minute::Late);
+    }
+    rig.rule(("dirigent-kpa", "rate-3900", 1), Weight::Lateness, Finding::NotHeld);
+    assert_verdict(&rig, Verdict::Held, "");
+    // By the runner's rule it was late; the rows alone call it sustained.
+    let mut by_rule = rig.clone();
+    by_rule.rule(("dirigent-kpa", "rate-4500", 1), Weight::Lateness, Finding::NotHeld);
+    assert_eq!(by_rule.first().interval.unwrap().0, 1000.0, "3,000 / 3: 3,900 was late as well, {:?}", by_rule.first());
+    // What was sustained in spite of it is the next lower rate.
+    rig.minute(("dirigent-kpa", 4500.0, 2), Minute::Late);
+    assert_eq!(rig.first().interval.unwrap().0, 1300.0, "3,900 / 3");
+    for rate in rig::OURS {
+        rig.minute(("dirigent-kpa", f64::from(rate), 2), Minute::Late);
+    }
+    assert_verdict(&rig, Verdict::Invalid, "is not known to be valid");
+    // Whether a lower rate is sustained is not known where the generator was late and the next one was too much.
+    rig.minute(("dirigent-kpa", 3000.0, 2), Minute::Failed);
+    assert_verdict(&rig, Verdict::Invalid, "rate-1000, repetition 2");
+}
+
+#[test]
+fn a_window_too_short_to_judge_is_passed_over_and_alone_measures_nothing() {
+    let mut rig = Rig::sweep([4500; 5]);
+    rig.minute(("dirigent-kpa", 1000.0, 1), Minute::Short);
+    assert_verdict(&rig, Verdict::Held, "");
+    for rate in rig::OURS {
+        rig.minute(("dirigent-kpa", f64::from(rate), 1), Minute::Short);
+    }
+    assert_verdict(&rig, Verdict::NotMeasured, "at 1000 per second, repetition 1 is not judged: a reason");
+}
+
+#[test]
+fn what_a_rate_claim_does_not_use_may_be_broken_and_what_it_uses_may_not() {
+    let mut rig = Rig::sweep([3900; 5]);
+    rig.rule(("dirigent-kpa", "rate-4500", 1), Weight::Validity, Finding::NotHeld);
+    rig.rule(("knative", "rate-2", 1), Weight::Validity, Finding::NotHeld);
+    rig.rule(("knative", "rate-3", 1), Weight::Validity, Finding::NotMeasured);
+    rig.rule(("dirigent-kpa", "rate-1000", 1), Weight::Mark, Finding::NotHeld);
+    rig.without(("dirigent-kpa", 4500.0, 3));
+    assert_verdict(&rig, Verdict::Held, "");
+    let with = |place, weight, finding| {
+        let mut rig = rig.clone();
+        rig.rule(place, weight, finding);
+        rig
+    };
+    let unproved = with(("dirigent-kpa", "rate-3900", 1), Weight::Validity, Finding::NotMeasured);
+    assert_verdict(&unproved, Verdict::NotMeasured, "\"a rule\" is not measured");
+    let below = with(("dirigent-kpa", "rate-1000", 1), Weight::Validity, Finding::NotHeld);
+    assert_verdict(&below, Verdict::Invalid, "rate-1000, repetition 1");
+    for weight in [Weight::Validity, Weight::Lateness] {
+        let only_failure = with(("knative", "rate-3", 1), weight, Finding::NotHeld);
+        assert_verdict(&only_failure, Verdict::Invalid, "`knative`, rate-3, repetition 1");
+    }
+}
+
+#[test]
+fn repetitions_are_matched_by_their_numbers() {
+    let mut rig = Rig::sweep([4500, 4500, 4500, 4500, 3900]);
+    rig.without(("dirigent-kpa", 3000.0, 2));
+    assert_verdict(&rig, Verdict::NotMeasured, "rate-3000, repetition 2: it is missing, or was stopped");
+}
+
+#[test]
+fn the_limit_is_the_lowest_rate_that_surely_failed_above_all_that_was_sustained() {
+    let limit = |minutes: &[(f64, Minute)]| {
+        let mut rig = Rig::sweep([4500; 5]);
+        for number in 1..=5 {
+            rig.without(("knative", 2.0, number));
+            rig.without(("knative", 3.0, number));
+            for (rate, what) in minutes {
+                rig.minute(("knative", *rate, number), *what);
+            }
+        }
+        let claim = rig.first();
+        claim.found.map(|ratio| (4500.0 / ratio * 10.0).round() / 10.0).ok_or((claim.verdict, claim.reason))
+    };
+    assert_eq!(limit(&[(2.0, Minute::Failed)]), Ok(2.0), "not what it achieved, 1.8");
+    assert_eq!(limit(&[(2.0, Minute::Sustained), (3.0, Minute::Unsure), (5.0, Minute::Failed)]), Ok(5.0));
+    assert_eq!(limit(&[(2.0, Minute::Failed), (3.0, Minute::Sustained), (5.0, Minute::Failed)]), Ok(5.0));
+    let (verdict, reason) = limit(&[(2.0, Minute::Failed), (3.0, Minute::Sustained)]).unwrap_err();
+    assert_eq!(verdict, Verdict::NotMeasured);
+    assert_eq!(
+        reason,
+        "`knative` sustained 3 per second in repetition 1, and surely failed at none above: its limit is not known"
+    );
+    let (verdict, reason) = limit(&[(2.0, Minute::Unsure)]).unwrap_err();
+    assert!(verdict == Verdict::NotMeasured && reason.contains("`knative` sustained no rate tried"), "{reason}");
+}
+
+#[test]
+fn a_verdict_that_depends_on_how_failures_count_is_not_held() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    for point in rig.points.iter_mut().filter(|point| point.system == "knative") {
+        point.slowdowns[1].p99 = 900.0;
+    }
+    assert_verdict(&rig, Verdict::NotHeld, "it is held and not held");
+}
+
+#[test]
+fn beside_a_claim_stands_the_ratio_to_another_form_or_why_there_is_none() {
+    let mut rig = Rig::sweep([4500; 5]);
+    assert_eq!(rig.first().beside[0].reason, "this run has no rows of `knative-tuned`");
+    for number in 1..=5 {
+        rig.minute(("knative-tuned", 5.0, number), Minute::Failed);
+    }
+    let beside = rig.first().beside.remove(0);
+    assert_eq!((beside.ratio, beside.interval, beside.reason.as_str()), (Some(900.0), Some((900.0, 900.0)), ""));
+    rig.rule(("knative-tuned", &name(5.0), 2), Weight::Validity, Finding::NotHeld);
+    let beside = rig.first().beside.remove(0);
+    assert!(beside.ratio.is_none() && beside.reason.contains("\"a rule\" is not held"), "{beside:?}");
+    assert_eq!(rig.first().verdict, Verdict::Held, "its claim does not rest on it");
+}
+
+#[test]
+fn no_difference_is_not_a_ratio() {
+    let found =
+        |p| super::Found { value: Some(1.5), interval: Some(stats::Interval { lower: 1.2, upper: 1.6 }), p: Some(p) };
+    assert_eq!(Ruling::by_interval(&found(0.008), 1.0, true).verdict, Verdict::Held);
+    let by_chance = Ruling::by_interval(&found(0.02), 1.0, true);
+    assert_eq!(
+        (by_chance.verdict, by_chance.reason.as_str()),
+        (Verdict::Inconclusive, "no difference seen (p = 0.020)")
+    );
+    assert_eq!(Ruling::by_interval(&super::Found::default(), 1.0, true).verdict, Verdict::NotMeasured);
+}
+
+#[test]
+fn a_rate_surely_failed_only_beyond_chance_in_a_valid_repetition() {
+    let minute = |rows, ok| point(("s", "p", 1), rows, ok);
+    assert_eq!(surely_failed(&minute(900, 836)).unwrap(), "at most 94.2 % of it were achieved, below 95 %");
+    // The same share of fewer rows may be chance; then failures are found, which are 7 %.
+    assert!(surely_failed(&minute(100, 93)).unwrap().contains("of the invocations failed"));
+    assert_eq!(surely_failed(&minute(200, 197)), None, "1.5 % of 200 may be 0.4 %");
+    assert!(surely_failed(&minute(2000, 1960)).unwrap().contains("at least 1.5"));
+    let growing = |slope, rows| {
+        let sustained = Judgement { verdict: Some(false), reasons: Vec::new() };
+        let pace = Pace { sustained, slope_lower_percent_per_min: Some(slope), ..Pace::default() };
+        PointSummary { pace: Some(pace), ..minute(rows, rows) }
+    };
+    assert_eq!(surely_failed(&growing(4.9, 200)), None);
+    assert!(surely_failed(&growing(5.0, 200)).unwrap().contains("latency grew by at least 5.00 %"));
+    assert_eq!(surely_failed(&growing(50.0, 99)), None, "too few rows for a slope");
+    let mut late = minute(900, 400);
+    late.validity.valid = Some(false);
+    assert_eq!(surely_failed(&late), None, "the generator was late");
+}

@@ -1,0 +1,211 @@
+//! Builds runs of a few numbers per repetition, from which claims are judged.
+
+use std::path::PathBuf;
+
+use record::{
+    CheckedRepetition, Claims, ColdSummary, Finding, Invariant, Invariants, JudgedClaim, Judgement, Manifest, Pace,
+    PointDir, PointSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary, Spread, Validity, Weight,
+};
+
+use crate::{
+    curves::Curves, design::Design, judge::judge, series::Series, summarise::PointResult, verification::Verification,
+};
+
+/// Rates that ours is measured at, and those of the baseline; the bound of 1,250 lies at 3,750 against 3 per second.
+const SWEEP: &str = "repetitions = 5\n[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[sandbox]\nruntime = \"hollow\"\n\
+    delay = \"40ms\"\n";
+pub(super) const OURS: [u32; 4] = [1000, 3000, 3900, 4500];
+pub(super) const THEIRS: [f64; 4] = [2.0, 3.0, 3.1, 5.0];
+
+/// A run in the making.
+#[derive(Clone)]
+pub(super) struct Rig {
+    pub(super) manifest: Manifest,
+    pub(super) points: Vec<PointSummary>,
+    pub(super) invariants: Vec<Invariant>,
+    /// Whether the runner has looked at its invariants.
+    pub(super) checked: bool,
+}
+
+/// What a minute at a constant rate shows.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Minute {
+    Sustained,
+    /// Not found sustained, and not surely too much.
+    Unsure,
+    /// A tenth is not achieved.
+    Failed,
+    /// Too short to be judged.
+    Short,
+    /// The generator was late.
+    Late,
+}
+
+impl Rig {
+    pub(super) fn new(experiment: &str, definition: &str) -> Self {
+        let mut manifest: Manifest = serde_json::from_str(
+            r#"{"schema_version":1,"experiment":"","scale":"laptop","started":"","ended":null,"git_revision":"",
+            "command":[],"definition":"","host":{"cpu":"","cores":2,"memory_mib":1,"kernel":"","mitigations":{},"clock":""},
+            "systems":{},"seeds":{},"checksums":{},"exit":"done","notes":[]}"#,
+        )
+        .unwrap();
+        (manifest.experiment, manifest.definition) = (experiment.to_owned(), definition.to_owned());
+        Self { manifest, points: Vec::new(), invariants: Vec::new(), checked: true }
+    }
+
+    /// A sweep in which each repetition of ours sustains so many per second, and the baseline 2 and surely not 3.
+    pub(super) fn sweep(sustained: [u32; 5]) -> Self {
+        let rates = OURS.map(f64::from).into_iter().chain(THEIRS);
+        let point = |rate: f64| {
+            format!("[[points]]\nname = \"{}\"\nload.rate = {rate:?}\nsandbox.delay = \"40ms\"\n", name(rate))
+        };
+        let definition = rates.map(point).fold(SWEEP.to_owned(), |text, point| text + &point);
+        let mut rig = Self::new("cold-start-sweep", &definition);
+        for (number, highest) in (1..).zip(sustained) {
+            for rate in OURS {
+                let what = if rate <= highest { Minute::Sustained } else { Minute::Failed };
+                rig.minute(("dirigent-kpa", f64::from(rate), number), what);
+            }
+            rig.minute(("knative", 2.0, number), Minute::Sustained);
+            rig.minute(("knative", 3.0, number), Minute::Failed);
+        }
+        rig
+    }
+
+    /// A trace on which slowdowns of the baseline are these, with failures penalised and dropped; those of ours are 1.
+    pub(super) fn trace(slowdowns: [f64; 5]) -> Self {
+        let mut rig = Self::new("azure-500", "repetitions = 5\n[load]\nminutes = 3\n");
+        for (number, slowdown) in (1..).zip(slowdowns) {
+            for (system, p99) in [("dirigent-kpa", 1.0), ("knative", slowdown)] {
+                let of = |failures: &str| SlowdownSummary {
+                    definition: "seed".to_owned(),
+                    failures: failures.to_owned(),
+                    functions: 9,
+                    p50: p99,
+                    p90: p99,
+                    p99,
+                    max: p99,
+                    geometric_mean: p99,
+                };
+                let slowdowns = vec![of("penalise"), of("drop")];
+                rig.points.push(PointSummary { slowdowns, ..point((system, "azure-500", number), 60, 60) });
+            }
+        }
+        rig
+    }
+
+    /// Bursts in which the cluster manager's shares of Knative's cold starts are these, in thousandths.
+    pub(super) fn bursts(shares: [i64; 5]) -> Self {
+        let mut rig = Self::new("overhead", "repetitions = 5\n[load]\nkind = \"rate\"\nburst = 100\n");
+        for (number, share) in (1..).zip(shares) {
+            let overhead_permille = Some(spread(share));
+            let cold = ColdSummary { overhead_permille, ..ColdSummary::default() };
+            rig.points.push(PointSummary { cold, ..point(("knative", "burst-100-delay-500ms", number), 100, 100) });
+        }
+        rig
+    }
+
+    /// Says, or says anew, what a minute of a system at a rate shows in a repetition.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a minute has few rows")]
+    pub(super) fn minute(&mut self, (system, rate, number): (&str, f64, u32), what: Minute) {
+        let rows = (rate * 60.0).max(1000.0) as u64;
+        let answered = if what == Minute::Failed { rows * 9 / 10 } else { rows };
+        let verdict = match what {
+            Minute::Sustained => Some(true),
+            Minute::Unsure | Minute::Failed => Some(false),
+            Minute::Short | Minute::Late => None,
+        };
+        let slope = if what == Minute::Unsure { 4.9 } else { 0.0 };
+        let sustained = Judgement { verdict, reasons: vec!["a reason".to_owned()] };
+        let pace = Pace { sustained, slope_lower_percent_per_min: Some(slope), ..Pace::default() };
+        let valid = Some(what != Minute::Late);
+        let place = name(rate);
+        self.without((system, rate, number));
+        let new = point((system, &place, number), rows, answered);
+        let validity = Validity { valid, ..new.validity.clone() };
+        self.points.push(PointSummary { pace: Some(pace), validity, ..new });
+    }
+
+    /// Removes a repetition.
+    pub(super) fn without(&mut self, (system, rate, number): (&str, f64, u32)) {
+        let place = name(rate);
+        self.points.retain(|point| {
+            (point.system.as_str(), point.point.as_str(), point.repetition) != (system, place.as_str(), number)
+        });
+    }
+
+    /// Says what was found of a rule of a repetition.
+    pub(super) fn rule(&mut self, (system, point, repetition): (&str, &str, u32), weight: Weight, finding: Finding) {
+        let scope = Scope::Repetition { system: system.to_owned(), point: point.to_owned(), repetition };
+        let (rule, detail) = ("a rule".to_owned(), String::new());
+        self.invariants.push(Invariant { scope, rule, weight, finding, detail });
+    }
+
+    /// The first claim about it, judged.
+    pub(super) fn first(&self) -> JudgedClaim {
+        self.judged().claims.remove(0)
+    }
+
+    pub(super) fn judged(&self) -> Claims {
+        let mut points = self.points.clone();
+        points.sort_by(|a, b| (&a.system, &a.point, a.repetition).cmp(&(&b.system, &b.point, b.repetition)));
+        let dirs: Vec<PointDir> = points.iter().map(dir).collect();
+        let checked = dirs.iter().map(|dir| CheckedRepetition {
+            system: dir.system.clone(),
+            point: dir.point.clone(),
+            repetition: dir.repetition,
+            started_unix_ns: None,
+        });
+        let found = Invariants {
+            schema_version: SCHEMA_VERSION,
+            checked: checked.collect(),
+            invariants: self.invariants.clone(),
+        };
+        let verification = Verification::of(self.checked.then_some(found), &dirs).unwrap();
+        let curves = || Curves { slowdown_seed: Vec::new(), slowdown_artifact: Vec::new(), scheduling_ms: Vec::new() };
+        let results: Vec<PointResult> =
+            points.into_iter().map(|summary| PointResult { summary, curves: curves() }).collect();
+        let series = Series::group(&results);
+        judge(&self.manifest, &Design::of(&self.manifest), &series, &verification)
+    }
+}
+
+/// The name of the point of a rate.
+pub(super) fn name(rate: f64) -> String {
+    format!("rate-{rate}")
+}
+
+fn dir(point: &PointSummary) -> PointDir {
+    let PointSummary { system, point, repetition, .. } = point.clone();
+    PointDir { path: PathBuf::from("/nowhere"), system, point, repetition }
+}
+
+fn spread(value: i64) -> Spread {
+    Spread { count: 1, min: value, p50: value, p90: value, p99: value, p999: value, max: value }
+}
+
+/// A valid repetition of a minute with so many rows, of which so many succeeded.
+pub(super) fn point((system, point, repetition): (&str, &str, u32), rows: u64, ok: u64) -> PointSummary {
+    let outcomes = [("ok".to_owned(), ok), ("timeout".to_owned(), rows - ok)].into_iter().collect();
+    let per_s = |count: u64| count as f64 / 60.0;
+    PointSummary {
+        system: system.to_owned(),
+        point: point.to_owned(),
+        repetition,
+        counts: RowCounts { measured: rows, sent: rows, outcomes, ..RowCounts::default() },
+        rates: Some(Rates { window_s: 60.0, offered_per_s: per_s(rows), achieved_per_s: per_s(ok) }),
+        latency_ns: None,
+        scheduling_ns: None,
+        lag_ns: None,
+        slowdowns: Vec::new(),
+        timeout_ns: 0,
+        timeout_from: String::new(),
+        cold: ColdSummary::default(),
+        creations: None,
+        anatomy: None,
+        processes: Vec::new(),
+        pace: None,
+        validity: Validity { valid: Some(true), ..Validity::default() },
+        notes: Vec::new(),
+    }
+}
