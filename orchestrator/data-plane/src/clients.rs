@@ -16,7 +16,12 @@ use std::{
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
+use self::io::Traffic;
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
+
+mod io;
+
+pub(crate) use self::io::ClientIo;
 
 /// Connections beyond the bound that are served a refusal.
 pub(crate) const MOST_SURPLUS: usize = 64;
@@ -43,6 +48,7 @@ pub(crate) struct Client {
     requests: AtomicU64,
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
+    traffic: Traffic,
 }
 
 /// A request whose answer has not left.
@@ -57,6 +63,7 @@ impl Client {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.upload_unread.store(false, Ordering::Relaxed);
+        self.traffic.at_request();
         self.plane.request_opened();
         OpenRequest { client: self.clone(), answered: false }
     }
@@ -91,6 +98,21 @@ impl Client {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether the head of a request has begun, and no more is known of it.
+    pub(crate) fn has_partial_head(&self) -> bool {
+        self.is_idle() && self.traffic.has_partial_head()
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.traffic.is_http2()
+    }
+
+    /// While it takes nothing of what is to be sent: how many writes it took before.
+    pub(crate) fn blocked(&self) -> Option<u64> {
+        self.traffic.blocked()
+    }
+
     /// Tells it to end once its requests are answered.
     pub(crate) fn end_when_idle(&self) {
         self.leaving.store(true, Ordering::Relaxed);
@@ -107,6 +129,7 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        self.client.traffic.at_request();
         self.client.open.fetch_sub(1, Ordering::Relaxed);
         self.client.plane.request_closed();
         if !self.answered {
@@ -151,6 +174,7 @@ impl Clients {
             open: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             upload_unread: AtomicBool::new(false),
+            traffic: Traffic::default(),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

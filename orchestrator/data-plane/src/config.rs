@@ -76,6 +76,9 @@ pub struct Limits {
     /// A client connection that brings no complete request for this long is closed.
     #[serde(with = "model::duration")]
     pub client_idle: Duration,
+    /// A client that has begun an HTTP/1.1 request has this long to send its head; then its connection is closed.
+    #[serde(with = "model::duration")]
+    pub header_timeout: Duration,
     /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
@@ -124,6 +127,7 @@ impl Default for Limits {
             client_connections: None,
             invocations: None,
             client_idle: Duration::from_secs(120),
+            header_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
         }
     }
@@ -204,6 +208,9 @@ impl Config {
         if self.limits.connect_timeout.is_zero() {
             return fail("limits.connect_timeout", "must be above 0");
         }
+        if self.limits.header_timeout.is_zero() {
+            return fail("limits.header_timeout", "must be above 0");
+        }
         if self.limits.client_idle < Duration::from_secs(1) {
             return fail("limits.client_idle", "must be at least 1s");
         }
@@ -242,12 +249,13 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 8] = [
+        let changes: [(Change, &str); 9] = [
             (|c| c.name.clear(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
             (|c| c.sample_period = Duration::ZERO, "sample_period"),
             (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),
+            (|c| c.limits.header_timeout = Duration::ZERO, "limits.header_timeout"),
             (|c| c.limits.client_idle = Duration::ZERO, "limits.client_idle"),
             (|c| c.limits.header_count = 30_000, "limits.header_count"),
             (|c| c.limits.header_bytes = ByteSize::gib(1), "limits.header_bytes"),

@@ -8,6 +8,7 @@ mod built;
 mod clients;
 mod clock;
 mod config;
+mod connection;
 mod download;
 mod function;
 mod headers;

@@ -1,36 +1,23 @@
 //! Taking invocations: the connections of clients, HTTP/1.1 and HTTP/2 on one port, until they have ended.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use api::{Accepted, Io, Listener};
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
+use api::{Accepted, Listener};
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{
     task::{JoinSet, yield_now},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::{Client, Clients, MOST_SURPLUS},
+    clients::{Clients, MOST_SURPLUS},
+    connection::carry,
     function::FunctionState,
-    invocation::serve,
     plane::Plane,
     refusal::Cause,
 };
 
-/// A connection that is one too many has this long to bring the request that is refused.
-const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// Connections accepted in one turn of the runtime. A new connection costs more than a request on an old one, and what is
 /// under way waits for all of them: its answers, which free slots, and the requests of clients that are here already. If
 /// a thousand are accepted between two answers, each slot serves one invocation per thousand connections, clients that
@@ -126,81 +113,4 @@ fn builder(plane: &Plane) -> auto::Builder<TokioExecutor> {
     builder.http1().max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES).max_headers(limits.http1_header_count());
     builder.http2().max_header_list_size(limits.http2_header_bytes()).max_concurrent_streams(MAX_STREAMS);
     builder
-}
-
-/// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>) {
-    let service = service_fn(|request| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(serve(client, request).await) }
-    });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut watch = Watch::new(client.clone());
-    loop {
-        let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
-            // Its errors are the client's: a broken message or a closed connection.
-            Poll::Ready(_ended) => Poll::Ready(Event::Ended),
-            Poll::Pending => watch.poll(cx),
-        });
-        match event.await {
-            Event::Ended => return,
-            Event::Leave if watch.leaving => return,
-            Event::Leave => {
-                watch.leaving = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-/// What may happen to a connection.
-enum Event {
-    Ended,
-    /// It is to end once its requests are answered; at once when it was told before.
-    Leave,
-}
-
-/// Watches over one connection: that it is not idle for too long, and that it ends with this data plane.
-struct Watch {
-    client: Arc<Client>,
-    leave: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whether `leave` wakes this task.
-    listening: bool,
-    leaving: bool,
-    looks: Interval,
-    /// Requests at the last look.
-    seen: u64,
-}
-
-impl Watch {
-    fn new(client: Arc<Client>) -> Self {
-        let idle = client.plane.config.limits.client_idle;
-        let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
-        let mut looks = interval_at(Instant::now() + idle, idle);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Who comes while this data plane stops shall at least be told so.
-        let leaving = client.plane.is_stopping();
-        let leave = Box::pin(client.leave.clone().cancelled_owned());
-        Self { client, leave, listening: false, leaving, looks, seen: 0 }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // It says that it leaves before it cancels: so after the first poll, which leaves our waker there, the
-        // token (a mutex) need not be asked by every request.
-        if !self.leaving && (!self.listening || self.client.is_leaving()) {
-            self.listening = true;
-            if self.leave.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Event::Leave);
-            }
-        }
-        while self.looks.poll_tick(cx).is_ready() {
-            let requests = self.client.requests();
-            let idle = requests == self.seen && self.client.is_idle();
-            self.seen = requests;
-            if idle {
-                return Poll::Ready(Event::Leave);
-            }
-        }
-        Poll::Pending
-    }
 }

@@ -6,6 +6,7 @@ mod control_plane;
 mod sandbox;
 mod world;
 
+mod clients;
 mod faults;
 mod framing;
 mod grants;

@@ -1,0 +1,153 @@
+//! One client's connection from its acceptance to its end: served, and watched over.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use api::Io;
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{
+    clients::{Client, ClientIo},
+    invocation::serve,
+};
+
+/// A connection that is one too many has this long to bring the request that is refused.
+const SURPLUS_IDLE: Duration = Duration::from_secs(1);
+/// An HTTP/2 client that has no request under way has this long to end a connection when it is told to.
+const HTTP2_GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
+pub(crate) async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>) {
+    let service = service_fn(|request| {
+        let client = client.clone();
+        async move { Ok::<_, Infallible>(serve(client, request).await) }
+    });
+    let io = TokioIo::new(ClientIo::new(io, client.clone()));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watch = Watch::new(client.clone());
+    loop {
+        let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            // Its errors are the client's: a broken message or a closed connection.
+            Poll::Ready(_ended) => Poll::Ready(Event::End),
+            Poll::Pending => watch.poll(cx),
+        });
+        match event.await {
+            Event::End => return,
+            Event::Leave => connection.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+/// What may happen to a connection.
+enum Event {
+    /// It ends now.
+    End,
+    /// It is to end once its requests are answered.
+    Leave,
+}
+
+/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, and that it ends
+/// with this data plane.
+struct Watch {
+    client: Arc<Client>,
+    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whether `leave` wakes this task.
+    listening: bool,
+    leaving: bool,
+    /// Whether it came while this data plane was stopping: it shall at least be told so.
+    late: bool,
+    looks: Interval,
+    /// Requests at the last look.
+    seen: u64,
+    /// Rings when the head of a request has begun and does not end.
+    head: Alarm,
+    /// Rings when an HTTP/2 client does not end a connection that it was told to end.
+    goodbye: Alarm,
+}
+
+impl Watch {
+    fn new(client: Arc<Client>) -> Self {
+        let idle = client.plane.config.limits.client_idle;
+        let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
+        let mut looks = interval_at(Instant::now() + idle, idle);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let late = client.plane.is_stopping();
+        let leave = Box::pin(client.leave.clone().cancelled_owned());
+        let (head, goodbye) = (Alarm::default(), Alarm::default());
+        Self { client, leave, listening: false, leaving: late, late, looks, seen: 0, head, goodbye }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // It says that it leaves before it cancels: so after the first poll, which leaves our waker there, the
+        // token (a mutex) need not be asked by every request.
+        if !self.leaving && (!self.listening || self.client.is_leaving()) {
+            self.listening = true;
+            if self.leave.as_mut().poll(cx).is_ready() {
+                return self.begin_to_leave();
+            }
+        }
+        let limits = &self.client.plane.config.limits;
+        let partial = self.client.has_partial_head().then(|| self.client.requests());
+        if self.head.rings(partial, limits.header_timeout, cx) || self.has_left(cx) {
+            return Poll::Ready(Event::End);
+        }
+        while self.looks.poll_tick(cx).is_ready() {
+            let requests = self.client.requests();
+            let idle = requests == self.seen && self.client.is_idle();
+            self.seen = requests;
+            if idle {
+                return if self.leaving { Poll::Ready(Event::End) } else { self.begin_to_leave() };
+            }
+        }
+        Poll::Pending
+    }
+
+    fn begin_to_leave(&mut self) -> Poll<Event> {
+        self.leaving = true;
+        Poll::Ready(Event::Leave)
+    }
+
+    /// Whether nothing is left to do for a connection that is to end. The HTTP library goes on waiting when a part of a
+    /// request has come.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_done = self.leaving && !self.late && self.client.is_idle() && self.client.blocked().is_none();
+        if is_done && self.client.is_http2() {
+            return self.goodbye.rings(Some(self.client.requests()), HTTP2_GOODBYE, cx);
+        }
+        is_done
+    }
+}
+
+/// A timer that is set only while there is something to wait for.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What it waits to see change.
+    mark: u64,
+}
+
+impl Alarm {
+    /// Whether `mark` has been the same for so long; `None` ends the wait.
+    fn rings(&mut self, mark: Option<u64>, after: Duration, cx: &mut Context<'_>) -> bool {
+        let Some(mark) = mark else {
+            self.sleep = None;
+            return false;
+        };
+        if mark != std::mem::replace(&mut self.mark, mark) {
+            self.sleep = None;
+        }
+        self.sleep.get_or_insert_with(|| Box::pin(sleep(after))).as_mut().poll(cx).is_ready()
+    }
+}
