@@ -2,8 +2,14 @@
 //!
 //! Rows are the JSON that a part answered. JSON output is that answer untouched, so that a script sees every field;
 //! columns are chosen from it by path.
+//!
+//! Columns and CSV may end on a terminal and hold text of functions and peers, so characters that command a terminal are
+//! shown instead of sent. JSON escapes them by its own rules.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -83,7 +89,7 @@ fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)
     match value {
         Value::Object(fields) => {
             for (key, inner) in fields {
-                collect_leaves(below(key), inner, leaves);
+                collect_leaves(below(&visible(key)), inner, leaves);
             }
         }
         Value::Array(values) if values.iter().any(|value| value.is_object()) => {
@@ -150,10 +156,27 @@ pub(crate) fn cell(row: &Value, column: &Column) -> String {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text),
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
+}
+
+/// The text with every character that a terminal would obey written as an escape: control characters, line ends among
+/// them, and those that change the direction of writing, which make text look like another.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let commands = character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if commands {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "{}", character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -183,6 +206,21 @@ mod tests {
     #[test]
     fn csv_quotes_what_needs_it_and_leaves_absent_values_empty() {
         assert_eq!(written(Format::Csv), "name,ready,note\na,10,\"x, \"\"y\"\"\"\nbcd,2,\n");
+    }
+
+    #[test]
+    fn what_commands_a_terminal_is_shown_instead_of_sent() {
+        let rows = [json!({"name": "a\u{1b}[2J", "note": "\u{7}b\r\nc\u{9b}1m \u{202e}d ü"})];
+        for format in [Format::Table, Format::Csv] {
+            let mut out = Vec::new();
+            write_rows(&mut out, format, &COLUMNS, &rows).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(r"a\u{1b}[2J") && text.contains(r"\u{7}b\r\nc\u{9b}1m \u{202e}d ü"), "{text:?}");
+            assert!(text.lines().count() == 2 && !text.contains(['\u{1b}', '\u{7}', '\r', '\u{9b}']), "{text:?}");
+        }
+        let mut leaves = Vec::new();
+        collect_leaves(String::new(), &json!({"env": {"\u{1b}c": "\u{8}"}}), &mut leaves);
+        assert_eq!(leaves, [(r"env.\u{1b}c".to_owned(), r"\u{8}".to_owned())]);
     }
 
     #[test]

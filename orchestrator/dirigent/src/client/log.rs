@@ -1,7 +1,7 @@
 //! What the sandboxes of a function wrote, fetched from the workers that run them.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 use ureq::http::{Method, StatusCode};
 
 use super::{function, http::Server, node::rows};
+use crate::output::visible;
 
 /// Longest wait for a worker's answer; a log is bounded and read from memory.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,11 +41,33 @@ pub(crate) fn print(control_plane: &Server, name: &FunctionName, only: Option<Sa
         answer.check()?;
         let mut out = io::stdout().lock();
         writeln!(out, "==> {sandbox} <==")?;
-        out.write_all(answer.body.as_bytes())?;
+        if out.is_terminal() {
+            out.write_all(for_terminal(&answer.body).as_bytes())?;
+        } else {
+            out.write_all(answer.body.as_bytes())?;
+        }
         printed += 1;
     }
     if printed == 0 {
         eprintln!("{name}: no sandbox to show");
     }
     Ok(())
+}
+
+/// Output of a program as a terminal may have it: its lines and tabs are kept, everything else that commands is shown. A
+/// file or pipe gets every byte.
+fn for_terminal(output: &str) -> String {
+    let line = |line: &str| line.split('\t').map(visible).collect::<Vec<_>>().join("\t");
+    output.split('\n').map(|text| line(text.strip_suffix('\r').unwrap_or(text))).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_cannot_command_the_terminal_that_shows_its_output() {
+        let shown = for_terminal("one\ttwo\r\nhidden\rshown\u{1b}]0;title\u{7}\n");
+        assert_eq!(shown, "one\ttwo\nhidden\\rshown\\u{1b}]0;title\\u{7}\n");
+    }
 }
