@@ -34,8 +34,7 @@ impl Cluster {
         let directory = tempfile::tempdir().context("making a directory")?;
         let root = directory.path();
         let any = "127.0.0.1:0";
-        let arguments = ["control-plane", "--no-auth", "--stream", any, "--http", any];
-        let control_plane = Daemon::start(&program, &root.join("control-plane"), &arguments)?;
+        let control_plane = Daemon::control_plane(&program, &root.join("control-plane"), &[])?;
         let stream = control_plane.port("stream").to_string();
         let arguments = ["data-plane", "--control-plane", &stream, "--invoke", any, "--admin", any];
         let data_plane = Daemon::start(&program, &root.join("data-plane"), &arguments)?;

@@ -46,6 +46,16 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// A control plane on any ports, for this program alone and so without a token.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn control_plane(program: &Path, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let any = "127.0.0.1:0";
+        let own = ["control-plane", "--no-auth", "--stream", any, "--http", any];
+        Self::start(program, directory, &[&own[..], arguments].concat())
+    }
+
     /// Kills it, and starts it again on the ports it had, `after` that time. How long it then took until it listened.
     ///
     /// # Errors

@@ -41,12 +41,10 @@ const SANDBOX_MEMORY: u32 = 1;
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     options.check()?;
     let directory = tempfile::tempdir().context("making a directory")?;
-    let mut arguments = vec!["control-plane", "--stream", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let record = directory.path().display().to_string();
-    if !options.no_record {
-        arguments.extend(["--record", &record]);
-    }
-    let control_plane = Daemon::start(&common.program()?, directory.path(), &arguments)?;
+    let recording = ["--record", &record];
+    let arguments = if options.no_record { &[][..] } else { &recording };
+    let control_plane = Daemon::control_plane(&common.program()?, directory.path(), arguments)?;
     let functions = options.functions() + options.idle_functions;
     eprintln!("registering {functions} functions");
     let mut specs = specifications(NAME_PREFIX, functions)?;
