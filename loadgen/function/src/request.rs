@@ -17,6 +17,26 @@ pub enum Workload {
     Trace,
 }
 
+const WORKLOADS: &str = "empty, trace, or an image whose name has one of these words";
+
+impl Workload {
+    /// The program that `text` names: `empty`, `trace`, or the name of an image that has one of these words, as existing
+    /// replayers send it (`registry.example/someone/dirigent_trace_function:latest`).
+    ///
+    /// What the image's own name says counts before its registry, its owner and its tag.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let image = text.rsplit('/').next().unwrap_or_default();
+        let image = image.split([':', '@']).next().unwrap_or_default();
+        [image, &text].into_iter().find_map(|part| match (part.contains("empty"), part.contains("trace")) {
+            (true, false) => Some(Self::Empty),
+            (false, true) => Some(Self::Trace),
+            _ => None,
+        })
+    }
+}
+
 /// The work of one invocation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
@@ -54,11 +74,13 @@ impl Work {
     /// # Errors
     /// The first header that cannot be read.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, BadHeader> {
-        let workload = match headers.get("workload").map(http::HeaderValue::as_bytes) {
-            None | Some(b"empty") => return Ok(Self::EMPTY),
-            Some(b"trace") => Workload::Trace,
-            Some(_) => return Err(bad(headers, "workload", "empty or trace")),
+        let workload = match headers.get("workload") {
+            None => Workload::Empty,
+            Some(value) => value.to_str().ok().and_then(Workload::named).ok_or(bad(headers, "workload", WORKLOADS))?,
         };
+        if workload == Workload::Empty {
+            return Ok(Self::EMPTY);
+        }
         let cpu = "milliseconds to run, 0 to 86400000";
         let run_ms = number(headers, "requested_cpu", cpu, MAX_CPU_MS)?.ok_or(bad(headers, "requested_cpu", cpu))?;
         let memory = number(headers, "requested_memory", "MiB to touch, 0 or more", f64::from(u32::MAX))?;
@@ -126,9 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn an_images_name_is_the_program_whose_word_it_has() {
+        for (text, expected) in [
+            ("trace", Some(Workload::Trace)),
+            ("Empty", Some(Workload::Empty)),
+            ("docker.io/someone/dirigent_trace_function:latest", Some(Workload::Trace)),
+            ("docker.io/someone/dirigent_empty_function", Some(Workload::Empty)),
+            ("registry.example:5000/traces/empty_function:trace", Some(Workload::Empty)),
+            ("registry.example/someone/function:trace", Some(Workload::Trace)),
+            ("docker.io/someone/function:latest", None),
+            ("", None),
+        ] {
+            assert_eq!(Workload::named(text), expected, "{text:?}");
+            let work = Work::from_headers(&headers(&[("workload", text), ("requested_cpu", "1")]));
+            assert_eq!(work.ok().map(|work| work.workload), expected, "header {text:?}");
+        }
+    }
+
+    #[test]
     fn each_bad_value_is_named() {
         for (name, value) in [
-            ("workload", "Trace"),
+            ("workload", "busy"),
+            ("workload", "empty-or-trace"),
             ("requested_cpu", "ten"),
             ("requested_cpu", "-1"),
             ("requested_cpu", "NaN"),

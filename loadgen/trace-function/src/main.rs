@@ -26,8 +26,9 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
 
 /// A function for experiments: spins or sleeps for as long as each request asks.
 ///
-/// Request headers: `workload: empty|trace`, `function`, `requested_cpu` (ms), `requested_memory` (MiB), `multiplier`
-/// (accepted; the program calibrates itself), `io_percentage` (share of the time that is waited instead of computed).
+/// Request headers: `workload` (`empty`, `trace`, or the name of an image that has one of these words), `function`,
+/// `requested_cpu` (ms), `requested_memory` (MiB), `multiplier` (accepted; the program calibrates itself),
+/// `io_percentage` (share of the time that is waited instead of computed).
 #[derive(Debug, Parser)]
 #[command(
     version = env!("PROGRAM_VERSION"),

@@ -1,6 +1,7 @@
 //! The HTTP interface for operators, health checks and metrics.
 
 mod access;
+mod difference;
 mod form;
 mod functions;
 mod nodes;

@@ -10,7 +10,7 @@ use axum::{
 use model::{FunctionSpec, Protocol};
 use serde::Deserialize;
 
-use super::{Operators, functions, problem::Problem};
+use super::{Operators, difference::differences, functions, problem::Problem};
 use crate::state::{Answer, PutOutcome, Request};
 
 /// Windows that `cold_start_sweep=true` stands for.
@@ -21,10 +21,8 @@ const SWEEP_PANIC_WINDOW: Duration = Duration::from_secs(2);
 pub(super) async fn register(State(operators): State<Operators>, body: Bytes) -> Result<String, Problem> {
     let spec = read(&body)?;
     functions::check(&spec)?;
-    let name = spec.name.to_string();
-    if functions::register(&operators, spec, true).await? == PutOutcome::Conflict {
-        let detail = format!("{name:?} is registered with another specification");
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    if functions::register(&operators, spec.clone(), true).await? == PutOutcome::Conflict {
+        return Err(conflict(&operators, &spec).await?);
     }
     if !operators.invoke_addresses.is_empty() {
         return Ok(operators.invoke_addresses.join(";"));
@@ -33,6 +31,23 @@ pub(super) async fn register(State(operators): State<Operators>, body: Bytes) ->
         Answer::Cluster(cluster) => Ok(cluster.data_planes.join(";")),
         _ => Err(Problem::unexpected()),
     }
+}
+
+/// Says in which fields a function that is registered already differs from what was `asked` for.
+async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem, Problem> {
+    let name = asked.name.to_string();
+    let found = match operators.owner.ask(Request::Show { name: name.clone() }).await? {
+        Answer::Function(function) => differences(&function.spec, asked),
+        // Deregistered since: then nothing of it can be said any more.
+        _ => Vec::new(),
+    };
+    let list: Vec<&str> = found.iter().map(|difference| difference.problem.as_str()).collect();
+    let detail = format!("{name:?} is registered with another specification: {}", list.join("; "));
+    let problem = Problem::new(StatusCode::CONFLICT, detail);
+    Ok(match found.into_iter().next() {
+        Some(first) => problem.about(first.field),
+        None => problem,
+    })
 }
 
 /// Which function a client asks about.
@@ -97,13 +112,14 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
         spec.scale.stable_window = SWEEP_STABLE_WINDOW;
         spec.scale.panic_window = Some(SWEEP_PANIC_WINDOW);
     }
-    for variable in fields.all("env_vars") {
+    // Existing clients send both fields always, and without a value when there is none.
+    for variable in fields.all("env_vars").filter(|variable| !variable.is_empty()) {
         let (key, value) = variable.split_once('=').ok_or_else(|| {
             Problem::bad_field("env_vars", format!("env_vars: {variable:?} is not of the form NAME=VALUE"))
         })?;
         spec.env.insert(key.to_owned(), value.to_owned());
     }
-    spec.args = fields.all("program_args").map(str::to_owned).collect();
+    spec.args = fields.all("program_args").filter(|argument| !argument.is_empty()).map(str::to_owned).collect();
     Ok(spec)
 }
 

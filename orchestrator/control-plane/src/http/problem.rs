@@ -26,8 +26,12 @@ impl Problem {
     }
 
     pub(super) fn bad_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, detail);
-        Self { field: Some(field.into()), ..problem }
+        Self::new(StatusCode::BAD_REQUEST, detail).about(field)
+    }
+
+    /// The same, about one field of the request.
+    pub(super) fn about(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     pub(super) fn no_function(name: &str) -> Self {
