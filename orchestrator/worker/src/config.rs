@@ -78,8 +78,8 @@ pub struct NodeConfig {
 
 /// Settings of the `process` runtime.
 ///
-/// Enforced without privilege: memory (`RLIMIT_DATA`). CPU is reserved at placement but not limited: that takes a
-/// cgroup.
+/// Enforced without privilege: memory, by `RLIMIT_DATA` for each process and by watching what a sandbox holds. CPU is
+/// reserved at placement but not limited: that takes a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
@@ -107,8 +107,15 @@ pub struct ProcessConfig {
     pub logs_kept: usize,
     /// Whether a sandbox is held to its function's memory.
     pub limit_memory: bool,
-    /// Added to that limit: what a language's runtime reserves without using it, such as thread stacks.
+    /// Added to the limit of what each of its processes may reserve (`RLIMIT_DATA`): a language's runtime reserves more
+    /// than it uses, for example as thread stacks.
     pub memory_headroom: ByteSize,
+    /// Added to the limit of what all its processes hold together, which is watched: the program itself takes some.
+    pub resident_headroom: ByteSize,
+    /// Time between two looks at the memory that sandboxes hold, and at what ended ones left behind. A look costs about
+    /// 10 µs of CPU for each process of the machine.
+    #[serde(with = "model::duration")]
+    pub monitor_interval: Duration,
 }
 
 /// Settings of the `hollow` runtime.
@@ -192,6 +199,8 @@ impl Default for ProcessConfig {
             logs_kept: 64,
             limit_memory: true,
             memory_headroom: ByteSize::mib(256),
+            resident_headroom: ByteSize::mib(32),
+            monitor_interval: Duration::from_secs(1),
         }
     }
 }
@@ -233,6 +242,7 @@ impl Config {
             (self.process.parallel_starts > 0, "process.parallel_starts", "must be at least 1"),
             (!self.process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),
             (self.process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms"),
+            (self.process.monitor_interval.as_millis() > 0, "process.monitor_interval", "must be at least 1ms"),
             ((1..=MOST_NODES).contains(&self.hollow.nodes), "hollow.nodes", "expected 1 to 10000"),
             (!self.hollow.address.is_unspecified(), "hollow.address", "must be an address clients can connect to"),
         ];
@@ -310,13 +320,14 @@ mod tests {
     #[test]
     fn what_is_out_of_bounds_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 6] = [
+        let changes: [(Change, &str); 7] = [
             (|c| c.name = "a b".to_owned(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.heartbeat = Duration::ZERO, "heartbeat"),
             (|c| c.hollow.nodes = 0, "hollow.nodes"),
             (|c| c.hollow.address = IpAddr::V4(Ipv4Addr::UNSPECIFIED), "hollow.address"),
             (|c| c.process.parallel_starts = 0, "process.parallel_starts"),
+            (|c| c.process.monitor_interval = Duration::ZERO, "process.monitor_interval"),
         ];
         for (change, key) in changes {
             let mut config = Config { name: "w".to_owned(), ..Config::default() };

@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -19,7 +18,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{ControlPlane, PATIENCE, Worker, WorkerStream, get, processes, revision, until};
+use support::{
+    ControlPlane, PATIENCE, Worker, exists, get, pid_of, processes, revision, script, start_processes as start, until,
+};
 
 /// Address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
 const CONTROL_PLANE: &str = "WORKER_TEST_CONTROL_PLANE";
@@ -27,47 +28,10 @@ const DATA_DIR: &str = "WORKER_TEST_DATA_DIR";
 /// Set for the process that [`a_program_that_reuses_no_address`] becomes.
 const STUBBORN: &str = "WORKER_TEST_STUBBORN";
 
-async fn start(change: impl FnOnce(&mut worker::Config)) -> (ControlPlane, Worker, WorkerStream) {
-    let mut control_plane = ControlPlane::start(1).await;
-    let worker = Worker::start(&[control_plane.address], |config| {
-        processes(config);
-        change(config);
-    })
-    .await;
-    let stream = control_plane.stream().await;
-    (control_plane, worker, stream)
-}
-
-/// A shell script as a sandbox's program: its image.
-fn script(folder: &Path, body: &str) -> String {
-    let path = folder.join("program");
-    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    format!("file:{}", path.display())
-}
-
 /// A script that says its process number, then becomes the function.
 fn talking_function(folder: &Path) -> String {
     let function = programs::path("trace-function").unwrap();
     script(folder, &format!("echo pid $$\nexec {} --mode sleep", function.display()))
-}
-
-/// The number that [`talking_function`] said.
-async fn pid_of(worker: &Worker, sandbox: model::SandboxId) -> Pid {
-    let path = format!("/v1/sandboxes/{sandbox}/logs");
-    let mut pid = None;
-    until("the sandbox says its pid", async || {
-        let (_, log) = worker.page(&path).await;
-        pid = log.lines().find_map(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());
-        pid.is_some()
-    })
-    .await;
-    Pid::from_raw(pid.unwrap())
-}
-
-/// Whether a process is there, zombies included.
-fn exists(pid: Pid) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn working_directories(worker: &Worker) -> Vec<PathBuf> {

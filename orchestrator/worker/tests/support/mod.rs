@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use std::{
+    fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,6 +20,7 @@ use api::{
 };
 use futures::Stream;
 use model::{Epoch, SandboxId};
+use nix::unistd::Pid;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -295,4 +299,42 @@ pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bo
         }
     };
     timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("expected: {expected}"));
+}
+
+/// A worker whose sandboxes are processes, changed by `change`, and its stream.
+pub(crate) async fn start_processes(change: impl FnOnce(&mut worker::Config)) -> (ControlPlane, Worker, WorkerStream) {
+    let mut control_plane = ControlPlane::start(1).await;
+    let worker = Worker::start(&[control_plane.address], |config| {
+        processes(config);
+        change(config);
+    })
+    .await;
+    let stream = control_plane.stream().await;
+    (control_plane, worker, stream)
+}
+
+/// A shell script as a sandbox's program: its image.
+pub(crate) fn script(folder: &Path, body: &str) -> String {
+    let path = folder.join("program");
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("file:{}", path.display())
+}
+
+/// The number that a script said with `echo pid $$`.
+pub(crate) async fn pid_of(worker: &Worker, sandbox: SandboxId) -> Pid {
+    let path = format!("/v1/sandboxes/{sandbox}/logs");
+    let mut pid = None;
+    until("the sandbox says its pid", async || {
+        let (_, log) = worker.page(&path).await;
+        pid = log.lines().find_map(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());
+        pid.is_some()
+    })
+    .await;
+    Pid::from_raw(pid.unwrap())
+}
+
+/// Whether a process is there, zombies included.
+pub(crate) fn exists(pid: Pid) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
 }

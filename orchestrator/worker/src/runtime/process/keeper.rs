@@ -1,6 +1,10 @@
 //! The keeper of one child process: reads its output, waits for its end, ends it when told, and clears up after it.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -35,6 +39,8 @@ pub(super) struct Keeper {
     pub(super) stop: CancellationToken,
     /// Time between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+    /// Why it was ended, if for what it did.
+    pub(super) cause: Arc<OnceLock<String>>,
 }
 
 impl Keeper {
@@ -44,7 +50,7 @@ impl Keeper {
         // What it started and left behind. The group's number cannot belong to others yet: it was in use just now.
         signal_group(self.group, Signal::SIGKILL);
         let _ = timeout(DRAIN, drain(&mut self.output, &self.log)).await;
-        describe(status)
+        self.cause.get().cloned().unwrap_or_else(|| describe(status))
     }
 
     async fn attend(&mut self) -> io::Result<ExitStatus> {

@@ -5,6 +5,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+/// Most characters of a line in a message: it travels to the control plane and is shown in one row.
+const MAX_LINE_CHARACTERS: usize = 500;
+
 /// Output and errors in the order written; the oldest bytes make room for the newest.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -32,9 +35,14 @@ impl Log {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The last line that is not blank.
+    /// The last line that is not blank, as part of a message: the beginning of a long one, as far as the log still has it.
     pub(super) fn last_line(&self) -> Option<String> {
-        self.text().lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+        let text = self.text();
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        Some(match line.char_indices().nth(MAX_LINE_CHARACTERS) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<u8>> {
@@ -66,5 +74,8 @@ mod tests {
         assert_eq!(log.last_line(), None);
         log.append(b"first\n  second \n\n");
         assert_eq!(log.last_line().as_deref(), Some("second"));
+        let endless = Log::new(100_000);
+        (0..1000).for_each(|_| endless.append("ü".repeat(100).as_bytes()));
+        assert_eq!(endless.last_line().unwrap(), format!("{}…", "ü".repeat(500)), "one endless line");
     }
 }

@@ -1,12 +1,16 @@
 //! The process runtime: a sandbox is a child process with a port of its own. Needs no privilege.
 //!
-//! Enforced: memory, through `RLIMIT_DATA`; its own process group and working directory; it dies with the worker.
-//! Not enforced: CPU (that takes a cgroup), what else of the machine it may see, and the end of what a sandbox itself
-//! started when the worker is killed: the kernel ends only the worker's own children.
+//! Enforced: memory, through `RLIMIT_DATA` for each process and by watching what all of a sandbox hold; its own process
+//! group and working directory; it dies with the worker; what it started ends soon after it.
+//! Not enforced: CPU (that takes a cgroup), what else of the machine it may see, memory of files that no process has
+//! mapped, and the end of what a sandbox itself started when the worker is killed: the kernel ends only the worker's own
+//! children.
 
 mod keeper;
 mod log;
+mod monitor;
 mod port;
+mod process_table;
 mod program;
 mod spawner;
 mod start;
@@ -16,13 +20,22 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use model::{NodeSpec, SandboxId};
+use nix::sys::prctl;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use self::{log::Log, spawner::Spawner};
+use self::{
+    log::Log,
+    monitor::{Monitor, Watched},
+    spawner::Spawner,
+};
 use super::{Failure, Made, Order, Runtime, Task};
 use crate::{config::ProcessConfig, starts::Starts};
 
@@ -39,7 +52,10 @@ struct Shared {
     nodes: Vec<String>,
     spawner: Spawner,
     starts: Starts,
+    /// Processes started so far.
+    launches: AtomicU64,
     table: Mutex<Table>,
+    monitor: Mutex<Monitor>,
 }
 
 #[derive(Default)]
@@ -48,6 +64,8 @@ struct Table {
     held: HashMap<SandboxId, Held>,
     /// Output of ended sandboxes, oldest first; at most `logs_kept`.
     ended: VecDeque<(SandboxId, Arc<Log>)>,
+    /// Launches that ended since the monitor's last pass.
+    ended_launches: Vec<Arc<str>>,
 }
 
 /// A sandbox with a process.
@@ -57,11 +75,12 @@ struct Held {
     /// Set by its keeper when nothing is left of it.
     gone: CancellationToken,
     log: Arc<Log>,
+    watched: Watched,
 }
 
 impl Process {
     /// Prepares the folder of working directories and the thread that starts processes. What an earlier worker left
-    /// in the folder is removed.
+    /// in the folder is removed. Must be called within a tokio runtime.
     pub(crate) fn prepare(config: ProcessConfig, data_dir: &Path, nodes: &[NodeSpec]) -> io::Result<Self> {
         let directory = std::path::absolute(data_dir.join("sandboxes"))?;
         match std::fs::remove_dir_all(&directory) {
@@ -69,16 +88,26 @@ impl Process {
             _ => {}
         }
         std::fs::create_dir_all(&directory)?;
+        // What loses its parent in a sandbox becomes a child of this process, where it is found and ended.
+        prctl::set_child_subreaper(true)?;
+        let interval = config.monitor_interval;
+        if config.limit_memory {
+            info!(?interval, "memory is limited by RLIMIT_DATA for each process and by watching what a sandbox holds");
+        }
         let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
-        Ok(Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
             starts: Starts::new(config.parallel_starts),
+            launches: AtomicU64::new(0),
             table: Mutex::default(),
+            monitor: Mutex::default(),
             config,
-        })))
+        });
+        tokio::spawn(monitor::run(Arc::downgrade(&shared), interval));
+        Ok(Self(shared))
     }
 }
 
@@ -116,14 +145,41 @@ impl Shared {
     fn forget(&self, sandbox: SandboxId) {
         let mut table = self.lock();
         let Some(held) = table.held.remove(&sandbox) else { return };
+        table.ended_launches.push(held.watched.launch);
         table.ended.push_back((sandbox, held.log));
         while table.ended.len() > self.config.logs_kept {
             table.ended.pop_front();
         }
     }
 
+    /// A name for one start of a process, that no other worker of this machine uses either.
+    fn next_launch(&self) -> Arc<str> {
+        format!("{}/{}", self.directory.display(), self.launches.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// One pass of the monitor.
+    fn monitor(&self) {
+        let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        let (watched, ended) = {
+            let mut table = self.lock();
+            let watched: Vec<Watched> = table.held.values().map(|held| held.watched.clone()).collect();
+            (watched, std::mem::take(&mut table.ended_launches))
+        };
+        if !(watched.is_empty() && ended.is_empty() && monitor.is_idle()) {
+            monitor.pass(&watched, ended);
+        }
+    }
+
     /// Every change leaves the table whole, so a panic elsewhere does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    /// Nobody else ends what the last sandboxes left.
+    fn drop(&mut self) {
+        let ended = std::mem::take(&mut self.lock().ended_launches);
+        self.monitor.get_mut().unwrap_or_else(PoisonError::into_inner).finish(ended);
     }
 }

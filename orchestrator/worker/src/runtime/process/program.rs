@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::Shared;
+use super::{Shared, monitor::LAUNCH};
 use crate::{
     runtime::{Failure, Order},
     state::Spec,
@@ -17,8 +17,9 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The program of `order`, to listen on `port`. Of the worker's environment only `PATH` is passed on.
-    pub(super) fn of(shared: &Shared, order: &Order, port: u16) -> Result<Self, Failure> {
+    /// The program of `order`, to listen on `port`, marked as of `launch`. Of the worker's environment only `PATH` is
+    /// passed on.
+    pub(super) fn of(shared: &Shared, order: &Order, port: u16, launch: &str) -> Result<Self, Failure> {
         let spec = &order.spec;
         check_allowed(&shared.config.images, &spec.image)?;
         let (path, mut arguments) = if spec.image == "builtin:function" {
@@ -34,6 +35,7 @@ impl Program {
         let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
         let mut environment: Vec<(OsString, OsString)> = path_variable.into_iter().collect();
         environment.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
+        environment.push((LAUNCH.into(), launch.into()));
         environment.push(("PORT".into(), port.to_string().into()));
         Ok(Self { path, arguments, environment })
     }

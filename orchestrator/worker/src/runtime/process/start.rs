@@ -23,7 +23,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Held, Shared, keeper::Keeper, log::Log, port::Port, program::Program, system};
+use super::{
+    Held, Shared,
+    keeper::Keeper,
+    log::Log,
+    monitor::{Allowance, Watched},
+    port::Port,
+    program::Program,
+    system,
+};
 use crate::runtime::{Failure, Made, Order};
 
 /// Starts of one creation: more than one only when the program finds its port taken.
@@ -77,7 +85,8 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let began = Instant::now();
     let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
     let mut port = Port::reserve().map_err(system("find a free port"))?;
-    let program = Program::of(shared, order, port.address().port())?;
+    let launch = shared.next_launch();
+    let program = Program::of(shared, order, port.address().port(), &launch)?;
     let directory = shared.directory.join(order.sandbox.to_string());
     std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);
@@ -96,8 +105,11 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
     let log = Arc::new(Log::new(usize::try_from(shared.config.log.as_u64()).unwrap_or(usize::MAX)));
     let (address, grace) = (port.address(), shared.config.grace);
-    shared.hold(order.sandbox, Held { stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log) });
-    let keeper = Keeper { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace };
+    let allowance = allowance(shared, order.spec.memory_mib);
+    let watched = Watched { pid: group.as_raw(), launch, allowance, cause: Arc::default() };
+    let cause = Arc::clone(&watched.cause);
+    shared.hold(order.sandbox, Held { stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched });
+    let keeper = Keeper { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace, cause };
     let (sender, exit) = oneshot::channel();
     // Weak, so that the spawner's thread ends with the runtime, and with it every process.
     let (shared, sandbox) = (Arc::downgrade(shared), order.sandbox);
@@ -182,6 +194,12 @@ fn limit(shared: &Shared, memory_mib: u32) -> Option<u64> {
     let wanted = own.saturating_add(shared.config.memory_headroom.as_u64());
     let most = getrlimit(Resource::RLIMIT_DATA).map_or(wanted, |(_, hard)| hard);
     shared.config.limit_memory.then_some(wanted.min(most))
+}
+
+/// What all processes of a sandbox may hold together.
+fn allowance(shared: &Shared, memory_mib: u32) -> Option<Allowance> {
+    let headroom = shared.config.resident_headroom;
+    shared.config.limit_memory.then(|| Allowance { function: ByteSize::mib(memory_mib.into()), headroom })
 }
 
 /// One pipe for output and errors, so that their order is kept.

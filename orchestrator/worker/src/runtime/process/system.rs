@@ -13,14 +13,16 @@ use nix::{
     unistd::{Pid, getppid},
 };
 
-/// Makes the child of `command` die with the thread that starts it, and limits its private memory to
-/// `memory_bytes`. `parent` is this process.
+/// Makes the child of `command` die with the thread that starts it, makes it the reaper of its descendants, and
+/// limits its private memory to `memory_bytes`. `parent` is this process.
 ///
 /// The limit is `RLIMIT_DATA`: private writable memory. An address-space limit would hit runtimes that reserve much
 /// and use little.
 pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u64>) {
     let confine = move || -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // What loses its parent within the sandbox stays below this process, where its memory is counted.
+        prctl::set_child_subreaper(true)?;
         // The parent may have died just before: nobody would send the signal then.
         if getppid() != parent {
             return Err(Errno::ESRCH.into());
@@ -31,7 +33,7 @@ pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u
         Ok(())
     };
     // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are allowed.
-    // It makes three system calls (prctl, getppid, setrlimit) through nix's thin wrappers, takes no lock and
+    // It makes four system calls (prctl twice, getppid, setrlimit) through nix's thin wrappers, takes no lock and
     // allocates nothing: an errno becomes an `io::Error` by value.
     unsafe { command.pre_exec(confine) };
 }

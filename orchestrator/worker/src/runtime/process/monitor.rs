@@ -1,0 +1,186 @@
+//! What is enforced on a timer: sandboxes keep to their memory, and nothing of an ended one goes on.
+//!
+//! `RLIMIT_DATA` holds for each process by itself and leaves shared memory out; a process group is left by `setsid`. So
+//! each pass looks at the whole tree of a sandbox. Its main process is the reaper of its descendants while it lives, and
+//! the worker is afterwards: what loses its parent never gets out of sight.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::{Pid, getpgrp, getpid},
+};
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{
+    Shared,
+    process_table::{Entry, Id, ProcessTable},
+};
+
+/// Variable that tells of which launch a process is.
+pub(super) const LAUNCH: &str = "DIRIGENT_LAUNCH";
+/// Passes during which what an ended sandbox left is looked for. It is there at the first one; the second finds what was
+/// just being started.
+const PASSES_AFTER_END: u32 = 2;
+/// Passes at the worker's own end, each of which may uncover more.
+const LAST_PASSES: u32 = 5;
+
+/// A sandbox with a process, as far as it is watched.
+#[derive(Clone)]
+pub(super) struct Watched {
+    /// Its main process.
+    pub(super) pid: i32,
+    /// Different for each start of a process.
+    pub(super) launch: Arc<str>,
+    pub(super) allowance: Option<Allowance>,
+    /// Set when it is ended for what it did: the reason.
+    pub(super) cause: Arc<OnceLock<String>>,
+}
+
+/// Memory that all processes of a sandbox may hold together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    pub(super) function: ByteSize,
+    pub(super) headroom: ByteSize,
+}
+
+/// What earlier passes found.
+#[derive(Default)]
+pub(super) struct Monitor {
+    /// Descendants of each living sandbox.
+    descendants: HashMap<Arc<str>, Vec<Id>>,
+    /// Ended sandboxes, and how often they are still looked for.
+    ended: HashMap<Arc<str>, u32>,
+    /// Ended processes that nobody has reaped yet.
+    zombies: HashSet<Id>,
+}
+
+/// Makes passes until the runtime is no more.
+pub(super) async fn run(shared: Weak<Shared>, interval: Duration) {
+    loop {
+        sleep(interval).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if tokio::task::spawn_blocking(move || shared.monitor()).await.is_err() {
+            warn!("a pass over the sandboxes' processes failed");
+        }
+    }
+}
+
+impl Monitor {
+    /// Returns true if there is nothing to look for but living sandboxes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ended.is_empty() && self.zombies.is_empty()
+    }
+
+    /// One pass. `ended`: launches that ended since the last one.
+    pub(super) fn pass(&mut self, watched: &[Watched], ended: impl IntoIterator<Item = Arc<str>>) {
+        self.ended.extend(ended.into_iter().map(|launch| (launch, PASSES_AFTER_END)));
+        let table = match ProcessTable::take() {
+            Ok(table) => table,
+            Err(error) => return warn!(%error, "cannot list processes: memory is not watched"),
+        };
+        for sandbox in watched {
+            let tree = table.tree(sandbox.pid);
+            enforce(sandbox, &tree);
+            let descendants = tree.iter().map(|entry| entry.id).filter(|id| id.pid != sandbox.pid).collect();
+            self.descendants.insert(Arc::clone(&sandbox.launch), descendants);
+        }
+        self.clear_up(&table, watched);
+        self.ended.retain(|_, passes| {
+            *passes -= 1;
+            *passes > 0
+        });
+        let living: HashSet<&str> = watched.iter().map(|sandbox| &*sandbox.launch).collect();
+        self.descendants.retain(|launch, _| living.contains(&**launch) || self.ended.contains_key(launch));
+    }
+
+    /// Passes at the end of the worker, when no sandbox lives any more.
+    pub(super) fn finish(&mut self, ended: impl IntoIterator<Item = Arc<str>>) {
+        self.pass(&[], ended);
+        for _ in 1..LAST_PASSES {
+            if self.is_idle() {
+                return;
+            }
+            self.pass(&[], []);
+        }
+    }
+
+    /// Ends what ended sandboxes left behind. Their processes have groups of their own: what is in this process's group
+    /// was not started by the runtime.
+    fn clear_up(&mut self, table: &ProcessTable, watched: &[Watched]) {
+        let main: HashSet<i32> = watched.iter().map(|sandbox| sandbox.pid).collect();
+        let group = getpgrp().as_raw();
+        let adopted =
+            table.children(getpid().as_raw()).filter(|child| child.group != group && !main.contains(&child.id.pid));
+        let mut zombies = HashSet::new();
+        for child in adopted {
+            if child.is_zombie {
+                // The runtime reaps main processes itself, at once; what is still there at the next pass is adopted.
+                if !self.zombies.contains(&child.id) || waitpid(pid(child.id), Some(WaitPidFlag::WNOHANG)).is_err() {
+                    zombies.insert(child.id);
+                }
+            } else if self.was_left(child.id) {
+                end(&table.tree(child.id.pid));
+                zombies.insert(child.id);
+            }
+        }
+        self.zombies = zombies;
+    }
+
+    fn was_left(&self, process: Id) -> bool {
+        if self.ended.is_empty() {
+            return false;
+        }
+        let is_known = |launch| self.descendants.get(launch).is_some_and(|known| known.contains(&process));
+        if self.ended.keys().any(is_known) {
+            return true;
+        }
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0).filter_map(|variable| str::from_utf8(variable).ok());
+        let launch = variables.find_map(|variable| variable.strip_prefix(LAUNCH)?.strip_prefix('='));
+        launch.is_some_and(|launch| self.ended.contains_key(launch))
+    }
+}
+
+/// Ends a sandbox that holds more memory than it may.
+fn enforce(sandbox: &Watched, tree: &[Entry]) {
+    let Some(Allowance { function, headroom }) = sandbox.allowance else { return };
+    let most = function.as_u64().saturating_add(headroom.as_u64());
+    let sum = |of: fn(&Entry) -> u64| tree.iter().map(of).fold(0, u64::saturating_add);
+    if sum(Entry::resident_bytes) <= most {
+        return;
+    }
+    let held = sum(Entry::held_bytes);
+    if held <= most {
+        return;
+    }
+    let (held, processes) = (ByteSize::b(held), tree.len());
+    let cause = format!(
+        "ended because it held {held} of memory in {processes} processes: its function has {function}, and {headroom} are \
+         allowed beyond (process.resident_headroom)"
+    );
+    // The first reason stays.
+    let _ = sandbox.cause.set(cause);
+    end(tree);
+}
+
+/// Kills processes that are still those that were seen. One that has ended meanwhile is no failure.
+fn end(tree: &[Entry]) {
+    for id in tree.iter().map(|entry| entry.id).filter(|id| id.is_current()) {
+        let _ = kill(pid(id), Signal::SIGKILL);
+    }
+}
+
+fn pid(id: Id) -> Pid {
+    Pid::from_raw(id.pid)
+}

@@ -1,0 +1,83 @@
+//! What a worker enforces on real processes: memory of all of a sandbox, and that nothing of an ended one goes on.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
+
+mod support;
+
+use std::{fs, path::Path, time::Duration};
+
+use support::{exists, pid_of, revision, script, start_processes as start, until};
+
+/// Short, so that tests do not wait; each pass reads all of `/proc`.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A function that has started a daemon, which says its pid: a process with a session of its own whose parent has ended.
+fn function_with_daemon(folder: &Path) -> String {
+    let function = programs::path("trace-function").unwrap();
+    script(folder, &format!("(setsid sh -c 'echo pid $$; exec sleep 3600' &)\nexec {}", function.display()))
+}
+
+#[tokio::test]
+async fn what_left_the_process_group_of_its_sandbox_ends_with_it() {
+    let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path()))).await;
+    stream.ready(sandbox).await;
+    let daemon = pid_of(&worker, sandbox).await;
+    assert!(exists(daemon));
+    stream.delete(sandbox).await;
+    stream.ended(sandbox).await;
+    until("the daemon is ended and reaped", async || !exists(daemon)).await;
+}
+
+#[tokio::test]
+async fn a_sandbox_and_its_daemons_are_left_alone_while_another_one_ends() {
+    let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
+    let folder = tempfile::tempdir().unwrap();
+    let spec = revision(&function_with_daemon(folder.path()));
+    let first = stream.create(1, spec.clone()).await;
+    stream.ready(first).await;
+    let second = stream.create(2, spec).await;
+    stream.ready(second).await;
+    let (ending, staying) = (pid_of(&worker, first).await, pid_of(&worker, second).await);
+    stream.delete(first).await;
+    stream.ended(first).await;
+    until("the daemon is ended and reaped", async || !exists(ending)).await;
+    assert!(exists(staying), "its sandbox lives");
+    stream.delete(second).await;
+    stream.ended(second).await;
+    until("the other daemon is ended and reaped", async || !exists(staying)).await;
+}
+
+#[tokio::test]
+async fn what_left_its_sandbox_ends_with_the_worker_at_the_latest() {
+    let (_control_plane, worker, mut stream) =
+        start(|config| config.process.monitor_interval = Duration::from_secs(3600)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path()))).await;
+    stream.ready(sandbox).await;
+    let daemon = pid_of(&worker, sandbox).await;
+    worker.end().await;
+    until("the daemon is dead", async || {
+        let status = fs::read_to_string(format!("/proc/{daemon}/status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tZ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn processes_that_together_hold_more_than_their_function_may_are_ended() {
+    let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (function, go) = (programs::path("trace-function").unwrap(), folder.path().join("go"));
+    // Each `tail` holds 80 MiB, less than a process may reserve, and has nobody who reads them.
+    let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
+    let hold = format!("({wait}; head -c 80M /dev/zero | tail | sleep 3600) &\n").repeat(3);
+    let body = format!("echo pid $$\n{hold}exec {}", function.display());
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    stream.ready(sandbox).await;
+    let pid = pid_of(&worker, sandbox).await;
+    fs::write(go, "").unwrap();
+    let (_, message) = stream.ended(sandbox).await;
+    assert!(message.contains("of memory in") && message.contains("process.resident_headroom"), "{message}");
+    assert!(!exists(pid));
+}
