@@ -208,6 +208,22 @@ fn rows_that_cannot_be_true_make_the_run_invalid_and_are_in_no_figure() {
 }
 
 #[test]
+fn a_stop_of_the_load_generator_and_late_reading_make_the_run_invalid() {
+    let late = |index, by_ms| {
+        let row = row(index, "a", 10 * index, 20 + by_ms, 10);
+        record::Invocation { sent_ns: row.sent_ns.map(|sent| sent + by_ms * MS), ..row }
+    };
+    let rows: Vec<_> = (0..1_000).map(|index| late(index, if index < 5 { 30 } else { 0 })).collect();
+    let reading = record::LagSummary { p50_ns: 0, p99_ns: 2 * MS, max_ns: 3 * MS };
+    let fixture = Fixture::new("laptop");
+    fixture.repetition("dirigent", 1, &rows, &record::LoadSummary { reading: Some(reading), ..load(&rows) });
+    analysis().arg("report").arg(fixture.path()).assert().code(3);
+    let stop = "5 of 1000 rows were sent more than 10.00 ms late, ten times the bound, more than 0.1 %";
+    let read = "the p99 by which reading threads woke late is 2.00 ms, above its bound of 1.00 ms";
+    assert_eq!(summary(&fixture).points[0].validity.reasons, [stop, read], "a p99 of 0.1 ms says nothing of either");
+}
+
+#[test]
 fn a_run_without_any_success_is_invalid() {
     let (fixture, rows) = (Fixture::new("laptop"), [fixture::failed(row(0, "a", 0, 1, 1), record::Outcome::Refused)]);
     fixture.repetition("dirigent", 1, &rows, &load(&rows));

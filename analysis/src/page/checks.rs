@@ -73,8 +73,11 @@ fn lag(points: &[PointSummary]) -> Markup {
             } } }
         } }
         p.note {
-            "Lag is sent minus due. A repetition is invalid when its p99 exceeds the greater of 1 ms and 2 % of the median \
-             latency, when less than 99.5 % of the schedule was sent, or when a scheduled row is not on record. The machine's \
+            "Lag is sent minus due. Its bound is the greater of 1 ms and 2 % of the median latency, the lower one of those of \
+             successes and of all that ended. A repetition is invalid when lag's p99 exceeds it, when more than 0.1 % of the rows \
+             exceed ten times or one row a hundred times the bound, when the threads that read responses woke later than it at \
+             p99, when less than 99.5 % of the measured rows were sent, when nothing succeeded, when a row cannot be true, or \
+             when a scheduled row is not on record. The machine's \
              floor is the p99 by which it oversleeps a bare absolute sleep."
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let lag_ns = spread_of(&rows, |row| row.lag_ns().map(signed));
     let mut notes = missing(&rows, coldstarts.is_none(), processes.is_none());
     let generator = validity::Generator { load: load.as_ref(), cores };
-    let validity = validity::validity((&counts, &rows.impossible), &generator, latency_ns.as_ref(), lag_ns.as_ref());
+    let validity = validity::validity(&rows, &counts, &generator);
     notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));
     notes.extend(generator.crowded());
     let rates = window.map(|window| counts::rates(&rows, window));

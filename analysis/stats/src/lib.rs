@@ -13,6 +13,7 @@ mod quantile;
 mod slope;
 mod slowdown;
 mod trend;
+mod validity;
 
 pub use binomial::{share_at_least, share_at_most};
 pub use bootstrap::{Interval, median_interval, median_ratio_interval};
@@ -23,3 +24,4 @@ pub use quantile::{median, quantile, sorted};
 pub use slope::{Slope, theil_sen};
 pub use slowdown::{Definition, Ending, FailurePolicy, Invocation, Slowdowns, TIME_RESOLUTION_NS};
 pub use trend::{Trend, trend};
+pub use validity::{Judged, Lateness, Punctuality, Rule, Sending, Sent, crowded};

@@ -38,6 +38,9 @@ pub struct LoadSummary {
     pub span_ns: u64,
     /// How late requests were sent.
     pub lag: LagSummary,
+    /// How late the threads woke that read responses; absent in files of versions that did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<LagSummary>,
     /// The bound that lag's p99 must keep, in nanoseconds: max(1 ms, 2 % of the median latency).
     pub lag_bound_ns: u64,
     /// Median latency of successful measured rows, in nanoseconds.

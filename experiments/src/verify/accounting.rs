@@ -2,20 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Finding, ImpossibleRows, Invocation, LoadSummary, Outcome, Phase, Weight};
-use stats::quantile;
+use record::{Finding, ImpossibleRows, Invocation, LagSummary, LoadSummary, Outcome, Phase, Weight};
+use stats::{Judged, Lateness, Rule, Sending, Sent};
 
 use crate::{
     definition::settings::Settings,
     verify::{invariant::Findings, schedule::Schedule},
 };
 
-/// Least share of the schedule that must have been sent.
-const SENT_SHARE_MIN: f64 = 0.995;
-/// Lag that is always allowed, in nanoseconds.
-const LAG_FLOOR_NS: u64 = 1_000_000;
-/// Share of the median latency that lag may have beyond the floor.
-const LAG_LATENCY_SHARE: f64 = 0.02;
 /// Share of failures from which on a rate is not sustained, whatever else.
 const SATURATED_SHARE: f64 = 0.01;
 /// Status by which a system says that it does not know a function.
@@ -38,8 +32,7 @@ pub struct Accounting<'a> {
     /// Failed, and the load generator got no answer of any kind.
     measured_silent: u64,
     answered_cold: u64,
-    lags_ns: Vec<u64>,
-    latencies_ns: Vec<u64>,
+    sending: Sending,
 }
 
 impl<'a> Accounting<'a> {
@@ -60,8 +53,7 @@ impl<'a> Accounting<'a> {
             measured_failed: 0,
             measured_silent: 0,
             answered_cold: 0,
-            lags_ns: Vec::new(),
-            latencies_ns: Vec::new(),
+            sending: Sending::default(),
         }
     }
 
@@ -84,11 +76,9 @@ impl<'a> Accounting<'a> {
             self.measured += 1;
             self.measured_failed += u64::from(row.outcome != Outcome::Ok);
             self.measured_silent += u64::from(row.outcome != Outcome::Ok && row.status.is_none());
-            if possible {
-                self.lags_ns.extend(row.lag_ns());
-            }
+            let (lag_ns, latency_ns) = (row.lag_ns(), row.latency_ns().filter(|_| possible));
+            self.sending.observe(Sent { lag_ns, latency_ns, is_ok: row.outcome == Outcome::Ok });
             if row.outcome == Outcome::Ok {
-                self.latencies_ns.extend(row.latency_ns().filter(|_| possible));
                 self.answered_cold += u64::from(row.cold == Some(1));
             }
         }
@@ -109,8 +99,6 @@ impl<'a> Accounting<'a> {
             self.impossible.count() == 0,
             self.impossible.reason().unwrap_or_else(|| "none".to_owned()),
         );
-        let (ok, measured) = (self.measured - self.measured_failed, self.measured);
-        to.validity("an invocation succeeded", ok > 0, format!("{ok} of {measured} measured rows"));
         to.validity("no unknown function", self.unknown == 0, format!("{} rows", self.unknown));
         match load {
             None => to.not_measured("outcomes as the load generator counted", "there is no loadgen.json"),
@@ -125,25 +113,17 @@ impl<'a> Accounting<'a> {
                 to.validity("outcomes as the load generator counted", equal, detail);
             }
         }
-        self.punctuality(to);
+        self.punctuality(load, to);
     }
 
-    /// The rule of a valid run, from the rows themselves.
-    fn punctuality(&mut self, to: &mut Findings) {
-        let share = self.sent as f64 / self.seen.len().max(1) as f64;
-        let detail = format!("{:.2} % of {}", share * 100.0, self.seen.len());
-        to.add("at least 99.5 % were sent", Weight::Lateness, Finding::of(share >= SENT_SHARE_MIN), detail);
-        self.lags_ns.sort_unstable();
-        self.latencies_ns.sort_unstable();
-        let rule = "lag p99 within max(1 ms, 2 % of median latency)";
-        let Some(lag) = quantile(&self.lags_ns, 0.99) else {
-            to.not_measured(rule, "no measured row was sent");
-            return;
-        };
-        let median = quantile(&self.latencies_ns, 0.5).unwrap_or(0);
-        let bound = (LAG_LATENCY_SHARE * median as f64).max(LAG_FLOOR_NS as f64);
-        let detail = format!("p99 {:.3} ms, bound {:.3} ms", lag as f64 / 1e6, bound / 1e6);
-        to.add(rule, Weight::Lateness, Finding::of(lag as f64 <= bound), detail);
+    /// The rule of a valid run, from the rows themselves; only the load generator knows how late it read.
+    fn punctuality(&mut self, load: Option<&LoadSummary>, to: &mut Findings) {
+        let reading = load.and_then(|load| load.reading);
+        let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
+        for Judged { rule, holds, detail } in self.sending.judge(reading.map(lateness)).judged {
+            let weight = if rule == Rule::Success { Weight::Validity } else { Weight::Lateness };
+            to.add(rule.sentence(), weight, holds.map_or(Finding::NotMeasured, Finding::of), detail);
+        }
     }
 
     /// Judges what was counted by what a definition expects.

@@ -42,13 +42,14 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     let toy = finished();
     let broken = (Some(3), "not held".to_owned());
     type Change = fn(&mut Vec<Invocation>);
-    let changes: [(Change, &str); 15] = [
+    let changes: [(Change, &str); 16] = [
         (|rows| drop(rows.pop()), "every scheduled row is there once"),
         (|rows| rows[2].index = 1, "every scheduled row is there once"),
         (|rows| rows[1].scheduled_ns += 1, "every scheduled row is there once"),
         (|rows| rows[1].function = "g".to_owned(), "no unknown function"),
         (|rows| rows[1].outcome = Outcome::Timeout, "outcomes as the load generator counted"),
         (|rows| rows.iter_mut().for_each(|row| late(row, 1_500_000)), "lag p99"),
+        (|rows| late(&mut rows[2], 101_000_000), "the load generator did not stop"),
         (|rows| rows[1].done_ns = rows[1].sent_ns.map(|sent| sent - 1), "no row is impossible"),
         (|rows| rows[1].sent_ns = Some(rows[1].scheduled_ns - 1), "no row is impossible"),
         (|rows| rows[1].executed_us = Some(1 << 63), "no row is impossible"),
@@ -67,6 +68,15 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     assert_eq!(judge_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
     let waits = "phases of a creation never exceed the wait for it";
     assert_eq!(judge_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
+}
+
+#[test]
+fn a_load_generator_that_read_late_is_found() {
+    let toy = finished();
+    assert_eq!(judge(&toy, "read in time"), (Some(0), "not measured".to_owned()));
+    let reading = "\"reading\":{\"p50_ns\":0,\"p99_ns\":1000001,\"max_ns\":1000001},\"lag_bound_ns\"";
+    toy.edit("out/toy/replay/1/loadgen.json", "\"lag_bound_ns\"", reading);
+    assert_eq!(judge(&toy, "read in time"), (Some(3), "not held".to_owned()));
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Drop for Stream {
 
 /// HTTP/2 towards the target of a replay. Belongs to one lane: its connections live on that lane's runtime.
 pub(crate) struct H2c {
-    replay: Arc<Replay>,
+    pub(crate) replay: Arc<Replay>,
     /// Connections per address.
     channels: Vec<Mutex<Vec<Arc<Channel>>>>,
 }

@@ -3,8 +3,8 @@
 pub(crate) mod collector;
 pub(crate) mod histogram;
 pub(crate) mod ledger;
+pub(crate) mod reading;
 pub(crate) mod results;
 pub(crate) mod summary;
 pub(crate) mod tally;
-pub(crate) mod verdict;
 pub(crate) mod view;

@@ -4,16 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Cell, CellAlignment};
 use record::{LagSummary, LoadSummary, SCHEMA_VERSION};
+use stats::Lateness;
 
-use crate::{
-    machine::usage::cores,
-    measure::{
-        tally::Tally,
-        verdict::{Evidence, Validity},
-    },
-    replay::Replay,
-    table::plain_table,
-};
+use crate::{machine::usage::cores, measure::tally::Tally, replay::Replay, table::plain_table};
 
 /// What a run was besides its rows.
 #[derive(Clone, Debug)]
@@ -57,39 +50,33 @@ impl Interruption {
 
 /// Puts a run in figures and judges it.
 pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> LoadSummary {
-    let [latency_p50_ns, latency_p99_ns] = tally.latency_ns();
-    let scheduled = replay.schedule.invocations.len() as u64;
-    let evidence = Evidence {
-        lag: tally.lag(),
-        latency_p50_ns,
-        scheduled,
-        sent: tally.sent,
-        measured: tally.measured,
-        measured_ok: tally.measured_ok,
-        cpu_us: facts.cpu_us,
-        cpu_available_us: facts.wall_us.saturating_mul(cores()),
-    };
-    let validity = Validity::of(&evidence);
+    let reading = replay.reading.summary();
+    let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
+    let found = tally.sending.judge(reading.map(lateness));
+    let [latency_p50_ns, latency_p99_ns] = found.latency_ns.unwrap_or_default();
+    let lag = found.lag.unwrap_or_default();
+    let broken = found.broken().map(str::to_owned).chain(tally.impossible.reason());
+    let faults: Vec<String> = broken.map(|reason| format!("invalid: {reason}")).collect();
     let mut notes = facts.notes;
     notes.extend(facts.interrupted.as_ref().map(Interruption::note));
     let interrupted = facts.interrupted.is_some();
-    let impossible = tally.impossible.reason().map(|reason| format!("invalid: {reason}"));
-    let valid = validity.faults.is_empty() && impossible.is_none() && !interrupted;
-    notes.extend(validity.faults);
-    notes.extend(impossible);
-    notes.extend(validity.warnings);
+    let valid = faults.is_empty() && !interrupted;
+    notes.extend(faults);
+    let busy_cores = facts.cpu_us as f64 / facts.wall_us.max(1) as f64;
+    notes.extend(stats::crowded(busy_cores, cores() as f64));
     LoadSummary {
         schema_version: SCHEMA_VERSION,
         started_unix_ns: replay.clock.origin_unix_ns(),
         schedule_sha256: facts.schedule_sha256,
         seed: replay.schedule.seed,
-        scheduled,
+        scheduled: replay.schedule.invocations.len() as u64,
         sent: tally.sent,
         outcomes: tally.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
         cold: tally.cold,
         span_ns: replay.schedule.span_ns,
-        lag: evidence.lag,
-        lag_bound_ns: validity.lag_bound_ns,
+        lag: LagSummary { p50_ns: lag.p50_ns, p99_ns: lag.p99_ns, max_ns: lag.max_ns },
+        reading,
+        lag_bound_ns: found.bound_ns,
         latency_p50_ns,
         latency_p99_ns,
         cpu_us: facts.cpu_us,
@@ -117,6 +104,9 @@ pub(crate) fn table(summary: &LoadSummary) -> String {
     let LagSummary { p50_ns, p99_ns, max_ns } = summary.lag;
     line("lag p50 / p99 / max", format!("{} / {} / {}", time(p50_ns), time(p99_ns), time(max_ns)));
     line("lag bound (p99)", time(summary.lag_bound_ns));
+    if let Some(LagSummary { p50_ns, p99_ns, max_ns }) = summary.reading {
+        line("reading late p50 / p99 / max", format!("{} / {} / {}", time(p50_ns), time(p99_ns), time(max_ns)));
+    }
     line("machine floor (p99)", time(summary.machine_floor_p99_ns));
     line("pacing", summary.pacing.clone());
     let cpu_ns = summary.cpu_us.saturating_mul(1000);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use record::{ImpossibleRows, Invocation, LagSummary, Outcome, Phase};
+use record::{ImpossibleRows, Invocation, Outcome, Phase};
+use stats::{Sending, Sent};
 
 use crate::measure::histogram::latency_histogram;
 
@@ -22,9 +23,8 @@ pub(crate) struct Tally {
     pub(crate) coldness_known: u64,
     /// Those of them that were.
     pub(crate) cold: u64,
-    /// Measured rows, and those of them that succeeded.
-    pub(crate) measured: u64,
-    pub(crate) measured_ok: u64,
+    /// Measured rows, as the rule of a valid run looks at them.
+    pub(crate) sending: Sending,
     /// Rows that cannot be true: no time of theirs is in any figure.
     pub(crate) impossible: ImpossibleRows,
     /// Latency of successful measured rows, in microseconds.
@@ -33,8 +33,6 @@ pub(crate) struct Tally {
     pub(crate) slowdown_percent: Histogram<u64>,
     /// The latest lags, for the live view; emptied by it.
     pub(crate) recent_lag_us: Histogram<u64>,
-    lags_ns: Vec<u64>,
-    latencies_ns: Vec<u64>,
 }
 
 impl Tally {
@@ -47,14 +45,11 @@ impl Tally {
             failures: 0,
             coldness_known: 0,
             cold: 0,
-            measured: 0,
-            measured_ok: 0,
+            sending: Sending::with_capacity(scheduled),
             impossible: ImpossibleRows::default(),
             latency_us: latency_histogram(),
             slowdown_percent: latency_histogram(),
             recent_lag_us: latency_histogram(),
-            lags_ns: Vec::with_capacity(scheduled),
-            latencies_ns: Vec::with_capacity(scheduled),
         }
     }
 
@@ -66,38 +61,19 @@ impl Tally {
         self.coldness_known += u64::from(row.cold.is_some());
         self.cold += u64::from(row.cold == Some(1));
         self.sent += u64::from(row.sent_ns.is_some());
+        let possible = !self.impossible.note(row);
+        let latency_ns = row.latency_ns().filter(|_| possible);
+        let is_ok = row.outcome == Outcome::Ok;
         if row.phase == Phase::Measured {
-            self.measured += 1;
-            self.measured_ok += u64::from(row.outcome == Outcome::Ok);
-        }
-        if self.impossible.note(row) {
-            return;
+            self.sending.observe(Sent { lag_ns: row.lag_ns(), latency_ns, is_ok });
         }
         if let Some(lag_ns) = row.lag_ns() {
             self.recent_lag_us.saturating_record(lag_ns / 1000);
-            if row.phase == Phase::Measured {
-                self.lags_ns.push(lag_ns);
-            }
         }
-        let latency = row.latency_ns().filter(|_| row.outcome == Outcome::Ok && row.phase == Phase::Measured);
-        if let Some(latency_ns) = latency {
-            self.latencies_ns.push(latency_ns);
+        if let Some(latency_ns) = latency_ns.filter(|_| is_ok && row.phase == Phase::Measured) {
             self.latency_us.saturating_record(latency_ns / 1000);
             let executed_us = row.executed_us.filter(|us| *us > 0).unwrap_or(row.requested_us).max(1);
             self.slowdown_percent.saturating_record(latency_ns / 10 / executed_us);
         }
-    }
-
-    /// Lag over the measured rows that were sent, exact.
-    pub(crate) fn lag(&mut self) -> LagSummary {
-        self.lags_ns.sort_unstable();
-        let at = |q| stats::quantile(&self.lags_ns, q).unwrap_or(0);
-        LagSummary { p50_ns: at(0.5), p99_ns: at(0.99), max_ns: at(1.0) }
-    }
-
-    /// Median and 99th percentile latency of the successful measured rows, in nanoseconds, exact; 0 when there are none.
-    pub(crate) fn latency_ns(&mut self) -> [u64; 2] {
-        self.latencies_ns.sort_unstable();
-        [0.5, 0.99].map(|q| stats::quantile(&self.latencies_ns, q).unwrap_or(0))
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         http1::{Http1, Opened},
     },
     machine::clock::prompt_wakes,
+    measure::reading::Reading,
     replay::handover::Lane,
 };
 
@@ -20,6 +21,15 @@ pub(crate) enum Transport {
     Http1(Arc<Http1>),
     /// Many per connection.
     H2c(Arc<H2c>),
+}
+
+impl Transport {
+    fn reading(&self) -> &Arc<Reading> {
+        match self {
+            Self::Http1(http1) => &http1.replay.reading,
+            Self::H2c(h2c) => &h2c.replay.reading,
+        }
+    }
 }
 
 /// Starts a thread that carries the connections `opened` beforehand and sends what comes down its lane, for as long as the process lives.
@@ -36,6 +46,8 @@ pub(crate) fn start(
     thread::Builder::new().name("carry".to_owned()).spawn(move || {
         prompt_wakes(priority);
         runtime.block_on(async {
+            let reading = Arc::clone(transport.reading());
+            drop(tokio::spawn(async move { reading.watch().await }));
             if let Transport::Http1(http1) = &transport {
                 http1.carry_opened(opened);
             }

@@ -6,6 +6,8 @@ pub(crate) mod lane;
 pub(crate) mod pacer;
 pub(crate) mod stop;
 
+use std::sync::Arc;
+
 use trace::{Due, Schedule};
 
 use crate::{
@@ -15,10 +17,10 @@ use crate::{
         target::{Connections, Target},
     },
     machine::clock::Clock,
-    measure::ledger::Ledger,
+    measure::{ledger::Ledger, reading::Reading},
 };
 
-/// Everything that the threads of one replay share; nothing in it changes but the ledger.
+/// Everything that the threads of one replay share; nothing in it changes but what happened.
 #[derive(Debug)]
 pub(crate) struct Replay {
     /// What to send and when.
@@ -33,6 +35,8 @@ pub(crate) struct Replay {
     pub(crate) clock: Clock,
     /// What happened.
     pub(crate) ledger: Ledger,
+    /// How late the threads wake that read responses.
+    pub(crate) reading: Arc<Reading>,
 }
 
 /// Time between preparing a replay and its start, in which its threads are started.
@@ -46,7 +50,8 @@ impl Replay {
         let requests = Requests::new(target.kind, names, close);
         let ledger = Ledger::new(schedule.invocations.len());
         let dialler = Dialler::default();
-        Self { schedule, requests, target, dialler, clock: Clock::starting_in(LEAD_NS), ledger }
+        let (clock, reading) = (Clock::starting_in(LEAD_NS), Arc::default());
+        Self { schedule, requests, target, dialler, clock, ledger, reading }
     }
 
     /// One invocation, if the schedule has that many.
