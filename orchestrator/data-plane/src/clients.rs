@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -20,8 +20,12 @@ use self::io::Traffic;
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod io;
+mod open;
 
-pub(crate) use self::io::ClientIo;
+pub(crate) use self::{
+    io::ClientIo,
+    open::{OpenRequest, SendDeadline, Streams},
+};
 
 /// Connections beyond the bound that are served a refusal.
 pub(crate) const MOST_SURPLUS: usize = 64;
@@ -49,23 +53,39 @@ pub(crate) struct Client {
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
-}
-
-/// A request whose answer has not left.
-pub(crate) struct OpenRequest {
-    client: Arc<Client>,
-    answered: bool,
+    /// Of the HTTP/1.1 response under way.
+    deadline: SendDeadline,
+    /// That of the HTTP/2 stream that has just begun.
+    new_stream: Mutex<Option<Arc<SendDeadline>>>,
+    /// Refusals that it has not taken.
+    unsent_refusals: AtomicU32,
 }
 
 impl Client {
     /// A request has come.
-    pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
+    pub(crate) fn request(self: &Arc<Self>, stream: Option<Arc<SendDeadline>>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.upload_unread.store(false, Ordering::Relaxed);
         self.traffic.at_request();
-        self.plane.request_opened();
-        OpenRequest { client: self.clone(), answered: false }
+        OpenRequest::new(self.clone(), stream)
+    }
+
+    /// An HTTP/2 stream begins: the deadline of its response, also for whoever runs the stream.
+    pub(crate) fn stream(&self) -> Arc<SendDeadline> {
+        let deadline = Arc::<SendDeadline>::default();
+        *self.new_stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline.clone());
+        deadline
+    }
+
+    /// The stream that has begun.
+    fn take_stream(&self) -> Option<Arc<SendDeadline>> {
+        self.new_stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether an HTTP/1.1 response should have left by now.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.get().is_some_and(|us| self.plane.clock.now_us() >= us)
     }
 
     /// The bounds for what clients may send.
@@ -108,33 +128,17 @@ impl Client {
         self.traffic.is_http2()
     }
 
-    /// While it takes nothing of what is to be sent: how many writes it took before.
+    /// While it takes nothing of what is to be sent: a number that changes with what it may take time for. A response
+    /// that still flows has the function's time-out, so each write counts; one that is complete has to leave as a whole.
     pub(crate) fn blocked(&self) -> Option<u64> {
-        self.traffic.blocked()
+        let flows = self.deadline.get().is_some();
+        self.traffic.blocked().map(|writes| if flows { writes } else { u64::MAX - self.requests() })
     }
 
     /// Tells it to end once its requests are answered.
     pub(crate) fn end_when_idle(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         self.leave.cancel();
-    }
-}
-
-impl OpenRequest {
-    /// The head of its answer is there.
-    pub(crate) fn answered(&mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.client.traffic.at_request();
-        self.client.open.fetch_sub(1, Ordering::Relaxed);
-        self.client.plane.request_closed();
-        if !self.answered {
-            self.client.plane.metrics.client_gone();
-        }
     }
 }
 
@@ -175,6 +179,9 @@ impl Clients {
             requests: AtomicU64::new(0),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
+            deadline: SendDeadline::default(),
+            new_stream: Mutex::default(),
+            unsent_refusals: AtomicU32::new(0),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

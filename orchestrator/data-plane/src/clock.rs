@@ -19,6 +19,11 @@ impl Clock {
         micros(self.origin.elapsed())
     }
 
+    /// Microseconds from its beginning to `instant`.
+    pub(crate) fn us_at(self, instant: Instant) -> u64 {
+        micros(instant.saturating_duration_since(self.origin))
+    }
+
     /// The instant `us` after its beginning.
     pub(crate) fn at(self, us: u64) -> Instant {
         self.origin + Duration::from_micros(us)

@@ -79,6 +79,11 @@ pub struct Limits {
     /// A client that has begun an HTTP/1.1 request has this long to send its head; then its connection is closed.
     #[serde(with = "model::duration")]
     pub header_timeout: Duration,
+    /// A client that takes nothing of a response under way for this long is disconnected; a response that is complete
+    /// has this long to leave once it does not fit into the buffers between. HTTP/2 clients are pinged twice in this
+    /// time.
+    #[serde(with = "model::duration")]
+    pub send_timeout: Duration,
     /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
@@ -128,6 +133,7 @@ impl Default for Limits {
             invocations: None,
             client_idle: Duration::from_secs(120),
             header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(1),
         }
     }
@@ -211,6 +217,9 @@ impl Config {
         if self.limits.header_timeout.is_zero() {
             return fail("limits.header_timeout", "must be above 0");
         }
+        if self.limits.send_timeout < Duration::from_millis(10) {
+            return fail("limits.send_timeout", "must be at least 10ms");
+        }
         if self.limits.client_idle < Duration::from_secs(1) {
             return fail("limits.client_idle", "must be at least 1s");
         }
@@ -249,13 +258,14 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 9] = [
+        let changes: [(Change, &str); 10] = [
             (|c| c.name.clear(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
             (|c| c.sample_period = Duration::ZERO, "sample_period"),
             (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),
             (|c| c.limits.header_timeout = Duration::ZERO, "limits.header_timeout"),
+            (|c| c.limits.send_timeout = Duration::ZERO, "limits.send_timeout"),
             (|c| c.limits.client_idle = Duration::ZERO, "limits.client_idle"),
             (|c| c.limits.header_count = 30_000, "limits.header_count"),
             (|c| c.limits.header_bytes = ByteSize::gib(1), "limits.header_bytes"),

@@ -10,16 +10,17 @@ use std::{
 };
 
 use api::Io;
-use hyper::service::service_fn;
+use http::{Request, Version};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{Client, ClientIo},
+    clients::{Client, ClientIo, Streams},
     invocation::serve,
 };
 
@@ -28,11 +29,18 @@ const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// An HTTP/2 client that has no request under way has this long to end a connection when it is told to.
 const HTTP2_GOODBYE: Duration = Duration::from_secs(1);
 
+/// Room in a connection's buffer beside the largest header section.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 1024;
+
 /// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-pub(crate) async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, client: Arc<Client>) {
-    let service = service_fn(|request| {
+pub(crate) async fn carry(io: Io, client: Arc<Client>) {
+    let builder = builder(&client);
+    let service = service_fn(|request: Request<Incoming>| {
         let client = client.clone();
-        async move { Ok::<_, Infallible>(serve(client, request).await) }
+        let stream = (request.version() == Version::HTTP_2).then(|| client.stream());
+        async move { Ok::<_, Infallible>(serve(client, stream, request).await) }
     });
     let io = TokioIo::new(ClientIo::new(io, client.clone()));
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -50,6 +58,20 @@ pub(crate) async fn carry(builder: Arc<auto::Builder<TokioExecutor>>, io: Io, cl
     }
 }
 
+fn builder(client: &Arc<Client>) -> auto::Builder<Streams> {
+    let limits = &client.plane.config.limits;
+    let mut builder = auto::Builder::new(Streams::new(client.clone()));
+    builder.http1().max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES).max_headers(limits.http1_header_count());
+    builder
+        .http2()
+        .max_header_list_size(limits.http2_header_bytes())
+        .max_concurrent_streams(MAX_STREAMS)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.send_timeout / 2)
+        .keep_alive_timeout(limits.send_timeout / 2);
+    builder
+}
+
 /// What may happen to a connection.
 enum Event {
     /// It ends now.
@@ -58,8 +80,8 @@ enum Event {
     Leave,
 }
 
-/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, and that it ends
-/// with this data plane.
+/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, that a
+/// response leaves, and that it ends with this data plane.
 struct Watch {
     client: Arc<Client>,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -73,6 +95,8 @@ struct Watch {
     seen: u64,
     /// Rings when the head of a request has begun and does not end.
     head: Alarm,
+    /// Rings when the client takes nothing of what is to be sent.
+    blocked: Alarm,
     /// Rings when an HTTP/2 client does not end a connection that it was told to end.
     goodbye: Alarm,
 }
@@ -85,8 +109,8 @@ impl Watch {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
-        let (head, goodbye) = (Alarm::default(), Alarm::default());
-        Self { client, leave, listening: false, leaving: late, late, looks, seen: 0, head, goodbye }
+        let (head, blocked, goodbye) = (Alarm::default(), Alarm::default(), Alarm::default());
+        Self { client, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -100,7 +124,11 @@ impl Watch {
         }
         let limits = &self.client.plane.config.limits;
         let partial = self.client.has_partial_head().then(|| self.client.requests());
-        if self.head.rings(partial, limits.header_timeout, cx) || self.has_left(cx) {
+        if self.head.rings(partial, limits.header_timeout, cx)
+            || self.blocked.rings(self.client.blocked(), limits.send_timeout, cx)
+            || self.client.is_late()
+            || self.has_left(cx)
+        {
             return Poll::Ready(Event::End);
         }
         while self.looks.poll_tick(cx).is_ready() {

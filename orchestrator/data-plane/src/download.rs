@@ -71,7 +71,7 @@ impl Download {
                     running.complete(cx);
                     return Self::whole(Bytes::new());
                 }
-                Poll::Pending => return Self::flowing(None, incoming, running),
+                Poll::Pending => return Self::flowing(None, incoming, running, cx),
             }
         };
         match ahead {
@@ -83,18 +83,25 @@ impl Download {
                 running.complete(cx);
                 Self::whole(frame.into_data().unwrap_or_default())
             }
-            ahead => Self::flowing(ahead, incoming, running),
+            ahead => Self::flowing(ahead, incoming, running, cx),
         }
     }
 
     /// Counts `open` as long as this body has not left.
     pub(crate) fn counting(mut self, open: OpenRequest) -> Self {
+        match &self.content {
+            Content::Whole(_) => open.is_whole(),
+            Content::Flowing(flow) => open.flows_until(flow.deadline.deadline()),
+        }
         self.open = Some(open);
         self
     }
 
-    fn flowing(ahead: Item, incoming: Incoming, running: Running) -> Self {
-        let deadline = Box::pin(sleep_until(running.deadline()));
+    fn flowing(ahead: Item, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
+        let mut deadline = Box::pin(sleep_until(running.deadline()));
+        // It must wake this task also when nobody asks for the body, because the client takes none. When it has passed
+        // already, the first look at the body says so.
+        let _ = deadline.as_mut().poll(cx);
         let flow = Flow { ahead, incoming, running: Some(running), deadline };
         Self { content: Content::Flowing(Box::pin(flow)), open: None }
     }

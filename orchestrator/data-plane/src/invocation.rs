@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
-    clients::Client,
+    clients::{Client, SendDeadline},
     download::Download,
     function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
     headers, host,
@@ -55,12 +55,16 @@ enum Fault {
     Timeout,
 }
 
-/// Answers one request.
-pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Response<Download> {
+/// Answers one request, on `stream` if it is HTTP/2.
+pub(crate) async fn serve(
+    client: Arc<Client>,
+    stream: Option<Arc<SendDeadline>>,
+    request: Request<Incoming>,
+) -> Response<Download> {
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let ends_connection = request.version() == Version::HTTP_10;
-    let mut open = client.request();
+    let mut open = client.request(stream);
     let outcome = if client.is_surplus {
         client.end_when_idle();
         Err(Cause::Overloaded.because("too many clients are connected"))
@@ -75,7 +79,7 @@ pub(crate) async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Re
     };
     let mut response = outcome.unwrap_or_else(|refusal| {
         plane.metrics.refused(refusal.cause);
-        refusal.response()
+        if open.refuse() { refusal.response() } else { refusal.head() }
     });
     if ends_connection {
         // Where the body ends by it there is no other way, and this library keeps no such connection anyway.
@@ -219,16 +223,14 @@ impl Invocation {
         }
         let link = running.link();
         let (heard, sent, reused) = (link.heard_answer(), link.sent_request(error), link.is_reused());
-        let is_deaf = link.is_deaf();
         let cause = describe(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, "connection broke");
         if reused && !heard {
             // The sandbox may have ended it for having been idle, and with it the others.
             slot.sandbox().shed_idle(&self.plane);
-        } else if !error.is_parse_too_large() && !is_deaf && slot.sandbox().broke() {
-            // A function that writes more than we read, or reads less than we write, is no broken sandbox: it would do
-            // so in every other one.
+        } else if !error.is_parse_too_large() && slot.sandbox().broke() {
+            // A function that writes more than we read is no broken sandbox: it would do so in every other one.
             slot.fail(&cause);
         }
         Fault::Broke { cause, heard, sent }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{download::Download, headers};
@@ -108,6 +109,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// The answer without its body, for a client that takes none.
+    pub(crate) fn head(&self) -> Response<Download> {
+        self.response().map(|_body| Download::whole(Bytes::new()))
+    }
+
     /// The answer: `application/problem+json` (RFC 9457).
     pub(crate) fn response(&self) -> Response<Download> {
         let (status, name, title) = self.cause.parts();

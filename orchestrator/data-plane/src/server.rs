@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{Accepted, Listener};
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{
     task::{JoinSet, yield_now},
     time::{Instant, sleep, sleep_until},
@@ -27,22 +26,12 @@ const MOST_TAKEN: u32 = 4;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
 /// After the drain deadline, time for the last refusals to reach their clients.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Room in a connection's buffer beside the largest header section.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1024;
 
 /// Serves clients until `stopping`; then lets what has begun end, until the drain deadline, while new requests are
 /// answered 503.
 pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping: CancellationToken) {
     let leave = CancellationToken::new();
-    let mut server = Server {
-        builder: Arc::new(builder(&plane)),
-        plane: plane.clone(),
-        listener,
-        clients: Clients::default(),
-        leave: leave.clone(),
-    };
+    let mut server = Server { plane: plane.clone(), listener, clients: Clients::default(), leave: leave.clone() };
     let mut connections = JoinSet::new();
     tokio::select! {
         biased;
@@ -70,7 +59,6 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping
 }
 
 struct Server {
-    builder: Arc<auto::Builder<TokioExecutor>>,
     plane: Arc<Plane>,
     listener: Box<dyn Listener>,
     clients: Clients,
@@ -94,7 +82,7 @@ impl Server {
                 accepted = self.listener.accept(), if connections.len() < most => match accepted {
                     Ok(Accepted { io, peer, .. }) => {
                         let client = self.clients.enter(&self.plane, peer, connections.len() + 1, &self.leave);
-                        connections.spawn(carry(self.builder.clone(), io, client));
+                        connections.spawn(carry(io, client));
                         taken += 1;
                     }
                     Err(error) => {
@@ -105,12 +93,4 @@ impl Server {
             }
         }
     }
-}
-
-fn builder(plane: &Plane) -> auto::Builder<TokioExecutor> {
-    let limits = &plane.config.limits;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES).max_headers(limits.http1_header_count());
-    builder.http2().max_header_list_size(limits.http2_header_bytes()).max_concurrent_streams(MAX_STREAMS);
-    builder
 }

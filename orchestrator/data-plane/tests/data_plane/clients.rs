@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use api::wire;
+use http::Request;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -11,7 +14,7 @@ use tokio::{
 use super::{
     client::get,
     control_plane::PATIENCE,
-    world::{World, function, until, with_sandbox},
+    world::{World, function, until, with_function, with_sandbox},
 };
 
 const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: f\r\nx-never";
@@ -47,7 +50,7 @@ async fn a_request_that_has_begun_has_to_come() {
 async fn half_requests_do_not_lock_others_out() {
     let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
     let _session = world.greeted(vec![function()]).await;
-    let _half = [connect(&world, HALF_A_HEAD).await, connect(&world, HALF_A_HEAD).await];
+    let _half = [connect(&world, HALF_A_FRAME).await, connect(&world, HALF_A_HEAD).await];
     let served = async || get(world.data_plane, "nobody", "/").await.status == 404;
     until("a client is served at the bound", served).await;
 }
@@ -61,4 +64,76 @@ async fn half_requests_do_not_hold_up_a_shutdown() {
     session.ack(1, |ack| ack.slots == 0).await;
     session.close();
     world.ended().await;
+}
+
+/// An HTTP/2 client that takes no body.
+async fn closed_window(world: &World) -> h2::client::SendRequest<bytes::Bytes> {
+    let stream = TcpStream::connect(world.data_plane).await.unwrap();
+    let builder = h2::client::Builder::new().initial_window_size(0).handshake(stream);
+    let (sender, connection) = builder.await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    sender
+}
+
+async fn ask(sender: &h2::client::SendRequest<bytes::Bytes>, host: &str, path: &str) -> http::Response<h2::RecvStream> {
+    let request = Request::get(format!("http://{host}{path}")).body(()).unwrap();
+    let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
+    timeout(PATIENCE, response).await.expect("an answer in time").unwrap()
+}
+
+#[tokio::test]
+async fn refusals_that_are_not_taken_hold_no_place_and_end() {
+    let mut world = World::with(|config| {
+        config.limits.invocations = Some(50);
+        config.limits.send_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let _session = world.greeted(vec![function()]).await;
+    let mut refusals = Vec::new();
+    let senders = [closed_window(&world).await, closed_window(&world).await];
+    for sender in &senders {
+        for _ in 0..100 {
+            let response = ask(sender, "nobody", "/").await;
+            assert_eq!(response.status(), 404, "number {}", refusals.len());
+            refusals.push(response);
+        }
+    }
+    assert_eq!(get(world.data_plane, "nobody", "/").await.status, 404, "others are heard");
+    let bodiless = refusals.iter().filter(|response| response.body().is_end_stream()).count();
+    assert_eq!(bodiless, 2 * (100 - 64), "the others wait");
+    for refusal in refusals {
+        let mut body = refusal.into_body();
+        let end = timeout(PATIENCE, body.data()).await.expect("the stream ends");
+        assert!(end.is_none_or(|end| end.is_err()), "nothing fits into the window");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
+    let terms = wire::FunctionConfig { timeout_ms: 300, ..function() };
+    let (world, _session, sandbox) = with_function(terms, 1).await;
+    let _deaf = connect(&world, b"GET /flood HTTP/1.1\r\nhost: f\r\n\r\n").await;
+    sandbox.running(1).await;
+    sandbox.running(0).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+
+    let sender = closed_window(&world).await;
+    let response = ask(&sender, "f", "/flood").await;
+    assert_eq!(response.status(), 200);
+    sandbox.running(0).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_disconnected() {
+    let mut world = World::with(|config| config.limits.send_timeout = Duration::from_millis(300)).await;
+    let _session = world.greeted(vec![function()]).await;
+    let mut deaf = TcpStream::connect(world.data_plane).await.unwrap();
+    let requests = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n".repeat(100);
+    let ask = async { while deaf.write_all(&requests).await.is_ok() {} };
+    timeout(PATIENCE, ask).await.expect("the data plane closes the connection");
+    // An HTTP/2 client that does not answer pings is not there.
+    let mut mute = connect(&world, &HALF_A_FRAME[..33]).await;
+    is_closed(&mut mute).await;
 }

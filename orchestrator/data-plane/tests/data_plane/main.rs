@@ -7,7 +7,6 @@ mod sandbox;
 mod world;
 
 mod clients;
-mod early;
 mod faults;
 mod framing;
 mod grants;

@@ -182,6 +182,10 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             });
             Ok(Response::new(keeping(BodyExt::boxed(StreamBody::new(frames)), guard)))
         }
+        "/flood" => {
+            let frames = futures::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[b'x'; 16_384]))));
+            Ok(Response::new(keeping(BodyExt::boxed(StreamBody::new(frames)), guard)))
+        }
         "/trailers" => {
             let mut trailers = http::HeaderMap::new();
             trailers.insert("x-sum", HeaderValue::from_static("7"));

@@ -1,0 +1,142 @@
+//! A request whose response has not left: counted, and bounded in time. Who sends the response asks for its body only
+//! while the client takes some, so the time is watched by whoever runs the connection or the HTTP/2 stream.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use hyper::rt::Executor;
+use tokio::time::{Instant, sleep_until};
+
+use super::Client;
+
+/// Refusals on one connection that the client has not taken; beyond so many a refusal has no body, which needs no room
+/// in the client's windows.
+const UNSENT_REFUSALS: u32 = 64;
+
+/// When a response must have left, in microseconds of the data plane's clock; 0: nothing is to leave.
+#[derive(Debug, Default)]
+pub(crate) struct SendDeadline(AtomicU64);
+
+impl SendDeadline {
+    /// It must have left at `us`.
+    fn set(&self, us: u64) {
+        self.0.store(us, Ordering::Relaxed);
+    }
+
+    /// When it must have left.
+    pub(crate) fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&us| us > 0)
+    }
+}
+
+/// A request whose response has not left.
+pub(crate) struct OpenRequest {
+    client: Arc<Client>,
+    /// Its stream's; absent in HTTP/1.1, where the connection has one.
+    stream: Option<Arc<SendDeadline>>,
+    answered: bool,
+    refused: bool,
+}
+
+impl OpenRequest {
+    /// A request of `client` has come, on `stream` if it is HTTP/2.
+    pub(super) fn new(client: Arc<Client>, stream: Option<Arc<SendDeadline>>) -> Self {
+        client.plane.request_opened();
+        Self { client, stream, answered: false, refused: false }
+    }
+
+    /// The head of its answer is there.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// It is refused, and holds no place of others while the refusal is on its way. Whether the refusal may have a body.
+    pub(crate) fn refuse(&mut self) -> bool {
+        if !std::mem::replace(&mut self.refused, true) {
+            self.client.plane.request_closed();
+        }
+        self.client.unsent_refusals.fetch_add(1, Ordering::Relaxed) < UNSENT_REFUSALS
+    }
+
+    /// Its response comes as the function makes it, until `deadline`.
+    pub(crate) fn flows_until(&self, deadline: Instant) {
+        let clock = self.client.plane.clock;
+        self.deadline().set(clock.us_at(deadline).max(1));
+    }
+
+    /// Its response is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its connection,
+    /// whose watch knows it.
+    pub(crate) fn is_whole(&self) {
+        if let Some(stream) = &self.stream {
+            let plane = &self.client.plane;
+            stream.set(plane.clock.us_at(Instant::now() + plane.config.limits.send_timeout).max(1));
+        }
+    }
+
+    fn deadline(&self) -> &SendDeadline {
+        self.stream.as_deref().unwrap_or(&self.client.deadline)
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.deadline().set(0);
+        self.client.traffic.at_request();
+        self.client.open.fetch_sub(1, Ordering::Relaxed);
+        if self.refused {
+            self.client.unsent_refusals.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.client.plane.request_closed();
+        }
+        if !self.answered {
+            self.client.plane.metrics.client_gone();
+        }
+    }
+}
+
+/// Runs the HTTP/2 streams of a client, each until its response must have left.
+#[derive(Clone)]
+pub(crate) struct Streams {
+    client: Arc<Client>,
+}
+
+impl Streams {
+    /// Those of `client`.
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        Self { client }
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        // The HTTP library calls the service, which leaves it there, just before.
+        let Some(deadline) = self.client.take_stream() else {
+            tokio::spawn(stream);
+            return;
+        };
+        let clock = self.client.plane.clock;
+        tokio::spawn(async move {
+            let mut stream = pin!(stream);
+            let mut sleep = None;
+            // Dropping the stream resets it.
+            poll_fn(|cx| {
+                if stream.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                let Some(us) = deadline.get() else { return Poll::Pending };
+                sleep.get_or_insert_with(|| Box::pin(sleep_until(clock.at(us)))).as_mut().poll(cx)
+            })
+            .await;
+        });
+    }
+}
