@@ -1,6 +1,6 @@
 //! Opening the connection that carries a part's streams to the control plane.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -56,6 +56,14 @@ pub async fn connect_quietly(network: Arc<dyn Network>, address: &str) -> Result
     open(network, address, QUIET_PING_INTERVAL).await
 }
 
+/// Returns true if `address` (`host:port`) surely is of this machine alone, so that its peer is on this machine too.
+#[must_use]
+pub fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| ConnectError::Address { address: address.to_owned() })?
@@ -76,4 +84,19 @@ async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration)
         .connect_with_connector(connector)
         .await
         .map_err(|source| ConnectError::Connect { address: address.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_alone_is_known() {
+        for address in ["127.0.0.1:9090", "127.9.9.9:1", "[::1]:9090", "localhost:9090"] {
+            assert!(is_loopback(address), "{address}");
+        }
+        for address in ["10.0.0.1:9090", "[fd00::1]:9090", "control-plane:9090", "localhost.example:9090"] {
+            assert!(!is_loopback(address), "{address}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub mod wire {
 }
 
 pub use beats::{BeatReceiver, Beats};
-pub use connect::{ConnectError, connect, connect_quietly};
+pub use connect::{ConnectError, connect, connect_quietly, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };

@@ -196,6 +196,11 @@ impl Limits {
 }
 
 impl Config {
+    /// Returns true if the rest of the cluster may be on other machines.
+    pub(crate) fn may_be_alone_here(&self) -> bool {
+        !self.control_planes.iter().all(|address| api::is_loopback(address))
+    }
+
     /// Checks what the types do not say; the balancing policy it names.
     ///
     /// # Errors

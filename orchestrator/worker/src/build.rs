@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -12,6 +12,7 @@ use api::{Listener, Network};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::warn;
 
 use crate::{
     Config, ConfigError, RuntimeKind,
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// The hollow runtime cannot listen.
     #[error("hollow runtime")]
     Hollow(#[from] hollow::BindError),
+    /// There is no such address or interface on this machine.
+    #[error("process.address")]
+    Address(#[source] io::Error),
     /// The process runtime cannot use its folder or start its thread.
     #[error("process runtime, folder {}", directory.display())]
     Process {
@@ -97,7 +101,9 @@ pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, B
             AnyRuntime::Hollow(Hollow::bind(&config.hollow, &nodes, seed, Arc::clone(&network))?)
         }
         RuntimeKind::Process => {
-            let process = Process::prepare(config.process.clone(), &config.data_dir, &nodes);
+            let address = config.process.address.resolve().map_err(BuildError::Address)?;
+            warn_of_loopback(address, &config.control_planes);
+            let process = Process::prepare(config.process.clone(), address, &config.data_dir, &nodes);
             let directory = config.data_dir.clone();
             AnyRuntime::Process(process.map_err(|source| BuildError::Process { directory, source })?)
         }
@@ -147,6 +153,14 @@ impl Built {
         // The reports are on their way; a control plane that does not take them is not waited for.
         let _ = timeout(FAREWELL, session).await;
         Ok(())
+    }
+}
+
+/// A data plane on another machine is told why it cannot connect by its own failures; whoever starts the worker, here.
+fn warn_of_loopback(address: IpAddr, control_planes: &[String]) {
+    if address.is_loopback() && !control_planes.iter().all(|control_plane| api::is_loopback(control_plane)) {
+        warn!(%address, "data planes on other machines cannot connect to sandboxes here: set process.address to an address \
+                         or interface that they can reach");
     }
 }
 

@@ -14,7 +14,7 @@ use model::{NodeName, NodeSpec, Resources};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Cpu, machine};
+use crate::{Cpu, SandboxAddress, machine};
 
 /// Most hollow nodes of one worker.
 const MOST_NODES: u32 = 10_000;
@@ -88,6 +88,9 @@ pub struct ProcessConfig {
     /// Images that may be run: each entry is an image, or, when it ends in `:` or `/`, what images begin with. Whoever may
     /// register functions can run these programs as this user, so nothing but the built-in function is allowed unasked.
     pub images: Vec<String>,
+    /// Where sandboxes take connections: an address of this machine, or the name of the interface that has it. Data planes
+    /// on other machines cannot connect to a loopback address.
+    pub address: SandboxAddress,
     /// How `builtin:function` spends its time.
     pub mode: Mode,
     /// Longest time from the start of a program to the first connection that its port takes.
@@ -190,6 +193,7 @@ impl Default for ProcessConfig {
         Self {
             function: None,
             images: vec!["builtin:".to_owned()],
+            address: SandboxAddress::default(),
             mode: Mode::Spin,
             ready_deadline: Duration::from_secs(10),
             probe_interval: Duration::from_millis(20),

@@ -3,6 +3,7 @@
 //! [`build`] binds the ports, [`Built::run`] serves. Inside, one task owns the table of sandboxes (`state`, plain
 //! values and synchronous methods) and carries out what it decides (`owner`); a [`runtime`] makes the sandboxes.
 
+mod address;
 mod admin;
 mod build;
 mod config;
@@ -16,6 +17,7 @@ mod session;
 mod starts;
 mod state;
 
+pub use address::SandboxAddress;
 pub use build::{BuildError, Built, RunError, build};
 pub use config::{Addressing, Config, ConfigError, HollowConfig, NodeConfig, ProcessConfig, RuntimeKind};
 pub use cpu::{Cpu, CpuError};

@@ -3,9 +3,10 @@
 
 mod support;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use support::{exists, pid_of, revision, script, start_processes as start, until};
+use support::{exists, get, pid_of, revision, script, start_processes as start, until};
+use worker::SandboxAddress;
 
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -14,6 +15,28 @@ const INTERVAL: Duration = Duration::from_millis(50);
 fn function_with_daemon(folder: &Path) -> String {
     let function = programs::path("trace-function").unwrap();
     script(folder, &format!("(setsid sh -c 'echo pid $$; exec sleep 3600' &)\nexec {}", function.display()))
+}
+
+#[tokio::test]
+async fn sandboxes_take_connections_where_the_worker_was_told() {
+    let elsewhere = IpAddr::from([127, 0, 0, 2]);
+    let (_control_plane, _worker, mut stream) =
+        start(|config| config.process.address = SandboxAddress::Ip(elsewhere)).await;
+    let sandbox = stream.create(1, revision("builtin:function")).await;
+    let (address, _) = stream.ready(sandbox).await;
+    assert_eq!(address.ip(), elsewhere);
+    assert_eq!(get(address, "/", "").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn an_interface_that_is_not_there_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = worker::Config { data_dir: folder.path().to_owned(), ..worker::Config::default() };
+    config.admin = api::ANY_LOOPBACK;
+    config.process.address = "nosuch0".parse().unwrap();
+    let refused = worker::build(config, Arc::new(api::OsNetwork)).await.err().unwrap();
+    let source = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(refused.to_string().contains("process.address") && source.contains("nosuch0"), "{refused}: {source}");
 }
 
 #[tokio::test]

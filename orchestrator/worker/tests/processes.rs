@@ -75,6 +75,7 @@ async fn a_program_gets_its_port_environment_arguments_and_folder_and_nothing_el
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     let has = |line: &str| log.lines().any(|l| l == line);
     assert!(has("COLOUR=blue") && has("argument one two") && has("argument --three"), "{log}");
+    assert!(has("HOST=127.0.0.1"), "{log}");
     assert!(log.lines().any(|l| l.starts_with("PORT=")) && !log.contains("CARGO"), "{log}");
     let data_dir = fs::canonicalize(worker.data_dir.path()).unwrap();
     assert!(has(&format!("in {}", data_dir.join("sandboxes").join(sandbox.to_string()).display())), "{log}");

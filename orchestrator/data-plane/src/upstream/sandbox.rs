@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::{task::unconstrained, time::timeout};
 
 use super::{Link, idle::SHED_FEW, wire::WireHandle};
-use crate::{function::Terms, plane::Plane};
+use crate::{Config, function::Terms, plane::Plane};
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
 const BREAKS_IN_A_ROW: u32 = 2;
@@ -38,6 +38,12 @@ pub(crate) enum OpenError {
     /// The sandbox does not take it.
     #[error("connection refused: {0}")]
     Refused(io::Error),
+    /// Perhaps it does, but where it is.
+    #[error(
+        "connection refused: {source}; {address} is a loopback address, which only its own machine can connect to: set \
+         process.address on the worker"
+    )]
+    Elsewhere { address: SocketAddr, source: io::Error },
     /// It did not take it within the time-out.
     #[error("no connection within {0} ms")]
     Late(u128),
@@ -223,7 +229,8 @@ impl Sandbox {
         }
         let limit = plane.config.limits.connect_timeout;
         let late = |_| OpenError::Late(limit.as_millis());
-        let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?.map_err(of_connect)?;
+        let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?;
+        let io = io.map_err(|error| self.not_connected(error, &plane.config))?;
         let open = Link::open(io, self.protocol, &plane.config.limits);
         let link = timeout(limit, open).await.map_err(late)?.map_err(OpenError::Handshake)?;
         plane.metrics.link_opened();
@@ -239,6 +246,15 @@ impl Sandbox {
         }
         drop(links);
         Ok(link)
+    }
+
+    fn not_connected(&self, error: io::Error, config: &Config) -> OpenError {
+        match of_connect(error) {
+            OpenError::Refused(source) if self.address.ip().is_loopback() && config.may_be_alone_here() => {
+                OpenError::Elsewhere { address: self.address, source }
+            }
+            other => other,
+        }
     }
 
     /// A connection brought an answer.

@@ -33,6 +33,23 @@ async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_data_plane_elsewhere_is_told_why_it_cannot_connect_to_loopback() {
+    // The first control plane is the one that is found; the second one says that the cluster is of several machines.
+    let mut world = World::with(|config| config.control_planes.push("192.0.2.1:9090".to_owned())).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let dead = Sandbox::start().await;
+    dead.kill();
+    let address = dead.address;
+    drop(dead);
+    session.delta(delta(1, address, 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    let invocation = spawn_get(world.data_plane, "f", "/");
+    let failure = session.failure(1).await;
+    assert!(failure.cause.contains("loopback") && failure.cause.contains("process.address"), "{failure:?}");
+    invocation.abort();
+}
+
+#[tokio::test]
 async fn an_attempt_that_dies_without_a_byte_is_repeated() {
     let (world, _session, sandbox) = with_sandbox(1).await;
     let answer = get(world.data_plane, "f", "/die-once").await;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use worker::{Built, Config, RuntimeKind};
+use worker::{Built, Config, RuntimeKind, SandboxAddress};
 
 use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
@@ -40,6 +40,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMAGE")]
     allow_image: Vec<String>,
 
+    /// Where sandboxes take connections, with the process runtime: an address of this machine, or the name of the
+    /// interface that has it; data planes on other machines cannot connect to the default, 127.0.0.1
+    #[arg(long, value_name = "IP|INTERFACE")]
+    sandbox_address: Option<SandboxAddress>,
+
     /// Address for health, metrics and logs; port 0 takes any free one
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -57,6 +62,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.runtime = arguments.runtime.unwrap_or(config.runtime);
     config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
     config.process.images.extend(arguments.allow_image);
+    config.process.address = arguments.sandbox_address.unwrap_or(config.process.address);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
     if !arguments.control_plane.is_empty() {

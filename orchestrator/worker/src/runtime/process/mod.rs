@@ -19,6 +19,7 @@ mod system;
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -47,6 +48,8 @@ struct Shared {
     config: ProcessConfig,
     /// The program of `builtin:function`.
     function: PathBuf,
+    /// Where sandboxes take connections.
+    address: IpAddr,
     /// Folder of the working directories.
     directory: PathBuf,
     nodes: Vec<String>,
@@ -81,7 +84,12 @@ struct Held {
 impl Process {
     /// Prepares the folder of working directories and the thread that starts processes. What an earlier worker left
     /// in the folder is removed. Must be called within a tokio runtime.
-    pub(crate) fn prepare(config: ProcessConfig, data_dir: &Path, nodes: &[NodeSpec]) -> io::Result<Self> {
+    pub(crate) fn prepare(
+        config: ProcessConfig,
+        address: IpAddr,
+        data_dir: &Path,
+        nodes: &[NodeSpec],
+    ) -> io::Result<Self> {
         let directory = std::path::absolute(data_dir.join("sandboxes"))?;
         match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -97,6 +105,7 @@ impl Process {
         let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
         let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
+            address,
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,

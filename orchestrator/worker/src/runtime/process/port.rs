@@ -5,12 +5,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// A port on the loopback address, kept until dropped.
+/// A port on one address, kept until dropped.
 #[derive(Debug)]
 pub(super) struct Port {
     address: SocketAddr,
@@ -20,10 +20,11 @@ pub(super) struct Port {
 
 impl Port {
     /// Any free port.
-    pub(super) fn reserve() -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    pub(super) fn reserve(address: IpAddr) -> io::Result<Self> {
+        let any_port = SocketAddr::new(address, 0);
+        let socket = Socket::new(Domain::for_address(any_port), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.bind(&any_port.into())?;
         let local = socket.local_addr()?;
         let address = local.as_socket().ok_or_else(|| io::Error::other("a TCP socket without an internet address"))?;
         Ok(Self { address, socket: Some(socket) })
@@ -45,8 +46,9 @@ mod tests {
 
     #[test]
     fn a_kept_port_can_be_listened_on_and_is_given_to_nobody_else() {
-        let port = Port::reserve().unwrap();
-        let others: Vec<Port> = (0..200).map(|_| Port::reserve().unwrap()).collect();
+        let reserve = || Port::reserve(IpAddr::from([127, 0, 0, 1])).unwrap();
+        let port = reserve();
+        let others: Vec<Port> = (0..200).map(|_| reserve()).collect();
         assert!(others.iter().all(|other| other.address() != port.address()));
         assert!(std::net::TcpStream::connect(port.address()).is_err(), "nobody listens yet");
         let listener = std::net::TcpListener::bind(port.address()).expect("its program can listen");

@@ -1,6 +1,6 @@
 //! The program of a sandbox: what its image names, with its arguments and environment.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use super::{Shared, monitor::LAUNCH};
 use crate::{
@@ -17,9 +17,9 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The program of `order`, to listen on `port`, marked as of `launch`. Of the worker's environment only `PATH` is
+    /// The program of `order`, to listen on `address`, marked as of `launch`. Of the worker's environment only `PATH` is
     /// passed on.
-    pub(super) fn of(shared: &Shared, order: &Order, port: u16, launch: &str) -> Result<Self, Failure> {
+    pub(super) fn of(shared: &Shared, order: &Order, address: SocketAddr, launch: &str) -> Result<Self, Failure> {
         let spec = &order.spec;
         check_allowed(&shared.config.images, &spec.image)?;
         let (path, mut arguments) = if spec.image == "builtin:function" {
@@ -34,9 +34,11 @@ impl Program {
         arguments.extend(spec.args.iter().map(OsString::from));
         let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
         let mut environment: Vec<(OsString, OsString)> = path_variable.into_iter().collect();
+        // A function may choose another one, for example every address.
+        environment.push(("HOST".into(), address.ip().to_string().into()));
         environment.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
         environment.push((LAUNCH.into(), launch.into()));
-        environment.push(("PORT".into(), port.to_string().into()));
+        environment.push(("PORT".into(), address.port().to_string().into()));
         Ok(Self { path, arguments, environment })
     }
 }
@@ -59,8 +61,10 @@ fn builtin_arguments(shared: &Shared, spec: &Spec, machine: &str) -> Vec<OsStrin
         hollow::Mode::Spin => "spin",
         hollow::Mode::Sleep => "sleep",
     };
-    let memory_mib = spec.memory_mib.to_string();
-    ["--mode", mode, "--name", machine, "--max-memory-mib", &memory_mib].map(OsString::from).into()
+    let (memory_mib, address) = (spec.memory_mib.to_string(), shared.address.to_string());
+    ["--mode", mode, "--address", &address, "--name", machine, "--max-memory-mib", &memory_mib]
+        .map(OsString::from)
+        .into()
 }
 
 #[cfg(test)]

@@ -84,9 +84,9 @@ pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Fai
 async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<Started, Failure> {
     let began = Instant::now();
     let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
-    let mut port = Port::reserve().map_err(system("find a free port"))?;
+    let mut port = Port::reserve(shared.address).map_err(system("find a free port"))?;
     let launch = shared.next_launch();
-    let program = Program::of(shared, order, port.address().port(), &launch)?;
+    let program = Program::of(shared, order, port.address(), &launch)?;
     let directory = shared.directory.join(order.sandbox.to_string());
     std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);

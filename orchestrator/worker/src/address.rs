@@ -1,0 +1,124 @@
+//! The address on which sandboxes take connections: given itself, or by the interface that has it.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
+
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
+use serde::{Deserialize, Serialize};
+
+/// Longest name of an interface (`IFNAMSIZ` without the end).
+const MAX_INTERFACE_BYTES: usize = 15;
+
+/// Address of sandboxes, as configured: `10.0.0.5`, or `eth0` for the first address of that interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SandboxAddress {
+    /// An address of this machine.
+    Ip(IpAddr),
+    /// Name of a network interface of this machine.
+    Interface(String),
+}
+
+impl SandboxAddress {
+    /// The address: for an interface its first IPv4 address, or else its first IPv6 address that is valid beyond its link.
+    ///
+    /// # Errors
+    /// When there is no such interface, or it has no address.
+    pub(crate) fn resolve(&self) -> io::Result<IpAddr> {
+        let name = match self {
+            Self::Ip(address) => return Ok(*address),
+            Self::Interface(name) => name,
+        };
+        let found: Vec<_> = getifaddrs()?.collect();
+        let addresses =
+            found.iter().filter(|entry| entry.interface_name == *name).filter_map(|entry| ip(entry.address?));
+        let usable = addresses.filter(|address| match address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+        });
+        usable.min_by_key(IpAddr::is_ipv6).ok_or_else(|| {
+            let mut known: Vec<&str> = found.iter().map(|entry| entry.interface_name.as_str()).collect();
+            known.sort_unstable();
+            known.dedup();
+            let has = if known.contains(&name.as_str()) { "has no address" } else { "is no interface of this machine" };
+            io::Error::other(format!("{name:?} {has}; its interfaces: {}", known.join(", ")))
+        })
+    }
+}
+
+fn ip(address: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+impl Default for SandboxAddress {
+    fn default() -> Self {
+        Self::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+impl FromStr for SandboxAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() || address.is_multicast() => {
+                Err(format!("{text:?}: expected one address that data planes can connect to"))
+            }
+            Ok(address) => Ok(Self::Ip(address)),
+            Err(_) if text.is_empty() || text.len() > MAX_INTERFACE_BYTES || text.contains(['/', ' ', ':']) => {
+                Err(format!("{text:?}: expected an IP address, or the name of a network interface"))
+            }
+            Err(_) => Ok(Self::Interface(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for SandboxAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SandboxAddress> for String {
+    fn from(address: SandboxAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for SandboxAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Interface(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_given_itself_or_by_its_interface() {
+        let resolve = |text: &str| text.parse::<SandboxAddress>().unwrap().resolve();
+        assert_eq!(resolve("10.1.2.3").unwrap(), IpAddr::from([10, 1, 2, 3]));
+        assert_eq!(resolve("::1").unwrap(), "::1".parse::<IpAddr>().unwrap());
+        assert_eq!(resolve("lo").unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let missing = resolve("nosuch0").unwrap_err().to_string();
+        assert!(missing.contains("no interface") && missing.contains("lo"), "{missing}");
+    }
+
+    #[test]
+    fn what_nobody_can_connect_to_is_refused() {
+        for text in ["", "0.0.0.0", "::", "224.0.0.1", "10.0.0.5:80", "10.0.0.0/8", "a name", "much-too-long-interface"]
+        {
+            assert!(text.parse::<SandboxAddress>().is_err(), "{text:?}");
+        }
+    }
+}
