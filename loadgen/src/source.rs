@@ -46,7 +46,8 @@ struct WindowArgs {
     /// Minutes of the trace to take [default: to its end]; of traces
     #[arg(long, value_name = "N")]
     minutes: Option<u32>,
-    /// Take a seeded sample of so many functions that represents the trace; of traces with counts per minute
+    /// Take a sample of so many functions that represents the trace: with the same seed and cores, smaller ones are parts
+    /// of larger ones; of traces with counts per minute
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
     /// Of samples, one whose execution fits this many cores
@@ -269,13 +270,17 @@ impl SourceArgs {
 
 fn sampled_note(report: &SampleReport) -> String {
     format!(
-        "sample of {} functions ({} active), {:.2} of {:.2} cores; distance to the trace: rates {:.3}, resources {:.3}",
+        "sample of {} functions ({} active), {:.2} of {:.2} cores; distance to the trace: counts per minute {:.3}, resources \
+         {:.3} of their means; in decades: rates {:.3}, resources {:.3}{}",
         report.functions,
         report.active,
         report.cores,
         report.source_cores,
-        report.rate_distance,
-        report.resource_distance
+        report.count_distance,
+        report.resource_distance,
+        report.rate_decades,
+        report.resource_decades,
+        if report.nested { "" } else { "; --max-cores left no room for a nested sample of that many" }
     )
 }
 

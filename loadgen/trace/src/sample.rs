@@ -1,18 +1,16 @@
-//! Samples: a few functions of a trace that look like all of them and whose execution fits a machine.
+//! Samples: a few functions of a trace that look like all of them and whose execution fits a machine. Those of one seed
+//! are nested.
+
+mod search;
 
 use serde::Serialize;
 
 use crate::{
     ScheduleOptions, TraceError, Workload,
     quantity::{real, real_len},
-    stream::Stream,
     summary::mean_run_s,
 };
-
-/// Work spent on improving a sample, as comparisons of one function; about a second without optimisation.
-const IMPROVEMENT: usize = 2_000_000;
-/// Most improvements tried, for small samples.
-const MOST_TRIES: usize = 20_000;
+use search::Search;
 
 /// What a sample has to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,19 +38,27 @@ pub struct SampleReport {
     pub cores: f64,
     /// Execution of the whole trace in cores, likewise.
     pub source_cores: f64,
-    /// Distance of the sample's distribution of invocations per minute from the trace's: Wasserstein-1 over the active
-    /// functions, in decades (0.3 is a factor of two on average).
-    pub rate_distance: f64,
-    /// The same for invocations × mean run time × mean memory. It grows when few cores leave room for cheap functions
-    /// only.
+    /// Distance of the sample's per-minute counts from the trace's: Wasserstein-1 between the sorted counts of the
+    /// functions in a minute, on average over the minutes, as a multiple of the trace's mean count.
+    pub count_distance: f64,
+    /// Distance of the distributions of invocations × mean run time × mean memory over the functions: Wasserstein-1, as a
+    /// multiple of the trace's mean. It grows when few cores leave room for cheap functions only.
     pub resource_distance: f64,
+    /// Distance of the distributions of invocations per minute in decades (0.3 is a factor of two on average), where rare
+    /// functions weigh as much as busy ones.
+    pub rate_decades: f64,
+    /// The same for invocations × mean run time × mean memory.
+    pub resource_decades: f64,
+    /// Whether samples of fewer functions with the same seed and cores are parts of this one, as far as they are nested
+    /// themselves. Not when the cores left no room and cheap functions had to take the place of dear ones.
+    pub nested: bool,
 }
 
 /// Exactly [`SampleOptions::functions`] active functions of `workload` whose expected execution (count × mean run time
-/// over the window) is at most [`SampleOptions::max_cores`], chosen to be as near as possible to the whole in the
-/// distributions that [`SampleReport`] measures: first one from each of as many equal parts of the functions ordered by
-/// rate, then exchanged as long as that brings it nearer. Names, counts and distributions stay, so each sampled
-/// function's invocations are what they are in a schedule of the whole.
+/// over the window) is at most [`SampleOptions::max_cores`]. They are chosen one after another, each so that the sample
+/// so far is as near as possible to the whole in rates and resources; so a smaller sample of the same seed and cores is
+/// a part of a larger one ([`SampleReport::nested`]). Names, counts and distributions stay, so each sampled function's
+/// invocations are what they are in a schedule of the whole.
 ///
 /// # Errors
 /// [`TraceError::Sample`], saying what would be possible, when too few functions are active or the cheapest do not fit;
@@ -68,11 +74,15 @@ pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload,
     }
     let candidates = candidates(workload, &options.schedule);
     check_possible(&candidates, options.functions, max_cores, workload.minutes)?;
-    let mut search = Search::new(&candidates, options, max_cores);
-    search.improve();
+    let mut search = Search::new(&candidates, options.seed, max_cores);
+    let nested = search.choose(options.functions);
     let mut chosen = search.chosen;
-    let distance = |value: fn(&Candidate) -> f64| {
-        wasserstein(sorted(chosen.iter().map(|&place| value(&candidates[place]))), sorted(candidates.iter().map(value)))
+    let distance = |side: usize| {
+        let value = |candidate: &Candidate| candidate.sides[side];
+        wasserstein(
+            &sorted(chosen.iter().map(|&place| value(&candidates[place]))),
+            &sorted(candidates.iter().map(value)),
+        )
     };
     let report = SampleReport {
         active: candidates.len(),
@@ -80,8 +90,11 @@ pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload,
         invocations: chosen.iter().map(|&place| workload.functions[candidates[place].index].total()).sum(),
         cores: chosen.iter().map(|&place| candidates[place].cores).sum(),
         source_cores: candidates.iter().map(|candidate| candidate.cores).sum(),
-        rate_distance: distance(|candidate| candidate.rate),
-        resource_distance: distance(|candidate| candidate.resource),
+        count_distance: count_distance(workload, &candidates, &chosen),
+        resource_distance: distance(Candidate::RESOURCE),
+        rate_decades: distance(Candidate::RATE_DECADES),
+        resource_decades: distance(Candidate::RESOURCE_DECADES),
+        nested,
     };
     chosen.sort_by_key(|&place| candidates[place].index);
     let functions = chosen.iter().map(|&place| workload.functions[candidates[place].index].clone()).collect();
@@ -94,10 +107,22 @@ struct Candidate {
     index: usize,
     /// Expected execution over the window, in cores.
     cores: f64,
+    /// What is compared: see the constants.
+    sides: [f64; Candidate::SIDES],
+}
+
+impl Candidate {
+    const SIDES: usize = 4;
     /// Decimal logarithm of the invocations per minute.
-    rate: f64,
+    const RATE_DECADES: usize = 0;
     /// Decimal logarithm of invocations × mean run time × mean memory.
-    resource: f64,
+    const RESOURCE_DECADES: usize = 1;
+    /// Invocations × mean run time × mean memory, as a multiple of its mean over the functions; the invocations
+    /// themselves likewise are the side before it.
+    const RESOURCE: usize = 3;
+    /// Of each side in what is minimised. The last two are almost all of a few busy functions', and would drown the
+    /// others.
+    const WEIGHTS: [f64; Candidate::SIDES] = [1.0, 1.0, 0.1, 0.1];
 }
 
 /// The active functions, by rate, those of equal rate by name.
@@ -111,10 +136,28 @@ fn candidates(workload: &Workload, schedule: &ScheduleOptions) -> Vec<Candidate>
         let (total, run_s) = (real(function.total()), mean_run_s(function, schedule));
         // Memory below what can be asked for counts as that, and no run is shorter than a microsecond.
         let resource = total * run_s.max(1e-6) * function.memory.mean_mib().max(1.0);
-        let rate = (total / f64::from(workload.minutes)).log10();
-        Candidate { index, cores: total * run_s / window_s, rate, resource: resource.log10() }
+        let rate = total / f64::from(workload.minutes);
+        Candidate { index, cores: total * run_s / window_s, sides: [rate.log10(), resource.log10(), rate, resource] }
     };
-    active.into_iter().map(candidate).collect()
+    let mut candidates: Vec<Candidate> = active.into_iter().map(candidate).collect();
+    for side in [2, 3] {
+        let mean = candidates.iter().map(|candidate| candidate.sides[side]).sum::<f64>() / real_len(candidates.len());
+        candidates.iter_mut().for_each(|candidate| candidate.sides[side] /= mean);
+    }
+    candidates
+}
+
+/// [`SampleReport::count_distance`].
+fn count_distance(workload: &Workload, candidates: &[Candidate], chosen: &[usize]) -> f64 {
+    let (mut area, mut sum) = (0.0, 0.0);
+    for minute in 0..workload.minutes as usize {
+        let count = |candidate: &Candidate| f64::from(workload.functions[candidate.index].counts[minute]);
+        let whole = sorted(candidates.iter().map(count));
+        sum += whole.iter().sum::<f64>() / real_len(whole.len());
+        area += wasserstein(&sorted(chosen.iter().map(|&place| count(&candidates[place]))), &whole);
+    }
+    // Both are sums over the same minutes; every candidate is active, so the second is not 0.
+    area / sum
 }
 
 fn check_possible(candidates: &[Candidate], wanted: usize, max_cores: f64, minutes: u32) -> Result<(), TraceError> {
@@ -139,118 +182,6 @@ fn check_possible(candidates: &[Candidate], wanted: usize, max_cores: f64, minut
     Ok(())
 }
 
-/// A feasible choice that is made better step by step.
-struct Search<'a> {
-    candidates: &'a [Candidate],
-    max_cores: f64,
-    stream: Stream,
-    chosen: Vec<usize>,
-    taken: Vec<bool>,
-    cores: f64,
-    targets: [Vec<f64>; 2],
-}
-
-impl<'a> Search<'a> {
-    /// One random function of each part, or, where that is too much, the cheapest of some parts, or of all functions.
-    fn new(candidates: &'a [Candidate], options: &SampleOptions, max_cores: f64) -> Self {
-        let mut stream = Stream::new(options.seed, "sample", &[]);
-        let parts: Vec<_> =
-            (0..options.functions).map(|part| bounds(part, options.functions, candidates.len())).collect();
-        let mut chosen: Vec<usize> = parts.iter().map(|part| part.start + stream.index(part.len())).collect();
-        let cheaper = |&left: &usize, &right: &usize| candidates[left].cores.total_cmp(&candidates[right].cores);
-        let cheapest: Vec<usize> =
-            parts.into_iter().map(|part| part.clone().min_by(cheaper).unwrap_or(part.start)).collect();
-        let saving = |part: usize, chosen: &[usize]| candidates[chosen[part]].cores - candidates[cheapest[part]].cores;
-        let mut order: Vec<usize> = (0..chosen.len()).collect();
-        order.sort_by(|&left, &right| saving(right, &chosen).total_cmp(&saving(left, &chosen)));
-        let mut cores = sum(candidates, &chosen);
-        for part in order {
-            if cores <= max_cores {
-                break;
-            }
-            cores -= saving(part, &chosen);
-            chosen[part] = cheapest[part];
-        }
-        if sum(candidates, &chosen) > max_cores {
-            let mut all: Vec<usize> = (0..candidates.len()).collect();
-            all.sort_by(cheaper);
-            chosen = all.into_iter().take(options.functions).collect();
-        }
-        let mut taken = vec![false; candidates.len()];
-        chosen.iter().for_each(|&place| taken[place] = true);
-        let targets = [|candidate: &Candidate| candidate.rate, |candidate: &Candidate| candidate.resource]
-            .map(|value| targets(&sorted(candidates.iter().map(value)), options.functions));
-        Self { candidates, max_cores, stream, cores: sum(candidates, &chosen), chosen, taken, targets }
-    }
-
-    /// Exchanges one function for another, of similar rate or any, as long as tries last, whenever that brings the
-    /// sample nearer to the whole and still fits.
-    fn improve(&mut self) {
-        let (length, all) = (self.chosen.len(), self.candidates.len());
-        if length == all {
-            return;
-        }
-        let mut distance = self.distance();
-        for _ in 0..MOST_TRIES.min(IMPROVEMENT / length).max(1) {
-            let position = self.stream.index(length);
-            let (old, near) = (self.chosen[position], self.stream.unit() < 0.5);
-            let new = if near { self.near(old) } else { self.stream.index(all) };
-            let cores = self.cores - self.candidates[old].cores + self.candidates[new].cores;
-            if self.taken[new] || cores > self.max_cores {
-                continue;
-            }
-            self.chosen[position] = new;
-            let changed = self.distance();
-            if changed < distance {
-                (self.taken[old], self.taken[new]) = (false, true);
-                // Summed afresh, so that rounding does not add up over thousands of exchanges.
-                (self.cores, distance) = (sum(self.candidates, &self.chosen), changed);
-            } else {
-                self.chosen[position] = old;
-            }
-        }
-    }
-
-    /// A place near `old` in the order of rates: within the width of one part on either side.
-    fn near(&mut self, old: usize) -> usize {
-        let width = (self.candidates.len() / self.chosen.len()).max(1);
-        let low = old.saturating_sub(width);
-        let high = (old + width + 1).min(self.candidates.len());
-        low + self.stream.index(high - low)
-    }
-
-    /// Mean distance of the sample's ordered values from the targets, for rate and resource together.
-    fn distance(&self) -> f64 {
-        let values = [|candidate: &Candidate| candidate.rate, |candidate: &Candidate| candidate.resource];
-        let each = values.into_iter().zip(&self.targets).map(|(value, targets)| {
-            let own = sorted(self.chosen.iter().map(|&place| value(&self.candidates[place])));
-            own.iter().zip(targets).map(|(own, target)| (own - target).abs()).sum::<f64>() / real_len(own.len())
-        });
-        each.sum()
-    }
-}
-
-/// Cores of the chosen together.
-fn sum(candidates: &[Candidate], chosen: &[usize]) -> f64 {
-    chosen.iter().map(|&place| candidates[place].cores).sum()
-}
-
-/// The `part`-th of `parts` nearly equal parts of `0..length`.
-fn bounds(part: usize, parts: usize, length: usize) -> std::ops::Range<usize> {
-    // Through 128 bits: part × length need not fit a length.
-    let edge = |part: usize| usize::try_from(part as u128 * length as u128 / parts as u128).unwrap_or(length);
-    edge(part)..edge(part + 1)
-}
-
-/// The middle value of each of `parts` nearly equal parts of sorted values.
-fn targets(values: &[f64], parts: usize) -> Vec<f64> {
-    let middle = |part| {
-        let part = bounds(part, parts, values.len());
-        values[part.start + part.len() / 2]
-    };
-    (0..parts).map(middle).collect()
-}
-
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -258,7 +189,7 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 /// Wasserstein-1 distance of two samples, each sorted: the area between their quantile functions.
-fn wasserstein(left: Vec<f64>, right: Vec<f64>) -> f64 {
+fn wasserstein(left: &[f64], right: &[f64]) -> f64 {
     let (mut area, mut share, mut at) = (0.0, 0.0, (0, 0));
     while at.0 < left.len() && at.1 < right.len() {
         let ends = (real_len(at.0 + 1) / real_len(left.len()), real_len(at.1 + 1) / real_len(right.len()));
@@ -283,16 +214,8 @@ mod tests {
             (vec![0.0, 1.0, 2.0], vec![5.0, 6.0, 7.0], 5.0),
             (vec![0.0, 0.0, 3.0], vec![1.0, 1.0], 4.0 / 3.0),
         ] {
-            let distance = wasserstein(left.clone(), right.clone());
+            let distance = wasserstein(&left, &right);
             assert!((distance - expected).abs() < 1e-12, "{left:?} {right:?}: expected {expected}, found {distance}");
-        }
-    }
-
-    #[test]
-    fn parts_cover_everything_once() {
-        for (parts, length) in [(1, 1), (3, 10), (7, 7), (20, 359)] {
-            let covered: Vec<usize> = (0..parts).flat_map(|part| bounds(part, parts, length)).collect();
-            assert_eq!(covered, (0..length).collect::<Vec<_>>(), "{parts} parts of {length}");
         }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use trace::{
-    SampleOptions, ScheduleOptions, TraceError, Workload, sample,
+    Memory, RunTime, SampleOptions, ScheduleOptions, TraceError, Workload, sample,
     synthetic::{self, Pattern, Shape},
 };
 
@@ -130,10 +130,75 @@ fn a_sample_is_nearer_to_the_whole_than_a_random_one_and_follows_its_seed() {
     let (first, report) = sample(&trace, &sample_options(40, None, 1)).unwrap();
     assert_eq!(first, sample(&trace, &sample_options(40, None, 1)).unwrap().0);
     assert_ne!(first, sample(&trace, &sample_options(40, None, 2)).unwrap().0);
-    assert!(report.rate_distance < 0.1, "the rates are within a quarter of the whole's: {report:?}");
-    assert!(report.resource_distance < 0.2, "{report:?}");
+    assert!(report.rate_decades < 0.1, "the rates are within a quarter of the whole's: {report:?}");
+    assert!(report.resource_decades < 0.2, "{report:?}");
     let (_, tight) = sample(&trace, &sample_options(40, Some(0.02), 1)).unwrap();
-    assert!(tight.resource_distance > report.resource_distance, "what the bound costs must show: {tight:?}");
+    assert!(tight.resource_decades > report.resource_decades, "what the bound costs must show: {tight:?}");
+}
+
+/// Whether one seed's samples of these sizes are each a part of the next.
+fn chain(trace: &Workload, sizes: &[usize], max_cores: Option<f64>, seed: u64) {
+    let mut smaller: Vec<String> = Vec::new();
+    for &functions in sizes {
+        let (sampled, report) = sample(trace, &sample_options(functions, max_cores, seed)).unwrap();
+        let names: Vec<String> = sampled.functions.into_iter().map(|function| function.name).collect();
+        let missing: Vec<&String> = smaller.iter().filter(|name| !names.contains(name)).collect();
+        assert!(
+            missing.is_empty(),
+            "of the smaller sample, that of {functions} functions lacks {missing:?}: {report:?}"
+        );
+        assert!(report.nested, "{report:?}");
+        smaller = names;
+    }
+}
+
+#[test]
+fn a_smaller_sample_is_a_part_of_a_larger_one() {
+    let trace = azure(400, 10, 3);
+    let whole = trace.summary(&ScheduleOptions::default());
+    for seed in [1, 2] {
+        chain(&trace, &[1, 5, 20, 21, 100, whole.active], None, seed);
+        // With few cores too: the first do not use up what later ones need.
+        chain(&trace, &[1, 5, 20, 21, 60], Some(whole.cores / 10.0), seed);
+    }
+}
+
+/// Of four functions that need 4, 5, 6 and 6 cores, only the first two fit 9 together, whichever is like the whole.
+#[test]
+fn a_sample_says_whether_it_is_nested() {
+    let shape = Shape { functions: 4, minutes: 1, ..Shape::azure_sample() };
+    let mut trace = synthetic::generate(&shape, 1).unwrap();
+    for (function, count) in trace.functions.iter_mut().zip([4, 5, 6, 6]) {
+        (function.counts, function.run_time) = (vec![count], RunTime::constant(60_000.0));
+        function.memory = Memory::constant(128.0);
+    }
+    let mut seen = [false; 2];
+    for seed in 0..40 {
+        let (one, _) = sample(&trace, &sample_options(1, Some(9.0), seed)).unwrap();
+        let (two, report) = sample(&trace, &sample_options(2, Some(9.0), seed)).unwrap();
+        assert_eq!(two.functions, trace.functions[..2], "the only two that fit");
+        assert_eq!(report.nested, two.functions.contains(&one.functions[0]), "seed {seed}: {report:?}");
+        seen[usize::from(report.nested)] = true;
+    }
+    assert_eq!(seen, [true, true], "both occur among the seeds");
+}
+
+/// Two functions with 1 and 3 calls in the first minute and 4 and 0 in the second, so 2 on average in each.
+#[test]
+fn the_distance_of_counts_is_per_minute_and_a_multiple_of_their_mean() {
+    let shape = Shape { functions: 2, minutes: 2, ..Shape::azure_sample() };
+    let mut trace = synthetic::generate(&shape, 1).unwrap();
+    let counts = |trace: &mut Workload, counts: [[u32; 2]; 2]| {
+        trace.functions.iter_mut().zip(counts).for_each(|(function, counts)| function.counts = counts.to_vec());
+    };
+    counts(&mut trace, [[1, 4], [3, 0]]);
+    let (_, both) = sample(&trace, &sample_options(2, None, 1)).unwrap();
+    assert_eq!((both.count_distance, both.resource_distance, both.rate_decades), (0.0, 0.0, 0.0));
+    let (only, one) = sample(&trace, &sample_options(1, None, 1)).unwrap();
+    // Either differs by 1 on average in the first minute and by 2 in the second: 1.5 of 2.
+    assert!((one.count_distance - 0.75).abs() < 1e-12, "{one:?} of {:?}", only.functions[0].counts);
+    // The rates over both minutes are 5/2 and 3/2: half of log10(5/3) apart.
+    assert!((one.rate_decades - (5.0f64 / 3.0).log10() / 2.0).abs() < 1e-12, "{one:?}");
 }
 
 #[test]

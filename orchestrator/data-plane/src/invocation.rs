@@ -223,14 +223,16 @@ impl Invocation {
         }
         let link = running.link();
         let (heard, sent, reused) = (link.heard_answer(), link.sent_request(error), link.is_reused());
+        let is_deaf = link.is_deaf();
         let cause = describe(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, "connection broke");
         if reused && !heard {
             // The sandbox may have ended it for having been idle, and with it the others.
             slot.sandbox().shed_idle(&self.plane);
-        } else if !error.is_parse_too_large() && slot.sandbox().broke() {
-            // A function that writes more than we read is no broken sandbox: it would do so in every other one.
+        } else if !error.is_parse_too_large() && !is_deaf && slot.sandbox().broke() {
+            // A function that writes more than we read, or reads less than we write, is no broken sandbox: it would do
+            // so in every other one.
             slot.fail(&cause);
         }
         Fault::Broke { cause, heard, sent }

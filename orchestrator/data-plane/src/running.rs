@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     function::Slot,
-    upstream::{Link, linger},
+    upstream::{Link, Rest, linger},
 };
 
 /// A running invocation. Dropping it means that nobody wants its answer any more: its slot then stays taken until the
@@ -56,7 +56,7 @@ impl Running {
             sandbox.put_idle(link, plane, now_us);
         } else if !ended {
             // It answered before it had the whole request: wait until it has stopped reading.
-            linger(link, slot);
+            linger(link, slot, Rest::Request);
             return;
         }
         slot.release(now_us);
@@ -71,7 +71,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(link, slot);
+            linger(link, slot, Rest::Answer);
         }
     }
 }

@@ -10,6 +10,6 @@ mod sandbox;
 mod wire;
 
 pub(crate) use idle::{IdleLinks, close_aged};
-pub(crate) use linger::linger;
+pub(crate) use linger::{Rest, linger};
 pub(crate) use link::{Link, poll_answer};
 pub(crate) use sandbox::{OpenError, Sandbox};

@@ -24,6 +24,10 @@ use crate::{config::Limits, upload::Upload};
 /// Most bytes of an answer that are read at once: what the HTTP library allows by itself.
 const BUFFER_BYTES: usize = 400 * 1024;
 
+/// Bytes of a header or trailer section beyond which the HTTP/2 library gives up. Of trailers it drops what is more
+/// without a word, so this is far beyond what may pass, and what may pass is decided with the whole at hand.
+const MOST_HEADER_BYTES: u32 = 64 * 1024 * 1024;
+
 /// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
 pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
@@ -80,7 +84,7 @@ impl Link {
             }
             Protocol::H2c => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
-                builder.max_header_list_size(limits.http2_header_bytes());
+                builder.max_header_list_size(MOST_HEADER_BYTES);
                 let (sender, connection) = builder.handshake(io).await?;
                 // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
                 tokio::spawn(async move { drop(connection.await) });
@@ -149,6 +153,11 @@ impl Link {
     /// Whether the sandbox may have acted on the request that failed with `error`.
     pub(crate) fn sent_request(&self, error: &hyper::Error) -> bool {
         self.wire.sent() && !is_refused_stream(error)
+    }
+
+    /// Whether the sandbox stopped reading before it had all of the request.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.wire.is_deaf()
     }
 
     /// Whether it has carried an invocation before.

@@ -34,6 +34,8 @@ pub(crate) struct WireHandle {
     heard: AtomicBool,
     /// Whether a byte has gone out since then.
     sent: AtomicBool,
+    /// Whether the sandbox has stopped reading: a write after the first failed.
+    deaf: AtomicBool,
     /// Whether a read that finds nothing asks the operating system as well.
     ask_system: AtomicBool,
     /// The task that waits for bytes.
@@ -54,10 +56,17 @@ impl Wire {
         Self { io: Some(io), handle }
     }
 
-    /// Remembers what a write did.
+    /// Remembers what a write did. A sandbox may answer and close its side before it has read all of a request; the HTTP
+    /// library would take the failed write for the outcome, with the answer unread. So once something was sent, a write
+    /// that fails waits instead: what there is to read, the end at least, wakes the task.
     fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(1..)) = poll {
-            self.handle.sent.store(true, Ordering::Relaxed);
+        match poll {
+            Poll::Ready(Ok(1..)) => self.handle.sent.store(true, Ordering::Relaxed),
+            Poll::Ready(Err(_)) if self.handle.sent() => {
+                self.handle.deaf.store(true, Ordering::Relaxed);
+                return Poll::Pending;
+            }
+            _ => {}
         }
         poll
     }
@@ -81,6 +90,12 @@ impl WireHandle {
     pub(crate) fn begin(&self) {
         self.heard.store(false, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
+        self.deaf.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the sandbox stopped reading in the midst of a request since [`Self::begin`].
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
     }
 
     /// Whether a byte went out since [`Self::begin`].

@@ -7,6 +7,7 @@ mod sandbox;
 mod world;
 
 mod clients;
+mod early;
 mod faults;
 mod framing;
 mod grants;

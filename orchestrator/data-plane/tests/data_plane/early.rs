@@ -1,0 +1,184 @@
+//! Functions that answer before they have read the request.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use api::{Io, Listener, Network, OsNetwork, wire::EndpointState};
+use futures::future::{BoxFuture, ready};
+use http::Method;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    client::{send, with_body},
+    control_plane::{PATIENCE, Session},
+    sandbox::Sandbox,
+    world::{World, active, delta, function},
+};
+
+const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n";
+
+/// More than all buffers on the way take together.
+const UPLOAD_BYTES: usize = 20_000_000;
+
+/// Reads the head only, answers, and closes at once; or never, and reads no more.
+async fn answer_early(listener: TcpListener, closes: bool) {
+    let mut kept = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        // The client may be gone.
+        let _ = stream.write_all(ANSWER.as_bytes()).await;
+        if !closes {
+            kept.push(stream);
+        }
+    }
+}
+
+async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
+    let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    session.delta(delta(1, address, 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    (world, session, tokio::spawn(answer_early(listener, closes)))
+}
+
+/// Whether a sandbox has been given up.
+async fn has_failures(session: &mut Session) -> bool {
+    // What comes after a failure was told is told after it.
+    let other = Sandbox::start().await;
+    session.delta(active(2, &other, 1));
+    session.ack(2, |ack| ack.slots == 1).await;
+    !session.failures.is_empty()
+}
+
+/// What a client hears that reads while it sends.
+async fn upload(world: &World) -> String {
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    let (mut hear, mut say) = connection.split();
+    let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
+    let say = async {
+        say.write_all(head.as_bytes()).await.unwrap();
+        // It may be told to stop.
+        let _ = say.write_all(&vec![b'x'; UPLOAD_BYTES]).await;
+        std::future::pending::<()>().await;
+    };
+    let hear = async {
+        let mut heard = String::new();
+        let mut buffer = [0; 4096];
+        while !heard.ends_with("no\n") {
+            let count = hear.read(&mut buffer).await.unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        heard
+    };
+    tokio::select! {
+        () = say => String::new(),
+        heard = timeout(PATIENCE, hear) => heard.expect("an answer comes"),
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_to_an_upload_reaches_the_client_and_the_sandbox_stays() {
+    for (closes, rounds) in [(true, 10), (false, 2)] {
+        let (world, mut session, _server) = with_early(closes).await;
+        for round in 0..rounds {
+            let heard = upload(&world).await;
+            assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{round}: {heard}");
+            assert!(heard.contains("x-dirigent-attempts: 1\r\n"), "{heard}");
+        }
+        assert!(!has_failures(&mut session).await, "it closes: {closes}; {:?}", session.failures);
+    }
+}
+
+/// Connections to sandboxes that answer when they have closed: the first write is taken, the next one fails, and only
+/// then there is something to read.
+struct Closing;
+
+#[derive(Default)]
+struct ClosingIo {
+    writes: usize,
+    read: usize,
+    reader: Option<Waker>,
+}
+
+impl Network for Closing {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        OsNetwork.bind(address)
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
+        OsNetwork.connect(address)
+    }
+
+    fn connect_to(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
+        Box::pin(ready(Ok(Box::new(ClosingIo::default()) as Io)))
+    }
+}
+
+impl AsyncRead for ClosingIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.writes < 2 {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let rest = &ANSWER.as_bytes()[self.read..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        self.read += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClosingIo {
+    fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes += 1;
+        if self.writes == 1 {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_before_the_connection_closed_is_read_although_writing_fails() {
+    let mut world = World::on(Arc::new(Closing), |_| {}).await;
+    let mut session = world.greeted(vec![function()]).await;
+    session.delta(delta(1, "127.0.0.1:1".parse().unwrap(), 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    for _ in 0..3 {
+        let post = with_body(Method::POST, "f", "/", vec![b'x'; 1_000_000]);
+        let answer = send(world.data_plane, post).await.unwrap();
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (401, &b"no\n"[..]));
+    }
+    assert!(!has_failures(&mut session).await, "{:?}", session.failures);
+}
