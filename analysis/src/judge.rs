@@ -4,6 +4,7 @@
 //! lower end of its interval reaches the bound at this scale, whichever way failures count.
 
 mod capacity;
+mod cost;
 mod failure;
 mod material;
 mod measure;
@@ -58,6 +59,8 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     };
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
     let criterion = |bound: f64| format!("the lower end of the 95 % interval {what}is at least {}", number(bound));
+    let notes = [Some(&ours), theirs.as_ref()].into_iter().flatten().filter_map(|side| side.note.clone());
+    let note = notes.collect::<Vec<_>>().join(" ");
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
         unit: if claim.against.is_some() { "times" } else { measure.unit() }.to_owned(),
@@ -72,7 +75,7 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
         found: found.value,
         interval: found.interval.map(|interval| (interval.lower, interval.upper)),
         p: found.p,
-        note: theirs.and_then(|theirs| theirs.note).unwrap_or_default(),
+        note,
         beside,
     }
 }

@@ -104,6 +104,13 @@ fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> 
     Some(used_us(summary, wanted)? as f64 / operations as f64)
 }
 
+/// CPU time of the system's own processes per creation that became ready meanwhile, in milliseconds: its deletion, and
+/// whatever else the system does, included.
+pub(crate) fn cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
+    let creations = summary.pace.as_ref()?.creations.filter(|creations| *creations > 0)?;
+    Some(used_us(summary, is_of_the_system)? as f64 / 1e3 / creations as f64)
+}
+
 /// CPU time of the processes whose role is asked for, in microseconds; `None` when there is none.
 fn used_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let mut used = summary.processes.iter().filter(|process| wanted(&role(&process.process))).peekable();

@@ -80,7 +80,7 @@ impl<'a> Material<'a> {
     fn uses(&self, measure: &Measure<'_>, point: &str) -> bool {
         match measure {
             Measure::At(_, at) => at.is_none_or(|at| at == point),
-            Measure::Sustained(claim) => {
+            Measure::Sustained(claim) | Measure::Cheapest(claim) => {
                 let values = self.design.values(point);
                 claim.among.iter().all(|(key, value)| values.get(key) == Some(value))
             }

@@ -71,13 +71,13 @@ impl Ruling {
             let reason = format!("{what} is {} [{lower}; {upper}], below {at_least}", number(value));
             return Self::not_held(reason);
         }
-        let p = found.p.unwrap_or(1.0);
-        if is_ratio && (p >= SIGNIFICANCE || !interval.excludes(1.0)) {
-            return Self::new(Verdict::Inconclusive, format!("no difference seen (p = {})", number(p)));
-        }
         if interval.lower < bound {
             let reason = format!("the interval of {what}, [{lower}; {upper}], contains {at_least}");
             return Self::new(Verdict::Inconclusive, reason);
+        }
+        let p = found.p.unwrap_or(1.0);
+        if is_ratio && (p >= SIGNIFICANCE || !interval.excludes(1.0)) {
+            return Self::new(Verdict::Inconclusive, format!("no difference seen (p = {})", number(p)));
         }
         Self::new(Verdict::Held, "")
     }

@@ -5,7 +5,7 @@ use record::PointSummary;
 use crate::{
     claims::Claim,
     judge::{
-        REPETITIONS, Ruling, capacity,
+        REPETITIONS, Ruling, capacity, cost,
         material::{Flaw, Material, Role},
         measure::Measure,
     },
@@ -58,6 +58,7 @@ fn side<'a>(measure: &Measure<'_>, material: &Material<'a>, system: &str, role: 
         (Measure::At(statistic, point), _) => at(material, statistic, *point, (system, role)),
         (Measure::Sustained(_), Role::Better) => capacity::sustained(material, measure, system),
         (Measure::Sustained(_), Role::Other) => capacity::limit(material, measure, system),
+        (Measure::Cheapest(_), _) => cost::cheapest(material, measure, (system, role)),
     };
     side.unwrap_or_else(Side::decided)
 }

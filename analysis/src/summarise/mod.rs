@@ -12,7 +12,8 @@ mod validity;
 use std::path::Path;
 
 use record::{
-    Action, LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json, read_table,
+    Action, ColdStart, LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json,
+    read_table,
 };
 
 use crate::{
@@ -49,7 +50,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let timeout = timeouts.at(&dir.point);
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
-    let coldstarts = optional(&dir.coldstarts(), read_table)?;
+    let coldstarts: Option<Vec<ColdStart>> = optional(&dir.coldstarts(), read_table)?;
     let processes = optional(&dir.processes(), read_table)?;
     let actions: Option<Vec<Action>> = optional(&dir.actions(), read_table)?;
     let window = counts::window(&rows, load.as_ref());
@@ -66,7 +67,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let pace = if design.at_rate {
         let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
         let sampled = sampled.and_then(|sampled| sampled.window);
-        let operations = pace::operations(&rows, load.as_ref(), sampled);
+        let done = pace::Done::of(&rows, load.as_ref(), coldstarts.as_deref(), sampled);
         let measured = pace::Measured {
             counts: &counts,
             rates,
@@ -75,7 +76,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
             in_bursts: design.in_bursts,
             sampled,
         };
-        Some(pace::pace(&rows, &measured, operations))
+        Some(pace::pace(&rows, &measured, done))
     } else {
         None
     };

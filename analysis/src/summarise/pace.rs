@@ -1,9 +1,12 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
-use record::{Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
+use record::{ColdStart, Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
 use stats::{Slope, Trend, quantile, trend};
 
-use crate::rows::{Row, Rows};
+use crate::{
+    rows::{Row, Rows},
+    spread::signed,
+};
 
 /// Least share of the offered rate that must be achieved.
 pub(crate) const ACHIEVED_SHARE: f64 = 0.95;
@@ -34,13 +37,23 @@ pub(crate) struct Measured<'a> {
     pub(crate) sampled: Option<SampledWindow>,
 }
 
+/// What the CPU time of processes is divided by: counts of the part of a repetition in which it was sampled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    /// ok answers of either phase.
+    pub(crate) operations: Option<u64>,
+    /// Creations that became ready.
+    pub(crate) creations: Option<u64>,
+}
+
 /// Judges one repetition.
-pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>) -> Pace {
+pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, done: Done) -> Pace {
     let growth = growth(rows);
     let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
     let upper = growth.map(|growth| growth.slope.upper);
     Pace {
-        operations,
+        operations: done.operations,
+        creations: done.creations,
         sampled_s: measured.sampled.map(|window| (window.to_unix_ns - window.from_unix_ns) as f64 / 1e9),
         slope_percent_per_min: growth.map(|growth| growth.slope.slope),
         slope_lower_percent_per_min: growth.map(|growth| growth.slope.lower),
@@ -52,15 +65,32 @@ pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, operations: Option<u64>
     }
 }
 
-/// ok answers of either phase within the part of the repetition in which processes were sampled.
-pub(crate) fn operations(rows: &Rows, load: Option<&LoadSummary>, window: Option<SampledWindow>) -> Option<u64> {
-    let (load, window) = (load?, window?);
-    let measured = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok).filter_map(|row| row.done_ns);
-    let within = |done: &u64| {
-        let at = load.started_unix_ns.saturating_add_unsigned(*done);
-        (window.from_unix_ns..=window.to_unix_ns).contains(&at)
-    };
-    Some(measured.chain(rows.warmup_done_ns.iter().copied()).filter(within).count() as u64)
+impl Done {
+    /// Of a repetition; what was ready counts only if every ready creation says when it was.
+    pub(crate) fn of(
+        rows: &Rows,
+        load: Option<&LoadSummary>,
+        creations: Option<&[ColdStart]>,
+        window: Option<SampledWindow>,
+    ) -> Self {
+        let Some((load, window)) = load.zip(window) else { return Self::default() };
+        let within = |ns: i64| {
+            let at = load.started_unix_ns.saturating_add(ns);
+            (window.from_unix_ns..=window.to_unix_ns).contains(&at)
+        };
+        let measured = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok).filter_map(|row| row.done_ns);
+        let all = measured.chain(rows.warmup_done_ns.iter().copied());
+        let ready_ns = |creation: &ColdStart| Some(creation.requested_ns + signed(creation.to_ready_us()? * 1_000));
+        let ready = |creations: &[ColdStart]| -> Option<u64> {
+            let ready = creations.iter().filter(|creation| creation.outcome == "ready").map(ready_ns);
+            let ready: Vec<i64> = ready.collect::<Option<_>>()?;
+            Some(ready.into_iter().filter(|ns| within(*ns)).count() as u64)
+        };
+        Self {
+            operations: Some(all.filter(|done| within(signed(*done))).count() as u64),
+            creations: creations.and_then(ready),
+        }
+    }
 }
 
 /// Slope of the latency of ok rows over when they were due, and its bounds, in percent of their median per minute.

@@ -11,6 +11,10 @@ pub struct Pace {
     /// ok answers, of either phase, between the two samples that `processes.csv` is the difference of; `None` when it
     /// is not known when those were taken.
     pub operations: Option<u64>,
+    /// Creations that became ready between these two samples; `None` when it is not known which did, or when samples were
+    /// taken.
+    #[serde(default)]
+    pub creations: Option<u64>,
     /// Time between these two samples, in seconds.
     #[serde(default)]
     pub sampled_s: Option<f64>,

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use record::{
     CheckedRepetition, Claims, ColdSummary, Finding, Invariant, Invariants, JudgedClaim, Judgement, Manifest, Pace,
-    PointDir, PointSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary, Spread, Validity, Weight,
+    PointDir, PointSummary, ProcessSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary, Spread, Validity,
+    Weight,
 };
 
 use crate::{
@@ -124,6 +125,28 @@ impl Rig {
         let new = point((system, &place, number), rows, answered);
         let validity = Validity { valid, ..new.validity.clone() };
         self.points.push(PointSummary { pace: Some(pace), validity, ..new });
+    }
+
+    /// Says how much CPU time a system used for each of 100 cold starts at a rate, in milliseconds by repetition.
+    pub(super) fn cost(&mut self, (system, rate): (&str, f64), each_ms: [u64; 5]) {
+        let place = name(rate);
+        for point in self.points.iter_mut().filter(|point| (point.system.as_str(), &point.point) == (system, &place)) {
+            let process = |process: &str, cpu_us| ProcessSummary {
+                process: process.to_owned(),
+                cpu_us,
+                cpu_us_per_invocation: None,
+                rss_bytes: 0,
+                ctx_switches: 0,
+            };
+            let used_us = each_ms[point.repetition as usize - 1] * 100_000;
+            point.processes = vec![process("worker-1", used_us), process("load-generator", 9), process("machine", 9)];
+            point.pace.get_or_insert_default().creations = Some(100);
+        }
+    }
+
+    /// The claim of this id, judged.
+    pub(super) fn claim(&self, id: &str) -> JudgedClaim {
+        self.judged().claims.into_iter().find(|claim| claim.id == id).unwrap()
     }
 
     /// Removes a repetition.

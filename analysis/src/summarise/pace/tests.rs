@@ -48,7 +48,7 @@ fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
             in_bursts: false,
             sampled: None,
         },
-        None,
+        Done::default(),
     )
 }
 
@@ -145,7 +145,7 @@ fn the_objective_counts_failures_with_the_timeout() {
 }
 
 #[test]
-fn operations_are_the_answers_between_the_two_samples() {
+fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
     let mut some = rows(10, 10, |_| 0);
     some.warmup_done_ns = vec![S / 2, 3 * S];
     some.measured[30].outcome = Outcome::Timeout;
@@ -158,6 +158,31 @@ fn operations_are_the_answers_between_the_two_samples() {
     .unwrap();
     let window = SampledWindow { from_unix_ns: 102_000_000_000, to_unix_ns: 104_950_000_000 };
     // From 2 s to 4.95 s: 30 rows, one of which failed, and one of the warm-up.
-    assert_eq!(operations(&some, Some(&load), Some(window)), Some(30));
-    assert_eq!(operations(&some, Some(&load), None), None);
+    let done = Done::of(&some, Some(&load), None, Some(window));
+    assert_eq!((done.operations, done.creations), (Some(30), None));
+    assert_eq!(Done::of(&some, Some(&load), None, None).operations, None);
+    // Each is ready half a second after it was asked for: the second and third within.
+    let creation = |requested_ms: i64, outcome: &str| ColdStart {
+        function: String::new(),
+        sandbox: String::new(),
+        node: String::new(),
+        requested_ns: requested_ms * 1_000_000,
+        decide_us: Some(100_000),
+        place_us: Some(100_000),
+        dispatch_us: None,
+        create_us: Some(200_000),
+        ready_us: Some(100_000),
+        publish_us: Some(900_000),
+        net_worker_us: None,
+        net_dataplane_us: None,
+        outcome: outcome.to_owned(),
+        create_steps: None,
+    };
+    let mut creations =
+        vec![creation(1_400, "ready"), creation(1_600, "ready"), creation(4_400, "ready"), creation(4_500, "ready")];
+    creations.push(ColdStart { create_us: None, ..creation(3_000, "failed") });
+    let ready = |creations: &[ColdStart]| Done::of(&some, Some(&load), Some(creations), Some(window)).creations;
+    assert_eq!(ready(&creations), Some(2));
+    creations[0].create_us = None;
+    assert_eq!(ready(&creations), None, "when one was ready is not known");
 }
