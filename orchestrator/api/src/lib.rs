@@ -10,6 +10,7 @@ mod listen;
 mod network;
 mod outbox;
 mod pages;
+mod problem;
 mod revisions;
 mod token;
 
@@ -35,7 +36,8 @@ pub use convert::{
 pub use listen::{Incoming, PeerConnection};
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
-pub use pages::{Pages, problem};
+pub use pages::Pages;
+pub use problem::{invalid_field, problem};
 pub use revisions::Revisions;
 pub use token::{Token, TokenError};
 

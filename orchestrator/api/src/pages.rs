@@ -16,7 +16,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,7 +28,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use crate::{Accepted, Io, Listener};
+use crate::{
+    Accepted, Io, Listener,
+    problem::{explain, problem},
+};
 
 /// Connections beyond the ordinary places, for health checks and metrics only: a cluster whose operators' port is full is
 /// not dead, and must not look so.
@@ -43,7 +46,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 /// Pages that may use a reserved place, and that may be asked for by any name.
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// Pages, and who may ask for them.
 pub struct Pages {
@@ -62,7 +64,8 @@ struct Reserved;
 impl Pages {
     /// Serves `listener` until `shutdown`; connections then finish the request they are in.
     pub async fn serve(self, listener: Box<dyn Listener>, shutdown: CancellationToken) {
-        let router = self.router.layer(middleware::from_fn_with_state(Arc::<[String]>::from(self.hosts), guard));
+        let router = self.router.layer(middleware::from_fn(explain));
+        let router = router.layer(middleware::from_fn_with_state(Arc::<[String]>::from(self.hosts), guard));
         let ordinary = Arc::new(Semaphore::new(self.connections));
         let reserved = Arc::new(Semaphore::new(RESERVED_CONNECTIONS));
         let connections = TaskTracker::new();
@@ -172,15 +175,6 @@ fn is_own_host(host: &str, hosts: &[String]) -> bool {
     }
     let is_plain = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     is_plain || hosts.iter().any(|known| known.eq_ignore_ascii_case(bare))
-}
-
-/// An error as `application/problem+json` (RFC 9457).
-#[must_use]
-pub fn problem(status: StatusCode, detail: &str) -> Response {
-    let quoted = serde_json::Value::from(detail);
-    let title = serde_json::Value::from(status.canonical_reason());
-    let body = format!("{{\"status\":{},\"title\":{title},\"detail\":{quoted}}}", status.as_u16());
-    (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response()
 }
 
 /// A connection that breaks when no byte moves on it for [`IDLE_TIMEOUT`].

@@ -2,6 +2,7 @@
 
 mod access;
 mod difference;
+mod fields;
 mod form;
 mod functions;
 mod nodes;

@@ -67,8 +67,8 @@ pub struct FunctionSpec {
     /// CPU reserved for one sandbox, in millicores.
     #[serde(default = "default_cpu")]
     pub cpu: u32,
-    /// Memory reserved for one sandbox, in MiB.
-    #[serde(default = "default_memory")]
+    /// Memory reserved for one sandbox, in MiB; also read from a size like `128MiB`.
+    #[serde(default = "default_memory", deserialize_with = "crate::memory::deserialize")]
     pub memory: u32,
     /// Invocations one sandbox runs at once, at least 1.
     #[serde(default = "default_concurrency")]
@@ -129,11 +129,11 @@ impl Registered {
 
 /// A field of a specification is out of bounds.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{field} {problem}")]
+#[error("{field}: {problem}")]
 pub struct SpecError {
     /// The field's path, for example `scale.max`.
     pub field: &'static str,
-    /// What is wrong about it.
+    /// What was expected of it, and what it is.
     pub problem: String,
 }
 
@@ -219,19 +219,19 @@ impl FunctionSpec {
     pub fn check(&self) -> Result<(), SpecError> {
         let fail = |field, problem: &str| Err(SpecError { field, problem: problem.to_owned() });
         if self.image.is_empty() {
-            return fail("image", "must not be empty");
+            return fail("image", "expected a text that is not empty");
         }
         if self.port == 0 {
-            return fail("port", "must be 1 to 65535");
+            return fail("port", "expected 1 to 65535, got 0");
         }
         if self.concurrency == 0 {
-            return fail("concurrency", "must be at least 1");
+            return fail("concurrency", "expected at least 1, got 0");
         }
         if self.timeout.is_zero() {
-            return fail("timeout", "must be above 0");
+            return fail("timeout", "expected more than 0s, got 0s");
         }
         if self.queue.deadline.is_zero() {
-            return fail("queue.deadline", "must be above 0");
+            return fail("queue.deadline", "expected more than 0s, got 0s");
         }
         self.check_durations()?;
         self.check_payload()?;
@@ -251,10 +251,15 @@ impl FunctionSpec {
             ("scale.scale_to_zero_grace", Some(scale.scale_to_zero_grace)),
             ("scale.keep_alive", scale.keep_alive),
         ];
-        let Some((field, _)) = all.into_iter().find(|(_, duration)| duration.is_some_and(|it| it > LONGEST)) else {
-            return Ok(());
-        };
-        Err(SpecError { field, problem: format!("must be at most {LONGEST_TEXT}") })
+        let known = all.into_iter().filter_map(|(field, duration)| Some((field, duration?)));
+        match known.into_iter().find(|(_, duration)| *duration > LONGEST) {
+            // `humantime` itself cannot say how long the greatest ones are.
+            Some((field, duration)) => {
+                let problem = format!("expected at most {LONGEST_TEXT}, got {} s", duration.as_secs());
+                Err(SpecError { field, problem })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl FromStr for SandboxId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let describe = || format!("{text:?} is no sandbox id: expected epoch-sequence, for example 3-1042");
+        let describe = || format!("expected a sandbox id (epoch-sequence) like 3-1042, got {text:?}");
         let (epoch, sequence) = text.split_once('-').ok_or_else(describe)?;
         let epoch = epoch.parse().map_err(|_: ParseIntError| describe())?;
         let sequence = sequence.parse().map_err(|_: ParseIntError| describe())?;

@@ -5,11 +5,14 @@
 
 pub mod duration;
 mod endpoint;
+mod expectation;
 mod function;
 mod id;
+mod memory;
 mod name;
 mod node;
 mod payload;
+mod read;
 mod resources;
 mod scaling;
 
@@ -19,5 +22,6 @@ pub use id::{DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};
 pub use payload::MAX_PAYLOAD_BYTES;
+pub use read::{Layout, LineReader, ReadError};
 pub use resources::Resources;
 pub use scaling::Scaling;

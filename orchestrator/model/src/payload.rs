@@ -27,20 +27,20 @@ impl FunctionSpec {
     /// Checks what a sandbox is given.
     pub(crate) fn check_payload(&self) -> Result<(), SpecError> {
         let fail = |field, problem: String| Err(SpecError { field, problem });
-        let nul = "must not have a NUL character";
+        let nul = "expected no NUL character, got one";
         if self.image.contains('\0') {
             return fail("image", nul.to_owned());
         }
         for (name, value) in &self.env {
             if !is_variable_name(name) {
                 let expected = "expected letters, digits and '_', not beginning with a digit";
-                return fail("env", format!("has a variable called {:?}: {expected}", shortened(name)));
+                return fail("env", format!("a variable is called {:?}: {expected}", shortened(name)));
             }
             if name == RESERVED_VARIABLE {
-                return fail("env", format!("must not set {name}: a sandbox is told its port by it"));
+                return fail("env", format!("{name} cannot be set: a sandbox is told its port by it"));
             }
             if value.contains('\0') {
-                return fail("env", format!("variable {name} {nul}", name = shortened(name)));
+                return fail("env", format!("variable {name}: {nul}", name = shortened(name)));
             }
         }
         if self.args.iter().any(|argument| argument.contains('\0')) {
@@ -49,7 +49,7 @@ impl FunctionSpec {
         let bytes = self.payload_bytes();
         if bytes > MAX_PAYLOAD_BYTES {
             let largest = self.largest_field();
-            let problem = format!("and all else of the specification have {bytes} bytes, expected at most 64 KiB");
+            let problem = format!("expected at most 64 KiB with all else of the specification, got {bytes} bytes");
             return fail(largest, problem);
         }
         Ok(())
@@ -96,7 +96,7 @@ mod tests {
             (r#","env":{"A\u0000B":"x"}"#, "env", "expected letters"),
             (r#","env":{"1A":"x"}"#, "env", "\"1A\""),
             (r#","env":{"É":"x"}"#, "env", "\"É\""),
-            (r#","env":{"A":"x\u0000y"}"#, "env", "variable A must not have a NUL"),
+            (r#","env":{"A":"x\u0000y"}"#, "env", "variable A: expected no NUL"),
             (r#","env":{"PORT":"1234"}"#, "env", "PORT"),
             (r#","args":["x\u0000y"]"#, "args", "NUL"),
         ] {
@@ -122,7 +122,10 @@ mod tests {
         large.args[0].push('x');
         let refused = large.check().unwrap_err();
         assert_eq!(refused.field, "args");
-        assert!(refused.to_string().contains("65537 bytes, expected at most 64 KiB"), "{refused}");
+        assert!(
+            refused.to_string().contains("expected at most 64 KiB with all else of the specification, got 65537 bytes"),
+            "{refused}"
+        );
         let mut many = spec("");
         many.args = vec![String::new(); 5000];
         assert_eq!(many.check().unwrap_err().field, "args", "empty arguments cost as well");

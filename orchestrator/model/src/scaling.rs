@@ -94,20 +94,27 @@ impl Scaling {
             if value.is_finite() && value > 0.0 {
                 Ok(())
             } else {
-                Err((field, format!("must be a number above 0, is {value}")))
+                Err((field, format!("expected a number above 0, got {value}")))
             }
         };
-        if self.max.is_some_and(|max| max == 0 || max < self.min) {
-            return Err(("scale.max", format!("must be at least 1 and not below scale.min ({})", self.min)));
+        if let Some(max) = self.max.filter(|max| *max == 0 || *max < self.min) {
+            let expected = format!("expected at least 1 and not below scale.min ({})", self.min);
+            return Err(("scale.max", format!("{expected}, got {max}")));
         }
         if self.stable_window < Duration::from_secs(1) {
-            return Err(("scale.stable_window", "must be at least 1s".to_owned()));
+            return Err(("scale.stable_window", format!("expected at least 1s, got {:?}", self.stable_window)));
         }
         if self.panic_window() < Duration::from_secs(1) || self.panic_window() > self.stable_window {
-            return Err(("scale.panic_window", "must be at least 1s and at most scale.stable_window".to_owned()));
+            return Err(("scale.panic_window", {
+                let expected = format!("expected 1s to scale.stable_window ({:?})", self.stable_window);
+                format!("{expected}, got {:?}", self.panic_window())
+            }));
         }
         if !(self.target_utilization > 0.0 && self.target_utilization <= 1.0) {
-            return Err(("scale.target_utilization", "must be above 0 and at most 1".to_owned()));
+            return Err((
+                "scale.target_utilization",
+                format!("expected above 0 and at most 1, got {}", self.target_utilization),
+            ));
         }
         self.target.map_or(Ok(()), |target| positive("scale.target", target))?;
         positive("scale.panic_threshold", self.panic_threshold)?;

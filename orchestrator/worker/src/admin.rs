@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use api::{Pages, problem};
+use api::{Pages, invalid_field, problem};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -66,7 +66,7 @@ async fn sandboxes(State(admin): State<Admin>) -> Response {
 async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
     let id: SandboxId = match id.parse() {
         Ok(id) => id,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error),
+        Err(error) => return invalid_field("id", &format!("id: {error}")),
     };
     match admin.runtime.logs(id) {
         Some(text) => text.into_response(),

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    extract::{Query, State},
+    extract::{RawQuery, State},
     http::StatusCode,
 };
 use model::{FunctionSpec, Protocol};
-use serde::Deserialize;
 
-use super::{Operators, difference::differences, functions, problem::Problem};
+use super::{
+    Operators,
+    difference::differences,
+    fields::{Fields, unexpected},
+    functions,
+    problem::Problem,
+};
 use crate::state::{Answer, PutOutcome, Request};
 
 /// Windows that `cold_start_sweep=true` stands for.
@@ -20,7 +25,7 @@ const SWEEP_PANIC_WINDOW: Duration = Duration::from_secs(2);
 /// Registers one function; answers with the addresses that take invocations, separated by `;`.
 pub(super) async fn register(State(operators): State<Operators>, body: Bytes) -> Result<String, Problem> {
     let spec = read(&body)?;
-    functions::check(&spec)?;
+    functions::check_policies(&spec)?;
     if functions::register(&operators, spec.clone(), true).await? == PutOutcome::Conflict {
         return Err(conflict(&operators, &spec).await?);
     }
@@ -50,87 +55,64 @@ async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem
     })
 }
 
-/// Which function a client asks about.
-#[derive(Deserialize)]
-pub(super) struct Check {
-    name: String,
-}
-
 /// 200 when a function is ready to be invoked: data planes acknowledge a registration before it is answered.
 pub(super) async fn check(
     State(operators): State<Operators>,
-    Query(check): Query<Check>,
+    RawQuery(query): RawQuery,
 ) -> Result<&'static str, Problem> {
-    match operators.owner.ask(Request::Show { name: check.name.clone() }).await? {
+    let fields = Fields::of_query(query.as_deref());
+    let name = fields.needed("name", "the name of a function, like /check?name=hello")?;
+    match operators.owner.ask(Request::Show { name: name.to_owned() }).await? {
         Answer::Function(_) => Ok("ok\n"),
-        Answer::NotFound => Err(Problem::no_function(&check.name)),
+        Answer::NotFound => Err(Problem::no_function(name)),
         _ => Err(Problem::unexpected()),
     }
 }
 
-/// The fields of a form, in order; a name may occur several times.
-struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
-    }
-
-    fn one<'a>(&'a self, key: &'a str) -> Option<&'a str> {
-        self.all(key).next().filter(|value| !value.is_empty())
-    }
-}
-
 fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
-    let fields = Fields(form_urlencoded::parse(body).into_owned().collect());
-    let one = |key: &'static str| fields.one(key);
-    let name = one("name").ok_or_else(|| Problem::bad_field("name", "name is missing"))?;
+    let fields = Fields::read(body);
+    let name = fields.needed("name", "the name of a function")?;
     let name = name.parse().map_err(|error| Problem::bad_field("name", format!("name: {error}")))?;
-    let image = one("image").ok_or_else(|| Problem::bad_field("image", "image is missing"))?;
-    let mut spec = FunctionSpec::new(name, image);
-    if let Some(port) = one("port_forwarding") {
-        spec.port = number("port_forwarding", port)?;
+    let mut spec = FunctionSpec::new(name, fields.needed("image", "what to run, like builtin:function")?);
+    if let Some(port) = fields.number("port_forwarding", "a port, 1 to 65535")? {
+        spec.port = port;
     }
     // The original speaks HTTP/2 to `h2c` ports only; its forms say `tcp`, which existing functions serve as HTTP/1.1.
     if fields.all("port_forwarding").any(|value| value.eq_ignore_ascii_case("h2c")) {
         spec.protocol = Protocol::H2c;
     }
-    if let Some(cpu) = one("requested_cpu") {
-        spec.cpu = number("requested_cpu", cpu)?;
-    }
-    if let Some(memory) = one("requested_memory") {
-        spec.memory = number("requested_memory", memory)?;
-    }
-    if let Some(max) = one("scaling_upper_bound") {
-        spec.scale.max = Some(number("scaling_upper_bound", max)?);
-    }
-    if let Some(min) = one("scaling_lower_bound") {
-        spec.scale.min = number("scaling_lower_bound", min)?;
-    }
-    if flag("cold_start_sweep", one("cold_start_sweep"))? {
+    spec.cpu = fields.number("requested_cpu", "millicores as a whole number")?.unwrap_or(spec.cpu);
+    spec.memory = fields.number("requested_memory", "MiB as a whole number")?.unwrap_or(spec.memory);
+    let count = "a whole number, 0 to 4294967295";
+    spec.scale.max = fields.number("scaling_upper_bound", count)?;
+    spec.scale.min = fields.number("scaling_lower_bound", count)?.unwrap_or(spec.scale.min);
+    if fields.flag("cold_start_sweep")? {
         (spec.scale.min, spec.scale.max) = (0, Some(1));
         spec.scale.stable_window = SWEEP_STABLE_WINDOW;
         spec.scale.panic_window = Some(SWEEP_PANIC_WINDOW);
     }
-    // Existing clients send both fields always, and without a value when there is none.
-    for variable in fields.all("env_vars").filter(|variable| !variable.is_empty()) {
-        let (key, value) = variable.split_once('=').ok_or_else(|| {
-            Problem::bad_field("env_vars", format!("env_vars: {variable:?} is not of the form NAME=VALUE"))
-        })?;
+    for variable in fields.all("env_vars") {
+        let (key, value) = variable.split_once('=').ok_or_else(|| unexpected("env_vars", "NAME=VALUE", variable))?;
         spec.env.insert(key.to_owned(), value.to_owned());
     }
-    spec.args = fields.all("program_args").filter(|argument| !argument.is_empty()).map(str::to_owned).collect();
+    spec.args = fields.all("program_args").map(str::to_owned).collect();
+    spec.check().map_err(|error| {
+        let field = form_field(error.field);
+        Problem::bad_field(field, format!("{field}: {}", error.problem))
+    })?;
     Ok(spec)
 }
 
-fn number<T: std::str::FromStr>(field: &str, text: &str) -> Result<T, Problem> {
-    text.trim().parse().map_err(|_| Problem::bad_field(field, format!("{field}: {text:?} is not a number in range")))
-}
-
-fn flag(field: &str, text: Option<&str>) -> Result<bool, Problem> {
-    match text {
-        None | Some("false" | "0") => Ok(false),
-        Some("true" | "1") => Ok(true),
-        Some(other) => Err(Problem::bad_field(field, format!("{field}: {other:?} is neither true nor false"))),
+/// What the form calls a field of a specification.
+fn form_field(field: &'static str) -> &'static str {
+    match field {
+        "port" => "port_forwarding",
+        "cpu" => "requested_cpu",
+        "memory" => "requested_memory",
+        "scale.max" => "scaling_upper_bound",
+        "scale.min" => "scaling_lower_bound",
+        "env" => "env_vars",
+        "args" => "program_args",
+        same => same,
     }
 }

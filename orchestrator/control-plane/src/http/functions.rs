@@ -3,15 +3,15 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
-use model::{FunctionName, FunctionSpec};
-use serde::{Deserialize, Serialize};
+use model::{FunctionName, FunctionSpec, Layout, LineReader, ReadError};
+use serde::Serialize;
 
-use super::{Operators, problem::Problem};
+use super::{Operators, fields::Fields, problem::Problem};
 use crate::{
     policies::Decides,
     state::{Answer, FunctionView, PutOutcome, Request},
@@ -24,13 +24,6 @@ const LARGEST_PAGE: usize = 10_000;
 /// Registrations of one bulk request under way at once: enough to fill every group commit.
 const BULK_CONCURRENCY: usize = 1024;
 
-/// Which page of the list.
-#[derive(Deserialize)]
-pub(super) struct Page {
-    after: Option<String>,
-    limit: Option<usize>,
-}
-
 /// One page of the list.
 #[derive(Serialize)]
 pub(super) struct FunctionPage {
@@ -41,10 +34,12 @@ pub(super) struct FunctionPage {
 
 pub(super) async fn list(
     State(operators): State<Operators>,
-    Query(page): Query<Page>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<FunctionPage>, Problem> {
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let Answer::Functions(functions) = operators.owner.ask(Request::List { after: page.after, limit }).await? else {
+    let fields = Fields::of_query(query.as_deref());
+    let limit = fields.within("limit", 1..=LARGEST_PAGE)?.unwrap_or(PAGE);
+    let after = fields.one("after").map(str::to_owned);
+    let Answer::Functions(functions) = operators.owner.ask(Request::List { after, limit }).await? else {
         return Err(Problem::unexpected());
     };
     let last = functions.last().filter(|_| functions.len() == limit);
@@ -68,7 +63,8 @@ pub(super) async fn put(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let spec = parse(&body, Some(&name))?;
+    let spec = FunctionSpec::read(&body, Layout::Named(&name))?;
+    check_policies(&spec)?;
     let outcome = register(&operators, spec, false).await?;
     let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     let result = match outcome {
@@ -100,12 +96,34 @@ struct LineResult {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The field that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// The byte of the line, from 1, at which the mistake is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+}
+
+impl LineResult {
+    fn done(line: usize, name: String, status: StatusCode) -> Self {
+        Self { line, name: Some(name), status: status.as_u16(), error: None, field: None, column: None }
+    }
+
+    fn refused(line: usize, name: Option<String>, problem: Problem) -> Self {
+        let (status, column) = (problem.status(), problem.column());
+        let (error, field) = problem.into_detail();
+        Self { line, name, status, error: Some(error), field, column }
+    }
 }
 
 pub(super) async fn put_many(State(operators): State<Operators>, body: Bytes) -> Response {
     let lines = body.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
     let lines: Vec<(Bytes, usize)> = lines.map(|(line, number)| (body.slice_ref(line), number)).collect();
-    let results = stream::iter(lines).map(|(line, number)| put_line(operators.clone(), line, number));
+    let mut reader = LineReader::default();
+    let results = stream::iter(lines).map(|(line, number)| {
+        let spec = reader.read(&line, number);
+        put_line(operators.clone(), spec, number)
+    });
     let results: Vec<LineResult> = results.buffered(BULK_CONCURRENCY).collect().await;
     let mut text = Vec::new();
     for result in results {
@@ -115,19 +133,20 @@ pub(super) async fn put_many(State(operators): State<Operators>, body: Bytes) ->
     ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response()
 }
 
-async fn put_line(operators: Operators, text: Bytes, line: usize) -> LineResult {
-    let spec = match parse(&text, None) {
+async fn put_line(operators: Operators, spec: Result<FunctionSpec, ReadError>, line: usize) -> LineResult {
+    let spec = match spec {
         Ok(spec) => spec,
-        Err(problem) => {
-            let error = Some(problem.detail().to_owned());
-            return LineResult { line, name: None, status: problem.status(), error };
-        }
+        Err(error) => return LineResult::refused(line, None, error.into()),
     };
-    let name = Some(spec.name.to_string());
-    match register(&operators, spec, false).await {
-        Ok(PutOutcome::Created) => LineResult { line, name, status: StatusCode::CREATED.as_u16(), error: None },
-        Ok(_) => LineResult { line, name, status: StatusCode::OK.as_u16(), error: None },
-        Err(problem) => LineResult { line, name, status: problem.status(), error: Some(problem.detail().to_owned()) },
+    let name = spec.name.to_string();
+    let registered = match check_policies(&spec) {
+        Ok(()) => register(&operators, spec, false).await,
+        Err(problem) => Err(problem),
+    };
+    match registered {
+        Ok(PutOutcome::Created) => LineResult::done(line, name, StatusCode::CREATED),
+        Ok(_) => LineResult::done(line, name, StatusCode::OK),
+        Err(problem) => LineResult::refused(line, Some(name), problem),
     }
 }
 
@@ -139,25 +158,8 @@ pub(super) async fn register(operators: &Operators, spec: FunctionSpec, only_new
     }
 }
 
-/// Reads and checks a specification; the name may be left out of the body when the path has it.
-fn parse(body: &[u8], path_name: Option<&str>) -> Result<FunctionSpec, Problem> {
-    let mut document: serde_json::Value = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("body: {error}")))?;
-    if let (Some(name), Some(fields)) = (path_name, document.as_object_mut()) {
-        let in_body = fields.entry("name").or_insert_with(|| name.into());
-        if in_body.as_str() != Some(name) {
-            return Err(Problem::bad_field("name", format!("the path says {name:?}, the body says {in_body}")));
-        }
-    }
-    let spec: FunctionSpec =
-        serde_json::from_value(document).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    check(&spec)?;
-    Ok(spec)
-}
-
-/// Checks bounds and policy names.
-pub(super) fn check(spec: &FunctionSpec) -> Result<(), Problem> {
-    spec.check().map_err(|error| Problem::bad_field(error.field, error.to_string()))?;
+/// Checks the names of policies; everything else about a specification is checked where it is read.
+pub(super) fn check_policies(spec: &FunctionSpec) -> Result<(), Problem> {
     check_policy("scale.policy", spec.scale.policy.as_deref(), Decides::Scale)?;
     check_policy("placement", spec.placement.as_deref(), Decides::Placement)?;
     check_policy("balance", spec.balance.as_deref(), Decides::Balance)
@@ -167,7 +169,7 @@ pub(super) fn check(spec: &FunctionSpec) -> Result<(), Problem> {
 fn check_policy(field: &'static str, name: Option<&str>, decides: Decides) -> Result<(), Problem> {
     match name {
         Some(name) if !decides.has(name) => {
-            Err(Problem::bad_field(field, format!("{field} is {name:?}; there are {}", decides.known())))
+            Err(Problem::bad_field(field, format!("{field}: expected one of {}, got text {name:?}", decides.known())))
         }
         _ => Ok(()),
     }

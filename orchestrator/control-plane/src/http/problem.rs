@@ -4,6 +4,7 @@ use axum::{
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use model::ReadError;
 use serde::Serialize;
 
 use crate::owner::Stopped;
@@ -11,18 +12,27 @@ use crate::owner::Stopped;
 /// What went wrong with a request.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
+    /// Which kind of problem it is, for programs: one name for each.
+    #[serde(rename = "type")]
+    kind: &'static str,
     status: u16,
     title: &'static str,
     detail: String,
     /// The field of the request that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Where in the request's body the mistake is, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("error");
-        Self { status: status.as_u16(), title, detail: detail.into(), field: None }
+        let (detail, kind) = (detail.into(), kind(status));
+        Self { kind, status: status.as_u16(), title, detail, field: None, line: None, column: None }
     }
 
     pub(super) fn bad_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
@@ -31,7 +41,8 @@ impl Problem {
 
     /// The same, about one field of the request.
     pub(super) fn about(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+        let kind = if self.status == StatusCode::BAD_REQUEST.as_u16() { INVALID_FIELD } else { self.kind };
+        Self { kind, field: Some(field.into()), ..self }
     }
 
     pub(super) fn no_function(name: &str) -> Self {
@@ -47,12 +58,43 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer does not fit the request")
     }
 
-    pub(super) fn detail(&self) -> &str {
-        &self.detail
+    /// The sentence that says what is wrong, and the field that it is about.
+    pub(super) fn into_detail(self) -> (String, Option<String>) {
+        (self.detail, self.field)
+    }
+
+    pub(super) fn column(&self) -> Option<usize> {
+        self.column
     }
 
     pub(super) fn status(&self) -> u16 {
         self.status
+    }
+}
+
+/// A field of the request that is wrong.
+const INVALID_FIELD: &str = "urn:dirigent:problem:invalid-field";
+
+/// The kind of problem that a status means when nothing more is known.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "urn:dirigent:problem:invalid-request",
+        StatusCode::NOT_FOUND => "urn:dirigent:problem:not-found",
+        StatusCode::CONFLICT => "urn:dirigent:problem:conflict",
+        StatusCode::SERVICE_UNAVAILABLE => "urn:dirigent:problem:unavailable",
+        // RFC 9457, 4.2.1: the status says all there is to say.
+        _ => "about:blank",
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, error.problem);
+        let problem = Self { line: Some(error.line), column: Some(error.column), ..problem };
+        match error.field {
+            Some(field) => problem.about(field),
+            None => problem,
+        }
     }
 }
 

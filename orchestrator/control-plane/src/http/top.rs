@@ -2,11 +2,10 @@
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{RawQuery, State},
 };
-use serde::Deserialize;
 
-use super::{Operators, problem::Problem};
+use super::{Operators, fields::Fields, problem::Problem};
 use crate::state::{Answer, Request, TopView};
 
 /// Functions shown unless asked otherwise: a screen of them.
@@ -14,17 +13,12 @@ const FUNCTIONS: usize = 30;
 /// Most functions shown.
 const MOST_FUNCTIONS: usize = 1000;
 
-/// How many functions to show.
-#[derive(Deserialize)]
-pub(super) struct Limit {
-    limit: Option<usize>,
-}
-
 pub(super) async fn top(
     State(operators): State<Operators>,
-    Query(Limit { limit }): Query<Limit>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<TopView>, Problem> {
-    let limit = limit.unwrap_or(FUNCTIONS).min(MOST_FUNCTIONS);
+    let limit = Fields::of_query(query.as_deref()).within("limit", 0..=MOST_FUNCTIONS)?;
+    let limit = limit.unwrap_or(FUNCTIONS);
     match operators.owner.ask(Request::Top { limit }).await? {
         Answer::Top(view) => Ok(Json(*view)),
         _ => Err(Problem::unexpected()),

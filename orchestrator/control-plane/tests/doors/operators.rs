@@ -48,12 +48,9 @@ async fn bad_specifications_are_refused_with_the_field() {
     for (body, said) in [
         (r#"{"image":"any","concurrency":0}"#, "concurrency"),
         (r#"{"image":"any","colour":1}"#, "colour"),
-        (r#"{"image":"any","scale":{"policy":"magic"}}"#, "scale.policy is \\\"magic\\\"; there are reactive, kpa"),
-        (
-            r#"{"image":"any","placement":"best"}"#,
-            "placement is \\\"best\\\"; there are power-of-two, random, round-robin",
-        ),
-        (r#"{"image":"any","balance":"best"}"#, "balance is \\\"best\\\"; there are least-loaded, round-robin"),
+        (r#"{"image":"any","scale":{"policy":"magic"}}"#, "scale.policy: expected one of reactive, kpa"),
+        (r#"{"image":"any","placement":"best"}"#, "placement: expected one of power-of-two, random, round-robin"),
+        (r#"{"image":"any","balance":"best"}"#, "balance: expected one of least-loaded, round-robin"),
         (r#"{"image":"any","name":"other"}"#, "other"),
         (r#"{"image":"#, "EOF"),
     ] {
@@ -64,6 +61,87 @@ async fn bad_specifications_are_refused_with_the_field() {
     }
     assert_eq!(running.put("Not_A_Name", r#"{"image":"any"}"#).await, 400);
     assert_eq!(running.ask("GET", "/v2", "").await.0, 404);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_which_field_what_was_expected_and_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let running =
+        Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
+    let put = ("PUT", "/v1/functions/f");
+    let form = ("POST", "/registerService");
+    for ((method, path), body, field, detail) in [
+        (
+            put,
+            "{\"image\":\"i\",\n \"memory\":\"128Mi\"}",
+            "memory",
+            "memory: expected MiB as a whole number or a size like 128MiB, got text \"128Mi\"",
+        ),
+        (
+            put,
+            r#"{"image":"i","scale":{"max":0}}"#,
+            "scale.max",
+            "expected at least 1 and not below scale.min (0), got 0",
+        ),
+        (put, r#"{"image":"i","balance":"best"}"#, "balance", "balance: expected one of least-loaded"),
+        (
+            form,
+            "name=f&image=i&requested_cpu=much",
+            "requested_cpu",
+            "expected millicores as a whole number, got \"much\"",
+        ),
+        (form, "name=f&image=i&scaling_upper_bound=0", "scaling_upper_bound", "expected at least 1"),
+        (form, "name=f&image=i&env_vars=A", "env_vars", "env_vars: expected NAME=VALUE, got \"A\""),
+        (form, "name=f&image=", "image", "image: expected what to run, like builtin:function, got nothing"),
+        (("GET", "/check"), "", "name", "name: expected the name of a function"),
+        (("GET", "/v1/functions?limit=many"), "", "limit", "limit: expected a whole number, 1 to 10000, got \"many\""),
+        (("GET", "/v1/functions?limit=0"), "", "limit", "limit: expected a whole number, 1 to 10000, got \"0\""),
+        (("GET", "/v1/top?limit=1001"), "", "limit", "limit: expected a whole number, 0 to 1000, got \"1001\""),
+        (("GET", "/v1/top?limit=-1"), "", "limit", "limit: expected a whole number, 0 to 1000, got \"-1\""),
+    ] {
+        let (status, answer) = running.ask(method, path, body).await;
+        let problem: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let kind = "urn:dirigent:problem:invalid-field";
+        let seen = (status, &problem["type"], &problem["field"]);
+        assert_eq!(seen, (400, &kind.into(), &field.into()), "{method} {path} {body}: {problem}");
+        let found = problem["detail"].as_str().unwrap();
+        assert!(found.contains(detail), "{method} {path} {body}: expected {detail:?}, found {found:?}");
+        if body.contains("128Mi") {
+            assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &2.into()), "{problem}");
+        }
+    }
+    assert_eq!(running.put("f", r#"{"image":"any","memory":"2GiB"}"#).await, 201);
+    assert_eq!(running.json("/v1/functions/f").await["spec"]["memory"], 2048);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_bulk_request_that_is_not_one_function_a_line_is_told_how_to_write_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    for (body, detail) in [
+        ("\u{feff}{\"name\":\"f\",\"image\":\"i\"}\r\n", "begins with a byte order mark"),
+        ("{\n\"name\": \"f\",\n\"image\": \"i\"\n}\n", "expected each function on one line, not over several"),
+        ("[{\"name\":\"f\",\"image\":\"i\"}]", "write each function on a line of its own"),
+    ] {
+        let (status, answer) = running.ask("POST", "/v1/functions", body).await;
+        let first = answer.split(|byte| *byte == b'\n').next().unwrap();
+        let result: Value = serde_json::from_slice(first).unwrap();
+        assert_eq!((status, &result["line"], &result["status"]), (200, &1.into(), &400.into()), "{result}");
+        assert!(result["error"].as_str().unwrap().contains(detail), "expected {detail:?} in {result}");
+    }
+    let twice = "{\"name\":\"t\",\"image\":\"first\"}\n\n{\"name\":\"t\",\"image\":\"second\"}\n";
+    let (_, answer) = running.ask("POST", "/v1/functions", twice).await;
+    let second: Value = serde_json::from_slice(answer.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
+    assert_eq!((&second["line"], &second["status"], &second["field"]), (&3.into(), &400.into(), &"name".into()));
+    assert_eq!(second["error"], "name: expected each function once, \"t\" is on line 1 too");
+    assert_eq!(running.json("/v1/functions/t").await["spec"]["image"], "first");
+    let bad = "{\"name\":\"f\",\"image\":\"i\"}\n{\"name\":\"g\",\"image\":\"i\",\"cpu\":\"0.5\"}\n";
+    let (_, answer) = running.ask("POST", "/v1/functions", bad).await;
+    let second: Value = serde_json::from_slice(answer.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
+    let place = (&second["line"], &second["column"], &second["field"]);
+    assert_eq!(place, (&2.into(), &25.into(), &"cpu".into()), "{second}");
     running.stop().await;
 }
 

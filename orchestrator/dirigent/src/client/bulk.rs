@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::FunctionSpec;
+use model::{FunctionName, LineReader};
 use serde_json::Value;
 use ureq::http::Method;
 
@@ -16,63 +16,70 @@ use crate::failure::{Failure, Outcome};
 /// Functions sent in one request: enough that the round trip does not matter, few enough that progress shows.
 const CHUNK: usize = 200;
 
+/// A function of the file, checked.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    /// Which line of the file it is, from 1.
+    number: usize,
+    name: FunctionName,
+    /// What the file has, so that a column in it means the same to the control plane.
+    text: String,
+}
+
 /// Registers every function of the file.
 pub(crate) fn register(control_plane: &Server, path: &Path) -> Outcome {
-    let specs = read(path).map_err(Failure::Usage)?;
-    let progress = ProgressBar::new(specs.len() as u64);
+    let lines = read(path).map_err(Failure::Usage)?;
+    let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} functions").expect("a valid template"));
     let mut problems = Vec::new();
-    for chunk in specs.chunks(CHUNK) {
-        let lines: Vec<String> = chunk
-            .iter()
-            .map(serde_json::to_string)
-            .collect::<Result<_, _>>()
-            .context("a function has no form in JSON")?;
-        let body = Some((lines.join("\n") + "\n", "application/x-ndjson"));
+    for chunk in lines.chunks(CHUNK) {
+        let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
+        let body = Some((texts.join("\n") + "\n", "application/x-ndjson"));
         let answer = control_plane.ask(Method::POST, "/v1/functions", body)?;
         answer.check().with_context(|| control_plane.describe())?;
-        problems.extend(failures(&answer.body, chunk));
+        problems.extend(failures(&answer.body, path, chunk));
         progress.inc(chunk.len() as u64);
     }
     progress.finish_and_clear();
     for problem in &problems {
         eprintln!("{problem}");
     }
-    eprintln!("{} of {} functions registered", specs.len() - problems.len(), specs.len());
+    eprintln!("{} of {} functions registered", lines.len() - problems.len(), lines.len());
     if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} functions were refused", problems.len()).into()) }
 }
 
 /// The functions of a file; blank lines are allowed.
-fn read(path: &Path) -> anyhow::Result<Vec<FunctionSpec>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let mut specs = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let at = || format!("{}:{}", path.display(), index + 1);
-        let spec: FunctionSpec = serde_json::from_str(line).with_context(at)?;
-        spec.check().with_context(at)?;
-        specs.push(spec);
+fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
+    let file = fs::read(path).with_context(|| path.display().to_string())?;
+    let mut lines = Vec::new();
+    let mut reader = LineReader::default();
+    for (text, number) in file.split(|byte| *byte == b'\n').zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty()) {
+        let spec = reader
+            .read(text, number)
+            .map_err(|error| anyhow!("{}:{number}:{}: {error}", path.display(), error.column))?;
+        let text = String::from_utf8(text.trim_ascii_end().to_vec())
+            .with_context(|| format!("{}:{number}: is not UTF-8", path.display()))?;
+        lines.push(Line { number, name: spec.name, text });
     }
-    if specs.is_empty() {
+    if lines.is_empty() {
         return Err(anyhow!("{}: has no function", path.display()));
     }
-    Ok(specs)
+    Ok(lines)
 }
 
-/// What was refused, one line each; a missing result line counts as refused.
-fn failures(answer: &str, chunk: &[FunctionSpec]) -> Vec<String> {
-    let mut lines = answer.lines().filter(|line| !line.trim().is_empty());
+/// What was refused, one line each with its place in the file; a missing result line counts as refused.
+fn failures(answer: &str, path: &Path, chunk: &[Line]) -> Vec<String> {
+    let mut results = answer.lines().filter(|line| !line.trim().is_empty());
     let mut failed = Vec::new();
-    for spec in chunk {
-        let result: Option<Value> = lines.next().and_then(|line| serde_json::from_str(line).ok());
-        match result {
-            None => failed.push(format!("{}: no result came back", spec.name)),
-            Some(result) => {
-                let status = result.get("status").and_then(Value::as_u64);
-                if !status.is_some_and(|status| (200..300).contains(&status)) {
-                    failed.push(format!("{}: {}", spec.name, http::describe(&result)));
-                }
-            }
+    for line in chunk {
+        let result: Option<Value> = results.next().and_then(|result| serde_json::from_str(result).ok());
+        let number = |name: &str| result.as_ref()?.get(name)?.as_u64();
+        if number("status").is_some_and(|status| (200..300).contains(&status)) {
+            continue;
         }
+        let place = format!("{}:{}:{}", path.display(), line.number, number("column").unwrap_or(1));
+        let said = result.as_ref().map_or_else(|| "no result came back".to_owned(), http::describe);
+        failed.push(format!("{place}: {}: {said}", line.name));
     }
     failed
 }
@@ -81,31 +88,54 @@ fn failures(answer: &str, chunk: &[FunctionSpec]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> anyhow::Result<Vec<FunctionSpec>> {
+    fn read_text(text: &str) -> anyhow::Result<Vec<Line>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         read(file.path())
     }
 
     #[test]
-    fn the_line_that_is_wrong_is_named() {
+    fn the_place_that_is_wrong_is_named() {
         let good = r#"{"name":"a","image":"i"}"#;
-        assert_eq!(read_text(&format!("{good}\n\n{good}\n")).unwrap().len(), 2);
+        let other = r#"{"name":"b","image":"i"}"#;
+        assert_eq!(read_text(&format!("{good}\r\n\n{other}")).unwrap()[1].number, 3);
         for (bad, expected) in [
-            (r#"{"name":"a"}"#, "missing field `image`"),
-            (r#"{"name":"A","image":"i"}"#, "has only a-z"),
-            (r#"{"name":"a","image":"i","timeout":"0s"}"#, "timeout must be above 0"),
+            (r#"{"name":"a"}"#, ":2:1: image: is missing"),
+            (r#"{"name":"A","image":"i"}"#, ":2:2: name: a function name has only a-z"),
+            (r#"{"name":"a","image":"i","timeout":"0s"}"#, ":2:25: timeout: expected more than 0s, got 0s"),
+            (r#"{"name":"a","image":"i","memory":"128Mi"}"#, ":2:25: memory: expected MiB as a whole number or a size"),
+            (good, ":2:2: name: expected each function once, \"a\" is on line 1 too"),
+            (r#"{"name":"a","image":"i"},"#, ":2:25: expected the end of the line after the function"),
         ] {
             let found = format!("{:#}", read_text(&format!("{good}\n{bad}\n")).unwrap_err());
-            assert!(found.contains(":2: ") && found.contains(expected), "expected line 2 and {expected:?}: {found}");
+            assert!(found.contains(expected), "expected {expected:?}: {found}");
         }
         assert!(read_text("\n").is_err(), "a file without functions is a mistake");
     }
 
     #[test]
-    fn refused_and_missing_results_are_failures() {
-        let specs = ["a", "b", "c"].map(|name| FunctionSpec::new(name.parse().unwrap(), "i"));
-        let answer = "{\"name\":\"a\",\"status\":201}\n{\"name\":\"b\",\"status\":400,\"error\":\"x\"}\n";
-        assert_eq!(failures(answer, &specs), ["b: x", "c: no result came back"]);
+    fn files_of_another_form_are_refused_with_what_to_do() {
+        let function = r#"{"name":"a","image":"i"}"#;
+        for (text, expected) in [
+            (format!("\u{feff}{function}\r\n{function}\r\n"), ":1:1: begins with a byte order mark"),
+            ("{\n  \"name\": \"a\",\n  \"image\": \"i\"\n}\n".to_owned(), ":1:1: the line ends within a function"),
+            (format!("[{function}]\n"), ":1:1: expected one function on each line, got a list"),
+            (format!("[\n{function}\n]\n"), ":1:1: expected one function on each line, got a list"),
+        ] {
+            let found = format!("{:#}", read_text(&text).unwrap_err());
+            assert!(found.contains(expected), "expected {expected:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn refused_and_missing_results_are_failures_with_their_place() {
+        let chunk = [("a", 7), ("b", 9), ("c", 10)].map(|(name, number)| Line {
+            number,
+            name: name.parse().unwrap(),
+            text: String::new(),
+        });
+        let answer = "{\"status\":201}\n{\"status\":400,\"error\":\"x\",\"column\":3}\n";
+        let expected = ["f.ndjson:9:3: b: x", "f.ndjson:10:1: c: no result came back"];
+        assert_eq!(failures(answer, Path::new("f.ndjson"), &chunk), expected);
     }
 }

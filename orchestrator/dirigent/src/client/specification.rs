@@ -81,7 +81,7 @@ pub(crate) struct SpecificationFlags {
     retry: Option<Retry>,
 
     /// Longest idle time of a connection to a sandbox: below the keep-alive time-out of its program
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     connection_idle: Option<Duration>,
 
     /// Environment variable of its program; may be repeated

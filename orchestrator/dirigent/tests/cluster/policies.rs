@@ -80,7 +80,7 @@ fn a_policy_that_does_not_exist_is_refused_with_its_field_and_those_that_do() {
         let answer = cluster.operator("PUT /v1/functions/f", &specification(&fields).to_string());
         assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{answer:?}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-        assert_eq!(detail, format!("{field} is \"best\"; there are {known}"));
+        assert_eq!(detail, format!("{field}: expected one of {known}, got text \"best\""));
 
         let line = json!({ "name": "f", "image": "builtin:function" });
         let mut line = line.as_object().unwrap().clone();

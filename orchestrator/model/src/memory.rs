@@ -1,0 +1,65 @@
+//! Memory in specifications: MiB as a number, or a size as people write it.
+
+use std::fmt;
+
+use serde::{Deserializer, de};
+
+/// Reads a number of MiB, or a text such as `128MiB` or `2GiB`.
+///
+/// # Errors
+/// When it is neither, or more than a `u32` of MiB.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    deserializer.deserialize_any(Memory)
+}
+
+struct Memory;
+
+impl de::Visitor<'_> for Memory {
+    type Value = u32;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MiB as a whole number or a size like 128MiB")
+    }
+
+    fn visit_u64<E: de::Error>(self, mib: u64) -> Result<u32, E> {
+        u32::try_from(mib).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(mib), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, mib: i64) -> Result<u32, E> {
+        u32::try_from(mib).map_err(|_| E::invalid_value(de::Unexpected::Signed(mib), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u32, E> {
+        mib(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+/// The size in MiB; only units whose sizes are whole MiB.
+fn mib(text: &str) -> Option<u32> {
+    let (number, unit_mib) = match (text.strip_suffix("MiB"), text.strip_suffix("GiB")) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 1024),
+        _ => return None,
+    };
+    number.trim_end().parse::<u32>().ok()?.checked_mul(unit_mib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_mib() {
+        for (text, expected) in [
+            ("128MiB", Some(128)),
+            ("2 GiB", Some(2048)),
+            ("128Mi", None),
+            ("128", None),
+            ("1.5GiB", None),
+            ("4194304GiB", None),
+            ("MiB", None),
+        ] {
+            assert_eq!(mib(text), expected, "{text}");
+        }
+    }
+}
