@@ -179,6 +179,28 @@ pub(crate) fn visible(text: &str) -> String {
     shown
 }
 
+/// Longest line of a program's output on a terminal, in characters: more would push away everything else on it.
+const MAX_LINE_CHARACTERS: usize = 4096;
+
+/// Output of a program as a terminal may have it: its lines and tabs are kept, everything else that commands is shown, and
+/// a line without an end is cut. A file or pipe gets every byte.
+pub(crate) fn for_terminal(output: &str) -> String {
+    let mut shown = String::with_capacity(output.len());
+    for line in output.split_inclusive('\n') {
+        let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        let cut = text.char_indices().nth(MAX_LINE_CHARACTERS).map_or(text.len(), |(cut, _)| cut);
+        let parts: Vec<_> = text[..cut].split('\t').map(visible).collect();
+        shown.push_str(&parts.join("\t"));
+        if cut < text.len() {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "… ({} bytes more of this line: a file or pipe gets them)", text.len() - cut);
+        }
+        shown.push_str(end);
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -221,6 +243,16 @@ mod tests {
         let mut leaves = Vec::new();
         collect_leaves(String::new(), &json!({"env": {"\u{1b}c": "\u{8}"}}), &mut leaves);
         assert_eq!(leaves, [(r"env.\u{1b}c".to_owned(), r"\u{8}".to_owned())]);
+    }
+
+    #[test]
+    fn a_program_cannot_command_the_terminal_that_shows_its_output() {
+        let shown = for_terminal("one\ttwo\r\nhidden\rshown\u{1b}]0;title\u{7}\n\nlast");
+        assert_eq!(shown, "one\ttwo\nhidden\\rshown\\u{1b}]0;title\\u{7}\n\nlast");
+        let endless = for_terminal(&format!("{}\nnext\n", "ü".repeat(60_000)));
+        let lines: Vec<_> = endless.lines().collect();
+        let expected = format!("{}… (111808 bytes more", "ü".repeat(4096));
+        assert!(lines.len() == 2 && lines[0].starts_with(&expected) && lines[1] == "next", "{endless}");
     }
 
     #[test]

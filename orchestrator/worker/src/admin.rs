@@ -8,18 +8,28 @@ use std::sync::{
 use api::{Pages, invalid_field, problem};
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
 };
 use model::SandboxId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{metrics::Metrics, owner::Input, runtime::Runtime, state::Shown};
+use crate::{
+    metrics::Metrics,
+    owner::Input,
+    runtime::{Output, Runtime},
+    state::Shown,
+};
 
 /// Connections served at once; beyond them only health checks and metrics are answered.
 const MAX_CONNECTIONS: usize = 256;
+/// Longest output in one answer: some hundred sandboxes with as much as is kept of each by default.
+const MAX_LOGS_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that a sandbox wrote before its output begins.
+const DROPPED_BYTES: &str = "x-dirigent-dropped-bytes";
 /// The text format of Prometheus and OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -40,6 +50,7 @@ pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
         .route("/metrics", get(metrics))
         .route("/v1/sandboxes", get(sandboxes))
         .route("/v1/sandboxes/{id}/logs", get(logs))
+        .route("/v1/logs", get(function_logs))
         .with_state(admin);
     Pages { router, hosts, connections: MAX_CONNECTIONS }
 }
@@ -68,10 +79,41 @@ async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
         Ok(id) => id,
         Err(error) => return invalid_field("id", &format!("id: {error}")),
     };
-    match admin.runtime.logs(id) {
-        Some(text) => text.into_response(),
+    match admin.runtime.output(id) {
+        Some(output) => ([(DROPPED_BYTES, output.dropped_bytes)], output.text).into_response(),
         None => problem(StatusCode::NOT_FOUND, &format!("no output of sandbox {id} is kept here")),
     }
+}
+
+/// Whose output to show.
+#[derive(Deserialize)]
+struct Asked {
+    function: String,
+    sandbox: Option<SandboxId>,
+}
+
+/// Output of the sandboxes of one function.
+#[derive(Serialize)]
+struct Logs {
+    /// The ended ones first, in the order of their ends.
+    logs: Vec<Output>,
+    /// Older ones that are left out, because the answer would be too long.
+    omitted: usize,
+}
+
+async fn function_logs(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Json<Logs> {
+    let mut logs = admin.runtime.outputs(&asked.function);
+    if let Some(only) = asked.sandbox {
+        logs.retain(|output| output.sandbox == only);
+    }
+    let mut bytes = 0;
+    let mut fits = |output: &&Output| {
+        bytes += output.text.len();
+        bytes <= MAX_LOGS_BYTES
+    };
+    let omitted = logs.len() - logs.iter().rev().take_while(|output| fits(output)).count();
+    logs.drain(..omitted);
+    Json(Logs { logs, omitted })
 }
 
 /// What is held; `None` when the worker ends.

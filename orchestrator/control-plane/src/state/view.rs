@@ -60,6 +60,8 @@ pub(crate) struct NodeView {
     /// Nothing new is placed on it.
     pub(crate) drained: bool,
     pub(crate) worker: String,
+    /// Where its worker's pages are, while it is connected.
+    pub(crate) worker_admin: Option<String>,
     pub(crate) capacity: Resources,
     pub(crate) reserved: Resources,
     pub(crate) sandboxes: usize,
@@ -102,7 +104,6 @@ impl State {
         let endpoints = function.sandboxes.iter().take(MOST_ENDPOINTS).filter_map(|id| {
             let sandbox = self.sandboxes.get(id)?;
             let node = self.nodes.get(sandbox.node);
-            let worker = node.session.and_then(|session| self.workers.get(session));
             let holder = sandbox.loan.and_then(|loan| self.data_planes.get(loan.data_plane));
             Some(EndpointView {
                 sandbox: id.to_string(),
@@ -110,7 +111,7 @@ impl State {
                 address: sandbox.address.map(|address| address.to_string()),
                 state: standing_name(sandbox.standing),
                 data_plane: holder.map(|known| known.id.to_string()),
-                worker_admin: worker.map(|worker| worker.admin.to_string()).filter(|admin| !admin.is_empty()),
+                worker_admin: self.worker_admin(node),
             })
         });
         FunctionView { endpoints: endpoints.collect(), ..self.view_summary(function) }
@@ -134,12 +135,18 @@ impl State {
         }
     }
 
+    fn worker_admin(&self, node: &super::node::Node) -> Option<String> {
+        let worker = node.session.and_then(|session| self.workers.get(session))?;
+        Some(worker.admin.to_string()).filter(|admin| !admin.is_empty())
+    }
+
     pub(super) fn view_nodes(&self) -> Vec<NodeView> {
         let view = |(key, node): (_, &super::node::Node)| NodeView {
             name: node.name.to_string(),
             state: state_name(node.state),
             drained: node.drained,
             worker: node.worker.to_string(),
+            worker_admin: self.worker_admin(node),
             capacity: node.capacity,
             reserved: self.nodes.pool.reserved(key).unwrap_or_default(),
             sandboxes: node.sandboxes.len(),

@@ -8,7 +8,7 @@ use model::{FunctionName, SandboxId};
 use serde_json::Value;
 use ureq::http::Method;
 
-use super::{ClientOptions, bulk, http::Server, log, node::rows, specification::SpecificationFlags};
+use super::{ClientOptions, bulk, http::Server, log::Logs, node::rows, specification::SpecificationFlags};
 use crate::{
     failure::{Failure, Outcome},
     output::{self, Column},
@@ -56,7 +56,8 @@ enum Command {
         /// Its name
         name: FunctionName,
     },
-    /// Print what the sandboxes of a function wrote
+    /// Print what the sandboxes of a function wrote, also those that ended or never became ready, as far as their workers
+    /// keep it
     #[command(after_help = "Example: dirigent function logs hello --sandbox 1-7")]
     Logs {
         /// Its name
@@ -100,7 +101,10 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             let function = control_plane.get(&path(&name))?;
             Ok(output::print_tree(arguments.client.format, &function)?)
         }
-        Command::Logs { name, sandbox } => Ok(log::print(&control_plane, &name, sandbox)?),
+        Command::Logs { name, sandbox } => {
+            let logs = Logs { function: &name, sandbox, format: arguments.client.format };
+            Ok(logs.print(&control_plane)?)
+        }
         Command::Delete { names } => delete(&control_plane, &names),
     }
 }

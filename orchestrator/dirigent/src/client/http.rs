@@ -10,6 +10,7 @@ use ureq::{
 };
 
 use super::token::Source;
+use crate::output::visible;
 
 /// Longest wait for a control plane. A registration waits for its disk and up to 1 s for data planes.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -121,7 +122,7 @@ impl Answer {
         if self.status.is_success() {
             return Ok(());
         }
-        let problem = serde_json::from_str(&self.body).map_or_else(|_| self.body.trim().to_owned(), |p| describe(&p));
+        let problem = serde_json::from_str(&self.body).map_or_else(|_| visible(self.body.trim()), |p| describe(&p));
         if problem.is_empty() {
             bail!("{}", self.status);
         }
@@ -145,7 +146,7 @@ fn agent(timeout: Duration) -> Agent {
 pub(crate) fn describe(problem: &Value) -> String {
     let part = |name: &str| problem.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let said = part("detail").or_else(|| part("error")).or_else(|| part("title"));
-    said.map_or_else(|| problem.to_string(), str::to_owned)
+    said.map_or_else(|| problem.to_string(), visible)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +18,7 @@ use super::{http, timeline::Timeline};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
+    output::for_terminal,
 };
 
 /// Largest answer printed.
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = model::duration::parse, default_value = "10m", value_name = "DURATION")]
     timeout: Duration,
 
-    /// `table`: the answer as it is on standard output and its timeline on standard error; `json`: both in one object
+    /// `table`: the answer as it is (to a terminal: as it may be shown) on standard output and its timeline on standard error; `json`: both in one object
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }
@@ -97,7 +98,10 @@ fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Ti
     let mut out = io::stdout().lock();
     match format {
         Format::Table => {
-            out.write_all(answer)?;
+            match String::from_utf8_lossy(answer) {
+                text if out.is_terminal() => out.write_all(for_terminal(&text).as_bytes())?,
+                _ => out.write_all(answer)?,
+            }
             if !answer.ends_with(b"\n") && !answer.is_empty() {
                 writeln!(out)?;
             }

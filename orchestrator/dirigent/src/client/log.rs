@@ -1,73 +1,123 @@
-//! What the sandboxes of a function wrote, fetched from the workers that run them.
+//! What the sandboxes of a function wrote, fetched from the workers that run or ran them.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
 
+use anyhow::bail;
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
-use ureq::http::{Method, StatusCode};
 
 use super::{function, http::Server, node::rows};
-use crate::output::visible;
+use crate::{
+    command_line::Format,
+    output::{self, Column, for_terminal, visible},
+};
 
 /// Longest wait for a worker's answer; a log is bounded and read from memory.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints the logs of a function's sandboxes, or of the one asked for, each under its id.
-///
-/// # Errors
-/// When the function is unknown, or a worker cannot be asked.
-pub(crate) fn print(control_plane: &Server, name: &FunctionName, only: Option<SandboxId>) -> anyhow::Result<()> {
-    let shown = control_plane.get(&function::path(name))?;
-    let only = only.map(|id| id.to_string());
-    let mut printed = 0;
-    for endpoint in rows(&shown, "endpoints") {
-        let text = |field: &str| endpoint.get(field).and_then(Value::as_str);
-        let Some(sandbox) = text("sandbox").filter(|id| only.as_deref().is_none_or(|only| only == *id)) else {
-            continue;
-        };
-        let Some(worker) = text("worker_admin") else {
-            eprintln!("{sandbox}: its worker is not connected");
-            continue;
-        };
-        let worker = Server::new("worker", worker, WORKER_TIMEOUT);
-        let answer = worker.ask(Method::GET, &format!("/v1/sandboxes/{sandbox}/logs"), None)?;
-        if answer.status == StatusCode::NOT_FOUND {
-            eprintln!("{sandbox}: no output is kept");
-            continue;
-        }
-        answer.check()?;
-        let mut out = io::stdout().lock();
-        writeln!(out, "==> {sandbox} <==")?;
-        if out.is_terminal() {
-            out.write_all(for_terminal(&answer.body).as_bytes())?;
-        } else {
-            out.write_all(answer.body.as_bytes())?;
-        }
-        printed += 1;
-    }
-    if printed == 0 {
-        eprintln!("{name}: no sandbox to show");
-    }
-    Ok(())
+const COLUMNS: [Column; 4] = [
+    Column::new("sandbox", "/sandbox"),
+    Column::new("ended", "/ended"),
+    Column::new("dropped_bytes", "/dropped_bytes"),
+    Column::new("text", "/text"),
+];
+
+/// Which logs to print.
+pub(crate) struct Logs<'a> {
+    /// Of this function.
+    pub(crate) function: &'a FunctionName,
+    /// Only of this sandbox.
+    pub(crate) sandbox: Option<SandboxId>,
+    /// `table`: each under a heading, as it was written.
+    pub(crate) format: Format,
 }
 
-/// Output of a program as a terminal may have it: its lines and tabs are kept, everything else that commands is shown. A
-/// file or pipe gets every byte.
-fn for_terminal(output: &str) -> String {
-    let line = |line: &str| line.split('\t').map(visible).collect::<Vec<_>>().join("\t");
-    output.split('\n').map(|text| line(text.strip_suffix('\r').unwrap_or(text))).collect::<Vec<_>>().join("\n")
+impl Logs<'_> {
+    /// Prints what the workers still have: of sandboxes that run, that ended, and that never became ready.
+    ///
+    /// # Errors
+    /// When the function is unknown and no output of it is left, or a worker cannot be asked.
+    pub(crate) fn print(&self, control_plane: &Server) -> anyhow::Result<()> {
+        let nodes = control_plane.get("/v1/nodes")?;
+        let admin = |node: &Value| node.get("worker_admin").and_then(Value::as_str).map(str::to_owned);
+        let workers: BTreeSet<String> = rows(&nodes, "nodes").iter().filter_map(admin).collect();
+        let only = self.sandbox.map(|id| format!("&sandbox={id}")).unwrap_or_default();
+        let path = format!("/v1/logs?function={}{only}", self.function);
+        let (mut logs, mut silent) = (Vec::new(), 0);
+        for worker in &workers {
+            match Server::new("worker", worker, WORKER_TIMEOUT).get(&path) {
+                Ok(answer) => {
+                    if let Some(omitted @ 1..) = answer.get("omitted").and_then(Value::as_u64) {
+                        eprintln!(
+                            "{omitted} older sandboxes of worker at {} are left out: use --sandbox",
+                            visible(worker)
+                        );
+                    }
+                    logs.extend_from_slice(rows(&answer, "logs"));
+                }
+                Err(error) => {
+                    silent += 1;
+                    eprintln!("{error:#}");
+                }
+            }
+        }
+        if logs.is_empty() && silent == 0 {
+            // It says so when there is no such function.
+            control_plane.get(&function::path(self.function))?;
+            eprintln!("{}: no output is kept", self.function);
+        }
+        match self.format {
+            Format::Table => self.write(&logs)?,
+            format => output::print_rows(format, &COLUMNS, &logs)?,
+        }
+        if silent > 0 {
+            bail!("{silent} of {} workers could not be asked", workers.len());
+        }
+        Ok(())
+    }
+
+    fn write(&self, logs: &[Value]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let is_terminal = out.is_terminal();
+        for log in logs {
+            writeln!(out, "==> {} <==", heading(log))?;
+            let text = log.get("text").and_then(Value::as_str).unwrap_or_default();
+            let text = if is_terminal { for_terminal(text) } else { text.to_owned() };
+            out.write_all(text.as_bytes())?;
+            if !text.is_empty() && !text.ends_with('\n') {
+                writeln!(out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sandbox, and what its output does not tell: that it has ended, and that the output begins before what is kept.
+fn heading(log: &Value) -> String {
+    let mut heading = log.get("sandbox").and_then(Value::as_str).map(visible).unwrap_or_default();
+    if let Some(how) = log.get("ended").and_then(Value::as_str) {
+        heading += &format!(", ended: {}", visible(how));
+    }
+    if let Some(dropped @ 1..) = log.get("dropped_bytes").and_then(Value::as_u64) {
+        heading += &format!(", its first {dropped} bytes are not kept");
+    }
+    heading
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn a_program_cannot_command_the_terminal_that_shows_its_output() {
-        let shown = for_terminal("one\ttwo\r\nhidden\rshown\u{1b}]0;title\u{7}\n");
-        assert_eq!(shown, "one\ttwo\nhidden\\rshown\\u{1b}]0;title\\u{7}\n");
+    fn a_heading_says_that_a_sandbox_has_ended_and_that_its_output_is_cut() {
+        assert_eq!(heading(&json!({"sandbox": "1-2", "ended": null, "dropped_bytes": 0})), "1-2");
+        let ended = json!({"sandbox": "1-2", "ended": "exit status: 3\u{1b}", "dropped_bytes": 7});
+        assert_eq!(heading(&ended), "1-2, ended: exit status: 3\\u{1b}, its first 7 bytes are not kept");
     }
 }

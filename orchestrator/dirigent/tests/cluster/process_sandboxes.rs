@@ -1,5 +1,7 @@
 //! Sandboxes as child processes, from the first request to the end of their worker.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -56,6 +58,32 @@ fn its_output_can_be_read_by_operators() {
     assert!(output.status.success(), "expected the logs: {text}");
     let header = format!("==> {} <==", answer.assert_ok().sandbox());
     assert!(text.contains(&header) && text.contains("listening on"), "expected {header} and its output: {text}");
+}
+
+#[test]
+fn output_of_failed_sandboxes_can_be_read_and_says_that_it_is_cut() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    let body = "#!/bin/sh\nprintf 'error: \\033[2Jno database\\n'; head -c 100000 /dev/zero | tr '\\0' x; exit 3\n";
+    fs::write(&program, body).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    cluster.register("broken", json!({ "image": format!("file:{}", program.display()), "scale": { "min": 1 } }));
+    let at = ["--control-plane", cluster.control_plane.address("http")];
+    let logs = |format| {
+        let output = dirigent().args(["function", "logs", "broken", "--format", format]).args(at).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = wait_for("the output of a sandbox that failed", || {
+        let text = logs("table");
+        if text.contains(" <==") { Ok(text) } else { Err(text) }
+    });
+    let said = ", ended: exit status: 3, its first 34487 bytes are not kept <==";
+    assert!(text.lines().next().unwrap().ends_with(said) && text.contains("xxx"), "{}", &text[..200]);
+    let csv = logs("csv");
+    assert!(csv.lines().count() >= 2 && !csv.contains('\u{1b}'), "{}", &csv[..200]);
+    let shown = cluster.show("broken").to_string();
+    assert!(shown.contains("exit status: 3: error: ") && !shown.contains('\u{1b}'), "the first error: {shown}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod process;
 use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use model::SandboxId;
+use serde::Serialize;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,22 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     fn delete(&self, sandbox: SandboxId) -> Task<()>;
 
     /// The newest output of a sandbox, also for some time after its end; `None` when none is kept.
-    fn logs(&self, sandbox: SandboxId) -> Option<String>;
+    fn output(&self, sandbox: SandboxId) -> Option<Output>;
+
+    /// The same of every sandbox of a function: the ended ones in the order of their ends, then the others by age.
+    fn outputs(&self, function: &str) -> Vec<Output>;
+}
+
+/// What one sandbox wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Output {
+    pub(crate) sandbox: SandboxId,
+    /// How it ended, if it has.
+    pub(crate) ended: Option<String>,
+    /// Bytes written before `text` that are not kept.
+    pub(crate) dropped_bytes: u64,
+    /// Its newest output.
+    pub(crate) text: String,
 }
 
 /// A sandbox to make.

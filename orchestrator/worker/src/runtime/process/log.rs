@@ -8,45 +8,72 @@ use std::{
 /// Most characters of a line in a message: it travels to the control plane and is shown in one row.
 const MAX_LINE_CHARACTERS: usize = 500;
 
+/// Bytes kept of the beginning, whatever follows: a program that fails says why at first, and what it says then may be
+/// thousands of lines.
+const HEAD_BYTES: usize = 4096;
+/// Words that tell a line which says what went wrong, in lower case.
+const ERROR_WORDS: [&str; 6] = ["error", "exception", "fatal", "panic", "cannot", "failed"];
+
 /// Output and errors in the order written; the oldest bytes make room for the newest.
 #[derive(Debug)]
 pub(super) struct Log {
-    bytes: Mutex<VecDeque<u8>>,
     bound: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    head: Vec<u8>,
+    newest: VecDeque<u8>,
+    /// Bytes that made room for `newest`.
+    dropped: u64,
 }
 
 impl Log {
     /// Keeps `bound` bytes.
     pub(super) fn new(bound: usize) -> Self {
-        Self { bytes: Mutex::new(VecDeque::new()), bound }
+        Self { bound, kept: Mutex::default() }
     }
 
     pub(super) fn append(&self, new: &[u8]) {
+        let mut kept = self.lock();
+        let room = HEAD_BYTES - kept.head.len();
+        kept.head.extend(&new[..new.len().min(room)]);
+        let surplus = (kept.newest.len() + new.len()).saturating_sub(self.bound);
+        kept.dropped += surplus as u64;
         let new = &new[new.len().saturating_sub(self.bound)..];
-        let mut bytes = self.lock();
-        let surplus = (bytes.len() + new.len()).saturating_sub(self.bound);
-        bytes.drain(..surplus);
-        bytes.extend(new);
+        let surplus = (kept.newest.len() + new.len()).saturating_sub(self.bound);
+        kept.newest.drain(..surplus);
+        kept.newest.extend(new);
     }
 
-    /// All that is kept. A character cut in half is shown as such.
-    pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = self.lock().iter().copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+    /// All that is kept, and the number of bytes before it that are not. A character cut in half is shown as such.
+    pub(super) fn text(&self) -> (String, u64) {
+        let kept = self.lock();
+        let bytes: Vec<u8> = kept.newest.iter().copied().collect();
+        (String::from_utf8_lossy(&bytes).into_owned(), kept.dropped)
     }
 
-    /// The last line that is not blank, as part of a message: the beginning of a long one, as far as the log still has it.
-    pub(super) fn last_line(&self) -> Option<String> {
-        let text = self.text();
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    /// The line that tells best why the program failed, as part of a message: the first one that speaks of an error, or
+    /// else the last one that is not blank. Of a long line the beginning.
+    pub(super) fn cause(&self) -> Option<String> {
+        let head = String::from_utf8_lossy(&self.lock().head).into_owned();
+        let (text, _) = self.text();
+        let lines = || head.lines().chain(text.lines()).map(str::trim);
+        let is_error = |line: &&str| {
+            let line = line.to_lowercase();
+            ERROR_WORDS.iter().any(|word| line.contains(word))
+        };
+        let last = || text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let line = lines().find(is_error).or_else(last)?;
         Some(match line.char_indices().nth(MAX_LINE_CHARACTERS) {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line.to_owned(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<u8>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,18 +91,22 @@ mod tests {
                 log.append(piece.as_bytes());
             }
             let all = pieces.concat();
-            prop_assert_eq!(log.text(), &all[all.len().saturating_sub(bound)..]);
+            let (dropped, kept) = all.split_at(all.len().saturating_sub(bound));
+            prop_assert_eq!(log.text(), (kept.to_owned(), dropped.len() as u64));
         }
     }
 
     #[test]
-    fn the_last_line_is_the_last_that_says_something() {
+    fn the_first_line_that_speaks_of_an_error_is_the_cause() {
         let log = Log::new(100);
-        assert_eq!(log.last_line(), None);
+        assert_eq!(log.cause(), None);
         log.append(b"first\n  second \n\n");
-        assert_eq!(log.last_line().as_deref(), Some("second"));
+        assert_eq!(log.cause().as_deref(), Some("second"), "the last one where none does");
+        log.append(b"ValueError: no database\n");
+        (0..100).for_each(|_| log.append(b"error: and what follows from it\n"));
+        assert_eq!(log.cause().as_deref(), Some("ValueError: no database"), "whatever follows");
         let endless = Log::new(100_000);
         (0..1000).for_each(|_| endless.append("ü".repeat(100).as_bytes()));
-        assert_eq!(endless.last_line().unwrap(), format!("{}…", "ü".repeat(500)), "one endless line");
+        assert_eq!(endless.cause().unwrap(), format!("{}…", "ü".repeat(500)), "one endless line");
     }
 }

@@ -37,7 +37,7 @@ use self::{
     monitor::{Monitor, Watched},
     spawner::Spawner,
 };
-use super::{Failure, Made, Order, Runtime, Task};
+use super::{Failure, Made, Order, Output, Runtime, Task};
 use crate::{config::ProcessConfig, starts::Starts};
 
 /// Sandboxes as child processes. Clones share them.
@@ -65,14 +65,23 @@ struct Shared {
 struct Table {
     /// Looked up by key only.
     held: HashMap<SandboxId, Held>,
-    /// Output of ended sandboxes, oldest first; at most `logs_kept`.
-    ended: VecDeque<(SandboxId, Arc<Log>)>,
+    /// Ended sandboxes with their output, oldest first; at most `logs_kept`.
+    ended: VecDeque<Ended>,
     /// Launches that ended since the monitor's last pass.
     ended_launches: Vec<Arc<str>>,
 }
 
+/// A sandbox that is no more.
+struct Ended {
+    sandbox: SandboxId,
+    function: Arc<str>,
+    log: Arc<Log>,
+    how: String,
+}
+
 /// A sandbox with a process.
 struct Held {
+    function: Arc<str>,
     /// Tells its keeper to end it.
     stop: CancellationToken,
     /// Set by its keeper when nothing is left of it.
@@ -138,10 +147,18 @@ impl Runtime for Process {
         })
     }
 
-    fn logs(&self, sandbox: SandboxId) -> Option<String> {
+    fn output(&self, sandbox: SandboxId) -> Option<Output> {
         let table = self.0.lock();
-        let ended = || table.ended.iter().rev().find(|(id, _)| *id == sandbox).map(|(_, log)| log);
-        table.held.get(&sandbox).map(|held| &held.log).or_else(ended).map(|log| log.text())
+        let ended = || table.ended.iter().find(|ended| ended.sandbox == sandbox).map(Ended::output);
+        table.held.get(&sandbox).map(|held| held.output(sandbox)).or_else(ended)
+    }
+
+    fn outputs(&self, function: &str) -> Vec<Output> {
+        let table = self.0.lock();
+        let mut held: Vec<_> = table.held.iter().filter(|(_, held)| *held.function == *function).collect();
+        held.sort_unstable_by_key(|(sandbox, _)| **sandbox);
+        let ended = table.ended.iter().filter(|ended| *ended.function == *function).map(Ended::output);
+        ended.chain(held.into_iter().map(|(sandbox, held)| held.output(*sandbox))).collect()
     }
 }
 
@@ -151,11 +168,13 @@ impl Shared {
     }
 
     /// Forgets a sandbox that is no more; keeps its output for a while.
-    fn forget(&self, sandbox: SandboxId) {
+    fn forget(&self, sandbox: SandboxId, how: &str) {
         let mut table = self.lock();
         let Some(held) = table.held.remove(&sandbox) else { return };
         table.ended_launches.push(held.watched.launch);
-        table.ended.push_back((sandbox, held.log));
+        // Of several attempts to start it the last one counts.
+        table.ended.retain(|ended| ended.sandbox != sandbox);
+        table.ended.push_back(Ended { sandbox, function: held.function, log: held.log, how: how.to_owned() });
         while table.ended.len() > self.config.logs_kept {
             table.ended.pop_front();
         }
@@ -182,6 +201,25 @@ impl Shared {
     /// Every change leaves the table whole, so a panic elsewhere does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn output(&self, sandbox: SandboxId) -> Output {
+        Output::of(sandbox, &self.log, None)
+    }
+}
+
+impl Ended {
+    fn output(&self) -> Output {
+        Output::of(self.sandbox, &self.log, Some(self.how.clone()))
+    }
+}
+
+impl Output {
+    fn of(sandbox: SandboxId, log: &Log, ended: Option<String>) -> Self {
+        let (text, dropped_bytes) = log.text();
+        Self { sandbox, ended, dropped_bytes, text }
     }
 }
 

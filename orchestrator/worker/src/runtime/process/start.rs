@@ -108,7 +108,9 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let allowance = allowance(shared, order.spec.memory_mib);
     let watched = Watched { pid: group.as_raw(), launch, allowance, cause: Arc::default() };
     let cause = Arc::clone(&watched.cause);
-    shared.hold(order.sandbox, Held { stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched });
+    let function = order.spec.name.as_str().into();
+    let held = Held { function, stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched };
+    shared.hold(order.sandbox, held);
     let keeper = Keeper { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace, cause };
     let (sender, exit) = oneshot::channel();
     // Weak, so that the spawner's thread ends with the runtime, and with it every process.
@@ -119,7 +121,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
         // It may hold a great many files. Should the thread fail, the next worker removes them.
         let _ = tokio::task::spawn_blocking(|| drop(directory)).await;
         if let Some(shared) = shared.upgrade() {
-            shared.forget(sandbox);
+            shared.forget(sandbox, &how);
         }
         gone.cancel();
         // Nobody waits when the creation was given up.
@@ -171,14 +173,14 @@ async fn takes_connections(address: SocketAddr) -> bool {
 fn exited_early<E>(log: &Log, how: Result<String, E>) -> NotReady {
     let how = how.unwrap_or_else(|_| "its keeper is gone".to_owned());
     let failure = Failure::passing(format!("ended before it was ready, {how}{}", said(log)));
-    let text = log.text();
+    let (text, _) = log.text();
     let taken = ["ddress already in use", "ddress in use", "EADDRINUSE"].iter().any(|words| text.contains(words));
     if taken { NotReady::PortTaken(failure) } else { NotReady::Failed(failure) }
 }
 
-/// The last thing it said, if it said anything.
+/// What it said of that, if it said anything.
 fn said(log: &Log) -> String {
-    log.last_line().map(|line| format!(": {line}")).unwrap_or_default()
+    log.cause().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 /// A program that is not there, or is none, will not be one the next time.
