@@ -21,6 +21,7 @@ use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod io;
 mod open;
+mod refused;
 
 pub(crate) use self::{
     io::ClientIo,
@@ -91,6 +92,11 @@ impl Client {
     /// The bounds for what clients may send.
     pub(crate) fn limits(&self) -> &Limits {
         &self.plane.config.limits
+    }
+
+    /// Whether it may be sending a body that nobody reads.
+    pub(crate) fn has_unread_upload(&self) -> bool {
+        self.upload_unread.load(Ordering::Relaxed) && !self.is_http2()
     }
 
     /// A request has a body, which is to be read.

@@ -16,7 +16,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep, timeout},
+};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
@@ -34,16 +37,51 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
 
-/// Serves one connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
+/// A client that still sends what nobody wants may do so for this long, and pause for so long within it.
+const SEEN_OFF: Duration = Duration::from_secs(30);
+const SEEN_OFF_PAUSE: Duration = Duration::from_secs(2);
+/// Where its connection is to end, with this data plane or because there are too many, only so long.
+const HURRIED_OFF: Duration = Duration::from_secs(1);
+/// Bytes of it that are read at once.
+const SCRAP_BYTES: usize = 16 * 1024;
+
+/// Carries one connection from its acceptance to its end.
 pub(crate) async fn carry(io: Io, client: Arc<Client>) {
+    let (io, back) = ClientIo::new(io, client.clone());
+    speak(io, client.clone()).await;
+    if let Some(io) = back.take()
+        && client.has_unread_upload()
+    {
+        let has_to_end = async {
+            client.leave.cancelled().await;
+            sleep(HURRIED_OFF).await;
+        };
+        tokio::select! {
+            () = see_off(io) => {}
+            () = sleep(SEEN_OFF) => {}
+            () = has_to_end => {}
+        }
+    }
+}
+
+/// Closes our side and reads what the client still sends, until it ends. Closed with bytes unread, a connection is reset,
+/// and the client may lose the answer that it has not read yet (RFC 9112, section 9.6).
+async fn see_off(mut io: Io) {
+    // It may be closed already.
+    let _ = io.shutdown().await;
+    let mut scrap = vec![0; SCRAP_BYTES];
+    while let Ok(Ok(1..)) = timeout(SEEN_OFF_PAUSE, io.read(&mut scrap)).await {}
+}
+
+/// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
+async fn speak(io: ClientIo, client: Arc<Client>) {
     let builder = builder(&client);
     let service = service_fn(|request: Request<Incoming>| {
         let client = client.clone();
         let stream = (request.version() == Version::HTTP_2).then(|| client.stream());
         async move { Ok::<_, Infallible>(serve(client, stream, request).await) }
     });
-    let io = TokioIo::new(ClientIo::new(io, client.clone()));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut watch = Watch::new(client.clone());
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {

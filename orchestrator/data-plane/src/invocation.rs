@@ -65,6 +65,9 @@ pub(crate) async fn serve(
     let arrived_us = plane.clock.now_us();
     let ends_connection = request.version() == Version::HTTP_10;
     let mut open = client.request(stream);
+    if !http_body::Body::is_end_stream(request.body()) {
+        client.upload_begins();
+    }
     let outcome = if client.is_surplus {
         client.end_when_idle();
         Err(Cause::Overloaded.because("too many clients are connected"))

@@ -16,6 +16,8 @@ pub(crate) enum Cause {
     UnknownFunction,
     /// The body is larger than allowed.
     BodyTooLarge,
+    /// The target is longer than the HTTP library takes.
+    TargetTooLong,
     /// The header section is larger than allowed.
     HeadersTooLarge,
     /// CONNECT, which means nothing to a function, or a transfer coding that cannot be undone.
@@ -41,12 +43,16 @@ pub(crate) enum Cause {
 /// Seconds after which a refused client may try again: long enough for a sandbox to start.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
+/// The media type of their bodies.
+const PROBLEM: &str = "application/problem+json";
+
 impl Cause {
     /// Every cause, in the order of their counters.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::UnknownFunction,
         Self::BodyTooLarge,
+        Self::TargetTooLong,
         Self::HeadersTooLarge,
         Self::Unsupported,
         Self::Upstream,
@@ -84,6 +90,7 @@ impl Cause {
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "the header section is larger than allowed")
             }
+            Self::TargetTooLong => (S::URI_TOO_LONG, "target-too-long", "the target is longer than 65,534 bytes"),
             Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "what the request asks for is not supported"),
             Self::Upstream => (S::BAD_GATEWAY, "upstream", "the sandbox failed"),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "the control plane has not been heard of yet"),
@@ -109,22 +116,36 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The answer without its body, for a client that takes none.
-    pub(crate) fn head(&self) -> Response<Download> {
-        self.response().map(|_body| Download::whole(Bytes::new()))
-    }
-
-    /// The answer: `application/problem+json` (RFC 9457).
-    pub(crate) fn response(&self) -> Response<Download> {
+    /// The body of the answer: a problem (RFC 9457).
+    fn body(&self) -> String {
         let (status, name, title) = self.cause.parts();
         let detail = self.detail.as_deref().unwrap_or(title);
         let problem = serde_json::json!({
             "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "error": name,
         });
-        let mut response = Response::new(Download::whole(problem.to_string().into()));
+        problem.to_string()
+    }
+
+    /// The rest of the answer after its status line, as HTTP/1.1 writes it.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let (name, body) = (self.cause.name(), self.body());
+        let length = body.len();
+        format!("content-type: {PROBLEM}\r\n{}: {name}\r\ncontent-length: {length}\r\n\r\n{body}", headers::ERROR)
+            .into()
+    }
+
+    /// The answer without its body, for a client that takes none.
+    pub(crate) fn head(&self) -> Response<Download> {
+        self.response().map(|_body| Download::whole(Bytes::new()))
+    }
+
+    /// The answer.
+    pub(crate) fn response(&self) -> Response<Download> {
+        let (status, name, _) = self.cause.parts();
+        let mut response = Response::new(Download::whole(self.body().into()));
         *response.status_mut() = status;
         let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         fields.insert(headers::ERROR, HeaderValue::from_static(name));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -149,6 +170,22 @@ mod tests {
             let retry = response.headers().contains_key(header::RETRY_AFTER);
             assert_eq!(retry, response.status() == StatusCode::SERVICE_UNAVAILABLE, "{cause:?}");
         }
+    }
+
+    #[test]
+    fn every_refusal_is_in_the_table_of_the_documentation() {
+        let page = include_str!("../../../docs/watching.md");
+        let documented: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5")).collect();
+        assert_eq!(documented.len(), Cause::ALL.len(), "{documented:?}");
+        for (cause, line) in Cause::ALL.iter().zip(documented) {
+            let (status, name, _) = cause.parts();
+            assert!(line.starts_with(&format!("| {} | `{name}` | ", status.as_u16())), "{line}");
+        }
+    }
+
+    #[test]
+    fn causes_are_numbered_as_they_are_listed() {
         let order: Vec<_> = Cause::ALL.iter().map(|&cause| cause as usize).collect();
         assert_eq!(order, (0..Cause::ALL.len()).collect::<Vec<_>>(), "a cause's number is its counter");
     }

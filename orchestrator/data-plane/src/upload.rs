@@ -74,7 +74,6 @@ impl UploadSource {
         if incoming.is_end_stream() {
             return None;
         }
-        client.upload_begins();
         let hint = incoming.size_hint();
         let retained = if may_repeat { client.limits().retained_body.as_u64() } else { 0 };
         let state = Source {

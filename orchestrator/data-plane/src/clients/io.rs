@@ -1,30 +1,48 @@
 //! The byte stream of one client's connection. It notes for the connection's watch what cannot be seen through HTTP:
-//! that bytes came without a request, and that the client takes none.
+//! that bytes came without a request, and that the client takes none. Refusals of the HTTP library's own go out as ours,
+//! and who serves the connection gets the bytes back when the library is done with them.
 
 use std::{
     io,
+    mem::take,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
 use api::Io;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Client;
+use super::{Client, refused};
 
 /// Begins every HTTP/2 connection, and no HTTP/1.1 request.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
 
 /// A client's bytes.
 pub(crate) struct ClientIo {
-    io: Io,
+    io: Option<Io>,
+    /// Where they go in the end.
+    back: Arc<Back>,
+    /// What is left of a refusal that goes out instead of the library's.
+    refusal: Option<Bytes>,
     client: Arc<Client>,
     /// How much of the preface has been read; `None` once it is known which protocol the client speaks.
     preface: Option<usize>,
+}
+
+/// Where a connection's bytes are found when the HTTP library has dropped them.
+#[derive(Default)]
+pub(crate) struct Back(Mutex<Option<Io>>);
+
+impl Back {
+    /// The bytes, once the library is done with them.
+    pub(crate) fn take(&self) -> Option<Io> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What is noted. Written and read by the task of the connection, mostly.
@@ -42,9 +60,45 @@ pub(super) struct Traffic {
 }
 
 impl ClientIo {
-    /// The bytes of `client`.
-    pub(crate) fn new(io: Io, client: Arc<Client>) -> Self {
-        Self { io, client, preface: Some(0) }
+    /// The bytes of `client`, and where they are found in the end.
+    pub(crate) fn new(io: Io, client: Arc<Client>) -> (Self, Arc<Back>) {
+        let back = Arc::new(Back::default());
+        (Self { io: Some(io), back: back.clone(), refusal: None, client, preface: Some(0) }, back)
+    }
+
+    fn io(&mut self) -> io::Result<Pin<&mut Io>> {
+        self.io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Whether `bytes` are a refusal of the library's own, which is then replaced and counted.
+    fn is_replaced(&mut self, bytes: &[u8]) -> bool {
+        let may_be = self.refusal.is_none() && bytes.starts_with(b"HTTP/1.1 4") && self.client.is_idle();
+        if may_be && let Some((cause, text)) = refused::instead_of(bytes) {
+            self.client.plane.metrics.refused(cause);
+            // There may be more of the request, which nobody reads.
+            self.client.upload_begins();
+            self.refusal = Some(text);
+        }
+        self.refusal.is_some()
+    }
+
+    /// Writes the refusal instead of `length` bytes of the library's.
+    fn poll_refuse(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut rest = self.refusal.take().unwrap_or_default();
+        while rest.has_remaining() {
+            match self.io()?.poll_write(cx, &rest) {
+                Poll::Ready(Ok(count @ 1..)) => rest.advance(count),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.refusal = Some(rest);
+                    return Poll::Pending;
+                }
+            }
+        }
+        // The library writes no more; if it did, that would go nowhere.
+        self.refusal = Some(rest);
+        Poll::Ready(Ok(length))
     }
 
     fn recognise(&mut self, bytes: &[u8]) {
@@ -93,7 +147,7 @@ impl Traffic {
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let poll = self.io()?.poll_read(cx, buffer);
         let read = &buffer.filled()[before..];
         if !read.is_empty() {
             self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +161,11 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if self.is_replaced(bytes) {
+            let poll = self.poll_refuse(bytes.len(), cx);
+            return self.wrote(poll, true);
+        }
+        let poll = self.io()?.poll_write(cx, bytes);
         self.wrote(poll, true)
     }
 
@@ -116,19 +174,31 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
+        if let Some(first) = buffers.iter().find(|buffer| !buffer.is_empty())
+            && self.is_replaced(first)
+        {
+            let poll = self.poll_refuse(first.len(), cx);
+            return self.wrote(poll, true);
+        }
+        let poll = self.io()?.poll_write_vectored(cx, buffers);
         self.wrote(poll, true)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.io()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.io()?.poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.as_ref().is_some_and(|io| io.is_write_vectored())
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        *self.back.0.lock().unwrap_or_else(PoisonError::into_inner) = take(&mut self.io);
     }
 }

@@ -182,3 +182,30 @@ async fn an_answer_that_came_before_the_connection_closed_is_read_although_writi
     }
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }
+
+/// What a client hears that reads when it has sent everything.
+async fn upload_then_listen(world: &World) -> String {
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let upload = async {
+        connection.write_all(&vec![b'x'; UPLOAD_BYTES]).await.expect("all of it is taken");
+        let mut heard = Vec::new();
+        connection.read_to_end(&mut heard).await.expect("no reset");
+        String::from_utf8_lossy(&heard).into_owned()
+    };
+    timeout(PATIENCE, upload).await.expect("an answer comes")
+}
+
+#[tokio::test]
+async fn an_early_answer_waits_for_a_client_that_sends_everything_first() {
+    let (world, _session, _server) = with_early(true).await;
+    for _ in 0..3 {
+        let heard = upload_then_listen(&world).await;
+        assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{heard}");
+    }
+    let mut world = World::with(|config| config.limits.body = bytesize::ByteSize::mib(1)).await;
+    let _session = world.greeted(vec![function()]).await;
+    let heard = upload_then_listen(&world).await;
+    assert!(heard.starts_with("HTTP/1.1 413 ") && heard.contains("x-dirigent-error: body-too-large"), "{heard}");
+}

@@ -331,3 +331,29 @@ async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_s
         assert!(sandbox.sent().await.starts_with(&format!("OPTIONS {sent} HTTP/1.1\r\n")), "9112, 3.2.4: {target}");
     }
 }
+
+#[tokio::test]
+async fn what_the_library_refuses_by_itself_is_a_refusal_like_all_others() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let many: String = (0..101).map(|index| format!("x-{index}: 1\r\n")).collect();
+    for (request, status, name) in [
+        ("GET /a b HTTP/1.1\r\nhost: f\r\n\r\n".to_owned(), "400", "bad-request"),
+        ("GET / HTTP/1.1\r\nhost: f\r\nx y: 1\r\n\r\n".to_owned(), "400", "bad-request"),
+        (format!("GET / HTTP/1.1\r\nhost: f\r\n{many}\r\n"), "431", "headers-too-large"),
+        (format!("GET / HTTP/1.1\r\nhost: f\r\nx: {}\r\n\r\n", "y".repeat(1_000_000)), "431", "headers-too-large"),
+        (format!("GET /{} HTTP/1.1\r\nhost: f\r\n\r\n", "a".repeat(70_000)), "414", "target-too-long"),
+    ] {
+        let heard = exchange(&world, &request).await;
+        assert_eq!(answers(&heard), [status], "{heard}");
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("x-dirigent-error: {name}")) && head.contains("connection: close"), "{heard}");
+        assert!(body.starts_with('{') && head.contains(&format!("content-length: {}", body.len())), "{heard}");
+    }
+    assert_eq!(sandbox.sent().await, "");
+    let metrics = get(world.admin, "admin", "/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    for (name, count) in [("bad-request", 2), ("headers-too-large", 2), ("target-too-long", 1)] {
+        let is_so = |line: &str| line.contains(&format!("\"{name}\"")) && line.ends_with(&format!(" {count}"));
+        assert!(metrics.lines().any(is_so), "{name}: {metrics}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Requests that the HTTP library refuses by itself, because it cannot read them: it then writes a head without a reason
+//! or a body, and ends the connection. What goes out instead is a refusal like all others.
+
+use bytes::Bytes;
+
+use crate::refusal::{Cause, Refusal};
+
+/// What the library may write, and what it means.
+const HEADS: [(&[u8], Cause, &str); 3] = [
+    (b"HTTP/1.1 400 Bad Request\r\n", Cause::BadRequest, "the request's head cannot be read"),
+    (b"HTTP/1.1 414 URI Too Long\r\n", Cause::TargetTooLong, "the target is longer than 65,534 bytes"),
+    (
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        Cause::HeadersTooLarge,
+        "the header section is larger than allowed",
+    ),
+];
+
+/// The refusal that `bytes` stand for, and what is to be sent for it; `None` when they are anything else. Each head of
+/// ours and of a function has fields beside those of the library.
+pub(super) fn instead_of(bytes: &[u8]) -> Option<(Cause, Bytes)> {
+    let (line, cause, detail) = HEADS.iter().find(|(line, ..)| bytes.starts_with(line))?;
+    let fields = str::from_utf8(bytes[line.len()..].strip_suffix(b"\r\n\r\n")?).ok()?;
+    let mut date = "";
+    for field in fields.split("\r\n") {
+        match field.split_once(": ")? {
+            ("content-length", "0") | ("connection", "close") => {}
+            ("date", value) => date = value,
+            _ => return None,
+        }
+    }
+    let mut text = line.to_vec();
+    text.extend_from_slice(format!("date: {date}\r\nconnection: close\r\n").as_bytes());
+    text.extend_from_slice(&Refusal::write(&cause.because(*detail)));
+    Some((*cause, text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_library_writes_by_itself_is_replaced() {
+        let bare = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+        let (cause, text) = instead_of(bare).unwrap();
+        assert_eq!(cause, Cause::BadRequest);
+        let text = str::from_utf8(&text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\ndate: now\r\nconnection: close\r\n"), "{text}");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nx-dirigent-error: bad-request"), "{text}");
+        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())) && body.starts_with('{'), "{text}");
+        for other in [
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nx-dirigent-cold: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 1\r\n\r\nx",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            "",
+        ] {
+            assert_eq!(instead_of(other.as_bytes()), None, "{other}");
+        }
+    }
+}
