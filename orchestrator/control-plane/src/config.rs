@@ -2,8 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use policy::{autoscale, placement};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::policies::Decides;
 
 /// Workers send a heartbeat every 250 ms unless configured otherwise: a shorter silence means nothing.
 const MIN_SILENCE: Duration = Duration::from_millis(100);
@@ -91,7 +94,7 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Checks what the types do not say. Policies are looked up when the control plane is built.
+    /// Checks what the types do not say.
     ///
     /// # Errors
     /// The first key that cannot be used, or that contradicts another.
@@ -110,7 +113,24 @@ impl Config {
         if recovery_window.is_zero() {
             return fail("health.recovery_window", "must be above 0: nobody could report before it is over".to_owned());
         }
-        Ok(())
+        self.policies().map(drop)
+    }
+}
+
+impl Config {
+    /// The policies that are named.
+    ///
+    /// # Errors
+    /// The first name that no policy has.
+    pub(crate) fn policies(&self) -> Result<(&'static autoscale::Policy, &'static placement::Policy), ConfigError> {
+        let unknown = |key, name: &str, decides: Decides| ConfigError {
+            key,
+            problem: format!("is {name:?}, expected one of {}", decides.known()),
+        };
+        let (scale, place) = (&self.autoscale.policy, &self.placement.policy);
+        let autoscale = autoscale::find(scale).ok_or_else(|| unknown("autoscale.policy", scale, Decides::Scale))?;
+        let placement = placement::find(place).ok_or_else(|| unknown("placement.policy", place, Decides::Placement))?;
+        Ok((autoscale, placement))
     }
 }
 

@@ -4,7 +4,6 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use api::{BeatReceiver, Incoming, Listener, Network, TokenError, wire::orchestrator_server::OrchestratorServer};
 use model::Epoch;
-use policy::{autoscale, placement};
 use record::RecordError;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -18,7 +17,6 @@ use crate::{
     log_writer::LogWriter,
     metrics::Metrics,
     owner::{Owner, OwnerHandle},
-    policies::Decides,
     state::{Settings, State},
     store::{Command, Logged, Store, StoreError},
     streams::Streams,
@@ -30,16 +28,6 @@ pub enum BuildError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A policy name is unknown.
-    #[error("{key} = {name:?}: no such policy; there are {known}")]
-    Policy {
-        /// The configuration key.
-        key: &'static str,
-        /// The name given.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
     /// A port cannot be bound.
     #[error("cannot listen on {address} ({key})")]
     Bind {
@@ -181,12 +169,8 @@ impl Built {
     }
 }
 
-fn settings(config: &Config) -> Result<Settings, BuildError> {
-    let unknown =
-        |key, name: &str, decides: Decides| BuildError::Policy { key, name: name.to_owned(), known: decides.known() };
-    let (scale, place) = (&config.autoscale.policy, &config.placement.policy);
-    let autoscale = autoscale::find(scale).ok_or_else(|| unknown("autoscale.policy", scale, Decides::Scale))?;
-    let placement = placement::find(place).ok_or_else(|| unknown("placement.policy", place, Decides::Placement))?;
+fn settings(config: &Config) -> Result<Settings, ConfigError> {
+    let (autoscale, placement) = config.policies()?;
     Ok(Settings { autoscale, placement, health: config.health.clone(), beat_port: 0, records: config.record.is_some() })
 }
 

@@ -5,11 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use control_plane::{BuildError, Built, Config, RedbStore};
+use control_plane::{Built, Config, RedbStore};
 
 use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
-    configuration::Loaded,
     failure::{Failure, Outcome},
     logging::LogFormat,
 };
@@ -60,19 +59,9 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
         return Ok(());
     }
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = build(config, Arc::new(OsNetwork)).await.map_err(|error| place(&loaded, error))?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
         Ok(built.run(process.shutdown).await.context("control plane")?)
     })
-}
-
-/// A policy that does not exist is a mistake in the configuration; all else is a failure.
-fn place(loaded: &Loaded<Config>, error: anyhow::Error) -> Failure {
-    match error.downcast_ref() {
-        Some(BuildError::Policy { key, name, known }) => {
-            Failure::Usage(loaded.complaint(key, &format!("is {name:?}, expected one of {known}")))
-        }
-        _ => Failure::Failed(error),
-    }
 }
 
 /// Binds a control plane and announces its ports.

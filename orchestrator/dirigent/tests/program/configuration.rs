@@ -88,7 +88,9 @@ fn a_mistake_in_a_file_is_said_with_file_line_and_key_and_exit_code_2() {
         ("worker", "name = \n", "bad.toml:1:"),
     ] {
         fs::write(&path, text).unwrap();
-        let output = dirigent().args([daemon, "--config"]).arg(&path).output().unwrap();
+        let output = dirigent().args([daemon, "--config"]).arg(&path).current_dir(dir.path()).output().unwrap();
+        let made = dir.path().join("dirigent-data");
+        assert!(!made.exists(), "{daemon} with {text:?}: a mistake is found before anything is made");
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{daemon} with {text:?}: expected exit code 2, it said {said}");
         assert!(said.contains(expected), "{daemon} with {text:?}: expected {expected:?}, found {said:?}");
@@ -101,7 +103,7 @@ fn known_policies(daemon: &str, text: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.toml");
     fs::write(&path, text).unwrap();
-    let output = dirigent().args([daemon, "--config"]).arg(&path).output().unwrap();
+    let output = dirigent().args([daemon, "--config"]).arg(&path).current_dir(dir.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     let (_, known) = said.split_once("expected one of ").unwrap_or_else(|| panic!("no names in {said:?}"));
     known.trim().split(", ").map(str::to_owned).collect()
