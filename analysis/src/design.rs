@@ -9,9 +9,11 @@ use toml::{Table, Value};
 pub(crate) const RATE: &str = "load.rate";
 /// The key that says how many invocations are due at the same moment.
 pub(crate) const BURST: &str = "load.burst";
-/// The key that says how long a sandbox is modelled to take to start, and the runtime that models it.
+/// The key that names the runtime of sandboxes, and how long they are modelled to take to start.
+pub(crate) const RUNTIME: &str = "sandbox.runtime";
 const DELAY: &str = "sandbox.delay";
-const MODELS_DELAY: &str = "hollow";
+/// The runtime that models it.
+pub(crate) const HOLLOW: &str = "hollow";
 
 /// Keys that differ between points without being what is compared: who is measured there, how many functions take turns
 /// so that each is cold again, how long the window is, and how long is waited for an answer at most.
@@ -29,8 +31,8 @@ pub(crate) struct Design {
     pub(crate) in_bursts: bool,
     /// How often each point was to be measured; `None` where the definition does not say.
     repetitions: Option<u32>,
-    /// How long a sandbox is modelled to take at points that say nothing else, as it is written.
-    delay: Option<String>,
+    /// What holds at every point that says nothing else, by dotted keys.
+    shared: BTreeMap<String, String>,
     /// The points in their order: name, and dotted keys with the values that make each different.
     points: Vec<(String, BTreeMap<String, String>)>,
 }
@@ -38,30 +40,23 @@ pub(crate) struct Design {
 impl Design {
     /// That of a run; of a definition that cannot be read nothing is known.
     pub(crate) fn of(manifest: &Manifest) -> Self {
-        let definition: Table = manifest.definition.parse().unwrap_or_default();
-        let load = definition.get("load").and_then(Value::as_table);
-        let kind = load.and_then(|load| load.get("kind")?.as_str());
-        let listed =
-            || definition.get("points").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
-        // What any point says otherwise stands at every point, and no longer with what they share.
-        let point_loads = || listed().filter_map(|point| point.get("load")?.as_table());
-        let cold = load.into_iter().chain(point_loads()).any(|load| load.contains_key("cooldown"));
-        let in_bursts = load.into_iter().chain(point_loads()).any(|load| load.contains_key("burst"));
-        let sandbox = |key: &str| definition.get("sandbox")?.get(key)?.as_str();
-        let is_modelled = sandbox("runtime") == Some(MODELS_DELAY);
-        let points = listed().filter_map(|point| {
-            let mut values = BTreeMap::new();
-            leaves(point, "", &mut values);
-            values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
+        let mut definition: Table = manifest.definition.parse().unwrap_or_default();
+        let listed = definition.remove("points");
+        let listed = listed.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
+        let points = listed.filter_map(|point| {
+            let mut values = leaves(point);
             Some((values.remove("name")?, values))
         });
+        let (shared, points) = (leaves(&definition), points.collect::<Vec<_>>());
+        // What any point says otherwise stands at every point, and no longer with what they share.
+        let is_said = |key: &str| shared.contains_key(key) || points.iter().any(|(_, values)| values.contains_key(key));
         Self {
-            at_rate: kind == Some("rate"),
-            cold,
-            in_bursts,
-            repetitions: definition.get("repetitions").and_then(Value::as_integer).and_then(|n| u32::try_from(n).ok()),
-            delay: is_modelled.then(|| sandbox("delay").unwrap_or("0s").to_owned()),
-            points: points.collect(),
+            at_rate: shared.get("load.kind").is_some_and(|kind| kind == "rate"),
+            cold: is_said("load.cooldown"),
+            in_bursts: is_said(BURST),
+            repetitions: shared.get("repetitions").and_then(|count| count.parse().ok()),
+            shared,
+            points,
         }
     }
 
@@ -70,16 +65,37 @@ impl Design {
         self.repetitions
     }
 
-    /// Whether sandboxes are hollow: their start is modelled.
-    pub(crate) fn is_modelled(&self) -> bool {
-        self.delay.is_some()
+    /// Each value that a key has in the run, in the order of the points, with the points where it has it: none where all
+    /// of them share it. Empty where the definition does not say.
+    pub(crate) fn each(&self, key: &str) -> Vec<(&str, Vec<&str>)> {
+        let shared = self.shared.get(key);
+        let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (name, values) in &self.points {
+            let Some(value) = values.get(key).or(shared) else { continue };
+            match found.iter_mut().find(|(known, _)| known == value) {
+                Some((_, points)) => points.push(name),
+                None => found.push((value, vec![name])),
+            }
+        }
+        match found.as_mut_slice() {
+            [] => found.extend(shared.map(|value| (value.as_str(), Vec::new()))),
+            [(_, points)] if points.len() == self.points.len() => points.clear(),
+            _ => {}
+        }
+        found
+    }
+
+    /// What all points share under a key.
+    pub(crate) fn shared(&self, key: &str) -> Option<&str> {
+        self.shared.get(key).map(String::as_str)
     }
 
     /// How long a sandbox is modelled to take to start at a point, in nanoseconds; `None` where it is not modelled.
     pub(crate) fn delay_ns(&self, point: &str) -> Option<u64> {
-        let shared = self.delay.as_ref()?;
-        let values = self.values(point);
-        let delay: Duration = humantime::parse_duration(values.get(DELAY).unwrap_or(shared)).ok()?;
+        let own = self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values);
+        let at = |key: &str| own.and_then(|values| values.get(key)).or_else(|| self.shared.get(key));
+        at(RUNTIME).filter(|runtime| *runtime == HOLLOW)?;
+        let delay: Duration = humantime::parse_duration(at(DELAY).map_or("0s", String::as_str)).ok()?;
         u64::try_from(delay.as_nanos()).ok()
     }
 
@@ -90,15 +106,25 @@ impl Design {
 
     /// What makes a point different.
     pub(crate) fn values(&self, point: &str) -> BTreeMap<String, String> {
-        self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values.clone()).unwrap_or_default()
+        let of = self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values.clone());
+        let mut values = of.unwrap_or_default();
+        values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
+        values
     }
 }
 
-fn leaves(table: &Table, prefix: &str, found: &mut BTreeMap<String, String>) {
+/// The values of a table by their dotted keys; lists are one value each.
+fn leaves(table: &Table) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    collect(table, "", &mut found);
+    found
+}
+
+fn collect(table: &Table, prefix: &str, found: &mut BTreeMap<String, String>) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            Value::Table(inner) => leaves(inner, &path, found),
+            Value::Table(inner) => collect(inner, &path, found),
             Value::String(text) => drop(found.insert(path, text.clone())),
             other => drop(found.insert(path, other.to_string())),
         }
@@ -120,6 +146,13 @@ mod tests {
         assert_eq!(design.values("b")["sandbox.delay"], "40ms");
         assert_eq!(design.values("a")[RATE], "5.5");
         manifest.definition = "[load]\nminutes = 3\n".to_owned();
+        let design = Design::of(&manifest);
+        assert!(!design.at_rate && !design.cold && !design.in_bursts);
+        assert_eq!(
+            (design.repetitions(), design.each(RATE), design.each("load.minutes")),
+            (None, vec![], vec![("3", vec![])])
+        );
+        manifest.definition = "no = definition = at all".to_owned();
         assert_eq!(Design::of(&manifest), Design::default());
     }
 
@@ -134,6 +167,22 @@ mod tests {
         assert_eq!((design.delay_ns("a"), design.delay_ns("b")), (Some(40_000_000), Some(1_005_000_000)));
         manifest.definition = text.replace("hollow", "process");
         assert_eq!(Design::of(&manifest).delay_ns("a"), None, "only hollow sandboxes take a modelled time");
+    }
+
+    #[test]
+    fn a_value_is_known_with_the_points_that_have_it() {
+        let text = "[sandbox]\nruntime = \"hollow\"\n[[points]]\nname = \"a\"\nload.rate = 1\n[[points]]\nname = \"b\"\n\
+                    load.rate = 2\n[[points]]\nname = \"c\"\nload.rate = 1\n";
+        let design = Design::of(&Manifest { definition: text.to_owned(), ..empty() });
+        assert_eq!(design.each(RUNTIME), [("hollow", vec![])]);
+        assert_eq!(design.each(RATE), [("1", vec!["a", "c"]), ("2", vec!["b"])]);
+        let by_point = text.replace("[sandbox]\nruntime = \"hollow\"\n", "");
+        let by_point = by_point.replace("load.rate = 1\n", "sandbox = { runtime = \"hollow\", delay = \"1s\" }\n");
+        let by_point = by_point.replace("load.rate = 2\n", "sandbox = { runtime = \"process\", delay = \"1s\" }\n");
+        let design = Design::of(&Manifest { definition: by_point, ..empty() });
+        assert_eq!(design.each(RUNTIME), [("hollow", vec!["a", "c"]), ("process", vec!["b"])]);
+        assert_eq!(design.each(DELAY), [("1s", vec![])], "all of them have it");
+        assert_eq!((design.delay_ns("a"), design.delay_ns("b")), (Some(1_000_000_000), None));
     }
 
     #[test]

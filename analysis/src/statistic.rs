@@ -21,6 +21,8 @@ pub(crate) struct Statistic {
     pub(crate) unit: Unit,
     /// Why it is missing, when it is.
     pub(crate) missing: &'static str,
+    /// How failed invocations count, or which rows it is of; of a slowdown that follows from its definition.
+    counts: &'static str,
     value: Value,
 }
 
@@ -45,6 +47,9 @@ enum Pick {
 const NS_PER_MS: f64 = 1e6;
 const US_PER_MS: f64 = 1e3;
 const PERMILLE_PER_PERCENT: f64 = 10.0;
+
+const OK_ROWS: &str = "ok rows only";
+const COLD_ROWS: &str = "cold rows, failed ones too";
 
 const NO_SLOWDOWN: &str = "no function has a slowdown under this definition";
 const NO_OK: &str = "no ok row";
@@ -80,23 +85,35 @@ pub(crate) const STATISTICS: [Statistic; 24] = [
         ("tail", "penalise", Pick::GeometricMean),
     ),
     slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", ("tail", "drop", Pick::GeometricMean)),
-    spread("scheduling.p50", "Scheduling latency, p50", (|p| p.scheduling_ns, Pick::P50, NS_PER_MS), NO_OK),
-    spread("scheduling.p90", "Scheduling latency, p90", (|p| p.scheduling_ns, Pick::P90, NS_PER_MS), NO_OK),
-    spread("scheduling.p99", "Scheduling latency, p99", (|p| p.scheduling_ns, Pick::P99, NS_PER_MS), NO_OK),
-    spread("latency.p50", "End-to-end latency, p50", (|p| p.latency_ns, Pick::P50, NS_PER_MS), NO_OK),
-    spread("latency.p99", "End-to-end latency, p99", (|p| p.latency_ns, Pick::P99, NS_PER_MS), NO_OK),
-    plain("failed", "Failed invocations", Unit::Percent, failed_percent),
-    plain("achieved", "Achieved rate", Unit::PerSecond, |p| p.rates.map(|rates| rates.achieved_per_s)),
-    plain("cold.share", "Cold starts", Unit::Percent, |p| p.cold.share.map(|share| share * 100.0)),
-    spread("cold.wait.p50", "Wait of a cold start, p50", (|p| p.cold.wait_us, Pick::P50, US_PER_MS), NO_COLD),
-    spread("cold.wait.p99", "Wait of a cold start, p99", (|p| p.cold.wait_us, Pick::P99, US_PER_MS), NO_COLD),
+    spread("scheduling.p50", "Scheduling latency, p50", (|p| p.scheduling_ns, Pick::P50, NS_PER_MS), (OK_ROWS, NO_OK)),
+    spread("scheduling.p90", "Scheduling latency, p90", (|p| p.scheduling_ns, Pick::P90, NS_PER_MS), (OK_ROWS, NO_OK)),
+    spread("scheduling.p99", "Scheduling latency, p99", (|p| p.scheduling_ns, Pick::P99, NS_PER_MS), (OK_ROWS, NO_OK)),
+    spread("latency.p50", "End-to-end latency, p50", (|p| p.latency_ns, Pick::P50, NS_PER_MS), (OK_ROWS, NO_OK)),
+    spread("latency.p99", "End-to-end latency, p99", (|p| p.latency_ns, Pick::P99, NS_PER_MS), (OK_ROWS, NO_OK)),
+    plain("failed", "Failed invocations", (Unit::Percent, "each counts"), failed_percent),
+    plain("achieved", "Achieved rate", (Unit::PerSecond, OK_ROWS), |p| p.rates.map(|rates| rates.achieved_per_s)),
+    plain("cold.share", "Cold starts", (Unit::Percent, "rows of which the system says it"), |p| {
+        p.cold.share.map(|share| share * 100.0)
+    }),
+    spread(
+        "cold.wait.p50",
+        "Wait of a cold start, p50",
+        (|p| p.cold.wait_us, Pick::P50, US_PER_MS),
+        (COLD_ROWS, NO_COLD),
+    ),
+    spread(
+        "cold.wait.p99",
+        "Wait of a cold start, p99",
+        (|p| p.cold.wait_us, Pick::P99, US_PER_MS),
+        (COLD_ROWS, NO_COLD),
+    ),
     Statistic {
         unit: Unit::Percent,
         ..spread(
             "cold.manager.p50",
             "Cluster manager's share of the wait, p50",
             (manager, Pick::P50, PERMILLE_PER_PERCENT),
-            NO_JOIN,
+            (COLD_ROWS, NO_JOIN),
         )
     },
     Statistic {
@@ -105,16 +122,32 @@ pub(crate) const STATISTICS: [Statistic; 24] = [
             "overhead.p50",
             "Cluster manager's share of a cold start's latency, p50",
             (|p| p.cold.overhead_permille, Pick::P50, PERMILLE_PER_PERCENT),
-            "no cold row was answered, or no delay is modelled",
+            (OK_ROWS, "no cold row was answered, or no delay is modelled"),
         )
     },
-    spread("lag.p99", "Lateness of the load generator, p99", (|p| p.lag_ns, Pick::P99, NS_PER_MS), "nothing was sent"),
+    spread(
+        "lag.p99",
+        "Lateness of the load generator, p99",
+        (|p| p.lag_ns, Pick::P99, NS_PER_MS),
+        ("every row sent", "nothing was sent"),
+    ),
 ];
 
 impl Statistic {
     /// The statistic of this id.
     pub(crate) fn find(id: &str) -> Option<&'static Self> {
         STATISTICS.iter().find(|statistic| statistic.id == id)
+    }
+
+    /// How failed invocations count in it, or which rows it is of.
+    pub(crate) fn failures(&self) -> &'static str {
+        match self.value {
+            Value::Slowdown("mean-kept", "penalise", _) => "penalised, time-outs dropped",
+            Value::Slowdown("artifact", "drop", _) => "dropped, time-outs kept as they were",
+            Value::Slowdown(_, "penalise", _) => "penalised",
+            Value::Slowdown(..) => "dropped",
+            Value::Plain(_) | Value::Spread(..) => self.counts,
+        }
     }
 
     /// Its value for one repetition; `None` when it was not measured.
@@ -144,17 +177,35 @@ impl Statistic {
 }
 
 const fn slowdown(id: &'static str, label: &'static str, of: (&'static str, &'static str, Pick)) -> Statistic {
-    Statistic { id, label, unit: Unit::Ratio, missing: NO_SLOWDOWN, value: Value::Slowdown(of.0, of.1, of.2) }
+    Statistic {
+        id,
+        label,
+        unit: Unit::Ratio,
+        missing: NO_SLOWDOWN,
+        counts: "",
+        value: Value::Slowdown(of.0, of.1, of.2),
+    }
 }
 
 type SpreadOf = (fn(&PointSummary) -> Option<Spread>, Pick, f64);
 
-const fn spread(id: &'static str, label: &'static str, of: SpreadOf, missing: &'static str) -> Statistic {
-    Statistic { id, label, unit: Unit::Milliseconds, missing, value: Value::Spread(of.0, of.1, of.2) }
+/// Last come the rows that it is of, and why there are none.
+const fn spread(
+    id: &'static str,
+    label: &'static str,
+    of: SpreadOf,
+    (counts, missing): (&'static str, &'static str),
+) -> Statistic {
+    Statistic { id, label, unit: Unit::Milliseconds, missing, counts, value: Value::Spread(of.0, of.1, of.2) }
 }
 
-const fn plain(id: &'static str, label: &'static str, unit: Unit, of: fn(&PointSummary) -> Option<f64>) -> Statistic {
-    Statistic { id, label, unit, missing: "the rows do not tell", value: Value::Plain(of) }
+const fn plain(
+    id: &'static str,
+    label: &'static str,
+    (unit, counts): (Unit, &'static str),
+    of: fn(&PointSummary) -> Option<f64>,
+) -> Statistic {
+    Statistic { id, label, unit, missing: "the rows do not tell", counts, value: Value::Plain(of) }
 }
 
 fn failed_percent(point: &PointSummary) -> Option<f64> {
@@ -182,6 +233,15 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_says_how_failures_count_in_it() {
+        let of = |id: &str| Statistic::find(id).unwrap().failures();
+        assert_eq!([of("slowdown.seed.p99"), of("slowdown.seed.p99.drop")], ["penalised", "dropped"]);
+        assert_eq!(of("slowdown.mean-kept.p99"), "penalised, time-outs dropped");
+        assert_eq!([of("latency.p99"), of("scheduling.p50"), of("overhead.p50")], ["ok rows only"; 3]);
+        assert!(STATISTICS.iter().all(|statistic| !statistic.failures().is_empty()));
+    }
 
     #[test]
     fn ids_are_unique() {

@@ -10,9 +10,14 @@ use fixture::Fixture;
 
 fn page() -> (Fixture, String) {
     let fixture = Fixture::by_hand();
-    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
-    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let page = report(&fixture);
     (fixture, page)
+}
+
+/// The page of a run as it is now.
+fn report(fixture: &Fixture) -> String {
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    fs::read_to_string(fixture.path().join("report/index.html")).unwrap()
 }
 
 /// What stands between `from` and `to`, every time.
@@ -76,10 +81,73 @@ fn what_was_not_run_is_not_measured_and_never_green() {
     assert!(!claims.contains("mark good"));
     assert!(claims.contains("this run has no rows of <code>dirigent-kpa</code>"));
     assert!(claims.contains("227  Dirigent (Go)"), "published values stand beside ours");
+}
+
+#[test]
+fn the_page_says_what_the_run_was_of() {
+    let (fixture, page) = page();
+    let header = between(&page, "<header>", "</header>")[0];
+    for text in ["Load: the synthetic trace <code>azure-sample</code>", "Sandboxes: runtime <code>hollow</code>"] {
+        assert!(header.contains(text), "the header lacks {text}: {header}");
+    }
+    let captions = between(&page, "<figcaption>", "</figcaption>");
     assert!(
-        page.contains("Sandboxes are hollow"),
-        "what differs from the published set-up is told from the definition"
+        captions.iter().all(|text| text.contains(" Sandboxes are hollow. The trace is synthetic.")),
+        "{captions:?}"
     );
+    let differences = between(&page, "<section id=\"differences\">", "</section>")[0];
+    assert!(differences.contains("Sandboxes are hollow: ") && differences.contains("The trace is synthetic ("));
+    // A real trace, and sandboxes of their own kind, in a checkout whose path says otherwise.
+    let manifest = fixture.path().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let real = text.replace("[sandbox]", "trace = \\\"/hollow/synthetic\\\"\\n[sandbox]");
+    fs::write(&manifest, real.replace("\\\"hollow\\\"", "\\\"containerd\\\"")).unwrap();
+    let page = report(&fixture);
+    assert!(page.contains("Load: the trace in <code>/hollow/synthetic</code>"));
+    for untrue in ["Sandboxes are hollow", "trace is synthetic", "the synthetic trace"] {
+        assert!(!page.contains(untrue), "the page says: {untrue}");
+    }
+}
+
+#[test]
+fn how_failures_count_stands_beside_each_statistic() {
+    let (_, page) = page();
+    for (statistic, counts) in [
+        ("Slowdown <code>seed</code>, p99 over functions", "penalised"),
+        ("Slowdown <code>mean-kept</code>, p99 over functions", "penalised, time-outs dropped"),
+        ("Slowdown <code>seed</code>, p99, failures dropped", "dropped"),
+        ("End-to-end latency, p99", "ok rows only"),
+    ] {
+        let row = format!("<tr><td>{statistic}</td><td class=\"quiet\">{counts}</td>");
+        assert!(page.contains(&row), "the page lacks: {row}");
+    }
+}
+
+#[test]
+fn what_failed_and_what_was_left_out_is_shown() {
+    let (fixture, page) = page();
+    let out = |page: &str| between(page, "<h3>What was left out</h3>", "<h3>")[0].to_owned();
+    assert!(
+        out(&page).contains("<code>knative</code>: <span class=\"quiet\">not measured: it has no rows in this run")
+    );
+    assert!(out(&page).contains("Rows of the warm-up, 1 in each repetition."));
+    assert!(!page.contains("repetition failed"));
+    let run = record::RunDir(fixture.path().to_owned());
+    let mut manifest = run.read_manifest().unwrap();
+    manifest.failures.push(record::FailedRepetition {
+        system: "knative".to_owned(),
+        point: "azure-500".to_owned(),
+        repetition: 1,
+        reason: "it did not start:\n<etcd> was not there".to_owned(),
+    });
+    manifest.quick = true;
+    record::write_json(&run.manifest(), &manifest).unwrap();
+    let page = report(&fixture);
+    let header = between(&page, "<header>", "</header>")[0];
+    assert!(header.contains("mark bad\">1 repetition failed") && header.contains("quick run: no evidence"), "{header}");
+    let row =
+        "<td>knative · azure-500 · 1</td><td><div>it did not start:</div><div>&lt;etcd&gt; was not there</div></td>";
+    assert!(out(&page).contains(row), "{}", out(&page));
 }
 
 #[test]

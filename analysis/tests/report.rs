@@ -93,9 +93,9 @@ fn the_cluster_managers_share_is_of_rows_that_waited_for_a_whole_creation() {
     let fixture = Fixture::by_hand();
     let path = fixture.path().join("manifest.json");
     let manifest = fs::read_to_string(&path).unwrap();
-    let (sandboxes, sandbox) = ("[sandboxes]\\n", "[sandbox]\\ndelay = \\\"6ms\\\"\\n");
-    assert!(manifest.contains(sandboxes));
-    fs::write(&path, manifest.replace(sandboxes, sandbox)).unwrap();
+    let (without, with) = ("[sandbox]\\n", "[sandbox]\\ndelay = \\\"6ms\\\"\\n");
+    assert!(manifest.contains(without));
+    fs::write(&path, manifest.replace(without, with)).unwrap();
     let share = reported(&fixture).cold.overhead_permille.unwrap();
     assert_eq!((share.count, share.p50), (1, 400), "of s1: 1 − 6 / (20 − 10); s2 was begun before its row was sent");
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::{
-    Page, sentence,
+    Page, sentence, setup,
     text::{not_measured, ticked},
 };
 use crate::{
@@ -81,7 +81,7 @@ pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup
             (PreEscaped(svg))
             figcaption {
                 (ticked(caption))
-                @if page.design.is_modelled() { " Sandboxes are hollow." }
+                (setup::caption(page.design))
                 @if page.series.len() > MOST_SERIES {
                     " The first " (MOST_SERIES) " of " (page.series.len()) " series are drawn; all are in summary.json."
                 }

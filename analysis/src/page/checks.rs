@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use record::{ColdJoin, PointSummary};
 
 use super::{
-    Page,
+    Page, left_out, name,
     text::{not_measured, ticked},
 };
 use crate::format::{count, duration_ns, number};
@@ -20,16 +20,13 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             (rows(points))
             (lag(points))
             (reasons(points))
+            (left_out::part(page))
             h3 { "Are the cold starts cold?" }
             (coldness(points))
             // Of a constant rate, CPU time has a section of its own, by point and not by repetition.
             @if !page.design.at_rate { h3 { "CPU and memory" } (usage(points)) }
         }
     }
-}
-
-fn name(point: &PointSummary) -> String {
-    format!("{} · {} · {}", point.system, point.point, point.repetition)
 }
 
 fn rows(points: &[PointSummary]) -> Markup {

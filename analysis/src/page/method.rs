@@ -6,42 +6,53 @@ use maud::{Markup, html};
 use record::PointSummary;
 
 use super::{Page, setup, text::ticked};
-use crate::format::{count, duration_ns};
+use crate::{design::Design, format::duration_ns};
 
-/// The definitions that every reader needs, in words.
-const METHOD: [&str; 6] = [
-    "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is done minus due, \
-     so a late send counts against the system, and the run is invalid when sends are late.",
-    "`seed`: per function, arithmetic mean over invocations of end-to-end / execution time reported. `artifact`: per function, \
-     geometric mean of end-to-end / requested time, ratios below 1 dropped, time-outs kept. `mean-kept`: per function, \
-     arithmetic mean of end-to-end / requested time, time-outs and functions invoked once dropped. `tail`: per function the \
-     99th percentile of end-to-end / execution time reported, then the geometric mean over functions.",
-    "Percentiles are exact, from rows, and always a value that occurred: the least that a given share of rows does not \
-     exceed.",
-    "A failure is any outcome but ok. Penalised, it counts with the time-out as its latency over the requested time; \
-     dropped, it does not count. A claim must hold both ways.",
-    "Cold: the serving sandbox became ready after the invocation arrived. The system's word is joined by sandbox to its \
-     record of creations.",
-    "A difference between systems needs five repetitions of each, a 95 % bootstrap interval of the ratio of medians clear of \
-     1, and a Mann-Whitney p below 0.01.",
-];
+/// What every reader needs, in words.
+const OPEN_LOAD: &str = "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is \
+     done minus due, so a late send counts against the system, and the run is invalid when sends are late.";
+const PERCENTILES: &str = "Percentiles are exact, from rows, and always a value that occurred: the least that a given share of \
+     rows does not exceed.";
+const COLD: &str = "Cold: the serving sandbox became ready after the invocation arrived. The system's word is joined by sandbox \
+     to its record of creations.";
+const CLAIMS: &str = "A claim needs five repetitions of each system, in a run that is not a quick one, and every invariant of the \
+     repetitions it uses. It is held when the lower end of the 95 % bootstrap interval over repetitions reaches the bound, and of a \
+     ratio also when it is clear of 1 with a Mann-Whitney p below 0.01; an interval that contains the bound is inconclusive.";
 
-/// Of a constant rate: what stands in the place of slowdown, which is about execution times.
-const METHOD_AT_RATE: [&str; 3] = [
-    "The schedule is made before the run, one call after the other at equal gaps; cold starts call as many functions in turn \
-     as a cool-down needs in which each has lost its sandbox again.",
-    "A repetition goes through all points before the next one begins, and systems take turns within a point. Every one starts \
-     the system afresh and registers the functions before the load.",
-    "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the measured \
-     window, over the ok answers between the two. What it costs to keep up with failures counts too.",
-];
+/// Of a trace: slowdown, and where failures are penalised.
+const SLOWDOWN: &str = "`seed`: per function, arithmetic mean over invocations of end-to-end / execution time reported. \
+     `artifact`: per function, geometric mean of end-to-end / requested time, ratios below 1 dropped, time-outs kept. `mean-kept`: \
+     per function, arithmetic mean of end-to-end / requested time, time-outs and functions invoked once dropped. `tail`: per \
+     function the 99th percentile of end-to-end / execution time reported, then the geometric mean over functions.";
+const FAILURES: &str = "A failure is any outcome but ok. Penalised, it counts with the time-out as its latency over the requested \
+     time; dropped, it does not count. Slowdowns are penalised unless they say otherwise, and a claim about one must hold both \
+     ways. Latencies are those of ok invocations: a failure is not seen in them. The table says of each statistic how failures count.";
 
-/// The place of the definitions of slowdown in [`METHOD`].
-const SLOWDOWN: usize = 1;
+/// Of a constant rate: likewise.
+const FAILURES_AT_RATE: &str = "A failure is any outcome but ok. Latencies and their slope are those of ok invocations: failures are \
+     not penalised in them, and count against ok, achieved and sustained. They are penalised in one place, the 99th percentile that \
+     the objective is judged by: there each counts with the time-out.";
+const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation after the other at equal gaps.";
+const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
+const COOL_DOWN: &str =
+    "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
+const TURNS: &str = "A repetition goes through all points before the next one begins, and systems take turns within a point. Each \
+     begins afresh, with the functions registered before the load.";
+const CPU: &str = "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the \
+     measured window, over the ok answers between the two; what failures cost is in it. Claims about CPU time divide by the creations \
+     that became ready instead.";
 
-fn texts(at_rate: bool) -> Vec<&'static str> {
-    let kept = METHOD.iter().enumerate().filter(|(place, _)| !(at_rate && *place == SLOWDOWN)).map(|(_, text)| *text);
-    kept.chain(METHOD_AT_RATE.into_iter().filter(|_| at_rate)).collect()
+fn texts(design: &Design) -> Vec<&'static str> {
+    if !design.at_rate {
+        return vec![OPEN_LOAD, SLOWDOWN, PERCENTILES, FAILURES, COLD, CLAIMS];
+    }
+    let schedule = if design.in_bursts { IN_BURSTS } else { AT_EQUAL_GAPS };
+    let mut texts = vec![OPEN_LOAD, schedule];
+    if design.cold {
+        texts.extend([COOL_DOWN, COLD]);
+    }
+    texts.extend([TURNS, PERCENTILES, FAILURES_AT_RATE, CPU, CLAIMS]);
+    texts
 }
 
 /// Each time-out of the points, with where it comes from.
@@ -52,25 +63,23 @@ fn timeouts(points: &[PointSummary]) -> String {
 }
 
 pub(super) fn section(page: &Page<'_>) -> Markup {
-    let first = page.summary.points.first();
     html! {
         section id="method" {
             h2 { "Method" }
             ul {
-                @for text in texts(page.design.at_rate) { li { (ticked(text)) } }
-                @if let Some(point) = first {
+                @for text in texts(page.design) { li { (ticked(text)) } }
+                @if !page.summary.points.is_empty() {
                     li {
                         "The time-out that a penalised failure counts with is "
                         (ticked(&timeouts(&page.summary.points)))
-                        ". Of each repetition, warm-up rows are left out: "
-                        (count(point.counts.warmup)) " of " (count(point.counts.recorded)) " in the first."
+                        "."
                     }
                 }
             }
         }
         section id="differences" {
             h2 { "What differs from the published set-up" }
-            ul { @for text in setup::differences(page.manifest, page.design.at_rate) { li { (text) } } }
+            ul { @for text in setup::differences(page.manifest, page.design) { li { (ticked(&text)) } } }
         }
     }
 }

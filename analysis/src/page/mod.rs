@@ -5,6 +5,7 @@ mod answers;
 mod checks;
 mod elsewhere;
 mod facts;
+mod left_out;
 mod method;
 mod rate_sentence;
 mod rates;
@@ -16,7 +17,7 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use record::{Claims, ExitState, Manifest, Setting, Summary};
+use record::{Claims, ExitState, Manifest, PointSummary, Setting, Summary};
 
 use crate::{FigureName, design::Design, palette, published::Published, series::Series, verification::Verification};
 
@@ -91,6 +92,11 @@ impl Page<'_> {
                     span class={ "mark " (class) } { (words) } " "
                     @let (class, words) = self.invariant_words();
                     span class={ "mark " (class) } { (words) }
+                    @if let Some(words) = self.failure_words() { " " span.mark.bad { (words) } }
+                    @if manifest.is_quick() { " " span.mark.warn { "quick run: no evidence for claims" } }
+                }
+                @for text in setup::load(self.design).iter().chain(&setup::sandboxes(self.design)) {
+                    p.lead { (text::ticked(text)) }
                 }
                 (self.broken())
             }
@@ -105,6 +111,15 @@ impl Page<'_> {
             (0, 0) => ("good", "measurement valid".to_owned()),
             (0, unknown) => ("warn", format!("validity unknown for {unknown} of {all} repetitions")),
             (invalid, _) => ("bad", format!("{invalid} of {all} repetitions invalid")),
+        }
+    }
+
+    /// How many repetitions could not be measured, in a few words; `None` when none failed.
+    fn failure_words(&self) -> Option<String> {
+        match self.manifest.failures.len() {
+            0 => None,
+            1 => Some("1 repetition failed".to_owned()),
+            failed => Some(format!("{failed} repetitions failed")),
         }
     }
 
@@ -134,6 +149,11 @@ impl Page<'_> {
         let found = self.figures.iter().find(|(figure, _)| *figure == name);
         found.map_or(Err("not drawn"), |(_, svg)| svg.as_deref().map_err(String::as_str))
     }
+}
+
+/// A repetition as tables name it.
+fn name(point: &PointSummary) -> String {
+    format!("{} · {} · {}", point.system, point.point, point.repetition)
 }
 
 fn exit_words(exit: ExitState) -> (&'static str, &'static str) {

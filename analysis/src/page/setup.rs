@@ -1,39 +1,113 @@
-//! What differs from the set-up of the published figures, told from what the run recorded of itself.
-
-use std::collections::BTreeSet;
+//! What the run is of: its load and what sandboxes were, told from the settled definition in the manifest, and what of it
+//! differs from the set-up of the published figures.
 
 use record::Manifest;
-use toml::Value;
 
-/// A word in a definition or command, and what it means for a reader who compares.
-const MEANINGS: [(&str, &str); 5] = [
-    (
-        "hollow",
-        "Sandboxes are hollow: a creation is a modelled delay, nothing is isolated, and the node answers invocations \
-         itself. Published: containerd containers or Firecracker snapshots.",
-    ),
-    (
-        "process",
-        "Sandboxes are child processes of the worker, limited but not isolated. Published: containerd containers or \
-         Firecracker snapshots.",
-    ),
-    (
-        "sleep",
-        "Functions sleep for the time they are asked to run instead of using a core, so that a large trace fits a small \
-         machine. Published: they spin.",
-    ),
-    (
-        "synthetic",
-        "The trace is synthetic, made to the published shape. Published: a sample of the Azure Functions trace.",
-    ),
-    ("synth", "The trace is synthetic, made to the published shape. Published: a sample of the Azure Functions trace."),
-];
+use crate::{
+    design::{BURST, Design, HOLLOW, RATE, RUNTIME},
+    format::rate,
+};
 
-/// Words that are about a trace and its run times; at a constant rate functions have nothing to run.
-const OF_A_TRACE: [&str; 3] = ["sleep", "synthetic", "synth"];
+/// Keys of a definition that say what sandboxes are and what is sent.
+const MODE: &str = "sandbox.mode";
+const DELAY: &str = "sandbox.delay";
+const TRACE: &str = "load.trace";
+const SYNTHETIC: &str = "load.synthetic";
 
-/// Sentences, one for each difference.
-pub(super) fn differences(manifest: &Manifest, at_rate: bool) -> Vec<String> {
+/// The runtime whose sandboxes are processes of the worker.
+const PROCESS: &str = "process";
+/// How functions spend their time where they do not compute.
+const SLEEP: &str = "sleep";
+
+/// Points or rates named in a sentence; of more, the number is said.
+const MOST_NAMED: usize = 4;
+
+/// What invocations were sent, in a sentence each.
+pub(super) fn load(design: &Design) -> Vec<String> {
+    if design.at_rate {
+        let (key, what) = if design.in_bursts {
+            (BURST, "Load: bursts of invocations that are due at once, of")
+        } else {
+            (RATE, "Load: constant rates, in invocations per second:")
+        };
+        return vec![format!("{what} {}.", numbers(&design.each(key)))];
+    }
+    let traces = design.each(TRACE);
+    if !traces.is_empty() {
+        let length = length(design);
+        return traces
+            .into_iter()
+            .map(|(path, points)| format!("Load{}: the trace in `{path}`{length}.", at(&points)))
+            .collect();
+    }
+    let synthetic = design.each(SYNTHETIC);
+    if synthetic.is_empty() {
+        return vec!["Load: a trace; which one is not on record.".to_owned()];
+    }
+    let length = length(design);
+    let sentence = |(name, points): (&str, Vec<&str>)| {
+        let at = at(&points);
+        format!(
+            "Load{at}: the synthetic trace `{name}`{length}. It was made up by the load generator and recorded nowhere."
+        )
+    };
+    synthetic.into_iter().map(sentence).collect()
+}
+
+/// The values, or of many how many there are and which are the least and the greatest.
+fn numbers(each: &[(&str, Vec<&str>)]) -> String {
+    let values: Vec<&str> = each.iter().map(|(value, _)| *value).collect();
+    let mut sorted: Vec<f64> = values.iter().filter_map(|value| value.parse().ok()).collect();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.first(), sorted.last()) {
+        (Some(least), Some(greatest)) if values.len() > MOST_NAMED => {
+            format!("{} of them, from {} to {}", values.len(), rate(*least), rate(*greatest))
+        }
+        _ => values.join(", "),
+    }
+}
+
+/// How much of a trace was replayed.
+fn length(design: &Design) -> String {
+    let of = |key: &str| design.shared(key);
+    let functions = of("load.functions").map(|count| format!(", {count} of its functions")).unwrap_or_default();
+    let minutes = of("load.minutes").map(|count| format!(", {count} minutes of it")).unwrap_or_default();
+    let from = of("load.start_minute").filter(|_| !minutes.is_empty());
+    let from = from.map(|minute| format!(" from minute {minute}")).unwrap_or_default();
+    let pressed = of("load.minute").filter(|minute| !["1m", "60s"].contains(minute));
+    let pressed = pressed.map(|minute| format!(", each in {minute}")).unwrap_or_default();
+    format!("{functions}{minutes}{from}{pressed}")
+}
+
+/// What functions ran in, in a sentence for each runtime.
+pub(super) fn sandboxes(design: &Design) -> Vec<String> {
+    let runtimes = design.each(RUNTIME);
+    if runtimes.is_empty() {
+        return vec!["Sandboxes: the runtime is not on record.".to_owned()];
+    }
+    let sentence = |(runtime, points): (&str, Vec<&str>)| {
+        let delays: Vec<&str> = design.each(DELAY).into_iter().map(|(delay, _)| delay).collect();
+        let delay = if runtime == HOLLOW && !delays.is_empty() {
+            format!(", a creation is a modelled delay of {}", delays.join(" or "))
+        } else {
+            String::new()
+        };
+        format!("Sandboxes{}: runtime `{runtime}`{delay}.", at(&points))
+    };
+    runtimes.into_iter().map(sentence).collect()
+}
+
+/// The points that a sentence is about; nothing where it is about all.
+fn at(points: &[&str]) -> String {
+    match points.len() {
+        0 => String::new(),
+        few if few <= MOST_NAMED => format!(" at {}", points.join(", ")),
+        many => format!(" at {many} of the points"),
+    }
+}
+
+/// What differs from the published set-up, in a sentence each.
+pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
     let mut found = Vec::new();
     if manifest.scale == "laptop" {
         found.push(format!(
@@ -42,11 +116,21 @@ pub(super) fn differences(manifest: &Manifest, at_rate: bool) -> Vec<String> {
             manifest.host.cores
         ));
     }
-    let words = words(manifest);
-    for (word, meaning) in MEANINGS.into_iter().filter(|(word, _)| !(at_rate && OF_A_TRACE.contains(word))) {
-        if words.contains(word) && !found.iter().any(|said| said == meaning) {
-            found.push(meaning.to_owned());
-        }
+    let about = |points: &[&str], what: &str| match at(points).trim() {
+        "" => what.to_owned(),
+        at => format!("{}{}: {what}", at[..1].to_uppercase(), &at[1..]),
+    };
+    found.extend(design.each(RUNTIME).into_iter().filter_map(|(name, points)| Some(about(&points, runtime(name)?))));
+    if !design.at_rate {
+        let sleeping = design.each(MODE).into_iter().filter(|(mode, _)| *mode == SLEEP);
+        found.extend(sleeping.map(|(_, points)| {
+            about(
+                &points,
+                "Functions sleep for the time they are asked to run instead of using a core, so that a large trace fits a \
+                 small machine. Published: they spin.",
+            )
+        }));
+        found.extend(trace(design));
     }
     found.push(
         "Latency counts from the instant an invocation was due. Published: from the instant the load generator got to send \
@@ -56,27 +140,111 @@ pub(super) fn differences(manifest: &Manifest, at_rate: bool) -> Vec<String> {
     found
 }
 
-/// Every word among the values of the definitions, and of the command.
-fn words(manifest: &Manifest) -> BTreeSet<String> {
-    let mut words: BTreeSet<String> = manifest.command.iter().flat_map(|argument| split(argument)).collect();
-    let definitions = manifest.systems.values().map(|system| &system.definition).chain([&manifest.definition]);
-    for definition in definitions {
-        if let Ok(table) = definition.parse::<toml::Table>() {
-            collect(&Value::Table(table), &mut words);
+/// How sandboxes of a runtime differ from the published ones; `None` where they do not, or nothing is known of it.
+fn runtime(name: &str) -> Option<&'static str> {
+    match name {
+        HOLLOW => Some(
+            "Sandboxes are hollow: a creation is a modelled delay, nothing is isolated, and the node answers invocations \
+             itself. Published: containerd containers or Firecracker snapshots.",
+        ),
+        PROCESS => Some(
+            "Sandboxes are child processes of the worker, limited but not isolated. Published: containerd containers or \
+             Firecracker snapshots.",
+        ),
+        _ => None,
+    }
+}
+
+/// How the trace differs from the published one, as far as the definition tells.
+fn trace(design: &Design) -> Option<String> {
+    let published = "Published: a sample of the Azure Functions trace.";
+    if let Some((path, _)) = design.each(TRACE).first() {
+        let what = format!("The trace is the one in `{path}`, with its checksums under the run's facts");
+        return Some(format!("{what}; whether it is the published sample this page cannot tell. {published}"));
+    }
+    let (name, _) = *design.each(SYNTHETIC).first()?;
+    Some(format!("The trace is synthetic (`{name}`), made to the published shape. {published}"))
+}
+
+/// What every caption of a figure must say of it.
+pub(super) fn caption(design: &Design) -> String {
+    let hollow = design.each(RUNTIME).into_iter().find(|(runtime, _)| *runtime == HOLLOW);
+    let hollow = hollow.map(|(_, points)| format!(" Sandboxes are hollow{}.", at(&points)));
+    let is_synthetic = !design.at_rate && design.each(TRACE).is_empty() && !design.each(SYNTHETIC).is_empty();
+    let synthetic = is_synthetic.then(|| " The trace is synthetic.".to_owned());
+    [hollow, synthetic].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(definition: &str, command: &[&str]) -> (Vec<String>, Vec<String>, String) {
+        let mut manifest: Manifest = serde_json::from_str(
+            r#"{"schema_version":1,"experiment":"e","scale":"laptop","started":"","ended":null,"git_revision":"",
+            "command":[],"definition":"","host":{"cpu":"","cores":1,"memory_mib":1,"kernel":"","mitigations":{},"clock":""},
+            "systems":{},"seeds":{},"checksums":{},"exit":"done","notes":[]}"#,
+        )
+        .unwrap();
+        manifest.definition = definition.to_owned();
+        manifest.command = command.iter().map(|argument| (*argument).to_owned()).collect();
+        let design = Design::of(&manifest);
+        (load(&design), sandboxes(&design), differences(&manifest, &design).join("\n"))
+    }
+
+    #[test]
+    fn a_synthetic_trace_is_named_by_the_key_that_chose_it() {
+        let (load, sandboxes, differences) = of(
+            "[load]\nminutes = 30\nstart_minute = 0\nminute = \"1m\"\nfunctions = 500\nsynthetic = \"azure-sample\"\n\
+             [sandbox]\nruntime = \"process\"\nmode = \"spin\"\ndelay = \"0s\"\n",
+            &["repro", "run"],
+        );
+        let expected = "Load: the synthetic trace `azure-sample`, 500 of its functions, 30 minutes of it from minute 0. It was \
+                        made up by the load generator and recorded nowhere.";
+        assert_eq!(load, [expected]);
+        assert_eq!(sandboxes, ["Sandboxes: runtime `process`."]);
+        assert!(differences.contains("The trace is synthetic (`azure-sample`)"), "{differences}");
+        assert!(differences.contains("child processes") && !differences.contains("hollow"), "{differences}");
+        assert!(!differences.contains("sleep"), "{differences}");
+    }
+
+    #[test]
+    fn words_elsewhere_in_a_definition_or_command_say_nothing() {
+        // The settled definition of a real trace names the synthetic one that would be the default.
+        let (load, sandboxes, differences) = of(
+            "question = \"What does a hollow process sleep?\"\n[load]\nminutes = 3\ntrace = \"/data/synthetic/hollow\"\n\
+             synthetic = \"azure-sample\"\n[sandbox]\nruntime = \"containerd\"\n[parameters]\nmode = \"sleep\"\n",
+            &["repro", "run", "--out", "/tmp/synthetic process"],
+        );
+        assert_eq!(load, ["Load: the trace in `/data/synthetic/hollow`, 3 minutes of it."]);
+        assert_eq!(sandboxes, ["Sandboxes: runtime `containerd`."]);
+        for untrue in ["is synthetic", "Sandboxes are", "Functions sleep"] {
+            assert!(!differences.contains(untrue), "{differences}");
         }
+        assert!(differences.contains("this page cannot tell"), "{differences}");
     }
-    words
-}
 
-fn collect(value: &Value, words: &mut BTreeSet<String>) {
-    match value {
-        Value::String(text) => words.extend(split(text)),
-        Value::Array(values) => values.iter().for_each(|value| collect(value, words)),
-        Value::Table(table) => table.values().for_each(|value| collect(value, words)),
-        _ => {}
+    #[test]
+    fn a_rate_has_no_trace_and_points_are_named_where_they_differ() {
+        let (load, sandboxes, differences) = of(
+            "[load]\nkind = \"rate\"\nseconds = 60\n[sandbox]\nmode = \"sleep\"\n[[points]]\nname = \"a\"\nload.rate = 1.5\n\
+             sandbox = { runtime = \"hollow\", delay = \"40ms\" }\n[[points]]\nname = \"b\"\nload.rate = 3\n\
+             sandbox = { runtime = \"process\", delay = \"40ms\" }\n",
+            &[],
+        );
+        assert_eq!(load, ["Load: constant rates, in invocations per second: 1.5, 3."]);
+        let hollow = "Sandboxes at a: runtime `hollow`, a creation is a modelled delay of 40ms.";
+        assert_eq!(sandboxes, [hollow, "Sandboxes at b: runtime `process`."]);
+        assert!(
+            differences.contains("At a: Sandboxes are hollow") && differences.contains("At b: Sandboxes are child")
+        );
+        assert!(!differences.contains("trace") && !differences.contains("sleep"), "{differences}");
     }
-}
 
-fn split(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned)
+    #[test]
+    fn what_is_not_on_record_is_said_to_be_so() {
+        let (load, sandboxes, _) = of("", &["hollow", "synthetic"]);
+        assert_eq!(load, ["Load: a trace; which one is not on record."]);
+        assert_eq!(sandboxes, ["Sandboxes: the runtime is not on record."]);
+    }
 }

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use record::{JudgedClaim, RatioBeside, Verdict};
 
-use super::{
-    Page,
-    text::{not_measured, ticked},
-};
+use super::{Page, text::ticked};
 use crate::{
     format::{number, published, with_unit},
     published::Published,
@@ -88,13 +85,14 @@ fn statistics(page: &Page<'_>) -> Markup {
     html! {
         div.wide { table.statistics {
             thead { tr {
-                th { "Statistic" }
+                th { "Statistic" } th { "Failures" }
                 @for series in page.series { th.n { (series.label) } }
                 th { "Published (measured elsewhere)" }
             } }
             tbody {
                 @for statistic in &STATISTICS { tr {
                     td { (ticked(statistic.label)) }
+                    td.quiet { (statistic.failures()) }
                     @for series in page.series { td.n { (cell(series, statistic)) } }
                     td { @for row in page.published.iter().filter(|row| row.statistic.as_deref() == Some(statistic.id)) {
                         div.published { (published(row.value)) " " (statistic.unit.symbol()) " " (row.system) sup { (sources.number(row)) } }
@@ -103,7 +101,6 @@ fn statistics(page: &Page<'_>) -> Markup {
             }
         } }
         p.note {
-            "Failed invocations are penalised unless a row says dropped. "
             @if repetitions > 1 { "Median over repetitions with its 95 % bootstrap interval. " }
             "Published figures come from other machines; they stand here for orientation and are not compared with ours."
         }
@@ -111,9 +108,6 @@ fn statistics(page: &Page<'_>) -> Markup {
             ol.note { @for (system, setup, source, how) in sources.0.keys() {
                 li { (system) ", " (setup) ": " (source) " (" (how) ")" }
             } }
-        }
-        @for (system, reason) in &page.summary.not_measured {
-            p { code { (system) } ": " (not_measured(reason)) }
         }
     }
 }

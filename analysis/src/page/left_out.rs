@@ -1,0 +1,67 @@
+//! What of the run no number stands for: systems and repetitions that are missing, and rows that were left out.
+
+use maud::{Markup, html};
+use record::PointSummary;
+
+use super::{
+    Page,
+    text::{not_measured, ticked},
+};
+use crate::format::count;
+
+/// Of the section about whether the numbers can be believed.
+pub(super) fn part(page: &Page<'_>) -> Markup {
+    let (manifest, summary) = (page.manifest, page.summary);
+    let said =
+        [stopped(&summary.points), invalid(&summary.points), impossible(&summary.points), warmup(&summary.points)];
+    html! {
+        h3 { "What was left out" }
+        @if !summary.not_measured.is_empty() {
+            ul { @for (system, reason) in &summary.not_measured { li { code { (system) } ": " (not_measured(reason)) } } }
+        }
+        @if !manifest.failures.is_empty() {
+            div.wide { table.points {
+                thead { tr { th { "Repetition that failed" } th { "Why" } } }
+                tbody { @for failure in &manifest.failures { tr {
+                    td { (failure.system) " · " (failure.point) " · " (failure.repetition) }
+                    td { @for line in failure.reason.lines() { div { (line) } } }
+                } } }
+            } }
+            p.note { "A repetition that failed has no rows and counts as nothing; a claim that needs it is not judged." }
+        }
+        ul { @for text in said.into_iter().flatten() { li { (ticked(&text)) } } }
+    }
+}
+
+/// Those of the repetitions of which something is so, by name.
+fn those(points: &[PointSummary], is_so: impl Fn(&PointSummary) -> bool) -> Option<String> {
+    let names: Vec<String> = points.iter().filter(|point| is_so(point)).map(super::name).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn stopped(points: &[PointSummary]) -> Option<String> {
+    let names = those(points, |point| point.validity.interrupted)?;
+    Some(format!(
+        "Stopped before the end of the load, and left out of medians where the point has other repetitions: {names}."
+    ))
+}
+
+fn invalid(points: &[PointSummary]) -> Option<String> {
+    let names = those(points, |point| point.validity.valid == Some(false) && !point.validity.interrupted)?;
+    Some(format!("Invalid, and yet in the tables and medians of this page, but in no claim: {names}."))
+}
+
+fn impossible(points: &[PointSummary]) -> Option<String> {
+    let rows: u64 = points.iter().map(|point| point.counts.impossible).sum();
+    let names = those(points, |point| point.counts.impossible > 0)?;
+    Some(format!("{} rows cannot be true; their times are in no statistic: {names}.", count(rows)))
+}
+
+fn warmup(points: &[PointSummary]) -> Option<String> {
+    let rows = || points.iter().map(|point| point.counts.warmup);
+    match (rows().min()?, rows().max()?) {
+        (0, 0) => Some("No row was left out as warm-up.".to_owned()),
+        (least, most) if least == most => Some(format!("Rows of the warm-up, {} in each repetition.", count(least))),
+        (least, most) => Some(format!("Rows of the warm-up, {} to {} in each repetition.", count(least), count(most))),
+    }
+}
