@@ -39,6 +39,8 @@ const CONTENT_PERIODS: u32 = 3;
 /// Datagrams do not arrive when none has come back for so many periods from the beginning. A worker is suspected after
 /// six.
 const UNPROVEN_PERIODS: u32 = 4;
+/// A tick that comes after more than so many periods was held up with all of this process.
+const JUMP_PERIODS: u32 = 3;
 /// A control plane that has answered before and has not for so many periods is gone.
 const SILENT_PERIODS: u32 = 12;
 
@@ -65,11 +67,17 @@ impl BeatReceiver {
         self.port
     }
 
-    /// Hands the name of each worker that gives a sign of life to `heard`, for ever.
-    pub async fn run(self, mut heard: impl FnMut(String)) {
+    /// Hands each sign of life and where it came from to `heard`, for ever. What `heard` says is from a connected worker is
+    /// answered, if an answer is wanted; nothing else is, and no answer: whoever forges an address could make two
+    /// receivers talk to each other, or this one to somebody who never asked.
+    pub async fn run(self, mut heard: impl FnMut(WorkerBeat, SocketAddr) -> bool) {
         let mut buffer = [0; LONGEST_BYTES];
-        let mut looked = Instant::now();
+        let (mut looked, mut pause) = (Instant::now(), LONGEST_WAIT);
         loop {
+            sleep(pause).await;
+            // From one look to the next: what is taken now came within this time.
+            let elapsed = looked.elapsed();
+            looked = Instant::now();
             let mut taken = 0;
             while taken < MOST_AT_ONCE
                 && let Ok(Some((length, from))) = self.socket.receive(&mut buffer)
@@ -78,18 +86,23 @@ impl BeatReceiver {
                 let bytes = &buffer[..length];
                 // What is no sign of life is somebody else's mistake, and of no consequence.
                 let Ok(beat) = WorkerBeat::decode(bytes) else { continue };
-                if beat.answer {
-                    // A lost answer is like a lost question.
-                    let _ = self.socket.send(bytes, from);
+                if beat.is_answer || beat.worker.is_empty() {
+                    continue;
                 }
-                if !beat.worker.is_empty() {
-                    heard(beat.worker);
+                let wants_answer = beat.answer;
+                if heard(beat, from) && wants_answer {
+                    // A lost answer is like a lost question.
+                    let _ = self.socket.send(&answer(), from);
                 }
             }
-            sleep(wait(taken, looked.elapsed())).await;
-            looked = Instant::now();
+            pause = wait(taken, elapsed);
         }
     }
+}
+
+/// The answer to a sign of life: shorter than any of them.
+fn answer() -> Vec<u8> {
+    WorkerBeat { is_answer: true, ..Default::default() }.encode_to_vec()
 }
 
 /// Until the next look, after `taken` came in `elapsed`.
@@ -108,6 +121,8 @@ pub struct Beats {
     pub port: u32,
     /// The worker's name.
     pub worker: String,
+    /// Its process, as in its hello.
+    pub instance: u64,
     /// Time between two.
     pub period: Duration,
 }
@@ -122,14 +137,20 @@ impl Beats {
         let mut stand_in: Option<AbortOnDropHandle<()>> = None;
         let mut ticks = interval(self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         loop {
             ticks.tick().await;
+            let since_tick = ticked.elapsed();
+            ticked = Instant::now();
+            if since_tick > self.period * JUMP_PERIODS {
+                // This process stood still: nobody was silent meanwhile, as far as it can tell.
+                answered += since_tick;
+            }
             if came_back(&*socket) {
                 (answered, proven, stand_in) = (Instant::now(), true, None);
             }
             let unanswered = answered.elapsed();
-            let answer = !proven || unanswered >= self.period * CONTENT_PERIODS;
-            let beat = WorkerBeat { worker: self.worker.clone(), answer };
+            let beat = self.beat(!proven || unanswered >= self.period * CONTENT_PERIODS);
             // A datagram that is not sent is like one that is lost.
             let _ = socket.send(&beat.encode_to_vec(), to);
             if proven && unanswered >= self.period * SILENT_PERIODS {
@@ -140,6 +161,11 @@ impl Beats {
                 stand_in = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
             }
         }
+    }
+
+    /// One sign of life; with `answer`, one that is to be answered.
+    fn beat(&self, answer: bool) -> WorkerBeat {
+        WorkerBeat { worker: self.worker.clone(), answer, is_answer: false, instance: self.instance }
     }
 
     /// A socket, and where to send to.
@@ -156,14 +182,15 @@ impl Beats {
 
     /// Gives them over one stream after another, for ever.
     async fn over_streams(self) {
-        let Self { network, address, worker, period, .. } = self;
+        let beat = self.beat(false);
+        let Self { network, address, period, .. } = self;
         loop {
             if let Ok(channel) = connect::connect_quietly(Arc::clone(&network), &address).await {
                 let mut ticks = interval(period);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                let beats = futures::stream::unfold((ticks, worker.clone()), |(mut ticks, worker)| async {
+                let beats = futures::stream::unfold((ticks, beat.clone()), |(mut ticks, beat)| async {
                     ticks.tick().await;
-                    Some((WorkerBeat { worker: worker.clone(), answer: false }, (ticks, worker)))
+                    Some((beat.clone(), (ticks, beat)))
                 });
                 // However it ended, there is another one after this.
                 let _ = OrchestratorClient::new(channel).heartbeat(beats).await;
@@ -173,18 +200,20 @@ impl Beats {
     }
 }
 
-/// Whether a datagram has come back.
+/// Whether an answer has come.
 fn came_back(socket: &dyn Datagrams) -> bool {
     let mut buffer = [0; LONGEST_BYTES];
     let mut any = false;
-    while let Ok(Some(_)) = socket.receive(&mut buffer) {
-        any = true;
+    while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
+        any |= WorkerBeat::decode(&buffer[..length]).is_ok_and(|beat| beat.is_answer);
     }
     any
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc, time::timeout};
 
     use super::*;
@@ -199,6 +228,7 @@ mod tests {
             address: streams.local_addr().unwrap().to_string(),
             port: port.into(),
             worker: "w".to_owned(),
+            instance: 7,
             period: Duration::from_millis(100),
         };
         AbortOnDropHandle::new(tokio::spawn(beats.run()))
@@ -215,7 +245,7 @@ mod tests {
     /// Receives datagrams; the names come out of the channel.
     fn receive(receiver: BeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
         let (heard, names) = mpsc::unbounded_channel();
-        let run = receiver.run(move |worker| drop(heard.send(worker)));
+        let run = receiver.run(move |beat, _| heard.send(beat.worker).is_ok());
         (names, AbortOnDropHandle::new(tokio::spawn(run)))
     }
 
@@ -226,6 +256,73 @@ mod tests {
         assert_eq!(wait(20, ms(50)), ms(50), "a hundred workers");
         assert_eq!(wait(1000, ms(50)), Duration::from_micros(2500), "five thousand");
         assert_eq!(wait(50, Duration::from_micros(2500)), Duration::from_micros(2500), "it stays like that");
+    }
+
+    /// A socket on which a number of datagrams is found at each look.
+    struct Counted {
+        at_a_look: usize,
+        left: AtomicUsize,
+        looks: Arc<AtomicUsize>,
+    }
+
+    impl Datagrams for Counted {
+        fn send(&self, _: &[u8], _: SocketAddr) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+            if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                let beat = WorkerBeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
+                buffer[..beat.len()].copy_from_slice(&beat);
+                return Ok(Some((beat.len(), ANY_LOOPBACK)));
+            }
+            self.left.store(self.at_a_look, Relaxed);
+            let looks = self.looks.fetch_add(1, Relaxed);
+            assert!(looks < 1000, "it looks all the time");
+            Ok(None)
+        }
+
+        fn local_address(&self) -> io::Result<SocketAddr> {
+            Ok(ANY_LOOPBACK)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_receiver_looks_twenty_times_a_second() {
+        for at_a_look in [0, 1, 40] {
+            let looks = Arc::new(AtomicUsize::new(0));
+            let socket = Counted { at_a_look, left: AtomicUsize::new(at_a_look), looks: looks.clone() };
+            let receiver = BeatReceiver { socket: Box::new(socket), port: 1 };
+            let _ = timeout(Duration::from_secs(10), receiver.run(|_, _| true)).await;
+            let looks = looks.load(Relaxed);
+            assert!((195..=201).contains(&looks), "{looks} looks within 10 s, with {at_a_look} datagrams each");
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_and_answers_are_not_answered() {
+        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
+        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiver.run(|beat, _| beat.worker == "known")));
+        let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();
+        let beat =
+            |worker: &str, is_answer| WorkerBeat { worker: worker.to_owned(), answer: true, is_answer, instance: 1 };
+        for (worker, is_answer) in [("unknown", false), ("known", true), ("", false), ("", true), ("known", false)] {
+            socket.send(&beat(worker, is_answer).encode_to_vec(), to).unwrap();
+        }
+        let mut answers = Vec::new();
+        let mut buffer = [0; LONGEST_BYTES];
+        let first = async {
+            while answers.is_empty() {
+                sleep(Duration::from_millis(10)).await;
+                while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
+                    answers.push(WorkerBeat::decode(&buffer[..length]).unwrap());
+                }
+            }
+        };
+        // The last one is answered, so those before it were not.
+        timeout(PATIENCE, first).await.expect("a connected worker is answered");
+        assert_eq!(answers, [WorkerBeat { is_answer: true, ..Default::default() }]);
     }
 
     #[tokio::test]
@@ -274,7 +371,7 @@ mod tests {
         let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
         let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();
-        let mut beat = WorkerBeat { worker: "w".to_owned(), answer: false }.encode_to_vec();
+        let mut beat = WorkerBeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
         for bytes in [&[0xff; 600][..], &[], b"GET / HTTP/1.1"] {
             socket.send(bytes, to).unwrap();
         }

@@ -6,6 +6,7 @@
 mod beats;
 mod connect;
 mod convert;
+mod identity;
 mod listen;
 mod network;
 mod outbox;
@@ -33,6 +34,7 @@ pub use connect::{ConnectError, connect, connect_quietly, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
+pub use identity::{cluster_of_refusal, draw_cluster, draw_instance, refuse_other_cluster};
 pub use listen::{Incoming, PeerConnection};
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};

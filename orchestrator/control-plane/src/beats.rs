@@ -2,26 +2,97 @@
 //! is worth waking the owner for. It takes them up with whatever it handles next, at the latest when it looks at who is
 //! silent.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use api::wire::WorkerBeat;
 
 use crate::state::Map;
 
-/// The newest sign of life of each worker that gave one since the owner last looked.
+/// Who may give signs of life, and the newest of each since the owner last looked.
 #[derive(Default)]
-pub(crate) struct Beats(Mutex<Map<String, u64>>);
+pub(crate) struct Beats(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    connected: Map<String, Sender>,
+    heard: Map<String, u64>,
+}
+
+/// A connected worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    /// Its process.
+    pub(crate) instance: u64,
+    /// Where its stream comes from, if that is known: datagrams from elsewhere are not its own.
+    pub(crate) address: Option<IpAddr>,
+}
 
 impl Beats {
-    /// A worker gave a sign of life at that time of the control plane's clock, in microseconds.
-    pub(crate) fn note(&self, worker: String, at_us: u64) {
-        self.lock().insert(worker, at_us);
+    /// A worker is connected.
+    pub(crate) fn connect(&self, worker: String, sender: Sender) {
+        self.lock().connected.insert(worker, sender);
+    }
+
+    /// A worker is not connected any more; another process of its name still is.
+    pub(crate) fn disconnect(&self, worker: &str, sender: Sender) {
+        let mut table = self.lock();
+        if table.connected.get(worker) == Some(&sender) {
+            table.connected.remove(worker);
+        }
+    }
+
+    /// A sign of life came at that time of the control plane's clock, in microseconds; `from` that address if it was a
+    /// datagram, which anybody may send. False, and nothing noted, when it is no connected worker's.
+    pub(crate) fn note(&self, beat: WorkerBeat, from: Option<IpAddr>, at_us: u64) -> bool {
+        let mut table = self.lock();
+        let is_known = table.connected.get(&beat.worker).is_some_and(|sender| {
+            let comes_from_there = match (from, sender.address) {
+                (Some(from), Some(address)) => from.to_canonical() == address.to_canonical(),
+                _ => true,
+            };
+            sender.instance == beat.instance && comes_from_there
+        });
+        if is_known {
+            table.heard.insert(beat.worker, at_us);
+        }
+        is_known
     }
 
     /// Those since the last call.
     pub(crate) fn take(&self) -> Vec<(String, u64)> {
-        std::mem::take(&mut *self.lock()).into_iter().collect()
+        std::mem::take(&mut self.lock().heard).into_iter().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Map<String, u64>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_connected_process_gives_signs_of_life_and_from_its_own_address() {
+        let beats = Beats::default();
+        let at = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let beat = |worker: &str, instance| WorkerBeat { worker: worker.to_owned(), instance, ..Default::default() };
+        assert!(!beats.note(beat("w", 1), at("10.0.0.1"), 1), "it is not connected");
+        beats.connect("w".to_owned(), Sender { instance: 1, address: at("10.0.0.1") });
+        for (instance, from) in [(2, "10.0.0.1"), (0, "10.0.0.1"), (1, "10.0.0.2")] {
+            assert!(!beats.note(beat("w", instance), at(from), 2), "{instance} from {from}");
+        }
+        assert!(!beats.note(beat("v", 1), at("10.0.0.1"), 2));
+        assert_eq!(beats.take(), []);
+        assert!(beats.note(beat("w", 1), at("::ffff:10.0.0.1"), 3));
+        assert!(beats.note(beat("w", 1), None, 4), "over a stream");
+        assert_eq!(beats.take(), [("w".to_owned(), 4)]);
+        beats.disconnect("w", Sender { instance: 2, address: None });
+        assert!(beats.note(beat("w", 1), at("10.0.0.1"), 5), "another one of its name has left");
+        beats.disconnect("w", Sender { instance: 1, address: at("10.0.0.1") });
+        assert!(!beats.note(beat("w", 1), at("10.0.0.1"), 6));
     }
 }

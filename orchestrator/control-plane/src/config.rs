@@ -81,6 +81,9 @@ pub struct Health {
     /// Longest wait for invocations of a sandbox that leaves service.
     #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
+    /// Longest wait for a commanded sandbox to be ready; then it counts as failed, and is made elsewhere.
+    #[serde(with = "model::duration")]
+    pub creation_deadline: Duration,
 }
 
 /// A key of the configuration has a value that cannot be used.
@@ -174,6 +177,7 @@ impl Default for Health {
             data_plane_grace: Duration::from_secs(30),
             recovery_window: Duration::from_millis(500),
             drain_deadline: Duration::from_secs(60),
+            creation_deadline: Duration::from_secs(30),
         }
     }
 }

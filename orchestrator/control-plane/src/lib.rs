@@ -7,6 +7,7 @@ mod beats;
 mod clock;
 mod coldstarts;
 mod config;
+mod ending;
 mod http;
 mod log_writer;
 mod metrics;

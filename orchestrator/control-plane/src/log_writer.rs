@@ -9,12 +9,12 @@ use tokio::{
 
 use crate::{
     metrics::Metrics,
-    state::Token,
+    state::Origin,
     store::{Command, Compacted, Store, StoreError},
 };
 
 /// A batch of commands, and who waits for each.
-pub(crate) type CommandBatch = Vec<(Command, Option<Token>)>;
+pub(crate) type CommandBatch = Vec<(Command, Origin)>;
 
 /// What became of a batch: the index of its first command.
 pub(crate) type Written = Result<(u64, CommandBatch), StoreError>;

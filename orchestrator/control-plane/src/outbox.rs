@@ -1,8 +1,9 @@
 //! What waits to be sent to one worker or data plane, as batches that keep only the newest state.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use api::{Batch, wire};
+use api::{Batch, Revisions, wire};
+use model::Registered;
 
 use crate::{
     clock::Clock,
@@ -11,27 +12,36 @@ use crate::{
 
 /// Functions in one message of a snapshot: some 100 kB.
 const FUNCTIONS_PER_MESSAGE: usize = 1000;
+/// Commands in one message to a worker: some 200 kB.
+const COMMANDS_PER_MESSAGE: usize = 8192;
+/// Specifications in one message to a worker: no more than both ends remember, or the first ones would be forgotten
+/// before they are used.
+const SPECIFICATIONS_PER_MESSAGE: usize = 256;
+/// A message to a worker with so many bytes of specifications gets no further one.
+const SPECIFICATION_BYTES_PER_MESSAGE: usize = 256 * 1024;
 
 /// What a worker is to be told.
 pub(crate) struct WorkerBatch {
     clock: Clock,
-    message: wire::ToWorker,
-    commands: BTreeMap<u64, Option<wire::CreateSandbox>>,
+    welcome: Option<wire::Welcome>,
+    /// What to make, and of what; `None`: to end.
+    commands: BTreeMap<u64, Option<(wire::CreateSandbox, Arc<Registered>)>>,
+    /// Revisions that the worker was told on this stream.
+    told: Revisions<()>,
     /// When each creation was handed to the connection, in microseconds, until its event comes.
     dispatched: Map<u64, u64>,
 }
 
 impl WorkerBatch {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, message: wire::ToWorker::default(), commands: BTreeMap::new(), dispatched: Map::default() }
+        Self { clock, welcome: None, commands: BTreeMap::new(), told: Revisions::told(), dispatched: Map::default() }
     }
 
     pub(crate) fn add(&mut self, change: WorkerChange) {
         match change {
-            WorkerChange::Welcome(welcome) => self.message.welcome = Some(welcome),
-            WorkerChange::Specification(specification) => self.message.functions.push(*specification),
-            WorkerChange::Create(create) => {
-                self.commands.insert(create.sandbox, Some(create));
+            WorkerChange::Welcome(welcome) => self.welcome = Some(welcome),
+            WorkerChange::Create(create, registered) => {
+                self.commands.insert(create.sandbox, Some((create, registered)));
             }
             // A creation that has not gone out never does: the worker answers for an unknown sandbox that it is ended.
             WorkerChange::Delete(sandbox) => {
@@ -44,30 +54,47 @@ impl WorkerBatch {
     pub(crate) fn take_dispatched(&mut self, sandbox: u64) -> Option<u64> {
         self.dispatched.remove(&sandbox)
     }
+
+    /// Tells the worker what a sandbox is made of, before it is to make the first one. The bytes of that.
+    fn describe(&mut self, registered: &Registered, message: &mut wire::ToWorker) -> usize {
+        if self.told.get(registered.revision).is_some() {
+            return 0;
+        }
+        self.told.insert(registered.revision, ());
+        let specification = api::revision_spec(registered);
+        let env = specification.env.iter().map(|(name, value)| name.len() + value.len());
+        let args = specification.args.iter().map(String::len);
+        let bytes = specification.image.len() + env.chain(args).sum::<usize>();
+        message.functions.push(specification);
+        bytes
+    }
 }
 
 impl Batch for WorkerBatch {
     type Message = wire::ToWorker;
 
     fn take(&mut self) -> Option<wire::ToWorker> {
-        let mut message = std::mem::take(&mut self.message);
-        if !self.commands.is_empty() {
-            let now_us = self.clock.now_us();
-            for (sandbox, create) in std::mem::take(&mut self.commands) {
-                if let Some(create) = create {
-                    self.dispatched.insert(sandbox, now_us);
-                    message.create.push(create);
-                } else {
-                    self.dispatched.remove(&sandbox);
-                    message.delete.push(sandbox);
-                }
+        if self.welcome.is_none() && self.commands.is_empty() {
+            return None;
+        }
+        let mut message = wire::ToWorker { welcome: self.welcome.take(), ..wire::ToWorker::default() };
+        let now_us = self.clock.now_us();
+        let mut bytes = 0;
+        while message.create.len() + message.delete.len() < COMMANDS_PER_MESSAGE
+            && message.functions.len() < SPECIFICATIONS_PER_MESSAGE
+            && bytes < SPECIFICATION_BYTES_PER_MESSAGE
+            && let Some((sandbox, command)) = self.commands.pop_first()
+        {
+            if let Some((create, registered)) = command {
+                bytes += self.describe(&registered, &mut message);
+                self.dispatched.insert(sandbox, now_us);
+                message.create.push(create);
+            } else {
+                self.dispatched.remove(&sandbox);
+                message.delete.push(sandbox);
             }
         }
-        let is_empty = message.welcome.is_none()
-            && message.functions.is_empty()
-            && message.create.is_empty()
-            && message.delete.is_empty();
-        (!is_empty).then_some(message)
+        Some(message)
     }
 }
 
@@ -186,10 +213,40 @@ impl Batch for DataPlaneBatch {
 
 #[cfg(test)]
 mod tests {
+    use model::{FunctionId, FunctionSpec, Revision};
+
     use super::*;
 
     fn create(sandbox: u64) -> WorkerChange {
-        WorkerChange::Create(wire::CreateSandbox { sandbox, node: 0, revision: 1 })
+        create_of(sandbox, 1)
+    }
+
+    fn create_of(sandbox: u64, revision: u64) -> WorkerChange {
+        let spec = FunctionSpec::new(format!("f{revision}").parse().unwrap(), "any");
+        let registered = Registered { id: FunctionId(revision), revision: Revision(revision), spec };
+        WorkerChange::Create(wire::CreateSandbox { sandbox, node: 0, revision }, Arc::new(registered))
+    }
+
+    /// Whatever is to be made of however many functions at once, a worker that remembers as much as it must is told of
+    /// each revision before it is used.
+    #[tokio::test]
+    async fn any_number_of_revisions_goes_out_so_that_a_worker_knows_each_when_it_is_used() {
+        let mut batch = WorkerBatch::new(Clock::start());
+        for sandbox in 0..30_000 {
+            // Some are used again long after they were told.
+            batch.add(create_of(sandbox, 1 + sandbox % 9000));
+        }
+        let (mut heard, mut made) = (Revisions::heard(), 0);
+        while let Some(message) = batch.take() {
+            for specification in message.functions {
+                heard.insert(Revision(specification.revision), ());
+            }
+            made += message.create.len();
+            for create in message.create {
+                assert!(heard.get(Revision(create.revision)).is_some(), "{create:?} is of an unknown revision");
+            }
+        }
+        assert_eq!(made, 30_000);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,14 +16,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::{
-    beats::Beats,
+    beats::{Beats, Sender},
     clock::Clock,
+    ending::Peer,
     log_writer::{CommandBatch, LogWriter, Written},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
-    state::{Answer, Effect, Input, Map, Request, SessionId, State, TimedMessage, Token},
+    state::{
+        Answer, DataPlaneChange, Effect, Input, Map, Request, SessionId, State, TimedMessage, Token, WorkerChange,
+    },
     store::{Store, StoreError},
 };
 
@@ -31,12 +36,25 @@ const INBOX: usize = 8192;
 /// Inputs handled before their effects are performed: batches grow with load and cost little delay.
 const MOST_PER_ROUND: usize = 256;
 
+/// A worker's place at the owner.
+pub(crate) type WorkerPeer = Peer<Outbox<WorkerBatch>>;
+/// A data plane's place at the owner.
+pub(crate) type DataPlanePeer = Peer<Outbox<DataPlaneBatch>>;
+
+/// A worker's place, and how its signs of life are told from others.
+struct ConnectedWorker {
+    peer: Box<WorkerPeer>,
+    name: String,
+    sender: Sender,
+}
+
 /// A message to the owner.
+#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and a box would cost each of them an allocation")]
 pub(crate) enum Message {
-    /// A worker connected; what it is to be told goes into the outbox.
-    WorkerJoined(SessionId, Box<api::wire::WorkerHello>, Outbox<WorkerBatch>),
+    /// A worker connected from an address, if that is known.
+    WorkerJoined(SessionId, Box<api::wire::WorkerHello>, Box<WorkerPeer>, Option<IpAddr>),
     /// A data plane connected.
-    DataPlaneJoined(SessionId, Box<api::wire::DataPlaneHello>, Outbox<DataPlaneBatch>),
+    DataPlaneJoined(SessionId, Box<api::wire::DataPlaneHello>, Box<DataPlanePeer>),
     /// An operator waits for an answer.
     Request(Request, oneshot::Sender<Answer>),
     /// Anything else.
@@ -81,8 +99,8 @@ pub(crate) struct Owner {
     metrics: Arc<Metrics>,
     inbox: mpsc::Receiver<Message>,
     beats: Arc<Beats>,
-    workers: Map<SessionId, Outbox<WorkerBatch>>,
-    data_planes: Map<SessionId, Outbox<DataPlaneBatch>>,
+    workers: Map<SessionId, ConnectedWorker>,
+    data_planes: Map<SessionId, Box<DataPlanePeer>>,
     replies: BTreeMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Commands that wait for the batch before them.
@@ -155,8 +173,8 @@ impl Owner {
                 }
             }
         }
-        self.workers.values().for_each(Outbox::close);
-        self.data_planes.values().for_each(Outbox::close);
+        self.workers.values().for_each(|worker| worker.peer.outbox.close());
+        self.data_planes.values().for_each(|peer| peer.outbox.close());
         Ok(())
     }
 
@@ -173,7 +191,7 @@ impl Owner {
         let input = match message {
             Message::Input(input) => {
                 match &input {
-                    Input::WorkerLeft { session } => drop(self.workers.remove(session)),
+                    Input::WorkerLeft { session } => drop(self.forget_worker(*session)),
                     Input::DataPlaneLeft { session } => drop(self.data_planes.remove(session)),
                     Input::FromDataPlane { said: TimedMessage { read_us, .. }, .. }
                     | Input::SandboxEvents { read_us, .. } => {
@@ -183,12 +201,14 @@ impl Owner {
                 }
                 input
             }
-            Message::WorkerJoined(session, hello, outbox) => {
-                self.workers.insert(session, outbox);
+            Message::WorkerJoined(session, hello, peer, address) => {
+                let sender = Sender { instance: hello.instance, address };
+                let worker = ConnectedWorker { peer, name: hello.worker.clone(), sender };
+                self.workers.insert(session, worker);
                 Input::WorkerJoined { session, hello: *hello }
             }
-            Message::DataPlaneJoined(session, hello, outbox) => {
-                self.data_planes.insert(session, outbox);
+            Message::DataPlaneJoined(session, hello, peer) => {
+                self.data_planes.insert(session, peer);
                 Input::DataPlaneJoined { session, hello: *hello }
             }
             Message::Request(request, reply) => {
@@ -219,16 +239,21 @@ impl Owner {
     fn perform_one(&mut self, effect: Effect) {
         match effect {
             Effect::ToWorker { session, change } => {
-                if let Some(outbox) = self.workers.get(&session) {
-                    outbox.update(|batch| batch.add(change));
+                let Some(worker) = self.workers.get_mut(&session) else { return };
+                if matches!(change, WorkerChange::Welcome(_)) {
+                    worker.peer.admit();
+                    self.beats.connect(worker.name.clone(), worker.sender);
                 }
+                worker.peer.outbox.update(|batch| batch.add(change));
             }
             Effect::ToDataPlane { session, change } => {
-                if let Some(outbox) = self.data_planes.get(&session) {
-                    outbox.update(|batch| batch.add(change));
+                let Some(peer) = self.data_planes.get_mut(&session) else { return };
+                if matches!(change, DataPlaneChange::Welcome(_)) {
+                    peer.admit();
                 }
+                peer.outbox.update(|batch| batch.add(change));
             }
-            Effect::Append { command, token } => self.commands.push((command, token)),
+            Effect::Append { command, origin } => self.commands.push((command, origin)),
             Effect::Reply { token, answer } => {
                 if let Some(reply) = self.replies.remove(&token) {
                     // Whoever asked may have gone away.
@@ -243,14 +268,31 @@ impl Owner {
                 }
             }
             Effect::Close { session, reason } => {
-                tracing::warn!(reason, "closing a connection");
-                if let Some(outbox) = self.workers.remove(&session) {
-                    outbox.close();
-                }
-                if let Some(outbox) = self.data_planes.remove(&session) {
-                    outbox.close();
-                }
+                self.close(session, Status::failed_precondition(reason));
+            }
+            Effect::OtherCluster { session, ours, reason } => {
+                self.close(session, api::refuse_other_cluster(reason, ours));
             }
         }
+    }
+
+    /// Ends a connection, and tells the peer why.
+    fn close(&mut self, session: SessionId, status: Status) {
+        let worker = self.forget_worker(session);
+        let name = worker.as_ref().map(|worker| worker.name.as_str());
+        tracing::warn!(worker = name, reason = status.message(), "closing a connection");
+        if let Some(ConnectedWorker { peer, .. }) = worker {
+            peer.ending.set(status);
+            peer.outbox.close();
+        } else if let Some(peer) = self.data_planes.remove(&session) {
+            peer.ending.set(status);
+            peer.outbox.close();
+        }
+    }
+
+    fn forget_worker(&mut self, session: SessionId) -> Option<ConnectedWorker> {
+        let worker = self.workers.remove(&session)?;
+        self.beats.disconnect(&worker.name, worker.sender);
+        Some(worker)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     log_writer::LogWriter,
     metrics::Metrics,
     owner::{Owner, OwnerHandle},
-    state::{Settings, State},
+    state::{Settings, State, Term},
     store::{Command, Logged, Store, StoreError},
     streams::Streams,
 };
@@ -89,8 +89,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let mut log = store.load().await?;
-    let epoch = begin_epoch(&mut *store, &mut log).await?;
-    let mut state = State::new(settings, epoch, config.seed, metrics.clone());
+    let term = begin_term(&mut *store, &mut log).await?;
+    let mut state = State::new(settings, term, config.seed, metrics.clone());
     state.recover(clock.now(), log);
     let cold_starts = match &config.record {
         Some(directory) => {
@@ -148,7 +148,7 @@ impl Built {
         tasks.spawn(http::serve(self.http, operators, stop.clone()));
         if let Some(beats) = self.beats {
             let (handle, stop) = (self.handle.clone(), stop.clone());
-            let heard = move |worker| handle.beats.note(worker, handle.clock.now_us());
+            let heard = move |beat, from: SocketAddr| handle.beats.note(beat, Some(from.ip()), handle.clock.now_us());
             tasks.spawn(async move { stop.run_until_cancelled_owned(beats.run(heard)).await });
         }
         let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
@@ -192,15 +192,22 @@ async fn bind(
     Ok((listener, bound))
 }
 
-/// The epoch after the newest in the log, durable before the first command of it is sent.
-async fn begin_epoch(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Epoch, StoreError> {
+/// The cluster of the log, which an empty one begins, and the epoch after the newest in it: both are durable before the
+/// first command of that epoch is sent.
+async fn begin_term(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Term, StoreError> {
+    let begun = log.iter().find_map(|entry| match entry.command {
+        Command::BeginCluster { id } => Some(id),
+        _ => None,
+    });
     let newest = log.iter().filter_map(|entry| match entry.command {
         Command::BeginEpoch { epoch } => Some(epoch.0),
         _ => None,
     });
     let epoch = Epoch(newest.max().unwrap_or(0) + 1);
-    let command = Command::BeginEpoch { epoch };
-    let index = store.append(vec![command.clone()]).await?;
-    log.push(Logged { index, command });
-    Ok(epoch)
+    let cluster = begun.unwrap_or_else(api::draw_cluster);
+    let begins = begun.is_none().then_some(Command::BeginCluster { id: cluster });
+    let commands: Vec<_> = begins.into_iter().chain([Command::BeginEpoch { epoch }]).collect();
+    let first = store.append(commands.clone()).await?;
+    log.extend(commands.into_iter().zip(first..).map(|(command, index)| Logged { index, command }));
+    Ok(Term { cluster, epoch })
 }

@@ -7,10 +7,12 @@ mod activity;
 mod adoption;
 mod data_plane;
 mod effect;
+mod failure;
 mod function;
 mod grant;
 mod health;
 mod input;
+mod join;
 mod node;
 mod operator;
 mod recall;
@@ -32,18 +34,18 @@ use std::{
     sync::Arc,
 };
 
-use model::{Epoch, SandboxId};
+use model::{ClusterId, Epoch, SandboxId};
 use policy::{autoscale, placement};
 use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, operator::PendingReply,
+    activity::Recent, data_plane::DataPlanes, function::Functions, join::Joining, node::Nodes, operator::PendingReply,
     recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
-    input::{Input, SessionId, TimedEvent, TimedMessage, Token},
+    input::{Input, Origin, SessionId, TimedEvent, TimedMessage, Token},
     operator::{Answer, PutOutcome, Request},
     sandbox::Timing,
     top::TopView,
@@ -66,10 +68,17 @@ pub(crate) struct Settings {
     pub(crate) records: bool,
 }
 
+/// Which control plane this is: what every peer is told first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) cluster: ClusterId,
+    pub(crate) epoch: Epoch,
+}
+
 /// The control plane's state.
 pub(crate) struct State {
     settings: Settings,
-    epoch: Epoch,
+    term: Term,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
     /// Index of the newest command that changed the function table, or of the one that began the epoch: data planes
@@ -81,6 +90,8 @@ pub(crate) struct State {
     placement: placement::Placement,
     workers: Workers,
     data_planes: DataPlanes,
+    /// Peers that are not let in yet.
+    joining: Joining,
     sandboxes: Map<SandboxId, Sandbox>,
     /// Counts of them.
     totals: Totals,
@@ -92,6 +103,8 @@ pub(crate) struct State {
     recent: Recent,
     timers: Timers,
     recovery: Recovery,
+    /// So many nodes are silent together that the cause may be here.
+    suspects_itself: bool,
     /// Registrations that are durable and wait for data planes to know of them, oldest first.
     replies: VecDeque<PendingReply>,
     rng: Pcg64,
@@ -100,10 +113,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(settings: Settings, epoch: Epoch, seed: u64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(settings: Settings, term: Term, seed: u64, metrics: Arc<Metrics>) -> Self {
         Self {
             settings,
-            epoch,
+            term,
             sandboxes_commanded: 0,
             function_sequence: 0,
             functions: Functions::default(),
@@ -111,6 +124,7 @@ impl State {
             placement: placement::Placement::new(),
             workers: Workers::default(),
             data_planes: DataPlanes::default(),
+            joining: Joining::default(),
             sandboxes: Map::default(),
             totals: Totals::default(),
             starved: Starved::default(),
@@ -118,8 +132,9 @@ impl State {
             recent: Recent::default(),
             timers: Timers::default(),
             recovery: Recovery::default(),
+            suspects_itself: false,
             replies: VecDeque::new(),
-            rng: Pcg64::new(u128::from(seed), u128::from(epoch.0)),
+            rng: Pcg64::new(u128::from(seed), u128::from(term.epoch.0)),
             metrics,
             effects: Vec::new(),
         }
@@ -127,6 +142,7 @@ impl State {
 
     /// Handles one input; what is to be done about it waits in [`State::take_effects`].
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        self.note_clock_jump(now);
         match input {
             Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
             Input::WorkerLeaves { session } => self.worker_leaves(session),

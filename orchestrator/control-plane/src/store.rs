@@ -9,7 +9,7 @@ mod redb;
 
 use std::{io, pin::Pin};
 
-use model::{DataPlaneId, Epoch, FunctionName, FunctionSpec, NodeName, NodeSpec, Registered};
+use model::{ClusterId, DataPlaneId, Epoch, FunctionName, FunctionSpec, NodeName, NodeSpec, Registered};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,6 +21,11 @@ pub use self::{memory::MemoryStore, redb::RedbStore};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Command {
+    /// The cluster begins: the first command of its log.
+    BeginCluster {
+        /// Which.
+        id: ClusterId,
+    },
     /// A new leadership term begins.
     BeginEpoch {
         /// Which.

@@ -1,17 +1,18 @@
 //! The streams of data planes and workers: reading what they say, and who they are.
 
-use std::{pin::Pin, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use api::{
     Outbox, PROTOCOL_VERSION, WireError,
     wire::{self, orchestrator_server::Orchestrator},
 };
-use futures::{Stream, StreamExt};
-use tokio::time::timeout;
+use futures::{Stream, StreamExt, stream};
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    ending::{Ending, Peer},
     outbox::{DataPlaneBatch, WorkerBatch},
     owner::{Message, OwnerHandle},
     state::{Input, SessionId, TimedEvent, TimedMessage},
@@ -45,28 +46,49 @@ impl Orchestrator for Streams {
         check_name("data plane", &hello.data_plane)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(DataPlaneBatch::new(self.owner.clock));
-        let joined = Message::DataPlaneJoined(session, Box::new(hello), outbox.clone());
-        self.owner.send(joined).await.map_err(|_| shutting_down())?;
+        let ending = Ending::default();
+        let (peer, admitted) = Peer::new(outbox.clone(), ending.clone());
+        self.owner
+            .send(Message::DataPlaneJoined(session, Box::new(hello), Box::new(peer)))
+            .await
+            .map_err(|_| shutting_down())?;
         let reader = self.clone();
-        self.tasks.spawn(async move { reader.read_data_plane(session, messages, outbox).await });
-        Ok(Response::new(Box::pin(outgoing.map(Ok))))
+        self.tasks.spawn(async move {
+            if reader.is_let_in(admitted).await {
+                reader.read_data_plane(session, messages, &outbox).await;
+            }
+            outbox.close();
+            // When the owner is gone nobody needs to know.
+            drop(reader.owner.send(Message::Input(Input::DataPlaneLeft { session })).await);
+        });
+        Ok(Response::new(with_ending(outgoing, ending)))
     }
 
     async fn connect_worker(
         &self,
         request: Request<Streaming<wire::FromWorker>>,
     ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
+        let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         let mut messages = request.into_inner();
         let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
         check_name("worker", &hello.worker)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(WorkerBatch::new(self.owner.clock));
-        let joined = Message::WorkerJoined(session, Box::new(hello), outbox.clone());
+        let ending = Ending::default();
+        let (peer, admitted) = Peer::new(outbox.clone(), ending.clone());
+        let joined = Message::WorkerJoined(session, Box::new(hello), Box::new(peer), address);
         self.owner.send(joined).await.map_err(|_| shutting_down())?;
         let reader = self.clone();
-        self.tasks.spawn(async move { reader.read_worker(session, messages, outbox).await });
-        Ok(Response::new(Box::pin(outgoing.map(Ok))))
+        self.tasks.spawn(async move {
+            if reader.is_let_in(admitted).await {
+                reader.read_worker(session, messages, &outbox).await;
+            }
+            outbox.close();
+            // When the owner is gone nobody needs to know.
+            drop(reader.owner.send(Message::Input(Input::WorkerLeft { session })).await);
+        });
+        Ok(Response::new(with_ending(outgoing, ending)))
     }
 
     async fn heartbeat(
@@ -81,17 +103,26 @@ impl Orchestrator for Streams {
                 beat = beats.next() => beat,
             };
             let Some(Ok(beat)) = beat else { return Ok(Response::new(wire::HeartbeatEnd {})) };
-            self.owner.beats.note(beat.worker, self.owner.clock.now_us());
+            self.owner.beats.note(beat, None, self.owner.clock.now_us());
         }
     }
 }
 
 impl Streams {
+    /// Whether a peer is let in: nothing of what it says is read before that.
+    async fn is_let_in(&self, admitted: oneshot::Receiver<()>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => false,
+            admitted = admitted => admitted.is_ok(),
+        }
+    }
+
     async fn read_data_plane(
         &self,
         session: SessionId,
         mut messages: Streaming<wire::FromDataPlane>,
-        outbox: Outbox<DataPlaneBatch>,
+        outbox: &Outbox<DataPlaneBatch>,
     ) {
         while let Some(message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
@@ -106,16 +137,13 @@ impl Streams {
                 return;
             }
         }
-        outbox.close();
-        // When the owner is gone nobody needs to know.
-        drop(self.owner.send(Message::Input(Input::DataPlaneLeft { session })).await);
     }
 
     async fn read_worker(
         &self,
         session: SessionId,
         mut messages: Streaming<wire::FromWorker>,
-        outbox: Outbox<WorkerBatch>,
+        outbox: &Outbox<WorkerBatch>,
     ) {
         while let Some(message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
@@ -132,9 +160,6 @@ impl Streams {
                 return;
             }
         }
-        outbox.close();
-        // When the owner is gone nobody needs to know.
-        drop(self.owner.send(Message::Input(Input::WorkerLeft { session })).await);
     }
 
     /// The next message; `None` when the connection is over, broken, or no longer wanted.
@@ -145,6 +170,12 @@ impl Streams {
             message = messages.next() => message?.inspect_err(|cause| tracing::info!(%cause, "a stream broke")).ok(),
         }
     }
+}
+
+/// What a peer is told, and in the end why there is no more, if the owner gave a reason.
+fn with_ending<T: Send + 'static>(outgoing: impl Stream<Item = T> + Send + 'static, ending: Ending) -> Messages<T> {
+    let last = stream::once(async move { ending.status() }).filter_map(|status| async { status.map(Err) });
+    Box::pin(outgoing.map(Ok).chain(last))
 }
 
 async fn first<T>(messages: &mut Streaming<T>) -> Result<T, Status> {

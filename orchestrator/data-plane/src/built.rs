@@ -1,6 +1,7 @@
 //! A data plane from its configuration to its end: built (ports bound, nothing serving), run, shut down.
 
 use std::{
+    fs,
     hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
@@ -70,7 +71,7 @@ pub struct Built {
 ///
 /// # Errors
 /// When the configuration cannot be used or a port is taken.
-pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
+pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
     let policy = config.check()?;
     if let Some(suffix) = config.host_suffix.iter().find(|suffix| !host::is_suffix(suffix)) {
         let problem = format!("has {suffix:?}, which is no domain in lower case");
@@ -78,10 +79,20 @@ pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, B
     }
     let (invoke, invoke_address) = bind(&*network, config.invoke).await?;
     let (admin, admin_address) = bind(&*network, config.admin).await?;
+    if config.name.is_empty() {
+        config.name = default_name(invoke_address.port());
+    }
     // The hasher's keys are the only random numbers that the standard library takes from the operating system.
     let seed = config.seed.unwrap_or_else(|| RandomState::new().hash_one("data plane"));
     let plane = Arc::new(Plane::new(config, policy, network, seed));
     Ok(Built { plane, seed, invoke, admin, invoke_address, admin_address })
+}
+
+/// The name of a data plane that was given none: this host's, and the port of its invocations.
+fn default_name(port: u16) -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = if name.trim().is_empty() { "data-plane" } else { name.trim() };
+    format!("{name}-{port}")
 }
 
 async fn bind(network: &dyn Network, address: SocketAddr) -> Result<(Box<dyn Listener>, SocketAddr), BuildError> {

@@ -11,12 +11,15 @@ use crate::clients::MOST_SURPLUS;
 
 /// Invocations at once unless configured: so many may wait with some KiB each.
 const MOST_INVOCATIONS: usize = 65_536;
+/// Longest name: as a worker's.
+const LONGEST_NAME: usize = 200;
 
 /// A data plane's configuration. Every key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Its name: unique in the cluster and stable over restarts.
+    /// Its name: unique in the cluster and stable over restarts. Empty: the host's name and the port of `invoke`, which no
+    /// two data planes of a host share.
     pub name: String,
     /// Where it takes invocations; port 0 takes any free one.
     pub invoke: SocketAddr,
@@ -102,7 +105,7 @@ pub struct ConfigError {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            name: "data-plane".to_owned(),
+            name: String::new(),
             invoke: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8085)),
             advertised: None,
@@ -207,8 +210,9 @@ impl Config {
     /// The first key that cannot be used.
     pub fn check(&self) -> Result<&'static Balance, ConfigError> {
         let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
-        if self.name.is_empty() {
-            return fail("name", "must not be empty");
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.name.len() > LONGEST_NAME || !self.name.bytes().all(is_plain) {
+            return fail("name", "must be at most 200 letters, digits, '.', '_' or '-'");
         }
         if self.control_planes.is_empty() {
             return fail("control_planes", "must name at least one");
@@ -264,7 +268,7 @@ mod tests {
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
         let changes: [(Change, &str); 10] = [
-            (|c| c.name.clear(), "name"),
+            (|c| c.name = "a b".to_owned(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
             (|c| c.sample_period = Duration::ZERO, "sample_period"),

@@ -26,7 +26,7 @@ mod tests;
 
 pub(crate) use grants::{Delta, Limit, Stamp};
 pub(crate) use queue::{Ticket, Verdict};
-pub(crate) use report::Haste;
+pub(crate) use report::{Failing, Haste};
 pub(crate) use slot::Slot;
 pub(crate) use state::{Effects, FunctionState, Terms};
 
@@ -131,12 +131,13 @@ impl Function {
         self.lock().write_report(self.id.0, message, now_us);
     }
 
-    /// A sample of its load, and whether it is still active.
-    pub(crate) fn sample(self: &Arc<Self>) -> (wire::Sample, bool) {
+    /// A sample of its load, and whether it is still active; `None` when nobody is told of it.
+    pub(crate) fn sample(self: &Arc<Self>) -> Option<(wire::Sample, bool)> {
         self.change(|state, now_us, effects| {
             state.review_limit(now_us, effects);
-            let (sample, active) = state.sample(now_us);
-            (wire::Sample { function: self.id.0, cold: self.cold.swap(0, Ordering::Relaxed), ..sample }, active)
+            let (sample, active) = state.sample(now_us)?;
+            let cold = self.cold.swap(0, Ordering::Relaxed);
+            Some((wire::Sample { function: self.id.0, cold, ..sample }, active))
         })
     }
 

@@ -31,7 +31,9 @@ pub(crate) struct Plane {
     pub(crate) idle: IdleLinks,
     pub(crate) request_ids: RequestIds,
     seed: u64,
-    /// Whether a snapshot was received, ever.
+    /// This process, among those of its name.
+    pub(crate) instance: u64,
+    /// Whether a snapshot of its cluster was received.
     ready: AtomicBool,
     stopping: AtomicBool,
     pub(crate) overload: Overload,
@@ -54,6 +56,7 @@ impl Plane {
             reports: Reports::default(),
             request_ids: RequestIds { seed, count: AtomicU64::new(0) },
             seed,
+            instance: api::draw_instance(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             overload: Overload::default(),
@@ -74,6 +77,11 @@ impl Plane {
     /// A snapshot is complete.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// It belongs to no cluster any more, and knows no functions.
+    pub(crate) fn set_unready(&self) {
+        self.ready.store(false, Ordering::Release);
     }
 
     /// A request has come.

@@ -42,7 +42,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         ticks.tick().await;
         let mut samples = Vec::new();
         for function in plane.sampled.take(slice) {
-            let (sample, active) = function.sample();
+            let Some((sample, active)) = function.sample() else { continue };
             samples.push(sample);
             if active {
                 plane.sampled.begin(function);

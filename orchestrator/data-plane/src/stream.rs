@@ -34,6 +34,8 @@ enum StreamError {
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     Silent,
+    #[error("the control plane is of cluster {0:?}: what was known of another one is dropped")]
+    OtherCluster(String),
     #[error("epoch {theirs} is over: {newest} has been seen")]
     Outdated { theirs: u32, newest: u32 },
     #[error("the control plane closed the stream")]
@@ -45,7 +47,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
     let mut back_off = FIRST_BACK_OFF;
-    let mut told = false;
+    let mut told = None;
     for control_plane in plane.config.control_planes.iter().cycle() {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
@@ -54,11 +56,16 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             break;
         }
         if welcomed {
-            back_off = FIRST_BACK_OFF;
+            (back_off, told) = (FIRST_BACK_OFF, None);
         }
-        if welcomed || !told {
-            tracing::warn!(control_plane, error = %end, "no stream to the control plane, trying again");
-            told = true;
+        if matches!(end, StreamError::OtherCluster(_)) {
+            applier.leave_cluster();
+        }
+        // Once for each reason: a control plane that is away is looked for often.
+        let reason = end.to_string();
+        if told.as_ref() != Some(&reason) {
+            tracing::warn!(control_plane, error = reason, "no stream to the control plane, trying again");
+            told = Some(reason);
         }
         // Half of it at random, so that many data planes do not come back in step.
         sleep(back_off.mul_f64(random.random_range(0.5..1.0))).await;
@@ -88,15 +95,18 @@ impl Session<'_> {
         let channel = api::connect(plane.network.clone(), self.control_plane).await?;
         let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbox, messages) = plane.reports.begin(plane.clock);
-        let hello = self.hello(applier.epoch());
+        let hello = self.hello(applier);
         outbox.update(|batch| batch.greet(hello));
         let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(messages));
-        let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(StreamError::Refused)?.into_inner();
+        let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;
-        let first = first.map_err(StreamError::Refused)?.ok_or(StreamError::Closed)?;
-        let welcome = first.welcome.ok_or(WireError::NoHello)?;
+        let mut first = first.map_err(refused)?.ok_or(StreamError::Closed)?;
+        let welcome = first.welcome.take().ok_or(WireError::NoHello)?;
         if welcome.protocol_version != PROTOCOL_VERSION {
             return Err(WireError::Version { theirs: welcome.protocol_version, ours: PROTOCOL_VERSION }.into());
+        }
+        if !applier.cluster().is_empty() && welcome.cluster != applier.cluster() {
+            return Err(StreamError::OtherCluster(welcome.cluster));
         }
         if welcome.epoch < applier.epoch() {
             return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
@@ -104,7 +114,7 @@ impl Session<'_> {
         *welcomed = true;
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
         plane.metrics.connected();
-        applier.begin(welcome.epoch);
+        applier.begin(welcome.cluster, welcome.epoch);
         applier.apply(first);
         while let Some(message) = stream.message().await.map_err(StreamError::Refused)? {
             applier.apply(message);
@@ -113,7 +123,7 @@ impl Session<'_> {
     }
 
     /// Who we are and what we hold. From now on changes are collected for the new stream.
-    fn hello(&self, epoch: u32) -> wire::DataPlaneHello {
+    fn hello(&self, applier: &Applier) -> wire::DataPlaneHello {
         let mut held = Vec::new();
         for function in self.plane.functions.all() {
             let id = function.id().0;
@@ -123,8 +133,17 @@ impl Session<'_> {
             protocol_version: PROTOCOL_VERSION,
             data_plane: self.plane.config.name.clone(),
             address: self.address.to_owned(),
-            epoch,
+            cluster: applier.cluster().to_owned(),
+            instance: self.plane.instance,
+            epoch: applier.epoch(),
             held,
         }
+    }
+}
+
+fn refused(status: tonic::Status) -> StreamError {
+    match api::cluster_of_refusal(&status) {
+        Some(theirs) => StreamError::OtherCluster(theirs.to_owned()),
+        None => StreamError::Refused(status),
     }
 }

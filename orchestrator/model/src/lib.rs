@@ -18,7 +18,7 @@ mod scaling;
 
 pub use endpoint::{Endpoint, EndpointState};
 pub use function::{DEFAULT_CONNECTION_IDLE, FunctionSpec, Protocol, Queue, Registered, Retry, SpecError};
-pub use id::{DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
+pub use id::{ClusterId, DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};
 pub use payload::MAX_PAYLOAD_BYTES;

@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::{
     Config, ConfigError, RuntimeKind,
     admin::{self, Admin},
+    machine,
     metrics::Metrics,
     owner::{Identity, Input, Owner},
     runtime::{Runtime, hollow::Hollow, process::Process},
@@ -86,15 +87,18 @@ enum AnyRuntime {
 ///
 /// # Errors
 /// When the configuration is out of bounds, a port is taken, or the runtime's folder cannot be used.
-pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
+pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
     config.check()?;
-    let nodes = config.nodes();
     let bound = async {
         let listener = network.bind(config.admin).await?;
         let address = listener.local_address()?;
         Ok((listener, address))
     };
     let (door, address) = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
+    if config.name.is_empty() {
+        config.name = machine::worker_name(address.port());
+    }
+    let nodes = config.nodes();
     let runtime = match config.runtime {
         RuntimeKind::Hollow => {
             let seed = own_seed(&config);
@@ -109,7 +113,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>) -> Result<Built, B
         }
     };
     let (worker, runtime_name) = (config.name.clone(), config.runtime.to_string());
-    let identity = Identity { worker, runtime: runtime_name, admin: address, nodes };
+    let instance = api::draw_instance();
+    let identity = Identity { worker, instance, runtime: runtime_name, admin: address, nodes };
     Ok(Built { config, network, identity, door, runtime })
 }
 
@@ -118,6 +123,12 @@ impl Built {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.identity.admin
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
     }
 
     /// Serves until `shutdown`, then ends every sandbox and returns.
@@ -143,9 +154,10 @@ impl Built {
         };
         let pages = admin::pages(pages, config.hosts.clone()).serve(door, shutdown.clone());
         let _pages = AbortOnDropHandle::new(tokio::spawn(pages));
+        let instance = identity.instance;
         let owner = Owner::new(identity, runtime, metrics, commanded).run(queue, shutdown.clone());
         let mut owner = AbortOnDropHandle::new(tokio::spawn(owner));
-        let session = session(&config, network, inputs).run(shutdown.clone());
+        let session = session(&config, instance, network, inputs).run(shutdown.clone());
         let session = AbortOnDropHandle::new(tokio::spawn(session));
         shutdown.cancelled().await;
         let patience = config.process.grace + END_MARGIN;
@@ -164,9 +176,10 @@ fn warn_of_loopback(address: IpAddr, control_planes: &[String]) {
     }
 }
 
-fn session(config: &Config, network: Arc<dyn Network>, inputs: mpsc::Sender<Input>) -> Session {
+fn session(config: &Config, instance: u64, network: Arc<dyn Network>, inputs: mpsc::Sender<Input>) -> Session {
     Session {
         worker: config.name.clone(),
+        instance,
         control_planes: config.control_planes.clone(),
         heartbeat: config.heartbeat,
         datagrams: config.datagrams,

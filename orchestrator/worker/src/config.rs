@@ -25,7 +25,8 @@ const LONGEST_NAME: usize = 200;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Its name, unique in the cluster and stable over restarts. Default: the host's name.
+    /// Its name, unique in the cluster and stable over restarts. Empty: the host's name and the port of `admin`, which no
+    /// two workers of a host share.
     pub name: String,
     /// Stream addresses (`host:port`) of the control-plane replicas; the leader is found by trying.
     pub control_planes: Vec<String>,
@@ -171,7 +172,7 @@ pub struct ConfigError {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            name: machine::name(),
+            name: String::new(),
             control_planes: vec!["127.0.0.1:9090".to_owned()],
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 10015)),
             hosts: Vec::new(),
@@ -232,10 +233,10 @@ impl Config {
     /// # Errors
     /// The first key out of bounds.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let name_fits = (1..=LONGEST_NAME).contains(&self.name.len())
+        let name_fits = self.name.len() <= LONGEST_NAME
             && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         let checks = [
-            (name_fits, "name", "expected 1 to 200 letters, digits, '.', '_' or '-'"),
+            (name_fits, "name", "expected at most 200 letters, digits, '.', '_' or '-'"),
             (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
             (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
             (

@@ -7,10 +7,11 @@ use model::Resources;
 /// Assumed where the system does not tell.
 const FALLBACK_MEMORY_MIB: u64 = 1024;
 
-/// The host's name.
-pub(crate) fn name() -> String {
+/// The name of a worker that was given none: this host's, and the port of its pages.
+pub(crate) fn worker_name(port: u16) -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+    let name = if name.trim().is_empty() { "worker" } else { name.trim() };
+    format!("{name}-{port}")
 }
 
 /// The cores this process may use, and the machine's memory.
@@ -35,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_machine_has_a_name_and_resources() {
-        assert!(!name().is_empty());
+        assert!(worker_name(10_015).ends_with("-10015") && worker_name(1).len() > 2);
         let capacity = capacity();
         assert!(capacity.cpu_millicores >= 1000 && capacity.memory_mib > 0, "{capacity:?}");
         assert_eq!(total_mib("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_000));

@@ -11,7 +11,7 @@ use std::{
 
 use api::{Outbox, OutboxMessages, wire};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{Epoch, NodeSpec, SandboxId};
+use model::{NodeSpec, SandboxId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -23,7 +23,7 @@ use crate::{
     events::{Event, Events},
     metrics::{Metrics, Outcome},
     runtime::{Failure, Made, Order, Runtime, Task},
-    state::{Effect, OlderEpoch, Shown, State},
+    state::{Commander, Effect, Opening, Shown, State, WrongCommander},
 };
 
 /// Finished work taken up at once, so that its reports go out together; more would delay commands.
@@ -33,8 +33,10 @@ const MOST_AT_ONCE: usize = 256;
 pub(crate) enum Input {
     /// A stream is about to open: what to send on it.
     Opening(oneshot::Sender<OutboxMessages<Events>>),
-    /// Its other end speaks for an epoch.
-    Welcome(Epoch, oneshot::Sender<Result<(), OlderEpoch>>),
+    /// Its other end says who it is.
+    Welcome(Commander, oneshot::Sender<Result<(), WrongCommander>>),
+    /// A control plane refused this worker because it is of another cluster.
+    OtherCluster,
     /// A batch, and when it was read.
     Commands(wire::ToWorker, Instant),
     /// The stream is no more.
@@ -54,6 +56,8 @@ enum Done {
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) worker: String,
+    /// Its process.
+    pub(crate) instance: u64,
     pub(crate) runtime: String,
     /// Where its admin pages are.
     pub(crate) admin: SocketAddr,
@@ -134,9 +138,10 @@ impl Owner {
                 // The stream was given up already; the next one opens anew.
                 let _ = reply.send(messages);
             }
-            Input::Welcome(epoch, reply) => {
-                let _ = reply.send(self.state.welcome(epoch));
+            Input::Welcome(commander, reply) => {
+                let _ = reply.send(self.state.welcome(commander));
             }
+            Input::OtherCluster => self.state.other_cluster(),
             Input::Commands(batch, received) => {
                 let effects = self.state.command(batch, received);
                 self.perform(effects);
@@ -154,7 +159,7 @@ impl Owner {
 
     /// Says what is held and reports to the new stream from here on, with nothing between.
     fn open(&mut self) -> OutboxMessages<Events> {
-        let (epoch, sandboxes) = self.state.opening();
+        let Opening { cluster, epoch, sandboxes } = self.state.opening();
         let announce = |node: &NodeSpec| wire::NodeAnnouncement {
             name: node.name.to_string(),
             cpu_millicores: node.capacity.cpu_millicores,
@@ -168,6 +173,8 @@ impl Owner {
             epoch: epoch.0,
             nodes: self.identity.nodes.iter().map(announce).collect(),
             sandboxes,
+            cluster,
+            instance: self.identity.instance,
         };
         self.close_outbox();
         let mut events = Events::opening_with(hello);

@@ -16,7 +16,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Status, Streaming, transport::Channel};
 use tracing::{debug, info, warn};
 
-use crate::{owner::Input, state::OlderEpoch};
+use crate::{
+    owner::Input,
+    state::{Commander, WrongCommander},
+};
 
 /// Longest wait for a control plane to answer a hello with its welcome.
 const WELCOME: Duration = Duration::from_secs(5);
@@ -28,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Keeps this worker connected.
 pub(crate) struct Session {
     pub(crate) worker: String,
+    /// Its process.
+    pub(crate) instance: u64,
     /// Tried in this order.
     pub(crate) control_planes: Vec<String>,
     pub(crate) heartbeat: Duration,
@@ -56,7 +61,7 @@ enum SessionError {
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
-    Older(#[from] OlderEpoch),
+    WrongCommander(#[from] WrongCommander),
     /// The owner has ended: so does the worker.
     #[error("the worker ends")]
     OwnerGone,
@@ -67,16 +72,25 @@ impl Session {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut random = Pcg64::seed_from_u64(self.seed);
         let mut pause = FIRST_PAUSE;
+        let mut refusal_told = None;
         while !self.inputs.is_closed() {
             for address in &self.control_planes {
                 let mut welcomed = false;
                 let error = self.serve(address, &mut welcomed).await.err();
                 // The owner forgets what belongs to the stream.
                 let _ = self.inputs.send(Input::Closed).await;
+                if error.as_ref().is_some_and(SessionError::is_other_cluster) {
+                    let _ = self.inputs.send(Input::OtherCluster).await;
+                }
+                let is_refusal = error.as_ref().is_some_and(SessionError::is_refusal);
                 let error = error.map_or_else(|| "ended".to_owned(), |error| describe(&error));
                 if welcomed {
-                    pause = FIRST_PAUSE;
+                    (pause, refusal_told) = (FIRST_PAUSE, None);
                     warn!(%address, cause = %error, "the control plane is gone");
+                } else if is_refusal && refusal_told.as_ref() != Some(&error) {
+                    // Once for each reason: it is asked again and again, since the reason may pass.
+                    warn!(%address, cause = %error, "this worker is not let in, trying again");
+                    refusal_told = Some(error);
                 } else {
                     debug!(%address, "no control plane here: {error}");
                 }
@@ -101,12 +115,14 @@ impl Session {
             false => api::connect(network, address).await?,
         };
         let mut commands = timeout(WELCOME, self.open(channel)).await.map_err(|_| SessionError::Silent)??;
-        let first = timeout(WELCOME, next(&mut commands)).await.map_err(|_| SessionError::Silent)??;
+        let first = timeout(WELCOME, commands.message()).await.map_err(|_| SessionError::Silent)?;
+        let first = first.map_err(SessionError::Refused)?;
         let mut received = Instant::now();
         let mut batch = first.ok_or(SessionError::Closed)?;
-        let (epoch, beat_port) = check_welcome(batch.welcome.take())?;
+        let (commander, beat_port) = check_welcome(batch.welcome.take())?;
+        let epoch = commander.epoch;
         let (reply, answer) = oneshot::channel();
-        self.tell(Input::Welcome(epoch, reply)).await?;
+        self.tell(Input::Welcome(commander, reply)).await?;
         answer.await.map_err(|_| SessionError::OwnerGone)??;
         *welcomed = true;
         info!(%address, %epoch, "connected to the control plane");
@@ -116,6 +132,7 @@ impl Session {
             address: address.to_owned(),
             port: if self.datagrams { beat_port } else { 0 },
             worker: self.worker.clone(),
+            instance: self.instance,
             period: self.heartbeat,
         };
         let mut beats = AbortOnDropHandle::new(tokio::spawn(beats.run()));
@@ -147,13 +164,25 @@ async fn next(commands: &mut Streaming<wire::ToWorker>) -> Result<Option<wire::T
     commands.message().await.map_err(SessionError::Broke)
 }
 
-/// The control plane's epoch, and where it takes datagrams.
-fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Epoch, u32), WireError> {
+impl SessionError {
+    /// Whether a control plane refused this worker because it is of another cluster.
+    fn is_other_cluster(&self) -> bool {
+        matches!(self, Self::Refused(status) if api::cluster_of_refusal(status).is_some())
+    }
+
+    /// Whether a control plane answered and does not want this worker, or this worker must not obey it.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Wire(_) | Self::WrongCommander(_))
+    }
+}
+
+/// Who the control plane is, and where it takes datagrams.
+fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Commander, u32), WireError> {
     let welcome = welcome.ok_or(WireError::NoHello)?;
     if welcome.protocol_version != api::PROTOCOL_VERSION {
         return Err(WireError::Version { theirs: welcome.protocol_version, ours: api::PROTOCOL_VERSION });
     }
-    Ok((Epoch(welcome.epoch), welcome.beat_port))
+    Ok((Commander { cluster: welcome.cluster, epoch: Epoch(welcome.epoch) }, welcome.beat_port))
 }
 
 /// An error with its causes, on one line.

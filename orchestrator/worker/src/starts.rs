@@ -5,7 +5,7 @@
 //! comes first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,34 +20,50 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Starts(Arc<Mutex<Line>>);
 
 /// A creation's place, given to the next one when it is dropped.
-pub(crate) struct Place(Option<Arc<Mutex<Line>>>);
+pub(crate) struct Place(Option<(Arc<Mutex<Line>>, u64)>);
 
 struct Line {
     free: usize,
+    /// Most places of one function, and how many each has that has any.
+    share: usize,
+    held: HashMap<u64, usize>,
     waiting: VecDeque<Waiting>,
 }
 
 struct Waiting {
     since: Instant,
+    function: u64,
     turn: oneshot::Sender<Place>,
 }
 
 impl Starts {
-    /// So many places.
+    /// So many places, all of which one function may have: for creations of which none takes longer than others.
     pub(crate) fn new(places: usize) -> Self {
-        Self(Arc::new(Mutex::new(Line { free: places, waiting: VecDeque::new() })))
+        Self::with_share(places, places)
     }
 
-    /// A place, at once or when it is this one's turn. Dropping the future leaves the line.
-    pub(crate) async fn place(&self) -> Place {
+    /// So many places, half of which one function may have: its creations may take as long as they are let, for example
+    /// because its program never listens, and others get their turn meanwhile.
+    pub(crate) fn shared(places: usize) -> Self {
+        Self::with_share(places, places.div_ceil(2))
+    }
+
+    fn with_share(places: usize, share: usize) -> Self {
+        let line = Line { free: places, share, held: HashMap::new(), waiting: VecDeque::new() };
+        Self(Arc::new(Mutex::new(line)))
+    }
+
+    /// A place for a creation of `function`, at once or when it is its turn. Dropping the future leaves the line.
+    pub(crate) async fn place(&self, function: u64) -> Place {
         let turn = {
             let mut line = lock(&self.0);
-            if line.free > 0 {
+            if line.free > 0 && line.has_share(function) {
                 line.free -= 1;
-                return Place(Some(self.0.clone()));
+                *line.held.entry(function).or_default() += 1;
+                return Place(Some((self.0.clone(), function)));
             }
             let (turn, mine) = oneshot::channel();
-            line.waiting.push_back(Waiting { since: Instant::now(), turn });
+            line.waiting.push_back(Waiting { since: Instant::now(), function, turn });
             mine
         };
         turn.await.expect("whoever waits is given a place before the line is gone: every place keeps it")
@@ -55,30 +71,53 @@ impl Starts {
 }
 
 impl Line {
-    /// Who is next; nobody: the place is free.
+    /// Whether a function may have one place more.
+    fn has_share(&self, function: u64) -> bool {
+        self.held.get(&function).is_none_or(|held| *held < self.share)
+    }
+
+    /// A creation of `function` has left its place.
+    fn leave(&mut self, function: u64) {
+        self.free += 1;
+        if let Some(held) = self.held.get_mut(&function) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&function);
+            }
+        }
+    }
+
+    /// Who is next, and now has a place; nobody, if none is free or whoever waits has its share.
     fn next(&mut self, now: Instant) -> Option<Waiting> {
         while self.waiting.front().is_some_and(|first| first.turn.is_closed()) {
             self.waiting.pop_front();
         }
-        let long = self.waiting.front().is_some_and(|first| now.duration_since(first.since) > LONG_WAIT);
-        let next = if long { self.waiting.pop_back() } else { self.waiting.pop_front() };
-        if next.is_none() {
-            self.free += 1;
+        if self.free == 0 {
+            return None;
         }
-        next
+        let mut may_have = self.waiting.iter().enumerate().filter(|(_, waiting)| self.has_share(waiting.function));
+        let (place, first) = may_have.next()?;
+        let long = now.duration_since(first.since) > LONG_WAIT;
+        let place = if long { may_have.next_back().map_or(place, |(place, _)| place) } else { place };
+        let next = self.waiting.remove(place)?;
+        self.free -= 1;
+        *self.held.entry(next.function).or_default() += 1;
+        Some(next)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(line) = self.0.take() else { return };
+        let Some((line, function)) = self.0.take() else { return };
+        lock(&line).leave(function);
         let now = Instant::now();
         loop {
             let Some(next) = lock(&line).next(now) else { return };
-            match next.turn.send(Self(Some(line.clone()))) {
-                Ok(()) => return,
+            let function = next.function;
+            if let Err(mut place) = next.turn.send(Self(Some((line.clone(), function)))) {
                 // It has left the line.
-                Err(mut place) => place.0 = None,
+                place.0 = None;
+                lock(&line).leave(function);
             }
         }
     }
@@ -102,7 +141,7 @@ mod tests {
     /// Asks for a place, and waits in line.
     async fn ask(starts: &Starts) -> Wait {
         let starts = starts.clone();
-        let mut wait: Wait = Box::pin(async move { starts.place().await });
+        let mut wait: Wait = Box::pin(async move { starts.place(1).await });
         assert!(look(&mut wait).await.is_none(), "no place was free");
         wait
     }
@@ -118,7 +157,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_came_first_is_served_first_and_who_left_is_passed_over() {
         let starts = Starts::new(2);
-        let (one, two) = (starts.place().await, starts.place().await);
+        let (one, two) = (starts.place(1).await, starts.place(1).await);
         let (mut first, second, mut third) = (ask(&starts).await, ask(&starts).await, ask(&starts).await);
         drop(second);
         drop(one);
@@ -126,13 +165,13 @@ mod tests {
         drop(two);
         let third = look(&mut third).await.expect("the second has left");
         drop((first, third));
-        let _all_are_free_again = (starts.place().await, starts.place().await);
+        let _all_are_free_again = (starts.place(1).await, starts.place(1).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn when_waits_are_long_the_newest_comes_first_until_they_are_short_again() {
         let starts = Starts::new(1);
-        let place = starts.place().await;
+        let place = starts.place(1).await;
         let (mut oldest, mut old) = (ask(&starts).await, ask(&starts).await);
         advance(LONG_WAIT * 2).await;
         let mut new = ask(&starts).await;
@@ -152,10 +191,40 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_handed_to_somebody_who_leaves_goes_on() {
         let starts = Starts::new(1);
-        let place = starts.place().await;
+        let place = starts.place(1).await;
         let (first, mut second) = (ask(&starts).await, ask(&starts).await);
         drop(place);
         drop(first);
         assert!(look(&mut second).await.is_some(), "the place was lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_function_has_half_of_the_places_at_most_and_others_get_the_rest() {
+        let starts = Starts::shared(4);
+        let mut held = vec![starts.place(1).await, starts.place(1).await];
+        let mut third = ask(&starts).await;
+        let others = [starts.place(2).await, starts.place(3).await];
+        drop(others);
+        assert!(look(&mut third).await.is_none(), "it has its share, whatever else is free");
+        advance(LONG_WAIT * 2).await;
+        let other = starts.place(2).await;
+        held.pop();
+        assert!(look(&mut third).await.is_some(), "its own place is its own again");
+        drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_its_share_is_passed_over_by_the_next_in_line() {
+        let starts = Starts::shared(2);
+        let (one, two) = (starts.place(1).await, starts.place(2).await);
+        let mut first = ask(&starts).await;
+        let clone = starts.clone();
+        let mut second: Wait = Box::pin(async move { clone.place(3).await });
+        assert!(look(&mut second).await.is_none());
+        drop(two);
+        assert!(look(&mut first).await.is_none(), "it has its share");
+        assert!(look(&mut second).await.is_some(), "the next one goes first");
+        drop(one);
+        assert!(look(&mut first).await.is_some());
     }
 }

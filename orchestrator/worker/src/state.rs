@@ -2,7 +2,11 @@
 //!
 //! Plain values: no clock, no I/O. Methods return the effects that the owner carries out, in order.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use api::{
     Revisions,
@@ -26,6 +30,8 @@ pub(crate) type Spec = Arc<wire::RevisionSpec>;
 pub(crate) struct State {
     /// How many nodes this worker has; commands name them by index.
     nodes: u32,
+    /// The cluster it belongs to, once it was welcomed: ids mean something else in every other one.
+    cluster: Option<String>,
     /// The newest epoch obeyed.
     newest: Epoch,
     /// Whether a control plane of that epoch has welcomed this worker on the present stream.
@@ -69,12 +75,32 @@ pub(crate) enum Effect {
     Report { sandbox: SandboxId, event: Event },
 }
 
-/// A welcome came from a control plane that has been replaced.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("epoch {theirs} is over: this worker obeys epoch {ours}")]
-pub(crate) struct OlderEpoch {
-    pub(crate) theirs: Epoch,
-    pub(crate) ours: Epoch,
+/// Who a control plane is, as its welcome says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commander {
+    /// Its cluster; empty where it does not know of clusters.
+    pub(crate) cluster: String,
+    pub(crate) epoch: Epoch,
+}
+
+/// A welcome came from a control plane that this worker must not obey.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum WrongCommander {
+    /// It has been replaced.
+    #[error("epoch {theirs} is over: this worker obeys epoch {ours}")]
+    Older { theirs: Epoch, ours: Epoch },
+    /// It is of another cluster, which knows nothing of what this worker holds.
+    #[error("it is of cluster {theirs:?}, this worker of {ours:?}: if that is no more, start the worker anew")]
+    OtherCluster { theirs: String, ours: String },
+}
+
+/// What a worker says of itself on a new stream.
+pub(crate) struct Opening {
+    /// Empty before the first welcome.
+    pub(crate) cluster: String,
+    /// The newest epoch obeyed.
+    pub(crate) epoch: Epoch,
+    pub(crate) sandboxes: Vec<wire::HeldSandbox>,
 }
 
 /// A sandbox as shown to operators.
@@ -95,6 +121,7 @@ impl State {
     pub(crate) fn new(nodes: u32) -> Self {
         Self {
             nodes,
+            cluster: None,
             newest: Epoch::default(),
             welcomed: false,
             revisions: Revisions::heard(),
@@ -103,9 +130,9 @@ impl State {
         }
     }
 
-    /// A new stream opens: forgets what the last one told, and says the newest epoch obeyed and what is held. What
-    /// is being ended is not named, so that nobody adopts it.
-    pub(crate) fn opening(&mut self) -> (Epoch, Vec<wire::HeldSandbox>) {
+    /// A new stream opens: forgets what the last one told, and says whom it obeyed and what is held. What is being ended
+    /// is not named, so that nobody adopts it.
+    pub(crate) fn opening(&mut self) -> Opening {
         self.closed();
         let held = self.sandboxes.iter().filter_map(|(id, sandbox)| {
             let address = match sandbox.phase {
@@ -125,17 +152,31 @@ impl State {
                 concurrency: spec.concurrency,
             })
         });
-        (self.newest, held.collect())
+        let sandboxes = held.collect();
+        Opening { cluster: self.cluster.clone().unwrap_or_default(), epoch: self.newest, sandboxes }
     }
 
-    /// The control plane at the other end of the stream speaks for `epoch`.
-    pub(crate) fn welcome(&mut self, epoch: Epoch) -> Result<(), OlderEpoch> {
-        if epoch < self.newest {
-            return Err(OlderEpoch { theirs: epoch, ours: self.newest });
+    /// The control plane at the other end of the stream says who it is.
+    pub(crate) fn welcome(&mut self, commander: Commander) -> Result<(), WrongCommander> {
+        let Commander { cluster: theirs, epoch } = commander;
+        if let Some(ours) = self.cluster.clone().filter(|ours| *ours != theirs) {
+            return Err(WrongCommander::OtherCluster { theirs, ours });
         }
+        if epoch < self.newest {
+            return Err(WrongCommander::Older { theirs: epoch, ours: self.newest });
+        }
+        self.cluster = Some(theirs);
         self.newest = epoch;
         self.welcomed = true;
         Ok(())
+    }
+
+    /// A control plane of another cluster refused this worker. With nothing of its own cluster left to be taken for
+    /// something else, it may belong to that one.
+    pub(crate) fn other_cluster(&mut self) {
+        if self.sandboxes.is_empty() {
+            (self.cluster, self.newest) = (None, Epoch::default());
+        }
     }
 
     /// The stream is no more. Sandboxes go on.
@@ -154,12 +195,17 @@ impl State {
         if !self.welcomed {
             return Vec::new();
         }
-        for spec in batch.functions {
-            self.revisions.insert(Revision(spec.revision), Arc::new(spec));
-        }
+        // Of one message all are known, however many more than what is remembered for later ones.
+        let told = batch.functions.into_iter().map(|spec| (Revision(spec.revision), Arc::new(spec)));
+        let told: HashMap<Revision, Spec> = told.collect();
         let mut effects = Vec::with_capacity(batch.create.len() + batch.delete.len());
         for create in &batch.create {
-            effects.extend(self.create(create, received));
+            let revision = Revision(create.revision);
+            let spec = told.get(&revision).or_else(|| self.revisions.get(revision)).cloned();
+            effects.extend(self.create(create, spec, received));
+        }
+        for (revision, spec) in told {
+            self.revisions.insert(revision, spec);
         }
         for delete in batch.delete {
             effects.extend(self.delete(SandboxId::from_wire(delete), Reason::Deleted));
@@ -167,7 +213,7 @@ impl State {
         effects
     }
 
-    fn create(&mut self, create: &wire::CreateSandbox, received: Instant) -> Option<Effect> {
+    fn create(&mut self, create: &wire::CreateSandbox, spec: Option<Spec>, received: Instant) -> Option<Effect> {
         let sandbox = SandboxId::from_wire(create.sandbox);
         if self.sandboxes.contains_key(&sandbox) {
             // A repeated command. Its outcome was reported, or will be.
@@ -185,10 +231,10 @@ impl State {
         if create.node >= self.nodes {
             return refuse(format!("there is no node {} here, only {}", create.node, self.nodes));
         }
-        let Some(spec) = self.revisions.get(Revision(create.revision)) else {
+        let Some(spec) = spec else {
             return refuse(format!("revision {} was never told", create.revision));
         };
-        let (node, spec) = (create.node, Arc::clone(spec));
+        let node = create.node;
         let entry = Sandbox { node, spec: Arc::clone(&spec), received, phase: Phase::Creating };
         self.sandboxes.insert(sandbox, entry);
         Some(Effect::Create { sandbox, node, spec })

@@ -55,15 +55,15 @@ async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem
     })
 }
 
-/// 200 when a function is ready to be invoked: data planes acknowledge a registration before it is answered.
+/// 200 when a function is ready to be invoked: it is registered, and data planes have acknowledged that.
 pub(super) async fn check(
     State(operators): State<Operators>,
     RawQuery(query): RawQuery,
 ) -> Result<&'static str, Problem> {
     let fields = Fields::of_query(query.as_deref());
     let name = fields.needed("name", "the name of a function, like /check?name=hello")?;
-    match operators.owner.ask(Request::Show { name: name.to_owned() }).await? {
-        Answer::Function(_) => Ok("ok\n"),
+    match operators.owner.ask(Request::Known { name: name.to_owned() }).await? {
+        Answer::Done => Ok("ok\n"),
         Answer::NotFound => Err(Problem::no_function(name)),
         _ => Err(Problem::unexpected()),
     }

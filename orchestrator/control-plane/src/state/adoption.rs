@@ -11,6 +11,7 @@ use super::{
     function::Function,
     grant::micros,
     sandbox::{Sandbox, Standing},
+    timer::SandboxTimer,
 };
 
 impl State {
@@ -25,7 +26,7 @@ impl State {
         };
         if standing == Standing::Draining {
             self.remember_function(held);
-            self.timers.drain_until(now.us + micros(self.settings.health.drain_deadline), id);
+            self.timers.watch(now.us + micros(self.settings.health.drain_deadline), id, SandboxTimer::Drain);
         }
         self.insert_found(id, found(node, held, standing, address));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
@@ -37,7 +38,7 @@ impl State {
     /// Where a sandbox stands that was found; `None` when nothing may run in it and nobody wants it.
     fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
         let id = SandboxId::from_wire(held.sandbox);
-        let is_older = id.epoch() < self.epoch;
+        let is_older = id.epoch() < self.term.epoch;
         let may_be_held = is_older && !self.recovery.trusts_unclaimed();
         let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
             !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained
@@ -82,6 +83,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         concurrency: held.concurrency,
         standing,
         address: Some(address),
+        creation_due_us: 0,
         ready_us: 0,
         loan: None,
         version: 0,

@@ -6,8 +6,7 @@ use api::wire;
 use model::{DataPlaneId, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
-use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage};
-use crate::store::Command;
+use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::Standing};
 
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,8 +72,10 @@ pub(super) struct DataPlane {
     pub(super) applied: u64,
     /// When it vanished, in microseconds.
     pub(super) left_us: u64,
-    /// It has reported what it holds since this control plane started.
-    pub(super) reported: bool,
+    /// The process that is or was connected.
+    pub(super) instance: u64,
+    /// It is being given up: what it says it holds after that is news.
+    pub(super) leaving: bool,
 }
 
 /// All data planes.
@@ -88,6 +89,10 @@ pub(super) struct DataPlanes {
 impl DataPlanes {
     pub(super) fn get(&self, key: DataPlaneKey) -> Option<&DataPlane> {
         self.known.get(key.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut DataPlane> {
+        self.known.iter_mut().flatten()
     }
 
     pub(super) fn get_mut(&mut self, key: DataPlaneKey) -> Option<&mut DataPlane> {
@@ -106,22 +111,30 @@ impl DataPlanes {
         self.iter().find(|(_, known)| known.id == *id).map(|(key, _)| key)
     }
 
-    /// Adds a data plane, or finds the known one of that name.
-    pub(super) fn put(&mut self, id: &DataPlaneId) -> DataPlaneKey {
-        if let Some(key) = self.find(id) {
-            return key;
+    /// Adds a data plane, unless there is one of that name. It is away since `left_us`.
+    pub(super) fn put(&mut self, id: &DataPlaneId, left_us: u64) {
+        if self.find(id).is_some() {
+            return;
         }
         let place = self.known.iter().position(Option::is_none).unwrap_or_else(|| {
             self.known.push(None);
             self.known.len() - 1
         });
-        self.known[place] =
-            Some(DataPlane { id: id.clone(), session: None, address: None, applied: 0, left_us: 0, reported: false });
-        DataPlaneKey(u32::try_from(place).expect("fewer than 2^32 data planes"))
+        self.known[place] = Some(DataPlane {
+            id: id.clone(),
+            session: None,
+            address: None,
+            applied: 0,
+            left_us,
+            instance: 0,
+            leaving: false,
+        });
     }
 
     pub(super) fn remove(&mut self, key: DataPlaneKey) {
-        self.known[key.0 as usize] = None;
+        if let Some(known) = self.known.get_mut(key.0 as usize) {
+            *known = None;
+        }
     }
 
     pub(super) fn by_session(&self, session: SessionId) -> Option<DataPlaneKey> {
@@ -163,24 +176,17 @@ impl State {
         }
     }
 
-    pub(super) fn data_plane_joined(&mut self, now: Now, session: SessionId, hello: wire::DataPlaneHello) {
-        if hello.epoch > self.epoch.0 {
-            let reason = format!("it has seen epoch {}, this control plane is at {}", hello.epoch, self.epoch);
-            return self.effect(Effect::Close { session, reason });
-        }
+    /// Takes a data plane in that the log knows.
+    pub(super) fn admit_data_plane(&mut self, now: Now, session: SessionId, hello: wire::DataPlaneHello) {
         let id = DataPlaneId(hello.data_plane);
-        if self.data_planes.find(&id).is_none() {
-            // Durable, so that after a restart its slots are waited for before they are lent again.
-            self.effect(Effect::Append { command: Command::PutDataPlane { id: id.clone() }, token: None });
-        }
-        let key = self.data_planes.put(&id);
+        let Some(key) = self.data_planes.find(&id) else { return };
         if let Some(old) = self.data_planes.attach(key, session) {
             self.effect(Effect::Close { session: old, reason: format!("data plane {id} connected anew") });
         }
         if let Some(known) = self.data_planes.get_mut(key) {
             known.address = hello.address.parse().ok();
             known.applied = 0;
-            known.reported = true;
+            known.instance = hello.instance;
         }
         self.send_snapshot(key, session);
         let is_new_process = hello.epoch == Epoch::default().0;
@@ -195,7 +201,7 @@ impl State {
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
-        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch.0, beat_port: 0 };
+        let welcome = self.welcome(0);
         self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::Welcome(welcome) });
         let sequence = self.function_sequence;
         let mut problems = Vec::new();
@@ -217,6 +223,7 @@ impl State {
     }
 
     pub(super) fn data_plane_left(&mut self, now: Now, session: SessionId) {
+        self.joining.forget(session);
         let Some(key) = self.data_planes.detach(session) else { return };
         if let Some(known) = self.data_planes.get_mut(key) {
             known.left_us = now.us;
@@ -258,7 +265,7 @@ impl State {
             touched.extend(self.take_ack(key, ack, published_us, read_us));
         }
         for failure in message.failures {
-            touched.extend(self.take_failure(key, &failure));
+            touched.extend(self.take_failure(now, key, &failure));
         }
         for ack in message.limit_acks {
             touched.extend(self.take_limit_ack(now, key, &ack));
@@ -312,12 +319,17 @@ impl State {
     }
 
     /// A data plane saw that a sandbox does not work: it is ended.
-    fn take_failure(&mut self, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
+    fn take_failure(&mut self, now: Now, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
         let sandbox = self.sandboxes.get(&id)?;
         let function = sandbox.function;
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.metrics.endpoint_failures.inc();
+        // While its node is suspect that is the node's fault, and one that was retired had worked.
+        if sandbox.standing == Standing::Ready && !failure.retired {
+            self.note_end_of_service(now, id, &failure.cause);
+        }
+        let sandbox = self.sandboxes.get(&id)?;
         if sandbox.loan.is_some_and(|loan| loan.data_plane == key) {
             self.end_loan(id);
         } else {

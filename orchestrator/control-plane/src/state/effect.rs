@@ -1,10 +1,13 @@
 //! What the state wants done. One place performs it: the owner task.
 
+use std::sync::Arc;
+
 use api::wire;
+use model::{ClusterId, Registered};
 use record::ColdStart;
 
 use super::{
-    input::{SessionId, Token},
+    input::{Origin, SessionId, Token},
     operator::Answer,
 };
 use crate::store::Command;
@@ -17,13 +20,15 @@ pub(crate) enum Effect {
     /// Tell a data plane something.
     ToDataPlane { session: SessionId, change: DataPlaneChange },
     /// Write a command to the log; the state applies it once it is durable.
-    Append { command: Command, token: Option<Token> },
+    Append { command: Command, origin: Origin },
     /// Answer an operator.
     Reply { token: Token, answer: Answer },
     /// Write down how a creation went.
     Record(Box<ColdStart>),
     /// End a connection, for the reason given.
     Close { session: SessionId, reason: String },
+    /// Refuse a peer that belongs to another cluster than `ours`, for the reason given.
+    OtherCluster { session: SessionId, ours: ClusterId, reason: String },
 }
 
 /// A change of what a worker should know.
@@ -31,10 +36,8 @@ pub(crate) enum Effect {
 pub(crate) enum WorkerChange {
     /// It is accepted, and commands follow.
     Welcome(wire::Welcome),
-    /// A revision that is used for the first time on this connection.
-    Specification(Box<wire::RevisionSpec>),
-    /// A sandbox to make.
-    Create(wire::CreateSandbox),
+    /// A sandbox to make, and of what.
+    Create(wire::CreateSandbox, Arc<Registered>),
     /// A sandbox to end.
     Delete(u64),
 }

@@ -1,6 +1,6 @@
 //! Functions: their specification, demand, supply, and what went wrong with them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire;
 use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId};
@@ -19,8 +19,10 @@ use super::{
 /// Creations of a function that failed lately.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// Failures since the last success.
+    /// Failures since a sandbox was made that lasted.
     pub(super) failures: u32,
+    /// When the newest sandbox was commanded, in microseconds.
+    pub(super) made_us: u64,
     /// No attempt before this time, in microseconds.
     pub(super) not_before_us: u64,
     /// The newest failure, in words.
@@ -35,7 +37,8 @@ pub(super) struct Trouble {
 
 /// One registered function.
 pub(super) struct Function {
-    pub(super) registered: Registered,
+    /// Shared with commands that are under way.
+    pub(super) registered: Arc<Registered>,
     pub(super) autoscaler: Autoscaler,
     pub(super) sandboxes: BTreeSet<SandboxId>,
     /// Ready sandboxes that are lent to nobody.
@@ -126,7 +129,7 @@ impl Function {
     pub(super) fn new(registered: Registered, policy: &Policy) -> Self {
         Self {
             autoscaler: Autoscaler::new(policy, &registered.spec.scale, registered.spec.concurrency),
-            registered,
+            registered: Arc::new(registered),
             sandboxes: BTreeSet::new(),
             free: BTreeSet::new(),
             ready: 0,
@@ -232,7 +235,7 @@ impl State {
         }
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
-        let needs_new_sandboxes = function.registered.update(spec, Revision(index));
+        let needs_new_sandboxes = Arc::make_mut(&mut function.registered).update(spec, Revision(index));
         if needs_new_sandboxes {
             function.trouble.failures = 0;
             function.trouble.not_before_us = 0;

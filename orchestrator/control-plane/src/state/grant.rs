@@ -12,6 +12,7 @@ use super::{
     DataPlaneChange, Now, State,
     data_plane::{DataPlaneKey, Level},
     sandbox::{Loan, Standing},
+    timer::SandboxTimer,
 };
 
 impl State {
@@ -127,7 +128,7 @@ impl State {
                 self.set_standing(id, Standing::Draining);
                 self.send_endpoint(id, EndpointState::Draining);
                 let deadline = now.us + micros(self.settings.health.drain_deadline);
-                self.timers.drain_until(deadline, id);
+                self.timers.watch(deadline, id, SandboxTimer::Drain);
             }
             Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Starting => {
                 self.delete_sandbox(id);
@@ -155,8 +156,9 @@ impl State {
         let id = SandboxId::from_wire(ack.sandbox);
         let sandbox = self.sandboxes.get_mut(&id)?;
         let loan = sandbox.loan.as_mut().filter(|loan| loan.data_plane == key)?;
-        // An answer to an older delta says nothing about the newest one, unless it gives the slots back unasked.
-        if ack.version != 0 && ack.version != sandbox.version {
+        // What was said before the newest delta was read says nothing about it, also when it gives the slots back: with the
+        // newest one they were lent again, and that is answered too.
+        if ack.version != sandbox.version {
             return None;
         }
         let function = sandbox.function;

@@ -13,6 +13,17 @@ pub(crate) struct SessionId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token(pub(crate) u64);
 
+/// Who waits for a command to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nobody: the state itself wanted it.
+    State,
+    /// An operator, who is answered then.
+    Operator(Token),
+    /// A peer, who is let in then.
+    Peer(SessionId),
+}
+
 /// An event of a sandbox, with when its creation was handed to the worker's connection.
 pub(crate) struct TimedEvent {
     pub(crate) event: wire::SandboxEvent,
@@ -48,7 +59,7 @@ pub(crate) enum Input {
     /// An operator wants something.
     Request { token: Token, request: Request },
     /// Commands are durable; the first has index `first`.
-    Committed { first: u64, commands: Vec<(Command, Option<Token>)> },
+    Committed { first: u64, commands: Vec<(Command, Origin)> },
     /// Time has passed.
     Time,
 }

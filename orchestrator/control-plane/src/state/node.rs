@@ -75,8 +75,17 @@ impl Nodes {
         self.nodes.iter().zip(0..).filter_map(|(node, key)| node.as_ref().map(|node| (NodeKey(key), node)))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.nodes.iter_mut().flatten()
+    }
+
+    /// Whether there is such a node, with that capacity.
+    pub(super) fn has(&self, spec: &NodeSpec) -> bool {
+        self.by_name.get(&spec.name).is_some_and(|key| self.get(*key).capacity == spec.capacity)
+    }
+
     /// Adds a node, or gives a known one its new capacity. It is closed until its worker connects.
-    pub(super) fn put(&mut self, spec: &NodeSpec) -> NodeKey {
+    pub(super) fn put(&mut self, spec: &NodeSpec) {
         if let Some(&key) = self.by_name.get(&spec.name) {
             let node = self.get_mut(key);
             if node.capacity != spec.capacity {
@@ -84,7 +93,7 @@ impl Nodes {
                 self.pool.insert(key, spec.capacity);
                 self.refresh_open(key);
             }
-            return key;
+            return;
         }
         let free = self.nodes.iter().position(Option::is_none);
         let place = free.unwrap_or(self.nodes.len());
@@ -111,7 +120,6 @@ impl Nodes {
         self.by_name.insert(spec.name.clone(), key);
         self.pool.insert(key, spec.capacity);
         self.pool.set_open(key, false);
-        key
     }
 
     /// Removes a node that holds nothing.
@@ -126,7 +134,7 @@ impl Nodes {
     /// Opens or closes a node for placement, as its state, its worker and its operator say.
     pub(super) fn refresh_open(&mut self, key: NodeKey) {
         let node = self.get(key);
-        let open = node.state == NodeState::Ready && !node.drained && !node.leaving;
+        let open = node.state == NodeState::Ready && node.session.is_some() && !node.drained && !node.leaving;
         self.pool.set_open(key, open);
     }
 

@@ -3,7 +3,8 @@
 use model::{FunctionName, FunctionSpec};
 
 use super::{
-    ClusterView, Effect, FunctionView, NodeView, Now, State, Token, TopView, function::PutEffect, node::NodeState,
+    ClusterView, Effect, FunctionView, NodeView, Now, Origin, State, Token, TopView, function::PutEffect,
+    node::NodeState,
 };
 use crate::store::Command;
 
@@ -21,6 +22,8 @@ pub(crate) enum Request {
     List { after: Option<String>, limit: usize },
     /// One function.
     Show { name: String },
+    /// Whether there is a function, answered once data planes know it.
+    Known { name: String },
     /// All nodes.
     Nodes,
     /// Stop placing sandboxes on a node and drain it, or take it back into service.
@@ -78,7 +81,7 @@ pub(super) struct PendingReply {
 impl State {
     pub(super) fn request(&mut self, now: Now, token: Token, request: Request) {
         let answer = match request {
-            Request::Put { spec, only_new } => return self.request_put(token, spec, only_new),
+            Request::Put { spec, only_new } => return self.request_put(now, token, spec, only_new),
             Request::Delete { name } => {
                 if self.functions.id_of(name.as_str()).is_some() {
                     return self.append(Command::DeleteFunction { name }, token);
@@ -90,6 +93,12 @@ impl State {
                 .functions
                 .find(&name)
                 .map_or(Answer::NotFound, |function| Answer::Function(Box::new(self.view_function(function)))),
+            Request::Known { name } => {
+                if self.functions.find(&name).is_some() {
+                    return self.reply_when_known(now, token, Answer::Done);
+                }
+                Answer::NotFound
+            }
             Request::Nodes => Answer::Nodes(self.view_nodes()),
             Request::DrainNode { name, drained } => match self.nodes.find(&name) {
                 Some(key) => {
@@ -115,10 +124,11 @@ impl State {
         self.effect(Effect::Reply { token, answer });
     }
 
-    fn request_put(&mut self, token: Token, spec: Box<FunctionSpec>, only_new: bool) {
+    fn request_put(&mut self, now: Now, token: Token, spec: Box<FunctionSpec>, only_new: bool) {
         let known = self.functions.find(spec.name.as_str()).map(|function| function.registered.spec == *spec);
         let answer = match known {
-            Some(true) => Answer::Put(PutOutcome::Unchanged),
+            // Whoever asks wants to invoke it: that it was durable before does not mean that it is known everywhere.
+            Some(true) => return self.reply_when_known(now, token, Answer::Put(PutOutcome::Unchanged)),
             Some(false) if only_new => Answer::Put(PutOutcome::Conflict),
             _ => return self.append(Command::PutFunction { spec }, token),
         };
@@ -126,17 +136,26 @@ impl State {
     }
 
     fn append(&mut self, command: Command, token: Token) {
-        self.effect(Effect::Append { command, token: Some(token) });
+        self.effect(Effect::Append { command, origin: Origin::Operator(token) });
     }
 
-    /// Commands are durable: they are applied, and whoever waits for one is answered.
-    pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Option<Token>)>) {
-        for ((command, token), index) in commands.into_iter().zip(first..) {
+    /// Commands are durable: they are applied, and whoever waits for one is answered or let in.
+    pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
+        for ((command, origin), index) in commands.into_iter().zip(first..) {
             let answer = self.apply(now, index, command);
-            let Some(token) = token else { continue };
-            let sequence = self.function_sequence;
-            self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_WITHIN_US });
+            match origin {
+                Origin::State => {}
+                Origin::Operator(token) => self.reply_when_known(now, token, answer),
+                Origin::Peer(session) => self.command_applied(now, session),
+            }
         }
+        self.release_replies(now);
+    }
+
+    /// Answers once every connected data plane knows of all changes so far, or has had the time to.
+    fn reply_when_known(&mut self, now: Now, token: Token, answer: Answer) {
+        let sequence = self.function_sequence;
+        self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_WITHIN_US });
         self.release_replies(now);
     }
 
@@ -144,7 +163,7 @@ impl State {
     pub(super) fn apply(&mut self, now: Now, index: u64, command: Command) -> Answer {
         let found = |found| if found { Answer::Done } else { Answer::NotFound };
         match command {
-            Command::BeginEpoch { .. } => Answer::Done,
+            Command::BeginCluster { .. } | Command::BeginEpoch { .. } => Answer::Done,
             Command::PutFunction { spec } => Answer::Put(match self.put_function(now, index, *spec) {
                 PutEffect::Created => PutOutcome::Created,
                 PutEffect::Updated => PutOutcome::Updated,
@@ -162,15 +181,12 @@ impl State {
             Command::DrainNode { name, drained } => found(self.drain_node(now, &name.0, drained)),
             Command::RemoveNode { name } => found(self.remove_node(now, &name.0)),
             Command::PutDataPlane { id } => {
-                self.data_planes.put(&id);
+                self.data_planes.put(&id, now.us);
                 Answer::Done
             }
             Command::RemoveDataPlane { id } => {
-                // One that came back in the meantime stays.
-                if let Some(key) = self.data_planes.find(&id)
-                    && self.data_planes.get(key).is_some_and(|known| known.session.is_none())
-                {
-                    self.data_planes.remove(key);
+                if let Some(key) = self.data_planes.find(&id) {
+                    self.remove_data_plane(now, key);
                 }
                 Answer::Done
             }
@@ -197,8 +213,10 @@ impl State {
 
     fn remove_node(&mut self, now: Now, name: &str) -> bool {
         let Some(key) = self.nodes.find(name) else { return false };
-        if self.nodes.get(key).session.is_some() {
-            return false;
+        if let Some(session) = self.nodes.get(key).session {
+            // It came back after it was asked for: it is removed like the log says, and may announce itself anew.
+            self.effect(Effect::Close { session, reason: format!("its node {name:?} was removed") });
+            self.worker_left(now, session);
         }
         self.nodes.get_mut(key).state = NodeState::Dead;
         for id in self.sandboxes_on(key) {
@@ -209,7 +227,11 @@ impl State {
             }
         }
         self.recovery.nodes_reported(&[key]);
+        for (_, function) in self.functions.iter_mut() {
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != key);
+        }
         self.nodes.remove(key);
+        self.settle_unclaimed(now);
         true
     }
 

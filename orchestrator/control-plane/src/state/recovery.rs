@@ -47,6 +47,11 @@ impl Recovery {
         waits
     }
 
+    /// Decisions wait for so much longer.
+    pub(super) fn postpone(&mut self, by_us: u64) {
+        self.until_us = self.until_us.map(|until| until.saturating_add(by_us));
+    }
+
     pub(super) fn due_us(&self) -> Option<u64> {
         self.until_us
     }

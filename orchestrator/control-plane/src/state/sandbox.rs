@@ -7,7 +7,7 @@ use model::{FunctionId, Resources, Revision, SandboxId};
 use policy::placement::NodeKey;
 use record::ColdStart;
 
-use super::{Effect, State, WorkerChange, data_plane::DataPlaneKey};
+use super::{Effect, State, WorkerChange, data_plane::DataPlaneKey, timer::SandboxTimer};
 use crate::metrics::Phases;
 
 /// Where a sandbox stands. Only the first two count as supply.
@@ -46,6 +46,8 @@ pub(super) struct Sandbox {
     pub(super) concurrency: u32,
     pub(super) standing: Standing,
     pub(super) address: Option<SocketAddr>,
+    /// While it is being made: when that has taken too long, in microseconds.
+    pub(super) creation_due_us: u64,
     /// When it became ready, in microseconds; 0 when that was before this control plane.
     pub(super) ready_us: u64,
     pub(super) loan: Option<Loan>,
@@ -97,6 +99,11 @@ impl Sandbox {
         self.standing == Standing::Ready && self.loan.is_none()
     }
 
+    /// Whether a data plane holds its slots.
+    pub(super) fn is_lent_to(&self, data_plane: DataPlaneKey) -> bool {
+        self.loan.is_some_and(|loan| loan.data_plane == data_plane)
+    }
+
     /// Whether invocations may run in it, as far as is known here.
     pub(super) fn may_be_held(&self) -> bool {
         let leaves_or_unknown = matches!(self.standing, Standing::Unclaimed | Standing::Draining | Standing::Deleting);
@@ -109,6 +116,9 @@ impl State {
     pub(super) fn set_standing(&mut self, id: SandboxId, standing: Standing) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         let before = std::mem::replace(&mut sandbox.standing, standing);
+        if before == Standing::Starting {
+            self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
+        }
         self.totals.subtract(before);
         self.totals.add(standing);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
@@ -134,6 +144,7 @@ impl State {
     pub(super) fn forget_sandbox(&mut self, id: SandboxId, outcome: &str) {
         self.withdraw(id);
         let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
+        self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
         self.totals.subtract(sandbox.standing);
         self.nodes.release(sandbox.node, id, sandbox.resources);
         if let Some(timing) = sandbox.timing.take() {

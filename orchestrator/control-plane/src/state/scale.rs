@@ -10,18 +10,9 @@ use super::{
     Effect, Now, State, WorkerChange,
     grant::micros,
     sandbox::{Sandbox, Standing, Timing},
+    timer::SandboxTimer,
 };
 
-/// First wait after a failed creation; it doubles with each further one.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-/// Longest wait between attempts.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
-/// Attempts before a permanent failure is believed and waiting invocations are told.
-const PERMANENT_AFTER: u32 = 3;
-/// Nodes that failed a function and are avoided for its next sandboxes.
-const AVOIDED_NODES: usize = 4;
-/// For how long a node is avoided after it has failed: then it is tried once more.
-pub(super) const AVOIDED_FOR: Duration = Duration::from_secs(30);
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
 const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
 /// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
@@ -104,6 +95,7 @@ impl State {
             // The back-off is over: let invocations wait again for another attempt.
             self.end_trouble(id);
         }
+        let (missing, again) = self.paced(now, id, missing);
         for made in 0..missing {
             if made == MOST_PER_DECISION {
                 return Some(now.us);
@@ -116,7 +108,7 @@ impl State {
             }
         }
         self.starved.forget(id);
-        None
+        again
     }
 
     fn say_no_room(&mut self, now: Now, id: FunctionId) {
@@ -141,7 +133,7 @@ impl State {
         let avoid: Vec<_> = avoided.map(|(node, _)| *node).collect();
         let wanted = Wanted { policy: self.placement_of(spec), resources, avoid: &avoid };
         let Some(node) = self.placement.choose(&self.nodes.pool, wanted, &mut self.rng) else { return false };
-        let Some(sandbox) = SandboxId::new(self.epoch, self.sandboxes_commanded + 1) else { return false };
+        let Some(sandbox) = SandboxId::new(self.term.epoch, self.sandboxes_commanded + 1) else { return false };
         let revision = function.registered.revision;
         if !self.nodes.reserve(node, sandbox, resources) {
             return false;
@@ -157,16 +149,19 @@ impl State {
             concurrency,
             standing: Standing::Starting,
             address: None,
+            creation_due_us: now.us + micros(self.settings.health.creation_deadline),
             ready_us: 0,
             loan: None,
             version: 0,
             timing: Some(Box::new(timing)),
         };
+        self.timers.watch(created.creation_due_us, sandbox, SandboxTimer::Creation);
         self.sandboxes.insert(sandbox, created);
         self.totals.add(Standing::Starting);
         self.metrics.creations.inc();
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);
+            function.trouble.made_us = now.us;
             function.activity.creations = function.activity.creations.saturating_add(1);
             if function.activity.touch(now) {
                 self.note_active(now, id);
@@ -181,11 +176,8 @@ impl State {
         let node = self.nodes.get(created.node);
         let Some(session) = node.session else { return };
         let create = wire::CreateSandbox { sandbox: sandbox.to_wire(), node: node.index, revision: created.revision.0 };
-        if self.workers.learns(session, created.revision) {
-            let specification = Box::new(api::revision_spec(&function.registered));
-            self.effects.push(Effect::ToWorker { session, change: WorkerChange::Specification(specification) });
-        }
-        self.effects.push(Effect::ToWorker { session, change: WorkerChange::Create(create) });
+        let change = WorkerChange::Create(create, function.registered.clone());
+        self.effects.push(Effect::ToWorker { session, change });
     }
 
     /// Gives up `surplus` sandboxes. When to look again, if that is not possible now.
@@ -221,48 +213,6 @@ impl State {
         let is_starting =
             |id: &&SandboxId| self.sandboxes.get(id).is_some_and(|sandbox| sandbox.standing == Standing::Starting);
         function.sandboxes.iter().rev().filter(is_starting).take(count as usize).copied().collect()
-    }
-
-    /// Takes note of a failed creation: the next attempt waits, and goes elsewhere.
-    pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
-        let Some(failed) = self.sandboxes.get(&sandbox) else { return };
-        let (id, node, was_wanted) = (failed.function, failed.node, failed.standing == Standing::Starting);
-        self.forget_sandbox(sandbox, "failed");
-        let Some(function) = self.functions.get_mut(id).filter(|_| was_wanted) else { return };
-        let avoided_until_us = now.us + micros(AVOIDED_FOR);
-        self.nodes.creation_failed(node, id, avoided_until_us);
-        let trouble = &mut function.trouble;
-        // Several failures of one burst are one failure: the next attempt waits for all of them.
-        if now.us >= trouble.not_before_us {
-            trouble.failures += 1;
-            let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
-            trouble.not_before_us = now.us + micros(doubled.min(LONGEST_BACK_OFF));
-        }
-        trouble.avoid.retain(|(avoided, _)| *avoided != node);
-        trouble.avoid.push((node, avoided_until_us));
-        if trouble.avoid.len() > AVOIDED_NODES {
-            trouble.avoid.remove(0);
-        }
-        trouble.permanent = failure.permanent && trouble.failures >= PERMANENT_AFTER;
-        trouble.last_error = Some(failure.message.clone());
-        trouble.announced = true;
-        if trouble.permanent {
-            trouble.not_before_us = now.us + micros(LONGEST_BACK_OFF);
-        }
-        let permanent = trouble.permanent;
-        let name = function.registered.spec.name.clone();
-        tracing::warn!(function = %name, %sandbox, cause = failure.message, "a creation failed");
-        self.announce_trouble(id, failure.message, permanent);
-        self.decide(now, id, now.us);
-    }
-
-    /// Creations of a function work again, or deserve another attempt.
-    pub(super) fn end_trouble(&mut self, id: FunctionId) {
-        let Some(function) = self.functions.get_mut(id) else { return };
-        if std::mem::take(&mut function.trouble.announced) {
-            function.trouble.permanent = false;
-            self.announce_trouble(id, String::new(), false);
-        }
     }
 }
 

@@ -9,11 +9,22 @@ use super::{Now, State};
 /// Workers and data planes are looked at this often: a small part of the shortest silence that matters.
 const HEALTH_INTERVAL_US: u64 = 100_000;
 
+/// What is looked at when a sandbox's time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SandboxTimer {
+    /// Its creation has taken as long as it may.
+    Creation,
+    /// It has been ready for so long that its creation was a success.
+    Proof,
+    /// Its invocations have had as long to end as they may.
+    Drain,
+}
+
 /// Everything that is due at some time. Times are microseconds of the control plane's clock.
 #[derive(Default)]
 pub(super) struct Timers {
     functions: BTreeSet<(u64, FunctionId)>,
-    drains: BTreeSet<(u64, SandboxId)>,
+    sandboxes: BTreeSet<(u64, SandboxId, SandboxTimer)>,
     health_us: u64,
 }
 
@@ -28,9 +39,30 @@ impl Timers {
         }
     }
 
-    /// A draining sandbox is ended at `due` whatever still runs on it.
-    pub(super) fn drain_until(&mut self, due: u64, sandbox: SandboxId) {
-        self.drains.insert((due, sandbox));
+    /// Looks at a sandbox at `due`.
+    pub(super) fn watch(&mut self, due: u64, sandbox: SandboxId, timer: SandboxTimer) {
+        self.sandboxes.insert((due, sandbox, timer));
+    }
+
+    /// Does not look at a sandbox at `due` after all.
+    pub(super) fn forget(&mut self, due: u64, sandbox: SandboxId, timer: SandboxTimer) {
+        self.sandboxes.remove(&(due, sandbox, timer));
+    }
+
+    /// Looks at all sandboxes `by_us` microseconds later.
+    pub(super) fn postpone_sandboxes(&mut self, by_us: u64) {
+        let postponed = std::mem::take(&mut self.sandboxes).into_iter();
+        self.sandboxes = postponed.map(|(due, id, timer)| (due.saturating_add(by_us), id, timer)).collect();
+    }
+
+    /// When it is next looked at who is silent, in microseconds.
+    pub(super) fn health_us(&self) -> u64 {
+        self.health_us
+    }
+
+    /// It is looked at who is silent as if that had just been done.
+    pub(super) fn restart_health(&mut self, now: Now) {
+        self.health_us = now.us + HEALTH_INTERVAL_US;
     }
 }
 
@@ -39,9 +71,9 @@ impl State {
     pub(crate) fn next_due_us(&self) -> Option<u64> {
         let reply = self.replies.front().map(|reply| reply.deadline_us);
         let function = self.timers.functions.first().map(|(due, _)| *due);
-        let drain = self.timers.drains.first().map(|(due, _)| *due);
+        let sandbox = self.timers.sandboxes.first().map(|(due, ..)| *due);
         let health = self.watches_health().then_some(self.timers.health_us);
-        [reply, function, drain, health, self.recovery.due_us()].into_iter().flatten().min()
+        [reply, function, sandbox, health, self.recovery.due_us()].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self, now: Now) {
@@ -56,14 +88,18 @@ impl State {
             }
             self.decide(now, id, now.us);
         }
-        while let Some(&(due, id)) = self.timers.drains.first()
+        while let Some(&(due, id, timer)) = self.timers.sandboxes.first()
             && due <= now.us
         {
-            self.timers.drains.pop_first();
-            self.drain_overdue(id);
+            self.timers.sandboxes.pop_first();
+            match timer {
+                SandboxTimer::Creation => self.creation_overdue(now, id),
+                SandboxTimer::Proof => self.sandbox_proven(id),
+                SandboxTimer::Drain => self.drain_overdue(id),
+            }
         }
         if self.watches_health() && self.timers.health_us <= now.us {
-            self.timers.health_us = now.us + HEALTH_INTERVAL_US;
+            self.timers.restart_health(now);
             self.check_health(now);
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct FunctionView {
     pub(crate) waiting: u32,
     /// Invocations running, as last reported.
     pub(crate) running: u32,
-    /// Creations that failed since the last success.
+    /// Creations that failed, and sandboxes that did soon after they were ready, since one lasted.
     pub(crate) failures: u32,
     /// The newest failure, in words.
     pub(crate) last_error: Option<String>,
@@ -70,6 +70,7 @@ pub(crate) struct NodeView {
 /// The cluster in numbers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ClusterView {
+    pub(crate) cluster: String,
     pub(crate) epoch: u32,
     pub(crate) leader: bool,
     /// Whether the state has been rebuilt after the last start.
@@ -161,7 +162,8 @@ impl State {
         let demand = self.total_demand(now);
         let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
         ClusterView {
-            epoch: self.epoch.0,
+            cluster: self.term.cluster.to_string(),
+            epoch: self.term.epoch.0,
             leader: true,
             recovered: self.is_recovered(),
             uptime_ms: now.ms(),

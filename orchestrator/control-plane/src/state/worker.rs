@@ -2,25 +2,24 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::{
-    Revisions,
-    wire::{self, sandbox_ended::Reason, sandbox_event::Event},
-};
-use model::{NodeName, NodeSpec, Resources, Revision, SandboxId};
+use api::wire::{self, sandbox_ended::Reason, sandbox_event::Event};
+use model::{NodeName, SandboxId};
 use policy::placement::NodeKey;
 
-use super::{Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, node::NodeState, sandbox::Standing};
-use crate::store::Command;
+use super::{
+    Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, join::node_spec, node::NodeState,
+    sandbox::Standing,
+};
 
 /// A connected worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) name: Arc<str>,
+    /// Its process.
+    pub(super) instance: u64,
     /// Where its operators' pages are.
     pub(super) admin: Arc<str>,
     pub(super) nodes: Vec<NodeKey>,
-    /// Revisions it knows.
-    revisions: Revisions<()>,
     /// When it last gave a sign of life, in microseconds.
     pub(super) last_beat_us: u64,
 }
@@ -41,45 +40,42 @@ impl Workers {
         self.by_session.iter().map(|(session, worker)| (*session, worker))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_session.len()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.by_session.values_mut()
     }
 
-    /// Notes that a worker knows a revision from now on; `true` when it must be told first.
-    pub(super) fn learns(&mut self, session: SessionId, revision: Revision) -> bool {
-        let Some(worker) = self.by_session.get_mut(&session) else { return false };
-        let is_new = worker.revisions.get(revision).is_none();
-        if is_new {
-            worker.revisions.insert(revision, ());
-        }
-        is_new
+    /// The connected worker of that name.
+    pub(super) fn by_name(&self, name: &str) -> Option<(SessionId, &Worker)> {
+        let session = *self.by_name.get(name)?;
+        Some((session, self.get(session)?))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_session.len()
     }
 }
 
 impl State {
-    pub(super) fn worker_joined(&mut self, now: Now, session: SessionId, hello: wire::WorkerHello) {
-        if hello.epoch > self.epoch.0 {
-            let reason = format!("it has obeyed epoch {}, this control plane is at {}", hello.epoch, self.epoch);
-            return self.effect(Effect::Close { session, reason });
-        }
+    /// Takes a worker in whose nodes the log knows.
+    pub(super) fn admit_worker(&mut self, now: Now, session: SessionId, hello: wire::WorkerHello) {
         let name: Arc<str> = hello.worker.as_str().into();
         if let Some(old) = self.workers.by_name.get(&name).copied() {
             self.effect(Effect::Close { session: old, reason: format!("worker {name} connected anew") });
             self.worker_left(now, old);
         }
-        let nodes = hello.nodes.iter().zip(0..).map(|(node, index)| self.attach_node(session, &name, node, index));
+        let nodes = hello.nodes.iter().zip(0..);
+        let nodes = nodes.filter_map(|(node, index)| self.attach_node(session, &name, &node_spec(node).name, index));
         let nodes: Vec<NodeKey> = nodes.collect();
         let worker = Worker {
             name: name.clone(),
+            instance: hello.instance,
             admin: hello.admin.as_str().into(),
             nodes: nodes.clone(),
-            revisions: Revisions::told(),
             last_beat_us: now.us,
         };
         self.workers.by_name.insert(name, session);
         self.workers.by_session.insert(session, worker);
-        let (protocol_version, beat_port) = (api::PROTOCOL_VERSION, self.settings.beat_port.into());
-        let welcome = wire::Welcome { protocol_version, epoch: self.epoch.0, beat_port };
+        let welcome = self.welcome(self.settings.beat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
         self.reconcile_sandboxes(now, session, &nodes, &hello.sandboxes);
         self.recovery.nodes_reported(&nodes);
@@ -89,22 +85,8 @@ impl State {
     }
 
     /// Takes a node that a worker announced into service.
-    fn attach_node(
-        &mut self,
-        session: SessionId,
-        worker: &Arc<str>,
-        announced: &wire::NodeAnnouncement,
-        index: u32,
-    ) -> NodeKey {
-        let name = NodeName(announced.name.as_str().into());
-        let capacity = Resources { cpu_millicores: announced.cpu_millicores, memory_mib: announced.memory_mib };
-        let spec = NodeSpec { name, capacity };
-        let known = self.nodes.find(&spec.name.0).is_some_and(|key| self.nodes.get(key).capacity == capacity);
-        if !known {
-            // Durable, so that after a restart its sandboxes are waited for before they are replaced.
-            self.effect(Effect::Append { command: Command::PutNode { node: spec.clone() }, token: None });
-        }
-        let key = self.nodes.put(&spec);
+    fn attach_node(&mut self, session: SessionId, worker: &Arc<str>, name: &NodeName, index: u32) -> Option<NodeKey> {
+        let key = self.nodes.find(&name.0)?;
         let node = self.nodes.get_mut(key);
         node.session = Some(session);
         node.index = index;
@@ -112,7 +94,17 @@ impl State {
         node.state = NodeState::Ready;
         node.leaving = false;
         self.nodes.refresh_open(key);
-        key
+        Some(key)
+    }
+
+    /// The first thing that a peer is told, with the port for signs of life.
+    pub(super) fn welcome(&self, beat_port: u16) -> wire::Welcome {
+        wire::Welcome {
+            protocol_version: api::PROTOCOL_VERSION,
+            epoch: self.term.epoch.0,
+            beat_port: beat_port.into(),
+            cluster: self.term.cluster.to_string(),
+        }
     }
 
     /// Compares what a worker holds with what is believed, when it (re)connects.
@@ -160,12 +152,17 @@ impl State {
     }
 
     pub(super) fn worker_left(&mut self, now: Now, session: SessionId) {
+        self.joining.forget(session);
         let Some(worker) = self.workers.by_session.remove(&session) else { return };
         self.workers.by_name.remove(&worker.name);
         for key in worker.nodes {
             self.nodes.get_mut(key).session = None;
             self.nodes.note_silence(key, worker.last_beat_us.min(now.us));
-            self.suspect_node(now, key);
+            self.nodes.refresh_open(key);
+            // Where many are silent their connections end too, and that says as little.
+            if !self.suspects_itself {
+                self.suspect_node(now, key);
+            }
         }
     }
 
@@ -240,14 +237,9 @@ impl State {
             return;
         }
         sandbox.ready_us = now.us;
-        let (function_id, node) = (sandbox.function, sandbox.node);
+        let function_id = sandbox.function;
         self.set_standing(id, Standing::Ready);
-        if let Some(function) = self.functions.get_mut(function_id) {
-            function.trouble.failures = 0;
-            function.trouble.avoid.retain(|(avoided, _)| *avoided != node);
-        }
-        self.nodes.creation_succeeded(node);
-        self.end_trouble(function_id);
+        self.note_success(now, id);
         self.decide(now, function_id, now.us);
     }
 
@@ -259,12 +251,10 @@ impl State {
         if by_itself {
             self.metrics.sandbox_exits.inc();
             tracing::warn!(sandbox = %id, reason = ?ended.reason(), cause = ended.message, "a sandbox ended by itself");
+            self.note_end_of_service(now, id, &ended.message);
         }
         self.forget_sandbox(id, if expected { "cancelled" } else { "failed" });
         if !expected {
-            if by_itself && let Some(function) = self.functions.get_mut(function_id) {
-                function.trouble.last_error = Some(format!("sandbox {id} ended by itself: {}", ended.message));
-            }
             self.decide(now, function_id, now.us);
         }
     }

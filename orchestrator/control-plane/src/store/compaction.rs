@@ -37,6 +37,8 @@ struct NodeEntries {
 pub(crate) struct Snapshot {
     /// Everything up to this index is taken in.
     covers: u64,
+    /// Whether there is a command that began the cluster. The first one counts.
+    has_cluster: bool,
     epoch: Option<(Epoch, u64)>,
     functions: FxHashMap<FunctionName, u64>,
     nodes: FxHashMap<NodeName, NodeEntries>,
@@ -58,7 +60,7 @@ impl Snapshot {
     /// Commands that still matter.
     pub(crate) fn len(&self) -> u64 {
         let count = self.functions.len() + self.nodes.len() + self.data_planes.len();
-        count as u64 + self.drained_nodes + u64::from(self.epoch.is_some())
+        count as u64 + self.drained_nodes + u64::from(self.epoch.is_some()) + u64::from(self.has_cluster)
     }
 
     /// Whether a log of so many entries is to be compacted while it is written.
@@ -75,6 +77,7 @@ impl Snapshot {
     ) -> Result<bool, StoreError> {
         self.covers = index;
         match command {
+            Command::BeginCluster { .. } => Ok(!std::mem::replace(&mut self.has_cluster, true)),
             Command::BeginEpoch { epoch } => self.take_epoch(index, *epoch, entries),
             Command::PutFunction { spec } => {
                 let Some(&at) = self.functions.get(&spec.name) else {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod identity;
 mod log;
 mod operators;
 mod peers;
@@ -85,6 +86,11 @@ impl Running {
         let (status, body) = self.ask("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// The id of its cluster.
+    async fn cluster(&self) -> String {
+        self.json("/v1/status").await["cluster"].as_str().unwrap().to_owned()
     }
 
     async fn put(&self, name: &str, body: &str) -> u16 {

@@ -90,6 +90,11 @@ impl DataPlane {
         self.say(wire::FromDataPlane { demand, ..Default::default() }).await;
     }
 
+    /// Why the control plane ends the connection without a snapshot.
+    pub(crate) async fn refusal(&mut self) -> Status {
+        timeout(SOON, self.incoming.message()).await.expect("an answer comes").expect_err("it is refused")
+    }
+
     pub(crate) fn id_of(&self, name: &str) -> u64 {
         *self.functions.iter().find(|(_, known)| *known == name).expect("the function was announced").0
     }
@@ -153,12 +158,12 @@ impl Worker {
 
     /// Gives one sign of life.
     pub(crate) async fn beat(&self, stream: &str) {
-        let beat = wire::WorkerBeat { worker: "w".to_owned(), answer: false };
+        let beat = wire::WorkerBeat { worker: "w".to_owned(), ..Default::default() };
         client(stream).await.heartbeat(tokio_stream::iter([beat])).await.expect("the beat is taken");
     }
 
-    /// Whether the control plane ends the connection without a command.
-    pub(crate) async fn is_closed(&mut self) -> bool {
-        matches!(timeout(SOON, self.incoming.message()).await, Ok(Ok(None)))
+    /// Why the control plane ends the connection without a command.
+    pub(crate) async fn refusal(&mut self) -> Status {
+        timeout(SOON, self.incoming.message()).await.expect("an answer comes").expect_err("it is refused")
     }
 }

@@ -192,9 +192,11 @@ async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
     let create = worker.read_until(first_creation).await;
     worker.ready(create.sandbox).await;
     data_plane.read_until(first_endpoint).await;
+    let cluster = running.cluster().await;
     running.stop().await;
 
     let running = Running::start(dir.path()).await;
+    assert_eq!(running.cluster().await, cluster, "a cluster outlives its control plane");
     let held = wire::HeldSandbox {
         sandbox: create.sandbox,
         node: 0,
@@ -204,18 +206,22 @@ async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
         concurrency: 1,
         ..Default::default()
     };
-    let hello = wire::WorkerHello { sandboxes: vec![held], epoch: 1, ..Worker::hello("w") };
+    let hello = wire::WorkerHello { sandboxes: vec![held], epoch: 1, cluster: cluster.clone(), ..Worker::hello("w") };
     let _worker = Worker::connect(&running.stream, hello).await.unwrap();
     let held = vec![wire::HeldGrant { function, sandbox: create.sandbox, slots: 1 }];
-    let hello = wire::DataPlaneHello { held, epoch: 1, ..DataPlane::hello("d") };
+    let hello = wire::DataPlaneHello { held, epoch: 1, cluster: cluster.clone(), ..DataPlane::hello("d") };
     let mut data_plane = DataPlane::connect(&running.stream, hello).await.unwrap();
     let confirmed = data_plane.read_until(first_endpoint).await;
     assert_eq!((confirmed.sandbox, confirmed.state()), (create.sandbox, wire::EndpointState::Active));
     let seen = running.json("/v1/functions/f").await;
     assert_eq!((&seen["ready"], &seen["endpoints"][0]["data_plane"]), (&1.into(), &"d".into()));
 
-    let from_the_future = wire::WorkerHello { epoch: 7, ..Worker::hello("other") };
+    let from_the_future = wire::WorkerHello { epoch: 7, cluster, ..Worker::hello("other") };
     let mut refused = Worker::connect(&running.stream, from_the_future).await.unwrap();
-    assert!(refused.is_closed().await, "a worker that has obeyed a newer epoch is not commanded");
+    let refusal = refused.refusal().await;
+    assert!(
+        refusal.message().contains("epoch 7"),
+        "a worker that has obeyed a newer epoch is not commanded: {refusal}"
+    );
     running.stop().await;
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use api::wire;
 use model::{Endpoint, EndpointState, SandboxId};
 
-use super::state::{Effects, FunctionState};
+use super::{
+    report::Failing,
+    state::{Effects, FunctionState},
+};
 use crate::upstream::Sandbox;
 
 /// The order of deltas: the stream they came on, then their version. Versions begin anew with each stream.
@@ -135,9 +138,20 @@ impl FunctionState {
         self.changed(self.level(), now_us, effects);
     }
 
+    /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.
+    pub(crate) fn abandon(&mut self, now_us: u64, effects: &mut Effects) {
+        self.abandoned = true;
+        for (id, held) in std::mem::take(&mut self.held) {
+            self.slots.remove(id);
+            effects.left.push(held.sandbox);
+        }
+        self.limit = None;
+        self.remove(now_us, effects);
+    }
+
     /// A sandbox does not work: nothing goes there any more, and the control plane is told. What runs there may end by
     /// itself.
-    pub(crate) fn fail(&mut self, sandbox: &Arc<Sandbox>, cause: String, now_us: u64, effects: &mut Effects) {
+    pub(crate) fn fail(&mut self, sandbox: &Arc<Sandbox>, failing: Failing, now_us: u64, effects: &mut Effects) {
         let id = sandbox.id();
         let Some(held) = self.held.get_mut(&id) else { return };
         if held.service == Service::Failed || !Arc::ptr_eq(&held.sandbox, sandbox) {
@@ -145,7 +159,7 @@ impl FunctionState {
         }
         held.service = Service::Failed;
         held.told = self.slots.remove(id).unwrap_or(0);
-        self.report.failed(id, held.told, cause);
+        self.report.failed(id, held.told, failing);
         effects.left.push(sandbox.clone());
         self.changed(self.level(), now_us, effects);
     }
@@ -158,10 +172,12 @@ impl FunctionState {
             let slots = self.slots_of(id);
             let Some(held) = self.held.get_mut(&id) else { continue };
             if held.service == Service::Failed {
-                self.report.failed(id, slots, "it failed before this connection".to_owned());
+                self.report.failed(id, slots, Failing::broken("it failed before this connection"));
                 continue;
             }
             held.told = slots;
+            // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
+            held.stamp = Stamp::default();
             hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots });
         }
         if self.level() > 0 {
@@ -209,8 +225,7 @@ impl FunctionState {
         let leaving = matches!(held.service, Service::Draining | Service::Returning);
         if slots < held.told && held.service != Service::Failed {
             held.told = slots;
-            let version = if held.service == Service::Returning { 0 } else { held.stamp.version };
-            self.report.hold(id, slots, version);
+            self.report.hold(id, slots, held.stamp.version);
         }
         if leaving && slots == 0 {
             self.slots.remove(id);
@@ -228,7 +243,7 @@ impl FunctionState {
         });
         if held.service == Service::Failed {
             // Lent again by a control plane that the news of the failure has not reached.
-            self.report.failed(id, held.told, "it failed before it was lent again".to_owned());
+            self.report.failed(id, held.told, Failing::broken("it failed before it was lent again"));
             return;
         }
         self.slots.insert(id, delta.slots, now_us / 1000);

@@ -8,12 +8,32 @@ use std::collections::BTreeMap;
 use api::wire;
 use model::SandboxId;
 
+/// In what way a sandbox does not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failing {
+    pub(crate) cause: String,
+    /// It worked, but may still run an invocation whose client has left.
+    pub(crate) retired: bool,
+}
+
+impl Failing {
+    /// It does not answer, or breaks what it was sent.
+    pub(crate) fn broken(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), retired: false }
+    }
+
+    /// It does not end what nobody waits for.
+    pub(crate) fn retired(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), retired: true }
+    }
+}
+
 /// An acknowledgement that waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ack {
     slots: u32,
     version: u64,
-    /// When the delta it answers was read; `None` for slots given back unasked.
+    /// When the delta it answers was read; `None` when slots were given back since.
     read_us: Option<u64>,
 }
 
@@ -40,7 +60,7 @@ pub(super) struct Report {
     /// The waiting invocations that the control plane was told of last.
     told_waiting: u32,
     acks: BTreeMap<SandboxId, Ack>,
-    failures: BTreeMap<SandboxId, String>,
+    failures: BTreeMap<SandboxId, Failing>,
     limit_ack: Option<u64>,
 }
 
@@ -83,7 +103,8 @@ impl Report {
         self.hurry(if slots > 0 { Haste::Soon } else { Haste::Now });
     }
 
-    /// We now hold `slots` of a sandbox; `version` of the delta that wants it so, 0 when none does.
+    /// We now hold `slots` of a sandbox, as far as deltas up to `version` say: if the control plane has sent a newer one, that
+    /// counts, and is answered.
     pub(super) fn hold(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
@@ -92,11 +113,11 @@ impl Report {
     }
 
     /// A sandbox does not work; `running` invocations have not ended there.
-    pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, cause: String) {
+    pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, failing: Failing) {
         if let Some(ack) = self.acks.get_mut(&sandbox) {
             ack.slots = running;
         }
-        self.failures.insert(sandbox, cause);
+        self.failures.insert(sandbox, failing);
         self.hurry(Haste::Now);
     }
 
@@ -136,10 +157,11 @@ impl Report {
             own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
         }));
         let failures = std::mem::take(&mut self.failures).into_iter();
-        message.failures.extend(failures.map(|(sandbox, cause)| wire::EndpointFailure {
+        message.failures.extend(failures.map(|(sandbox, Failing { cause, retired })| wire::EndpointFailure {
             sandbox: sandbox.to_wire(),
             function,
             cause,
+            retired,
         }));
         if let Some(version) = self.limit_ack.take() {
             message.limit_acks.push(wire::LimitAck { function, version, slots: held });

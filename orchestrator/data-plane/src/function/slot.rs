@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Function;
+use super::{Failing, Function};
 use crate::{plane::Plane, upstream::Sandbox};
 
 /// A slot that is in use.
@@ -34,10 +34,20 @@ impl Slot {
 
     /// The sandbox does not work: no invocation goes there any more, and the control plane is told.
     pub(crate) fn fail(&self, cause: &str) {
+        self.give_up(Failing::broken(cause));
+    }
+
+    /// The sandbox may still run what nobody waits for: no invocation goes there any more either.
+    pub(crate) fn retire(&self, cause: &str) {
+        self.give_up(Failing::retired(cause));
+    }
+
+    fn give_up(&self, failing: Failing) {
         let (function, sandbox) = self.parts();
+        let cause = &failing.cause;
         tracing::warn!(function = %function.name, sandbox = %sandbox.id(), cause, "sandbox failed");
         function.plane.metrics.sandbox_failed();
-        function.change(|state, now_us, effects| state.fail(sandbox, cause.to_owned(), now_us, effects));
+        function.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects));
     }
 
     /// Gives it back at `now_us`.

@@ -87,6 +87,8 @@ pub(crate) struct FunctionState {
     pub(super) limit: Option<Limit>,
     pub(super) report: Report,
     pub(super) removed: bool,
+    /// It belongs to a cluster that was left: nobody is told anything of it any more.
+    pub(super) abandoned: bool,
     activity: Activity,
     tickets: u64,
     problem: Option<Problem>,
@@ -112,6 +114,7 @@ impl FunctionState {
             limit: None,
             report: Report::default(),
             removed: false,
+            abandoned: false,
             activity: Activity::default(),
             tickets: 0,
             problem: None,
@@ -230,10 +233,14 @@ impl FunctionState {
         }
     }
 
-    /// What was measured since the last sample, and whether the function is still active.
-    pub(crate) fn sample(&mut self, now_us: u64) -> (wire::Sample, bool) {
+    /// What was measured since the last sample, and whether the function is still active; `None` when nobody is told.
+    pub(crate) fn sample(&mut self, now_us: u64) -> Option<(wire::Sample, bool)> {
+        if self.abandoned {
+            return None;
+        }
         let (sample, active) = self.activity.sample(now_us, self.queue.len(), self.running);
-        (sample, active || self.keep_sampling(now_us))
+        let active = active || self.keep_sampling(now_us);
+        Some((sample, active))
     }
 
     /// Moves the news into `message`.
@@ -266,7 +273,11 @@ impl FunctionState {
     pub(super) fn changed(&mut self, before: u32, now_us: u64, effects: &mut Effects) {
         self.activity.change(now_us, before, self.level());
         self.report.waiting_is(self.queue.len());
-        effects.report = effects.report.max(self.report.queue());
+        if self.abandoned {
+            effects.report = Haste::None;
+        } else {
+            effects.report = effects.report.max(self.report.queue());
+        }
         effects.ended = self.removed && self.held.is_empty() && self.running == 0;
     }
 

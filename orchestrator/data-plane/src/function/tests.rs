@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
-use super::{Delta, Effects, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
+use super::{Delta, Effects, Failing, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
 use crate::{refusal::Cause, upstream::Sandbox};
 
 const TERMS: Terms = Terms {
@@ -200,7 +200,7 @@ impl World {
             Event::Fail(index) => {
                 if !self.running.is_empty() {
                     let sandbox = self.running[index % self.running.len()].1.clone();
-                    self.change(|s, now_us, effects| s.fail(&sandbox, "broke".to_owned(), now_us, effects));
+                    self.change(|s, now_us, effects| s.fail(&sandbox, Failing::broken("broke"), now_us, effects));
                 }
             }
             Event::Review => self.change(|state, now_us, effects| state.review_limit(now_us, effects)),

@@ -6,13 +6,15 @@ use api::{WireError, parse_address, state_from_wire, wire};
 use model::{Endpoint, EndpointState, FunctionId, SandboxId};
 
 use crate::{
-    function::{Delta, Limit, Stamp},
+    function::{Delta, FunctionState, Limit, Stamp},
     plane::Plane,
 };
 
 /// Applies one stream after the other.
 pub(super) struct Applier {
     plane: Arc<Plane>,
+    /// The cluster it belongs to, empty at first.
+    cluster: String,
     /// The newest epoch seen.
     epoch: u32,
     /// Number of the current stream.
@@ -24,7 +26,7 @@ pub(super) struct Applier {
 impl Applier {
     /// Before the first stream.
     pub(super) fn new(plane: Arc<Plane>) -> Self {
-        Self { plane, epoch: 0, stream: 0, snapshot: None }
+        Self { plane, cluster: String::new(), epoch: 0, stream: 0, snapshot: None }
     }
 
     /// The newest epoch seen, 0 at first.
@@ -32,8 +34,25 @@ impl Applier {
         self.epoch
     }
 
+    /// The cluster it belongs to, empty at first.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The cluster is no more, or at least not that of the control planes: nothing of it may be used, since sandboxes of
+    /// another one may have the same addresses. What runs may end.
+    pub(super) fn leave_cluster(&mut self) {
+        self.plane.set_unready();
+        (self.cluster, self.epoch, self.snapshot) = (String::new(), 0, None);
+        for function in self.plane.functions.all() {
+            function.change(FunctionState::abandon);
+        }
+        self.plane.functions.clear();
+    }
+
     /// A stream of `epoch` begins.
-    pub(super) fn begin(&mut self, epoch: u32) {
+    pub(super) fn begin(&mut self, cluster: String, epoch: u32) {
+        self.cluster = cluster;
         self.epoch = epoch;
         self.stream += 1;
         self.snapshot = Some(BTreeSet::new());

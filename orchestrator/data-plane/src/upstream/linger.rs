@@ -49,7 +49,7 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
         match timeout(grace, closed).await {
             Ok(()) => sleep(LETTING_GO).await,
             Err(_elapsed) if rest == Rest::Request => {}
-            Err(_elapsed) => slot.fail("it did not end a cancelled invocation in time"),
+            Err(_elapsed) => slot.retire("it did not end a cancelled invocation in time"),
         }
     });
 }

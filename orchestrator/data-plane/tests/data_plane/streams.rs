@@ -59,7 +59,7 @@ async fn an_outdated_or_foreign_control_plane_is_left() {
     // Epoch 0 is over; epoch 1 has been seen.
     session.greet(0, Vec::new());
     let session = world.control_plane.session().await;
-    let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7, beat_port: 0 });
+    let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7, ..Default::default() });
     session.send(wire::ToDataPlane { welcome, ..Default::default() });
     let mut session = world.control_plane.session().await;
     assert_eq!(session.hello.epoch, 1, "neither counts");

@@ -112,6 +112,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     let leader = vec![control_plane.stream_address().to_string()];
 
     let mut config = ::data_plane::Config {
+        name: "data-plane".to_owned(),
         control_planes: leader.clone(),
         invoke: loopback(arguments.invoke_port),
         admin: loopback(arguments.admin_port),

@@ -83,9 +83,11 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
 /// # Errors
 /// When its data directory is in use, its address cannot be bound, its runtime not started, or the ports file not written.
 pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
-    let role = format!("worker {}", config.name);
-    let directory = DataDirectory::open(&config.data_dir, &role)?;
+    // A worker that takes its name from its port has none yet.
+    let holder = if config.name.is_empty() { "worker".to_owned() } else { format!("worker {}", config.name) };
+    let directory = DataDirectory::open(&config.data_dir, &holder)?;
     let built = worker::build(config, network).await.context("worker")?;
+    let role = format!("worker {}", built.name());
     directory.announce(&role, &[("admin", built.admin_address())].into())?;
     Ok((built, directory))
 }

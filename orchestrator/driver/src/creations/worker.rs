@@ -106,11 +106,13 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
         memory_mib: NODE_MEMORY_MIB,
     });
     let name = format!("w{number}");
+    let instance = api::draw_instance();
     let hello = wire::WorkerHello {
         protocol_version: PROTOCOL_VERSION,
         worker: name.clone(),
         runtime: "nothing".to_owned(),
         nodes: nodes.collect(),
+        instance,
         ..Default::default()
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
@@ -121,7 +123,7 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
     let first = commands.message().await?.context("the control plane closed a worker's stream")?;
     let port = first.welcome.context("a worker was not welcomed")?.beat_port;
     let (network, address) = (Arc::new(OsNetwork), stream.to_string());
-    Ok((Beats { network, address, port, worker: name, period: HEARTBEAT }, commands, outbox))
+    Ok((Beats { network, address, port, worker: name, instance, period: HEARTBEAT }, commands, outbox))
 }
 
 /// A client on a connection of its own.

@@ -62,7 +62,7 @@ impl Order {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Failure::cancelled()),
-            place = starts.place() => Ok(place),
+            place = starts.place(self.spec.function) => Ok(place),
         }
     }
 }

@@ -15,10 +15,15 @@ fn id(sequence: u64) -> SandboxId {
 fn welcomed() -> State {
     let mut state = State::new(NODES);
     state.opening();
-    state.welcome(Epoch(3)).unwrap();
+    state.welcome(commander(3)).unwrap();
     let spec = wire::RevisionSpec { function: 1, revision: 5, name: "f".to_owned(), ..wire::RevisionSpec::default() };
     assert_eq!(state.command(wire::ToWorker { functions: vec![spec], ..wire::ToWorker::default() }, now()), []);
     state
+}
+
+/// The control plane of the worker's cluster in that epoch.
+fn commander(epoch: u32) -> Commander {
+    Commander { cluster: "c".to_owned(), epoch: Epoch(epoch) }
 }
 
 /// Any instant: the state only hands it on.
@@ -84,7 +89,7 @@ fn a_deletion_during_the_creation_cancels_it_whichever_comes_first() {
 #[test]
 fn commands_of_an_older_epoch_and_impossible_ones_are_refused() {
     let mut state = welcomed();
-    let older = state.welcome(Epoch(2)).unwrap_err();
+    let older = state.welcome(commander(2)).unwrap_err();
     assert_eq!(older.to_string(), "epoch 2 is over: this worker obeys epoch 3");
     let old = SandboxId::new(Epoch(2), 1).unwrap();
     assert!(is_failed(&create(&mut state, old), "epoch 2"));
@@ -94,6 +99,40 @@ fn commands_of_an_older_epoch_and_impossible_ones_are_refused() {
         assert!(is_failed(&effects, part), "{effects:?}");
     }
     assert!(state.is_empty());
+}
+
+#[test]
+fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_hands_only() {
+    let other = || Commander { cluster: "d".to_owned(), epoch: Epoch(1) };
+    let mut state = welcomed();
+    create(&mut state, id(1));
+    state.closed();
+    assert!(state.welcome(other()).unwrap_err().to_string().contains("\"d\""));
+    state.other_cluster();
+    assert_eq!(state.opening().cluster, "c", "what it holds is of the old cluster");
+    assert_eq!(create(&mut state, id(2)), [], "and nothing was obeyed");
+    state.welcome(commander(3)).unwrap();
+    delete(&mut state, id(1));
+    state.created(id(1), Err(Failure::cancelled()));
+    state.other_cluster();
+    let Opening { cluster, epoch, sandboxes } = state.opening();
+    assert_eq!((cluster.as_str(), epoch, sandboxes.len()), ("", Epoch(0), 0));
+    state.welcome(other()).unwrap();
+}
+
+#[test]
+fn any_number_of_revisions_in_one_message_is_known_to_it() {
+    let mut state = welcomed();
+    let spec = |revision| wire::RevisionSpec { function: revision, revision, ..wire::RevisionSpec::default() };
+    let make = |revision| wire::CreateSandbox { sandbox: id(revision).to_wire(), node: 0, revision };
+    let batch = wire::ToWorker {
+        functions: (10..10_010).map(spec).collect(),
+        create: (10..10_010).map(make).collect(),
+        ..wire::ToWorker::default()
+    };
+    let effects = state.command(batch, now());
+    let created = effects.iter().filter(|effect| matches!(effect, Effect::Create { .. })).count();
+    assert_eq!(created, 10_000);
 }
 
 #[test]
@@ -114,12 +153,12 @@ fn a_new_stream_hears_of_what_is_held_but_not_of_what_ends() {
     state.created(id(3), Ok(&made()));
     delete(&mut state, id(3));
     delete(&mut state, id(4));
-    let (epoch, held) = state.opening();
-    assert_eq!(epoch, Epoch(3));
+    let Opening { cluster, epoch, sandboxes: held } = state.opening();
+    assert_eq!((cluster.as_str(), epoch), ("c", Epoch(3)));
     let shown: Vec<(u64, &str)> = held.iter().map(|h| (h.sandbox, h.address.as_str())).collect();
     assert_eq!(shown, [(id(1).to_wire(), ""), (id(2).to_wire(), "127.1.0.0:80")]);
     assert_eq!((held[0].function, held[0].revision), (1, 5));
-    state.welcome(Epoch(4)).unwrap();
+    state.welcome(commander(4)).unwrap();
     assert!(
         is_failed(&create(&mut state, SandboxId::new(Epoch(4), 1).unwrap()), "revision 5"),
         "told anew each stream"
@@ -259,7 +298,7 @@ proptest! {
 }
 
 fn welcomed_again(state: &mut State) -> Vec<Effect> {
-    state.welcome(Epoch(3)).unwrap();
+    state.welcome(commander(3)).unwrap();
     let spec = wire::RevisionSpec { function: 1, revision: 5, ..wire::RevisionSpec::default() };
     state.command(wire::ToWorker { functions: vec![spec], ..wire::ToWorker::default() }, now())
 }

@@ -72,7 +72,8 @@ impl Orchestrator for Service {
         let mut events = request.into_inner();
         let first = events.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
         let (commands, stream) = mpsc::channel(16);
-        let welcome = wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch, beat_port: 0 };
+        let welcome =
+            wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch, ..Default::default() };
         let first_answer = wire::ToWorker { welcome: Some(welcome), ..self.greeting.clone() };
         commands.try_send(Ok(first_answer)).unwrap();
         let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{DataPlaneId, Epoch, FunctionSpec, NodeName, NodeSpec, Registered, Resources};
+use model::{ClusterId, DataPlaneId, Epoch, FunctionSpec, NodeName, NodeSpec, Registered, Resources};
 use proptest::prelude::*;
 
 use super::model_cluster::new_state;
@@ -12,18 +12,19 @@ use crate::{
     store::{Command, Logged, Snapshot},
 };
 
-type Log = BTreeMap<u64, Command>;
+pub(super) type Log = BTreeMap<u64, Command>;
 
-/// What is durable: functions with their ids and revisions, nodes, data planes, and the newest epoch.
+/// What is durable, as a state has it: functions with their ids and revisions, nodes, data planes, and the newest epoch.
 #[derive(Debug, PartialEq)]
-struct Durable {
+pub(super) struct Durable {
     functions: Vec<Registered>,
     nodes: BTreeMap<String, (Resources, bool)>,
     data_planes: Vec<String>,
     epoch: u32,
+    cluster: Option<ClusterId>,
 }
 
-fn durable(state: &State, log: &Log) -> Durable {
+pub(super) fn durable(state: &State, log: &Log) -> Durable {
     let functions = state.functions.in_order().filter_map(|(_, id)| state.functions.get(id));
     let nodes = state.nodes.iter().map(|(_, node)| (node.name.to_string(), (node.capacity, node.drained)));
     let mut data_planes: Vec<_> = state.data_planes.iter().map(|(_, known)| known.id.to_string()).collect();
@@ -33,14 +34,18 @@ fn durable(state: &State, log: &Log) -> Durable {
         _ => None,
     });
     Durable {
-        functions: functions.map(|function| function.registered.clone()).collect(),
+        functions: functions.map(|function| function.registered.as_ref().clone()).collect(),
         nodes: nodes.collect(),
         data_planes,
         epoch: epochs.max().unwrap_or(0),
+        cluster: log.values().find_map(|command| match command {
+            Command::BeginCluster { id } => Some(*id),
+            _ => None,
+        }),
     }
 }
 
-fn replay(log: &Log) -> Durable {
+pub(super) fn replay(log: &Log) -> Durable {
     let mut state = new_state(1);
     let entries = log.iter().map(|(index, command)| Logged { index: *index, command: command.clone() });
     state.recover(Now::at_us(0), entries.collect());
@@ -77,12 +82,13 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         1 => node().prop_map(|name| Command::RemoveNode { name }),
         1 => data_plane().prop_map(|id| Command::PutDataPlane { id }),
         1 => data_plane().prop_map(|id| Command::RemoveDataPlane { id }),
+        1 => (1..3u128).prop_map(|id| Command::BeginCluster { id: ClusterId(id) }),
         1 => (1..9u32).prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch) }),
     ];
     prop::collection::vec(command, 0..60)
 }
 
-fn logged(commands: Vec<Command>) -> Log {
+pub(super) fn logged(commands: Vec<Command>) -> Log {
     (1..).zip(commands).collect()
 }
 
@@ -111,9 +117,10 @@ proptest! {
     fn it_leaves_one_command_for_each_thing_there_is_and_nothing_to_do_again(commands in commands()) {
         let whole = logged(commands);
         let (once, snapshot) = compact(&whole, whole.len());
-        let Durable { functions, nodes, data_planes, epoch } = replay(&whole);
+        let Durable { functions, nodes, data_planes, epoch, cluster } = replay(&whole);
         let drained = nodes.values().filter(|(_, drained)| *drained).count();
         let things = functions.len() + nodes.len() + drained + data_planes.len() + usize::from(epoch > 0);
+        let things = things + usize::from(cluster.is_some());
         prop_assert_eq!(once.len(), things, "{:?}", &once);
         prop_assert_eq!(snapshot.len(), things as u64, "the count that is kept is the true one");
         let (twice, _) = compact(&once, once.len());

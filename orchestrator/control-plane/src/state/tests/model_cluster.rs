@@ -6,7 +6,7 @@ use api::{
     Batch,
     wire::{self, sandbox_event::Event},
 };
-use model::{Epoch, FunctionSpec};
+use model::{ClusterId, Epoch, FunctionSpec};
 use policy::{autoscale, placement};
 
 use crate::{
@@ -14,12 +14,16 @@ use crate::{
     config::Health,
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
-    state::{Answer, Effect, Input, Request, SessionId, Settings, State, TimedEvent, TimedMessage, Token},
+    state::{
+        Answer, DataPlaneChange, Effect, Input, Origin, Request, SessionId, Settings, State, Term, TimedEvent,
+        TimedMessage, Token, WorkerChange,
+    },
     store::{Command, Logged},
 };
 
 pub(super) const NODE_CPU: u64 = 1000;
 pub(super) const NODE_MEMORY: u64 = 1000;
+const CLUSTER: ClusterId = ClusterId(1);
 
 /// A sandbox as a model worker has it.
 pub(super) struct ModelSandbox {
@@ -34,6 +38,8 @@ pub(super) struct ModelSandbox {
 pub(super) struct ModelWorker {
     pub(super) name: String,
     session: Option<SessionId>,
+    /// It was let in: until then nothing is read of what it says.
+    admitted: bool,
     batch: WorkerBatch,
     specifications: BTreeMap<u64, wire::RevisionSpec>,
     pub(super) sandboxes: BTreeMap<u64, ModelSandbox>,
@@ -55,6 +61,8 @@ pub(super) struct ModelDataPlane {
     /// The newest epoch this process has seen; 0 for a new one.
     epoch: u32,
     session: Option<SessionId>,
+    /// It was let in: until then nothing is read of what it says.
+    admitted: bool,
     batch: DataPlaneBatch,
     pub(super) functions: BTreeMap<u64, String>,
     pub(super) held: BTreeMap<u64, Held>,
@@ -73,7 +81,12 @@ pub(super) struct Cluster {
     pub(super) state: State,
     clock: Clock,
     pub(super) now_us: u64,
-    log: Vec<Command>,
+    /// Durable commands.
+    pub(super) log: Vec<Command>,
+    /// Commands that are being written; empty unless `writes_slowly`.
+    writing: VecDeque<(Command, Origin)>,
+    /// Commands are durable only when a test says so.
+    pub(super) writes_slowly: bool,
     epoch: u32,
     next_session: u64,
     pub(super) workers: Vec<ModelWorker>,
@@ -87,7 +100,7 @@ pub(super) fn new_state(epoch: u32) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
     let settings = Settings { autoscale: policy, placement, health: Health::default(), beat_port: 0, records: true };
-    State::new(settings, Epoch(epoch), 7, Metrics::new().into())
+    State::new(settings, Term { cluster: CLUSTER, epoch: Epoch(epoch) }, 7, Metrics::new().into())
 }
 
 impl Cluster {
@@ -98,6 +111,7 @@ impl Cluster {
         let worker = |index| ModelWorker {
             name: format!("w{index}"),
             session: None,
+            admitted: false,
             batch: WorkerBatch::new(clock),
             specifications: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
@@ -107,6 +121,7 @@ impl Cluster {
             name: format!("d{index}"),
             epoch: 0,
             session: None,
+            admitted: false,
             batch: DataPlaneBatch::new(clock),
             functions: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -122,7 +137,9 @@ impl Cluster {
             state,
             clock,
             now_us: 0,
-            log: vec![Command::BeginEpoch { epoch: Epoch(1) }],
+            log: vec![Command::BeginCluster { id: CLUSTER }, Command::BeginEpoch { epoch: Epoch(1) }],
+            writing: VecDeque::new(),
+            writes_slowly: false,
             epoch: 1,
             next_session: 0,
             workers: (0..workers).map(worker).collect(),
@@ -151,21 +168,33 @@ impl Cluster {
             match effect {
                 Effect::ToWorker { session, change } => {
                     if let Some(worker) = self.workers.iter_mut().find(|worker| worker.session == Some(session)) {
+                        worker.admitted |= matches!(change, WorkerChange::Welcome(_));
                         worker.batch.add(change);
                     }
                 }
                 Effect::ToDataPlane { session, change } => {
                     if let Some(known) = self.data_planes.iter_mut().find(|known| known.session == Some(session)) {
+                        known.admitted |= matches!(change, DataPlaneChange::Welcome(_));
                         known.batch.add(change);
                     }
                 }
-                Effect::Append { command, token } => commands.push((command, token)),
+                Effect::Append { command, origin } => commands.push((command, origin)),
                 Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
                 Effect::Record(_) => {}
-                Effect::Close { session, .. } => self.close(session),
+                Effect::Close { session, .. } | Effect::OtherCluster { session, .. } => self.close(session),
             }
         }
-        if !commands.is_empty() {
+        self.writing.extend(commands);
+        if !self.writes_slowly {
+            self.commit(usize::MAX);
+        }
+    }
+
+    /// Some of the commands that are being written are durable.
+    pub(super) fn commit(&mut self, most: usize) {
+        let count = self.writing.len().min(most);
+        if count > 0 {
+            let commands: Vec<_> = self.writing.drain(..count).collect();
             let first = self.log.len() as u64 + 1;
             self.log.extend(commands.iter().map(|(command, _)| command.clone()));
             self.input(Input::Committed { first, commands });
@@ -174,10 +203,10 @@ impl Cluster {
 
     fn close(&mut self, session: SessionId) {
         for worker in self.workers.iter_mut().filter(|worker| worker.session == Some(session)) {
-            worker.session = None;
+            (worker.session, worker.admitted) = (None, false);
         }
         for known in self.data_planes.iter_mut().filter(|known| known.session == Some(session)) {
-            known.session = None;
+            (known.session, known.admitted) = (None, false);
         }
     }
 
@@ -205,7 +234,7 @@ impl Cluster {
         let session = self.session();
         let clock = self.clock;
         let worker = &mut self.workers[index];
-        worker.session = Some(session);
+        (worker.session, worker.admitted) = (Some(session), false);
         worker.batch = WorkerBatch::new(clock);
         worker.outgoing.clear();
         let held = worker.sandboxes.iter().map(|(id, sandbox)| wire::HeldSandbox {
@@ -255,17 +284,20 @@ impl Cluster {
         let session = self.session();
         let clock = self.clock;
         let known = &mut self.data_planes[index];
-        known.session = Some(session);
+        (known.session, known.admitted) = (Some(session), false);
         known.batch = DataPlaneBatch::new(clock);
         known.outgoing.clear();
         known.limits.clear();
+        // Versions count anew on each stream.
+        known.held.values_mut().for_each(|held| held.version = 0);
         let held = known.held.iter().map(|(id, held)| wire::HeldGrant {
             function: held.function,
             sandbox: *id,
             slots: held.slots,
         });
         let (data_plane, held) = (known.name.clone(), held.collect());
-        let hello = wire::DataPlaneHello { data_plane, held, epoch: known.epoch, ..Default::default() };
+        let cluster = if known.epoch > 0 { CLUSTER.to_string() } else { String::new() };
+        let hello = wire::DataPlaneHello { data_plane, held, epoch: known.epoch, cluster, ..Default::default() };
         known.epoch = self.epoch;
         let functions: Vec<_> = known.functions.keys().copied().collect();
         for function in functions {
@@ -298,6 +330,7 @@ impl Cluster {
         self.workers.iter_mut().for_each(|worker| worker.session = None);
         self.data_planes.iter_mut().for_each(|known| known.session = None);
         self.epoch += 1;
+        self.writing.clear();
         self.log.push(Command::BeginEpoch { epoch: Epoch(self.epoch) });
         let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
         self.state = new_state(self.epoch);
@@ -362,7 +395,7 @@ impl Cluster {
     /// What a worker said arrives.
     pub(super) fn worker_is_heard(&mut self, index: usize) {
         let worker = &mut self.workers[index];
-        let (Some(session), false) = (worker.session, worker.outgoing.is_empty()) else { return };
+        let (Some(session), true) = (worker.session, worker.admitted && !worker.outgoing.is_empty()) else { return };
         let events = worker.outgoing.drain(..).map(|event| TimedEvent { event, dispatched_us: None }).collect();
         let read_us = self.now_us;
         self.input(Input::SandboxEvents { session, events, read_us });
@@ -387,7 +420,8 @@ impl Cluster {
 
     pub(super) fn data_plane_is_heard(&mut self, index: usize) {
         let known = &mut self.data_planes[index];
-        let (Some(session), Some(message)) = (known.session, known.outgoing.pop_front()) else { return };
+        let Some(session) = known.session.filter(|_| known.admitted) else { return };
+        let Some(message) = known.outgoing.pop_front() else { return };
         let said = TimedMessage { published: vec![None; message.acks.len()], message, read_us: self.now_us };
         self.input(Input::FromDataPlane { session, said });
     }
@@ -412,19 +446,44 @@ impl Cluster {
         known.outgoing.push_back(wire::FromDataPlane { samples, ..Default::default() });
     }
 
+    /// Time passes, and nobody gives a sign of life.
     pub(super) fn pass(&mut self, ms: u64) {
+        self.pass_while(ms, |_| {});
+    }
+
+    /// Time passes, and these workers give signs of life, as far as they are connected.
+    pub(super) fn pass_with(&mut self, ms: u64, speak: &[bool]) {
+        self.pass_while(ms, |cluster| {
+            (0..speak.len()).filter(|worker| speak[*worker]).for_each(|worker| cluster.worker_beats(worker));
+        });
+    }
+
+    /// Time passes as a control plane sees it: it is awake ten times a second.
+    fn pass_while(&mut self, ms: u64, mut each_time: impl FnMut(&mut Self)) {
+        let until_us = self.now_us + ms * 1000;
+        while self.now_us < until_us {
+            self.now_us = until_us.min(self.now_us + 100_000);
+            each_time(self);
+            self.input(Input::Time);
+        }
+    }
+
+    /// The control plane's process stands still.
+    pub(super) fn stand_still(&mut self, ms: u64) {
         self.now_us += ms * 1000;
         self.input(Input::Time);
     }
 
     /// Everything that is under way arrives, all creations succeed, and nothing new happens, for `seconds`.
     pub(super) fn settle(&mut self, seconds: u64) {
+        self.commit(usize::MAX);
         for index in 0..self.workers.len() {
             self.connect_worker(index);
         }
         for index in 0..self.data_planes.len() {
             self.connect_data_plane(index);
         }
+        self.commit(usize::MAX);
         for step in 0..seconds * 4 {
             for index in 0..self.workers.len() {
                 self.worker_beats(index);
@@ -439,7 +498,7 @@ impl Cluster {
                     self.data_plane_samples(index);
                 }
                 self.data_plane_reads(index);
-                while !self.data_planes[index].outgoing.is_empty() {
+                while self.data_planes[index].admitted && !self.data_planes[index].outgoing.is_empty() {
                     self.data_plane_is_heard(index);
                 }
             }
@@ -508,8 +567,12 @@ impl ModelDataPlane {
     fn break_sandbox(&mut self, id: u64) {
         let Some(held) = self.held.remove(&id) else { return };
         self.answered += held.in_use;
-        let failures =
-            vec![wire::EndpointFailure { sandbox: id, function: held.function, cause: "refused".to_owned() }];
+        let failures = vec![wire::EndpointFailure {
+            sandbox: id,
+            function: held.function,
+            cause: "refused".to_owned(),
+            retired: false,
+        }];
         self.outgoing.push_back(wire::FromDataPlane { failures, ..Default::default() });
         self.report(held.function);
     }
@@ -519,9 +582,8 @@ impl ModelDataPlane {
         let (function, version) = (held.function, held.version);
         let over_limit = self.limits.get(&function).is_some_and(|limit| self.held_of(function) > *limit);
         if held.in_use == 0 && (held.draining || over_limit) {
-            let answered_version = if held.draining { version } else { 0 };
             self.held.remove(&id);
-            self.acknowledge(function, id, 0, answered_version);
+            self.acknowledge(function, id, 0, version);
         }
     }
 
@@ -570,9 +632,16 @@ impl ModelDataPlane {
                 self.acknowledge(delta.function, id, delta.slots, delta.version);
             }
             wire::EndpointState::Suspended => {
-                if let Some(held) = self.held.get_mut(&id) {
-                    (held.open, held.version) = (false, delta.version);
-                }
+                let held = self.held.entry(id).or_insert(Held {
+                    function: delta.function,
+                    slots: 0,
+                    in_use: 0,
+                    open: false,
+                    draining: false,
+                    version: 0,
+                });
+                (held.slots, held.open, held.version) = (delta.slots, false, delta.version);
+                self.acknowledge(delta.function, id, delta.slots, delta.version);
             }
             wire::EndpointState::Draining => {
                 if let Some(held) = self.held.get_mut(&id) {
@@ -606,9 +675,10 @@ impl ModelDataPlane {
             .map(|(id, _)| *id)
             .collect();
         for id in idle {
-            if self.held_of(limit.function) > limit.slots {
-                self.held.remove(&id);
-                self.acknowledge(limit.function, id, 0, 0);
+            if self.held_of(limit.function) > limit.slots
+                && let Some(held) = self.held.remove(&id)
+            {
+                self.acknowledge(limit.function, id, 0, held.version);
             }
         }
         let slots = self.held_of(limit.function);

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use model::FunctionSpec;
 use proptest::prelude::*;
 
-use super::model_cluster::{Cluster, NODE_CPU, NODE_MEMORY};
+use super::{
+    compaction::{durable, logged, replay},
+    model_cluster::{Cluster, NODE_CPU, NODE_MEMORY},
+};
 use crate::state::Request;
 
 const WORKERS: usize = 3;
@@ -35,10 +38,20 @@ enum Step {
     KillDataPlane(usize),
     ConnectDataPlane(usize),
     RestartControlPlane,
+    /// Commands are durable only when that happens, from now on.
+    WriteSlowly,
+    Commit(usize),
+    /// Time passes, and some workers give no sign of life.
+    Silence(u64, [bool; WORKERS]),
+    /// The control plane's process stands still.
+    StandStill(u64),
+    DrainNode(usize, bool),
+    RemoveNode(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (worker, data_plane, function) = (0..WORKERS, 0..DATA_PLANES, 0..FUNCTIONS);
+    let node = worker.clone();
     let step = prop_oneof![
         12 => (data_plane.clone(), function.clone()).prop_map(|(d, f)| Step::Arrive(d, f)),
         10 => (data_plane.clone(), function.clone()).prop_map(|(d, f)| Step::Finish(d, f)),
@@ -59,6 +72,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => data_plane.clone().prop_map(Step::KillDataPlane),
         3 => data_plane.prop_map(Step::ConnectDataPlane),
         1 => Just(Step::RestartControlPlane),
+        1 => Just(Step::WriteSlowly),
+        4 => (1..4usize).prop_map(Step::Commit),
+        2 => (prop_oneof![Just(1000), Just(2000), Just(12_000)], any::<[bool; WORKERS]>())
+            .prop_map(|(ms, speak)| Step::Silence(ms, speak)),
+        1 => prop_oneof![Just(600), Just(12_000)].prop_map(Step::StandStill),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, drained)| Step::DrainNode(node, drained)),
+        1 => node.prop_map(Step::RemoveNode),
     ];
     prop::collection::vec(step, 1..250)
 }
@@ -100,10 +120,8 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::DataPlaneReads(data_plane) => cluster.data_plane_reads(data_plane),
         Step::DataPlaneHeard(data_plane) => cluster.data_plane_is_heard(data_plane),
         Step::Samples(data_plane) => cluster.data_plane_samples(data_plane),
-        Step::Pass(ms) => {
-            (0..WORKERS).for_each(|worker| cluster.worker_beats(worker));
-            cluster.pass(ms);
-        }
+        Step::Pass(ms) => cluster.pass_with(ms, &[true; WORKERS]),
+        Step::StandStill(ms) => cluster.stand_still(ms),
         Step::CutWorker(worker) => cluster.cut_worker(worker),
         Step::KillWorker(worker) => cluster.kill_worker(worker),
         Step::ConnectWorker(worker) => cluster.connect_worker(worker),
@@ -111,6 +129,15 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::KillDataPlane(data_plane) => cluster.kill_data_plane(data_plane),
         Step::ConnectDataPlane(data_plane) => cluster.connect_data_plane(data_plane),
         Step::RestartControlPlane => cluster.restart_control_plane(),
+        Step::WriteSlowly => cluster.writes_slowly = true,
+        Step::Commit(most) => cluster.commit(most),
+        Step::Silence(ms, speak) => cluster.pass_with(ms, &speak),
+        Step::DrainNode(worker, drained) => {
+            cluster.request(Request::DrainNode { name: format!("w{worker}-node"), drained });
+        }
+        Step::RemoveNode(worker) => {
+            cluster.request(Request::RemoveNode { name: format!("w{worker}-node") });
+        }
     }
 }
 
@@ -118,6 +145,9 @@ fn take(cluster: &mut Cluster, step: &Step) {
 /// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
     prop_assert_eq!(cluster.state.totals, cluster.state.count_totals());
+    // What is acted on is what the next control plane would know.
+    let log = logged(cluster.log.clone());
+    prop_assert_eq!(durable(&cluster.state, &log), replay(&log), "acted on, and replayed");
     let mut held: BTreeMap<u64, u32> = cluster.orphans.clone();
     for known in &cluster.data_planes {
         for (id, grant) in &known.held {
@@ -167,6 +197,11 @@ proptest! {
             check_always(&cluster)?;
         }
         // Demand that remains is served …
+        cluster.writes_slowly = false;
+        cluster.commit(usize::MAX);
+        for worker in 0..WORKERS {
+            cluster.request(Request::DrainNode { name: format!("w{worker}-node"), drained: false });
+        }
         cluster.settle(60);
         check_always(&cluster)?;
         for known in &cluster.data_planes {

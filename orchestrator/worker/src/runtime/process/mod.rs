@@ -118,7 +118,7 @@ impl Process {
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
-            starts: Starts::new(config.parallel_starts),
+            starts: Starts::shared(config.parallel_starts),
             launches: AtomicU64::new(0),
             table: Mutex::default(),
             monitor: Mutex::default(),

@@ -1,0 +1,62 @@
+//! Who speaks on a stream: which process, and of which cluster.
+//!
+//! Ids are equal or not, and nothing else depends on them: a simulated run is the same whatever is drawn.
+
+use std::hash::{BuildHasher, RandomState};
+
+use model::ClusterId;
+use tonic::Status;
+
+/// Metadata of a refusal: the cluster that the control plane belongs to, where the peer belongs to another one.
+const CLUSTER_KEY: &str = "dirigent-cluster";
+
+/// A number for this process, drawn at random and never 0, which stands for a process that has none.
+#[must_use]
+pub fn draw_instance() -> u64 {
+    draw(0).max(1)
+}
+
+/// The id of a cluster that begins now.
+#[must_use]
+pub fn draw_cluster() -> ClusterId {
+    ClusterId(u128::from(draw(1)) << 64 | u128::from(draw(2)))
+}
+
+/// The hasher's keys are the only random numbers that the standard library takes from the operating system.
+fn draw(number: u8) -> u64 {
+    RandomState::new().hash_one(number)
+}
+
+/// Refuses a peer that belongs to another cluster than the control plane, which is `ours`.
+#[must_use]
+pub fn refuse_other_cluster(reason: String, ours: ClusterId) -> Status {
+    let mut status = Status::failed_precondition(reason);
+    if let Ok(value) = ours.to_string().parse() {
+        status.metadata_mut().insert(CLUSTER_KEY, value);
+    }
+    status
+}
+
+/// The cluster of the control plane, if it refused this peer because the peer belongs to another one.
+#[must_use]
+pub fn cluster_of_refusal(status: &Status) -> Option<&str> {
+    status.metadata().get(CLUSTER_KEY)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_differs() {
+        assert_ne!(draw_instance(), draw_instance());
+        assert_ne!(draw_cluster(), draw_cluster());
+    }
+
+    #[test]
+    fn a_refusal_names_the_cluster_and_other_refusals_do_not() {
+        let status = refuse_other_cluster("no".to_owned(), ClusterId(0xab));
+        assert_eq!(cluster_of_refusal(&status), Some("000000000000000000000000000000ab"));
+        assert_eq!(cluster_of_refusal(&Status::failed_precondition("no")), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Creations that fail, and sandboxes that end or break soon after they were ready, which is the same to whoever waits:
+//! the next attempt comes later and elsewhere.
+
+use std::time::Duration;
+
+use api::wire;
+use model::{FunctionId, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    Now, State,
+    grant::micros,
+    sandbox::{Sandbox, Standing},
+    timer::SandboxTimer,
+};
+
+/// First wait after a failed creation; it doubles with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+/// Longest wait between attempts.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+/// Attempts before a permanent failure is believed and waiting invocations are told.
+const PERMANENT_AFTER: u32 = 3;
+/// Nodes that failed a function and are avoided for its next sandboxes.
+const AVOIDED_NODES: usize = 4;
+/// For how long a node is avoided after it has failed: then it is tried once more.
+const AVOIDED_FOR: Duration = Duration::from_secs(30);
+/// A sandbox that has been ready for so long was a success: the longest back-off, so that a function whose sandboxes
+/// live shorter never comes out of it.
+const PROVEN_AFTER: Duration = LONGEST_BACK_OFF;
+/// From so many failures on one sandbox is made at a time, and no sooner after the one before than [`PACE`]: more of
+/// them would most likely fail as well.
+const PACED_FROM: u32 = 5;
+/// See [`PACED_FROM`].
+const PACE: Duration = Duration::from_secs(1);
+
+impl State {
+    /// Takes note of a failed creation: the next attempt waits, and goes elsewhere.
+    pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
+        let Some(failed) = self.sandboxes.get(&sandbox) else { return };
+        let (id, node, was_wanted) = (failed.function, failed.node, failed.standing == Standing::Starting);
+        self.forget_sandbox(sandbox, "failed");
+        if was_wanted {
+            tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
+            self.note_failure(now, id, node, failure);
+            self.decide(now, id, now.us);
+        }
+    }
+
+    /// A creation took too long: it is given up, and counts as failed.
+    pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
+        let Some(overdue) = self.sandboxes.get(&sandbox).filter(|found| found.standing == Standing::Starting) else {
+            return;
+        };
+        let (id, node) = (overdue.function, overdue.node);
+        let message = format!("it was not ready within {:?}", self.settings.health.creation_deadline);
+        tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
+        self.delete_sandbox(sandbox);
+        self.count_failed(id);
+        self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
+        self.decide(now, id, now.us);
+    }
+
+    /// A sandbox in service ended by itself or broke, for this `cause`: soon after it was ready, that is a failure of its
+    /// creation.
+    pub(super) fn note_end_of_service(&mut self, now: Now, sandbox: SandboxId, cause: &str) {
+        let Some(found) = self.sandboxes.get(&sandbox) else { return };
+        let Some(lived_us) = lived_us(found, now) else { return };
+        let (id, node) = (found.function, found.node);
+        if let Some(function) = self.functions.get_mut(id) {
+            function.trouble.last_error = Some(format!("sandbox {sandbox} ended by itself: {cause}"));
+        }
+        if lived_us < micros(PROVEN_AFTER) {
+            let message = format!("sandbox {sandbox} failed {} ms after it was ready: {cause}", lived_us / 1000);
+            self.count_failed(id);
+            self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
+        }
+    }
+
+    fn count_failed(&mut self, id: FunctionId) {
+        if let Some(function) = self.functions.get_mut(id) {
+            function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
+        }
+    }
+
+    fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {
+        let Some(function) = self.functions.get_mut(id) else { return };
+        let avoided_until_us = now.us + micros(AVOIDED_FOR);
+        self.nodes.creation_failed(node, id, avoided_until_us);
+        let trouble = &mut function.trouble;
+        // Several failures of one burst are one failure: the next attempt waits for all of them.
+        if now.us >= trouble.not_before_us || trouble.failures >= PACED_FROM {
+            trouble.failures = trouble.failures.saturating_add(1);
+            let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
+            trouble.not_before_us = now.us + micros(doubled.min(LONGEST_BACK_OFF));
+        }
+        trouble.avoid.retain(|(avoided, _)| *avoided != node);
+        trouble.avoid.push((node, avoided_until_us));
+        if trouble.avoid.len() > AVOIDED_NODES {
+            trouble.avoid.remove(0);
+        }
+        trouble.permanent = failure.permanent && trouble.failures >= PERMANENT_AFTER;
+        trouble.last_error = Some(failure.message.clone());
+        trouble.announced = true;
+        if trouble.permanent {
+            trouble.not_before_us = now.us + micros(LONGEST_BACK_OFF);
+        }
+        let permanent = trouble.permanent;
+        self.announce_trouble(id, failure.message, permanent);
+    }
+
+    /// A sandbox is ready. That ends nothing yet: whether it stays so is seen later.
+    pub(super) fn note_success(&mut self, now: Now, sandbox: SandboxId) {
+        let Some((id, node)) = self.sandboxes.get(&sandbox).map(|found| (found.function, found.node)) else { return };
+        self.end_trouble(id);
+        if self.functions.get(id).is_some_and(|function| function.trouble.failures > 0) {
+            self.timers.watch(now.us + micros(PROVEN_AFTER), sandbox, SandboxTimer::Proof);
+        } else {
+            self.nodes.creation_succeeded(node);
+        }
+    }
+
+    /// A sandbox has been ready for long enough, if it still is: creations of its function work.
+    pub(super) fn sandbox_proven(&mut self, sandbox: SandboxId) {
+        let in_service = |found: &&Sandbox| matches!(found.standing, Standing::Ready | Standing::Suspended);
+        let Some(found) = self.sandboxes.get(&sandbox).filter(in_service) else { return };
+        self.nodes.creation_succeeded(found.node);
+        if let Some(function) = self.functions.get_mut(found.function) {
+            function.trouble.failures = 0;
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != found.node);
+        }
+    }
+
+    /// Of `missing` sandboxes of a function, how many may be made now, and when to look again if not all.
+    pub(super) fn paced(&self, now: Now, id: FunctionId, missing: u32) -> (u32, Option<u64>) {
+        let Some(function) = self.functions.get(id).filter(|function| function.trouble.failures >= PACED_FROM) else {
+            return (missing, None);
+        };
+        let next_us = function.trouble.made_us + micros(PACE);
+        if missing == 0 {
+            (0, None)
+        } else if now.us < next_us {
+            (0, Some(next_us))
+        } else if function.starting > 0 {
+            // Its end, whatever it is, leads to the next decision.
+            (0, None)
+        } else {
+            (1, (missing > 1).then_some(now.us + micros(PACE)))
+        }
+    }
+
+    /// Creations of a function work again, or deserve another attempt.
+    pub(super) fn end_trouble(&mut self, id: FunctionId) {
+        let Some(function) = self.functions.get_mut(id) else { return };
+        if std::mem::take(&mut function.trouble.announced) {
+            function.trouble.permanent = false;
+            self.announce_trouble(id, String::new(), false);
+        }
+    }
+}
+
+/// For how long a sandbox was in service, in microseconds; `None` when it is not, or is leaving. One of the time before
+/// a restart has been for as long as anybody can tell.
+fn lived_us(sandbox: &Sandbox, now: Now) -> Option<u64> {
+    match sandbox.standing {
+        Standing::Starting => Some(0),
+        Standing::Ready | Standing::Suspended if sandbox.ready_us > 0 => Some(now.us.saturating_sub(sandbox.ready_us)),
+        Standing::Ready | Standing::Suspended | Standing::Unclaimed => Some(u64::MAX),
+        Standing::Draining | Standing::Deleting => None,
+    }
+}

@@ -1,0 +1,171 @@
+//! Who is let in: a peer of this cluster, under names that no other connected peer has, and not before everything that
+//! the next control plane must know of it is durable.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::wire;
+use model::{DataPlaneId, NodeName, NodeSpec, Resources};
+
+use super::{Effect, Map, Now, Origin, SessionId, State, grant::micros};
+use crate::store::Command;
+
+/// What a peer said first.
+pub(super) enum Hello {
+    Worker(wire::WorkerHello),
+    DataPlane(wire::DataPlaneHello),
+}
+
+/// Peers that wait for commands to be durable. They say nothing meanwhile: their streams are not read before they are
+/// let in.
+#[derive(Default)]
+pub(super) struct Joining(Map<SessionId, Pending>);
+
+struct Pending {
+    hello: Hello,
+    /// Commands that are not durable yet.
+    missing: usize,
+}
+
+/// Why a peer is not let in.
+enum Refusal {
+    OtherCluster(String),
+    Other(String),
+}
+
+impl Joining {
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.0.remove(&session);
+    }
+}
+
+impl State {
+    pub(super) fn worker_joined(&mut self, now: Now, session: SessionId, hello: wire::WorkerHello) {
+        if let Err(refusal) = self.check_worker(now, session, &hello) {
+            return self.refuse(session, refusal);
+        }
+        let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.nodes.has(node));
+        let unknown: Vec<_> = nodes.map(|node| Command::PutNode { node }).collect();
+        if unknown.is_empty() {
+            self.admit_worker(now, session, hello);
+        } else {
+            // Durable, so that after a restart its sandboxes are waited for before they are replaced.
+            self.await_commands(session, Hello::Worker(hello), unknown);
+        }
+    }
+
+    pub(super) fn data_plane_joined(&mut self, now: Now, session: SessionId, hello: wire::DataPlaneHello) {
+        if let Err(refusal) = self.check_data_plane(&hello) {
+            return self.refuse(session, refusal);
+        }
+        let id = DataPlaneId(hello.data_plane.clone());
+        let stays = |key| self.data_planes.get(key).is_some_and(|known| !known.leaving);
+        if self.data_planes.find(&id).is_some_and(stays) {
+            self.admit_data_plane(now, session, hello);
+        } else {
+            // Durable, so that after a restart its slots are waited for before they are lent again.
+            self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
+        }
+    }
+
+    fn await_commands(&mut self, session: SessionId, hello: Hello, commands: Vec<Command>) {
+        self.joining.0.insert(session, Pending { hello, missing: commands.len() });
+        for command in commands {
+            self.effect(Effect::Append { command, origin: Origin::Peer(session) });
+        }
+    }
+
+    /// A command that a peer waits for is durable and applied: with the last one the peer is let in, if nothing has come
+    /// between.
+    pub(super) fn command_applied(&mut self, now: Now, session: SessionId) {
+        let Some(pending) = self.joining.0.get_mut(&session) else { return };
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return;
+        }
+        match self.joining.0.remove(&session).map(|pending| pending.hello) {
+            Some(Hello::Worker(hello)) => self.worker_joined(now, session, hello),
+            Some(Hello::DataPlane(hello)) => self.data_plane_joined(now, session, hello),
+            None => {}
+        }
+    }
+
+    fn refuse(&mut self, session: SessionId, refusal: Refusal) {
+        match refusal {
+            Refusal::OtherCluster(reason) => {
+                self.effect(Effect::OtherCluster { session, ours: self.term.cluster, reason });
+            }
+            Refusal::Other(reason) => self.effect(Effect::Close { session, reason }),
+        }
+    }
+
+    /// Ids of functions, revisions and sandboxes mean something else in every cluster.
+    fn check_cluster(&self, cluster: &str, epoch: u32) -> Result<(), Refusal> {
+        let ours = self.term.cluster.to_string();
+        if !cluster.is_empty() && cluster != ours {
+            let reason = format!(
+                "it belongs to cluster {cluster}, this control plane to {ours}: if the other cluster is no more, start it anew"
+            );
+            return Err(Refusal::OtherCluster(reason));
+        }
+        if epoch > self.term.epoch.0 {
+            let ours = self.term.epoch;
+            return Err(Refusal::Other(format!("it has seen epoch {epoch}, this control plane is at {ours}")));
+        }
+        if cluster.is_empty() && epoch > 0 {
+            let reason = format!("it has seen epoch {epoch} and does not say of which cluster: start it anew");
+            return Err(Refusal::Other(reason));
+        }
+        Ok(())
+    }
+
+    fn check_worker(&self, now: Now, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
+        self.check_cluster(&hello.cluster, hello.epoch)?;
+        let name = &hello.worker;
+        let suspect_after = micros(self.settings.health.suspect_after);
+        let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
+        let speaks = |worker: &super::worker::Worker| now.us.saturating_sub(worker.last_beat_us) < suspect_after;
+        if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance) && speaks(worker)) {
+            return Err(name_taken("worker", name));
+        }
+        let mut names = BTreeSet::new();
+        for node in hello.nodes.iter().map(|node| node.name.as_str()) {
+            if !names.insert(node) {
+                return Err(Refusal::Other(format!("it announces node {node:?} twice")));
+            }
+            let Some(known) = self.nodes.find(node).map(|key| self.nodes.get(key)) else { continue };
+            if known.session.is_some() && *known.worker != **name {
+                let owner = &known.worker;
+                let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
+                return Err(Refusal::Other(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
+        self.check_cluster(&hello.cluster, hello.epoch)?;
+        let id = DataPlaneId(hello.data_plane.clone());
+        let known = self.data_planes.find(&id).and_then(|key| self.data_planes.get(key));
+        let is_taken =
+            known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
+        if is_taken { Err(name_taken("data plane", &id.0)) } else { Ok(()) }
+    }
+}
+
+/// Whether a peer that connects is the process that is connected, whose old stream is broken then. A process without a
+/// number is never taken for another.
+fn is_same_process(known: u64, instance: u64) -> bool {
+    known != 0 && known == instance
+}
+
+fn name_taken(part: &str, name: &str) -> Refusal {
+    Refusal::Other(format!(
+        "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name`"
+    ))
+}
+
+/// A node as its worker announces it.
+pub(super) fn node_spec(announced: &wire::NodeAnnouncement) -> NodeSpec {
+    let capacity = Resources { cpu_millicores: announced.cpu_millicores, memory_mib: announced.memory_mib };
+    NodeSpec { name: NodeName(Arc::from(announced.name.as_str())), capacity }
+}

@@ -1,0 +1,155 @@
+//! Who is let in: peers of this cluster, each under a name of its own.
+
+use api::wire::{self, sandbox_event::Event};
+
+use super::{
+    Running,
+    peers::{DataPlane, Worker},
+    streams::{data_plane_with, first_creation, first_endpoint},
+};
+
+#[tokio::test]
+async fn a_second_worker_of_one_name_is_refused_and_a_new_stream_of_the_same_process_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let hello = |instance| wire::WorkerHello { instance, ..Worker::hello("w") };
+    let mut first = Worker::connect(&running.stream, hello(1)).await.unwrap();
+    first.read().await;
+    let mut second = Worker::connect(&running.stream, hello(2)).await.unwrap();
+    let refusal = second.refusal().await;
+    assert!(refusal.message().contains("another worker of the name \"w\" is connected"), "{refusal}");
+    let mut again = Worker::connect(&running.stream, hello(1)).await.unwrap();
+    assert!(again.read().await.welcome.is_some(), "its old stream is broken");
+    assert!(first.refusal().await.message().contains("anew"));
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
+
+    // A name is free when its worker has left, and when it is silent.
+    drop(again);
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
+    let mut second = Worker::connect(&running.stream, hello(2)).await.unwrap();
+    assert!(second.read().await.welcome.is_some());
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
+    let mut third = Worker::connect(&running.stream, hello(3)).await.unwrap();
+    assert!(third.read().await.welcome.is_some(), "a host that is gone does not keep its name");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_data_plane_of_one_name_is_refused_while_the_first_is_connected() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let hello = |instance| wire::DataPlaneHello { instance, ..DataPlane::hello("d") };
+    let mut first = DataPlane::connect(&running.stream, hello(1)).await.unwrap();
+    first.read_until(|message| message.snapshot_end.then_some(())).await;
+    let mut second = DataPlane::connect(&running.stream, hello(2)).await.unwrap();
+    let refusal = second.refusal().await;
+    assert!(refusal.message().contains("another data plane of the name \"d\" is connected"), "{refusal}");
+    let mut again = DataPlane::connect(&running.stream, hello(1)).await.unwrap();
+    again.read_until(|message| message.snapshot_end.then_some(())).await;
+    drop((first, again));
+    running.wait_for("/v1/status", |status| status["data_planes"].as_array().unwrap().is_empty()).await;
+    let mut second = DataPlane::connect(&running.stream, hello(2)).await.unwrap();
+    second.read_until(|message| message.snapshot_end.then_some(())).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_has_one_owner_and_removing_it_leaves_the_control_plane_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let mut owner = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    owner.read().await;
+    let thief = wire::WorkerHello { worker: "thief".to_owned(), ..Worker::hello("w") };
+    let mut refused = Worker::connect(&running.stream, thief.clone()).await.unwrap();
+    let refusal = refused.refusal().await;
+    assert!(refusal.message().contains("\"w-node\" is served by worker \"w\""), "{refusal}");
+    let mut twice = Worker::hello("v");
+    twice.nodes.push(twice.nodes[0].clone());
+    let mut refused = Worker::connect(&running.stream, twice).await.unwrap();
+    assert!(refused.refusal().await.message().contains("\"v-node\" twice"));
+
+    drop(owner);
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
+    let mut heir = Worker::connect(&running.stream, thief).await.unwrap();
+    heir.read().await;
+    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 409, "its worker is connected");
+    drop(heir);
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
+    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 202);
+    let mut back = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    back.read().await;
+    running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
+    running.stop().await;
+}
+
+/// Ids are numbers that begin anew with a new log: what a peer holds of the lost one would be taken for something else.
+#[tokio::test]
+async fn after_a_lost_log_peers_of_the_lost_cluster_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let (mut data_plane, function) = data_plane_with(&running, "f").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    data_plane.demand(function, 1, 0).await;
+    let create = worker.read_until(first_creation).await;
+    worker.ready(create.sandbox).await;
+    data_plane.read_until(first_endpoint).await;
+    let cluster = running.cluster().await;
+    running.stop().await;
+
+    let empty = tempfile::tempdir().unwrap();
+    let running = Running::start(empty.path()).await;
+    let (mut fresh, other) = data_plane_with(&running, "g").await;
+    let held = wire::HeldSandbox {
+        sandbox: create.sandbox,
+        function: other,
+        revision: other,
+        address: "127.1.0.1:80".to_owned(),
+        concurrency: 1,
+        ..Default::default()
+    };
+    for cluster in [cluster.clone(), String::new()] {
+        let hello = wire::WorkerHello {
+            sandboxes: vec![held.clone()],
+            epoch: 1,
+            cluster: cluster.clone(),
+            ..Worker::hello("w")
+        };
+        let mut refused = Worker::connect(&running.stream, hello).await.unwrap();
+        let refusal = refused.refusal().await;
+        let named = (!cluster.is_empty()).then_some(running.cluster().await);
+        assert_eq!(api::cluster_of_refusal(&refusal).map(str::to_owned), named, "{refusal}");
+        let held = vec![wire::HeldGrant { function: other, sandbox: create.sandbox, slots: 1 }];
+        let hello = wire::DataPlaneHello { held, epoch: 1, cluster, ..DataPlane::hello("old") };
+        let mut refused = DataPlane::connect(&running.stream, hello).await.unwrap();
+        refused.refusal().await;
+    }
+    // Nothing of theirs was taken over.
+    let mut worker = Worker::connect(&running.stream, Worker::hello("new")).await.unwrap();
+    fresh.demand(other, 1, 0).await;
+    let create = worker.read_until(first_creation).await;
+    worker.ready(create.sandbox).await;
+    let endpoint = fresh.read_until(first_endpoint).await;
+    assert_eq!((endpoint.function, endpoint.sandbox), (other, create.sandbox));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_that_ends_soon_after_it_was_ready_is_a_failure_that_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let (mut data_plane, function) = data_plane_with(&running, "f").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    data_plane.demand(function, 1, 0).await;
+    for attempt in 1..=3 {
+        let create = worker.read_until(first_creation).await;
+        worker.ready(create.sandbox).await;
+        data_plane.read_until(first_endpoint).await;
+        let ended =
+            wire::SandboxEnded { reason: wire::sandbox_ended::Reason::Exited.into(), message: "boom".to_owned() };
+        worker.event(create.sandbox, Event::Ended(ended)).await;
+        data_plane.demand(function, 1, 0).await;
+        let seen = running.wait_for("/v1/functions/f", |function| function["failures"] == attempt).await;
+        assert!(seen["last_error"].as_str().unwrap().contains("boom"), "{seen}");
+    }
+    running.stop().await;
+}
