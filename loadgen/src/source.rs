@@ -133,6 +133,9 @@ struct RateArgs {
 /// The synthetic trace used when nothing else is asked for.
 pub(crate) const DEFAULT_PRESET: &str = "azure-sample";
 
+/// The option that helps where everything is warm-up.
+const WARMUP_HINT: &str = "--warmup has to end before the last invocation is due";
+
 /// What a source says.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -151,6 +154,25 @@ impl SourceArgs {
     /// [`UsageError`] with file, row and column, or the option at fault.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         self.try_load().map_err(UsageError::of)
+    }
+
+    /// Reads or makes a schedule that is to be sent.
+    ///
+    /// # Errors
+    /// As [`SourceArgs::load`]; [`UsageError`] when there is nothing to send, or nothing of it would be measured.
+    pub(crate) fn load_to_send(&self) -> anyhow::Result<Loaded> {
+        let loaded = self.load()?;
+        let schedule = &loaded.schedule;
+        if schedule.invocations.is_empty() {
+            return Err(UsageError::of(anyhow::anyhow!("there is nothing to send: the schedule has no invocations")));
+        }
+        if !schedule.has_measured() {
+            let count = schedule.invocations.len();
+            let problem =
+                format!("all {count} invocations are warm-up, so that nothing would be measured: {WARMUP_HINT}");
+            return Err(UsageError::of(anyhow::anyhow!(problem)));
+        }
+        Ok(loaded)
     }
 
     /// Reads or makes the trace, cut and sampled as asked, with what a reader should know of it.

@@ -58,6 +58,7 @@ fn a_run_with_a_row_that_cannot_be_true_or_without_any_success_is_invalid_and_sa
                       index 1)";
     let cases = [
         (&["ok", "absurd", "ok"][..], Some(impossible)),
+        (&["ok", "overflow", "ok"], Some(impossible)),
         (&["refused", "broken"], Some("invalid: no measured invocation succeeded")),
         (&["refused", "ok"], None),
     ];

@@ -130,6 +130,27 @@ fn warm_up_of_a_schedule_and_a_start_minute_of_exact_calls_are_as_typed() {
 }
 
 #[test]
+fn a_run_of_which_nothing_would_be_measured_is_refused_before_anything_is_sent() {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let (out, all, address) = (scratch.path("out"), scratch.path("all.csv"), mock.address.to_string());
+    let made = run(&["schedule", "--rate", "5", "--duration", "1s", "--warmup", "1s", "--out", &all]);
+    assert_eq!(made.0, 0, "{}", made.2);
+    let rate = ["--rate", "5", "--duration", "1s", "--warmup", "1h"];
+    for source in [&rate[..], &["--schedule", &all]] {
+        let (code, _, errors) = run(&[&["run", "--address", &address, "--out", &out], source].concat());
+        assert!(
+            code == 2 && errors.contains("all 5 invocations are warm-up") && errors.contains("--warmup"),
+            "{errors}"
+        );
+    }
+    assert!(mock.total() == 0 && !fs::exists(&out).unwrap(), "nothing was sent or written");
+    let measured = ["run", "--address", &address, "--out", &out, "--schedule", &all, "--warmup", "0s"];
+    let (code, _, errors) = run(&measured);
+    assert!(code == 0 || code == 3, "{code}: {errors}");
+    assert_eq!(mock.total(), 5);
+}
+
+#[test]
 fn an_inspection_says_what_will_be_sent() {
     let (_scratch, directory) = trace(INVOCATIONS);
     let (code, printed, errors) = run(&["inspect", "--trace", &directory, "--format", "json"]);

@@ -144,9 +144,8 @@ impl Coldness {
 
     /// What of a row's time no phase accounts for.
     fn residual(&mut self, row: &Invocation, sent: u64) {
-        let (Some(done), Some(exec)) = (row.done_ns, row.exec_us) else { return };
-        let phases = row.queue_us.unwrap_or(0) + row.cold_us.unwrap_or(0) + exec;
-        self.residuals_us.push(difference(done.saturating_sub(sent) / 1000, phases));
+        let (Some(done), Some(_)) = (row.done_ns, row.exec_us) else { return };
+        self.residuals_us.push(difference(done.saturating_sub(sent) / 1000, phases_us(row)));
     }
 
     /// Judges what was counted.
@@ -193,8 +192,12 @@ impl Coldness {
 /// When a row can have arrived at the data plane at the latest: all its phases lie between then and its answer, as far as
 /// they are told.
 fn latest_arrival_ns(row: &Invocation) -> Option<i64> {
-    let phases_us = row.queue_us.unwrap_or(0) + row.cold_us.unwrap_or(0) + row.exec_us.unwrap_or(0);
-    i64::try_from(row.done_ns?.saturating_sub(phases_us.saturating_mul(1000))).ok()
+    i64::try_from(row.done_ns?.saturating_sub(phases_us(row).saturating_mul(1000))).ok()
+}
+
+/// The phases that a row tells of, in all. What it tells may be anything, so that the sum saturates.
+fn phases_us(row: &Invocation) -> u64 {
+    [row.queue_us, row.cold_us, row.exec_us].into_iter().flatten().fold(0, u64::saturating_add)
 }
 
 /// Judges the residuals of a sum of phases.
@@ -213,7 +216,7 @@ fn phases(rule: &'static str, residuals_us: &mut [i64], to: &mut Findings) {
         ms(median),
         ms(p99)
     );
-    to.validity(rule, *least * 1000 >= -CLOCK_TOLERANCE_NS, detail);
+    to.validity(rule, least.saturating_mul(1000) >= -CLOCK_TOLERANCE_NS, detail);
 }
 
 fn nanoseconds(us: u64) -> i64 {

@@ -42,7 +42,7 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     let toy = finished();
     let broken = (Some(3), "not held".to_owned());
     type Change = fn(&mut Vec<Invocation>);
-    let changes: [(Change, &str); 16] = [
+    let changes: [(Change, &str); 17] = [
         (|rows| drop(rows.pop()), "every scheduled row is there once"),
         (|rows| rows[2].index = 1, "every scheduled row is there once"),
         (|rows| rows[1].scheduled_ns += 1, "every scheduled row is there once"),
@@ -53,6 +53,7 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
         (|rows| rows[1].done_ns = rows[1].sent_ns.map(|sent| sent - 1), "no row is impossible"),
         (|rows| rows[1].sent_ns = Some(rows[1].scheduled_ns - 1), "no row is impossible"),
         (|rows| rows[1].executed_us = Some(1 << 63), "no row is impossible"),
+        (|rows| (rows[1].queue_us, rows[1].exec_us) = (Some(1 << 63), Some(u64::MAX)), "no row is impossible"),
         (|rows| rows.iter_mut().for_each(|row| row.outcome = Outcome::Refused), "an invocation succeeded"),
         (|rows| rows[0].sandbox = Some("1-9".to_owned()), "cold rows have a new sandbox"),
         (|rows| rows[1].cold = Some(1), "cold rows arrived before"),

@@ -111,10 +111,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
         return Ok(Ending::Done);
     }
     let target = target(&args.target)?;
-    let loaded = args.source.load()?;
-    if loaded.schedule.invocations.is_empty() {
-        return Err(UsageError::of(anyhow::anyhow!("there is nothing to send: the schedule has no invocations")));
-    }
+    let loaded = args.source.load_to_send()?;
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };

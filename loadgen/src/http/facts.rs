@@ -79,10 +79,9 @@ impl Facts {
 const PREFIX: &str = "x-dirigent-";
 
 /// Milliseconds as text to whole microseconds.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range just before")]
 fn micros(text: &str) -> Option<u64> {
     let ms: f64 = text.trim_matches('"').parse().ok()?;
-    (0.0..1e15).contains(&ms).then(|| (ms * 1000.0).round() as u64)
+    micros_whole(ms * 1000.0)
 }
 
 /// The part of the function program's answer that names its machine.
@@ -124,7 +123,7 @@ impl Verdict {
                 }
                 Ok(report) => match micros_whole(report.execution_us) {
                     Some(us) => Self { outcome: Outcome::Ok, executed_us: Some(us), error: None },
-                    None => because(Outcome::Invalid, "ExecutionTime is negative or absurdly long".to_owned()),
+                    None => because(Outcome::Invalid, "ExecutionTime is negative".to_owned()),
                 },
                 Err(error) => because(Outcome::Invalid, format!("not a function's answer: {error}")),
             },
@@ -138,9 +137,10 @@ impl Verdict {
 /// A foreign name is quoted in a row no longer than this.
 const SHOWN_CHARS: usize = 64;
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range just before")]
+/// A time that was told, however long: one that cannot be true is for the row to show and for the run to answer for.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; the greatest saturate")]
 fn micros_whole(us: f64) -> Option<u64> {
-    (0.0..1e18).contains(&us).then(|| us.round() as u64)
+    (us.is_finite() && us >= 0.0).then(|| us.round() as u64)
 }
 
 #[cfg(test)]
@@ -225,6 +225,19 @@ mod tests {
         }
         facts.note_header("x-dirigent-sandbox", &[0xff]);
         assert_eq!(facts, Facts::default());
+    }
+
+    #[test]
+    fn times_that_cannot_be_true_are_told_as_they_are() {
+        let mut facts = Facts::default();
+        facts.note_header("server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");
+        assert_eq!((facts.queue_us, facts.cold_us, facts.exec_us), (Some(u64::MAX), Some(u64::MAX), None));
+        for told in ["9223372036854775808", "1e300"] {
+            let body = format!(r#"{{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":{told}}}"#);
+            let verdict = Verdict::of(200, body.as_bytes(), "f");
+            let least_us = 1 << 63;
+            assert!(verdict.outcome == Outcome::Ok && verdict.executed_us >= Some(least_us), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -142,6 +142,8 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
         "slow" => std::future::pending().await,
         // Thirty years.
         "absurd" => answer(200, report(&function).replace(":3}", ":1e15}")),
+        // 2^63 microseconds.
+        "overflow" => answer(200, report(&function).replace(":3}", ":9223372036854775808}")),
         _ => {
             // Less than any way through a socket takes, or nobody could believe the row.
             let timing = "queue;dur=0.002, cold;dur=0.004, exec;dur=0.005";

@@ -7,6 +7,21 @@ use sha2::{Digest, Sha256};
 /// Lengths tried, in hexadecimal digits; the longest still fits a DNS label (63) with its prefix.
 const LENGTHS: [usize; 4] = [16, 24, 32, 60];
 
+/// Longest name: one DNS label.
+const MAX_LABEL: usize = 63;
+/// What a message says is expected where a name of a function is none.
+pub const LABEL: &str = "a name of 1 to 63 of a-z, 0-9 and -, not beginning or ending with -";
+
+/// Whether a text can be the name of a function: it is the host that invocations are addressed to, and part of a URL.
+#[must_use]
+pub fn is_label(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=MAX_LABEL).contains(&name.len())
+        && name.bytes().all(is_allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// Names for functions given as (owner, application, function), in their order, unique, independent of the order: `f-`
 /// and the first 16 digits of the function's hash, more of them for those that would collide, and a hash over all three
 /// parts where the function's is not hexadecimal or not unique.
@@ -83,7 +98,12 @@ mod tests {
     #[test]
     fn any_text_gives_a_dns_label() {
         for name in labels(&[["", "", ""], ["o", "a", "My Function!"], ["o", "a", "abc"]]) {
-            assert!(name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'), "{name}");
+            assert!(is_label(&name), "{name}");
+        }
+        let longest = "a".repeat(MAX_LABEL);
+        assert!(is_label("a") && is_label("0-9") && is_label(&longest));
+        for text in ["", "-a", "a-", "A", "a.b", "a b", "a\r", "a/b", "ä", &format!("{longest}a")] {
+            assert!(!is_label(text), "{text:?}");
         }
     }
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Due, Schedule, ScheduledFunction, TraceError,
+    names::is_label,
     quantity::{nanoseconds, real, whole},
-    schedule::{check_total, phase},
+    schedule::{MAX_MEMORY_MIB, check_run, check_total, phase},
     stream::Stream,
 };
 
@@ -219,10 +220,13 @@ fn check(options: &RateOptions) -> Result<(), TraceError> {
     if options.duration.is_zero() {
         return refused("duration", "expected more than 0".to_owned());
     }
-    let letters =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    check_run("run", Duration::from_micros(options.run_us))?;
+    if !(1..=MAX_MEMORY_MIB).contains(&options.memory_mib) {
+        return refused("memory", format!("expected 1 to {MAX_MEMORY_MIB} MiB, found {}", options.memory_mib));
+    }
     let prefix = options.name_prefix.as_str();
-    if prefix.is_empty() || prefix.len() > MAX_PREFIX || prefix.starts_with('-') || !letters(prefix) {
+    // A number follows it.
+    if prefix.len() > MAX_PREFIX || !is_label(&format!("{prefix}0")) || prefix.is_empty() {
         let problem = format!("expected 1 to {MAX_PREFIX} of a-z, 0-9 and -, not starting with -, found {prefix:?}");
         return refused("name-prefix", problem);
     }
@@ -235,14 +239,14 @@ fn finish(options: &RateOptions, source: &str, functions: u32, calls: Vec<(u64, 
     let width = functions.to_string().len().max(5);
     let named = |number: u32| ScheduledFunction {
         name: format!("{}-{number:0width$}", options.name_prefix),
-        memory_mib: options.memory_mib.max(1),
+        memory_mib: options.memory_mib,
         invocations: 0,
     };
     let mut functions: Vec<ScheduledFunction> = (0..functions).map(named).collect();
     let mut invocations = Vec::with_capacity(calls.len());
     for (due_ns, function) in calls {
         functions[function as usize].invocations += 1;
-        let (run_us, memory_mib) = (options.run_us, options.memory_mib.max(1));
+        let (run_us, memory_mib) = (options.run_us, options.memory_mib);
         invocations.push(Due { due_ns, function, run_us, memory_mib, phase: phase(due_ns, options.warmup) });
     }
     invocations.sort_by_key(|due| (due.due_ns, due.function));

@@ -15,6 +15,11 @@ use crate::{
 /// Most invocations a schedule holds: 32 bytes each, so 1.6 GB, and seven hours at 2,000 per second.
 pub const MAX_SCHEDULED: u64 = 50_000_000;
 
+/// Longest execution that an invocation can ask for, in microseconds: 30 days, [`crate::RunTime::LIMIT_MS`].
+pub(crate) const MAX_RUN_US: u64 = 30 * 86_400_000_000;
+/// Most memory that an invocation can ask for, in MiB: 1 TiB, [`crate::Memory::LIMIT_MIB`].
+pub const MAX_MEMORY_MIB: u32 = 1_048_576;
+
 /// Whether an invocation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -201,6 +206,12 @@ impl Schedule {
         Ok(schedule)
     }
 
+    /// Whether it has invocations that are measured.
+    #[must_use]
+    pub fn has_measured(&self) -> bool {
+        self.invocations.iter().any(|due| due.phase == Phase::Measured)
+    }
+
     /// Makes what is due before `warmup` warm-up and the rest measured, whatever it was.
     pub fn warm_up(&mut self, warmup: Duration) {
         for due in &mut self.invocations {
@@ -256,9 +267,20 @@ pub(crate) fn phase(due_ns: u64, warmup: Duration) -> Phase {
     if u128::from(due_ns) < warmup.as_nanos() { Phase::Warmup } else { Phase::Measured }
 }
 
+/// Refuses an execution that no function is asked for.
+pub(crate) fn check_run(option: &'static str, run: Duration) -> Result<(), TraceError> {
+    if run > Duration::from_micros(MAX_RUN_US) {
+        return Err(TraceError::Option { option, problem: format!("expected at most 30 days, found {run:?}") });
+    }
+    Ok(())
+}
+
 fn check_options(options: &ScheduleOptions) -> Result<(), TraceError> {
     if options.minute.is_zero() {
         return Err(TraceError::Option { option: "minute", problem: "expected more than 0".to_owned() });
+    }
+    for (option, run) in [("min-run", Some(options.min_run)), ("max-run", options.max_run)] {
+        check_run(option, run.unwrap_or_default())?;
     }
     if let Some(max_run) = options.max_run.filter(|&max_run| max_run < options.min_run) {
         let problem = format!("expected at least the shortest run time {:?}, found {max_run:?}", options.min_run);

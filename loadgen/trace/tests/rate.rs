@@ -164,6 +164,10 @@ fn impossible_rates_are_refused() {
         (RateOptions { duration: Duration::ZERO, ..good.clone() }, "duration: "),
         (RateOptions { name_prefix: "Rate_".to_owned(), ..good.clone() }, "name-prefix: "),
         (RateOptions { cooldown: None, ..good.clone() }, "cooldown: expected one"),
+        (RateOptions { name_prefix: "-r".to_owned(), ..good.clone() }, "name-prefix: "),
+        (RateOptions { name_prefix: String::new(), ..good.clone() }, "name-prefix: "),
+        (RateOptions { memory_mib: 0, ..good.clone() }, "memory: expected 1 to 1048576 MiB, found 0"),
+        (RateOptions { run_us: u64::MAX, ..good.clone() }, "run: expected at most 30 days"),
         (RateOptions { run_us: 1_000_000, ..good.clone() }, "cooldown: expected more than the run time"),
         (RateOptions { rate_per_s: 1e5, cooldown: Some(Duration::from_secs(3600)), ..good.clone() }, "cooldown: "),
     ] {

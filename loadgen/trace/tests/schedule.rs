@@ -217,6 +217,8 @@ fn impossible_options_and_sizes_are_refused() {
         ScheduleOptions { minute: Duration::ZERO, ..ScheduleOptions::default() },
         ScheduleOptions { minute: Duration::MAX, ..ScheduleOptions::default() },
         ScheduleOptions { max_run: Some(Duration::from_micros(10)), ..ScheduleOptions::default() },
+        ScheduleOptions { min_run: Duration::from_secs(31 * 86_400), ..ScheduleOptions::default() },
+        ScheduleOptions { max_run: Some(Duration::from_secs(31 * 86_400)), ..ScheduleOptions::default() },
     ] {
         let error = Schedule::from_workload(&small, &options).unwrap_err();
         assert!(matches!(error, TraceError::Option { .. }), "{options:?}: {error}");
@@ -266,6 +268,12 @@ fn a_damaged_file_is_refused_with_row_and_column() {
         ("20,f-a", "101,f-a", "row 15, column due_ns: expected a time from 10 to 100"),
         ("20,f-a", "20,f-b", "row 15, column function: expected a function of the second table"),
         ("1001", "1e3", "row 15, column run_us: expected a whole number"),
+        ("1001", "9223372036854775808", "row 15, column run_us: expected at most 30 days"),
+        ("1001,18", "1001,0", "row 15, column memory_mib: expected a whole number from 1 to 1048576"),
+        ("f-a,18,2", "f-a,1048577,2", "row 11, column memory_mib: expected a whole number from 1 to 1048576"),
+        ("f-a,18,2", ",18,2", "row 11, column function: expected a name of 1 to 63 of a-z, 0-9 and -"),
+        ("f-a,18,2", "f-a\rhost: x,18,2", "row 11, column function: expected a name of 1 to 63"),
+        ("f-a,18,2", "F/../a,18,2", "row 11, column function: expected a name of 1 to 63"),
         ("measured", "cooldown", "row 15, column phase: expected warmup or measured"),
         ("20,f-a,1001,18,measured\n", "", "expected an invocation, found the end of the file"),
         ("20,f-a,1001,18,measured", "20,f-a,1001,18,measured\n20,f-a,1,1,measured", "row 16: expected the end"),
@@ -275,6 +283,8 @@ fn a_damaged_file_is_refused_with_row_and_column() {
         let error = read_text(&text.replacen(good, bad, 1), &path).unwrap_err().to_string();
         assert!(error.contains(expected), "{bad:?}: expected {expected}, found {error}");
     }
+    let breaks_of_two = read_text(&good_file().replace('\n', "\r\n"), &path).unwrap();
+    assert_eq!(breaks_of_two, read, "an editor's other line breaks change nothing");
     for length in 0..good_file().len() {
         assert!(read_text(&good_file()[..length], &path).is_err(), "cut off at byte {length} it must be refused");
     }

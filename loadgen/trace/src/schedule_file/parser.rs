@@ -11,7 +11,8 @@ use std::{
 use super::{BUFFER, FORMAT, FUNCTION_COLUMNS, INVOCATION_COLUMNS, SETTING_COLUMNS, VERSION};
 use crate::{
     Due, Phase, Schedule, ScheduledFunction, TraceError,
-    schedule::MAX_SCHEDULED,
+    names::{LABEL, is_label},
+    schedule::{MAX_MEMORY_MIB, MAX_RUN_US, MAX_SCHEDULED},
     table::{LFS_POINTER, LFS_PROBLEM, cell_error, row_error},
 };
 
@@ -78,6 +79,9 @@ impl<'a> Parser<'a> {
         }
         if bytes.pop() != Some(b'\n') {
             return Err(self.row_error(format!("expected a line break within {MAX_LINE} bytes, found none")));
+        }
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
         }
         self.line = String::from_utf8(bytes).map_err(|_| self.row_error("expected UTF-8 text".to_owned()))?;
         Ok(true)
@@ -164,7 +168,10 @@ impl<'a> Parser<'a> {
             self.next(&FUNCTION_COLUMNS, "a function")?;
             let cells = self.cells(&FUNCTION_COLUMNS);
             let name = cells.texts[0].to_owned();
-            functions.push(ScheduledFunction { name, memory_mib: cells.number(1)?, invocations: cells.number(2)? });
+            if !is_label(&name) {
+                return Err(cells.error(0, LABEL));
+            }
+            functions.push(ScheduledFunction { name, memory_mib: cells.memory_mib(1)?, invocations: cells.number(2)? });
         }
         self.blank()?;
         Ok(functions)
@@ -220,6 +227,19 @@ impl<const N: usize> Cells<'_, N> {
         self.texts[index].parse().map_err(|_| self.error(index, "a whole number in its range"))
     }
 
+    fn run_us(&self, index: usize) -> Result<u64, TraceError> {
+        let run_us = self.number(index)?;
+        let expected = || format!("at most 30 days, {MAX_RUN_US}");
+        if run_us > MAX_RUN_US { Err(self.error(index, &expected())) } else { Ok(run_us) }
+    }
+
+    fn memory_mib(&self, index: usize) -> Result<u32, TraceError> {
+        let memory_mib = self.number(index)?;
+        let possible = 1..=MAX_MEMORY_MIB;
+        let expected = || format!("a whole number from 1 to {MAX_MEMORY_MIB}");
+        if possible.contains(&memory_mib) { Ok(memory_mib) } else { Err(self.error(index, &expected())) }
+    }
+
     fn error(&self, index: usize, expected: &str) -> TraceError {
         let problem = format!("expected {expected}, found {:?}", self.texts[index]);
         cell_error(self.path, self.row, self.columns[index].to_owned(), problem)
@@ -231,8 +251,8 @@ impl<const N: usize> Cells<'_, N> {
         Ok(Due {
             due_ns: self.number(0)?,
             function: function.ok_or_else(|| self.error(1, "a function of the second table"))?,
-            run_us: self.number(2)?,
-            memory_mib: self.number(3)?,
+            run_us: self.run_us(2)?,
+            memory_mib: self.memory_mib(3)?,
             phase: phase.ok_or_else(|| self.error(4, "warmup or measured"))?,
         })
     }
