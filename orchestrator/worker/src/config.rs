@@ -79,8 +79,8 @@ pub struct NodeConfig {
 
 /// Settings of the `process` runtime.
 ///
-/// Enforced without privilege: memory, by `RLIMIT_DATA` for each process and by watching what a sandbox holds. CPU is
-/// reserved at placement but not limited: that takes a cgroup.
+/// Enforced: memory, by `RLIMIT_DATA` for each process and, for all of a sandbox, by watching what they hold or by a control
+/// group. CPU is reserved at placement but not limited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
@@ -111,15 +111,30 @@ pub struct ProcessConfig {
     pub logs_kept: usize,
     /// Whether a sandbox is held to its function's memory.
     pub limit_memory: bool,
+    /// Who holds all processes of a sandbox together to it.
+    pub memory_control: MemoryControl,
     /// Added to the limit of what each of its processes may reserve (`RLIMIT_DATA`): a language's runtime reserves more
     /// than it uses, for example as thread stacks.
     pub memory_headroom: ByteSize,
-    /// Added to the limit of what all its processes hold together, which is watched: the program itself takes some.
+    /// Added to the limit of what all its processes hold together: the program itself takes some.
     pub resident_headroom: ByteSize,
     /// Time between two looks at the memory that sandboxes hold, and at what ended ones left behind. A look costs about
     /// 10 µs of CPU for each process of the machine.
     #[serde(with = "model::duration")]
     pub monitor_interval: Duration,
+}
+
+/// Who holds a sandbox to its function's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryControl {
+    /// The worker looks every now and then.
+    #[default]
+    Watch,
+    /// The kernel, by a control group for each sandbox. Every start waits some 10 ms for the move into it.
+    Cgroup,
+    /// A control group where one can be made, or else the worker.
+    Auto,
 }
 
 /// Settings of the `hollow` runtime.
@@ -203,6 +218,7 @@ impl Default for ProcessConfig {
             log: ByteSize::kib(64),
             logs_kept: 64,
             limit_memory: true,
+            memory_control: MemoryControl::default(),
             memory_headroom: ByteSize::mib(256),
             resident_headroom: ByteSize::mib(32),
             monitor_interval: Duration::from_secs(1),

@@ -19,5 +19,7 @@ mod state;
 
 pub use address::SandboxAddress;
 pub use build::{BuildError, Built, RunError, build};
-pub use config::{Addressing, Config, ConfigError, HollowConfig, NodeConfig, ProcessConfig, RuntimeKind};
+pub use config::{
+    Addressing, Config, ConfigError, HollowConfig, MemoryControl, NodeConfig, ProcessConfig, RuntimeKind,
+};
 pub use cpu::{Cpu, CpuError};

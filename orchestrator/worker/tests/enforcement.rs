@@ -6,7 +6,7 @@ mod support;
 use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use support::{exists, get, pid_of, revision, script, start_processes as start, until};
-use worker::SandboxAddress;
+use worker::{MemoryControl, SandboxAddress};
 
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -89,7 +89,31 @@ async fn what_left_its_sandbox_ends_with_the_worker_at_the_latest() {
 
 #[tokio::test]
 async fn processes_that_together_hold_more_than_their_function_may_are_ended() {
-    let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
+    let message = ended_for_memory(|config| config.process.monitor_interval = INTERVAL).await;
+    assert!(message.contains("of memory in") && message.contains("process.resident_headroom"), "{message}");
+}
+
+#[tokio::test]
+async fn a_control_group_holds_them_to_it_where_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = worker::Config { data_dir: folder.path().to_owned(), ..worker::Config::default() };
+    config.admin = api::ANY_LOOPBACK;
+    config.process.memory_control = MemoryControl::Cgroup;
+    if let Err(error) = worker::build(config, Arc::new(api::OsNetwork)).await {
+        let why = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+        return programs::say_skipped("a_control_group_holds_them_to_it_where_there_is_one", &why);
+    }
+    let message = ended_for_memory(|config| {
+        config.process.memory_control = MemoryControl::Auto;
+        config.process.monitor_interval = INTERVAL;
+    })
+    .await;
+    assert!(message.contains("the kernel ended a process of it for memory"), "{message}");
+}
+
+/// How a sandbox ended whose processes together held more than its function may.
+async fn ended_for_memory(change: impl FnOnce(&mut worker::Config)) -> String {
+    let (_control_plane, worker, mut stream) = start(change).await;
     let folder = tempfile::tempdir().unwrap();
     let (function, go) = (programs::path("trace-function").unwrap(), folder.path().join("go"));
     // Each `tail` holds 80 MiB, less than a process may reserve, and has nobody who reads them.
@@ -101,6 +125,6 @@ async fn processes_that_together_hold_more_than_their_function_may_are_ended() {
     let pid = pid_of(&worker, sandbox).await;
     fs::write(go, "").unwrap();
     let (_, message) = stream.ended(sandbox).await;
-    assert!(message.contains("of memory in") && message.contains("process.resident_headroom"), "{message}");
     assert!(!exists(pid));
+    message
 }

@@ -1,12 +1,14 @@
 //! The process runtime: a sandbox is a child process with a port of its own. Needs no privilege.
 //!
-//! Enforced: memory, through `RLIMIT_DATA` for each process and by watching what all of a sandbox hold; its own process
-//! group and working directory; it dies with the worker; what it started ends soon after it.
+//! Enforced: memory, through `RLIMIT_DATA` for each process and by a control group, or by watching, for all of a sandbox;
+//! its own process group and working directory; it dies with the worker; what it started ends soon after it.
 //! Not enforced: CPU (that takes a cgroup), what else of the machine it may see, memory of files that no process has
 //! mapped, and the end of what a sandbox itself started when the worker is killed: the kernel ends only the worker's own
 //! children.
 
+mod cgroup;
 mod keeper;
+mod limits;
 mod log;
 mod monitor;
 mod port;
@@ -33,12 +35,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::{
+    cgroup::Cgroups,
     log::Log,
     monitor::{Monitor, Watched},
     spawner::Spawner,
 };
 use super::{Failure, Made, Order, Output, Runtime, Task};
-use crate::{config::ProcessConfig, starts::Starts};
+use crate::{
+    config::{MemoryControl, ProcessConfig},
+    starts::Starts,
+};
 
 /// Sandboxes as child processes. Clones share them.
 #[derive(Clone)]
@@ -57,6 +63,8 @@ struct Shared {
     starts: Starts,
     /// Processes started so far.
     launches: AtomicU64,
+    /// Where control groups are made, when these limit memory.
+    cgroups: Option<Cgroups>,
     table: Mutex<Table>,
     monitor: Mutex<Monitor>,
 }
@@ -107,10 +115,7 @@ impl Process {
         std::fs::create_dir_all(&directory)?;
         // What loses its parent in a sandbox becomes a child of this process, where it is found and ended.
         prctl::set_child_subreaper(true)?;
-        let interval = config.monitor_interval;
-        if config.limit_memory {
-            info!(?interval, "memory is limited by RLIMIT_DATA for each process and by watching what a sandbox holds");
-        }
+        let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);
         let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
         let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
@@ -120,6 +125,7 @@ impl Process {
             spawner: Spawner::start()?,
             starts: Starts::shared(config.parallel_starts),
             launches: AtomicU64::new(0),
+            cgroups,
             table: Mutex::default(),
             monitor: Mutex::default(),
             config,
@@ -127,6 +133,24 @@ impl Process {
         tokio::spawn(monitor::run(Arc::downgrade(&shared), interval));
         Ok(Self(shared))
     }
+}
+
+/// Where control groups can be made, if these are to limit memory; says who does.
+fn find_cgroups(config: &ProcessConfig) -> io::Result<Option<Cgroups>> {
+    let found = match config.memory_control {
+        _ if !config.limit_memory => return Ok(None),
+        MemoryControl::Watch => None,
+        MemoryControl::Cgroup => Some(Cgroups::find()?),
+        MemoryControl::Auto => Cgroups::find().inspect_err(|error| info!(%error, "no control groups")).ok(),
+    };
+    match &found {
+        Some(groups) => info!(?groups, "memory is limited by a control group for each sandbox"),
+        None => info!(
+            interval = ?config.monitor_interval,
+            "memory is limited by RLIMIT_DATA for each process and by watching what a sandbox holds"
+        ),
+    }
+    Ok(found)
 }
 
 impl Runtime for Process {

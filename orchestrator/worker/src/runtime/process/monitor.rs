@@ -24,6 +24,7 @@ use tracing::warn;
 
 use super::{
     Shared,
+    limits::Limits,
     process_table::{Entry, Id, ProcessTable},
 };
 
@@ -42,7 +43,7 @@ pub(super) struct Watched {
     pub(super) pid: i32,
     /// Different for each start of a process.
     pub(super) launch: Arc<str>,
-    pub(super) allowance: Option<Allowance>,
+    pub(super) limits: Arc<Limits>,
     /// Set when it is ended for what it did: the reason.
     pub(super) cause: Arc<OnceLock<String>>,
 }
@@ -52,6 +53,13 @@ pub(super) struct Watched {
 pub(super) struct Allowance {
     pub(super) function: ByteSize,
     pub(super) headroom: ByteSize,
+}
+
+impl Allowance {
+    /// All of it.
+    pub(super) fn bytes(self) -> u64 {
+        self.function.as_u64().saturating_add(self.headroom.as_u64())
+    }
 }
 
 /// What earlier passes found.
@@ -154,8 +162,12 @@ impl Monitor {
 
 /// Ends a sandbox that holds more memory than it may.
 fn enforce(sandbox: &Watched, tree: &[Entry]) {
-    let Some(Allowance { function, headroom }) = sandbox.allowance else { return };
-    let most = function.as_u64().saturating_add(headroom.as_u64());
+    if let Some(cause) = sandbox.limits.broken() {
+        let _ = sandbox.cause.set(cause);
+        return end(tree);
+    }
+    let Some(allowance @ Allowance { function, headroom }) = sandbox.limits.watched() else { return };
+    let most = allowance.bytes();
     let sum = |of: fn(&Entry) -> u64| tree.iter().map(of).fold(0, u64::saturating_add);
     if sum(Entry::resident_bytes) <= most {
         return;

@@ -10,12 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytesize::ByteSize;
-use nix::{
-    errno::Errno,
-    sys::resource::{Resource, getrlimit},
-    unistd::{Pid, getpid},
-};
+use nix::{errno::Errno, unistd::Pid};
 use tokio::{
     net::{TcpStream, unix::pipe::Receiver},
     sync::oneshot,
@@ -23,15 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Held, Shared,
-    keeper::Keeper,
-    log::Log,
-    monitor::{Allowance, Watched},
-    port::Port,
-    program::Program,
-    system,
-};
+use super::{Held, Shared, keeper::Keeper, limits::Limits, log::Log, monitor::Watched, port::Port, program::Program};
 use crate::runtime::{Failure, Made, Order};
 
 /// Starts of one creation: more than one only when the program finds its port taken.
@@ -91,8 +78,9 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);
     let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
-    let memory = limit(shared, order.spec.memory_mib);
-    let command = command(&program, &directory.0, writer, memory).map_err(system("make a pipe for its output"))?;
+    let mut command = command(&program, &directory.0, writer).map_err(system("make a pipe for its output"))?;
+    let limits = Arc::new(Limits::of(shared, order).map_err(system("make its control group"))?);
+    limits.apply(&mut command).map_err(system("enter its control group"))?;
     let prepared = Instant::now();
     if !keep_port {
         port.give_up();
@@ -105,8 +93,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
     let log = Arc::new(Log::new(usize::try_from(shared.config.log.as_u64()).unwrap_or(usize::MAX)));
     let (address, grace) = (port.address(), shared.config.grace);
-    let allowance = allowance(shared, order.spec.memory_mib);
-    let watched = Watched { pid: group.as_raw(), launch, allowance, cause: Arc::default() };
+    let watched = Watched { pid: group.as_raw(), launch, limits: Arc::clone(&limits), cause: Arc::default() };
     let cause = Arc::clone(&watched.cause);
     let function = order.spec.name.as_str().into();
     let held = Held { function, stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched };
@@ -119,7 +106,13 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
         let how = keeper.keep().await;
         drop(port);
         // It may hold a great many files. Should the thread fail, the next worker removes them.
-        let _ = tokio::task::spawn_blocking(|| drop(directory)).await;
+        let clear_up = move || {
+            drop(directory);
+            let how = limits.broken().unwrap_or(how);
+            limits.lift();
+            how
+        };
+        let how = tokio::task::spawn_blocking(clear_up).await.unwrap_or_default();
         if let Some(shared) = shared.upgrade() {
             shared.forget(sandbox, &how);
         }
@@ -190,27 +183,13 @@ fn not_started(path: &Path, error: &io::Error) -> Failure {
     Failure { message, permanent: error.raw_os_error().is_some_and(|code| never.contains(&Errno::from_raw(code))) }
 }
 
-/// The limit on a sandbox's private memory, in bytes; never above the worker's own, which it may not exceed.
-fn limit(shared: &Shared, memory_mib: u32) -> Option<u64> {
-    let own = ByteSize::mib(memory_mib.into()).as_u64();
-    let wanted = own.saturating_add(shared.config.memory_headroom.as_u64());
-    let most = getrlimit(Resource::RLIMIT_DATA).map_or(wanted, |(_, hard)| hard);
-    shared.config.limit_memory.then_some(wanted.min(most))
-}
-
-/// What all processes of a sandbox may hold together.
-fn allowance(shared: &Shared, memory_mib: u32) -> Option<Allowance> {
-    let headroom = shared.config.resident_headroom;
-    shared.config.limit_memory.then(|| Allowance { function: ByteSize::mib(memory_mib.into()), headroom })
-}
-
 /// One pipe for output and errors, so that their order is kept.
 fn output_pipe() -> io::Result<(Receiver, io::PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     Ok((Receiver::from_owned_fd(OwnedFd::from(reader))?, writer))
 }
 
-fn command(program: &Program, directory: &Path, output: io::PipeWriter, memory: Option<u64>) -> io::Result<Command> {
+fn command(program: &Program, directory: &Path, output: io::PipeWriter) -> io::Result<Command> {
     let mut command = Command::new(&program.path);
     command
         .args(&program.arguments)
@@ -221,7 +200,6 @@ fn command(program: &Program, directory: &Path, output: io::PipeWriter, memory: 
         .stdout(output.try_clone()?)
         .stderr(output)
         .process_group(0);
-    system::confine(&mut command, getpid(), memory);
     Ok(command)
 }
 

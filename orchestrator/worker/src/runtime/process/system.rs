@@ -1,7 +1,12 @@
 //! The worker's system calls that need `unsafe`: what a child does between fork and exec.
 #![allow(unsafe_code, reason = "code between fork and exec is unsafe by nature; each block says why it is sound")]
 
-use std::{io, os::unix::process::CommandExt, process::Command};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
 use nix::{
     errno::Errno,
@@ -13,12 +18,12 @@ use nix::{
     unistd::{Pid, getppid},
 };
 
-/// Makes the child of `command` die with the thread that starts it, makes it the reaper of its descendants, and
-/// limits its private memory to `memory_bytes`. `parent` is this process.
+/// Makes the child of `command` die with the thread that starts it, makes it the reaper of its descendants, limits its
+/// private memory to `memory_bytes`, and lets it enter the control group behind `entrance`. `parent` is this process.
 ///
 /// The limit is `RLIMIT_DATA`: private writable memory. An address-space limit would hit runtimes that reserve much
 /// and use little.
-pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u64>) {
+pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u64>, entrance: Option<File>) {
     let confine = move || -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         // What loses its parent within the sandbox stays below this process, where its memory is counted.
@@ -30,10 +35,13 @@ pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u
         if let Some(bytes) = memory_bytes {
             setrlimit(Resource::RLIMIT_DATA, bytes, bytes)?;
         }
+        if let Some(mut entrance) = entrance.as_ref() {
+            entrance.write_all(b"0")?;
+        }
         Ok(())
     };
     // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are allowed.
-    // It makes four system calls (prctl twice, getppid, setrlimit) through nix's thin wrappers, takes no lock and
-    // allocates nothing: an errno becomes an `io::Error` by value.
+    // It makes five system calls (prctl twice, getppid, setrlimit, write) through thin wrappers of nix and std, takes no
+    // lock and allocates nothing: an errno becomes an `io::Error` by value, and a file has no buffer.
     unsafe { command.pre_exec(confine) };
 }
