@@ -4,6 +4,7 @@
 //! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
 
 mod beats;
+mod bounds;
 mod connect;
 mod convert;
 mod identity;
@@ -30,6 +31,7 @@ pub mod wire {
 }
 
 pub use beats::{BeatReceiver, Beats};
+pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, shorten};
 pub use connect::{ConnectError, connect, connect_quietly, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
@@ -41,10 +43,7 @@ pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use pages::Pages;
 pub use problem::{invalid_field, problem};
 pub use revisions::Revisions;
-pub use token::{Token, TokenError};
+pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
 /// Version of the wire protocol; peers of another version are refused in the first message.
 pub const PROTOCOL_VERSION: u32 = 1;
-
-/// Largest message accepted. A batch holds one entry per sandbox or function at most, some 100 bytes each.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

@@ -129,6 +129,40 @@ impl Token {
     }
 }
 
+/// Name of the file with the cluster's token in a control plane's data directory.
+pub const CLUSTER_TOKEN_FILE: &str = "cluster-token";
+
+/// Where a part finds the cluster's token: in a file that is named, or in the folder `control-plane` beside its own data
+/// directory, where a control plane on the same machine leaves it by default.
+#[derive(Clone, Debug)]
+pub struct TokenSource {
+    file: Option<PathBuf>,
+    beside: PathBuf,
+}
+
+impl TokenSource {
+    /// For a part that keeps its data in `data_dir`; `file` is what it was told, if it was.
+    #[must_use]
+    pub fn new(file: Option<PathBuf>, data_dir: &Path) -> Self {
+        let beside = data_dir.join("..").join("control-plane").join(CLUSTER_TOKEN_FILE);
+        Self { file, beside }
+    }
+
+    /// The token to show at `control_plane` (`host:port`), read anew each time: it may be made after this part has
+    /// started. `None` where none was named and none is found: the control plane may want none. What is found on this
+    /// machine is not shown to another one.
+    ///
+    /// # Errors
+    /// When the file that was named holds none.
+    pub fn token(&self, control_plane: &str) -> Result<Option<Token>, TokenError> {
+        match &self.file {
+            Some(file) => Token::read(file).map(Some),
+            None if crate::is_loopback(control_plane) => Ok(Token::read(&self.beside).ok()),
+            None => Ok(None),
+        }
+    }
+}
+
 /// Never the text: a log line must not open a cluster.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,6 +224,23 @@ mod tests {
             assert!(matches!(Token::read(&path), Err(TokenError::Content { .. })), "{text:?}");
         }
         assert!(matches!(Token::read(&directory.join("none")), Err(TokenError::File { .. })));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn the_token_is_in_the_file_that_is_named_or_beside() {
+        let directory = folder("source");
+        let (own, other) = (directory.join("worker"), directory.join("other"));
+        fs::create_dir_all(&own).unwrap();
+        let beside = TokenSource::new(None, &own);
+        assert!(beside.token("127.0.0.1:1").unwrap().is_none(), "nobody has made one yet");
+        let made = Token::obtain(&directory.join("control-plane").join(CLUSTER_TOKEN_FILE)).unwrap();
+        assert!(beside.token("127.0.0.1:1").unwrap() == Some(made));
+        assert!(beside.token("192.0.2.1:1").unwrap().is_none(), "it is not shown to another machine");
+        let named = TokenSource::new(Some(other.clone()), &own);
+        assert!(named.token("192.0.2.1:1").is_err());
+        let made = Token::obtain(&other).unwrap();
+        assert!(named.token("192.0.2.1:1").unwrap() == Some(made));
         fs::remove_dir_all(directory).unwrap();
     }
 
