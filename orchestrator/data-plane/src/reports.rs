@@ -193,8 +193,16 @@ impl Batch for ReportBatch {
             return Some(message);
         }
         let now_us = self.clock.now_us();
-        message.acks.extend(std::mem::take(&mut self.strange_acks).into_values());
-        message.limit_acks.extend(std::mem::take(&mut self.strange_limits).into_values());
+        while message.acks.len() < MAX_ENTRIES
+            && let Some((_, ack)) = self.strange_acks.pop_first()
+        {
+            message.acks.push(ack);
+        }
+        while message.limit_acks.len() < MAX_ENTRIES
+            && let Some((_, ack)) = self.strange_limits.pop_first()
+        {
+            message.limit_acks.push(ack);
+        }
         while message.demand.len() + message.acks.len() + message.failures.len() + message.limit_acks.len()
             < MAX_ENTRIES
             && let Some((_, function)) = self.news.pop_first()

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use api::{Batch, wire};
+use api::{Batch, Room, shorten, wire};
 use model::SandboxId;
 use tokio::time::Instant;
-
-/// Events in one message: about a megabyte, so that a large backlog does not hold up the first of it.
-const MOST_EVENTS: usize = 8192;
 
 /// What happened to a sandbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,11 +69,12 @@ impl Batch for Events {
             return None;
         }
         let now = Instant::now();
-        let mut events = Vec::with_capacity(self.newest.len().min(MOST_EVENTS));
-        while events.len() < MOST_EVENTS
+        let (mut events, mut room) = (Vec::new(), Room::default());
+        while room.is_left()
             && let Some((sandbox, event)) = self.newest.pop_first()
         {
-            events.push(wire::SandboxEvent { sandbox: sandbox.to_wire(), event: Some(to_wire(event, now)) });
+            let event = Some(to_wire(event, now));
+            events.push(room.fill(wire::SandboxEvent { sandbox: sandbox.to_wire(), event }));
         }
         Some(wire::FromWorker { hello: None, events, leaving: std::mem::take(&mut self.leaving) })
     }
@@ -92,8 +90,12 @@ fn to_wire(event: Event, now: Instant) -> wire::sandbox_event::Event {
             own_us: micros(now.duration_since(ready.received)),
             steps: ready.steps.iter().map(|(name, took)| step(name, *took)).collect(),
         }),
-        Event::Failed { message, permanent } => Wire::Failed(wire::CreationFailed { message, permanent }),
-        Event::Ended { reason, message } => Wire::Ended(wire::SandboxEnded { reason: reason.into(), message }),
+        Event::Failed { message, permanent } => {
+            Wire::Failed(wire::CreationFailed { message: shorten(message), permanent })
+        }
+        Event::Ended { reason, message } => {
+            Wire::Ended(wire::SandboxEnded { reason: reason.into(), message: shorten(message) })
+        }
     }
 }
 
@@ -144,13 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_sent_in_pieces() {
+    fn a_backlog_is_sent_in_messages_of_bounded_size() {
         let mut events = Events::default();
         for sequence in 0..10_000 {
             let sandbox = SandboxId::new(Epoch(1), sequence).unwrap();
-            events.add(sandbox, Event::Ended { reason: Reason::Deleted, message: String::new() });
+            events.add(sandbox, Event::Failed { message: "x".repeat(70_000), permanent: false });
         }
-        let sizes: Vec<usize> = std::iter::from_fn(|| events.take()).map(|message| message.events.len()).collect();
-        assert_eq!(sizes, [8192, 1808]);
+        let messages: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+        assert_eq!(messages.iter().map(|message| message.events.len()).sum::<usize>(), 10_000);
+        let largest = messages.iter().map(prost::Message::encoded_len).max().unwrap();
+        assert!(messages.len() < 30 && largest <= api::MESSAGE_BYTES, "{} messages, {largest}", messages.len());
     }
 }
