@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
-use record::{Estimate, Judgement, Pace, PointSummary, ProcessCost, RatePoint};
+use record::{Estimate, Judgement, Pace, PointSummary, ProcessCost, ProcessUsage, RatePoint};
 use stats::{median, median_interval};
 
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
 /// Repetitions below which an interval would only repeat the least and the greatest.
 const REPETITIONS: usize = 5;
 /// Rows of `processes.csv` that are no process of the system.
-const NOT_THE_SYSTEM: [&str; 3] = [MACHINE, LOAD_GENERATOR, "runner"];
+const NOT_THE_SYSTEM: [&str; 3] = [MACHINE, LOAD_GENERATOR, ProcessUsage::RUNNER];
 /// The row of the whole machine.
-const MACHINE: &str = "machine";
+const MACHINE: &str = ProcessUsage::MACHINE;
 /// The row of the load generator.
-pub(crate) const LOAD_GENERATOR: &str = "load-generator";
+pub(crate) const LOAD_GENERATOR: &str = ProcessUsage::LOAD_GENERATOR;
 
 /// Every point of a run whose load has a constant rate: systems in turn within each point, as they were measured.
 pub(crate) fn points(design: &Design, series: &[Series<'_>]) -> Vec<RatePoint> {

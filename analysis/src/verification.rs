@@ -69,6 +69,11 @@ impl Verification {
         self.invariants.iter().filter(|one| one.is_broken())
     }
 
+    /// Everything that may be used although a rule about it does not hold, as whoever does must know.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = &Invariant> {
+        self.invariants.iter().filter(|one| one.weight == Weight::Mark && one.finding == Finding::NotHeld)
+    }
+
     /// Repetitions with rows that nothing is known of.
     pub(crate) fn unchecked(&self) -> usize {
         self.unchecked

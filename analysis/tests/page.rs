@@ -151,6 +151,33 @@ fn what_failed_and_what_was_left_out_is_shown() {
 }
 
 #[test]
+fn what_else_used_the_machine_is_told_with_its_marks() {
+    let (fixture, page) = page();
+    let machine = |page: &str| between(page, "<h3 id=\"machine\">", "<h3>")[0].to_owned();
+    assert!(machine(&page).contains("not measured: nobody sampled the machine"), "{}", machine(&page));
+    assert!(machine(&page).contains("not measured: not every repetition was checked"), "{}", machine(&page));
+    // Five seconds of two cores, of which the data plane used 0.5 ms.
+    let window = r#"{"from_unix_ns":1000000000,"to_unix_ns":6000000000,"machine":{"user_us":2000000,"sys_us":500000,
+        "irq_us":100000,"idle_us":6900000,"steal_us":500000},"disks":{"read_bytes":1048576,"written_bytes":5242880,
+        "busiest_us":1250000}}"#;
+    let facts = fixture.path().join("dirigent/azure-500/1/repetition.json");
+    fs::write(facts, format!("{{\"schema_version\":1,\"window\":{window}}}")).unwrap();
+    let place = ("dirigent", "azure-500", 1);
+    let noisy = fixture::rule(place, record::Weight::Mark, record::Finding::NotHeld);
+    let quiet = fixture::rule(place, record::Weight::Mark, record::Finding::Held);
+    fixture.verified_but(vec![noisy, quiet]);
+    let page = report(&fixture);
+    let cells = ["0.0", "0.0", "0.0", "25.0", "1.0", "5.0", "69.0", "1.00", "5.00", "25.0"];
+    let row: String = cells.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect();
+    assert!(machine(&page).contains(&row), "{}", machine(&page));
+    let mark = "marked</span> a rule <span class=\"quiet\">(dirigent azure-500 1: 3 of 4)";
+    assert!(machine(&page).contains(mark), "{}", machine(&page));
+    assert!(between(&page, "<header>", "</header>")[0].contains("href=\"#machine\">1 mark</a>"));
+    fixture.verified();
+    assert!(machine(&report(&fixture)).contains("No repetition is marked as noisy."));
+}
+
+#[test]
 fn text_from_the_run_is_escaped() {
     let (_, page) = page();
     assert!(page.contains("A &lt;CPU&gt; &amp; more"));

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use record::{ColdJoin, PointSummary};
 
 use super::{
-    Page, left_out, name,
+    Page, left_out, machine, name,
     text::{not_measured, ticked},
 };
 use crate::format::{count, duration_ns, number};
@@ -23,6 +23,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             (left_out::part(page))
             h3 { "Are the cold starts cold?" }
             (coldness(points))
+            (machine::part(page))
             // Of a constant rate, CPU time has a section of its own, by point and not by repetition.
             @if !page.design.at_rate { h3 { "CPU and memory" } (usage(points)) }
         }

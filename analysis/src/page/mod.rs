@@ -6,6 +6,7 @@ mod checks;
 mod elsewhere;
 mod facts;
 mod left_out;
+mod machine;
 mod method;
 mod rate_sentence;
 mod rates;
@@ -92,6 +93,8 @@ impl Page<'_> {
                     span class={ "mark " (class) } { (words) } " "
                     @let (class, words) = self.invariant_words();
                     span class={ "mark " (class) } { (words) }
+                    @let marks = self.verification.marked().count();
+                    @if marks > 0 { " " a.mark.warn href="#machine" { (marks) @if marks == 1 { " mark" } @else { " marks" } } }
                     @if let Some(words) = self.failure_words() { " " span.mark.bad { (words) } }
                     @if manifest.is_quick() { " " span.mark.warn { "quick run: no evidence for claims" } }
                 }

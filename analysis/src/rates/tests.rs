@@ -36,6 +36,7 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
         anatomy: None,
         creations: None,
         processes: processes.iter().map(process).collect(),
+        machine: None,
         pace: Some(Pace {
             operations: Some(operations),
             sustained: judgement.clone(),

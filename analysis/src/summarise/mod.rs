@@ -12,8 +12,8 @@ mod validity;
 use std::path::Path;
 
 use record::{
-    Action, ColdStart, LoadSummary, Outcome, PointDir, PointSummary, RecordError, SampledRepetition, Spread, read_json,
-    read_table,
+    Action, ColdStart, LoadSummary, Outcome, PointDir, PointSummary, ProcessUsage, RecordError, SampledRepetition,
+    Spread, read_json, read_table,
 };
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts: Option<Vec<ColdStart>> = optional(&dir.coldstarts(), read_table)?;
-    let processes = optional(&dir.processes(), read_table)?;
+    let processes: Option<Vec<ProcessUsage>> = optional(&dir.processes(), read_table)?;
     let actions: Option<Vec<Action>> = optional(&dir.actions(), read_table)?;
     let window = counts::window(&rows, load.as_ref());
     let counts = counts::counts(&rows, load.as_ref());
@@ -64,9 +64,10 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));
     notes.extend(generator.crowded());
     let rates = window.map(|window| counts::rates(&rows, window));
+    let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
+    let sampled = sampled.and_then(|sampled| sampled.window);
+    let usage = processes.as_deref().unwrap_or_default();
     let pace = if design.at_rate {
-        let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
-        let sampled = sampled.and_then(|sampled| sampled.window);
         let done = pace::Done::of(&rows, load.as_ref(), coldstarts.as_deref(), sampled);
         let measured = pace::Measured {
             counts: &counts,
@@ -94,7 +95,8 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         cold: cold::summary(&rows, coldstarts.as_deref(), design.delay_ns(&dir.point)),
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         anatomy: actions.map(|actions| anatomy::summary(&rows, &actions)),
-        processes: usage::processes(processes.unwrap_or_default(), counts.sent),
+        processes: usage::processes(usage, counts.sent),
+        machine: sampled.and_then(|sampled| usage::machine(&sampled, usage)),
         counts,
         pace,
         validity,

@@ -34,11 +34,11 @@ pub use manifest::{ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts
 pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
 pub use setting::Setting;
 pub use summary::{
-    ColdJoin, ColdSummary, CreationSummary, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
+    ColdJoin, ColdSummary, CreationSummary, MachineUse, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
     SlowdownSummary, Spread, Summary, Validity,
 };
 pub use table::{TableWriter, read_table};
-pub use usage::{NodeUsage, ProcessUsage, SampledRepetition, SampledWindow};
+pub use usage::{DiskUse, MachineTime, NodeUsage, ProcessUsage, SampledRepetition, SampledWindow};
 
 /// Version of everything written; a reader refuses greater ones.
 pub const SCHEMA_VERSION: u32 = 1;

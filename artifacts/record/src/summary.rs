@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Anatomy, Pace, RatePoint};
+use crate::{Anatomy, DiskUse, Pace, RatePoint};
 
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,9 @@ pub struct PointSummary {
     pub anatomy: Option<Anatomy>,
     /// What each process used.
     pub processes: Vec<ProcessSummary>,
+    /// What used the machine meanwhile; `None` where nobody sampled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineUse>,
     /// Loads of a constant rate only: whether the repetition kept up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<Pace>,
@@ -226,6 +229,31 @@ pub struct ProcessSummary {
     pub rss_bytes: u64,
     /// Context switches.
     pub ctx_switches: u64,
+}
+
+/// Who used the whole machine over the measured part, in percent of the time of all its cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineUse {
+    /// The system's own processes.
+    pub system_percent: f64,
+    /// The load generator.
+    pub generator_percent: f64,
+    /// The program that ran the experiment.
+    pub runner_percent: f64,
+    /// Processes that are none of these.
+    pub others_percent: f64,
+    /// Interrupts, which are nobody's.
+    pub interrupts_percent: f64,
+    /// Other machines of the same hypervisor.
+    pub steal_percent: f64,
+    /// Nobody.
+    pub idle_percent: f64,
+    /// What its disks did, whoever made them; `None` where that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<DiskUse>,
+    /// Share of the time in which the busiest disk had something to do, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busiest_disk_percent: Option<f64>,
 }
 
 /// Whether a repetition may be used.

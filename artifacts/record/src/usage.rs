@@ -32,6 +32,21 @@ pub struct NodeUsage {
     pub memory_reserved_mib: u64,
 }
 
+impl ProcessUsage {
+    /// Role of the row of the whole machine.
+    pub const MACHINE: &str = "machine";
+    /// Role of the load generator.
+    pub const LOAD_GENERATOR: &str = "load-generator";
+    /// Role of the program that runs the experiment.
+    pub const RUNNER: &str = "runner";
+
+    /// CPU time, user and kernel, in microseconds.
+    #[must_use]
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_user_us.saturating_add(self.cpu_sys_us)
+    }
+}
+
 /// What a reader of `processes.csv` needs of `repetition.json`; the runner writes more into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledRepetition {
@@ -46,4 +61,80 @@ pub struct SampledWindow {
     pub from_unix_ns: i64,
     /// Its end, in nanoseconds since the Unix epoch.
     pub to_unix_ns: i64,
+    /// How all cores of the machine spent it.
+    #[serde(default)]
+    pub machine: MachineTime,
+    /// What its disks did; absent where that cannot be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<DiskUse>,
+}
+
+/// How all cores of a machine spent a time, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineTime {
+    /// User mode.
+    pub user_us: u64,
+    /// Kernel on behalf of processes.
+    pub sys_us: u64,
+    /// Interrupts.
+    pub irq_us: u64,
+    /// Nothing to do.
+    pub idle_us: u64,
+    /// Taken by the hypervisor for other machines.
+    pub steal_us: u64,
+}
+
+impl MachineTime {
+    /// All of it.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.user_us + self.sys_us + self.irq_us + self.idle_us + self.steal_us
+    }
+
+    /// What processes used that are not among the rows. Interrupts are nobody's, and left out.
+    #[must_use]
+    pub fn of_others_us(&self, rows: &[ProcessUsage]) -> u64 {
+        let own = rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum();
+        (self.user_us + self.sys_us).saturating_sub(own)
+    }
+}
+
+/// What all physical disks of a machine did in a time, whoever made them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskUse {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// For how long the busiest one had something to do, in microseconds.
+    pub busiest_us: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_what_is_left_of_processes_without_interrupts() {
+        let row = |process: &str, cpu_user_us| ProcessUsage {
+            process: process.to_owned(),
+            cpu_user_us,
+            cpu_sys_us: 5,
+            rss_bytes: 0,
+            ctx_switches: 0,
+        };
+        let machine = MachineTime { user_us: 100, sys_us: 50, irq_us: 7, idle_us: 900, steal_us: 3 };
+        let rows = [row("worker-1", 60), row(ProcessUsage::LOAD_GENERATOR, 20), row(ProcessUsage::MACHINE, 150)];
+        assert_eq!(machine.of_others_us(&rows), 60);
+        assert_eq!(machine.of_others_us(&[row("worker-1", 400)]), 0, "clock ticks are coarse");
+        assert_eq!(machine.total_us(), 1_060);
+    }
+
+    #[test]
+    fn a_window_of_earlier_runs_is_read() {
+        let text = r#"{"window":{"from_unix_ns":1,"to_unix_ns":2,"machine":{"user_us":9,"steal_us":4}},"started":"x"}"#;
+        let window = serde_json::from_str::<SampledRepetition>(text).unwrap().window.unwrap();
+        assert_eq!((window.machine.user_us, window.machine.steal_us, window.disks), (9, 4, None));
+    }
 }

@@ -13,9 +13,12 @@ use std::{
 };
 
 use nix::unistd::{SysconfVar, sysconf};
-use record::ProcessUsage;
+use record::{MachineTime, ProcessUsage};
 
-use crate::machine::proc::{Machine, Stat, Status, descendants};
+use crate::machine::{
+    disk::{self, Transfers},
+    proc::{Machine, Stat, Status, descendants},
+};
 
 /// Time between two samples: short beside any window, and one look at all of `/proc` costs about a millisecond.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,11 +27,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Name of the whole machine's row.
-pub const MACHINE: &str = "machine";
+pub const MACHINE: &str = ProcessUsage::MACHINE;
 /// Name of the load generator's row.
-pub const LOAD_GENERATOR: &str = "load-generator";
+pub const LOAD_GENERATOR: &str = ProcessUsage::LOAD_GENERATOR;
 /// Name of this program's own row.
-pub const RUNNER: &str = "runner";
+pub const RUNNER: &str = ProcessUsage::RUNNER;
 
 /// What the role of a process ends in when all that it started is meant.
 const FAMILY: &str = " sandboxes";
@@ -59,6 +62,8 @@ pub struct Sample {
     pub unix_ns: i64,
     /// The whole machine.
     pub machine: Machine,
+    /// Its physical disks, by name.
+    pub disks: BTreeMap<String, Transfers>,
     /// Processes by role; what a process started counts as `ROLE sandboxes`.
     pub processes: BTreeMap<String, Used>,
 }
@@ -81,7 +86,7 @@ impl Sampler {
         let end = Arc::new(AtomicBool::new(false));
         let (kept, ending) = (Arc::clone(&samples), Arc::clone(&end));
         let thread = thread::Builder::new().name("sampler".to_owned()).spawn(move || {
-            let mut watch = Watch { processes, last: BTreeMap::new() };
+            let mut watch = Watch { processes, disks: disk::physical(), last: BTreeMap::new() };
             let mut due = 0;
             let looks_per_sample = INTERVAL.as_millis() / LOOK.as_millis();
             while !ending.load(Ordering::SeqCst) {
@@ -122,6 +127,7 @@ impl Drop for Sampler {
 /// The processes watched and what is known of them; an ended process keeps its last values.
 struct Watch {
     processes: Vec<(String, i32)>,
+    disks: Vec<String>,
     last: BTreeMap<String, Used>,
 }
 
@@ -148,7 +154,7 @@ impl Watch {
             }
         }
         let unix_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok()?;
-        Some(Sample { unix_ns, machine, processes: self.last.clone() })
+        Some(Sample { unix_ns, machine, disks: disk::transfers(&self.disks), processes: self.last.clone() })
     }
 }
 
@@ -193,7 +199,7 @@ pub fn rows(first: &Sample, last: &Sample) -> Vec<ProcessUsage> {
             }
         })
         .collect();
-    let spent = MachineTime::between(first, last);
+    let spent = machine_time(first, last);
     rows.push(ProcessUsage {
         process: MACHINE.to_owned(),
         cpu_user_us: spent.user_us,
@@ -204,39 +210,16 @@ pub fn rows(first: &Sample, last: &Sample) -> Vec<ProcessUsage> {
     rows
 }
 
-/// How the whole machine spent the time between two samples, in microseconds over all cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct MachineTime {
-    /// User mode.
-    pub user_us: u64,
-    /// Kernel on behalf of processes.
-    pub sys_us: u64,
-    /// Interrupts.
-    pub irq_us: u64,
-    /// Nothing to do.
-    pub idle_us: u64,
-    /// Taken by the hypervisor for other machines.
-    pub steal_us: u64,
-}
-
-impl MachineTime {
-    /// The time between two samples.
-    #[must_use]
-    pub fn between(first: &Sample, last: &Sample) -> Self {
-        let (a, b) = (first.machine, last.machine);
-        Self {
-            user_us: ticks_us(b.user_ticks.saturating_sub(a.user_ticks)),
-            sys_us: ticks_us(b.sys_ticks.saturating_sub(a.sys_ticks)),
-            irq_us: ticks_us(b.irq_ticks.saturating_sub(a.irq_ticks)),
-            idle_us: ticks_us(b.idle_ticks.saturating_sub(a.idle_ticks)),
-            steal_us: ticks_us(b.steal_ticks.saturating_sub(a.steal_ticks)),
-        }
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn total_us(&self) -> u64 {
-        self.user_us + self.sys_us + self.irq_us + self.idle_us + self.steal_us
+/// How all cores spent the time between two samples.
+#[must_use]
+pub fn machine_time(first: &Sample, last: &Sample) -> MachineTime {
+    let (a, b) = (first.machine, last.machine);
+    MachineTime {
+        user_us: ticks_us(b.user_ticks.saturating_sub(a.user_ticks)),
+        sys_us: ticks_us(b.sys_ticks.saturating_sub(a.sys_ticks)),
+        irq_us: ticks_us(b.irq_ticks.saturating_sub(a.irq_ticks)),
+        idle_us: ticks_us(b.idle_ticks.saturating_sub(a.idle_ticks)),
+        steal_us: ticks_us(b.steal_ticks.saturating_sub(a.steal_ticks)),
     }
 }
 
@@ -254,7 +237,8 @@ mod tests {
     fn sample(unix_ns: i64, ticks: u64) -> Sample {
         let used = Used { user_ticks: ticks, sys_ticks: ticks / 2, peak_rss_bytes: ticks + 7, ctx_switches: ticks };
         let machine = Machine { user_ticks: 10 * ticks, irq_ticks: ticks, ..Machine::default() };
-        Sample { unix_ns, machine, processes: BTreeMap::from([("worker-1".to_owned(), used)]) }
+        let disks = BTreeMap::new();
+        Sample { unix_ns, machine, disks, processes: BTreeMap::from([("worker-1".to_owned(), used)]) }
     }
 
     #[test]
@@ -284,5 +268,6 @@ mod tests {
         let samples = Sampler::start(vec![("self".to_owned(), own)]).unwrap().finish();
         let last = samples.last().expect("a last sample is taken when it ends");
         assert!(last.processes["self"].peak_rss_bytes > 0, "{last:?}");
+        assert_eq!(last.disks.is_empty(), disk::physical().is_empty(), "{last:?}");
     }
 }

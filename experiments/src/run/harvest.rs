@@ -3,13 +3,13 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
-use record::{Action, ColdStart, LoadSummary, NodeUsage, PointDir, TableWriter, read_table};
+use record::{Action, ColdStart, LoadSummary, NodeUsage, PointDir, SampledWindow, TableWriter, read_table};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     definition::template::Values,
-    machine::usage,
+    machine::{disk, usage},
     system::{NodesSource, readiness},
 };
 
@@ -99,17 +99,6 @@ fn parse_nodes(source: &NodesSource, body: &str) -> anyhow::Result<Vec<NodeUsage
         .collect()
 }
 
-/// The measured part of a point, and how the machine spent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Window {
-    /// Its beginning, in nanoseconds since the Unix epoch.
-    pub from_unix_ns: i64,
-    /// Its end, in nanoseconds since the Unix epoch.
-    pub to_unix_ns: i64,
-    /// How all cores of the machine spent it.
-    pub machine: usage::MachineTime,
-}
-
 /// Writes what every process used over the measured part; `None` when there were too few samples in it.
 ///
 /// # Errors
@@ -119,7 +108,7 @@ pub fn processes(
     load: &LoadSummary,
     warmup_ns: i64,
     to: &PointDir,
-) -> anyhow::Result<Option<Window>> {
+) -> anyhow::Result<Option<SampledWindow>> {
     let from = load.started_unix_ns.saturating_add(warmup_ns);
     let end = load.started_unix_ns.saturating_add(i64::try_from(load.span_ns).unwrap_or(i64::MAX));
     let Some((first, last)) = usage::window(samples, from, end) else { return Ok(None) };
@@ -128,8 +117,8 @@ pub fn processes(
         writer.write(&row)?;
     }
     writer.flush()?;
-    let machine = usage::MachineTime::between(first, last);
-    Ok(Some(Window { from_unix_ns: first.unix_ns, to_unix_ns: last.unix_ns, machine }))
+    let (machine, disks) = (usage::machine_time(first, last), disk::between(&first.disks, &last.disks));
+    Ok(Some(SampledWindow { from_unix_ns: first.unix_ns, to_unix_ns: last.unix_ns, machine, disks }))
 }
 
 #[cfg(test)]

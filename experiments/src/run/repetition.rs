@@ -3,17 +3,13 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use record::{LoadSummary, PointDir, RunDir, read_json, write_json};
+use record::{LoadSummary, PointDir, RunDir, SampledWindow, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{settings::Settings, template::Values},
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
-    run::{
-        harvest::{self, Window},
-        join, load, preparation,
-        programs::Programs,
-    },
+    run::{harvest, join, load, preparation, programs::Programs},
     session::{Errand, Session, stop_politely},
     system::{
         System,
@@ -60,7 +56,7 @@ pub struct RepetitionFacts {
     /// When all of it was stopped, RFC 3339, UTC.
     pub ended: String,
     /// The measured part; empty when it was too short to be sampled.
-    pub window: Option<Window>,
+    pub window: Option<SampledWindow>,
     /// Exit code of the load generator; empty when a signal ended it.
     pub load_exit: Option<i32>,
     /// Processes of the system that ended before they were told to.

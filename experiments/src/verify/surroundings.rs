@@ -2,7 +2,7 @@
 
 use record::{Finding, PointDir, ProcessUsage, Weight, read_table};
 
-use crate::{machine::usage::MACHINE, run::repetition::RepetitionFacts, verify::invariant::Findings};
+use crate::{run::repetition::RepetitionFacts, verify::invariant::Findings};
 
 /// Greatest share of the machine that processes of others may use.
 const OTHERS_SHARE_MAX: f64 = 0.10;
@@ -28,16 +28,13 @@ pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
         return;
     };
     let total_us = window.machine.total_us().max(1) as f64;
-    let cpu_us = |row: &ProcessUsage| row.cpu_user_us + row.cpu_sys_us;
-    let ours: u64 = usage.iter().filter(|row| row.process != MACHINE).map(cpu_us).sum();
-    // Interrupts are nobody's: they are in the machine's row, and left out here.
-    let others = (window.machine.user_us + window.machine.sys_us).saturating_sub(ours) as f64 / total_us;
+    let others = window.machine.of_others_us(&usage) as f64 / total_us;
     to.add(rule, Weight::Mark, Finding::of(others < OTHERS_SHARE_MAX), format!("{:.1} %", others * 100.0));
     let steal = window.machine.steal_us as f64 / total_us;
     let verdict = Finding::of(steal < STEAL_SHARE_MAX);
     to.add("the hypervisor took less than 2 %", Weight::Mark, verdict, format!("{:.1} %", steal * 100.0));
-    if let Some(generator) = usage.iter().find(|row| row.process == crate::machine::usage::LOAD_GENERATOR) {
-        let share = cpu_us(generator) as f64 / total_us;
+    if let Some(generator) = usage.iter().find(|row| row.process == ProcessUsage::LOAD_GENERATOR) {
+        let share = generator.cpu_us() as f64 / total_us;
         let detail = format!("{:.1} % of {cores} cores", share * 100.0);
         let rule = "the load generator used less than 70 % of the cores";
         to.add(rule, Weight::Mark, Finding::of(share < GENERATOR_SHARE_MAX), detail);

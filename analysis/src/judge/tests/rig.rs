@@ -227,6 +227,7 @@ pub(super) fn point((system, point, repetition): (&str, &str, u32), rows: u64, o
         creations: None,
         anatomy: None,
         processes: Vec::new(),
+        machine: None,
         pace: None,
         validity: Validity { valid: Some(true), ..Validity::default() },
         notes: Vec::new(),

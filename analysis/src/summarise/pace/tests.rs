@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use record::MachineTime;
+
 use super::*;
 
 const S: u64 = 1_000_000_000;
@@ -156,7 +158,12 @@ fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
         "interrupted":false}"#,
     )
     .unwrap();
-    let window = SampledWindow { from_unix_ns: 102_000_000_000, to_unix_ns: 104_950_000_000 };
+    let window = SampledWindow {
+        from_unix_ns: 102_000_000_000,
+        to_unix_ns: 104_950_000_000,
+        machine: MachineTime::default(),
+        disks: None,
+    };
     // From 2 s to 4.95 s: 30 rows, one of which failed, and one of the warm-up.
     let done = Done::of(&some, Some(&load), None, Some(window));
     assert_eq!((done.operations, done.creations), (Some(30), None));

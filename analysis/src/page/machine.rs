@@ -1,0 +1,87 @@
+//! What else used the machine while something was measured, and what the runner marked of it.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use record::{DiskUse, MachineUse};
+
+use super::{
+    Page, name,
+    text::{not_measured, ticked},
+};
+use crate::format::number;
+
+/// Bytes in a MiB.
+const MIB: f64 = 1_048_576.0;
+
+/// Of the section about whether the numbers can be believed.
+pub(super) fn part(page: &Page<'_>) -> Markup {
+    let points = &page.summary.points;
+    html! {
+        h3 id="machine" { "What else used the machine?" }
+        @if points.iter().all(|point| point.machine.is_none()) {
+            p { (not_measured("nobody sampled the machine")) }
+        } @else {
+            div.wide { table.points {
+                thead { tr {
+                    th { "System · point · repetition" } th.n { "System, %" } th.n { "Load generator" } th.n { "Runner" }
+                    th.n { "Other processes" } th.n { "Interrupts" } th.n { "Hypervisor" } th.n { "Idle" }
+                    th.n { "Disk read, MiB" } th.n { "written" } th.n { "busy, %" }
+                } }
+                tbody { @for point in points { tr {
+                    td { (name(point)) }
+                    @match &point.machine {
+                        None => td colspan="10" { (not_measured("nobody sampled the machine")) }
+                        Some(machine) => (cells(machine))
+                    }
+                } } }
+            } }
+            p.note {
+                "Percent of the time of all cores over the measured part, in clock ticks. Hypervisor: time that it gave to other \
+                 machines. Disks: the machine's physical ones, whoever made them work, the system among them; busy is the busiest one."
+            }
+        }
+        (marks(page))
+    }
+}
+
+fn cells(of: &MachineUse) -> Markup {
+    let shares = [
+        of.system_percent,
+        of.generator_percent,
+        of.runner_percent,
+        of.others_percent,
+        of.interrupts_percent,
+        of.steal_percent,
+        of.idle_percent,
+    ];
+    let disks = |value: fn(&DiskUse) -> u64| of.disks.as_ref().map(|disks| value(disks) as f64 / MIB);
+    html! {
+        @for share in shares { td.n { (format!("{share:.1}")) } }
+        @for value in [disks(|disks| disks.read_bytes), disks(|disks| disks.written_bytes), of.busiest_disk_percent] {
+            td.n { (value.map_or_else(|| "unknown".to_owned(), number)) }
+        }
+    }
+}
+
+/// Each rule that was marked, with the repetitions and what was found there.
+fn marks(page: &Page<'_>) -> Markup {
+    let mut marked: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for one in page.verification.marked() {
+        let detail = if one.detail.is_empty() { String::new() } else { format!(": {}", one.detail) };
+        marked.entry(&one.rule).or_default().push(format!("{}{detail}", one.scope));
+    }
+    html! {
+        @if marked.is_empty() {
+            p {
+                @if page.verification.unchecked() > 0 { (not_measured("not every repetition was checked for noise")) }
+                @else { "No repetition is marked as noisy." }
+            }
+        } @else {
+            p { "Marked, which makes nothing invalid:" }
+            ul { @for (rule, places) in marked {
+                li { span.mark.warn { "marked" } " " (ticked(rule)) " " span.quiet { "(" (places.join("; ")) ")" } }
+            } }
+        }
+    }
+}
