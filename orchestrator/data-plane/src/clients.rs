@@ -22,10 +22,12 @@ use crate::{config::Limits, headers::ClientFields, plane::Plane};
 mod io;
 mod open;
 mod refused;
+mod socket;
 
 pub(crate) use self::{
     io::ClientIo,
     open::{OpenRequest, SendDeadline, Streams},
+    socket::ClientSocket,
 };
 
 /// Connections beyond the bound that are served a refusal.
@@ -51,6 +53,8 @@ pub(crate) struct Client {
     open: AtomicU32,
     /// Requests so far.
     requests: AtomicU64,
+    /// Whether the last request has no response yet. Of HTTP/1.1 only, which has one at a time.
+    awaits_response: AtomicBool,
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
@@ -68,6 +72,7 @@ impl Client {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.upload_unread.store(false, Ordering::Relaxed);
+        self.awaits_response.store(true, Ordering::Relaxed);
         self.traffic.at_request();
         OpenRequest::new(self.clone(), stream)
     }
@@ -129,6 +134,13 @@ impl Client {
         self.is_idle() && self.traffic.has_partial_head()
     }
 
+    /// Whether it waits for a response while nobody reads from it, so that nobody sees it leave. Asked once for each
+    /// poll of the connection, after it.
+    pub(crate) fn is_out_of_sight(&self) -> bool {
+        let is_seen = self.traffic.take_reading();
+        !is_seen && self.awaits_response.load(Ordering::Relaxed) && !self.is_http2()
+    }
+
     /// Whether it speaks HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.traffic.is_http2()
@@ -183,6 +195,7 @@ impl Clients {
             leaving: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU64::new(0),
+            awaits_response: AtomicBool::new(false),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
             deadline: SendDeadline::default(),

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{Client, ClientIo, Streams},
+    clients::{Client, ClientIo, ClientSocket, Streams},
     invocation::serve,
 };
 
@@ -47,17 +47,15 @@ const SCRAP_BYTES: usize = 16 * 1024;
 
 /// Carries one connection from its acceptance to its end.
 pub(crate) async fn carry(io: Io, client: Arc<Client>) {
-    let (io, back) = ClientIo::new(io, client.clone());
-    speak(io, client.clone()).await;
-    if let Some(io) = back.take()
-        && client.has_unread_upload()
-    {
+    let socket = ClientSocket::new(io);
+    speak(socket.clone(), client.clone()).await;
+    if client.has_unread_upload() {
         let has_to_end = async {
             client.leave.cancelled().await;
             sleep(HURRIED_OFF).await;
         };
         tokio::select! {
-            () = see_off(io) => {}
+            () = see_off(socket) => {}
             () = sleep(SEEN_OFF) => {}
             () = has_to_end => {}
         }
@@ -66,23 +64,24 @@ pub(crate) async fn carry(io: Io, client: Arc<Client>) {
 
 /// Closes our side and reads what the client still sends, until it ends. Closed with bytes unread, a connection is reset,
 /// and the client may lose the answer that it has not read yet (RFC 9112, section 9.6).
-async fn see_off(mut io: Io) {
+async fn see_off(mut socket: ClientSocket) {
     // It may be closed already.
-    let _ = io.shutdown().await;
+    let _ = socket.shutdown().await;
     let mut scrap = vec![0; SCRAP_BYTES];
-    while let Ok(Ok(1..)) = timeout(SEEN_OFF_PAUSE, io.read(&mut scrap)).await {}
+    while let Ok(Ok(1..)) = timeout(SEEN_OFF_PAUSE, socket.read(&mut scrap)).await {}
 }
 
 /// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-async fn speak(io: ClientIo, client: Arc<Client>) {
+async fn speak(socket: ClientSocket, client: Arc<Client>) {
     let builder = builder(&client);
     let service = service_fn(|request: Request<Incoming>| {
         let client = client.clone();
         let stream = (request.version() == Version::HTTP_2).then(|| client.stream());
         async move { Ok::<_, Infallible>(serve(client, stream, request).await) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut watch = Watch::new(client.clone());
+    let io = TokioIo::new(ClientIo::new(socket.clone(), client.clone()));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watch = Watch::new(client.clone(), socket);
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
             // Its errors are the client's: a broken message or a closed connection.
@@ -118,10 +117,11 @@ enum Event {
     Leave,
 }
 
-/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, that a
-/// response leaves, and that it ends with this data plane.
+/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, that its client
+/// is there, that a response leaves, and that it ends with this data plane.
 struct Watch {
     client: Arc<Client>,
+    socket: ClientSocket,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether `leave` wakes this task.
     listening: bool,
@@ -140,7 +140,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(client: Arc<Client>) -> Self {
+    fn new(client: Arc<Client>, socket: ClientSocket) -> Self {
         let idle = client.plane.config.limits.client_idle;
         let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
         let mut looks = interval_at(Instant::now() + idle, idle);
@@ -148,7 +148,7 @@ impl Watch {
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
         let (head, blocked, goodbye) = (Alarm::default(), Alarm::default(), Alarm::default());
-        Self { client, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
+        Self { client, socket, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -165,7 +165,8 @@ impl Watch {
         if self.head.rings(partial, limits.header_timeout, cx)
             || self.blocked.rings(self.client.blocked(), limits.send_timeout, cx)
             || self.client.is_late()
-            || self.has_left(cx)
+            || self.client.is_out_of_sight() && self.socket.poll_has_left(cx)
+            || self.may_end(cx)
         {
             return Poll::Ready(Event::End);
         }
@@ -187,7 +188,7 @@ impl Watch {
 
     /// Whether nothing is left to do for a connection that is to end. The HTTP library goes on waiting when a part of a
     /// request has come.
-    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+    fn may_end(&mut self, cx: &mut Context<'_>) -> bool {
         let is_done = self.leaving && !self.late && self.client.is_idle() && self.client.blocked().is_none();
         if is_done && self.client.is_http2() {
             return self.goodbye.rings(Some(self.client.requests()), HTTP2_GOODBYE, cx);

@@ -1,32 +1,28 @@
 //! The byte stream of one client's connection. It notes for the connection's watch what cannot be seen through HTTP:
-//! that bytes came without a request, and that the client takes none. Refusals of the HTTP library's own go out as ours,
-//! and who serves the connection gets the bytes back when the library is done with them.
+//! that bytes came without a request, that nobody reads, and that the client takes none. Refusals of the HTTP library's
+//! own go out as ours.
 
 use std::{
     io,
-    mem::take,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
-use api::Io;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Client, refused};
+use super::{Client, ClientSocket, refused};
 
 /// Begins every HTTP/2 connection, and no HTTP/1.1 request.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
 
 /// A client's bytes.
 pub(crate) struct ClientIo {
-    io: Option<Io>,
-    /// Where they go in the end.
-    back: Arc<Back>,
+    socket: ClientSocket,
     /// What is left of a refusal that goes out instead of the library's.
     refusal: Option<Bytes>,
     client: Arc<Client>,
@@ -34,21 +30,12 @@ pub(crate) struct ClientIo {
     preface: Option<usize>,
 }
 
-/// Where a connection's bytes are found when the HTTP library has dropped them.
-#[derive(Default)]
-pub(crate) struct Back(Mutex<Option<Io>>);
-
-impl Back {
-    /// The bytes, once the library is done with them.
-    pub(crate) fn take(&self) -> Option<Io> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 /// What is noted. Written and read by the task of the connection, mostly.
 #[derive(Default)]
 pub(super) struct Traffic {
     http2: AtomicBool,
+    /// Whether the last poll of the connection waits for bytes.
+    reading: AtomicBool,
     /// Reads that brought something.
     reads: AtomicU64,
     /// Those up to the latest begin or end of a request.
@@ -60,14 +47,13 @@ pub(super) struct Traffic {
 }
 
 impl ClientIo {
-    /// The bytes of `client`, and where they are found in the end.
-    pub(crate) fn new(io: Io, client: Arc<Client>) -> (Self, Arc<Back>) {
-        let back = Arc::new(Back::default());
-        (Self { io: Some(io), back: back.clone(), refusal: None, client, preface: Some(0) }, back)
+    /// The bytes of `client`.
+    pub(crate) fn new(socket: ClientSocket, client: Arc<Client>) -> Self {
+        Self { socket, refusal: None, client, preface: Some(0) }
     }
 
-    fn io(&mut self) -> io::Result<Pin<&mut Io>> {
-        self.io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn socket(&mut self) -> Pin<&mut ClientSocket> {
+        Pin::new(&mut self.socket)
     }
 
     /// Whether `bytes` are a refusal of the library's own, which is then replaced and counted.
@@ -86,7 +72,7 @@ impl ClientIo {
     fn poll_refuse(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut rest = self.refusal.take().unwrap_or_default();
         while rest.has_remaining() {
-            match self.io()?.poll_write(cx, &rest) {
+            match self.socket().poll_write(cx, &rest) {
                 Poll::Ready(Ok(count @ 1..)) => rest.advance(count),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -133,6 +119,11 @@ impl Traffic {
         !self.is_http2() && self.reads.load(Ordering::Relaxed) != self.reads_with_requests.load(Ordering::Relaxed)
     }
 
+    /// Whether the connection waited for bytes since this was asked last.
+    pub(super) fn take_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed) && self.reading.swap(false, Ordering::Relaxed)
+    }
+
     /// Whether the client speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
@@ -147,7 +138,10 @@ impl Traffic {
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = self.io()?.poll_read(cx, buffer);
+        let poll = self.socket().poll_read(cx, buffer);
+        if poll.is_pending() {
+            self.client.traffic.reading.store(true, Ordering::Relaxed);
+        }
         let read = &buffer.filled()[before..];
         if !read.is_empty() {
             self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +159,7 @@ impl AsyncWrite for ClientIo {
             let poll = self.poll_refuse(bytes.len(), cx);
             return self.wrote(poll, true);
         }
-        let poll = self.io()?.poll_write(cx, bytes);
+        let poll = self.socket().poll_write(cx, bytes);
         self.wrote(poll, true)
     }
 
@@ -180,25 +174,19 @@ impl AsyncWrite for ClientIo {
             let poll = self.poll_refuse(first.len(), cx);
             return self.wrote(poll, true);
         }
-        let poll = self.io()?.poll_write_vectored(cx, buffers);
+        let poll = self.socket().poll_write_vectored(cx, buffers);
         self.wrote(poll, true)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io()?.poll_flush(cx)
+        self.socket().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io()?.poll_shutdown(cx)
+        self.socket().poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.as_ref().is_some_and(|io| io.is_write_vectored())
-    }
-}
-
-impl Drop for ClientIo {
-    fn drop(&mut self) {
-        *self.back.0.lock().unwrap_or_else(PoisonError::into_inner) = take(&mut self.io);
+        self.socket.is_write_vectored()
     }
 }

@@ -55,6 +55,7 @@ impl OpenRequest {
     /// The head of its answer is there.
     pub(crate) fn answered(&mut self) {
         self.answered = true;
+        self.client.awaits_response.store(false, Ordering::Relaxed);
     }
 
     /// It is refused, and holds no place of others while the refusal is on its way. Whether the refusal may have a body.
@@ -96,6 +97,7 @@ impl Drop for OpenRequest {
             self.client.plane.request_closed();
         }
         if !self.answered {
+            self.client.awaits_response.store(false, Ordering::Relaxed);
             self.client.plane.metrics.client_gone();
         }
     }

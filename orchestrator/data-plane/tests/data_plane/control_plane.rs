@@ -32,7 +32,7 @@ pub(crate) struct Session {
     from: Streaming<wire::FromDataPlane>,
     pub(crate) hello: wire::DataPlaneHello,
     demand: Vec<wire::Demand>,
-    samples: Vec<wire::Sample>,
+    pub(crate) samples: Vec<wire::Sample>,
     acks: Vec<wire::EndpointAck>,
     pub(crate) failures: Vec<wire::EndpointFailure>,
     limit_acks: Vec<wire::LimitAck>,

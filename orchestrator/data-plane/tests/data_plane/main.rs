@@ -7,6 +7,7 @@ mod sandbox;
 mod world;
 
 mod clients;
+mod departures;
 mod early;
 mod faults;
 mod framing;

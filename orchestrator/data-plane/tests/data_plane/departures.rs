@@ -1,0 +1,109 @@
+//! Clients that leave before their request is served, or seem to.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http::Request;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    client::get,
+    control_plane::PATIENCE,
+    sandbox::Sandbox,
+    world::{World, active, function},
+};
+
+/// More than is read of a body that nobody asks for.
+const UPLOAD_BYTES: usize = 100_000;
+
+async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    connection.write_all(bytes).await.unwrap();
+    connection
+}
+
+/// The head of an upload of so many bytes.
+fn upload(version: &str, length: usize) -> Vec<u8> {
+    format!("POST /echo {version}\r\nhost: f\r\ncontent-length: {length}\r\n\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_unread() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let head = upload("HTTP/1.1", UPLOAD_BYTES);
+    let whole = [head.clone(), vec![b'x'; UPLOAD_BYTES]].concat();
+    let requests: [(&str, &[u8]); 6] = [
+        ("a whole body", &whole),
+        ("half a body", &whole[..whole.len() / 2]),
+        ("no byte of a body", &head),
+        ("chunks", b"POST / HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+        ("Expect", b"PUT / HTTP/1.1\r\nhost: f\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n"),
+        ("another request", b"GET / HTTP/1.1\r\nhost: f\r\n\r\nGET / HTTP/1.1\r\nhost: f\r\n\r\n"),
+    ];
+    for (what, request) in requests {
+        for resets in [false, true] {
+            println!("{what}, reset: {resets}");
+            let client = connect(&world, request).await;
+            session.waiting(1).await;
+            if resets {
+                SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(client);
+            session.waiting(0).await;
+        }
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+    assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1, "those that left never ran");
+}
+
+#[tokio::test]
+async fn an_http2_client_that_leaves_the_queue_is_noticed_with_its_body_unread() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    for leaves_as_a_whole in [false, true] {
+        let stream = TcpStream::connect(world.data_plane).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        let request = Request::post("http://f/").body(()).unwrap();
+        let (_response, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data("a part".into(), false).unwrap();
+        session.waiting(1).await;
+        if leaves_as_a_whole {
+            connection.abort();
+        } else {
+            body.send_reset(h2::Reason::CANCEL);
+        }
+        session.waiting(0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    // To this version the body comes back as it is, until the connection is closed.
+    let mut client = connect(&world, &upload("HTTP/1.0", UPLOAD_BYTES)).await;
+    session.waiting(1).await;
+    let body: Vec<u8> = (0..UPLOAD_BYTES).map(|index| index.to_le_bytes()[index % 3]).collect();
+    for piece in body.chunks(UPLOAD_BYTES / 3) {
+        client.write_all(piece).await.unwrap();
+        // By its second sample from now the data plane has seen it come, and left it where it is.
+        session.samples.clear();
+        for _ in 0..2 {
+            session.sample(|sample| sample.waiting == 1).await;
+        }
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    let mut heard = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the response ends").unwrap();
+    assert!(heard[8..].starts_with(b" 200 OK\r\n"), "{}", String::from_utf8_lossy(&heard[..100]));
+    assert!(heard.ends_with(&body), "{} bytes of {}", heard.len(), body.len());
+}
