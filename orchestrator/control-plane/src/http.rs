@@ -1,6 +1,7 @@
 //! The HTTP interface for operators, health checks and metrics.
 
 mod access;
+mod bulk;
 mod difference;
 mod fields;
 mod form;
@@ -24,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::access::Access;
 use crate::owner::OwnerHandle;
 
-/// Largest request: a bulk registration of 100,000 functions.
-const MOST_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// Largest body of a request: a specification has 64 KiB. A bulk registration is read line by line and has bounds of its
+/// own.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Connections served at once; beyond them only health checks and metrics are answered.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -40,7 +42,7 @@ pub(crate) struct Operators {
 
 fn router(operators: Operators) -> Router {
     Router::new()
-        .route("/v1/functions", get(functions::list).post(functions::put_many))
+        .route("/v1/functions", get(functions::list).post(bulk::put_many))
         .route("/v1/functions/{name}", get(functions::show).put(functions::put).delete(functions::delete))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", axum::routing::delete(nodes::remove))
@@ -54,7 +56,7 @@ fn router(operators: Operators) -> Router {
         .route("/readyz", get(pages::readyz))
         .route("/metrics", get(pages::metrics))
         .fallback(problem::no_such_page)
-        .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&operators.access), access::check))
         .with_state(operators)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::{Batch, Revisions, wire};
+use api::{Batch, Revisions, Room, wire};
 use model::Registered;
 
 use crate::{
@@ -173,11 +173,14 @@ impl DataPlaneBatch {
             && self.problems.is_empty()
     }
 
-    fn take_functions(&mut self, message: &mut wire::ToDataPlane) {
+    fn take_functions(&mut self, message: &mut wire::ToDataPlane, room: &mut Room) {
         for _ in 0..FUNCTIONS_PER_MESSAGE {
+            if !room.is_left() {
+                return;
+            }
             let Some((function, config)) = self.functions.pop_first() else { return };
             match config {
-                Some(config) => message.functions.push(*config),
+                Some(config) => message.functions.push(room.fill(*config)),
                 None => message.removed.push(function),
             }
         }
@@ -192,7 +195,8 @@ impl Batch for DataPlaneBatch {
             return None;
         }
         let mut message = wire::ToDataPlane { welcome: self.welcome.take(), ..wire::ToDataPlane::default() };
-        self.take_functions(&mut message);
+        let mut room = Room::default();
+        self.take_functions(&mut message, &mut room);
         if !self.functions.is_empty() {
             // Endpoints may be of functions that the next message brings.
             return Some(message);
@@ -200,13 +204,23 @@ impl Batch for DataPlaneBatch {
         message.sequence = self.sequence;
         message.snapshot_end = std::mem::take(&mut self.snapshot_end);
         let now_us = self.clock.now_us();
-        for (sandbox, (mut delta, ready_us)) in std::mem::take(&mut self.endpoints) {
+        while room.is_left()
+            && let Some((sandbox, (mut delta, ready_us))) = self.endpoints.pop_first()
+        {
             self.published.insert(sandbox, now_us);
             delta.ready_age_us = now_us.saturating_sub(ready_us);
-            message.endpoints.push(delta);
+            message.endpoints.push(room.fill(delta));
         }
-        message.limits.extend(std::mem::take(&mut self.limits).into_values());
-        message.problems.extend(std::mem::take(&mut self.problems).into_values());
+        while room.is_left()
+            && let Some((_, limit)) = self.limits.pop_first()
+        {
+            message.limits.push(room.fill(limit));
+        }
+        while room.is_left()
+            && let Some((_, problem)) = self.problems.pop_first()
+        {
+            message.problems.push(room.fill(problem));
+        }
         Some(message)
     }
 }
@@ -261,6 +275,38 @@ mod tests {
         assert!(batch.take_dispatched(2).is_some());
         assert!(batch.take_dispatched(1).is_none());
         assert!(batch.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn no_message_is_larger_than_all_messages_may_be() {
+        let text = || "x".repeat(api::MAX_TEXT_BYTES);
+        let mut batch = DataPlaneBatch::new(Clock::start());
+        for id in 0..20_000 {
+            let config = wire::FunctionConfig { function: id, name: "f".repeat(63), ..Default::default() };
+            batch.add(DataPlaneChange::Function(Box::new(config), id));
+            let delta = wire::EndpointDelta { sandbox: id, address: "[::1]:65535".to_owned(), ..Default::default() };
+            batch.add(DataPlaneChange::Endpoint(delta, 0));
+            let problem = wire::CreationProblem { function: id, permanent: false, message: text() };
+            batch.add(DataPlaneChange::Problem(problem));
+            batch.add(DataPlaneChange::Limit(wire::GrantLimit { function: id, version: id, ..Default::default() }));
+        }
+        let messages: Vec<_> = std::iter::from_fn(|| batch.take()).collect();
+        let largest = messages.iter().map(prost::Message::encoded_len).max().unwrap();
+        assert!(largest <= api::MESSAGE_BYTES, "{largest} bytes");
+        let count = |of: fn(&wire::ToDataPlane) -> usize| messages.iter().map(of).sum::<usize>();
+        assert_eq!(count(|message| message.endpoints.len()), 20_000);
+        assert_eq!(count(|message| message.limits.len()), 20_000);
+        assert_eq!(count(|message| message.problems.len()), 20_000);
+        let mut batch = WorkerBatch::new(Clock::start());
+        for id in 0..100 {
+            let mut spec = FunctionSpec::new(format!("f{id}").parse().unwrap(), "any");
+            spec.args = vec!["x".repeat(60_000)];
+            let registered = Registered { id: FunctionId(id), revision: Revision(id), spec };
+            let create = wire::CreateSandbox { sandbox: id, node: 0, revision: id };
+            batch.add(WorkerChange::Create(create, Arc::new(registered)));
+        }
+        let largest = std::iter::from_fn(|| batch.take()).map(|message| prost::Message::encoded_len(&message)).max();
+        assert!(largest.unwrap() <= api::MESSAGE_BYTES, "{largest:?} bytes");
     }
 
     #[tokio::test]

@@ -127,8 +127,8 @@ impl Function {
     }
 
     /// Moves the news for the control plane into `message`.
-    pub(crate) fn write_report(&self, message: &mut wire::FromDataPlane, now_us: u64) {
-        self.lock().write_report(self.id.0, message, now_us);
+    pub(crate) fn write_report(&self, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
+        self.lock().write_report(self.id.0, message, now_us)
     }
 
     /// A sample of its load, and whether it is still active; `None` when nobody is told of it.

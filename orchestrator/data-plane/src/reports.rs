@@ -205,9 +205,12 @@ impl Batch for ReportBatch {
         }
         while message.demand.len() + message.acks.len() + message.failures.len() + message.limit_acks.len()
             < MAX_ENTRIES
-            && let Some((_, function)) = self.news.pop_first()
+            && let Some((id, function)) = self.news.pop_first()
         {
-            function.write_report(&mut message, now_us);
+            if function.write_report(&mut message, now_us) {
+                self.news.insert(id, function);
+                break;
+            }
         }
         while message.samples.len() < MAX_ENTRIES
             && let Some((_, sample)) = self.samples.pop_first()

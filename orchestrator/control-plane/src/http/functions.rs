@@ -4,11 +4,10 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, RawQuery, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream};
-use model::{FunctionName, FunctionSpec, Layout, LineReader, ReadError};
+use model::{FunctionName, FunctionSpec, Layout};
 use serde::Serialize;
 
 use super::{Operators, fields::Fields, problem::Problem};
@@ -21,8 +20,6 @@ use crate::{
 const PAGE: usize = 100;
 /// Most functions in one page.
 const LARGEST_PAGE: usize = 10_000;
-/// Registrations of one bulk request under way at once: enough to fill every group commit.
-const BULK_CONCURRENCY: usize = 1024;
 
 /// One page of the list.
 #[derive(Serialize)]
@@ -84,69 +81,6 @@ pub(super) async fn delete(
         Answer::Done => Ok(StatusCode::ACCEPTED),
         Answer::NotFound => Err(Problem::no_function(name.as_str())),
         _ => Err(Problem::unexpected()),
-    }
-}
-
-/// One line of a bulk registration's answer, in the order of the request's lines.
-#[derive(Serialize)]
-struct LineResult {
-    line: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// The field that is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
-    /// The byte of the line, from 1, at which the mistake is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
-}
-
-impl LineResult {
-    fn done(line: usize, name: String, status: StatusCode) -> Self {
-        Self { line, name: Some(name), status: status.as_u16(), error: None, field: None, column: None }
-    }
-
-    fn refused(line: usize, name: Option<String>, problem: Problem) -> Self {
-        let (status, column) = (problem.status(), problem.column());
-        let (error, field) = problem.into_detail();
-        Self { line, name, status, error: Some(error), field, column }
-    }
-}
-
-pub(super) async fn put_many(State(operators): State<Operators>, body: Bytes) -> Response {
-    let lines = body.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
-    let lines: Vec<(Bytes, usize)> = lines.map(|(line, number)| (body.slice_ref(line), number)).collect();
-    let mut reader = LineReader::default();
-    let results = stream::iter(lines).map(|(line, number)| {
-        let spec = reader.read(&line, number);
-        put_line(operators.clone(), spec, number)
-    });
-    let results: Vec<LineResult> = results.buffered(BULK_CONCURRENCY).collect().await;
-    let mut text = Vec::new();
-    for result in results {
-        text.extend(serde_json::to_vec(&result).unwrap_or_default());
-        text.push(b'\n');
-    }
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response()
-}
-
-async fn put_line(operators: Operators, spec: Result<FunctionSpec, ReadError>, line: usize) -> LineResult {
-    let spec = match spec {
-        Ok(spec) => spec,
-        Err(error) => return LineResult::refused(line, None, error.into()),
-    };
-    let name = spec.name.to_string();
-    let registered = match check_policies(&spec) {
-        Ok(()) => register(&operators, spec, false).await,
-        Err(problem) => Err(problem),
-    };
-    match registered {
-        Ok(PutOutcome::Created) => LineResult::done(line, name, StatusCode::CREATED),
-        Ok(_) => LineResult::done(line, name, StatusCode::OK),
-        Err(problem) => LineResult::refused(line, Some(name), problem),
     }
 }
 

@@ -65,6 +65,25 @@ async fn bad_specifications_are_refused_with_the_field() {
 }
 
 #[tokio::test]
+async fn a_large_body_is_refused_unless_it_has_many_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let name = |index: usize| format!("f{index}");
+    let line = |index| format!("{{\"name\":\"{}\",\"image\":\"any\"{}}}\n", name(index), " ".repeat(3000));
+    let lines: String = (0..500).map(line).collect();
+    assert!(lines.len() > 1024 * 1024, "{} bytes", lines.len());
+    let (status, answer) = running.ask("PUT", "/v1/functions/f", lines.clone()).await;
+    assert_eq!(status, 413, "{}", String::from_utf8_lossy(&answer));
+    let (status, answer) = running.ask("POST", "/v1/functions", format!("{lines}{}", "x".repeat(600_000))).await;
+    let answer = String::from_utf8(answer.to_vec()).unwrap();
+    let results: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(status == 200 && results.len() == 501, "{status}: {} results", results.len());
+    assert!(results[..500].iter().all(|result| result["status"] == 201), "{answer}");
+    assert_eq!((&results[500]["status"], &results[500]["line"]), (&413.into(), &501.into()), "an endless line");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusal_says_which_field_what_was_expected_and_what_there_is() {
     let dir = tempfile::tempdir().unwrap();
     let running =

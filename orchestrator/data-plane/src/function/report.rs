@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use api::wire;
 use model::SandboxId;
 
+/// Acknowledgements and failures of one message: with its other entries they stay below what a message may have.
+const MAX_ACKS: usize = 4096;
+const MAX_FAILURES: usize = 256;
+
 /// In what way a sandbox does not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failing {
@@ -141,31 +145,38 @@ impl Report {
         self.haste
     }
 
-    /// Moves what is unsent into `message`, written at `now_us`.
-    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: Levels, now_us: u64) {
+    /// Moves what is unsent into `message`, written at `now_us`. True when there is more than one message takes.
+    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: Levels, now_us: u64) -> bool {
         let Levels { function, waiting, running, held } = levels;
         (self.haste, self.queued) = (Haste::None, Haste::None);
         if std::mem::take(&mut self.demand) {
             self.told_waiting = waiting;
             message.demand.push(wire::Demand { function, waiting, running });
         }
-        message.acks.extend(std::mem::take(&mut self.acks).into_iter().map(|(sandbox, ack)| wire::EndpointAck {
-            sandbox: sandbox.to_wire(),
-            function,
-            slots: ack.slots,
-            version: ack.version,
-            own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
-        }));
-        let failures = std::mem::take(&mut self.failures).into_iter();
-        message.failures.extend(failures.map(|(sandbox, Failing { cause, retired })| wire::EndpointFailure {
-            sandbox: sandbox.to_wire(),
-            function,
-            cause,
-            retired,
-        }));
+        while message.acks.len() < MAX_ACKS
+            && let Some((sandbox, ack)) = self.acks.pop_first()
+        {
+            message.acks.push(wire::EndpointAck {
+                sandbox: sandbox.to_wire(),
+                function,
+                slots: ack.slots,
+                version: ack.version,
+                own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
+            });
+        }
+        while message.failures.len() < MAX_FAILURES
+            && let Some((sandbox, Failing { cause, retired })) = self.failures.pop_first()
+        {
+            let (sandbox, cause) = (sandbox.to_wire(), api::shorten(cause));
+            message.failures.push(wire::EndpointFailure { sandbox, function, cause, retired });
+        }
+        if !(self.acks.is_empty() && self.failures.is_empty()) {
+            return true;
+        }
         if let Some(version) = self.limit_ack.take() {
             message.limit_acks.push(wire::LimitAck { function, version, slots: held });
         }
+        false
     }
 }
 
@@ -193,6 +204,25 @@ mod tests {
             assert_eq!(told(&mut report, waiting), expected, "waiting {waiting}");
         }
         assert!(!told(&mut report, 0), "nothing changed");
+    }
+
+    #[test]
+    fn what_is_more_than_a_message_takes_comes_in_several_and_the_limit_last() {
+        let mut report = Report::default();
+        for number in 1..=10_000 {
+            report.answer(sandbox(number), 0, 5, 100);
+            report.failed(sandbox(number), 0, Failing::broken("x".repeat(10_000)));
+        }
+        report.limited(9);
+        let (mut acks, mut failures, mut more) = (0, 0, true);
+        while more {
+            let mut message = wire::FromDataPlane::default();
+            more = report.write(&mut message, LEVELS, 0);
+            assert!(prost::Message::encoded_len(&message) < api::MESSAGE_BYTES);
+            assert_eq!(message.limit_acks.is_empty(), more, "it speaks of what was acknowledged before");
+            (acks, failures) = (acks + message.acks.len(), failures + message.failures.len());
+        }
+        assert_eq!((acks, failures), (10_000, 10_000));
     }
 
     #[test]

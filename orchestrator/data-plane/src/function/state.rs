@@ -244,9 +244,9 @@ impl FunctionState {
     }
 
     /// Moves the news into `message`.
-    pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) {
+    pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
         let levels = Levels { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
-        self.report.write(message, levels, now_us);
+        self.report.write(message, levels, now_us)
     }
 
     /// Waiting invocations.
