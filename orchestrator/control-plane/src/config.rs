@@ -102,7 +102,8 @@ impl Config {
     /// # Errors
     /// The first key that cannot be used, or that contradicts another.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Health { suspect_after, dead_after, recovery_window, .. } = self.health;
+        let Health { suspect_after, dead_after, data_plane_grace, recovery_window, creation_deadline, .. } =
+            self.health;
         let fail = |key, problem: String| Err(ConfigError { key, problem });
         if suspect_after < MIN_SILENCE {
             return fail("health.suspect_after", format!("must be at least {MIN_SILENCE:?}"));
@@ -115,6 +116,21 @@ impl Config {
         }
         if recovery_window.is_zero() {
             return fail("health.recovery_window", "must be above 0: nobody could report before it is over".to_owned());
+        }
+        let limits = [
+            ("health.dead_after", dead_after, "who has to report would be dead before that is known"),
+            ("health.data_plane_grace", data_plane_grace, "what data planes hold would be ended before they report it"),
+        ];
+        for (key, limit, otherwise) in limits {
+            if limit < recovery_window {
+                let problem = format!(
+                    "is {limit:?}, must not be below health.recovery_window ({recovery_window:?}): {otherwise}"
+                );
+                return fail(key, problem);
+            }
+        }
+        if creation_deadline.is_zero() {
+            return fail("health.creation_deadline", "must be above 0: no sandbox could be ready in time".to_owned());
         }
         self.policies().map(drop)
     }
@@ -189,11 +205,14 @@ mod tests {
     #[test]
     fn health_values_that_contradict_each_other_are_named() {
         type Change = fn(&mut Health);
-        let changes: [(Change, &str); 4] = [
+        let changes: [(Change, &str); 7] = [
             (|h| h.suspect_after = Duration::ZERO, "health.suspect_after"),
             (|h| h.suspect_after = Duration::from_secs(10), "health.dead_after"),
             (|h| h.dead_after = Duration::from_secs(1), "health.dead_after"),
             (|h| h.recovery_window = Duration::ZERO, "health.recovery_window"),
+            (|h| h.recovery_window = Duration::from_secs(20), "health.dead_after"),
+            (|h| h.data_plane_grace = Duration::from_millis(499), "health.data_plane_grace"),
+            (|h| h.creation_deadline = Duration::ZERO, "health.creation_deadline"),
         ];
         assert_eq!(Config::default().check(), Ok(()));
         for (change, key) in changes {

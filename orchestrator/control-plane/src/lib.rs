@@ -14,6 +14,7 @@ mod metrics;
 mod outbox;
 mod owner;
 mod part;
+mod plausible;
 mod policies;
 mod state;
 mod store;

@@ -15,6 +15,7 @@ use crate::{
     ending::{Ending, Peer},
     outbox::{DataPlaneBatch, WorkerBatch},
     owner::{Message, OwnerHandle},
+    plausible,
     state::{Input, SessionId, TimedEvent, TimedMessage},
 };
 
@@ -43,7 +44,7 @@ impl Orchestrator for Streams {
         let mut messages = request.into_inner();
         let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
-        check_name("data plane", &hello.data_plane)?;
+        plausible::data_plane_hello(&hello).map_err(refused)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(DataPlaneBatch::new(self.owner.clock));
         let ending = Ending::default();
@@ -70,9 +71,9 @@ impl Orchestrator for Streams {
     ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
         let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         let mut messages = request.into_inner();
-        let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
+        let mut hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
-        check_name("worker", &hello.worker)?;
+        plausible::worker_hello(&mut hello).map_err(refused)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(WorkerBatch::new(self.owner.clock));
         let ending = Ending::default();
@@ -124,8 +125,9 @@ impl Streams {
         mut messages: Streaming<wire::FromDataPlane>,
         outbox: &Outbox<DataPlaneBatch>,
     ) {
-        while let Some(message) = self.next(&mut messages).await {
+        while let Some(mut message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
+            plausible::from_data_plane(&mut message);
             let published = if message.acks.is_empty() {
                 Vec::new()
             } else {
@@ -145,8 +147,9 @@ impl Streams {
         mut messages: Streaming<wire::FromWorker>,
         outbox: &Outbox<WorkerBatch>,
     ) {
-        while let Some(message) = self.next(&mut messages).await {
+        while let Some(mut message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
+            plausible::from_worker(&mut message);
             let timed = |batch: &mut WorkerBatch, event: wire::SandboxEvent| {
                 let dispatched_us = batch.take_dispatched(event.sandbox);
                 TimedEvent { event, dispatched_us }
@@ -200,6 +203,7 @@ fn check_version(theirs: u32) -> Result<(), Status> {
     Err(Status::failed_precondition(cause))
 }
 
-fn check_name(part: &str, name: &str) -> Result<(), Status> {
-    if name.is_empty() { Err(Status::invalid_argument(format!("a {part} needs a name"))) } else { Ok(()) }
+fn refused(cause: String) -> Status {
+    tracing::warn!(cause, "a peer was refused");
+    Status::invalid_argument(cause)
 }

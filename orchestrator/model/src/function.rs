@@ -33,6 +33,9 @@ pub enum Retry {
     Any,
 }
 
+/// Greatest concurrency of a function: the slots of 400,000 of its sandboxes are still counted in 32 bits.
+pub const MAX_CONCURRENCY: u32 = 10_000;
+
 /// How long and how many invocations wait for a slot in one data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -224,8 +227,9 @@ impl FunctionSpec {
         if self.port == 0 {
             return fail("port", "expected 1 to 65535, got 0");
         }
-        if self.concurrency == 0 {
-            return fail("concurrency", "expected at least 1, got 0");
+        if !(1..=MAX_CONCURRENCY).contains(&self.concurrency) {
+            let problem = format!("expected 1 to {MAX_CONCURRENCY}, got {}", self.concurrency);
+            return Err(SpecError { field: "concurrency", problem });
         }
         if self.timeout.is_zero() {
             return fail("timeout", "expected more than 0s, got 0s");

@@ -17,7 +17,9 @@ mod resources;
 mod scaling;
 
 pub use endpoint::{Endpoint, EndpointState};
-pub use function::{DEFAULT_CONNECTION_IDLE, FunctionSpec, Protocol, Queue, Registered, Retry, SpecError};
+pub use function::{
+    DEFAULT_CONNECTION_IDLE, FunctionSpec, MAX_CONCURRENCY, Protocol, Queue, Registered, Retry, SpecError,
+};
 pub use id::{ClusterId, DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};

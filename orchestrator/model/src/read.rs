@@ -280,7 +280,7 @@ mod tests {
                 "expected millicores as a whole number, like 500 for half a core, got text \"0.5\"",
             ),
             (r#""concurrency":-1"#, "concurrency", "expected a whole number, 1 to 4294967295, got number -1"),
-            (r#""concurrency":0"#, "concurrency", "expected at least 1, got 0"),
+            (r#""concurrency":0"#, "concurrency", "expected 1 to 10000, got 0"),
             (r#""protocol":"tcp""#, "protocol", r#"expected "http1" or "h2c", got text "tcp""#),
             (r#""scale":{"min":"1"}"#, "scale.min", "expected a whole number, 0 to 4294967295, got text \"1\""),
             (r#""scale":{"min":3,"max":2}"#, "scale.max", "expected at least 1 and not below scale.min (3), got 2"),

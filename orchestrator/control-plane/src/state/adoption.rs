@@ -39,6 +39,10 @@ impl State {
     fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
         let id = SandboxId::from_wire(held.sandbox);
         let is_older = id.epoch() < self.term.epoch;
+        if !is_older && (id.epoch() > self.term.epoch || id.sequence() > self.sandboxes_commanded) {
+            // It was never commanded: what is made under this id later must not be taken for it.
+            return None;
+        }
         let may_be_held = is_older && !self.recovery.trusts_unclaimed();
         let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
             !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained

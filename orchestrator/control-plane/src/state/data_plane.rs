@@ -57,7 +57,7 @@ impl Level {
 
     /// Slots held and unused, as far as is known.
     pub(super) fn idle(&self) -> u32 {
-        self.held.saturating_sub(self.running + self.waiting)
+        self.held.saturating_sub(self.running.saturating_add(self.waiting))
     }
 }
 
@@ -270,12 +270,13 @@ impl State {
         for ack in message.limit_acks {
             touched.extend(self.take_limit_ack(now, key, &ack));
         }
+        let newest = self.function_sequence;
         // A function often occurs twice in a message (demand and acknowledgement): one decision sees both.
         self.decide_all(now, touched, read_us);
         if message.applied > 0
             && let Some(known) = self.data_planes.get_mut(key)
         {
-            known.applied = known.applied.max(message.applied);
+            known.applied = known.applied.max(message.applied.min(newest));
             self.release_replies(now);
         }
     }
@@ -286,7 +287,7 @@ impl State {
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (demand.waiting, demand.running);
-        let is_news = demand.waiting + demand.running > 0 && function.activity.touch(now);
+        let is_news = (demand.waiting > 0 || demand.running > 0) && function.activity.touch(now);
         let decides = function.autoscaler.on_demand() || level_is_unmet(function, key);
         if is_news {
             self.note_active(now, id);
@@ -299,7 +300,7 @@ impl State {
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
         let level = function.level_mut(key);
         (level.waiting, level.running) = (sample.waiting, sample.running);
-        function.activity.invocations += u64::from(sample.requests);
+        function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
         function.activity.cold = function.activity.cold.saturating_add(sample.cold);
         let is_news = (sample.requests > 0 || sample.peak > 0) && function.activity.touch(now);
         let sample = Sample {
@@ -318,10 +319,11 @@ impl State {
         decides.then_some(id)
     }
 
-    /// A data plane saw that a sandbox does not work: it is ended.
+    /// A data plane saw that a sandbox which it holds does not work: it is ended. Of others it knows nothing.
     fn take_failure(&mut self, now: Now, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
-        let sandbox = self.sandboxes.get(&id)?;
+        let is_held = |loan: super::sandbox::Loan| loan.data_plane == key;
+        let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.loan.is_some_and(is_held))?;
         let function = sandbox.function;
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.metrics.endpoint_failures.inc();
@@ -329,12 +331,7 @@ impl State {
         if sandbox.standing == Standing::Ready && !failure.retired {
             self.note_end_of_service(now, id, &failure.cause);
         }
-        let sandbox = self.sandboxes.get(&id)?;
-        if sandbox.loan.is_some_and(|loan| loan.data_plane == key) {
-            self.end_loan(id);
-        } else {
-            self.withdraw(id);
-        }
+        self.end_loan(id);
         self.delete_sandbox(id);
         Some(function)
     }

@@ -145,7 +145,7 @@ impl Function {
     }
 
     pub(super) fn demand(&self) -> Demand {
-        let sum = |of: fn(&Level) -> u32| self.levels.iter().map(|(_, level)| of(level)).sum();
+        let sum = |of: fn(&Level) -> u32| self.levels.iter().map(|(_, level)| of(level)).fold(0, u32::saturating_add);
         Demand { waiting: sum(|level| level.waiting), running: sum(|level| level.running) }
     }
 

@@ -238,23 +238,29 @@ impl State {
     pub(super) fn confirm_loan(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
         let id = SandboxId::from_wire(grant.sandbox);
         let Some(sandbox) = self.sandboxes.get_mut(&id) else {
-            if self.recovery.expects_sandboxes() {
-                self.recovery.claim(key, *grant);
-            } else {
+            if !self.recovery.expects_sandboxes() || !self.recovery.claim(key, *grant) {
                 self.send_gone(key, grant);
             }
             return;
         };
+        let may_be_held = match sandbox.standing {
+            Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Draining => true,
+            Standing::Starting | Standing::Deleting => false,
+        };
+        let slots = grant.slots.min(sandbox.concurrency);
         match sandbox.loan {
             Some(loan) if loan.data_plane != key => return self.send_gone(key, grant),
             Some(_) => {}
+            None if slots == 0 || !may_be_held || sandbox.function.0 != grant.function => {
+                return self.send_gone(key, grant);
+            }
             None => {
-                sandbox.loan = Some(Loan { data_plane: key, slots: grant.slots, acknowledged: true });
-                self.totals.slots_lent += u64::from(grant.slots);
+                sandbox.loan = Some(Loan { data_plane: key, slots, acknowledged: true });
+                self.totals.slots_lent += u64::from(slots);
                 let function_id = sandbox.function;
                 if let Some(function) = self.functions.get_mut(function_id) {
                     function.note_free(id, false);
-                    function.level_mut(key).held += grant.slots;
+                    function.level_mut(key).held += slots;
                 }
                 self.end_waiting_for_claims(id);
             }

@@ -89,12 +89,12 @@ impl State {
     pub(super) fn recall(&mut self, now: Now, id: FunctionId, until_given: bool) -> u32 {
         let Some(function) = self.functions.get(id) else { return 0 };
         let concurrency = function.registered.spec.concurrency;
-        let unmet: u32 = function.levels.iter().map(|(_, level)| level.unmet()).sum();
+        let unmet: u32 = function.levels.iter().map(|(_, level)| level.unmet()).fold(0, u32::saturating_add);
         if unmet == 0 {
             return 0;
         }
-        let asked: u32 = function.levels.iter().map(|(_, level)| level.asked_back()).sum();
-        let mut missing = unmet.saturating_sub(function.starting * concurrency).saturating_sub(asked);
+        let asked: u32 = function.levels.iter().map(|(_, level)| level.asked_back()).fold(0, u32::saturating_add);
+        let mut missing = unmet.saturating_sub(function.starting.saturating_mul(concurrency)).saturating_sub(asked);
         let may_be_asked = |level: &Level| {
             let is_asked = level.silent || level.asked_back() > 0;
             level.held > 0 && level.waiting == 0 && !is_asked && now.us >= level.limit.not_before_us

@@ -80,8 +80,15 @@ impl Recovery {
         !self.awaits_data_planes() && !self.holders_lost
     }
 
-    pub(super) fn claim(&mut self, data_plane: DataPlaneKey, grant: HeldGrant) {
-        self.claims.insert(SandboxId::from_wire(grant.sandbox), (data_plane, grant));
+    /// A data plane says that it holds slots of a sandbox. False when another one has said so before.
+    #[must_use]
+    pub(super) fn claim(&mut self, data_plane: DataPlaneKey, grant: HeldGrant) -> bool {
+        let claim = self.claims.entry(SandboxId::from_wire(grant.sandbox)).or_insert((data_plane, grant));
+        let is_first = claim.0 == data_plane;
+        if is_first {
+            claim.1 = grant;
+        }
+        is_first
     }
 
     /// Whether a sandbox was given up while a data plane claimed it.

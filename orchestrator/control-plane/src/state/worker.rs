@@ -126,6 +126,12 @@ impl State {
         for held in held {
             let id = SandboxId::from_wire(held.sandbox);
             let Some(node) = nodes.get(held.node as usize).copied() else { continue };
+            let is_elsewhere = self.sandboxes.get(&id).is_some_and(|sandbox| !nodes.contains(&sandbox.node));
+            if is_elsewhere {
+                tracing::warn!(sandbox = %id, node = %self.nodes.get(node).name, "it says it has a sandbox of another node");
+                self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
+                continue;
+            }
             match self.sandboxes.get(&id).map(|sandbox| sandbox.standing) {
                 None => self.adopt(now, session, node, held),
                 Some(Standing::Deleting) => {
@@ -186,6 +192,10 @@ impl State {
         let mut made_room = false;
         for TimedEvent { event, dispatched_us } in events {
             let id = SandboxId::from_wire(event.sandbox);
+            // Of another worker's sandboxes it knows nothing.
+            if !self.is_on(id, session) {
+                continue;
+            }
             match event.event {
                 Some(Event::Ready(ready)) => {
                     self.note_timing(id, &ready, dispatched_us, read_us);
@@ -205,6 +215,11 @@ impl State {
         if made_room {
             self.feed_starved(now);
         }
+    }
+
+    /// Whether a sandbox is on a node of the worker of that session.
+    fn is_on(&self, id: SandboxId, session: SessionId) -> bool {
+        self.sandboxes.get(&id).is_some_and(|sandbox| self.nodes.get(sandbox.node).session == Some(session))
     }
 
     fn note_timing(&mut self, id: SandboxId, ready: &wire::SandboxReady, dispatched_us: Option<u64>, read_us: u64) {

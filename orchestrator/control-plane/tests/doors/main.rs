@@ -6,6 +6,7 @@ mod identity;
 mod log;
 mod operators;
 mod peers;
+mod plausibility;
 mod streams;
 mod top;
 
