@@ -4,7 +4,7 @@ mod arguments;
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{BufWriter, Write},
     path::Path,
     process::ExitCode,
 };
@@ -26,9 +26,9 @@ const INVALID: u8 = 3;
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
-        Err(error) if closed_early(&error) => ExitCode::SUCCESS,
+        Err(error) if stdio::is_reader_gone(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("analysis: {error:#}");
+            stdio::note!("analysis: {error:#}");
             ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILED })
         }
     }
@@ -39,8 +39,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Report { source, format } => {
             let (run, timeouts) = open(&source)?;
             let report = write_report(&run, &timeouts)?;
-            print_summary(&report.summary, format, io::stdout().lock())?;
-            eprintln!("page: {}", report.page.display());
+            let mut text = Vec::new();
+            print_summary(&report.summary, format, &mut text)?;
+            stdio::print(text)?;
+            stdio::note!("page: {}", report.page.display());
             return Ok(verdict(&report));
         }
         Command::Figure { source, name, ink, output } => {
@@ -53,7 +55,9 @@ fn run(command: Command) -> Result<ExitCode> {
             export(&run, &timeouts, table, sink(output.as_deref())?)?;
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut script);
+            stdio::print(script)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -72,19 +76,19 @@ fn sink(output: Option<&Path>) -> Result<Box<dyn Write>> {
             let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             Box::new(BufWriter::new(file))
         }
-        None => Box::new(BufWriter::new(io::stdout().lock())),
+        None => Box::new(BufWriter::new(stdio::Output::lock())),
     })
 }
 
 fn verdict(report: &Report) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for broken in &report.broken {
-        eprintln!("invalid: {broken}");
+        stdio::note!("invalid: {broken}");
         code = ExitCode::from(INVALID);
     }
     for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
         let reasons = point.validity.reasons.join("; ");
-        eprintln!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
+        stdio::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
         code = ExitCode::from(INVALID);
     }
     code
@@ -97,9 +101,4 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref(), Some(ReportError::Read(_)))
             || matches!(cause.downcast_ref(), Some(ExportError::Read(_)))
     })
-}
-
-/// Whether whoever reads our output had enough.
-fn closed_early(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -1,7 +1,7 @@
 //! What the user sees while something runs: a spinner on a terminal, plain lines elsewhere; always on standard error.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
@@ -33,8 +33,7 @@ impl Console {
 
     /// A line.
     pub fn line(&self, text: &str) {
-        // A reader that went away is no reason to stop measuring.
-        let _ = writeln!(io::stderr(), "{text}");
+        stdio::note!("{text}");
     }
 
     /// Begins something that takes a while.
@@ -63,7 +62,7 @@ impl Task {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let _ = writeln!(io::stderr(), "{line}");
+        stdio::note!("{line}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Results as printed on standard output: a table for people, JSON or CSV for programs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, presets::NOTHING};
@@ -43,10 +43,7 @@ impl Table {
     /// # Errors
     /// When standard output is closed for another reason than that its reader has seen enough.
     pub fn print(&self, format: Format) -> io::Result<()> {
-        match io::stdout().write_all(self.text(format, io::stdout().is_terminal()).as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result,
-        }
+        stdio::print(self.text(format, io::stdout().is_terminal()))
     }
 
     /// It as text; `terminal` says whether long cells may be wrapped to the width of one.

@@ -34,7 +34,7 @@ pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
         Ok(Ending::Failed) => ExitCode::from(1),
         Ok(Ending::Invalid) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("loadgen: {error:#}");
+            stdio::note!("loadgen: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }

@@ -201,7 +201,7 @@ impl Show {
         let mut due = self.line_due.lock().unwrap_or_else(PoisonError::into_inner);
         if !stderr().is_terminal() && (Instant::now() >= *due || done == self.of) {
             *due = Instant::now() + PLAIN_LINE;
-            eprintln!("{done} of {} functions {}", self.of, self.act);
+            stdio::note!("{done} of {} functions {}", self.of, self.act);
         }
     }
 }

@@ -20,6 +20,7 @@ const SOURCES: [&str; 4] = ["Cargo.toml", "build.rs", "src", "proto"];
 
 /// Called by a build script: sets `PROGRAM_VERSION` (the package's version with the revision, for clap) and
 /// `SOURCE_REVISION` for the compilation, and asks cargo to do so again when either may have changed.
+#[allow(clippy::print_stdout, reason = "this is how a build script talks to cargo, which reads all of it")]
 pub fn emit() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();

@@ -188,10 +188,7 @@ struct Pods {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Build(build) => compile::build(&Cache::new(build.cache)?).map(drop),
-        Command::Version => {
-            println!("{}", versions::line());
-            Ok(())
-        }
+        Command::Version => Ok(stdio::print(format!("{}\n", versions::line()))?),
         Command::Start(start) => on_this_thread(run_testbed(start)),
         Command::Prepare(arguments) => on_this_thread(prepare(arguments)),
         Command::Register(arguments) => on_this_thread(async move {
@@ -202,7 +199,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Remove(at) => on_this_thread(async move {
             let client = api::client(&Credentials::in_folder(&at.folder.join("credentials")), Identity::Admin)?;
             let removed = register::remove(&client).await?;
-            eprintln!("{removed} functions removed");
+            stdio::note!("{removed} functions removed");
             Ok(())
         }),
         Command::Kpa(at) => {
@@ -283,7 +280,7 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
         () = signals.come() => return Ok(()),
     };
     testbed.announce()?;
-    eprintln!("ready: {}, {}", versions::line(), settings.variant);
+    stdio::note!("ready: {}, {}", versions::line(), settings.variant);
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {

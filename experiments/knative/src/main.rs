@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match command::run(command::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("knative: {error:#}");
+            stdio::note!("knative: {error:#}");
             ExitCode::FAILURE
         }
     }

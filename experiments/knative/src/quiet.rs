@@ -47,10 +47,10 @@ pub async fn wait(client: &Client) -> anyhow::Result<()> {
         }
         if said.elapsed() >= SAY {
             said = Instant::now();
-            eprintln!("not quiet yet: {state}");
+            stdio::note!("not quiet yet: {state}");
         }
     }
-    eprintln!("quiet after {} s", began.elapsed().as_secs());
+    stdio::note!("quiet after {} s", began.elapsed().as_secs());
     Ok(())
 }
 

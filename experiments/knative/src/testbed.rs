@@ -94,7 +94,7 @@ impl Testbed {
             }
             Err(error) => {
                 if let Err(left) = supervisor.stop().await {
-                    eprintln!("while giving up: {left:#}");
+                    stdio::note!("while giving up: {left:#}");
                 }
                 Err(error)
             }

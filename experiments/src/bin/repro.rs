@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("repro: {error:#}");
+            stdio::note!("repro: {error:#}");
             exit::of(&error).into()
         }
     }

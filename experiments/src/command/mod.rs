@@ -150,7 +150,9 @@ impl CommandLine {
                 }
             },
             Some(Command::Completions { shell }) => {
-                clap_complete::generate(shell, &mut Self::command(), "repro", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "repro", &mut script);
+                stdio::print(script)?;
                 Ok(Exit::Done)
             }
         }

@@ -30,7 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let order = arguments.choice.order(checkout)?;
     if arguments.format == Format::Table {
-        print!("{}", order.plan_text());
+        stdio::print(order.plan_text())?;
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["step", "action", "estimate_s"]);

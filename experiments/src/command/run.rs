@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Some(dir) => order_of(dir, checkout)?,
     };
     if arguments.print_config {
-        print!("{}", order.to_toml());
+        stdio::print(order.to_toml())?;
         return Ok(Exit::Done);
     }
     let mut session = super::session()?;

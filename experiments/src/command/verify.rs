@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     DirectoryLock::check(&dir.0)?;
     let invariants = verify::judge(&dir)?;
     verify::print(&invariants, arguments.all, arguments.format)?;
-    eprintln!("{}", verify::count(&invariants, &dir.0));
+    stdio::note!("{}", verify::count(&invariants, &dir.0));
     let known = dir.read_invariants().ok().flatten();
     if known.is_none_or(|known| known.invariants != invariants.invariants || known.checked != invariants.checked) {
         let run = arguments.run.display();

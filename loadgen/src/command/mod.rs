@@ -11,8 +11,6 @@ pub(crate) mod schedule;
 pub(crate) mod selftest;
 pub(crate) mod synth;
 
-use std::io::{self, Write, stdout};
-
 use anyhow::Context;
 use serde::Serialize;
 
@@ -23,11 +21,7 @@ use crate::source::Format;
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("writing to standard output"),
-    }
+    stdio::print(format!("{}\n", text.trim_end())).context("writing to standard output")
 }
 
 /// Prints a result in the form asked for.

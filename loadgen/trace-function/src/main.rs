@@ -3,7 +3,6 @@
 //! The worker starts it in a sandbox and says the port in `PORT`. Readiness is that the port takes connections.
 
 use std::{
-    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -59,7 +58,7 @@ fn main() -> std::process::ExitCode {
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("trace-function: {error:#}");
+            stdio::note!("trace-function: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }
@@ -112,11 +111,7 @@ async fn serve(function: Arc<Function>, address: SocketAddr) -> anyhow::Result<(
 
 /// Says where it listens. Nobody may be reading: that is no reason not to serve.
 fn announce(address: SocketAddr) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
-    }
+    stdio::print(format!("listening on {address}\n")).context("cannot write to stdout")
 }
 
 async fn accept(listener: TcpListener, function: Arc<Function>, shutdown: CancellationToken) {

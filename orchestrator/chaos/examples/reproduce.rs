@@ -3,7 +3,7 @@
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use simulation::{Run, Scenario};
@@ -49,14 +49,16 @@ fn main() -> ExitCode {
     let mut failed = false;
     for seed in seeds {
         let run = Run::of(Scenario::of_seed(seed));
+        // Whoever reads it may have gone.
+        let mut out = std::io::stdout();
         if arguments.reproduce.is_some() {
-            run.entries.iter().for_each(|entry| println!("{entry}"));
+            let _ = run.entries.iter().try_for_each(|entry| writeln!(out, "{entry}"));
         }
-        print!("{run}");
+        let _ = write!(out, "{run}");
         failed |= !run.violations.is_empty();
         if arguments.twice {
             let difference = run.difference(&Run::of(Scenario::of_seed(seed)));
-            println!("  {}", difference.as_deref().unwrap_or("the same events again"));
+            let _ = writeln!(out, "  {}", difference.as_deref().unwrap_or("the same events again"));
             failed |= difference.is_some();
         }
     }

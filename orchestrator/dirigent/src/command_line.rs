@@ -84,8 +84,9 @@ impl CommandLine {
             Command::Status(arguments) => status::run(&arguments),
             Command::Top(arguments) => top::run(&arguments),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut std::io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut script);
+                Ok(stdio::print(script)?)
             }
         }
     }

@@ -35,19 +35,14 @@ impl Failure {
     /// Says what went wrong, and with which code to exit.
     pub(crate) fn report(&self) -> ExitCode {
         let (error, code) = match self {
-            Self::Failed(error) if closed_pipe(error) => return ExitCode::SUCCESS,
+            Self::Failed(error) if stdio::is_reader_gone(error.as_ref()) => return ExitCode::SUCCESS,
             Self::Failed(error) => (error, FAILED),
             Self::Usage(error) => (error, USAGE),
         };
         // An error of several lines, such as a TOML parser's, becomes one.
         let text = format!("{error:#}");
         let line: Vec<&str> = text.split_whitespace().collect();
-        eprintln!("dirigent: {}", line.join(" "));
+        stdio::note!("dirigent: {}", line.join(" "));
         ExitCode::from(code)
     }
-}
-
-/// Whether the reader of the output went away, as `head` does: nothing that the user needs to be told.
-fn closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -13,6 +13,7 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
+use stdio::Output;
 
 use crate::command_line::Format;
 
@@ -36,7 +37,7 @@ impl Column {
 /// # Errors
 /// When they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
-    write_rows(&mut io::stdout().lock(), format, columns, rows)
+    write_rows(&mut Output::lock(), format, columns, rows)
 }
 
 /// Prints one value on standard output; as a table, one line per column.
@@ -44,7 +45,7 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Output::lock();
     match format {
         Format::Table => {
             let mut table = plain_table();
@@ -63,7 +64,7 @@ pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Output::lock();
     if format == Format::Json {
         return write_json(&mut out, value);
     }

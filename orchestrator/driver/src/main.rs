@@ -94,14 +94,17 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(report) => {
-            print!("{}", report.render(common.format));
+            if let Err(error) = stdio::print(report.render(common.format)) {
+                stdio::note!("error: cannot write to standard output: {error}");
+                return ExitCode::FAILURE;
+            }
             for objection in report.objections() {
-                eprintln!("error: {objection}");
+                stdio::note!("error: {objection}");
             }
             if report.objections().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            stdio::note!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -131,7 +131,7 @@ async fn carry(data_plane: SocketAddr, traffic: Arc<Traffic>, functions: u32) ->
         match client.invoke(&name(number), 0).await.and_then(super::invocation::Answer::check) {
             Ok(_) => traffic.answered.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
-                eprintln!("a warm invocation failed: {error:#}");
+                stdio::note!("a warm invocation failed: {error:#}");
                 client = Client::connect(data_plane).await?;
                 traffic.failed.fetch_add(1, Ordering::Relaxed)
             }

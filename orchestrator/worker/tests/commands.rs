@@ -1,5 +1,6 @@
 //! A worker with hollow sandboxes, commanded over the true protocol through real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness captures what tests print")]
 
 mod support;
 

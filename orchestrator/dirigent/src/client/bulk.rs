@@ -42,9 +42,9 @@ pub(crate) fn register(control_plane: &Server, path: &Path) -> Outcome {
     }
     progress.finish_and_clear();
     for problem in &problems {
-        eprintln!("{problem}");
+        stdio::note!("{problem}");
     }
-    eprintln!("{} of {} functions registered", lines.len() - problems.len(), lines.len());
+    stdio::note!("{} of {} functions registered", lines.len() - problems.len(), lines.len());
     if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} functions were refused", problems.len()).into()) }
 }
 

@@ -116,7 +116,7 @@ fn register(control_plane: &Server, register: Register) -> Outcome {
     let spec = register.flags.specify(name.clone()).map_err(Failure::Usage)?;
     let body = serde_json::to_value(&spec).map_err(anyhow::Error::from)?;
     let registered = control_plane.json(Method::PUT, &path(&name), Some(&body))?;
-    eprintln!("{name}: {}", registered.get("result").and_then(Value::as_str).unwrap_or("registered"));
+    stdio::note!("{name}: {}", registered.get("result").and_then(Value::as_str).unwrap_or("registered"));
     Ok(())
 }
 
@@ -124,10 +124,10 @@ fn delete(control_plane: &Server, names: &[FunctionName]) -> Outcome {
     let mut failed = 0;
     for name in names {
         match control_plane.json(Method::DELETE, &path(name), None) {
-            Ok(_) => eprintln!("{name}: deleted"),
+            Ok(_) => stdio::note!("{name}: deleted"),
             Err(error) => {
                 failed += 1;
-                eprintln!("{name}: {error:#}");
+                stdio::note!("{name}: {error:#}");
             }
         }
     }

@@ -95,18 +95,16 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 }
 
 fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Timeline) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     match format {
         Format::Table => {
             match String::from_utf8_lossy(answer) {
-                text if out.is_terminal() => out.write_all(for_terminal(&text).as_bytes())?,
+                text if io::stdout().is_terminal() => out.write_all(for_terminal(&text).as_bytes())?,
                 _ => out.write_all(answer)?,
             }
             if !answer.ends_with(b"\n") && !answer.is_empty() {
                 writeln!(out)?;
             }
-            out.flush()?;
-            eprintln!("{timeline}");
         }
         Format::Json => {
             let body = String::from_utf8_lossy(answer);
@@ -115,6 +113,10 @@ fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Ti
             writeln!(out)?;
         }
         Format::Csv => timeline.write_csv(&mut out)?,
+    }
+    stdio::print(out)?;
+    if format == Format::Table {
+        stdio::note!("{timeline}");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::{
 use anyhow::bail;
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
+use stdio::Output;
 
 use super::{function, http::Server, node::rows};
 use crate::{
@@ -52,7 +53,7 @@ impl Logs<'_> {
             match Server::new("worker", worker, WORKER_TIMEOUT).get(&path) {
                 Ok(answer) => {
                     if let Some(omitted @ 1..) = answer.get("omitted").and_then(Value::as_u64) {
-                        eprintln!(
+                        stdio::note!(
                             "{omitted} older sandboxes of worker at {} are left out: use --sandbox",
                             visible(worker)
                         );
@@ -61,14 +62,14 @@ impl Logs<'_> {
                 }
                 Err(error) => {
                     silent += 1;
-                    eprintln!("{error:#}");
+                    stdio::note!("{error:#}");
                 }
             }
         }
         if logs.is_empty() && silent == 0 {
             // It says so when there is no such function.
             control_plane.get(&function::path(self.function))?;
-            eprintln!("{}: no output is kept", self.function);
+            stdio::note!("{}: no output is kept", self.function);
         }
         match self.format {
             Format::Table => self.write(&logs)?,
@@ -81,8 +82,8 @@ impl Logs<'_> {
     }
 
     fn write(&self, logs: &[Value]) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        let is_terminal = out.is_terminal();
+        let mut out = Output::lock();
+        let is_terminal = io::stdout().is_terminal();
         for log in logs {
             writeln!(out, "==> {} <==", heading(log))?;
             let text = log.get("text").and_then(Value::as_str).unwrap_or_default();

@@ -61,11 +61,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Drain { name, undo } => {
             let method = if *undo { Method::DELETE } else { Method::POST };
             control_plane.json(method, &format!("/v1/nodes/{name}/drain"), None)?;
-            eprintln!("{name}: {}", if *undo { "back in service" } else { "draining" });
+            stdio::note!("{name}: {}", if *undo { "back in service" } else { "draining" });
         }
         Command::Remove { name } => {
             control_plane.json(Method::DELETE, &format!("/v1/nodes/{name}"), None)?;
-            eprintln!("{name}: removed");
+            stdio::note!("{name}: removed");
         }
     }
     Ok(())

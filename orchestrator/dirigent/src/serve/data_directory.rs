@@ -50,7 +50,7 @@ impl DataDirectory {
     pub(super) fn announce(&self, role: &str, ports: &Ports) -> anyhow::Result<()> {
         record::write_json(&self.ports_file(), ports)?;
         let list: Vec<String> = ports.iter().map(|(purpose, address)| format!("{purpose} {address}")).collect();
-        eprintln!("{role}: {}", list.join(", "));
+        stdio::note!("{role}: {}", list.join(", "));
         Ok(())
     }
 

@@ -8,11 +8,7 @@ mod signals;
 pub(crate) mod up;
 pub(crate) mod worker;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    thread,
-};
+use std::{io, path::PathBuf, thread};
 
 use anyhow::Context;
 use clap::Args;
@@ -48,7 +44,7 @@ impl DaemonOptions {
     fn printed(&self, configuration: &impl Serialize) -> Result<bool, Failure> {
         if self.print_config {
             let text = configuration::to_toml(configuration).context("the configuration has no form in TOML")?;
-            std::io::stdout().lock().write_all(text.as_bytes())?;
+            stdio::print(text)?;
         }
         Ok(self.print_config)
     }

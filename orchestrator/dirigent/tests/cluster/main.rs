@@ -1,6 +1,7 @@
 //! Whole clusters of separate processes, entered by their doors only: operators' HTTP, invocations, admin pages, signals.
 //! Each test names a property that has to hold whatever the parts look like inside.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness captures what tests print")]
 
 mod capacity;
 mod churn;

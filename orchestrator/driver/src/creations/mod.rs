@@ -46,7 +46,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let arguments = if options.no_record { &[][..] } else { &recording };
     let control_plane = Daemon::control_plane(&common.program()?, directory.path(), arguments)?;
     let functions = options.functions() + options.idle_functions;
-    eprintln!("registering {functions} functions");
+    stdio::note!("registering {functions} functions");
     let mut specs = specifications(NAME_PREFIX, functions)?;
     specs.iter_mut().for_each(shorten);
     let began = Instant::now();
@@ -70,7 +70,7 @@ fn shorten(spec: &mut FunctionSpec) {
 /// Connects everybody, paces, and measures.
 async fn drive(options: &Options, control_plane: &Daemon) -> anyhow::Result<Measured> {
     let observed = Arc::new(Observed::default());
-    eprintln!("connecting {} nodes in {} workers", options.nodes, options.workers());
+    stdio::note!("connecting {} nodes in {} workers", options.nodes, options.workers());
     let stream = control_plane.port("stream");
     let mut tasks = tokio::task::JoinSet::new();
     worker::start_all(options, stream, &mut tasks).await.context("connecting the workers")?;
@@ -79,7 +79,7 @@ async fn drive(options: &Options, control_plane: &Daemon) -> anyhow::Result<Meas
         let data_plane = DataPlane::connect(number, options, stream, &observed, &mut tasks).await;
         data_planes.push(data_plane.context("connecting a data plane")?);
     }
-    eprintln!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
+    stdio::note!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
     for data_plane in data_planes {
         tasks.spawn(pacing::pace(data_plane, options.rate / f64::from(options.data_planes)));
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
+use stdio::Output;
 
 use super::rates::Rates;
 use crate::{
@@ -50,16 +51,14 @@ pub(super) fn print(format: Format, rates: &Rates) -> io::Result<()> {
         Format::Json => output::print_one(format, &[], &serde_json::to_value(rates)?),
         Format::Csv => output::print_rows(format, &FUNCTIONS, &values(&rates.functions)?),
         Format::Table => {
-            let mut out = io::stdout().lock();
-            summary(rates).iter().try_for_each(|line| writeln!(out, " {line}"))?;
-            drop(out);
+            summary(rates).iter().try_for_each(|line| writeln!(Output::lock(), " {line}"))?;
             let tables: [(&[Column], _); 3] = [
                 (&FUNCTIONS, values(&rates.functions)?),
                 (&NODES, values(&rates.nodes)?),
                 (&PHASES, values(&rates.phases)?),
             ];
             for (columns, rows) in tables {
-                println!();
+                writeln!(Output::lock())?;
                 output::print_rows(format, columns, &rows)?;
             }
             Ok(())

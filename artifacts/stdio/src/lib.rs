@@ -1,0 +1,114 @@
+//! What programs write for people and scripts: results on standard output, all else on standard error.
+//!
+//! Whoever reads them may go away early, as `head` does. That is no mistake of anybody: the result needs no more of it,
+//! and what a program does beside printing goes on. `println!` and `eprintln!` panic then, so the workspace's lints
+//! refuse them outside tests.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+};
+
+/// Prints a result on standard output, as it is. A reader that has gone is no error.
+///
+/// # Errors
+/// When it cannot be written for another reason, such as a full disk.
+pub fn print(result: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(result.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Writes a line for people on standard error. Nobody can be told when that fails.
+pub fn note(line: fmt::Arguments<'_>) {
+    // One call, so that lines of several threads do not mix.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes a line for people on standard error, with the arguments of `format!`; never fails.
+#[macro_export]
+macro_rules! note {
+    ($($argument:tt)*) => {
+        $crate::note(::core::format_args!($($argument)*))
+    };
+}
+
+/// Standard output for a long result: it ends with an error that [`is_reader_gone`] knows when its reader has gone, so
+/// that no more of the result is made.
+#[derive(Debug)]
+pub struct Output(io::StdoutLock<'static>);
+
+impl Output {
+    /// Takes standard output for as long as this lives.
+    #[must_use]
+    pub fn lock() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(mark)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(mark)
+    }
+}
+
+/// The reader of standard output has gone. A type of its own, because a connection that breaks is the same kind of
+/// error, and a failure.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the reader of standard output has gone")
+    }
+}
+
+impl Error for ReaderGone {}
+
+fn mark(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe { io::Error::new(error.kind(), ReaderGone) } else { error }
+}
+
+/// Whether an error, or what caused it, is that the reader of [`Output`] has gone: a program then ends well, and says
+/// nothing.
+#[must_use]
+pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref());
+    causes.any(|inner| inner.is::<ReaderGone>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Context(io::Error);
+
+    impl fmt::Display for Context {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("exporting")
+        }
+    }
+
+    impl Error for Context {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_told_from_a_connection_that_broke() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_reader_gone(&Context(mark(broken()))), "under another error");
+        assert!(!is_reader_gone(&Context(broken())), "a connection");
+        assert!(!is_reader_gone(&mark(io::ErrorKind::StorageFull.into())), "a full disk");
+    }
+}
