@@ -140,6 +140,13 @@ fn what_failed_and_what_was_left_out_is_shown() {
         repetition: 1,
         reason: "it did not start:\n<etcd> was not there".to_owned(),
     });
+    manifest.discarded.push(record::DiscardedTry {
+        system: "dirigent".to_owned(),
+        point: "azure-500".to_owned(),
+        repetition: 1,
+        at: "2025-03-01T12:30:00Z".to_owned(),
+        reason: "it was stopped".to_owned(),
+    });
     manifest.quick = true;
     record::write_json(&run.manifest(), &manifest).unwrap();
     let page = report(&fixture);
@@ -147,6 +154,8 @@ fn what_failed_and_what_was_left_out_is_shown() {
     assert!(header.contains("mark bad\">1 repetition failed") && header.contains("quick run: no evidence"), "{header}");
     let row =
         "<td>knative · azure-500 · 1</td><td><div>it did not start:</div><div>&lt;etcd&gt; was not there</div></td>";
+    assert!(out(&page).contains(row), "{}", out(&page));
+    let row = "<td>dirigent · azure-500 · 1</td><td>2025-03-01T12:30:00Z</td><td>it was stopped</td>";
     assert!(out(&page).contains(row), "{}", out(&page));
 }
 

@@ -57,13 +57,14 @@ fn lag(points: &[PointSummary]) -> Markup {
         div.wide { table.points {
             thead { tr {
                 th { "System · point · repetition" } th.n { "Lag p50" } th.n { "p99" } th.n { "greatest" }
-                th.n { "Bound of p99" } th.n { "Machine's floor" } th.n { "Generator's cores" } th { "Valid" }
+                th.n { "Reading late, p99" } th.n { "Bound of both p99" } th.n { "Machine's floor" } th.n { "Generator's cores" } th { "Valid" }
             } }
             tbody { @for point in points { tr {
                 td { (name(point)) }
                 @for value in [point.lag_ns.map(|lag| lag.p50), point.lag_ns.map(|lag| lag.p99), point.lag_ns.map(|lag| lag.max)] {
                     td.n { (value.map_or_else(|| "–".to_owned(), duration_ns)) }
                 }
+                td.n { (point.validity.reading_p99_ns.map_or_else(|| "unknown".to_owned(), |ns| format!("{} ms", number(ns as f64 / 1e6)))) }
                 td.n { (number(point.validity.lag_bound_ns as f64 / 1e6)) " ms" }
                 td.n { (point.validity.machine_floor_p99_ns.map_or_else(|| "unknown".to_owned(), |ns| format!("{} ms", number(ns as f64 / 1e6)))) }
                 td.n { (point.validity.generator_cores.map_or_else(|| "unknown".to_owned(), number)) }
@@ -133,7 +134,7 @@ fn coldness(points: &[PointSummary]) -> Markup {
         p.note {
             "Cold rows are joined by sandbox to the system's record of creations. Begun earlier: the creation had begun before \
              the row was sent, so that it waited for less than a whole creation. Residual, over the others: the wait for a new \
-             sandbox minus the sum of the creation's phases, without `net_dataplane`: that one holds the way back of an \
+             sandbox minus the sum of the creation's phases, without " code { "net_dataplane" } ": that one holds the way back of an \
              acknowledgement, which no invocation waits for."
         }
     }

@@ -29,6 +29,14 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
             } }
             p.note { "A repetition that failed has no rows and counts as nothing; a claim that needs it is not judged." }
         }
+        @if !manifest.discarded.is_empty() {
+            div.wide { table.points {
+                thead { tr { th { "Measured again" } th { "When" } th { "Why the earlier try was discarded" } } }
+                tbody { @for one in &manifest.discarded { tr {
+                    td { (one.system) " · " (one.point) " · " (one.repetition) } td { (one.at) } td { (one.reason) }
+                } } }
+            } }
+        }
         ul { @for text in said.into_iter().flatten() { li { (ticked(&text)) } } }
     }
 }

@@ -24,9 +24,9 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
         } @else {
             div.wide { table.points {
                 thead { tr {
-                    th { "System · point · repetition" } th.n { "System, %" } th.n { "Load generator" } th.n { "Runner" }
-                    th.n { "Other processes" } th.n { "Interrupts" } th.n { "Hypervisor" } th.n { "Idle" }
-                    th.n { "Disk read, MiB" } th.n { "written" } th.n { "busy, %" }
+                    th { "System · point · repetition" } th.n { "System" } th.n { "Load gen." } th.n { "Runner" }
+                    th.n { "Others" } th.n { "Interrupts" } th.n { "Stolen" } th.n { "Idle" }
+                    th.n { "MiB read" } th.n { "MiB written" } th.n { "Disk busy" }
                 } }
                 tbody { @for point in points { tr {
                     td { (name(point)) }
@@ -37,8 +37,9 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
                 } } }
             } }
             p.note {
-                "Percent of the time of all cores over the measured part, in clock ticks. Hypervisor: time that it gave to other \
-                 machines. Disks: the machine's physical ones, whoever made them work, the system among them; busy is the busiest one."
+                "Percent of the time of all cores over the measured part, in clock ticks. Others: processes that belong neither to the \
+                 system nor to the measurement. Stolen: time that the hypervisor gave to other machines. Disks are the machine's \
+                 physical ones, whoever made them work, the system among them; busy is the busiest one, in percent of the time."
             }
         }
         (marks(page))

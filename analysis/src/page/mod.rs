@@ -86,7 +86,9 @@ impl Page<'_> {
             header {
                 h1 { (title) }
                 p.lead {
-                    "Run of " (manifest.started) ", revision " code { (manifest.git_revision) } ". "
+                    "Run of " (manifest.started) ", revision " code { (manifest.git_revision) } "."
+                }
+                p.marks {
                     @let (class, words) = exit_words(manifest.exit);
                     span class={ "mark " (class) } { (words) } " "
                     @let (class, words) = self.validity_words();

@@ -25,12 +25,12 @@ const MOST_NAMED: usize = 4;
 /// What invocations were sent, in a sentence each.
 pub(super) fn load(design: &Design) -> Vec<String> {
     if design.at_rate {
-        let (key, what) = if design.in_bursts {
-            (BURST, "Load: bursts of invocations that are due at once, of")
+        let what = if design.cold { "cold starts" } else { "invocations" };
+        return vec![if design.in_bursts {
+            format!("Load: bursts of {what} that are due at once: {}.", numbers(&design.each(BURST)))
         } else {
-            (RATE, "Load: constant rates, in invocations per second:")
-        };
-        return vec![format!("{what} {}.", numbers(&design.each(key)))];
+            format!("Load: {what} at constant rates, per second: {}.", numbers(&design.each(RATE)))
+        }];
     }
     let traces = design.each(TRACE);
     if !traces.is_empty() {
@@ -47,31 +47,32 @@ pub(super) fn load(design: &Design) -> Vec<String> {
     let length = length(design);
     let sentence = |(name, points): (&str, Vec<&str>)| {
         let at = at(&points);
-        format!(
-            "Load{at}: the synthetic trace `{name}`{length}. It was made up by the load generator and recorded nowhere."
-        )
+        format!("Load{at}: the synthetic trace `{name}`{length}. The load generator made it up: nobody recorded it.")
     };
     synthetic.into_iter().map(sentence).collect()
 }
 
 /// The values, or of many how many there are and which are the least and the greatest.
 fn numbers(each: &[(&str, Vec<&str>)]) -> String {
-    let values: Vec<&str> = each.iter().map(|(value, _)| *value).collect();
-    let mut sorted: Vec<f64> = values.iter().filter_map(|value| value.parse().ok()).collect();
+    let mut sorted: Vec<f64> = each.iter().filter_map(|(value, _)| value.parse().ok()).collect();
     sorted.sort_by(f64::total_cmp);
-    match (sorted.first(), sorted.last()) {
-        (Some(least), Some(greatest)) if values.len() > MOST_NAMED => {
-            format!("{} of them, from {} to {}", values.len(), rate(*least), rate(*greatest))
+    match sorted.as_slice() {
+        [least, .., greatest] if sorted.len() > MOST_NAMED => {
+            format!("{} of them, from {} to {}", sorted.len(), rate(*least), rate(*greatest))
         }
-        _ => values.join(", "),
+        few => few.iter().map(|value| rate(*value)).collect::<Vec<_>>().join(", "),
     }
 }
 
 /// How much of a trace was replayed.
 fn length(design: &Design) -> String {
     let of = |key: &str| design.shared(key);
-    let functions = of("load.functions").map(|count| format!(", {count} of its functions")).unwrap_or_default();
-    let minutes = of("load.minutes").map(|count| format!(", {count} minutes of it")).unwrap_or_default();
+    let counted = |key: &str, what: &str| match of(key) {
+        None => String::new(),
+        Some("1") => format!(", 1 {what}"),
+        Some(count) => format!(", {count} {what}s"),
+    };
+    let (functions, minutes) = (counted("load.functions", "function"), counted("load.minutes", "minute"));
     let from = of("load.start_minute").filter(|_| !minutes.is_empty());
     let from = from.map(|minute| format!(" from minute {minute}")).unwrap_or_default();
     let pressed = of("load.minute").filter(|minute| !["1m", "60s"].contains(minute));
@@ -199,8 +200,8 @@ mod tests {
              [sandbox]\nruntime = \"process\"\nmode = \"spin\"\ndelay = \"0s\"\n",
             &["repro", "run"],
         );
-        let expected = "Load: the synthetic trace `azure-sample`, 500 of its functions, 30 minutes of it from minute 0. It was \
-                        made up by the load generator and recorded nowhere.";
+        let expected = "Load: the synthetic trace `azure-sample`, 500 functions, 30 minutes from minute 0. The load \
+                        generator made it up: nobody recorded it.";
         assert_eq!(load, [expected]);
         assert_eq!(sandboxes, ["Sandboxes: runtime `process`."]);
         assert!(differences.contains("The trace is synthetic (`azure-sample`)"), "{differences}");
@@ -212,11 +213,11 @@ mod tests {
     fn words_elsewhere_in_a_definition_or_command_say_nothing() {
         // The settled definition of a real trace names the synthetic one that would be the default.
         let (load, sandboxes, differences) = of(
-            "question = \"What does a hollow process sleep?\"\n[load]\nminutes = 3\ntrace = \"/data/synthetic/hollow\"\n\
+            "question = \"What does a hollow process sleep?\"\n[load]\nminutes = 1\ntrace = \"/data/synthetic/hollow\"\n\
              synthetic = \"azure-sample\"\n[sandbox]\nruntime = \"containerd\"\n[parameters]\nmode = \"sleep\"\n",
             &["repro", "run", "--out", "/tmp/synthetic process"],
         );
-        assert_eq!(load, ["Load: the trace in `/data/synthetic/hollow`, 3 minutes of it."]);
+        assert_eq!(load, ["Load: the trace in `/data/synthetic/hollow`, 1 minute."]);
         assert_eq!(sandboxes, ["Sandboxes: runtime `containerd`."]);
         for untrue in ["is synthetic", "Sandboxes are", "Functions sleep"] {
             assert!(!differences.contains(untrue), "{differences}");
@@ -232,7 +233,7 @@ mod tests {
              sandbox = { runtime = \"process\", delay = \"40ms\" }\n",
             &[],
         );
-        assert_eq!(load, ["Load: constant rates, in invocations per second: 1.5, 3."]);
+        assert_eq!(load, ["Load: invocations at constant rates, per second: 1.5, 3."]);
         let hollow = "Sandboxes at a: runtime `hollow`, a creation is a modelled delay of 40ms.";
         assert_eq!(sandboxes, [hollow, "Sandboxes at b: runtime `process`."]);
         assert!(

@@ -58,6 +58,7 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
         valid,
         reasons,
         lag_bound_ns: found.bound_ns,
+        reading_p99_ns: reading.map(|reading| reading.p99_ns),
         sent_share: (counts.measured > 0).then(|| counts.sent as f64 / counts.measured as f64),
         machine_floor_p99_ns: generator.load.map(|load| load.machine_floor_p99_ns),
         generator_cores: generator.busy_cores(),

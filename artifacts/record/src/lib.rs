@@ -30,7 +30,7 @@ pub use invocation::{Invocation, InvocationReader, InvocationWriter, Outcome, Ph
 pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
 pub use lock::{DirectoryLock, Holder, LOCK_FILE, LockError};
-pub use manifest::{ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts};
+pub use manifest::{DiscardedTry, ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts};
 pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
 pub use setting::Setting;
 pub use summary::{

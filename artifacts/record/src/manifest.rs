@@ -61,6 +61,21 @@ pub struct FailedRepetition {
     pub reason: String,
 }
 
+/// An earlier try at a repetition that was measured again: nothing of it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedTry {
+    /// The system.
+    pub system: String,
+    /// The point.
+    pub point: String,
+    /// The repetition, from 1.
+    pub repetition: u32,
+    /// When it was discarded, RFC 3339, UTC.
+    pub at: String,
+    /// Why it was measured again.
+    pub reason: String,
+}
+
 /// The run's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -94,6 +109,9 @@ pub struct Manifest {
     /// Repetitions that failed and were not measured since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedRepetition>,
+    /// Tries at repetitions that were measured again, in the order in which they were discarded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discarded: Vec<DiscardedTry>,
     /// Whether it is the few-minute version, which is no evidence for any claim.
     #[serde(default)]
     pub quick: bool,

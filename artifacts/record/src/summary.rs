@@ -265,6 +265,10 @@ pub struct Validity {
     pub reasons: Vec<String>,
     /// The bound that lag's p99 must keep, in nanoseconds: max(1 ms, 2 % of the median latency).
     pub lag_bound_ns: u64,
+    /// p99 by which the threads that read responses woke late, in nanoseconds; it must keep the same bound. `None` where
+    /// the load generator does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_p99_ns: Option<u64>,
     /// Share of the measured schedule that was sent.
     pub sent_share: Option<f64>,
     /// p99 by which the machine oversleeps a bare absolute sleep, in nanoseconds.

@@ -39,6 +39,7 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
         failures: Vec::new(),
+        discarded: Vec::new(),
         quick: plan.overrides.quick,
         notes,
     }

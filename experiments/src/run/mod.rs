@@ -111,6 +111,7 @@ impl<'a> Run<'a> {
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
         manifest.notes.push(format!("resumed {}", manifest.started));
         manifest.started = old.started;
+        manifest.discarded = old.discarded;
         manifest.failures = old.failures;
         manifest.failures.retain(|failure| order.plan.has(failure));
         let unable = BTreeMap::new();
@@ -234,6 +235,9 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.session.console.line(&title);
+        if let Some(why) = self.order.plan.steps[index].discards(&fingerprint) {
+            self.note_discarded(action, why);
+        }
         self.update(index, StepState::Running, |step| {
             step.fingerprint = Some(fingerprint);
             step.note = None;

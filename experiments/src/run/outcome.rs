@@ -4,9 +4,9 @@
 use std::fs;
 
 use anyhow::Context;
-use record::{FailedRepetition, PointDir};
+use record::{DiscardedTry, FailedRepetition, PointDir};
 
-use crate::run::{Run, preparation};
+use crate::run::{Run, plan::Action, preparation, repetition::now};
 
 /// A repetition in the manifest's notes.
 #[must_use]
@@ -21,6 +21,13 @@ impl Run<'_> {
         let said = format!("{}: ", place(point));
         self.manifest.notes.retain(|note| !note.starts_with(&said));
         preparation::remove(&self.dir.failed(&point.system, &point.point, point.repetition))
+    }
+
+    /// Keeps in mind that an earlier try at a repetition counts as nothing, and why.
+    pub(super) fn note_discarded(&mut self, action: &Action, reason: String) {
+        let Action::Measure { system, point, repetition } = action else { return };
+        let [system, point] = [system, point].map(Clone::clone);
+        self.manifest.discarded.push(DiscardedTry { system, point, repetition: *repetition, at: now(), reason });
     }
 
     /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now.

@@ -213,6 +213,24 @@ impl Step {
     pub fn is_finished(&self, fingerprint: &str) -> bool {
         self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
     }
+
+    /// Why an earlier try is discarded when the step is done now; `None` when there was none.
+    #[must_use]
+    pub fn discards(&self, fingerprint: &str) -> Option<String> {
+        match self.state {
+            StepState::Planned => None,
+            StepState::Running => Some("the program that ran it ended before it did".to_owned()),
+            StepState::Interrupted => Some("it was stopped".to_owned()),
+            StepState::Failed => {
+                let why = self.note.as_deref().and_then(|note| note.lines().next()).unwrap_or("nobody knows why");
+                Some(format!("it failed: {why}"))
+            }
+            StepState::Done if self.is_finished(fingerprint) => Some("its rows were removed".to_owned()),
+            StepState::Done => {
+                Some("what it depends on had changed: its settings, system, schedule or a program".to_owned())
+            }
+        }
+    }
 }
 
 impl Action {
@@ -311,6 +329,14 @@ mod tests {
         step.state = StepState::Done;
         step.fingerprint = Some("x".to_owned());
         assert!(step.is_finished("x") && !step.is_finished("y"));
+        let discards = |state, fingerprint| Step { state, ..step.clone() }.discards(fingerprint);
+        assert_eq!(discards(StepState::Planned, "x"), None, "nothing was tried");
+        assert_eq!(discards(StepState::Done, "x").unwrap(), "its rows were removed");
+        assert!(discards(StepState::Done, "y").unwrap().contains("had changed"));
+        assert_eq!(discards(StepState::Interrupted, "x").unwrap(), "it was stopped");
+        assert!(discards(StepState::Running, "x").unwrap().contains("ended before it did"));
+        let failed = Step { note: Some("no port\nat all".to_owned()), state: StepState::Failed, ..step.clone() };
+        assert_eq!(failed.discards("x").unwrap(), "it failed: no port");
     }
 
     #[test]

@@ -51,6 +51,9 @@ fn a_failed_repetition_skips_nothing_counts_as_nothing_and_is_tried_again() {
     toy.assert_exit(ExitState::Done);
     let manifest = toy.manifest();
     assert!(manifest.failures.is_empty() && !toy.path("out/toy/replay/1.failed").exists());
+    let [discarded] = manifest.discarded.as_slice() else { panic!("one was measured again: {manifest:?}") };
+    assert_eq!((discarded.system.as_str(), discarded.point.as_str(), discarded.repetition), ("toy", "replay", 1));
+    assert!(discarded.reason.starts_with("it failed: the load generator ended"), "{discarded:?}");
     assert!(!manifest.notes.iter().any(|note| note.contains("failed")), "{:?}", manifest.notes);
 }
 

@@ -52,6 +52,11 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
     assert!(said(&again).contains("point rate-4, repetition 1: already done"), "{}", said(&again));
     assert!(lost.join("invocations.csv.zst").is_file());
+    let discarded = toy.manifest().discarded;
+    let said: Vec<_> = discarded.iter().map(|one| (one.point.as_str(), one.reason.as_str())).collect();
+    assert_eq!(said, [("quiet", "its rows were removed")]);
+    toy.resume();
+    assert_eq!(toy.manifest().discarded, discarded, "it is not forgotten when nothing is left to do");
     assert_eq!(toy.pids().len(), before + before / 2, "one of two points is measured again");
 }
 
