@@ -25,7 +25,7 @@ pub(crate) struct CommandLine {
     #[command(subcommand)]
     command: Command,
 
-    /// How log lines look on standard error
+    /// How log lines look on standard error; applies to what logs: up, control-plane, data-plane, worker
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 }

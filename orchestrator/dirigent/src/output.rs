@@ -13,7 +13,6 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
-use stdio::Output;
 
 use crate::command_line::Format;
 
@@ -37,7 +36,9 @@ impl Column {
 /// # Errors
 /// When they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
-    write_rows(&mut Output::lock(), format, columns, rows)
+    let mut out = Vec::new();
+    write_rows(&mut out, format, columns, rows)?;
+    stdio::print(out)
 }
 
 /// Prints one value on standard output; as a table, one line per column.
@@ -45,18 +46,19 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
-    let mut out = Output::lock();
+    let mut out = Vec::new();
     match format {
         Format::Table => {
             let mut table = plain_table();
             for column in columns {
                 table.add_row([column.title.to_owned(), cell(value, column)]);
             }
-            writeln!(out, "{}", table.trim_fmt())
+            writeln!(out, "{}", table.trim_fmt())?;
         }
-        Format::Json => write_json(&mut out, value),
-        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value)),
+        Format::Json => write_json(&mut out, value)?,
+        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value))?,
     }
+    stdio::print(out)
 }
 
 /// Prints one value with all that is in it: as a table, one line per leaf with its dotted path.
@@ -64,25 +66,29 @@ pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
-    let mut out = Output::lock();
+    let mut out = Vec::new();
     if format == Format::Json {
-        return write_json(&mut out, value);
+        write_json(&mut out, value)?;
+        return stdio::print(out);
     }
     let mut leaves = Vec::new();
     collect_leaves(String::new(), value, &mut leaves);
     if format == Format::Csv {
-        let mut csv = csv::Writer::from_writer(out);
+        let mut csv = csv::Writer::from_writer(&mut out);
         csv.write_record(["key", "value"])?;
         for (path, leaf) in leaves {
             csv.write_record([path, leaf])?;
         }
-        return csv.flush();
+        csv.flush()?;
+        drop(csv);
+        return stdio::print(out);
     }
     let mut table = plain_table();
     for (path, leaf) in leaves {
         table.add_row([path, leaf]);
     }
-    writeln!(out, "{}", table.trim_fmt())
+    writeln!(out, "{}", table.trim_fmt())?;
+    stdio::print(out)
 }
 
 fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{
     Operators,
-    functions::{check_policies, register},
+    functions::{self, check_policies, register},
     problem::Problem,
 };
 use crate::state::PutOutcome;
@@ -34,6 +34,9 @@ struct LineResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     status: u16,
+    /// What became of the function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// The field that is wrong.
@@ -45,14 +48,16 @@ struct LineResult {
 }
 
 impl LineResult {
-    fn done(line: usize, name: String, status: StatusCode) -> Self {
-        Self { line, name: Some(name), status: status.as_u16(), error: None, field: None, column: None }
+    fn done(line: usize, name: String, outcome: PutOutcome) -> Self {
+        let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
+        let result = Some(functions::result(outcome));
+        Self { line, name: Some(name), status: status.as_u16(), result, error: None, field: None, column: None }
     }
 
     fn refused(line: usize, name: Option<String>, problem: Problem) -> Self {
         let (status, column) = (problem.status(), problem.column());
         let (error, field) = problem.into_detail();
-        Self { line, name, status, error: Some(error), field, column }
+        Self { line, name, status, result: None, error: Some(error), field, column }
     }
 }
 
@@ -82,8 +87,7 @@ async fn put_line(operators: Operators, spec: Result<FunctionSpec, Problem>, lin
         Err(problem) => Err(problem),
     };
     match registered {
-        Ok(PutOutcome::Created) => LineResult::done(line, name, StatusCode::CREATED),
-        Ok(_) => LineResult::done(line, name, StatusCode::OK),
+        Ok(outcome) => LineResult::done(line, name, outcome),
         Err(problem) => LineResult::refused(line, Some(name), problem),
     }
 }

@@ -64,12 +64,16 @@ pub(super) async fn put(
     check_policies(&spec)?;
     let outcome = register(&operators, spec, false).await?;
     let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
-    let result = match outcome {
+    Ok((status, Json(serde_json::json!({ "name": name, "result": result(outcome) }))).into_response())
+}
+
+/// What became of a function that was registered, as an answer says it.
+pub(super) fn result(outcome: PutOutcome) -> &'static str {
+    match outcome {
         PutOutcome::Created => "created",
         PutOutcome::Updated => "updated",
         PutOutcome::Unchanged | PutOutcome::Conflict => "unchanged",
-    };
-    Ok((status, Json(serde_json::json!({ "name": name, "result": result }))).into_response())
+    }
 }
 
 pub(super) async fn delete(

@@ -7,14 +7,25 @@ use std::{fs, path::Path};
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{FunctionName, LineReader};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use ureq::http::Method;
 
 use super::http::{self, Server};
-use crate::failure::{Failure, Outcome};
+use crate::{
+    command_line::Format,
+    failure::{Failure, Outcome},
+    output::{self, Column},
+};
 
 /// Functions sent in one request: enough that the round trip does not matter, few enough that progress shows.
 const CHUNK: usize = 200;
+
+const COLUMNS: [Column; 4] = [
+    Column::new("line", "/line"),
+    Column::new("name", "/name"),
+    Column::new("result", "/result"),
+    Column::new("error", "/error"),
+];
 
 /// A function of the file, checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,24 +38,33 @@ struct Line {
 }
 
 /// Registers every function of the file.
-pub(crate) fn register(control_plane: &Server, path: &Path) -> Outcome {
+///
+/// Its result is a line that counts them, or, for a script, a row for each.
+pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> Outcome {
     let lines = read(path).map_err(Failure::Usage)?;
     let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} functions").expect("a valid template"));
-    let mut problems = Vec::new();
+    let mut results = Vec::new();
     for chunk in lines.chunks(CHUNK) {
         let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
         let body = Some((texts.join("\n") + "\n", "application/x-ndjson"));
         let answer = control_plane.ask(Method::POST, "/v1/functions", body)?;
         answer.check().with_context(|| control_plane.describe())?;
-        problems.extend(failures(&answer.body, path, chunk));
+        results.extend(chunk_results(&answer.body, chunk));
         progress.inc(chunk.len() as u64);
     }
     progress.finish_and_clear();
+    let problems: Vec<String> = results.iter().filter_map(|result| problem(path, result)).collect();
     for problem in &problems {
         stdio::note!("{problem}");
     }
-    stdio::note!("{} of {} functions registered", lines.len() - problems.len(), lines.len());
+    match format {
+        Format::Table => {
+            let done = lines.len() - problems.len();
+            stdio::print(format!("{done} of {} functions registered\n", lines.len()))?;
+        }
+        Format::Json | Format::Csv => output::print_rows(format, &COLUMNS, &results)?,
+    }
     if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} functions were refused", problems.len()).into()) }
 }
 
@@ -67,21 +87,31 @@ fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// What was refused, one line each with its place in the file; a missing result line counts as refused.
-fn failures(answer: &str, path: &Path, chunk: &[Line]) -> Vec<String> {
+/// What became of each line of a chunk, with its place in the file; a result that is missing counts as a refusal.
+fn chunk_results(answer: &str, chunk: &[Line]) -> Vec<Value> {
     let mut results = answer.lines().filter(|line| !line.trim().is_empty());
-    let mut failed = Vec::new();
-    for line in chunk {
-        let result: Option<Value> = results.next().and_then(|result| serde_json::from_str(result).ok());
-        let number = |name: &str| result.as_ref()?.get(name)?.as_u64();
-        if number("status").is_some_and(|status| (200..300).contains(&status)) {
-            continue;
-        }
-        let place = format!("{}:{}:{}", path.display(), line.number, number("column").unwrap_or(1));
-        let said = result.as_ref().map_or_else(|| "no result came back".to_owned(), http::describe);
-        failed.push(format!("{place}: {}: {said}", line.name));
+    let result = |line: &Line| {
+        let result = results.next().and_then(|result| serde_json::from_str(result).ok());
+        let mut result = match result {
+            Some(Value::Object(result)) => result,
+            _ => Map::from_iter([("error".to_owned(), "no result came back".into())]),
+        };
+        result.insert("line".to_owned(), line.number.into());
+        result.insert("name".to_owned(), line.name.as_str().into());
+        Value::Object(result)
+    };
+    chunk.iter().map(result).collect()
+}
+
+/// What is wrong with a line that was refused.
+fn problem(path: &Path, result: &Value) -> Option<String> {
+    let number = |name: &str| result.get(name).and_then(Value::as_u64);
+    if number("status").is_some_and(|status| (200..300).contains(&status)) {
+        return None;
     }
-    failed
+    let name = result.get("name").and_then(Value::as_str).unwrap_or_default();
+    let (line, column) = (number("line").unwrap_or(1), number("column").unwrap_or(1));
+    Some(format!("{}:{line}:{column}: {name}: {}", path.display(), http::describe(result)))
 }
 
 #[cfg(test)]
@@ -136,6 +166,10 @@ mod tests {
         });
         let answer = "{\"status\":201}\n{\"status\":400,\"error\":\"x\",\"column\":3}\n";
         let expected = ["f.ndjson:9:3: b: x", "f.ndjson:10:1: c: no result came back"];
-        assert_eq!(failures(answer, Path::new("f.ndjson"), &chunk), expected);
+        let results = chunk_results(answer, &chunk);
+        let problems: Vec<_> = results.iter().filter_map(|result| problem(Path::new("f.ndjson"), result)).collect();
+        assert_eq!(problems, expected);
+        let places: Vec<_> = results.iter().map(|result| (&result["line"], &result["name"])).collect();
+        assert_eq!(places, [(&7.into(), &"a".into()), (&9.into(), &"b".into()), (&10.into(), &"c".into())]);
     }
 }

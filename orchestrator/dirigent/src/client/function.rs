@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use model::{FunctionName, SandboxId};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::{ClientOptions, bulk, http::Server, log::Logs, node::rows, specification::SpecificationFlags};
 use crate::{
+    command_line::Format,
     failure::{Failure, Outcome},
     output::{self, Column},
 };
@@ -26,6 +27,9 @@ const LIST: [Column; 10] = [
     Column::new("failures", "/failures"),
     Column::new("last error", "/last_error"),
 ];
+
+/// What became of each function that was to be changed.
+const RESULTS: [Column; 2] = [Column::new("name", "/name"), Column::new("result", "/result")];
 
 /// Functions asked for at once; the control plane pages its list.
 const PAGE: usize = 1000;
@@ -80,8 +84,9 @@ struct Register {
     #[arg(required_unless_present = "from")]
     name: Option<FunctionName>,
 
-    /// Register every function of a file with one JSON specification per line
-    #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "image"])]
+    /// Register every function of a file with one JSON specification per line; applies alone, what describes a function
+    /// stands in the file
+    #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "SpecificationFlags"])]
     from: Option<PathBuf>,
 
     #[command(flatten)]
@@ -92,7 +97,7 @@ struct Register {
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let control_plane = arguments.client.control_plane();
     match arguments.command {
-        Command::Register(register) => self::register(&control_plane, *register),
+        Command::Register(register) => self::register(&control_plane, arguments.client.format, *register),
         Command::List => {
             let functions = list(&control_plane)?;
             Ok(output::print_rows(arguments.client.format, &LIST, &functions)?)
@@ -105,32 +110,30 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             let logs = Logs { function: &name, sandbox, format: arguments.client.format };
             Ok(logs.print(&control_plane)?)
         }
-        Command::Delete { names } => delete(&control_plane, &names),
+        Command::Delete { names } => delete(&control_plane, arguments.client.format, &names),
     }
 }
 
-fn register(control_plane: &Server, register: Register) -> Outcome {
+fn register(control_plane: &Server, format: Format, register: Register) -> Outcome {
     let Some(name) = register.name else {
-        return bulk::register(control_plane, &register.from.unwrap_or_default());
+        return bulk::register(control_plane, format, &register.from.unwrap_or_default());
     };
     let spec = register.flags.specify(name.clone()).map_err(Failure::Usage)?;
     let body = serde_json::to_value(&spec).map_err(anyhow::Error::from)?;
     let registered = control_plane.json(Method::PUT, &path(&name), Some(&body))?;
-    stdio::note!("{name}: {}", registered.get("result").and_then(Value::as_str).unwrap_or("registered"));
-    Ok(())
+    Ok(output::print_rows(format, &RESULTS, &[registered])?)
 }
 
-fn delete(control_plane: &Server, names: &[FunctionName]) -> Outcome {
-    let mut failed = 0;
+fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Outcome {
+    let mut deleted = Vec::new();
     for name in names {
         match control_plane.json(Method::DELETE, &path(name), None) {
-            Ok(_) => stdio::note!("{name}: deleted"),
-            Err(error) => {
-                failed += 1;
-                stdio::note!("{name}: {error:#}");
-            }
+            Ok(_) => deleted.push(json!({ "name": name, "result": "deleted" })),
+            Err(error) => stdio::note!("{name}: {error:#}"),
         }
     }
+    output::print_rows(format, &RESULTS, &deleted)?;
+    let failed = names.len() - deleted.len();
     if failed > 0 {
         return Err(anyhow!("{failed} of {} functions could not be deleted", names.len()).into());
     }

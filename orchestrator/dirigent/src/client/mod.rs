@@ -25,7 +25,7 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
     control_plane: String,
 
-    /// File with the control plane's token, for what changes something. Not given, it is looked for in the data directories
+    /// File with the control plane's token; applies to what changes something, not to what shows it. Not given, it is looked for in the data directories
     /// below the current one
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `node`: list nodes, stop placing on one, forget one.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::ClientOptions;
@@ -21,6 +21,9 @@ const COLUMNS: [Column; 9] = [
     Column::new("memory_mib", "/capacity/memory_mib"),
     Column::new("memory_reserved_mib", "/reserved/memory_mib"),
 ];
+
+/// What became of a node that was to be changed.
+const RESULTS: [Column; 2] = [Column::new("name", "/name"), Column::new("result", "/result")];
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dirigent node list --format csv")]
@@ -61,11 +64,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Drain { name, undo } => {
             let method = if *undo { Method::DELETE } else { Method::POST };
             control_plane.json(method, &format!("/v1/nodes/{name}/drain"), None)?;
-            stdio::note!("{name}: {}", if *undo { "back in service" } else { "draining" });
+            let result = if *undo { "in service" } else { "draining" };
+            output::print_rows(arguments.client.format, &RESULTS, &[json!({ "name": name, "result": result })])?;
         }
         Command::Remove { name } => {
             control_plane.json(Method::DELETE, &format!("/v1/nodes/{name}"), None)?;
-            stdio::note!("{name}: removed");
+            output::print_rows(arguments.client.format, &RESULTS, &[json!({ "name": name, "result": "removed" })])?;
         }
     }
     Ok(())

@@ -15,7 +15,8 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, required_unless_present = "from")]
     image: Option<String>,
 
-    /// Port it listens on inside its sandbox
+    /// Port it listens on inside its sandbox, where a runtime gives each an address of its own; with `process` and `hollow`
+    /// programs are told theirs by the variable PORT
     #[arg(long)]
     port: Option<u16>,
 
@@ -60,7 +61,7 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     stable_window: Option<Duration>,
 
-    /// How long the last sandbox lives after the last request
+    /// How long the last sandbox lives after the last request, with the `reactive` policy; not given, the stable window
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     keep_alive: Option<Duration>,
 
@@ -68,7 +69,7 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     timeout: Option<Duration>,
 
-    /// Longest wait of one invocation for a slot
+    /// Longest wait of one invocation for a slot, while all sandboxes are busy or none is there
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     queue_deadline: Option<Duration>,
 

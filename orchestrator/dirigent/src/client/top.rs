@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Time between two looks
+    /// Time between two looks, and the span of what `--once` prints
     #[arg(long, value_parser = interval, default_value = "1s", value_name = "DURATION")]
     interval: Duration,
 

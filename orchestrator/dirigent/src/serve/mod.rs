@@ -10,7 +10,8 @@ pub(crate) mod worker;
 
 use std::{io, path::PathBuf, thread};
 
-use anyhow::Context;
+use ::worker::RuntimeKind;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +33,16 @@ struct DaemonOptions {
     /// Print the effective configuration and exit
     #[arg(long)]
     print_config: bool,
+}
+
+/// Refuses an option that was given and that the runtime has no use for.
+fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: RuntimeKind) -> Result<(), Failure> {
+    if !is_given || runtime == needed {
+        return Ok(());
+    }
+    let name = |kind| if kind == RuntimeKind::Process { "process" } else { "hollow" };
+    let (runtime, needed) = (name(runtime), name(needed));
+    Err(Failure::Usage(anyhow!("{option} applies with --runtime {needed} only; the runtime is {runtime}")))
 }
 
 impl DaemonOptions {

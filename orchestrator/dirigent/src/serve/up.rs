@@ -80,6 +80,8 @@ pub(crate) struct Arguments {
 
 /// Runs a cluster until it is told to end.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+    let given = !arguments.allow_image.is_empty();
+    super::check_runtime("--allow-image", given, arguments.runtime, RuntimeKind::Process)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         let directory = DataDirectory::open(&arguments.data_dir, "up")?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;

@@ -7,7 +7,7 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use worker::{Built, Config, RuntimeKind, SandboxAddress};
 
-use super::{DaemonOptions, data_directory::DataDirectory};
+use super::{DaemonOptions, check_runtime, data_directory::DataDirectory};
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
@@ -60,6 +60,10 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let mut config = loaded.value.clone();
     config.name = arguments.name.unwrap_or(config.name);
     config.runtime = arguments.runtime.unwrap_or(config.runtime);
+    let given = !arguments.allow_image.is_empty();
+    check_runtime("--nodes", arguments.nodes.is_some(), config.runtime, RuntimeKind::Hollow)?;
+    check_runtime("--allow-image", given, config.runtime, RuntimeKind::Process)?;
+    check_runtime("--sandbox-address", arguments.sandbox_address.is_some(), config.runtime, RuntimeKind::Process)?;
     config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
     config.process.images.extend(arguments.allow_image);
     config.process.address = arguments.sandbox_address.unwrap_or(config.process.address);

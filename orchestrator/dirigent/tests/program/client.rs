@@ -21,7 +21,8 @@ fn a_function_lives_from_registration_to_deletion() {
     let cluster = Cluster::start("hollow", dir.path());
     let policies = ["--policy", "dirigent", "--placement", "kubernetes", "--balance", "power-of-two"];
     let register = ["function", "register", "hello", "--image", "any", "--max", "3"];
-    cluster.operator_ok(&[&register[..], &policies].concat());
+    let registered = cluster.operator_ok(&[&register[..], &policies, &["--format", "json"]].concat());
+    assert_eq!(json(&registered), serde_json::json!([{ "name": "hello", "result": "created" }]));
     let refused = cluster.operator(&[&register[..], &["--balance", "best"]].concat());
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("balance: expected one of least-loaded"), "{said}");
@@ -43,7 +44,8 @@ fn a_function_lives_from_registration_to_deletion() {
     let chosen = ["/spec/scale/policy", "/spec/placement", "/spec/balance"].map(|path| shown.pointer(path).cloned());
     assert_eq!(chosen.map(Option::unwrap), ["dirigent", "kubernetes", "power-of-two"], "{shown}");
 
-    cluster.operator_ok(&["function", "delete", "hello"]);
+    let deleted = cluster.operator_ok(&["function", "delete", "hello", "--format", "csv"]);
+    assert_eq!(deleted, "name,result\nhello,deleted\n");
     wait_for("404 after the deletion", || {
         let gone = cluster.invoke("hello", &["--format", "json"]);
         let status = json(&String::from_utf8_lossy(&gone.stdout))["timeline"]["status"].clone();
@@ -60,7 +62,14 @@ fn many_functions_are_registered_from_a_file() {
     let file = dir.path().join("functions.ndjson");
     let lines: Vec<String> = (0..450).map(|n| format!(r#"{{"name":"f{n}","image":"any"}}"#)).collect();
     fs::write(&file, lines.join("\n")).unwrap();
-    cluster.operator_ok(&["function", "register", "--from", file.to_str().unwrap()]);
+    let from = ["function", "register", "--from", file.to_str().unwrap()];
+    assert_eq!(cluster.operator_ok(&from), "450 of 450 functions registered\n");
+    let again = json(&cluster.operator_ok(&[&from[..], &["--format", "json"]].concat()));
+    assert_eq!(again.as_array().unwrap().len(), 450, "a row for each function");
+    assert_eq!(
+        (&again[449]["line"], &again[449]["name"], &again[449]["result"]),
+        (&450.into(), &"f449".into(), &"unchanged".into())
+    );
     let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
     assert_eq!(rows(&listed).len(), 450);
 

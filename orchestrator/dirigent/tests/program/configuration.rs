@@ -48,7 +48,8 @@ fn what_is_commented_out_in_an_example_is_a_key_too() {
 fn the_printed_configuration_is_a_configuration_and_flags_override_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
-    fs::write(&path, stdout(&["worker", "--print-config", "--name", "first", "--nodes", "7"])).unwrap();
+    fs::write(&path, stdout(&["worker", "--print-config", "--name", "first", "--runtime", "hollow", "--nodes", "7"]))
+        .unwrap();
     let again = stdout(&["worker", "--print-config", "--config", path.to_str().unwrap(), "--name", "second"]);
     assert!(again.contains("name = \"second\"") && again.contains("nodes = 7"), "{again}");
     let opened = stdout(&["control-plane", "--print-config", "--no-auth", "--form"]);
@@ -144,6 +145,26 @@ fn a_mistake_on_the_command_line_is_exit_code_2() {
     ] {
         let output = dirigent().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn an_option_that_does_not_apply_is_refused() {
+    for (arguments, expected) in [
+        (&["worker", "--nodes", "3"][..], "--nodes applies with --runtime hollow only; the runtime is process"),
+        (
+            &["worker", "--runtime", "hollow", "--allow-image", "file:/srv/"],
+            "--allow-image applies with --runtime process",
+        ),
+        (&["worker", "--runtime", "hollow", "--sandbox-address", "127.0.0.2"], "--sandbox-address applies with"),
+        (&["up", "--runtime", "hollow", "--allow-image", "file:/srv/"], "--allow-image applies with --runtime process"),
+        (&["function", "register", "--from", "f.ndjson", "--memory", "1GiB"], "--memory"),
+        (&["function", "register", "--from", "f.ndjson", "--env", "A=b"], "--env"),
+    ] {
+        let output = dirigent().args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: expected {expected:?} in {said:?}");
     }
 }
 
