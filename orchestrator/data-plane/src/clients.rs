@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
 use self::io::Traffic;
@@ -21,12 +21,14 @@ use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod io;
 mod open;
+mod presence;
 mod refused;
 mod socket;
 
 pub(crate) use self::{
     io::ClientIo,
     open::{OpenRequest, SendDeadline, Streams},
+    presence::PresenceWatch,
     socket::ClientSocket,
 };
 
@@ -55,6 +57,8 @@ pub(crate) struct Client {
     requests: AtomicU64,
     /// Whether the last request has no response yet. Of HTTP/1.1 only, which has one at a time.
     awaits_response: AtomicBool,
+    /// Whether the last request is one of HTTP/1.0.
+    is_http10: AtomicBool,
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
@@ -67,12 +71,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A request has come.
-    pub(crate) fn request(self: &Arc<Self>, stream: Option<Arc<SendDeadline>>) -> OpenRequest {
+    /// A request of `version` has come, on `stream` if that is HTTP/2.
+    pub(crate) fn request(self: &Arc<Self>, version: Version, stream: Option<Arc<SendDeadline>>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.upload_unread.store(false, Ordering::Relaxed);
         self.awaits_response.store(true, Ordering::Relaxed);
+        self.is_http10.store(version < Version::HTTP_11, Ordering::Relaxed);
         self.traffic.at_request();
         OpenRequest::new(self.clone(), stream)
     }
@@ -134,11 +139,26 @@ impl Client {
         self.is_idle() && self.traffic.has_partial_head()
     }
 
-    /// Whether it waits for a response while nobody reads from it, so that nobody sees it leave. Asked once for each
-    /// poll of the connection, after it.
-    pub(crate) fn is_out_of_sight(&self) -> bool {
+    /// Whether nobody reads from it while it waits for a response or takes one, so that nobody sees it leave. Asked once
+    /// for each poll of the connection, after it.
+    fn is_out_of_sight(&self) -> bool {
         let is_seen = self.traffic.take_reading();
-        !is_seen && self.awaits_response.load(Ordering::Relaxed) && !self.is_http2()
+        !is_seen && !self.is_idle() && !self.is_http2()
+    }
+
+    /// Whether an interim response may be written to it now.
+    fn may_be_sent_interim(&self) -> bool {
+        self.awaits_response.load(Ordering::Relaxed) && self.takes_interim() && self.traffic.blocked().is_none()
+    }
+
+    /// Whether the last request is of a version that knows interim responses.
+    fn takes_interim(&self) -> bool {
+        !self.is_http10.load(Ordering::Relaxed)
+    }
+
+    /// Writes that it took something of.
+    fn writes(&self) -> u64 {
+        self.traffic.writes()
     }
 
     /// Whether it speaks HTTP/2.
@@ -196,6 +216,7 @@ impl Clients {
             open: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             awaits_response: AtomicBool::new(false),
+            is_http10: AtomicBool::new(false),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
             deadline: SendDeadline::default(),

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{Client, ClientIo, ClientSocket, Streams},
+    clients::{Client, ClientIo, ClientSocket, PresenceWatch, Streams},
     invocation::serve,
 };
 
@@ -73,7 +73,9 @@ async fn see_off(mut socket: ClientSocket) {
 
 /// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
 async fn speak(socket: ClientSocket, client: Arc<Client>) {
-    let builder = builder(&client);
+    let mut builder = builder(&client);
+    // The library takes the end of a client's side for its leaving. Where that can be found out, it is done here.
+    builder.http1().half_close(socket.tells_presence());
     let service = service_fn(|request: Request<Incoming>| {
         let client = client.clone();
         let stream = (request.version() == Version::HTTP_2).then(|| client.stream());
@@ -121,7 +123,7 @@ enum Event {
 /// is there, that a response leaves, and that it ends with this data plane.
 struct Watch {
     client: Arc<Client>,
-    socket: ClientSocket,
+    presence: PresenceWatch,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether `leave` wakes this task.
     listening: bool,
@@ -148,7 +150,8 @@ impl Watch {
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
         let (head, blocked, goodbye) = (Alarm::default(), Alarm::default(), Alarm::default());
-        Self { client, socket, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
+        let presence = PresenceWatch::new(client.clone(), socket);
+        Self { client, presence, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -165,7 +168,7 @@ impl Watch {
         if self.head.rings(partial, limits.header_timeout, cx)
             || self.blocked.rings(self.client.blocked(), limits.send_timeout, cx)
             || self.client.is_late()
-            || self.client.is_out_of_sight() && self.socket.poll_has_left(cx)
+            || self.presence.poll_gone(cx)
             || self.may_end(cx)
         {
             return Poll::Ready(Event::End);

@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let ends_connection = request.version() == Version::HTTP_10;
-    let mut open = client.request(stream);
+    let mut open = client.request(request.version(), stream);
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
     }

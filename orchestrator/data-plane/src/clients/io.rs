@@ -129,6 +129,11 @@ impl Traffic {
         self.http2.load(Ordering::Relaxed)
     }
 
+    /// Writes that took something.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
     /// While the client takes nothing of what is to be sent: how many writes it took before.
     pub(super) fn blocked(&self) -> Option<u64> {
         self.blocked.load(Ordering::Relaxed).then(|| self.writes.load(Ordering::Relaxed))

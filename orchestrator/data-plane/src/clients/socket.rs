@@ -20,6 +20,20 @@ use tokio::{
 /// Times that a socket which is ready again each time it is asked is asked at once.
 const MAX_ASKED_AT_ONCE: u32 = 4;
 
+/// Asks a client to go on (RFC 9110, section 15.2.1), which every client of HTTP/1.1 has to understand at any time.
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What is known of a client from its side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It may send more.
+    Here,
+    /// It sends no more: it waits for the response, or has left.
+    HalfClosed,
+    /// The connection is reset.
+    Gone,
+}
+
 /// One client's socket. The lock is its task's own except where two threads meet at the end of a connection.
 #[derive(Clone)]
 pub(crate) struct ClientSocket(Arc<Mutex<State>>);
@@ -36,24 +50,39 @@ impl ClientSocket {
         Self(Arc::new(Mutex::new(State { io, hides_bytes: false })))
     }
 
-    /// Whether the client has ended its side, also behind bytes that nobody has read. If not, the task is woken when it
-    /// does so or sends more. Never in a simulated network.
-    pub(crate) fn poll_has_left(&self, cx: &mut Context<'_>) -> bool {
+    /// Whether the client's presence can be asked for: not in a simulated network.
+    pub(crate) fn tells_presence(&self) -> bool {
+        (*self.lock().io).socket().is_some()
+    }
+
+    /// Whether the client is there, also behind bytes that nobody has read. The task is woken when one that is here
+    /// closes its side, or sends more; of what follows a close it is not told.
+    pub(super) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
         let State { io, hides_bytes } = &mut *self.lock();
-        let Some(socket) = (**io).socket() else { return false };
+        let Some(socket) = (**io).socket() else { return Presence::Here };
         for _ in 0..MAX_ASKED_AT_ONCE {
             match socket.poll_read_ready(cx) {
-                Poll::Pending => return false,
-                Poll::Ready(Err(_)) => return true,
-                Poll::Ready(Ok(())) if is_closed(socket) => return true,
+                Poll::Pending => return Presence::Here,
+                Poll::Ready(Err(_)) => return Presence::Gone,
                 Poll::Ready(Ok(())) => {}
+            }
+            match presence(socket) {
+                Presence::Here => {}
+                changed => return changed,
             }
             // Bytes are there. The runtime wakes a task for what follows them only if it believes that they were read.
             *hides_bytes = true;
             let _: io::Result<()> = socket.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
         }
         cx.waker().wake_by_ref();
-        false
+        Presence::Here
+    }
+
+    /// Sends an interim response; false when that is impossible. Nothing of a response may have been written.
+    pub(super) fn send_interim(&self) -> bool {
+        let state = self.lock();
+        let sent = (*state.io).socket().map(|socket| socket.try_write(INTERIM));
+        matches!(sent, Some(Ok(count)) if count == INTERIM.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -61,10 +90,17 @@ impl ClientSocket {
     }
 }
 
-/// Whether the peer has closed or reset it, as far as the runtime has heard.
-fn is_closed(socket: &TcpStream) -> bool {
-    let ready = pin!(socket.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
-    matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+/// As far as the runtime has heard.
+fn presence(socket: &TcpStream) -> Presence {
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+    let ready = pin!(socket.ready(interest)).poll(&mut Context::from_waker(Waker::noop()));
+    match ready {
+        Poll::Pending => Presence::Here,
+        Poll::Ready(Err(_)) => Presence::Gone,
+        Poll::Ready(Ok(ready)) if ready.is_write_closed() || ready.is_error() => Presence::Gone,
+        Poll::Ready(Ok(ready)) if ready.is_read_closed() => Presence::HalfClosed,
+        Poll::Ready(Ok(_)) => Presence::Here,
+    }
 }
 
 impl State {

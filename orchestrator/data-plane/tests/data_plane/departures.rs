@@ -14,8 +14,10 @@ use super::{
     client::get,
     control_plane::PATIENCE,
     sandbox::Sandbox,
-    world::{World, active, function},
+    world::{World, active, function, with_sandbox},
 };
+
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// More than is read of a body that nobody asks for.
 const UPLOAD_BYTES: usize = 100_000;
@@ -37,7 +39,8 @@ async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_un
     let mut session = world.greeted(vec![function()]).await;
     let head = upload("HTTP/1.1", UPLOAD_BYTES);
     let whole = [head.clone(), vec![b'x'; UPLOAD_BYTES]].concat();
-    let requests: [(&str, &[u8]); 6] = [
+    let requests: [(&str, &[u8]); 7] = [
+        ("no body", b"GET / HTTP/1.1\r\nhost: f\r\n\r\n"),
         ("a whole body", &whole),
         ("half a body", &whole[..whole.len() / 2]),
         ("no byte of a body", &head),
@@ -106,4 +109,77 @@ async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
     timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the response ends").unwrap();
     assert!(heard[8..].starts_with(b" 200 OK\r\n"), "{}", String::from_utf8_lossy(&heard[..100]));
     assert!(heard.ends_with(&body), "{} bytes of {}", heard.len(), body.len());
+}
+
+#[tokio::test]
+async fn a_client_that_only_closes_its_side_gets_its_response() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let body = vec![b'x'; UPLOAD_BYTES];
+    let requests: [(&[u8], &[u8]); 3] = [
+        (b"GET / HTTP/1.1\r\nhost: f\r\n\r\n", b"ok"),
+        (b"GET / HTTP/1.0\r\nhost: f\r\n\r\n", b"ok"),
+        (&[upload("HTTP/1.0", UPLOAD_BYTES), body.clone()].concat(), &body),
+    ];
+    let mut clients = Vec::new();
+    for (request, _) in requests {
+        let mut client = connect(&world, request).await;
+        client.shutdown().await.unwrap();
+        clients.push(client);
+    }
+    // Long enough for the data plane to ask whether they are there.
+    session.waiting(3).await;
+    session.samples.clear();
+    for _ in 0..4 {
+        session.sample(|sample| sample.waiting == 3).await;
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    for (mut client, (_, body)) in clients.into_iter().zip(requests) {
+        let mut heard = Vec::new();
+        timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
+        let response = heard.strip_prefix(INTERIM).unwrap_or(&heard);
+        assert!(
+            response[8..].starts_with(b" 200 OK\r\n"),
+            "{}",
+            String::from_utf8_lossy(&heard[..heard.len().min(200)])
+        );
+        assert!(response.ends_with(body), "{} bytes", heard.len());
+    }
+    // And when it is served at once, without anything before it.
+    let mut client = connect(&world, requests[0].0).await;
+    client.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
+    assert!(heard.ends_with(b"ok"), "{}", String::from_utf8_lossy(&heard));
+}
+
+#[tokio::test]
+async fn a_response_goes_on_while_it_is_taken() {
+    let (world, _session, sandbox) = with_sandbox(1).await;
+    let mut client = connect(&world, b"GET /drip HTTP/1.0\r\nhost: f\r\n\r\n").await;
+    let mut heard = Vec::new();
+    for drops in 1..4 {
+        let hears = async {
+            while heard.windows(5).filter(|&window| window == b"drop\n").count() < drops {
+                assert!(client.read_buf(&mut heard).await.unwrap() > 0, "the response is cut short");
+            }
+        };
+        timeout(PATIENCE, hears).await.expect("the next part comes");
+        client.shutdown().await.unwrap();
+        sandbox.state.gate.add_permits(1);
+    }
+    drop(client);
+    // What is written to a client that is gone tells that it is.
+    sandbox.state.gate.add_permits(100);
+    sandbox.running(0).await;
+}
+
+#[tokio::test]
+async fn a_client_of_the_old_protocol_is_not_waited_for_in_silence_for_ever() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    drop(connect(&world, b"GET / HTTP/1.0\r\nhost: f\r\n\r\n").await);
+    session.waiting(1).await;
+    session.waiting(0).await;
 }
