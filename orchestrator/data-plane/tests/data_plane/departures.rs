@@ -34,6 +34,7 @@ fn upload(version: &str, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "says which case failed")]
 async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_unread() {
     let mut world = World::start().await;
     let mut session = world.greeted(vec![function()]).await;
