@@ -154,8 +154,10 @@ impl State {
         if ack.slots > asked && !level.limit.drain {
             level.running = level.running.max(ack.slots.saturating_sub(level.waiting));
         }
-        if !level.limit.drain {
-            level.limit.slots = None;
+        // A limit that was met ends there, and slots lent meanwhile are not given back for it: here it ends as well, or
+        // they would be counted on for ever.
+        if !level.limit.drain || ack.slots <= asked {
+            (level.limit.slots, level.limit.drain) = (None, false);
         }
         Some(id)
     }

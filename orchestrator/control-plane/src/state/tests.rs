@@ -2,6 +2,9 @@
 
 mod adoption;
 mod compaction;
+mod crossing;
+mod failures;
 mod model_cluster;
 mod properties;
+mod silence;
 mod vectors;

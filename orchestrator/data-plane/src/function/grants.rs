@@ -111,7 +111,7 @@ impl FunctionState {
     pub(crate) fn apply_limit(&mut self, limit: Limit, now_us: u64, effects: &mut Effects) {
         self.limit = limit.drain.then_some(limit);
         self.give_back_idle(limit, now_us, effects);
-        self.report.limited(limit.version);
+        self.report.limited(limit.version, self.held_slots());
         self.end_limit_when_met();
         effects.sample |= self.limit.is_some() && self.begin_sampling(now_us);
         self.changed(self.level(), now_us, effects);
@@ -292,11 +292,12 @@ impl FunctionState {
     }
 
     fn end_limit_when_met(&mut self) {
+        let slots = self.held_slots();
         if let Some(limit) = self.limit
-            && self.held_slots() <= limit.slots
+            && slots <= limit.slots
         {
             self.limit = None;
-            self.report.limited(limit.version);
+            self.report.limited(limit.version, slots);
         }
     }
 }

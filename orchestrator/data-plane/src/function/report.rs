@@ -65,7 +65,8 @@ pub(super) struct Report {
     told_waiting: u32,
     acks: BTreeMap<SandboxId, Ack>,
     failures: BTreeMap<SandboxId, Failing>,
-    limit_ack: Option<u64>,
+    /// The newest limit carried out, and the slots that were held then.
+    limit_ack: Option<(u64, u32)>,
 }
 
 /// The levels that go into a message.
@@ -125,9 +126,10 @@ impl Report {
         self.hurry(Haste::Now);
     }
 
-    /// The limit of `version` is carried out as far as possible.
-    pub(super) fn limited(&mut self, version: u64) {
-        self.limit_ack = Some(version);
+    /// The limit of `version` is carried out as far as possible, which leaves so many slots. What is lent before that is
+    /// said is lent beside the limit, and does not make it unmet.
+    pub(super) fn limited(&mut self, version: u64, slots: u32) {
+        self.limit_ack = Some((version, slots));
         self.hurry(Haste::Now);
     }
 
@@ -173,8 +175,8 @@ impl Report {
         if !(self.acks.is_empty() && self.failures.is_empty()) {
             return true;
         }
-        if let Some(version) = self.limit_ack.take() {
-            message.limit_acks.push(wire::LimitAck { function, version, slots: held });
+        if let Some((version, slots)) = self.limit_ack.take() {
+            message.limit_acks.push(wire::LimitAck { function, version, slots: slots.min(held) });
         }
         false
     }
@@ -213,7 +215,7 @@ mod tests {
             report.answer(sandbox(number), 0, 5, 100);
             report.failed(sandbox(number), 0, Failing::broken("x".repeat(10_000)));
         }
-        report.limited(9);
+        report.limited(9, 0);
         let (mut acks, mut failures, mut more) = (0, 0, true);
         while more {
             let mut message = wire::FromDataPlane::default();
@@ -251,14 +253,18 @@ mod tests {
         assert_eq!(report.queue(), Haste::Soon, "an acknowledgement");
         report.hold(sandbox(1), 0, 0);
         report.hold(sandbox(2), 0, 0);
-        report.limited(9);
+        report.limited(9, 2);
         assert_eq!(report.queue(), Haste::Now, "slots given back");
         assert_eq!(report.queue(), Haste::None, "the outbox knows by now");
         let mut message = wire::FromDataPlane::default();
         report.write(&mut message, LEVELS, 130);
         let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
         assert_eq!(acks, [(sandbox(1).to_wire(), 0, 5, 30), (sandbox(2).to_wire(), 0, 0, 0)]);
-        assert_eq!(message.limit_acks, [wire::LimitAck { function: 7, version: 9, slots: 3 }]);
+        assert_eq!(
+            message.limit_acks,
+            [wire::LimitAck { function: 7, version: 9, slots: 2 }],
+            "not 3: one was lent since"
+        );
         assert_eq!(report.queue(), Haste::None, "all of it was written");
     }
 }

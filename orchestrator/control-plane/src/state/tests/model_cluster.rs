@@ -67,7 +67,7 @@ pub(super) struct ModelDataPlane {
     pub(super) functions: BTreeMap<u64, String>,
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) waiting: BTreeMap<u64, u32>,
-    limits: BTreeMap<u64, u32>,
+    limits: BTreeMap<u64, (u32, u64)>,
     /// Limits it was sent so far.
     pub(super) limits_read: u32,
     /// Functions named since the welcome, until the snapshot ends.
@@ -392,6 +392,15 @@ impl Cluster {
         self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
     }
 
+    /// Data planes cannot reach the ready sandboxes of a worker any more, which knows nothing of it.
+    pub(super) fn sandboxes_break(&mut self, index: usize) {
+        let ready = self.workers[index].sandboxes.iter().filter(|(_, sandbox)| sandbox.ready);
+        let ready: Vec<_> = ready.map(|(id, _)| *id).collect();
+        for known in &mut self.data_planes {
+            ready.iter().for_each(|id| known.break_sandbox(*id));
+        }
+    }
+
     /// What a worker said arrives.
     pub(super) fn worker_is_heard(&mut self, index: usize) {
         let worker = &mut self.workers[index];
@@ -516,6 +525,11 @@ impl ModelDataPlane {
         self.held.values().filter(|held| held.function == function).map(|held| held.in_use).sum()
     }
 
+    /// Whether something that it said has not arrived.
+    pub(super) fn has_said_more(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     fn held_of(&self, function: u64) -> u32 {
         self.held.values().filter(|held| held.function == function).map(|held| held.slots).sum()
     }
@@ -580,10 +594,22 @@ impl ModelDataPlane {
     fn give_back_if_due(&mut self, id: u64) {
         let held = &self.held[&id];
         let (function, version) = (held.function, held.version);
-        let over_limit = self.limits.get(&function).is_some_and(|limit| self.held_of(function) > *limit);
+        let over_limit = self.limits.get(&function).is_some_and(|(most, _)| self.held_of(function) > *most);
         if held.in_use == 0 && (held.draining || over_limit) {
             self.held.remove(&id);
             self.acknowledge(function, id, 0, version);
+            self.end_limit_if_met(function);
+        }
+    }
+
+    /// A limit that is met is over: what is lent afterwards is kept.
+    fn end_limit_if_met(&mut self, function: u64) {
+        let Some((most, version)) = self.limits.get(&function).copied() else { return };
+        let slots = self.held_of(function);
+        if slots <= most {
+            self.limits.remove(&function);
+            let limit_acks = vec![wire::LimitAck { function, version, slots }];
+            self.outgoing.push_back(wire::FromDataPlane { limit_acks, ..Default::default() });
         }
     }
 
@@ -666,7 +692,7 @@ impl ModelDataPlane {
         self.limits_read += 1;
         self.limits.remove(&limit.function);
         if limit.drain {
-            self.limits.insert(limit.function, limit.slots);
+            self.limits.insert(limit.function, (limit.slots, limit.version));
         }
         let idle: Vec<_> = self
             .held
@@ -684,6 +710,7 @@ impl ModelDataPlane {
         let slots = self.held_of(limit.function);
         let limit_acks = vec![wire::LimitAck { function: limit.function, version: limit.version, slots }];
         self.outgoing.push_back(wire::FromDataPlane { limit_acks, ..Default::default() });
+        self.end_limit_if_met(limit.function);
         self.report(limit.function);
     }
 }

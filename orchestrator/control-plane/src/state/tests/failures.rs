@@ -1,0 +1,168 @@
+//! Creations that fail, also after they seemed to succeed: tried again later and elsewhere.
+
+use std::collections::BTreeSet;
+
+use model::FunctionSpec;
+
+use super::model_cluster::Cluster;
+
+/// How a sandbox that was ready turns out to be of no use.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Its worker says that it ended.
+    Exits,
+    /// A data plane says that it cannot be reached.
+    Breaks,
+}
+
+fn cluster_with(spec: FunctionSpec, workers: usize) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(workers, 1);
+    cluster.put(spec);
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.data_plane_reads(0);
+    (cluster, id)
+}
+
+fn spec() -> FunctionSpec {
+    FunctionSpec::new("f".parse().unwrap(), "any")
+}
+
+/// Everything that the data plane has said arrives.
+fn hear_all(cluster: &mut Cluster) {
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+}
+
+/// For some time so many invocations wait, and every sandbox is ready at once and ends soon afterwards. When sandboxes were commanded, in
+/// microseconds, and after how many failures.
+fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Vec<(u64, u32)> {
+    let id = cluster.function_id("f").unwrap();
+    let mut seen = BTreeSet::new();
+    let mut created = Vec::new();
+    for _ in 0..seconds * 20 {
+        let failures = cluster.state.functions.find("f").unwrap().trouble.failures;
+        for index in 0..cluster.workers.len() {
+            cluster.worker_beats(index);
+            cluster.worker_reads(index);
+            let new: Vec<_> = cluster.workers[index].sandboxes.keys().filter(|id| seen.insert(**id)).collect();
+            created.extend(new.iter().map(|_| (cluster.now_us, failures)));
+            while cluster.workers[index].sandboxes.values().any(|sandbox| !sandbox.ready) {
+                cluster.worker_finishes_one(index, true);
+            }
+            cluster.worker_is_heard(index);
+        }
+        while cluster.data_planes[0].waiting_for(id) < waiting {
+            cluster.data_planes[0].arrive(id);
+        }
+        cluster.data_plane_reads(0);
+        cluster.pass(25);
+        for index in 0..cluster.workers.len() {
+            match end {
+                End::Exits => {
+                    while !cluster.workers[index].sandboxes.is_empty() {
+                        cluster.sandbox_exits(index);
+                    }
+                }
+                End::Breaks => cluster.sandboxes_break(index),
+            }
+            cluster.worker_is_heard(index);
+        }
+        hear_all(cluster);
+        cluster.pass(25);
+    }
+    created
+}
+
+#[test]
+fn a_crash_loop_makes_one_sandbox_a_second_at_most_after_ten_failures() {
+    for end in [End::Exits, End::Breaks] {
+        for (waiting, min) in [(0, 1), (0, 4), (20, 0)] {
+            let what = format!("{end:?}, {waiting} wait, min {min}");
+            let mut looping = spec();
+            looping.scale.min = min;
+            let (mut cluster, _) = cluster_with(looping, 2);
+            let created = crash_loop(&mut cluster, waiting, end, 120);
+            let late: Vec<u64> = created.iter().filter(|(_, failures)| *failures >= 10).map(|(at, _)| *at).collect();
+            let failures = cluster.state.functions.find("f").unwrap().trouble.failures;
+            assert!(failures >= 10, "{what}: {failures} failures");
+            assert!(late.len() >= 2, "{what}: it is tried again and again: {created:?}");
+            for pair in late.windows(2) {
+                assert!(pair[1] - pair[0] >= 1_000_000, "{what}: two within {} µs", pair[1] - pair[0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn where_a_sandbox_ended_soon_after_it_was_ready_the_next_one_is_not_made() {
+    for end in [End::Exits, End::Breaks] {
+        let mut kept = spec();
+        kept.scale.min = 1;
+        let (mut cluster, _) = cluster_with(kept, 2);
+        let mut used = Vec::new();
+        for _ in 0..2 {
+            while cluster.workers.iter().all(|worker| worker.sandboxes.is_empty()) {
+                cluster.pass_with(100, &[true, true]);
+                (0..2).for_each(|worker| cluster.worker_reads(worker));
+            }
+            let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).unwrap();
+            used.push(on);
+            cluster.worker_finishes_one(on, true);
+            cluster.worker_is_heard(on);
+            cluster.data_plane_reads(0);
+            match end {
+                End::Exits => cluster.sandbox_exits(on),
+                End::Breaks => cluster.sandboxes_break(on),
+            }
+            cluster.worker_is_heard(on);
+            hear_all(&mut cluster);
+            // What broke is ended by command.
+            cluster.worker_reads(on);
+        }
+        assert_ne!(used[0], used[1], "{end:?}");
+        let trouble = &cluster.state.functions.find("f").unwrap().trouble;
+        assert_eq!(trouble.failures, 2, "{end:?}");
+        assert!(trouble.last_error.as_ref().unwrap().contains("after it was ready"), "{end:?}: {trouble:?}");
+    }
+}
+
+#[test]
+fn a_sandbox_that_has_lasted_ends_the_count_of_failures_and_its_end_is_none() {
+    let mut kept = spec();
+    kept.scale.min = 1;
+    let (mut cluster, _) = cluster_with(kept, 1);
+    crash_loop(&mut cluster, 0, End::Exits, 3);
+    assert!(cluster.state.functions.find("f").unwrap().trouble.failures >= 3);
+    cluster.settle(30);
+    let failures = |cluster: &Cluster| cluster.state.functions.find("f").unwrap().trouble.failures;
+    assert_eq!(failures(&cluster), 0, "it has lasted");
+    cluster.sandbox_exits(0);
+    cluster.worker_is_heard(0);
+    assert_eq!(failures(&cluster), 0, "whatever ends after that long was made well");
+    cluster.worker_reads(0);
+    assert_eq!(cluster.workers[0].sandboxes.len(), 1, "and the next one is made at once");
+}
+
+#[test]
+fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
+    let (mut cluster, id) = cluster_with(spec(), 2);
+    cluster.data_planes[0].arrive(id);
+    hear_all(&mut cluster);
+    (0..2).for_each(|worker| cluster.worker_reads(worker));
+    let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).expect("it is being made");
+    let deadline = cluster.state.settings.health.creation_deadline;
+    cluster.pass_with(u64::try_from(deadline.as_millis()).unwrap() - 1000, &[true, true]);
+    (0..2).for_each(|worker| cluster.worker_reads(worker));
+    assert_eq!(cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum::<usize>(), 1, "it may take as long");
+    cluster.pass_with(2000, &[true, true]);
+    (0..2).for_each(|worker| cluster.worker_reads(worker));
+    assert!(cluster.workers[on].sandboxes.is_empty(), "it is ended");
+    assert_eq!(cluster.workers[1 - on].sandboxes.len(), 1, "and another one made on the other node");
+    let function = cluster.state.functions.find("f").unwrap();
+    assert!(function.trouble.last_error.as_ref().unwrap().contains("was not ready within"), "{:?}", function.trouble);
+    assert_eq!(function.activity.creations_failed, 1);
+    cluster.worker_finishes_one(1 - on, true);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), 1);
+}

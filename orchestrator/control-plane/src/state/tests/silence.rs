@@ -1,0 +1,94 @@
+//! Nodes that fall silent together: then the cause is likely to be here, and nothing is replaced.
+
+use std::collections::BTreeSet;
+
+use model::FunctionSpec;
+
+use super::model_cluster::{Cluster, NODE_CPU};
+use crate::state::node::NodeState;
+
+/// Longer than a worker may be silent before it is dead.
+const LONG_MS: u64 = 12_000;
+
+/// As many workers, each of which runs an invocation in the only sandbox that it has room for; the function's id.
+fn busy(workers: usize) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(workers, 1);
+    let mut spec = FunctionSpec::new("f".parse().unwrap(), "any");
+    spec.cpu = u32::try_from(NODE_CPU).unwrap();
+    cluster.put(spec);
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.data_plane_reads(0);
+    (0..workers).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(2);
+    assert_eq!(sandboxes(&cluster).len(), workers);
+    (cluster, id)
+}
+
+fn sandboxes(cluster: &Cluster) -> BTreeSet<u64> {
+    cluster.workers.iter().flat_map(|worker| worker.sandboxes.keys().copied()).collect()
+}
+
+/// The workers speak again: the same sandboxes are used as before, and there is no other.
+fn expect_the_same(cluster: &mut Cluster, id: u64, before: &BTreeSet<u64>, what: &str) {
+    let dead = cluster.state.nodes.iter().filter(|(_, node)| node.state == NodeState::Dead).count();
+    assert_eq!(dead, 0, "{what}: nodes were given up");
+    cluster.settle(1);
+    let count = u32::try_from(before.len()).unwrap();
+    assert_eq!(&sandboxes(cluster), before, "{what}: sandboxes were replaced");
+    assert_eq!(cluster.data_planes[0].running(id), count, "{what}: what ran there runs");
+    for _ in 0..count {
+        cluster.data_planes[0].finish_one(id);
+        cluster.data_planes[0].arrive(id);
+    }
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), count, "{what}: the same sandboxes serve");
+    assert_eq!(&sandboxes(cluster), before, "{what}: and no other");
+}
+
+#[test]
+fn when_all_workers_are_silent_together_nothing_is_replaced_for_as_long_as_they_are() {
+    for workers in [2, 3, 5] {
+        for (disconnected, ms) in [(false, LONG_MS), (true, LONG_MS), (false, 10 * LONG_MS)] {
+            let what = format!("{workers} workers, disconnected: {disconnected}, {ms} ms");
+            let (mut cluster, id) = busy(workers);
+            let before = sandboxes(&cluster);
+            cluster.pass(2000);
+            if disconnected {
+                (0..workers).for_each(|worker| cluster.cut_worker(worker));
+            }
+            cluster.pass(ms);
+            expect_the_same(&mut cluster, id, &before, &what);
+        }
+    }
+}
+
+#[test]
+fn workers_that_come_back_one_after_the_other_are_not_dead_because_the_first_one_was_heard() {
+    let (mut cluster, id) = busy(3);
+    let before = sandboxes(&cluster);
+    cluster.pass(LONG_MS);
+    // From now on one third speaks, then two.
+    cluster.pass_with(1000, &[true, false, false]);
+    cluster.pass_with(1000, &[true, true, false]);
+    expect_the_same(&mut cluster, id, &before, "one after the other");
+}
+
+#[test]
+fn one_of_many_that_is_silent_is_replaced() {
+    let (mut cluster, _) = busy(4);
+    cluster.pass_with(LONG_MS, &[false, true, true, true]);
+    let states: Vec<_> = cluster.state.nodes.iter().map(|(_, node)| node.state).collect();
+    assert_eq!(states, [NodeState::Dead, NodeState::Ready, NodeState::Ready, NodeState::Ready]);
+}
+
+#[test]
+fn when_the_control_plane_itself_stood_still_nobody_was_silent() {
+    for workers in [1, 2] {
+        let (mut cluster, id) = busy(workers);
+        let before = sandboxes(&cluster);
+        cluster.stand_still(LONG_MS);
+        let suspects = cluster.state.nodes.iter().filter(|(_, node)| node.state != NodeState::Ready).count();
+        assert_eq!(suspects, 0, "in the moment in which it wakes");
+        expect_the_same(&mut cluster, id, &before, "it stood still");
+    }
+}
