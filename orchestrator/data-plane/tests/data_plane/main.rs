@@ -1,5 +1,6 @@
 //! A real data plane on loopback between a scripted control plane and scripted sandboxes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::large_futures, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the test harness captures what tests print")]
 
 mod client;
 mod control_plane;
