@@ -161,10 +161,22 @@ impl Limits {
         usize::try_from(bytes).unwrap_or(usize::MAX / 2)
     }
 
-    /// The same for HTTP/2, which counts more for each field.
+    /// The same for HTTP/2, which counts more for each field. Of trailers the library leaves out what is beyond it. So that
+    /// what is left is beyond the bound in each case, it has room for a section and, beside, for the longest field that a
+    /// block of [`Self::http2_trailer_block`] may hold.
     pub(crate) fn http2_header_bytes(&self) -> u32 {
         let fields = (self.http1_header_count() as u64).saturating_mul(HTTP2_FIELD_BYTES);
-        u32::try_from((self.http1_header_bytes() as u64).saturating_add(fields)).unwrap_or(u32::MAX)
+        let field = self.http2_trailer_block().saturating_mul(8).div_ceil(5);
+        let bytes =
+            self.header_bytes.as_u64().saturating_add(fields).saturating_add(field).saturating_add(HTTP2_FIELD_BYTES);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes of a trailer section as HTTP/2 sends it beyond which its connection is ended: an encoded byte stands for 8/5
+    /// of a byte at most (RFC 7541, appendix B, five bits), and for 8 bytes around a field at the worst.
+    pub(crate) fn http2_trailer_block(&self) -> u64 {
+        let around = (self.http1_header_count() as u64).saturating_mul(8);
+        self.header_bytes.as_u64().saturating_add(around).saturating_add(TARGET_BYTES)
     }
 
     /// Fields at which the HTTP library gives up on an HTTP/1.1 message.

@@ -10,12 +10,12 @@ use std::{
 };
 
 use api::Io;
-use http::{Request, Version};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::Protocol;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep, timeout},
@@ -73,17 +73,58 @@ async fn see_off(mut socket: ClientSocket) {
 
 /// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
 async fn speak(socket: ClientSocket, client: Arc<Client>) {
-    let mut builder = builder(&client);
-    // The library takes the end of a client's side for its leaving. Where that can be found out, it is done here.
-    builder.http1().half_close(socket.tells_presence());
-    let service = service_fn(|request: Request<Incoming>| {
-        let client = client.clone();
-        let stream = (request.version() == Version::HTTP_2).then(|| client.stream());
-        async move { Ok::<_, Infallible>(serve(client, stream, request).await) }
-    });
-    let io = TokioIo::new(ClientIo::new(socket.clone(), client.clone()));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let tells_presence = socket.tells_presence();
+    let mut io = ClientIo::new(socket.clone(), client.clone());
     let mut watch = Watch::new(client.clone(), socket);
+    // Whatever else happens before there is a request ends it.
+    let protocol = poll_fn(|cx| match io.poll_protocol(cx) {
+        Poll::Pending => watch.poll(cx).map(|_event| None),
+        protocol => protocol,
+    });
+    match protocol.await {
+        Some(Protocol::Http1) => speak_http1(io, &client, watch, tells_presence).await,
+        Some(Protocol::H2c) => speak_http2(io, &client, watch).await,
+        None => {}
+    }
+}
+
+async fn speak_http1(io: ClientIo, client: &Arc<Client>, watch: Watch, tells_presence: bool) {
+    let limits = &client.plane.config.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES)
+        .max_headers(limits.http1_header_count())
+        .max_header_size(limits.http1_header_bytes())
+        // The library takes the end of a client's side for its leaving. Where that can be found out, it is done here.
+        .half_close(tells_presence);
+    let service = service_fn(|request| {
+        let client = client.clone();
+        async move { Ok::<_, Infallible>(serve(client, None, request).await) }
+    });
+    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    converse(connection, watch, http1::Connection::graceful_shutdown).await;
+}
+
+async fn speak_http2(io: ClientIo, client: &Arc<Client>, watch: Watch) {
+    let limits = &client.plane.config.limits;
+    let mut builder = http2::Builder::new(Streams::new(client.clone()));
+    builder
+        .max_header_list_size(limits.http2_header_bytes())
+        .max_concurrent_streams(MAX_STREAMS)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.send_timeout / 2)
+        .keep_alive_timeout(limits.send_timeout / 2);
+    let service = service_fn(|request| {
+        let client = client.clone();
+        let stream = client.stream();
+        async move { Ok::<_, Infallible>(serve(client, Some(stream), request).await) }
+    });
+    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    converse(connection, watch, http2::Connection::graceful_shutdown).await;
+}
+
+/// Lets a connection go on until it ends or its watch says so; `leave` lets it end once its requests are answered.
+async fn converse<C: Future>(mut connection: Pin<&mut C>, mut watch: Watch, leave: impl Fn(Pin<&mut C>)) {
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
             // Its errors are the client's: a broken message or a closed connection.
@@ -92,23 +133,9 @@ async fn speak(socket: ClientSocket, client: Arc<Client>) {
         });
         match event.await {
             Event::End => return,
-            Event::Leave => connection.as_mut().graceful_shutdown(),
+            Event::Leave => leave(connection.as_mut()),
         }
     }
-}
-
-fn builder(client: &Arc<Client>) -> auto::Builder<Streams> {
-    let limits = &client.plane.config.limits;
-    let mut builder = auto::Builder::new(Streams::new(client.clone()));
-    builder.http1().max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES).max_headers(limits.http1_header_count());
-    builder
-        .http2()
-        .max_header_list_size(limits.http2_header_bytes())
-        .max_concurrent_streams(MAX_STREAMS)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.send_timeout / 2)
-        .keep_alive_timeout(limits.send_timeout / 2);
-    builder
 }
 
 /// What may happen to a connection.

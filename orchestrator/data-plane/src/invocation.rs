@@ -19,7 +19,7 @@ use crate::{
     target,
     timeline::Timeline,
     upload::{UploadError, UploadSource},
-    upstream::{Link, OpenError, poll_answer},
+    upstream::{Link, OpenError, is_unreadable, poll_answer},
 };
 
 /// Sandboxes that an invocation is sent to at most. A request that kills its sandbox must not kill many.
@@ -225,17 +225,21 @@ impl Invocation {
             return Fault::Body(error);
         }
         let link = running.link();
-        let (heard, sent, reused) = (link.heard_answer(), link.sent_request(error), link.is_reused());
+        let is_unreadable = is_unreadable(error);
+        let heard = link.heard_answer() || is_unreadable;
+        let (sent, reused) = (link.sent_request(error), link.is_reused());
         let is_deaf = link.is_deaf();
         let cause = describe(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, "connection broke");
-        if reused && !heard {
+        if is_unreadable {
+            // It would write the same in every other sandbox: this one is not broken.
+            running.discard();
+        } else if reused && !heard {
             // The sandbox may have ended it for having been idle, and with it the others.
             slot.sandbox().shed_idle(&self.plane);
-        } else if !error.is_parse_too_large() && !is_deaf && slot.sandbox().broke() {
-            // A function that writes more than we read, or reads less than we write, is no broken sandbox: it would do
-            // so in every other one.
+        } else if !is_deaf && slot.sandbox().broke() {
+            // Nor is one that reads less than we write.
             slot.fail(&cause);
         }
         Fault::Broke { cause, heard, sent }
@@ -290,7 +294,9 @@ impl Invocation {
             Fault::Body(error @ UploadError::TrailersTooLarge) => {
                 return Err(Cause::HeadersTooLarge.because(error.to_string()));
             }
-            Fault::Body(UploadError::Client) => return Err(Cause::BadRequest.because("the request was cut short")),
+            Fault::Body(UploadError::Client) => {
+                return Err(Cause::BadRequest.because("the request's body was cut short, or cannot be read"));
+            }
             Fault::Unreachable(error) => {
                 self.refused += 1;
                 // Out of descriptors here is no fault of the sandbox.

@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod connection;
 mod download;
+mod frames;
 mod function;
 mod headers;
 mod host;

@@ -56,10 +56,17 @@ impl Running {
             sandbox.put_idle(link, plane, now_us);
         } else if !ended {
             // It answered before it had the whole request: wait until it has stopped reading.
-            linger(link, slot, Rest::Request);
+            linger(link, slot, Rest::Unwanted);
             return;
         }
         slot.release(now_us);
+    }
+
+    /// The sandbox has answered, in a way that cannot be read.
+    pub(crate) fn discard(mut self) {
+        if let Some((slot, link)) = self.parts.take() {
+            linger(link, slot, Rest::Unwanted);
+        }
     }
 
     /// No byte of it was sent: connection and slot are as before.

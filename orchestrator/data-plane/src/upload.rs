@@ -31,6 +31,14 @@ pub(crate) enum UploadError {
     Client,
 }
 
+impl UploadError {
+    /// What an error of the HTTP library's means. It has no kind for trailers that are too many, only words.
+    fn of_library(error: &hyper::Error) -> Self {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        if cause.starts_with("chunk trailers") { Self::TrailersTooLarge } else { Self::Client }
+    }
+}
+
 /// A request's body as one attempt sees it.
 pub(crate) enum Upload {
     /// There is none.
@@ -140,7 +148,7 @@ impl Source {
                 self.ended = true;
                 return Poll::Ready(None);
             }
-            Some(Err(_)) => return Poll::Ready(Some(self.fail(UploadError::Client))),
+            Some(Err(error)) => return Poll::Ready(Some(self.fail(UploadError::of_library(&error)))),
             Some(Ok(frame)) => frame,
         };
         Poll::Ready(Some(match frame.into_data() {

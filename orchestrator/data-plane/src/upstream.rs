@@ -11,5 +11,5 @@ mod wire;
 
 pub(crate) use idle::{IdleLinks, close_aged};
 pub(crate) use linger::{Rest, linger};
-pub(crate) use link::{Link, poll_answer};
+pub(crate) use link::{Link, is_unreadable, poll_answer};
 pub(crate) use sandbox::{OpenError, Sandbox};

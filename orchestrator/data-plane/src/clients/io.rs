@@ -1,24 +1,29 @@
-//! The byte stream of one client's connection. It notes for the connection's watch what cannot be seen through HTTP:
-//! that bytes came without a request, that nobody reads, and that the client takes none. Refusals of the HTTP library's
-//! own go out as ours.
+//! The byte stream of one client's connection. It finds out which protocol the client speaks, and notes for
+//! the connection's watch what cannot be seen through HTTP: that bytes came without a request, that nobody reads, and that
+//! the client takes none. Refusals of the HTTP library's own go out as ours.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+use model::Protocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Client, ClientSocket, refused};
+use crate::frames::Frames;
 
-/// Begins every HTTP/2 connection, and no HTTP/1.1 request.
-const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// Begins every HTTP/2 connection (RFC 9113, section 3.4), and no HTTP/1.1 request.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes read to find the protocol out: mostly a whole request, so that it costs no read of its own.
+const FIRST_BYTES: usize = 1024;
 
 /// A client's bytes.
 pub(crate) struct ClientIo {
@@ -26,8 +31,10 @@ pub(crate) struct ClientIo {
     /// What is left of a refusal that goes out instead of the library's.
     refusal: Option<Bytes>,
     client: Arc<Client>,
-    /// How much of the preface has been read; `None` once it is known which protocol the client speaks.
-    preface: Option<usize>,
+    /// What was read to find the protocol out.
+    ahead: BytesMut,
+    /// Watches the frames of HTTP/2.
+    frames: Option<Frames>,
 }
 
 /// What is noted. Written and read by the task of the connection, mostly.
@@ -49,7 +56,7 @@ pub(super) struct Traffic {
 impl ClientIo {
     /// The bytes of `client`.
     pub(crate) fn new(socket: ClientSocket, client: Arc<Client>) -> Self {
-        Self { socket, refusal: None, client, preface: Some(0) }
+        Self { socket, refusal: None, client, ahead: BytesMut::new(), frames: None }
     }
 
     fn socket(&mut self) -> Pin<&mut ClientSocket> {
@@ -87,15 +94,46 @@ impl ClientIo {
         Poll::Ready(Ok(length))
     }
 
-    fn recognise(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            let Some(seen) = self.preface else { return };
-            self.preface = (HTTP2_PREFACE[seen] == *byte).then_some(seen + 1);
-            if self.preface == Some(HTTP2_PREFACE.len()) {
+    /// Reads until it is known which protocol the client speaks; `None` when it has ended before.
+    pub(crate) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
+        loop {
+            if self.ahead.starts_with(HTTP2_PREFACE) {
                 self.client.traffic.http2.store(true, Ordering::Relaxed);
-                self.preface = None;
+                self.frames = Some(Frames::new(HTTP2_PREFACE.len(), self.client.limits().http2_trailer_block()));
+                return Poll::Ready(Some(Protocol::H2c));
+            }
+            if !HTTP2_PREFACE.starts_with(&self.ahead) {
+                return Poll::Ready(Some(Protocol::Http1));
+            }
+            let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match ready!(self.poll_socket(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.ahead.extend_from_slice(buffer.filled());
+                }
+                Ok(()) | Err(_) => return Poll::Ready(None),
             }
         }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_socket(cx, buffer)
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = self.socket().poll_read(cx, buffer);
+        if poll.is_pending() {
+            self.client.traffic.reading.store(true, Ordering::Relaxed);
+        } else if buffer.filled().len() > before {
+            self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        poll
     }
 
     fn wrote<T>(&self, poll: Poll<io::Result<T>>, took: bool) -> Poll<io::Result<T>> {
@@ -143,16 +181,9 @@ impl Traffic {
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = self.socket().poll_read(cx, buffer);
-        if poll.is_pending() {
-            self.client.traffic.reading.store(true, Ordering::Relaxed);
-        }
-        let read = &buffer.filled()[before..];
-        if !read.is_empty() {
-            self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
-            if self.preface.is_some() {
-                self.recognise(read);
-            }
+        let poll = self.poll_fill(cx, buffer);
+        if let Some(frames) = &mut self.frames {
+            frames.pass(&buffer.filled()[before..])?;
         }
         poll
     }

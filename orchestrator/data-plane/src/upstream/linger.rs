@@ -1,8 +1,8 @@
 //! The end of an invocation whose client or patience is gone: its slot stays taken until the sandbox closes its side.
 //!
 //! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own. One that does
-//! not within `cancel_grace` may still be running the invocation, so it is retired; unless it has answered in full, and
-//! only left a part of the request unread.
+//! not within `cancel_grace` may still be running the invocation, so it is retired; unless it has answered, and only what
+//! nobody wants is left.
 
 use std::{io, time::Duration};
 
@@ -26,8 +26,8 @@ const LETTING_GO: Duration = Duration::from_millis(20);
 pub(crate) enum Rest {
     /// All or a part of the answer: it may still be running.
     Answer,
-    /// A part of the request, which the sandbox has answered without.
-    Request,
+    /// A part of the request, which the sandbox has answered without; or of an answer that cannot be read.
+    Unwanted,
 }
 
 /// Ends what runs on `link` and keeps `slot` until the sandbox has closed it.
@@ -39,6 +39,7 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
     runtime.spawn(async move {
         let grace = slot.plane().config.cancel_grace;
         let (stream, handle) = link.into_stream();
+        let breaker = handle.clone();
         let closed = async {
             // An error here means that the stream was broken off and dropped: that side is closed as well.
             if let Ok(io) = stream.await {
@@ -48,7 +49,8 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
         };
         match timeout(grace, closed).await {
             Ok(()) => sleep(LETTING_GO).await,
-            Err(_elapsed) if rest == Rest::Request => {}
+            // The HTTP/2 library may go on waiting for a stream that it has reset itself.
+            Err(_elapsed) if rest == Rest::Unwanted => breaker.break_off(),
             Err(_elapsed) => slot.retire("it did not end a cancelled invocation in time"),
         }
     });

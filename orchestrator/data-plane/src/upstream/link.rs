@@ -19,14 +19,10 @@ use model::Protocol;
 use tokio::sync::oneshot;
 
 use super::wire::{Wire, WireHandle};
-use crate::{config::Limits, upload::Upload};
+use crate::{config::Limits, frames::Frames, upload::Upload};
 
 /// Most bytes of an answer that are read at once: what the HTTP library allows by itself.
 const BUFFER_BYTES: usize = 400 * 1024;
-
-/// Bytes of a header or trailer section beyond which the HTTP/2 library gives up. Of trailers it drops what is more
-/// without a word, so this is far beyond what may pass, and what may pass is decided with the whole at hand.
-const MOST_HEADER_BYTES: u32 = 64 * 1024 * 1024;
 
 /// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
 pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
@@ -72,7 +68,8 @@ impl Http1 {
 impl Link {
     /// Prepares a fresh connection.
     pub(crate) async fn open(io: Io, protocol: Protocol, limits: &Limits) -> hyper::Result<Self> {
-        let (bytes, wire) = Wire::new(io);
+        let frames = (protocol == Protocol::H2c).then(|| Frames::new(0, limits.http2_trailer_block()));
+        let (bytes, wire) = Wire::new(io, frames);
         let io = TokioIo::new(bytes);
         let speech = match protocol {
             Protocol::Http1 => {
@@ -84,7 +81,7 @@ impl Link {
             }
             Protocol::H2c => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
-                builder.max_header_list_size(MOST_HEADER_BYTES);
+                builder.max_header_list_size(limits.http2_header_bytes());
                 let (sender, connection) = builder.handshake(io).await?;
                 // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
                 tokio::spawn(async move { drop(connection.await) });
@@ -175,6 +172,13 @@ impl Link {
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
         (self.wire.reclaim(), self.wire.clone())
     }
+}
+
+/// Whether an answer came that the HTTP library does not take, for being too large mostly: any sandbox of the function
+/// would write it.
+pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    error.is_parse_too_large() || cause.is_some_and(|cause| cause.is_library() && cause.is_reset())
 }
 
 /// Whether the sandbox says that it has done nothing for the request (RFC 9113, section 8.7).

@@ -20,9 +20,13 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::frames::Frames;
+
 /// A connection's bytes.
 pub(crate) struct Wire {
     io: Option<Io>,
+    /// Watches the frames of HTTP/2.
+    frames: Option<Frames>,
     handle: Arc<WireHandle>,
 }
 
@@ -40,20 +44,31 @@ pub(crate) struct WireHandle {
     ask_system: AtomicBool,
     /// The task that waits for bytes.
     reader: AtomicWaker,
-    /// Who wants the stream back when its user drops it.
-    reclaim: Mutex<Option<oneshot::Sender<Io>>>,
+    reclaim: Mutex<Reclaim>,
+}
+
+/// What becomes of a stream when its user drops it.
+#[derive(Default)]
+enum Reclaim {
+    /// It is closed.
+    #[default]
+    Unasked,
+    /// Somebody gets it.
+    Wanted(oneshot::Sender<Io>),
+    /// That has happened.
+    Gone,
 }
 
 impl Wire {
-    /// A connection around `io`, and its handle.
-    pub(crate) fn new(io: Io) -> (Self, Arc<WireHandle>) {
+    /// A connection around `io`, and its handle. `frames` watches what comes in, if it is HTTP/2.
+    pub(crate) fn new(io: Io, frames: Option<Frames>) -> (Self, Arc<WireHandle>) {
         let handle = Arc::new(WireHandle::default());
-        (Self { io: Some(io), handle: handle.clone() }, handle)
+        (Self { io: Some(io), frames, handle: handle.clone() }, handle)
     }
 
     /// A stream that was got back, still under its handle.
     pub(crate) fn resume(io: Io, handle: Arc<WireHandle>) -> Self {
-        Self { io: Some(io), handle }
+        Self { io: Some(io), frames: None, handle }
     }
 
     /// Remembers what a write did. A sandbox may answer and close its side before it has read all of a request; the HTTP
@@ -113,10 +128,13 @@ impl WireHandle {
         self.ask_system.store(ask, Ordering::Relaxed);
     }
 
-    /// The stream, when its user drops it.
+    /// The stream, when its user drops it; an error when it has done so already, or the stream was broken off.
     pub(crate) fn reclaim(&self) -> oneshot::Receiver<Io> {
         let (sender, receiver) = oneshot::channel();
-        *self.reclaim.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let mut reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*reclaim, Reclaim::Gone) {
+            *reclaim = Reclaim::Wanted(sender);
+        }
         receiver
     }
 }
@@ -136,6 +154,9 @@ impl AsyncRead for Wire {
             }
         } else if buffer.filled().len() > before {
             self.handle.heard.store(true, Ordering::Relaxed);
+            if let Some(frames) = &mut self.frames {
+                frames.pass(&buffer.filled()[before..])?;
+            }
         }
         poll
     }
@@ -180,8 +201,9 @@ impl AsyncWrite for Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        let reclaim = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(reclaim), Some(io)) = (reclaim, self.io.take()) {
+        let mut reclaim = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
+        let reclaim = std::mem::replace(&mut *reclaim, Reclaim::Gone);
+        if let (Reclaim::Wanted(reclaim), Some(io)) = (reclaim, self.io.take()) {
             // Who asked for it may have stopped waiting.
             let _ = reclaim.send(io);
         }

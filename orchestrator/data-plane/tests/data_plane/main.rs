@@ -17,4 +17,5 @@ mod http;
 mod overload;
 mod queueing;
 mod reuse;
+mod sections;
 mod streams;

@@ -1,0 +1,107 @@
+//! The frames of an HTTP/2 connection as they come in. The HTTP library drops what is too much of a trailer section without
+//! a word, so a block of fields that it might shorten has to be noticed before.
+
+use std::io;
+
+/// Length, kind, flags and stream of a frame (RFC 9113, section 4.1).
+const HEAD_BYTES: usize = 9;
+/// The kinds of frames that carry blocks of fields.
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// Follows the frames that one side sends.
+pub(crate) struct Frames {
+    /// Most bytes in the block of a trailer section.
+    most: u64,
+    /// Bytes before the next frame begins.
+    rest: usize,
+    /// The head of the next frame, as far as it has come.
+    head: [u8; HEAD_BYTES],
+    have: usize,
+    /// The newest stream. The first block on a stream is a header section, which the HTTP library refuses by itself.
+    newest: u32,
+    is_trailer: bool,
+    /// Bytes of the block so far.
+    block: u64,
+}
+
+impl Frames {
+    /// Those that begin after `preface` bytes, with blocks of trailers of `most` bytes at most.
+    pub(crate) fn new(preface: usize, most: u64) -> Self {
+        Self { most, rest: preface, head: [0; HEAD_BYTES], have: 0, newest: 0, is_trailer: false, block: 0 }
+    }
+
+    /// What came in next.
+    ///
+    /// # Errors
+    /// When the block of a trailer section is too long.
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.rest > 0 {
+                let count = self.rest.min(bytes.len());
+                self.rest -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            let count = (HEAD_BYTES - self.have).min(bytes.len());
+            self.head[self.have..self.have + count].copy_from_slice(&bytes[..count]);
+            self.have += count;
+            bytes = &bytes[count..];
+            if self.have == HEAD_BYTES {
+                self.have = 0;
+                self.begin_frame()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_frame(&mut self) -> io::Result<()> {
+        let [a, b, c, kind, _flags, stream @ ..] = self.head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        self.rest = length as usize;
+        match kind {
+            HEADERS => {
+                // The first bit means nothing.
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                self.is_trailer = stream <= self.newest;
+                self.newest = self.newest.max(stream);
+                self.block = 0;
+            }
+            CONTINUATION => {}
+            _ => return Ok(()),
+        }
+        self.block += u64::from(length);
+        if self.is_trailer && self.block > self.most {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a trailer section is larger than allowed"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: u32, kind: u8, stream: u32) -> Vec<u8> {
+        let mut frame = length.to_be_bytes()[1..].to_vec();
+        frame.extend([kind, 4]);
+        frame.extend(stream.to_be_bytes());
+        frame.resize(HEAD_BYTES + length as usize, HEADERS);
+        frame
+    }
+
+    #[test]
+    fn only_long_blocks_of_trailers_are_noticed_however_the_bytes_come() {
+        let data = |stream| frame(5000, 0, stream);
+        let head = [frame(900, HEADERS, 1), frame(900, CONTINUATION, 1), data(1)].concat();
+        let short = [frame(500, HEADERS, 1), frame(500, CONTINUATION, 1), frame(0, HEADERS, 3), data(3)].concat();
+        let long = [frame(500, HEADERS, 3), frame(501, CONTINUATION, 3)].concat();
+        let all = [&b"preface"[..], &head, &short, &long].concat();
+        for piece in [1, 7, 100, all.len()] {
+            let mut frames = Frames::new(7, 1000);
+            let (good, bad) = all.split_at(all.len() - 501 - 1);
+            assert!(good.chunks(piece).all(|bytes| frames.pass(bytes).is_ok()), "in pieces of {piece}");
+            assert!(frames.pass(bad).is_err(), "in pieces of {piece}");
+        }
+    }
+}
