@@ -96,10 +96,10 @@ impl Session {
             Ok(Some(status)) if status.code().is_some_and(|code| accepted.contains(&code)) => {
                 Ok(status.code().unwrap_or_default())
             }
-            Ok(Some(status)) => bail!("{} {}; {}", errand.program(), describe(status), process.tail()),
+            Ok(Some(status)) => bail!("{} {}; {}", errand.program(), describe(status), process.excerpt()),
             Ok(None) => {
                 process.kill();
-                bail!("{} did not end within {} s; {}", errand.program(), errand.within.as_secs(), process.tail())
+                bail!("{} did not end within {} s; {}", errand.program(), errand.within.as_secs(), process.excerpt())
             }
             Err(Interrupted) => {
                 stop_politely(&mut process);

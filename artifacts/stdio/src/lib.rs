@@ -1,8 +1,11 @@
-//! What programs write for people and scripts: results on standard output, all else on standard error.
+//! What programs write for people and scripts: results on standard output, all else on standard error; and what a log
+//! tells of a failure.
 //!
 //! Whoever reads them may go away early, as `head` does. That is no mistake of anybody: the result needs no more of it,
 //! and what a program does beside printing goes on. `println!` and `eprintln!` panic then, so the workspace's lints
 //! refuse them outside tests.
+
+pub mod log;
 
 use std::{
     error::Error,

@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use stdio::log;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -22,8 +23,6 @@ use crate::{components::Component, launch, network::Network, topology};
 
 /// Time between two looks at something that is to become true.
 const LOOK: Duration = Duration::from_millis(50);
-/// Lines of a log that an error repeats.
-const TAIL_LINES: usize = 15;
 /// How long a killed part may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -86,7 +85,7 @@ impl Supervisor {
         self.parts.push(Part { name: component.name, pid, log, child });
         if let Some(address) = component.address {
             let connected = self.network.connect(pid, address).await;
-            connected.with_context(|| format!("connecting {}; {}", component.name, self.tail(component.name)))?;
+            connected.with_context(|| format!("connecting {}; {}", component.name, self.excerpt(component.name)))?;
         }
         Ok(())
     }
@@ -100,7 +99,7 @@ impl Supervisor {
     /// Waits until `look` is content, at most `within`; gives up when a part ends.
     ///
     /// # Errors
-    /// When it takes too long or a part ended, with the reason and the end of the log of `name`.
+    /// When it takes too long or a part ended, with the reason and what the log of `name` tells.
     pub async fn wait(
         &mut self,
         name: &str,
@@ -115,7 +114,7 @@ impl Supervisor {
             };
             self.check()?;
             if Instant::now() >= deadline {
-                bail!("{name} is not ready within {} s: {reason:#}; {}", within.as_secs(), self.tail(name));
+                bail!("{name} is not ready within {} s: {reason:#}; {}", within.as_secs(), self.excerpt(name));
             }
             sleep(LOOK).await;
         }
@@ -128,14 +127,14 @@ impl Supervisor {
     pub fn check(&mut self) -> anyhow::Result<()> {
         for part in &mut self.parts {
             if let Some(status) = part.child.try_wait().context("asking for a child's state")? {
-                return Err(anyhow!("{} ended ({status}); {}", part.name, tail(&part.log)));
+                return Err(anyhow!("{} ended ({status}); {}", part.name, log::excerpt(&part.log)));
             }
         }
         Ok(())
     }
 
-    fn tail(&self, name: &str) -> String {
-        self.parts.iter().find(|part| part.name == name).map(|part| tail(&part.log)).unwrap_or_default()
+    fn excerpt(&self, name: &str) -> String {
+        self.parts.iter().find(|part| part.name == name).map(|part| log::excerpt(&part.log)).unwrap_or_default()
     }
 
     /// Asks a part to end by itself, which one does that writes something down last, and waits a moment for it.
@@ -167,14 +166,4 @@ impl Supervisor {
         self.parts.clear();
         self.network.remove_bridge().await
     }
-}
-
-/// The last lines of a log under its name.
-fn tail(log: &Path) -> String {
-    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    if lines.is_empty() {
-        return format!("{} is empty", log.display());
-    }
-    format!("the end of {}:\n  {}", log.display(), lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  "))
 }

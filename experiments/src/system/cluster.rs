@@ -150,8 +150,8 @@ impl<'a> Cluster<'a> {
         })?;
         match outcome {
             Some(Ok(value)) => Ok(value),
-            Some(Err(status)) => Err(anyhow!("it {}; {}", describe(status), process.tail())),
-            None => bail!("not ready within {} s: {reason}; {}", within.as_secs(), process.tail()),
+            Some(Err(status)) => Err(anyhow!("it {}; {}", describe(status), process.excerpt())),
+            None => bail!("not ready within {} s: {reason}; {}", within.as_secs(), process.excerpt()),
         }
     }
 
@@ -236,7 +236,7 @@ impl<'a> Cluster<'a> {
                     stopped.killed.push(process.name.clone());
                 }
                 Some(status) if was_running && failed(status) => {
-                    stopped.failed.push(format!("{} {}; {}", process.name, describe(status), process.tail()));
+                    stopped.failed.push(format!("{} {}; {}", process.name, describe(status), process.excerpt()));
                 }
                 Some(_) => {}
             }

@@ -1,7 +1,6 @@
 //! One process of a system under test, from start to end, with its log.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Child, ExitStatus},
     time::Duration,
@@ -13,9 +12,6 @@ use nix::{
 };
 
 use crate::interrupt::wait_regardless;
-
-/// Lines of a log that an error repeats.
-const TAIL_LINES: usize = 15;
 
 /// How long a killed process may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
@@ -62,23 +58,11 @@ impl Process {
         let _ = wait_regardless(KILLED_WITHIN, || self.ended());
     }
 
-    /// The end of its log, for an error message.
+    /// What its log tells of a failure, for an error message.
     #[must_use]
-    pub fn tail(&self) -> String {
-        self.log.as_deref().map(tail).unwrap_or_default()
+    pub fn excerpt(&self) -> String {
+        self.log.as_deref().map(stdio::log::excerpt).unwrap_or_default()
     }
-}
-
-/// The last lines of a log, indented, under its name.
-fn tail(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    if lines.is_empty() {
-        return format!("{} is empty", log.display());
-    }
-    let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
-    format!("the end of {}:\n  {last}", log.display())
 }
 
 /// How a process ended, in words.

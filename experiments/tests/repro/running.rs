@@ -112,12 +112,13 @@ fn a_system_that_cannot_run_here_is_named_with_what_would_enable_it() {
 }
 
 #[test]
-fn a_system_that_fails_to_start_is_shown_with_the_end_of_its_log() {
+fn a_system_that_fails_to_start_is_shown_with_the_first_error_and_the_end_of_its_log() {
     let toy = Toy::new("fails");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
     assert!(said.contains("ended with exit code 1") && said.contains("cannot bind: no such luck"), "{said}");
+    assert!(said.contains("at frame 20") && !said.contains("at frame 5\n"), "{said}");
     toy.assert_exit(ExitState::Failed);
     toy.assert_nothing_left(1);
 }

@@ -70,7 +70,7 @@ if [ "$1" = --version ]; then echo "toyd 1.0"; exit 0; fi
 echo $$ >> "$bin/pids"
 behaviour=$(cat "$bin/behaviour")
 case $behaviour in
-    fails) echo "cannot bind: no such luck" >&2; exit 1 ;;
+    fails) echo "cannot bind: no such luck" >&2; for frame in $(seq 20); do echo "at frame $frame" >&2; done; exit 1 ;;
     never-ready) echo "still thinking"; exec sleep 1000 ;;
 esac
 sleep 1000 &

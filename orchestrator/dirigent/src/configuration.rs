@@ -3,7 +3,6 @@
 //! What is wrong is said with file, line, column and key, so that nobody searches for it.
 
 use std::{
-    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -13,17 +12,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
+use crate::input::{self, InputError};
+
 /// A configuration file could not be used.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigurationError {
     /// The file itself.
-    #[error("{}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] InputError),
     /// Something in it.
     #[error("{}:{line}:{column}: {key}{problem}", path.display())]
     Content {
@@ -53,7 +49,7 @@ pub(crate) struct Loaded<T> {
 /// When the file cannot be read, is no TOML, has an unknown key or a value of the wrong form.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<Loaded<T>, ConfigurationError> {
     let Some(path) = path else { return Ok(Loaded { value: T::default(), file: None }) };
-    let text = fs::read_to_string(path).map_err(|source| ConfigurationError::Read { path: path.to_owned(), source })?;
+    let text = input::read_text("--config", path)?;
     Ok(Loaded { value: parse(path, &text)?, file: Some((path.to_owned(), text)) })
 }
 
@@ -192,6 +188,6 @@ mod tests {
     fn without_a_file_everything_has_its_default_and_a_missing_file_is_named() {
         assert!(load::<Example>(None).is_ok());
         let missing = load::<Example>(Some(Path::new("no/such.toml"))).map(|_| ()).unwrap_err();
-        assert_eq!(missing.to_string(), "no/such.toml");
+        assert_eq!(missing.to_string(), "--config no/such.toml: there is no such file");
     }
 }

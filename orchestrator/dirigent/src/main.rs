@@ -7,6 +7,7 @@ mod client;
 mod command_line;
 mod configuration;
 mod failure;
+mod input;
 mod logging;
 mod output;
 mod serve;

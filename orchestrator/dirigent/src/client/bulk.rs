@@ -2,7 +2,7 @@
 //!
 //! The whole file is checked before anything is sent, so that a mistake in its last line registers nothing.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +14,7 @@ use super::http::{self, Server};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
+    input,
     output::{self, Column},
 };
 
@@ -70,7 +71,7 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
 
 /// The functions of a file; blank lines are allowed.
 fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
-    let file = fs::read(path).with_context(|| path.display().to_string())?;
+    let file = input::read("--from", path)?;
     let mut lines = Vec::new();
     let mut reader = LineReader::default();
     for (text, number) in file.split(|byte| *byte == b'\n').zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty()) {
@@ -116,6 +117,8 @@ fn problem(path: &Path, result: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read_text(text: &str) -> anyhow::Result<Vec<Line>> {

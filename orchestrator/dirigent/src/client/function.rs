@@ -132,7 +132,9 @@ fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Out
             Err(error) => stdio::note!("{name}: {error:#}"),
         }
     }
-    output::print_rows(format, &RESULTS, &deleted)?;
+    if !deleted.is_empty() || format != Format::Table {
+        output::print_rows(format, &RESULTS, &deleted)?;
+    }
     let failed = names.len() - deleted.len();
     if failed > 0 {
         return Err(anyhow!("{failed} of {} functions could not be deleted", names.len()).into());

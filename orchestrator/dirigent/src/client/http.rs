@@ -1,6 +1,6 @@
 //! Blocking HTTP to one part: JSON in, JSON or a problem out.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
@@ -99,12 +99,26 @@ impl Server {
     /// # Errors
     /// When the part cannot be reached.
     pub(crate) fn run(&self, request: Request<impl AsSendBody>) -> anyhow::Result<Response<Body>> {
-        self.agent.run(request).map_err(|error| anyhow!("{}: {error}", self.describe()))
+        self.agent.run(request).map_err(|error| match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                anyhow!("{}: connection refused, nothing listens there{}", self.describe(), self.remedy())
+            }
+            error => anyhow!("{}: {error}", self.describe()),
+        })
     }
 
     /// The full address of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// The option that names another address, where there is one.
+    fn remedy(&self) -> &'static str {
+        match self.role {
+            "control plane" => "; --control-plane names another address",
+            "data plane" => "; --data-plane names another address",
+            _ => "",
+        }
     }
 
     /// The part as an error message names it.

@@ -1,7 +1,6 @@
 //! `invoke`: one invocation through a data plane, its answer and where its time went.
 
 use std::{
-    fs,
     io::{self, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +17,7 @@ use super::{http, timeline::Timeline};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
+    input,
     output::for_terminal,
 };
 
@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
 
 /// Invokes the function once; any status but 2xx is a failure.
 pub(crate) fn run(arguments: Arguments) -> Outcome {
-    let body = body(arguments.data, arguments.data_file.as_deref())?;
+    let body = body(arguments.data, arguments.data_file.as_deref()).map_err(Failure::Usage)?;
     let method = arguments.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
     let base = http::Server::new("data plane", &arguments.data_plane, arguments.timeout);
     let mut request = Request::builder().method(method).uri(base.url(&arguments.path));
@@ -138,7 +138,7 @@ fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<
         io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
         return Ok(Some(bytes));
     }
-    fs::read(path).map(Some).with_context(|| path.display().to_string())
+    Ok(Some(input::read("--data-file", path)?))
 }
 
 fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {

@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use record::{DirectoryLock, Holder};
 
 /// Name of the file with the addresses.
@@ -35,6 +35,9 @@ impl DataDirectory {
     /// # Errors
     /// When another process uses it, which is named and nothing is changed; or when it cannot be written.
     pub(super) fn open(directory: &Path, role: &str) -> anyhow::Result<Self> {
+        if directory.exists() && !directory.is_dir() {
+            bail!("data directory {}: expected a directory, got a file; --data-dir names another", directory.display());
+        }
         let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let holder = Holder { process: process::id(), since, purpose: format!("dirigent {role}") };
         let lock = DirectoryLock::take(directory, &holder).context("data directory")?;

@@ -149,6 +149,29 @@ fn a_mistake_on_the_command_line_is_exit_code_2() {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_is_said_with_its_option() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("bytes"), b"name = \xff").unwrap();
+    for (arguments, name, expected) in [
+        (&["worker", "--config"][..], "nothing", "there is no such file"),
+        (&["worker", "--config"], "", "expected a file, got a directory"),
+        (&["worker", "--config"], "bytes", "expected text in UTF-8, got other bytes"),
+        (&["function", "register", "--from"], "nothing", "there is no such file"),
+        (&["function", "register", "--from"], "", "expected a file, got a directory"),
+        (&["invoke", "f", "--data-file"], "nothing", "there is no such file"),
+    ] {
+        let (option, path) = (arguments[arguments.len() - 1], path(name));
+        let output = dirigent().args(arguments).arg(&path).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said), (Some(2), format!("dirigent: {option} {path}: {expected}\n")));
+    }
+    let output = dirigent().args(["control-plane", "--data-dir", &path("bytes")]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("expected a directory, got a file; --data-dir"), "{said}");
+}
+
+#[test]
 fn an_option_that_does_not_apply_is_refused() {
     for (arguments, expected) in [
         (&["worker", "--nodes", "3"][..], "--nodes applies with --runtime hollow only; the runtime is process"),

@@ -1,0 +1,42 @@
+//! Files that options name, read whole; what is wrong with one is said with the option.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// A file that an option names cannot be used.
+#[derive(Debug, Error)]
+#[error("{option} {}: {problem}", path.display())]
+pub(crate) struct InputError {
+    option: &'static str,
+    path: PathBuf,
+    problem: String,
+}
+
+/// The bytes of the file that `option` names.
+///
+/// # Errors
+/// When there is no such file, or it cannot be read.
+pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
+    let failed = |error: io::Error| {
+        let problem = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            io::ErrorKind::IsADirectory => "expected a file, got a directory".to_owned(),
+            _ => error.to_string(),
+        };
+        InputError { option, path: path.to_owned(), problem }
+    };
+    fs::read(path).map_err(failed)
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`read`], and when it is no UTF-8.
+pub(crate) fn read_text(option: &'static str, path: &Path) -> Result<String, InputError> {
+    let problem = "expected text in UTF-8, got other bytes".to_owned();
+    String::from_utf8(read(option, path)?).map_err(|_| InputError { option, path: path.to_owned(), problem })
+}
