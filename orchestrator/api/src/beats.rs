@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Datagrams, Network, connect,
+    Datagrams, Network, Token, TokenSource, connect,
     wire::{WorkerBeat, orchestrator_client::OrchestratorClient},
 };
 
@@ -125,6 +125,8 @@ pub struct Beats {
     pub instance: u64,
     /// Time between two.
     pub period: Duration,
+    /// What opens the streams, where those ask for it.
+    pub token: TokenSource,
 }
 
 impl Beats {
@@ -183,7 +185,7 @@ impl Beats {
     /// Gives them over one stream after another, for ever.
     async fn over_streams(self) {
         let beat = self.beat(false);
-        let Self { network, address, period, .. } = self;
+        let Self { network, address, period, token, .. } = self;
         loop {
             if let Ok(channel) = connect::connect_quietly(Arc::clone(&network), &address).await {
                 let mut ticks = interval(period);
@@ -192,8 +194,10 @@ impl Beats {
                     ticks.tick().await;
                     Some((beat.clone(), (ticks, beat)))
                 });
+                // Without one it is refused, which is said where the other stream is.
+                let token = token.token(&address).ok().flatten();
                 // However it ended, there is another one after this.
-                let _ = OrchestratorClient::new(channel).heartbeat(beats).await;
+                let _ = OrchestratorClient::new(channel).heartbeat(Token::sign(token.as_ref(), beats)).await;
             }
             sleep(period).await;
         }
@@ -230,6 +234,7 @@ mod tests {
             worker: "w".to_owned(),
             instance: 7,
             period: Duration::from_millis(100),
+            token: TokenSource::default(),
         };
         AbortOnDropHandle::new(tokio::spawn(beats.run()))
     }

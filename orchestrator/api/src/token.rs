@@ -133,8 +133,8 @@ impl Token {
 pub const CLUSTER_TOKEN_FILE: &str = "cluster-token";
 
 /// Where a part finds the cluster's token: in a file that is named, or in the folder `control-plane` beside its own data
-/// directory, where a control plane on the same machine leaves it by default.
-#[derive(Clone, Debug)]
+/// directory, where a control plane on the same machine leaves it by default. The default one has none.
+#[derive(Clone, Debug, Default)]
 pub struct TokenSource {
     file: Option<PathBuf>,
     beside: PathBuf,

@@ -30,7 +30,7 @@ pub struct Config {
     pub seed: u64,
     /// Addresses told to clients of the form interface instead of the data planes' own, for example a load balancer.
     pub invoke_addresses: Vec<String>,
-    /// Whether calls that write need the token that is left in `data_dir`.
+    /// Whether calls that write need the token that is left in `data_dir`, and peers the cluster's, which is left there too.
     pub auth: bool,
     /// Whether the form interface is served, which existing load generators use: without a token, so whoever reaches the
     /// port can register functions.

@@ -2,12 +2,16 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use api::{BeatReceiver, Incoming, Listener, Network, TokenError, wire::orchestrator_server::OrchestratorServer};
+use api::{
+    BeatReceiver, CLUSTER_TOKEN_FILE, Incoming, Listener, Network, Token, TokenError,
+    wire::orchestrator_server::OrchestratorServer,
+};
 use model::Epoch;
 use record::RecordError;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::interceptor::InterceptedService;
 
 use crate::{
     Config, ConfigError,
@@ -41,8 +45,8 @@ pub enum BuildError {
     /// The command log cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The token that operators show cannot be made or read.
-    #[error("cannot keep a token for operators")]
+    /// A token that operators or peers show cannot be made or read.
+    #[error("cannot keep tokens for operators and peers")]
     Token(#[from] TokenError),
     /// The record of cold starts cannot be written.
     #[error("cannot record cold starts")]
@@ -73,6 +77,8 @@ pub struct Built {
     http_address: SocketAddr,
     invoke_addresses: Vec<String>,
     access: Access,
+    /// What peers show; `None`: whoever reaches the port is let in.
+    token: Option<Token>,
 }
 
 /// Binds the ports, reads the command log, and begins a new epoch in it.
@@ -102,6 +108,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (sender, cold_starts) = cold_starts.unzip();
     let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
     let access = Access::new(&config)?;
+    let token = config.auth.then(|| Token::obtain(&config.data_dir.join(CLUSTER_TOKEN_FILE))).transpose()?;
     let invoke_addresses = config.invoke_addresses;
     let built = Built {
         owner,
@@ -115,6 +122,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
         http_address,
         invoke_addresses,
         access,
+        token,
     };
     Ok(built)
 }
@@ -153,6 +161,7 @@ impl Built {
         }
         let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
         let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
+        let service = InterceptedService::new(service, Token::require(self.token));
         let server = Incoming::server()
             .add_service(service)
             .serve_with_incoming_shutdown(Incoming::stream(self.stream), stop.clone().cancelled_owned());

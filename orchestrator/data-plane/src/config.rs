@@ -29,7 +29,10 @@ pub struct Config {
     pub advertised: Option<SocketAddr>,
     /// Control planes, `host:port`, tried in turn.
     pub control_planes: Vec<String>,
-    /// Where the program writes the addresses it bound. The library itself touches no file.
+    /// File with the cluster's token, which the control plane leaves in its data directory as `cluster-token`. Not given, it
+    /// is looked for in the folder `control-plane` beside `data_dir`.
+    pub token_file: Option<PathBuf>,
+    /// Where the program writes the addresses it bound. The library itself writes no file.
     pub data_dir: PathBuf,
     /// Threads of its process, 0: half of the cores, because the kernel's share of the work takes about the other half.
     pub threads: usize,
@@ -110,6 +113,7 @@ impl Default for Config {
             admin: SocketAddr::from(([127, 0, 0, 1], 8085)),
             advertised: None,
             control_planes: vec!["127.0.0.1:9090".to_owned()],
+            token_file: None,
             data_dir: PathBuf::from("dirigent-data/data-plane"),
             threads: 0,
             host_suffix: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{ConnectError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, WireError, wire};
+use api::{ConnectError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, Token, TokenError, TokenSource, WireError, wire};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
@@ -28,6 +28,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 enum StreamError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error("no token for the control plane: {0}")]
+    Token(#[from] TokenError),
     #[error("the control plane refused the stream: {}", .0.message())]
     Refused(tonic::Status),
     #[error(transparent)]
@@ -93,11 +95,13 @@ impl Session<'_> {
     async fn carry(&self, applier: &mut Applier, welcomed: &mut bool) -> Result<(), StreamError> {
         let plane = self.plane;
         let channel = api::connect(plane.network.clone(), self.control_plane).await?;
+        let source = TokenSource::new(plane.config.token_file.clone(), &plane.config.data_dir);
+        let token = source.token(self.control_plane)?;
         let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbox, messages) = plane.reports.begin(plane.clock);
         let hello = self.hello(applier);
         outbox.update(|batch| batch.greet(hello));
-        let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(messages));
+        let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(Token::sign(token.as_ref(), messages)));
         let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;
         let mut first = first.map_err(refused)?.ok_or(StreamError::Closed)?;

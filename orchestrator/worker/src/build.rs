@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Listener, Network};
+use api::{Listener, Network, TokenSource};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -181,6 +181,7 @@ fn session(config: &Config, instance: u64, network: Arc<dyn Network>, inputs: mp
         worker: config.name.clone(),
         instance,
         control_planes: config.control_planes.clone(),
+        token: TokenSource::new(config.token_file.clone(), &config.data_dir),
         heartbeat: config.heartbeat,
         datagrams: config.datagrams,
         network,

@@ -30,6 +30,9 @@ pub struct Config {
     pub name: String,
     /// Stream addresses (`host:port`) of the control-plane replicas; the leader is found by trying.
     pub control_planes: Vec<String>,
+    /// File with the cluster's token, which the control plane leaves in its data directory as `cluster-token`. Not given, it
+    /// is looked for in the folder `control-plane` beside `data_dir`.
+    pub token_file: Option<PathBuf>,
     /// Where health, metrics and logs are served; port 0 takes any free one.
     pub admin: SocketAddr,
     /// Host names with a dot by which `admin` may be called; addresses and names without a dot always may.
@@ -189,6 +192,7 @@ impl Default for Config {
         Self {
             name: String::new(),
             control_planes: vec!["127.0.0.1:9090".to_owned()],
+            token_file: None,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 10015)),
             hosts: Vec::new(),
             data_dir: PathBuf::from("dirigent-data/worker"),

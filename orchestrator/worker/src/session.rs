@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Beats, Network, WireError, wire, wire::orchestrator_client::OrchestratorClient};
+use api::{
+    Beats, Network, Token, TokenError, TokenSource, WireError, wire, wire::orchestrator_client::OrchestratorClient,
+};
 use model::Epoch;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -35,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) instance: u64,
     /// Tried in this order.
     pub(crate) control_planes: Vec<String>,
+    /// What opens the streams, where those ask for it.
+    pub(crate) token: TokenSource,
     pub(crate) heartbeat: Duration,
     /// Whether heartbeats may go as datagrams.
     pub(crate) datagrams: bool,
@@ -48,6 +52,8 @@ pub(crate) struct Session {
 enum SessionError {
     #[error(transparent)]
     Connect(#[from] api::ConnectError),
+    #[error("no token for the control plane")]
+    Token(#[from] TokenError),
     #[error("the control plane refused: {}", .0.message())]
     Refused(Status),
     #[error("the stream broke: {}", .0.message())]
@@ -114,7 +120,8 @@ impl Session {
             true => api::connect_quietly(network, address).await?,
             false => api::connect(network, address).await?,
         };
-        let mut commands = timeout(WELCOME, self.open(channel)).await.map_err(|_| SessionError::Silent)??;
+        let token = self.token.token(address)?;
+        let mut commands = timeout(WELCOME, self.open(channel, token)).await.map_err(|_| SessionError::Silent)??;
         let first = timeout(WELCOME, commands.message()).await.map_err(|_| SessionError::Silent)?;
         let first = first.map_err(SessionError::Refused)?;
         let mut received = Instant::now();
@@ -134,6 +141,7 @@ impl Session {
             worker: self.worker.clone(),
             instance: self.instance,
             period: self.heartbeat,
+            token: self.token.clone(),
         };
         let mut beats = AbortOnDropHandle::new(tokio::spawn(beats.run()));
         loop {
@@ -147,12 +155,13 @@ impl Session {
         }
     }
 
-    async fn open(&self, channel: Channel) -> Result<Streaming<wire::ToWorker>, SessionError> {
+    async fn open(&self, channel: Channel, token: Option<Token>) -> Result<Streaming<wire::ToWorker>, SessionError> {
         let (reply, messages) = oneshot::channel();
         self.tell(Input::Opening(reply)).await?;
         let messages = messages.await.map_err(|_| SessionError::OwnerGone)?;
         let mut client = OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
-        client.connect_worker(messages).await.map(tonic::Response::into_inner).map_err(SessionError::Refused)
+        let request = Token::sign(token.as_ref(), messages);
+        client.connect_worker(request).await.map(tonic::Response::into_inner).map_err(SessionError::Refused)
     }
 
     async fn tell(&self, input: Input) -> Result<(), SessionError> {
@@ -172,7 +181,7 @@ impl SessionError {
 
     /// Whether a control plane answered and does not want this worker, or this worker must not obey it.
     fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Wire(_) | Self::WrongCommander(_))
+        matches!(self, Self::Refused(_) | Self::Token(_) | Self::Wire(_) | Self::WrongCommander(_))
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use api::{CLUSTER_TOKEN_FILE, Token};
 use control_plane::Config;
 
-use super::Running;
+use super::{
+    Running,
+    peers::{DataPlane, StreamPort, Worker},
+};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const HOST: (&str, &str) = ("host", "127.0.0.1");
@@ -88,4 +92,36 @@ async fn the_form_has_a_switch_of_its_own() {
         "a browser says whose page it is"
     );
     running.stop().await;
+}
+
+#[tokio::test]
+async fn peers_are_let_in_with_the_token_of_their_cluster_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let other = tempfile::tempdir().unwrap();
+    let other = Token::obtain(&other.path().join(CLUSTER_TOKEN_FILE)).unwrap();
+    let operators = Token::read(&dir.path().join("token")).unwrap();
+    for (token, said) in
+        [(None, "shows no token"), (Some(other), "shows another token"), (Some(operators), "shows another token")]
+    {
+        let port = StreamPort { token, ..running.stream.clone() };
+        for refused in [
+            DataPlane::connect(&port, DataPlane::hello("d")).await.err(),
+            Worker::connect(&port, Worker::hello("w")).await.err(),
+        ] {
+            let refused = refused.expect("it is refused");
+            assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
+            assert!(refused.message().contains(said) && refused.message().contains("token_file"), "{refused}");
+        }
+    }
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    assert!(worker.read().await.welcome.is_some(), "with the right one it is let in");
+    running.stop().await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let open = Running::start_with(Config { data_dir: dir.path().to_owned(), auth: false, ..Config::default() }).await;
+    assert!(open.stream.token.is_none(), "none is made");
+    let mut worker = Worker::connect(&open.stream, Worker::hello("w")).await.unwrap();
+    assert!(worker.read().await.welcome.is_some());
+    open.stop().await;
 }

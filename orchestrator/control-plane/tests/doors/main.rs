@@ -12,7 +12,7 @@ mod top;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use api::{ANY_LOOPBACK, OsNetwork};
+use api::{ANY_LOOPBACK, CLUSTER_TOKEN_FILE, OsNetwork, Token};
 use control_plane::{Config, RedbStore, RunError, build};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
@@ -21,9 +21,11 @@ use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use peers::StreamPort;
+
 /// A running control plane.
 struct Running {
-    stream: String,
+    stream: StreamPort,
     http: String,
     /// What opens it for writing.
     token: String,
@@ -41,7 +43,8 @@ impl Running {
         let data_dir = config.data_dir.clone();
         let store = Box::new(RedbStore::open(&config.data_dir).unwrap());
         let built = build(config, Arc::new(OsNetwork), store).await.unwrap();
-        let (stream, http) = (built.stream_address().to_string(), built.http_address().to_string());
+        let (address, http) = (built.stream_address().to_string(), built.http_address().to_string());
+        let stream = StreamPort { address, token: Token::read(&data_dir.join(CLUSTER_TOKEN_FILE)).ok() };
         let shutdown = CancellationToken::new();
         let ended = tokio::spawn(built.run(shutdown.clone()));
         let token = std::fs::read_to_string(data_dir.join("token")).unwrap_or_default().trim().to_owned();

@@ -3,18 +3,31 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
-    OsNetwork, PROTOCOL_VERSION,
+    OsNetwork, PROTOCOL_VERSION, Token,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Request, Status, Streaming, transport::Channel};
 
 /// Everything a test waits for comes within this time, or the test fails.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-async fn client(stream: &str) -> OrchestratorClient<Channel> {
-    let channel = api::connect(Arc::new(OsNetwork), stream).await.expect("the control plane listens");
+/// Where peers connect, and the token that they show there.
+#[derive(Clone)]
+pub(crate) struct StreamPort {
+    pub(crate) address: String,
+    pub(crate) token: Option<Token>,
+}
+
+impl StreamPort {
+    fn sign<T>(&self, messages: T) -> Request<T> {
+        Token::sign(self.token.as_ref(), messages)
+    }
+}
+
+async fn client(stream: &StreamPort) -> OrchestratorClient<Channel> {
+    let channel = api::connect(Arc::new(OsNetwork), &stream.address).await.expect("the control plane listens");
     OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES)
 }
 
@@ -27,11 +40,11 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    pub(crate) async fn connect(stream: &str, hello: wire::DataPlaneHello) -> Result<Self, Status> {
+    pub(crate) async fn connect(stream: &StreamPort, hello: wire::DataPlaneHello) -> Result<Self, Status> {
         let (outgoing, messages) = mpsc::channel(16);
         let hello = Some(hello);
         outgoing.send(wire::FromDataPlane { hello, ..Default::default() }).await.unwrap();
-        let answer = client(stream).await.connect_data_plane(ReceiverStream::new(messages)).await?;
+        let answer = client(stream).await.connect_data_plane(stream.sign(ReceiverStream::new(messages))).await?;
         Ok(Self { outgoing, incoming: answer.into_inner(), functions: BTreeMap::new() })
     }
 
@@ -107,10 +120,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) async fn connect(stream: &str, hello: wire::WorkerHello) -> Result<Self, Status> {
+    pub(crate) async fn connect(stream: &StreamPort, hello: wire::WorkerHello) -> Result<Self, Status> {
         let (outgoing, messages) = mpsc::channel(16);
         outgoing.send(wire::FromWorker { hello: Some(hello), ..Default::default() }).await.unwrap();
-        let answer = client(stream).await.connect_worker(ReceiverStream::new(messages)).await?;
+        let answer = client(stream).await.connect_worker(stream.sign(ReceiverStream::new(messages))).await?;
         Ok(Self { outgoing, incoming: answer.into_inner() })
     }
 
@@ -157,9 +170,9 @@ impl Worker {
     }
 
     /// Gives one sign of life.
-    pub(crate) async fn beat(&self, stream: &str) {
+    pub(crate) async fn beat(&self, stream: &StreamPort) {
         let beat = wire::WorkerBeat { worker: "w".to_owned(), ..Default::default() };
-        client(stream).await.heartbeat(tokio_stream::iter([beat])).await.expect("the beat is taken");
+        client(stream).await.heartbeat(stream.sign(tokio_stream::iter([beat]))).await.expect("the beat is taken");
     }
 
     /// Why the control plane ends the connection without a command.

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
-    /// Let everybody who reaches the port for operators register functions: for experiments
+    /// Let everybody who reaches the ports register functions, and join as a data plane or worker: for experiments
     #[arg(long)]
     no_auth: bool,
 

@@ -27,6 +27,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     control_plane: Vec<String>,
 
+    /// File with the cluster's token, a copy of `cluster-token` in the control plane's data directory. Not given, it is
+    /// looked for in the folder `control-plane` beside the data directory
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Address for invocations; port 0 takes any free one
     #[arg(long, value_name = "IP:PORT")]
     invoke: Option<SocketAddr>,
@@ -48,6 +53,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.invoke = arguments.invoke.unwrap_or(config.invoke);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
+    config.token_file = arguments.token_file.or(config.token_file);
     if !arguments.control_plane.is_empty() {
         config.control_planes = arguments.control_plane;
     }

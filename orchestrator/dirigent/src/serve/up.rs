@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "dirigent-data", value_name = "DIR")]
     data_dir: PathBuf,
 
-    /// Let everybody who reaches the port for operators register functions: for experiments
+    /// Let everybody who reaches the ports register functions, and join as a data plane or worker: for experiments
     #[arg(long)]
     no_auth: bool,
 
@@ -111,6 +111,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     };
     let (control_plane, directory) = control_plane::build(config, network.clone()).await?;
     let mut directories = vec![directory];
+    let token_file = (!arguments.no_auth).then(|| folder("control-plane").join(api::CLUSTER_TOKEN_FILE));
     let leader = vec![control_plane.stream_address().to_string()];
 
     let mut config = ::data_plane::Config {
@@ -119,6 +120,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
         invoke: loopback(arguments.invoke_port),
         admin: loopback(arguments.admin_port),
         data_dir: folder("data-plane"),
+        token_file: token_file.clone(),
         ..::data_plane::Config::default()
     };
     // Here the sandboxes' ends of the connections may be in this process too.
@@ -137,6 +139,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
             runtime: arguments.runtime,
             admin: loopback(nth_port(arguments.worker_port, index)?),
             data_dir: folder(&name),
+            token_file: token_file.clone(),
             name,
             ..::worker::Config::default()
         };

@@ -1,6 +1,6 @@
 //! Starting, ending and starting again: what is kept, what is freed, what must not stay behind.
 
-use std::{fs, net::TcpStream, process::Command};
+use std::{fs, net::TcpStream, path::Path, process::Command};
 
 use nix::sys::signal::Signal;
 
@@ -181,17 +181,7 @@ fn log_lines_are_json_when_asked_for() {
 #[test]
 fn separate_daemons_make_a_cluster() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = |name: &str| dir.path().join(name);
-    let start = |name: &str, arguments: &[&str]| {
-        let log = fs::File::create(dir.path().join(format!("{name}.log"))).unwrap();
-        let child = dirigent().args(arguments).arg("--data-dir").arg(folder(name)).stderr(log).spawn().unwrap();
-        let ports: serde_json::Value = wait_for(&format!("ports.json of {name}"), || {
-            let text = fs::read_to_string(folder(name).join("ports.json"))
-                .map_err(|_| fs::read_to_string(dir.path().join(format!("{name}.log"))).unwrap_or_default())?;
-            serde_json::from_str(&text).map_err(|error| error.to_string())
-        });
-        (Ended(child), ports)
-    };
+    let start = |name: &str, arguments: &[&str]| start(dir.path(), name, arguments);
     let any = "127.0.0.1:0";
     let (_control_plane, ports) = start("control-plane", &["control-plane", "--stream", any, "--http", any]);
     let (stream, http) = (ports["stream"].as_str().unwrap(), ports["http"].as_str().unwrap());
@@ -210,12 +200,55 @@ fn separate_daemons_make_a_cluster() {
     let refused = operator(&register);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains("--token-file"), "{said}");
-    let token = folder("control-plane").join("token");
+    let token = dir.path().join("control-plane").join("token");
     let registered = operator(&[&register[..], &["--token-file", token.to_str().unwrap()]].concat());
     assert!(registered.status.success(), "{registered:?}");
     let invoke = ["invoke", "hello", "--data-plane", ports["invoke"].as_str().unwrap()];
     let invoked = dirigent().args(invoke).output().unwrap();
     assert!(invoked.status.success(), "{invoked:?}");
+}
+
+/// Starts a daemon that keeps its data in the folder `name` of `directory` and writes to `name.log` there; its ports.
+fn start(directory: &Path, name: &str, arguments: &[&str]) -> (Ended, serde_json::Value) {
+    let (folder, log) = (directory.join(name), directory.join(format!("{name}.log")));
+    let stderr = fs::File::create(&log).unwrap();
+    let child = dirigent().args(arguments).arg("--data-dir").arg(&folder).stderr(stderr).spawn().unwrap();
+    let ports = wait_for(&format!("ports.json of {name}"), || {
+        let text =
+            fs::read_to_string(folder.join("ports.json")).map_err(|_| fs::read_to_string(&log).unwrap_or_default())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    });
+    (Ended(child), ports)
+}
+
+#[test]
+fn a_part_from_elsewhere_needs_the_file_with_the_cluster_s_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    let control_plane = ["control-plane", "--stream", any, "--http", any];
+    let (_control_plane, ports) = start(dir.path(), "control-plane", &control_plane);
+    let (stream, http) = (ports["stream"].as_str().unwrap(), ports["http"].as_str().unwrap());
+    let nodes = || {
+        let listed = dirigent().args(["node", "list", "--format", "csv", "--control-plane", http]).output().unwrap();
+        String::from_utf8_lossy(&listed.stdout).lines().count().saturating_sub(1)
+    };
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let worker = ["worker", "--name", "w", "--runtime", "hollow", "--control-plane", stream, "--admin", any];
+    let (refused, _) = start(&elsewhere, "worker", &worker);
+    wait_for("the reason", || {
+        let log = fs::read_to_string(elsewhere.join("worker.log")).unwrap();
+        let is_said = log.contains("shows no token") && log.contains("set token_file to a copy");
+        if is_said { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(nodes(), 0);
+    drop(refused);
+    let token = dir.path().join("control-plane").join("cluster-token");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&token).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let worker = [&worker[..], &["--token-file", token.to_str().unwrap()]].concat();
+    let (_worker, _) = start(&elsewhere, "worker", &worker);
+    wait_for("its node", || if nodes() == 1 { Ok(()) } else { Err("no node".to_owned()) });
 }
 
 /// A child that is ended with the test.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use api::{
-    Batch, Beats, OsNetwork, Outbox, PROTOCOL_VERSION,
+    Batch, Beats, OsNetwork, Outbox, PROTOCOL_VERSION, TokenSource,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -123,7 +123,11 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
     let first = commands.message().await?.context("the control plane closed a worker's stream")?;
     let port = first.welcome.context("a worker was not welcomed")?.beat_port;
     let (network, address) = (Arc::new(OsNetwork), stream.to_string());
-    Ok((Beats { network, address, port, worker: name, instance, period: HEARTBEAT }, commands, outbox))
+    Ok((
+        Beats { network, address, port, worker: name, instance, period: HEARTBEAT, token: TokenSource::default() },
+        commands,
+        outbox,
+    ))
 }
 
 /// A client on a connection of its own.
