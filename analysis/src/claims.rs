@@ -21,6 +21,10 @@ pub(crate) struct Claim {
     /// Which points count, by dotted keys of the definition; of what no point has alone.
     #[serde(default, rename = "where")]
     pub(crate) among: BTreeMap<String, String>,
+    /// What the load must be at least, by dotted keys of the definition, in numbers or seconds: a smaller one is another
+    /// experiment, and no evidence. A key that the definition lacks bounds nothing.
+    #[serde(default)]
+    pub(crate) load_at_least: BTreeMap<String, f64>,
     /// The system said to be better, or the only one.
     pub(crate) system: String,
     /// The system it is compared with.

@@ -118,6 +118,9 @@ fn ruling(claim: &Claim, bound: f64, measure: &Measure<'_>, material: &Material<
     if material.manifest.is_quick() {
         return Ruling::not_measured("a quick run is no evidence");
     }
+    if let Some(reason) = material.smaller_load(claim) {
+        return Ruling::not_measured(reason);
+    }
     let penalised = of_measure(claim, bound, measure, material);
     let Some(dropped) = measure.failures_dropped() else { return penalised };
     let other = of_measure(claim, bound, &dropped, material);

@@ -327,6 +327,26 @@ fn a_claim_short_of_its_bound_is_not_held() {
 }
 
 #[test]
+fn a_claim_whose_interval_contains_its_bound_is_inconclusive_and_never_green() {
+    let fixture = Fixture::new("cluster-100");
+    for (repetition, times) in (1..).zip([900, 1_100, 1_200, 1_300, 1_400]) {
+        for (system, latency_ms) in [("dirigent-kpa", 20), ("knative", 20 * times)] {
+            let rows = [row(0, "a", 0, latency_ms, 10), row(1, "b", 10, latency_ms, 10)];
+            fixture.repetition(system, repetition, &rows, &load(&rows));
+        }
+    }
+    fixture.verified();
+    analysis().arg("report").arg(fixture.path()).assert().success();
+    let claim = read_json::<Claims>(&RunDir(fixture.path().to_owned()).claims()).unwrap().claims.remove(0);
+    assert_eq!(claim.verdict, Verdict::Inconclusive, "its median is above: {claim:?}");
+    close("median", claim.found.unwrap(), 1_200.0);
+    assert!(claim.reason.contains("[900; 1,400], contains 1,000"), "{}", claim.reason);
+    let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+    let claims = page.split("<section id=\"claims\">").nth(1).unwrap().split("</table>").next().unwrap();
+    assert!(claims.contains("mark warn\">inconclusive") && !claims.contains("mark good"), "{claims}");
+}
+
+#[test]
 fn a_claim_that_holds_only_when_failures_are_penalised_is_not_held() {
     let claim = compared(5, 1, true).claims.remove(0);
     assert!(claim.found.unwrap() > 1_000.0, "penalised, the ratio is beyond the bound: {claim:?}");

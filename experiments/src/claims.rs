@@ -94,6 +94,7 @@ mod tests {
         assert_eq!(exit(&claims(&[])), Exit::Done);
         assert_eq!(exit(&claims(&["held", "not measured"])), Exit::Done);
         assert_eq!(exit(&claims(&["held", "not held"])), Exit::NotHeld);
+        assert_eq!(exit(&claims(&["held", "inconclusive"])), Exit::NotHeld);
         assert_eq!(exit(&claims(&["not held", "invalid"])), Exit::Invalid);
     }
 

@@ -3,6 +3,7 @@
 use record::{FailedRepetition, Manifest, PointSummary};
 
 use crate::{
+    claims::Claim,
     design::{Design, RATE},
     judge::{Ruling, measure::Measure},
     series::Series,
@@ -44,12 +45,27 @@ impl Flaw {
     }
 }
 
+/// A number, or a duration in seconds.
+fn size(value: &str) -> Option<f64> {
+    let seconds = || humantime::parse_duration(value).ok().map(|duration| duration.as_secs_f64());
+    value.parse().ok().or_else(seconds)
+}
+
 impl<'a> Material<'a> {
     /// The numbers of the repetitions that were planned, or, of a run that does not say, as many as any point has.
     pub(super) fn planned(&self) -> std::ops::RangeInclusive<u32> {
         let all = self.series.iter().flat_map(|series| &series.repetitions);
         let greatest = all.map(|result| result.summary.repetition).max().unwrap_or(0);
         1..=self.design.repetitions().unwrap_or(0).max(greatest)
+    }
+
+    /// Why the load is less than what a claim is about; `None` where it is not.
+    pub(super) fn smaller_load(&self, claim: &Claim) -> Option<String> {
+        claim.load_at_least.iter().find_map(|(key, least)| {
+            let each = self.design.each(key);
+            let (value, _) = each.into_iter().find(|(value, _)| size(value).is_none_or(|size| size < *least))?;
+            Some(format!("the claim needs {key} of at least {least}, and this run has {value}: smaller is no evidence"))
+        })
     }
 
     /// A system's points.

@@ -2,7 +2,9 @@
 
 mod rig;
 
-use record::{FailedRepetition, Finding, JudgedClaim, Judgement, Pace, PointSummary, Verdict, Weight};
+use record::{
+    FailedRepetition, Finding, Invariant, JudgedClaim, Judgement, Pace, PointSummary, Scope, Verdict, Weight,
+};
 
 use self::rig::{Minute, Rig, name, point};
 use super::{failure::surely_failed, ruling::Ruling};
@@ -212,6 +214,42 @@ fn what_a_rate_claim_does_not_use_may_be_broken_and_what_it_uses_may_not() {
         let only_failure = with(("knative", "rate-3", 1), weight, Finding::NotHeld);
         assert_verdict(&only_failure, Verdict::Invalid, "`knative`, rate-3, repetition 1");
     }
+}
+
+#[test]
+fn a_rule_about_all_systems_of_a_point_concerns_each_and_one_about_the_run_none() {
+    let mut rig = Rig::sweep([3900; 5]);
+    let rule = |scope| Invariant {
+        scope,
+        rule: "all systems were given the same schedule".to_owned(),
+        weight: Weight::Validity,
+        finding: Finding::NotHeld,
+        detail: String::new(),
+    };
+    let at = |repetition| rule(Scope::Point { point: "rate-3900".to_owned(), repetition: Some(repetition) });
+    rig.invariants.extend([rule(Scope::Run), at(9)]);
+    assert_verdict(&rig, Verdict::Held, "");
+    rig.invariants.push(at(5));
+    assert_verdict(&rig, Verdict::Invalid, "repetition 5: \"all systems were given the same schedule\" is not held");
+}
+
+#[test]
+fn a_load_smaller_than_what_is_claimed_is_no_evidence() {
+    let rig = Rig::trace([1200.0; 5]);
+    assert_verdict(&rig, Verdict::Held, "");
+    for (with, without, said) in [
+        ("minutes = 29", "minutes = 30", "load.minutes of at least 30, and this run has 29"),
+        ("minute = \"1s\"", "minute = \"1m\"", "load.minute of at least 60, and this run has 1s"),
+        ("functions = 20\nminutes = 30", "minutes = 30", "load.functions of at least 500, and this run has 20"),
+    ] {
+        let mut smaller = rig.clone();
+        smaller.manifest.definition = rig.manifest.definition.replace(without, with);
+        assert_verdict(&smaller, Verdict::NotMeasured, said);
+        assert!(smaller.first().found.is_some(), "what it found is shown");
+    }
+    let mut larger = rig.clone();
+    larger.manifest.definition = rig.manifest.definition.replace("minutes = 30", "functions = 500\nminutes = 60");
+    assert_verdict(&larger, Verdict::Held, "");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn claims(verdict: &str) -> String {
 
 #[test]
 fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
-    for (verdict, code) in [("held", 0), ("not measured", 0), ("not held", 4), ("invalid", 3)] {
+    for (verdict, code) in [("held", 0), ("not measured", 0), ("inconclusive", 4), ("not held", 4), ("invalid", 3)] {
         let toy = Toy::new("well");
         toy.write("bin/claims.json", &claims(verdict));
         let (terminal, out, bin) = (toy.path("terminal"), toy.path("out"), toy.path("bin"));

@@ -75,7 +75,7 @@ impl Rig {
 
     /// A trace on which slowdowns of the baseline are these, with failures penalised and dropped; those of ours are 1.
     pub(super) fn trace(slowdowns: [f64; 5]) -> Self {
-        let mut rig = Self::new("azure-500", "repetitions = 5\n[load]\nminutes = 3\n");
+        let mut rig = Self::new("azure-500", "repetitions = 5\n[load]\nminutes = 30\nminute = \"1m\"\n");
         for (number, slowdown) in (1..).zip(slowdowns) {
             for (system, p99) in [("dirigent-kpa", 1.0), ("knative", slowdown)] {
                 let of = |failures: &str| SlowdownSummary {
