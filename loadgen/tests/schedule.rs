@@ -4,10 +4,10 @@
 mod mock;
 mod program;
 
-use std::fs;
+use std::{fs, io};
 
 use mock::Mock;
-use program::{Scratch, run};
+use program::{Scratch, ended, loadgen, run};
 
 const INVOCATIONS: &str = "HashOwner,HashApp,HashFunction,Trigger,1,2\no,a,f1,http,3,0\no,a,f2,timer,1,1\n";
 const DURATIONS: &str = "HashOwner,HashApp,HashFunction,Average,Count,Minimum,Maximum,percentile_Average_0,\
@@ -126,7 +126,10 @@ fn warm_up_of_a_schedule_and_a_start_minute_of_exact_calls_are_as_typed() {
     let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!((found["invocations"].as_u64(), found["span_s"].as_u64()), (Some(2), Some(120)), "{printed}");
     let (code, _, errors) = run(&["inspect", "--trace", &exact, "--start-minute", "3"]);
-    assert!(code == 2 && errors.contains("--start-minute and --minutes"), "{code}: {errors}");
+    assert!(
+        code == 2 && errors.contains("--start-minute: expected 0 to 2 of a trace of 3 minutes, found 3"),
+        "{code}: {errors}"
+    );
 }
 
 #[test]
@@ -244,6 +247,41 @@ fn the_selftest_says_how_late_sleeps_and_sends_are() {
         assert!(found["sleep"]["max_ns"].as_u64().unwrap() > 0 && found["send"]["max_ns"].as_u64().unwrap() > 0);
         assert!(found["pacing"].as_str().unwrap().contains("SCHED_"), "{printed}");
     }
+}
+
+/// The end to write to of a pipe that nobody reads from.
+fn unread() -> io::PipeWriter {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_reader_of_the_output_that_has_gone_is_no_failure() {
+    let (mock, control_plane, scratch) = (Mock::data_plane(), Mock::control_plane(), Scratch::new());
+    let (out, from) = (scratch.path("out"), scratch.path("functions.ndjson"));
+    let (address, url) = (mock.address.to_string(), format!("http://{}", control_plane.address));
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();
+    for arguments in [
+        &["inspect", "--minutes", "1"][..],
+        &["completions", "bash"],
+        &["--help"],
+        &["--version"],
+        &["run", "--address", &address, "--out", &out, "--print-config"],
+        &["register", "--from", &from, "--control-plane", &url],
+    ] {
+        let (code, _, errors) = ended(loadgen(arguments).stdout(unread()).output().unwrap());
+        assert!(code == 0 && !errors.contains("panicked") && !errors.contains("loadgen:"), "{arguments:?}: {errors}");
+    }
+    // Nobody reads what is said either; the run goes on to its end all the same.
+    let rate = ["--rate", "20", "--duration", "200ms", "--register", &url, "--realtime", "off"];
+    let arguments = [&["run", "--address", &address, "--out", &out], &rate[..]].concat();
+    let status = loadgen(&arguments).stdout(unread()).stderr(unread()).status().unwrap();
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
+    assert!(scratch.rows().len() == 4 && !scratch.summary().interrupted, "{:?}", scratch.summary());
+    assert_eq!(control_plane.count("DELETE rate-00000"), 1);
+    let status = loadgen(&["nonsense"]).stdout(unread()).stderr(unread()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn collect(
         }
         if progress.asked_ns.is_none() && stop.asked() {
             progress.asked_ns = Some(now_ns);
-            stdio::note!("stopping: waiting for the answers under way, Ctrl-C again to stop at once");
+            stdio::note!("stopping: waiting for the responses under way, Ctrl-C again to stop at once");
         }
         view.update(replay, &mut collector.tally);
         if collector.is_over(progress, stop) {

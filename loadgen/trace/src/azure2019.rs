@@ -155,6 +155,12 @@ impl Join<'_> {
             return Ok(None);
         }
         self.report.defaulted += 1;
+        if run_time.is_none() {
+            self.report.default_run_time = format!("{} ms", self.options.default_run_time.at(0.5));
+        }
+        if memory.is_none() {
+            self.report.default_memory = format!("{} MiB", self.options.default_memory.greatest_mib());
+        }
         let run_time = run_time.unwrap_or_else(|| self.options.default_run_time.clone());
         Ok(Some((run_time, memory.unwrap_or_else(|| self.options.default_memory.clone()))))
     }

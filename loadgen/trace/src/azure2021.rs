@@ -7,6 +7,7 @@ use crate::{
     quantity::whole,
     schedule::MAX_SCHEDULED,
     table::{Column, Row, Table, row_error},
+    workload::check_window,
 };
 
 /// Latest end accepted, in seconds from the trace's zero: a year. The published trace covers two weeks.
@@ -51,17 +52,11 @@ impl ExactTrace {
     /// that started earlier and still runs is left out; one that runs past the window's end is kept whole.
     ///
     /// # Errors
-    /// [`TraceError::Option`] when the window is empty or starts after the trace's end.
+    /// [`TraceError::Option`] when the window is empty or reaches past the trace's end.
     pub fn cut(&mut self, start_minute: u32, minutes: u32) -> Result<(), TraceError> {
+        check_window(self.minutes(), start_minute, minutes)?;
         let start_ns = u64::from(start_minute) * MINUTE_NS;
-        if minutes == 0 || start_ns >= self.span_ns {
-            let problem = format!(
-                "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
-                self.span_ns / MINUTE_NS
-            );
-            return Err(TraceError::Option { option: "start-minute and --minutes", problem });
-        }
-        self.span_ns = (u64::from(minutes) * MINUTE_NS).min(self.span_ns - start_ns);
+        self.span_ns = u64::from(minutes) * MINUTE_NS;
         let window = start_ns..start_ns + self.span_ns;
         self.calls.retain(|call| window.contains(&call.start_ns));
         let mut places = HashMap::new();
@@ -90,6 +85,9 @@ pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let problem = format!("one file of a trace of several: --trace takes their folder, {}", folder.display());
         return Err(row_error(path, 1, problem));
+    }
+    if table.optional("setting").is_some() {
+        return Err(row_error(path, 1, "a schedule and no trace: --schedule takes it".to_owned()));
     }
     let columns =
         [table.column("app")?, table.column("func")?, table.column("end_timestamp")?, table.column("duration")?];

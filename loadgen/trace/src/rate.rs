@@ -137,7 +137,8 @@ pub fn cold(options: &RateOptions) -> Result<Schedule, TraceError> {
     let cooldown =
         options.cooldown.ok_or_else(|| refused("expected one for a cold schedule, found none".to_owned()))?;
     if cooldown <= Duration::from_micros(options.run_us) {
-        let problem = format!("expected more than the run time, {} us, found {cooldown:?}", options.run_us);
+        let run = Duration::from_micros(options.run_us);
+        let problem = format!("expected more than the run time (--run) of {run:?}, found {cooldown:?}");
         return Err(refused(problem));
     }
     let product = options.rate_per_s * cooldown.as_secs_f64();

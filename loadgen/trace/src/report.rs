@@ -13,6 +13,10 @@ pub struct LoadReport {
     pub dropped: usize,
     /// How many functions were given default run times or memory.
     pub defaulted: usize,
+    /// The default run time, in words.
+    pub default_run_time: String,
+    /// The default memory, in words.
+    pub default_memory: String,
     /// Cells without a count, taken as 0.
     pub empty_counts: usize,
     /// How many rows of a function or application each file has beside its first one.
@@ -34,13 +38,15 @@ impl LoadReport {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let fate = if self.dropped > 0 { "dropped" } else { "given defaults" };
-        for (missing, file) in [(&self.without_run_time, "durations.csv"), (&self.without_memory, "memory.csv")] {
+        for (missing, file, default) in [
+            (&self.without_run_time, "durations.csv", &self.default_run_time),
+            (&self.without_memory, "memory.csv", &self.default_memory),
+        ] {
             if let Some(first) = missing.first() {
-                notes.push(format!(
-                    "{} functions without a usable row in {file} were {fate}, first {first}",
-                    missing.len()
-                ));
+                let fate =
+                    if self.dropped > 0 { "dropped".to_owned() } else { format!("given the default of {default}") };
+                let count = missing.len();
+                notes.push(format!("{count} functions without a usable row in {file} were {fate}, first {first}"));
             }
         }
         for (rows, file) in [(self.unused_run_times, "durations.csv"), (self.unused_memory, "memory.csv")] {

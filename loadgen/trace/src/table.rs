@@ -14,8 +14,17 @@ pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/";
 /// What a message says of it.
 pub(crate) const LFS_PROBLEM: &str =
     "a Git LFS pointer stands in the place of the file: `git lfs pull` in its repository fetches it";
-/// The name given to a first column that has none.
-const INDEX_COLUMN: &str = "(index)";
+/// How compressed files and archives begin.
+const PACKED: [(&[u8], &str); 6] = [
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "zip"),
+    (b"\xfd7zXZ", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"Rar!", "rar"),
+];
+/// The name given to a first column that has none, and the one that data-frame libraries give it when they read it back.
+const INDEX_COLUMNS: [&str; 2] = ["(index)", "Unnamed: 0"];
 /// What may stand before the number of a minute.
 const MINUTE_PREFIX: &str = "minute_";
 
@@ -41,15 +50,19 @@ impl<'a> Table<'a> {
         if !reader.read_byte_record(&mut record).map_err(|error| refusal(path, error))? {
             return Err(row_error(path, 1, "expected a header, found an empty file".to_owned()));
         }
-        if record.get(0).is_some_and(|cell| cell.starts_with(LFS_POINTER)) {
+        let first = record.get(0).unwrap_or_default();
+        if first.starts_with(LFS_POINTER) {
             return Err(row_error(path, 1, LFS_PROBLEM.to_owned()));
+        }
+        if let Some((_, form)) = PACKED.iter().find(|(start, _)| first.starts_with(start)) {
+            return Err(row_error(path, 1, format!("expected a header, found a {form} file: unpack it first")));
         }
         let mut header: Vec<String> = Vec::with_capacity(record.len());
         let mut used = vec![false; record.len()];
         for (index, cell) in record.iter().enumerate() {
-            if index == 0 && cell.is_empty() {
+            if index == 0 && (cell.is_empty() || cell == INDEX_COLUMNS[1].as_bytes()) {
                 // The row numbers that data-frame libraries write.
-                header.push(INDEX_COLUMN.to_owned());
+                header.push(INDEX_COLUMNS[0].to_owned());
                 used[0] = true;
                 continue;
             }

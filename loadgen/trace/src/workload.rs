@@ -65,23 +65,30 @@ impl Workload {
     /// # Errors
     /// [`TraceError::Option`] when the window is empty or reaches past the trace's end.
     pub fn cut(&mut self, start_minute: u32, minutes: u32) -> Result<(), TraceError> {
-        if minutes == 0 {
-            return Err(TraceError::Option { option: "minutes", problem: "expected at least 1, found 0".to_owned() });
-        }
-        let end = start_minute.checked_add(minutes).filter(|&end| end <= self.minutes);
-        let Some(end) = end else {
-            let problem = format!(
-                "expected a window within the trace's {} minutes (counted from 0), found {minutes} minutes from {start_minute} on",
-                self.minutes
-            );
-            return Err(TraceError::Option { option: "start-minute and --minutes", problem });
-        };
+        check_window(self.minutes, start_minute, minutes)?;
         for function in &mut self.functions {
-            function.counts.truncate(end as usize);
+            function.counts.truncate((start_minute + minutes) as usize);
             function.counts.drain(..start_minute as usize);
         }
         self.minutes = minutes;
         self.first_minute += start_minute;
         Ok(())
     }
+}
+
+/// Refuses a window of `minutes` from `start_minute` on that is empty or not within a trace of `length` minutes.
+pub(crate) fn check_window(length: u32, start_minute: u32, minutes: u32) -> Result<(), TraceError> {
+    let refused = |option, problem| Err(TraceError::Option { option, problem });
+    let Some(left) = length.checked_sub(start_minute).filter(|left| *left > 0) else {
+        let last = length.saturating_sub(1);
+        return refused(
+            "start-minute",
+            format!("expected 0 to {last} of a trace of {length} minutes, found {start_minute}"),
+        );
+    };
+    if !(1..=left).contains(&minutes) {
+        let rest = if start_minute == 0 { String::new() } else { format!(" from minute {start_minute} on") };
+        return refused("minutes", format!("expected 1 to {left}, which the trace has{rest}, found {minutes}"));
+    }
+    Ok(())
 }

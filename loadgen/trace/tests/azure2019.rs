@@ -67,7 +67,7 @@ fn a_function_missing_from_a_file_is_refused_dropped_or_given_defaults_as_asked(
     assert_eq!(defaulted.functions[0].run_time, RunTime::constant(680.0));
     assert_eq!(defaulted.functions[0].memory.values_mib()[7], 120.0, "what is there is kept");
     assert_eq!(defaulted.report.defaulted, 1);
-    assert!(defaulted.report.notes()[0].contains("were given defaults"), "{:?}", defaulted.report.notes());
+    assert!(defaulted.report.notes()[0].contains("were given the default of 680 ms"), "{:?}", defaulted.report.notes());
 }
 
 #[test]

@@ -71,7 +71,10 @@ fn a_cut_keeps_calls_that_start_inside_even_if_they_end_outside() {
     exact.cut(1, 2).unwrap();
     assert_eq!(exact.functions, ["f-bbbbbbbbbbbbbbbb"]);
     assert_eq!((exact.calls.len(), exact.calls[0].start_ns, exact.calls[0].run_us), (1, 60_000_000_000, 80_000_000));
-    assert!(exact.cut(9, 1).is_err());
+    let refusal = |start, minutes| exact.clone().cut(start, minutes).unwrap_err().to_string();
+    assert_eq!(refusal(2, 1), "--start-minute: expected 0 to 1 of a trace of 2 minutes, found 2");
+    assert_eq!(refusal(1, 2), "--minutes: expected 1 to 1, which the trace has from minute 1 on, found 2");
+    assert_eq!(refusal(0, 0), "--minutes: expected 1 to 2, which the trace has, found 0");
 }
 
 #[test]

@@ -53,6 +53,12 @@ fn what_is_there_twice_is_refused_taken_once_or_merged() {
     let trace = trace.with("invocations.csv", &invocations).with("memory.csv", &memory);
     assert!(refusal(&trace, ReadOptions::default()).contains("invocations.csv, row 4"));
 
+    let row = "o1,a1,aaaaaaaaaaaaaaaaaaaa,queue,4,5,0\n";
+    let thrice = Trace::good().with("invocations.csv", INVOCATIONS.to_owned() + row + row);
+    let merged = read(&thrice, with_duplicates(Duplicates::Merge)).unwrap();
+    assert_eq!(&merged.functions[0].counts[..], &[9, 10, 3]);
+    assert!(merged.report.notes()[0].starts_with("2 rows of invocations.csv"), "{:?}", merged.report.notes());
+
     let first = read(&trace, with_duplicates(Duplicates::First)).unwrap();
     assert_eq!((first.functions.len(), &first.functions[0].counts[..]), (2, &[1, 0, 3][..]));
     assert_eq!(first.functions[0].run_time.values_ms(), &[1.0, 1.0, 2.0, 2.5, 3.0, 8.0, 9.0]);
@@ -87,7 +93,8 @@ fn a_day_without_memory_has_it_by_default_only() {
         workload.functions.iter().map(|function| function.memory.greatest_mib()).collect::<Vec<_>>(),
         [170.0; 2]
     );
-    assert!(workload.report.notes()[0].contains("2 functions without a usable row in memory.csv were given defaults"));
+    let expected = "2 functions without a usable row in memory.csv were given the default of 170 MiB";
+    assert!(workload.report.notes()[0].contains(expected), "{:?}", workload.report.notes());
 }
 
 #[test]
@@ -132,18 +139,21 @@ fn minutes_may_be_labelled_in_words_and_rows_numbered() {
     let workload = read(&Trace::good().with("invocations.csv", labelled), ReadOptions::default()).unwrap();
     assert_eq!((workload.first_minute, workload.total()), (1, 6));
 
-    let numbered = |text: &str| -> String {
-        text.lines()
-            .enumerate()
-            .map(|(row, line)| match row {
-                0 => format!(",{line}\n"),
-                row => format!("{},{line}\n", row - 1),
-            })
-            .collect()
-    };
-    let trace = Trace::good().with("invocations.csv", numbered(INVOCATIONS)).with("durations.csv", numbered(DURATIONS));
-    let workload = read(&trace.with("memory.csv", numbered(MEMORY)), ReadOptions::default()).unwrap();
-    assert_eq!((workload.total(), workload.report.notes()), (6, Vec::<String>::new()));
+    for index in ["", "Unnamed: 0"] {
+        let numbered = |text: &str| -> String {
+            text.lines()
+                .enumerate()
+                .map(|(row, line)| match row {
+                    0 => format!("{index},{line}\n"),
+                    row => format!("{},{line}\n", row - 1),
+                })
+                .collect()
+        };
+        let trace =
+            Trace::good().with("invocations.csv", numbered(INVOCATIONS)).with("durations.csv", numbered(DURATIONS));
+        let workload = read(&trace.with("memory.csv", numbered(MEMORY)), ReadOptions::default()).unwrap();
+        assert_eq!((workload.total(), workload.report.notes()), (6, Vec::<String>::new()), "{index:?}");
+    }
 }
 
 #[test]
@@ -154,6 +164,15 @@ fn a_pointer_of_git_lfs_and_a_file_instead_of_its_folder_are_named_as_such() {
     assert!(text.contains("durations.csv") && text.contains("git lfs pull"), "{text}");
     let text = trace::Schedule::read(&trace.0.path().join("durations.csv")).unwrap_err().to_string();
     assert!(text.contains("git lfs pull"), "{text}");
+    let (schedule, packed) = (trace.0.path().join("schedule.csv"), trace.0.path().join("calls.csv.gz"));
+    fs::write(&schedule, "setting,value\n").unwrap();
+    fs::write(&packed, b"\x1f\x8b\x08\x00\xff,\xff\n").unwrap();
+    let text = azure2021::read(&schedule).unwrap_err().to_string();
+    assert!(text.contains("row 1: a schedule and no trace: --schedule takes it"), "{text}");
+    let text = azure2021::read(&packed).unwrap_err().to_string();
+    assert!(text.contains("found a gzip file: unpack it first"), "{text}");
+    let text = trace::Schedule::read(&trace.0.path().join("memory.csv")).unwrap_err().to_string();
+    assert!(text.contains("row 1") && text.contains("--trace takes traces"), "{text}");
     let text = azure2021::read(&trace.0.path().join("invocations.csv")).unwrap_err().to_string();
     assert!(text.contains(&format!("--trace takes their folder, {}", trace.0.path().display())), "{text}");
 }

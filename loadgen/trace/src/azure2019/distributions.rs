@@ -147,7 +147,8 @@ impl<'a, const N: usize, T> Rows<'a, N, T> {
                 Ok(())
             }
             Duplicates::Refuse => {
-                let problem = format!("expected each once, found {} again: {DUPLICATES_HINT}", key.join("/"));
+                let what = if N == 2 { "each application" } else { "each function" };
+                let problem = format!("expected {what} once, found {} again: {DUPLICATES_HINT}", key.join("/"));
                 Err(row.error(self.parts[N - 1], problem))
             }
         }

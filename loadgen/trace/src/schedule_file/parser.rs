@@ -139,7 +139,7 @@ impl<'a> Parser<'a> {
     }
 
     fn settings(&mut self) -> Result<Settings<'a>, TraceError> {
-        self.header(&SETTING_COLUMNS)?;
+        self.header(&SETTING_COLUMNS).map_err(no_schedule)?;
         for (key, value) in [("format", FORMAT), ("version", VERSION)] {
             self.next(&SETTING_COLUMNS, "a setting")?;
             let cells = self.cells(&SETTING_COLUMNS);
@@ -211,6 +211,20 @@ impl<'a> Parser<'a> {
             return Err(self.row_error(problem));
         }
         Ok(invocations)
+    }
+}
+
+/// Adds to what is wrong with a first line which files are schedules.
+fn no_schedule(error: TraceError) -> TraceError {
+    let hint = |problem| format!("{problem}: --schedule takes what `loadgen schedule` wrote, --trace takes traces");
+    match error {
+        TraceError::Row { path, row, problem } if problem != LFS_PROBLEM => {
+            TraceError::Row { path, row, problem: hint(problem) }
+        }
+        TraceError::Cell { path, row, column, problem } => {
+            TraceError::Cell { path, row, column, problem: hint(problem) }
+        }
+        other => other,
     }
 }
 

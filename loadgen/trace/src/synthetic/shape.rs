@@ -222,13 +222,24 @@ impl Shape {
     /// Refuses what cannot be generated.
     pub(super) fn check(&self) -> Result<(), TraceError> {
         let refused = |option, problem: String| Err(TraceError::Option { option, problem });
-        if self.functions == 0 || self.minutes == 0 || self.minutes > MAX_MINUTES || self.first_minute == 0 {
-            let problem =
-                format!("expected functions, minutes up to {MAX_MINUTES} and a first minute, each at least 1");
-            return refused("shape", problem);
+        if self.functions == 0 {
+            return refused("functions", "expected at least 1, found 0".to_owned());
+        }
+        if !(1..=MAX_MINUTES).contains(&self.minutes) {
+            return refused(
+                "minutes",
+                format!("expected 1 to {MAX_MINUTES} of a synthetic trace, found {}", self.minutes),
+            );
+        }
+        if self.first_minute == 0 {
+            return refused("shape", "expected a first minute of at least 1, found 0".to_owned());
         }
         if (self.functions as u64).saturating_mul(u64::from(self.minutes)) > MAX_COUNTS {
-            return refused("shape", format!("expected at most {MAX_COUNTS} functions × minutes"));
+            let problem = format!(
+                "expected at most {MAX_COUNTS} functions × --minutes, found {} × {}",
+                self.functions, self.minutes
+            );
+            return refused("functions", problem);
         }
         if !self.per_day.is_valid(MAX_PER_DAY) || !self.memory_mib.is_valid(crate::Memory::LIMIT_MIB / 100.0) {
             return refused("shape", "expected rising points from share 0 to share 1, above 0".to_owned());
