@@ -88,9 +88,9 @@ impl Download {
     }
 
     /// Counts `open` as long as this body has not left.
-    pub(crate) fn counting(mut self, open: OpenRequest) -> Self {
+    pub(crate) fn counting(mut self, mut open: OpenRequest) -> Self {
         match &self.content {
-            Content::Whole(_) => open.is_whole(),
+            Content::Whole(bytes) => open.is_whole(bytes.len()),
             Content::Flowing(flow) => open.flows_until(flow.deadline.deadline()),
         }
         self.open = Some(open);

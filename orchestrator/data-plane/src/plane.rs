@@ -37,7 +37,7 @@ pub(crate) struct Plane {
     ready: AtomicBool,
     stopping: AtomicBool,
     pub(crate) overload: Overload,
-    /// Requests whose answers have not left.
+    /// Requests that hold a place.
     open_requests: AtomicUsize,
 }
 
@@ -89,12 +89,12 @@ impl Plane {
         self.open_requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its answer has left, or its client.
+    /// It holds no place any more: its response is complete, or its client has left.
     pub(crate) fn request_closed(&self) {
         self.open_requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Requests whose answers have not left.
+    /// Requests that hold a place.
     pub(crate) fn open_requests(&self) -> usize {
         self.open_requests.load(Ordering::Relaxed)
     }

@@ -36,7 +36,11 @@ impl Scrape {
         [
             ("waiting", "Invocations without a slot", waiting),
             ("running", "Slots in use", running),
-            ("requests_open", "Requests whose answers have not left", count(plane.open_requests())),
+            (
+                "requests_open",
+                "Requests without a complete response, or with a large one that has not left",
+                count(plane.open_requests()),
+            ),
             ("slots_held", "Slots lent by the control plane", held),
             ("reports_unsent", "Entries that wait to be sent to the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),

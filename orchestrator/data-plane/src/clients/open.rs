@@ -20,6 +20,10 @@ use super::Client;
 /// in the client's windows.
 const UNSENT_REFUSALS: u32 = 64;
 
+/// A complete response of at most so many bytes holds no place of others while it is on its way: a client that takes none
+/// is bounded by its streams.
+const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
+
 /// When a response must have left, in microseconds of the data plane's clock; 0: nothing is to leave.
 #[derive(Debug, Default)]
 pub(crate) struct SendDeadline(AtomicU64);
@@ -43,13 +47,15 @@ pub(crate) struct OpenRequest {
     stream: Option<Arc<SendDeadline>>,
     answered: bool,
     refused: bool,
+    /// Whether it holds a place, of which there are as many as invocations may be under way.
+    placed: bool,
 }
 
 impl OpenRequest {
     /// A request of `client` has come, on `stream` if it is HTTP/2.
     pub(super) fn new(client: Arc<Client>, stream: Option<Arc<SendDeadline>>) -> Self {
         client.plane.request_opened();
-        Self { client, stream, answered: false, refused: false }
+        Self { client, stream, answered: false, refused: false, placed: true }
     }
 
     /// The head of its answer is there.
@@ -60,9 +66,8 @@ impl OpenRequest {
 
     /// It is refused, and holds no place of others while the refusal is on its way. Whether the refusal may have a body.
     pub(crate) fn refuse(&mut self) -> bool {
-        if !std::mem::replace(&mut self.refused, true) {
-            self.client.plane.request_closed();
-        }
+        self.refused = true;
+        self.leave_place();
         self.client.unsent_refusals.fetch_add(1, Ordering::Relaxed) < UNSENT_REFUSALS
     }
 
@@ -72,12 +77,21 @@ impl OpenRequest {
         self.deadline().set(clock.us_at(deadline).max(1));
     }
 
-    /// Its response is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its connection,
-    /// whose watch knows it.
-    pub(crate) fn is_whole(&self) {
+    /// Its response of `length` bytes is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its
+    /// connection, whose watch knows it.
+    pub(crate) fn is_whole(&mut self, length: usize) {
+        if length <= SMALL_RESPONSE_BYTES {
+            self.leave_place();
+        }
         if let Some(stream) = &self.stream {
             let plane = &self.client.plane;
             stream.set(plane.clock.us_at(Instant::now() + plane.config.limits.send_timeout).max(1));
+        }
+    }
+
+    fn leave_place(&mut self) {
+        if std::mem::take(&mut self.placed) {
+            self.client.plane.request_closed();
         }
     }
 
@@ -93,9 +107,8 @@ impl Drop for OpenRequest {
         self.client.open.fetch_sub(1, Ordering::Relaxed);
         if self.refused {
             self.client.unsent_refusals.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            self.client.plane.request_closed();
         }
+        self.leave_place();
         if !self.answered {
             self.client.awaits_response.store(false, Ordering::Relaxed);
             self.client.plane.metrics.client_gone();

@@ -14,7 +14,8 @@ use tokio::{
 use super::{
     client::get,
     control_plane::PATIENCE,
-    world::{World, function, until, with_function, with_sandbox},
+    sandbox::Sandbox,
+    world::{World, active, function, until, with_function, with_sandbox},
 };
 
 const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: f\r\nx-never";
@@ -106,6 +107,23 @@ async fn refusals_that_are_not_taken_hold_no_place_and_end() {
         let end = timeout(PATIENCE, body.data()).await.expect("the stream ends");
         assert!(end.is_none_or(|end| end.is_err()), "nothing fits into the window");
     }
+}
+
+#[tokio::test]
+async fn small_responses_that_are_not_taken_hold_no_place() {
+    let mut world = World::with(|config| config.limits.invocations = Some(50)).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    let sender = closed_window(&world).await;
+    let mut responses = Vec::new();
+    for number in 0..100 {
+        responses.push(ask(&sender, "f", "/").await);
+        assert_eq!(responses[number].status(), 200, "number {number}");
+    }
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "others are served");
+    let waiting = responses.iter().filter(|response| !response.body().is_end_stream()).count();
+    assert_eq!(waiting, 100, "none was taken");
 }
 
 #[tokio::test]
