@@ -13,12 +13,13 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
 use tokio_util::sync::CancellationToken;
 
-use self::io::Traffic;
+use self::{fragment::Fragment, io::Traffic};
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
+mod fragment;
 mod io;
 mod open;
 mod presence;
@@ -62,6 +63,7 @@ pub(crate) struct Client {
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
+    fragment: Fragment,
     /// Of the HTTP/1.1 response under way.
     deadline: SendDeadline,
     /// That of the HTTP/2 stream that has just begun.
@@ -102,6 +104,11 @@ impl Client {
     /// The bounds for what clients may send.
     pub(crate) fn limits(&self) -> &Limits {
         &self.plane.config.limits
+    }
+
+    /// Whether the target of the request of `method` that has just come had a fragment.
+    pub(crate) fn had_fragment(&self, method: &Method) -> bool {
+        self.fragment.take(method)
     }
 
     /// Whether it may be sending a body that nobody reads.
@@ -219,6 +226,7 @@ impl Clients {
             is_http10: AtomicBool::new(false),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
+            fragment: Fragment::default(),
             deadline: SendDeadline::default(),
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),

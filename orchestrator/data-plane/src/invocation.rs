@@ -96,6 +96,9 @@ pub(crate) async fn serve(
 fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
     let plane = &client.plane;
     let (head, body) = request.into_parts();
+    if client.had_fragment(&head.method) {
+        return Err(Cause::BadRequest.because("the target must have no fragment"));
+    }
     let function = find(plane, &head)?;
     let limits = &plane.config.limits;
     if !headers::fits(&head.headers, limits) {

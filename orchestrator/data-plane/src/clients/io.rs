@@ -132,6 +132,9 @@ impl ClientIo {
             self.client.traffic.reading.store(true, Ordering::Relaxed);
         } else if buffer.filled().len() > before {
             self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
+            if self.frames.is_none() && self.client.is_idle() {
+                self.client.fragment.look(&buffer.filled()[before..]);
+            }
         }
         poll
     }

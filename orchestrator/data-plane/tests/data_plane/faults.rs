@@ -3,7 +3,9 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use api::wire::{self, EndpointState};
-use http::Method;
+use http::{Method, Request};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
 
 use super::{
@@ -30,6 +32,29 @@ async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
     let answer = invocation.await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
     assert_eq!(answer.header("x-dirigent-sandbox"), "0-2");
+}
+
+#[tokio::test]
+async fn what_was_not_sent_survives_a_refused_connection_whatever_it_is() {
+    for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
+        let terms = wire::FunctionConfig { protocol: protocol.into(), ..function() };
+        let (world, mut session, gone) = with_function(terms, 1).await;
+        // Leaves an idle connection, which has ended as well when the request is to go out on it.
+        assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+        gone.kill();
+        drop(gone);
+        // Of no stated length, and too long to be kept for a second attempt.
+        let pieces =
+            futures::stream::iter((0..32).map(|_| Ok::<_, std::io::Error>(Frame::data(vec![b'x'; 8192].into()))));
+        let post = Request::post("/echo").header("host", "f").body(StreamBody::new(pieces)).unwrap();
+        let data_plane = world.data_plane;
+        let invocation = tokio::spawn(async move { send(data_plane, post).await.unwrap() });
+        session.failure(1).await;
+        let sandbox = Sandbox::start().await;
+        session.delta(active(2, &sandbox, 1));
+        let answer = invocation.await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 32 * 8192), "{protocol:?}: {:?}", answer.headers);
+    }
 }
 
 #[tokio::test]

@@ -315,7 +315,7 @@ async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
 #[tokio::test]
 async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_say_so() {
     let (world, _session, sandbox) = with_scripted(OK).await;
-    for bad in ["GET f", "GET f:80", "GET *", "POST *"] {
+    for bad in ["GET f", "GET f:80", "GET *", "POST *", "GET /a#b", "GET /#", "GET http://f/a?b#c", "OPTIONS *#"] {
         let heard = exchange(&world, &format!("{bad} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
         assert!(
             heard.starts_with("HTTP/1.1 400 ") && heard.contains("x-dirigent-error: bad-request"),
