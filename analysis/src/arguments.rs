@@ -8,10 +8,13 @@ use clap_complete::Shell;
 
 const EXAMPLES: &str = "Examples:
   analysis report artifacts/runs/20250301T120000Z-laptop-azure-500
+  analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format json
+  analysis compare artifacts/runs/20250301T120000Z-laptop-azure-500 artifacts/runs/20250302T120000Z-laptop-azure-500
   analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg
   analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
 
-Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run is invalid.";
+Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run or a claim is invalid,
+4 a judged claim does not hold, or something became worse.";
 
 /// Turns the files of a run into statistics, verdicts, figures and a page.
 #[derive(Debug, Parser)]
@@ -28,6 +31,28 @@ pub(crate) enum Command {
         #[command(flatten)]
         source: Source,
         /// How to print the summary.
+        #[arg(long, value_enum, default_value = "table")]
+        format: TableFormat,
+    },
+    /// Judge the claims about a run's experiment and print the verdicts; nothing is written.
+    Claims {
+        #[command(flatten)]
+        source: Source,
+        /// How to print them.
+        #[arg(long, value_enum, default_value = "table")]
+        format: TableFormat,
+    },
+    /// Print what changed from one run of an experiment to another, with the interval of the ratio and whether it is more
+    /// than chance; five repetitions of each are needed.
+    Compare {
+        /// Directory of the first run.
+        before: PathBuf,
+        /// Directory of the second run.
+        after: PathBuf,
+        /// What a penalised failure counts as in both [default: the load's time-out by each definition, else 300s].
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+        timeout: Option<Duration>,
+        /// How to print it.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
     },

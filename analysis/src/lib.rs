@@ -4,12 +4,14 @@
 //! that a run can be analysed on any machine with nothing else built.
 
 mod claims;
+mod compare;
 mod curves;
 mod design;
 mod export;
 mod figure;
 mod format;
 mod judge;
+mod judged;
 mod output;
 mod page;
 mod palette;
@@ -26,11 +28,13 @@ mod summarise;
 mod timeout;
 mod verification;
 
+pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use export::{ExportError, ExportTable, export};
 pub use figure::{FigureName, Ink};
+pub use judged::{print_claims, print_comparison};
 pub use output::{TableFormat, print_summary};
 pub use read::ReadError;
-pub use report::{Report, ReportError, draw_figure, write_report};
+pub use report::{Report, ReportError, draw_figure, judge_claims, write_report};
 pub use run::Run;
 pub use timeout::Timeouts;
 

@@ -10,11 +10,13 @@ use std::{
 };
 
 use analysis::{
-    ExportError, ReadError, Report, ReportError, Run, Timeouts, draw_figure, export, print_summary, write_report,
+    ExportError, ReadError, Report, ReportError, Run, Timeouts, compare, draw_figure, export, judge_claims,
+    print_claims, print_comparison, print_summary, write_report,
 };
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command, Source};
 use clap::{CommandFactory, Parser};
+use record::Claims;
 
 /// Something failed that is not the input's fault.
 const FAILED: u8 = 1;
@@ -22,6 +24,8 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 /// The run was analysed, and may not be used.
 const INVALID: u8 = 3;
+/// A judged claim does not hold, or something became worse.
+const NOT_HELD: u8 = 4;
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
@@ -53,6 +57,24 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Export { source, table, output } => {
             let (run, timeouts) = open(&source)?;
             export(&run, &timeouts, table, sink(output.as_deref())?)?;
+        }
+        Command::Claims { source, format } => {
+            let (run, timeouts) = open(&source)?;
+            let claims = judge_claims(&run, &timeouts)?;
+            let mut text = Vec::new();
+            print_claims(&claims, format, &mut text)?;
+            stdio::print(text)?;
+            return Ok(of_claims(&claims));
+        }
+        Command::Compare { before, after, timeout, format } => {
+            let runs = [Run::open(&before)?, Run::open(&after)?];
+            let timeouts = [Timeouts::of(timeout, &runs[0].manifest), Timeouts::of(timeout, &runs[1].manifest)];
+            let compared = compare(&runs[0], &runs[1], [&timeouts[0], &timeouts[1]])?;
+            let mut text = Vec::new();
+            print_comparison(&compared, format, &mut text)?;
+            stdio::print(text)?;
+            compared.notes.iter().for_each(|note| stdio::note!("{note}"));
+            return Ok(if compared.any_worse() { ExitCode::from(NOT_HELD) } else { ExitCode::SUCCESS });
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -92,6 +114,17 @@ fn verdict(report: &Report) -> ExitCode {
         code = ExitCode::from(INVALID);
     }
     code
+}
+
+/// What judged claims mean: nothing is held by what may not be used, and a judged claim should hold.
+fn of_claims(claims: &Claims) -> ExitCode {
+    if claims.claims.iter().any(|claim| claim.verdict == record::Verdict::Invalid) {
+        ExitCode::from(INVALID)
+    } else if claims.all_judged_hold() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_HELD)
+    }
 }
 
 /// Whether a file of the run is at fault.

@@ -62,7 +62,7 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         slope_upper_percent_per_min: over(&|summary| summary.pace.as_ref()?.slope_upper_percent_per_min),
         block_autocorrelation: over(&|summary| summary.pace.as_ref()?.block_autocorrelation),
         processes: processes(&all),
-        system_cpu_us: over(&|summary| cpu_us(summary, is_of_the_system)),
+        system_cpu_us: over(&system_cpu_us),
         machine_cpu_us: over(&|summary| cpu_us(summary, is_machine)),
         machine_cores: over(&|summary| {
             let sampled_s = summary.pace.as_ref()?.sampled_s.filter(|seconds| *seconds > 0.0)?;
@@ -102,6 +102,11 @@ fn ok_percent(summary: &PointSummary) -> Option<f64> {
 fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> {
     let operations = summary.pace.as_ref()?.operations.filter(|operations| *operations > 0)?;
     Some(used_us(summary, wanted)? as f64 / operations as f64)
+}
+
+/// CPU time of the system's own processes per ok answer, in microseconds.
+pub(crate) fn system_cpu_us(summary: &PointSummary) -> Option<f64> {
+    cpu_us(summary, is_of_the_system)
 }
 
 /// CPU time of the system's own processes per creation that became ready meanwhile, in milliseconds: its deletion, and

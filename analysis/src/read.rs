@@ -31,6 +31,14 @@ pub enum ReadError {
         /// What is there.
         found: String,
     },
+    /// Two runs measured different things.
+    #[error("runs of one experiment at one scale can be compared; these are of {before} and {after}")]
+    NotComparable {
+        /// Experiment and scale of the first.
+        before: String,
+        /// Experiment and scale of the second.
+        after: String,
+    },
     /// The run has nothing that this figure shows.
     #[error("{}: no figure for it: {reason}", figure)]
     NoFigure {

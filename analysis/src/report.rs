@@ -88,6 +88,16 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
     Ok(Report { summary, claims, broken, page: path })
 }
 
+/// Judges every claim about the run's experiment, and writes nothing.
+///
+/// # Errors
+/// When a file of the run cannot be read.
+pub fn judge_claims(run: &Run, timeouts: &Timeouts) -> Result<Claims, ReadError> {
+    let results = run.summarise(timeouts)?;
+    let verification = Verification::read(run)?;
+    Ok(judge::judge(&run.manifest, &Design::of(&run.manifest), &Series::group(&results), &verification))
+}
+
 /// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.
 type Figures = Vec<(FigureName, Result<String, String>)>;
 

@@ -11,6 +11,17 @@ pub(crate) enum Unit {
     PerSecond,
 }
 
+/// Which of two values of a statistic is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    /// The greater one.
+    More,
+    /// The lesser one.
+    Less,
+    /// It is neither good nor bad for the system.
+    Neither,
+}
+
 /// One number of a repetition's summary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statistic {
@@ -137,6 +148,17 @@ impl Statistic {
     /// The statistic of this id.
     pub(crate) fn find(id: &str) -> Option<&'static Self> {
         STATISTICS.iter().find(|statistic| statistic.id == id)
+    }
+
+    /// Which of two of its values is the better one. What a cold start's wait consists of, how many there are, and how late
+    /// the load generator was, say nothing of that.
+    pub(crate) fn better(&self) -> Better {
+        match self.id.split('.').next() {
+            Some("achieved") => Better::More,
+            Some("lag") => Better::Neither,
+            Some("cold") if self.unit == Unit::Percent => Better::Neither,
+            _ => Better::Less,
+        }
     }
 
     /// How failed invocations count in it, or which rows it is of.

@@ -1,0 +1,210 @@
+//! Two runs of an experiment beside each other: what changed from the first to the second, and whether that is more than
+//! chance. Medians over repetitions are compared, as they are for claims.
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
+use record::{PointSummary, RunDir};
+use serde::Serialize;
+use stats::{mann_whitney, median, median_ratio_interval};
+
+use crate::{
+    ReadError, Run, Timeouts,
+    rates::system_cpu_us,
+    series::{BOOTSTRAP_SEED, LEVEL},
+    statistic::{Better, STATISTICS},
+    verification::{Soundness, Verification},
+};
+
+/// Repetitions that each run needs at a point.
+const REPETITIONS: usize = 5;
+/// Two-sided p below which a difference is taken as one.
+const SIGNIFICANCE: f64 = 0.01;
+
+/// What is found of a statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// The second run is better.
+    Better,
+    /// The second run is worse.
+    Worse,
+    /// They differ, in a quantity that is neither good nor bad.
+    Different,
+    /// What they differ by may be chance.
+    NoDifference,
+    /// A run has too few repetitions that may be used.
+    TooFew,
+}
+
+/// A statistic of one system at one point in both runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// The system.
+    pub system: String,
+    /// The point.
+    pub point: String,
+    /// Id of the statistic.
+    pub statistic: &'static str,
+    /// What it is counted in; empty for a ratio.
+    pub unit: &'static str,
+    /// Median of the first run.
+    pub before: f64,
+    /// Median of the second run.
+    pub after: f64,
+    /// Second over first; `None` where the first is not above zero.
+    pub ratio: Option<f64>,
+    /// 95 % bootstrap interval of the ratio, lower then upper end.
+    pub interval: Option<(f64, f64)>,
+    /// Two-sided p of the Mann-Whitney test.
+    pub p: Option<f64>,
+    /// What follows.
+    pub verdict: ChangeKind,
+}
+
+/// Two runs, compared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Every statistic that both have, by system and point.
+    pub changes: Vec<Change>,
+    /// What a reader must know: repetitions left out, points that one run lacks, and how the runs differ.
+    pub notes: Vec<String>,
+}
+
+impl Comparison {
+    /// Whether anything became worse.
+    #[must_use]
+    pub fn any_worse(&self) -> bool {
+        self.changes.iter().any(|change| change.verdict == ChangeKind::Worse)
+    }
+}
+
+/// Compares two runs.
+///
+/// # Errors
+/// When one cannot be read, or they are of different experiments or scales.
+pub fn compare(before: &Run, after: &Run, timeouts: [&Timeouts; 2]) -> Result<Comparison, ReadError> {
+    let of = |run: &Run| format!("{} at scale {}", run.manifest.experiment, run.manifest.scale);
+    if of(before) != of(after) {
+        return Err(ReadError::NotComparable { before: of(before), after: of(after) });
+    }
+    let mut notes = differences(before, after);
+    let sides = [usable(before, timeouts[0], &mut notes)?, usable(after, timeouts[1], &mut notes)?];
+    let places = |side: &[PointSummary]| {
+        let mut places: Vec<_> = side.iter().map(|point| (point.system.clone(), point.point.clone())).collect();
+        places.dedup();
+        places
+    };
+    let (first, second) = (places(&sides[0]), places(&sides[1]));
+    for (own, other, run) in [(&first, &second, before), (&second, &first, after)] {
+        let lone = own.iter().filter(|place| !other.contains(place));
+        notes.extend(lone.map(|(system, point)| format!("{system}, {point} is in {} only", name(&run.dir))));
+    }
+    let is_quick = before.manifest.is_quick() || after.manifest.is_quick();
+    if is_quick {
+        notes.push("a quick run is no evidence: nothing is judged".to_owned());
+    }
+    let mut changes = Vec::new();
+    for place in first.iter().filter(|place| second.contains(place)) {
+        changes.extend(at(place, &sides, is_quick));
+    }
+    Ok(Comparison { changes, notes })
+}
+
+/// How the runs differ besides what was measured.
+fn differences(before: &Run, after: &Run) -> Vec<String> {
+    let (a, b) = (&before.manifest, &after.manifest);
+    let (host_a, host_b) = (&a.host, &b.host);
+    let same_host = (&host_a.cpu, host_a.cores, &host_a.kernel) == (&host_b.cpu, host_b.cores, &host_b.kernel);
+    let said = [
+        (a.definition == b.definition, "their definitions differ: a change may be that of the load"),
+        (same_host, "they ran on different processors, cores or kernels"),
+        (a.checksums.get("loadgen") == b.checksums.get("loadgen"), "their load generators differ"),
+    ];
+    said.into_iter().filter(|(same, _)| !same).map(|(_, what)| what.to_owned()).collect()
+}
+
+/// The repetitions of a run that may be used.
+fn usable(run: &Run, timeouts: &Timeouts, notes: &mut Vec<String>) -> Result<Vec<PointSummary>, ReadError> {
+    let verification = Verification::read(run)?;
+    if verification.unchecked() > 0 {
+        notes.push(format!(
+            "{}: the invariants of {} repetitions were not checked",
+            name(&run.dir),
+            verification.unchecked()
+        ));
+    }
+    let mut kept = Vec::new();
+    for result in run.summarise(timeouts)? {
+        let point = result.summary;
+        let why = match verification.of_repetition(&point.system, &point.point, point.repetition) {
+            Soundness::Broken(why) | Soundness::Late(why) => Some(why),
+            Soundness::Sound | Soundness::Unchecked => {
+                (point.validity.valid != Some(true)).then(|| point.validity.reasons.join("; "))
+            }
+        };
+        match why {
+            None => kept.push(point),
+            Some(why) => {
+                let PointSummary { system, point, repetition, .. } = &point;
+                notes
+                    .push(format!("{}: {system}, {point}, repetition {repetition} is left out: {why}", name(&run.dir)));
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn name(dir: &RunDir) -> String {
+    dir.0.file_name().unwrap_or(dir.0.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Every statistic of a system at a point that both runs have.
+fn at((system, point): &(String, String), sides: &[Vec<PointSummary>; 2], is_quick: bool) -> Vec<Change> {
+    let of = |side: usize, value: &dyn Fn(&PointSummary) -> Option<f64>| -> Vec<f64> {
+        let here = sides[side].iter().filter(|one| (&one.system, &one.point) == (system, point));
+        here.filter_map(value).collect()
+    };
+    let change = |statistic: &'static str, unit: &'static str, better: Better, values: [Vec<f64>; 2]| {
+        let [before, after] = values;
+        let (was, is) = (median(&before)?, median(&after)?);
+        let mut random = Pcg64::seed_from_u64(BOOTSTRAP_SEED);
+        let interval = median_ratio_interval(&after, &before, LEVEL, &mut random);
+        let p = mann_whitney(&after, &before).map(|test| test.p);
+        let differ = p.is_some_and(|p| p < SIGNIFICANCE) && interval.is_none_or(|interval| interval.excludes(1.0));
+        let verdict = if is_quick || before.len().min(after.len()) < REPETITIONS {
+            ChangeKind::TooFew
+        } else if !differ {
+            ChangeKind::NoDifference
+        } else {
+            better.verdict(is > was)
+        };
+        Some(Change {
+            system: system.clone(),
+            point: point.clone(),
+            statistic,
+            unit,
+            before: was,
+            after: is,
+            ratio: (was > 0.0).then(|| is / was),
+            interval: interval.map(|interval| (interval.lower, interval.upper)),
+            p,
+            verdict,
+        })
+    };
+    let each = STATISTICS.iter().filter_map(|statistic| {
+        let values = [0, 1].map(|side| of(side, &|summary| statistic.of(summary)));
+        change(statistic.id, statistic.unit.symbol(), statistic.better(), values)
+    });
+    let cpu = [0, 1].map(|side| of(side, &system_cpu_us));
+    each.chain(change("cpu.per-operation", "µs", Better::Less, cpu)).collect()
+}
+
+impl Better {
+    fn verdict(self, is_more: bool) -> ChangeKind {
+        match (self, is_more) {
+            (Self::Neither, _) => ChangeKind::Different,
+            (Self::More, true) | (Self::Less, false) => ChangeKind::Better,
+            (Self::More, false) | (Self::Less, true) => ChangeKind::Worse,
+        }
+    }
+}
