@@ -106,6 +106,21 @@ pub enum StoreError {
         /// What was expected.
         source: serde_json::Error,
     },
+    /// An entry is of a form that this program does not know.
+    #[error(
+        "command log {path}, entry {index}: written by a newer program, as version {theirs} of the form of commands; this \
+         one knows up to {ours}"
+    )]
+    Newer {
+        /// Where it is.
+        path: String,
+        /// The entry's place.
+        index: u64,
+        /// The version it is of.
+        theirs: u32,
+        /// The newest known one.
+        ours: u32,
+    },
     /// The data directory cannot be used.
     #[error("data directory {path}")]
     Directory {

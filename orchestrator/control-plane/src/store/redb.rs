@@ -1,5 +1,6 @@
 //! The command log in a local redb file: one transaction, and so one flush to disk, per batch of commands.
 
+mod entry;
 mod file;
 
 use std::{

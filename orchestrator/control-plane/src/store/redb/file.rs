@@ -12,13 +12,14 @@ use redb::{
     WriteTransaction,
 };
 
+use super::entry;
 use crate::store::{
     Command, Compacted, Logged, StoreError,
     compaction::{Entries, Snapshot},
     memory::in_order,
 };
 
-/// Index → command as JSON, which a person can read and later versions can extend.
+/// Index → command as an [`entry`].
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 /// Under [`NEWEST`]: the greatest index used when the log was last compacted, though there may be no entry left there.
 const INDEXES: TableDefinition<'_, &str, u64> = TableDefinition::new("indexes");
@@ -84,7 +85,7 @@ impl LogFile {
         for entry in table.iter().map_err(|error| self.error(error))? {
             let (index, bytes) = entry.map_err(|error| self.error(error))?;
             let index = index.value();
-            let command = parse(&self.path, index, bytes.value())?;
+            let command = entry::decode(&self.path, index, bytes.value())?;
             if snapshot.take(index, &command, &mut loaded)? {
                 loaded.commands.insert(index, command);
             } else {
@@ -226,13 +227,13 @@ impl LogTable<'_> {
         let mut some = Vec::with_capacity(STEP_ENTRIES);
         for entry in self.table.range(after + 1..=to).map_err(|error| self.error(error))?.take(STEP_ENTRIES) {
             let (index, bytes) = entry.map_err(|error| self.error(error))?;
-            some.push((index.value(), parse(self.path, index.value(), bytes.value())?));
+            some.push((index.value(), entry::decode(self.path, index.value(), bytes.value())?));
         }
         Ok(some)
     }
 
     fn insert(&mut self, index: u64, command: &Command) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(command).map_err(|error| self.error(error))?;
+        let bytes = entry::encode(command).map_err(|error| self.error(error))?;
         self.table.insert(index, bytes.as_slice()).map_err(|error| failure(self.path, error))?;
         Ok(())
     }
@@ -245,7 +246,7 @@ impl LogTable<'_> {
 impl Entries for LogTable<'_> {
     fn read(&self, index: u64) -> Result<Option<Command>, StoreError> {
         let bytes = self.table.get(index).map_err(|error| self.error(error))?;
-        bytes.map(|bytes| parse(self.path, index, bytes.value())).transpose()
+        bytes.map(|bytes| entry::decode(self.path, index, bytes.value())).transpose()
     }
 
     fn write(&mut self, index: u64, command: Command) -> Result<(), StoreError> {
@@ -279,14 +280,6 @@ impl Entries for Loaded {
         self.changed.insert(index);
         self.commands.erase(index)
     }
-}
-
-fn parse(path: &Path, index: u64, bytes: &[u8]) -> Result<Command, StoreError> {
-    serde_json::from_slice(bytes).map_err(|source| StoreError::Entry {
-        path: path.display().to_string(),
-        index,
-        source,
-    })
 }
 
 fn failure(path: &Path, error: impl Error + Send + Sync + 'static) -> StoreError {
