@@ -106,7 +106,8 @@ pub struct ProcessConfig {
     /// Time a sandbox has to end by itself after SIGTERM; then SIGKILL.
     #[serde(with = "model::duration")]
     pub grace: Duration,
-    /// Programs being started at once; more wait.
+    /// Programs being started at once; more wait. Those of one function have half of these places at most, so that one that
+    /// never listens does not keep others from starting.
     pub parallel_starts: usize,
     /// Newest output kept of each sandbox.
     pub log: ByteSize,

@@ -78,3 +78,39 @@ fn many_callers_of_an_image_that_does_not_exist_cause_few_attempts() {
     let failed = failed_creations(&cluster);
     assert!(failed <= 3 * 10, "expected no more attempts than callers in each of three rounds: {failed}");
 }
+
+#[test]
+fn a_function_that_never_listens_leaves_places_to_others() {
+    // Four programs may be started at once, and one that does not listen is waited for much longer than the others wait.
+    let process = "parallel_starts = 4, ready_deadline = '5m'";
+    let cluster = Cluster::start(Plan { workers: 1, process, ..Plan::PROCESS });
+    cluster.register("deaf", json!({ "image": "file:/bin/sleep", "args": ["600"], "scale": { "min": 8 } }));
+    wait_for("its share of places to be taken", || {
+        let shown = cluster.show("deaf");
+        look(number(&shown["starting"]) == 8 && cluster.sandbox_processes().len() == 2, shown)
+    });
+    for number in 0..4 {
+        let name = format!("f{number}");
+        cluster.register(&name, json!({ "queue": { "deadline": "20s" } }));
+        cluster.invoke(&name).assert_ok();
+    }
+    assert_eq!(cluster.sandbox_processes().len(), 2 + 4, "expected half of the places to be the other function's");
+}
+
+#[test]
+fn a_creation_that_takes_too_long_is_given_up_and_counted() {
+    let cluster =
+        Cluster::start(Plan { health: "creation_deadline = '2s'", process: "ready_deadline = '5m'", ..Plan::PROCESS });
+    cluster.register("deaf", json!({ "image": "file:/bin/sleep", "args": ["600"], "scale": { "min": 1, "max": 1 } }));
+    wait_for("two failures", || {
+        let shown = cluster.show("deaf");
+        look(number(&shown["failures"]) >= 2, shown)
+    });
+    let shown = cluster.show("deaf");
+    assert!(shown["last_error"].as_str().unwrap().contains("it was not ready within 2s"), "{shown}");
+    cluster.delete("deaf");
+    wait_for("no process of it", || {
+        let left = cluster.sandbox_processes();
+        look(left.is_empty(), format!("{left:?}"))
+    });
+}

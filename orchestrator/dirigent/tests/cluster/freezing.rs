@@ -1,7 +1,7 @@
 //! Parts that stop for a while, by a signal, and go on: a worker for less than it takes to be suspected and for more, one
 //! whose sandboxes go on without it, a data plane while functions come and go through another one, and the control plane.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(700);
 const GIVEN_UP: Duration = Duration::from_millis(4500);
 /// The answers that a client may get whose invocation was in a sandbox that failed.
 const EXPLICIT: [&str; 2] = ["502 upstream", "504 timeout"];
+/// Longer than the silence after which a worker is dead, which is 10 s.
+const LONG: Duration = Duration::from_secs(12);
 /// Functions that come and go while a data plane stands still.
 const CHANGES: usize = 150;
 /// What they may add to the control plane's memory: far above what two data planes' state of them takes, far below what
@@ -78,6 +80,35 @@ fn a_worker_that_is_back_before_it_is_given_up_has_its_sandboxes_taken_over() {
         let surplus: Vec<_> = FUNCTIONS.iter().filter(|name| cluster.ready_sandboxes(name).len() != 1).collect();
         look(surplus.is_empty(), format!("{surplus:?}"))
     });
+    cluster.wait_for_rest();
+}
+
+#[test]
+fn when_all_workers_stand_still_together_nothing_is_replaced_and_the_same_sandboxes_serve() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    for name in FUNCTIONS {
+        cluster.register(name, json!({ "scale": { "keep_alive": "120s" } }));
+        cluster.invoke(name).assert_ok();
+    }
+    let sandboxes =
+        || -> BTreeSet<String> { FUNCTIONS.iter().flat_map(|name| cluster.ready_sandboxes(name)).collect() };
+    let before = sandboxes();
+    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    traffic.wait_for_more(100);
+    cluster.workers.iter().for_each(|worker| worker.send(Signal::SIGSTOP));
+    let stopped = Instant::now();
+    wait_for("twelve seconds to pass", || look(stopped.elapsed() >= LONG, traffic.count()));
+    let states = ["worker-0", "worker-1"].map(|worker| cluster.node_state(worker));
+    assert_eq!(states, ["ready", "ready"], "expected the control plane to suspect itself");
+    cluster.workers.iter().for_each(|worker| worker.send(Signal::SIGCONT));
+    traffic.wait_for_more(300);
+    let noted = traffic.stop();
+    assert_no_failure("both workers frozen for 12 s, their sandboxes are processes", &noted);
+    for note in &noted {
+        let sandbox = note.outcome.as_ref().unwrap().sandbox();
+        assert!(before.contains(sandbox), "expected the same sandboxes to serve: {note:?}");
+    }
+    assert_eq!(sandboxes(), before, "expected nothing to be replaced");
     cluster.wait_for_rest();
 }
 

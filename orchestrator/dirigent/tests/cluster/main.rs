@@ -16,6 +16,7 @@ mod freezing;
 mod http;
 mod invocation;
 mod links;
+mod lost_log;
 mod policies;
 mod process;
 mod process_sandboxes;
