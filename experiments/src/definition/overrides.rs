@@ -25,28 +25,30 @@ pub struct Overrides {
     /// The few-minute version: what the definition's [quick] table changes
     #[arg(long)]
     pub quick: bool,
-    /// Replay this trace (a folder in Azure 2019 form) instead of the synthetic one
+    /// Replay this trace (a folder in Azure 2019 form) instead of the synthetic one; for a load that is a trace
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
-    /// Minutes of trace to replay, warm-up included
+    /// Minutes of trace to replay, warm-up included; for a load that is a trace
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub minutes: Option<u32>,
-    /// First minute of the trace to replay, from 0
+    /// First minute of the trace to replay, from 0; for a load that is a trace
     #[arg(long, value_name = "M")]
     pub start_minute: Option<u32>,
-    /// Constant rates to send at, per second, instead of the definition's; points with another are left out
+    /// Constant rates to send at, per second, instead of the definition's; points with another are left
+    /// out; for a load at a constant rate
     #[arg(long, value_name = "R1,R2", value_delimiter = ',', value_parser = rate)]
     pub rates: Vec<f64>,
-    /// Length of the measured window at a constant rate; below 60 nothing is called sustained
+    /// Length of the measured window, for a load at a constant rate; below 60 nothing is called sustained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
     /// Points to measure, by the names that `repro plan` shows; default: all
     #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
     pub points: Vec<String>,
-    /// Take a seeded sample of this many functions; at a constant warm rate: call so many in turn
+    /// Take a seeded sample of this many functions, for a load that is a trace; at a constant warm rate: call so many in
+    /// turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub functions: Option<u32>,
-    /// Bound the sample's mean execution, in cores
+    /// Bound the sample's mean execution, in cores; for a load that is a trace
     #[arg(long, value_name = "CORES")]
     pub max_cores: Option<f64>,
     /// What functions run in, for example hollow or process; also applies the definition's table for it

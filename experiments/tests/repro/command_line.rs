@@ -127,6 +127,26 @@ fn plan_runs_nothing_and_list_names_what_there_is() {
 }
 
 #[test]
+fn help_says_for_which_load_an_option_is() {
+    let toy = Toy::new("well");
+    let help = toy.command(&["plan", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for (option, expected) in [
+        ("trace", "a load that is a trace"),
+        ("minutes", "a load that is a trace"),
+        ("start-minute", "a load that is a trace"),
+        ("max-cores", "a load that is a trace"),
+        ("functions", "at a constant warm rate"),
+        ("rates", "a load at a constant rate"),
+        ("seconds", "a load at a constant rate"),
+    ] {
+        let (_, about) = help.split_once(&format!("--{option} <")).unwrap_or_else(|| panic!("no --{option} in {help}"));
+        let about = about.split("\n\n").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(about.contains(expected), "--{option}: expected {expected:?} in {about:?}");
+    }
+}
+
+#[test]
 fn mistakes_are_usage_errors_with_their_place() {
     let toy = Toy::new("well");
     let refused = |arguments: &[&str]| {

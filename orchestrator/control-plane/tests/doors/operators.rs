@@ -136,6 +136,21 @@ async fn a_refusal_says_which_field_what_was_expected_and_what_there_is() {
 }
 
 #[tokio::test]
+async fn the_page_about_http_shows_what_is_answered() {
+    let page = include_str!("../../../../docs/http.md");
+    let mut blocks = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let (spec, shown) = (blocks.next().unwrap(), blocks.next().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.put("hello", spec).await, 201, "{spec}");
+    let wrong = r#"{"name": "hello", "image": "builtin:function", "memory": "128Mi"}"#;
+    let (_, answer) = running.ask("PUT", "/v1/functions/hello", wrong).await;
+    let answered: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answered, serde_json::from_str::<Value>(shown).unwrap());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_bulk_request_that_is_not_one_function_a_line_is_told_how_to_write_it() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
