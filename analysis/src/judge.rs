@@ -60,7 +60,7 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
     let criterion = |bound: f64| format!("the lower end of the 95 % interval {what}is at least {}", number(bound));
     let notes = [Some(&ours), theirs.as_ref()].into_iter().flatten().filter_map(|side| side.note.clone());
-    let note = notes.collect::<Vec<_>>().join(" ");
+    let note = notes.chain(material.marked(&claim)).collect::<Vec<_>>().join(" ");
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
         unit: if claim.against.is_some() { "times" } else { measure.unit() }.to_owned(),

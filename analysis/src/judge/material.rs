@@ -1,6 +1,6 @@
 //! What all claims of a run are judged from, and what each repetition of it is worth.
 
-use record::{FailedRepetition, Manifest, PointSummary};
+use record::{FailedRepetition, Manifest, PointSummary, Scope};
 
 use crate::{
     claims::Claim,
@@ -66,6 +66,26 @@ impl<'a> Material<'a> {
             let (value, _) = each.into_iter().find(|(value, _)| size(value).is_none_or(|size| size < *least))?;
             Some(format!("the claim needs {key} of at least {least}, and this run has {value}: smaller is no evidence"))
         })
+    }
+
+    /// What a reader must know of a claim whose systems have repetitions that are marked, which keeps none from being used.
+    pub(super) fn marked(&self, claim: &Claim) -> Option<String> {
+        let of_claim = |system: &str| system == claim.system || Some(system) == claim.against.as_deref();
+        let mut marked: Vec<_> = self
+            .verification
+            .marked()
+            .filter_map(|one| match &one.scope {
+                Scope::Repetition { system, point, repetition } if of_claim(system) => {
+                    Some((system, point, repetition))
+                }
+                _ => None,
+            })
+            .collect();
+        marked.sort_unstable();
+        marked.dedup();
+        let series = self.series.iter().filter(|series| of_claim(series.system));
+        let all: usize = series.map(|series| series.repetitions.len()).sum();
+        (!marked.is_empty()).then(|| format!("{} of the {all} repetitions of its systems are marked.", marked.len()))
     }
 
     /// A system's points.

@@ -234,6 +234,17 @@ fn a_rule_about_all_systems_of_a_point_concerns_each_and_one_about_the_run_none(
 }
 
 #[test]
+fn marks_void_nothing_and_are_told_with_the_claim() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    for (system, repetition) in [("knative", 1), ("knative", 1), ("dirigent-kpa", 4), ("dirigent", 1)] {
+        rig.rule((system, "azure-500", repetition), Weight::Mark, Finding::NotHeld);
+    }
+    rig.rule(("knative", "azure-500", 2), Weight::Mark, Finding::Held);
+    assert_verdict(&rig, Verdict::Held, "");
+    assert_eq!(rig.first().note, "2 of the 10 repetitions of its systems are marked.");
+}
+
+#[test]
 fn a_load_smaller_than_what_is_claimed_is_no_evidence() {
     let rig = Rig::trace([1200.0; 5]);
     assert_verdict(&rig, Verdict::Held, "");
