@@ -169,6 +169,13 @@ impl Worker {
         self.event(sandbox, Event::Ready(ready)).await;
     }
 
+    /// Leaves when all that it said was read.
+    pub(crate) async fn leave(self) {
+        let Self { outgoing, mut incoming } = self;
+        drop(outgoing);
+        while let Ok(Some(_)) = timeout(SOON, incoming.message()).await.expect("the control plane ends the stream") {}
+    }
+
     /// Gives one sign of life.
     pub(crate) async fn beat(&self, stream: &StreamPort) {
         let beat = wire::WorkerBeat { worker: "w".to_owned(), ..Default::default() };

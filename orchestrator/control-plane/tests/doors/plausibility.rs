@@ -50,8 +50,7 @@ async fn a_peer_changes_nothing_about_what_others_have() {
     let exited = wire::SandboxEnded { reason: Reason::Exited.into(), message: "x".repeat(100_000) };
     liar.event(create.sandbox, Event::Ended(exited)).await;
     liar.event(create.sandbox, Event::Failed(wire::CreationFailed::default())).await;
-    drop(liar);
-    // What it said was read before its connection ended.
+    liar.leave().await;
     let is_gone = |nodes: &Value| nodes["nodes"].as_array().unwrap().iter().any(|node| node["state"] == "suspect");
     running.wait_for("/v1/nodes", is_gone).await;
     assert_eq!(only_sandbox(&running.json("/v1/functions/f").await), expected);
