@@ -1,8 +1,8 @@
 //! The admin port: health, readiness, metrics, and what each function holds.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use api::{Io, Listener};
+use api::{Listener, Pages};
 use axum::{
     Json, Router,
     extract::State,
@@ -12,15 +12,15 @@ use axum::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 mod scrape;
 
 use crate::plane::Plane;
 use scrape::Scrape;
 
-/// Wait after a failed accept.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections served at once; beyond them only health checks and metrics are answered.
+const MAX_CONNECTIONS: usize = 256;
 
 /// What the admin page says of one function.
 #[derive(Debug, Serialize)]
@@ -42,11 +42,9 @@ struct Admin {
     registry: Registry,
 }
 
-/// Serves the admin port for ever.
-///
-/// # Errors
-/// When the listener is no more.
-pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>) -> io::Result<()> {
+/// Serves the admin port until `shutdown`.
+pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, shutdown: CancellationToken) {
+    let hosts = plane.config.hosts.clone();
     let mut registry = Registry::with_prefix("dirigent_data_plane");
     registry.register_collector(Box::new(Scrape::new(plane.clone())));
     let router = Router::new()
@@ -55,7 +53,7 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>) -> io::R
         .route("/metrics", get(metrics))
         .route("/v1/functions", get(functions))
         .with_state(Arc::new(Admin { plane, registry }));
-    axum::serve(AdminListener(listener), router).await
+    Pages { router, hosts, connections: MAX_CONNECTIONS }.serve(listener, shutdown).await;
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
@@ -93,28 +91,4 @@ async fn functions(State(admin): State<Arc<Admin>>) -> Json<Vec<FunctionView>> {
         })
     };
     Json(admin.plane.functions.all().into_iter().map(view).collect())
-}
-
-/// A listener as axum wants it.
-struct AdminListener(Box<dyn Listener>);
-
-impl axum::serve::Listener for AdminListener {
-    type Io = Io;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Io, SocketAddr) {
-        loop {
-            match self.0.accept().await {
-                Ok(accepted) => return (accepted.io, accepted.peer),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the admin port");
-                    sleep(ACCEPT_BACK_OFF).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_address()
-    }
 }

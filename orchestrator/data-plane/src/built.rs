@@ -10,7 +10,6 @@ use std::{
 };
 
 use api::{Listener, Network};
-use futures::{FutureExt, TryFutureExt};
 use thiserror::Error;
 use tokio::{
     task::{JoinError, JoinSet},
@@ -49,9 +48,6 @@ pub enum BuildError {
 /// A data plane ended before it was told to.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The admin port.
-    #[error("the admin port failed")]
-    Admin(#[source] io::Error),
     /// A task of it panicked.
     #[error("a task of the data plane failed")]
     Task(#[from] JoinError),
@@ -126,11 +122,14 @@ impl Built {
         let advertised = plane.config.advertised.unwrap_or(invoke_address).to_string();
         // Dropped with this future, and its tasks with it.
         let mut tasks = JoinSet::new();
-        tasks.spawn(stream::run(plane.clone(), advertised, seed).map(|()| Ok(())));
-        tasks.spawn(sampler::run(plane.clone()).map(|()| Ok(())));
-        tasks.spawn(upstream::close_aged(plane.clone()).map(|()| Ok(())));
-        tasks.spawn(overload::run(plane.clone()).map(|()| Ok(())));
-        tasks.spawn(admin::run(plane.clone(), admin).map_err(RunError::Admin));
+        tasks.spawn(stream::run(plane.clone(), advertised, seed));
+        tasks.spawn(sampler::run(plane.clone()));
+        tasks.spawn(upstream::close_aged(plane.clone()));
+        tasks.spawn(overload::run(plane.clone()));
+        // Its connections are tasks of their own.
+        let ended = CancellationToken::new();
+        let _ended = ended.clone().drop_guard();
+        tasks.spawn(admin::run(plane.clone(), admin, ended));
         let serving = async {
             server::run(plane.clone(), invoke, shutdown).await;
             farewell(&plane).await;
@@ -138,7 +137,7 @@ impl Built {
         tokio::select! {
             biased;
             () = serving => Ok(()),
-            Some(ended) = tasks.join_next() => ended?,
+            Some(ended) = tasks.join_next() => Ok(ended?),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub invoke: SocketAddr,
     /// Where its health, readiness and metrics are; port 0 takes any free one.
     pub admin: SocketAddr,
+    /// Host names with a dot by which `admin` may be called; addresses and names without a dot always may.
+    pub hosts: Vec<String>,
     /// The address that clients are told to send invocations to, when it is not `invoke`.
     pub advertised: Option<SocketAddr>,
     /// Control planes, `host:port`, tried in turn.
@@ -111,6 +113,7 @@ impl Default for Config {
             name: String::new(),
             invoke: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8085)),
+            hosts: Vec::new(),
             advertised: None,
             control_planes: vec!["127.0.0.1:9090".to_owned()],
             token_file: None,

@@ -189,7 +189,7 @@ impl FunctionState {
     /// Slots held of this function, those of leaving sandboxes included as long as they are in use, failed ones not.
     pub(crate) fn held_slots(&self) -> u32 {
         let working = self.held.iter().filter(|(_, held)| held.service != Service::Failed);
-        working.map(|(&id, _)| self.slots_of(id)).sum()
+        working.map(|(&id, _)| self.slots_of(id)).fold(0, u32::saturating_add)
     }
 
     /// Sandboxes held, and slots that could be taken now.

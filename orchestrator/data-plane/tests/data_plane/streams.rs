@@ -1,6 +1,7 @@
 //! The stream to the control plane: lost, found again, ended.
 
 use api::wire::{self, EndpointState};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
     client::{get, open, read, request, spawn_get},
@@ -93,6 +94,24 @@ async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() 
     session.ended().await;
     session.close();
     world.ended().await;
+}
+
+#[tokio::test]
+async fn health_is_answered_when_the_admin_port_is_full_and_no_page_in_a_browser_is() {
+    let mut world = World::start().await;
+    let _session = world.greeted(vec![function()]).await;
+    assert_eq!(get(world.admin, "evil.example", "/v1/functions").await.status, 403, "not its own name");
+    let mut silent = Vec::new();
+    for _ in 0..256 {
+        let mut stream = TcpStream::connect(world.admin).await.unwrap();
+        // Half a head, so that it waits for the rest.
+        stream.write_all(b"GET /v1/functions HTTP/1.1\r\n").await.unwrap();
+        silent.push(stream);
+    }
+    let refused = get(world.admin, "admin", "/v1/functions").await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(get(world.admin, "admin", "/healthz").await.status, 200);
+    assert_eq!(get(world.admin, "admin", "/metrics").await.status, 200);
 }
 
 #[tokio::test]
