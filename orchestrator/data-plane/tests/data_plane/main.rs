@@ -19,3 +19,4 @@ mod queueing;
 mod reuse;
 mod sections;
 mod streams;
+mod unsent;
