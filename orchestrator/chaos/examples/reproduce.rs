@@ -41,7 +41,12 @@ impl FormatTime for SimulatedTime {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(SimulatedTime)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
     let seeds = match arguments.reproduce {
         Some(seed) => seed..seed + 1,
         None => arguments.from..arguments.from + arguments.count,

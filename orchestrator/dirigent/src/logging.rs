@@ -21,7 +21,8 @@ pub(crate) enum LogFormat {
 /// Starts logging, for the life of the process.
 pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Unless told otherwise it complains with `eprintln!` when nobody reads its lines any more, and so ends the daemon.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => lines.compact().with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),

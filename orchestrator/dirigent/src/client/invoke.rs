@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = model::duration::parse, default_value = "10m", value_name = "DURATION")]
     timeout: Duration,
 
-    /// `table`: the answer as it is (to a terminal: as it may be shown) on standard output and its timeline on standard error; `json`: both in one object
+    /// `table`: the answer as it is (to a terminal: as it may be shown) on standard output and its timeline on standard error; `json`: both in one object; `csv`: the timeline alone
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }

@@ -179,6 +179,39 @@ fn log_lines_are_json_when_asked_for() {
 }
 
 #[test]
+fn a_cluster_whose_messages_nobody_reads_runs_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    let ports = ["--stream-port", "--http-port", "--invoke-port", "--admin-port", "--worker-port"];
+    let ports: Vec<&str> = ports.iter().flat_map(|port| [port, "0"]).collect();
+    let child = dirigent()
+        .args(["up", "--workers", "1", "--runtime", "hollow", "--data-dir"])
+        .arg(dir.path())
+        .args(ports)
+        .env("RUST_LOG", "debug")
+        .stderr(unread)
+        .spawn()
+        .unwrap();
+    let mut cluster = Ended(child);
+    let ports = wait_for("ports.json", || {
+        let ended = cluster.0.try_wait().unwrap();
+        assert_eq!(ended, None, "the cluster ended");
+        let text = fs::read_to_string(dir.path().join("ports.json")).map_err(|error| error.to_string())?;
+        serde_json::from_str::<serde_json::Value>(&text).map_err(|error| error.to_string())
+    });
+    wait_for("a node", || {
+        let http = ports["http"].as_str().unwrap();
+        let listed = dirigent().args(["node", "list", "--format", "csv", "--control-plane", http]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        if listed.contains("ready") { Ok(()) } else { Err(listed) }
+    });
+    let pid = nix::unistd::Pid::from_raw(cluster.0.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert!(cluster.0.wait().unwrap().success(), "it ends as cleanly as any other");
+}
+
+#[test]
 fn separate_daemons_make_a_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let start = |name: &str, arguments: &[&str]| start(dir.path(), name, arguments);
