@@ -9,7 +9,7 @@ pub(crate) mod node;
 mod specification;
 pub(crate) mod status;
 mod timeline;
-mod token;
+pub(crate) mod token;
 pub(crate) mod top;
 
 use std::path::PathBuf;

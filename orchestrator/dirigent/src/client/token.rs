@@ -1,5 +1,5 @@
-//! The token that a control plane asks for before it changes something: from a file that is named, or found beside the
-//! `ports.json` of a control plane that listens where the call goes.
+//! The tokens that a control plane asks for: from a file that is named, or found beside the `ports.json` of a control plane
+//! that listens where the call goes.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use api::Token;
+use api::{CLUSTER_TOKEN_FILE, Token};
 
 /// Name of the file in a control plane's data directory.
 const FILE: &str = "token";
@@ -44,9 +44,19 @@ impl Source {
     pub(crate) fn token(&self) -> anyhow::Result<Option<Token>> {
         match &self.file {
             Some(file) => Token::read(file).map(Some).context("--token-file"),
-            None => Ok(self.called.as_ref().and_then(|called| find(Path::new("."), called))),
+            None => {
+                let found = |called| find(Path::new("."), "http", called, FILE);
+                Ok(self.called.as_ref().and_then(found).and_then(|file| Token::read(&file).ok()))
+            }
         }
     }
+}
+
+/// The file with the token of the cluster whose streams are at one of `control_planes`, where one of these keeps its data
+/// in or below the current directory.
+pub(crate) fn cluster_token(control_planes: &[String]) -> Option<PathBuf> {
+    let mut called = control_planes.iter().filter_map(|address| Called::parse(address));
+    called.find_map(|called| find(Path::new("."), "stream", &called, CLUSTER_TOKEN_FILE))
 }
 
 impl Called {
@@ -66,22 +76,25 @@ impl Called {
     }
 }
 
-/// The token of the control plane that is `called` and keeps its data in or below `directory`.
-fn find(directory: &Path, called: &Called) -> Option<Token> {
+/// The file called `name` of the control plane that is `called` for a `purpose` and keeps its data in or below `directory`.
+fn find(directory: &Path, purpose: &str, called: &Called, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(directory).ok()?.take(MAX_DIRECTORIES).filter_map(Result::ok);
     let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
     let folders = iter::once(directory.to_owned()).chain(below).flat_map(|folder| [folder.join(PART), folder]);
-    let mut listening = folders.filter(|folder| listens(folder, called));
+    let mut listening = folders.filter(|folder| listens(folder, purpose, called));
     // `dirigent up` has its ports.json one level above the control plane's folder.
-    listening
-        .find_map(|folder| Token::read(&folder.join(FILE)).or_else(|_| Token::read(&folder.join(PART).join(FILE))).ok())
+    listening.find_map(|folder| {
+        let files = [folder.join(name), folder.join(PART).join(name)];
+        files.into_iter().find(|file| Token::read(file).is_ok())
+    })
 }
 
-/// Returns true if a daemon that keeps its data in `folder` says that operators reach it at the address that is `called`.
-fn listens(folder: &Path, called: &Called) -> bool {
+/// Returns true if a daemon that keeps its data in `folder` says that it listens for that `purpose` at the address that is
+/// `called`.
+fn listens(folder: &Path, purpose: &str, called: &Called) -> bool {
     let text = fs::read_to_string(folder.join("ports.json")).unwrap_or_default();
     let ports: BTreeMap<String, SocketAddr> = serde_json::from_str(&text).unwrap_or_default();
-    ports.get("http").is_some_and(|address| called.reaches(*address))
+    ports.get(purpose).is_some_and(|address| called.reaches(*address))
 }
 
 #[cfg(test)]
@@ -106,14 +119,15 @@ mod tests {
             fs::write(token.join(FILE), format!("{TOKEN}{port}")).unwrap();
         }
         for port in 1..=3 {
-            let header = find(directory.path(), &called(&format!("localhost:{port}"))).unwrap().header();
+            let file = find(directory.path(), "http", &called(&format!("localhost:{port}")), FILE).unwrap();
+            let header = Token::read(&file).unwrap().header();
             assert!(header.ends_with(&port.to_string()), "the other's token would be given away: port {port}");
         }
-        assert!(find(directory.path(), &called("127.0.0.1:4")).is_none(), "nobody there listens on it");
-        assert!(find(directory.path(), &called("192.0.2.1:1")).is_none(), "another machine is called");
+        let find = |directory: &Path, url: &str| find(directory, "http", &called(url), FILE);
+        assert!(find(directory.path(), "127.0.0.1:4").is_none(), "nobody there listens on it");
+        assert!(find(directory.path(), "192.0.2.1:1").is_none(), "another machine is called");
         for folder in ["up", "state", "alone"] {
-            let found =
-                (1..=3).find_map(|port| find(&directory.path().join(folder), &called(&format!("[127.0.0.1]:{port}"))));
+            let found = (1..=3).find_map(|port| find(&directory.path().join(folder), &format!("[127.0.0.1]:{port}")));
             assert!(found.is_some(), "from within {folder}");
         }
     }

@@ -9,6 +9,7 @@ use data_plane::{Built, Config};
 
 use super::{DaemonOptions, data_directory::DataDirectory};
 use crate::{
+    client::token,
     failure::{Failure, Outcome},
     logging::LogFormat,
 };
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
     control_plane: Vec<String>,
 
     /// File with the cluster's token, a copy of `cluster-token` in the control plane's data directory. Not given, it is
-    /// looked for in the folder `control-plane` beside the data directory
+    /// looked for in the data directories below the current one, and in the folder `control-plane` beside its own
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }
+    config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
         limit_descriptors(&mut config, process.descriptors);
         let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;

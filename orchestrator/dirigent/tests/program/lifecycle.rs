@@ -1,6 +1,11 @@
 //! Starting, ending and starting again: what is kept, what is freed, what must not stay behind.
 
-use std::{fs, net::TcpStream, path::Path, process::Command};
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use nix::sys::signal::Signal;
 
@@ -259,7 +264,7 @@ fn a_part_from_elsewhere_needs_the_file_with_the_cluster_s_token() {
     let dir = tempfile::tempdir().unwrap();
     let any = "127.0.0.1:0";
     let control_plane = ["control-plane", "--stream", any, "--http", any];
-    let (_control_plane, ports) = start(dir.path(), "control-plane", &control_plane);
+    let (_control_plane, ports) = start(dir.path(), "state", &control_plane);
     let (stream, http) = (ports["stream"].as_str().unwrap(), ports["http"].as_str().unwrap());
     let nodes = || {
         let listed = dirigent().args(["node", "list", "--format", "csv", "--control-plane", http]).output().unwrap();
@@ -267,8 +272,8 @@ fn a_part_from_elsewhere_needs_the_file_with_the_cluster_s_token() {
     };
     let elsewhere = dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    let worker = ["worker", "--name", "w", "--runtime", "hollow", "--control-plane", stream, "--admin", any];
-    let (refused, _) = start(&elsewhere, "worker", &worker);
+    let worker = |name| ["worker", "--name", name, "--runtime", "hollow", "--control-plane", stream, "--admin", any];
+    let (refused, _) = start(&elsewhere, "worker", &worker("refused"));
     wait_for("the reason", || {
         let log = fs::read_to_string(elsewhere.join("worker.log")).unwrap();
         let is_said = log.contains("shows no token") && log.contains("set token_file to a copy");
@@ -276,12 +281,17 @@ fn a_part_from_elsewhere_needs_the_file_with_the_cluster_s_token() {
     });
     assert_eq!(nodes(), 0);
     drop(refused);
-    let token = dir.path().join("control-plane").join("cluster-token");
+    let token = dir.path().join("state").join("cluster-token");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&token).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let worker = [&worker[..], &["--token-file", token.to_str().unwrap()]].concat();
-    let (_worker, _) = start(&elsewhere, "worker", &worker);
+    // Started where the control plane's data directory is below, it finds the token, whatever the directory's name.
+    let mut from_here = dirigent();
+    from_here.args(worker("found")).args(["--data-dir", "w"]).current_dir(dir.path());
+    let _found = Ended(from_here.stderr(Stdio::null()).spawn().unwrap());
     wait_for("its node", || if nodes() == 1 { Ok(()) } else { Err("no node".to_owned()) });
+    let worker = [&worker("named")[..], &["--token-file", token.to_str().unwrap()]].concat();
+    let (_named, _) = start(&elsewhere, "worker", &worker);
+    wait_for("its node", || if nodes() == 2 { Ok(()) } else { Err("no node".to_owned()) });
 }
 
 /// A child that is ended with the test.
