@@ -1,6 +1,7 @@
 //! Who is let in: peers of this cluster, each under a name of its own.
 
 use api::wire::{self, sandbox_event::Event};
+use control_plane::{Command, RedbStore, Store};
 
 use super::{
     Running,
@@ -80,6 +81,22 @@ async fn a_node_has_one_owner_and_removing_it_leaves_the_control_plane_whole() {
     back.read().await;
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_begins_its_log_with_its_id_and_keeps_it() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut seen = Vec::new();
+    for dir in [&dirs[0], &dirs[0], &dirs[1]] {
+        let running = Running::start(dir.path()).await;
+        seen.push(running.cluster().await);
+        running.stop().await;
+    }
+    assert_eq!(seen[0], seen[1], "it is the same after a restart");
+    assert_ne!(seen[0], seen[2], "another log is of another cluster");
+    let log = RedbStore::open(dirs[0].path()).unwrap().load().await.unwrap();
+    let Command::BeginCluster { id } = log[0].command else { panic!("expected the cluster first: {log:?}") };
+    assert_eq!((log[0].index, id.to_string()), (1, seen[0].clone()));
 }
 
 /// Ids are numbers that begin anew with a new log: what a peer holds of the lost one would be taken for something else.

@@ -246,6 +246,27 @@ fn separate_daemons_make_a_cluster() {
     assert!(invoked.status.success(), "{invoked:?}");
 }
 
+#[test]
+fn parts_of_one_host_that_were_given_no_name_have_names_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |name: &str, arguments: &[&str]| start(dir.path(), name, arguments);
+    let any = "127.0.0.1:0";
+    let (_control_plane, ports) = start("control-plane", &["control-plane", "--stream", any, "--http", any]);
+    let (stream, http) = (ports["stream"].as_str().unwrap(), ports["http"].as_str().unwrap());
+    let to = ["--control-plane", stream, "--admin", any];
+    let worker = [&["worker", "--runtime", "hollow", "--nodes", "1"], &to[..]].concat();
+    let data_plane = [&["data-plane", "--invoke", any], &to[..]].concat();
+    let _workers = ["worker-1", "worker-2"].map(|name| start(name, &worker));
+    let _data_planes = ["data-plane-1", "data-plane-2"].map(|name| start(name, &data_plane));
+    wait_for("two workers and two data planes", || {
+        let status = dirigent().args(["status", "--format", "json", "--control-plane", http]).output().unwrap();
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        let status: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+        let data_planes = status["data_planes"].as_array().map_or(0, Vec::len);
+        if status["nodes_ready"] == 2 && data_planes == 2 { Ok(()) } else { Err(text) }
+    });
+}
+
 /// Starts a daemon that keeps its data in the folder `name` of `directory` and writes to `name.log` there; its ports.
 fn start(directory: &Path, name: &str, arguments: &[&str]) -> (Ended, serde_json::Value) {
     let (folder, log) = (directory.join(name), directory.join(format!("{name}.log")));

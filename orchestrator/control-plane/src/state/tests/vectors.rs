@@ -194,9 +194,30 @@ fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
     assert!(matches!(cluster.answers.get(&token), Some(Answer::Put(PutOutcome::Created))));
     let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
     assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
+    let known = cluster.request(Request::Known { name: "f".to_owned() });
+    assert!(matches!(cluster.answers.get(&known), Some(Answer::Done)));
     let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_new: false });
     cluster.pass(1001);
     assert!(matches!(cluster.answers.get(&deaf), Some(Answer::Put(PutOutcome::Created))), "waits one second at most");
+}
+
+#[test]
+fn who_asks_again_is_told_that_a_function_is_there_once_data_planes_know_it() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.settle(1);
+    cluster.put(spec("f"));
+    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    let known = cluster.request(Request::Known { name: "f".to_owned() });
+    let other = cluster.request(Request::Known { name: "g".to_owned() });
+    assert!(matches!(cluster.answers.get(&other), Some(Answer::NotFound)), "nobody need know of what is not there");
+    for data_plane in 0..2 {
+        let answered = [again, known].map(|token| cluster.answers.contains_key(&token));
+        assert_eq!(answered, [false, false], "{data_plane} of 2 data planes know it");
+        cluster.data_plane_reads(data_plane);
+        cluster.data_plane_is_heard(data_plane);
+    }
+    assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
+    assert!(matches!(cluster.answers.get(&known), Some(Answer::Done)));
 }
 
 #[test]
