@@ -107,6 +107,13 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         return Ok(());
     }
     let source = Source::of(matches);
+    if matches!(command, "synth" | "sample") && !COUNTS.contains(&source) {
+        let problem = format!(
+            "{} does not apply to `loadgen {command}`, which takes counts per minute: --trace with a directory, or --synthetic",
+            source.name()
+        );
+        return Err(UsageError::of(anyhow!(problem)));
+    }
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     for rule in RULES.iter().filter(|rule| given(rule.option)) {
         if !rule.sources.contains(&source) {
@@ -121,6 +128,13 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         return Err(UsageError::of(anyhow!("--functions is needed: how many functions the sample is to have")));
     }
     Ok(())
+}
+
+/// Whether an option has no use for a command that makes a trace.
+pub(crate) fn is_of_invocations(option: &str) -> bool {
+    let rule = RULES.iter().find(|rule| rule.option == option);
+    let never = rule.is_some_and(|rule| !rule.sources.iter().any(|source| COUNTS.contains(source)));
+    never || ["schedule", "rate"].contains(&option) || OF_INVOCATIONS.contains(&option)
 }
 
 impl Rule {
@@ -229,11 +243,40 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_an_option_says_with_which_sources_it_applies() {
+        let cli = Cli::command();
+        let schedule = cli.find_subcommand("schedule").unwrap();
+        for rule in RULES.iter().filter(|rule| rule.sources.len() < 5) {
+            let argument = schedule.get_arguments().find(|argument| argument.get_id() == rule.option).unwrap();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let expected = if rule.sources == [Rate] { "--rate" } else { "trace" };
+            assert!(help.contains(expected), "{}: {help}", rule.flag());
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_command_that_makes_a_trace_shows_no_option_that_it_refuses() {
+        let cli = crate::cli::command();
+        for name in ["synth", "sample"] {
+            let mut command = cli.find_subcommand(name).unwrap().clone();
+            let help = command.render_long_help().to_string();
+            for rule in &RULES {
+                let flag = rule.flag();
+                let shown = help.lines().any(|line| line.split_whitespace().any(|word| word == flag));
+                assert_eq!(shown, !is_of_invocations(rule.option), "{name} {flag}");
+            }
+            assert!(help.contains("--trace <PATH>") && !help.contains("--schedule <"), "{help}");
+        }
+    }
+
+    #[test]
     fn a_command_that_makes_a_trace_takes_no_options_of_invocations() {
         for option in ["--arrivals uniform", "--warmup 1s", "--include-idle"] {
             let text = refusal(&format!("loadgen synth --out x {option}")).unwrap_or_default();
             assert!(text.contains("applies to invocations"), "{option}: {text:?}");
         }
+        let text = refusal("loadgen synth --out x --rate 1 --duration 1s").unwrap();
+        assert!(text.starts_with("--rate does not apply to `loadgen synth`"), "{text}");
         assert!(refusal("loadgen sample --out x").unwrap().contains("--functions is needed"));
         assert_eq!(refusal("loadgen sample --out x --functions 3 --max-run 1s"), None);
     }

@@ -76,15 +76,26 @@ const RUN_EXAMPLE: &str = "Examples:
   loadgen run --rate 200 --duration 60s --cold --cooldown 10s --address 127.0.0.1:8080 --out cold \\
       --register http://127.0.0.1:9091";
 
+/// The command line. Commands that make a trace show none of the options that they refuse.
+pub(crate) fn command() -> clap::Command {
+    let shown = |argument: clap::Arg| {
+        let hidden = applies::is_of_invocations(argument.get_id().as_str());
+        argument.hide(hidden)
+    };
+    ["synth", "sample"]
+        .into_iter()
+        .fold(Cli::command(), |cli, name| cli.mut_subcommand(name, |subcommand| subcommand.mut_args(shown)))
+}
+
 /// Parses the command line, runs the subcommand, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let command = match Cli::from_arg_matches(&matches) {
+    let matches = command().get_matches();
+    let parsed = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
-        Err(error) => error.format(&mut Cli::command()).exit(),
+        Err(error) => error.format(&mut command()).exit(),
     };
     let applicable = matches.subcommand().map_or(Ok(()), |(name, typed)| applies::check(name, typed));
-    let result = applicable.and_then(|()| run_command(command));
+    let result = applicable.and_then(|()| run_command(parsed));
     exit_code(&result)
 }
 
@@ -108,6 +119,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

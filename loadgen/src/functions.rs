@@ -1,15 +1,16 @@
 //! `functions.ndjson`: the functions a schedule needs, one JSON object a line, as a control plane registers them.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use trace::Schedule;
+use trace::{LABEL, Schedule, is_label};
 
 use crate::ending::UsageError;
 
@@ -19,16 +20,26 @@ pub(crate) const DEFAULT_IMAGE: &str = "builtin:function";
 /// One function to register. What this program does not know of is passed on as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FunctionLine {
-    /// Its name.
+    /// Its name, a DNS label.
     pub(crate) name: String,
     /// What it runs.
     pub(crate) image: String,
-    /// Memory that a sandbox of it reserves, in MiB.
+    /// Memory that a sandbox of it reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) memory: Option<u64>,
+    pub(crate) memory: Option<Memory>,
     /// Everything else.
     #[serde(flatten)]
     pub(crate) rest: Map<String, Value>,
+}
+
+/// A size of memory, as control planes take it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Memory {
+    /// In MiB.
+    Mib(u64),
+    /// With its unit, such as `128MiB`, which the control plane reads.
+    Size(String),
 }
 
 /// The functions of a schedule, running `image`.
@@ -36,7 +47,7 @@ pub(crate) fn of_schedule(schedule: &Schedule, image: &str) -> Vec<FunctionLine>
     let line = |function: &trace::ScheduledFunction| FunctionLine {
         name: function.name.clone(),
         image: image.to_owned(),
-        memory: Some(u64::from(function.memory_mib.max(1))),
+        memory: Some(Memory::Mib(u64::from(function.memory_mib.max(1)))),
         rest: Map::new(),
     };
     schedule.functions.iter().map(line).collect()
@@ -55,28 +66,65 @@ pub(crate) fn write(path: &Path, functions: &[FunctionLine]) -> anyhow::Result<(
     file.flush().with_context(|| path.display().to_string())
 }
 
-/// Reads the file; empty lines are skipped.
+/// Reads the file; empty lines and a byte order mark are skipped.
 ///
 /// # Errors
-/// [`UsageError`] with file and line.
+/// [`UsageError`] with file, line, and column or field.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<FunctionLine>> {
     try_read(path).map_err(UsageError::of)
 }
 
 fn try_read(path: &Path) -> anyhow::Result<Vec<FunctionLine>> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let mut functions = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let place = || format!("{}, line {}", path.display(), index + 1);
+    let file = File::open(path).with_context(|| format!("--from {}", path.display()))?;
+    let mut functions: Vec<FunctionLine> = Vec::new();
+    let mut lines = HashMap::new();
+    for (number, line) in (1_u64..).zip(BufReader::new(file).lines()) {
+        let place = || format!("{}, line {number}", path.display());
         let line = line.with_context(place)?;
-        if !line.trim().is_empty() {
-            functions.push(serde_json::from_str(&line).with_context(place)?);
+        let text = line.strip_prefix('\u{feff}').unwrap_or(&line).trim();
+        if text.is_empty() {
+            continue;
         }
+        let function = parse(text).map_err(|problem| anyhow!("{}{problem}", place()))?;
+        if let Some(first) = lines.insert(function.name.clone(), number) {
+            let name = &function.name;
+            bail!("{}, field name: expected each function once, found {name:?} again, first in line {first}", place());
+        }
+        functions.push(function);
     }
     if functions.is_empty() {
-        bail!("{}: there is no function in it", path.display());
+        bail!("{}: expected a function a line, found none", path.display());
     }
     Ok(functions)
+}
+
+/// One line; what is wrong with it begins with where.
+fn parse(text: &str) -> Result<FunctionLine, String> {
+    if text.starts_with('[') {
+        return Err(": expected one JSON object a line, found an array: `jq -c '.[]'` makes lines of one".to_owned());
+    }
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        let hint = if error.is_eof() { "; an object over several lines `jq -c .` puts on one" } else { "" };
+        let problem = error.to_string();
+        let problem = problem.split(" at line ").next().unwrap_or_default();
+        format!(", column {}: expected one JSON object a line: {problem}{hint}", error.column())
+    })?;
+    let found = |field: &str| value.get(field).map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let wrong =
+        |field: &str, expected: &str| Err(format!(", field {field}: expected {expected}, found {}", found(field)));
+    if !value.is_object() {
+        return Err(format!(": expected one JSON object a line, found {value}"));
+    }
+    if !value.get("name").and_then(Value::as_str).is_some_and(is_label) {
+        return wrong("name", LABEL);
+    }
+    if !value.get("image").is_some_and(Value::is_string) {
+        return wrong("image", "a text");
+    }
+    if !value.get("memory").is_none_or(|memory| memory.is_null() || memory.is_string() || memory.is_u64()) {
+        return wrong("memory", "MiB as a whole number or a size like \"128MiB\"");
+    }
+    serde_json::from_value(value).map_err(|error| format!(": {error}"))
 }
 
 #[cfg(test)]
@@ -87,15 +135,48 @@ mod tests {
     fn what_is_not_known_is_passed_on() {
         let text = r#"{"name":"f","image":"builtin:function","memory":7,"scale":{"max":1}}"#;
         let line: FunctionLine = serde_json::from_str(text).unwrap();
-        assert_eq!((line.memory, line.rest["scale"]["max"].as_u64()), (Some(7), Some(1)));
+        assert_eq!((&line.memory, line.rest["scale"]["max"].as_u64()), (&Some(Memory::Mib(7)), Some(1)));
         assert_eq!(serde_json::to_string(&line).unwrap(), text);
     }
 
-    #[test]
-    fn a_bad_line_is_named() {
+    fn read_text(text: &str) -> Result<Vec<FunctionLine>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "{\"name\":\"f\",\"image\":\"i\"}\n\n{\"image\":\"i\"}\n").unwrap();
-        let error = format!("{:#}", read(file.path()).unwrap_err());
-        assert!(error.contains("line 3") && error.contains("name"), "{error}");
+        std::fs::write(file.path(), text).unwrap();
+        read(file.path()).map_err(|error| format!("{error:#}").replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_with_its_place_and_what_helps() {
+        let good = r#"{"name":"f","image":"i"}"#;
+        for (text, expected) in [
+            (format!("{good}\n\n{{\"image\":\"i\"}}\n"), "FILE, line 3, field name: expected a name of 1 to 63"),
+            (
+                format!("{good}\n{{\"name\":\"a/b\",\"image\":\"i\"}}"),
+                "FILE, line 2, field name: expected a name of 1 to 63",
+            ),
+            (r#"{"name":"f"}"#.to_owned(), "FILE, line 1, field image: expected a text, found nothing"),
+            (r#"{"name":"f","image":"i","memory":-1}"#.to_owned(), "field memory: expected MiB as a whole number"),
+            (
+                format!("{good}\n{good}"),
+                "FILE, line 2, field name: expected each function once, found \"f\" again, first in line 1",
+            ),
+            (format!("[{good}]"), "FILE, line 1: expected one JSON object a line, found an array: `jq -c '.[]'`"),
+            ("{\n\"name\":\"f\"}".to_owned(), "`jq -c .` puts it on one"),
+            (r#"{"name":f}"#.to_owned(), "FILE, line 1, column 10: expected one JSON object a line: expected"),
+            ("7".to_owned(), "FILE, line 1: expected one JSON object a line, found 7"),
+            ("\n".to_owned(), "FILE: expected a function a line, found none"),
+        ] {
+            let error = read_text(&text).expect_err(&text);
+            let expected = expected.replace("puts it on one", "puts on one");
+            assert!(error.contains(&expected), "{text:?}: expected {expected:?} in {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_line_breaks_of_two_bytes_and_sizes_with_units_are_read() {
+        let text =
+            "\u{feff}{\"name\":\"f\",\"image\":\"i\"}\r\n{\"name\":\"g\",\"image\":\"i\",\"memory\":\"1GiB\"}\r\n";
+        let functions = read_text(text).unwrap();
+        assert_eq!((functions.len(), &functions[1].memory), (2, &Some(Memory::Size("1GiB".to_owned()))));
     }
 }

@@ -13,12 +13,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use thiserror::Error;
-use ureq::{Agent, Body, RequestBuilder, http::Response};
+use ureq::{
+    Agent, Body, RequestBuilder,
+    http::{Response, Uri},
+};
 
-use crate::{functions::FunctionLine, replay::stop::Stop};
+use crate::{
+    functions::{FunctionLine, Memory},
+    replay::stop::Stop,
+};
 
 /// Requests under way at once: enough to keep a control plane's log busy, few enough not to be a load test of it.
 const PARALLEL: usize = 16;
@@ -34,9 +40,10 @@ const PLAIN_LINE: Duration = Duration::from_secs(10);
 
 /// Some functions could not be registered or removed.
 #[derive(Debug, Error)]
-#[error("{failed} of {of} functions could not be {act}, the first because: {first}")]
+#[error("{failed} of {of} functions could not be {act} at {base}, the first of them, {first}")]
 pub(crate) struct RegistrarError {
     act: &'static str,
+    base: String,
     failed: usize,
     of: usize,
     first: String,
@@ -55,11 +62,18 @@ pub(crate) struct Registrar {
 
 impl Registrar {
     /// A registrar for `http://HOST:PORT`; `form` speaks the published system's interface.
-    pub(crate) fn new(control_plane: &str, form: bool) -> Self {
+    ///
+    /// # Errors
+    /// When it is not the address of one.
+    pub(crate) fn new(control_plane: &str, form: bool) -> anyhow::Result<Self> {
+        let address = control_plane.strip_prefix("http://").unwrap_or(control_plane).trim_end_matches('/');
+        let base = format!("http://{address}");
+        let authority = base.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority);
+        if authority.is_none_or(|authority| authority.as_str() != address || authority.port().is_none()) {
+            bail!("expected http://HOST:PORT, found {control_plane:?}");
+        }
         let http = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
-        let base = control_plane.trim_end_matches('/');
-        let scheme = if base.contains("://") { "" } else { "http://" };
-        Self { http, base: format!("{scheme}{base}"), form, token: None }
+        Ok(Self { http, base, form, token: None })
     }
 
     /// The same, with the token in `file`, which the control plane left in its data directory.
@@ -87,13 +101,13 @@ impl Registrar {
     pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, RegistrarError> {
         let created = Mutex::new(Vec::new());
         let failures = in_parallel("registered", functions, Some(stop), |function| {
-            if self.put(function)? {
+            if self.put(function).map_err(|problem| format!("{}: {problem}", function.name))? {
                 created.lock().unwrap_or_else(PoisonError::into_inner).push(function.name.clone());
             }
             Ok(())
         });
         let created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failed("registered", functions.len(), failures, created)
+        self.failed("registered", functions.len(), failures, created)
     }
 
     /// Removes functions by name.
@@ -103,15 +117,22 @@ impl Registrar {
     pub(crate) fn remove(&self, names: &[String]) -> Result<(), RegistrarError> {
         let failures = in_parallel("removed", names, None, |name| {
             let answer = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();
-            expect(answer, &[200, 202, 204, 404]).map(|_| ())
+            let removed = self.expect(answer, &[200, 202, 204, 404]);
+            removed.map(|_| ()).map_err(|problem| format!("{name}: {problem}"))
         });
-        failed("removed", names.len(), failures, Vec::new()).map(|_| ())
+        self.failed("removed", names.len(), failures, Vec::new()).map(|_| ())
     }
 
     /// Registers one; whether it is new. The form does not tell, so there nothing counts as created.
     fn put(&self, function: &FunctionLine) -> Result<bool, String> {
         if self.form {
-            let memory = function.memory.unwrap_or(1).to_string();
+            let memory = match &function.memory {
+                None => "1".to_owned(),
+                Some(Memory::Mib(mib)) => mib.to_string(),
+                Some(Memory::Size(size)) => {
+                    return Err(format!("field memory: the form takes MiB as a whole number, found {size:?}"));
+                }
+            };
             let number = |key: &str| function.rest.get(key).map(ToString::to_string);
             let mut fields = vec![
                 ("name", function.name.clone()),
@@ -122,34 +143,41 @@ impl Registrar {
             ];
             fields.extend(number("cpu").map(|cpu| ("requested_cpu", cpu)));
             let answer = self.http.post(format!("{}/registerService", self.base)).send_form(fields);
-            return expect(answer, &[200]).map(|_| false);
+            return self.expect(answer, &[200]).map(|_| false);
         }
         let url = format!("{}/v1/functions/{}", self.base, function.name);
-        expect(self.sign(self.http.put(url)).send_json(function), &[200, 201]).map(|status| status == 201)
+        self.expect(self.sign(self.http.put(url)).send_json(function), &[200, 201]).map(|status| status == 201)
     }
-}
 
-fn expect(answer: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, String> {
-    let mut answer = answer.map_err(|error| error.to_string())?;
-    let status = answer.status().as_u16();
-    if expected.contains(&status) {
-        return Ok(status);
+    /// The status of a response that has one of those expected.
+    fn expect(&self, response: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, String> {
+        let mut response = response.map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        if expected.contains(&status) {
+            return Ok(status);
+        }
+        let body = response.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
+        let shown: String = body.trim().chars().take(SHOWN_BYTES).collect();
+        let hint = match (status, &self.token) {
+            (401, None) => " (--token-file names the file with its token)",
+            (401, Some(_)) => " (the token in --token-file is not its own)",
+            _ => "",
+        };
+        Err(format!("status {status}{hint}: {shown}"))
     }
-    let body = answer.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
-    let shown: String = body.trim().chars().take(SHOWN_BYTES).collect();
-    Err(format!("status {status}: {shown}"))
-}
 
-fn failed(
-    act: &'static str,
-    of: usize,
-    failures: Vec<String>,
-    created: Vec<String>,
-) -> Result<Vec<String>, RegistrarError> {
-    let count = failures.len();
-    match failures.into_iter().next() {
-        None => Ok(created),
-        Some(first) => Err(RegistrarError { act, failed: count, of, first, created }),
+    fn failed(
+        &self,
+        act: &'static str,
+        of: usize,
+        failures: Vec<String>,
+        created: Vec<String>,
+    ) -> Result<Vec<String>, RegistrarError> {
+        let (count, base) = (failures.len(), self.base.clone());
+        match failures.into_iter().next() {
+            None => Ok(created),
+            Some(first) => Err(RegistrarError { act, base, failed: count, of, first, created }),
+        }
     }
 }
 
@@ -168,10 +196,10 @@ fn in_parallel<T: Sync>(
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let asked = stop.is_some_and(Stop::asked);
                     let done = if asked { Err("interrupted by the user".to_owned()) } else { each(item) };
+                    show.one_more(done.is_ok());
                     if let Err(failure) = done {
                         failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                     }
-                    show.one_more();
                 }
             });
         }
@@ -186,22 +214,27 @@ struct Show {
     of: usize,
     bar: ProgressBar,
     done: AtomicUsize,
+    failed: AtomicUsize,
     line_due: Mutex<Instant>,
 }
 
 impl Show {
     fn new(act: &'static str, of: usize) -> Self {
         let bar = if stderr().is_terminal() { ProgressBar::new(of as u64) } else { ProgressBar::hidden() };
-        Self { act, of, bar, done: AtomicUsize::new(0), line_due: Mutex::new(Instant::now() + PLAIN_LINE) }
+        let line_due = Mutex::new(Instant::now() + PLAIN_LINE);
+        Self { act, of, bar, done: AtomicUsize::new(0), failed: AtomicUsize::new(0), line_due }
     }
 
-    fn one_more(&self) {
+    fn one_more(&self, succeeded: bool) {
+        let failed = self.failed.fetch_add(usize::from(!succeeded), Ordering::Relaxed) + usize::from(!succeeded);
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.bar.inc(1);
         let mut due = self.line_due.lock().unwrap_or_else(PoisonError::into_inner);
         if !stderr().is_terminal() && (Instant::now() >= *due || done == self.of) {
             *due = Instant::now() + PLAIN_LINE;
-            stdio::note!("{done} of {} functions {}", self.of, self.act);
+            let good = done.saturating_sub(failed);
+            let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+            stdio::note!("{good} of {} functions {}{failures}", self.of, self.act);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Where a schedule comes from: the options every subcommand shares, and what they make.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::Serialize;
 use trace::{
     Arrivals, SampleOptions, SampleReport, Schedule, ScheduleOptions, TraceError, Workload, azure2019, azure2021,
@@ -17,17 +20,19 @@ use crate::ending::UsageError;
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Source")]
 pub(crate) struct SourceArgs {
-    /// An Azure-2019-format directory (invocations.csv, durations.csv, memory.csv), or an Azure-2021-format file
+    /// An Azure-2019-format directory (invocations.csv, durations.csv, memory.csv, or as downloaded), or an
+    /// Azure-2021-format file, which has every call with its start
     #[arg(long, value_name = "PATH", group = "source")]
     trace: Option<PathBuf>,
-    /// A synthetic trace by preset: azure, azure-sample, timers or steady
-    #[arg(long, value_name = "PRESET", group = "source", num_args = 0..=1, default_missing_value = DEFAULT_PRESET)]
+    /// A synthetic trace by preset; azure-sample without a name, and when there is no other source
+    #[arg(long, value_name = "PRESET", group = "source", num_args = 0..=1, default_missing_value = DEFAULT_PRESET,
+        value_parser = PossibleValuesParser::new(Shape::PRESETS))]
     synthetic: Option<String>,
     /// A schedule written by `loadgen schedule`
     #[arg(long, value_name = "FILE", group = "source")]
     schedule: Option<PathBuf>,
     /// A constant rate, in invocations per second
-    #[arg(long, value_name = "PER_SECOND", group = "source", requires = "duration")]
+    #[arg(long, value_name = "PER_SECOND", group = "source", requires = "duration", allow_negative_numbers = true)]
     rate: Option<f64>,
     #[command(flatten)]
     window: WindowArgs,
@@ -50,15 +55,18 @@ struct WindowArgs {
     /// of larger ones; of traces with counts per minute
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
-    /// Of samples, one whose execution fits this many cores
-    #[arg(long, value_name = "CORES", requires = "functions")]
+    /// Of samples (--functions) of traces with counts per minute, one whose execution fits this many cores
+    #[arg(long, value_name = "CORES", requires = "functions", allow_negative_numbers = true)]
     max_cores: Option<f64>,
-    /// What to do with a function that one of the trace's files lacks: refuse, drop or default; of a --trace directory
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    /// What to do with a function that one of the trace's files lacks; of a --trace directory
+    #[arg(long, value_name = "WHAT", default_value = "refuse",
+        value_parser = choice::<azure2019::Missing>(azure2019::Missing::ALL.map(azure2019::Missing::as_str)))]
     #[serde(serialize_with = "as_text")]
     missing: azure2019::Missing,
-    /// What to do with a function or application that a file has twice: refuse, first or merge; of a --trace directory
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    /// What to do with a function or application that a file has more than once: refuse the trace, take the first row,
+    /// or merge the rows; of a --trace directory
+    #[arg(long, value_name = "WHAT", default_value = "refuse",
+        value_parser = choice::<azure2019::Duplicates>(azure2019::Duplicates::ALL.map(azure2019::Duplicates::as_str)))]
     #[serde(serialize_with = "as_text")]
     duplicates: azure2019::Duplicates,
     /// Which of the days downloaded into a --trace directory [default: the only one]
@@ -69,12 +77,12 @@ struct WindowArgs {
 /// How invocations are drawn from a trace.
 #[derive(Args, Clone, Debug, Serialize)]
 struct DrawArgs {
-    /// Seed of everything random; not of exact traces, nor of a --schedule, which has its own
+    /// Seed of everything random; not of exact traces, where nothing is, nor of a --schedule, which has its own
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How invocations fall within their minute: exponential, uniform, equidistant, bursty or legacy-boundary; at a
-    /// constant rate, equidistant or exponential [default: exponential; equidistant at a constant rate]
-    #[arg(long, value_name = "MODEL")]
+    /// How invocations fall within their minute, of traces with counts per minute; with --rate, equidistant or exponential
+    /// [default: exponential; equidistant with --rate]
+    #[arg(long, value_name = "MODEL", value_parser = choice::<Arrivals>(Arrivals::ALL.map(Arrivals::as_str)))]
     arrivals: Option<Arrivals>,
     /// The first part of the schedule, sent and recorded but not measured [default: 0s; of a --schedule, as it says]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -92,7 +100,7 @@ struct DrawArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     minute: Duration,
-    /// Also list the functions that are never invoked
+    /// Also list the functions that are never invoked; of traces with counts per minute
     #[arg(long)]
     include_idle: bool,
 }
@@ -101,31 +109,32 @@ struct DrawArgs {
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Source: constant rate")]
 struct RateArgs {
-    /// How long
+    /// How long; with --rate
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     duration: Option<Duration>,
-    /// Invocations that are due at the same moment; the moments are as far apart as the rate makes them
+    /// Invocations that are due at the same moment; the moments are as far apart as --rate makes them
     #[arg(long, value_name = "N", default_value_t = 1)]
     burst: u32,
-    /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs
+    /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs at this --rate
     #[arg(long, requires = "cooldown", conflicts_with = "warm_functions")]
     cold: bool,
-    /// Least time between two invocations of one function; longer than the system keeps an idle sandbox
+    /// Least time between two invocations of one function, longer than the system keeps an idle sandbox; with --rate and
+    /// --cold
     #[arg(long, value_name = "DURATION", requires = "cold", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     cooldown: Option<Duration>,
-    /// Functions called in turn
+    /// Functions called in turn; with --rate
     #[arg(long, value_name = "N", default_value_t = 1)]
     warm_functions: u32,
-    /// Execution time of an invocation
+    /// Execution time of an invocation; with --rate
     #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     run: Duration,
-    /// Memory of an invocation, in MiB
+    /// Memory of an invocation, in MiB; with --rate
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     memory: u32,
-    /// What names of functions begin with
+    /// What names of functions begin with; with --rate
     #[arg(long, value_name = "TEXT", default_value = "rate")]
     name_prefix: String,
 }
@@ -200,26 +209,26 @@ impl SourceArgs {
         }
     }
 
-    fn try_load(&self) -> Result<Loaded, TraceError> {
+    fn try_load(&self) -> anyhow::Result<Loaded> {
         let plain = |schedule: Schedule| Loaded { notes: schedule.notes.clone(), schedule, workload: None };
         if let Some(path) = &self.schedule {
-            let mut schedule = Schedule::read(path)?;
+            let mut schedule = of_option("--schedule", Schedule::read(path))?;
             if let Some(warmup) = self.draw.warmup {
                 schedule.warm_up(warmup);
             }
             return Ok(plain(schedule));
         }
         if let Some(rate_per_s) = self.rate {
-            return self.at_rate(rate_per_s).map(plain);
+            return Ok(plain(self.at_rate(rate_per_s)?));
         }
         if let Some(path) = self.trace.as_deref().filter(|path| path.is_file()) {
-            let mut exact = azure2021::read(path)?;
+            let mut exact = of_option("--trace", azure2021::read(path))?;
             let start_minute = self.window.start_minute;
             if self.window.minutes.is_some() || start_minute > 0 {
                 let rest = exact.minutes().saturating_sub(start_minute);
                 exact.cut(start_minute, self.window.minutes.unwrap_or(rest))?;
             }
-            return Schedule::from_exact(&exact, &self.options()).map(plain);
+            return Ok(plain(Schedule::from_exact(&exact, &self.options())?));
         }
         let (workload, mut notes) = self.try_workload()?;
         let schedule = Schedule::from_workload(&workload, &self.options())?;
@@ -227,12 +236,12 @@ impl SourceArgs {
         Ok(Loaded { schedule, workload: Some(workload), notes })
     }
 
-    fn try_workload(&self) -> Result<(Workload, Vec<String>), TraceError> {
+    fn try_workload(&self) -> anyhow::Result<(Workload, Vec<String>)> {
         let WindowArgs { start_minute, minutes, functions, max_cores, missing, duplicates, day } = self.window;
         let mut workload = match &self.trace {
             Some(directory) => {
                 let options = azure2019::ReadOptions { missing, duplicates, day, ..Default::default() };
-                azure2019::read(directory, &options)?
+                of_option("--trace", azure2019::read(directory, &options))?
             }
             None => synthetic::generate(&self.shape()?, self.draw.seed)?,
         };
@@ -304,6 +313,22 @@ fn sampled_note(report: &SampleReport) -> String {
         report.resource_decades,
         if report.nested { "" } else { "; --max-cores left no room for a nested sample of that many" }
     )
+}
+
+/// What was read; a file that could not be opened is said to be that of the option.
+fn of_option<T>(option: &'static str, read: Result<T, TraceError>) -> anyhow::Result<T> {
+    read.map_err(|error| match error {
+        TraceError::File { .. } => anyhow::Error::new(error).context(option),
+        other => other.into(),
+    })
+}
+
+/// A choice among names: a wrong one is refused with the right ones, and the help lists them.
+fn choice<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = TraceError> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
 fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {

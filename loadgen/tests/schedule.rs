@@ -249,6 +249,55 @@ fn the_selftest_says_how_late_sleeps_and_sends_are() {
     }
 }
 
+#[test]
+fn a_message_names_the_option_what_was_expected_and_what_helps() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let [file, nothing, made] = ["file", "nothing", "made"].map(|name| scratch.path(name));
+    fs::write(&file, "").unwrap();
+    let rate = ["--rate", "1", "--duration", "1s"];
+    let to = |more: &[&str]| [&["run", "--address", "127.0.0.1:1"], &rate[..], more].concat().join(" ");
+    for (typed, code, expected) in [
+        (format!("inspect --trace {nothing}"), 2, "--trace: "),
+        (format!("inspect --schedule {nothing}"), 2, "--schedule: "),
+        (format!("inspect --trace {directory} --missing guess"), 2, "[possible values: refuse, drop, default]"),
+        (format!("inspect --trace {directory} --duplicates both"), 2, "[possible values: refuse, first, merge]"),
+        ("inspect --arrivals poisson".to_owned(), 2, "[possible values: exponential, uniform"),
+        ("inspect --synthetic nonsense".to_owned(), 2, "[possible values: azure, azure-sample"),
+        (format!("inspect --trace {directory} --start-minute 2"), 2, "--start-minute: expected 0 to 1 of a trace of 2"),
+        (format!("inspect --trace {directory} --functions 9"), 2, "--functions: no sample of 9 functions fits"),
+        ("inspect --synthetic azure --minutes 0".to_owned(), 2, "--minutes: expected 1 to 20160"),
+        ("inspect --synthetic azure --functions 0".to_owned(), 2, "--functions: expected at least 1"),
+        ("inspect --rate -1 --duration 1s".to_owned(), 2, "--rate: expected a rate above 0"),
+        ("run --address host --rate 1 --duration 1s --out o".to_owned(), 2, "--address: expected HOST:PORT"),
+        (to(&["--out", &file]), 2, "expected a directory, found a file"),
+        (to(&["--out", &nothing, "--timeout", "0s"]), 2, "--timeout: expected more than 0"),
+        (to(&["--out", &nothing, "--register", "https://host:1"]), 2, "--register: expected http://HOST:PORT"),
+        (to(&["--out", &nothing, "--register", "host"]), 2, "--register: expected http://HOST:PORT"),
+        (to(&["--out", &made, "--register", "127.0.0.1:1"]), 1, "at http://127.0.0.1:1, the first of them, rate-00000"),
+        ("mock --listen nonsense".to_owned(), 2, "--listen: expected HOST:PORT"),
+        ("proxy --to nonsense".to_owned(), 2, "--to: expected HOST:PORT"),
+        (format!("schedule --rate 1 --duration 1s --out {nothing}/no/x"), 1, "--out: "),
+        (format!("register --from {nothing}"), 2, "--from "),
+    ] {
+        let (found, printed, errors) = run(&typed.split(' ').collect::<Vec<_>>());
+        assert_eq!((found, printed.as_str()), (code, ""), "{typed}: {errors}");
+        assert!(errors.contains(expected), "{typed}: expected {expected:?} in {errors}");
+    }
+}
+
+#[test]
+fn a_trace_that_is_there_is_not_written_over_unless_asked() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let path = format!("{directory}/invocations.csv");
+    let sample = ["sample", "--trace", &directory, "--functions", "1", "--out", &directory];
+    let (code, _, errors) = run(&sample);
+    assert!(code == 2 && errors.contains("invocations.csv is there already; --overwrite"), "{code}: {errors}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), INVOCATIONS);
+    assert_eq!(run(&[&sample[..], &["--overwrite"]].concat()).0, 0);
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2, "one function is left");
+    drop(scratch);
+}
+
 /// The end to write to of a pipe that nobody reads from.
 fn unread() -> io::PipeWriter {
     let (reader, writer) = io::pipe().unwrap();

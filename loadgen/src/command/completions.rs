@@ -1,9 +1,9 @@
 //! `loadgen completions`: completions for a shell, on standard output.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, command::print, ending::Ending};
+use crate::{cli, command::print, ending::Ending};
 
 /// Arguments of `loadgen completions`.
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct CompletionsArgs {
 /// Prints the completions.
 pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<Ending> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "loadgen", &mut script);
+    clap_complete::generate(args.shell, &mut cli::command(), "loadgen", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(Ending::Done)
 }

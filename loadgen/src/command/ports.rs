@@ -11,7 +11,7 @@ use crate::{command::print, ending::UsageError, http::target::resolve};
 /// # Errors
 /// [`UsageError`] when it is none, or cannot be had.
 pub(crate) fn listen(address: &str) -> anyhow::Result<TcpListener> {
-    let resolved = resolve(address).map_err(UsageError::of)?;
+    let resolved = resolve(address).context("--listen").map_err(UsageError::of)?;
     let listener = TcpListener::bind(resolved).with_context(|| format!("--listen {address}"));
     listener.map_err(UsageError::of)
 }

@@ -38,7 +38,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(5);
 
 /// Copies.
 pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<Ending> {
-    let to = resolve(&args.to).map_err(UsageError::of)?;
+    let to = resolve(&args.to).context("--to").map_err(UsageError::of)?;
     let listener = ports::listen(&args.listen)?;
     listener.set_nonblocking(true)?;
     ports::tell(&listener, args.ports.as_deref())?;

@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::{command::print, ending::Ending, functions, registrar::Registrar, replay::stop::Stop};
+use crate::{
+    command::print,
+    ending::{Ending, UsageError},
+    functions,
+    registrar::Registrar,
+    replay::stop::Stop,
+};
 
 /// Arguments of `loadgen register`.
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct RegisterArgs {
-    /// The functions, one JSON object a line
+    /// The functions, one JSON object a line, as `loadgen schedule --functions-out` writes them
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     /// The control plane
@@ -20,7 +26,7 @@ pub(crate) struct RegisterArgs {
     /// asks for none can be used
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Speak the published system's form interface
+    /// Speak the published system's form interface, which asks for no token
     #[arg(long)]
     form: bool,
 }
@@ -29,7 +35,9 @@ pub(crate) struct RegisterArgs {
 pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     let functions = functions::read(&args.from)?;
     let stop = Stop::listen()?;
-    let registrar = Registrar::new(&args.control_plane, args.form).with_token_file(args.token_file.as_deref())?;
+    let registrar = Registrar::new(&args.control_plane, args.form)
+        .map_err(|error| UsageError::of(error.context("--control-plane")))?
+        .with_token_file(args.token_file.as_deref())?;
     let created = registrar.register(&functions, &stop)?;
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;

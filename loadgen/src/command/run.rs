@@ -63,11 +63,11 @@ struct TargetArgs {
     /// Whether connections are kept
     #[arg(long, value_enum, default_value = "pooled")]
     connections: Connections,
-    /// Connections to open before the first invocation is due and to use in turn, further ones on demand; else each is
-    /// opened when none is idle, and the last one used is used first
+    /// Connections to open before the first invocation is due and to use in turn, further ones on demand; without, each
+    /// is opened when none is idle, and the last one used is used first. Of pooled connections over http1
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST_OPEN))]
     open_connections: u32,
-    /// How invocations are spread over several addresses
+    /// How invocations are spread over the addresses, where there are several
     #[arg(long, value_enum, default_value = "round-robin")]
     spread: Spread,
     /// How long after it was sent an invocation is given up
@@ -112,12 +112,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
     }
     let target = target(&args.target)?;
     let loaded = args.source.load_to_send()?;
+    let registrar = args.target.registrar()?;
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };
-    let registrar = args.target.register.as_deref().map(|control_plane| Registrar::new(control_plane, false));
-    let token_file = args.target.token_file.as_deref();
-    let registrar = registrar.map(|registrar| registrar.with_token_file(token_file)).transpose()?;
     let created = match &registrar {
         Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
         None => Vec::new(),
@@ -140,13 +138,25 @@ fn ending(summary: &LoadSummary) -> Ending {
     }
 }
 
+impl TargetArgs {
+    /// What registers the functions, if that is asked for.
+    fn registrar(&self) -> anyhow::Result<Option<Registrar>> {
+        let Some(control_plane) = &self.register else { return Ok(None) };
+        let registrar =
+            Registrar::new(control_plane, false).map_err(|error| UsageError::of(error.context("--register")));
+        registrar?.with_token_file(self.token_file.as_deref()).map(Some)
+    }
+}
+
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve_all(address)).collect();
+    let addresses = addresses.context("--address");
     if args.timeout.is_zero() {
-        return Err(UsageError::of(anyhow::anyhow!("--timeout must be more than 0")));
+        return Err(UsageError::of(anyhow::anyhow!("--timeout: expected more than 0, found 0s")));
     }
     if args.open_connections > 0 && (args.protocol, args.connections) != (Protocol::Http1, Connections::Pooled) {
-        return Err(UsageError::of(anyhow::anyhow!("--open-connections is for pooled connections over http1")));
+        let problem = "--open-connections applies to pooled connections over http1 only (--connections, --protocol)";
+        return Err(UsageError::of(anyhow::anyhow!(problem)));
     }
     Ok(Target {
         addresses: addresses.map_err(UsageError::of)?.concat(),

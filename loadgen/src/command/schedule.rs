@@ -18,10 +18,10 @@ use crate::{
 pub(crate) struct ScheduleArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Where to write the schedule
+    /// Where to write the schedule; a file that is there is replaced
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Where to write the functions to register
+    /// Where to write the functions to register, as `loadgen register` takes them
     #[arg(long, value_name = "FILE")]
     functions_out: Option<PathBuf>,
     /// What the functions of --functions-out run
@@ -49,9 +49,9 @@ struct Written {
 pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
     let loaded = args.source.load()?;
     let schedule = &loaded.schedule;
-    schedule.write(&args.out).context("writing the schedule")?;
+    schedule.write(&args.out).context("--out")?;
     if let Some(path) = &args.functions_out {
-        functions::write(path, &functions::of_schedule(schedule, &args.image))?;
+        functions::write(path, &functions::of_schedule(schedule, &args.image)).context("--functions-out")?;
     }
     let written = Written {
         schedule: args.out.clone(),

@@ -1,6 +1,6 @@
 //! `loadgen synth` and `loadgen sample`: write a trace, made or sampled, as an Azure-2019-format directory.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
@@ -9,7 +9,8 @@ use trace::{Summary, azure2019};
 
 use crate::{
     command::{inspect::summary_table, print_as},
-    ending::Ending,
+    ending::{Ending, UsageError},
+    measure::results::make_directory,
     source::{Format, SourceArgs},
 };
 
@@ -21,6 +22,9 @@ pub(crate) struct SynthArgs {
     /// The directory to write; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace a trace that is in --out already; without it such a directory is refused
+    #[arg(long)]
+    overwrite: bool,
     /// How to print what is in it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,8 +41,13 @@ struct Written {
 
 /// Makes the trace and writes it.
 pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<Ending> {
+    let there = azure2019::FILES.into_iter().find(|name| args.out.join(name).exists());
+    if let Some(name) = there.filter(|_| !args.overwrite) {
+        let problem = format!("--out {}: {name} is there already; --overwrite replaces a trace", args.out.display());
+        return Err(UsageError::of(anyhow::anyhow!(problem)));
+    }
     let (workload, notes) = args.source.workload()?;
-    fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
+    make_directory(&args.out)?;
     azure2019::write(&args.out, &workload).context("writing the trace")?;
     let summary = workload.summary(&args.source.options());
     let written = Written { directory: args.out.clone(), summary, notes };

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use record::Outcome;
 use tokio::{net::TcpStream, runtime, time::timeout};
 
@@ -44,14 +45,15 @@ pub(crate) type Opened = (std::net::TcpStream, usize);
 ///
 /// # Errors
 /// When one cannot be opened.
-pub(crate) fn open(target: &Target) -> io::Result<Vec<Opened>> {
+pub(crate) fn open(target: &Target) -> anyhow::Result<Vec<Opened>> {
     let (dialler, count) = (Dialler::default(), usize::try_from(target.open).unwrap_or(0));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut opened = Vec::with_capacity(count);
         for (position, address) in target.addresses.iter().enumerate().cycle().take(count) {
             let connected = timeout(target.timeout, dialler.connect(*address)).await;
-            let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let stream = connected.with_context(|| address.to_string())?;
             opened.push((stream.into_std()?, position));
         }
         Ok(opened)

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    io::ErrorKind,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     time::Duration,
 };
@@ -124,10 +125,15 @@ pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
 /// # Errors
 /// When the name is unknown or the port missing.
 pub(crate) fn resolve_all(address: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let found = address.to_socket_addrs().map_err(|error| anyhow::anyhow!("address {address}: {error}"))?;
+    let found = address.to_socket_addrs().map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => {
+            anyhow::anyhow!("expected HOST:PORT, such as 127.0.0.1:8080, found {address:?}: {error}")
+        }
+        _ => anyhow::anyhow!("{address}: {error}"),
+    })?;
     let found = of_one_family(found.collect(), |address| TcpStream::connect_timeout(address, PROBE_TIMEOUT).is_ok());
     if found.is_empty() {
-        return Err(anyhow::anyhow!("address {address}: the name resolves to nothing"));
+        return Err(anyhow::anyhow!("{address}: the name resolves to nothing"));
     }
     Ok(found)
 }
@@ -198,7 +204,10 @@ mod tests {
 
     #[test]
     fn an_address_without_a_port_is_refused() {
-        assert!(resolve("127.0.0.1").unwrap_err().to_string().contains("127.0.0.1"));
+        for text in ["127.0.0.1", "", "host:port", ":"] {
+            let error = resolve(text).unwrap_err().to_string();
+            assert!(error.contains("HOST:PORT") && error.contains(&format!("{text:?}")), "{text:?}: {error}");
+        }
         assert_eq!(resolve("127.0.0.1:80").unwrap(), SocketAddr::from(([127, 0, 0, 1], 80)));
     }
 }

@@ -23,13 +23,24 @@ pub(crate) struct Results {
     files: PointDir,
 }
 
+/// Makes the directory of `--out`.
+///
+/// # Errors
+/// [`UsageError`] when it is a file; otherwise when it cannot be made.
+pub(crate) fn make_directory(out: &Path) -> anyhow::Result<()> {
+    if out.exists() && !out.is_dir() {
+        return Err(UsageError::of(anyhow::anyhow!("--out {}: expected a directory, found a file", out.display())));
+    }
+    fs::create_dir_all(out).with_context(|| format!("--out {}: the directory cannot be made", out.display()))
+}
+
 impl Results {
     /// Makes the directory. One that has results of an earlier run is refused, or with `overwrite` they are removed.
     ///
     /// # Errors
     /// [`UsageError`] when there are results; otherwise when the directory cannot be made or emptied.
     pub(crate) fn create(out: &Path, overwrite: bool) -> anyhow::Result<Self> {
-        fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+        make_directory(out)?;
         let files = PointDir { path: out.to_owned(), system: String::new(), point: String::new(), repetition: 1 };
         let results = Self { files };
         for path in results.possible() {

@@ -23,6 +23,9 @@ const DURATIONS: &str = "durations.csv";
 /// The file of memory percentiles.
 const MEMORY: &str = "memory.csv";
 
+/// The files of a trace, as samplers name them and as it is written.
+pub const FILES: [&str; 3] = [INVOCATIONS, DURATIONS, MEMORY];
+
 /// Owner, application and function as in the trace: what a function is.
 type Identity = [String; 3];
 

@@ -64,7 +64,7 @@ pub enum TraceError {
         problem: String,
     },
     /// No sample of this trace fits.
-    #[error("no sample of {functions} functions fits: {possible}")]
+    #[error("--functions: no sample of {functions} functions fits: {possible}")]
     Sample {
         /// How many functions were asked for.
         functions: usize,
