@@ -66,8 +66,10 @@ fn a_run_with_a_row_that_cannot_be_true_or_without_any_success_is_invalid_and_sa
         let (mock, scratch) = (Mock::data_plane(), Scratch::new());
         let rows: Vec<(u64, &str)> = functions.iter().enumerate().map(|(n, name)| (n as u64 * 20, *name)).collect();
         let schedule = scratch.schedule(&rows);
-        let (code, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &[]);
+        let (code, printed, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &[]);
         let summary = scratch.summary();
+        let latency = printed.lines().find(|line| line.contains("latency p50")).unwrap_or_default();
+        assert_eq!(latency.contains(" none |"), !functions.contains(&"ok"), "{printed}");
         // A busy machine may make the run late besides.
         let kinds = ["invalid: impossible rows", "invalid: no measured invocation"];
         let reason = summary.notes.iter().find(|note| kinds.iter().any(|kind| note.starts_with(kind)));

@@ -100,7 +100,7 @@ pub(crate) fn table(summary: &LoadSummary) -> String {
     line("sent", summary.sent.to_string());
     line("outcomes", counts(&summary.outcomes));
     line("cold", share(summary.cold, summary.sent));
-    line("latency p50 / p99", format!("{} / {}", time(summary.latency_p50_ns), time(summary.latency_p99_ns)));
+    line("latency p50 / p99", latency(summary));
     let LagSummary { p50_ns, p99_ns, max_ns } = summary.lag;
     line("lag p50 / p99 / max", format!("{} / {} / {}", time(p50_ns), time(p99_ns), time(max_ns)));
     line("lag bound (p99)", time(summary.lag_bound_ns));
@@ -118,6 +118,14 @@ pub(crate) fn table(summary: &LoadSummary) -> String {
     line("valid", if summary.valid { "yes".to_owned() } else { "no".to_owned() });
     let notes: String = summary.notes.iter().map(|note| format!("\n{note}")).collect();
     format!("{table}{notes}")
+}
+
+/// No latency is 0: where there is none, nothing that was measured succeeded.
+fn latency(summary: &LoadSummary) -> String {
+    match (summary.latency_p50_ns, summary.latency_p99_ns) {
+        (_, 0) => "none".to_owned(),
+        (p50_ns, p99_ns) => format!("{} / {}", time(p50_ns), time(p99_ns)),
+    }
 }
 
 fn counts(outcomes: &BTreeMap<String, u64>) -> String {
