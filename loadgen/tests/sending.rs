@@ -166,6 +166,24 @@ fn connections_opened_beforehand_are_shared_among_the_threads() {
     running.end();
 }
 
+#[test]
+fn headers_are_added_as_typed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = thread::spawn(move || {
+        let (mut stream, mut request) = (listener.accept().unwrap().0, [0; 2048]);
+        let length = stream.read(&mut request).unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let scratch = Scratch::new();
+    let schedule = scratch.schedule(&[(0, "ok")]);
+    replay(&scratch, &schedule, &address, &["--header", "X-Tenant: a b", "--header", "x-more: 1"]);
+    let asked = asked.join().unwrap();
+    assert!(asked.contains("\r\nx-tenant: a b\r\nx-more: 1\r\n"), "{asked}");
+    let (code, _, errors) = replay(&scratch, &schedule, &address, &["--overwrite", "--header", "Host: other"]);
+    assert!(code == 2 && errors.contains("--header: host is written"), "{code}: {errors}");
+}
+
 /// A server that notes where its connections come from, and closes them.
 fn noting_sources() -> (String, Arc<Mutex<BTreeSet<IpAddr>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -196,6 +214,32 @@ fn connections_come_from_many_addresses_whatever_the_protocol_and_when_they_are_
         replay(&scratch, &schedule, &address, &[more, &["--timeout", "300ms"]].concat());
         assert_eq!(sources.lock().unwrap().len(), 10, "{more:?}");
     }
+}
+
+/// A name of two addresses, in a mount namespace with a table of hosts of its own.
+#[test]
+fn all_addresses_of_a_name_are_used_in_turn_root() {
+    if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success()) {
+        programs::say_skipped("all_addresses_of_a_name_are_used_in_turn_root", "no mount namespace can be made here");
+        return;
+    }
+    let (listener, scratch) = (TcpListener::bind("0.0.0.0:0").unwrap(), Scratch::new());
+    let port = listener.local_addr().unwrap().port();
+    fs::write(scratch.path("hosts"), "127.0.0.2 both\n127.0.0.3 both\n").unwrap();
+    let script = format!(
+        "mount --bind {hosts} /etc/hosts && exec {loadgen} run --schedule {schedule} --address both:{port} \
+         --timeout 200ms --out {out} --realtime off",
+        hosts = scratch.path("hosts"),
+        loadgen = env!("CARGO_BIN_EXE_loadgen"),
+        schedule = scratch.schedule(&[(0, "ok"), (5, "ok"), (10, "ok"), (15, "ok")]),
+        out = scratch.path("out")
+    );
+    let (code, _, errors) = ended(Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap());
+    // None is answered: it is where they go that matters.
+    assert_eq!(code, 3, "{errors}");
+    let addresses: Vec<_> = scratch.rows().into_iter().filter_map(|row| row.address).collect();
+    let expected = [2, 3, 2, 3].map(|last| format!("127.0.0.{last}:{port}"));
+    assert_eq!(addresses, expected);
 }
 
 /// `localhost` as a name in both families, in a mount namespace with a table of hosts of its own.

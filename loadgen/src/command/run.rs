@@ -11,7 +11,10 @@ use crate::{
     command::print_as,
     ending::{Ending, UsageError},
     functions::{self, DEFAULT_IMAGE},
-    http::target::{Connections, Kind, Protocol, Spread, Target, resolve_all},
+    http::{
+        request::read_header,
+        target::{Connections, Kind, Protocol, Spread, Target, resolve_all},
+    },
     machine::clock::Realtime,
     measure::{results::Results, summary},
     registrar::{Registrar, RegistrarError},
@@ -70,6 +73,9 @@ struct TargetArgs {
     /// How invocations are spread over the addresses, where there are several
     #[arg(long, value_enum, default_value = "round-robin")]
     spread: Spread,
+    /// A header to add to each invocation; given again, another one
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
     /// How long after it was sent an invocation is given up
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
@@ -151,6 +157,7 @@ impl TargetArgs {
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve_all(address)).collect();
     let addresses = addresses.context("--address");
+    let headers: anyhow::Result<Vec<_>> = args.header.iter().map(|header| read_header(header)).collect();
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout: expected more than 0, found 0s")));
     }
@@ -165,6 +172,7 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
         connections: args.connections,
         open: args.open_connections,
         spread: args.spread,
+        headers: headers.context("--header").map_err(UsageError::of)?,
         timeout: args.timeout,
     })
 }

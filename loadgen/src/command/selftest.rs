@@ -88,6 +88,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
         connections: args.connections,
         open: 0,
         spread: Spread::RoundRobin,
+        headers: Vec::new(),
         timeout: TIMEOUT,
     };
     let out = Scratch::new();

@@ -148,7 +148,7 @@ impl H2c {
         let mut sender = channel.sender.get_or_try_init(|| self.connect(channel, index)).await?.clone();
         let name = replay.function_of(index);
         let due = replay.due(index).ok_or_else(|| ExchangeError::Connect(io::ErrorKind::NotFound.into()))?;
-        let request = h2c_request(replay.target.kind, name, due).map_err(ExchangeError::Request)?;
+        let request = h2c_request(&replay.target, name, due).map_err(ExchangeError::Request)?;
         channel.accepted.push(index);
         let response = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
             Some(_) => ExchangeError::Unwritten(error.into_error()),

@@ -10,6 +10,8 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::http::request::Header;
+
 /// The kind of system invoked: how a function is named to it, and how it names the sandbox that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,6 +91,8 @@ pub(crate) struct Target {
     pub(crate) open: u32,
     /// How invocations are spread over the addresses.
     pub(crate) spread: Spread,
+    /// Headers added to each invocation.
+    pub(crate) headers: Vec<Header>,
     /// How long after it was sent an invocation is given up.
     pub(crate) timeout: Duration,
 }
@@ -171,6 +175,7 @@ mod tests {
             connections: Connections::Pooled,
             open: 0,
             spread,
+            headers: Vec::new(),
             timeout: Duration::from_secs(1),
         }
     }

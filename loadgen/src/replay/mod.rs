@@ -47,7 +47,7 @@ impl Replay {
     pub(crate) fn new(schedule: Schedule, target: Target) -> Self {
         let close = target.connections == Connections::Fresh;
         let names = schedule.functions.iter().map(|function| function.name.as_str());
-        let requests = Requests::new(target.kind, names, close);
+        let requests = Requests::new((target.kind, &target.headers), names, close);
         let ledger = Ledger::new(schedule.invocations.len());
         let dialler = Dialler::default();
         let (clock, reading) = (Clock::starting_in(LEAD_NS), Arc::default());
