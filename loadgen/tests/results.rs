@@ -7,7 +7,8 @@ mod program;
 use std::{fs, process::Command};
 
 use mock::Mock;
-use program::{Scratch, ended, replay};
+use nix::sys::signal::Signal;
+use program::{Running, Scratch, ended, loadgen, replay, wait_until};
 use record::Outcome;
 
 #[test]
@@ -43,6 +44,23 @@ fn results_of_an_earlier_run_are_refused_before_anything_is_sent_or_removed_as_a
     assert_eq!((scratch.rows().len(), scratch.summary().scheduled), (1, 1));
     assert!(!fs::exists(scratch.path("out/coldstarts.csv")).unwrap(), "joined to the new rows it would be wrong");
     assert!(fs::exists(scratch.path("out/notes.txt")).unwrap(), "what is not a result stays");
+}
+
+#[test]
+fn a_directory_that_a_run_is_writing_into_is_refused_also_to_be_overwritten() {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let rows: Vec<(u64, &str)> = (0..6000).map(|n| (n * 10, "ok")).collect();
+    let (schedule, out, address) = (scratch.schedule(&rows), scratch.path("out"), mock.address.to_string());
+    let first = loadgen(&["run", "--schedule", &schedule, "--address", &address, "--out", &out]).spawn();
+    let first = Running(first.unwrap());
+    wait_until("invocations were answered", || mock.count("POST ok") >= 30);
+    let (code, _, errors) = replay(&scratch, &schedule, &address, &["--overwrite"]);
+    assert!(code == 2 && errors.contains("another loadgen run is writing into it"), "{code}: {errors}");
+    first.signal(Signal::SIGINT);
+    assert_eq!(first.end().0, 1);
+    assert_eq!((scratch.rows().len(), scratch.summary().sent), (6000, mock.total()), "the first run is whole");
+    let (code, _, errors) = replay(&scratch, &scratch.schedule(&[(0, "ok")]), &address, &["--overwrite"]);
+    assert!(code == 0 || code == 3, "an ended run holds nothing: {code}: {errors}");
 }
 
 /// A disk of half a megabyte, that a file system in memory stands for, in a mount namespace of its own.

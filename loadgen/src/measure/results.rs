@@ -4,7 +4,7 @@
 //! load generator that is killed, or whose disk is full, leaves no rows that nobody could judge.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -21,6 +21,8 @@ const SUMMARY_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Results {
     files: PointDir,
+    /// The directory, locked by the kernel for as long as this lives: nothing is left behind, however the run ends.
+    _lock: File,
 }
 
 /// Makes the directory of `--out`.
@@ -34,15 +36,26 @@ pub(crate) fn make_directory(out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("--out {}: the directory cannot be made", out.display()))
 }
 
+/// Locks the directory. Where directories cannot be locked, as on some network file systems, two runs are not told apart.
+fn lock(out: &Path) -> anyhow::Result<File> {
+    let directory = File::open(out).with_context(|| format!("--out {}", out.display()))?;
+    if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
+        let problem = "another loadgen run is writing into it; each needs a directory of its own";
+        return Err(UsageError::of(anyhow::anyhow!("--out {}: {problem}", out.display())));
+    }
+    Ok(directory)
+}
+
 impl Results {
-    /// Makes the directory. One that has results of an earlier run is refused, or with `overwrite` they are removed.
+    /// Makes the directory. One that has results of an earlier run is refused, or with `overwrite` they are removed; one
+    /// that a run under way writes into is refused in any case.
     ///
     /// # Errors
-    /// [`UsageError`] when there are results; otherwise when the directory cannot be made or emptied.
+    /// [`UsageError`] when there are results, or another run; otherwise when the directory cannot be made or emptied.
     pub(crate) fn create(out: &Path, overwrite: bool) -> anyhow::Result<Self> {
         make_directory(out)?;
         let files = PointDir { path: out.to_owned(), system: String::new(), point: String::new(), repetition: 1 };
-        let results = Self { files };
+        let results = Self { files, _lock: lock(out)? };
         for path in results.possible() {
             if !path.exists() {
                 continue;
