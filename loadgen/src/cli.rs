@@ -121,4 +121,16 @@ mod tests {
     fn the_command_line_is_well_formed() {
         command().debug_assert();
     }
+
+    #[test]
+    fn what_is_left_and_printed_is_under_a_heading_of_its_own() {
+        let cli = command();
+        for name in ["run", "schedule", "inspect", "synth", "sample"] {
+            let subcommand = cli.find_subcommand(name).unwrap();
+            let mut output = subcommand.get_arguments().filter(|argument| argument.get_id() == "out");
+            let mut format = subcommand.get_arguments().filter(|argument| argument.get_id() == "format");
+            let headings = output.next().into_iter().chain(format.next()).map(clap::Arg::get_help_heading);
+            assert!(headings.into_iter().all(|heading| heading == Some("Output")), "{name}");
+        }
+    }
 }

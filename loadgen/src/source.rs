@@ -51,8 +51,8 @@ struct WindowArgs {
     /// Minutes of the trace to take [default: to its end]; of traces
     #[arg(long, value_name = "N")]
     minutes: Option<u32>,
-    /// Take a sample of so many functions that represents the trace: with the same seed and cores, smaller ones are parts
-    /// of larger ones; of traces with counts per minute
+    /// Of traces with counts per minute: take a sample of so many functions that represents the trace; with the same seed
+    /// and cores, smaller ones are parts of larger ones. A synthetic one is made with so many
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
     /// Of samples (--functions) of traces with counts per minute, one whose execution fits this many cores

@@ -94,6 +94,7 @@ fn what_was_typed_wrong_ends_with_2() {
         vec!["schedule", "--synthetic", "nonsense", "--out", &out],
         vec!["schedule", "--trace", &directory, "--minutes", "3", "--out", &out],
         vec!["register", "--from", &broken],
+        vec!["register", "--from", &broken, "--form", "--token-file", &broken],
         vec!["synth", "--rate", "10", "--duration", "1s", "--out", &out],
         vec!["schedule", "--trace", &directory, "--duration", "1s", "--out", &out],
         vec!["schedule", "--image", "i", "--trace", &directory, "--out", &out],

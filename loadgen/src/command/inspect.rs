@@ -5,7 +5,7 @@ use serde::Serialize;
 use trace::{Due, Schedule, Summary};
 
 use crate::{
-    command::print_as,
+    command::{OUTPUT, print_as},
     ending::Ending,
     http::request::position,
     machine::clock::NANOS_PER_SECOND,
@@ -19,10 +19,10 @@ pub(crate) struct InspectArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// How many of the most invoked functions to list
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     top: usize,
     /// How to print the result
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 

@@ -16,6 +16,9 @@ use serde::Serialize;
 
 use crate::source::Format;
 
+/// The heading, in the help, of options that say what is left and printed.
+pub(crate) const OUTPUT: &str = "Output";
+
 /// Prints a result on standard output. A reader that has gone away is no error.
 ///
 /// # Errors

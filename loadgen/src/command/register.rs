@@ -24,7 +24,7 @@ pub(crate) struct RegisterArgs {
     control_plane: String,
     /// File with the control plane's token, which it leaves in its data directory; without it, only a control plane that
     /// asks for none can be used
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "form")]
     token_file: Option<PathBuf>,
     /// Speak the published system's form interface, which asks for no token
     #[arg(long)]

@@ -8,7 +8,7 @@ use record::LoadSummary;
 use serde::Serialize;
 
 use crate::{
-    command::print_as,
+    command::{OUTPUT, print_as},
     ending::{Ending, UsageError},
     functions::{self, DEFAULT_IMAGE},
     http::{
@@ -35,16 +35,16 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     machine: MachineArgs,
     /// The directory to leave invocations.csv.zst, loadgen.json and histogram.hgrm in; made if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     out: PathBuf,
     /// Remove the files of an earlier run from --out first; without it such a directory is refused
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
     /// How to print the summary
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
     /// Print the effective options as TOML and do nothing
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     #[serde(skip)]
     print_config: bool,
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    command::print_as,
+    command::{OUTPUT, print_as},
     ending::Ending,
     functions::{self, DEFAULT_IMAGE},
     source::{Format, SourceArgs},
@@ -19,16 +19,16 @@ pub(crate) struct ScheduleArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// Where to write the schedule; a file that is there is replaced
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     out: PathBuf,
     /// Where to write the functions to register, as `loadgen register` takes them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     functions_out: Option<PathBuf>,
     /// What the functions of --functions-out run
-    #[arg(long, default_value = DEFAULT_IMAGE, requires = "functions_out")]
+    #[arg(long, default_value = DEFAULT_IMAGE, requires = "functions_out", help_heading = OUTPUT)]
     image: String,
     /// How to print the result
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 

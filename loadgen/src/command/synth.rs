@@ -8,7 +8,7 @@ use serde::Serialize;
 use trace::{Summary, azure2019};
 
 use crate::{
-    command::{inspect::summary_table, print_as},
+    command::{OUTPUT, inspect::summary_table, print_as},
     ending::{Ending, UsageError},
     measure::results::make_directory,
     source::{Format, SourceArgs},
@@ -20,13 +20,13 @@ pub(crate) struct SynthArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// The directory to write; made if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     out: PathBuf,
     /// Replace a trace that is in --out already; without it such a directory is refused
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
     /// How to print what is in it
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 

@@ -72,8 +72,43 @@ impl Tally {
         }
         if let Some(latency_ns) = latency_ns.filter(|_| is_ok && row.phase == Phase::Measured) {
             self.latency_us.saturating_record(latency_ns / 1000);
-            let executed_us = row.executed_us.filter(|us| *us > 0).unwrap_or(row.requested_us).max(1);
+            // As the analysis takes it: an execution of 0 as long as the resolution of times.
+            let executed_us = row.executed_us.unwrap_or(row.requested_us).max(1);
             self.slowdown_percent.saturating_record(latency_ns / 10 / executed_us);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_of_nothing_gives_no_slowdown_below_one() {
+        let mut tally = Tally::new(1);
+        tally.add(&Invocation {
+            function: "f".to_owned(),
+            index: 0,
+            phase: Phase::Measured,
+            scheduled_ns: 0,
+            sent_ns: Some(1_000),
+            first_byte_ns: Some(4_000),
+            done_ns: Some(4_000),
+            requested_us: 1_000_000,
+            memory_mib: 1,
+            executed_us: Some(0),
+            queue_us: None,
+            cold_us: None,
+            exec_us: None,
+            status: Some(200),
+            outcome: Outcome::Ok,
+            cold: None,
+            sandbox: None,
+            attempts: None,
+            error: None,
+            address: None,
+        });
+        // 4 µs over the resolution of execution times, which is one.
+        assert_eq!(tally.slowdown_percent.max(), 400);
     }
 }
