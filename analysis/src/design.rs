@@ -35,15 +35,22 @@ pub(crate) struct Design {
     shared: BTreeMap<String, String>,
     /// The points in their order: name, and dotted keys with the values that make each different.
     points: Vec<(String, BTreeMap<String, String>)>,
+    /// Which systems were to be measured at which points, in the definition's order; empty where it does not say.
+    planned: Vec<(String, String)>,
 }
+
+/// What the one point of a definition that lists none is called.
+const ONLY_POINT: &str = "replay";
 
 impl Design {
     /// That of a run; of a definition that cannot be read nothing is known.
     pub(crate) fn of(manifest: &Manifest) -> Self {
         let mut definition: Table = manifest.definition.parse().unwrap_or_default();
         let listed = definition.remove("points");
-        let listed = listed.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
-        let points = listed.filter_map(|point| {
+        let listed: Vec<&Table> =
+            listed.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table).collect();
+        let planned = planned(&definition, &listed);
+        let points = listed.into_iter().filter_map(|point| {
             let mut values = leaves(point);
             Some((values.remove("name")?, values))
         });
@@ -57,7 +64,13 @@ impl Design {
             repetitions: shared.get("repetitions").and_then(|count| count.parse().ok()),
             shared,
             points,
+            planned,
         }
+    }
+
+    /// The points at which a system was to be measured, in the definition's order; none where it does not say.
+    pub(crate) fn planned<'a>(&'a self, system: &'a str) -> impl Iterator<Item = &'a str> {
+        self.planned.iter().filter(move |(planned, _)| planned == system).map(|(_, point)| point.as_str())
     }
 
     /// How often each point was to be measured; `None` where the definition does not say.
@@ -111,6 +124,27 @@ impl Design {
         values.retain(|key, _| !NO_FACTORS.contains(&key.as_str()));
         values
     }
+}
+
+/// Which systems a definition wants to be measured at which of its listed points.
+fn planned(definition: &Table, listed: &[&Table]) -> Vec<(String, String)> {
+    let systems = |table: &Table| -> Option<Vec<String>> {
+        let list = table.get("systems")?.as_array()?;
+        Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    };
+    let shared = systems(definition).unwrap_or_default();
+    let at = |(name, systems): (&str, Vec<String>)| {
+        let name = name.to_owned();
+        systems.into_iter().map(move |system| (system, name.clone()))
+    };
+    if listed.is_empty() {
+        return at((ONLY_POINT, shared)).collect();
+    }
+    let named = listed.iter().filter_map(|point| {
+        let name = point.get("name")?.as_str()?;
+        Some((name, systems(point).unwrap_or_else(|| shared.clone())))
+    });
+    named.flat_map(at).collect()
 }
 
 /// The values of a table by their dotted keys; lists are one value each.
@@ -183,6 +217,20 @@ mod tests {
         assert_eq!(design.each(RUNTIME), [("hollow", vec!["a", "c"]), ("process", vec!["b"])]);
         assert_eq!(design.each(DELAY), [("1s", vec![])], "all of them have it");
         assert_eq!((design.delay_ns("a"), design.delay_ns("b")), (Some(1_000_000_000), None));
+    }
+
+    #[test]
+    fn who_was_to_be_measured_where_is_known() {
+        let planned = |text: &str, system: &str| -> Vec<String> {
+            let design = Design::of(&Manifest { definition: text.to_owned(), ..empty() });
+            design.planned(system).map(str::to_owned).collect()
+        };
+        let points =
+            "systems = [\"x\", \"y\"]\n[[points]]\nname = \"b\"\nsystems = [\"y\"]\n[[points]]\nname = \"a\"\n";
+        assert_eq!(planned(points, "y"), ["b", "a"]);
+        assert_eq!(planned(points, "x"), ["a"]);
+        assert_eq!(planned("systems = [\"x\"]\n", "x"), ["replay"], "the only point");
+        assert!(planned("repetitions = 5\n", "x").is_empty() && planned(points, "z").is_empty());
     }
 
     #[test]

@@ -110,10 +110,11 @@ pub(crate) fn system_cpu_us(summary: &PointSummary) -> Option<f64> {
 }
 
 /// CPU time of the system's own processes per creation that became ready meanwhile, in milliseconds: its deletion, and
-/// whatever else the system does, included.
+/// whatever else the system does, included. Without end where it is known that none did.
 pub(crate) fn cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
-    let creations = summary.pace.as_ref()?.creations.filter(|creations| *creations > 0)?;
-    Some(used_us(summary, is_of_the_system)? as f64 / 1e3 / creations as f64)
+    let creations = summary.pace.as_ref()?.creations?;
+    let used_ms = used_us(summary, is_of_the_system)? as f64 / 1e3;
+    Some(if creations == 0 { f64::INFINITY } else { used_ms / creations as f64 })
 }
 
 /// CPU time of the processes whose role is asked for, in microseconds; `None` when there is none.

@@ -7,11 +7,10 @@ use crate::{
     judge::{
         Ruling,
         failure::surely_failed,
-        material::{Flaw, Material, Role},
+        material::{Flaw, Material, Place, Role},
         measure::Measure,
         sides::Side,
     },
-    series::Series,
 };
 
 /// A rate that a system was measured at in one repetition.
@@ -35,14 +34,18 @@ struct Trials {
 }
 
 /// A system's side that is said to be better: what each repetition sustained.
-pub(super) fn sustained<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &str) -> Result<Side<'a>, Ruling> {
+pub(super) fn sustained<'a>(
+    material: &Material<'a>,
+    measure: &Measure<'_>,
+    system: &'a str,
+) -> Result<Side<'a>, Ruling> {
     let all = Trials::of(material, measure, (system, Role::Better))?;
     let values: Result<Vec<f64>, Ruling> = settled(all.iter().map(Trials::highest_sustained).collect());
     Ok(Side::of_values(system, values?))
 }
 
 /// The side of a system that is compared with: what each repetition shows to be more than it can do.
-pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &str) -> Result<Side<'a>, Ruling> {
+pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &'a str) -> Result<Side<'a>, Ruling> {
     let all = Trials::of(material, measure, (system, Role::Other))?;
     let limits: Vec<&Trial> = settled(all.iter().map(Trials::lowest_surely_failed).collect())?;
     let over = |values: Vec<f64>| median(&values).map_or_else(|| "–".to_owned(), format::rate);
@@ -71,8 +74,11 @@ fn settled<T>(found: Vec<Result<T, Ruling>>) -> Result<Vec<T>, Ruling> {
 }
 
 impl Trial {
-    fn of(material: &Material<'_>, (rate, series): (f64, &Series<'_>), number: u32, role: Role) -> Self {
-        let (summary, flaw) = material.repetition(series, number, role);
+    fn of<'a>(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
+        if let Some(why) = material.always_failed(place).filter(|_| role == Role::Better) {
+            return Self { rate, seems: Some(false), reasons: why, failed: None, achieved: None, flaw: None };
+        }
+        let (summary, flaw) = material.repetition(place, number, role);
         let judgement = summary.and_then(|summary| summary.pace.as_ref()).map(|pace| &pace.sustained);
         Self {
             rate,
@@ -91,7 +97,11 @@ impl Trial {
 }
 
 impl Trials {
-    fn of(material: &Material<'_>, measure: &Measure<'_>, (system, role): (&str, Role)) -> Result<Vec<Self>, Ruling> {
+    fn of<'a>(
+        material: &Material<'a>,
+        measure: &Measure<'_>,
+        (system, role): (&'a str, Role),
+    ) -> Result<Vec<Self>, Ruling> {
         let tried = material.tried(measure, system)?;
         let of = |number: u32| Self {
             system: system.to_owned(),
@@ -110,8 +120,8 @@ impl Trials {
             return Err(self.nothing_sustained(stop));
         };
         let unusable = |trial: &Trial| match &trial.flaw {
-            Some(Flaw::Unusable(ruling)) => Some(ruling.clone()),
-            _ => None,
+            Some(Flaw::Unusable(ruling) | Flaw::Missing(ruling)) => Some(ruling.clone()),
+            Some(Flaw::Late(_)) | None => None,
         };
         let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
         flaw.map_or(Ok(self.all[highest].rate), Err)
@@ -151,7 +161,12 @@ impl Trials {
         let highest = self.seemingly_sustained().unwrap_or(0.0);
         let above = || self.all.iter().filter(|trial| trial.rate > highest);
         if let Some(trial) = above().find(|trial| trial.flaw.is_none() && trial.failed.is_some()) {
-            return Ok(trial);
+            // A planned rate above it that nothing is known of might have been sustained, and then this is no limit.
+            let unknown = above().filter(|other| other.rate > trial.rate).find_map(|other| match &other.flaw {
+                Some(Flaw::Missing(ruling)) => Some(ruling.clone()),
+                _ => None,
+            });
+            return unknown.map_or(Ok(trial), Err);
         }
         let Self { system, number, .. } = self;
         let flaws = above().filter_map(|trial| trial.flaw.clone()).map(Flaw::ruling);

@@ -10,12 +10,11 @@ use crate::{
     format::number,
     judge::{
         Ruling,
-        material::{Flaw, Material, Role},
+        material::{Flaw, Material, Place, Role},
         measure::Measure,
         sides::Side,
     },
     rates::cpu_ms_per_creation,
-    series::Series,
 };
 
 /// What a point shows.
@@ -23,9 +22,12 @@ struct Cost<'a> {
     point: &'a str,
     /// Milliseconds per cold start, of each repetition that has it.
     values: Vec<f64>,
-    median: f64,
+    /// Their median, where each planned repetition has one: of fewer it could be any.
+    median: Option<f64>,
     /// What keeps the point from being used.
     flaw: Option<Ruling>,
+    /// Whether a planned repetition has no rows.
+    incomplete: bool,
     /// Whether its rate was sustained in every repetition that there is; no, if not in one.
     sustained: Option<bool>,
 }
@@ -34,19 +36,26 @@ struct Cost<'a> {
 pub(super) fn cheapest<'a>(
     material: &Material<'a>,
     measure: &Measure<'_>,
-    (system, role): (&str, Role),
+    (system, role): (&'a str, Role),
 ) -> Result<Side<'a>, Ruling> {
     let tried = material.tried(measure, system)?;
-    let mut costs: Vec<Cost<'_>> = tried.iter().map(|(_, series)| Cost::of(material, series, role)).collect();
-    costs.sort_by(|a, b| a.median.total_cmp(&b.median));
+    let costs: Vec<Cost<'_>> = tried.into_iter().map(|(_, place)| Cost::of(material, place, role)).collect();
+    // One of which it is not known what it costs could be the cheapest.
+    let unknown = costs.iter().filter(|cost| cost.is_unknown(role)).map(|cost| cost.flaw.clone());
+    if let Some(flaw) = Ruling::heaviest(unknown.flatten()) {
+        return Err(flaw);
+    }
     let counts = |cost: &&Cost<'_>| role == Role::Other || cost.sustained == Some(true);
     // One that is flawed and seems cheaper than the others is not left out: that could flatter ours, and hide what is broken.
-    let found = costs.iter().find(counts);
-    let Some(cost) = found else { return Err(none_of(&costs, system)) };
+    let known = costs.iter().filter(counts).filter_map(|cost| Some((cost.median?, cost)));
+    let Some((median, cost)) = known.min_by(|(a, _), (b, _)| a.total_cmp(b)) else {
+        return Err(none_of(&costs, system));
+    };
     match &cost.flaw {
         Some(flaw) => Err(flaw.clone()),
+        None if median.is_infinite() => Err(Ruling::not_measured(format!("`{system}` created nothing at any point"))),
         None => {
-            let (each, point) = (number(cost.median), cost.point);
+            let (each, point) = (number(median), cost.point);
             let note =
                 Some(format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median."));
             Ok(Side { note, ..Side::of_values(system, cost.values.clone()) })
@@ -65,10 +74,13 @@ fn none_of(costs: &[Cost<'_>], system: &str) -> Ruling {
 }
 
 impl<'a> Cost<'a> {
-    fn of(material: &Material<'a>, series: &Series<'a>, role: Role) -> Self {
+    fn of(material: &Material<'a>, place: Place<'a>, role: Role) -> Self {
         let (mut values, mut flaws, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut planned, mut incomplete) = (0, false);
         for number in material.planned() {
-            let (summary, flaw) = material.repetition(series, number, role);
+            planned += 1;
+            let (summary, flaw) = material.repetition(place, number, role);
+            incomplete |= summary.is_none();
             flaws.extend(flaw.map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| summary.pace.as_ref()?.sustained.verdict));
             match summary.map(|summary| (summary, cpu_ms_per_creation(summary))) {
@@ -77,15 +89,26 @@ impl<'a> Cost<'a> {
                 None => {}
             }
         }
-        let sustained = if verdicts.contains(&Some(false)) {
+        let failed = role == Role::Better && material.always_failed(place).is_some();
+        let sustained = if failed || verdicts.contains(&Some(false)) {
             Some(false)
         } else {
             let all = !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Some(true));
             all.then_some(true)
         };
-        // One without any value comes last.
-        let median = median(&values).unwrap_or(f64::INFINITY);
-        Self { point: series.point, values, median, flaw: Ruling::heaviest(flaws), sustained }
+        let median = median(&values).filter(|_| values.len() == planned);
+        // That it failed each time is what its rate came to, and no flaw of what was measured.
+        let flaw = Ruling::heaviest(flaws).filter(|_| !failed);
+        Self { point: place.point, values, median, flaw, incomplete, sustained }
+    }
+
+    /// Whether it could be the cheapest point to stand with, and is not known to be.
+    fn is_unknown(&self, role: Role) -> bool {
+        let may_stand = match role {
+            Role::Other => true,
+            Role::Better => self.sustained == Some(true) || (self.incomplete && self.sustained.is_none()),
+        };
+        may_stand && self.median.is_none()
     }
 }
 

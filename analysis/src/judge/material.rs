@@ -33,6 +33,8 @@ pub(super) enum Role {
 pub(super) enum Flaw {
     /// The load generator was late there, which says nothing about the system: what does not need it stands.
     Late(Ruling),
+    /// There are no rows of it.
+    Missing(Ruling),
     /// Anything else.
     Unusable(Ruling),
 }
@@ -40,8 +42,24 @@ pub(super) enum Flaw {
 impl Flaw {
     pub(super) fn ruling(self) -> Ruling {
         match self {
-            Self::Late(ruling) | Self::Unusable(ruling) => ruling,
+            Self::Late(ruling) | Self::Missing(ruling) | Self::Unusable(ruling) => ruling,
         }
+    }
+}
+
+/// A system's point: one that was planned, or that there is anything on record of.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) system: &'a str,
+    pub(super) point: &'a str,
+    /// Its repetitions that have rows, if any has.
+    series: Option<&'a Series<'a>>,
+}
+
+impl<'a> Place<'a> {
+    fn summary(&self, number: u32) -> Option<&'a PointSummary> {
+        let mut all = self.series?.repetitions.iter().map(|result| &result.summary);
+        all.find(|summary| summary.repetition == number)
     }
 }
 
@@ -55,7 +73,8 @@ impl<'a> Material<'a> {
     /// The numbers of the repetitions that were planned, or, of a run that does not say, as many as any point has.
     pub(super) fn planned(&self) -> std::ops::RangeInclusive<u32> {
         let all = self.series.iter().flat_map(|series| &series.repetitions);
-        let greatest = all.map(|result| result.summary.repetition).max().unwrap_or(0);
+        let failed = self.manifest.failures.iter().map(|failure| failure.repetition);
+        let greatest = all.map(|result| result.summary.repetition).chain(failed).max().unwrap_or(0);
         1..=self.design.repetitions().unwrap_or(0).max(greatest)
     }
 
@@ -88,21 +107,28 @@ impl<'a> Material<'a> {
         (!marked.is_empty()).then(|| format!("{} of the {all} repetitions of its systems are marked.", marked.len()))
     }
 
-    /// A system's points.
-    pub(super) fn of(&self, system: &str) -> Result<Vec<&'a Series<'a>>, Ruling> {
-        let of: Vec<&Series<'_>> = self.series.iter().filter(|series| series.system == system).collect();
-        if of.is_empty() {
+    /// A system's points: those of the plan, and all others of which there is anything on record.
+    pub(super) fn of(&self, system: &'a str) -> Result<Vec<Place<'a>>, Ruling> {
+        let failures = self.manifest.failures.iter().map(|one| (&*one.system, &*one.point));
+        let discarded = self.manifest.discarded.iter().map(|one| (&*one.system, &*one.point));
+        let rows = self.series.iter().map(|series| (series.system, series.point));
+        let recorded = failures.chain(discarded).chain(rows).filter(|(of, _)| *of == system).map(|(_, point)| point);
+        let mut points: Vec<&str> = self.design.planned(system).chain(recorded).collect();
+        points.sort_by_key(|point| (self.design.place(point), *point));
+        points.dedup();
+        if points.is_empty() {
             return Err(Ruling::not_measured(format!("this run has no rows of `{system}`")));
         }
-        Ok(of)
+        let series = |point| self.series.iter().find(|series| (series.system, series.point) == (system, point));
+        Ok(points.into_iter().map(|point| Place { system, point, series: series(point) }).collect())
     }
 
     /// A system's points at which a measure is taken, by their rates.
-    pub(super) fn tried(&self, measure: &Measure<'_>, system: &str) -> Result<Vec<(f64, &'a Series<'a>)>, Ruling> {
-        let mut tried: Vec<(f64, &Series<'_>)> = Vec::new();
-        for series in self.of(system)? {
-            let rate = self.design.values(series.point).get(RATE).and_then(|rate| rate.parse().ok());
-            tried.extend(rate.filter(|_| self.uses(measure, series.point)).map(|rate| (rate, series)));
+    pub(super) fn tried(&self, measure: &Measure<'_>, system: &'a str) -> Result<Vec<(f64, Place<'a>)>, Ruling> {
+        let mut tried: Vec<(f64, Place<'_>)> = Vec::new();
+        for place in self.of(system)? {
+            let rate = self.rate(place.point);
+            tried.extend(rate.filter(|_| self.uses(measure, place.point)).map(|rate| (rate, place)));
         }
         tried.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if tried.is_empty() {
@@ -110,6 +136,11 @@ impl<'a> Material<'a> {
             return Err(Ruling::not_measured(reason));
         }
         Ok(tried)
+    }
+
+    /// The constant rate that was planned at a point.
+    fn rate(&self, point: &str) -> Option<f64> {
+        self.design.values(point).get(RATE).and_then(|rate| rate.parse().ok())
     }
 
     /// Whether a measure is taken at a point, or among others there.
@@ -126,44 +157,55 @@ impl<'a> Material<'a> {
     /// What of a point's repetition may be used, or why nothing of it.
     pub(super) fn repetition(
         &self,
-        series: &Series<'a>,
+        place: Place<'a>,
         number: u32,
         role: Role,
     ) -> (Option<&'a PointSummary>, Option<Flaw>) {
-        let place = format!("`{}`, {}, repetition {number}", series.system, series.point);
-        let found = series.repetitions.iter().map(|result| &result.summary);
-        let Some(summary) = found.into_iter().find(|summary| summary.repetition == number) else {
-            return (
-                None,
-                Some(Flaw::Unusable(Ruling::not_measured(format!("{place}: {}", self.missing(series, number))))),
-            );
+        let Place { system, point, .. } = place;
+        let named = format!("`{system}`, {point}, repetition {number}");
+        let Some(summary) = place.summary(number) else {
+            let ruling = match self.always_failed(place).filter(|_| role == Role::Better) {
+                Some(why) => Ruling::not_held(format!("`{system}`, {point}: {why}")),
+                None => Ruling::not_measured(format!("{named}: {}", self.missing(place, number))),
+            };
+            return (None, Some(Flaw::Missing(ruling)));
         };
         let unusable = |ruling| Some(Flaw::Unusable(ruling));
-        let flaw = match self.verification.of_repetition(series.system, series.point, number) {
-            Soundness::Broken(why) => unusable(Ruling::invalid(format!("{place}: {why}"))),
-            Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{place}: {why}")))),
-            Soundness::Unchecked => unusable(Ruling::not_measured(format!("{place}: invariants were not checked"))),
+        let flaw = match self.verification.of_repetition(system, point, number) {
+            Soundness::Broken(why) => unusable(Ruling::invalid(format!("{named}: {why}"))),
+            Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{named}: {why}")))),
+            Soundness::Unchecked => unusable(Ruling::not_measured(format!("{named}: invariants were not checked"))),
             Soundness::Sound if summary.validity.valid != Some(true) => {
                 let reasons = summary.validity.reasons.join("; ");
-                Some(Flaw::Late(Ruling::invalid(format!("{place} is not known to be valid: {reasons}"))))
+                Some(Flaw::Late(Ruling::invalid(format!("{named} is not known to be valid: {reasons}"))))
             }
             Soundness::Sound if role == Role::Better => {
-                let unproved = self.verification.unproved(series.system, series.point, number);
-                unproved.and_then(|why| unusable(Ruling::not_measured(format!("{place}: {why}"))))
+                let unproved = self.verification.unproved(system, point, number);
+                unproved.and_then(|why| unusable(Ruling::not_measured(format!("{named}: {why}"))))
             }
             Soundness::Sound => None,
         };
         (Some(summary), flaw)
     }
 
+    /// Why a system cannot run at a point, where every repetition that was planned there failed: for the one that is said
+    /// to be better that is a result.
+    pub(super) fn always_failed(&self, place: Place<'_>) -> Option<String> {
+        let failures = self.planned().map(|number| self.failure(place, number).filter(|_| place.series.is_none()));
+        let failures = failures.collect::<Option<Vec<_>>>()?;
+        let reason = failures.first()?.reason.lines().next().unwrap_or_default();
+        Some(format!("it failed in every repetition: {reason}"))
+    }
+
+    fn failure(&self, place: Place<'_>, number: u32) -> Option<&'a FailedRepetition> {
+        self.manifest.failures.iter().find(|failure| {
+            (failure.system.as_str(), failure.point.as_str(), failure.repetition) == (place.system, place.point, number)
+        })
+    }
+
     /// Why a repetition has no rows.
-    fn missing(&self, series: &Series<'_>, number: u32) -> String {
-        let is_it = |failure: &&FailedRepetition| {
-            (failure.system.as_str(), failure.point.as_str(), failure.repetition)
-                == (series.system, series.point, number)
-        };
-        let failure = self.manifest.failures.iter().find(is_it);
-        let reason = failure.and_then(|failure| failure.reason.lines().next());
+    fn missing(&self, place: Place<'_>, number: u32) -> String {
+        let reason = self.failure(place, number).and_then(|failure| failure.reason.lines().next());
         reason.map_or_else(|| "it is missing, or was stopped".to_owned(), |reason| format!("it failed: {reason}"))
     }
 }

@@ -41,7 +41,11 @@ impl Side<'_> {
 }
 
 /// The claim's system, and the one it is compared with if there is one.
-pub(super) fn sides<'a>(claim: &Claim, measure: &Measure<'_>, material: &Material<'a>) -> (Side<'a>, Option<Side<'a>>) {
+pub(super) fn sides<'a>(
+    claim: &'a Claim,
+    measure: &Measure<'_>,
+    material: &Material<'a>,
+) -> (Side<'a>, Option<Side<'a>>) {
     let role = if claim.against.is_some() { Role::Better } else { Role::Other };
     let ours = side(measure, material, &claim.system, role);
     let Some(against) = &claim.against else { return (ours, None) };
@@ -53,7 +57,7 @@ pub(super) fn sides<'a>(claim: &Claim, measure: &Measure<'_>, material: &Materia
     (ours, Some(theirs))
 }
 
-fn side<'a>(measure: &Measure<'_>, material: &Material<'a>, system: &str, role: Role) -> Side<'a> {
+fn side<'a>(measure: &Measure<'_>, material: &Material<'a>, system: &'a str, role: Role) -> Side<'a> {
     let side = match (measure, role) {
         (Measure::At(statistic, point), _) => at(material, statistic, *point, (system, role)),
         (Measure::Sustained(_), Role::Better) => capacity::sustained(material, measure, system),
@@ -67,11 +71,11 @@ fn at<'a>(
     material: &Material<'a>,
     statistic: &Statistic,
     point: Option<&str>,
-    (system, role): (&str, Role),
+    (system, role): (&'a str, Role),
 ) -> Result<Side<'a>, Ruling> {
     let of = material.of(system)?;
-    let series = match point {
-        Some(point) => of.iter().find(|series| series.point == point),
+    let place = match point {
+        Some(point) => of.iter().find(|place| place.point == point),
         None if of.len() == 1 => of.first(),
         None => {
             let reason = format!("`{system}` has several points in this run; the claim is about one");
@@ -79,10 +83,10 @@ fn at<'a>(
         }
     };
     let missing = || format!("`{system}` was not measured at {}", point.unwrap_or_default());
-    let series = series.ok_or_else(|| Ruling::not_measured(missing()))?;
+    let place = *place.ok_or_else(|| Ruling::not_measured(missing()))?;
     let (mut values, mut rulings) = (Vec::new(), Vec::new());
     for number in material.planned() {
-        let (summary, flaw) = material.repetition(series, number, role);
+        let (summary, flaw) = material.repetition(place, number, role);
         rulings.extend(flaw.map(Flaw::ruling));
         match summary.and_then(|summary| Some((summary, statistic.of(summary)?))) {
             Some((_, value)) => values.push(value),
@@ -91,7 +95,7 @@ fn at<'a>(
     }
     match Ruling::heaviest(rulings) {
         Some(ruling) => Err(ruling),
-        None => Ok(Side { point: series.point, ..Side::of_values(system, values) }),
+        None => Ok(Side { point: place.point, ..Side::of_values(system, values) }),
     }
 }
 

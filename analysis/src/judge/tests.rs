@@ -1,5 +1,6 @@
 //! Every verdict for every kind of claim, and the inputs that would make a claim held which is not true.
 
+mod plan;
 mod rig;
 
 use record::{

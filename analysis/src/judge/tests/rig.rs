@@ -144,6 +144,16 @@ impl Rig {
         }
     }
 
+    /// Says that some systems were to be measured at all rates of ours, and others at all of the baseline.
+    pub(super) fn plan(&mut self, ours: &[&str], theirs: &[&str]) {
+        let all = OURS.map(|rate| (f64::from(rate), ours)).into_iter().chain(THEIRS.map(|rate| (rate, theirs)));
+        for (rate, systems) in all {
+            let named = format!("name = \"{}\"\n", name(rate));
+            let planned = format!("{named}systems = {systems:?}\n");
+            self.manifest.definition = self.manifest.definition.replace(&named, &planned);
+        }
+    }
+
     /// The claim of this id, judged.
     pub(super) fn claim(&self, id: &str) -> JudgedClaim {
         self.judged().claims.into_iter().find(|claim| claim.id == id).unwrap()

@@ -1,0 +1,135 @@
+//! What was planned and is not there: it must not make a claim held.
+
+use record::{FailedRepetition, Verdict};
+
+use super::{
+    assert_claim, assert_verdict, costs,
+    rig::{Minute, Rig, name},
+};
+
+/// Says that a system failed at a rate in these repetitions, of which there are no rows then.
+fn failed(rig: &mut Rig, (system, rate): (&str, f64), repetitions: impl IntoIterator<Item = u32>) {
+    for repetition in repetitions {
+        rig.without((system, rate, repetition));
+        let [system, point, reason] = [system, &name(rate), "the control plane ended early"].map(str::to_owned);
+        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason });
+    }
+}
+
+#[test]
+fn a_rate_at_which_ours_failed_each_time_was_not_sustained() {
+    let mut rig = Rig::sweep([4500; 5]);
+    failed(&mut rig, ("dirigent-kpa", 3000.0), [3]);
+    assert_verdict(&rig, Verdict::NotMeasured, "rate-3000, repetition 3: it failed: the control plane ended early");
+    failed(&mut rig, ("dirigent-kpa", 3000.0), [1, 2, 4, 5]);
+    assert_verdict(&rig, Verdict::NotHeld, "highest sustained rate: the ratio is 333 [333; 333], below 1,250");
+    failed(&mut rig, ("dirigent-kpa", 1000.0), 1..=5);
+    let lowest =
+        "not even 1000 per second, the lowest rate tried, in repetition 1: it failed in every repetition: the control";
+    assert_verdict(&rig, Verdict::NotHeld, lowest);
+    let mut above = Rig::sweep([3900; 5]);
+    failed(&mut above, ("dirigent-kpa", 4500.0), 1..=5);
+    assert_verdict(&above, Verdict::Held, "");
+}
+
+#[test]
+fn a_planned_point_without_rows_leaves_a_rate_claim_not_measured() {
+    let mut rig = Rig::sweep([4500; 5]);
+    rig.plan(&["dirigent-kpa"], &["knative"]);
+    for number in 1..=5 {
+        for rate in [3.1, 5.0] {
+            rig.minute(("knative", rate, number), Minute::Failed);
+        }
+    }
+    assert_verdict(&rig, Verdict::Held, "");
+    let mut ours = rig.clone();
+    (1..=5).for_each(|number| ours.without(("dirigent-kpa", 3000.0, number)));
+    assert_verdict(&ours, Verdict::NotMeasured, "`dirigent-kpa`, rate-3000, repetition 1: it is missing");
+    // The baseline may sustain what was planned above its limit; below it, its limit could only be lower.
+    let mut theirs = rig.clone();
+    (1..=5).for_each(|number| theirs.without(("knative", 5.0, number)));
+    assert_verdict(&theirs, Verdict::NotMeasured, "`knative`, rate-5, repetition 1: it is missing");
+    let mut below = rig.clone();
+    (1..=5).for_each(|number| below.without(("knative", 2.0, number)));
+    assert_verdict(&below, Verdict::Held, "");
+    let mut nothing = rig.clone();
+    nothing.points.retain(|point| point.system != "dirigent-kpa");
+    assert_verdict(&nothing, Verdict::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
+}
+
+#[test]
+fn a_trace_at_which_ours_failed_each_time_is_not_held_and_one_that_is_missing_not_measured() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    rig.points.retain(|point| point.system == "knative");
+    assert_verdict(&rig, Verdict::NotMeasured, "no rows of `dirigent-kpa`");
+    for repetition in 1..=5 {
+        let [system, point, reason] = ["dirigent-kpa", "azure-500", "no memory"].map(str::to_owned);
+        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason });
+    }
+    assert_verdict(&rig, Verdict::NotHeld, "azure-500: it failed in every repetition: no memory");
+    for failure in &mut rig.manifest.failures {
+        "knative".clone_into(&mut failure.system);
+    }
+    rig.points = Rig::trace([1200.0; 5]).points;
+    rig.points.retain(|point| point.system == "dirigent-kpa");
+    assert_verdict(&rig, Verdict::NotMeasured, "`knative`, azure-500, repetition 1: it failed: no memory");
+}
+
+#[test]
+fn a_point_of_the_baseline_whose_cpu_time_is_not_known_could_be_its_cheapest() {
+    let id = "cold-start-cpu-knative";
+    // 0.5 ms where its CPU time is on record would make ours dearer.
+    let mut seen = costs([3; 5], [90; 5]);
+    seen.cost(("knative", 2.0), [1; 5]);
+    assert_claim(&seen.claim(id), Verdict::NotHeld, "below 1");
+    let unknown = "`knative`, rate-2, repetition 1: its creations or its CPU time are not on record";
+    let hide = |rig: &mut Rig, repetitions: std::ops::RangeInclusive<u32>| {
+        let place = ("knative", "rate-2");
+        let of = rig.points.iter_mut().filter(|point| (point.system.as_str(), point.point.as_str()) == place);
+        of.filter(|point| repetitions.contains(&point.repetition)).for_each(|point| point.processes.clear());
+    };
+    let mut all = seen.clone();
+    hide(&mut all, 1..=5);
+    assert_claim(&all.claim(id), Verdict::NotMeasured, unknown);
+    // Of the rest it would seem dear.
+    let mut some = costs([3; 5], [9; 5]);
+    some.cost(("knative", 2.0), [1, 1, 1, 99, 99]);
+    hide(&mut some, 1..=3);
+    assert_claim(&some.claim(id), Verdict::NotMeasured, unknown);
+    let mut missing = seen.clone();
+    failed(&mut missing, ("knative", 2.0), 1..=5);
+    assert_claim(&missing.claim(id), Verdict::NotMeasured, "`knative`, rate-2, repetition 1: it failed");
+}
+
+#[test]
+fn cpu_time_of_ours_is_not_judged_where_a_planned_rate_is_missing_and_is_where_it_failed_each_time() {
+    let id = "cold-start-cpu-knative";
+    let mut rig = costs([3; 5], [90; 5]);
+    rig.plan(&["dirigent-kpa"], &[]);
+    (1..=5).for_each(|number| rig.without(("dirigent-kpa", 1000.0, number)));
+    assert_claim(&rig.claim(id), Verdict::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
+    let mut crashed = costs([3; 5], [90; 5]);
+    failed(&mut crashed, ("dirigent-kpa", 1000.0), 1..=5);
+    assert_claim(&crashed.claim(id), Verdict::Held, "");
+    for rate in super::rig::OURS {
+        failed(&mut crashed, ("dirigent-kpa", f64::from(rate)), 1..=5);
+    }
+    assert_claim(&crashed.claim(id), Verdict::NotHeld, "sustained no rate tried in every repetition");
+}
+
+#[test]
+fn a_baseline_that_creates_nothing_at_a_rate_does_not_hide_what_it_costs_at_others() {
+    let id = "cold-start-cpu-knative";
+    let mut rig = costs([3; 5], [90; 5]);
+    let of = |rig: &mut Rig, places: &[&str]| {
+        let theirs = rig.points.iter_mut().filter(|point| point.system == "knative");
+        for point in theirs.filter(|point| places.contains(&point.point.as_str())) {
+            point.pace.get_or_insert_default().creations = Some(0);
+        }
+    };
+    of(&mut rig, &["rate-3"]);
+    let claim = rig.claim(id);
+    assert_eq!((claim.verdict, claim.found), (Verdict::Held, Some(30.0)), "{}", claim.reason);
+    of(&mut rig, &["rate-2"]);
+    assert_claim(&rig.claim(id), Verdict::NotMeasured, "`knative` created nothing at any point");
+}
