@@ -1,8 +1,9 @@
 //! The connections of clients: which there are, and which of them end when there are too many.
 //!
 //! Within the bound each is served. At the bound, idle ones are told to end and make room for new ones: an idle
-//! connection that is closed costs its client a handshake, one that is not accepted costs it an answer. Where none is
-//! idle, a few more are accepted only to be told that they are too many.
+//! connection that is closed costs its client a handshake, one that is not accepted costs it an answer. One whose client
+//! does not take what is there for it is no better. Where none is idle, a few more are accepted only to be told that they
+//! are too many.
 
 use std::{
     collections::VecDeque,
@@ -42,6 +43,19 @@ const FIRST_REQUEST_US: u64 = 1_000_000;
 /// Connections looked at by one search for idle ones.
 const LOOKED_AT: usize = 256;
 
+/// What a connection still owes to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debt {
+    /// Answers that are not here yet, or not as a whole.
+    Answers,
+    /// Only answers that are here as a whole, and wait for the client to take them.
+    Responses,
+    /// The same, and this data plane made all of them: they are refusals.
+    Refusals,
+    /// Nothing.
+    Nothing,
+}
+
 /// One client's connection, as its requests see it.
 pub(crate) struct Client {
     pub(crate) plane: Arc<Plane>,
@@ -54,6 +68,10 @@ pub(crate) struct Client {
     leaving: AtomicBool,
     /// Requests whose answers have not left.
     open: AtomicU32,
+    /// Those of them whose answers are here as a whole: only the client is waited for.
+    settled: AtomicU32,
+    /// Whether the last answer was a refusal.
+    refused: AtomicBool,
     /// Requests so far.
     requests: AtomicU64,
     /// Whether the last request has no response yet. Of HTTP/1.1 only, which has one at a time.
@@ -141,6 +159,22 @@ impl Client {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// What its end would cost it. HTTP/1.1 has forgotten an answer that waits for its client; then the last one counts.
+    pub(crate) fn debt(&self) -> Debt {
+        let open = self.open.load(Ordering::Relaxed);
+        if open > self.settled.load(Ordering::Relaxed) {
+            return Debt::Answers;
+        }
+        if open == 0 && (self.is_http2() || self.traffic.blocked().is_none()) {
+            return Debt::Nothing;
+        }
+        let are_refusals = match self.is_http2() {
+            true => open == self.unsent_refusals.load(Ordering::Relaxed),
+            false => self.refused.load(Ordering::Relaxed),
+        };
+        if are_refusals { Debt::Refusals } else { Debt::Responses }
+    }
+
     /// Whether the head of a request has begun, and no more is known of it.
     pub(crate) fn has_partial_head(&self) -> bool {
         self.is_idle() && self.traffic.has_partial_head()
@@ -164,7 +198,7 @@ impl Client {
     }
 
     /// Writes that it took something of.
-    fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.traffic.writes()
     }
 
@@ -221,6 +255,8 @@ impl Clients {
             leave: leave.child_token(),
             leaving: AtomicBool::new(false),
             open: AtomicU32::new(0),
+            settled: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             awaits_response: AtomicBool::new(false),
             is_http10: AtomicBool::new(false),
@@ -239,14 +275,15 @@ impl Clients {
         client
     }
 
-    /// Tells some idle connections to end; how many.
+    /// Tells some connections to end on which nobody is waited for but the client; how many.
     fn recycle(&mut self, now_us: u64) -> usize {
         let mut recycled = 0;
         for _ in 0..LOOKED_AT.min(2 * self.ring.len()) {
             let Some(mut seen) = self.ring.pop_front() else { break };
             let Some(client) = seen.client.upgrade() else { continue };
             let requests = client.requests();
-            let is_unused = seen.requests == Some(requests) && client.is_idle();
+            // One that takes nothing of what is here for it is as good as idle.
+            let is_unused = seen.requests == Some(requests) && client.debt() != Debt::Answers;
             // Who has just come is about to ask.
             let had_time = requests > 0 || now_us > seen.since_us + FIRST_REQUEST_US;
             if is_unused && had_time {

@@ -23,14 +23,17 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{Client, ClientIo, ClientSocket, PresenceWatch, Streams},
+    clients::{Client, ClientIo, ClientSocket, Debt, PresenceWatch, Streams},
     invocation::serve,
 };
 
 /// A connection that is one too many has this long to bring the request that is refused.
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
-/// An HTTP/2 client that has no request under way has this long to end a connection when it is told to.
-const HTTP2_GOODBYE: Duration = Duration::from_secs(1);
+/// A client that is owed nothing but refusals has this long to take them when its connection is to end, and one of HTTP/2
+/// to end it itself: nobody made them wait for anything.
+const LINGER: Duration = Duration::from_secs(1);
+/// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them.
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
 
 /// Room in a connection's buffer beside the largest header section.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -164,7 +167,7 @@ struct Watch {
     head: Alarm,
     /// Rings when the client takes nothing of what is to be sent.
     blocked: Alarm,
-    /// Rings when an HTTP/2 client does not end a connection that it was told to end.
+    /// Rings when a client has had its time to take what is there for it, and of HTTP/2 to end the connection.
     goodbye: Alarm,
 }
 
@@ -216,14 +219,19 @@ impl Watch {
         Poll::Ready(Event::Leave)
     }
 
-    /// Whether nothing is left to do for a connection that is to end. The HTTP library goes on waiting when a part of a
-    /// request has come.
+    /// Whether a connection that is to end has ended as far as we are concerned: all is answered, and the client had time
+    /// to take it. The HTTP library goes on waiting when a part of a request has come, or a client takes nothing.
     fn may_end(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_done = self.leaving && !self.late && self.client.is_idle() && self.client.blocked().is_none();
-        if is_done && self.client.is_http2() {
-            return self.goodbye.rings(Some(self.client.requests()), HTTP2_GOODBYE, cx);
+        if !self.leaving || self.late {
+            return false;
         }
-        is_done
+        let (mark, time) = match self.client.debt() {
+            Debt::Answers => (None, LINGER),
+            Debt::Nothing if !self.client.is_http2() => return true,
+            Debt::Nothing | Debt::Refusals => (Some(self.client.requests()), LINGER),
+            Debt::Responses => (Some(self.client.writes()), LINGER_PAUSE),
+        };
+        self.goodbye.rings(mark, time, cx)
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct OpenRequest {
     stream: Option<Arc<SendDeadline>>,
     answered: bool,
     refused: bool,
+    /// Whether the whole of its response is here.
+    settled: bool,
     /// Whether it holds a place, of which there are as many as invocations may be under way.
     placed: bool,
 }
@@ -55,12 +57,13 @@ impl OpenRequest {
     /// A request of `client` has come, on `stream` if it is HTTP/2.
     pub(super) fn new(client: Arc<Client>, stream: Option<Arc<SendDeadline>>) -> Self {
         client.plane.request_opened();
-        Self { client, stream, answered: false, refused: false, placed: true }
+        Self { client, stream, answered: false, refused: false, settled: false, placed: true }
     }
 
     /// The head of its answer is there.
     pub(crate) fn answered(&mut self) {
         self.answered = true;
+        self.client.refused.store(self.refused, Ordering::Relaxed);
         self.client.awaits_response.store(false, Ordering::Relaxed);
     }
 
@@ -83,6 +86,8 @@ impl OpenRequest {
         if length <= SMALL_RESPONSE_BYTES {
             self.leave_place();
         }
+        self.settled = true;
+        self.client.settled.fetch_add(1, Ordering::Relaxed);
         if let Some(stream) = &self.stream {
             let plane = &self.client.plane;
             stream.set(plane.clock.us_at(Instant::now() + plane.config.limits.send_timeout).max(1));
@@ -104,6 +109,10 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.deadline().set(0);
         self.client.traffic.at_request();
+        // In this order: for a moment it may seem to be waited for, but no other one seems not to be.
+        if self.settled {
+            self.client.settled.fetch_sub(1, Ordering::Relaxed);
+        }
         self.client.open.fetch_sub(1, Ordering::Relaxed);
         if self.refused {
             self.client.unsent_refusals.fetch_sub(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Clients that hold what others need: connections, places, slots.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use api::wire;
 use http::Request;
@@ -8,6 +8,7 @@ use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::yield_now,
     time::timeout,
 };
 
@@ -65,6 +66,55 @@ async fn half_requests_do_not_hold_up_a_shutdown() {
     session.ack(1, |ack| ack.slots == 0).await;
     session.close();
     world.ended().await;
+}
+
+/// Refuses to listen: asks, one request behind another, until there is no more room for the answers.
+async fn deaf(world: &World, request: &[u8]) -> TcpStream {
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    let requests = request.repeat(100);
+    // Where it only seems to be full, the test is easier to pass, no more.
+    while timeout(Duration::from_millis(500), connection.write_all(&requests)).await.is_ok() {}
+    connection
+}
+
+const FOR_NOBODY: &[u8] = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n";
+
+#[tokio::test]
+async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
+    let mut world = World::with(|config| config.drain_deadline = Duration::from_secs(600)).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    let _deaf = deaf(&world, FOR_NOBODY).await;
+    let (refused, served) = (closed_window(&world).await, closed_window(&world).await);
+    let mut answers = vec![ask(&served, "f", "/").await];
+    for _ in 0..50 {
+        answers.push(ask(&refused, "nobody", "/").await);
+    }
+    world.shutdown.cancel();
+    session.ack(1, |ack| ack.slots == 0).await;
+    session.close();
+    world.ended().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_not_taken_do_not_lock_others_out() {
+    let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    let (refused, served) = (closed_window(&world).await, closed_window(&world).await);
+    let _answers = [ask(&refused, "nobody", "/").await, ask(&served, "f", "/").await];
+    assert_eq!(get(world.data_plane, "nobody", "/").await.status, 404, "a client is served at the bound");
+    // Those that were told to end have to.
+    for mut client in [refused, served] {
+        let ended = async {
+            while poll_fn(|cx| client.poll_ready(cx)).await.is_ok() {
+                yield_now().await
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("its connection ends");
+    }
 }
 
 /// An HTTP/2 client that takes no body.
