@@ -19,6 +19,7 @@ mod recall;
 mod recovery;
 mod sandbox;
 mod scale;
+mod silence;
 mod starved;
 mod timer;
 mod top;
@@ -30,12 +31,15 @@ mod worker;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use model::{ClusterId, Epoch, SandboxId};
-use policy::{autoscale, placement};
+use policy::{
+    autoscale,
+    placement::{self, NodeKey},
+};
 use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
@@ -103,8 +107,8 @@ pub(crate) struct State {
     recent: Recent,
     timers: Timers,
     recovery: Recovery,
-    /// So many nodes are silent together that the cause may be here.
-    suspects_itself: bool,
+    /// Nodes that are silent together, so many that the cause may be here.
+    silent_together: BTreeSet<NodeKey>,
     /// Registrations that are durable and wait for data planes to know of them, oldest first.
     replies: VecDeque<PendingReply>,
     rng: Pcg64,
@@ -132,7 +136,7 @@ impl State {
             recent: Recent::default(),
             timers: Timers::default(),
             recovery: Recovery::default(),
-            suspects_itself: false,
+            silent_together: BTreeSet::new(),
             replies: VecDeque::new(),
             rng: Pcg64::new(u128::from(seed), u128::from(term.epoch.0)),
             metrics,

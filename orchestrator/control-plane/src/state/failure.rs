@@ -87,6 +87,7 @@ impl State {
         let avoided_until_us = now.us + micros(AVOIDED_FOR);
         self.nodes.creation_failed(node, id, avoided_until_us);
         let trouble = &mut function.trouble;
+        trouble.failed_us = now.us;
         // Several failures of one burst are one failure: the next attempt waits for all of them.
         if now.us >= trouble.not_before_us || trouble.failures >= PACED_FROM {
             trouble.failures = trouble.failures.saturating_add(1);
@@ -127,6 +128,23 @@ impl State {
         if let Some(function) = self.functions.get_mut(found.function) {
             function.trouble.failures = 0;
             function.trouble.avoid.retain(|(avoided, _)| *avoided != found.node);
+        }
+    }
+
+    /// A sandbox is ended as it was decided here. If a data plane had it and gave it back, and nothing of its function failed
+    /// since it was ready, it was made well however short it lived: functions whose sandboxes are given up sooner than
+    /// [`PROVEN_AFTER`] would never come out of their failures.
+    pub(super) fn note_orderly_end(&mut self, sandbox: SandboxId) {
+        let Some(found) = self.sandboxes.get(&sandbox) else { return };
+        let was_lent = found.version > 0 && found.loan.is_none();
+        let (id, node, ready_us) = (found.function, found.node, found.ready_us);
+        let Some(function) = self.functions.get_mut(id).filter(|function| function.trouble.failures > 0) else {
+            return;
+        };
+        if was_lent && ready_us > function.trouble.failed_us {
+            function.trouble.failures = 0;
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != node);
+            self.nodes.creation_succeeded(node);
         }
     }
 

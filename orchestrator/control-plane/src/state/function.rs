@@ -19,10 +19,12 @@ use super::{
 /// Creations of a function that failed lately.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// Failures since a sandbox was made that lasted.
+    /// Failures since a sandbox was made that lasted, or was of use until it was given up.
     pub(super) failures: u32,
     /// When the newest sandbox was commanded, in microseconds.
     pub(super) made_us: u64,
+    /// When one failed last, in microseconds.
+    pub(super) failed_us: u64,
     /// No attempt before this time, in microseconds.
     pub(super) not_before_us: u64,
     /// The newest failure, in words.

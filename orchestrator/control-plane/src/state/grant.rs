@@ -166,6 +166,7 @@ impl State {
             let leaves = sandbox.standing == Standing::Draining;
             self.end_loan(id);
             if leaves {
+                self.note_orderly_end(id);
                 self.delete_sandbox(id);
             }
             return Some(function);

@@ -11,14 +11,10 @@ use super::{
     grant::micros,
     node::{Node, NodeState},
     sandbox::Standing,
+    silence::{Silent, silent_together},
 };
 use crate::store::Command;
 
-/// When more than this share of the nodes falls silent together, in percent, that says more about the control plane, or
-/// its network, than about them.
-const SELF_SUSPICION_PERCENT: usize = 30;
-/// Of so many workers at least: one that falls silent does not do so together with anybody.
-const TOGETHER: usize = 2;
 /// A look that comes this much too late, in microseconds, was held up with the whole process: nobody was heard of
 /// meanwhile, whoever spoke. A third of the shortest silence that means something.
 const CLOCK_JUMP_US: u64 = 500_000;
@@ -56,25 +52,13 @@ impl State {
     pub(super) fn check_health(&mut self, now: Now) {
         let suspect_after = micros(self.settings.health.suspect_after);
         let dead_after = micros(self.settings.health.dead_after);
-        let is_common = self.is_silence_common(now, suspect_after);
-        let did_before = std::mem::replace(&mut self.suspects_itself, is_common);
-        self.metrics.self_suspicion.set(i64::from(self.suspects_itself));
-        match (did_before, self.suspects_itself) {
-            (false, true) => {
-                tracing::warn!("so many nodes are silent that the cause may be here; nothing is replaced");
-            }
-            // Who was silent with the others is given the time again, too: they do not all come back in one moment.
-            (true, false) => self.forgive_silence(now, suspect_after),
-            _ => {}
-        }
-        if self.suspects_itself {
-            return;
-        }
+        self.note_common_silence(now, suspect_after);
         let silence = |since: u64| now.us.saturating_sub(since);
         let silent: Vec<_> = self
             .workers
             .iter()
             .filter(|(_, worker)| silence(worker.last_beat_us) >= suspect_after)
+            .filter(|(_, worker)| !worker.nodes.iter().any(|key| self.silent_together.contains(key)))
             .map(|(session, worker)| (session, worker.last_beat_us, worker.nodes.clone()))
             .collect();
         for (session, last_beat_us, nodes) in silent {
@@ -87,8 +71,11 @@ impl State {
                 self.worker_left(now, session);
             }
         }
-        // Those whose connection ended while so many were silent.
-        let left = self.nodes.iter().filter(|(_, node)| node.session.is_none() && node.state == NodeState::Ready);
+        // Those whose connection ended while others were silent together.
+        let left = self.nodes.iter().filter(|(key, node)| {
+            let is_away = node.session.is_none() && node.state == NodeState::Ready;
+            is_away && silence(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
+        });
         for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
             self.suspect_node(now, key);
         }
@@ -102,36 +89,52 @@ impl State {
         worker.map_or(node.silent_since_us, |worker| worker.last_beat_us)
     }
 
-    /// Whether so many nodes are silent together that the cause is likely to be here. Those that were given up, or never
-    /// heard of since this control plane began, may be no more: they say nothing about it.
-    fn is_silence_common(&self, now: Now, suspect_after: u64) -> bool {
-        // Nobody falls silent in the same moment as others: who has missed half of it counts with who missed all.
-        let together_us = suspect_after / 2;
-        let (mut known, mut quiet, mut longest_us) = (0, 0, 0);
-        let mut workers = BTreeSet::new();
-        for (_, node) in self.nodes.iter() {
-            if node.state == NodeState::Dead || node.worker.is_empty() {
-                continue;
-            }
-            known += 1;
-            let silent_us = now.us.saturating_sub(self.heard_us(node));
-            if silent_us >= together_us {
-                quiet += 1;
-                workers.insert(&*node.worker);
-            }
-            longest_us = longest_us.max(silent_us);
+    /// Takes note of which nodes are silent together, so that the cause is likely to be here. Nothing is concluded from
+    /// their silence for as long as it lasts; what happens to others goes its way.
+    fn note_common_silence(&mut self, now: Now, suspect_after: u64) {
+        let common = self.common_silence(now, suspect_after);
+        let before = std::mem::replace(&mut self.silent_together, common);
+        self.metrics.self_suspicion.set(i64::from(!self.silent_together.is_empty()));
+        if before.is_empty() && !self.silent_together.is_empty() {
+            tracing::warn!("so many nodes are silent that the cause may be here; they are not replaced");
         }
-        let has_begun = self.suspects_itself || longest_us >= suspect_after;
-        has_begun && workers.len() >= TOGETHER && quiet * 100 > known * SELF_SUSPICION_PERCENT
+        // Who was silent with the others is given the time again, too: they do not all come back in one moment.
+        let over: BTreeSet<_> = before.difference(&self.silent_together).copied().collect();
+        if !over.is_empty() {
+            self.forgive_silence(now, &over);
+        }
     }
 
-    fn forgive_silence(&mut self, now: Now, suspect_after: u64) {
-        let is_silent = |since: u64| now.us.saturating_sub(since) >= suspect_after / 2;
-        for worker in self.workers.iter_mut().filter(|worker| is_silent(worker.last_beat_us)) {
+    /// The nodes that are silent together. Those that were given up, or never heard of since this control plane began,
+    /// may be no more, and those whose worker said that it ends do what it said: they are no evidence.
+    fn common_silence(&self, now: Now, suspect_after: u64) -> BTreeSet<NodeKey> {
+        let is_evidence = |node: &Node| node.state != NodeState::Dead && !node.worker.is_empty() && !node.leaving;
+        let evidence = || self.nodes.iter().filter(|(_, node)| is_evidence(node));
+        let silent_us = |since_us: u64| now.us.saturating_sub(since_us);
+        let heard = evidence().map(|(node, known)| (node, self.heard_us(known), &*known.worker));
+        // Nobody falls silent in the same moment as others: who has missed half of it counts with who missed all.
+        let quiet = heard.filter(|(_, since_us, _)| silent_us(*since_us) >= suspect_after / 2);
+        let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
+        if quiet.is_empty() {
+            return BTreeSet::new();
+        }
+        let has_begun = |node: &NodeKey| {
+            self.silent_together.contains(node) || silent_us(self.heard_us(self.nodes.get(*node))) >= suspect_after
+        };
+        let groups = silent_together(quiet, evidence().count(), suspect_after);
+        groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
+    }
+
+    /// Begins to count the silence of these nodes anew.
+    fn forgive_silence(&mut self, now: Now, over: &BTreeSet<NodeKey>) {
+        let forgiven = |worker: &super::worker::Worker| worker.nodes.iter().any(|key| over.contains(key));
+        for worker in self.workers.iter_mut().filter(|worker| forgiven(worker)) {
             worker.last_beat_us = now.us;
         }
-        for node in self.nodes.iter_mut().filter(|node| node.state != NodeState::Dead) {
-            node.silent_since_us = if is_silent(node.silent_since_us) { now.us } else { node.silent_since_us };
+        for key in over {
+            if self.nodes.contains(*key) {
+                self.nodes.note_silence(*key, now.us);
+            }
         }
     }
 
@@ -142,6 +145,7 @@ impl State {
             .iter()
             .filter(|(_, node)| node.state == NodeState::Suspect && node.session.is_none())
             .filter(|(_, node)| now.us.saturating_sub(node.silent_since_us) >= dead_after)
+            .filter(|(key, _)| !self.silent_together.contains(key))
             .map(|(key, _)| key)
             .collect();
         for key in dead {

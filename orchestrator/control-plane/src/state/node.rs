@@ -67,6 +67,11 @@ impl Nodes {
         self.nodes[key.0 as usize].as_mut().expect("a key in use names a node")
     }
 
+    /// Whether a key that was kept still names a node.
+    pub(super) fn contains(&self, key: NodeKey) -> bool {
+        self.nodes.get(key.0 as usize).is_some_and(Option::is_some)
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<NodeKey> {
         self.by_name.get(&NodeName(name.into())).copied()
     }

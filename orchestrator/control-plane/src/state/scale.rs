@@ -194,6 +194,7 @@ impl State {
         let ready = function.ready;
         let mut left = surplus;
         for sandbox in free {
+            self.note_orderly_end(sandbox);
             self.delete_sandbox(sandbox);
             left -= 1;
         }

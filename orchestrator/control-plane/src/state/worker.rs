@@ -165,8 +165,8 @@ impl State {
             self.nodes.get_mut(key).session = None;
             self.nodes.note_silence(key, worker.last_beat_us.min(now.us));
             self.nodes.refresh_open(key);
-            // Where many are silent their connections end too, and that says as little.
-            if !self.suspects_itself {
+            // Where many are silent their connections end too, and that says as little; who said that it ends has ended.
+            if self.silent_together.is_empty() || self.nodes.get(key).leaving {
                 self.suspect_node(now, key);
             }
         }

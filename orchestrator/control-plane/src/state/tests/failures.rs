@@ -1,6 +1,6 @@
 //! Creations that fail, also after they seemed to succeed: tried again later and elsewhere.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use model::FunctionSpec;
 
@@ -142,6 +142,30 @@ fn a_sandbox_that_has_lasted_ends_the_count_of_failures_and_its_end_is_none() {
     assert_eq!(failures(&cluster), 0, "whatever ends after that long was made well");
     cluster.worker_reads(0);
     assert_eq!(cluster.workers[0].sandboxes.len(), 1, "and the next one is made at once");
+}
+
+#[test]
+fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures() {
+    for min in [0, 1] {
+        let mut short_lived = spec();
+        short_lived.scale.stable_window = Duration::from_secs(2);
+        short_lived.scale.min = min;
+        let (mut cluster, id) = cluster_with(short_lived, 2);
+        crash_loop(&mut cluster, 2, End::Exits, 30);
+        let failures = |cluster: &Cluster| cluster.state.functions.find("f").unwrap().trouble.failures;
+        assert!(failures(&cluster) >= 5, "{}", failures(&cluster));
+        // From now on the program works: whoever waits is served, by one sandbox after the other.
+        while cluster.data_planes[0].waiting_for(id) > 0 {
+            cluster.settle(1);
+            assert!(cluster.now_us < 120_000_000, "min {min}: it was never served");
+        }
+        assert!(failures(&cluster) >= 5, "min {min}: that they are ready proves nothing");
+        while cluster.data_planes[0].running(id) > 0 {
+            cluster.data_planes[0].finish_one(id);
+        }
+        cluster.settle(8);
+        assert_eq!(failures(&cluster), 0, "min {min}: the surplus was given up in good order");
+    }
 }
 
 #[test]

@@ -266,6 +266,14 @@ impl Cluster {
         }
     }
 
+    /// The worker's process ends in good order: it says so, and ends its sandboxes.
+    pub(super) fn end_worker(&mut self, index: usize) {
+        if let Some(session) = self.workers[index].session {
+            self.input(Input::WorkerLeaves { session });
+        }
+        self.kill_worker(index);
+    }
+
     /// The worker's process ends, and its sandboxes with it.
     pub(super) fn kill_worker(&mut self, index: usize) {
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();

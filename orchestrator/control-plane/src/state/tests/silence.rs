@@ -81,6 +81,53 @@ fn one_of_many_that_is_silent_is_replaced() {
     assert_eq!(states, [NodeState::Dead, NodeState::Ready, NodeState::Ready, NodeState::Ready]);
 }
 
+fn states(cluster: &Cluster) -> Vec<NodeState> {
+    cluster.state.nodes.iter().map(|(_, node)| node.state).collect()
+}
+
+#[test]
+fn workers_that_end_in_good_order_say_nothing_of_the_others() {
+    let (mut cluster, _) = busy(3);
+    (0..2).for_each(|worker| cluster.end_worker(worker));
+    cluster.pass_with(LONG_MS, &[false, false, true]);
+    assert_eq!(states(&cluster), [NodeState::Dead, NodeState::Dead, NodeState::Ready]);
+    cluster.pass(LONG_MS);
+    assert_eq!(states(&cluster), [NodeState::Dead; 3], "the last one fell silent, and that is noticed");
+}
+
+#[test]
+fn workers_that_fall_silent_one_after_the_other_do_not_do_so_together() {
+    let (mut cluster, _) = busy(3);
+    cluster.pass_with(5000, &[false, true, true]);
+    cluster.pass_with(LONG_MS, &[false, false, true]);
+    assert_eq!(states(&cluster), [NodeState::Dead, NodeState::Dead, NodeState::Ready]);
+}
+
+#[test]
+fn who_falls_silent_long_after_others_that_did_so_together_is_replaced() {
+    for disconnected in [false, true] {
+        let (mut cluster, _) = busy(5);
+        cluster.pass_with(LONG_MS, &[false, false, true, true, true]);
+        if disconnected {
+            cluster.kill_worker(2);
+        }
+        cluster.pass_with(LONG_MS, &[false, false, false, true, true]);
+        let states = states(&cluster);
+        assert!(!states[..2].contains(&NodeState::Dead), "together: {states:?}");
+        assert_eq!(states[2..], [NodeState::Dead, NodeState::Ready, NodeState::Ready], "{disconnected}");
+    }
+}
+
+#[test]
+fn the_grace_of_a_data_plane_ends_though_workers_are_silent_together() {
+    let (mut cluster, _) = busy(5);
+    cluster.pass_with(LONG_MS, &[false, false, true, true, true]);
+    cluster.kill_data_plane(0);
+    let grace = cluster.state.settings.health.data_plane_grace;
+    cluster.pass_with(u64::try_from(grace.as_millis()).unwrap() + 1000, &[false, false, true, true, true]);
+    assert_eq!(cluster.state.data_planes.iter().count(), 0, "nobody waits for it any more");
+}
+
 #[test]
 fn when_the_control_plane_itself_stood_still_nobody_was_silent() {
     for workers in [1, 2] {

@@ -1,0 +1,77 @@
+//! Nodes that fall silent together: so many at once say more about the control plane, or its network, than about them.
+
+use std::collections::BTreeSet;
+
+use policy::placement::NodeKey;
+
+/// When more than this share of the nodes falls silent together, in percent, the cause is likely to be here.
+const SELF_SUSPICION_PERCENT: usize = 30;
+
+/// A node that was not heard of for a while.
+#[derive(Clone, Copy)]
+pub(super) struct Silent<'a> {
+    /// When it was last heard of, in microseconds.
+    pub(super) since_us: u64,
+    pub(super) node: NodeKey,
+    pub(super) worker: &'a str,
+}
+
+/// Those of the `silent` that fell silent within `window_us` microseconds of so many others that together they are more
+/// than the share of the `known` nodes that means something. Nodes of one worker alone, which has one process and one
+/// link, never do.
+pub(super) fn silent_together(mut silent: Vec<Silent<'_>>, known: usize, window_us: u64) -> Vec<BTreeSet<NodeKey>> {
+    silent.sort_by_key(|one| (one.since_us, one.node));
+    let mut groups = Vec::new();
+    // Groups that overlap are looked at once: from where the one before ended.
+    let (mut end, mut covered) = (0, 0);
+    // Where the nodes that follow are of another worker than the one looked at.
+    let mut other_worker = 0;
+    for begin in 0..silent.len() {
+        let first = silent[begin];
+        while silent.get(end).is_some_and(|one| one.since_us - first.since_us <= window_us) {
+            end += 1;
+        }
+        other_worker = other_worker.max(begin);
+        while silent.get(other_worker).is_some_and(|one| one.worker == first.worker) {
+            other_worker += 1;
+        }
+        let are_many = (end - begin) * 100 > known * SELF_SUSPICION_PERCENT;
+        if are_many && other_worker < end && end > covered {
+            groups.push(silent[begin..end].iter().map(|one| one.node).collect());
+            covered = end;
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of the nodes 0, 1, 2 … of as many workers that fell silent at these times did so together, of ten nodes.
+    fn together(since_us: &[u64]) -> Vec<Vec<u32>> {
+        let names: Vec<_> = (0..since_us.len()).map(|index| format!("w{index}")).collect();
+        let silent = since_us.iter().zip(&names).zip(0..);
+        let silent = silent.map(|((since_us, worker), key)| Silent { since_us: *since_us, node: NodeKey(key), worker });
+        let groups = silent_together(silent.collect(), 10, 100);
+        groups.iter().map(|group| group.iter().map(|key| key.0).collect()).collect()
+    }
+
+    #[test]
+    fn only_who_fell_silent_within_one_window_of_many_others_did_so_together() {
+        assert!(together(&[5, 5, 5]).is_empty(), "three of ten are not more than 30 %");
+        assert_eq!(together(&[5, 5, 5, 5]), [[0, 1, 2, 3]]);
+        assert_eq!(together(&[105, 5, 55, 5]), [[0, 1, 2, 3]]);
+        assert!(together(&[5, 5, 5, 106]).is_empty(), "one came later");
+        assert!(together(&[0, 101, 202, 303, 404, 505]).is_empty(), "one after the other");
+        assert_eq!(together(&[0, 500, 501, 502, 503, 900]), [[1, 2, 3, 4]]);
+        assert_eq!(together(&[0, 1, 2, 3, 500, 501, 502, 503]), [[0, 1, 2, 3], [4, 5, 6, 7]], "twice");
+    }
+
+    #[test]
+    fn the_nodes_of_one_worker_fall_silent_alone() {
+        let of = |worker, key| Silent { since_us: 5, node: NodeKey(key), worker };
+        assert!(silent_together(vec![of("a", 0), of("a", 1), of("a", 2)], 3, 100).is_empty());
+        assert_eq!(silent_together(vec![of("a", 0), of("a", 1), of("b", 2)], 3, 100).len(), 1);
+    }
+}
