@@ -106,8 +106,9 @@ pub struct ProcessConfig {
     /// Time a sandbox has to end by itself after SIGTERM; then SIGKILL.
     #[serde(with = "model::duration")]
     pub grace: Duration,
-    /// Programs being started at once; more wait. Those of one function have half of these places at most, so that one that
-    /// never listens does not keep others from starting.
+    /// Programs being started at once; more wait. A function gets one more of these places while it has fewer than are
+    /// free: half of all at most, so that one that never listens does not keep others from starting, and a few of them do
+    /// not either. With 1 there is nothing to share: it is held for `ready_deadline` then.
     pub parallel_starts: usize,
     /// Newest output kept of each sandbox.
     pub log: ByteSize,

@@ -24,8 +24,9 @@ pub(crate) struct Place(Option<(Arc<Mutex<Line>>, u64)>);
 
 struct Line {
     free: usize,
-    /// Most places of one function, and how many each has that has any.
-    share: usize,
+    /// Whether a function that has as many places as are free waits.
+    shared: bool,
+    /// How many each function has that has any.
     held: HashMap<u64, usize>,
     waiting: VecDeque<Waiting>,
 }
@@ -39,17 +40,19 @@ struct Waiting {
 impl Starts {
     /// So many places, all of which one function may have: for creations of which none takes longer than others.
     pub(crate) fn new(places: usize) -> Self {
-        Self::with_share(places, places)
+        Self::of(places, false)
     }
 
-    /// So many places, half of which one function may have: its creations may take as long as they are let, for example
-    /// because its program never listens, and others get their turn meanwhile.
+    /// So many places, of which a function gets one more while it has fewer than are free: its creations may take as long
+    /// as they are let, for example because its program never listens, and others get their turn meanwhile. One such
+    /// function has half of the places at most, the next one half of the rest, and so on, so that a few of them leave
+    /// places for the others ("dynamic thresholds": Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998).
     pub(crate) fn shared(places: usize) -> Self {
-        Self::with_share(places, places.div_ceil(2))
+        Self::of(places, true)
     }
 
-    fn with_share(places: usize, share: usize) -> Self {
-        let line = Line { free: places, share, held: HashMap::new(), waiting: VecDeque::new() };
+    fn of(places: usize, shared: bool) -> Self {
+        let line = Line { free: places, shared, held: HashMap::new(), waiting: VecDeque::new() };
         Self(Arc::new(Mutex::new(line)))
     }
 
@@ -71,9 +74,9 @@ impl Starts {
 }
 
 impl Line {
-    /// Whether a function may have one place more.
+    /// Whether a function may have one of the free places.
     fn has_share(&self, function: u64) -> bool {
-        self.held.get(&function).is_none_or(|held| *held < self.share)
+        !self.shared || self.held.get(&function).is_none_or(|held| *held < self.free)
     }
 
     /// A creation of `function` has left its place.
@@ -211,6 +214,27 @@ mod tests {
         held.pop();
         assert!(look(&mut third).await.is_some(), "its own place is its own again");
         drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_functions_that_never_listen_leave_places_for_others() {
+        let starts = Starts::shared(8);
+        let mut places = Vec::new();
+        let mut counts = Vec::new();
+        for function in 1..=3 {
+            let before = places.len();
+            loop {
+                let clone = starts.clone();
+                let mut wait: Wait = Box::pin(async move { clone.place(function).await });
+                let Some(place) = look(&mut wait).await else { break };
+                places.push(place);
+            }
+            counts.push(places.len() - before);
+        }
+        assert_eq!(counts, [4, 2, 1], "half of what is left, each");
+        let clone = starts.clone();
+        let mut other: Wait = Box::pin(async move { clone.place(4).await });
+        assert!(look(&mut other).await.is_some(), "another function still gets a place at once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 //! children.
 
 mod cgroup;
+mod children;
 mod keeper;
 mod limits;
 mod log;
@@ -23,10 +24,7 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use model::{NodeSpec, SandboxId};
@@ -61,8 +59,6 @@ struct Shared {
     nodes: Vec<String>,
     spawner: Spawner,
     starts: Starts,
-    /// Processes started so far.
-    launches: AtomicU64,
     /// Where control groups are made, when these limit memory.
     cgroups: Option<Cgroups>,
     table: Mutex<Table>,
@@ -75,8 +71,8 @@ struct Table {
     held: HashMap<SandboxId, Held>,
     /// Ended sandboxes with their output, oldest first; at most `logs_kept`.
     ended: VecDeque<Ended>,
-    /// Launches that ended since the monitor's last pass.
-    ended_launches: Vec<Arc<str>>,
+    /// A sandbox has ended since the monitor's last pass.
+    has_ended: bool,
 }
 
 /// A sandbox that is no more.
@@ -114,6 +110,7 @@ impl Process {
         }
         std::fs::create_dir_all(&directory)?;
         // What loses its parent in a sandbox becomes a child of this process, where it is found and ended.
+        children::note_foreign();
         prctl::set_child_subreaper(true)?;
         let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);
         let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
@@ -124,7 +121,6 @@ impl Process {
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
             starts: Starts::shared(config.parallel_starts),
-            launches: AtomicU64::new(0),
             cgroups,
             table: Mutex::default(),
             monitor: Mutex::default(),
@@ -195,7 +191,7 @@ impl Shared {
     fn forget(&self, sandbox: SandboxId, how: &str) {
         let mut table = self.lock();
         let Some(held) = table.held.remove(&sandbox) else { return };
-        table.ended_launches.push(held.watched.launch);
+        table.has_ended = true;
         // Of several attempts to start it the last one counts.
         table.ended.retain(|ended| ended.sandbox != sandbox);
         table.ended.push_back(Ended { sandbox, function: held.function, log: held.log, how: how.to_owned() });
@@ -204,21 +200,16 @@ impl Shared {
         }
     }
 
-    /// A name for one start of a process, that no other worker of this machine uses either.
-    fn next_launch(&self) -> Arc<str> {
-        format!("{}/{}", self.directory.display(), self.launches.fetch_add(1, Ordering::Relaxed)).into()
-    }
-
     /// One pass of the monitor.
     fn monitor(&self) {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
-        let (watched, ended) = {
+        let (watched, has_ended) = {
             let mut table = self.lock();
             let watched: Vec<Watched> = table.held.values().map(|held| held.watched.clone()).collect();
-            (watched, std::mem::take(&mut table.ended_launches))
+            (watched, std::mem::take(&mut table.has_ended))
         };
-        if !(watched.is_empty() && ended.is_empty() && monitor.is_idle()) {
-            monitor.pass(&watched, ended);
+        if !(watched.is_empty() && !has_ended && monitor.is_idle()) {
+            monitor.pass(&watched, has_ended);
         }
     }
 
@@ -250,7 +241,6 @@ impl Output {
 impl Drop for Shared {
     /// Nobody else ends what the last sandboxes left.
     fn drop(&mut self) {
-        let ended = std::mem::take(&mut self.lock().ended_launches);
-        self.monitor.get_mut().unwrap_or_else(PoisonError::into_inner).finish(ended);
+        self.monitor.get_mut().unwrap_or_else(PoisonError::into_inner).finish();
     }
 }

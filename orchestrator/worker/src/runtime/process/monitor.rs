@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -24,14 +23,13 @@ use tracing::warn;
 
 use super::{
     Shared,
+    children::Children,
     limits::Limits,
     process_table::{Entry, Id, ProcessTable},
 };
 
-/// Variable that tells of which launch a process is.
-pub(super) const LAUNCH: &str = "DIRIGENT_LAUNCH";
-/// Passes during which what an ended sandbox left is looked for. It is there at the first one; the second finds what was
-/// just being started.
+/// Passes after the end of a sandbox. What it left is there at the first one; the second finds what was just being
+/// started.
 const PASSES_AFTER_END: u32 = 2;
 /// Passes at the worker's own end, each of which may uncover more.
 const LAST_PASSES: u32 = 5;
@@ -42,7 +40,7 @@ pub(super) struct Watched {
     /// Its main process.
     pub(super) pid: i32,
     /// Different for each start of a process.
-    pub(super) launch: Arc<str>,
+    pub(super) start: u64,
     pub(super) limits: Arc<Limits>,
     /// Set when it is ended for what it did: the reason.
     pub(super) cause: Arc<OnceLock<String>>,
@@ -65,10 +63,12 @@ impl Allowance {
 /// What earlier passes found.
 #[derive(Default)]
 pub(super) struct Monitor {
-    /// Descendants of each living sandbox.
-    descendants: HashMap<Arc<str>, Vec<Id>>,
-    /// Ended sandboxes, and how often they are still looked for.
-    ended: HashMap<Arc<str>, u32>,
+    /// Descendants of each living sandbox: one may have given up being their reaper.
+    descendants: HashMap<u64, Vec<Id>>,
+    /// Passes that are still due after the end of sandboxes.
+    due: u32,
+    /// Children that may be main processes of starts under way, and how many starts there were when they were first seen.
+    unknown: HashMap<Id, u64>,
     /// Ended processes that nobody has reaped yet.
     zombies: HashSet<Id>,
 }
@@ -87,76 +87,66 @@ pub(super) async fn run(shared: Weak<Shared>, interval: Duration) {
 impl Monitor {
     /// Returns true if there is nothing to look for but living sandboxes.
     pub(super) fn is_idle(&self) -> bool {
-        self.ended.is_empty() && self.zombies.is_empty()
+        self.due == 0 && self.zombies.is_empty() && self.unknown.is_empty()
     }
 
-    /// One pass. `ended`: launches that ended since the last one.
-    pub(super) fn pass(&mut self, watched: &[Watched], ended: impl IntoIterator<Item = Arc<str>>) {
-        self.ended.extend(ended.into_iter().map(|launch| (launch, PASSES_AFTER_END)));
+    /// One pass. `has_ended`: a sandbox has ended since the last one.
+    pub(super) fn pass(&mut self, watched: &[Watched], has_ended: bool) {
+        self.due = if has_ended { PASSES_AFTER_END } else { self.due };
         let table = match ProcessTable::take() {
             Ok(table) => table,
             Err(error) => return warn!(%error, "cannot list processes: memory is not watched"),
         };
+        let children = Children::now();
+        self.descendants.clear();
         for sandbox in watched {
             let tree = table.tree(sandbox.pid);
             enforce(sandbox, &tree);
             let descendants = tree.iter().map(|entry| entry.id).filter(|id| id.pid != sandbox.pid).collect();
-            self.descendants.insert(Arc::clone(&sandbox.launch), descendants);
+            self.descendants.insert(sandbox.start, descendants);
         }
-        self.clear_up(&table, watched);
-        self.ended.retain(|_, passes| {
-            *passes -= 1;
-            *passes > 0
-        });
-        let living: HashSet<&str> = watched.iter().map(|sandbox| &*sandbox.launch).collect();
-        self.descendants.retain(|launch, _| living.contains(&**launch) || self.ended.contains_key(launch));
+        self.clear_up(&table, &children);
+        self.due = self.due.saturating_sub(1);
     }
 
     /// Passes at the end of the worker, when no sandbox lives any more.
-    pub(super) fn finish(&mut self, ended: impl IntoIterator<Item = Arc<str>>) {
-        self.pass(&[], ended);
-        for _ in 1..LAST_PASSES {
+    pub(super) fn finish(&mut self) {
+        for _ in 0..LAST_PASSES {
+            self.pass(&[], false);
             if self.is_idle() {
                 return;
             }
-            self.pass(&[], []);
         }
     }
 
     /// Ends what ended sandboxes left behind. Their processes have groups of their own: what is in this process's group
     /// was not started by the runtime.
-    fn clear_up(&mut self, table: &ProcessTable, watched: &[Watched]) {
-        let main: HashSet<i32> = watched.iter().map(|sandbox| sandbox.pid).collect();
+    fn clear_up(&mut self, table: &ProcessTable, children: &Children) {
         let group = getpgrp().as_raw();
         let adopted =
-            table.children(getpid().as_raw()).filter(|child| child.group != group && !main.contains(&child.id.pid));
-        let mut zombies = HashSet::new();
+            table.children(getpid().as_raw()).filter(|child| child.group != group && !children.is_known(child.id));
+        let (mut zombies, mut unknown) = (HashSet::new(), HashMap::new());
         for child in adopted {
             if child.is_zombie {
                 // The runtime reaps main processes itself, at once; what is still there at the next pass is adopted.
                 if !self.zombies.contains(&child.id) || waitpid(pid(child.id), Some(WaitPidFlag::WNOHANG)).is_err() {
                     zombies.insert(child.id);
                 }
-            } else if self.was_left(child.id) {
+                continue;
+            }
+            let starts = self.unknown.get(&child.id).copied().unwrap_or_else(|| children.starts());
+            if !children.have_ended(starts) {
+                unknown.insert(child.id, starts);
+            } else if !self.is_of_living(child.id) {
                 end(&table.tree(child.id.pid));
                 zombies.insert(child.id);
             }
         }
-        self.zombies = zombies;
+        (self.zombies, self.unknown) = (zombies, unknown);
     }
 
-    fn was_left(&self, process: Id) -> bool {
-        if self.ended.is_empty() {
-            return false;
-        }
-        let is_known = |launch| self.descendants.get(launch).is_some_and(|known| known.contains(&process));
-        if self.ended.keys().any(is_known) {
-            return true;
-        }
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-        let mut variables = environment.split(|byte| *byte == 0).filter_map(|variable| str::from_utf8(variable).ok());
-        let launch = variables.find_map(|variable| variable.strip_prefix(LAUNCH)?.strip_prefix('='));
-        launch.is_some_and(|launch| self.ended.contains_key(launch))
+    fn is_of_living(&self, process: Id) -> bool {
+        self.descendants.values().any(|known| known.contains(&process))
     }
 }
 

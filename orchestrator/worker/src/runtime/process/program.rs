@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use super::{Shared, monitor::LAUNCH};
+use super::Shared;
 use crate::{
     runtime::{Failure, Order},
     state::Spec,
@@ -17,9 +17,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The program of `order`, to listen on `address`, marked as of `launch`. Of the worker's environment only `PATH` is
-    /// passed on.
-    pub(super) fn of(shared: &Shared, order: &Order, address: SocketAddr, launch: &str) -> Result<Self, Failure> {
+    /// The program of `order`, to listen on `address`. Of the worker's environment only `PATH` is passed on.
+    pub(super) fn of(shared: &Shared, order: &Order, address: SocketAddr) -> Result<Self, Failure> {
         let spec = &order.spec;
         check_allowed(&shared.config.images, &spec.image)?;
         let (path, mut arguments) = if spec.image == "builtin:function" {
@@ -37,7 +36,6 @@ impl Program {
         // A function may choose another one, for example every address.
         environment.push(("HOST".into(), address.ip().to_string().into()));
         environment.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
-        environment.push((LAUNCH.into(), launch.into()));
         environment.push(("PORT".into(), address.port().to_string().into()));
         Ok(Self { path, arguments, environment })
     }

@@ -18,7 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Held, Shared, keeper::Keeper, limits::Limits, log::Log, monitor::Watched, port::Port, program::Program};
+use super::{
+    Held, Shared, children::Start, keeper::Keeper, limits::Limits, log::Log, monitor::Watched, port::Port,
+    program::Program,
+};
 use crate::runtime::{Failure, Made, Order};
 
 /// Starts of one creation: more than one only when the program finds its port taken.
@@ -72,8 +75,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let began = Instant::now();
     let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
     let mut port = Port::reserve(shared.address).map_err(system("find a free port"))?;
-    let launch = shared.next_launch();
-    let program = Program::of(shared, order, port.address(), &launch)?;
+    let program = Program::of(shared, order, port.address())?;
     let directory = shared.directory.join(order.sandbox.to_string());
     std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);
@@ -85,15 +87,18 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     if !keep_port {
         port.give_up();
     }
+    let start = Start::begin();
     let child = shared.spawner.spawn(command).await.map_err(|error| not_started(&program.path, &error))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let group = group.ok_or_else(|| Failure::passing("the process has no number"))?;
+    let main = start.made(group.as_raw());
     let spawned = Instant::now();
 
     let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
     let log = Arc::new(Log::new(usize::try_from(shared.config.log.as_u64()).unwrap_or(usize::MAX)));
     let (address, grace) = (port.address(), shared.config.grace);
-    let watched = Watched { pid: group.as_raw(), launch, limits: Arc::clone(&limits), cause: Arc::default() };
+    let watched =
+        Watched { pid: group.as_raw(), start: main.start(), limits: Arc::clone(&limits), cause: Arc::default() };
     let cause = Arc::clone(&watched.cause);
     let function = order.spec.name.as_str().into();
     let held = Held { function, stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched };
@@ -104,6 +109,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let (shared, sandbox) = (Arc::downgrade(shared), order.sandbox);
     tokio::spawn(async move {
         let how = keeper.keep().await;
+        drop(main);
         drop(port);
         // It may hold a great many files. Should the thread fail, the next worker removes them.
         let clear_up = move || {
