@@ -193,19 +193,24 @@ fn in_parallel<T: Sync>(
     thread::scope(|scope| {
         for _ in 0..PARALLEL.min(items.len()) {
             scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(place) else { return };
                     let asked = stop.is_some_and(Stop::asked);
                     let done = if asked { Err("interrupted by the user".to_owned()) } else { each(item) };
                     show.one_more(done.is_ok());
                     if let Err(failure) = done {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push((place, failure));
                     }
                 }
             });
         }
     });
     show.bar.finish_and_clear();
-    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // The first that is told is the first of the items, whichever was done first.
+    failures.sort_unstable();
+    failures.into_iter().map(|(_, failure)| failure).collect()
 }
 
 /// Progress on standard error: a bar on a terminal, a line now and then elsewhere.
@@ -226,8 +231,10 @@ impl Show {
     }
 
     fn one_more(&self, succeeded: bool) {
-        let failed = self.failed.fetch_add(usize::from(!succeeded), Ordering::Relaxed) + usize::from(!succeeded);
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.failed.fetch_add(usize::from(!succeeded), Ordering::Relaxed);
+        // Whoever counts the last one sees every failure.
+        let done = self.done.fetch_add(1, Ordering::AcqRel) + 1;
+        let failed = self.failed.load(Ordering::Relaxed);
         self.bar.inc(1);
         let mut due = self.line_due.lock().unwrap_or_else(PoisonError::into_inner);
         if !stderr().is_terminal() && (Instant::now() >= *due || done == self.of) {

@@ -221,6 +221,20 @@ fn functions_of_a_file_are_registered_and_stay() {
 }
 
 #[test]
+fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    let lines =
+        |name: &str| (10..50).map(|n| format!("{{\"name\":\"{name}-{n}\",\"image\":\"i\"}}\n")).collect::<String>();
+    fs::write(&from, lines("new") + &lines("bad")).unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains("40 of 80 functions registered, 40 failed"), "{errors}");
+    assert!(errors.contains("the first of them, bad-10: status 400"), "{errors}");
+}
+
+#[test]
 fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
     let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
     let [from, token] = ["functions.ndjson", "token"].map(|name| scratch.path(name));
