@@ -261,11 +261,12 @@ impl State {
         for sample in message.samples {
             touched.extend(self.take_sample(now, key, &sample));
         }
-        for (ack, published_us) in message.acks.iter().zip(published) {
-            touched.extend(self.take_ack(key, ack, published_us, read_us));
-        }
+        // Before the acknowledgements, which give back what does not work: it would be granted again.
         for failure in message.failures {
             touched.extend(self.take_failure(now, key, &failure));
+        }
+        for (ack, published_us) in message.acks.iter().zip(published) {
+            touched.extend(self.take_ack(key, ack, published_us, read_us));
         }
         for ack in message.limit_acks {
             touched.extend(self.take_limit_ack(now, key, &ack));
@@ -319,16 +320,28 @@ impl State {
         decides.then_some(id)
     }
 
-    /// A data plane saw that a sandbox which it holds does not work: it is ended. Of others it knows nothing.
+    /// A data plane saw that a sandbox does not work: it is deleted, also when nobody holds it, because what was held
+    /// when it broke may have been given back since, or not be claimed yet after a restart. Of what another one holds it
+    /// knows nothing. Either way it is told to forget the sandbox, which it does not do of its own accord.
     fn take_failure(&mut self, now: Now, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
-        let is_held = |loan: super::sandbox::Loan| loan.data_plane == key;
-        let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.loan.is_some_and(is_held))?;
+        self.send_gone(key, &wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 });
+        let Some(sandbox) = self.sandboxes.get(&id) else {
+            if id.epoch() < self.term.epoch && self.recovery.expects_sandboxes() {
+                self.recovery.note_broken(key, id);
+            }
+            return None;
+        };
+        let is_elsewhere = sandbox.loan.is_some_and(|loan| loan.data_plane != key);
+        let was_granted = !matches!(sandbox.standing, Standing::Starting | Standing::Deleting);
+        if is_elsewhere || !was_granted || sandbox.function.0 != failure.function {
+            return None;
+        }
         let function = sandbox.function;
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.metrics.endpoint_failures.inc();
         // While its node is suspect that is the node's fault, and one that was retired had worked.
-        if sandbox.standing == Standing::Ready && !failure.retired {
+        if matches!(sandbox.standing, Standing::Ready | Standing::Unclaimed) && !failure.retired {
             self.note_end_of_service(now, id, &failure.cause);
         }
         self.end_loan(id);

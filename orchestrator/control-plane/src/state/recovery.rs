@@ -15,6 +15,10 @@ use super::{
 };
 use crate::store::Logged;
 
+/// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
+/// has. One that is not remembered is found broken once more.
+const MOST_BROKEN: usize = 65_536;
+
 /// What is known of the time before the restart but not yet confirmed.
 #[derive(Default)]
 pub(super) struct Recovery {
@@ -30,8 +34,8 @@ pub(super) struct Recovery {
     postponed: BTreeSet<FunctionId>,
     /// Slots that data planes hold of sandboxes that no worker has reported yet.
     claims: Map<SandboxId, (DataPlaneKey, HeldGrant)>,
-    /// Claimed, but given up with the worker that may have it: ended should they turn up, since who claimed them may
-    /// not have heard of it. Bounded by the claims of one recovery.
+    /// Claimed, but given up with the worker that may have it, or broken: ended should they turn up, since who claimed
+    /// them may not have heard of it. Bounded by the claims of one recovery and [`MOST_BROKEN`].
     given_up: BTreeSet<SandboxId>,
     /// A data plane ended meanwhile: what nobody claims may still run what it began.
     holders_lost: bool,
@@ -91,7 +95,19 @@ impl Recovery {
         is_first
     }
 
-    /// Whether a sandbox was given up while a data plane claimed it.
+    /// A data plane says that a sandbox does not work which no worker has reported yet. Of what another one claims it
+    /// knows nothing.
+    pub(super) fn note_broken(&mut self, data_plane: DataPlaneKey, sandbox: SandboxId) {
+        if self.claims.get(&sandbox).is_some_and(|(holder, _)| *holder != data_plane) {
+            return;
+        }
+        self.claims.remove(&sandbox);
+        if self.given_up.len() < MOST_BROKEN {
+            self.given_up.insert(sandbox);
+        }
+    }
+
+    /// Whether a sandbox was given up while a data plane claimed it, or does not work.
     pub(super) fn was_given_up(&self, sandbox: SandboxId) -> bool {
         self.given_up.contains(&sandbox)
     }

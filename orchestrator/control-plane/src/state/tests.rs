@@ -1,6 +1,7 @@
 //! Decisions, tested without a network: a model cluster obeys the effects in any order that links and failures allow.
 
 mod adoption;
+mod broken;
 mod compaction;
 mod crossing;
 mod failures;

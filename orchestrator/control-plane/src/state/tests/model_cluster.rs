@@ -67,7 +67,11 @@ pub(super) struct ModelDataPlane {
     pub(super) functions: BTreeMap<u64, String>,
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) waiting: BTreeMap<u64, u32>,
+    /// Sandboxes that do not work, with their functions: kept, and reported again, until they are said to be gone.
+    pub(super) broken: BTreeMap<u64, u64>,
     limits: BTreeMap<u64, (u32, u64)>,
+    /// Deltas it was sent so far.
+    pub(super) deltas_read: usize,
     /// Limits it was sent so far.
     pub(super) limits_read: u32,
     /// Functions named since the welcome, until the snapshot ends.
@@ -126,7 +130,9 @@ impl Cluster {
             functions: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            broken: BTreeMap::new(),
             limits: BTreeMap::new(),
+            deltas_read: 0,
             limits_read: 0,
             named: None,
             outgoing: VecDeque::new(),
@@ -307,6 +313,9 @@ impl Cluster {
         let cluster = if known.epoch > 0 { CLUSTER.to_string() } else { String::new() };
         let hello = wire::DataPlaneHello { data_plane, held, epoch: known.epoch, cluster, ..Default::default() };
         known.epoch = self.epoch;
+        for (id, function) in known.broken.clone() {
+            known.report_broken(id, function, Vec::new());
+        }
         let functions: Vec<_> = known.functions.keys().copied().collect();
         for function in functions {
             known.report(function);
@@ -327,6 +336,7 @@ impl Cluster {
         known.functions.clear();
         known.waiting.clear();
         known.outgoing.clear();
+        known.broken.clear();
         for (id, held) in std::mem::take(&mut known.held) {
             *self.orphans.entry(id).or_default() += held.in_use;
         }
@@ -589,14 +599,15 @@ impl ModelDataPlane {
     fn break_sandbox(&mut self, id: u64) {
         let Some(held) = self.held.remove(&id) else { return };
         self.answered += held.in_use;
-        let failures = vec![wire::EndpointFailure {
-            sandbox: id,
-            function: held.function,
-            cause: "refused".to_owned(),
-            retired: false,
-        }];
-        self.outgoing.push_back(wire::FromDataPlane { failures, ..Default::default() });
+        self.broken.insert(id, held.function);
+        self.report_broken(id, held.function, Vec::new());
         self.report(held.function);
+    }
+
+    /// Says that a sandbox does not work, and in the same message what acknowledgements there are.
+    fn report_broken(&mut self, sandbox: u64, function: u64, acks: Vec<wire::EndpointAck>) {
+        let failures = vec![wire::EndpointFailure { sandbox, function, cause: "refused".to_owned(), retired: false }];
+        self.outgoing.push_back(wire::FromDataPlane { acks, failures, ..Default::default() });
     }
 
     fn give_back_if_due(&mut self, id: u64) {
@@ -637,8 +648,10 @@ impl ModelDataPlane {
         }
         for function in removed {
             self.functions.remove(&function);
+            self.broken.retain(|_, of| *of != function);
             self.refused += self.waiting.remove(&function).unwrap_or(0);
         }
+        self.deltas_read += message.endpoints.len();
         for delta in message.endpoints {
             self.obey_endpoint(&delta);
         }
@@ -653,6 +666,11 @@ impl ModelDataPlane {
     fn obey_endpoint(&mut self, delta: &wire::EndpointDelta) {
         let id = delta.sandbox;
         match delta.state() {
+            wire::EndpointState::Active | wire::EndpointState::Suspended if self.broken.contains_key(&id) => {
+                let (function, version) = (delta.function, delta.version);
+                let ack = wire::EndpointAck { sandbox: id, function, slots: 0, version, own_us: 0 };
+                self.report_broken(id, function, vec![ack]);
+            }
             wire::EndpointState::Active => {
                 let held = self.held.entry(id).or_insert(Held {
                     function: delta.function,
@@ -686,6 +704,7 @@ impl ModelDataPlane {
                 }
             }
             wire::EndpointState::Gone => {
+                self.broken.remove(&id);
                 if let Some(held) = self.held.remove(&id) {
                     self.answered += held.in_use;
                 }
