@@ -207,7 +207,9 @@ fn what_cannot_be_sampled_is_refused_with_what_can() {
     let active = trace.active().count();
     let refusal = |functions, max_cores| sample(&trace, &sample_options(functions, Some(max_cores), 1)).unwrap_err();
     let too_many = refusal(51, 1e9).to_string();
-    assert_eq!(too_many, format!("no sample of 51 functions fits: {active} functions are active in these 5 minutes"));
+    let expected =
+        format!("--functions: no sample of 51 functions fits: {active} functions are active in these 5 minutes");
+    assert_eq!(too_many, expected);
     let too_dear = refusal(active, 0.001).to_string();
     assert!(too_dear.contains("cheapest functions need") && too_dear.contains("fit 0.001 cores"), "{too_dear}");
     // What the refusal says is possible, is.
