@@ -15,6 +15,7 @@ mod payload;
 mod read;
 mod resources;
 mod scaling;
+mod text;
 
 pub use endpoint::{Endpoint, EndpointState};
 pub use function::{

@@ -1,7 +1,7 @@
 //! What a specification carries to a sandbox: image, environment and arguments. It crosses the wire in one message and
 //! becomes the arguments of an `execve`, so its size is bounded and what no program can be given is refused.
 
-use crate::{FunctionSpec, SpecError};
+use crate::{FunctionSpec, SpecError, text::shortened};
 
 /// Most bytes of image, environment, arguments and policy names together. Far above what programs are given, and a
 /// message of specifications stays far below its bound.
@@ -12,6 +12,9 @@ const ENTRY_BYTES: usize = 16;
 
 /// The variable by which a sandbox is told its port: not the user's to set.
 const RESERVED_VARIABLE: &str = "PORT";
+
+/// Characters of a variable's name that a message shows.
+const MAX_NAME_SHOWN: usize = 40;
 
 impl FunctionSpec {
     /// Bytes that count towards [`MAX_PAYLOAD_BYTES`].
@@ -34,13 +37,13 @@ impl FunctionSpec {
         for (name, value) in &self.env {
             if !is_variable_name(name) {
                 let expected = "expected letters, digits and '_', not beginning with a digit";
-                return fail("env", format!("a variable is called {:?}: {expected}", shortened(name)));
+                return fail("env", format!("a variable is called {:?}: {expected}", shortened(name, MAX_NAME_SHOWN)));
             }
             if name == RESERVED_VARIABLE {
                 return fail("env", format!("{name} cannot be set: a sandbox is told its port by it"));
             }
             if value.contains('\0') {
-                return fail("env", format!("variable {name}: {nul}", name = shortened(name)));
+                return fail("env", format!("variable {name}: {nul}", name = shortened(name, MAX_NAME_SHOWN)));
             }
         }
         if self.args.iter().any(|argument| argument.contains('\0')) {
@@ -69,15 +72,6 @@ fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A name as a message shows it: one of a megabyte would hide the message.
-fn shortened(name: &str) -> String {
-    const SHOWN: usize = 40;
-    if name.chars().count() <= SHOWN {
-        return name.to_owned();
-    }
-    name.chars().take(SHOWN).chain(['…']).collect()
 }
 
 #[cfg(test)]

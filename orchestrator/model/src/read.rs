@@ -12,7 +12,7 @@ use serde_json::{Value, error::Category};
 use serde_path_to_error::{Path, Segment};
 use thiserror::Error;
 
-use crate::{FunctionName, FunctionSpec, expectation::expectation};
+use crate::{FunctionName, FunctionSpec, expectation::expectation, text::shortened};
 
 /// Characters of a text or of a path that a message shows: enough to find it by.
 const SHOWN: usize = 60;
@@ -180,7 +180,7 @@ fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -
     if field.is_empty() {
         return ReadError { field: None, problem, line: error.inner().line(), column: error.inner().column() };
     }
-    let field = shortened(&field);
+    let field = shortened(&field, SHOWN);
     about(text, &keys, field.clone(), format!("{field}: {problem}"))
 }
 
@@ -233,14 +233,10 @@ fn found(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => format!("number {number}"),
-        Value::String(text) => format!("text {:?}", shortened(text)),
+        Value::String(text) => format!("text {:?}", shortened(text, SHOWN)),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
-}
-
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
 }
 
 #[cfg(test)]
