@@ -6,7 +6,7 @@ mod support;
 use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use nix::unistd::Pid;
-use support::{exists, get, pid_of, revision, script, start_processes as start, until};
+use support::{WorkerStream, exists, get, pid_of, revision, script, start_processes as start, until};
 use worker::{MemoryControl, SandboxAddress};
 
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
@@ -105,17 +105,22 @@ fn pid_in(file: &Path) -> Pid {
     Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap())
 }
 
-#[tokio::test]
-async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
-    let (_control_plane, _worker, mut stream) =
-        start(|config| config.process.monitor_interval = Duration::from_millis(500)).await;
+/// The daemon of a sandbox that has ended.
+async fn daemon_that_left(stream: &mut WorkerStream) -> Pid {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let sandbox = stream.create(1, revision(&function_that_leaves(folder.path(), &file))).await;
     stream.ready(sandbox).await;
     stream.delete(sandbox).await;
     stream.ended(sandbox).await;
-    let daemon = pid_in(&file);
+    pid_in(&file)
+}
+
+#[tokio::test]
+async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
+    let (_control_plane, _worker, mut stream) =
+        start(|config| config.process.monitor_interval = Duration::from_millis(500)).await;
+    let daemon = daemon_that_left(&mut stream).await;
     until("the daemon is ended and reaped", async || !exists(daemon)).await;
 }
 
@@ -123,13 +128,7 @@ async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
 async fn what_left_its_sandbox_without_an_environment_ends_with_the_worker_at_the_latest() {
     let (_control_plane, worker, mut stream) =
         start(|config| config.process.monitor_interval = Duration::from_secs(3600)).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pid");
-    let sandbox = stream.create(1, revision(&function_that_leaves(folder.path(), &file))).await;
-    stream.ready(sandbox).await;
-    stream.delete(sandbox).await;
-    stream.ended(sandbox).await;
-    let daemon = pid_in(&file);
+    let daemon = daemon_that_left(&mut stream).await;
     assert!(exists(daemon), "nobody has looked");
     worker.end().await;
     until("the daemon is dead", async || {

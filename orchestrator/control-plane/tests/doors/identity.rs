@@ -6,7 +6,7 @@ use control_plane::{Command, RedbStore, Store};
 use super::{
     Running,
     peers::{DataPlane, Worker},
-    streams::{data_plane_with, first_creation, first_endpoint},
+    streams::{Served, data_plane_with, first_creation, first_endpoint, served},
 };
 
 #[tokio::test]
@@ -104,12 +104,7 @@ async fn a_cluster_begins_its_log_with_its_id_and_keeps_it() {
 async fn after_a_lost_log_peers_of_the_lost_cluster_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let (mut data_plane, function) = data_plane_with(&running, "f").await;
-    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
-    data_plane.demand(function, 1, 0).await;
-    let create = worker.read_until(first_creation).await;
-    worker.ready(create.sandbox).await;
-    data_plane.read_until(first_endpoint).await;
+    let Served { data_plane: _data_plane, worker: _worker, create, .. } = served(&running).await;
     let cluster = running.cluster().await;
     running.stop().await;
 

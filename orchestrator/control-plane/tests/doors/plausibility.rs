@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Running,
     peers::{DataPlane, Worker},
-    streams::{data_plane_with, first_creation, first_endpoint},
+    streams::{Served, served},
 };
 
 /// The only sandbox of function `f`: its state, its node and who holds it.
@@ -20,12 +20,7 @@ fn only_sandbox(function: &Value) -> [String; 3] {
 async fn a_peer_changes_nothing_about_what_others_have() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let (mut data_plane, function) = data_plane_with(&running, "f").await;
-    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
-    data_plane.demand(function, 1, 0).await;
-    let create = worker.read_until(first_creation).await;
-    worker.ready(create.sandbox).await;
-    data_plane.read_until(first_endpoint).await;
+    let Served { data_plane: _data_plane, worker: _worker, function, create } = served(&running).await;
     let expected = ["ready", "w-node", "d"].map(str::to_owned);
     assert_eq!(only_sandbox(&running.json("/v1/functions/f").await), expected);
 

@@ -29,6 +29,24 @@ pub(crate) fn first_endpoint(message: &wire::ToDataPlane) -> Option<wire::Endpoi
     message.endpoints.first().cloned()
 }
 
+/// Function `f` with one sandbox of worker `w`, which is ready, and which data plane `d` was told of.
+pub(crate) struct Served {
+    pub(crate) data_plane: DataPlane,
+    pub(crate) worker: Worker,
+    pub(crate) function: u64,
+    pub(crate) create: wire::CreateSandbox,
+}
+
+pub(crate) async fn served(running: &Running) -> Served {
+    let (mut data_plane, function) = data_plane_with(running, "f").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    data_plane.demand(function, 1, 0).await;
+    let create = worker.read_until(first_creation).await;
+    worker.ready(create.sandbox).await;
+    data_plane.read_until(first_endpoint).await;
+    Served { data_plane, worker, function, create }
+}
+
 #[tokio::test]
 async fn a_cold_start_goes_from_demand_to_a_lent_slot_and_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,12 +146,7 @@ async fn a_permanent_failure_is_announced_after_three_attempts() {
 async fn deregistration_drains_before_it_deletes() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let (mut data_plane, function) = data_plane_with(&running, "f").await;
-    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
-    data_plane.demand(function, 1, 0).await;
-    let create = worker.read_until(first_creation).await;
-    worker.ready(create.sandbox).await;
-    data_plane.read_until(first_endpoint).await;
+    let Served { mut data_plane, mut worker, create, .. } = served(&running).await;
     let (deleted, draining) = tokio::join!(running.ask("DELETE", "/v1/functions/f", ""), async {
         let draining = |message: &wire::ToDataPlane| {
             message.endpoints.iter().find(|delta| delta.state() == wire::EndpointState::Draining).cloned()
@@ -186,12 +199,7 @@ async fn a_silent_worker_is_suspect_and_one_that_beats_is_not() {
 async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let (mut data_plane, function) = data_plane_with(&running, "f").await;
-    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
-    data_plane.demand(function, 1, 0).await;
-    let create = worker.read_until(first_creation).await;
-    worker.ready(create.sandbox).await;
-    data_plane.read_until(first_endpoint).await;
+    let Served { data_plane: _data_plane, worker: _worker, function, create } = served(&running).await;
     let cluster = running.cluster().await;
     running.stop().await;
 

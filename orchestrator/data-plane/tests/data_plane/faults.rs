@@ -6,18 +6,17 @@ use api::wire::{self, EndpointState};
 use http::{Method, Request};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, task::JoinHandle};
 
 use super::{
-    client::{get, open, read, request, send, spawn_get, with_body},
+    client::{Answer, get, open, read, request, send, spawn_get, with_body},
+    control_plane::Session,
     sandbox::Sandbox,
     world::{World, active, delta, function, with_function, with_sandbox},
 };
 
-#[tokio::test]
-async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
-    let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+/// An invocation of `f` whose only sandbox, 1, refuses the connection, and what is reported of it.
+async fn get_from_the_dead(world: &World, session: &mut Session) -> (JoinHandle<Answer>, wire::EndpointFailure) {
     let dead = Sandbox::start().await;
     dead.kill();
     let address = dead.address;
@@ -26,6 +25,14 @@ async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
     session.ack(1, |ack| ack.slots == 1).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     let failure = session.failure(1).await;
+    (invocation, failure)
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let (invocation, failure) = get_from_the_dead(&world, &mut session).await;
     assert!(failure.cause.contains("refused"), "{failure:?}");
     let sandbox = Sandbox::start().await;
     session.delta(active(2, &sandbox, 1));
@@ -62,14 +69,7 @@ async fn a_data_plane_elsewhere_is_told_why_it_cannot_connect_to_loopback() {
     // The first control plane is the one that is found; the second one says that the cluster is of several machines.
     let mut world = World::with(|config| config.control_planes.push("192.0.2.1:9090".to_owned())).await;
     let mut session = world.greeted(vec![function()]).await;
-    let dead = Sandbox::start().await;
-    dead.kill();
-    let address = dead.address;
-    drop(dead);
-    session.delta(delta(1, address, 1, EndpointState::Active, 1));
-    session.ack(1, |ack| ack.slots == 1).await;
-    let invocation = spawn_get(world.data_plane, "f", "/");
-    let failure = session.failure(1).await;
+    let (invocation, failure) = get_from_the_dead(&world, &mut session).await;
     assert!(failure.cause.contains("loopback") && failure.cause.contains("process.address"), "{failure:?}");
     invocation.abort();
 }
