@@ -14,7 +14,7 @@ const EXAMPLES: &str = "Examples:
   analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
 
 Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run or a claim is invalid,
-4 a judged claim does not hold, or something became worse.";
+4 a claim that `claims` judges does not hold, or something became worse. `report` writes verdicts and never ends with 4.";
 
 /// Turns the files of a run into statistics, verdicts, figures and a page.
 #[derive(Debug, Parser)]

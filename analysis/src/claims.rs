@@ -22,9 +22,12 @@ pub(crate) struct Claim {
     #[serde(default, rename = "where")]
     pub(crate) among: BTreeMap<String, String>,
     /// What the load must be at least, by dotted keys of the definition, in numbers or seconds: a smaller one is another
-    /// experiment, and no evidence. A key that the definition lacks bounds nothing.
+    /// experiment, and no evidence. A limit that the definition lacks bounds nothing.
     #[serde(default)]
     pub(crate) load_at_least: BTreeMap<String, f64>,
+    /// What each repetition must have replayed, whatever its definition says: a folder of traces has any size.
+    #[serde(default)]
+    pub(crate) replayed_at_least: Option<Replayed>,
     /// The system said to be better, or the only one.
     pub(crate) system: String,
     /// The system it is compared with.
@@ -35,6 +38,25 @@ pub(crate) struct Claim {
     pub(crate) beside: Vec<String>,
     /// What must be reached, by scale.
     pub(crate) at_least: BTreeMap<String, f64>,
+}
+
+impl Claim {
+    /// Whether a system is one of those that it compares, or the one that it is about.
+    pub(crate) fn is_about(&self, system: &str) -> bool {
+        system == self.system || Some(system) == self.against.as_deref()
+    }
+}
+
+/// Measured rows of a repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Replayed {
+    /// Functions that have any.
+    pub(crate) functions: u64,
+    /// All of them.
+    pub(crate) invocations: u64,
+    /// From the first one to the end of the schedule.
+    pub(crate) seconds: f64,
 }
 
 /// The statistic that no point has alone: the highest rate sustained, per repetition.

@@ -60,7 +60,8 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
     let criterion = |bound: f64| format!("the lower end of the 95 % interval {what}is at least {}", number(bound));
     let notes = [Some(&ours), theirs.as_ref()].into_iter().flatten().filter_map(|side| side.note.clone());
-    let note = notes.chain(material.marked(&claim)).collect::<Vec<_>>().join(" ");
+    let told = [material.marked(&claim), material.measured_again(&claim)].into_iter().flatten();
+    let note = notes.chain(told).collect::<Vec<_>>().join(" ");
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
         unit: if claim.against.is_some() { "times" } else { measure.unit() }.to_owned(),
@@ -121,6 +122,19 @@ fn ruling(claim: &Claim, bound: f64, measure: &Measure<'_>, material: &Material<
     if let Some(reason) = material.smaller_load(claim) {
         return Ruling::not_measured(reason);
     }
+    let ruling = either_way(claim, bound, measure, material);
+    let is_judged = !matches!(ruling.verdict, Verdict::Invalid | Verdict::NotMeasured);
+    let smaller = || material.smaller_replay(claim, measure).filter(|_| is_judged);
+    let one_sided = || material.one_sided_noise(claim, measure).filter(|_| ruling.verdict == Verdict::Held);
+    match (smaller(), one_sided()) {
+        (Some(reason), _) => Ruling::not_measured(reason),
+        (None, Some(reason)) => Ruling::new(Verdict::Inconclusive, reason),
+        (None, None) => ruling,
+    }
+}
+
+/// Whichever way failures count.
+fn either_way(claim: &Claim, bound: f64, measure: &Measure<'_>, material: &Material<'_>) -> Ruling {
     let penalised = of_measure(claim, bound, measure, material);
     let Some(dropped) = measure.failures_dropped() else { return penalised };
     let other = of_measure(claim, bound, &dropped, material);

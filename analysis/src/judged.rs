@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print_claims(claims: &Claims, format: TableFormat, out: impl Write) -> io::Result<()> {
+pub fn print_claims(claims: &Claims, format: TableFormat, mut out: impl Write) -> io::Result<()> {
     let rows = claims.claims.iter().map(|claim| {
         let (lower, upper) = claim.interval.unzip();
         [
@@ -40,7 +40,9 @@ pub fn print_claims(claims: &Claims, format: TableFormat, out: impl Write) -> io
                 let of = |text: &str| text.to_owned();
                 [of(&claim.id), of(claim.verdict.as_str()), found(claim), of(&claim.published), of(&claim.reason)]
             });
-            table(["claim", "verdict", "found", "published", "why"], rows, 0, out)
+            table(["claim", "verdict", "found", "published", "why"], rows, 0, &mut out)?;
+            let mut noted = claims.claims.iter().filter(|claim| !claim.note.is_empty());
+            noted.try_for_each(|claim| writeln!(out, "{}: {}", claim.id, claim.note))
         }
     }
 }

@@ -74,6 +74,11 @@ impl Verification {
         self.invariants.iter().filter(|one| one.weight == Weight::Mark && one.finding == Finding::NotHeld)
     }
 
+    /// Everything that did not come out as it was expected to.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = &Invariant> {
+        self.invariants.iter().filter(|one| one.weight == Weight::Threshold && one.finding == Finding::NotHeld)
+    }
+
     /// Repetitions with rows that nothing is known of.
     pub(crate) fn unchecked(&self) -> usize {
         self.unchecked

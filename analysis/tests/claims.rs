@@ -126,11 +126,30 @@ fn a_broken_invariant_makes_the_claim_invalid_and_the_header_red() {
         assert_eq!(claim.verdict, verdict, "{what}: {claim:?}");
         let is_broken = finding == Finding::NotHeld && matches!(weight, Weight::Validity | Weight::Lateness);
         assert_eq!(page_of(&fixture).contains("mark bad\">1 invariant broken"), is_broken, "{what}");
+        let missed = weight == Weight::Threshold;
+        assert_eq!(page_of(&fixture).contains("mark bad\">1 threshold not met"), missed, "{what}");
+        let is_green = page_of(&fixture).contains("mark good\">every invariant held");
+        assert_eq!(is_green, !is_broken && !missed, "{what}");
+        let told = format!("{} {} {}</span> &quot;a rule&quot; is not held (3 of 4)", place.0, place.1, place.2);
+        assert_eq!(page_of(&fixture).contains(&told), is_broken || missed, "{what}");
         assert_eq!(code, Some(if is_broken { 3 } else { 0 }), "{what}");
         if verdict == Verdict::Invalid {
             assert!(claim.reason.contains("repetition 4: \"a rule\" is not held (3 of 4)"), "{}", claim.reason);
         }
     }
+}
+
+#[test]
+fn a_rate_at_which_nothing_succeeds_is_invalid_and_no_higher_one_stands_in() {
+    let fixture = held();
+    for repetition in 1..=5 {
+        fixture.dead_minute(("dirigent-kpa", "high", repetition), 4);
+    }
+    fixture.verified();
+    Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().code(3);
+    let claim = claims_of(&fixture).remove(0);
+    assert_eq!(claim.verdict, Verdict::Invalid, "{claim:?}");
+    assert!(claim.reason.contains("high, repetition 1 is not known to be valid: no"), "{}", claim.reason);
 }
 
 const BURSTS: &str = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\

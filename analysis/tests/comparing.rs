@@ -89,22 +89,40 @@ fn what_may_not_be_used_is_left_out_and_said() {
 
 #[test]
 fn claims_are_printed_in_each_form_and_decide_the_exit_code() {
-    let fixture = run("dirigent-kpa", [20; 5]);
+    let definition = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\
+        [sandbox]\nruntime = \"hollow\"\n\
+        [[points]]\nname = \"burst-100-delay-500ms\"\nload.burst = 100\nsandbox.delay = \"500ms\"\n";
+    let fixture = Fixture::of_rates("overhead", definition, &["dirigent", "knative"]);
+    fixture.burst(("dirigent", "burst-100-delay-500ms", 1), 100, 505);
     let path = fixture.path().to_str().unwrap();
     let (code, out, _) = analysis(&["claims", path, "--format", "csv"]);
     assert_eq!(code, Some(0), "what was not measured says nothing either way: {out}");
-    assert!(out.contains("azure-500-slowdown-knative,not measured,,,,times,,"), "{out}");
-    for (times, code, verdict) in [(1_500, 0, "held"), (500, 4, "not held")] {
-        add(&fixture, "knative", [20 * times; 5]);
+    assert!(out.contains("overhead-share-knative,not measured,,,,%,,"), "{out}");
+    for (latency_ms, code, verdict) in [(4_000, 0, "held"), (1_000, 4, "not held")] {
+        (1..=5).for_each(|repetition| fixture.burst(("knative", "burst-100-delay-500ms", repetition), 100, latency_ms));
+        fixture.verified();
         let (found, out, _) = analysis(&["claims", path]);
         assert_eq!(found, Some(code), "{out}");
-        let line = out.lines().find(|line| line.contains("azure-500-slowdown-knative")).unwrap();
+        let line = out.lines().find(|line| line.contains("overhead-share-knative")).unwrap();
         assert!(line.contains(&format!(" {verdict} ")), "{line}");
         let (_, json, _) = analysis(&["claims", path, "--format", "json"]);
         let claims: record::Claims = serde_json::from_str(&json).unwrap();
         assert_eq!(claims.claims[0].verdict.as_str(), verdict);
     }
-    fixture.verified_but(vec![rule(("knative", "azure-500", 3), Weight::Validity, Finding::NotHeld)]);
+    let run = RunDir(fixture.path().to_owned());
+    let mut manifest = run.read_manifest().unwrap();
+    manifest.discarded.push(record::DiscardedTry {
+        system: "knative".to_owned(),
+        point: "burst-100-delay-500ms".to_owned(),
+        repetition: 1,
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        reason: "its rows were removed".to_owned(),
+    });
+    record::write_json(&run.manifest(), &manifest).unwrap();
+    let told = "overhead-share-knative: Earlier tries at repetitions of its systems that were discarded: 1 (1 because its rows";
+    let (_, out, _) = analysis(&["claims", path]);
+    assert!(out.contains(told), "{out}");
+    fixture.verified_but(vec![rule(("knative", "burst-100-delay-500ms", 3), Weight::Validity, Finding::NotHeld)]);
     assert_eq!(analysis(&["claims", path]).0, Some(3));
     assert!(!fixture.path().join("claims.json").exists(), "nothing is written");
 }

@@ -15,6 +15,7 @@ use crate::{
 
 /// A rate that a system was measured at in one repetition.
 struct Trial {
+    /// As it was planned.
     rate: f64,
     /// Whether it was sustained, as far as rows tell, whatever else is wrong with it.
     seems: Option<bool>,
@@ -22,6 +23,8 @@ struct Trial {
     reasons: String,
     /// Why it was surely too much.
     failed: Option<String>,
+    /// What was really offered, per second; without rows what was planned.
+    offered: f64,
     achieved: Option<f64>,
     flaw: Option<Flaw>,
 }
@@ -57,7 +60,7 @@ pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: 
         over(limits.iter().filter_map(|trial| trial.achieved).collect()),
         all.iter().map(own).collect::<Vec<_>>().join(", "),
     );
-    let values = limits.iter().map(|trial| trial.rate).collect();
+    let values = limits.iter().map(|trial| trial.offered).collect();
     Ok(Side { note: Some(note), ..Side::of_values(system, values) })
 }
 
@@ -76,16 +79,26 @@ fn settled<T>(found: Vec<Result<T, Ruling>>) -> Result<Vec<T>, Ruling> {
 impl Trial {
     fn of<'a>(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
         if let Some(why) = material.always_failed(place).filter(|_| role == Role::Better) {
-            return Self { rate, seems: Some(false), reasons: why, failed: None, achieved: None, flaw: None };
+            return Self {
+                rate,
+                seems: Some(false),
+                reasons: why,
+                failed: None,
+                offered: rate,
+                achieved: None,
+                flaw: None,
+            };
         }
         let (summary, flaw) = material.repetition(place, number, role);
         let judgement = summary.and_then(|summary| summary.pace.as_ref()).map(|pace| &pace.sustained);
+        let rates = summary.and_then(|summary| summary.rates);
         Self {
             rate,
             seems: judgement.and_then(|judgement| judgement.verdict),
             reasons: judgement.map_or_else(String::new, |judgement| judgement.reasons.join("; ")),
             failed: summary.and_then(surely_failed),
-            achieved: summary.and_then(|summary| summary.rates).map(|rates| rates.achieved_per_s),
+            offered: rates.map_or(rate, |rates| rates.offered_per_s),
+            achieved: rates.map(|rates| rates.achieved_per_s),
             flaw,
         }
     }
@@ -124,7 +137,7 @@ impl Trials {
             Some(Flaw::Late(_)) | None => None,
         };
         let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
-        flaw.map_or(Ok(self.all[highest].rate), Err)
+        flaw.map_or(Ok(self.all[highest].offered), Err)
     }
 
     /// What it means that nothing was sustained, where the first rate that was not is at `stop`.

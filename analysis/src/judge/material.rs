@@ -1,10 +1,13 @@
 //! What all claims of a run are judged from, and what each repetition of it is worth.
 
+use std::collections::BTreeMap;
+
 use record::{FailedRepetition, Manifest, PointSummary, Scope};
 
 use crate::{
     claims::Claim,
     design::{Design, RATE},
+    format::number,
     judge::{Ruling, measure::Measure},
     series::Series,
     verification::{Soundness, Verification},
@@ -63,6 +66,10 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Share by which the rate that was offered may differ from the planned one: a window that ends between two invocations
+/// makes less.
+const RATE_TOLERANCE: f64 = 0.01;
+
 /// A number, or a duration in seconds.
 fn size(value: &str) -> Option<f64> {
     let seconds = || humantime::parse_duration(value).ok().map(|duration| duration.as_secs_f64());
@@ -87,9 +94,70 @@ impl<'a> Material<'a> {
         })
     }
 
+    /// Why what was replayed at a claim's points is less than what it is about; `None` where it is not.
+    pub(super) fn smaller_replay(&self, claim: &Claim, measure: &Measure<'_>) -> Option<String> {
+        let least = claim.replayed_at_least?;
+        self.used(claim, measure).find_map(|summary| {
+            let PointSummary { system, point, repetition, counts, rates, .. } = summary;
+            let seconds = rates.map_or(0.0, |rates| rates.window_s);
+            let (functions, invocations) = (counts.functions, counts.measured);
+            let is_less = functions < least.functions || invocations < least.invocations || seconds < least.seconds;
+            is_less.then(|| {
+                format!(
+                    "the claim needs {} invocations of {} functions in {} s, and `{system}`, {point}, repetition {repetition} \
+                     has {invocations} of {functions} in {seconds:.0} s: smaller is no evidence",
+                    least.invocations, least.functions, least.seconds
+                )
+            })
+        })
+    }
+
+    /// The repetitions of a claim's systems at its points.
+    fn used(&self, claim: &Claim, measure: &Measure<'_>) -> impl Iterator<Item = &'a PointSummary> {
+        let is_used = |series: &&Series<'_>| claim.is_about(series.system) && self.uses(measure, series.point);
+        self.series.iter().filter(is_used).flat_map(|series| &series.repetitions).map(|result| &result.summary)
+    }
+
+    /// Why a claim rests on a machine that others kept busy while its adversary was measured, which makes that one look
+    /// worse; `None` where they did not, or did in the same repetition of the system said to be better.
+    pub(super) fn one_sided_noise(&self, claim: &Claim, measure: &Measure<'_>) -> Option<String> {
+        let noisy = |system: &str| -> Vec<u32> {
+            let of = self.used(claim, measure).filter(|summary| summary.system == system);
+            of.filter(|summary| self.is_noisy(summary)).map(|summary| summary.repetition).collect()
+        };
+        let (worse, own) = match &claim.against {
+            Some(against) => (against, noisy(&claim.system)),
+            None => (&claim.system, Vec::new()),
+        };
+        let mut alone: Vec<u32> = noisy(worse).into_iter().filter(|repetition| !own.contains(repetition)).collect();
+        alone.sort_unstable();
+        alone.dedup();
+        let list = alone.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        (!alone.is_empty())
+            .then(|| format!("others used the machine while `{worse}` alone was measured, in repetition {list}: it may be their doing"))
+    }
+
+    fn is_noisy(&self, summary: &PointSummary) -> bool {
+        let PointSummary { system, point, repetition, .. } = summary;
+        let mut marks = self.verification.marked().filter(|one| one.is_noise());
+        marks.any(|one| one.scope.covers(system, point, *repetition))
+    }
+
+    /// What a reader must know of a claim whose systems have repetitions that were measured again: whoever may choose
+    /// what to measure again may choose what comes out.
+    pub(super) fn measured_again(&self, claim: &Claim) -> Option<String> {
+        let mut why: BTreeMap<&str, usize> = BTreeMap::new();
+        for one in self.manifest.discarded.iter().filter(|one| claim.is_about(&one.system)) {
+            *why.entry(&one.reason).or_default() += 1;
+        }
+        let all: usize = why.values().sum();
+        let each = why.iter().map(|(reason, count)| format!("{count} because {reason}")).collect::<Vec<_>>().join("; ");
+        (all > 0).then(|| format!("Earlier tries at repetitions of its systems that were discarded: {all} ({each})."))
+    }
+
     /// What a reader must know of a claim whose systems have repetitions that are marked, which keeps none from being used.
     pub(super) fn marked(&self, claim: &Claim) -> Option<String> {
-        let of_claim = |system: &str| system == claim.system || Some(system) == claim.against.as_deref();
+        let of_claim = |system: &str| claim.is_about(system);
         let mut marked: Vec<_> = self
             .verification
             .marked()
@@ -175,9 +243,13 @@ impl<'a> Material<'a> {
             Soundness::Broken(why) => unusable(Ruling::invalid(format!("{named}: {why}"))),
             Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{named}: {why}")))),
             Soundness::Unchecked => unusable(Ruling::not_measured(format!("{named}: invariants were not checked"))),
+            Soundness::Sound if self.other_rate(summary).is_some() => {
+                unusable(Ruling::invalid(format!("{named}: {}", self.other_rate(summary).unwrap_or_default())))
+            }
             Soundness::Sound if summary.validity.valid != Some(true) => {
                 let reasons = summary.validity.reasons.join("; ");
-                Some(Flaw::Late(Ruling::invalid(format!("{named} is not known to be valid: {reasons}"))))
+                let ruling = Ruling::invalid(format!("{named} is not known to be valid: {reasons}"));
+                Some(if summary.validity.only_late { Flaw::Late(ruling) } else { Flaw::Unusable(ruling) })
             }
             Soundness::Sound if role == Role::Better => {
                 let unproved = self.verification.unproved(system, point, number);
@@ -186,6 +258,13 @@ impl<'a> Material<'a> {
             Soundness::Sound => None,
         };
         (Some(summary), flaw)
+    }
+
+    /// What was offered, where that is not the rate that was planned.
+    fn other_rate(&self, summary: &PointSummary) -> Option<String> {
+        let (planned, offered) = (self.rate(&summary.point)?, summary.rates?.offered_per_s);
+        let is_other = (offered / planned - 1.0).abs() > RATE_TOLERANCE;
+        is_other.then(|| format!("it was offered {} per second, and its point says {planned}", number(offered)))
     }
 
     /// Why a system cannot run at a point, where every repetition that was planned there failed: for the one that is said

@@ -90,7 +90,7 @@ fn at<'a>(
         rulings.extend(flaw.map(Flaw::ruling));
         match summary.and_then(|summary| Some((summary, statistic.of(summary)?))) {
             Some((_, value)) => values.push(value),
-            None => rulings.extend(summary.map(|summary| without_value(summary, statistic, role))),
+            None => rulings.extend(summary.map(|summary| without_value(summary, statistic))),
         }
     }
     match Ruling::heaviest(rulings) {
@@ -99,12 +99,8 @@ fn at<'a>(
     }
 }
 
-/// What it means that a repetition lacks a statistic: of the system said to be better, nothing that succeeded is a result.
-fn without_value(summary: &PointSummary, statistic: &Statistic, role: Role) -> Ruling {
+/// What it means that a repetition lacks a statistic. One in which nothing succeeded is invalid.
+fn without_value(summary: &PointSummary, statistic: &Statistic) -> Ruling {
     let place = format!("`{}`, {}, repetition {}", summary.system, summary.point, summary.repetition);
-    let succeeded = summary.counts.outcomes.get("ok").copied().unwrap_or(0);
-    if role == Role::Better && summary.counts.measured > 0 && succeeded == 0 {
-        return Ruling::not_held(format!("{place}: no invocation succeeded"));
-    }
     Ruling::not_measured(format!("{place}: {}", statistic.missing))
 }

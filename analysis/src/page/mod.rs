@@ -97,6 +97,7 @@ impl Page<'_> {
                     span class={ "mark " (class) } { (words) }
                     @let marks = self.verification.marked().count();
                     @if marks > 0 { " " a.mark.warn href="#machine" { (marks) @if marks == 1 { " mark" } @else { " marks" } } }
+                    @if let Some(words) = self.missed_words().filter(|missed| *missed != words) { " " span.mark.bad { (words) } }
                     @if let Some(words) = self.failure_words() { " " span.mark.bad { (words) } }
                     @if manifest.is_quick() { " " span.mark.warn { "quick run: no evidence for claims" } }
                 }
@@ -131,6 +132,7 @@ impl Page<'_> {
     /// What came of checking the invariants, in a class and a few words.
     fn invariant_words(&self) -> (&'static str, String) {
         match (self.verification.broken().count(), self.verification.unchecked()) {
+            (0, 0) if self.missed_words().is_some() => ("bad", self.missed_words().unwrap_or_default()),
             (0, 0) => ("good", "every invariant held or not measurable".to_owned()),
             (0, unchecked) => ("warn", format!("invariants not checked for {unchecked} repetitions: nothing is held")),
             (1, _) => ("bad", "1 invariant broken".to_owned()),
@@ -138,11 +140,21 @@ impl Page<'_> {
         }
     }
 
-    /// The broken invariants, first thing on the page.
+    /// How much did not come out as expected, in a few words; `None` where all did.
+    fn missed_words(&self) -> Option<String> {
+        match self.verification.missed().count() {
+            0 => None,
+            1 => Some("1 threshold not met".to_owned()),
+            missed => Some(format!("{missed} thresholds not met")),
+        }
+    }
+
+    /// The broken invariants and thresholds, first thing on the page.
     fn broken(&self) -> Markup {
+        let all: Vec<_> = self.verification.broken().chain(self.verification.missed()).collect();
         html! {
-            @if self.verification.broken().next().is_some() {
-                ul.broken { @for one in self.verification.broken() {
+            @if !all.is_empty() {
+                ul.broken { @for one in all {
                     li { span.mark.bad { (one.scope.to_string()) } " " (one.sentence()) }
                 } }
             }

@@ -1,7 +1,7 @@
 //! Whether a repetition may be used: the load generator's rule checked again from the rows, and what else must hold.
 
 use record::{LagSummary, LoadSummary, Outcome, RowCounts, Validity};
-use stats::{Lateness, Sending, Sent, crowded};
+use stats::{Lateness, Rule, Sending, Sent, crowded};
 
 use crate::rows::Rows;
 
@@ -32,7 +32,10 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
     let reading = generator.load.and_then(|load| load.reading);
     let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
     let found = sending.judge(reading.map(lateness));
-    let mut reasons: Vec<String> = found.broken().map(str::to_owned).chain(rows.impossible.reason()).collect();
+    let mut reasons: Vec<String> = found.broken().map(str::to_owned).collect();
+    let succeeded = found.judged.iter().all(|one| one.rule != Rule::Success || one.holds != Some(false));
+    let late = if succeeded { reasons.len() } else { 0 };
+    reasons.extend(rows.impossible.reason());
     if let Some(count) = counts.unaccounted.filter(|count| *count > 0) {
         reasons.push(format!("{count} scheduled rows are not on record"));
     }
@@ -46,6 +49,7 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
     if generator.load.is_some_and(|load| !load.valid) && reasons.is_empty() {
         reasons.push("the load generator calls its run invalid".to_owned());
     }
+    let only_late = late > 0 && late == reasons.len();
     let valid = match generator.load {
         _ if !reasons.is_empty() => Some(false),
         None => None,
@@ -63,5 +67,6 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
         machine_floor_p99_ns: generator.load.map(|load| load.machine_floor_p99_ns),
         generator_cores: generator.busy_cores(),
         interrupted,
+        only_late,
     }
 }

@@ -110,6 +110,19 @@ pub struct Invariant {
 }
 
 impl Invariant {
+    /// Rules about who else used the machine: what breaks them slows a system down, and says nothing about it.
+    pub const NOISE: [&str; 3] = [
+        "processes of others used less than 10 %",
+        "the hypervisor took less than 2 %",
+        "the load generator used less than 70 % of the cores",
+    ];
+
+    /// Whether it is about who else used the machine.
+    #[must_use]
+    pub fn is_noise(&self) -> bool {
+        Self::NOISE.contains(&self.rule.as_str())
+    }
+
     /// Whether what it is about may not be used.
     #[must_use]
     pub fn is_broken(&self) -> bool {

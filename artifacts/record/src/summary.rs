@@ -277,6 +277,10 @@ pub struct Validity {
     pub generator_cores: Option<f64>,
     /// Whether the load was stopped before its end.
     pub interrupted: bool,
+    /// Whether it may not be used for no other reason than that the load generator was late, which says nothing about the
+    /// system.
+    #[serde(default)]
+    pub only_late: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

@@ -1,0 +1,135 @@
+//! What was really measured, and on what kind of machine: less than what is claimed, or a disturbed adversary, holds nothing.
+
+use record::{DiscardedTry, Finding, Invariant, Verdict, Weight};
+
+use super::{assert_verdict, rig::Rig};
+
+#[test]
+fn marks_void_nothing_and_are_told_with_the_claim() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    for (system, repetition) in [("knative", 1), ("knative", 1), ("dirigent-kpa", 4), ("dirigent", 1)] {
+        rig.rule((system, "azure-500", repetition), Weight::Mark, Finding::NotHeld);
+    }
+    rig.rule(("knative", "azure-500", 2), Weight::Mark, Finding::Held);
+    assert_verdict(&rig, Verdict::Held, "");
+    assert_eq!(rig.first().note, "2 of the 10 repetitions of its systems are marked.");
+}
+
+#[test]
+fn a_load_smaller_than_what_is_claimed_is_no_evidence() {
+    let rig = Rig::trace([1200.0; 5]);
+    assert_verdict(&rig, Verdict::Held, "");
+    for (with, without, said) in [
+        ("minutes = 29", "minutes = 30", "load.minutes of at least 30, and this run has 29"),
+        ("minute = \"1s\"", "minute = \"1m\"", "load.minute of at least 60, and this run has 1s"),
+        ("max_cores = 0.5\nminutes = 30", "minutes = 30", "load.max_cores of at least 51, and this run has 0.5"),
+        ("max_run = \"10s\"\nminutes = 30", "minutes = 30", "load.max_run of at least 600, and this run has 10s"),
+        ("functions = 20\nminutes = 30", "minutes = 30", "load.functions of at least 500, and this run has 20"),
+    ] {
+        let mut smaller = rig.clone();
+        smaller.manifest.definition = rig.manifest.definition.replace(without, with);
+        assert_verdict(&smaller, Verdict::NotMeasured, said);
+        assert!(smaller.first().found.is_some(), "what it found is shown");
+    }
+    let mut larger = rig.clone();
+    larger.manifest.definition = rig.manifest.definition.replace("minutes = 30", "functions = 500\nminutes = 60");
+    assert_verdict(&larger, Verdict::Held, "");
+}
+
+#[test]
+fn a_replay_smaller_than_what_is_claimed_is_no_evidence_whatever_was_typed() {
+    let with = |system: &str, change: &dyn Fn(&mut record::PointSummary)| {
+        let mut rig = Rig::trace([1200.0; 5]);
+        let of = rig.points.iter_mut().filter(|point| (point.system.as_str(), point.repetition) == (system, 4));
+        of.for_each(change);
+        rig
+    };
+    for system in ["dirigent-kpa", "knative"] {
+        let place = format!("`{system}`, azure-500, repetition 4 has");
+        let few = with(system, &|point| point.counts.functions = 2);
+        assert_verdict(&few, Verdict::NotMeasured, &format!("{place} 108419 of 2 in 1200 s: smaller is no evidence"));
+        assert!(few.first().found.is_some(), "what it found is shown");
+        let rows = with(system, &|point| {
+            point.counts.measured = 4;
+            point.counts.outcomes = [("ok".to_owned(), 4)].into_iter().collect();
+        });
+        assert_verdict(&rows, Verdict::NotMeasured, &format!("{place} 4 of 293 in 1200 s"));
+        let warmup = with(system, &|point| {
+            point.rates = point.rates.map(|rates| record::Rates { window_s: 60.0, ..rates });
+        });
+        assert_verdict(&warmup, Verdict::NotMeasured, &format!("{place} 108419 of 293 in 60 s"));
+    }
+    let mut broken = with("knative", &|point| point.counts.functions = 2);
+    broken.rule(("knative", "azure-500", 1), Weight::Validity, Finding::NotHeld);
+    assert_verdict(&broken, Verdict::Invalid, "repetition 1");
+}
+
+/// Says that others used the machine.
+fn noise(rig: &mut Rig, place: (&str, &str, u32)) {
+    rig.rule(place, Weight::Mark, Finding::NotHeld);
+    let rule = rig.invariants.last_mut().unwrap();
+    Invariant::NOISE[0].clone_into(&mut rule.rule);
+}
+
+#[test]
+fn a_machine_that_others_used_while_the_adversary_alone_was_measured_holds_nothing() {
+    for (held, place, own) in [
+        (Rig::trace([1200.0; 5]), ("knative", "azure-500", 2), "azure-500"),
+        (Rig::sweep([4500; 5]), ("knative", "rate-3", 2), "rate-4500"),
+    ] {
+        let mut rig = held.clone();
+        noise(&mut rig, place);
+        let reason =
+            "others used the machine while `knative` alone was measured, in repetition 2: it may be their doing";
+        assert_verdict(&rig, Verdict::Inconclusive, reason);
+        noise(&mut rig, ("dirigent-kpa", own, 1));
+        assert_verdict(&rig, Verdict::Inconclusive, reason);
+        noise(&mut rig, ("dirigent-kpa", own, 2));
+        assert_verdict(&rig, Verdict::Held, "");
+        let mut ours = held;
+        noise(&mut ours, ("dirigent-kpa", own, 2));
+        assert_verdict(&ours, Verdict::Held, "");
+    }
+    let mut alone = Rig::bursts([700; 5]);
+    noise(&mut alone, ("knative", "burst-100-delay-500ms", 5));
+    assert_verdict(&alone, Verdict::Inconclusive, "`knative` alone was measured, in repetition 5");
+    let mut elsewhere = Rig::bursts([700; 5]);
+    noise(&mut elsewhere, ("knative", "burst-1-delay-500ms", 5));
+    assert_verdict(&elsewhere, Verdict::Held, "");
+}
+
+#[test]
+fn a_rate_is_what_was_offered_and_not_what_its_point_is_called() {
+    let offer = |rig: &mut Rig, (system, place): (&str, &str), by: f64| {
+        let of = rig.points.iter_mut().filter(|point| (point.system.as_str(), point.point.as_str()) == (system, place));
+        for rates in of.filter_map(|point| point.rates.as_mut()) {
+            rates.offered_per_s *= by;
+        }
+    };
+    let mut rig = Rig::sweep([4500; 5]);
+    offer(&mut rig, ("dirigent-kpa", "rate-4500"), 0.992);
+    offer(&mut rig, ("knative", "rate-3"), 1.008);
+    let found = rig.first().found.unwrap();
+    assert!((found - 4500.0 * 0.992 / (3.0 * 1.008)).abs() < 1e-9, "{found}");
+    let mut ours = Rig::sweep([4500; 5]);
+    offer(&mut ours, ("dirigent-kpa", "rate-4500"), 1.7 / 4500.0);
+    assert_verdict(&ours, Verdict::Invalid, "it was offered 1.70 per second, and its point says 4500");
+    let mut theirs = Rig::sweep([4500; 5]);
+    offer(&mut theirs, ("knative", "rate-3"), 10.0);
+    assert_verdict(&theirs, Verdict::Invalid, "it was offered 30.0 per second, and its point says 3");
+}
+
+#[test]
+fn repetitions_that_were_measured_again_are_told_with_the_claim() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    let removed = "its rows were removed";
+    for (system, reason) in
+        [("knative", removed), ("dirigent-kpa", "it was stopped"), ("knative", removed), ("x", removed)]
+    {
+        let [system, point, at, reason] = [system, "azure-500", "2026-01-01T00:00:00Z", reason].map(str::to_owned);
+        rig.manifest.discarded.push(DiscardedTry { system, point, repetition: 1, at, reason });
+    }
+    let note = "Earlier tries at repetitions of its systems that were discarded: 3 (1 because it was stopped; 2 because its rows were \
+                removed).";
+    assert_eq!(rig.first().note, note);
+}
