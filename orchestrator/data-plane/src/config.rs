@@ -47,7 +47,8 @@ pub struct Config {
     /// How often the load of active functions is reported.
     #[serde(with = "model::duration")]
     pub sample_period: Duration,
-    /// After a cancelled or timed-out invocation, how long its sandbox has to close its side before it is retired.
+    /// After a cancelled or timed-out invocation, how long its sandbox has to close its side before it is retired. One that
+    /// runs others at the same time has until the function's time-out at least, and is retired without ending them.
     #[serde(with = "model::duration")]
     pub cancel_grace: Duration,
     /// At shutdown, how long waiting and running invocations may take to end.

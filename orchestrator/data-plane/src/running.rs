@@ -78,7 +78,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(link, slot, Rest::Answer);
+            linger(link, slot, Rest::Answer { deadline: self.deadline });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use api::wire;
-use model::{DataPlaneId, Epoch, FunctionId, SandboxId};
+use model::{DataPlaneId, EndpointState, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
 use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::Standing};
@@ -322,19 +322,27 @@ impl State {
 
     /// A data plane saw that a sandbox does not work: it is deleted, also when nobody holds it, because what was held
     /// when it broke may have been given back since, or not be claimed yet after a restart. Of what another one holds it
-    /// knows nothing. Either way it is told to forget the sandbox, which it does not do of its own accord.
+    /// knows nothing. Either way it is told to forget the sandbox, which it does not do of its own accord, unless other
+    /// invocations run in what it holds: then the sandbox is drained.
     fn take_failure(&mut self, now: Now, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
-        self.send_gone(key, &wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 });
+        let grant = wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 };
         let Some(sandbox) = self.sandboxes.get(&id) else {
-            if id.epoch() < self.term.epoch && self.recovery.expects_sandboxes() {
-                self.recovery.note_broken(key, id);
+            let is_expected = id.epoch() < self.term.epoch && self.recovery.expects_sandboxes();
+            match (is_expected, failure.drains) {
+                // The data plane said that it holds this: granted when its worker has reported it, and reported again.
+                (true, true) => return None,
+                (true, false) => self.recovery.note_broken(key, id),
+                (false, _) => {}
             }
+            self.send_gone(key, &grant);
             return None;
         };
+        let drains = failure.drains && sandbox.loan.is_some_and(|loan| loan.data_plane == key);
         let is_elsewhere = sandbox.loan.is_some_and(|loan| loan.data_plane != key);
         let was_granted = !matches!(sandbox.standing, Standing::Starting | Standing::Deleting);
         if is_elsewhere || !was_granted || sandbox.function.0 != failure.function {
+            self.send_gone(key, &grant);
             return None;
         }
         let function = sandbox.function;
@@ -344,9 +352,26 @@ impl State {
         if matches!(sandbox.standing, Standing::Ready | Standing::Unclaimed) && !failure.retired {
             self.note_end_of_service(now, id, &failure.cause);
         }
-        self.end_loan(id);
-        self.delete_sandbox(id);
+        if drains {
+            self.drain_retired(now, id);
+        } else {
+            self.send_gone(key, &grant);
+            self.end_loan(id);
+            self.delete_sandbox(id);
+        }
         Some(function)
+    }
+
+    /// Lets what runs in a sandbox that is not used any more end: what began before takes the function's time-out at most.
+    fn drain_retired(&mut self, now: Now, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        if sandbox.standing == Standing::Draining {
+            // Its holder waits to be told, and may have missed it.
+            return self.send_endpoint(id, EndpointState::Draining);
+        }
+        let timeout = self.functions.get(sandbox.function).map(|function| function.registered.spec.timeout);
+        let deadline = self.settings.health.drain_deadline;
+        self.drain_within(now, id, timeout.map_or(deadline, |timeout| deadline.saturating_add(timeout)));
     }
 }
 

@@ -3,7 +3,7 @@
 //! All slots of a sandbox are lent to one data plane at a time, so that their sum never exceeds its concurrency. A slot
 //! is free again only after its holder has said so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use api::wire;
 use model::{EndpointState, FunctionId, SandboxId};
@@ -120,6 +120,11 @@ impl State {
 
     /// Takes a sandbox out of service: its holder gives it back when its invocations are done, then it is ended.
     pub(super) fn drain_sandbox(&mut self, now: Now, id: SandboxId) {
+        self.drain_within(now, id, self.settings.health.drain_deadline);
+    }
+
+    /// The same, with another deadline for what runs there.
+    pub(super) fn drain_within(&mut self, now: Now, id: SandboxId, within: Duration) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let may_be_held = sandbox.loan.is_some() || sandbox.standing == Standing::Unclaimed;
         match sandbox.standing {
@@ -127,7 +132,7 @@ impl State {
             Standing::Ready | Standing::Suspended | Standing::Unclaimed if may_be_held => {
                 self.set_standing(id, Standing::Draining);
                 self.send_endpoint(id, EndpointState::Draining);
-                let deadline = now.us + micros(self.settings.health.drain_deadline);
+                let deadline = now.us.saturating_add(micros(within));
                 self.timers.watch(deadline, id, SandboxTimer::Drain);
             }
             Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Starting => {

@@ -61,6 +61,9 @@ pub(super) enum Service {
     Returning,
     /// It does not work; nothing goes there, and the control plane will say that it is gone.
     Failed,
+    /// Nothing new goes there, but other invocations still run. One slot at least stays held until the control plane says
+    /// that it is draining: if the news were lost, the sandbox would be granted to somebody else.
+    Retired,
 }
 
 /// A sandbox lent to this data plane.
@@ -149,19 +152,47 @@ impl FunctionState {
         self.remove(now_us, effects);
     }
 
-    /// A sandbox does not work: nothing goes there any more, and the control plane is told. What runs there may end by
-    /// itself.
-    pub(crate) fn fail(&mut self, sandbox: &Arc<Sandbox>, failing: Failing, now_us: u64, effects: &mut Effects) {
+    /// A sandbox in which an invocation still has its slot does not work: nothing goes there any more, and the control
+    /// plane is told. True when that is news.
+    ///
+    /// Where `failing` lets other invocations end, and there are some, the control plane drains it. Otherwise it deletes
+    /// it at once.
+    pub(crate) fn fail(
+        &mut self,
+        sandbox: &Arc<Sandbox>,
+        mut failing: Failing,
+        now_us: u64,
+        effects: &mut Effects,
+    ) -> bool {
         let id = sandbox.id();
-        let Some(held) = self.held.get_mut(&id) else { return };
-        if held.service == Service::Failed || !Arc::ptr_eq(&held.sandbox, sandbox) {
-            return;
+        failing.drains &= self.slots.in_use(id) > 1;
+        let Some(held) = self.held.get_mut(&id).filter(|held| Arc::ptr_eq(&held.sandbox, sandbox)) else {
+            return false;
+        };
+        match held.service {
+            Service::Failed => return false,
+            // It is being deleted in the same way already.
+            Service::Draining | Service::Retired if failing.drains => return false,
+            Service::Open | Service::Suspended | Service::Returning | Service::Draining | Service::Retired => {}
         }
-        held.service = Service::Failed;
-        held.told = self.slots.remove(id).unwrap_or(0);
+        if failing.drains {
+            held.service = Service::Retired;
+            self.slots.insert(id, 0, now_us / 1000);
+            self.slots.set_open(id, false);
+            held.told = self.slots.in_use(id);
+        } else {
+            held.service = Service::Failed;
+            held.told = self.slots.remove(id).unwrap_or(0);
+        }
         self.report.failed(id, held.told, failing);
         effects.left.push(sandbox.clone());
         self.changed(self.level(), now_us, effects);
+        true
+    }
+
+    /// Whether a sandbox runs more than one invocation at once.
+    pub(crate) fn is_shared(&self, id: SandboxId) -> bool {
+        self.slots.in_use(id).max(self.slots.held(id).unwrap_or(0)) > 1
     }
 
     /// A new stream begins: what is held now is what its hello says; deltas are numbered anew.
@@ -174,6 +205,9 @@ impl FunctionState {
             if held.service == Service::Failed {
                 self.report.failed(id, slots, Failing::broken("it failed before this connection"));
                 continue;
+            }
+            if held.service == Service::Retired {
+                self.report.failed(id, slots, Failing::retired("it was retired before this connection"));
             }
             held.told = slots;
             // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
@@ -241,9 +275,15 @@ impl FunctionState {
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &terms, now_us.saturating_sub(delta.ready_age_us)));
             Held { sandbox, service, stamp: delta.stamp, told }
         });
-        if held.service == Service::Failed {
-            // Lent again by a control plane that the news of the failure has not reached.
-            self.report.failed(id, held.told, Failing::broken("it failed before it was lent again"));
+        // Lent again by a control plane that the news of the failure has not reached.
+        let failing = match held.service {
+            Service::Failed => Some(Failing::broken("it failed before it was lent again")),
+            Service::Retired => Some(Failing::retired("it was retired before it was lent again")),
+            Service::Open | Service::Suspended | Service::Draining | Service::Returning => None,
+        };
+        if let Some(failing) = failing {
+            held.stamp = held.stamp.max(delta.stamp);
+            self.report.failed(id, held.told, failing);
             return;
         }
         self.slots.insert(id, delta.slots, now_us / 1000);
@@ -271,6 +311,7 @@ impl FunctionState {
         match self.held.get(&id).map(|held| held.service) {
             Some(Service::Open | Service::Suspended) => self.slots.held(id).unwrap_or(0).max(in_use),
             Some(Service::Draining | Service::Returning) => in_use,
+            Some(Service::Retired) => in_use.max(1),
             Some(Service::Failed) => self.held.get(&id).map_or(0, |held| held.told),
             None => 0,
         }

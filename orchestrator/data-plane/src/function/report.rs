@@ -18,17 +18,19 @@ pub(crate) struct Failing {
     pub(crate) cause: String,
     /// It worked, but may still run an invocation whose client has left.
     pub(crate) retired: bool,
+    /// Other invocations run there, which are to end by themselves before it is deleted.
+    pub(crate) drains: bool,
 }
 
 impl Failing {
     /// It does not answer, or breaks what it was sent.
     pub(crate) fn broken(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), retired: false }
+        Self { cause: cause.into(), retired: false, drains: false }
     }
 
     /// It does not end what nobody waits for.
     pub(crate) fn retired(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), retired: true }
+        Self { cause: cause.into(), retired: true, drains: true }
     }
 }
 
@@ -155,7 +157,15 @@ impl Report {
             self.told_waiting = waiting;
             message.demand.push(wire::Demand { function, waiting, running });
         }
-        while message.acks.len() < MAX_ACKS
+        // Failures first: slots of a failed sandbox that are given back must not be granted anew.
+        while message.failures.len() < MAX_FAILURES
+            && let Some((sandbox, Failing { cause, retired, drains })) = self.failures.pop_first()
+        {
+            let (sandbox, cause) = (sandbox.to_wire(), api::shorten(cause));
+            message.failures.push(wire::EndpointFailure { sandbox, function, cause, retired, drains });
+        }
+        while self.failures.is_empty()
+            && message.acks.len() < MAX_ACKS
             && let Some((sandbox, ack)) = self.acks.pop_first()
         {
             message.acks.push(wire::EndpointAck {
@@ -165,12 +175,6 @@ impl Report {
                 version: ack.version,
                 own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
             });
-        }
-        while message.failures.len() < MAX_FAILURES
-            && let Some((sandbox, Failing { cause, retired })) = self.failures.pop_first()
-        {
-            let (sandbox, cause) = (sandbox.to_wire(), api::shorten(cause));
-            message.failures.push(wire::EndpointFailure { sandbox, function, cause, retired });
         }
         if !(self.acks.is_empty() && self.failures.is_empty()) {
             return true;

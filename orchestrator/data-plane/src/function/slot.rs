@@ -37,17 +37,26 @@ impl Slot {
         self.give_up(Failing::broken(cause));
     }
 
-    /// The sandbox may still run what nobody waits for: no invocation goes there any more either.
+    /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there
+    /// may end.
     pub(crate) fn retire(&self, cause: &str) {
         self.give_up(Failing::retired(cause));
     }
 
     fn give_up(&self, failing: Failing) {
         let (function, sandbox) = self.parts();
-        let cause = &failing.cause;
-        tracing::warn!(function = %function.name, sandbox = %sandbox.id(), cause, "sandbox failed");
-        function.plane.metrics.sandbox_failed();
-        function.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects));
+        let cause = failing.cause.clone();
+        // Once for each sandbox, however many invocations find that it does not work.
+        if function.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects)) {
+            tracing::warn!(function = %function.name, sandbox = %sandbox.id(), cause, "sandbox failed");
+            function.plane.metrics.sandbox_failed();
+        }
+    }
+
+    /// Whether other invocations may run in the sandbox at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        let (function, sandbox) = self.parts();
+        function.view(|state| state.is_shared(sandbox.id()))
     }
 
     /// Gives it back at `now_us`.

@@ -1,14 +1,13 @@
 //! The end of an invocation whose client or patience is gone: its slot stays taken until the sandbox closes its side.
 //!
-//! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own. One that does
-//! not within `cancel_grace` may still be running the invocation, so it is retired; unless it has answered, and only what
-//! nobody wants is left.
+//! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own, as [`Rest`] says
+//! for how long. One that does not may still be running the invocation, so it is retired.
 
 use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{Link, wire::Wire};
@@ -24,9 +23,12 @@ const LETTING_GO: Duration = Duration::from_millis(20);
 /// What is left of an invocation that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// All or a part of the answer: it may still be running.
-    Answer,
-    /// A part of the request, which the sandbox has answered without; or of an answer that cannot be read.
+    /// All or a part of the answer: it may still be running. A sandbox that runs nothing else has `cancel_grace` to close.
+    /// In one that runs others it goes on in its slot, as if the client had stayed, until `deadline`, the function's
+    /// time-out: retired sooner, each client that leaves would cost the others a sandbox.
+    Answer { deadline: Instant },
+    /// A part of the request, which the sandbox has answered without; or of an answer that cannot be read. After
+    /// `cancel_grace` the connection is broken off, and nobody is retired.
     Unwanted,
 }
 
@@ -37,7 +39,11 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
         return;
     };
     runtime.spawn(async move {
-        let grace = slot.plane().config.cancel_grace;
+        let grace_ends = Instant::now() + slot.plane().config.cancel_grace;
+        let until = match rest {
+            Rest::Answer { deadline } if slot.is_shared() => grace_ends.max(deadline),
+            Rest::Answer { .. } | Rest::Unwanted => grace_ends,
+        };
         let (stream, handle) = link.into_stream();
         let breaker = handle.clone();
         let closed = async {
@@ -47,7 +53,7 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
                 let _ = close(Wire::resume(io, handle)).await;
             }
         };
-        match timeout(grace, closed).await {
+        match timeout_at(until, closed).await {
             Ok(()) => sleep(LETTING_GO).await,
             // The HTTP/2 library may go on waiting for a stream that it has reset itself.
             Err(_elapsed) if rest == Rest::Unwanted => breaker.break_off(),

@@ -16,6 +16,7 @@ mod grants;
 mod http;
 mod overload;
 mod queueing;
+mod retirement;
 mod reuse;
 mod sections;
 mod streams;

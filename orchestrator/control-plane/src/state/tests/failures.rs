@@ -190,3 +190,46 @@ fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     cluster.settle(1);
     assert_eq!(cluster.data_planes[0].running(id), 1);
 }
+
+/// A cluster of one worker in which three invocations run in one sandbox that was just retired.
+fn with_retired_sandbox() -> (Cluster, u64) {
+    let mut shared = spec();
+    shared.concurrency = 3;
+    let (mut cluster, id) = cluster_with(shared, 1);
+    (0..3).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(1);
+    assert_eq!((cluster.workers[0].sandboxes.len(), cluster.data_planes[0].running(id)), (1, 3));
+    cluster.data_planes[0].retire_all();
+    cluster.settle(1);
+    (cluster, id)
+}
+
+#[test]
+fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
+    let (mut cluster, id) = with_retired_sandbox();
+    let retired: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), 4, "another one serves what came since");
+    assert!(retired.iter().all(|id| cluster.workers[0].sandboxes.contains_key(id)), "three still run there");
+    for left in [2, 1] {
+        cluster.data_planes[0].finish_one(id);
+        cluster.settle(1);
+        assert!(retired.iter().all(|id| cluster.workers[0].sandboxes.contains_key(id)), "{left} still run there");
+    }
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(1);
+    assert!(!retired.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "nothing runs there any more");
+    assert_eq!(cluster.data_planes[0].running(id), 1);
+    assert_eq!(cluster.state.functions.find("f").unwrap().trouble.failures, 0, "it had worked");
+}
+
+#[test]
+fn a_retired_sandbox_has_the_time_out_of_its_function_to_drain() {
+    let (mut cluster, _) = with_retired_sandbox();
+    let deadline = cluster.state.settings.health.drain_deadline + spec().timeout;
+    cluster.settle(deadline.as_secs() - 5);
+    assert_eq!(cluster.workers[0].sandboxes.len(), 1, "its invocations may take as long");
+    cluster.settle(10);
+    assert!(cluster.workers[0].sandboxes.is_empty(), "nothing runs for longer than that");
+}

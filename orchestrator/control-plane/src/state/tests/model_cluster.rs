@@ -606,8 +606,20 @@ impl ModelDataPlane {
 
     /// Says that a sandbox does not work, and in the same message what acknowledgements there are.
     fn report_broken(&mut self, sandbox: u64, function: u64, acks: Vec<wire::EndpointAck>) {
-        let failures = vec![wire::EndpointFailure { sandbox, function, cause: "refused".to_owned(), retired: false }];
+        let cause = "refused".to_owned();
+        let failures = vec![wire::EndpointFailure { sandbox, function, cause, ..Default::default() }];
         self.outgoing.push_back(wire::FromDataPlane { acks, failures, ..Default::default() });
+    }
+
+    /// One of the invocations in each sandbox cannot be ended: nothing new goes there, the others go on.
+    pub(super) fn retire_all(&mut self) {
+        let failures = self.held.iter_mut().map(|(&sandbox, held)| {
+            held.open = false;
+            let cause = "it did not end".to_owned();
+            wire::EndpointFailure { sandbox, function: held.function, cause, retired: true, drains: true }
+        });
+        let failures = failures.collect();
+        self.outgoing.push_back(wire::FromDataPlane { failures, ..Default::default() });
     }
 
     fn give_back_if_due(&mut self, id: u64) {
