@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
-use self::{fragment::Fragment, io::Traffic};
+use self::{fragment::Fragments, io::Traffic};
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod fragment;
@@ -81,7 +81,7 @@ pub(crate) struct Client {
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
-    fragment: Fragment,
+    fragments: Fragments,
     /// Of the HTTP/1.1 response under way.
     deadline: SendDeadline,
     /// That of the HTTP/2 stream that has just begun.
@@ -124,9 +124,9 @@ impl Client {
         &self.plane.config.limits
     }
 
-    /// Whether the target of the request of `method` that has just come had a fragment.
-    pub(crate) fn had_fragment(&self, method: &Method) -> bool {
-        self.fragment.take(method)
+    /// Whether the target of the request that has just come had a fragment. Of HTTP/1.1 only.
+    pub(crate) fn had_fragment(&self) -> bool {
+        self.fragments.take(self.requests())
     }
 
     /// Whether it may be sending a body that nobody reads.
@@ -262,7 +262,7 @@ impl Clients {
             is_http10: AtomicBool::new(false),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
-            fragment: Fragment::default(),
+            fragments: Fragments::default(),
             deadline: SendDeadline::default(),
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),

@@ -87,6 +87,11 @@ impl Download {
         }
     }
 
+    /// Whether all of it is here.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.content, Content::Whole(_))
+    }
+
     /// Counts `open` as long as this body has not left.
     pub(crate) fn counting(mut self, mut open: OpenRequest) -> Self {
         match &self.content {
@@ -164,10 +169,21 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        match &mut self.content {
+        let Self { content, open } = &mut *self;
+        match content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Flowing(flow) => flow.poll_next(cx),
+            Content::Flowing(flow) => {
+                let item = flow.poll_next(cx);
+                if let Some(open) = open {
+                    match item {
+                        Poll::Pending => open.awaits_more(),
+                        Poll::Ready(_) if flow.running.is_none() => open.gave_last(),
+                        Poll::Ready(_) => open.gave(),
+                    }
+                }
+                item
+            }
         }
     }
 

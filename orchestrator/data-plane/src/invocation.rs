@@ -27,6 +27,10 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Sandboxes that may refuse its connection before it gives up: nothing was sent to them, and each is dropped at once.
 const MAX_REFUSED: u32 = 16;
 
+/// An answer to a request with a longer body, of which nobody wants the rest, says that it ends the connection. The rest of
+/// a shorter one has come with the head, mostly: then the HTTP library passes over it.
+const SKIPPED_BYTES: u64 = 1024;
+
 /// An accepted request.
 struct Invocation {
     plane: Arc<Plane>,
@@ -64,6 +68,7 @@ pub(crate) async fn serve(
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let ends_connection = request.version() == Version::HTTP_10;
+    let may_leave_upload = http_body::Body::size_hint(request.body()).upper().is_none_or(|most| most > SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
@@ -85,7 +90,13 @@ pub(crate) async fn serve(
         if open.refuse() { refusal.response() } else { refusal.head() }
     });
     if ends_connection {
-        // Where the body ends by it there is no other way, and this library keeps no such connection anyway.
+        // Where the body ends by it there is no other way. Of a response of the same version the library knows that it
+        // says all there is to say.
+        *response.version_mut() = Version::HTTP_10;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if may_leave_upload && client.has_unread_upload() && response.body().is_whole() {
+        // Nobody reads what the client sends after that body.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     open.answered();
@@ -96,7 +107,7 @@ pub(crate) async fn serve(
 fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
     let plane = &client.plane;
     let (head, body) = request.into_parts();
-    if client.had_fragment(&head.method) {
+    if client.had_fragment() {
         return Err(Cause::BadRequest.because("the target must have no fragment"));
     }
     let function = find(plane, &head)?;

@@ -1,86 +1,257 @@
 //! Targets with a fragment: a request line has no place for one (RFC 9112, section 3.2), and the HTTP library drops it
-//! without a word. So the line is looked at as it comes in, where a request begins with what is read: one behind another
-//! request in the same bytes is not seen, and goes on without its fragment.
+//! without a word. So the requests of an HTTP/1.1 connection are followed as they come in, line by line and over their
+//! bodies, for as long as they can be read at all: what cannot is refused by the library, and ends the connection.
 
 use std::{
-    mem::take,
+    collections::VecDeque,
+    mem::replace,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use http::Method;
+/// Bytes of a field's line that are looked at: enough for those that say how long a body is.
+const FIELD_BYTES: usize = 64;
 
-/// The fragment of a client's next request.
+/// Which of a client's next requests have one, by their numbers on the connection, from 1.
 #[derive(Debug, Default)]
-pub(super) struct Fragment {
-    /// Read by each request, where `line` would be a lock.
-    may_be: AtomicBool,
-    /// The first line of what was read last, with a number sign in it.
-    line: Mutex<Vec<u8>>,
+pub(super) struct Fragments {
+    /// Read by each request, where `numbers` would be a lock.
+    any: AtomicBool,
+    /// As many as there are requests in what the library has read ahead.
+    numbers: Mutex<VecDeque<u64>>,
 }
 
-impl Fragment {
-    /// Looks at what was read while no request was under way.
-    pub(super) fn look(&self, read: &[u8]) {
-        if read.contains(&b'#')
-            && let Some(line) = read.split(|byte| *byte == b'\n').next()
-            && line.contains(&b'#')
-        {
-            *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line.to_vec();
-            self.may_be.store(true, Ordering::Relaxed);
-        }
+impl Fragments {
+    fn push(&self, number: u64) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push_back(number);
+        self.any.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the request of `method` that has come has one.
-    pub(super) fn take(&self, method: &Method) -> bool {
-        if !self.may_be.load(Ordering::Relaxed) {
+    /// Whether request `number`, which is the latest that has come, has one.
+    pub(super) fn take(&self, number: u64) -> bool {
+        if !self.any.load(Ordering::Relaxed) {
             return false;
         }
-        self.may_be.store(false, Ordering::Relaxed);
-        let line = take(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner));
-        is_request_line(&line, method)
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        while numbers.front().is_some_and(|&front| front < number) {
+            numbers.pop_front();
+        }
+        let found = numbers.front() == Some(&number);
+        if found {
+            numbers.pop_front();
+        }
+        self.any.store(!numbers.is_empty(), Ordering::Relaxed);
+        found
     }
 }
 
-/// Whether `line`, or a line that it is the end of, asks with `method` for a target with a number sign.
-fn is_request_line(line: &[u8], method: &Method) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut words = line.rsplit(|byte| *byte == b' ');
-    let version = words.next().unwrap_or_default();
-    let target = words.next().unwrap_or_default();
-    let is_method = words.next().is_none_or(|word| word == method.as_str().as_bytes()) && words.next().is_none();
-    version.starts_with(b"HTTP/1.") && target.contains(&b'#') && is_method
+/// Follows the requests of an HTTP/1.1 connection.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    place: Place,
+    /// Requests that have begun.
+    count: u64,
+    /// Bytes of the line so far, and the first of them where they may matter.
+    line_bytes: usize,
+    line: Vec<u8>,
+    body: Body,
+}
+
+/// Where in a request the next byte is.
+#[derive(Clone, Copy, Debug, Default)]
+enum Place {
+    /// Before its line, where empty lines are passed over (RFC 9112, section 2.2).
+    #[default]
+    Begin,
+    /// In its line, behind so many spaces.
+    Line { spaces: u32, has_fragment: bool },
+    /// In a line of the header section, or of the trailer section.
+    Fields { are_trailers: bool },
+    /// In a body, or a chunk and its end, with so many bytes to come.
+    Body { left: u64 },
+    /// In the size of a chunk, or what follows it on the line.
+    Size { bytes: u64, ended: bool },
+    /// Beyond what can be read.
+    Lost,
+}
+
+/// How long the body of a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Body {
+    #[default]
+    None,
+    Bytes(u64),
+    Chunks,
+}
+
+impl Requests {
+    /// `bytes` came in next. Notes in `fragments` which requests have one.
+    pub(super) fn pass(&mut self, mut bytes: &[u8], fragments: &Fragments) {
+        while let Some(&first) = bytes.first() {
+            bytes = match self.place {
+                Place::Begin if first == b'\r' || first == b'\n' => &bytes[1..],
+                Place::Begin => {
+                    self.count += 1;
+                    self.body = Body::None;
+                    self.place = Place::Line { spaces: 0, has_fragment: false };
+                    bytes
+                }
+                Place::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, fragments),
+                Place::Fields { are_trailers } => self.pass_field(bytes, are_trailers),
+                Place::Body { left } => {
+                    let count = left.min(bytes.len() as u64);
+                    self.place = match left - count {
+                        0 if self.body == Body::Chunks => Place::Size { bytes: 0, ended: false },
+                        0 => Place::Begin,
+                        left => Place::Body { left },
+                    };
+                    &bytes[usize::try_from(count).unwrap_or(bytes.len())..]
+                }
+                Place::Size { bytes: size, ended } => {
+                    self.pass_size(first, size, ended);
+                    &bytes[1..]
+                }
+                Place::Lost => return,
+            };
+        }
+    }
+
+    fn pass_line<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        mut spaces: u32,
+        mut has_fragment: bool,
+        fragments: &Fragments,
+    ) -> &'a [u8] {
+        for (index, byte) in bytes.iter().enumerate() {
+            match byte {
+                b' ' => spaces += 1,
+                b'#' => has_fragment |= spaces == 1,
+                b'\n' => {
+                    if has_fragment {
+                        fragments.push(self.count);
+                    }
+                    self.place = Place::Fields { are_trailers: false };
+                    return &bytes[index + 1..];
+                }
+                _ => {}
+            }
+        }
+        self.place = Place::Line { spaces, has_fragment };
+        &[]
+    }
+
+    fn pass_field<'a>(&mut self, bytes: &'a [u8], are_trailers: bool) -> &'a [u8] {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let piece = &bytes[..end.unwrap_or(bytes.len())];
+        let matters = match self.line_bytes {
+            0 => piece.first().is_some_and(|first| b"cCtT\r".contains(first)),
+            _ => !self.line.is_empty(),
+        };
+        if matters {
+            let room = FIELD_BYTES - self.line.len();
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        self.line_bytes += piece.len();
+        let Some(end) = end else { return &[] };
+        let is_empty = replace(&mut self.line_bytes, 0) == self.line.len() && matches!(&self.line[..], b"" | b"\r");
+        self.place = match (is_empty, are_trailers) {
+            (true, true) => Place::Begin,
+            (true, false) => match self.body {
+                Body::None | Body::Bytes(0) => Place::Begin,
+                Body::Bytes(left) => Place::Body { left },
+                Body::Chunks => Place::Size { bytes: 0, ended: false },
+            },
+            (false, true) => self.place,
+            (false, false) => self.heed(),
+        };
+        self.line.clear();
+        &bytes[end + 1..]
+    }
+
+    /// Notes what the line says about the body.
+    fn heed(&mut self) -> Place {
+        let colon = self.line.iter().position(|&byte| byte == b':').unwrap_or(0);
+        let (name, value) = self.line.split_at(colon);
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // Any other is refused.
+            self.body = Body::Chunks;
+        } else if name.eq_ignore_ascii_case(b"content-length") && self.body != Body::Chunks {
+            let value = str::from_utf8(&value[1..]).unwrap_or_default().trim();
+            let Ok(length) = value.parse() else { return Place::Lost };
+            self.body = Body::Bytes(length);
+        }
+        self.place
+    }
+
+    /// The next byte of the line with the size of a chunk.
+    fn pass_size(&mut self, byte: u8, size: u64, ended: bool) {
+        let digit = char::from(byte).to_digit(16).filter(|_| !ended);
+        self.place = match (byte, digit) {
+            (b'\n', _) if size == 0 => Place::Fields { are_trailers: true },
+            // The chunk, and the end of its line.
+            (b'\n', _) => Place::Body { left: size.saturating_add(2) },
+            (_, Some(digit)) => match size.checked_mul(16) {
+                Some(size) => Place::Size { bytes: size + u64::from(digit), ended },
+                None => Place::Lost,
+            },
+            (_, None) => Place::Size { bytes: size, ended: true },
+        };
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Which requests of `pieces` have a fragment.
+    fn found(pieces: [&[u8]; 2]) -> Vec<u64> {
+        let (mut requests, fragments) = (Requests::default(), Fragments::default());
+        for piece in pieces {
+            requests.pass(piece, &fragments);
+        }
+        (1..=requests.count).filter(|&number| fragments.take(number)).collect()
+    }
+
     #[test]
-    fn a_fragment_is_in_the_target_of_a_request_line() {
-        for (line, expected) in [
-            ("GET /a#b HTTP/1.1\r", true),
-            ("GET # HTTP/1.0", true),
-            ("GET http://f/#a HTTP/1.1\r", true),
-            ("a#b HTTP/1.1\r", true),
-            ("POST /a#b HTTP/1.1\r", false),
-            ("GET /a HTTP/1.1#\r", false),
-            ("x-color: #fff\r", false),
-            ("x-see: the #1 HTTP/1.1\r", false),
-        ] {
-            assert_eq!(is_request_line(line.as_bytes(), &Method::GET), expected, "{line}");
+    fn a_fragment_is_in_the_target_of_a_request_line_wherever_it_is_cut() {
+        let long = format!("GET /{}#{} HTTP/1.1\r\n\r\n", "a".repeat(2000), "b".repeat(2000));
+        let cases: [(&str, &[u64]); 13] = [
+            ("GET /a#b HTTP/1.1\r\n\r\n", &[1]),
+            ("\r\n\nGET # HTTP/1.0\n\n", &[1]),
+            (&long, &[1]),
+            ("GET /a HTTP/1.1#\r\n\r\n", &[]),
+            ("GET /a HTTP/1.1\r\nx-color: #fff\r\nx-see: GET /#1 HTTP/1.1\r\n\r\n", &[]),
+            ("GET /a HTTP/1.1\r\n\r\nGET /#b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\nGET /#d HTTP/1.1\r\n\r\n", &[2, 4]),
+            ("POST / HTTP/1.1\r\nContent-Length: 19\r\n\r\nGET /#1 HTTP/1.1\r\n\nGET /#2 HTTP/1.1\r\n\r\n", &[2]),
+            ("POST / HTTP/1.1\r\nCONTENT-LENGTH:0\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n", &[2]),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
+                 12;x=1\r\nGET /#1 HTTP/1.1\r\n\r\n0\r\nt: u\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
+                &[2],
+            ),
+            ("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /a HTTP/1.1\r\nx: #\r\n\r\n", &[]),
+            ("POST / HTTP/1.1\r\ncontent-length: x\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n", &[]),
+            ("POST / HTTP/1.1\r\ncontent-type: text/plain\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n", &[2]),
+            ("", &[]),
+        ];
+        for (bytes, expected) in cases {
+            for cut in 0..=bytes.len() {
+                let (before, after) = bytes.as_bytes().split_at(cut);
+                assert_eq!(found([before, after]), expected, "{bytes} cut at {cut}");
+            }
         }
     }
 
     #[test]
-    fn what_was_read_is_asked_for_once() {
-        let fragment = Fragment::default();
-        fragment.look(b"GET /a HTTP/1.1\r\nx-color: #fff\r\n\r\n");
-        assert!(!fragment.take(&Method::GET), "it is not in the line");
-        fragment.look(b"GET /a#b HTTP/1.1\r\n\r\n");
-        assert!(fragment.take(&Method::GET));
-        assert!(!fragment.take(&Method::GET));
+    fn what_was_found_is_asked_for_once() {
+        let fragments = Fragments::default();
+        fragments.push(1);
+        fragments.push(3);
+        assert!(!fragments.take(2), "the first was not asked for");
+        assert!(fragments.take(3));
+        assert!(!fragments.take(3));
     }
 }

@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use model::Protocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Client, ClientSocket, refused};
+use super::{Client, ClientSocket, fragment::Requests, refused};
 use crate::frames::Frames;
 
 /// Begins every HTTP/2 connection (RFC 9113, section 3.4), and no HTTP/1.1 request.
@@ -35,6 +35,8 @@ pub(crate) struct ClientIo {
     ahead: BytesMut,
     /// Watches the frames of HTTP/2.
     frames: Option<Frames>,
+    /// Follows the requests of HTTP/1.1.
+    requests: Requests,
 }
 
 /// What is noted. Written and read by the task of the connection, mostly.
@@ -56,7 +58,7 @@ pub(super) struct Traffic {
 impl ClientIo {
     /// The bytes of `client`.
     pub(crate) fn new(socket: ClientSocket, client: Arc<Client>) -> Self {
-        Self { socket, refusal: None, client, ahead: BytesMut::new(), frames: None }
+        Self { socket, refusal: None, client, ahead: BytesMut::new(), frames: None, requests: Requests::default() }
     }
 
     fn socket(&mut self) -> Pin<&mut ClientSocket> {
@@ -132,9 +134,6 @@ impl ClientIo {
             self.client.traffic.reading.store(true, Ordering::Relaxed);
         } else if buffer.filled().len() > before {
             self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
-            if self.frames.is_none() && self.client.is_idle() {
-                self.client.fragment.look(&buffer.filled()[before..]);
-            }
         }
         poll
     }
@@ -185,8 +184,10 @@ impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = self.poll_fill(cx, buffer);
-        if let Some(frames) = &mut self.frames {
-            frames.pass(&buffer.filled()[before..])?;
+        let Self { client, frames, requests, .. } = &mut *self;
+        match frames {
+            Some(frames) => frames.pass(&buffer.filled()[before..])?,
+            None => requests.pass(&buffer.filled()[before..], &client.fragments),
         }
         poll
     }

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use hyper::rt::Executor;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Client;
 
@@ -49,6 +49,8 @@ pub(crate) struct OpenRequest {
     refused: bool,
     /// Whether the whole of its response is here.
     settled: bool,
+    /// When the function's time-out passes, while its response flows.
+    until_us: u64,
     /// Whether it holds a place, of which there are as many as invocations may be under way.
     placed: bool,
 }
@@ -57,7 +59,7 @@ impl OpenRequest {
     /// A request of `client` has come, on `stream` if it is HTTP/2.
     pub(super) fn new(client: Arc<Client>, stream: Option<Arc<SendDeadline>>) -> Self {
         client.plane.request_opened();
-        Self { client, stream, answered: false, refused: false, settled: false, placed: true }
+        Self { client, stream, answered: false, refused: false, settled: false, until_us: 0, placed: true }
     }
 
     /// The head of its answer is there.
@@ -74,10 +76,40 @@ impl OpenRequest {
         self.client.unsent_refusals.fetch_add(1, Ordering::Relaxed) < UNSENT_REFUSALS
     }
 
-    /// Its response comes as the function makes it, until `deadline`.
-    pub(crate) fn flows_until(&self, deadline: Instant) {
-        let clock = self.client.plane.clock;
-        self.deadline().set(clock.us_at(deadline).max(1));
+    /// Its response comes as the function makes it, until `deadline`, and its head goes to the client.
+    pub(crate) fn flows_until(&mut self, deadline: Instant) {
+        self.until_us = self.client.plane.clock.us_at(deadline).max(1);
+        self.deadline().set(self.until_us);
+        self.gave();
+    }
+
+    /// A part of its response goes to the client, and of an HTTP/2 stream the next is asked for when there is room for it:
+    /// until then the client is waited for. In HTTP/1.1 the connection's watch knows whether something leaves.
+    pub(crate) fn gave(&self) {
+        if let Some(stream) = &self.stream {
+            stream.set(self.send_by_us().min(self.until_us));
+        }
+    }
+
+    /// The client has taken what there is of its response: the function is waited for.
+    pub(crate) fn awaits_more(&self) {
+        self.deadline().set(self.until_us);
+    }
+
+    /// The last part of its response goes to the client.
+    pub(crate) fn gave_last(&mut self) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.client.settled.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(stream) = &self.stream {
+            stream.set(self.send_by_us());
+        }
+    }
+
+    /// When the client must have taken what goes to it now.
+    fn send_by_us(&self) -> u64 {
+        let plane = &self.client.plane;
+        plane.clock.us_at(Instant::now() + plane.config.limits.send_timeout).max(1)
     }
 
     /// Its response of `length` bytes is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its
@@ -86,12 +118,7 @@ impl OpenRequest {
         if length <= SMALL_RESPONSE_BYTES {
             self.leave_place();
         }
-        self.settled = true;
-        self.client.settled.fetch_add(1, Ordering::Relaxed);
-        if let Some(stream) = &self.stream {
-            let plane = &self.client.plane;
-            stream.set(plane.clock.us_at(Instant::now() + plane.config.limits.send_timeout).max(1));
-        }
+        self.gave_last();
     }
 
     fn leave_place(&mut self) {
@@ -151,14 +178,23 @@ where
         let clock = self.client.plane.clock;
         tokio::spawn(async move {
             let mut stream = pin!(stream);
-            let mut sleep = None;
+            let mut sleep: Option<Pin<Box<Sleep>>> = None;
             // Dropping the stream resets it.
             poll_fn(|cx| {
                 if stream.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
                 let Some(us) = deadline.get() else { return Poll::Pending };
-                sleep.get_or_insert_with(|| Box::pin(sleep_until(clock.at(us)))).as_mut().poll(cx)
+                let at = clock.at(us);
+                let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+                // A later time is looked at when the earlier has come: it mostly moves with each part of a response.
+                while at < sleep.deadline() || sleep.as_mut().poll(cx).is_ready() {
+                    if at == sleep.deadline() {
+                        return Poll::Ready(());
+                    }
+                    sleep.as_mut().reset(at);
+                }
+                Poll::Pending
             })
             .await;
         });

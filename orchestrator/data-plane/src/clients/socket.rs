@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, Read},
-    mem::take,
+    mem::{MaybeUninit, take},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -19,6 +19,9 @@ use tokio::{
 
 /// Times that a socket which is ready again each time it is asked is asked at once.
 const MAX_ASKED_AT_ONCE: u32 = 4;
+
+/// A system has room for so many unread bytes at least: while there are fewer, the client can send more, and its end.
+const FILLED_BYTES: usize = 32 * 1024;
 
 /// Asks a client to go on (RFC 9110, section 15.2.1), which every client of HTTP/1.1 has to understand at any time.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -76,6 +79,19 @@ impl ClientSocket {
         }
         cx.waker().wake_by_ref();
         Presence::Here
+    }
+
+    /// Whether bytes are there, or were when that was looked at last, that nobody has read.
+    pub(super) fn hides_bytes(&self) -> bool {
+        self.lock().hides_bytes
+    }
+
+    /// Whether so much is unread that the client may not be able to send more.
+    pub(super) fn is_filled(&self) -> bool {
+        let mut space = vec![MaybeUninit::uninit(); FILLED_BYTES];
+        let state = self.lock();
+        let peeked = (*state.io).socket().map(|socket| SockRef::from(socket).peek(&mut space));
+        matches!(peeked, Some(Ok(FILLED_BYTES)))
     }
 
     /// Sends an interim response; false when that is impossible. Nothing of a response may have been written.

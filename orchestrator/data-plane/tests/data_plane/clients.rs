@@ -4,7 +4,7 @@ use std::{future::poll_fn, time::Duration};
 
 use api::wire;
 use http::Request;
-
+use http_body_util::{BodyExt, Empty};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    client::get,
+    client::{get, open_http2},
     control_plane::PATIENCE,
     sandbox::Sandbox,
     world::{World, active, function, until, with_function, with_sandbox},
@@ -191,6 +191,26 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
     sandbox.running(0).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
     assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+}
+
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out() {
+    let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
+    let session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 600_000, ..function() }]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 2));
+    // What the function takes its time for is not the client's fault.
+    let request = Request::get("http://f/drip").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let mut slow = open_http2(world.data_plane, request).await.unwrap().into_body();
+    assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap(), "drop\n");
+    let sender = closed_window(&world).await;
+    let response = ask(&sender, "f", "/flood").await;
+    assert_eq!(response.status(), 200);
+    sandbox.running(2).await;
+    sandbox.running(1).await;
+    assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+    sandbox.state.gate.add_permits(1);
+    assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap(), "drop\n");
 }
 
 #[tokio::test]

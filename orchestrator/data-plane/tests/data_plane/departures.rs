@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use api::wire;
 use http::Request;
 use socket2::SockRef;
 use tokio::{
@@ -65,6 +66,46 @@ async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_un
     session.delta(active(1, &sandbox, 1));
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
     assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1, "those that left never ran");
+}
+
+/// More than fits into the buffers on the way.
+const GREAT_UPLOAD_BYTES: usize = 50_000_000;
+
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_noticed() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![wire::FunctionConfig { queue_deadline_ms: 60_000, ..function() }]).await;
+    let mut client = connect(&world, &upload("HTTP/1.1", GREAT_UPLOAD_BYTES)).await;
+    let part = vec![b'x'; UPLOAD_BYTES];
+    // Where it only seems to be full, the test is easier to pass, no more.
+    while timeout(Duration::from_millis(500), client.write_all(&part)).await.is_ok() {}
+    session.waiting(1).await;
+    drop(client);
+    session.waiting(0).await;
+
+    // One that stays is asked, and served.
+    let mut client = connect(&world, &upload("HTTP/1.1", 10 * UPLOAD_BYTES)).await;
+    let (mut reads, mut writes) = client.split();
+    let mut heard = vec![0; INTERIM.len()];
+    let talk = async {
+        let all = part.repeat(10);
+        let listen = async {
+            reads.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, INTERIM);
+            let sandbox = Sandbox::start().await;
+            session.delta(active(1, &sandbox, 1));
+            while !heard.ends_with(b"\r\n0\r\n\r\n") {
+                assert!(reads.read_buf(&mut heard).await.unwrap() > 0, "the response is cut short");
+            }
+        };
+        tokio::join!(listen, async { writes.write_all(&all).await.unwrap() });
+    };
+    timeout(PATIENCE, talk).await.expect("the response comes");
+    let mut response = &heard[..];
+    while let Some(rest) = response.strip_prefix(INTERIM) {
+        response = rest;
+    }
+    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n") && response.len() > 10 * UPLOAD_BYTES);
 }
 
 #[tokio::test]

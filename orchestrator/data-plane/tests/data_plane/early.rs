@@ -104,6 +104,7 @@ async fn an_early_answer_to_an_upload_reaches_the_client_and_the_sandbox_stays()
             let heard = upload(&world).await;
             assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{round}: {heard}");
             assert!(heard.contains("x-dirigent-attempts: 1\r\n"), "{heard}");
+            assert!(heard.contains("connection: close\r\n"), "the rest goes nowhere: {heard}");
         }
         assert!(!has_failures(&mut session).await, "it closes: {closes}; {:?}", session.failures);
     }

@@ -203,9 +203,27 @@ async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() 
 async fn a_client_of_http_1_0_hears_no_chunks() {
     let (world, _session, _sandbox) =
         with_scripted("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
-    let heard = exchange(&world, "GET /a HTTP/1.0\r\nhost: f\r\n\r\n").await;
-    assert!(!heard.contains("chunked") && heard.ends_with("\r\n\r\nok"), "{heard}");
-    assert!(heard.contains("connection: close\r\n"), "the body ends with the connection: {heard}");
+    for asks in ["", "connection: keep-alive\r\n"] {
+        let heard = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: f\r\n{asks}\r\n")).await;
+        assert!(!heard.contains("chunked") && heard.ends_with("\r\n\r\nok"), "{heard}");
+        assert!(heard.contains("connection: close\r\n"), "the body ends with the connection: {heard}");
+        let heard = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: nobody\r\n{asks}\r\n")).await;
+        assert!(heard.contains("connection: close\r\n"), "so does a refusal: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_leaves_a_long_body_unread_says_that_it_ends_the_connection() {
+    let (world, _session, _sandbox) = with_scripted(OK).await;
+    for framing in ["content-length: 20000000", "transfer-encoding: chunked"] {
+        let heard = exchange(&world, &format!("POST / HTTP/1.1\r\nhost: nobody\r\n{framing}\r\n\r\n2\r\n")).await;
+        assert_eq!(answers(&heard), ["404"], "{heard}");
+        assert!(heard.contains("connection: close\r\n"), "{heard}");
+    }
+    let short = "POST / HTTP/1.1\r\nhost: nobody\r\ncontent-length: 2\r\n\r\nxx";
+    let heard = exchange(&world, &short.repeat(2)).await;
+    assert_eq!(answers(&heard), ["404", "404"], "{heard}");
+    assert!(!heard.contains("connection: close\r\n"), "{heard}");
 }
 
 #[tokio::test]
@@ -315,13 +333,31 @@ async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
 #[tokio::test]
 async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_say_so() {
     let (world, _session, sandbox) = with_scripted(OK).await;
-    for bad in ["GET f", "GET f:80", "GET *", "POST *", "GET /a#b", "GET /#", "GET http://f/a?b#c", "OPTIONS *#"] {
+    let long = format!("GET /{}#", "a".repeat(2_000));
+    for bad in [
+        "GET f",
+        "GET f:80",
+        "GET *",
+        "POST *",
+        "GET /a#b",
+        "GET /#",
+        "GET http://f/a?b#c",
+        "OPTIONS *#",
+        "\r\nGET /#",
+        long.as_str(),
+    ] {
         let heard = exchange(&world, &format!("{bad} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
         assert!(
             heard.starts_with("HTTP/1.1 400 ") && heard.contains("x-dirigent-error: bad-request"),
             "{bad}: {heard}"
         );
     }
+    let heard = exchange(
+        &world,
+        "GET / HTTP/1.1\r\nhost: nobody\r\n\r\nGET /#b HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answers(&heard), ["404", "400"], "also behind another: {heard}");
     assert_eq!(sandbox.sent().await, "");
     for (target, sent) in [("http://f", "*"), ("*", "*"), ("/", "/"), ("http://f/a", "/a"), ("http://f?q", "/?q")] {
         let (world, _session, sandbox) = with_scripted(OK).await;
