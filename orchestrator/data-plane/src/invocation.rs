@@ -19,7 +19,7 @@ use crate::{
     target,
     timeline::Timeline,
     upload::{UploadError, UploadSource},
-    upstream::{Link, OpenError, is_unreadable, poll_answer},
+    upstream::{Link, NoResponse, OpenError, poll_answer},
 };
 
 /// Sandboxes that an invocation is sent to at most. A request that kills its sandbox must not kill many.
@@ -239,29 +239,34 @@ impl Invocation {
             return Fault::Body(error);
         }
         let link = running.link();
-        let is_unreadable = is_unreadable(error);
-        let heard = link.heard_answer() || is_unreadable;
-        let (sent, reused) = (link.sent_request(error), link.is_reused());
+        let kind = NoResponse::of(error);
+        let heard = link.heard_answer() || kind == NoResponse::Unreadable;
+        let sent = link.sent_request() && kind != NoResponse::Unprocessed;
+        let reused = link.is_reused();
         let is_deaf = link.is_deaf();
         let cause = describe(error);
         let slot = running.slot();
-        tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, "connection broke");
-        if is_unreadable {
-            // It would write the same in every other sandbox: this one is not broken.
-            running.discard();
-        } else if reused && !heard {
+        tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, ?kind, "no response");
+        match kind {
+            NoResponse::Unreadable | NoResponse::StreamReset | NoResponse::Unprocessed => {
+                slot.sandbox().answered();
+                running.discard();
+            }
             // The sandbox may have ended it for having been idle, and with it the others.
-            slot.sandbox().shed_idle(&self.plane);
-        } else if !is_deaf && slot.sandbox().broke() {
-            // Nor is one that reads less than we write.
-            slot.fail(&cause);
+            NoResponse::ConnectionEnded if reused && !heard => slot.sandbox().shed_idle(&self.plane),
+            // One that reads less than we write is not broken.
+            NoResponse::ConnectionEnded if !is_deaf && slot.sandbox().broke() => slot.fail_repeatedly(&cause),
+            NoResponse::ConnectionEnded => {}
         }
         Fault::Broke { cause, heard, sent }
     }
 
     async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
         let (mut head, body) = response.into_parts();
-        self.check(&mut head)?;
+        if let Err(fault) = self.check(&mut head) {
+            running.discard();
+            return Err(fault);
+        }
         let slot = running.slot();
         let timeline = Timeline {
             arrived_us: self.arrived_us,

@@ -6,10 +6,12 @@
 mod idle;
 mod linger;
 mod link;
+mod no_response;
 mod sandbox;
 mod wire;
 
 pub(crate) use idle::{IdleLinks, close_aged};
 pub(crate) use linger::{Rest, linger};
-pub(crate) use link::{Link, is_unreadable, poll_answer};
+pub(crate) use link::{Link, poll_answer};
+pub(crate) use no_response::NoResponse;
 pub(crate) use sandbox::{OpenError, Sandbox};

@@ -23,9 +23,14 @@ pub(crate) struct Failing {
 }
 
 impl Failing {
-    /// It does not answer, or breaks what it was sent.
+    /// It does not take connections.
     pub(crate) fn broken(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), retired: false, drains: false }
+    }
+
+    /// Its connections end without a response, which others that run there may survive.
+    pub(crate) fn breaking(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), retired: false, drains: true }
     }
 
     /// It does not end what nobody waits for.

@@ -37,6 +37,12 @@ impl Slot {
         self.give_up(Failing::broken(cause));
     }
 
+    /// Connections to the sandbox end again and again: no invocation goes there any more, and the control plane is told. A
+    /// program may end them for what it was sent, so others that run there may end.
+    pub(crate) fn fail_repeatedly(&self, cause: &str) {
+        self.give_up(Failing::breaking(cause));
+    }
+
     /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there
     /// may end.
     pub(crate) fn retire(&self, cause: &str) {

@@ -147,9 +147,9 @@ impl Link {
         matches!(self.speech, Speech::Http1(_)) && self.wire.heard()
     }
 
-    /// Whether the sandbox may have acted on the request that failed with `error`.
-    pub(crate) fn sent_request(&self, error: &hyper::Error) -> bool {
-        self.wire.sent() && !is_refused_stream(error)
+    /// Whether a byte of the request has gone out.
+    pub(crate) fn sent_request(&self) -> bool {
+        self.wire.sent()
     }
 
     /// Whether the sandbox stopped reading before it had all of the request.
@@ -172,19 +172,6 @@ impl Link {
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
         (self.wire.reclaim(), self.wire.clone())
     }
-}
-
-/// Whether an answer came that the HTTP library does not take, for being too large mostly: any sandbox of the function
-/// would write it.
-pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    error.is_parse_too_large() || cause.is_some_and(|cause| cause.is_library() && cause.is_reset())
-}
-
-/// Whether the sandbox says that it has done nothing for the request (RFC 9113, section 8.7).
-fn is_refused_stream(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Polls `drive` and `answer` together: the answer of a request on `link`.

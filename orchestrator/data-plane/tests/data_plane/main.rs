@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::large_futures, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the test harness captures what tests print")]
 
+mod blocking;
 mod client;
 mod control_plane;
 mod sandbox;
@@ -20,4 +21,5 @@ mod retirement;
 mod reuse;
 mod sections;
 mod streams;
+mod unreadable;
 mod unsent;

@@ -4,50 +4,13 @@ use std::time::Duration;
 
 use api::wire::{self, EndpointState};
 use http::Method;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 use super::{
+    blocking::Blocking,
     client::{Answer, get, send, spawn_get, with_body},
     world::{World, delta, function},
 };
-
-/// Takes a request and goes on with it whatever the client does, as a blocking program does.
-struct Blocking(TcpListener);
-
-/// One of its invocations.
-struct Call(TcpStream);
-
-impl Blocking {
-    async fn start() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    /// Its next invocation.
-    async fn call(&self) -> Call {
-        let (mut stream, _) = self.0.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        Call(stream)
-    }
-}
-
-impl Call {
-    /// Waits until the data plane wants no answer any more.
-    async fn unwanted(&mut self) {
-        assert_eq!(self.0.read(&mut [0; 16]).await.unwrap(), 0, "the request has no body");
-    }
-
-    /// Answers and ends.
-    async fn answer(mut self) {
-        self.0.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
-    }
-}
 
 fn shared() -> wire::FunctionConfig {
     wire::FunctionConfig { concurrency: 4, ..function() }
@@ -63,7 +26,7 @@ async fn an_invocation_whose_client_left_keeps_its_slot_and_harms_no_other_one()
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
     let mut session = world.greeted(vec![shared()]).await;
     let sandbox = Blocking::start().await;
-    session.delta(delta(1, sandbox.0.local_addr().unwrap(), 4, EndpointState::Active, 1));
+    session.delta(delta(1, sandbox.address(), 4, EndpointState::Active, 1));
     let kept = spawn_post(&world);
     let kept_call = sandbox.call().await;
     let left = spawn_get(world.data_plane, "f", "/");
@@ -91,7 +54,7 @@ async fn a_sandbox_with_an_invocation_beyond_its_time_out_is_drained_when_others
         let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
         let mut session = world.greeted(vec![shared()]).await;
         let sandbox = Blocking::start().await;
-        let address = sandbox.0.local_addr().unwrap();
+        let address = sandbox.address();
         session.delta(delta(1, address, 4, EndpointState::Active, 1));
         let kept = spawn_post(&world);
         let kept_call = sandbox.call().await;
@@ -133,7 +96,7 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
     let mut session = world.greeted(vec![shared()]).await;
     let sandbox = Blocking::start().await;
-    let address = sandbox.0.local_addr().unwrap();
+    let address = sandbox.address();
     session.delta(delta(1, address, 4, EndpointState::Active, 1));
     let kept = spawn_post(&world);
     let kept_call = sandbox.call().await;

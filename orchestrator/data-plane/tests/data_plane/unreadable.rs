@@ -1,0 +1,168 @@
+//! Requests that get no response by the fault of the function or of a connection, while others run in the same sandbox.
+
+use api::wire::{self, EndpointState};
+use http::Method;
+use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
+
+use super::{
+    blocking::{Blocking, Call},
+    client::{Answer, send, spawn_get, with_body},
+    control_plane::{PATIENCE, Session},
+    world::{World, delta, function},
+};
+
+/// A frame's head: length, type, flags, stream (RFC 9113, section 4.1). Every connection here carries one stream, 1.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// `:status: 200`, and nothing more.
+const RESPONSE: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+/// Last stream 0, NO_ERROR.
+const GOAWAY_ALL: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const REFUSED_STREAM: u8 = 7;
+const INTERNAL_ERROR: u8 = 2;
+const CANCEL: u8 = 8;
+
+fn reset(code: u8) -> Vec<u8> {
+    vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
+}
+
+/// A world in which the four slots of `f` are those of one sandbox.
+async fn with_blocking(protocol: wire::Protocol) -> (World, Session, Blocking) {
+    let mut world = World::start().await;
+    let shared =
+        wire::FunctionConfig { concurrency: 4, protocol: protocol.into(), connection_idle_ms: Some(0), ..function() };
+    let mut session = world.greeted(vec![shared]).await;
+    let sandbox = Blocking::start().await;
+    session.delta(delta(1, sandbox.address(), 4, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 4).await;
+    (world, session, sandbox)
+}
+
+fn spawn_post(world: &World) -> JoinHandle<Answer> {
+    let (to, post) = (world.data_plane, with_body(Method::POST, "f", "/", ""));
+    tokio::spawn(async move { send(to, post).await.expect("a complete answer") })
+}
+
+/// The next invocation over HTTP/2, its header section read.
+async fn http2_call(sandbox: &Blocking) -> Call {
+    let mut stream = sandbox.accept().await;
+    let read = async |stream: &mut TcpStream, length: usize| {
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).await.unwrap();
+        bytes
+    };
+    let preface = async {
+        read(&mut stream, 24).await;
+        loop {
+            let head = read(&mut stream, 9).await;
+            read(&mut stream, usize::from(head[1]) * 256 + usize::from(head[2])).await;
+            if head[3] == 1 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, preface).await.expect("a request comes in time");
+    Call::on(stream)
+}
+
+fn http2(frame: &[u8]) -> Vec<u8> {
+    [SETTINGS, frame].concat()
+}
+
+#[tokio::test]
+async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
+    let (world, mut session, sandbox) = with_blocking(wire::Protocol::Http1).await;
+    let kept = spawn_post(&world);
+    let kept_call = sandbox.call().await;
+    let unreadable = [
+        "HTTP/1.1 200 OK\r\nBad Name: 1\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nA: 1\r\n folded\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+        "HTTP/7.3 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: mine\r\n\r\n",
+    ];
+    for response in unreadable {
+        let invocation = spawn_get(world.data_plane, "f", "/");
+        sandbox.call().await.answer_with(response.as_bytes().to_vec());
+        assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "{response:?}");
+    }
+    finish_as_usual(&world, &mut session, kept, async || {
+        kept_call.answer().await;
+        sandbox.call().await.answer().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
+    let (world, mut session, sandbox) = with_blocking(wire::Protocol::H2c).await;
+    let kept = spawn_post(&world);
+    let kept_call = http2_call(&sandbox).await;
+    for code in [REFUSED_STREAM, INTERNAL_ERROR, CANCEL] {
+        let invocation = spawn_get(world.data_plane, "f", "/");
+        for _ in 0..3 {
+            http2_call(&sandbox).await.answer_with(http2(&reset(code)));
+        }
+        assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "code {code}: sent three times");
+    }
+    for code in [INTERNAL_ERROR, CANCEL] {
+        let invocation = spawn_post(&world);
+        http2_call(&sandbox).await.answer_with(http2(&reset(code)));
+        assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "code {code}: sent once");
+    }
+    finish_as_usual(&world, &mut session, kept, async || {
+        kept_call.answer_with(http2(RESPONSE));
+        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_a_sandbox_has_not_acted_on_are_sent_again_whatever_they_are() {
+    let (world, mut session, sandbox) = with_blocking(wire::Protocol::H2c).await;
+    let kept = spawn_post(&world);
+    let kept_call = http2_call(&sandbox).await;
+    for unprocessed in [reset(REFUSED_STREAM), GOAWAY_ALL.to_vec()] {
+        let invocation = spawn_post(&world);
+        for _ in 0..2 {
+            http2_call(&sandbox).await.answer_with(http2(&unprocessed));
+        }
+        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
+        let answer = invocation.await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "3"), "{unprocessed:?}");
+    }
+    finish_as_usual(&world, &mut session, kept, async || {
+        kept_call.answer_with(http2(RESPONSE));
+        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sandbox_whose_connections_end_again_and_again_is_drained_when_others_run_there() {
+    let (world, mut session, sandbox) = with_blocking(wire::Protocol::Http1).await;
+    let kept = spawn_post(&world);
+    let kept_call = sandbox.call().await;
+    let dying = spawn_get(world.data_plane, "f", "/");
+    for _ in 0..2 {
+        drop(sandbox.call().await);
+    }
+    let failure = session.failure(1).await;
+    assert!(failure.drains && !failure.retired, "{failure:?}");
+    session.delta(delta(1, sandbox.address(), 4, EndpointState::Draining, 2));
+    session.ack(1, |ack| ack.slots == 1 && ack.version == 2).await;
+    kept_call.answer().await;
+    assert_eq!(kept.await.unwrap().status, 200, "it goes on to its end");
+    session.ack(1, |ack| ack.slots == 0 && ack.version == 2).await;
+    dying.abort();
+}
+
+/// What ran all the time ends well, as does another invocation in the same sandbox, which `answer` answers both.
+async fn finish_as_usual(world: &World, session: &mut Session, kept: JoinHandle<Answer>, answer: impl AsyncFnOnce()) {
+    let last = spawn_get(world.data_plane, "f", "/");
+    answer().await;
+    assert_eq!(last.await.unwrap().header("x-dirigent-sandbox"), "0-1", "it is used as before");
+    let kept = kept.await.unwrap();
+    assert_eq!((kept.status.as_u16(), kept.header("x-dirigent-attempts")), (200, "1"));
+    session.sample(|sample| sample.running == 0).await;
+    assert_eq!(session.failures, [], "nothing was wrong with the sandbox");
+}
