@@ -3,13 +3,19 @@
 use std::{io, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
+use api::Token;
 use serde_json::Value;
+use tokio::time::Instant;
 use ureq::{
     Agent, AsSendBody, Body,
     http::{Method, Request, Response, StatusCode},
 };
 
-use super::token::Source;
+use super::{
+    address::Address,
+    patience::{PATIENCE, Patience},
+    token::Source,
+};
 use crate::output::visible;
 
 /// Longest wait for a control plane. A registration waits for its disk and up to 1 s for data planes.
@@ -19,11 +25,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer read: a page of functions is far below it.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Header field in which a data plane says why it refused.
+const REFUSAL: &str = "x-dirigent-error";
+/// What it says there until it has heard of a control plane.
+const NOT_READY: &str = "not-ready";
+
+/// What a part is to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    ControlPlane,
+    DataPlane,
+    Worker,
+}
+
 /// One part that answers HTTP.
 pub(crate) struct Server {
-    role: &'static str,
+    role: Role,
     base: String,
     agent: Agent,
+    timeout: Duration,
+    /// Longest wait until it listens.
+    patience: Duration,
     /// Shown with calls that change something.
     token: Option<Source>,
 }
@@ -34,13 +56,21 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Body, whole.
     pub(crate) body: String,
+    /// Why a data plane refused, where it was one.
+    refusal: Option<String>,
 }
 
 impl Server {
-    /// The part playing `role` at `base`; a missing `http://` is added.
-    pub(crate) fn new(role: &'static str, base: &str, timeout: Duration) -> Self {
-        let scheme = if base.contains("://") { "" } else { "http://" };
-        Self { role, base: format!("{scheme}{}", base.trim_end_matches('/')), agent: agent(timeout), token: None }
+    /// The part playing `role` at `base`.
+    pub(crate) fn new(role: Role, base: &Address, timeout: Duration) -> Self {
+        // What an option names may just be starting; a worker was named by the control plane.
+        let patience = if role == Role::Worker { Duration::ZERO } else { PATIENCE.min(timeout) };
+        Self { role, base: base.to_string(), agent: agent(timeout), timeout, patience, token: None }
+    }
+
+    /// The same, for who asks again and again anyway.
+    pub(crate) fn at_once(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
     }
 
     /// The same, with the token that it asks for before it changes something.
@@ -75,36 +105,91 @@ impl Server {
     /// # Errors
     /// When the part cannot be reached, or the file with the token that was named not be read.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
-        let url = self.url(path);
         let writes = ![Method::GET, Method::HEAD].contains(&method);
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some(source) = self.token.as_ref().filter(|_| writes)
-            && let Some(token) = source.token()?
-        {
-            request = request.header("authorization", token.header());
+        let source = self.token.as_ref().filter(|_| writes);
+        let token = source.map(Source::token).transpose()?.flatten();
+        let had_token = token.is_some();
+        let answer = self.ask_with(&method, path, body.as_ref(), token)?;
+        if answer.status != StatusCode::UNAUTHORIZED || had_token {
+            return Ok(answer);
         }
-        if let Some((_, content_type)) = &body {
-            request = request.header("content-type", *content_type);
+        // A control plane that has just been started wrote its token after it was looked for.
+        match source.map(Source::token).transpose()?.flatten() {
+            None => Ok(answer),
+            token => self.ask_with(&method, path, body.as_ref(), token),
         }
-        let text = body.map(|(text, _)| text).unwrap_or_default();
-        let request = request.body(text).with_context(|| format!("{url} is no HTTP address"))?;
-        let mut response = self.run(request)?;
-        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
-        let body = body.map_err(|error| anyhow!("{}: reading its answer: {error}", self.describe()))?;
-        Ok(Answer { status: response.status(), body })
     }
 
-    /// Sends a request as it is.
+    fn ask_with(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&(String, &str)>,
+        token: Option<Token>,
+    ) -> anyhow::Result<Answer> {
+        let url = self.url(path);
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(token) = token {
+            request = request.header("authorization", token.header());
+        }
+        if let Some((_, content_type)) = body {
+            request = request.header("content-type", *content_type);
+        }
+        let text = body.map(|(text, _)| text.as_str()).unwrap_or_default();
+        let request = request.body(text).with_context(|| format!("{url} is no HTTP address"))?;
+        let (mut response, _sent) = self.run(&request)?;
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
+        let body = body.map_err(|error| self.failed("reading its answer: ", &error))?;
+        let refusal = response.headers().get(REFUSAL).map(|value| visible(&String::from_utf8_lossy(value.as_bytes())));
+        let refusal = refusal.filter(|_| self.role == Role::ControlPlane);
+        Ok(Answer { status: response.status(), body, refusal })
+    }
+
+    /// Sends a request as it is, and gives the response and when it was sent; again as long as nothing listens yet, or a
+    /// data plane knows of no control plane yet: in both cases nobody has got it.
     ///
     /// # Errors
     /// When the part cannot be reached.
-    pub(crate) fn run(&self, request: Request<impl AsSendBody>) -> anyhow::Result<Response<Body>> {
-        self.agent.run(request).map_err(|error| match error {
-            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                anyhow!("{}: connection refused, nothing listens there{}", self.describe(), self.remedy())
+    pub(crate) fn run(&self, request: &Request<impl AsSendBody + Clone>) -> anyhow::Result<(Response<Body>, Instant)> {
+        let mut patience = Patience::new(self.patience);
+        loop {
+            let sent = Instant::now();
+            match self.agent.run(request.clone()) {
+                Err(ureq::Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    let what = format!("{}: connection refused, nothing listens there", self.describe());
+                    if !patience.wait(&what) {
+                        return Err(anyhow!("{what}{}", self.remedy()));
+                    }
+                }
+                Ok(response) if self.is_starting(&response) => {
+                    if !patience.wait(&format!("{}: no control plane has been heard of yet", self.describe())) {
+                        return Ok((response, sent));
+                    }
+                }
+                outcome => return outcome.map(|response| (response, sent)).map_err(|error| self.failed("", &error)),
             }
-            error => anyhow!("{}: {error}", self.describe()),
-        })
+        }
+    }
+
+    fn is_starting(&self, response: &Response<Body>) -> bool {
+        let said = response.headers().get(REFUSAL);
+        self.role == Role::DataPlane && said.is_some_and(|said| said == NOT_READY)
+    }
+
+    /// What went wrong while `doing` something, in the words of who called.
+    pub(crate) fn failed(&self, doing: &str, error: &ureq::Error) -> anyhow::Error {
+        let (part, waited) = (self.describe(), humantime::format_duration(self.timeout));
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Global) if self.role == Role::DataPlane => {
+                anyhow!("{part}: {doing}no whole answer within {waited}; --timeout allows more")
+            }
+            ureq::Error::Timeout(ureq::Timeout::Global) => anyhow!("{part}: {doing}no whole answer within {waited}"),
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+                anyhow!("{part}: no connection within {CONNECT_TIMEOUT:?}{}", self.other_address())
+            }
+            ureq::Error::Io(_) | ureq::Error::HostNotFound => anyhow!("{part}: {doing}{error}{}", self.other_address()),
+            error => anyhow!("{part}: {doing}{error}"),
+        }
     }
 
     /// The full address of a path.
@@ -112,18 +197,33 @@ impl Server {
         format!("{}{path}", self.base)
     }
 
+    /// What helps where nothing listens.
+    fn remedy(&self) -> String {
+        let starts = match self.role {
+            Role::ControlPlane => ": `dirigent up` or `dirigent control-plane` starts one",
+            Role::DataPlane => ": `dirigent up` or `dirigent data-plane` starts one",
+            Role::Worker => "",
+        };
+        format!("{starts}{}", self.other_address())
+    }
+
     /// The option that names another address, where there is one.
-    fn remedy(&self) -> &'static str {
+    fn other_address(&self) -> &'static str {
         match self.role {
-            "control plane" => "; --control-plane names another address",
-            "data plane" => "; --data-plane names another address",
-            _ => "",
+            Role::ControlPlane => "; --control-plane names another address",
+            Role::DataPlane => "; --data-plane names another address",
+            Role::Worker => "",
         }
     }
 
     /// The part as an error message names it.
     pub(crate) fn describe(&self) -> String {
-        format!("{} at {}", self.role, self.base)
+        let role = match self.role {
+            Role::ControlPlane => "control plane",
+            Role::DataPlane => "data plane",
+            Role::Worker => "worker",
+        };
+        format!("{role} at {}", self.base)
     }
 }
 
@@ -135,6 +235,9 @@ impl Answer {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.status.is_success() {
             return Ok(());
+        }
+        if self.refusal.is_some() {
+            bail!("a data plane answers there; --control-plane wants the port for operators");
         }
         let problem = serde_json::from_str(&self.body).map_or_else(|_| visible(self.body.trim()), |p| describe(&p));
         if problem.is_empty() {
@@ -176,15 +279,12 @@ mod tests {
             body:
                 json!({"title": "Bad Request", "status": 400, "detail": "timeout must be above 0", "field": "timeout"})
                     .to_string(),
+            refusal: None,
         };
         assert_eq!(answer.check().unwrap_err().to_string(), "400: timeout must be above 0");
-        let bare = Answer { status: StatusCode::NOT_FOUND, body: String::new() };
+        let bare = Answer { status: StatusCode::NOT_FOUND, body: String::new(), refusal: None };
         assert_eq!(bare.check().unwrap_err().to_string(), "404 Not Found");
-    }
-
-    #[test]
-    fn an_address_without_scheme_is_http() {
-        assert_eq!(Server::new("x", "127.0.0.1:1/", CONTROL_TIMEOUT).describe(), "x at http://127.0.0.1:1");
-        assert_eq!(Server::new("x", "http://h:2", CONTROL_TIMEOUT).describe(), "x at http://h:2");
+        let elsewhere = Answer { refusal: Some("unknown-function".to_owned()), ..bare };
+        assert!(elsewhere.check().unwrap_err().to_string().contains("--control-plane"));
     }
 }

@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use model::FunctionName;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
-use super::{http, timeline::Timeline};
+use super::{
+    address::{Address, InvocationPath},
+    http,
+    timeline::Timeline,
+};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
@@ -50,13 +53,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     method: Option<Method>,
 
-    /// Path, with query
+    /// Path, with query; begins with `/`
     #[arg(long, default_value = "/")]
-    path: String,
+    path: InvocationPath,
 
     /// HTTP address of a data plane
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    data_plane: String,
+    data_plane: Address,
 
     /// Longest wait for the whole answer
     #[arg(long, value_parser = model::duration::parse, default_value = "10m", value_name = "DURATION")]
@@ -71,20 +74,18 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let body = body(arguments.data, arguments.data_file.as_deref()).map_err(Failure::Usage)?;
     let method = arguments.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
-    let base = http::Server::new("data plane", &arguments.data_plane, arguments.timeout);
-    let mut request = Request::builder().method(method).uri(base.url(&arguments.path));
+    let base = http::Server::new(http::Role::DataPlane, &arguments.data_plane, arguments.timeout);
+    let mut request = Request::builder().method(method).uri(base.url(arguments.path.as_str()));
     request = request.header(header::HOST, arguments.name.as_str());
     for (name, value) in arguments.header {
         request = request.header(name, value);
     }
     let request = request.body(body.unwrap_or_default());
-    let request = request.with_context(|| format!("{}{} is no URL", arguments.data_plane, arguments.path));
-    let request = request.map_err(Failure::Usage)?;
+    let request = request.context("the request").map_err(Failure::Usage)?;
 
-    let sent = Instant::now();
-    let mut response = base.run(request)?;
+    let (mut response, sent) = base.run(&request)?;
     let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
-    let answer = answer.map_err(|error| anyhow!("reading the answer: {error}"))?;
+    let answer = answer.map_err(|error| base.failed("reading its answer: ", &error))?;
     let total_ms = sent.elapsed().as_secs_f64() * 1e3;
     let timeline = Timeline::read(response.status(), response.headers(), total_ms);
     print(arguments.format, &response, &answer, &timeline)?;
@@ -143,7 +144,12 @@ fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<
 
 fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').context("expected NAME: VALUE")?;
-    Ok((name.trim().parse()?, value.trim().parse()?))
+    let name: HeaderName = name.trim().parse()?;
+    // What ureq writes itself would be there twice, and the host says which function is meant.
+    if [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name) {
+        bail!("{name} is written by the command itself; the host is the function's name");
+    }
+    Ok((name, value.trim().parse()?))
 }
 
 #[cfg(test)]

@@ -6,12 +6,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
 use stdio::Output;
 
-use super::{function, http::Server, node::rows};
+use super::{
+    function,
+    http::{Role, Server},
+    node::rows,
+};
 use crate::{
     command_line::Format,
     output::{self, Column, for_terminal, visible},
@@ -50,7 +54,8 @@ impl Logs<'_> {
         let path = format!("/v1/logs?function={}{only}", self.function);
         let (mut logs, mut silent) = (Vec::new(), 0);
         for worker in &workers {
-            match Server::new("worker", worker, WORKER_TIMEOUT).get(&path) {
+            let asked = worker.parse().with_context(|| format!("worker at {}", visible(worker)));
+            match asked.and_then(|address| Server::new(Role::Worker, &address, WORKER_TIMEOUT).get(&path)) {
                 Ok(answer) => {
                     if let Some(omitted @ 1..) = answer.get("omitted").and_then(Value::as_u64) {
                         stdio::note!(

@@ -1,11 +1,13 @@
 //! The subcommands of an operator: each asks a running part over HTTP and prints what it answers.
 
+mod address;
 mod bulk;
 pub(crate) mod function;
 mod http;
 pub(crate) mod invoke;
 mod log;
 pub(crate) mod node;
+mod patience;
 mod specification;
 pub(crate) mod status;
 mod timeline;
@@ -23,7 +25,7 @@ use crate::command_line::Format;
 pub(crate) struct ClientOptions {
     /// HTTP address of a control plane
     #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
-    control_plane: String,
+    control_plane: address::Address,
 
     /// File with the control plane's token; applies to what changes something, not to what shows it. Not given, it is looked for in the data directories
     /// below the current one
@@ -37,7 +39,7 @@ pub(crate) struct ClientOptions {
 
 impl ClientOptions {
     fn control_plane(&self) -> http::Server {
-        let token = token::Source::new(self.token_file.clone(), &self.control_plane);
-        http::Server::new("control plane", &self.control_plane, http::CONTROL_TIMEOUT).with_token(token)
+        let token = token::Source::new(self.token_file.clone(), &self.control_plane.to_string());
+        http::Server::new(http::Role::ControlPlane, &self.control_plane, http::CONTROL_TIMEOUT).with_token(token)
     }
 }

@@ -19,7 +19,10 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use self::{look::Look, rates::Rates};
-use super::{ClientOptions, http::Server};
+use super::{
+    ClientOptions,
+    http::{Role, Server},
+};
 use crate::{command_line::Format, failure::Outcome};
 
 /// Longest wait for one look: a live view says soon that nothing answers.
@@ -87,15 +90,16 @@ fn pause(interval: Duration) {
 /// Shows the cluster until the user has seen enough, or once.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { client, interval, limit, once } = arguments;
-    let control_plane = Server::new("control plane", &client.control_plane, LOOK_TIMEOUT);
-    let asked = Asked { control_plane, path: format!("/v1/top?limit={limit}") };
+    let control_plane = Server::new(Role::ControlPlane, &client.control_plane, LOOK_TIMEOUT);
+    let path = format!("/v1/top?limit={limit}");
     if *once || client.format != Format::Table || !io::stdout().is_terminal() {
+        let asked = Asked { control_plane, path };
         let before = asked.look()?;
         pause(*interval);
         let rates = Rates::between(Some(&before), &asked.look()?);
         return Ok(plain::print(client.format, &rates)?);
     }
-    Ok(live::run(asked, *interval)?)
+    Ok(live::run(Asked { control_plane: control_plane.at_once(), path }, *interval)?)
 }
 
 #[cfg(test)]

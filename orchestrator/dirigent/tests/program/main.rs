@@ -6,5 +6,6 @@ mod client;
 mod cluster;
 mod configuration;
 mod lifecycle;
+mod pasted;
 mod terminal;
 mod top;
