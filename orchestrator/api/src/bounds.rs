@@ -6,6 +6,8 @@
 
 use prost::Message;
 
+use crate::WireError;
+
 /// Largest message but the first one of a stream.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Largest first message accepted: a hello names everything that is held, some 100 bytes each.
@@ -15,6 +17,15 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_BATCH_BYTES: usize = MESSAGE_BYTES / 2;
 /// Longest text of an error that is sent, or believed.
 pub const MAX_TEXT_BYTES: usize = 1024;
+
+/// Checks a message that is not the first of its stream: whoever reads it would have to take all of it at once.
+///
+/// # Errors
+/// When it is larger than [`MESSAGE_BYTES`].
+pub fn check_size(message: &impl Message) -> Result<(), WireError> {
+    let bytes = message.encoded_len();
+    if bytes > MESSAGE_BYTES { Err(WireError::TooLarge(bytes)) } else { Ok(()) }
+}
 
 /// Bytes that a batch under construction still takes.
 #[derive(Debug)]

@@ -19,6 +19,9 @@ pub enum WireError {
     /// The first message has no identity.
     #[error("the first message must be a hello or welcome")]
     NoHello,
+    /// A message after the first of its stream is larger than [`crate::MESSAGE_BYTES`].
+    #[error("a message has {0} bytes, at most {limit} are allowed after the first one", limit = crate::MESSAGE_BYTES)]
+    TooLarge(usize),
     /// The peer speaks another version.
     #[error("the peer speaks protocol version {theirs}, this program {ours}: run the same version of both")]
     Version {

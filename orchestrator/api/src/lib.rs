@@ -3,6 +3,7 @@
 //! Every connection between parts is one long-lived bidirectional stream of batches. A sender puts the newest
 //! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
 
+mod accept;
 mod beats;
 mod bounds;
 mod connect;
@@ -31,13 +32,13 @@ pub mod wire {
 }
 
 pub use beats::{BeatReceiver, Beats};
-pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, shorten};
+pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, check_size, shorten};
 pub use connect::{ConnectError, connect, connect_quietly, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
 pub use identity::{cluster_of_refusal, draw_cluster, draw_instance, refuse_other_cluster};
-pub use listen::{Incoming, PeerConnection};
+pub use listen::{Incoming, PeerConnection, PeerInfo};
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use pages::Pages;

@@ -30,6 +30,7 @@ use tower::ServiceExt;
 
 use crate::{
     Accepted, Io, Listener,
+    accept::Failures,
     problem::{explain, problem},
 };
 
@@ -42,8 +43,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection on which no byte moves for this long is closed. Longer than a bulk registration takes to answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Wait after a failed accept, so that the loop does not spin while descriptors are short.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 /// Pages that may use a reserved place, and that may be asked for by any name.
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
@@ -69,6 +68,7 @@ impl Pages {
         let ordinary = Arc::new(Semaphore::new(self.connections));
         let reserved = Arc::new(Semaphore::new(RESERVED_CONNECTIONS));
         let connections = TaskTracker::new();
+        let mut failures = Failures::of("the operators' port");
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -78,8 +78,7 @@ impl Pages {
             let accepted = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the operators' port");
-                    sleep(ACCEPT_BACKOFF).await;
+                    failures.note(&error).await;
                     continue;
                 }
             };

@@ -14,6 +14,8 @@ use std::{
 use thiserror::Error;
 use tonic::{Request, Status, metadata::AsciiMetadataValue};
 
+use crate::PeerInfo;
+
 /// Random bytes in a token: as many as a key has.
 const RANDOM_BYTES: usize = 32;
 /// Shortest token that is taken: half of the characters of one that was made here.
@@ -116,9 +118,12 @@ impl Token {
     /// Lets in who shows `token`; everybody when there is none.
     pub fn require(token: Option<Self>) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync {
         move |request| {
-            let Some(token) = &token else { return Ok(request) };
             let shown = request.metadata().get("authorization");
-            if shown.is_some_and(|value| token.is_shown_by(value.as_bytes())) {
+            let is_shown = |token: &Self| shown.is_some_and(|value| token.is_shown_by(value.as_bytes()));
+            if token.as_ref().is_none_or(is_shown) {
+                if let Some(connection) = request.extensions().get::<PeerInfo>() {
+                    connection.prove();
+                }
                 return Ok(request);
             }
             let what = if shown.is_some() { "shows another token" } else { "shows no token" };

@@ -1,9 +1,9 @@
 //! The streams of data planes and workers: reading what they say, and who they are.
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use api::{
-    Outbox, PROTOCOL_VERSION, WireError,
+    Outbox, PROTOCOL_VERSION, PeerInfo, WireError,
     wire::{self, orchestrator_server::Orchestrator},
 };
 use futures::{Stream, StreamExt, stream};
@@ -69,7 +69,7 @@ impl Orchestrator for Streams {
         &self,
         request: Request<Streaming<wire::FromWorker>>,
     ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
-        let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        let address = request.extensions().get::<PeerInfo>().map(|peer| peer.address.ip());
         let mut messages = request.into_inner();
         let mut hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
@@ -165,13 +165,15 @@ impl Streams {
         }
     }
 
-    /// The next message; `None` when the connection is over, broken, or no longer wanted.
-    async fn next<T>(&self, messages: &mut Streaming<T>) -> Option<T> {
-        tokio::select! {
+    /// The next message; `None` when the connection is over, broken, or no longer wanted, or the message too large.
+    async fn next<T: prost::Message>(&self, messages: &mut Streaming<T>) -> Option<T> {
+        let message = tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => None,
-            message = messages.next() => message?.inspect_err(|cause| tracing::info!(%cause, "a stream broke")).ok(),
-        }
+            () = self.shutdown.cancelled() => return None,
+            message = messages.next() => message?.inspect_err(|cause| tracing::info!(%cause, "a stream broke")).ok()?,
+        };
+        let checked = api::check_size(&message);
+        checked.inspect_err(|cause| tracing::warn!(%cause, "a peer's stream is ended")).is_ok().then_some(message)
     }
 }
 

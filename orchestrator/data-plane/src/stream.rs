@@ -121,6 +121,7 @@ impl Session<'_> {
         applier.begin(welcome.cluster, welcome.epoch);
         applier.apply(first);
         while let Some(message) = stream.message().await.map_err(StreamError::Refused)? {
+            api::check_size(&message)?;
             applier.apply(message);
         }
         Ok(())

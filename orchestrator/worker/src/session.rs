@@ -170,7 +170,9 @@ impl Session {
 }
 
 async fn next(commands: &mut Streaming<wire::ToWorker>) -> Result<Option<wire::ToWorker>, SessionError> {
-    commands.message().await.map_err(SessionError::Broke)
+    let batch = commands.message().await.map_err(SessionError::Broke)?;
+    batch.as_ref().map_or(Ok(()), api::check_size)?;
+    Ok(batch)
 }
 
 impl SessionError {

@@ -4,10 +4,11 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use api::{CLUSTER_TOKEN_FILE, Token};
 use control_plane::Config;
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use super::{
     Running,
-    peers::{DataPlane, StreamPort, Worker},
+    peers::{DataPlane, SOON, StreamPort, Worker},
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -124,4 +125,30 @@ async fn peers_are_let_in_with_the_token_of_their_cluster_only() {
     let mut worker = Worker::connect(&open.stream, Worker::hello("w")).await.unwrap();
     assert!(worker.read().await.welcome.is_some());
     open.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_show_no_token_end_and_leave_room_for_peers() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let mut silent = Vec::new();
+    // More than are taken at once of those that have not shown a token.
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(&running.stream.address).await.unwrap());
+    }
+    let connected = async {
+        loop {
+            // It tries again, as a worker does: its first connection may wait behind the others for too long.
+            if let Ok(worker) = Worker::connect(&running.stream, Worker::hello("w")).await {
+                return worker;
+            }
+        }
+    };
+    let mut worker = timeout(SOON * 2, connected).await.expect("there is room for it");
+    for mut connection in silent {
+        let ended = async { while let Ok(1..) = connection.read(&mut [0; 1024]).await {} };
+        timeout(SOON * 2, ended).await.expect("it says nothing, and is closed");
+    }
+    worker.read().await;
+    running.stop().await;
 }

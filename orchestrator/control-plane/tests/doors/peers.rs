@@ -61,6 +61,11 @@ impl DataPlane {
         self.outgoing.send(message).await.expect("the control plane reads");
     }
 
+    /// Reads until the control plane ends the stream.
+    pub(crate) async fn ended(&mut self) {
+        while let Ok(Some(_)) = timeout(SOON, self.incoming.message()).await.expect("the stream ends") {}
+    }
+
     /// Reads one message, remembers its functions, and acknowledges what it brings.
     pub(crate) async fn read(&mut self) -> wire::ToDataPlane {
         let message = timeout(SOON, self.incoming.message()).await.expect("a message comes").unwrap().unwrap();

@@ -233,3 +233,20 @@ async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
     );
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_beyond_the_bound_ends_its_stream_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let (mut data_plane, function) = data_plane_with(&running, "f").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    let sample = wire::Sample { function, span_ms: 1000, concurrency_us: 1_000_000, requests: 1, ..Default::default() };
+    let message = wire::FromDataPlane { samples: vec![sample; 200_000], ..Default::default() };
+    assert!(prost::Message::encoded_len(&message) > api::MESSAGE_BYTES);
+    data_plane.say(message).await;
+    data_plane.ended().await;
+    let again = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
+    again.demand(function, 1, 0).await;
+    worker.read_until(first_creation).await;
+    running.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use api::{
-    Incoming, Network, OsNetwork, PROTOCOL_VERSION,
+    Incoming, Network, OsNetwork, PROTOCOL_VERSION, Token,
     wire::{
         self,
         orchestrator_server::{Orchestrator, OrchestratorServer},
@@ -12,7 +12,7 @@ use api::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
 /// Nothing that a test waits for takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl ControlPlane {
         let stop = CancellationToken::new();
         let ended = stop.clone().cancelled_owned();
         let serve = Incoming::server()
-            .add_service(OrchestratorServer::new(Service(sender)))
+            .add_service(InterceptedService::new(OrchestratorServer::new(Service(sender)), Token::require(None)))
             .serve_with_incoming_shutdown(Incoming::stream(listener), ended);
         tokio::spawn(async move { drop(serve.await) });
         Self { address, streams, stop }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    Incoming, Network, OsNetwork, wire,
+    Incoming, Network, OsNetwork, Token, wire,
     wire::{
         orchestrator_server::{Orchestrator, OrchestratorServer},
         sandbox_event::Event,
@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 use worker::{Addressing, Config, RuntimeKind};
 
 /// Longest wait for anything; reached only when something is broken.
@@ -116,7 +116,10 @@ impl ControlPlane {
         let (beats_sender, beats) = watch::channel(0);
         let service = Service { epoch, greeting, streams: sender, beats: beats_sender };
         let serve = Incoming::server()
-            .add_service(OrchestratorServer::new(service).max_decoding_message_size(api::MAX_MESSAGE_BYTES))
+            .add_service(InterceptedService::new(
+                OrchestratorServer::new(service).max_decoding_message_size(api::MAX_MESSAGE_BYTES),
+                Token::require(None),
+            ))
             .serve_with_incoming(Incoming::stream(listener));
         let server = AbortOnDropHandle::new(tokio::spawn(async move { serve.await.unwrap() }));
         Self { address, beats, streams, _server: server }
