@@ -3,13 +3,15 @@
 //! A cold start is an invocation whose sandbox became ready after the invocation arrived. Its creation may have begun
 //! before, for another invocation that a freed slot then served; such rows are counted apart. Between ready on the
 //! worker and known to the data plane lies a journey of unknown length: only what contradicts both ends is a finding.
+//!
+//! A rule is held by a proof of every row that must keep it. A row that lacks what would prove it leaves it not measured.
 
 use std::collections::HashMap;
 
 use record::{ColdStart, Finding, Invocation, Outcome, Weight};
 use stats::quantile;
 
-use crate::verify::invariant::Findings;
+use crate::verify::invariant::{Findings, Tally};
 
 /// How far two readings of clocks on one machine may disagree, in nanoseconds: the system states phases in whole
 /// microseconds each, and takes the wall clock once per creation.
@@ -43,6 +45,20 @@ impl Creation {
         }
     }
 
+    /// Whether its sandbox was ready for a row that says that it did not wait for one, sent at `sent_ns`; `None` where nothing
+    /// tells. All phases of a row lie between its arrival and its answer, so that those it tells say when it had arrived at
+    /// the latest; one that does not tell all may have arrived as soon as it was sent. One that queued may have got a
+    /// sandbox that was made meanwhile.
+    fn was_ready_for(&self, row: &Invocation, sent_ns: i64) -> Option<bool> {
+        if row.queue_us.is_some_and(|waited| waited > 0) {
+            return Some(true);
+        }
+        let by = |ns: i64| self.ready_ns.map(|ready| ready <= ns.saturating_add(CLOCK_TOLERANCE_NS));
+        let latest_ns = row.done_ns?.saturating_sub(told_us(row).saturating_mul(1000));
+        let could_be = by(i64::try_from(latest_ns).unwrap_or(i64::MAX))?;
+        (!could_be || phases_us(row).is_some() || by(sent_ns)?).then_some(could_be)
+    }
+
     /// Whether its sandbox had answered before a row was sent that says it waited for it. Nothing that the system says of
     /// itself decides this but which sandbox answered.
     fn had_answered(&self) -> bool {
@@ -62,19 +78,56 @@ const WAITS: &str = "phases of a creation never exceed the wait for it";
 pub struct Coldness {
     creations: HashMap<String, Creation>,
     ids_twice: u64,
-    /// Answered rows of which nothing says whether they were cold.
+    /// Answered rows of which nothing says whether they were cold: each rule about either may be broken by them.
     unknown: u64,
     cold: u64,
-    /// Cold rows of whose sandbox it is known when it could be used.
-    dated: u64,
     own_creation: u64,
     not_created: u64,
-    ready_before: u64,
+    /// Cold rows, by when their sandbox could be used.
+    before: Tally,
     warm: u64,
     warm_not_created: u64,
-    warm_ready_after: u64,
-    residuals_us: Vec<i64>,
-    creation_residuals_us: Vec<i64>,
+    /// Warm rows, by when their sandbox was ready.
+    ready: Tally,
+    latency: Residuals,
+    waits: Residuals,
+}
+
+/// What of the whole time of each row its phases leave.
+#[derive(Debug, Default)]
+struct Residuals {
+    found_us: Vec<i64>,
+    /// Rows that do not tell a phase, or the whole.
+    unproved: u64,
+}
+
+impl Residuals {
+    fn note(&mut self, whole_us: Option<u64>, phases_us: Option<u64>) {
+        match whole_us.zip(phases_us) {
+            Some((whole, phases)) => self.found_us.push(difference(whole, phases)),
+            None => self.unproved += 1,
+        }
+    }
+
+    /// No row's phases are longer than the whole.
+    fn judge(mut self, rule: &'static str, to: &mut Findings) {
+        self.found_us.sort_unstable();
+        let found = &self.found_us;
+        let (Some(least), Some(median), Some(p99)) = (found.first(), quantile(found, 0.5), quantile(found, 0.99))
+        else {
+            to.not_measured(rule, "no row has all phases");
+            return;
+        };
+        let ms = |us: i64| us as f64 / 1e3;
+        let detail = format!(
+            "residual least {:.3} ms (−1 ms allowed for clock readings), median {:.3} ms, p99 {:.3} ms",
+            ms(*least),
+            ms(median),
+            ms(p99)
+        );
+        let too_long = found.partition_point(|us| us.saturating_mul(1000) < -CLOCK_TOLERANCE_NS);
+        to.each(rule, Tally { broken: too_long as u64, unproved: self.unproved }, detail);
+    }
 }
 
 impl Coldness {
@@ -108,49 +161,43 @@ impl Coldness {
         if row.outcome != Outcome::Ok {
             return;
         }
-        let Some(cold) = row.cold else {
-            self.unknown += 1;
-            return;
-        };
-        self.residual(row, sent);
-        let arrived = i64::try_from(sent).unwrap_or(i64::MAX);
+        let whole_us = row.done_ns.map(|done| done.saturating_sub(sent) / 1000);
+        self.latency.note(whole_us, phases_us(row));
         let mut creation = row.sandbox.as_ref().and_then(|sandbox| self.creations.get_mut(sandbox));
         if let Some(creation) = &mut creation {
             creation.answers(row, sent);
         }
         let creation = creation.filter(|creation| creation.succeeded && creation.function == row.function);
-        let waited = row.queue_us.unwrap_or(0) > 0;
-        match (cold, creation) {
-            (1, None) => self.not_created += 1,
-            (1, Some(creation)) => {
+        let arrived = i64::try_from(sent).unwrap_or(i64::MAX);
+        match (row.cold, creation) {
+            (None, _) => self.unknown += 1,
+            (Some(1), None) => {
+                (self.cold, self.not_created) = (self.cold + 1, self.not_created + 1);
+                self.before.note(None);
+            }
+            (Some(1), Some(creation)) => {
                 let own = creation.requested_ns.saturating_add(CLOCK_TOLERANCE_NS) >= arrived;
-                self.own_creation += u64::from(own);
-                let before = |known: i64| known.saturating_add(CLOCK_TOLERANCE_NS) < arrived;
-                self.dated += u64::from(creation.known_ns.is_some());
-                self.ready_before += u64::from(creation.known_ns.is_some_and(before));
-                if let (true, Some(waited), Some(phases)) = (own, row.cold_us, creation.phases_us) {
-                    self.creation_residuals_us.push(difference(waited, phases));
+                (self.cold, self.own_creation) = (self.cold + 1, self.own_creation + u64::from(own));
+                let since = creation.known_ns.map(|known| known.saturating_add(CLOCK_TOLERANCE_NS));
+                self.before.note(since.map(|since| since >= arrived));
+                if own {
+                    self.waits.note(row.cold_us, creation.phases_us);
                 }
             }
-            (_, None) => self.warm_not_created += 1,
-            (_, Some(creation)) => {
-                let latest = latest_arrival_ns(row).unwrap_or(i64::MAX);
-                let after = |ready: i64| ready > latest.saturating_add(CLOCK_TOLERANCE_NS);
-                self.warm_ready_after += u64::from(!waited && creation.ready_ns.is_some_and(after));
+            (Some(_), None) => {
+                (self.warm, self.warm_not_created) = (self.warm + 1, self.warm_not_created + 1);
+                self.ready.note(None);
+            }
+            (Some(_), Some(creation)) => {
+                self.warm += 1;
+                self.ready.note(creation.was_ready_for(row, arrived));
             }
         }
-        if cold == 1 { self.cold += 1 } else { self.warm += 1 }
-    }
-
-    /// What of a row's time no phase accounts for.
-    fn residual(&mut self, row: &Invocation, sent: u64) {
-        let (Some(done), Some(_)) = (row.done_ns, row.exec_us) else { return };
-        self.residuals_us.push(difference(done.saturating_sub(sent) / 1000, phases_us(row)));
     }
 
     /// Judges what was counted.
-    pub fn conclude(mut self, has_creations: bool, to: &mut Findings) {
-        phases("phases never exceed the latency", &mut self.residuals_us, to);
+    pub fn conclude(self, has_creations: bool, to: &mut Findings) {
+        self.latency.judge("phases never exceed the latency", to);
         if !has_creations || (self.cold == 0 && self.warm == 0) {
             let reason = if has_creations { "no row says whether it was cold" } else { "there is no coldstarts.csv" };
             for rule in [KNOWN, NEW, FIRST, BEFORE, WARM, WAITS] {
@@ -158,8 +205,10 @@ impl Coldness {
             }
             return;
         }
-        let (known, verdict) = (self.cold + self.warm, Finding::of(self.unknown == 0));
-        to.add(KNOWN, Weight::Mark, verdict, format!("{} of {} rows", known, known + self.unknown));
+        let (known, unknown) = (self.cold + self.warm, self.unknown);
+        to.add(KNOWN, Weight::Mark, Finding::of(unknown == 0), format!("{known} of {} rows", known + unknown));
+        let with_unknown = |of: Tally| Tally { unproved: of.unproved + unknown, ..of };
+        let tally = |broken| with_unknown(Tally { broken, unproved: 0 });
         let detail = format!(
             "{} cold rows, {} without; {} creations, {} ids twice",
             self.cold,
@@ -167,56 +216,34 @@ impl Coldness {
             self.creations.len(),
             self.ids_twice
         );
-        to.validity(NEW, self.not_created == 0 && self.ids_twice == 0, detail);
-        let older = self.creations.values().filter(|creation| creation.had_answered()).count();
-        to.validity(FIRST, older == 0, format!("{older} sandboxes had"));
+        to.each(NEW, tally(self.not_created + self.ids_twice), detail);
+        let older = self.creations.values().filter(|creation| creation.had_answered()).count() as u64;
+        to.each(FIRST, tally(older), format!("{older} sandboxes had"));
         let shared = self.cold - self.not_created - self.own_creation;
-        let begun = format!(
-            "{} with a creation begun after they arrived, {shared} with one already under way",
-            self.own_creation
+        let detail = format!(
+            "{} arrived later; {} with a creation begun after they arrived, {shared} with one already under way",
+            self.before.broken, self.own_creation
         );
-        if self.cold > 0 && self.dated == 0 {
-            to.not_measured(BEFORE, format!("nothing says since when a sandbox could be used; {begun}"));
-        } else {
-            to.validity(BEFORE, self.ready_before == 0, format!("{} arrived later; {begun}", self.ready_before));
-        }
+        to.each(BEFORE, with_unknown(self.before), detail);
         let detail = format!(
             "{} warm rows, {} whose sandbox was ready only later, {} without a creation",
-            self.warm, self.warm_ready_after, self.warm_not_created
+            self.warm, self.ready.broken, self.warm_not_created
         );
-        to.validity(WARM, self.warm_ready_after == 0 && self.warm_not_created == 0, detail);
-        phases(WAITS, &mut self.creation_residuals_us, to);
+        let found = Tally { broken: self.ready.broken + self.warm_not_created, ..self.ready };
+        to.each(WARM, with_unknown(found), detail);
+        let unproved = self.waits.unproved + unknown;
+        Residuals { unproved, ..self.waits }.judge(WAITS, to);
     }
 }
 
-/// When a row can have arrived at the data plane at the latest: all its phases lie between then and its answer, as far as
-/// they are told.
-fn latest_arrival_ns(row: &Invocation) -> Option<i64> {
-    i64::try_from(row.done_ns?.saturating_sub(phases_us(row).saturating_mul(1000))).ok()
+/// The phases of a row in all; `None` unless it tells all of them.
+fn phases_us(row: &Invocation) -> Option<u64> {
+    [row.queue_us, row.cold_us, row.exec_us].iter().all(Option::is_some).then(|| told_us(row))
 }
 
-/// The phases that a row tells of, in all. What it tells may be anything, so that the sum saturates.
-fn phases_us(row: &Invocation) -> u64 {
+/// The phases that a row tells, in all. What it tells may be anything, so that the sum saturates.
+fn told_us(row: &Invocation) -> u64 {
     [row.queue_us, row.cold_us, row.exec_us].into_iter().flatten().fold(0, u64::saturating_add)
-}
-
-/// Judges the residuals of a sum of phases.
-fn phases(rule: &'static str, residuals_us: &mut [i64], to: &mut Findings) {
-    residuals_us.sort_unstable();
-    let (Some(least), Some(median), Some(p99)) =
-        (residuals_us.first(), quantile(residuals_us, 0.5), quantile(residuals_us, 0.99))
-    else {
-        to.not_measured(rule, "no row has all phases");
-        return;
-    };
-    let ms = |us: i64| us as f64 / 1e3;
-    let detail = format!(
-        "residual least {:.3} ms (−1 ms allowed for clock readings), median {:.3} ms, p99 {:.3} ms",
-        ms(*least),
-        ms(median),
-        ms(p99)
-    );
-    to.validity(rule, least.saturating_mul(1000) >= -CLOCK_TOLERANCE_NS, detail);
 }
 
 fn nanoseconds(us: u64) -> i64 {

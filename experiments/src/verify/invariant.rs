@@ -1,8 +1,37 @@
 //! Collects what is found of the rules that a run must keep, and says what that means for it.
 
+use std::fmt;
+
 use record::{Finding, Invariant, Invariants, Scope, Weight};
 
 use crate::exit::Exit;
+
+/// How many of the rows that must keep a rule do not, and of how many nothing tells whether they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows that break it.
+    pub broken: u64,
+    /// Rows that lack what would prove that they keep it.
+    pub unproved: u64,
+}
+
+impl Tally {
+    /// Counts a row: whether it keeps the rule, if anything tells.
+    pub fn note(&mut self, keeps: Option<bool>) {
+        self.broken += u64::from(keeps == Some(false));
+        self.unproved += u64::from(keeps.is_none());
+    }
+
+    /// The finding: one row that breaks a rule is enough, and it is held only by a proof of every row.
+    #[must_use]
+    pub fn finding(self) -> Finding {
+        match (self.broken, self.unproved) {
+            (0, 0) => Finding::Held,
+            (0, _) => Finding::NotMeasured,
+            _ => Finding::NotHeld,
+        }
+    }
+}
 
 /// Collects the invariants of one scope.
 #[derive(Clone, Debug)]
@@ -21,6 +50,15 @@ impl Findings {
     /// Adds a rule without which what it is about may not be used.
     pub fn validity(&mut self, rule: &str, holds: bool, detail: impl Into<String>) {
         self.add(rule, Weight::Validity, Finding::of(holds), detail);
+    }
+
+    /// Adds a rule that each of some rows must keep, without which what they are of may not be used.
+    pub fn each(&mut self, rule: &str, tally: Tally, detail: impl fmt::Display) {
+        let unproved = match tally.unproved {
+            0 => String::new(),
+            count => format!("; {count} rows lack what would prove it"),
+        };
+        self.add(rule, Weight::Validity, tally.finding(), format!("{detail}{unproved}"));
     }
 
     /// Adds a rule with any weight and finding.

@@ -21,22 +21,23 @@ pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
     to.validity("every process of the system lived", facts.deaths.is_empty(), facts.deaths.join("; "));
     let left = [facts.killed.as_slice(), facts.orphans.as_slice()].concat();
     to.add("everything stopped when told to", Weight::Mark, Finding::of(left.is_empty()), left.join("; "));
-    let rule = "processes of others used less than 10 %";
     let usage: Option<Vec<ProcessUsage>> = read_table(&point.processes()).ok();
-    let (Some(usage), Some(window)) = (usage, facts.window) else {
-        to.add(rule, Weight::Mark, Finding::NotMeasured, "there is no processes.csv");
-        return;
+    let used = usage.zip(facts.window);
+    let generator = used.as_ref().and_then(|(usage, _)| {
+        usage.iter().find(|row| row.process == ProcessUsage::LOAD_GENERATOR).map(ProcessUsage::cpu_us)
+    });
+    let others = used.as_ref().map(|(usage, window)| window.machine.of_others_us(usage));
+    let steal = used.as_ref().map(|(_, window)| window.machine.steal_us);
+    let total_us = used.as_ref().map_or(1, |(_, window)| window.machine.total_us().max(1)) as f64;
+    let mut add = |rule, used_us: Option<_>, of: &str, greatest: f64| match used_us {
+        None => to.add(rule, Weight::Mark, Finding::NotMeasured, "processes.csv does not tell it"),
+        Some(us) => {
+            let share = us as f64 / total_us;
+            to.add(rule, Weight::Mark, Finding::of(share < greatest), format!("{:.1} %{of}", share * 100.0));
+        }
     };
-    let total_us = window.machine.total_us().max(1) as f64;
-    let others = window.machine.of_others_us(&usage) as f64 / total_us;
-    to.add(rule, Weight::Mark, Finding::of(others < OTHERS_SHARE_MAX), format!("{:.1} %", others * 100.0));
-    let steal = window.machine.steal_us as f64 / total_us;
-    let verdict = Finding::of(steal < STEAL_SHARE_MAX);
-    to.add("the hypervisor took less than 2 %", Weight::Mark, verdict, format!("{:.1} %", steal * 100.0));
-    if let Some(generator) = usage.iter().find(|row| row.process == ProcessUsage::LOAD_GENERATOR) {
-        let share = generator.cpu_us() as f64 / total_us;
-        let detail = format!("{:.1} % of {cores} cores", share * 100.0);
-        let rule = "the load generator used less than 70 % of the cores";
-        to.add(rule, Weight::Mark, Finding::of(share < GENERATOR_SHARE_MAX), detail);
-    }
+    add("processes of others used less than 10 %", others, "", OTHERS_SHARE_MAX);
+    add("the hypervisor took less than 2 %", steal, "", STEAL_SHARE_MAX);
+    let rule = "the load generator used less than 70 % of the cores";
+    add(rule, generator, &format!(" of {cores} cores"), GENERATOR_SHARE_MAX);
 }

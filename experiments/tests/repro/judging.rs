@@ -1,6 +1,6 @@
 //! `repro verify`: each invariant is broken once in a finished run, and found.
 
-use record::{Invocation, Outcome};
+use record::{ColdStart, Invocation, Outcome, TableWriter, read_table};
 
 use crate::toy::{Toy, rows, said, write_rows};
 
@@ -69,6 +69,102 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
     assert_eq!(judge_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
     let waits = "phases of a creation never exceed the wait for it";
     assert_eq!(judge_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
+}
+
+/// A sandbox `1-2` beside `1-1`, requested when the second row is sent; the third row is its.
+fn second(requested_ns: i64) -> ColdStart {
+    let phase = Some(1);
+    ColdStart {
+        function: "f".to_owned(),
+        sandbox: "1-2".to_owned(),
+        node: "n".to_owned(),
+        requested_ns,
+        decide_us: phase,
+        place_us: phase,
+        dispatch_us: phase,
+        create_us: Some(3000),
+        ready_us: phase,
+        publish_us: phase,
+        net_worker_us: phase,
+        net_dataplane_us: phase,
+        outcome: "ready".to_owned(),
+        create_steps: None,
+    }
+}
+
+/// A change of the second row.
+type Change<'a> = &'a dyn Fn(&mut Invocation);
+/// A creation, changes of the second row, a rule, and the exit code and verdict that follow.
+type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
+
+#[test]
+fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
+    let toy = finished();
+    let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
+    let sent_ns = i64::try_from(rows()[1].sent_ns.unwrap()).unwrap();
+    let (at_once, ahead) = (second(sent_ns), second(sent_ns - 2_000_000_000));
+    let undated = |creation: &ColdStart| ColdStart { net_dataplane_us: None, ..creation.clone() };
+    let unready = ColdStart { create_us: None, ..ahead.clone() };
+    let cold = |row: &mut Invocation| {
+        (row.cold, row.cold_us, row.sandbox) = (Some(1), Some(4000), Some("1-2".to_owned()));
+        row.done_ns = row.done_ns.map(|done| done + 4_000_000);
+    };
+    let warm = |row: &mut Invocation| row.sandbox = Some("1-2".to_owned());
+    let unphased = |row: &mut Invocation| (row.queue_us, row.cold_us, row.exec_us) = (None, None, None);
+    let (held, silent, broken) = ((Some(0), "held"), (Some(0), "not measured"), (Some(3), "not held"));
+    let (before, ready, waits) = ("cold rows arrived before", "warm rows found", "never exceed the wait for it");
+    let (first_rule, new, latency) = ("no sandbox had answered", "cold rows have a new", "never exceed the latency");
+    let unknown: Change<'_> = &|row| row.cold = None;
+    let cases: [Case<'_>; 20] = [
+        (&at_once, vec![&cold], before, held),
+        (&undated(&at_once), vec![&cold], before, silent),
+        // Made two seconds before it was asked for.
+        (&ahead, vec![&cold], before, broken),
+        (&undated(&ahead), vec![&cold], before, silent),
+        (&at_once, vec![&cold], waits, held),
+        (&at_once, vec![&cold, &|row| row.cold_us = None], waits, silent),
+        (&ColdStart { publish_us: None, ..at_once.clone() }, vec![&cold], waits, silent),
+        (&at_once, vec![&cold], latency, held),
+        (&at_once, vec![&cold, &|row| row.exec_us = None], latency, silent),
+        (&at_once, vec![&cold, &|row| row.queue_us = None], latency, silent),
+        (&at_once, vec![&cold], new, held),
+        (&at_once, vec![&cold, unknown], new, silent),
+        (&at_once, vec![&cold, unknown], before, silent),
+        (&at_once, vec![&cold, unknown], first_rule, silent),
+        (&at_once, vec![&cold, unknown], waits, silent),
+        (&ahead, vec![&warm], ready, held),
+        (&unready, vec![&warm], ready, silent),
+        (&ahead, vec![&warm, unknown], ready, silent),
+        // It had arrived by an instant that its phases do not tell: as soon as it was sent, or as late as it was answered.
+        (&ahead, vec![&warm, &unphased], ready, held),
+        (&second(sent_ns - 3_006_000 + 1_200_000), vec![&warm, &unphased], ready, silent),
+    ];
+    for (number, (creation, changes, rule, (code, verdict))) in cases.into_iter().enumerate() {
+        let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
+        first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
+        creations.flush().unwrap();
+        let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
+        let judged = judge_changed(&toy, change, rule);
+        assert_eq!(judged, (code, verdict.to_owned()), "case {number}: {rule}");
+    }
+    // What nothing is known of has still answered before the next one, which says that it waited for the same sandbox.
+    let answered = |rows: &mut Vec<Invocation>| {
+        rows[1].sandbox = Some("1-2".to_owned());
+        unknown(&mut rows[1]);
+        cold(&mut rows[2]);
+    };
+    assert_eq!(judge_changed(&toy, answered, first_rule).1, "not held");
+}
+
+#[test]
+fn a_schedule_that_a_system_does_not_tell_is_not_known_to_be_the_same() {
+    let toy = finished();
+    let rule = "same schedule";
+    assert_eq!(judge(&toy, rule), (Some(0), "held".to_owned()));
+    toy.edit("out/manifest.json", "schedules/replay/1/schedule.csv", "elsewhere");
+    assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()));
+    std::fs::remove_file(toy.point().loadgen()).unwrap();
+    assert_eq!(judge(&toy, rule).1, "not measured");
 }
 
 #[test]
@@ -146,7 +242,9 @@ fn what_was_not_recorded_is_not_measured_rather_than_held() {
     std::fs::remove_file(toy.point().coldstarts()).unwrap();
     assert_eq!(judge(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
     std::fs::remove_file(toy.point().processes()).unwrap();
-    assert_eq!(judge(&toy, "processes of others"), (Some(0), "not measured".to_owned()));
+    for rule in ["processes of others", "the hypervisor", "the load generator used"] {
+        assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()), "{rule}");
+    }
 }
 
 #[test]
