@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, fmt::Write, io, path::Path};
 
 use anyhow::Context;
 use record::{
-    CheckedRepetition, ColdStart, ExitState, Finding, Invariant, Invariants, InvocationReader, LoadSummary, Manifest,
-    PointDir, RunDir, SCHEMA_VERSION, Scope, Weight, read_json, read_table, write_json,
+    CheckedRepetition, ColdStart, ExitState, FailedRepetition, Finding, Invariant, Invariants, InvocationReader,
+    LoadSummary, Manifest, PointDir, RunDir, SCHEMA_VERSION, Scope, Weight, read_json, read_table, write_json,
 };
 
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
         schedule::Schedule,
     },
 };
+
+/// Most missing repetitions that are named in one finding: more are counted.
+const NAMED_MAX: usize = 20;
 
 /// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it.
 ///
@@ -52,27 +55,71 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
     let mut run = Findings::new(Scope::Run);
     let complete = matches!(manifest.exit, ExitState::Done | ExitState::Invalid);
     run.validity("the run is complete", complete, format!("{:?}", manifest.exit).to_lowercase());
-    let of_point = |point: &Point| point.settings.systems.len() * point.settings.repetitions as usize;
-    let expected: usize = points.iter().map(of_point).sum();
-    let mut detail = format!("{} of {expected}", repetitions.len());
-    for failure in &manifest.failures {
-        let reason = failure.reason.lines().next().unwrap_or_default();
-        let _ = write!(detail, "; {} {} {}: {reason}", failure.system, failure.point, failure.repetition);
-    }
-    run.validity("every repetition of every system is there", repetitions.len() == expected, detail);
+    let planned: BTreeSet<Place> = points.iter().flat_map(planned_of).collect();
+    let found: BTreeSet<Place> = repetitions.iter().map(place_of).collect();
+    run.validity(
+        "every repetition of every system is there",
+        planned.is_subset(&found),
+        there(&planned, &found, &manifest.failures),
+    );
     let mut all = run.into_list();
-    let last = repetitions.iter().map(|dir| dir.repetition).max().unwrap_or(0);
+    let (known, foreign): (Vec<_>, Vec<_>) = repetitions.iter().partition(|dir| planned.contains(&place_of(dir)));
+    for dir in foreign {
+        let mut findings = Findings::new(scope_of(dir));
+        findings.validity(
+            "the repetition was planned",
+            false,
+            "the run's definition has none of this system, point and number",
+        );
+        all.extend(findings.into_list());
+    }
     for point in &points {
-        for number in 1..=last {
-            let together: Vec<&PointDir> =
-                repetitions.iter().filter(|dir| dir.point == point.name && dir.repetition == number).collect();
+        for number in 1..=point.settings.repetitions {
+            let is_of = |dir: &&&PointDir| dir.point == point.name && dir.repetition == number;
+            let together: Vec<&PointDir> = known.iter().filter(is_of).copied().collect();
             if !together.is_empty() {
                 all.extend(judge_together((dir, &manifest), point, number, &together)?);
             }
         }
     }
+    // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
+}
+
+/// System, point and number of a repetition.
+type Place = (String, String, u32);
+
+fn planned_of(point: &Point) -> impl Iterator<Item = Place> {
+    let numbers = 1..=point.settings.repetitions;
+    let of_system =
+        move |system| numbers.clone().map(move |number| (String::clone(system), point.name.clone(), number));
+    point.settings.systems.iter().flat_map(of_system)
+}
+
+fn place_of(dir: &PointDir) -> Place {
+    (dir.system.clone(), dir.point.clone(), dir.repetition)
+}
+
+fn scope_of(dir: &PointDir) -> Scope {
+    Scope::Repetition { system: dir.system.clone(), point: dir.point.clone(), repetition: dir.repetition }
+}
+
+/// How many of the planned repetitions have rows, and which do not, with the reason where one is known.
+fn there(planned: &BTreeSet<Place>, found: &BTreeSet<Place>, failures: &[FailedRepetition]) -> String {
+    let mut detail = format!("{} of {}", planned.intersection(found).count(), planned.len());
+    for (system, point, number) in planned.difference(found).take(NAMED_MAX) {
+        let is_it = |failure: &&FailedRepetition| {
+            (&failure.system, &failure.point, failure.repetition) == (system, point, *number)
+        };
+        let reason = failures.iter().find(is_it).and_then(|failure| failure.reason.lines().next());
+        let _ = write!(detail, "; {system} {point} {number}: {}", reason.unwrap_or("no rows"));
+    }
+    let more = planned.difference(found).count().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        let _ = write!(detail, "; and {more} more");
+    }
+    detail
 }
 
 /// Judges one repetition of a point, which all systems that are measured there share a schedule in.
@@ -83,22 +130,27 @@ fn judge_together(
     together: &[&PointDir],
 ) -> anyhow::Result<Vec<Invariant>> {
     let inputs = Inputs::left(dir, &point.name, number);
+    let mut findings = Findings::new(Scope::Point { point: point.name.clone(), repetition: Some(number) });
+    if !inputs.exist() {
+        let place = inputs.folder.strip_prefix(&dir.0).unwrap_or(&inputs.folder).display();
+        findings.validity(
+            "the schedule is there",
+            false,
+            format!("schedule.csv or functions.ndjson is not in {place}"),
+        );
+        return Ok(findings.into_list());
+    }
     let sum = checksum::of_file(&inputs.schedule);
     let sum = sum.with_context(|| format!("reading {}", inputs.schedule.display()))?;
     let name = inputs.schedule.strip_prefix(&dir.0).unwrap_or(&inputs.schedule).display().to_string();
     let listed = manifest.checksums.get(&name).cloned();
-    let mut findings = Findings::new(Scope::Point { point: point.name.clone(), repetition: Some(number) });
     same_schedule([Some(sum), listed], together, &mut findings);
     let mut all = findings.into_list();
     let schedule = Schedule::read(&inputs.schedule)?;
     let registered: BTreeSet<String> = functions::names(&inputs.functions)?.into_iter().collect();
     let evidence = Evidence { manifest, settings: &point.settings, schedule: &schedule, registered: &registered };
     for repetition in together {
-        let scope = Scope::Repetition {
-            system: repetition.system.clone(),
-            point: repetition.point.clone(),
-            repetition: repetition.repetition,
-        };
+        let scope = scope_of(repetition);
         let mut findings = Findings::new(scope.clone());
         evidence.judge(repetition, &mut findings).with_context(|| scope.to_string())?;
         all.extend(findings.into_list());

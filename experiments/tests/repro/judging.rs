@@ -1,5 +1,7 @@
 //! `repro verify`: each invariant is broken once in a finished run, and found.
 
+use std::fs;
+
 use record::{ColdStart, Invocation, Outcome, TableWriter, read_table};
 
 use crate::toy::{Toy, rows, said, write_rows};
@@ -157,13 +159,40 @@ fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
 }
 
 #[test]
+fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_planned() {
+    let toy = finished();
+    let own = toy.point().path;
+    for (system, point, number) in [("toy", "elsewhere", 1), ("toy", "replay", 2), ("another", "replay", 1)] {
+        let foreign = toy.out().point(system, point, number).path;
+        fs::create_dir_all(foreign.parent().unwrap()).unwrap();
+        fs::rename(&own, &foreign).unwrap();
+        assert_eq!(judge(&toy, "every repetition of every system"), (Some(3), "not held".to_owned()), "{foreign:?}");
+        assert_eq!(judge(&toy, "the repetition was planned"), (Some(3), "not held".to_owned()), "{foreign:?}");
+        fs::rename(&foreign, &own).unwrap();
+        assert_eq!(judge(&toy, "every repetition of every system"), (Some(0), "held".to_owned()));
+    }
+    let schedules = toy.path("out/schedules");
+    fs::rename(&schedules, toy.path("elsewhere")).unwrap();
+    assert_eq!(judge(&toy, "the schedule is there"), (Some(3), "not held".to_owned()));
+    // What counts as checked was judged: a claim that uses it finds the rule that is broken.
+    let bin = toy.path("bin");
+    let report = ["report", toy.path("out").to_str().unwrap(), "--programs", bin.to_str().unwrap()].map(str::to_owned);
+    let report: Vec<&str> = report.iter().map(String::as_str).collect();
+    toy.command(&report).output().unwrap();
+    let found = toy.out().read_invariants().unwrap().unwrap();
+    let [checked] = found.checked.as_slice() else { panic!("one repetition has rows: {found:?}") };
+    let covers = |one: &&record::Invariant| one.scope.covers(&checked.system, &checked.point, checked.repetition);
+    assert!(found.invariants.iter().filter(covers).any(record::Invariant::is_broken), "{found:?}");
+}
+
+#[test]
 fn a_schedule_that_a_system_does_not_tell_is_not_known_to_be_the_same() {
     let toy = finished();
     let rule = "same schedule";
     assert_eq!(judge(&toy, rule), (Some(0), "held".to_owned()));
     toy.edit("out/manifest.json", "schedules/replay/1/schedule.csv", "elsewhere");
     assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()));
-    std::fs::remove_file(toy.point().loadgen()).unwrap();
+    fs::remove_file(toy.point().loadgen()).unwrap();
     assert_eq!(judge(&toy, rule).1, "not measured");
 }
 
@@ -181,7 +210,7 @@ fn a_changed_schedule_and_a_lost_repetition_are_found() {
     let toy = finished();
     toy.edit("out/toy/replay/1/loadgen.json", "\"schedule_sha256\":\"", "\"schedule_sha256\":\"0");
     assert_eq!(judge(&toy, "same schedule"), (Some(3), "not held".to_owned()));
-    std::fs::remove_dir_all(toy.point().path).unwrap();
+    fs::remove_dir_all(toy.point().path).unwrap();
     assert_eq!(judge(&toy, "every repetition"), (Some(3), "not held".to_owned()));
 }
 
@@ -239,9 +268,9 @@ fn too_few_answers_in_a_second_are_found_and_a_trace_cannot_expect_any() {
 #[test]
 fn what_was_not_recorded_is_not_measured_rather_than_held() {
     let toy = finished();
-    std::fs::remove_file(toy.point().coldstarts()).unwrap();
+    fs::remove_file(toy.point().coldstarts()).unwrap();
     assert_eq!(judge(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
-    std::fs::remove_file(toy.point().processes()).unwrap();
+    fs::remove_file(toy.point().processes()).unwrap();
     for rule in ["processes of others", "the hypervisor", "the load generator used"] {
         assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()), "{rule}");
     }
@@ -293,7 +322,7 @@ fn nothing_measured_from_now_on_counts_as_checked_when_a_run_is_gone_on_with() {
     let toy = finished();
     assert!(toy.out().invariants().exists());
     toy.write("bin/behaviour", "fails");
-    std::fs::remove_dir_all(toy.point().path).unwrap();
+    fs::remove_dir_all(toy.point().path).unwrap();
     assert_eq!(toy.resume().status.code(), Some(1));
     assert!(!toy.out().invariants().exists(), "what was found before is not about what is there now");
 }
