@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use record::{DirectoryLock, RunDir};
+use record::{DirectoryLock, Invariants, RunDir};
 
 use crate::{claims, console::Console, exit::Exit, table::Format, verify};
 
@@ -25,8 +25,8 @@ pub struct Arguments {
     format: Format,
 }
 
-/// Judges a run and prints what was found; changes nothing in its directory, and says when its report was made from
-/// something else.
+/// Judges a run and prints what was found, and its claims where they were judged by the same; changes nothing in its
+/// directory, and says when its report was made from something else.
 ///
 /// # Errors
 /// When the directory holds no run, or one that is still measured, or a file of it is malformed.
@@ -38,13 +38,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     verify::print(&invariants, arguments.all, arguments.format)?;
     stdio::note!("{}", verify::count(&invariants, &dir.0));
     let known = dir.read_invariants().ok().flatten();
-    if known.is_none_or(|known| known.invariants != invariants.invariants || known.checked != invariants.checked) {
+    let is_known = |known: Invariants| known.invariants == invariants.invariants && known.checked == invariants.checked;
+    let is_judged = dir.claims().is_file() || dir.summary().is_file() || dir.report().exists();
+    let claims = if known.is_some_and(is_known) {
+        match arguments.format {
+            Format::Table => claims::print_of(&dir)?,
+            Format::Json | Format::Csv => claims::read(&dir)?.as_ref().map_or(Exit::Done, claims::exit),
+        }
+    } else {
         let run = arguments.run.display();
-        Console::of_process().line(&format!("claims and page were made without these findings: repro report {run}"));
-    }
-    let claims = match arguments.format {
-        Format::Table => claims::print_of(&dir)?,
-        Format::Json | Format::Csv => claims::read(&dir)?.as_ref().map_or(Exit::Done, claims::exit),
+        let without = if is_judged {
+            "claims and page were made without these findings, and count for nothing"
+        } else {
+            "no claim was judged by these findings"
+        };
+        Console::of_process().line(&format!("{without}: repro report {run}"));
+        Exit::Done
     };
     Ok(verify::invariant::exit(&invariants).or(claims))
 }

@@ -36,6 +36,7 @@ use crate::{
         repetition::now,
     },
     session::Session,
+    verify,
 };
 
 pub use steps::report;
@@ -86,7 +87,8 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Goes on with a run: what its plan says is done need not be done again, if it still depends on the same.
+    /// Goes on with a run: what its plan says is done need not be done again, if it still depends on the same. Its report and
+    /// all that was judged of it are removed, and made again when it has ended.
     ///
     /// # Errors
     /// When the directory holds no run, or one that cannot be gone on with.
@@ -105,7 +107,7 @@ impl<'a> Run<'a> {
             }
         }
         space::ensure_free(&dir.0, space::of_plan(&order.plan, &order.points))?;
-        forget_invariants(&dir)?;
+        verify::forget(&dir)?;
         let old = dir.read_manifest()?;
         let mut manifest = manifest::begin(checkout, &order);
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
@@ -279,17 +281,6 @@ impl<'a> Run<'a> {
         write_json(&self.dir.manifest(), &self.manifest)?;
         write_json(&self.dir.plan(), &self.order.plan)?;
         Ok(())
-    }
-}
-
-/// Removes what was found of the run before, so that nothing measured from now on counts as checked.
-fn forget_invariants(dir: &RunDir) -> anyhow::Result<()> {
-    let path = dir.invariants();
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 

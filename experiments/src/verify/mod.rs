@@ -7,7 +7,7 @@ pub mod invariant;
 pub mod schedule;
 pub mod surroundings;
 
-use std::{collections::BTreeSet, fmt::Write, io, path::Path};
+use std::{collections::BTreeSet, fmt::Write, fs, io, path::Path};
 
 use anyhow::Context;
 use record::{
@@ -21,7 +21,7 @@ use crate::{
         points::{self, Point},
         settings::Settings,
     },
-    run::{functions, inputs::Inputs, repetition::facts_path},
+    run::{functions, inputs::Inputs, preparation, repetition::facts_path},
     table::{Format, Table},
     verify::{
         accounting::Accounting,
@@ -34,14 +34,34 @@ use crate::{
 /// Most missing repetitions that are named in one finding: more are counted.
 const NAMED_MAX: usize = 20;
 
-/// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it.
+/// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it. What was
+/// judged before is gone, whatever happens meanwhile.
 ///
 /// # Errors
-/// As of [`judge`], and when the record cannot be written.
+/// As of [`judge`], when the record cannot be written, and as of [`forget`].
 pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Invariants> {
+    forget(dir)?;
     let invariants = judge(dir)?;
     write_json(&dir.invariants(), &invariants)?;
     Ok(invariants)
+}
+
+/// Removes all that was judged of a run, and what was made from it: invariants, statistics, claims and report. Rows that are
+/// measured from now on must not seem to be what they are about.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
+    // Claims first: of what is left when this is interrupted, they are what would be believed.
+    for file in [dir.claims(), dir.invariants(), dir.summary()] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    preparation::remove(&dir.report())
 }
 
 /// Judges every invariant of a run.

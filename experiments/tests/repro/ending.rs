@@ -5,8 +5,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::toy::{Toy, rows, said, write_rows};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
+use crate::toy::{Toy, rows, said, wait_until, write_rows};
+
+/// The document of one judged claim.
 fn claims(verdict: &str) -> String {
     format!(
         r#"{{"schema_version":1,"claims":[{{"id":"toy-rate","sentence":"It is faster.","source":"s",
@@ -103,4 +109,55 @@ fn the_disk_of_the_run_is_looked_at() {
     assert!(toy.pids().is_empty(), "nothing is begun");
     let output = on_a_small_disk("\"$1\" doctor --out \"$0\" --checkout \"$3\"");
     assert!(said(&output).contains("1 MiB free for"), "{}", said(&output));
+}
+
+#[test]
+fn claims_that_were_judged_by_other_findings_are_not_shown_and_count_for_nothing() {
+    let toy = Toy::new("well");
+    toy.write("bin/claims.json", &claims("held"));
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    let verify = || said(&toy.command(&["verify", toy.path("out").to_str().unwrap()]).output().unwrap());
+    assert!(verify().contains("toy-rate"), "{}", verify());
+    let mut changed = rows();
+    changed.pop();
+    write_rows(&toy.point().invocations(), &changed);
+    let text = verify();
+    assert!(!text.contains("toy-rate") && text.contains("count for nothing"), "{text}");
+    fs::remove_file(toy.out().invariants()).unwrap();
+    assert!(!verify().contains("toy-rate"), "nothing says what they were judged by");
+}
+
+#[test]
+fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
+    for behaviour in ["fails", "long"] {
+        let toy = Toy::new("well");
+        toy.write("bin/claims.json", &claims("held"));
+        assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
+        let run = toy.out();
+        fs::create_dir(run.report()).unwrap();
+        toy.write("out/report/index.html", "measurement valid");
+        toy.write("out/summary.json", "{}");
+        let judged = [run.invariants(), run.claims(), run.summary(), run.report()];
+        assert!(judged.iter().all(|place| place.exists()), "{judged:?}");
+        toy.write("bin/behaviour", behaviour);
+        // What fails below ends with a report of the rest; what would not end is stopped.
+        fs::remove_dir_all(toy.point().path).unwrap();
+        fs::remove_file(toy.path("bin/loading")).unwrap();
+        let (out, bin) = (toy.path("out"), toy.path("bin"));
+        let arguments = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
+        let child = toy.command(&arguments).spawn().unwrap();
+        if behaviour == "long" {
+            wait_until("load is sent", || toy.path("bin/loading").exists());
+            let left: Vec<_> = judged.iter().filter(|place| place.exists()).collect();
+            assert!(left.is_empty(), "while it is measured, {left:?} are left");
+            kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let left: Vec<_> = judged[2..].iter().filter(|place| place.exists()).collect();
+        assert!(left.is_empty(), "{behaviour}: {left:?} are left");
+        if behaviour == "long" {
+            assert!(!run.claims().exists() && !run.invariants().exists());
+        }
+    }
 }
