@@ -36,8 +36,8 @@ const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation
 const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
 const COOL_DOWN: &str =
     "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
-const TURNS: &str = "A repetition goes through all points before the next one begins, and systems take turns within a point. Each \
-     begins afresh, with the functions registered before the load.";
+const TURNS: &str = "A repetition goes through all points before the next one begins, systems take turns within a point, and with \
+     each repetition another system is first. Each begins afresh, with the functions registered before the load.";
 const CPU: &str = "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the \
      measured window, over the ok answers between the two; what failures cost is in it. Claims about CPU time divide by the creations \
      that became ready instead.";

@@ -100,7 +100,8 @@ pub enum StepState {
 impl Plan {
     /// The steps that answer an experiment's question. Systems take turns within a point, and a repetition goes through
     /// all points before the next one begins, so that a machine that drifts does so for all of them alike. With each
-    /// repetition another system is first, so that none always has what another one leaves behind.
+    /// repetition another system is first, of those at a point and of all, so that none always has what another one leaves
+    /// behind, also where each has points of its own.
     ///
     /// `takes` says how many seconds are spent around the load of a system, and how many once for each point before it.
     #[must_use]
@@ -116,10 +117,10 @@ impl Plan {
         let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s)];
         let mut load_s = 0;
         for repetition in 1..=repetitions {
-            for point in points {
+            for (point, systems) in in_turn(points, repetition) {
                 // Another seed is another sample of a trace, and with other functions nothing is prepared yet.
                 let mut is_prepared = repetition > 1 && point.settings.load.trace().is_none();
-                for system in in_turn(&point.settings.systems, repetition) {
+                for system in systems {
                     let (around_s, prepare_s) = takes(system);
                     let once_s = if is_prepared { 0 } else { prepare_s };
                     is_prepared |= prepare_s > 0;
@@ -197,10 +198,24 @@ impl Plan {
     }
 }
 
-/// The systems in the order of a repetition, from 1: in each next one, the next system is first.
-fn in_turn(systems: &[String], repetition: u32) -> impl Iterator<Item = &String> {
-    let first = (repetition.saturating_sub(1) as usize).checked_rem(systems.len()).unwrap_or(0);
-    systems[first..].iter().chain(&systems[..first])
+/// The points, each with its systems, in the order of a repetition, from 1. Of all systems, in the order in which they
+/// first appear, the next one is first in each next repetition: points go round to begin with one that it is measured at,
+/// and at each point those that follow it come before those that it follows.
+fn in_turn(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Point, Vec<&String>)> {
+    let mut all: Vec<&String> = Vec::new();
+    for system in points.iter().flat_map(|point| &point.settings.systems) {
+        if !all.contains(&system) {
+            all.push(system);
+        }
+    }
+    let turn = (repetition.saturating_sub(1) as usize).checked_rem(all.len()).unwrap_or(0);
+    all.rotate_left(turn);
+    let is_of = |point: &Point| all.first().is_some_and(|first| point.settings.systems.contains(first));
+    let first = points.iter().position(is_of).unwrap_or(0);
+    points[first..].iter().chain(&points[..first]).map(move |point| {
+        let systems = all.iter().filter(|system| point.settings.systems.contains(system));
+        (point, systems.copied().collect())
+    })
 }
 
 impl Step {
@@ -320,6 +335,29 @@ mod tests {
          11  check the rows, compute statistics, draw the report            0:05
              in all, after a first build of some minutes                   16:14
         ");
+    }
+
+    /// As in the comparison that decides: no two systems share a point.
+    #[test]
+    fn systems_take_turns_where_each_has_points_of_its_own() {
+        let point = |name: &str, system: &str, rate: u32| {
+            format!("[[points]]\nname = \"{name}\"\nsystems = [\"{system}\"]\nload.rate = {rate}\n")
+        };
+        let text = "systems = [\"a\"]\nrepetitions = 5\n\
+             load = { kind = \"rate\", seconds = 60, warmup = \"5s\", functions = 8, timeout = \"5s\" }\n\
+             sandbox = { runtime = \"hollow\", mode = \"sleep\", workers = 2, cpu = \"64\", memory = \"256GiB\" }\n";
+        let each = [("a4", "a", 4), ("a5", "a", 5), ("b3", "b", 3), ("c2", "c", 2), ("b1", "b", 1)];
+        let listed: String = each.map(|(name, system, rate)| point(name, system, rate)).concat();
+        let points = points::read(&format!("{text}{listed}")).unwrap();
+        let plan = Plan::new(("e", "laptop"), &Overrides::default(), &points, takes);
+        let mut order = vec![Vec::new(); 5];
+        for step in &plan.steps {
+            if let Action::Measure { point, repetition, .. } = &step.action {
+                order[*repetition as usize - 1].push(point.as_str());
+            }
+        }
+        let (a, b, c) = ("a4 a5 b3 c2 b1", "b3 c2 b1 a4 a5", "c2 b1 a4 a5 b3");
+        assert_eq!(order.iter().map(|points| points.join(" ")).collect::<Vec<_>>(), [a, b, c, a, b]);
     }
 
     #[test]
