@@ -3,7 +3,7 @@
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
-use record::{PointSummary, RunDir};
+use record::{Manifest, PointSummary, RunDir};
 use serde::Serialize;
 use stats::{mann_whitney, median, median_ratio_interval};
 
@@ -119,28 +119,37 @@ fn differences(before: &Run, after: &Run) -> Vec<String> {
         (a.definition == b.definition, "their definitions differ: a change may be that of the load"),
         (same_host, "they ran on different processors, cores or kernels"),
         (a.checksums.get("loadgen") == b.checksums.get("loadgen"), "their load generators differ"),
+        (same_files(a, b, "trace/"), "their traces differ: a change may be that of the load"),
+        (same_files(a, b, "schedules/"), "their schedules differ: a change may be that of the load"),
     ];
     said.into_iter().filter(|(same, _)| !same).map(|(_, what)| what.to_owned()).collect()
 }
 
-/// The repetitions of a run that may be used.
+/// Whether the input files of two runs whose names begin alike are the same, by checksum. Where one run has fewer, it was
+/// given the same as far as it went.
+fn same_files(a: &Manifest, b: &Manifest, prefix: &str) -> bool {
+    let of_both = a.checksums.iter().filter(|(name, _)| name.starts_with(prefix));
+    let (mut same, mut of_b) = (0, b.checksums.keys().filter(|name| name.starts_with(prefix)));
+    for (name, sum) in of_both {
+        match b.checksums.get(name) {
+            Some(other) if other != sum => return false,
+            Some(_) => same += 1,
+            None => {}
+        }
+    }
+    same > 0 || (of_b.next().is_none() && !a.checksums.keys().any(|name| name.starts_with(prefix)))
+}
+
+/// The repetitions of a run that may be used: those that were checked, and found sound and valid.
 fn usable(run: &Run, timeouts: &Timeouts, notes: &mut Vec<String>) -> Result<Vec<PointSummary>, ReadError> {
     let verification = Verification::read(run)?;
-    if verification.unchecked() > 0 {
-        notes.push(format!(
-            "{}: the invariants of {} repetitions were not checked",
-            name(&run.dir),
-            verification.unchecked()
-        ));
-    }
     let mut kept = Vec::new();
     for result in run.summarise(timeouts)? {
         let point = result.summary;
         let why = match verification.of_repetition(&point.system, &point.point, point.repetition) {
             Soundness::Broken(why) | Soundness::Late(why) => Some(why),
-            Soundness::Sound | Soundness::Unchecked => {
-                (point.validity.valid != Some(true)).then(|| point.validity.reasons.join("; "))
-            }
+            Soundness::Unchecked => Some("its invariants were not checked".to_owned()),
+            Soundness::Sound => (point.validity.valid != Some(true)).then(|| point.validity.reasons.join("; ")),
         };
         match why {
             None => kept.push(point),

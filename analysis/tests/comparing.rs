@@ -88,6 +88,36 @@ fn what_may_not_be_used_is_left_out_and_said() {
 }
 
 #[test]
+fn what_was_not_checked_is_not_judged() {
+    let (before, after) = (run("dirigent", STEADY), run("dirigent", [80, 82, 84, 86, 88]));
+    std::fs::remove_file(after.path().join("invariants.json")).unwrap();
+    let (code, out, notes) = compared(&before, &after);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(!out.contains("worse"), "{out}");
+    assert!(notes.contains("repetition 3 is left out: its invariants were not checked"), "{notes}");
+}
+
+#[test]
+fn another_trace_and_another_schedule_are_said() {
+    let (before, after) = (run("dirigent", STEADY), run("dirigent", STEADY));
+    let with = |run: &Fixture, sums: &[(&str, &str)]| {
+        let run = RunDir(run.path().to_owned());
+        let mut manifest = run.read_manifest().unwrap();
+        manifest.checksums = sums.iter().map(|(name, sum)| ((*name).to_owned(), (*sum).to_owned())).collect();
+        record::write_json(&run.manifest(), &manifest).unwrap();
+    };
+    let (trace, schedule) = ("trace/invocations.csv", "schedules/replay/1/schedule.csv");
+    with(&before, &[(trace, "a"), (schedule, "b")]);
+    with(&after, &[(trace, "a"), (schedule, "b"), ("schedules/replay/2/schedule.csv", "c")]);
+    assert_eq!(compared(&before, &after).2, "", "one has more repetitions of the same load");
+    with(&after, &[(trace, "x"), (schedule, "y")]);
+    let (_, _, notes) = compared(&before, &after);
+    assert!(notes.contains("their traces differ") && notes.contains("their schedules differ"), "{notes}");
+    with(&after, &[(schedule, "b")]);
+    assert!(compared(&before, &after).2.contains("their traces differ"), "one was given none");
+}
+
+#[test]
 fn claims_are_printed_in_each_form_and_decide_the_exit_code() {
     let definition = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\
         [sandbox]\nruntime = \"hollow\"\n\
