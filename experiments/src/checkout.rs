@@ -12,7 +12,11 @@ const MARK: &str = "experiments/systems.toml";
 
 /// A checkout of the project.
 #[derive(Clone, Debug)]
-pub struct Checkout(PathBuf);
+pub struct Checkout {
+    root: PathBuf,
+    /// Whether it was named, and would not be found without its name.
+    is_named: bool,
+}
 
 impl Checkout {
     /// The one given, else the one around the working folder, else the one this program was built from.
@@ -26,7 +30,7 @@ impl Checkout {
             None => env::current_dir()?.ancestors().map(Path::to_owned).chain([built_from]).collect(),
         };
         match candidates.iter().find(|root| root.join(MARK).is_file()) {
-            Some(root) => Ok(Self(root.canonicalize()?)),
+            Some(root) => Ok(Self { root: root.canonicalize()?, is_named: given.is_some() }),
             None => {
                 let place = candidates.first().map(|root| root.display().to_string()).unwrap_or_default();
                 Err(UsageError(format!("no {MARK} in {place}: go to a checkout or name it with --checkout")).into())
@@ -37,24 +41,30 @@ impl Checkout {
     /// Its root.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.0
+        &self.root
+    }
+
+    /// The root, if a command that is typed to go on must name it again.
+    #[must_use]
+    pub fn named(&self) -> Option<&Path> {
+        self.is_named.then_some(&self.root)
     }
 
     /// `experiments/systems.toml`.
     #[must_use]
     pub fn systems(&self) -> PathBuf {
-        self.0.join(MARK)
+        self.root.join(MARK)
     }
 
     /// `experiments/definitions/`.
     #[must_use]
     pub fn definitions(&self) -> PathBuf {
-        self.0.join("experiments/definitions")
+        self.root.join("experiments/definitions")
     }
 
     /// `artifacts/runs/`.
     #[must_use]
     pub fn runs(&self) -> PathBuf {
-        self.0.join("artifacts/runs")
+        self.root.join("artifacts/runs")
     }
 }

@@ -1,8 +1,9 @@
 //! `run`: measure, check, report; and go on with a run that was stopped.
 
 use std::{
+    fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
 };
 
 use anyhow::Context;
@@ -125,10 +126,10 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
-        Ok(()) => judge(&session, &run),
+        Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, run.dir())),
         Err(error) => {
             let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
-            session.console.line(&format!("{what}; to go on: {}", to_go_on(run.dir())));
+            session.console.line(&format!("{what}; to go on: {}", to_go_on(arguments, checkout, run.dir())));
             Err(error)
         }
     }
@@ -141,8 +142,15 @@ fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLo
     Ok((RunDir(dir), lock))
 }
 
-fn to_go_on(dir: &RunDir) -> String {
-    format!("repro run --resume {}", dir.0.display())
+/// The command that goes on with a run: the same checkout and programs as were named for it.
+fn to_go_on(arguments: &Arguments, checkout: &Checkout, dir: &RunDir) -> String {
+    let mut command = format!("repro run --resume {}", dir.0.display());
+    let programs = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
+    let named = [("--programs", programs.as_deref()), ("--checkout", checkout.named())];
+    for (option, place) in named.into_iter().filter_map(|(option, place)| Some((option, place?))) {
+        let _ = write!(command, " {option} {}", place.display());
+    }
+    command
 }
 
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
@@ -170,8 +178,8 @@ fn order_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<Order> {
 }
 
 /// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
-/// last of all the claims.
-fn judge(session: &Session, run: &Run<'_>) -> anyhow::Result<Exit> {
+/// last of all the claims. `to_go_on` is the command that measures what is missing.
+fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for failure in run.failures() {
         exit = Exit::Failed;
@@ -180,7 +188,7 @@ fn judge(session: &Session, run: &Run<'_>) -> anyhow::Result<Exit> {
         session.console.line(&format!("not measured: {system}, point {point}, repetition {repetition}: {reason}"));
     }
     if exit == Exit::Failed {
-        session.console.line(&format!("to measure what failed: {}", to_go_on(run.dir())));
+        session.console.line(&format!("to measure what failed: {to_go_on}"));
     }
     if run.dir().points()?.is_empty() {
         return Ok(exit);

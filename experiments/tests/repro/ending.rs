@@ -154,6 +154,10 @@ fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
         }
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let [out, bin, root] = [&out, &bin, &toy.path("")].map(|place| place.canonicalize().unwrap());
+        let again = format!("repro run --resume {} --programs {}", out.display(), bin.display());
+        let again = format!("{again} --checkout {}", root.display());
+        assert!(said(&output).contains(&again), "expected {again} in {}", said(&output));
         let left: Vec<_> = judged[2..].iter().filter(|place| place.exists()).collect();
         assert!(left.is_empty(), "{behaviour}: {left:?} are left");
         if behaviour == "long" {
