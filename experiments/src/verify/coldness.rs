@@ -4,7 +4,7 @@
 //! before, for another invocation that a freed slot then served; such rows are counted apart. Between ready on the
 //! worker and known to the data plane lies a journey of unknown length: only what contradicts both ends is a finding.
 //!
-//! A rule is held by a proof of every row that must keep it. A row that lacks what would prove it leaves it not measured.
+//! A rule is held by a proof of every row that must keep it, and not measured where one lacks what would prove it.
 
 use std::collections::HashMap;
 
