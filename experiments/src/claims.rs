@@ -39,6 +39,10 @@ fn print(claims: &Claims) -> io::Result<()> {
         let verdict = claim.verdict.as_str().to_owned();
         table.row([id, verdict, found(claim), claim.published.clone(), claim.reason.clone()]);
     }
+    // What a reader must know of them comes before them: their verdicts are the last thing that a run says.
+    for claim in claims.claims.iter().filter(|claim| !claim.note.is_empty()) {
+        stdio::print(format!("{}: {}\n", claim.id, claim.note))?;
+    }
     if claims.claims.is_empty() { Ok(()) } else { table.print(Format::Table) }
 }
 

@@ -1,6 +1,6 @@
 //! Whether the repetition went undisturbed: the system lived, nothing was left behind, and the machine was quiet.
 
-use record::{Finding, PointDir, ProcessUsage, Weight, read_table};
+use record::{Finding, Invariant, PointDir, ProcessUsage, Weight, read_table};
 
 use crate::{run::repetition::RepetitionFacts, verify::invariant::Findings};
 
@@ -36,8 +36,8 @@ pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
             to.add(rule, Weight::Mark, Finding::of(share < greatest), format!("{:.1} %{of}", share * 100.0));
         }
     };
-    add("processes of others used less than 10 %", others, "", OTHERS_SHARE_MAX);
-    add("the hypervisor took less than 2 %", steal, "", STEAL_SHARE_MAX);
-    let rule = "the load generator used less than 70 % of the cores";
-    add(rule, generator, &format!(" of {cores} cores"), GENERATOR_SHARE_MAX);
+    let [of_others, of_hypervisor, of_generator] = Invariant::NOISE;
+    add(of_others, others, "", OTHERS_SHARE_MAX);
+    add(of_hypervisor, steal, "", STEAL_SHARE_MAX);
+    add(of_generator, generator, &format!(" of {cores} cores"), GENERATOR_SHARE_MAX);
 }

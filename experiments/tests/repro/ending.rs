@@ -17,7 +17,7 @@ fn claims(verdict: &str) -> String {
     format!(
         r#"{{"schema_version":1,"claims":[{{"id":"toy-rate","sentence":"It is faster.","source":"s",
         "published":"1250 times","statistic":"rate.sustained","verdict":"{verdict}","reason":"for a reason","found":2.5,
-        "unit":"times","interval":[2.0,3.0],"p":0.004}}]}}"#
+        "unit":"times","interval":[2.0,3.0],"p":0.004,"note":"One was measured again."}}]}}"#
     )
 }
 
@@ -36,6 +36,7 @@ fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
             let text = fs::read_to_string(&terminal).unwrap();
             assert_eq!(status.code(), Some(code), "{arguments:?}, {verdict}: {text}");
             let last = text.lines().last().unwrap();
+            assert!(text.contains("toy-rate: One was measured again."), "{arguments:?}: {text}");
             for expected in ["toy-rate", verdict, "2.500 [2.000; 3.000] times", "1250 times", "for a reason"] {
                 assert!(last.contains(expected), "{arguments:?}: expected {expected:?} at the end of {text}");
             }
