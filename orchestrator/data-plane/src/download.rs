@@ -42,11 +42,37 @@ enum Content {
     Flowing(Pin<Box<Flow>>),
 }
 
-type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
+/// What has come of a sandbox's answer together with its head.
+pub(crate) enum Ahead {
+    /// All of its body.
+    Whole(Bytes),
+    /// The first frame of it, or nothing.
+    Part(Option<Frame<Bytes>>),
+}
+
+impl Ahead {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// When the body broke already. Nothing of the answer has gone to the client then.
+    pub(crate) fn read(incoming: &mut Incoming, cx: &mut Context<'_>) -> hyper::Result<Self> {
+        if incoming.is_end_stream() {
+            return Ok(Self::Whole(Bytes::new()));
+        }
+        match Pin::new(&mut *incoming).poll_frame(cx)? {
+            Poll::Pending => Ok(Self::Part(None)),
+            Poll::Ready(None) => Ok(Self::Whole(Bytes::new())),
+            Poll::Ready(Some(frame)) if frame.is_data() && incoming.is_end_stream() => {
+                Ok(Self::Whole(frame.into_data().unwrap_or_default()))
+            }
+            Poll::Ready(Some(frame)) => Ok(Self::Part(Some(frame))),
+        }
+    }
+}
 
 struct Flow {
-    /// What was read ahead, to see whether it was all.
-    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
+    /// What was read ahead.
+    ahead: Option<Frame<Bytes>>,
     incoming: Incoming,
     /// `None` once the sandbox has no more to do with it. Dropped before its end, its slot stays taken until the sandbox
     /// has closed the connection.
@@ -61,29 +87,13 @@ impl Download {
     }
 
     /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
-    pub(crate) fn begin(running: Running, mut incoming: Incoming, cx: &mut Context<'_>) -> Self {
-        let ahead: Item = if incoming.is_end_stream() {
-            None
-        } else {
-            match Pin::new(&mut incoming).poll_frame(cx) {
-                Poll::Ready(Some(item)) => Some(item),
-                Poll::Ready(None) => {
-                    running.complete(cx);
-                    return Self::whole(Bytes::new());
-                }
-                Poll::Pending => return Self::flowing(None, incoming, running, cx),
-            }
-        };
+    pub(crate) fn begin(running: Running, ahead: Ahead, incoming: Incoming, cx: &mut Context<'_>) -> Self {
         match ahead {
-            None => {
+            Ahead::Whole(bytes) => {
                 running.complete(cx);
-                Self::whole(Bytes::new())
+                Self::whole(bytes)
             }
-            Some(Ok(frame)) if frame.is_data() && incoming.is_end_stream() => {
-                running.complete(cx);
-                Self::whole(frame.into_data().unwrap_or_default())
-            }
-            ahead => Self::flowing(ahead, incoming, running, cx),
+            Ahead::Part(ahead) => Self::flowing(ahead, incoming, running, cx),
         }
     }
 
@@ -102,7 +112,7 @@ impl Download {
         self
     }
 
-    fn flowing(ahead: Item, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
+    fn flowing(ahead: Option<Frame<Bytes>>, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
         let mut deadline = Box::pin(sleep_until(running.deadline()));
         // It must wake this task also when nobody asks for the body, because the client takes none. When it has passed
         // already, the first look at the body says so.
@@ -120,7 +130,7 @@ impl Flow {
             return Poll::Ready(Some(Err(DownloadError::Timeout)));
         }
         let item = match self.ahead.take() {
-            Some(item) => Some(item),
+            Some(frame) => Some(Ok(frame)),
             None => {
                 running.drive(cx);
                 std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx))
@@ -201,7 +211,7 @@ impl Body for Download {
                 let hint = flow.incoming.size_hint();
                 match (&flow.ahead, hint.exact()) {
                     (None, _) => hint,
-                    (Some(Ok(frame)), Some(rest)) => {
+                    (Some(frame), Some(rest)) => {
                         SizeHint::with_exact(rest + frame.data_ref().map_or(0, |data| data.len() as u64))
                     }
                     (Some(_), _) => SizeHint::default(),

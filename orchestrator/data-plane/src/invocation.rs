@@ -9,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
     clients::{Client, SendDeadline},
-    download::Download,
+    download::{Ahead, Download},
     function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
     headers, host,
     outgoing::Outgoing,
@@ -262,11 +262,13 @@ impl Invocation {
     }
 
     async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
-        let (mut head, body) = response.into_parts();
+        let (mut head, mut body) = response.into_parts();
         if let Err(fault) = self.check(&mut head) {
             running.discard();
             return Err(fault);
         }
+        let ahead = poll_fn(|cx| Poll::Ready(Ahead::read(&mut body, cx))).await;
+        let ahead = ahead.map_err(|error| Fault::Broke { cause: describe(&error), heard: true, sent: true })?;
         let slot = running.slot();
         let timeline = Timeline {
             arrived_us: self.arrived_us,
@@ -285,9 +287,9 @@ impl Invocation {
         head.headers.insert(headers::SANDBOX, slot.sandbox().header().clone());
         head.headers.insert(headers::ATTEMPTS, attempts_value(self.attempts));
         head.version = http::Version::HTTP_11;
-        let mut parts = Some((running, body));
+        let mut parts = Some((running, ahead, body));
         let body = poll_fn(|cx| match parts.take() {
-            Some((running, body)) => Poll::Ready(Download::begin(running, body, cx)),
+            Some((running, ahead, body)) => Poll::Ready(Download::begin(running, ahead, body, cx)),
             None => Poll::Pending,
         });
         Ok(Response::from_parts(head, body.await))

@@ -64,6 +64,10 @@ async fn http2_call(sandbox: &Blocking) -> Call {
     Call::on(stream)
 }
 
+/// `:status: 200` and `content-length: 9`, and a body of three bytes.
+const SHORT_RESPONSE: &[u8] =
+    &[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x88, 0x0f, 0x0d, 1, b'9', 0, 0, 3, 0, 1, 0, 0, 0, 1, b'a', b'b', b'c'];
+
 fn http2(frame: &[u8]) -> Vec<u8> {
     [SETTINGS, frame].concat()
 }
@@ -114,6 +118,23 @@ async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
         http2_call(&sandbox).await.answer_with(http2(RESPONSE));
     })
     .await;
+}
+
+#[tokio::test]
+async fn responses_that_break_right_after_their_head_are_refused_as_long_as_nothing_has_left() {
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n".as_bytes().to_vec();
+    for (protocol, response) in [(wire::Protocol::Http1, chunks), (wire::Protocol::H2c, http2(SHORT_RESPONSE))] {
+        let (world, mut session, sandbox) = with_blocking(protocol).await;
+        let invocation = spawn_get(world.data_plane, "f", "/");
+        match protocol {
+            wire::Protocol::H2c => http2_call(&sandbox).await,
+            _ => sandbox.call().await,
+        }
+        .answer_with(response);
+        assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "{protocol:?}");
+        session.sample(|sample| sample.running == 0).await;
+        assert_eq!(session.failures, [], "{protocol:?}: nothing was wrong with the sandbox");
+    }
 }
 
 #[tokio::test]
