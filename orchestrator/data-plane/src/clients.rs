@@ -29,7 +29,7 @@ mod socket;
 
 pub(crate) use self::{
     io::ClientIo,
-    open::{OpenRequest, SendDeadline, Streams},
+    open::{OpenRequest, SendDeadline, Streams, UnsentBytes},
     presence::PresenceWatch,
     socket::ClientSocket,
 };
@@ -88,6 +88,8 @@ pub(crate) struct Client {
     new_stream: Mutex<Option<Arc<SendDeadline>>>,
     /// Refusals that it has not taken.
     unsent_refusals: AtomicU32,
+    /// Complete responses that it has not taken. Of HTTP/2 only.
+    unsent: UnsentBytes,
 }
 
 impl Client {
@@ -266,6 +268,7 @@ impl Clients {
             deadline: SendDeadline::default(),
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),
+            unsent: UnsentBytes::default(),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

@@ -93,6 +93,9 @@ pub struct Limits {
     /// time.
     #[serde(with = "model::duration")]
     pub send_timeout: Duration,
+    /// Most bytes of complete responses that wait for HTTP/2 clients to take them. Beyond it, streams of those clients end
+    /// that have not taken more than their share, which is this divided by `client_connections`.
+    pub unsent_responses: ByteSize,
     /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
@@ -145,6 +148,7 @@ impl Default for Limits {
             client_idle: Duration::from_secs(120),
             header_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),
+            unsent_responses: ByteSize::mib(256),
             connect_timeout: Duration::from_secs(1),
         }
     }
@@ -249,6 +253,9 @@ impl Config {
         if self.limits.send_timeout < Duration::from_millis(10) {
             return fail("limits.send_timeout", "must be at least 10ms");
         }
+        if self.limits.unsent_responses < ByteSize::mib(1) {
+            return fail("limits.unsent_responses", "must be at least 1MiB");
+        }
         if self.limits.client_idle < Duration::from_secs(1) {
             return fail("limits.client_idle", "must be at least 1s");
         }
@@ -287,7 +294,7 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 10] = [
+        let changes: [(Change, &str); 11] = [
             (|c| c.name = "a b".to_owned(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
@@ -295,6 +302,7 @@ mod tests {
             (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),
             (|c| c.limits.header_timeout = Duration::ZERO, "limits.header_timeout"),
             (|c| c.limits.send_timeout = Duration::ZERO, "limits.send_timeout"),
+            (|c| c.limits.unsent_responses = ByteSize::kib(1), "limits.unsent_responses"),
             (|c| c.limits.client_idle = Duration::ZERO, "limits.client_idle"),
             (|c| c.limits.header_count = 30_000, "limits.header_count"),
             (|c| c.limits.header_bytes = ByteSize::gib(1), "limits.header_bytes"),

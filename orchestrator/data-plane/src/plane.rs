@@ -39,6 +39,8 @@ pub(crate) struct Plane {
     pub(crate) overload: Overload,
     /// Requests that hold a place.
     open_requests: AtomicUsize,
+    /// Bytes of complete responses that HTTP/2 clients have not taken.
+    pub(crate) unsent_bytes: AtomicU64,
 }
 
 impl Plane {
@@ -61,6 +63,7 @@ impl Plane {
             stopping: AtomicBool::new(false),
             overload: Overload::default(),
             open_requests: AtomicUsize::new(0),
+            unsent_bytes: AtomicU64::new(0),
         }
     }
 

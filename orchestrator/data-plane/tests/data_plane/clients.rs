@@ -3,6 +3,7 @@
 use std::{future::poll_fn, time::Duration};
 
 use api::wire;
+use futures::FutureExt;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use tokio::{
@@ -119,8 +120,13 @@ async fn answers_that_are_not_taken_do_not_lock_others_out() {
 
 /// An HTTP/2 client that takes no body.
 async fn closed_window(world: &World) -> h2::client::SendRequest<bytes::Bytes> {
+    with_window(world, 0).await
+}
+
+/// An HTTP/2 client whose streams have a window of so many bytes.
+async fn with_window(world: &World, bytes: u32) -> h2::client::SendRequest<bytes::Bytes> {
     let stream = TcpStream::connect(world.data_plane).await.unwrap();
-    let builder = h2::client::Builder::new().initial_window_size(0).handshake(stream);
+    let builder = h2::client::Builder::new().initial_window_size(bytes).handshake(stream);
     let (sender, connection) = builder.await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     sender
@@ -174,6 +180,43 @@ async fn small_responses_that_are_not_taken_hold_no_place() {
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "others are served");
     let waiting = responses.iter().filter(|response| !response.body().is_end_stream()).count();
     assert_eq!(waiting, 100, "none was taken");
+}
+
+#[tokio::test]
+async fn responses_that_are_not_taken_hold_so_many_bytes_in_all() {
+    let limits = |config: &mut data_plane::Config| {
+        config.limits.unsent_responses = bytesize::ByteSize::mib(1);
+        config.limits.client_connections = Some(4);
+    };
+    let mut world = World::with(limits).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    let path = format!("/request?{}", "x".repeat(4000));
+    // One that takes its responses is not limited by their sum.
+    let reader = with_window(&world, 65_535).await;
+    for number in 0..300 {
+        let mut body = ask(&reader, "f", &path).await.into_body();
+        while let Some(part) = body.data().await {
+            let length = part.unwrap_or_else(|error| panic!("number {number}: {error}")).len();
+            body.flow_control().release_capacity(length).unwrap();
+        }
+    }
+    let (first, second) = (closed_window(&world).await, closed_window(&world).await);
+    let mut responses = [Vec::new(), Vec::new()];
+    for (sender, responses) in [&first, &second].into_iter().zip(&mut responses) {
+        for _ in 0..200 {
+            responses.push(ask(sender, "f", &path).await.into_body());
+        }
+    }
+    let [kept, mut ended] = responses;
+    let last = ended.last_mut().unwrap();
+    let end = timeout(PATIENCE, last.data()).await.expect("the stream ends").expect("not as usual");
+    assert!(end.is_err(), "it is reset");
+    let mut body = ask(&reader, "f", &path).await.into_body();
+    assert!(body.data().await.unwrap().is_ok(), "others are served");
+    let mut waits = kept.into_iter().chain(ended.into_iter().take(50));
+    assert!(waits.all(|mut body| body.data().now_or_never().is_none()), "there was room, or they are within the share");
 }
 
 #[tokio::test]
