@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use model::ClusterId;
 use tonic::Status;
 
-/// Metadata of a refusal: the cluster that the control plane belongs to, where the peer belongs to another one.
+/// Metadata of a refusal: the cluster that the control plane belongs to, where what the peer knows means something else.
 const CLUSTER_KEY: &str = "dirigent-cluster";
 
 /// A number for this process, drawn at random and never 0, which stands for a process that has none.
@@ -22,12 +22,19 @@ pub fn draw_cluster() -> ClusterId {
     ClusterId(u128::from(draw(1)) << 64 | u128::from(draw(2)))
 }
 
+/// A number for an epoch that begins now, never 0, which stands for epochs that were begun without one.
+#[must_use]
+pub fn draw_epoch_nonce() -> u64 {
+    draw(3).max(1)
+}
+
 /// The hasher's keys are the only random numbers that the standard library takes from the operating system.
 fn draw(number: u8) -> u64 {
     RandomState::new().hash_one(number)
 }
 
-/// Refuses a peer that belongs to another cluster than the control plane, which is `ours`.
+/// Refuses a peer that belongs to another cluster than the control plane, which is `ours`, or that knows of a history of
+/// it which the control plane's command log does not have. What the peer knows means something else there.
 #[must_use]
 pub fn refuse_other_cluster(reason: String, ours: ClusterId) -> Status {
     let mut status = Status::failed_precondition(reason);
@@ -37,7 +44,8 @@ pub fn refuse_other_cluster(reason: String, ours: ClusterId) -> Status {
     status
 }
 
-/// The cluster of the control plane, if it refused this peer because the peer belongs to another one.
+/// The cluster of the control plane, if it refused this peer because what the peer knows is of another one, or of
+/// another history of it.
 #[must_use]
 pub fn cluster_of_refusal(status: &Status) -> Option<&str> {
     status.metadata().get(CLUSTER_KEY)?.to_str().ok()
@@ -51,6 +59,7 @@ mod tests {
     fn what_is_drawn_differs() {
         assert_ne!(draw_instance(), draw_instance());
         assert_ne!(draw_cluster(), draw_cluster());
+        assert_ne!(draw_epoch_nonce(), draw_epoch_nonce());
     }
 
     #[test]

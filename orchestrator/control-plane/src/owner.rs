@@ -270,7 +270,7 @@ impl Owner {
             Effect::Close { session, reason } => {
                 self.close(session, Status::failed_precondition(reason));
             }
-            Effect::OtherCluster { session, ours, reason } => {
+            Effect::RefuseStranger { session, ours, reason } => {
                 self.close(session, api::refuse_other_cluster(reason, ours));
             }
         }

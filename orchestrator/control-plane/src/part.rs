@@ -209,14 +209,15 @@ async fn begin_term(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Term
         _ => None,
     });
     let newest = log.iter().filter_map(|entry| match entry.command {
-        Command::BeginEpoch { epoch } => Some(epoch.0),
+        Command::BeginEpoch { epoch, .. } => Some(epoch.0),
         _ => None,
     });
     let epoch = Epoch(newest.max().unwrap_or(0) + 1);
+    let nonce = api::draw_epoch_nonce();
     let cluster = begun.unwrap_or_else(api::draw_cluster);
     let begins = begun.is_none().then_some(Command::BeginCluster { id: cluster });
-    let commands: Vec<_> = begins.into_iter().chain([Command::BeginEpoch { epoch }]).collect();
+    let commands: Vec<_> = begins.into_iter().chain([Command::BeginEpoch { epoch, nonce }]).collect();
     let first = store.append(commands.clone()).await?;
     log.extend(commands.into_iter().zip(first..).map(|(command, index)| Logged { index, command }));
-    Ok(Term { cluster, epoch })
+    Ok(Term { cluster, epoch, nonce })
 }

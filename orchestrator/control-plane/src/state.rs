@@ -11,6 +11,7 @@ mod failure;
 mod function;
 mod grant;
 mod health;
+mod history;
 mod input;
 mod join;
 mod node;
@@ -44,8 +45,9 @@ use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    activity::Recent, data_plane::DataPlanes, function::Functions, join::Joining, node::Nodes, operator::PendingReply,
-    recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals, worker::Workers,
+    activity::Recent, data_plane::DataPlanes, function::Functions, history::History, join::Joining, node::Nodes,
+    operator::PendingReply, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals,
+    worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -77,12 +79,16 @@ pub(crate) struct Settings {
 pub(crate) struct Term {
     pub(crate) cluster: ClusterId,
     pub(crate) epoch: Epoch,
+    /// Tells the epoch from those of its number that copies of the log may have.
+    pub(crate) nonce: u64,
 }
 
 /// The control plane's state.
 pub(crate) struct State {
     settings: Settings,
     term: Term,
+    /// The epochs that the log has begun.
+    history: History,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
     /// Index of the newest command that changed the function table, or of the one that began the epoch: data planes
@@ -121,6 +127,7 @@ impl State {
         Self {
             settings,
             term,
+            history: History::default(),
             sandboxes_commanded: 0,
             function_sequence: 0,
             functions: Functions::default(),

@@ -13,6 +13,7 @@ use model::{ClusterId, DataPlaneId, Epoch, FunctionName, FunctionSpec, NodeName,
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use self::compaction::MAX_EPOCHS;
 #[cfg(test)]
 pub(crate) use self::compaction::Snapshot;
 pub use self::{memory::MemoryStore, redb::RedbStore};
@@ -30,6 +31,10 @@ pub enum Command {
     BeginEpoch {
         /// Which.
         epoch: Epoch,
+        /// Drawn at random: tells it from an epoch of the same number that another copy of the log has. 0 in logs of
+        /// programs that drew none.
+        #[serde(default)]
+        nonce: u64,
     },
     /// A function is registered or updated.
     PutFunction {

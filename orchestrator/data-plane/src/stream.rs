@@ -36,8 +36,9 @@ enum StreamError {
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     Silent,
-    #[error("the control plane is of cluster {0:?}: what was known of another one is dropped")]
-    OtherCluster(String),
+    /// What is known here means something else there.
+    #[error("the control plane knows nothing of what is known here, which is dropped: {0}")]
+    Stranger(String),
     #[error("epoch {theirs} is over: {newest} has been seen")]
     Outdated { theirs: u32, newest: u32 },
     #[error("the control plane closed the stream")]
@@ -60,7 +61,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         if welcomed {
             (back_off, told) = (FIRST_BACK_OFF, None);
         }
-        if matches!(end, StreamError::OtherCluster(_)) {
+        if matches!(end, StreamError::Stranger(_)) {
             applier.leave_cluster();
         }
         // Once for each reason: a control plane that is away is looked for often.
@@ -110,15 +111,18 @@ impl Session<'_> {
             return Err(WireError::Version { theirs: welcome.protocol_version, ours: PROTOCOL_VERSION }.into());
         }
         if !applier.cluster().is_empty() && welcome.cluster != applier.cluster() {
-            return Err(StreamError::OtherCluster(welcome.cluster));
+            return Err(StreamError::Stranger(format!("it is of cluster {:?}", welcome.cluster)));
         }
         if welcome.epoch < applier.epoch() {
             return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
         }
+        if welcome.epoch == applier.epoch() && welcome.epoch_nonce != applier.nonce() {
+            return Err(StreamError::Stranger(format!("its epoch {} is another one of that number", welcome.epoch)));
+        }
         *welcomed = true;
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
         plane.metrics.connected();
-        applier.begin(welcome.cluster, welcome.epoch);
+        applier.begin(welcome);
         applier.apply(first);
         while let Some(message) = stream.message().await.map_err(StreamError::Refused)? {
             api::check_size(&message)?;
@@ -141,6 +145,8 @@ impl Session<'_> {
             cluster: applier.cluster().to_owned(),
             instance: self.plane.instance,
             epoch: applier.epoch(),
+            epoch_nonce: applier.nonce(),
+            known: applier.known(),
             held,
         }
     }
@@ -148,7 +154,7 @@ impl Session<'_> {
 
 fn refused(status: tonic::Status) -> StreamError {
     match api::cluster_of_refusal(&status) {
-        Some(theirs) => StreamError::OtherCluster(theirs.to_owned()),
+        Some(_) => StreamError::Stranger(status.message().to_owned()),
         None => StreamError::Refused(status),
     }
 }

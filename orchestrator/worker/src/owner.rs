@@ -159,7 +159,7 @@ impl Owner {
 
     /// Says what is held and reports to the new stream from here on, with nothing between.
     fn open(&mut self) -> OutboxMessages<Events> {
-        let Opening { cluster, epoch, sandboxes } = self.state.opening();
+        let Opening { cluster, epoch, nonce, sandboxes } = self.state.opening();
         let announce = |node: &NodeSpec| wire::NodeAnnouncement {
             name: node.name.to_string(),
             cpu_millicores: node.capacity.cpu_millicores,
@@ -171,6 +171,7 @@ impl Owner {
             runtime: self.identity.runtime.clone(),
             admin: self.identity.admin.to_string(),
             epoch: epoch.0,
+            epoch_nonce: nonce,
             nodes: self.identity.nodes.iter().map(announce).collect(),
             sandboxes,
             cluster,

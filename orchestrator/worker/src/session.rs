@@ -193,7 +193,8 @@ fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Commander, u32), Wir
     if welcome.protocol_version != api::PROTOCOL_VERSION {
         return Err(WireError::Version { theirs: welcome.protocol_version, ours: api::PROTOCOL_VERSION });
     }
-    Ok((Commander { cluster: welcome.cluster, epoch: Epoch(welcome.epoch) }, welcome.beat_port))
+    let (cluster, epoch, nonce) = (welcome.cluster, Epoch(welcome.epoch), welcome.epoch_nonce);
+    Ok((Commander { cluster, epoch, nonce }, welcome.beat_port))
 }
 
 /// An error with its causes, on one line.

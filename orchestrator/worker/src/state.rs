@@ -34,6 +34,8 @@ pub(crate) struct State {
     cluster: Option<String>,
     /// The newest epoch obeyed.
     newest: Epoch,
+    /// Its nonce.
+    nonce: u64,
     /// Whether a control plane of that epoch has welcomed this worker on the present stream.
     welcomed: bool,
     /// Told on the present stream.
@@ -81,6 +83,8 @@ pub(crate) struct Commander {
     /// Its cluster; empty where it does not know of clusters.
     pub(crate) cluster: String,
     pub(crate) epoch: Epoch,
+    /// Tells the epoch from those of its number in copies of the command log.
+    pub(crate) nonce: u64,
 }
 
 /// A welcome came from a control plane that this worker must not obey.
@@ -89,6 +93,11 @@ pub(crate) enum WrongCommander {
     /// It has been replaced.
     #[error("epoch {theirs} is over: this worker obeys epoch {ours}")]
     Older { theirs: Epoch, ours: Epoch },
+    /// Its command log is another copy of the one that this worker obeyed, and has gone on differently.
+    #[error(
+        "its epoch {epoch} is another one than that which this worker obeys: start the worker anew to end its sandboxes"
+    )]
+    OtherHistory { epoch: Epoch },
     /// It is of another cluster, which knows nothing of what this worker holds.
     #[error("it is of cluster {theirs:?}, this worker of {ours:?}: if that is no more, start the worker anew")]
     OtherCluster { theirs: String, ours: String },
@@ -100,6 +109,7 @@ pub(crate) struct Opening {
     pub(crate) cluster: String,
     /// The newest epoch obeyed.
     pub(crate) epoch: Epoch,
+    pub(crate) nonce: u64,
     pub(crate) sandboxes: Vec<wire::HeldSandbox>,
 }
 
@@ -123,6 +133,7 @@ impl State {
             nodes,
             cluster: None,
             newest: Epoch::default(),
+            nonce: 0,
             welcomed: false,
             revisions: Revisions::heard(),
             sandboxes: BTreeMap::new(),
@@ -153,29 +164,33 @@ impl State {
             })
         });
         let sandboxes = held.collect();
-        Opening { cluster: self.cluster.clone().unwrap_or_default(), epoch: self.newest, sandboxes }
+        let cluster = self.cluster.clone().unwrap_or_default();
+        Opening { cluster, epoch: self.newest, nonce: self.nonce, sandboxes }
     }
 
     /// The control plane at the other end of the stream says who it is.
     pub(crate) fn welcome(&mut self, commander: Commander) -> Result<(), WrongCommander> {
-        let Commander { cluster: theirs, epoch } = commander;
+        let Commander { cluster: theirs, epoch, nonce } = commander;
         if let Some(ours) = self.cluster.clone().filter(|ours| *ours != theirs) {
             return Err(WrongCommander::OtherCluster { theirs, ours });
         }
         if epoch < self.newest {
             return Err(WrongCommander::Older { theirs: epoch, ours: self.newest });
         }
+        if epoch == self.newest && nonce != self.nonce {
+            return Err(WrongCommander::OtherHistory { epoch });
+        }
         self.cluster = Some(theirs);
-        self.newest = epoch;
+        (self.newest, self.nonce) = (epoch, nonce);
         self.welcomed = true;
         Ok(())
     }
 
-    /// A control plane of another cluster refused this worker. With nothing of its own cluster left to be taken for
-    /// something else, it may belong to that one.
+    /// A control plane of another cluster, or of another history of it, refused this worker. With nothing of its own left
+    /// to be taken for something else, it may belong to that one.
     pub(crate) fn other_cluster(&mut self) {
         if self.sandboxes.is_empty() {
-            (self.cluster, self.newest) = (None, Epoch::default());
+            (self.cluster, self.newest, self.nonce) = (None, Epoch::default(), 0);
         }
     }
 

@@ -27,8 +27,8 @@ pub(crate) enum Effect {
     Record(Box<ColdStart>),
     /// End a connection, for the reason given.
     Close { session: SessionId, reason: String },
-    /// Refuse a peer that belongs to another cluster than `ours`, for the reason given.
-    OtherCluster { session: SessionId, ours: ClusterId, reason: String },
+    /// Refuse a peer that knows things of another cluster than `ours`, or of another history of it, for the reason given.
+    RefuseStranger { session: SessionId, ours: ClusterId, reason: String },
 }
 
 /// A change of what a worker should know.

@@ -4,9 +4,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire;
-use model::{DataPlaneId, NodeName, NodeSpec, Resources};
+use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
 
-use super::{Effect, Map, Now, Origin, SessionId, State, grant::micros};
+use super::{Effect, Map, Now, Origin, SessionId, State, grant::micros, history::Knowledge};
 use crate::store::Command;
 
 /// What a peer said first.
@@ -28,7 +28,8 @@ struct Pending {
 
 /// Why a peer is not let in.
 enum Refusal {
-    OtherCluster(String),
+    /// What it knows means something else here.
+    Stranger(String),
     Other(String),
 }
 
@@ -91,35 +92,33 @@ impl State {
 
     fn refuse(&mut self, session: SessionId, refusal: Refusal) {
         match refusal {
-            Refusal::OtherCluster(reason) => {
-                self.effect(Effect::OtherCluster { session, ours: self.term.cluster, reason });
+            Refusal::Stranger(reason) => {
+                self.effect(Effect::RefuseStranger { session, ours: self.term.cluster, reason });
             }
             Refusal::Other(reason) => self.effect(Effect::Close { session, reason }),
         }
     }
 
-    /// Ids of functions, revisions and sandboxes mean something else in every cluster.
-    fn check_cluster(&self, cluster: &str, epoch: u32) -> Result<(), Refusal> {
+    /// Ids of functions, revisions and sandboxes mean something else in every cluster, and in every copy of its log that
+    /// was set back and went on from there.
+    fn check_cluster(&self, cluster: &str, known: Knowledge) -> Result<(), Refusal> {
         let ours = self.term.cluster.to_string();
         if !cluster.is_empty() && cluster != ours {
             let reason = format!(
                 "it belongs to cluster {cluster}, this control plane to {ours}: if the other cluster is no more, start it anew"
             );
-            return Err(Refusal::OtherCluster(reason));
+            return Err(Refusal::Stranger(reason));
         }
-        if epoch > self.term.epoch.0 {
-            let ours = self.term.epoch;
-            return Err(Refusal::Other(format!("it has seen epoch {epoch}, this control plane is at {ours}")));
-        }
-        if cluster.is_empty() && epoch > 0 {
+        if cluster.is_empty() && known.epoch > Epoch::default() {
+            let epoch = known.epoch;
             let reason = format!("it has seen epoch {epoch} and does not say of which cluster: start it anew");
             return Err(Refusal::Other(reason));
         }
-        Ok(())
+        self.history.check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
     }
 
     fn check_worker(&self, now: Now, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, hello.epoch)?;
+        self.check_cluster(&hello.cluster, Knowledge::of_worker(hello))?;
         let name = &hello.worker;
         let suspect_after = micros(self.settings.health.suspect_after);
         let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
@@ -143,7 +142,7 @@ impl State {
     }
 
     fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, hello.epoch)?;
+        self.check_cluster(&hello.cluster, Knowledge::of_data_plane(hello))?;
         let id = DataPlaneId(hello.data_plane.clone());
         let known = self.data_planes.find(&id).and_then(|key| self.data_planes.get(key));
         let is_taken =

@@ -163,7 +163,11 @@ impl State {
     pub(super) fn apply(&mut self, now: Now, index: u64, command: Command) -> Answer {
         let found = |found| if found { Answer::Done } else { Answer::NotFound };
         match command {
-            Command::BeginCluster { .. } | Command::BeginEpoch { .. } => Answer::Done,
+            Command::BeginCluster { .. } => Answer::Done,
+            Command::BeginEpoch { epoch, nonce } => {
+                self.history.begin(index, epoch, nonce);
+                Answer::Done
+            }
             Command::PutFunction { spec } => Answer::Put(match self.put_function(now, index, *spec) {
                 PutEffect::Created => PutOutcome::Created,
                 PutEffect::Updated => PutOutcome::Updated,

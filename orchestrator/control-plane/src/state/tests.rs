@@ -7,5 +7,6 @@ mod crossing;
 mod failures;
 mod model_cluster;
 mod properties;
+mod set_back;
 mod silence;
 mod vectors;

@@ -77,7 +77,8 @@ impl State {
         self.workers.by_session.insert(session, worker);
         let welcome = self.welcome(self.settings.beat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
-        self.reconcile_sandboxes(now, session, &nodes, &hello.sandboxes);
+        let held = self.end_unknown(session, &hello);
+        self.reconcile_sandboxes(now, session, &nodes, &held);
         self.recovery.nodes_reported(&nodes);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
@@ -104,6 +105,7 @@ impl State {
             epoch: self.term.epoch.0,
             beat_port: beat_port.into(),
             cluster: self.term.cluster.to_string(),
+            epoch_nonce: self.term.nonce,
         }
     }
 

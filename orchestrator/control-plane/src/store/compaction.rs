@@ -1,8 +1,10 @@
 //! Compaction: the commands up to some index are replaced by the fewest that lead to the same functions, nodes, data
-//! planes and epoch. These are a snapshot, and what comes after that index is the log's tail.
+//! planes and epochs. These are a snapshot, and what comes after that index is the log's tail.
 //!
 //! A command that still matters stays where it is; what later ones changed is written into it, and they are removed.
 //! So the log is equivalent to the whole one wherever compaction stops, and each command is looked at once.
+
+use std::collections::VecDeque;
 
 use model::{DataPlaneId, Epoch, FunctionId, FunctionName, NodeName, NodeSpec, Registered, Revision};
 use rustc_hash::FxHashMap;
@@ -14,6 +16,9 @@ const FEWEST_ENTRIES: u64 = 10_000;
 /// Nor is one with fewer entries than this many times those of its newest snapshot. So a command is, on average, moved
 /// less than once, and the log at most this much longer than need be.
 const GROWTH: u64 = 4;
+/// Epochs that the log remembers, the newest ones: what a peer knows is held against them when it comes back. One that was
+/// away for more starts of the control plane than this is taken for a stranger.
+pub(crate) const MAX_EPOCHS: usize = 1024;
 
 /// The entries that compaction changes.
 pub(crate) trait Entries {
@@ -39,7 +44,8 @@ pub(crate) struct Snapshot {
     covers: u64,
     /// Whether there is a command that began the cluster. The first one counts.
     has_cluster: bool,
-    epoch: Option<(Epoch, u64)>,
+    /// The newest epochs and where they began, oldest first.
+    epochs: VecDeque<(Epoch, u64)>,
     functions: FxHashMap<FunctionName, u64>,
     nodes: FxHashMap<NodeName, NodeEntries>,
     drained_nodes: u64,
@@ -59,8 +65,8 @@ impl Snapshot {
 
     /// Commands that still matter.
     pub(crate) fn len(&self) -> u64 {
-        let count = self.functions.len() + self.nodes.len() + self.data_planes.len();
-        count as u64 + self.drained_nodes + u64::from(self.epoch.is_some()) + u64::from(self.has_cluster)
+        let count = self.functions.len() + self.nodes.len() + self.data_planes.len() + self.epochs.len();
+        count as u64 + self.drained_nodes + u64::from(self.has_cluster)
     }
 
     /// Whether a log of so many entries is to be compacted while it is written.
@@ -78,7 +84,7 @@ impl Snapshot {
         self.covers = index;
         match command {
             Command::BeginCluster { .. } => Ok(!std::mem::replace(&mut self.has_cluster, true)),
-            Command::BeginEpoch { epoch } => self.take_epoch(index, *epoch, entries),
+            Command::BeginEpoch { epoch, .. } => self.take_epoch(index, *epoch, entries),
             Command::PutFunction { spec } => {
                 let Some(&at) = self.functions.get(&spec.name) else {
                     self.functions.insert(spec.name.clone(), index);
@@ -122,12 +128,13 @@ impl Snapshot {
     }
 
     fn take_epoch(&mut self, index: u64, epoch: Epoch, entries: &mut impl Entries) -> Result<bool, StoreError> {
-        let before = self.epoch;
-        if before.is_some_and(|(newest, _)| newest >= epoch) {
+        if self.epochs.back().is_some_and(|(newest, _)| *newest >= epoch) {
             return Ok(false);
         }
-        self.epoch = Some((epoch, index));
-        erase(before.map(|(_, at)| at), entries)?;
+        self.epochs.push_back((epoch, index));
+        if self.epochs.len() > MAX_EPOCHS {
+            erase(self.epochs.pop_front().map(|(_, at)| at), entries)?;
+        }
         Ok(true)
     }
 

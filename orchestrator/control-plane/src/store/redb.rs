@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn epoch(epoch: u32) -> Command {
-        Command::BeginEpoch { epoch: Epoch(epoch) }
+        Command::BeginEpoch { epoch: Epoch(epoch), nonce: 5 }
     }
 
     fn put(name: u32, memory: u32) -> Command {

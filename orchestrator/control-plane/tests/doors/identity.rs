@@ -104,8 +104,7 @@ async fn a_cluster_begins_its_log_with_its_id_and_keeps_it() {
 async fn after_a_lost_log_peers_of_the_lost_cluster_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let Served { data_plane: _data_plane, worker: _worker, create, .. } = served(&running).await;
-    let cluster = running.cluster().await;
+    let Served { data_plane: DataPlane { welcome, .. }, worker: _worker, create, .. } = served(&running).await;
     running.stop().await;
 
     let empty = tempfile::tempdir().unwrap();
@@ -119,19 +118,15 @@ async fn after_a_lost_log_peers_of_the_lost_cluster_are_refused() {
         concurrency: 1,
         ..Default::default()
     };
-    for cluster in [cluster.clone(), String::new()] {
-        let hello = wire::WorkerHello {
-            sandboxes: vec![held.clone()],
-            epoch: 1,
-            cluster: cluster.clone(),
-            ..Worker::hello("w")
-        };
+    for cluster in [welcome.cluster.clone(), String::new()] {
+        let welcome = wire::Welcome { cluster: cluster.clone(), ..welcome.clone() };
+        let hello = wire::WorkerHello { sandboxes: vec![held.clone()], ..Worker::hello_again("w", &welcome) };
         let mut refused = Worker::connect(&running.stream, hello).await.unwrap();
         let refusal = refused.refusal().await;
         let named = (!cluster.is_empty()).then_some(running.cluster().await);
         assert_eq!(api::cluster_of_refusal(&refusal).map(str::to_owned), named, "{refusal}");
         let held = vec![wire::HeldGrant { function: other, sandbox: create.sandbox, slots: 1 }];
-        let hello = wire::DataPlaneHello { held, epoch: 1, cluster, ..DataPlane::hello("old") };
+        let hello = wire::DataPlaneHello { held, ..DataPlane::hello_again("old", &welcome) };
         let mut refused = DataPlane::connect(&running.stream, hello).await.unwrap();
         refused.refusal().await;
     }
@@ -142,6 +137,62 @@ async fn after_a_lost_log_peers_of_the_lost_cluster_are_refused() {
     worker.ready(create.sandbox).await;
     let endpoint = fresh.read_until(first_endpoint).await;
     assert_eq!((endpoint.function, endpoint.sandbox), (other, create.sandbox));
+    running.stop().await;
+}
+
+/// What a peer learnt after the copy was made, in the same epoch or a later one, means something else now.
+#[tokio::test]
+async fn after_an_older_copy_of_the_log_was_put_back_who_knows_more_than_it_is_refused_or_ends_that() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let running = Running::start(dirs[0].path()).await;
+    let (mut data_plane, kept) = data_plane_with(&running, "kept").await;
+    std::fs::copy(dirs[0].path().join("commands.redb"), dirs[1].path().join("commands.redb")).unwrap();
+    let lost = {
+        let named = data_plane.read_until(|message| message.functions.first().map(|config| config.function));
+        let ((status, _), function) =
+            tokio::join!(running.ask("PUT", "/v1/functions/lost", r#"{"image":"any"}"#), named);
+        assert_eq!(status, 201);
+        function
+    };
+    let welcome = data_plane.welcome.clone();
+    running.stop().await;
+    let running = Running::start(dirs[0].path()).await;
+    let (DataPlane { welcome: next, .. }, _) = data_plane_with(&running, "more").await;
+    running.stop().await;
+
+    let running = Running::start(dirs[1].path()).await;
+    assert_eq!(running.cluster().await, welcome.cluster);
+    let hello = |known| wire::DataPlaneHello { known, ..DataPlane::hello_again("d", &welcome) };
+    let mut knows_no_more = DataPlane::connect(&running.stream, hello(kept)).await.unwrap();
+    knows_no_more.read_until(|message| message.snapshot_end.then_some(())).await;
+    assert_eq!((knows_no_more.welcome.epoch, next.epoch), (2, 2));
+    drop(knows_no_more);
+    running.wait_for("/v1/status", |status| status["data_planes"].as_array().unwrap().is_empty()).await;
+    for (hello, reason) in [
+        (hello(lost), format!("knows command {lost} of epoch 1")),
+        (DataPlane::hello_again("d", &next), format!("epoch 2 of this cluster with nonce {:016x}", next.epoch_nonce)),
+        (wire::DataPlaneHello { epoch_nonce: 0, ..hello(kept) }, "does not say its nonce".to_owned()),
+    ] {
+        let refusal = DataPlane::connect(&running.stream, hello).await.unwrap().refusal().await;
+        assert!(refusal.message().contains(&reason), "{refusal}");
+        assert!(api::cluster_of_refusal(&refusal).is_some(), "a data plane may begin anew");
+    }
+    let held = |sandbox, function| wire::HeldSandbox {
+        sandbox,
+        function,
+        revision: function,
+        address: "127.1.0.1:80".to_owned(),
+        concurrency: 1,
+        ..Default::default()
+    };
+    let first = model::SandboxId::new(model::Epoch(1), 1).unwrap().to_wire();
+    let sandboxes = vec![held(first, kept), held(first + 1, lost)];
+    let mut refused = Worker::connect(&running.stream, Worker::hello_again("w", &next)).await.unwrap();
+    assert!(refused.refusal().await.message().contains("epoch 2 of this cluster"));
+    let hello = wire::WorkerHello { sandboxes, ..Worker::hello_again("w", &welcome) };
+    let mut worker = Worker::connect(&running.stream, hello).await.unwrap();
+    assert_eq!(worker.read_until(|message| message.delete.first().copied()).await, first + 1);
+    running.wait_for("/v1/functions/kept", |function| function["endpoints"][0]["node"] == "w-node").await;
     running.stop().await;
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct DataPlane {
     incoming: Streaming<wire::ToDataPlane>,
     /// Names of the functions it knows, by id.
     pub(crate) functions: BTreeMap<u64, String>,
+    /// What it was welcomed with; empty before it has read that.
+    pub(crate) welcome: wire::Welcome,
 }
 
 impl DataPlane {
@@ -45,7 +47,12 @@ impl DataPlane {
         let hello = Some(hello);
         outgoing.send(wire::FromDataPlane { hello, ..Default::default() }).await.unwrap();
         let answer = client(stream).await.connect_data_plane(stream.sign(ReceiverStream::new(messages))).await?;
-        Ok(Self { outgoing, incoming: answer.into_inner(), functions: BTreeMap::new() })
+        Ok(Self {
+            outgoing,
+            incoming: answer.into_inner(),
+            functions: BTreeMap::new(),
+            welcome: wire::Welcome::default(),
+        })
     }
 
     pub(crate) fn hello(name: &str) -> wire::DataPlaneHello {
@@ -55,6 +62,12 @@ impl DataPlane {
             address: "127.0.0.1:8080".to_owned(),
             ..Default::default()
         }
+    }
+
+    /// The first words of a process that obeyed such a welcome.
+    pub(crate) fn hello_again(name: &str, welcome: &wire::Welcome) -> wire::DataPlaneHello {
+        let wire::Welcome { cluster, epoch, epoch_nonce, .. } = welcome.clone();
+        wire::DataPlaneHello { cluster, epoch, epoch_nonce, ..Self::hello(name) }
     }
 
     pub(crate) async fn say(&self, message: wire::FromDataPlane) {
@@ -69,6 +82,7 @@ impl DataPlane {
     /// Reads one message, remembers its functions, and acknowledges what it brings.
     pub(crate) async fn read(&mut self) -> wire::ToDataPlane {
         let message = timeout(SOON, self.incoming.message()).await.expect("a message comes").unwrap().unwrap();
+        message.welcome.iter().for_each(|welcome| self.welcome.clone_from(welcome));
         self.functions.extend(message.functions.iter().map(|config| (config.function, config.name.clone())));
         message.removed.iter().for_each(|function| drop(self.functions.remove(function)));
         let ack = |delta: &wire::EndpointDelta| wire::EndpointAck {
@@ -144,6 +158,12 @@ impl Worker {
             }],
             ..Default::default()
         }
+    }
+
+    /// The first words of a process that obeyed such a welcome.
+    pub(crate) fn hello_again(name: &str, welcome: &wire::Welcome) -> wire::WorkerHello {
+        let wire::Welcome { cluster, epoch, epoch_nonce, .. } = welcome.clone();
+        wire::WorkerHello { cluster, epoch, epoch_nonce, ..Self::hello(name) }
     }
 
     pub(crate) async fn read(&mut self) -> wire::ToWorker {

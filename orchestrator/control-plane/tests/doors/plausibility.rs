@@ -20,7 +20,7 @@ fn only_sandbox(function: &Value) -> [String; 3] {
 async fn a_peer_changes_nothing_about_what_others_have() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let Served { data_plane: _data_plane, worker: _worker, function, create } = served(&running).await;
+    let Served { data_plane, worker: _worker, function, create } = served(&running).await;
     let expected = ["ready", "w-node", "d"].map(str::to_owned);
     assert_eq!(only_sandbox(&running.json("/v1/functions/f").await), expected);
 
@@ -35,7 +35,7 @@ async fn a_peer_changes_nothing_about_what_others_have() {
     };
     // One of an id that will be given to the next sandbox.
     let next = wire::HeldSandbox { sandbox: create.sandbox + 1, ..held.clone() };
-    let hello = wire::WorkerHello { sandboxes: vec![held, next], ..Worker::hello("liar") };
+    let hello = wire::WorkerHello { sandboxes: vec![held, next], ..Worker::hello_again("liar", &data_plane.welcome) };
     let mut liar = Worker::connect(&running.stream, hello).await.unwrap();
     let mut ended = Vec::new();
     while ended.len() < 2 {
@@ -52,13 +52,7 @@ async fn a_peer_changes_nothing_about_what_others_have() {
 
     // A data plane that says it holds the sandbox, and that it does not work; and that more waits than can be counted.
     let held = vec![wire::HeldGrant { function, sandbox: create.sandbox, slots: u32::MAX }];
-    let epoch = running.json("/v1/status").await["epoch"].as_u64().unwrap();
-    let hello = wire::DataPlaneHello {
-        held,
-        epoch: u32::try_from(epoch).unwrap(),
-        cluster: running.cluster().await,
-        ..DataPlane::hello("liar")
-    };
+    let hello = wire::DataPlaneHello { held, ..DataPlane::hello_again("liar", &data_plane.welcome) };
     let mut liar = DataPlane::connect(&running.stream, hello).await.unwrap();
     let gone = |message: &wire::ToDataPlane| {
         message.endpoints.iter().find(|delta| delta.sandbox == create.sandbox).map(wire::EndpointDelta::state)

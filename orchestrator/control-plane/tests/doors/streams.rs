@@ -199,12 +199,11 @@ async fn a_silent_worker_is_suspect_and_one_that_beats_is_not() {
 async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let Served { data_plane: _data_plane, worker: _worker, function, create } = served(&running).await;
-    let cluster = running.cluster().await;
+    let Served { data_plane: DataPlane { welcome, .. }, worker: _worker, function, create } = served(&running).await;
     running.stop().await;
 
     let running = Running::start(dir.path()).await;
-    assert_eq!(running.cluster().await, cluster, "a cluster outlives its control plane");
+    assert_eq!(running.cluster().await, welcome.cluster, "a cluster outlives its control plane");
     let held = wire::HeldSandbox {
         sandbox: create.sandbox,
         node: 0,
@@ -214,17 +213,17 @@ async fn after_a_restart_sandboxes_are_found_again_and_old_epochs_refused() {
         concurrency: 1,
         ..Default::default()
     };
-    let hello = wire::WorkerHello { sandboxes: vec![held], epoch: 1, cluster: cluster.clone(), ..Worker::hello("w") };
+    let hello = wire::WorkerHello { sandboxes: vec![held], ..Worker::hello_again("w", &welcome) };
     let _worker = Worker::connect(&running.stream, hello).await.unwrap();
     let held = vec![wire::HeldGrant { function, sandbox: create.sandbox, slots: 1 }];
-    let hello = wire::DataPlaneHello { held, epoch: 1, cluster: cluster.clone(), ..DataPlane::hello("d") };
+    let hello = wire::DataPlaneHello { held, ..DataPlane::hello_again("d", &welcome) };
     let mut data_plane = DataPlane::connect(&running.stream, hello).await.unwrap();
     let confirmed = data_plane.read_until(first_endpoint).await;
     assert_eq!((confirmed.sandbox, confirmed.state()), (create.sandbox, wire::EndpointState::Active));
     let seen = running.json("/v1/functions/f").await;
     assert_eq!((&seen["ready"], &seen["endpoints"][0]["data_plane"]), (&1.into(), &"d".into()));
 
-    let from_the_future = wire::WorkerHello { epoch: 7, cluster, ..Worker::hello("other") };
+    let from_the_future = wire::WorkerHello { epoch: 7, ..Worker::hello_again("other", &welcome) };
     let mut refused = Worker::connect(&running.stream, from_the_future).await.unwrap();
     let refusal = refused.refusal().await;
     assert!(

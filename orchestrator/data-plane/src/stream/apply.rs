@@ -17,6 +17,10 @@ pub(super) struct Applier {
     cluster: String,
     /// The newest epoch seen.
     epoch: u32,
+    /// Its nonce.
+    nonce: u64,
+    /// The greatest index of the command log among what it was told.
+    known: u64,
     /// Number of the current stream.
     stream: u64,
     /// While its snapshot is being received, the functions it has named.
@@ -26,12 +30,22 @@ pub(super) struct Applier {
 impl Applier {
     /// Before the first stream.
     pub(super) fn new(plane: Arc<Plane>) -> Self {
-        Self { plane, cluster: String::new(), epoch: 0, stream: 0, snapshot: None }
+        Self { plane, cluster: String::new(), epoch: 0, nonce: 0, known: 0, stream: 0, snapshot: None }
     }
 
     /// The newest epoch seen, 0 at first.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// The nonce of that epoch.
+    pub(super) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// The greatest index of the command log among what it was told, 0 at first.
+    pub(super) fn known(&self) -> u64 {
+        self.known
     }
 
     /// The cluster it belongs to, empty at first.
@@ -44,16 +58,17 @@ impl Applier {
     pub(super) fn leave_cluster(&mut self) {
         self.plane.set_unready();
         (self.cluster, self.epoch, self.snapshot) = (String::new(), 0, None);
+        (self.nonce, self.known) = (0, 0);
         for function in self.plane.functions.all() {
             function.change(FunctionState::abandon);
         }
         self.plane.functions.clear();
     }
 
-    /// A stream of `epoch` begins.
-    pub(super) fn begin(&mut self, cluster: String, epoch: u32) {
-        self.cluster = cluster;
-        self.epoch = epoch;
+    /// A stream of that control plane begins.
+    pub(super) fn begin(&mut self, welcome: wire::Welcome) {
+        self.cluster = welcome.cluster;
+        (self.epoch, self.nonce) = (welcome.epoch, welcome.epoch_nonce);
         self.stream += 1;
         self.snapshot = Some(BTreeSet::new());
     }
@@ -61,7 +76,9 @@ impl Applier {
     /// Carries out a message.
     pub(super) fn apply(&mut self, message: wire::ToDataPlane) {
         let functions = &self.plane.functions;
+        self.known = self.known.max(message.sequence);
         for config in &message.functions {
+            self.known = self.known.max(config.function).max(config.revision);
             if let Some(named) = &mut self.snapshot {
                 named.insert(FunctionId(config.function));
             }

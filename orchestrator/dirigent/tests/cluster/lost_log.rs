@@ -1,5 +1,5 @@
-//! The command log is lost: the cluster that begins anew gives out the same numbers again, and nobody takes what is left
-//! of the old one for its own.
+//! The command log is lost, or an older copy of it is put back: the control plane gives out the same numbers again, and
+//! nobody takes what is left from before for its own.
 
 use std::{fs, path::Path};
 
@@ -66,5 +66,90 @@ fn after_a_lost_log_no_function_is_answered_with_the_code_of_another() {
     cluster.invoke("anew").assert_ok();
     cluster.invoke("lost").assert_refused(404, "unknown-function");
     assert_eq!((begun(&lost), begun(&anew)), (before, 1), "expected only its own sandbox to have been invoked");
+    cluster.wait_for_rest();
+}
+
+/// Makes a copy of the log, starts the control plane so many times, registers `lost` and invokes it, and puts the copy back
+/// while the worker stands still. The id that `lost` had.
+fn set_back(cluster: &mut Cluster, lost: &Path, starts: u32) -> usize {
+    let log = cluster.directory().join("control-plane/commands.redb");
+    let copy = cluster.directory().join("copy");
+    cluster.register("kept", json!({}));
+    fs::copy(&log, &copy).unwrap();
+    // The epoch that begins when the copy is back takes its number.
+    cluster.register("before", json!({}));
+    for _ in 0..starts {
+        cluster.control_plane.crash();
+        cluster.control_plane.start_again();
+        cluster.wait_until_whole();
+    }
+    cluster.register("lost", function(lost));
+    cluster.invoke("lost").assert_ok();
+    let id = number(&cluster.show("lost")["id"]);
+
+    cluster.workers[0].send(Signal::SIGSTOP);
+    cluster.control_plane.crash();
+    fs::copy(&copy, &log).unwrap();
+    cluster.control_plane.start_again();
+    wait_for("the data plane to begin anew", || {
+        let data_planes = cluster.status()["data_planes"].clone();
+        look(data_planes.as_array().unwrap().len() == 1, data_planes)
+    });
+    id
+}
+
+/// Registers `anew` under the id that another function had.
+fn register_as(cluster: &Cluster, id: usize, anew: &Path) {
+    // The epoch comes after the newest command of the copy, and these before the id.
+    let next = number(&cluster.show("kept")["id"]) + 2;
+    (next..id).for_each(|filler| cluster.register(&format!("filler{filler}"), json!({})));
+    cluster.register("anew", function(anew));
+    assert_eq!(number(&cluster.show("anew")["id"]), id, "expected the number to be given out again");
+}
+
+/// What a part of the cluster has logged.
+fn log_of(cluster: &Cluster, part: &str) -> String {
+    fs::read_to_string(cluster.directory().join(part).join("log")).unwrap()
+}
+
+#[test]
+fn after_an_older_copy_of_the_log_is_put_back_no_function_is_answered_with_the_code_of_another() {
+    let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
+    let [lost, anew] = ["lost", "anew"].map(|name| cluster.directory().join(name));
+    let id = set_back(&mut cluster, &lost, 0);
+    register_as(&cluster, id, &anew);
+    cluster.workers[0].send(Signal::SIGCONT);
+    cluster.wait_until_whole();
+    cluster.invoke("anew").assert_ok();
+    cluster.invoke("lost").assert_refused(404, "unknown-function");
+    assert_eq!((begun(&lost), begun(&anew)), (1, 1), "expected only its own sandbox to have been invoked");
+    for (part, expected) in [
+        ("control-plane", "it holds sandboxes of commands that this log does not have"),
+        ("control-plane", "the log was set back to an older copy or has lost its end"),
+        ("data-plane-0", "the control plane knows nothing of what is known here, which is dropped"),
+    ] {
+        let log = log_of(&cluster, part);
+        assert!(log.contains(expected), "expected {part} to say {expected:?}: {log}");
+    }
+    cluster.wait_for_rest();
+}
+
+#[test]
+fn who_was_in_an_epoch_that_the_copy_of_the_log_does_not_have_is_refused_and_told_why() {
+    let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
+    let [lost, anew] = ["lost", "anew"].map(|name| cluster.directory().join(name));
+    let id = set_back(&mut cluster, &lost, 1);
+    register_as(&cluster, id, &anew);
+    cluster.workers[0].send(Signal::SIGCONT);
+    wait_for("the worker to be told why it is refused", || {
+        let log = log_of(&cluster, "worker-0");
+        look(log.contains("the log was set back to an older copy") && log.contains("start it anew"), log)
+    });
+    cluster.invoke("anew").assert_refused(504, "queue-deadline");
+    assert!(cluster.workers[0].end(Signal::SIGTERM).success());
+    cluster.workers[0].start_again();
+    cluster.wait_until_whole();
+    cluster.invoke("anew").assert_ok();
+    assert_eq!((begun(&lost), begun(&anew)), (1, 1), "expected only its own sandbox to have been invoked");
     cluster.wait_for_rest();
 }

@@ -23,7 +23,7 @@ fn welcomed() -> State {
 
 /// The control plane of the worker's cluster in that epoch.
 fn commander(epoch: u32) -> Commander {
-    Commander { cluster: "c".to_owned(), epoch: Epoch(epoch) }
+    Commander { cluster: "c".to_owned(), epoch: Epoch(epoch), nonce: epoch.into() }
 }
 
 /// Any instant: the state only hands it on.
@@ -103,7 +103,7 @@ fn commands_of_an_older_epoch_and_impossible_ones_are_refused() {
 
 #[test]
 fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_hands_only() {
-    let other = || Commander { cluster: "d".to_owned(), epoch: Epoch(1) };
+    let other = || Commander { cluster: "d".to_owned(), epoch: Epoch(1), nonce: 1 };
     let mut state = welcomed();
     create(&mut state, id(1));
     state.closed();
@@ -115,8 +115,8 @@ fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_han
     delete(&mut state, id(1));
     state.created(id(1), Err(Failure::cancelled()));
     state.other_cluster();
-    let Opening { cluster, epoch, sandboxes } = state.opening();
-    assert_eq!((cluster.as_str(), epoch, sandboxes.len()), ("", Epoch(0), 0));
+    let Opening { cluster, epoch, nonce, sandboxes } = state.opening();
+    assert_eq!((cluster.as_str(), epoch, nonce, sandboxes.len()), ("", Epoch(0), 0, 0));
     state.welcome(other()).unwrap();
 }
 
@@ -153,8 +153,8 @@ fn a_new_stream_hears_of_what_is_held_but_not_of_what_ends() {
     state.created(id(3), Ok(&made()));
     delete(&mut state, id(3));
     delete(&mut state, id(4));
-    let Opening { cluster, epoch, sandboxes: held } = state.opening();
-    assert_eq!((cluster.as_str(), epoch), ("c", Epoch(3)));
+    let Opening { cluster, epoch, nonce, sandboxes: held } = state.opening();
+    assert_eq!((cluster.as_str(), epoch, nonce), ("c", Epoch(3), 3));
     let shown: Vec<(u64, &str)> = held.iter().map(|h| (h.sandbox, h.address.as_str())).collect();
     assert_eq!(shown, [(id(1).to_wire(), ""), (id(2).to_wire(), "127.1.0.0:80")]);
     assert_eq!((held[0].function, held[0].revision), (1, 5));

@@ -8,19 +8,19 @@ use proptest::prelude::*;
 use super::model_cluster::new_state;
 use crate::{
     clock::Now,
-    state::State,
+    state::{State, Term, history::Begun},
     store::{Command, Logged, Snapshot},
 };
 
 pub(super) type Log = BTreeMap<u64, Command>;
 
-/// What is durable, as a state has it: functions with their ids and revisions, nodes, data planes, and the newest epoch.
+/// What is durable, as a state has it: functions with their ids and revisions, nodes, data planes, and the epochs.
 #[derive(Debug, PartialEq)]
 pub(super) struct Durable {
     functions: Vec<Registered>,
     nodes: BTreeMap<String, (Resources, bool)>,
     data_planes: Vec<String>,
-    epoch: u32,
+    epochs: Vec<Begun>,
     cluster: Option<ClusterId>,
 }
 
@@ -29,15 +29,11 @@ pub(super) fn durable(state: &State, log: &Log) -> Durable {
     let nodes = state.nodes.iter().map(|(_, node)| (node.name.to_string(), (node.capacity, node.drained)));
     let mut data_planes: Vec<_> = state.data_planes.iter().map(|(_, known)| known.id.to_string()).collect();
     data_planes.sort();
-    let epochs = log.values().filter_map(|command| match command {
-        Command::BeginEpoch { epoch } => Some(epoch.0),
-        _ => None,
-    });
     Durable {
         functions: functions.map(|function| function.registered.as_ref().clone()).collect(),
         nodes: nodes.collect(),
         data_planes,
-        epoch: epochs.max().unwrap_or(0),
+        epochs: state.history.epochs(),
         cluster: log.values().find_map(|command| match command {
             Command::BeginCluster { id } => Some(*id),
             _ => None,
@@ -46,14 +42,14 @@ pub(super) fn durable(state: &State, log: &Log) -> Durable {
 }
 
 pub(super) fn replay(log: &Log) -> Durable {
-    let mut state = new_state(1);
+    let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(1), nonce: 1 });
     let entries = log.iter().map(|(index, command)| Logged { index: *index, command: command.clone() });
     state.recover(Now::at_us(0), entries.collect());
     durable(&state, log)
 }
 
 /// Takes the first `count` entries in.
-fn compact(log: &Log, count: usize) -> (Log, Snapshot) {
+pub(super) fn compact(log: &Log, count: usize) -> (Log, Snapshot) {
     let (mut compacted, mut snapshot) = (log.clone(), Snapshot::default());
     for (index, command) in log.iter().take(count) {
         if !snapshot.take(*index, command, &mut compacted).unwrap() {
@@ -83,7 +79,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         1 => data_plane().prop_map(|id| Command::PutDataPlane { id }),
         1 => data_plane().prop_map(|id| Command::RemoveDataPlane { id }),
         1 => (1..3u128).prop_map(|id| Command::BeginCluster { id: ClusterId(id) }),
-        1 => (1..9u32).prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch) }),
+        1 => (1..9u32).prop_map(|epoch| Command::BeginEpoch { epoch: Epoch(epoch), nonce: epoch.into() }),
     ];
     prop::collection::vec(command, 0..60)
 }
@@ -117,9 +113,9 @@ proptest! {
     fn it_leaves_one_command_for_each_thing_there_is_and_nothing_to_do_again(commands in commands()) {
         let whole = logged(commands);
         let (once, snapshot) = compact(&whole, whole.len());
-        let Durable { functions, nodes, data_planes, epoch, cluster } = replay(&whole);
+        let Durable { functions, nodes, data_planes, epochs, cluster } = replay(&whole);
         let drained = nodes.values().filter(|(_, drained)| *drained).count();
-        let things = functions.len() + nodes.len() + drained + data_planes.len() + usize::from(epoch > 0);
+        let things = functions.len() + nodes.len() + drained + data_planes.len() + epochs.len();
         let things = things + usize::from(cluster.is_some());
         prop_assert_eq!(once.len(), things, "{:?}", &once);
         prop_assert_eq!(snapshot.len(), things as u64, "the count that is kept is the true one");

@@ -25,8 +25,24 @@ pub(super) const NODE_CPU: u64 = 1000;
 pub(super) const NODE_MEMORY: u64 = 1000;
 const CLUSTER: ClusterId = ClusterId(1);
 
+/// What a peer knows of the control plane that it was welcomed by last.
+#[derive(Clone, Default)]
+pub(super) struct Obeyed {
+    cluster: String,
+    epoch: u32,
+    nonce: u64,
+}
+
+impl Obeyed {
+    fn of(welcome: &wire::Welcome) -> Self {
+        Self { cluster: welcome.cluster.clone(), epoch: welcome.epoch, nonce: welcome.epoch_nonce }
+    }
+}
+
 /// A sandbox as a model worker has it.
 pub(super) struct ModelSandbox {
+    /// The function whose program it is.
+    pub(super) name: String,
     pub(super) function: u64,
     pub(super) revision: u64,
     pub(super) ready: bool,
@@ -37,6 +53,8 @@ pub(super) struct ModelSandbox {
 
 pub(super) struct ModelWorker {
     pub(super) name: String,
+    /// By this process.
+    obeyed: Obeyed,
     session: Option<SessionId>,
     /// It was let in: until then nothing is read of what it says.
     admitted: bool,
@@ -58,8 +76,10 @@ pub(super) struct Held {
 
 pub(super) struct ModelDataPlane {
     name: String,
-    /// The newest epoch this process has seen; 0 for a new one.
-    epoch: u32,
+    /// By this process.
+    obeyed: Obeyed,
+    /// The greatest index it was told.
+    known: u64,
     session: Option<SessionId>,
     /// It was let in: until then nothing is read of what it says.
     admitted: bool,
@@ -91,7 +111,7 @@ pub(super) struct Cluster {
     writing: VecDeque<(Command, Origin)>,
     /// Commands are durable only when a test says so.
     pub(super) writes_slowly: bool,
-    epoch: u32,
+    term: Term,
     next_session: u64,
     pub(super) workers: Vec<ModelWorker>,
     pub(super) data_planes: Vec<ModelDataPlane>,
@@ -100,20 +120,24 @@ pub(super) struct Cluster {
     pub(super) answers: BTreeMap<Token, Answer>,
 }
 
-pub(super) fn new_state(epoch: u32) -> State {
+/// The term of that epoch; its nonce is not that of any other.
+fn new_term(epoch: u32) -> Term {
+    Term { cluster: CLUSTER, epoch: Epoch(epoch), nonce: api::draw_epoch_nonce() }
+}
+
+pub(super) fn new_state(term: Term) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
     let settings = Settings { autoscale: policy, placement, health: Health::default(), beat_port: 0, records: true };
-    State::new(settings, Term { cluster: CLUSTER, epoch: Epoch(epoch) }, 7, Metrics::new().into())
+    State::new(settings, term, 7, Metrics::new().into())
 }
 
 impl Cluster {
     pub(super) fn new(workers: usize, data_planes: usize) -> Self {
         let clock = Clock::start();
-        let mut state = new_state(1);
-        state.recover(Now::at_us(0), Vec::new());
         let worker = |index| ModelWorker {
             name: format!("w{index}"),
+            obeyed: Obeyed::default(),
             session: None,
             admitted: false,
             batch: WorkerBatch::new(clock),
@@ -123,7 +147,8 @@ impl Cluster {
         };
         let data_plane = |index| ModelDataPlane {
             name: format!("d{index}"),
-            epoch: 0,
+            obeyed: Obeyed::default(),
+            known: 0,
             session: None,
             admitted: false,
             batch: DataPlaneBatch::new(clock),
@@ -139,20 +164,22 @@ impl Cluster {
             answered: 0,
             refused: 0,
         };
+        let term = new_term(0);
         let mut cluster = Self {
-            state,
+            state: new_state(term),
             clock,
             now_us: 0,
-            log: vec![Command::BeginCluster { id: CLUSTER }, Command::BeginEpoch { epoch: Epoch(1) }],
+            log: vec![Command::BeginCluster { id: CLUSTER }],
             writing: VecDeque::new(),
             writes_slowly: false,
-            epoch: 1,
+            term,
             next_session: 0,
             workers: (0..workers).map(worker).collect(),
             data_planes: (0..data_planes).map(data_plane).collect(),
             orphans: BTreeMap::new(),
             answers: BTreeMap::new(),
         };
+        cluster.restart_control_plane();
         (0..workers).for_each(|index| cluster.connect_worker(index));
         (0..data_planes).for_each(|index| cluster.connect_data_plane(index));
         cluster
@@ -187,7 +214,8 @@ impl Cluster {
                 Effect::Append { command, origin } => commands.push((command, origin)),
                 Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
                 Effect::Record(_) => {}
-                Effect::Close { session, .. } | Effect::OtherCluster { session, .. } => self.close(session),
+                Effect::Close { session, .. } => self.close(session),
+                Effect::RefuseStranger { session, .. } => self.turn_away(session),
             }
         }
         self.writing.extend(commands);
@@ -214,6 +242,15 @@ impl Cluster {
         for known in self.data_planes.iter_mut().filter(|known| known.session == Some(session)) {
             (known.session, known.admitted) = (None, false);
         }
+    }
+
+    /// A peer knows what this log does not have. A data plane forgets it; a worker is started anew by an operator.
+    fn turn_away(&mut self, session: SessionId) {
+        let worker = self.workers.iter().position(|worker| worker.session == Some(session));
+        let data_plane = self.data_planes.iter().position(|known| known.session == Some(session));
+        self.close(session);
+        worker.into_iter().for_each(|index| self.kill_worker(index));
+        data_plane.into_iter().for_each(|index| self.kill_data_plane(index));
     }
 
     pub(super) fn put(&mut self, spec: FunctionSpec) {
@@ -255,6 +292,9 @@ impl Cluster {
         });
         let hello = wire::WorkerHello {
             worker: worker.name.clone(),
+            cluster: worker.obeyed.cluster.clone(),
+            epoch: worker.obeyed.epoch,
+            epoch_nonce: worker.obeyed.nonce,
             nodes: vec![wire::NodeAnnouncement {
                 name: format!("{}-node", worker.name),
                 cpu_millicores: NODE_CPU,
@@ -282,6 +322,7 @@ impl Cluster {
 
     /// The worker's process ends, and its sandboxes with it.
     pub(super) fn kill_worker(&mut self, index: usize) {
+        self.workers[index].obeyed = Obeyed::default();
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
         for known in &mut self.data_planes {
             for id in &ended {
@@ -310,9 +351,16 @@ impl Cluster {
             slots: held.slots,
         });
         let (data_plane, held) = (known.name.clone(), held.collect());
-        let cluster = if known.epoch > 0 { CLUSTER.to_string() } else { String::new() };
-        let hello = wire::DataPlaneHello { data_plane, held, epoch: known.epoch, cluster, ..Default::default() };
-        known.epoch = self.epoch;
+        let Obeyed { cluster, epoch, nonce } = known.obeyed.clone();
+        let hello = wire::DataPlaneHello {
+            data_plane,
+            held,
+            epoch,
+            cluster,
+            epoch_nonce: nonce,
+            known: known.known,
+            ..Default::default()
+        };
         for (id, function) in known.broken.clone() {
             known.report_broken(id, function, Vec::new());
         }
@@ -332,7 +380,7 @@ impl Cluster {
     /// A data plane's process ends without a word. What it began goes on in the sandboxes.
     pub(super) fn kill_data_plane(&mut self, index: usize) {
         let known = &mut self.data_planes[index];
-        known.epoch = 0;
+        (known.obeyed, known.known) = (Obeyed::default(), 0);
         known.functions.clear();
         known.waiting.clear();
         known.outgoing.clear();
@@ -347,13 +395,24 @@ impl Cluster {
     pub(super) fn restart_control_plane(&mut self) {
         self.workers.iter_mut().for_each(|worker| worker.session = None);
         self.data_planes.iter_mut().for_each(|known| known.session = None);
-        self.epoch += 1;
+        let newest = self.log.iter().rev().find_map(|command| match command {
+            Command::BeginEpoch { epoch, .. } => Some(epoch.0),
+            _ => None,
+        });
+        self.term = new_term(newest.unwrap_or(0) + 1);
+        let Term { epoch, nonce, .. } = self.term;
         self.writing.clear();
-        self.log.push(Command::BeginEpoch { epoch: Epoch(self.epoch) });
+        self.log.push(Command::BeginEpoch { epoch, nonce });
         let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
-        self.state = new_state(self.epoch);
+        self.state = new_state(self.term);
         self.state.recover(Now::at_us(self.now_us), log);
         self.perform();
+    }
+
+    /// The control plane ends, its log loses what comes after that many commands, and a new one begins.
+    pub(super) fn set_back(&mut self, commands: usize) {
+        self.log.truncate(commands);
+        self.restart_control_plane();
     }
 
     // ---- steps ----
@@ -365,10 +424,14 @@ impl Cluster {
             return;
         }
         let Some(message) = worker.batch.take() else { return };
+        if let Some(welcome) = &message.welcome {
+            worker.obeyed = Obeyed::of(welcome);
+        }
         worker.specifications.extend(message.functions.into_iter().map(|spec| (spec.revision, spec)));
         for create in message.create {
             let spec = worker.specifications.get(&create.revision).expect("a revision is described before it is used");
             let sandbox = ModelSandbox {
+                name: spec.name.clone(),
                 function: spec.function,
                 revision: spec.revision,
                 ready: false,
@@ -645,10 +708,13 @@ impl ModelDataPlane {
     }
 
     fn obey(&mut self, message: wire::ToDataPlane) {
-        if message.welcome.is_some() {
+        if let Some(welcome) = &message.welcome {
+            self.obeyed = Obeyed::of(welcome);
             self.named = Some(BTreeSet::new());
         }
+        self.known = self.known.max(message.sequence);
         for config in message.functions {
+            self.known = self.known.max(config.revision);
             self.named.get_or_insert_default().insert(config.function);
             self.functions.insert(config.function, config.name);
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use model::FunctionSpec;
+use model::{FunctionSpec, SandboxId};
 use proptest::prelude::*;
 
 use super::{
@@ -15,6 +15,8 @@ const WORKERS: usize = 3;
 const DATA_PLANES: usize = 2;
 const FUNCTIONS: usize = 3;
 const MOST_SANDBOXES: u32 = 6;
+/// The cluster, its epoch, and what puts each of its functions, nodes and data planes.
+const COMMANDS_AT_FIRST: usize = 2 + WORKERS + DATA_PLANES + FUNCTIONS;
 /// While nothing happens every sandbox leaves, and is replaced. One that is granted over and over has more: four a second.
 const MOST_DELTAS_AT_REST: usize = 2 * FUNCTIONS * MOST_SANDBOXES as usize;
 
@@ -41,6 +43,8 @@ enum Step {
     KillDataPlane(usize),
     ConnectDataPlane(usize),
     RestartControlPlane,
+    /// The control plane's log loses its newest commands, and it restarts.
+    SetBack(usize),
     /// Commands are durable only when that happens, from now on.
     WriteSlowly,
     Commit(usize),
@@ -76,6 +80,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => data_plane.clone().prop_map(Step::KillDataPlane),
         3 => data_plane.prop_map(Step::ConnectDataPlane),
         1 => Just(Step::RestartControlPlane),
+        1 => (1..8usize).prop_map(Step::SetBack),
         1 => Just(Step::WriteSlowly),
         4 => (1..4usize).prop_map(Step::Commit),
         2 => (prop_oneof![Just(1000), Just(2000), Just(12_000)], any::<[bool; WORKERS]>())
@@ -134,6 +139,8 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::KillDataPlane(data_plane) => cluster.kill_data_plane(data_plane),
         Step::ConnectDataPlane(data_plane) => cluster.connect_data_plane(data_plane),
         Step::RestartControlPlane => cluster.restart_control_plane(),
+        // It keeps the functions and peers that there were at first, as a copy from then would.
+        Step::SetBack(lost) => cluster.set_back(cluster.log.len().saturating_sub(lost).max(COMMANDS_AT_FIRST)),
         Step::WriteSlowly => cluster.writes_slowly = true,
         Step::Commit(most) => cluster.commit(most),
         Step::Silence(ms, speak) => cluster.pass_with(ms, &speak),
@@ -168,6 +175,27 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
             prop_assert!(slots <= sandbox.concurrency, "{slots} slots of sandbox {id} are held");
         }
         prop_assert!(cpu <= NODE_CPU && memory <= NODE_MEMORY, "{} holds {cpu} mCPU, {memory} MiB", worker.name);
+    }
+    check_code(cluster)
+}
+
+/// No function has a sandbox with the program of another, as data planes and the control plane see it.
+fn check_code(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let sandboxes = || cluster.workers.iter().flat_map(|worker| &worker.sandboxes);
+    for (id, sandbox) in sandboxes() {
+        for known in &cluster.data_planes {
+            let name = known.held.get(id).and_then(|held| known.functions.get(&held.function));
+            prop_assert!(name.is_none_or(|name| *name == sandbox.name), "{name:?} has {id} of {}", sandbox.name);
+        }
+        let Some(believed) = cluster.state.sandboxes.get(&SandboxId::from_wire(*id)) else { continue };
+        let Some(function) = cluster.state.functions.get(believed.function).filter(|function| !function.removed) else {
+            continue;
+        };
+        let registered = &function.registered;
+        prop_assert_eq!(registered.spec.name.as_str(), &sandbox.name, "a sandbox of another function");
+        if registered.revision == believed.revision {
+            prop_assert_eq!(u64::from(registered.spec.memory), sandbox.memory, "a sandbox of another revision");
+        }
     }
     Ok(())
 }

@@ -1,0 +1,140 @@
+//! The command log is set back to an older copy, or loses its end, and the same numbers are given out for other things.
+
+use api::wire;
+use model::{ClusterId, Epoch, FunctionSpec, SandboxId};
+
+use super::{
+    compaction::{compact, logged, replay},
+    model_cluster::{Cluster, new_state},
+};
+use crate::{
+    clock::Now,
+    state::{Term, history::Knowledge},
+    store::{Command, Logged, MAX_EPOCHS},
+};
+
+fn spec(name: &str) -> FunctionSpec {
+    let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
+    spec.scale.min = 1;
+    spec
+}
+
+/// Names of the functions whose programs run.
+fn programs(cluster: &Cluster) -> Vec<&str> {
+    cluster.workers[0].sandboxes.values().map(|sandbox| sandbox.name.as_str()).collect()
+}
+
+/// A cluster with a sandbox each of `kept`, which a copy of the log has, and of `lost`, which was registered afterwards,
+/// so many epochs later; and the length of that copy. The data plane may have been away since the copy.
+fn cluster(later_epochs: usize, data_plane_stays: bool) -> (Cluster, usize) {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.put(spec("kept"));
+    cluster.settle(1);
+    let copied = cluster.log.len();
+    if !data_plane_stays {
+        cluster.cut_data_plane(0);
+    }
+    (0..later_epochs).for_each(|_| cluster.restart_control_plane());
+    // The epoch that begins after the copy is there again takes the next number.
+    if later_epochs == 0 {
+        cluster.put(FunctionSpec::new("before".parse().unwrap(), "any"));
+    }
+    cluster.put(spec("lost"));
+    cluster.connect_worker(0);
+    if data_plane_stays {
+        cluster.settle(1);
+    }
+    cluster.pass(1000);
+    cluster.worker_reads(0);
+    cluster.worker_finishes_one(0, true);
+    cluster.worker_is_heard(0);
+    cluster.data_plane_reads(0);
+    assert!(programs(&cluster).ends_with(&["lost"]), "{:?}", programs(&cluster));
+    (cluster, copied)
+}
+
+/// The log is set back, and `other` gets the number that `lost` had.
+fn set_back(cluster: &mut Cluster, copied: usize) -> u64 {
+    let lost = cluster.function_id("lost").unwrap();
+    cluster.set_back(copied);
+    assert_eq!(cluster.function_id("lost"), None);
+    while cluster.log.len() as u64 + 1 < lost {
+        cluster.restart_control_plane();
+    }
+    cluster.put(spec("other"));
+    assert_eq!(cluster.function_id("other"), Some(lost), "the number is given out again");
+    lost
+}
+
+/// An invocation of `other` runs its program.
+fn expect_own_program(cluster: &mut Cluster, other: u64) {
+    // One that is turned away comes back.
+    cluster.settle(1);
+    cluster.settle(1);
+    cluster.data_planes[0].arrive(other);
+    cluster.settle(3);
+    assert_eq!(cluster.data_planes[0].running(other), 1, "it is invoked");
+    for (id, _) in cluster.data_planes[0].held.iter().filter(|(_, held)| held.in_use > 0) {
+        assert_eq!(cluster.workers[0].sandboxes[id].name, "other", "sandbox {id} is invoked");
+    }
+    assert!(!programs(cluster).contains(&"lost"), "what nobody can name any more ends");
+}
+
+#[test]
+fn sandboxes_of_what_was_registered_after_the_copy_end_and_those_of_before_stay() {
+    for (worker_first, data_plane_stays) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (mut cluster, copied) = cluster(0, data_plane_stays);
+        let lost = set_back(&mut cluster, copied);
+        if worker_first {
+            cluster.connect_worker(0);
+        }
+        cluster.connect_data_plane(0);
+        let is_known = cluster.data_planes[0].functions.contains_key(&cluster.function_id("kept").unwrap());
+        assert_eq!(is_known, !data_plane_stays, "a data plane that knows of what is lost begins anew");
+        expect_own_program(&mut cluster, lost);
+        // What a data plane may have begun and does not know of any more runs in no sandbox that stays.
+        let kept = cluster.workers[0].sandboxes.iter().find(|(_, sandbox)| sandbox.name == "kept").unwrap().0;
+        let is_older = SandboxId::from_wire(*kept).epoch() < cluster.state.term.epoch;
+        assert_eq!(is_older, !data_plane_stays, "worker first {worker_first}");
+    }
+}
+
+#[test]
+fn peers_that_were_in_an_epoch_that_is_lost_begin_anew_also_when_its_number_is_used_again() {
+    for epochs in [1, 2] {
+        let (mut cluster, copied) = cluster(epochs, true);
+        let lost = set_back(&mut cluster, copied);
+        cluster.connect_worker(0);
+        assert!(cluster.workers[0].sandboxes.is_empty(), "epochs {epochs}: it was turned away and started anew");
+        expect_own_program(&mut cluster, lost);
+    }
+}
+
+#[test]
+fn a_log_that_was_never_set_back_turns_nobody_away_however_often_it_is_read() {
+    let (mut cluster, _) = cluster(0, true);
+    for _ in 0..20 {
+        cluster.restart_control_plane();
+    }
+    cluster.settle(1);
+    assert_eq!(programs(&cluster), ["kept", "lost"]);
+}
+
+#[test]
+fn so_many_epochs_are_remembered_and_who_was_in_an_older_one_is_a_stranger() {
+    let newest = u32::try_from(MAX_EPOCHS).unwrap() + 2;
+    let begin = |epoch: u32| Command::BeginEpoch { epoch: Epoch(epoch), nonce: epoch.into() };
+    let log = logged((1..=newest).map(begin).collect());
+    let (compacted, snapshot) = compact(&log, log.len());
+    assert_eq!((compacted.len(), snapshot.len()), (MAX_EPOCHS, MAX_EPOCHS as u64));
+    assert_eq!(replay(&compacted), replay(&log));
+    let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(newest), nonce: newest.into() });
+    state.recover(Now::at_us(0), log.into_iter().map(|(index, command)| Logged { index, command }).collect());
+    let is_known = |epoch: u32, known: u64| {
+        let hello = wire::DataPlaneHello { epoch, epoch_nonce: epoch.into(), known, ..Default::default() };
+        state.history.check(Knowledge::of_data_plane(&hello)).is_ok()
+    };
+    assert!(!is_known(2, 2) && is_known(3, 3) && is_known(newest, u64::MAX));
+    // The epoch ends before the next one begins.
+    assert!(is_known(9, 9) && !is_known(9, 10) && is_known(0, 0) && !is_known(0, 1) && !is_known(newest + 1, 0));
+}
