@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 
 use crate::{
-    Config, ConfigError, RuntimeKind,
+    Config, ConfigError, ProcessConfig, RuntimeKind, SandboxUser,
     admin::{self, Admin},
     machine,
     metrics::Metrics,
@@ -48,6 +48,9 @@ pub enum BuildError {
     /// The hollow runtime cannot listen.
     #[error("hollow runtime")]
     Hollow(#[from] hollow::BindError),
+    /// Sandboxes may not run as that user.
+    #[error("process.user")]
+    User(#[source] io::Error),
     /// There is no such address or interface on this machine.
     #[error("process.address")]
     Address(#[source] io::Error),
@@ -105,6 +108,8 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
             AnyRuntime::Hollow(Hollow::bind(&config.hollow, &nodes, seed, Arc::clone(&network))?)
         }
         RuntimeKind::Process => {
+            config.process.user.map_or(Ok(()), SandboxUser::check).map_err(BuildError::User)?;
+            warn_of_tokens(&config.process);
             let address = config.process.address.resolve().map_err(BuildError::Address)?;
             warn_of_loopback(address, &config.control_planes);
             let process = Process::prepare(config.process.clone(), address, &config.data_dir, &nodes);
@@ -165,6 +170,18 @@ impl Built {
         // The reports are on their way; a control plane that does not take them is not waited for.
         let _ = timeout(FAREWELL, session).await;
         Ok(())
+    }
+}
+
+/// Says what programs that are not the built-in function may do here.
+fn warn_of_tokens(config: &ProcessConfig) {
+    let allows_programs = config.images.iter().any(|image| !image.starts_with("builtin:"));
+    if allows_programs && config.user.is_none() {
+        warn!(
+            images = ?config.images,
+            "programs run as this user: they can read the tokens of this machine and register functions; process.user \
+             (--sandbox-user) names another one"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use model::{NodeName, NodeSpec, Resources};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Cpu, SandboxAddress, machine};
+use crate::{Cpu, SandboxAddress, SandboxUser, machine};
 
 /// Most hollow nodes of one worker.
 const MOST_NODES: u32 = 10_000;
@@ -92,6 +92,9 @@ pub struct ProcessConfig {
     /// Images that may be run: each entry is an image, or, when it ends in `:` or `/`, what images begin with. Whoever may
     /// register functions can run these programs as this user, so nothing but the built-in function is allowed unasked.
     pub images: Vec<String>,
+    /// As whom sandboxes run; absent: as this process. A program that runs as this user can read what this process can, for
+    /// example the tokens of operators and of the cluster. Only root may name another one.
+    pub user: Option<SandboxUser>,
     /// Where sandboxes take connections: an address of this machine, or the name of the interface that has it. Data planes
     /// on other machines cannot connect to a loopback address.
     pub address: SandboxAddress,
@@ -215,6 +218,7 @@ impl Default for ProcessConfig {
         Self {
             function: None,
             images: vec!["builtin:".to_owned()],
+            user: None,
             address: SandboxAddress::default(),
             mode: Mode::Spin,
             ready_deadline: Duration::from_secs(10),

@@ -16,6 +16,7 @@ mod runtime;
 mod session;
 mod starts;
 mod state;
+mod user;
 
 pub use address::SandboxAddress;
 pub use build::{BuildError, Built, RunError, build};
@@ -23,3 +24,4 @@ pub use config::{
     Addressing, Config, ConfigError, HollowConfig, MemoryControl, NodeConfig, ProcessConfig, RuntimeKind,
 };
 pub use cpu::{Cpu, CpuError};
+pub use user::SandboxUser;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use nix::unistd::Pid;
 use support::{WorkerStream, exists, get, pid_of, revision, script, start_processes as start, until};
@@ -38,6 +38,39 @@ async fn an_interface_that_is_not_there_is_refused_at_once() {
     let refused = worker::build(config, Arc::new(api::OsNetwork)).await.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     assert!(refused.to_string().contains("process.address") && source.contains("nosuch0"), "{refused}: {source}");
+}
+
+#[tokio::test]
+async fn programs_run_as_the_user_that_was_named_and_read_no_token_root() {
+    if !nix::unistd::getuid().is_root() {
+        return programs::say_skipped(
+            "programs_run_as_the_user_that_was_named_root",
+            "only root starts them as another",
+        );
+    }
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let (_control_plane, worker, mut stream) = start(|config| {
+        open(&config.data_dir);
+        config.process.user = Some("65534".parse().unwrap());
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path());
+    let (token, function) = (folder.path().join("token"), folder.path().join("function"));
+    fs::write(&token, "secret").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::copy(programs::path("trace-function").unwrap(), &function).unwrap();
+    let tries = format!("echo user $(id -u) groups $(id -G)\ncat {}\necho kept > file && cat file", token.display());
+    let body = format!("{tries}\necho pid $$\nexec {}", function.display());
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    stream.ready(sandbox).await;
+    pid_of(&worker, sandbox).await;
+    let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
+    assert!(log.contains("user 65534 groups 65534\n"), "{log}");
+    assert!(!log.contains("secret") && log.contains("ermission denied"), "{log}");
+    assert!(log.contains("kept\n"), "its working directory is its own: {log}");
+    stream.delete(sandbox).await;
+    stream.ended(sandbox).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Who may change something through the operators' port, and in which form.
 //!
 //! A page in a browser can send a form, or text, to any address without asking; what it cannot send unasked is JSON or a
-//! header of its own. A program in a sandbox can send anything, but not read the token.
+//! header of its own. A program in a sandbox can send anything, but not read the token, unless it
+//! runs as the user of the control plane.
 
 use std::sync::Arc;
 

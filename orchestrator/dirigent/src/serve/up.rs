@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use ::worker::RuntimeKind;
+use ::worker::{RuntimeKind, SandboxUser};
 use anyhow::{Context, anyhow};
 use api::{Network, OsNetwork};
 use clap::Args;
@@ -43,6 +43,11 @@ pub(crate) struct Arguments {
     /// runtime; may be repeated
     #[arg(long, value_name = "IMAGE")]
     allow_image: Vec<String>,
+
+    /// As whom sandboxes run, with the process runtime: the number of a user, or of a user and a group; not given, as this
+    /// process. Programs that run as this user can read the tokens of operators and of the cluster
+    #[arg(long, value_name = "UID[:GID]")]
+    sandbox_user: Option<SandboxUser>,
 
     /// Directory of what the parts keep, one folder each, and of ports.json; the token that
     /// operators show is in its folder control-plane
@@ -82,6 +87,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let given = !arguments.allow_image.is_empty();
     super::check_runtime("--allow-image", given, arguments.runtime, RuntimeKind::Process)?;
+    super::check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), arguments.runtime, RuntimeKind::Process)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         let directory = DataDirectory::open(&arguments.data_dir, "up")?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
@@ -131,7 +137,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     let mut workers = Vec::new();
     for index in 0..arguments.workers {
         let name = format!("worker-{}", index + 1);
-        let mut process = ::worker::ProcessConfig::default();
+        let mut process = ::worker::ProcessConfig { user: arguments.sandbox_user, ..Default::default() };
         process.images.extend(arguments.allow_image.iter().cloned());
         let config = ::worker::Config {
             process,

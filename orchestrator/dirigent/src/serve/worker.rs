@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use worker::{Built, Config, RuntimeKind, SandboxAddress};
+use worker::{Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
 
 use super::{DaemonOptions, check_runtime, data_directory::DataDirectory};
 use crate::{
@@ -46,6 +46,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMAGE")]
     allow_image: Vec<String>,
 
+    /// As whom sandboxes run, with the process runtime: the number of a user, or of a user and a group; not given, as this
+    /// process. Programs that run as this user can read the tokens of operators and of the cluster
+    #[arg(long, value_name = "UID[:GID]")]
+    sandbox_user: Option<SandboxUser>,
+
     /// Where sandboxes take connections, with the process runtime: an address of this machine, or the name of the
     /// interface that has it; data planes on other machines cannot connect to the default, 127.0.0.1
     #[arg(long, value_name = "IP|INTERFACE")]
@@ -69,9 +74,11 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let given = !arguments.allow_image.is_empty();
     check_runtime("--nodes", arguments.nodes.is_some(), config.runtime, RuntimeKind::Hollow)?;
     check_runtime("--allow-image", given, config.runtime, RuntimeKind::Process)?;
+    check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), config.runtime, RuntimeKind::Process)?;
     check_runtime("--sandbox-address", arguments.sandbox_address.is_some(), config.runtime, RuntimeKind::Process)?;
     config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
     config.process.images.extend(arguments.allow_image);
+    config.process.user = arguments.sandbox_user.or(config.process.user);
     config.process.address = arguments.sandbox_address.unwrap_or(config.process.address);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);

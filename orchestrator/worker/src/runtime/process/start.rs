@@ -22,7 +22,10 @@ use super::{
     Held, Shared, children::Start, keeper::Keeper, limits::Limits, log::Log, monitor::Watched, port::Port,
     program::Program,
 };
-use crate::runtime::{Failure, Made, Order};
+use crate::{
+    SandboxUser,
+    runtime::{Failure, Made, Order},
+};
 
 /// Starts of one creation: more than one only when the program finds its port taken.
 const ATTEMPTS: u32 = 3;
@@ -81,6 +84,9 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let directory = Directory(directory);
     let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
     let mut command = command(&program, &directory.0, writer).map_err(system("make a pipe for its output"))?;
+    if let Some(user) = shared.config.user {
+        user.apply(&mut command, &directory.0).map_err(system("give it its working directory"))?;
+    }
     let limits = Arc::new(Limits::of(shared, order).map_err(system("make its control group"))?);
     limits.apply(&mut command).map_err(system("enter its control group"))?;
     let prepared = Instant::now();
@@ -88,7 +94,8 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
         port.give_up();
     }
     let start = Start::begin();
-    let child = shared.spawner.spawn(command).await.map_err(|error| not_started(&program.path, &error))?;
+    let spawned = shared.spawner.spawn(command).await;
+    let child = spawned.map_err(|error| not_started(&program.path, shared.config.user, &error))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let group = group.ok_or_else(|| Failure::passing("the process has no number"))?;
     let main = start.made(group.as_raw());
@@ -182,9 +189,11 @@ fn said(log: &Log) -> String {
     log.cause().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
-/// A program that is not there, or is none, will not be one the next time.
-fn not_started(path: &Path, error: &io::Error) -> Failure {
-    let message = format!("cannot execute {}: {error}", path.display());
+/// A program that is not there, or is none, will not be one the next time. Another user than this process may not reach it
+/// or its working directory.
+fn not_started(path: &Path, user: Option<SandboxUser>, error: &io::Error) -> Failure {
+    let user = user.map(|user| format!(" in its working directory as user {user}")).unwrap_or_default();
+    let message = format!("cannot execute {}{user}: {error}", path.display());
     let never = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ENOEXEC, Errno::EISDIR];
     Failure { message, permanent: error.raw_os_error().is_some_and(|code| never.contains(&Errno::from_raw(code))) }
 }
