@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitStatus, time::Duration};
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use record::{DirectoryLock, Holder, LockError};
+use thiserror::Error;
 
 use crate::{
     console::Console,
@@ -46,6 +47,15 @@ pub struct Errand<'a> {
     pub output: Output,
     /// Longest time it may take.
     pub within: Duration,
+}
+
+/// A command ended with an exit code that is none of its answers.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct CommandFailed {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    message: String,
 }
 
 impl Errand<'_> {
@@ -96,7 +106,10 @@ impl Session {
             Ok(Some(status)) if status.code().is_some_and(|code| accepted.contains(&code)) => {
                 Ok(status.code().unwrap_or_default())
             }
-            Ok(Some(status)) => bail!("{} {}; {}", errand.program(), describe(status), process.excerpt()),
+            Ok(Some(status)) => {
+                let message = format!("{} {}; {}", errand.program(), describe(status), process.excerpt());
+                Err(CommandFailed { code: status.code(), message }.into())
+            }
             Ok(None) => {
                 process.kill();
                 bail!("{} did not end within {} s; {}", errand.program(), errand.within.as_secs(), process.excerpt())

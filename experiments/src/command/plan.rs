@@ -6,6 +6,7 @@ use super::Choice;
 use crate::{
     checkout::Checkout,
     exit::Exit,
+    run::replayable,
     table::{Format, Table},
 };
 
@@ -29,6 +30,7 @@ pub struct Arguments {
 /// When the experiment or a system is unknown or wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let order = arguments.choice.order(checkout)?;
+    replayable::check(&order.points)?;
     if arguments.format == Format::Table {
         stdio::print(order.plan_text())?;
         return Ok(Exit::Done);

@@ -14,12 +14,13 @@ use super::Choice;
 use crate::{
     checkout::Checkout,
     claims, enclosure,
-    exit::{Exit, Interrupted},
+    exit::{self, Exit, Interrupted},
     run::{
         Run,
         order::Order,
         plan::Plan,
         programs::{Origin, Programs},
+        replayable,
     },
     session::Session,
     system::{System, Systems, needs},
@@ -80,6 +81,18 @@ impl Arguments {
         }
     }
 
+    /// Refuses what can be known to be wrong before anything is built or a directory is made.
+    fn check(&self, order: &Order, checkout: &Checkout) -> anyhow::Result<()> {
+        if self.resume.is_none() {
+            replayable::check(&order.points)?;
+            Run::check_place(checkout, order, self.out.as_deref())?;
+        }
+        match &self.programs {
+            Some(folder) => Ok(Programs::check_folder(folder, &order.systems)?),
+            None => Ok(()),
+        }
+    }
+
     /// The same inside a private namespace, if this process is.
     pub(super) fn inside(self, enclosed: Option<Inside>) -> Self {
         Self { enclosed, ..self }
@@ -98,6 +111,9 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     if arguments.print_config {
         stdio::print(order.to_toml())?;
         return Ok(Exit::Done);
+    }
+    if arguments.enclosed.is_none() {
+        arguments.check(&order, checkout)?;
     }
     let mut session = super::session()?;
     if let Some(inside) = &arguments.enclosed {
@@ -129,7 +145,12 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, run.dir())),
         Err(error) => {
             let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
-            session.console.line(&format!("{what}; to go on: {}", to_go_on(arguments, checkout, run.dir())));
+            let next = match exit::of(&error) {
+                // It would go on with the same values.
+                Exit::Usage => "begin another one, with other values".to_owned(),
+                _ => format!("to go on: {}", to_go_on(arguments, checkout, run.dir())),
+            };
+            session.console.line(&format!("{what}; {next}"));
             Err(error)
         }
     }
@@ -144,13 +165,20 @@ fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLo
 
 /// The command that goes on with a run: the same checkout and programs as were named for it.
 fn to_go_on(arguments: &Arguments, checkout: &Checkout, dir: &RunDir) -> String {
-    let mut command = format!("repro run --resume {}", dir.0.display());
+    let mut command = format!("repro run --resume {}", quoted(&dir.0));
     let programs = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
     let named = [("--programs", programs.as_deref()), ("--checkout", checkout.named())];
     for (option, place) in named.into_iter().filter_map(|(option, place)| Some((option, place?))) {
-        let _ = write!(command, " {option} {}", place.display());
+        let _ = write!(command, " {option} {}", quoted(place));
     }
     command
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
@@ -202,4 +230,18 @@ fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exi
     }
     session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));
     Ok(exit.or(judged).or(claims::print_of(run.dir())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_command_to_type_is_one_word() {
+        for (path, expected) in
+            [("/a/b-1.toml", "/a/b-1.toml"), ("/my runs/x", "'/my runs/x'"), ("/it's/$HOME", r"'/it'\''s/$HOME'")]
+        {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
 }

@@ -178,7 +178,11 @@ impl Trace {
             ("load.minutes", self.minutes >= 1, "must be at least 1"),
             ("load.minute", !self.minute.is_zero(), "must be above 0"),
             ("load.functions", self.functions != Some(0), "must be at least 1"),
-            ("load.max_cores", self.max_cores.is_none() || self.functions.is_some(), "needs load.functions"),
+            (
+                "load.max_cores",
+                self.max_cores.is_none() || self.functions.is_some(),
+                "needs load.functions (--functions)",
+            ),
             ("load.max_cores", self.max_cores.is_none_or(|cores| cores > 0.0), "must be above 0"),
         ]
     }

@@ -91,7 +91,10 @@ impl Definition {
         overrides.check_systems(&points)?;
         for point in &mut points {
             overrides.apply(point)?;
-            point.settings.check().map_err(|(key, problem)| UsageError(format!("{key} {problem}")))?;
+            point
+                .settings
+                .check()
+                .map_err(|(key, problem)| UsageError(format!("{} {problem}", overrides.name_of(key))))?;
         }
         Ok(points)
     }
@@ -268,7 +271,7 @@ sandbox = { mode = "spin", delay = "0s" }
         let cores = definition.settle("laptop", &cores).unwrap_err();
         assert_eq!(
             (cores.to_string().as_str(), crate::exit::of(&cores)),
-            ("load.max_cores must be above 0", crate::exit::Exit::Usage)
+            ("--max-cores must be above 0", crate::exit::Exit::Usage)
         );
     }
 
@@ -303,7 +306,10 @@ sandbox = { mode = "spin", delay = "0s" }
         };
         assert_eq!(chosen(&["slow", "workers-1-rate-20"]).unwrap(), ["workers-1-rate-20", "slow"]);
         let unknown = chosen(&["fast"]).unwrap_err();
-        assert!(unknown.starts_with("no point is called \"fast\"; there are: workers-1-rate-10, "), "{unknown}");
+        assert!(
+            unknown.starts_with("--points: no point is called \"fast\"; there are: workers-1-rate-10, "),
+            "{unknown}"
+        );
         let typed = Overrides { functions: Some(9), ..Overrides::default() };
         let text = text.clone() + "load.functions = 1\n";
         let functions =

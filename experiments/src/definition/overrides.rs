@@ -92,6 +92,24 @@ impl Overrides {
         Ok(anchored)
     }
 
+    /// A key of the settings as whoever typed its value knows it: by the option, if there was one.
+    #[must_use]
+    pub fn name_of<'a>(&self, key: &'a str) -> &'a str {
+        match key {
+            "load.minutes" if self.minutes.is_some() => "--minutes",
+            "load.max_cores" if self.max_cores.is_some() => "--max-cores",
+            "load.functions" if self.functions.is_some() => "--functions",
+            "load.rate" if !self.rates.is_empty() => "--rates",
+            "load.seconds" if self.seconds.is_some() => "--seconds",
+            "load.warmup" if self.minutes.is_some() => "with these --minutes load.warmup",
+            "load.warmup" if self.seconds.is_some() => "with these --seconds load.warmup",
+            "sandbox.runtime" if self.runtime.is_some() => "--runtime",
+            "repetitions" if self.repetitions.is_some() => "--repetitions",
+            "seed" if self.seed.is_some() => "--seed",
+            key => key,
+        }
+    }
+
     /// What was typed for `[vary]`, in the language of definitions.
     #[must_use]
     pub fn axes(&self) -> Option<Document> {
@@ -107,7 +125,10 @@ impl Overrides {
     pub fn choose(&self, mut points: Vec<Point>) -> Result<Vec<Point>, UsageError> {
         if let Some(unknown) = self.points.iter().find(|name| !points.iter().any(|point| point.name == **name)) {
             let known: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
-            return Err(UsageError(format!("no point is called {unknown:?}; there are: {}", known.join(", "))));
+            return Err(UsageError(format!(
+                "--points: no point is called {unknown:?}; there are: {}",
+                known.join(", ")
+            )));
         }
         points.retain(|point| self.points.is_empty() || self.points.contains(&point.name));
         Ok(points)
@@ -121,6 +142,10 @@ impl Overrides {
     /// When no point is left.
     pub fn choose_systems(&self, points: &mut Vec<Point>, own: &[String]) -> Result<(), UsageError> {
         let chosen = if self.systems.is_empty() { own } else { &self.systems };
+        let is_twice = |name: &&String| chosen.iter().filter(|other| other == name).count() > 1;
+        if let Some(twice) = self.systems.iter().find(is_twice) {
+            return Err(UsageError(format!("--systems: names {twice} twice")));
+        }
         if chosen.is_empty() {
             return Ok(());
         }
@@ -137,7 +162,8 @@ impl Overrides {
         }
         points.retain(|point| !point.settings.systems.is_empty());
         if points.is_empty() {
-            return Err(UsageError(format!("no point measures {}", chosen.join(", "))));
+            let option = if self.systems.is_empty() { "" } else { "--systems: " };
+            return Err(UsageError(format!("{option}no point measures {}", chosen.join(", "))));
         }
         Ok(())
     }

@@ -11,6 +11,9 @@ use crate::definition::load::{Load, Rule};
 /// Greatest seed: TOML knows whole numbers up to 2^63 − 1, and the seeds of further repetitions are greater.
 const SEED_MAX: u64 = 9_000_000_000_000_000_000;
 
+/// Most repetitions: a slip of the keyboard must not plan a year.
+const REPETITIONS_MAX: u32 = 1000;
+
 /// Every value of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,7 +167,7 @@ impl Settings {
         let share = |value: Option<f64>| value.is_none_or(|share| (0.0..=1.0).contains(&share));
         let mut rules: Vec<Rule> = vec![
             ("systems", !self.systems.is_empty(), "must name at least one system"),
-            ("repetitions", self.repetitions >= 1, "must be at least 1"),
+            ("repetitions", (1..=REPETITIONS_MAX).contains(&self.repetitions), "must be 1 to 1000"),
             ("seed", self.seed <= SEED_MAX, "must be at most 9000000000000000000"),
         ];
         rules.extend(self.load.rules());

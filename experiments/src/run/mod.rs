@@ -13,17 +13,19 @@ pub mod plan;
 pub mod preparation;
 pub mod programs;
 pub mod repetition;
+pub mod replayable;
 pub mod space;
 mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
     time::Instant,
 };
 
 use anyhow::{Context, anyhow};
+use nix::unistd::{AccessFlags, access};
 use record::{DirectoryLock, ExitState, FailedRepetition, LOCK_FILE, Manifest, RunDir, write_json};
 
 use crate::{
@@ -55,6 +57,28 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// Refuses a place for a new run that cannot be one; makes nothing.
+    ///
+    /// # Errors
+    /// When something is in it, it cannot be made, is another run's, or is on a disk that is too full.
+    pub fn check_place(checkout: &Checkout, order: &Order, out: Option<&Path>) -> anyhow::Result<()> {
+        if let Some(path) = out {
+            let refused = |problem: String| UsageError(format!("--out {}: {problem}", path.display()));
+            let absolute = absolute(path).map_err(|error| refused(error.to_string()))?;
+            let there = absolute.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+            if !there.is_dir() {
+                return Err(refused(format!("expected a folder, found the file {}", there.display())).into());
+            }
+            access(there, AccessFlags::W_OK | AccessFlags::X_OK)
+                .map_err(|errno| refused(format!("{}: {}", there.display(), io::Error::from(errno))))?;
+            if has_contents(path) {
+                DirectoryLock::check(path)?;
+                return Err(not_empty(path).into());
+            }
+        }
+        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&order.plan, &order.points))
+    }
+
     /// Makes the directory of a new run and writes its manifest and plan.
     ///
     /// # Errors
@@ -65,15 +89,11 @@ impl<'a> Run<'a> {
         order: Order,
         out: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&order.plan, &order.points))?;
+        Self::check_place(checkout, &order, out)?;
         let path = match out {
             Some(path) => path.to_owned(),
             None => fresh(checkout, &order.plan)?,
         };
-        if has_contents(&path) {
-            DirectoryLock::check(&path)?;
-            return Err(not_empty(&path).into());
-        }
         let lock = session.lock(&path)?;
         // Somebody else may have begun, and ended, in between.
         if has_contents(&path) {
@@ -311,5 +331,5 @@ fn has_contents(path: &Path) -> bool {
 }
 
 fn not_empty(path: &Path) -> UsageError {
-    UsageError(format!("{} is not empty; to go on with a run use --resume", path.display()))
+    UsageError(format!("--out {} is not empty; to go on with a run use --resume", path.display()))
 }

@@ -43,7 +43,7 @@ impl Order {
         }
         let chosen = names.into_iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
         let systems: Vec<(String, System)> = chosen.collect::<Result<_, UsageError>>()?;
-        each_has_its_runtime(&points, &systems)?;
+        each_has_its_runtime(&points, &systems, overrides.runtime.is_some())?;
         let takes = |name: &str| {
             let system = systems.iter().find(|(known, _)| known == name).map(|(_, system)| system);
             let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
@@ -97,14 +97,18 @@ impl Order {
 }
 
 /// Every system makes sandboxes of the kind that is asked for: with others it would be measured at something else.
-fn each_has_its_runtime(points: &[Point], systems: &[(String, System)]) -> Result<(), UsageError> {
+fn each_has_its_runtime(points: &[Point], systems: &[(String, System)], is_typed: bool) -> Result<(), UsageError> {
     for (name, system) in systems {
         let has = |runtime: &String| system.runtimes.is_empty() || system.runtimes.contains(runtime);
         let measured = points.iter().filter(|point| point.settings.systems.contains(name));
         let asked = measured.map(|point| &point.settings.sandbox.runtime).find(|runtime| !has(runtime));
         if let Some(asked) = asked {
             let offered = system.runtimes.join(" or ");
-            return Err(UsageError(format!("{name} has no runtime {asked}: add --runtime {offered}, for all systems")));
+            return Err(UsageError(if is_typed {
+                format!("--runtime {asked}: {name} has no such runtime, but {offered}")
+            } else {
+                format!("{name} has no runtime {asked}: add --runtime {offered}, for all systems")
+            }));
         }
     }
     Ok(())

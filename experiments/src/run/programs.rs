@@ -16,6 +16,7 @@ use crate::{
     checkout::Checkout,
     console::Console,
     definition::template::Values,
+    exit::UsageError,
     system::{System, needs},
 };
 
@@ -82,6 +83,30 @@ impl Programs {
 
     fn in_folder(folder: &Path) -> anyhow::Result<Self> {
         Ok(Self::at(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
+    }
+
+    /// Refuses a folder that was typed and lacks what is started from it. What a system's own command builds may be missing.
+    ///
+    /// # Errors
+    /// When there is no such folder, or one of the checkout's programs is not in it.
+    pub fn check_folder(folder: &Path, systems: &[(String, System)]) -> Result<(), UsageError> {
+        let place = folder.display();
+        let found = Self::in_folder(folder)
+            .map_err(|error| UsageError(format!("--programs {place}: {}", error.root_cause())))?;
+        let able = systems.iter().filter(|(_, system)| needs::missing(system).is_empty());
+        let versions = able.filter_map(|(_, system)| found.values(system).expand(system.version.first()?).ok());
+        let needed = HARNESS.iter().map(|name| found.folder.join(name)).chain(versions.map(PathBuf::from));
+        let is_missing = |program: &PathBuf| program.starts_with(&found.folder) && !program.is_file();
+        match needed
+            .filter_map(|program| is_missing(&program).then(|| program.file_name().map(OsString::from)))
+            .flatten()
+            .next()
+        {
+            None => Ok(()),
+            Some(name) => {
+                Err(UsageError(format!("--programs {place}: expected built programs, found no {}", name.display())))
+            }
+        }
     }
 
     fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {

@@ -8,7 +8,7 @@ use record::{ExitState, PointDir, RunDir, write_json};
 use crate::{
     checksum,
     definition::points::{ONLY_POINT, Point},
-    exit::{Exit, Interrupted},
+    exit::{Exit, Interrupted, UsageError},
     run::{
         Run, functions,
         inputs::Inputs,
@@ -19,7 +19,7 @@ use crate::{
         repetition::Repetition,
         space,
     },
-    session::{Errand, Session},
+    session::{CommandFailed, Errand, Session},
     system::{launch::Output, needs},
     verify,
 };
@@ -131,7 +131,7 @@ impl Run<'_> {
         let which = if only { String::new() } else { format!(" of {}", point.name) };
         let begun = format!("making the schedule{which}, repetition {repetition}, seed {}", settings.seed);
         let task = self.session.console.begin(begun);
-        self.session.run(&errand)?;
+        self.session.run(&errand).map_err(refused)?;
         let count = functions::prepare(&found, &inputs.functions, &settings.function)?;
         fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
         task.done(&format!("{count} functions"));
@@ -178,6 +178,12 @@ impl Run<'_> {
         }
         analyse(self.session, self.programs()?, &self.dir).map(drop)
     }
+}
+
+/// What the load generator does not take is for the user to correct, and no run that is gone on with would have other values.
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    let code = error.downcast_ref().and_then(|failed: &CommandFailed| failed.code);
+    if code == Some(Exit::Usage as i32) { UsageError(format!("{error:#}")).into() } else { error }
 }
 
 /// Checks the invariants of a finished run again, and has its report made by what was found.

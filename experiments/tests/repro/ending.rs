@@ -76,8 +76,9 @@ fn invariants_that_hold_are_counted_and_shown_only_when_asked_for() {
 #[test]
 fn a_run_that_does_not_fit_on_its_disk_is_refused_before_it_begins() {
     let toy = Toy::new("well");
-    toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rate = [2, 1e15]");
-    let output = toy.run_experiment("sweep", &[]);
+    toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rate = [2, 2e7]");
+    // 40 million invocations in each.
+    let output = toy.run_experiment("sweep", &["--repetitions", "1000"]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let text = said(&output);
     assert!(

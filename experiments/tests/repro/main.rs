@@ -9,6 +9,7 @@ mod ending;
 mod judging;
 mod locking;
 mod preparing;
+mod refusing;
 mod repeating;
 mod running;
 mod sweeping;

@@ -26,7 +26,7 @@ pub use error::TraceError;
 pub use names::{LABEL, is_label};
 pub use percentiles::{Memory, PercentileError, RunTime};
 pub use report::LoadReport;
-pub use sample::{SampleOptions, SampleReport, sample};
+pub use sample::{SampleOptions, SampleReport, check_sample, sample};
 pub use schedule::{Due, MAX_MEMORY_MIB, MAX_SCHEDULED, Phase, Schedule, ScheduleOptions, ScheduledFunction};
 pub use summary::Summary;
 pub use workload::{FunctionProfile, Workload};

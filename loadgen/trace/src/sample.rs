@@ -64,16 +64,7 @@ pub struct SampleReport {
 /// [`TraceError::Sample`], saying what would be possible, when too few functions are active or the cheapest do not fit;
 /// [`TraceError::Option`] when an option is outside its range.
 pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload, SampleReport), TraceError> {
-    let refused = |option, problem: &str| Err(TraceError::Option { option, problem: problem.to_owned() });
-    let max_cores = options.max_cores.unwrap_or(f64::INFINITY);
-    if options.functions == 0 {
-        return refused("functions", "expected at least 1, found 0");
-    }
-    if max_cores.is_nan() || max_cores <= 0.0 || options.schedule.minute.is_zero() {
-        return refused("max-cores", "expected cores above 0 and a minute above 0");
-    }
-    let candidates = candidates(workload, &options.schedule);
-    check_possible(&candidates, options.functions, max_cores, workload.minutes)?;
+    let (candidates, max_cores) = possible(workload, options)?;
     let mut search = Search::new(&candidates, options.seed, max_cores);
     let nested = search.choose(options.functions);
     let mut chosen = search.chosen;
@@ -99,6 +90,29 @@ pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload,
     chosen.sort_by_key(|&place| candidates[place].index);
     let functions = chosen.iter().map(|&place| workload.functions[candidates[place].index].clone()).collect();
     Ok((Workload { functions, report: workload.report.clone(), ..*workload }, report))
+}
+
+/// Whether there is such a sample, which takes less time than to choose it.
+///
+/// # Errors
+/// As of [`sample`].
+pub fn check_sample(workload: &Workload, options: &SampleOptions) -> Result<(), TraceError> {
+    possible(workload, options).map(drop)
+}
+
+/// What there is to choose from, and the most cores; refuses what is not possible.
+fn possible(workload: &Workload, options: &SampleOptions) -> Result<(Vec<Candidate>, f64), TraceError> {
+    let refused = |option, problem: &str| Err(TraceError::Option { option, problem: problem.to_owned() });
+    let max_cores = options.max_cores.unwrap_or(f64::INFINITY);
+    if options.functions == 0 {
+        return refused("functions", "expected at least 1, found 0");
+    }
+    if max_cores.is_nan() || max_cores <= 0.0 || options.schedule.minute.is_zero() {
+        return refused("max-cores", "expected cores above 0 and a minute above 0");
+    }
+    let candidates = candidates(workload, &options.schedule);
+    check_possible(&candidates, options.functions, max_cores, workload.minutes)?;
+    Ok((candidates, max_cores))
 }
 
 /// One active function, as far as sampling is concerned.

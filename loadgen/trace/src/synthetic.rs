@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 
 use rand_distr::{Distribution, Exp1, Gamma, Poisson, StandardNormal};
 
-pub use shape::{Curve, Pattern, Shape, Trigger};
+pub use shape::{Curve, MAX_MINUTES, Pattern, Shape, Trigger};
 
 use crate::{
     FunctionProfile, LoadReport, Memory, RunTime, TraceError, Workload, names,

@@ -6,8 +6,8 @@ use crate::TraceError;
 
 /// Names of the presets, the default first.
 pub(super) const PRESETS: [&str; 4] = ["azure", "azure-sample", "timers", "steady"];
-/// Most minutes: two weeks.
-const MAX_MINUTES: u32 = 20_160;
+/// Most minutes of a synthetic trace: two weeks.
+pub const MAX_MINUTES: u32 = 20_160;
 /// Most counts (functions × minutes) held: 400 MB.
 const MAX_COUNTS: u64 = 100_000_000;
 /// Greatest rate of one function, per day: 100,000 per second, beyond any platform's limit for one function.
@@ -220,7 +220,10 @@ impl Shape {
     }
 
     /// Refuses what cannot be generated.
-    pub(super) fn check(&self) -> Result<(), TraceError> {
+    ///
+    /// # Errors
+    /// [`TraceError::Option`], as of [`super::generate`].
+    pub fn check(&self) -> Result<(), TraceError> {
         let refused = |option, problem: String| Err(TraceError::Option { option, problem });
         if self.functions == 0 {
             return refused("functions", "expected at least 1, found 0".to_owned());
