@@ -208,8 +208,12 @@ impl Invocation {
                 None => return Err(Fault::Timeout),
                 Some(Err(mut error)) => match (error.take_message(), running) {
                     // The connection had ended while it was idle: nothing was sent, so another one is taken.
-                    (Some(request), running) => {
+                    (Some(request), mut running) => {
                         self.outgoing.unsent(request);
+                        if !running.link().is_reused() {
+                            // A new one was not idle: there would be no end to it.
+                            return Err(self.broke(running, &error.into_error()));
+                        }
                         slot = running.unsent().map(|(slot, _)| slot).ok_or(Fault::Timeout)?;
                     }
                     (None, running) => return Err(self.broke(running, &error.into_error())),
