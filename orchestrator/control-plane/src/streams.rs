@@ -49,19 +49,15 @@ impl Orchestrator for Streams {
         let (outbox, outgoing) = Outbox::new(DataPlaneBatch::new(self.owner.clock));
         let ending = Ending::default();
         let (peer, admitted) = Peer::new(outbox.clone(), ending.clone());
-        self.owner
-            .send(Message::DataPlaneJoined(session, Box::new(hello), Box::new(peer)))
-            .await
-            .map_err(|_| shutting_down())?;
+        let joined = Message::DataPlaneJoined(session, Box::new(hello), Box::new(peer));
         let reader = self.clone();
-        self.tasks.spawn(async move {
+        let reading = async move {
             if reader.is_let_in(admitted).await {
                 reader.read_data_plane(session, messages, &outbox).await;
             }
             outbox.close();
-            // When the owner is gone nobody needs to know.
-            drop(reader.owner.send(Message::Input(Input::DataPlaneLeft { session })).await);
-        });
+        };
+        self.attend(joined, reading, Input::DataPlaneLeft { session }).await?;
         Ok(Response::new(with_ending(outgoing, ending)))
     }
 
@@ -79,16 +75,14 @@ impl Orchestrator for Streams {
         let ending = Ending::default();
         let (peer, admitted) = Peer::new(outbox.clone(), ending.clone());
         let joined = Message::WorkerJoined(session, Box::new(hello), Box::new(peer), address);
-        self.owner.send(joined).await.map_err(|_| shutting_down())?;
         let reader = self.clone();
-        self.tasks.spawn(async move {
+        let reading = async move {
             if reader.is_let_in(admitted).await {
                 reader.read_worker(session, messages, &outbox).await;
             }
             outbox.close();
-            // When the owner is gone nobody needs to know.
-            drop(reader.owner.send(Message::Input(Input::WorkerLeft { session })).await);
-        });
+        };
+        self.attend(joined, reading, Input::WorkerLeft { session }).await?;
         Ok(Response::new(with_ending(outgoing, ending)))
     }
 
@@ -110,6 +104,24 @@ impl Orchestrator for Streams {
 }
 
 impl Streams {
+    /// Says that a peer has `joined`, does the `reading` of its stream beside everything else, and says then that it has
+    /// `left`.
+    async fn attend(
+        &self,
+        joined: Message,
+        reading: impl Future<Output = ()> + Send + 'static,
+        left: Input,
+    ) -> Result<(), Status> {
+        self.owner.send(joined).await.map_err(|_| shutting_down())?;
+        let owner = self.owner.clone();
+        self.tasks.spawn(async move {
+            reading.await;
+            // When the owner is gone nobody needs to know.
+            drop(owner.send(Message::Input(left)).await);
+        });
+        Ok(())
+    }
+
     /// Whether a peer is let in: nothing of what it says is read before that.
     async fn is_let_in(&self, admitted: oneshot::Receiver<()>) -> bool {
         tokio::select! {
