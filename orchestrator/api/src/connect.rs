@@ -64,6 +64,15 @@ pub fn is_loopback(address: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Returns true if `text` is `host:port`, where a control plane may be.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty() && (is_bracketed || !host.contains([':', '/', '@', ' ', '?', '#']));
+    is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| ConnectError::Address { address: address.to_owned() })?
@@ -89,6 +98,17 @@ async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        for address in ["127.0.0.1:9090", "[::1]:9090", "control-plane:1", "a.b.example:65535"] {
+            assert!(is_address(address), "{address}");
+        }
+        for other in ["foo", "", ":9090", "h:", "h:0", "h:+1", "h:65536", "http://127.0.0.1:9090", "::1:9090", "a/b:1"]
+        {
+            assert!(!is_address(other), "{other}");
+        }
+    }
 
     #[test]
     fn an_address_of_this_machine_alone_is_known() {

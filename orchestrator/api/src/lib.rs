@@ -14,6 +14,7 @@ mod network;
 mod outbox;
 mod pages;
 mod problem;
+mod retold;
 mod revisions;
 mod token;
 
@@ -33,7 +34,7 @@ pub mod wire {
 
 pub use beats::{BeatReceiver, Beats};
 pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, check_size, shorten};
-pub use connect::{ConnectError, connect, connect_quietly, is_loopback};
+pub use connect::{ConnectError, connect, connect_quietly, is_address, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
@@ -43,6 +44,7 @@ pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Netwo
 pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use pages::Pages;
 pub use problem::{invalid_field, problem};
+pub use retold::{Retold, with_causes};
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 

@@ -241,6 +241,10 @@ impl Config {
         if self.control_planes.is_empty() {
             return fail("control_planes", "must name at least one");
         }
+        if !self.control_planes.iter().all(|address| api::is_address(address)) {
+            let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
+            return fail("control_planes", problem);
+        }
         if self.sample_period < Duration::from_millis(10) {
             return fail("sample_period", "must be at least 10ms");
         }
@@ -294,9 +298,10 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 11] = [
+        let changes: [(Change, &str); 12] = [
             (|c| c.name = "a b".to_owned(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
+            (|c| c.control_planes = vec!["http://127.0.0.1:9090".to_owned()], "control_planes"),
             (|c| c.balance = "best".to_owned(), "balance"),
             (|c| c.sample_period = Duration::ZERO, "sample_period"),
             (|c| c.limits.connect_timeout = Duration::ZERO, "limits.connect_timeout"),

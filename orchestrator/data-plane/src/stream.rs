@@ -28,7 +28,7 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 enum StreamError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("no token for the control plane: {0}")]
+    #[error("no token for the control plane")]
     Token(#[from] TokenError),
     #[error("the control plane refused the stream: {}", .0.message())]
     Refused(tonic::Status),
@@ -50,7 +50,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
     let mut back_off = FIRST_BACK_OFF;
-    let mut told = None;
+    let mut retold = api::Retold::default();
     for control_plane in plane.config.control_planes.iter().cycle() {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
@@ -59,16 +59,20 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             break;
         }
         if welcomed {
-            (back_off, told) = (FIRST_BACK_OFF, None);
+            back_off = FIRST_BACK_OFF;
+            retold.clear();
         }
         if matches!(end, StreamError::Stranger(_)) {
             applier.leave_cluster();
         }
-        // Once for each reason: a control plane that is away is looked for often.
-        let reason = end.to_string();
-        if told.as_ref() != Some(&reason) {
-            tracing::warn!(control_plane, error = reason, "no stream to the control plane, trying again");
-            told = Some(reason);
+        // Told when it changes: a control plane that is away is looked for often.
+        let reason = api::with_causes(&end);
+        if retold.is_due(control_plane, &reason) {
+            tracing::warn!(
+                control_plane,
+                error = reason,
+                "no stream to the control plane (--control-plane, control_planes), trying again"
+            );
         }
         // Half of it at random, so that many data planes do not come back in step.
         sleep(back_off.mul_f64(random.random_range(0.5..1.0))).await;

@@ -264,6 +264,11 @@ impl Config {
         let checks = [
             (name_fits, "name", "expected at most 200 letters, digits, '.', '_' or '-'"),
             (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
+            (
+                self.control_planes.iter().all(|address| api::is_address(address)),
+                "control_planes",
+                "(--control-plane): expected HOST:PORT of a control plane's stream, without http://",
+            ),
             (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
             (
                 self.process.images.iter().all(|image| !image.is_empty()),
@@ -351,9 +356,10 @@ mod tests {
     #[test]
     fn what_is_out_of_bounds_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 8] = [
             (|c| c.name = "a b".to_owned(), "name"),
             (|c| c.control_planes.clear(), "control_planes"),
+            (|c| c.control_planes = vec!["http://127.0.0.1:9090".to_owned()], "control_planes"),
             (|c| c.heartbeat = Duration::ZERO, "heartbeat"),
             (|c| c.hollow.nodes = 0, "hollow.nodes"),
             (|c| c.hollow.address = IpAddr::V4(Ipv4Addr::UNSPECIFIED), "hollow.address"),

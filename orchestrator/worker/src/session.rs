@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{Status, Streaming, transport::Channel};
-use tracing::{debug, info, warn};
+use tonic::{Code, Status, Streaming, transport::Channel};
+use tracing::{info, warn};
 
 use crate::{
     owner::Input,
@@ -29,6 +29,9 @@ const WELCOME: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause: four attempts a second from each worker are no burden.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause where a control plane answered that it does not want this worker: a name in use stays so until somebody
+/// changes it, and each refusal is a line in the control plane's log.
+const LONGEST_UNWANTED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keeps this worker connected.
 pub(crate) struct Session {
@@ -78,7 +81,8 @@ impl Session {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut random = Pcg64::seed_from_u64(self.seed);
         let mut pause = FIRST_PAUSE;
-        let mut refusal_told = None;
+        let mut retold = api::Retold::default();
+        let mut is_unwanted = false;
         while !self.inputs.is_closed() {
             for address in &self.control_planes {
                 let mut welcomed = false;
@@ -88,17 +92,14 @@ impl Session {
                 if error.as_ref().is_some_and(SessionError::is_other_cluster) {
                     let _ = self.inputs.send(Input::OtherCluster).await;
                 }
-                let is_refusal = error.as_ref().is_some_and(SessionError::is_refusal);
-                let error = error.map_or_else(|| "ended".to_owned(), |error| describe(&error));
+                is_unwanted = error.as_ref().is_some_and(SessionError::is_unwanted);
+                let error = error.map_or_else(|| "ended".to_owned(), |error| api::with_causes(&error));
                 if welcomed {
-                    (pause, refusal_told) = (FIRST_PAUSE, None);
+                    pause = FIRST_PAUSE;
+                    retold.clear();
                     warn!(%address, cause = %error, "the control plane is gone");
-                } else if is_refusal && refusal_told.as_ref() != Some(&error) {
-                    // Once for each reason: it is asked again and again, since the reason may pass.
-                    warn!(%address, cause = %error, "this worker is not let in, trying again");
-                    refusal_told = Some(error);
-                } else {
-                    debug!(%address, "no control plane here: {error}");
+                } else if retold.is_due(address, &error) {
+                    warn!(%address, cause = %error, "no stream to the control plane (--control-plane, control_planes), trying again");
                 }
                 if shutdown.is_cancelled() {
                     return;
@@ -109,7 +110,7 @@ impl Session {
                 () = shutdown.cancelled() => return,
                 () = sleep(pause.mul_f64(random.random_range(0.5..1.0))) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(if is_unwanted { LONGEST_UNWANTED_PAUSE } else { LONGEST_PAUSE });
         }
     }
 
@@ -181,9 +182,9 @@ impl SessionError {
         matches!(self, Self::Refused(status) if api::cluster_of_refusal(status).is_some())
     }
 
-    /// Whether a control plane answered and does not want this worker, or this worker must not obey it.
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Token(_) | Self::Wire(_) | Self::WrongCommander(_))
+    /// Whether a control plane answered and does not want this worker.
+    fn is_unwanted(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::FailedPrecondition)
     }
 }
 
@@ -195,15 +196,4 @@ fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Commander, u32), Wir
     }
     let (cluster, epoch, nonce) = (welcome.cluster, Epoch(welcome.epoch), welcome.epoch_nonce);
     Ok((Commander { cluster, epoch, nonce }, welcome.beat_port))
-}
-
-/// An error with its causes, on one line.
-fn describe(error: &SessionError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

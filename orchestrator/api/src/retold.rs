@@ -1,0 +1,68 @@
+//! Failures that are met again and again while a part looks for its control plane: each reason is told when it comes up,
+//! and then seldom, so that a log says what is the matter without being flooded.
+
+use std::{collections::HashMap, error::Error, time::Duration};
+
+use tokio::time::Instant;
+
+/// A reason that lasts is told again after this long: whoever looks at a log sees it, and an hour of it is sixty lines.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// What was told last of each address that was tried. It is as large as the configured list.
+#[derive(Debug, Default)]
+pub struct Retold(HashMap<String, (String, Instant)>);
+
+impl Retold {
+    /// Returns true if `reason` is to be told of `address` now.
+    pub fn is_due(&mut self, address: &str, reason: &str) -> bool {
+        let now = Instant::now();
+        if let Some((last, at)) = self.0.get(address)
+            && last == reason
+            && now.duration_since(*at) < AGAIN
+        {
+            return false;
+        }
+        self.0.insert(address.to_owned(), (reason.to_owned(), now));
+        true
+    }
+
+    /// After a success every reason is news.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// An error with its causes, on one line; a cause that the text has already is not repeated.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reason_is_told_when_it_changes_and_then_once_a_minute() {
+        let mut retold = Retold::default();
+        let mut told = 0;
+        for _ in 0..600 {
+            told += u32::from(retold.is_due("a:1", "refused"));
+            told += u32::from(retold.is_due("b:1", "no such host"));
+            tokio::time::advance(Duration::from_millis(250)).await;
+        }
+        assert_eq!(told, 6, "150 s of two addresses: at 0, 60 and 120 s each");
+        assert!(retold.is_due("a:1", "no token") && !retold.is_due("a:1", "no token"));
+        retold.clear();
+        assert!(retold.is_due("a:1", "no token"), "it was connected in between");
+    }
+}
