@@ -227,6 +227,13 @@ impl FunctionSpec {
         if self.port == 0 {
             return fail("port", "expected 1 to 65535, got 0");
         }
+        // A sandbox that reserves nothing would fit anywhere any number of times.
+        if self.cpu == 0 {
+            return fail("cpu", "expected millicores above 0, got 0");
+        }
+        if self.memory == 0 {
+            return fail("memory", "expected MiB above 0, got 0");
+        }
         if !(1..=MAX_CONCURRENCY).contains(&self.concurrency) {
             let problem = format!("expected 1 to {MAX_CONCURRENCY}, got {}", self.concurrency);
             return Err(SpecError { field: "concurrency", problem });
@@ -298,9 +305,11 @@ mod tests {
         let unknown = serde_json::from_str::<FunctionSpec>(r#"{"name":"f","image":"i","colour":1}"#).unwrap_err();
         assert!(unknown.to_string().contains("colour"), "{unknown}");
         type Change = fn(&mut FunctionSpec);
-        let changes: [(Change, &str); 10] = [
+        let changes: [(Change, &str); 12] = [
             (|s| s.image.clear(), "image"),
             (|s| s.port = 0, "port"),
+            (|s| s.cpu = 0, "cpu"),
+            (|s| s.memory = 0, "memory"),
             (|s| s.concurrency = 0, "concurrency"),
             (|s| s.timeout = Duration::ZERO, "timeout"),
             (|s| s.timeout = Duration::MAX, "timeout"),

@@ -8,7 +8,7 @@ mod endpoint;
 mod expectation;
 mod function;
 mod id;
-mod memory;
+pub mod memory;
 mod name;
 mod node;
 mod payload;

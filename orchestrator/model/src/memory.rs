@@ -12,13 +12,24 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(Memory)
 }
 
+/// What a size is to look like, for who gave something else.
+const EXPECTED: &str = "MiB as a whole number or a size like 128MiB";
+
+/// Reads the size that a user typed: what a specification may hold, as text.
+///
+/// # Errors
+/// What was expected, when it is something else or more than a `u32` of MiB.
+pub fn parse(text: &str) -> Result<u32, String> {
+    text.parse().ok().or_else(|| mib(text)).ok_or_else(|| format!("expected {EXPECTED}"))
+}
+
 struct Memory;
 
 impl de::Visitor<'_> for Memory {
     type Value = u32;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("MiB as a whole number or a size like 128MiB")
+        formatter.write_str(EXPECTED)
     }
 
     fn visit_u64<E: de::Error>(self, mib: u64) -> Result<u32, E> {
@@ -60,6 +71,17 @@ mod tests {
             ("MiB", None),
         ] {
             assert_eq!(mib(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_is_read_as_in_a_specification() {
+        for (text, expected) in [("128", Some(128)), ("2GiB", Some(2048))] {
+            assert_eq!(parse(text).ok(), expected, "{text}");
+        }
+        for text in ["5000000000", "128Mi", "123m", "100MB", "1KB", "-1", ""] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains("128MiB"), "{text}: {error}");
         }
     }
 }

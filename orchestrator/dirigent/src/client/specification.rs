@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use bytesize::ByteSize;
 use clap::Args;
 use model::{FunctionName, FunctionSpec, Protocol, Retry};
 
@@ -29,7 +27,7 @@ pub(crate) struct SpecificationFlags {
     cpu: Option<u32>,
 
     /// Memory reserved for one sandbox, for example 128MiB
-    #[arg(long, value_parser = parse_mib, value_name = "SIZE")]
+    #[arg(long, value_parser = model::memory::parse, value_name = "SIZE")]
     memory: Option<u32>,
 
     /// Invocations that one sandbox runs at once
@@ -147,16 +145,6 @@ fn parse_retry(text: &str) -> Result<Retry, String> {
     }
 }
 
-/// A size in whole MiB; a bare number is MiB already, as in a specification.
-fn parse_mib(text: &str) -> anyhow::Result<u32> {
-    if let Ok(mib) = text.parse() {
-        return Ok(mib);
-    }
-    let size: ByteSize = text.parse().map_err(|_| anyhow::anyhow!("expected a size, for example 128MiB"))?;
-    let mib = size.as_u64().div_ceil(bytesize::MIB);
-    u32::try_from(mib).context("is more memory than there is")
-}
-
 fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -206,7 +194,11 @@ mod tests {
     fn what_is_out_of_bounds_is_named() {
         for (flags, expected) in [
             ("--image i --max 0", "scale.max"),
-            ("--image i --memory much", "for example 128MiB"),
+            ("--image i --memory much", "a size like 128MiB"),
+            ("--image i --memory 5000000000", "a size like 128MiB"),
+            ("--image i --memory 128Mi", "a size like 128MiB"),
+            ("--image i --memory 0", "memory: expected MiB above 0"),
+            ("--image i --cpu 0", "cpu: expected millicores above 0"),
             ("--image i --protocol tcp", "expected http1 or h2c"),
             ("--image i --env A", "expected NAME=VALUE"),
             ("--image i --retry always", "expected idempotent or any"),
