@@ -44,7 +44,7 @@ pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Netwo
 pub use outbox::{Batch, Outbox, OutboxMessages};
 pub use pages::Pages;
 pub use problem::{invalid_field, problem};
-pub use retold::{Retold, with_causes};
+pub use retold::{Retold, describe_refusal, with_causes};
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, error::Error, time::Duration};
 
 use tokio::time::Instant;
+use tonic::Status;
 
 /// A reason that lasts is told again after this long: whoever looks at a log sees it, and an hour of it is sixty lines.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -45,6 +46,21 @@ pub fn with_causes(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// What a control plane said when it refused or ended a stream. Where no control plane said it, whatever answered there
+/// speaks another protocol, or broke off.
+#[must_use]
+pub fn describe_refusal(status: &Status) -> String {
+    match status.source() {
+        None => format!("the control plane refused: {}", status.message()),
+        Some(cause) => {
+            let cause = with_causes(cause);
+            format!(
+                "no control plane's stream answered there ({cause}); its port is another one than that for operators"
+            )
+        }
+    }
 }
 
 #[cfg(test)]

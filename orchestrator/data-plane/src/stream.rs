@@ -30,8 +30,10 @@ enum StreamError {
     Connect(#[from] ConnectError),
     #[error("no token for the control plane")]
     Token(#[from] TokenError),
-    #[error("the control plane refused the stream: {}", .0.message())]
+    #[error("{}", api::describe_refusal(.0))]
     Refused(tonic::Status),
+    #[error("the stream broke: {}", .0.message())]
+    Broke(tonic::Status),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
@@ -128,7 +130,7 @@ impl Session<'_> {
         plane.metrics.connected();
         applier.begin(welcome);
         applier.apply(first);
-        while let Some(message) = stream.message().await.map_err(StreamError::Refused)? {
+        while let Some(message) = stream.message().await.map_err(StreamError::Broke)? {
             api::check_size(&message)?;
             applier.apply(message);
         }

@@ -57,7 +57,7 @@ enum SessionError {
     Connect(#[from] api::ConnectError),
     #[error("no token for the control plane")]
     Token(#[from] TokenError),
-    #[error("the control plane refused: {}", .0.message())]
+    #[error("{}", api::describe_refusal(.0))]
     Refused(Status),
     #[error("the stream broke: {}", .0.message())]
     Broke(Status),

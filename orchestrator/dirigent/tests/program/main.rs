@@ -9,3 +9,4 @@ mod lifecycle;
 mod pasted;
 mod terminal;
 mod top;
+mod unreachable;
