@@ -81,8 +81,12 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
     if fields.all("port_forwarding").any(|value| value.eq_ignore_ascii_case("h2c")) {
         spec.protocol = Protocol::H2c;
     }
-    spec.cpu = fields.number("requested_cpu", "millicores as a whole number")?.unwrap_or(spec.cpu);
-    spec.memory = fields.number("requested_memory", "MiB as a whole number")?.unwrap_or(spec.memory);
+    // The published load generator divides what a function needs, and what is left of little is 0.
+    let at_least_one = |number: u32| number.max(1);
+    let cpu = fields.number("requested_cpu", "millicores as a whole number")?;
+    spec.cpu = cpu.map_or(spec.cpu, at_least_one);
+    let memory = fields.number("requested_memory", "MiB as a whole number")?;
+    spec.memory = memory.map_or(spec.memory, at_least_one);
     let count = "a whole number, 0 to 4294967295";
     spec.scale.max = fields.number("scaling_upper_bound", count)?;
     spec.scale.min = fields.number("scaling_lower_bound", count)?.unwrap_or(spec.scale.min);

@@ -232,6 +232,11 @@ async fn the_published_form_is_answered_as_existing_clients_expect() {
         (&scale["max"], &scale["stable_window"], &scale["panic_window"]),
         (&1.into(), &"6s".into(), &"2s".into())
     );
+    // Existing clients divide small needs down to nothing.
+    let nothing = "name=little&image=any&requested_cpu=0&requested_memory=0";
+    assert_eq!(running.ask("POST", "/", nothing).await.0, 200);
+    let spec = running.json("/v1/functions/little").await["spec"].clone();
+    assert_eq!((&spec["cpu"], &spec["memory"]), (&1.into(), &1.into()));
     assert_eq!(running.ask("GET", "/check?name=trace-0", "").await.0, 200);
     assert_eq!(running.ask("GET", "/check?name=nothing", "").await.0, 404);
     running.stop().await;
