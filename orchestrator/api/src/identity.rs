@@ -5,10 +5,12 @@
 use std::hash::{BuildHasher, RandomState};
 
 use model::ClusterId;
-use tonic::Status;
+use tonic::{Status, metadata::MetadataValue};
 
 /// Metadata of a refusal: the cluster that the control plane belongs to, where what the peer knows means something else.
 const CLUSTER_KEY: &str = "dirigent-cluster";
+/// Metadata of a refusal: another process has the name of the peer or of one of its nodes.
+const NAME_KEY: &str = "dirigent-name-taken";
 
 /// A number for this process, drawn at random and never 0, which stands for a process that has none.
 #[must_use]
@@ -51,6 +53,20 @@ pub fn cluster_of_refusal(status: &Status) -> Option<&str> {
     status.metadata().get(CLUSTER_KEY)?.to_str().ok()
 }
 
+/// Refuses a peer because another process has its name or that of one of its nodes.
+#[must_use]
+pub fn refuse_name(reason: String) -> Status {
+    let mut status = Status::failed_precondition(reason);
+    status.metadata_mut().insert(NAME_KEY, MetadataValue::from_static("1"));
+    status
+}
+
+/// Returns true if the control plane refused this peer because another process has its name.
+#[must_use]
+pub fn is_refused_for_name(status: &Status) -> bool {
+    status.metadata().contains_key(NAME_KEY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +83,6 @@ mod tests {
         let status = refuse_other_cluster("no".to_owned(), ClusterId(0xab));
         assert_eq!(cluster_of_refusal(&status), Some("000000000000000000000000000000ab"));
         assert_eq!(cluster_of_refusal(&Status::failed_precondition("no")), None);
+        assert!(is_refused_for_name(&refuse_name("no".to_owned())) && !is_refused_for_name(&status));
     }
 }

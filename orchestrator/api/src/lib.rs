@@ -38,7 +38,10 @@ pub use connect::{ConnectError, connect, connect_quietly, is_address, is_loopbac
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
-pub use identity::{cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance, refuse_other_cluster};
+pub use identity::{
+    cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance, is_refused_for_name, refuse_name,
+    refuse_other_cluster,
+};
 pub use listen::{Incoming, PeerConnection, PeerInfo};
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};

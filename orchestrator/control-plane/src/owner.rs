@@ -21,7 +21,7 @@ use tonic::Status;
 use crate::{
     beats::{Beats, Sender},
     clock::Clock,
-    ending::Peer,
+    ending::{Endings, Peer},
     log_writer::{CommandBatch, LogWriter, Written},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
@@ -46,6 +46,12 @@ struct ConnectedWorker {
     peer: Box<WorkerPeer>,
     name: String,
     sender: Sender,
+}
+
+/// A data plane's place, and its name.
+struct ConnectedDataPlane {
+    peer: Box<DataPlanePeer>,
+    name: String,
 }
 
 /// A message to the owner.
@@ -100,7 +106,9 @@ pub(crate) struct Owner {
     inbox: mpsc::Receiver<Message>,
     beats: Arc<Beats>,
     workers: Map<SessionId, ConnectedWorker>,
-    data_planes: Map<SessionId, Box<DataPlanePeer>>,
+    data_planes: Map<SessionId, ConnectedDataPlane>,
+    /// What was logged about connections that were ended.
+    ended: Endings,
     replies: BTreeMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Commands that wait for the batch before them.
@@ -139,6 +147,7 @@ impl Owner {
             beats,
             workers: Map::default(),
             data_planes: Map::default(),
+            ended: Endings::default(),
             replies: BTreeMap::new(),
             next_token: 0,
             commands: Vec::new(),
@@ -174,7 +183,7 @@ impl Owner {
             }
         }
         self.workers.values().for_each(|worker| worker.peer.outbox.close());
-        self.data_planes.values().for_each(|peer| peer.outbox.close());
+        self.data_planes.values().for_each(|known| known.peer.outbox.close());
         Ok(())
     }
 
@@ -208,7 +217,8 @@ impl Owner {
                 Input::WorkerJoined { session, hello: *hello }
             }
             Message::DataPlaneJoined(session, hello, peer) => {
-                self.data_planes.insert(session, peer);
+                let name = hello.data_plane.clone();
+                self.data_planes.insert(session, ConnectedDataPlane { peer, name });
                 Input::DataPlaneJoined { session, hello: *hello }
             }
             Message::Request(request, reply) => {
@@ -247,7 +257,7 @@ impl Owner {
                 worker.peer.outbox.update(|batch| batch.add(change));
             }
             Effect::ToDataPlane { session, change } => {
-                let Some(peer) = self.data_planes.get_mut(&session) else { return };
+                let Some(ConnectedDataPlane { peer, .. }) = self.data_planes.get_mut(&session) else { return };
                 if matches!(change, DataPlaneChange::Welcome(_)) {
                     peer.admit();
                 }
@@ -270,6 +280,7 @@ impl Owner {
             Effect::Close { session, reason } => {
                 self.close(session, Status::failed_precondition(reason));
             }
+            Effect::RefuseName { session, reason } => self.close(session, api::refuse_name(reason)),
             Effect::RefuseStranger { session, ours, reason } => {
                 self.close(session, api::refuse_other_cluster(reason, ours));
             }
@@ -278,13 +289,12 @@ impl Owner {
 
     /// Ends a connection, and tells the peer why.
     fn close(&mut self, session: SessionId, status: Status) {
-        let worker = self.forget_worker(session);
-        let name = worker.as_ref().map(|worker| worker.name.as_str());
-        tracing::warn!(worker = name, reason = status.message(), "closing a connection");
-        if let Some(ConnectedWorker { peer, .. }) = worker {
+        if let Some(ConnectedWorker { peer, name, .. }) = self.forget_worker(session) {
+            self.ended.tell("worker", &name, status.message());
             peer.ending.set(status);
             peer.outbox.close();
-        } else if let Some(peer) = self.data_planes.remove(&session) {
+        } else if let Some(ConnectedDataPlane { peer, name }) = self.data_planes.remove(&session) {
+            self.ended.tell("data plane", &name, status.message());
             peer.ending.set(status);
             peer.outbox.close();
         }

@@ -37,6 +37,8 @@ pub(crate) enum Input {
     Welcome(Commander, oneshot::Sender<Result<(), WrongCommander>>),
     /// A control plane refused this worker because it is of another cluster.
     OtherCluster,
+    /// Another process has had this worker's name for so long that nobody will ask for its sandboxes again.
+    NameTaken,
     /// A batch, and when it was read.
     Commands(wire::ToWorker, Instant),
     /// The stream is no more.
@@ -142,6 +144,13 @@ impl Owner {
                 let _ = reply.send(self.state.welcome(commander));
             }
             Input::OtherCluster => self.state.other_cluster(),
+            Input::NameTaken => {
+                let effects = self.state.end_all();
+                if !effects.is_empty() {
+                    warn!(sandboxes = effects.len(), "another process has this worker's name: its sandboxes end");
+                }
+                self.perform(effects);
+            }
             Input::Commands(batch, received) => {
                 let effects = self.state.command(batch, received);
                 self.perform(effects);

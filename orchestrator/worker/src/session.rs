@@ -32,6 +32,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause where a control plane answered that it does not want this worker: a name in use stays so until somebody
 /// changes it, and each refusal is a line in the control plane's log.
 const LONGEST_UNWANTED_PAUSE: Duration = Duration::from_secs(5);
+/// A worker whose name another process has for this long ends its sandboxes: the control plane has given them up when it
+/// let the other one in, and may place others on their memory. As long as a silent worker is waited for by default.
+const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps this worker connected.
 pub(crate) struct Session {
@@ -83,6 +86,7 @@ impl Session {
         let mut pause = FIRST_PAUSE;
         let mut retold = api::Retold::default();
         let mut is_unwanted = false;
+        let mut name_taken_since = None;
         while !self.inputs.is_closed() {
             for address in &self.control_planes {
                 let mut welcomed = false;
@@ -91,6 +95,13 @@ impl Session {
                 let _ = self.inputs.send(Input::Closed).await;
                 if error.as_ref().is_some_and(SessionError::is_other_cluster) {
                     let _ = self.inputs.send(Input::OtherCluster).await;
+                }
+                if welcomed {
+                    name_taken_since = None;
+                } else if error.as_ref().is_some_and(SessionError::is_for_name)
+                    && name_taken_since.get_or_insert_with(Instant::now).elapsed() >= NAME_TAKEN_TIMEOUT
+                {
+                    let _ = self.inputs.send(Input::NameTaken).await;
                 }
                 is_unwanted = error.as_ref().is_some_and(SessionError::is_unwanted);
                 let error = error.map_or_else(|| "ended".to_owned(), |error| api::with_causes(&error));
@@ -180,6 +191,11 @@ impl SessionError {
     /// Whether a control plane refused this worker because it is of another cluster.
     fn is_other_cluster(&self) -> bool {
         matches!(self, Self::Refused(status) if api::cluster_of_refusal(status).is_some())
+    }
+
+    /// Returns true if a control plane refused this worker because another process has its name.
+    fn is_for_name(&self) -> bool {
+        matches!(self, Self::Refused(status) if api::is_refused_for_name(status))
     }
 
     /// Whether a control plane answered and does not want this worker.

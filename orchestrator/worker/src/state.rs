@@ -323,6 +323,11 @@ impl State {
     /// The worker ends: so does everything it holds.
     pub(crate) fn stop(&mut self) -> Vec<Effect> {
         self.stopping = true;
+        self.end_all()
+    }
+
+    /// Everything that is held ends.
+    pub(crate) fn end_all(&mut self) -> Vec<Effect> {
         let all: Vec<SandboxId> = self.sandboxes.keys().copied().collect();
         all.into_iter().filter_map(|sandbox| self.delete(sandbox, Reason::Stopped)).collect()
     }

@@ -27,6 +27,8 @@ pub(crate) enum Effect {
     Record(Box<ColdStart>),
     /// End a connection, for the reason given.
     Close { session: SessionId, reason: String },
+    /// Refuse a peer whose name, or that of one of its nodes, another process has.
+    RefuseName { session: SessionId, reason: String },
     /// Refuse a peer that knows things of another cluster than `ours`, or of another history of it, for the reason given.
     RefuseStranger { session: SessionId, ours: ClusterId, reason: String },
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use api::wire;
 use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
 
-use super::{Effect, Map, Now, Origin, SessionId, State, grant::micros, history::Knowledge};
+use super::{Effect, Map, Now, Origin, SessionId, State, history::Knowledge};
 use crate::store::Command;
 
 /// What a peer said first.
@@ -30,6 +30,8 @@ struct Pending {
 enum Refusal {
     /// What it knows means something else here.
     Stranger(String),
+    /// Another process has its name, or that of one of its nodes.
+    Name(String),
     Other(String),
 }
 
@@ -41,7 +43,7 @@ impl Joining {
 
 impl State {
     pub(super) fn worker_joined(&mut self, now: Now, session: SessionId, hello: wire::WorkerHello) {
-        if let Err(refusal) = self.check_worker(now, session, &hello) {
+        if let Err(refusal) = self.check_worker(session, &hello) {
             return self.refuse(session, refusal);
         }
         let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.nodes.has(node));
@@ -95,6 +97,7 @@ impl State {
             Refusal::Stranger(reason) => {
                 self.effect(Effect::RefuseStranger { session, ours: self.term.cluster, reason });
             }
+            Refusal::Name(reason) => self.effect(Effect::RefuseName { session, reason }),
             Refusal::Other(reason) => self.effect(Effect::Close { session, reason }),
         }
     }
@@ -117,13 +120,12 @@ impl State {
         self.history.check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
     }
 
-    fn check_worker(&self, now: Now, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
+    fn check_worker(&self, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
         self.check_cluster(&hello.cluster, Knowledge::of_worker(hello))?;
         let name = &hello.worker;
-        let suspect_after = micros(self.settings.health.suspect_after);
         let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
-        let speaks = |worker: &super::worker::Worker| now.us.saturating_sub(worker.last_beat_us) < suspect_after;
-        if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance) && speaks(worker)) {
+        // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
+        if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
             return Err(name_taken("worker", name));
         }
         let mut names = BTreeSet::new();
@@ -135,7 +137,7 @@ impl State {
             if known.session.is_some() && *known.worker != **name {
                 let owner = &known.worker;
                 let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
-                return Err(Refusal::Other(reason));
+                return Err(Refusal::Name(reason));
             }
         }
         Ok(())
@@ -158,7 +160,7 @@ fn is_same_process(known: u64, instance: u64) -> bool {
 }
 
 fn name_taken(part: &str, name: &str) -> Refusal {
-    Refusal::Other(format!(
+    Refusal::Name(format!(
         "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name`"
     ))
 }

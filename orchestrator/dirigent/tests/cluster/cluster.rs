@@ -89,6 +89,12 @@ impl Cluster {
         self.workers.push(start_worker(self.directory.path(), self.workers.len(), stream, plan));
     }
 
+    /// Starts a worker with the name of the first one and a folder of its own.
+    pub(crate) fn start_namesake(&self, plan: Plan) -> Daemon {
+        let stream = self.control_plane.address("stream");
+        start_worker_in(self.directory.path(), "namesake", &worker_configuration("worker-0", stream, plan))
+    }
+
     /// Waits until every part that runs is ready and known.
     pub(crate) fn wait_until_whole(&self) {
         let running = |daemons: &[Daemon]| daemons.iter().filter(|daemon| daemon.is_running()).count();
@@ -250,9 +256,17 @@ fn start_data_plane(at: &Path, number: usize, stream: &str) -> Daemon {
 }
 
 fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
-    let Plan { runtime, cpu, mode, delay, process, datagrams, .. } = plan;
     let name = format!("worker-{number}");
-    let configuration = format!(
+    start_worker_in(at, &name, &worker_configuration(&name, stream, plan))
+}
+
+fn start_worker_in(at: &Path, folder: &str, configuration: &str) -> Daemon {
+    Daemon::start("worker", folder, at, &["admin"], configuration)
+}
+
+fn worker_configuration(name: &str, stream: &str, plan: Plan) -> String {
+    let Plan { runtime, cpu, mode, delay, process, datagrams, .. } = plan;
+    format!(
         "name = '{name}'\n\
          runtime = '{runtime}'\n\
          control_planes = ['{stream}']\n\
@@ -264,6 +278,5 @@ fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {
          memory = '64GiB'\n\
          mode = '{mode}'\n\
          delay = {{ model = 'constant', value = '{delay}' }}\n"
-    );
-    Daemon::start("worker", &name, at, &["admin"], &configuration)
+    )
 }

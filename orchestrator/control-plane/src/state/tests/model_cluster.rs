@@ -214,7 +214,7 @@ impl Cluster {
                 Effect::Append { command, origin } => commands.push((command, origin)),
                 Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
                 Effect::Record(_) => {}
-                Effect::Close { session, .. } => self.close(session),
+                Effect::Close { session, .. } | Effect::RefuseName { session, .. } => self.close(session),
                 Effect::RefuseStranger { session, .. } => self.turn_away(session),
             }
         }

@@ -1,0 +1,81 @@
+//! Two workers of one name: one that stands still keeps its name and its sandboxes, and one that has lost its name to
+//! another process does not let its sandboxes run on beside those of the other.
+
+use std::{collections::BTreeSet, fs};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{
+    cluster::{Cluster, Plan},
+    daemon::Daemon,
+    process,
+    wait::{look, wait_for},
+};
+
+/// Its silence is noticed long before its stream is ended, which takes 3 s at least.
+const ONE_WORKER: Plan = Plan { workers: 1, health: "suspect_after = '500ms'", ..Plan::PROCESS };
+
+/// A cluster with one sandbox, and the processes of it.
+fn with_a_sandbox() -> (Cluster, BTreeSet<u32>) {
+    let cluster = Cluster::start(ONE_WORKER);
+    cluster.register("f", json!({ "scale": { "min": 1 } }));
+    cluster.invoke("f").assert_ok();
+    let processes = cluster.sandbox_processes().into_iter().collect();
+    (cluster, processes)
+}
+
+fn log_of(cluster: &Cluster, part: &str) -> String {
+    fs::read_to_string(cluster.directory().join(part).join("log")).unwrap()
+}
+
+fn wait_for_refusal(cluster: &Cluster, part: &str) {
+    wait_for(&format!("{part} to be refused for its name"), || {
+        let log = log_of(cluster, part);
+        look(log.contains("another worker of the name \"worker-0\" is connected"), log)
+    });
+}
+
+fn end(mut daemon: Daemon) {
+    assert!(daemon.end(Signal::SIGTERM).success());
+}
+
+#[test]
+fn a_worker_that_stood_still_keeps_its_name_and_its_sandboxes() {
+    let (cluster, processes) = with_a_sandbox();
+    cluster.workers[0].send(Signal::SIGSTOP);
+    cluster.wait_for_node("worker-0", "suspect");
+    let namesake = cluster.start_namesake(ONE_WORKER);
+    wait_for_refusal(&cluster, "namesake");
+    cluster.workers[0].send(Signal::SIGCONT);
+    cluster.wait_for_node("worker-0", "ready");
+    cluster.invoke("f").assert_ok();
+    assert_eq!(cluster.sandbox_processes().into_iter().collect::<BTreeSet<_>>(), processes);
+    end(namesake);
+    let refused = log_of(&cluster, "control-plane");
+    let lines: Vec<_> = refused.lines().filter(|line| line.contains("another worker of the name")).collect();
+    assert_eq!(lines.len(), 1, "it asks again and again, and one line says so: {lines:?}");
+}
+
+#[test]
+fn sandboxes_of_a_worker_whose_name_another_one_has_end() {
+    let (mut cluster, processes) = with_a_sandbox();
+    cluster.workers[0].send(Signal::SIGSTOP);
+    let namesake = cluster.start_namesake(ONE_WORKER);
+    // The stream of one that stands still ends in the end.
+    wait_for("the other one to be let in", || {
+        let log = log_of(&cluster, "namesake");
+        look(log.contains("connected to the control plane"), log)
+    });
+    cluster.invoke("f").assert_ok();
+    cluster.workers[0].send(Signal::SIGCONT);
+    wait_for_refusal(&cluster, "worker-0");
+    let processes: Vec<_> = processes.into_iter().collect();
+    wait_for("its sandboxes to end", || {
+        let alive = process::alive(&processes);
+        look(alive.is_empty(), format!("{alive:?}"))
+    });
+    cluster.invoke("f").assert_ok();
+    assert!(cluster.workers[0].end(Signal::SIGTERM).success());
+    end(namesake);
+}
