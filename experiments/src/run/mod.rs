@@ -133,6 +133,8 @@ impl<'a> Run<'a> {
         manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
         manifest.notes.push(format!("resumed {}", manifest.started));
         manifest.started = old.started;
+        // Those of programs are taken again; schedules and traces that are there are not made again.
+        manifest.checksums = old.checksums;
         manifest.discarded = old.discarded;
         manifest.failures = old.failures;
         manifest.failures.retain(|failure| order.plan.has(failure));

@@ -4,7 +4,7 @@
 use std::fs;
 
 use experiments::run::plan::{Action, Plan, StepState};
-use record::{ExitState, LoadSummary, RunDir, read_json};
+use record::{ExitState, LoadSummary, Manifest, RunDir, read_json};
 
 use crate::toy::{Toy, said};
 
@@ -49,7 +49,13 @@ fn a_failed_repetition_skips_nothing_counts_as_nothing_and_is_tried_again() {
     assert_eq!(toy.pids().len() - before, 6, "one repetition is measured again");
     assert_eq!(repetitions(&toy.out()).len(), 3);
     toy.assert_exit(ExitState::Done);
+    let inputs = |manifest: &Manifest| {
+        let of_inputs = manifest.checksums.iter().filter(|(name, _)| name.starts_with("schedules/"));
+        of_inputs.map(|(name, sum)| (name.clone(), sum.clone())).collect::<Vec<_>>()
+    };
+    let listed = inputs(&manifest);
     let manifest = toy.manifest();
+    assert!(!listed.is_empty() && inputs(&manifest) == listed, "what is replayed is known as before: {manifest:?}");
     assert!(manifest.failures.is_empty() && !toy.path("out/toy/replay/1.failed").exists());
     let [discarded] = manifest.discarded.as_slice() else { panic!("one was measured again: {manifest:?}") };
     assert_eq!((discarded.system.as_str(), discarded.point.as_str(), discarded.repetition), ("toy", "replay", 1));
