@@ -271,9 +271,9 @@ impl Config {
             ),
             (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
             (
-                self.process.images.iter().all(|image| !image.is_empty()),
+                self.process.images.iter().all(|image| model::may_allow_images(image)),
                 "process.images",
-                "expected images, or what they begin with and `:` or `/`",
+                "(--allow-image): expected `builtin:function`, `file:/path/to/program`, or what such images begin with and `:` or `/`",
             ),
             (self.process.parallel_starts > 0, "process.parallel_starts", "must be at least 1"),
             (!self.process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),

@@ -92,6 +92,7 @@ pub(super) async fn delete(
 pub(super) async fn register(operators: &Operators, spec: FunctionSpec, only_new: bool) -> Result<PutOutcome, Problem> {
     match operators.owner.ask(Request::Put { spec: Box::new(spec), only_new }).await? {
         Answer::Put(outcome) => Ok(outcome),
+        Answer::Refused(problem) => Err(Problem::bad_field("image", problem)),
         _ => Err(Problem::unexpected()),
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Trouble {
     pub(super) not_before_us: u64,
     /// The newest failure, in words.
     pub(super) last_error: Option<String>,
+    /// Since the newest sandbox was commanded, another one found no room: that is newer than any failure.
+    pub(super) found_no_room: bool,
     /// Another attempt cannot succeed, as far as the worker can tell.
     pub(super) permanent: bool,
     /// Nodes that failed it, newest last, and until when each is avoided, in microseconds.
@@ -241,6 +243,7 @@ impl State {
         if needs_new_sandboxes {
             function.trouble.failures = 0;
             function.trouble.not_before_us = 0;
+            function.trouble.found_no_room = false;
         }
         if policy_changed {
             self.replace_autoscaler(id);

@@ -53,6 +53,8 @@ pub(super) struct Nodes {
     nodes: Vec<Option<Node>>,
     by_name: Map<NodeName, NodeKey>,
     pub(super) pool: Pool,
+    /// The most CPU and the most memory that any node has; not all of it need be one node's.
+    largest: Resources,
     /// Nodes that fail whatever is placed on them, newest last, and until when each is avoided, in microseconds.
     failing: Vec<(NodeKey, u64)>,
 }
@@ -97,6 +99,7 @@ impl Nodes {
                 node.capacity = spec.capacity;
                 self.pool.insert(key, spec.capacity);
                 self.refresh_open(key);
+                self.find_largest();
             }
             return;
         }
@@ -125,6 +128,23 @@ impl Nodes {
         self.by_name.insert(spec.name.clone(), key);
         self.pool.insert(key, spec.capacity);
         self.pool.set_open(key, false);
+        self.largest = larger(self.largest, spec.capacity);
+    }
+
+    fn find_largest(&mut self) {
+        self.largest = self.iter().map(|(_, node)| node.capacity).fold(Resources::default(), larger);
+    }
+
+    /// Why no sandbox of this size finds room, in words.
+    pub(super) fn no_room(&self, wanted: Resources) -> String {
+        let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
+        if self.by_name.is_empty() {
+            "no node has room: no worker has joined the cluster".to_owned()
+        } else if wanted.fits_in(self.largest) {
+            format!("no node has room for {}", size(wanted))
+        } else {
+            format!("no node has room for {} (largest {})", size(wanted), size(self.largest))
+        }
     }
 
     /// Removes a node that holds nothing.
@@ -133,6 +153,7 @@ impl Nodes {
             self.by_name.remove(&node.name);
             self.failing.retain(|(failing, _)| *failing != key);
             self.pool.remove(key);
+            self.find_largest();
         }
     }
 
@@ -195,5 +216,12 @@ impl Nodes {
     /// Takes note of when a node's worker was last heard of.
     pub(super) fn note_silence(&mut self, key: NodeKey, since_us: u64) {
         self.get_mut(key).silent_since_us = since_us;
+    }
+}
+
+fn larger(one: Resources, other: Resources) -> Resources {
+    Resources {
+        cpu_millicores: one.cpu_millicores.max(other.cpu_millicores),
+        memory_mib: one.memory_mib.max(other.memory_mib),
     }
 }

@@ -1,6 +1,6 @@
 //! What operators ask for, and what they are answered.
 
-use model::{FunctionName, FunctionSpec};
+use model::{FunctionName, FunctionSpec, PROCESS_IMAGES, ProcessImage};
 
 use super::{
     ClusterView, Effect, FunctionView, NodeView, Now, Origin, State, Token, TopView, function::PutEffect,
@@ -10,6 +10,8 @@ use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds.
 const REPLY_WITHIN_US: u64 = 1_000_000;
+/// What workers call the runtime whose sandboxes are processes.
+const PROCESS_RUNTIME: &str = "process";
 
 /// Something an operator wants.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ pub(crate) enum Answer {
     Done,
     /// Nothing has that name.
     NotFound,
-    /// The change is not allowed now, for this reason.
+    /// The change is not allowed now, for this reason; of a registration, what is wrong with its image.
     Refused(String),
     Functions(Vec<FunctionView>),
     Function(Box<FunctionView>),
@@ -130,9 +132,21 @@ impl State {
             // Whoever asks wants to invoke it: that it was durable before does not mean that it is known everywhere.
             Some(true) => return self.reply_when_known(now, token, Answer::Put(PutOutcome::Unchanged)),
             Some(false) if only_new => Answer::Put(PutOutcome::Conflict),
+            _ if !self.may_run(&spec.image) => {
+                Answer::Refused(format!("image: expected {PROCESS_IMAGES}, got text {:?}", spec.image))
+            }
             _ => return self.append(Command::PutFunction { spec }, token),
         };
         self.effect(Effect::Reply { token, answer });
+    }
+
+    /// Returns false if there are workers and all of them run processes, which this image can never be. A worker that
+    /// comes later may run anything.
+    fn may_run(&self, image: &str) -> bool {
+        let mut workers = self.workers.iter();
+        ProcessImage::read(image).is_some()
+            || self.workers.len() == 0
+            || workers.any(|(_, worker)| &*worker.runtime != PROCESS_RUNTIME)
     }
 
     fn append(&mut self, command: Command, token: Token) {

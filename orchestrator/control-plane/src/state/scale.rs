@@ -162,6 +162,7 @@ impl State {
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);
             function.trouble.made_us = now.us;
+            function.trouble.found_no_room = false;
             function.activity.creations = function.activity.creations.saturating_add(1);
             if function.activity.touch(now) {
                 self.note_active(now, id);

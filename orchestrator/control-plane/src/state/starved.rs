@@ -111,7 +111,8 @@ fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> boo
 impl State {
     /// No node had room for a sandbox of `id`.
     pub(super) fn note_starved(&mut self, now: Now, id: FunctionId) {
-        if let Some(function) = self.functions.get(id) {
+        if let Some(function) = self.functions.get_mut(id) {
+            function.trouble.found_no_room = true;
             self.starved.note(now, id, function.registered.spec.resources());
         }
     }

@@ -74,7 +74,7 @@ impl State {
         TopView {
             at_us: now.us,
             cluster: self.view_cluster(now),
-            functions: self.most_active(now, limit).into_iter().map(top_function).collect(),
+            functions: self.most_active(now, limit).into_iter().map(|function| self.top_function(function)).collect(),
             nodes: self.most_loaded(),
             phases: self.view_phases(),
         }
@@ -121,22 +121,22 @@ impl State {
         };
         self.metrics.observed.phases().map(view).collect()
     }
-}
 
-fn top_function(function: &Function) -> TopFunction {
-    let (demand, activity) = (function.demand(), function.activity);
-    TopFunction {
-        id: function.registered.id.0,
-        name: function.registered.spec.name.to_string(),
-        invocations: activity.invocations,
-        invocations_cold: activity.cold,
-        creations: activity.creations,
-        creations_failed: activity.creations_failed,
-        ready: function.ready,
-        starting: function.starting,
-        leaving: function.leaving(),
-        waiting: demand.waiting,
-        running: demand.running,
-        last_error: function.trouble.last_error.clone(),
+    fn top_function(&self, function: &Function) -> TopFunction {
+        let (demand, activity) = (function.demand(), function.activity);
+        TopFunction {
+            id: function.registered.id.0,
+            name: function.registered.spec.name.to_string(),
+            invocations: activity.invocations,
+            invocations_cold: activity.cold,
+            creations: activity.creations,
+            creations_failed: activity.creations_failed,
+            ready: function.ready,
+            starting: function.starting,
+            leaving: function.leaving(),
+            waiting: demand.waiting,
+            running: demand.running,
+            last_error: self.last_error(function),
+        }
     }
 }

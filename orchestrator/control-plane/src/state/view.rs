@@ -31,7 +31,7 @@ pub(crate) struct FunctionView {
     pub(crate) running: u32,
     /// Creations that failed, and sandboxes that did soon after they were ready, since one lasted.
     pub(crate) failures: u32,
-    /// The newest failure, in words.
+    /// The newest failure, or lack of room, in words.
     pub(crate) last_error: Option<String>,
     /// Its sandboxes, oldest first; empty in lists.
     pub(crate) endpoints: Vec<EndpointView>,
@@ -131,8 +131,16 @@ impl State {
             waiting: demand.waiting,
             running: demand.running,
             failures: function.trouble.failures,
-            last_error: function.trouble.last_error.clone(),
+            last_error: self.last_error(function),
             endpoints: Vec::new(),
+        }
+    }
+
+    /// What went wrong last with a function, in words.
+    pub(super) fn last_error(&self, function: &Function) -> Option<String> {
+        match &function.trouble {
+            trouble if trouble.found_no_room => Some(self.nodes.no_room(function.registered.spec.resources())),
+            trouble => trouble.last_error.clone(),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Worker {
     pub(super) name: Arc<str>,
     /// Its process.
     pub(super) instance: u64,
+    /// What it makes sandboxes of.
+    pub(super) runtime: Arc<str>,
     /// Where its operators' pages are.
     pub(super) admin: Arc<str>,
     pub(super) nodes: Vec<NodeKey>,
@@ -69,6 +71,7 @@ impl State {
         let worker = Worker {
             name: name.clone(),
             instance: hello.instance,
+            runtime: hello.runtime.as_str().into(),
             admin: hello.admin.as_str().into(),
             nodes: nodes.clone(),
             last_beat_us: now.us,

@@ -91,7 +91,21 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     print(arguments.format, &response, &answer, &timeline)?;
     match response.status() {
         status if status.is_success() => Ok(()),
-        status => Err(anyhow!("{}: answered {status}", arguments.name).into()),
+        status => {
+            let hint = timeline.refusal().map(|refusal| hint(refusal, &arguments.name)).unwrap_or_default();
+            Err(anyhow!("{}: answered {status}{hint}", arguments.name).into())
+        }
+    }
+}
+
+/// The command that tells more of a data plane's `refusal` than invokers are told.
+fn hint(refusal: &str, name: &FunctionName) -> String {
+    match refusal {
+        "creation-failed" | "queue-deadline" | "upstream" => {
+            format!("; `dirigent function show {name}` tells its last error")
+        }
+        "unknown-function" => format!("; `dirigent function register {name}` makes it known"),
+        _ => String::new(),
     }
 }
 

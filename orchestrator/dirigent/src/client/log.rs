@@ -73,8 +73,8 @@ impl Logs<'_> {
         }
         if logs.is_empty() && silent == 0 {
             // It says so when there is no such function.
-            control_plane.get(&function::path(self.function))?;
-            stdio::note!("{}: no output is kept", self.function);
+            let function = control_plane.get(&function::path(self.function))?;
+            self.note_nothing(&function);
         }
         match self.format {
             Format::Table => self.write(&logs)?,
@@ -84,6 +84,14 @@ impl Logs<'_> {
             bail!("{silent} of {} workers could not be asked", workers.len());
         }
         Ok(())
+    }
+
+    /// Says that there is no output, and what is known instead.
+    fn note_nothing(&self, function: &Value) {
+        let of = self.sandbox.map(|id| format!(" of sandbox {id}")).unwrap_or_default();
+        let last_error = function.get("last_error").and_then(Value::as_str).map(visible);
+        let last_error = last_error.map(|error| format!("; its last error: {error}")).unwrap_or_default();
+        stdio::note!("{}: no output{of} is kept{last_error}", self.function);
     }
 
     fn write(&self, logs: &[Value]) -> io::Result<()> {

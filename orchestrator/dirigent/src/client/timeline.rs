@@ -43,6 +43,11 @@ impl Timeline {
         }
     }
 
+    /// Why a data plane answered instead of the function.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
     /// Writes phase and milliseconds as CSV, the total last.
     ///
     /// # Errors

@@ -45,6 +45,14 @@ fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: Run
     Err(Failure::Usage(anyhow!("{option} applies with --runtime {needed} only; the runtime is {runtime}")))
 }
 
+/// An image, or what images begin with, that may be allowed.
+fn parse_allowed(text: &str) -> Result<String, String> {
+    if model::may_allow_images(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected {}, or what such images begin with and `:` or `/`", model::PROCESS_IMAGES))
+}
+
 impl DaemonOptions {
     /// The configuration from the file.
     fn load<T: DeserializeOwned + Default>(&self) -> Result<Loaded<T>, Failure> {

@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 
     /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
     /// runtime; may be repeated
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_parser = super::parse_allowed)]
     allow_image: Vec<String>,
 
     /// As whom sandboxes run, with the process runtime: the number of a user, or of a user and a group; not given, as this

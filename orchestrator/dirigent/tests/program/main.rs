@@ -7,6 +7,7 @@ mod cluster;
 mod configuration;
 mod lifecycle;
 mod pasted;
+mod reasons;
 mod terminal;
 mod top;
 mod unreachable;

@@ -263,7 +263,7 @@ fn constant(delay: Duration) -> hollow::Delay {
 pub(crate) fn processes(config: &mut Config) {
     config.runtime = RuntimeKind::Process;
     config.process.function = Some(programs::path("trace-function").unwrap());
-    config.process.images = vec!["builtin:".to_owned(), "file:".to_owned(), "docker.io/".to_owned()];
+    config.process.images = vec!["builtin:".to_owned(), "file:".to_owned()];
 }
 
 pub(crate) fn revision(image: &str) -> wire::RevisionSpec {

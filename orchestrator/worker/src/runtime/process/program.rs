@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
+use model::{PROCESS_IMAGES, ProcessImage};
+
 use super::Shared;
 use crate::{
     runtime::{Failure, Order},
@@ -20,15 +22,16 @@ impl Program {
     /// The program of `order`, to listen on `address`. Of the worker's environment only `PATH` is passed on.
     pub(super) fn of(shared: &Shared, order: &Order, address: SocketAddr) -> Result<Self, Failure> {
         let spec = &order.spec;
+        let image = ProcessImage::read(&spec.image).ok_or_else(|| {
+            Failure::permanent(format!("image {:?}: the process runtime takes {PROCESS_IMAGES}", spec.image))
+        })?;
         check_allowed(&shared.config.images, &spec.image)?;
-        let (path, mut arguments) = if spec.image == "builtin:function" {
-            let machine = shared.nodes.get(order.node).map_or("", String::as_str);
-            (shared.function.clone(), builtin_arguments(shared, spec, machine))
-        } else if let Some(path) = spec.image.strip_prefix("file:").filter(|path| path.starts_with('/')) {
-            (PathBuf::from(path), Vec::new())
-        } else {
-            let expected = "the process runtime takes builtin:function or file:/path/to/program";
-            return Err(Failure::permanent(format!("image {:?}: {expected}", spec.image)));
+        let (path, mut arguments) = match image {
+            ProcessImage::Builtin => {
+                let machine = shared.nodes.get(order.node).map_or("", String::as_str);
+                (shared.function.clone(), builtin_arguments(shared, spec, machine))
+            }
+            ProcessImage::File(path) => (PathBuf::from(path), Vec::new()),
         };
         arguments.extend(spec.args.iter().map(OsString::from));
         let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
@@ -50,7 +53,9 @@ fn check_allowed(allowed: &[String], image: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let allowed = allowed.join(", ");
-    Err(Failure::permanent(format!("image {image:?} may not be run here: process.images allows {allowed}")))
+    Err(Failure::permanent(format!(
+        "image {image:?} may not be run here: process.images (--allow-image) allows {allowed}"
+    )))
 }
 
 /// A function's own arguments follow these and win over them.
@@ -81,6 +86,9 @@ mod tests {
         assert!(may(&["file:/srv/f"], "file:/srv/f") && !may(&["file:/srv/f"], "file:/srv/f2"), "an image by itself");
         assert!(may(&["file:/"], "file:/bin/sh") && !may(&[], "builtin:function"));
         let refused = check_allowed(&["builtin:".to_owned()], "file:/bin/sh").unwrap_err();
-        assert!(refused.permanent && refused.message.contains("process.images allows builtin:"), "{refused}");
+        assert!(
+            refused.permanent && refused.message.contains("process.images (--allow-image) allows builtin:"),
+            "{refused}"
+        );
     }
 }
