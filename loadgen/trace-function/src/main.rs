@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use function::{Function, FunctionConfig, Mode};
 use tokio::{
@@ -96,7 +96,9 @@ fn host_name() -> String {
 async fn serve(function: Arc<Function>, address: SocketAddr) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        anyhow!("cannot listen on {address}: {error}; --address, --port or the variable PORT name another")
+    })?;
     announce(listener.local_addr().context("cannot tell the address")?)?;
     let shutdown = CancellationToken::new();
     tokio::select! {

@@ -36,8 +36,10 @@ pub enum BuildError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} ({key})")]
     Bind {
+        /// The configuration key.
+        key: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -73,8 +75,8 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
         let problem = format!("has {suffix:?}, which is no domain in lower case");
         return Err(ConfigError { key: "host_suffix", problem }.into());
     }
-    let (invoke, invoke_address) = bind(&*network, config.invoke).await?;
-    let (admin, admin_address) = bind(&*network, config.admin).await?;
+    let (invoke, invoke_address) = bind(&*network, "invoke", config.invoke).await?;
+    let (admin, admin_address) = bind(&*network, "admin", config.admin).await?;
     if config.name.is_empty() {
         config.name = default_name(invoke_address.port());
     }
@@ -91,8 +93,12 @@ fn default_name(port: u16) -> String {
     format!("{name}-{port}")
 }
 
-async fn bind(network: &dyn Network, address: SocketAddr) -> Result<(Box<dyn Listener>, SocketAddr), BuildError> {
-    let fail = |source| BuildError::Bind { address, source };
+async fn bind(
+    network: &dyn Network,
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(Box<dyn Listener>, SocketAddr), BuildError> {
+    let fail = |source| BuildError::Bind { key, address, source };
     let listener = network.bind(address).await.map_err(fail)?;
     let bound = listener.local_address().map_err(fail)?;
     Ok((listener, bound))

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use control_plane::{Built, Config, RedbStore};
+use control_plane::{BuildError, Built, Config, RedbStore};
 
-use super::{DaemonOptions, data_directory::DataDirectory};
+use super::{DaemonOptions, data_directory::DataDirectory, port_options::PortOptions};
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
         return Ok(());
     }
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
         Ok(built.run(process.shutdown).await.context("control plane")?)
     })
 }
@@ -68,10 +68,18 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
 ///
 /// # Errors
 /// When its data directory is in use, its log cannot be opened, an address not bound, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
+pub(super) async fn build(
+    config: Config,
+    network: Arc<dyn Network>,
+    options: PortOptions,
+) -> anyhow::Result<(Built, DataDirectory)> {
     let directory = DataDirectory::open(&config.data_dir, "control-plane")?;
     let store = RedbStore::open(&config.data_dir)?;
-    let built = control_plane::build(config, network, Box::new(store)).await.context("control plane")?;
+    let built = control_plane::build(config, network, Box::new(store)).await;
+    let built = built.map_err(|error| {
+        let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
+        options.explain("control plane", error, key)
+    })?;
     let addresses = [("stream", built.stream_address()), ("http", built.http_address())];
     directory.announce("control plane", &addresses.into())?;
     Ok((built, directory))

@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use record::{DirectoryLock, Holder};
 
 /// Name of the file with the addresses.
@@ -40,7 +40,8 @@ impl DataDirectory {
         }
         let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let holder = Holder { process: process::id(), since, purpose: format!("dirigent {role}") };
-        let lock = DirectoryLock::take(directory, &holder).context("data directory")?;
+        let lock = DirectoryLock::take(directory, &holder)
+            .map_err(|error| anyhow!("data directory: {:#}; --data-dir names another", anyhow::Error::new(error)))?;
         let opened = Self { path: directory.to_owned(), _lock: lock };
         opened.withdraw().with_context(|| opened.ports_file().display().to_string())?;
         Ok(opened)

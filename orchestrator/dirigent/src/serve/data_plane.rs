@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use data_plane::{Built, Config};
+use data_plane::{BuildError, Built, Config};
 
-use super::{DaemonOptions, data_directory::DataDirectory};
+use super::{DaemonOptions, data_directory::DataDirectory, port_options::PortOptions};
 use crate::{
     client::token,
     failure::{Failure, Outcome},
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
         limit_descriptors(&mut config, process.descriptors);
-        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
         Ok(built.run(process.shutdown).await.context("data plane")?)
     })
 }
@@ -80,9 +80,16 @@ pub(super) fn limit_descriptors(config: &mut Config, available: usize) {
 ///
 /// # Errors
 /// When its data directory is in use, an address cannot be bound, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
+pub(super) async fn build(
+    config: Config,
+    network: Arc<dyn Network>,
+    options: PortOptions,
+) -> anyhow::Result<(Built, DataDirectory)> {
     let directory = DataDirectory::open(&config.data_dir, "data-plane")?;
-    let built = data_plane::build(config, network).await.context("data plane")?;
+    let built = data_plane::build(config, network).await.map_err(|error| {
+        let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
+        options.explain("data plane", error, key)
+    })?;
     let addresses = [("invoke", built.invoke_address()), ("admin", built.admin_address())];
     directory.announce("data plane", &addresses.into())?;
     Ok((built, directory))

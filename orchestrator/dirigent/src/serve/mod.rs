@@ -4,6 +4,7 @@ pub(crate) mod control_plane;
 mod data_directory;
 pub(crate) mod data_plane;
 mod descriptors;
+mod port_options;
 mod signals;
 pub(crate) mod up;
 pub(crate) mod worker;

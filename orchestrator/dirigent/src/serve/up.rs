@@ -16,9 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     control_plane,
     data_directory::{DataDirectory, Ports},
-    data_plane, worker,
+    data_plane,
+    port_options::PortOptions,
+    worker,
 };
-use crate::{failure::Outcome, logging::LogFormat};
+use crate::{
+    failure::{Failure, Outcome},
+    logging::LogFormat,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +93,8 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let given = !arguments.allow_image.is_empty();
     super::check_runtime("--allow-image", given, arguments.runtime, RuntimeKind::Process)?;
     super::check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), arguments.runtime, RuntimeKind::Process)?;
+    // Before anything is started or touched.
+    nth_port(arguments.worker_port, arguments.workers - 1).map_err(Failure::Usage)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         let directory = DataDirectory::open(&arguments.data_dir, "up")?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
@@ -115,7 +122,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
         form: arguments.form,
         ..::control_plane::Config::default()
     };
-    let (control_plane, directory) = control_plane::build(config, network.clone()).await?;
+    let (control_plane, directory) = control_plane::build(config, network.clone(), PortOptions::Up).await?;
     let mut directories = vec![directory];
     let token_file = (!arguments.no_auth).then(|| folder("control-plane").join(api::CLUSTER_TOKEN_FILE));
     let leader = vec![control_plane.stream_address().to_string()];
@@ -131,7 +138,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
     };
     // Here the sandboxes' ends of the connections may be in this process too.
     data_plane::limit_descriptors(&mut config, descriptors / 2);
-    let (data_plane, directory) = data_plane::build(config, network.clone()).await?;
+    let (data_plane, directory) = data_plane::build(config, network.clone(), PortOptions::Up).await?;
     directories.push(directory);
 
     let mut workers = Vec::new();
@@ -149,7 +156,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
             name,
             ..::worker::Config::default()
         };
-        let (worker, directory) = worker::build(config, network.clone()).await?;
+        let (worker, directory) = worker::build(config, network.clone(), PortOptions::Up).await?;
         directories.push(directory);
         workers.push(worker);
     }
@@ -223,5 +230,7 @@ fn nth_port(first: u16, index: u16) -> anyhow::Result<u16> {
     if first == 0 {
         return Ok(0);
     }
-    first.checked_add(index).context("--worker-port: there are no ports above 65535 for every worker")
+    let expected =
+        || format!("--worker-port: {first} leaves no ports up to 65535 for {} workers", u32::from(index) + 1);
+    first.checked_add(index).with_context(expected)
 }

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context;
 use api::{Network, OsNetwork};
 use clap::Args;
-use worker::{Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
+use worker::{BuildError, Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
 
-use super::{DaemonOptions, check_runtime, data_directory::DataDirectory};
+use super::{DaemonOptions, check_runtime, data_directory::DataDirectory, port_options::PortOptions};
 use crate::{
     client::token,
     failure::{Failure, Outcome},
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     }
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = build(config, Arc::new(OsNetwork)).await?;
+        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
         Ok(built.run(process.shutdown).await.context("worker")?)
     })
 }
@@ -101,11 +101,18 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
 ///
 /// # Errors
 /// When its data directory is in use, its address cannot be bound, its runtime not started, or the ports file not written.
-pub(super) async fn build(config: Config, network: Arc<dyn Network>) -> anyhow::Result<(Built, DataDirectory)> {
+pub(super) async fn build(
+    config: Config,
+    network: Arc<dyn Network>,
+    options: PortOptions,
+) -> anyhow::Result<(Built, DataDirectory)> {
     // A worker that takes its name from its port has none yet.
     let holder = if config.name.is_empty() { "worker".to_owned() } else { format!("worker {}", config.name) };
     let directory = DataDirectory::open(&config.data_dir, &holder)?;
-    let built = worker::build(config, network).await.context("worker")?;
+    let built = worker::build(config, network).await.map_err(|error| {
+        let key = if let BuildError::Admin { .. } = error { Some("admin") } else { None };
+        options.explain("worker", error, key)
+    })?;
     let role = format!("worker {}", built.name());
     directory.announce(&role, &[("admin", built.admin_address())].into())?;
     Ok((built, directory))

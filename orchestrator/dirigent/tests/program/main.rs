@@ -8,6 +8,7 @@ mod configuration;
 mod lifecycle;
 mod pasted;
 mod reasons;
+mod taken;
 mod terminal;
 mod top;
 mod unreachable;

@@ -1,0 +1,35 @@
+//! The options that name the ports of a part: they help when one cannot be listened on.
+
+use std::error::Error;
+
+use anyhow::anyhow;
+
+/// Who chose the addresses of a part.
+#[derive(Clone, Copy)]
+pub(super) enum PortOptions {
+    /// Its own daemon's options, `--KEY IP:PORT`.
+    Daemon,
+    /// Those of `dirigent up`, `--KEY-port PORT`.
+    Up,
+}
+
+impl PortOptions {
+    /// Says why `part` cannot be built; where it cannot listen on its address for `key`, also what names another.
+    pub(super) fn explain<E>(self, part: &str, error: E, key: Option<&str>) -> anyhow::Error
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        let remedy = match (self, key) {
+            (_, None) => String::new(),
+            (Self::Daemon, Some(key)) => format!("; --{key} names another address, and port 0 takes any free one"),
+            // There, each worker has a port of its own, beside the data plane's.
+            (Self::Up, Some("admin")) if part == "worker" => remedy_of_up("worker"),
+            (Self::Up, Some(key)) => remedy_of_up(key),
+        };
+        anyhow!("{part}: {:#}{remedy}", anyhow::Error::new(error))
+    }
+}
+
+fn remedy_of_up(key: &str) -> String {
+    format!("; --{key}-port names another, and 0 takes any free one")
+}
