@@ -9,6 +9,7 @@ mod functions;
 mod nodes;
 mod pages;
 mod problem;
+mod query;
 mod top;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ fn router(operators: Operators) -> Router {
         .route("/metrics", get(pages::metrics))
         .fallback(problem::no_such_page)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(query::check))
         .layer(middleware::from_fn_with_state(Arc::clone(&operators.access), access::check))
         .with_state(operators)
 }

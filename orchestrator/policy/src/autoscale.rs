@@ -73,6 +73,8 @@ pub struct Policy {
     pub name: &'static str,
     /// What it does, in one line.
     pub about: &'static str,
+    /// Whether it looks at `scale.keep_alive`.
+    pub uses_keep_alive: bool,
     start: fn(&Scaling, u32) -> Box<dyn Rule>,
 }
 

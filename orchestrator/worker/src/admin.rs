@@ -87,6 +87,7 @@ async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
 
 /// Whose output to show.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     function: String,
     sandbox: Option<SandboxId>,

@@ -18,6 +18,11 @@ impl Fields {
         Self::read(query.unwrap_or_default().as_bytes())
     }
 
+    /// The name of every field, also of those without a value.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The values of every field of that name that has one: existing clients send fields without a value for "none".
     pub(super) fn all<'a>(&'a self, field: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(name, value)| name == field && !value.is_empty()).map(|(_, value)| value.as_str())

@@ -100,8 +100,21 @@ pub(super) async fn register(operators: &Operators, spec: FunctionSpec, only_new
 /// Checks the names of policies; everything else about a specification is checked where it is read.
 pub(super) fn check_policies(spec: &FunctionSpec) -> Result<(), Problem> {
     check_policy("scale.policy", spec.scale.policy.as_deref(), Decides::Scale)?;
+    check_keep_alive(spec)?;
     check_policy("placement", spec.placement.as_deref(), Decides::Placement)?;
     check_policy("balance", spec.balance.as_deref(), Decides::Balance)
+}
+
+/// Checks that the policy that a specification names looks at its keep-alive, if it has one.
+fn check_keep_alive(spec: &FunctionSpec) -> Result<(), Problem> {
+    let named = spec.scale.policy.as_deref().and_then(policy::autoscale::find);
+    match named.filter(|policy| spec.scale.keep_alive.is_some() && !policy.uses_keep_alive) {
+        Some(policy) => {
+            let detail = format!("scale.keep_alive: expected none with the policy {:?}, which ignores it", policy.name);
+            Err(Problem::bad_field("scale.keep_alive", detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Checks that there is the policy that `field` names, if it does.

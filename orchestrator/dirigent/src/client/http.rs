@@ -46,7 +46,7 @@ pub(crate) struct Server {
     timeout: Duration,
     /// Longest wait until it listens.
     patience: Duration,
-    /// Shown with calls that change something.
+    /// Shown with calls that change something; where it was named, with every call.
     token: Option<Source>,
 }
 
@@ -106,7 +106,7 @@ impl Server {
     /// When the part cannot be reached, or the file with the token that was named not be read.
     pub(crate) fn ask(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
         let writes = ![Method::GET, Method::HEAD].contains(&method);
-        let source = self.token.as_ref().filter(|_| writes);
+        let source = self.token.as_ref().filter(|source| writes || source.is_named());
         let token = source.map(Source::token).transpose()?.flatten();
         let had_token = token.is_some();
         let answer = self.ask_with(&method, path, body.as_ref(), token)?;

@@ -14,7 +14,7 @@ mod timeline;
 pub(crate) mod token;
 pub(crate) mod top;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -27,8 +27,8 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
     control_plane: address::Address,
 
-    /// File with the control plane's token; applies to what changes something, not to what shows it. Not given, it is looked for in the data directories
-    /// below the current one
+    /// File with the control plane's token, which what changes something needs. Not given, it is looked for in the data
+    /// directories below the current one
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -39,7 +39,12 @@ pub(crate) struct ClientOptions {
 
 impl ClientOptions {
     fn control_plane(&self) -> http::Server {
+        self.control_plane_within(http::CONTROL_TIMEOUT)
+    }
+
+    /// The control plane, for who waits no longer than `timeout` for an answer.
+    fn control_plane_within(&self, timeout: Duration) -> http::Server {
         let token = token::Source::new(self.token_file.clone(), &self.control_plane.to_string());
-        http::Server::new(http::Role::ControlPlane, &self.control_plane, http::CONTROL_TIMEOUT).with_token(token)
+        http::Server::new(http::Role::ControlPlane, &self.control_plane, timeout).with_token(token)
     }
 }

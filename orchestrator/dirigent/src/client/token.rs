@@ -37,6 +37,11 @@ impl Source {
         Self { file, called: Called::parse(url) }
     }
 
+    /// Returns true if a user named the file.
+    pub(super) fn is_named(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The token; `None` where none was named and none is found: the control plane may want none.
     ///
     /// # Errors

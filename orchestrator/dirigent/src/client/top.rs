@@ -19,10 +19,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use self::{look::Look, rates::Rates};
-use super::{
-    ClientOptions,
-    http::{Role, Server},
-};
+use super::{ClientOptions, http::Server};
 use crate::{command_line::Format, failure::Outcome};
 
 /// Longest wait for one look: a live view says soon that nothing answers.
@@ -90,7 +87,7 @@ fn pause(interval: Duration) {
 /// Shows the cluster until the user has seen enough, or once.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { client, interval, limit, once } = arguments;
-    let control_plane = Server::new(Role::ControlPlane, &client.control_plane, LOOK_TIMEOUT);
+    let control_plane = client.control_plane_within(LOOK_TIMEOUT);
     let path = format!("/v1/top?limit={limit}");
     if *once || client.format != Format::Table || !io::stdout().is_terminal() {
         let asked = Asked { control_plane, path };

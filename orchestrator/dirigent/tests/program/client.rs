@@ -114,3 +114,16 @@ fn a_control_plane_that_is_not_there_is_named() {
                     `dirigent up` or `dirigent control-plane` starts one; --control-plane names another address\n";
     assert!(said.ends_with(expected), "{said}");
 }
+
+#[test]
+fn a_token_file_that_is_named_is_read_whatever_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    for command in [&["status"][..], &["top", "--once"], &["function", "list"], &["node", "list"]] {
+        let output = cluster.operator(&[command, &["--token-file", "nosuch"]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("--token-file") && said.contains("nosuch"), "{command:?}: {said}");
+        cluster.operator_ok(&[command, &["--token-file", "control-plane/token"]].concat());
+    }
+}

@@ -25,6 +25,7 @@ use super::{
 pub(super) const POLICY: Policy = Policy {
     name: "dirigent",
     about: "the published system's: Knative's formulas over the concurrency at each tick of 2 s, the first sandbox at once",
+    uses_keep_alive: false,
     start: |scaling, concurrency| Box::new(Dirigent::new(scaling, concurrency)),
 };
 

@@ -17,6 +17,7 @@ use super::{
 pub(super) const POLICY: Policy = Policy {
     name: "kpa",
     about: "Knative's pod autoscaler: average concurrency over a stable and a panic window, decided every 2 s",
+    uses_keep_alive: false,
     start: |scaling, concurrency| Box::new(Kpa::new(scaling, concurrency)),
 };
 

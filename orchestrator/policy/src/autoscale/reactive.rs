@@ -13,6 +13,7 @@ use super::{Decision, Demand, Policy, Rule, Sample, Supply, peaks::Peaks};
 pub(super) const POLICY: Policy = Policy {
     name: "reactive",
     about: "starts what waiting invocations lack at once; gives up what a whole stable window did not need",
+    uses_keep_alive: true,
     start: |scaling, _| Box::new(Reactive::new(scaling)),
 };
 
