@@ -67,6 +67,12 @@ impl Errand<'_> {
 }
 
 impl Session {
+    /// Where a long step says what it does, and what tells it to stop.
+    #[must_use]
+    pub fn watch(&self) -> (&Console, &Interrupt) {
+        (&self.console, &self.interrupt)
+    }
+
     /// Takes the lock of a run's directory: whoever writes into it does so alone.
     ///
     /// # Errors

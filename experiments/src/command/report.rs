@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     dir.read_manifest().context("this is no run directory")?;
     // Whoever measures into it makes its report when all is measured.
     let _lock = session.lock(&dir.0)?;
-    let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], &session.console)?;
+    let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], session.watch())?;
     let exit = run::report(&session, &programs, &dir)?;
     Ok(exit.or(claims::print_of(&dir)?))
 }

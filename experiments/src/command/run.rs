@@ -190,7 +190,7 @@ fn enclose(
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let origin = Origin::typed(arguments.programs.as_deref());
-    let programs = Programs::new(origin, checkout, &order.systems, &session.console)?;
+    let programs = Programs::new(origin, checkout, &order.systems, session.watch())?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
     // Who goes on inside takes the lock again.

@@ -1,5 +1,6 @@
 //! A run from its first step to its last: what is done, in which order, and what is kept when something goes wrong.
 
+pub mod builder;
 pub mod functions;
 pub mod harvest;
 pub mod inputs;

@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, bail};
@@ -16,7 +17,9 @@ use crate::{
     checkout::Checkout,
     console::Console,
     definition::template::Values,
-    exit::UsageError,
+    exit::{Interrupted, UsageError},
+    interrupt::Interrupt,
+    run::builder::Builder,
     system::{System, needs},
 };
 
@@ -56,20 +59,24 @@ impl Programs {
     /// no other from being measured.
     ///
     /// # Errors
-    /// When the build of the checkout fails, whose own messages have been shown, or there is no such folder.
+    /// When the build of the checkout fails, whose own messages have been shown, or there is no such folder; [`Interrupted`]
+    /// when the user asks to stop, which ends what is being built.
     pub fn new(
         origin: Origin<'_>,
         checkout: &Checkout,
         systems: &[(String, System)],
-        console: &Console,
+        (console, interrupt): (&Console, &Interrupt),
     ) -> anyhow::Result<Self> {
         let mut programs = match origin {
             Origin::Done(folder) => return Self::in_folder(folder),
             Origin::Folder(folder) => Self::in_folder(folder)?,
-            Origin::Checkout => Self::build(checkout, systems, console)?,
+            Origin::Checkout => Self::build(checkout, systems, (console, interrupt))?,
         };
         for (name, system) in systems.iter().filter(|(_, system)| needs::missing(system).is_empty()) {
-            if let Err(error) = programs.build_further(name, system, checkout, console) {
+            if let Err(error) = programs.build_further((name, system), checkout, (console, interrupt)) {
+                if error.is::<Interrupted>() {
+                    return Err(error);
+                }
                 console.line(&format!("{name} will not be measured: {error:#}"));
                 programs.unbuilt.insert(name.clone(), format!("building it failed: {error:#}"));
             }
@@ -109,23 +116,32 @@ impl Programs {
         }
     }
 
-    fn build(checkout: &Checkout, systems: &[(String, System)], console: &Console) -> anyhow::Result<Self> {
+    fn build(
+        checkout: &Checkout,
+        systems: &[(String, System)],
+        (console, interrupt): (&Console, &Interrupt),
+    ) -> anyhow::Result<Self> {
         let own = systems.iter().flat_map(|(_, system)| system.build.packages.iter().map(String::as_str));
         let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
         let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
         console.line(&format!("building {names} (optimised; the first time takes minutes)"));
-        Ok(Self::at(cargo_build(checkout.root(), &packages)?))
+        Ok(Self::at(cargo_build(checkout.root(), &packages, interrupt)?))
     }
 
     /// Runs a system's own command that builds the rest of it, if it has one.
-    fn build_further(&self, name: &str, system: &System, checkout: &Checkout, console: &Console) -> anyhow::Result<()> {
+    fn build_further(
+        &self,
+        (name, system): (&str, &System),
+        checkout: &Checkout,
+        (console, interrupt): (&Console, &Interrupt),
+    ) -> anyhow::Result<()> {
         let command = self.values(system).expand_all(&system.build.command);
         let command = command.with_context(|| format!("{name}.build.command"))?;
         let Some((program, arguments)) = command.split_first() else { return Ok(()) };
         let whole = command.join(" ");
         console.line(&format!("building {name}: {whole}"));
-        let status = Command::new(program).args(arguments).current_dir(checkout.root()).stdin(Stdio::null()).status();
-        if !status.with_context(|| format!("cannot start {program}"))?.success() {
+        let build = Builder::start(Command::new(program).args(arguments).current_dir(checkout.root()))?;
+        if !build.wait(interrupt)?.success() {
             bail!("{whole} failed");
         }
         Ok(())
@@ -186,23 +202,24 @@ impl Message {
 }
 
 /// Builds packages and returns the folder of their programs, as cargo says.
-fn cargo_build(root: &Path, packages: &BTreeSet<&str>) -> anyhow::Result<PathBuf> {
+fn cargo_build(root: &Path, packages: &BTreeSet<&str>, interrupt: &Interrupt) -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--locked", "--bins", "--message-format=json-render-diagnostics"]);
     for package in packages {
         build.args(["--package", package]);
     }
-    let mut child =
-        build.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting cargo")?;
-    let messages = child.stdout.take().context("reading what cargo says")?;
-    let mut folder = None;
-    for line in BufReader::new(messages).lines() {
-        folder = Message::program_folder(&line.context("reading what cargo says")?).or(folder);
-    }
-    if !child.wait().context("waiting for cargo")?.success() {
+    let mut build = Builder::start(build.current_dir(root).stdout(Stdio::piped()))?;
+    let messages = build.stdout().context("reading what cargo says")?;
+    // Its output ends with it; the user may ask to stop before.
+    let reading = thread::spawn(move || {
+        let lines = BufReader::new(messages).lines();
+        lines.map_while(Result::ok).filter_map(|line| Message::program_folder(&line)).last()
+    });
+    if !build.wait(interrupt)?.success() {
         bail!("the build failed; cargo's messages are above");
     }
+    let folder = reading.join().ok().flatten();
     folder.context("cargo built no program")
 }
 
@@ -228,7 +245,7 @@ mod tests {
         let programs = Programs::at(folder.path().to_owned());
         let build = |command: &str| {
             let system = toml::from_str(&format!("{SYSTEM}build.command = {command}")).unwrap();
-            programs.build_further("toy", &system, &checkout, &Console::of_process())
+            programs.build_further(("toy", &system), &checkout, (&Console::of_process(), &Interrupt::default()))
         };
         build(r#"["touch", "{bin}/{parameters.mark}"]"#).unwrap();
         assert!(folder.path().join("built").exists());
@@ -248,7 +265,7 @@ mod tests {
         let is_built = |origin, needs: &str| {
             let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]");
             let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
-            Programs::new(origin, &checkout, &systems, &Console::of_process()).unwrap();
+            Programs::new(origin, &checkout, &systems, (&Console::of_process(), &Interrupt::default())).unwrap();
             path.join("built").exists()
         };
         assert!(!is_built(Origin::Done(path), ""));

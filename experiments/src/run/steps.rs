@@ -73,7 +73,7 @@ impl Run<'_> {
     }
 
     pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
-        let programs = Programs::new(origin, self.checkout, &self.order.systems, &self.session.console)?;
+        let programs = Programs::new(origin, self.checkout, &self.order.systems, self.session.watch())?;
         for (name, system) in &self.order.systems {
             if let Some(why) = programs.unbuilt(name) {
                 self.unable.insert(name.clone(), why.to_owned());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod baseline;
+mod building;
 mod command_line;
 mod enclosing;
 mod end_to_end;
