@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Compute the statistics of a run, judge the claims, write summary.json, claims.json and report/, print the summary.
+    #[command(after_help = "Example: analysis report artifacts/runs/20250301T120000Z-laptop-azure-500")]
     Report {
         #[command(flatten)]
         source: Source,
@@ -35,6 +36,7 @@ pub(crate) enum Command {
         format: TableFormat,
     },
     /// Judge the claims about a run's experiment and print the verdicts; nothing is written.
+    #[command(after_help = "Example: analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format csv")]
     Claims {
         #[command(flatten)]
         source: Source,
@@ -44,6 +46,7 @@ pub(crate) enum Command {
     },
     /// Print what changed from one run of an experiment to another, with the interval of the ratio and whether it is more
     /// than chance; five repetitions of each are needed.
+    #[command(after_help = "Example: analysis compare artifacts/runs/BEFORE artifacts/runs/AFTER")]
     Compare {
         /// Directory of the first run.
         before: PathBuf,
@@ -57,6 +60,9 @@ pub(crate) enum Command {
         format: TableFormat,
     },
     /// Draw one figure as SVG.
+    #[command(
+        after_help = "Example: analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg"
+    )]
     Figure {
         #[command(flatten)]
         source: Source,
@@ -71,6 +77,9 @@ pub(crate) enum Command {
         output: Option<PathBuf>,
     },
     /// Write a run's data as CSV.
+    #[command(
+        after_help = "Example: analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv"
+    )]
     Export {
         #[command(flatten)]
         source: Source,
@@ -82,6 +91,7 @@ pub(crate) enum Command {
         output: Option<PathBuf>,
     },
     /// Print completions for a shell.
+    #[command(after_help = "Example: analysis completions bash > ~/.local/share/bash-completion/completions/analysis")]
     Completions {
         /// Which shell.
         shell: Shell,

@@ -48,7 +48,7 @@ const HEADER: &str = "function,index,phase,scheduled_ns,sent_ns,first_byte_ns,do
 fn a_missing_manifest_is_named() {
     let fixture = Fixture::by_hand();
     fs::remove_file(fixture.path().join("manifest.json")).unwrap();
-    refused(&fixture, 2, &["manifest.json", "No such file"]);
+    refused(&fixture, 2, &["cannot read the run: ", " holds no run: there is no manifest.json in it"]);
 }
 
 #[test]
@@ -202,6 +202,11 @@ fn one_figure_is_written_where_it_is_asked_for() {
 fn help_has_examples_and_version_has_a_revision() {
     let help = analysis().arg("--help").assert().success();
     assert!(String::from_utf8_lossy(&help.get_output().stdout).contains("Examples:\n  analysis report "));
+    for command in ["report", "claims", "compare", "figure", "export", "completions"] {
+        let help = analysis().args([command, "--help"]).assert().success();
+        let help = String::from_utf8_lossy(&help.get_output().stdout).into_owned();
+        assert!(help.contains(&format!("Example: analysis {command} ")), "{help}");
+    }
     let version = analysis().arg("--version").assert().success();
     let version = String::from_utf8(version.get_output().stdout.clone()).unwrap();
     assert!(version.starts_with("analysis 0.1.0 (") && version.trim_end().ends_with(')'), "{version}");

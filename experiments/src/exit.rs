@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use record::RecordError;
 use thiserror::Error;
 
 use crate::definition::document::DocumentError;
@@ -52,7 +53,9 @@ pub struct Interrupted;
 /// The exit code that an error means.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> Exit {
-    let usage = error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<DocumentError>());
+    let is_no_run =
+        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(RecordError::NoRun { .. }));
+    let usage = error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<DocumentError>() || is_no_run(cause));
     if usage { Exit::Usage } else { Exit::Failed }
 }
 

@@ -1,6 +1,6 @@
 //! CPU time of a system's own processes per cold start, at the point at which it is least.
 //!
-//! Unlike a rate it does not depend on how many cores the machine has. Each system stands with its cheapest point; one said
+//! It depends less than a rate on how many cores the machine has. Each system stands with its cheapest point; one said
 //! to be cheaper only with one whose rate it sustained, because what a saturated system leaves undone costs nothing.
 
 use record::PointSummary;

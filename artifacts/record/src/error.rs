@@ -15,6 +15,12 @@ pub enum RecordError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A directory is not that of a run.
+    #[error("{} holds no run: there is no manifest.json in it", directory.display())]
+    NoRun {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A row is not of the expected form.
     #[error("{}, row {row}: {problem}", path.display())]
     Row {

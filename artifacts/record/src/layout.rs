@@ -107,6 +107,9 @@ impl RunDir {
     /// When it is missing, malformed, or of a newer version.
     pub fn read_manifest(&self) -> Result<Manifest, RecordError> {
         let path = self.manifest();
+        if !path.exists() {
+            return Err(RecordError::NoRun { directory: self.0.clone() });
+        }
         let manifest: Manifest = read_json(&path)?;
         known(path, manifest.schema_version)?;
         Ok(manifest)

@@ -9,7 +9,7 @@ use record::RunDir;
 use crate::{
     checkout::Checkout,
     claims,
-    exit::Exit,
+    exit::{Exit, UsageError},
     run::{
         self,
         programs::{Origin, Programs},
@@ -35,8 +35,13 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let session = super::session()?;
     let path = &arguments.run;
+    RunDir(path.clone()).read_manifest()?;
     let dir = RunDir(path.canonicalize().with_context(|| path.display().to_string())?);
-    dir.read_manifest().context("this is no run directory")?;
+    if dir.points()?.is_empty() {
+        return Err(
+            UsageError(format!("{}: nothing was measured, so there is nothing to report", path.display())).into()
+        );
+    }
     // Whoever measures into it makes its report when all is measured.
     let _lock = session.lock(&dir.0)?;
     let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], session.watch())?;

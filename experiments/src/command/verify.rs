@@ -47,12 +47,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     } else {
         let run = arguments.run.display();
-        let without = if is_judged {
-            "claims and page were made without these findings, and count for nothing"
+        Console::of_process().line(&if dir.points()?.is_empty() {
+            "nothing was measured, so there is no claim to judge".to_owned()
+        } else if is_judged {
+            format!("claims and page were made without these findings, and count for nothing: repro report {run}")
         } else {
-            "no claim was judged by these findings"
-        };
-        Console::of_process().line(&format!("{without}: repro report {run}"));
+            format!("no claim was judged by these findings: repro report {run}")
+        });
         Exit::Done
     };
     Ok(verify::invariant::exit(&invariants).or(claims))

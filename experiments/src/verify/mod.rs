@@ -69,7 +69,7 @@ pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
 /// # Errors
 /// When the directory holds no run, or a file of it is malformed (missing ones are findings).
 pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
-    let manifest = dir.read_manifest().context("this is no run directory")?;
+    let manifest = dir.read_manifest()?;
     let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
     let repetitions = dir.points()?;
     let mut run = Findings::new(Scope::Run);

@@ -319,9 +319,26 @@ fn a_report_made_again_checks_again_and_one_that_is_older_than_what_is_found_is_
 }
 
 #[test]
-fn a_folder_without_a_run_is_refused() {
+fn a_folder_without_a_run_is_bad_usage_and_a_run_without_rows_has_nothing_to_report() {
     let toy = Toy::new("well");
-    let output = toy.command(&["verify", toy.path("bin").to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("this is no run directory"), "{}", said(&output));
+    let repro = |arguments: &[&str]| {
+        let output = toy.command(arguments).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    for folder in [toy.path("bin"), toy.path("nosuch")] {
+        let folder = folder.to_str().unwrap();
+        for arguments in [["verify", folder].as_slice(), &["report", folder], &["run", "--resume", folder]] {
+            let (code, text) = repro(arguments);
+            let expected = format!("{folder} holds no run: there is no ");
+            assert!(code == Some(2) && text.contains(&expected), "{arguments:?}: expected {expected} in {text}");
+        }
+    }
+    toy.write("bin/behaviour", "fails");
+    assert_eq!(toy.run(&[]).status.code(), Some(1));
+    let out = toy.path("out");
+    let out = out.to_str().unwrap();
+    let (code, text) = repro(&["verify", out]);
+    assert!(code == Some(3) && text.ends_with("nothing was measured, so there is no claim to judge\n"), "{text}");
+    let (code, text) = repro(&["report", out]);
+    assert!(code == Some(2) && text.contains("nothing was measured, so there is nothing to report"), "{text}");
 }
