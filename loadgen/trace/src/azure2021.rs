@@ -110,14 +110,16 @@ pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
     if calls.is_empty() {
         return Err(row_error(path, 2, "expected at least one call, found none".to_owned()));
     }
-    calls.sort_by(|left, right| left.0.total_cmp(&right.0));
-    let zero_s = calls[0].0.min(0.0);
+    let zero_s = calls.iter().map(|call| call.0).fold(0.0, f64::min);
     let exact = |&(start_s, function, run_us): &(f64, u32, u64)| ExactCall {
         function,
         start_ns: whole((start_s - zero_s) * 1e9),
         run_us,
     };
-    let calls: Vec<ExactCall> = calls.iter().map(exact).collect();
+    let mut calls: Vec<ExactCall> = calls.iter().map(exact).collect();
+    // By the start as it is replayed: what is one instant there keeps the order of its rows, whatever the differences of
+    // binary seconds are.
+    calls.sort_by_key(|call| call.start_ns);
     let last_ns = calls.last().map_or(0, |call| call.start_ns);
     let owned: Vec<[&str; 3]> =
         identities.iter().map(|[app, function]| ["", app.as_str(), function.as_str()]).collect();

@@ -54,6 +54,11 @@ fn calls_of_one_instant_keep_the_order_of_their_rows() {
     let exact = read(&format!("app,func,end_timestamp,duration\n{rows}")).unwrap();
     let schedule = Schedule::from_exact(&exact, &ScheduleOptions::default()).unwrap();
     assert_eq!(schedule.invocations.iter().map(|due| due.function).collect::<Vec<_>>(), [1, 0, 1, 0, 0, 1]);
+    // 0.2 s each, and as differences of binary numbers three different ones.
+    let rows = "x,f1,0.5,0.3\nx,f2,0.3,0.1\nx,f3,1.2,1.0\n";
+    let exact = read(&format!("app,func,end_timestamp,duration\n{rows}")).unwrap();
+    let starts: Vec<(u32, u64)> = exact.calls.iter().map(|call| (call.function, call.start_ns)).collect();
+    assert_eq!(starts, [(0, 200_000_000), (1, 200_000_000), (2, 200_000_000)]);
 }
 
 #[test]
