@@ -97,6 +97,10 @@ const RULES: [Rule; 22] = [
 /// Options of invocations, which a command that only makes a trace has no use for.
 const OF_INVOCATIONS: [&str; 3] = ["arrivals", "warmup", "include_idle"];
 
+/// Options that decide how dear a function is, and with that which ones a sample has; of a trace that is made they change
+/// nothing else.
+const OF_CORES: [&str; 3] = ["minute", "min_run", "max_run"];
+
 /// Refuses what was typed and does not apply to the source, or to a command that makes a trace.
 ///
 /// # Errors
@@ -121,6 +125,21 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         }
         if matches!(command, "synth" | "sample") && OF_INVOCATIONS.contains(&rule.option) {
             let problem = format!("{} applies to invocations: give it to `loadgen schedule` or `run`", rule.flag());
+            return Err(UsageError::of(anyhow!(problem)));
+        }
+        let is_sampled = given("functions") && (source == Trace || given("max_cores"));
+        if command == "synth" && OF_CORES.contains(&rule.option) && !is_sampled {
+            let problem =
+                format!("{} applies to samples: --functions with --max-cores, or of a --trace directory", rule.flag());
+            return Err(UsageError::of(anyhow!(problem)));
+        }
+        // What is shown is counted by the minute, and not by phase.
+        let is_unseen = rule.option == "warmup" || (rule.option == "arrivals" && COUNTS.contains(&source));
+        if command == "inspect" && is_unseen {
+            let problem = format!(
+                "{} changes nothing that `loadgen inspect` shows: give it to `loadgen schedule` or `run`",
+                rule.flag()
+            );
             return Err(UsageError::of(anyhow!(problem)));
         }
     }
@@ -227,6 +246,22 @@ mod tests {
             "--minutes does not apply to --rate, only to --trace with a directory and --trace with a file of exact calls \
              and --synthetic; here it is --duration that does"
         );
+    }
+
+    #[test]
+    fn what_changes_nothing_of_a_commands_result_is_refused() {
+        for option in ["--minute 10s", "--min-run 1ms", "--max-run 1ms"] {
+            let synth = format!("loadgen synth --out x --synthetic azure {option}");
+            let refused = refusal(&synth).unwrap_or_default();
+            assert!(refused.contains("applies to samples: --functions with --max-cores"), "{synth}: {refused:?}");
+            assert_eq!(refusal(&format!("{synth} --functions 5 --max-cores 1")), None);
+        }
+        for option in ["--warmup 1m", "--arrivals bursty"] {
+            let refused = refusal(&format!("loadgen inspect --synthetic azure {option}")).unwrap_or_default();
+            assert!(refused.contains("changes nothing that `loadgen inspect` shows"), "{option}: {refused:?}");
+        }
+        let rate = "loadgen inspect --rate 5 --duration 1s --arrivals exponential";
+        assert_eq!(refusal(rate), None, "there the minutes differ");
     }
 
     #[test]

@@ -72,6 +72,8 @@ fn a_run_with_a_row_that_cannot_be_true_or_without_any_success_is_invalid_and_sa
         assert_eq!(latency.contains(" none |"), !functions.contains(&"ok"), "{printed}");
         // A busy machine may make the run late besides.
         let kinds = ["invalid: impossible rows", "invalid: no measured invocation"];
+        let errors_said = summary.notes.iter().any(|note| note.starts_with("errors: "));
+        assert_eq!(errors_said, functions.contains(&"refused"), "where half of it failed: {:?}", summary.notes);
         let reason = summary.notes.iter().find(|note| kinds.iter().any(|kind| note.starts_with(kind)));
         let reason = reason.map(String::as_str);
         assert_eq!(reason, expected, "{functions:?}: {errors}");
@@ -81,6 +83,17 @@ fn a_run_with_a_row_that_cannot_be_true_or_without_any_success_is_invalid_and_sa
         let ok = functions.iter().filter(|name| **name == "ok").count();
         assert_eq!(ok > 0, summary.latency_p99_ns > 0, "the impossible row has no latency: {summary:?}");
         assert!(summary.latency_p99_ns < 60_000_000_000, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_functions_nobody_knows_says_so_and_what_helps() {
+    let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+    let schedule = scratch.schedule(&[(0, "unregistered"), (20, "unregistered"), (40, "broken")]);
+    let (code, printed, _) = replay(&scratch, &schedule, &mock.address.to_string(), &[]);
+    assert_eq!(code, 3, "{printed}");
+    for expected in ["errors: 2 × unknown-function; status 404, 1 × status 502", "`loadgen register` does that"] {
+        assert!(printed.contains(expected), "expected {expected:?} in {printed}");
     }
 }
 

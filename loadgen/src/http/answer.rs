@@ -3,7 +3,7 @@
 //! Answers of a function are a few hundred bytes and come in one read, so parsing starts from the front each time
 //! rather than keeping a state machine; the bound on an answer's size keeps that cheap.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem::MaybeUninit};
 
 use thiserror::Error;
 
@@ -39,8 +39,9 @@ pub(crate) enum Malformed {
 /// An answer larger than this is refused: a function's answer is a line of JSON, and rows must not cost memory.
 pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Headers looked at in one answer; a system that sends more is refused rather than half read.
-const MAX_HEADERS: usize = 64;
+/// Headers looked at in one answer; a system that sends more is refused rather than half read. A function may send 100 of
+/// them through a data plane, which adds its own.
+const MAX_HEADERS: usize = 128;
 
 /// How the body ends.
 enum Framing {
@@ -56,9 +57,12 @@ enum Framing {
 pub(crate) fn parse(bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Malformed> {
     let mut rest = bytes;
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut head = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(head_len) = head.parse(rest).map_err(Malformed::Head)? else {
+        // Not initialised, since so many would cost as much as the rest of it.
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut head = httparse::Response::new(&mut []);
+        let parsed =
+            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, rest, &mut headers);
+        let httparse::Status::Complete(head_len) = parsed.map_err(Malformed::Head)? else {
             return if bytes.len() > MAX_ANSWER_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
         };
         let status = head.code.unwrap_or(0);
@@ -163,6 +167,15 @@ mod tests {
     fn answer(text: &str) -> (u16, String, bool) {
         let answer = parse(text.as_bytes(), false).unwrap().expect("a whole answer");
         (answer.status, String::from_utf8(answer.body.into_owned()).unwrap(), answer.reusable)
+    }
+
+    #[test]
+    fn as_many_fields_as_a_data_plane_passes_on_are_read() {
+        let fields = |count: usize| "x-more: 1\r\n".repeat(count);
+        let text = |count| format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(count));
+        let answer = text(110);
+        assert_eq!(parse(answer.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
+        assert!(parse(text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What becomes of what was measured: the ledger of invocations, rows on disk, the tally, and the run's verdict.
 
 pub(crate) mod collector;
+pub(crate) mod errors;
 pub(crate) mod histogram;
 pub(crate) mod ledger;
 pub(crate) mod reading;

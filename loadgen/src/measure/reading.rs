@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use hdrhistogram::Histogram;
 use record::LagSummary;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -16,12 +17,20 @@ const GAP: Duration = Duration::from_millis(10);
 /// The runtime's timers fire on whole milliseconds: so much of a delay is the timer's and not the thread's.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// Delays kept; a day of one thread. Later ones are not, so that memory is bounded.
-const DELAYS_MAX: usize = 100 * 86_400;
+/// The greatest delay told from a greater one, in nanoseconds: an hour.
+const GREATEST_NS: u64 = 3_600_000_000_000;
 
-/// The delays of all threads of one replay, in nanoseconds.
-#[derive(Debug, Default)]
-pub(crate) struct Reading(Mutex<Vec<u64>>);
+/// The delays of all threads of one replay, in nanoseconds: three digits of each, so that memory is bounded however long a
+/// replay is and however many threads it has.
+#[derive(Debug)]
+pub(crate) struct Reading(Mutex<Histogram<u64>>);
+
+impl Default for Reading {
+    fn default() -> Self {
+        let delays = Histogram::new_with_bounds(1, GREATEST_NS, 3);
+        Self(Mutex::new(delays.expect("3 digits within these bounds are possible")))
+    }
+}
 
 impl Reading {
     /// Wakes at fixed gaps and notes each delay, for as long as the runtime lives.
@@ -36,18 +45,18 @@ impl Reading {
     }
 
     fn note(&self, late: Duration) {
-        let mut delays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if delays.len() < DELAYS_MAX {
-            delays.push(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
-        }
+        let late_ns = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(late_ns);
     }
 
     /// What was noted; `None` when no thread has woken yet.
     pub(crate) fn summary(&self) -> Option<LagSummary> {
-        let mut delays = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        delays.sort_unstable();
-        let at = |q| stats::quantile(&delays, q);
-        Some(LagSummary { p50_ns: at(0.5)?, p99_ns: at(0.99)?, max_ns: at(1.0)? })
+        let delays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if delays.is_empty() {
+            return None;
+        }
+        let at = |q| delays.value_at_quantile(q);
+        Some(LagSummary { p50_ns: at(0.5), p99_ns: at(0.99), max_ns: delays.max() })
     }
 }
 
@@ -74,5 +83,16 @@ mod tests {
         // Woken when 50 ms had passed, it should have been after 10; a millisecond is the timer's, and as much is left.
         let found = reading.summary().unwrap();
         assert!(found.max_ns >= 38_000_000, "{found:?}");
+    }
+
+    #[test]
+    fn a_thread_that_is_late_after_hours_of_many_threads_is_seen() {
+        let reading = Reading::default();
+        (0..10_000_000).for_each(|_| reading.note(Duration::ZERO));
+        (0..1_000_000).for_each(|_| reading.note(Duration::from_millis(7)));
+        let found = reading.summary().unwrap();
+        assert_eq!(found.p50_ns, 0);
+        assert!((7_000_000..7_010_000).contains(&found.p99_ns), "{found:?}");
+        assert!((7_000_000..7_010_000).contains(&found.max_ns), "{found:?}");
     }
 }

@@ -58,6 +58,10 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
     let broken = found.broken().map(str::to_owned).chain(tally.impossible.reason());
     let faults: Vec<String> = broken.map(|reason| format!("invalid: {reason}")).collect();
     let mut notes = facts.notes;
+    // Of a run in which few fail, the rows say enough; a report would repeat these words for each of its points.
+    if tally.failures >= tally.sent.saturating_sub(tally.failures).max(1) {
+        notes.extend(tally.errors.notes());
+    }
     notes.extend(facts.interrupted.as_ref().map(Interruption::note));
     let interrupted = facts.interrupted.is_some();
     let valid = faults.is_empty() && !interrupted;

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use record::{ImpossibleRows, Invocation, Outcome, Phase};
 use stats::{Sending, Sent};
 
-use crate::measure::histogram::latency_histogram;
+use crate::measure::{errors::Errors, histogram::latency_histogram};
 
 /// Figures over the rows written so far.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Rows that are neither ok nor unsent.
     pub(crate) failures: u64,
+    /// What they say.
+    pub(crate) errors: Errors,
     /// Rows of which the system said whether they were cold.
     pub(crate) coldness_known: u64,
     /// Those of them that were.
@@ -43,6 +45,7 @@ impl Tally {
             rows: 0,
             sent: 0,
             failures: 0,
+            errors: Errors::default(),
             coldness_known: 0,
             cold: 0,
             sending: Sending::with_capacity(scheduled),
@@ -57,7 +60,10 @@ impl Tally {
     pub(crate) fn add(&mut self, row: &Invocation) {
         self.rows += 1;
         *self.outcomes.entry(row.outcome.name()).or_default() += 1;
-        self.failures += u64::from(!matches!(row.outcome, Outcome::Ok | Outcome::Unsent));
+        if !matches!(row.outcome, Outcome::Ok | Outcome::Unsent) {
+            self.failures += 1;
+            row.error.iter().for_each(|words| self.errors.note(words));
+        }
         self.coldness_known += u64::from(row.cold.is_some());
         self.cold += u64::from(row.cold == Some(1));
         self.sent += u64::from(row.sent_ns.is_some());

@@ -138,6 +138,7 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
         "late" => with(answer(504, String::new()), "x-dirigent-error", "queue-deadline"),
         "broken" => answer(502, String::new()),
         "unknown" => answer(404, String::new()),
+        "unregistered" => with(answer(404, String::new()), "x-dirigent-error", "unknown-function"),
         "reset" => return Err("closed without an answer"),
         "slow" => std::future::pending().await,
         // Thirty years.

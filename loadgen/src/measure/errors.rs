@@ -1,0 +1,72 @@
+//! What went wrong with the invocations that failed, in words and with counts: the first question of whoever sees a run
+//! that failed.
+
+use std::collections::BTreeMap;
+
+/// Different errors that are told apart; a system that names addresses or numbers in its errors may have any number.
+const MAX_KINDS: usize = 256;
+/// Kinds that are shown.
+const SHOWN: usize = 3;
+/// How a row begins whose function the data plane does not know.
+const UNKNOWN_FUNCTION: &str = "unknown-function";
+
+/// Errors by their words.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    by_words: BTreeMap<String, u64>,
+    /// Those beyond [`MAX_KINDS`].
+    others: u64,
+}
+
+impl Errors {
+    /// Counts one.
+    pub(crate) fn note(&mut self, words: &str) {
+        if let Some(count) = self.by_words.get_mut(words) {
+            *count += 1;
+        } else if self.by_words.len() < MAX_KINDS {
+            self.by_words.insert(words.to_owned(), 1);
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// The most common ones with their counts, and what helps against one of them; nothing where there was none.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut kinds: Vec<(&str, u64)> = self.by_words.iter().map(|(words, count)| (words.as_str(), *count)).collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let rest = kinds.iter().skip(SHOWN).map(|(_, count)| count).sum::<u64>() + self.others;
+        let is_unknown = kinds.iter().take(SHOWN).any(|(words, _)| words.starts_with(UNKNOWN_FUNCTION));
+        let mut shown: Vec<String> =
+            kinds.iter().take(SHOWN).map(|(words, count)| format!("{count} × {words}")).collect();
+        if shown.is_empty() {
+            return Vec::new();
+        }
+        shown.extend((rest > 0).then(|| format!("{rest} others")));
+        let mut notes = vec![format!("errors: {}", shown.join(", "))];
+        if is_unknown {
+            let remedy = "the functions are not registered there: --register or `loadgen register` does that";
+            notes.push(format!("{UNKNOWN_FUNCTION}: {remedy}"));
+        }
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_common_come_first_and_the_rest_is_counted() {
+        let mut errors = Errors::default();
+        assert_eq!(errors.notes(), Vec::<String>::new());
+        for (words, count) in [("a", 1), ("unknown-function; status 404", 7), ("c", 2), ("d", 3)] {
+            (0..count).for_each(|_| errors.note(words));
+        }
+        let notes = errors.notes();
+        assert_eq!(notes[0], "errors: 7 × unknown-function; status 404, 3 × d, 2 × c, 1 others");
+        assert!(notes[1].contains("`loadgen register`"), "{notes:?}");
+        (0..1000).for_each(|number| errors.note(&format!("port {number}")));
+        assert_eq!(errors.by_words.len(), MAX_KINDS);
+        assert!(errors.notes()[0].ends_with(", 1001 others"), "{:?}", errors.notes());
+    }
+}
