@@ -1,7 +1,8 @@
 //! Files that options name, read whole; what is wrong with one is said with the option.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ pub(crate) struct InputError {
     problem: String,
 }
 
-/// The bytes of the file that `option` names.
+/// The bytes of the file that `option` names; `-` is standard input.
 ///
 /// # Errors
 /// When there is no such file, or it cannot be read.
@@ -29,6 +30,10 @@ pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, InputEr
         };
         InputError { option, path: path.to_owned(), problem }
     };
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        return io::stdin().read_to_end(&mut bytes).map(|_| bytes).map_err(failed);
+    }
     fs::read(path).map_err(failed)
 }
 

@@ -11,6 +11,7 @@ mod input;
 mod logging;
 mod output;
 mod serve;
+mod typed;
 
 use std::process::ExitCode;
 

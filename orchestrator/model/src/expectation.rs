@@ -17,7 +17,7 @@ const BY_FIELD: [(&str, &str); 35] = [
     ("protocol", "\"http1\" or \"h2c\""),
     ("cpu", "millicores as a whole number, like 500 for half a core"),
     ("memory", "MiB as a whole number or a size like 128MiB"),
-    ("concurrency", "a whole number, 1 to 4294967295"),
+    ("concurrency", "a whole number, 1 to 10000"),
     ("placement", POLICY),
     ("balance", POLICY),
     ("timeout", DURATION),

@@ -77,7 +77,7 @@ pub struct FunctionSpec {
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
     /// Scaling bounds and policy.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::deserialize")]
     pub scale: Scaling,
     /// Placement policy of its sandboxes by name; `None` is the cluster's default.
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct FunctionSpec {
     #[serde(default = "default_timeout", with = "humantime_serde")]
     pub timeout: Duration,
     /// Bounds of the queue.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::deserialize")]
     pub queue: Queue,
     /// Which of its invocations may be sent twice.
     #[serde(default)]

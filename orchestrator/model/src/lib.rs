@@ -12,6 +12,7 @@ mod image;
 pub mod memory;
 mod name;
 mod node;
+mod object;
 mod payload;
 mod read;
 mod resources;

@@ -147,7 +147,8 @@ fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
         }
         _ => format!("expected JSON: {said}"),
     };
-    ReadError { field: None, problem, line: error.line(), column: error.column() }
+    // Of nothing at all, the end is before the first column.
+    ReadError { field: None, problem, line: error.line().max(1), column: error.column().max(1) }
 }
 
 /// JSON that is no specification: names the field, what was expected there, and what is there.
@@ -275,7 +276,7 @@ mod tests {
                 "cpu",
                 "expected millicores as a whole number, like 500 for half a core, got text \"0.5\"",
             ),
-            (r#""concurrency":-1"#, "concurrency", "expected a whole number, 1 to 4294967295, got number -1"),
+            (r#""concurrency":-1"#, "concurrency", "expected a whole number, 1 to 10000, got number -1"),
             (r#""concurrency":0"#, "concurrency", "expected 1 to 10000, got 0"),
             (r#""protocol":"tcp""#, "protocol", r#"expected "http1" or "h2c", got text "tcp""#),
             (r#""scale":{"min":"1"}"#, "scale.min", "expected a whole number, 0 to 4294967295, got text \"1\""),
@@ -287,6 +288,13 @@ mod tests {
                 "queue.deadline",
                 "expected a duration as text, like \"250ms\" or \"30s\", got null",
             ),
+            (
+                r#""queue":[3]"#,
+                "queue",
+                "expected an object like {\"deadline\": \"60s\", \"limit\": 10000}, got a list",
+            ),
+            (r#""scale":[1,5]"#, "scale", "expected an object like {\"min\": 0, \"max\": 10}, got a list"),
+            (r#""scale":[]"#, "scale", "expected an object like {\"min\": 0, \"max\": 10}, got a list"),
             (r#""env":["A=b"]"#, "env", r#"expected an object of texts, like {"NAME": "value"}, got a list"#),
             (r#""env":{"A":1}"#, "env.A", "expected a text, got number 1"),
             (r#""args":["a",true]"#, "args[1]", "expected a text, got true"),
@@ -308,6 +316,8 @@ mod tests {
         let text = "{\n  \"image\": \"i\",\n  \"scale\": {\"min\": 0,\n    \"max\": \"many\"}\n}";
         let found = problem(text, Layout::Named("f"));
         assert_eq!((found.line, found.column), (4, 5), "{found}");
+        let found = problem("", Layout::Named("f"));
+        assert_eq!((found.line, found.column), (1, 1), "{found}");
         let found = problem("{\n  \"image\": i\n}", Layout::Named("f"));
         assert_eq!((found.line, found.problem.as_str()), (2, "expected JSON: expected value"));
         let found = problem(r#"{"name":"f","image":"i","concurrency":0}"#, Layout::Line);

@@ -84,8 +84,8 @@ struct Register {
     #[arg(required_unless_present = "from")]
     name: Option<FunctionName>,
 
-    /// Register every function of a file with one JSON specification per line; applies alone, what describes a function
-    /// stands in the file
+    /// Register every function of a file with one JSON specification per line (`-`: standard input); applies alone, what
+    /// describes a function stands in the file
     #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "SpecificationFlags"])]
     from: Option<PathBuf>,
 

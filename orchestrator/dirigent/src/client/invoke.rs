@@ -1,7 +1,7 @@
 //! `invoke`: one invocation through a data plane, its answer and where its time went.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -148,11 +148,6 @@ fn fields(headers: &HeaderMap) -> Value {
 
 fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
     let Some(path) = file else { return Ok(data.map(String::into_bytes)) };
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
-        return Ok(Some(bytes));
-    }
     Ok(Some(input::read("--data-file", path)?))
 }
 

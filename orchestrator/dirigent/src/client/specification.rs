@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use model::{FunctionName, FunctionSpec, Protocol, Retry};
 
+use crate::typed;
+
 /// The flags that describe one function. What is not given has the default of the control plane.
 #[derive(Debug, Args)]
 pub(crate) struct SpecificationFlags {
@@ -15,7 +17,7 @@ pub(crate) struct SpecificationFlags {
 
     /// Port it listens on inside its sandbox, where a runtime gives each an address of its own; with `process` and `hollow`
     /// programs are told theirs by the variable PORT
-    #[arg(long)]
+    #[arg(long, value_parser = typed::port)]
     port: Option<u16>,
 
     /// Protocol it speaks: `http1` or `h2c`
@@ -23,7 +25,7 @@ pub(crate) struct SpecificationFlags {
     protocol: Option<Protocol>,
 
     /// CPU reserved for one sandbox, in millicores
-    #[arg(long, value_name = "MILLICORES")]
+    #[arg(long, value_parser = typed::millicores, value_name = "MILLICORES")]
     cpu: Option<u32>,
 
     /// Memory reserved for one sandbox, for example 128MiB
@@ -31,15 +33,15 @@ pub(crate) struct SpecificationFlags {
     memory: Option<u32>,
 
     /// Invocations that one sandbox runs at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = typed::count, value_name = "N")]
     concurrency: Option<u32>,
 
     /// Fewest sandboxes kept
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = typed::count, value_name = "N")]
     min: Option<u32>,
 
     /// Most sandboxes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = typed::count, value_name = "N")]
     max: Option<u32>,
 
     /// Autoscaling policy: `reactive`, `kpa` or `dirigent`; not given, the cluster's
@@ -72,7 +74,7 @@ pub(crate) struct SpecificationFlags {
     queue_deadline: Option<Duration>,
 
     /// Most invocations that wait in one data plane
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = typed::count, value_name = "N")]
     queue_limit: Option<u32>,
 
     /// Which invocations are sent again when a sandbox broke off without a response: `idempotent` or `any`
@@ -199,6 +201,9 @@ mod tests {
             ("--image i --memory 128Mi", "a size like 128MiB"),
             ("--image i --memory 0", "memory: expected MiB above 0"),
             ("--image i --cpu 0", "cpu: expected millicores above 0"),
+            ("--image i --cpu 1.5", "millicores as a whole number, like 500 for half a core"),
+            ("--image i --min x", "expected a whole number, 0 to 4294967295"),
+            ("--image i --port 0", "a port as a whole number, 1 to 65535"),
             ("--image i --protocol tcp", "expected http1 or h2c"),
             ("--image i --env A", "expected NAME=VALUE"),
             ("--image i --retry always", "expected idempotent or any"),

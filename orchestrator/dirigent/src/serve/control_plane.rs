@@ -11,6 +11,7 @@ use super::{DaemonOptions, data_directory::DataDirectory, port_options::PortOpti
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
+    typed,
 };
 
 #[derive(Debug, Args)]
@@ -20,11 +21,11 @@ pub(crate) struct Arguments {
     daemon: DaemonOptions,
 
     /// Address for data planes and workers; port 0 takes any free one
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
     stream: Option<SocketAddr>,
 
     /// Address for operators, health checks and metrics
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
 
     /// Directory of the command log and of ports.json

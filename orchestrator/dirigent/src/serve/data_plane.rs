@@ -12,6 +12,7 @@ use crate::{
     client::token,
     failure::{Failure, Outcome},
     logging::LogFormat,
+    typed,
 };
 
 #[derive(Debug, Args)]
@@ -34,11 +35,11 @@ pub(crate) struct Arguments {
     token_file: Option<PathBuf>,
 
     /// Address for invocations; port 0 takes any free one
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
     invoke: Option<SocketAddr>,
 
     /// Address for health, readiness and metrics
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
 
     /// Directory of ports.json

@@ -12,6 +12,7 @@ use crate::{
     client::token,
     failure::{Failure, Outcome},
     logging::LogFormat,
+    typed,
 };
 
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ pub(crate) struct Arguments {
     sandbox_address: Option<SandboxAddress>,
 
     /// Address for health, metrics and logs; port 0 takes any free one
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
 
     /// Directory of ports.json and of its sandboxes' working directories

@@ -127,3 +127,16 @@ fn a_token_file_that_is_named_is_read_whatever_is_asked() {
         cluster.operator_ok(&[command, &["--token-file", "control-plane/token"]].concat());
     }
 }
+
+#[test]
+fn functions_are_registered_from_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let mut command = dirigent();
+    command.args(["function", "register", "--from", "-", "--control-plane", &cluster.address("http")]);
+    let file = dir.path().join("piped");
+    fs::write(&file, "{\"name\":\"piped\",\"image\":\"any\"}\n").unwrap();
+    let output = command.current_dir(dir.path()).stdin(fs::File::open(&file).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(cluster.operator_ok(&["function", "list", "--format", "csv"]).contains("piped"));
+}

@@ -140,6 +140,7 @@ fn a_mistake_on_the_command_line_is_exit_code_2() {
         &["top", "--limit", "0"],
         &["function", "register", "Upper", "--image", "i"],
         &["function", "register", "f", "--image", "i", "--max", "0"],
+        &["worker", "--admin", "localhost:80"],
         &["control-plane", "--config", "no-such-file.toml"],
         &["function", "register", "--from", "no-such-file.ndjson"],
     ] {
