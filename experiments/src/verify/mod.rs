@@ -35,13 +35,13 @@ use crate::{
 const NAMED_MAX: usize = 20;
 
 /// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it. What was
-/// judged before is gone, whatever happens meanwhile.
+/// judged before is gone then, and stays where this run cannot be judged: nothing could be made in its place.
 ///
 /// # Errors
 /// As of [`judge`], when the record cannot be written, and as of [`forget`].
 pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Invariants> {
-    forget(dir)?;
     let invariants = judge(dir)?;
+    forget(dir)?;
     write_json(&dir.invariants(), &invariants)?;
     Ok(invariants)
 }
@@ -73,8 +73,8 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
     let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
     let repetitions = dir.points()?;
     let mut run = Findings::new(Scope::Run);
-    let complete = matches!(manifest.exit, ExitState::Done | ExitState::Invalid);
-    run.validity("the run is complete", complete, format!("{:?}", manifest.exit).to_lowercase());
+    let (complete, ended) = ending(manifest.exit);
+    run.validity("the run is complete", complete, format!("{ended:?}").to_lowercase());
     let planned: BTreeSet<Place> = points.iter().flat_map(planned_of).collect();
     let found: BTreeSet<Place> = repetitions.iter().map(place_of).collect();
     run.validity(
@@ -105,6 +105,15 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
     // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
+}
+
+/// Whether a run was measured to its end, and how that ended. What this module finds makes a run invalid afterwards, and must not
+/// make what is found another time something else.
+fn ending(exit: ExitState) -> (bool, ExitState) {
+    match exit {
+        ExitState::Done | ExitState::Invalid => (true, ExitState::Done),
+        other => (false, other),
+    }
 }
 
 /// System, point and number of a repetition.

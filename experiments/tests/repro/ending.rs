@@ -13,7 +13,7 @@ use nix::{
 use crate::toy::{Toy, rows, said, wait_until, write_rows};
 
 /// The document of one judged claim.
-fn claims(verdict: &str) -> String {
+pub(crate) fn claims(verdict: &str) -> String {
     format!(
         r#"{{"schema_version":1,"claims":[{{"id":"toy-rate","sentence":"It is faster.","source":"s",
         "published":"1250 times","statistic":"rate.sustained","verdict":"{verdict}","reason":"for a reason","found":2.5,

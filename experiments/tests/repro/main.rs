@@ -12,6 +12,7 @@ mod locking;
 mod preparing;
 mod refusing;
 mod repeating;
+mod reporting;
 mod running;
 mod sweeping;
 mod toy;

@@ -1,0 +1,60 @@
+//! `repro report` and `repro verify` after a run: what they leave of what was judged before, and when it still counts.
+
+use std::fs;
+
+use crate::{
+    ending::claims,
+    toy::{Toy, said},
+};
+
+/// Its exit code, and what it said.
+fn repro(toy: &Toy, verb: &str) -> (Option<i32>, String) {
+    let (out, bin) = (toy.path("out"), toy.path("bin"));
+    let mut arguments = vec![verb, out.to_str().unwrap()];
+    if verb == "report" {
+        arguments.extend(["--programs", bin.to_str().unwrap()]);
+    }
+    let output = toy.command(&arguments).output().unwrap();
+    (output.status.code(), said(&output))
+}
+
+#[test]
+fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
+    let toy = Toy::new("well");
+    toy.write("bin/claims.json", &claims("held"));
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    let run = toy.out();
+    fs::create_dir(run.report()).unwrap();
+    toy.write("out/report/index.html", "a page");
+    toy.write("out/summary.json", "{}");
+    let judged = [run.invariants(), run.claims(), run.summary(), run.report().join("index.html")];
+    let texts = || judged.each_ref().map(|path| fs::read_to_string(path).unwrap_or_default());
+    let before = texts();
+    for (place, from, to) in [
+        ("out/manifest.json", "failed_share_max", "of_a_later_version"),
+        ("out/toy/replay/1/coldstarts.csv", "requested_ns", "asked_ns"),
+    ] {
+        toy.edit(place, from, to);
+        let (code, text) = repro(&toy, "report");
+        assert!(code != Some(0) && !text.contains("analysed"), "{place}: {text}");
+        assert!(texts() == before, "{place}: what was judged before has changed");
+        toy.edit(place, to, from);
+    }
+    assert_eq!(repro(&toy, "report").0, Some(0));
+    assert!(!run.report().exists() && !run.summary().exists(), "the toy's analysis makes neither");
+}
+
+#[test]
+fn claims_of_a_run_that_is_found_invalid_are_judged_by_what_it_is_found_by() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
+    toy.write("bin/claims.json", &claims("held"));
+    assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
+    toy.assert_exit(record::ExitState::Invalid);
+    for again in ["at once", "after a report"] {
+        let (code, text) = repro(&toy, "verify");
+        assert!(code == Some(3) && text.contains("toy-rate"), "{again}: {text}");
+        assert!(!text.contains("count for nothing"), "{again}: {text}");
+        repro(&toy, "report");
+    }
+}
