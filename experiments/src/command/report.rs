@@ -37,13 +37,13 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let path = &arguments.run;
     RunDir(path.clone()).read_manifest()?;
     let dir = RunDir(path.canonicalize().with_context(|| path.display().to_string())?);
+    // Whoever measures into it makes its report when all is measured.
+    let _lock = session.lock(&dir.0)?;
     if dir.points()?.is_empty() {
         return Err(
             UsageError(format!("{}: nothing was measured, so there is nothing to report", path.display())).into()
         );
     }
-    // Whoever measures into it makes its report when all is measured.
-    let _lock = session.lock(&dir.0)?;
     let programs = Programs::new(Origin::typed(arguments.programs.as_deref()), checkout, &[], session.watch())?;
     let exit = run::report(&session, &programs, &dir)?;
     Ok(exit.or(claims::print_of(&dir)?))
