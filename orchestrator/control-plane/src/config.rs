@@ -81,7 +81,8 @@ pub struct Health {
     /// Longest wait for invocations of a sandbox that leaves service.
     #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
-    /// Longest wait for a commanded sandbox to be ready; then it counts as failed, and is made elsewhere.
+    /// Longest wait for a commanded sandbox to be ready; then it counts as failed, and is made elsewhere. While its worker
+    /// has others to make first, the wait has not begun.
     #[serde(with = "model::duration")]
     pub creation_deadline: Duration,
 }

@@ -38,7 +38,7 @@ pub(crate) fn from_worker(message: &mut wire::FromWorker) {
             }
             Some(Event::Failed(failed)) => cut(&mut failed.message),
             Some(Event::Ended(ended)) => cut(&mut ended.message),
-            None => {}
+            Some(Event::Progress(_)) | None => {}
         }
     }
 }

@@ -22,12 +22,15 @@ use tracing::{debug, warn};
 use crate::{
     events::{Event, Events},
     metrics::{Metrics, Outcome},
-    runtime::{Failure, Made, Order, Runtime, Task},
+    runtime::{Failure, Made, Order, Progress, Runtime, Task},
     state::{Commander, Effect, Opening, Shown, State, WrongCommander},
 };
 
 /// Finished work taken up at once, so that its reports go out together; more would delay commands.
 const MOST_AT_ONCE: usize = 256;
+
+/// Reports of creations that wait, before the next one has to: a burst is read in a few steps.
+const PROGRESS: usize = 1024;
 
 /// What other tasks tell the owner or ask of it.
 pub(crate) enum Input {
@@ -78,6 +81,9 @@ pub(crate) struct Owner {
     outbox: Option<Outbox<Events>>,
     /// Of creations under way.
     cancels: HashMap<SandboxId, CancellationToken>,
+    /// Where creations stand that have to wait; the sender is for the next ones.
+    progress: mpsc::Sender<(SandboxId, Progress)>,
+    progressed: mpsc::Receiver<(SandboxId, Progress)>,
     /// At most three futures a sandbox: its creation or deletion, and its exit.
     running: FuturesUnordered<Task<Done>>,
 }
@@ -89,6 +95,7 @@ impl Owner {
         metrics: Arc<Metrics>,
         commanded: Arc<AtomicBool>,
     ) -> Self {
+        let (progress, progressed) = mpsc::channel(PROGRESS);
         let nodes = u32::try_from(identity.nodes.len()).expect("the configuration bounds the nodes");
         Self {
             identity,
@@ -98,6 +105,8 @@ impl Owner {
             commanded,
             outbox: None,
             cancels: HashMap::new(),
+            progress,
+            progressed,
             running: FuturesUnordered::new(),
         }
     }
@@ -118,6 +127,8 @@ impl Owner {
                     self.perform(effects);
                 }
                 Some(done) = self.running.next() => self.finish(done),
+                // Only creations under way report: with none of them there is nothing to wait for.
+                Some(first) = self.progressed.recv(), if !self.running.is_empty() => self.note_progress(first),
                 Some(input) = inputs.recv() => self.take(input),
                 // Nobody is left to tell it anything.
                 else => break,
@@ -207,6 +218,17 @@ impl Owner {
         self.perform(effects);
     }
 
+    /// Takes up where a creation stands, and what else has been reported meanwhile.
+    fn note_progress(&mut self, first: (SandboxId, Progress)) {
+        let mut effects = Vec::new();
+        let mut next = Some(first);
+        while let Some((sandbox, progress)) = next {
+            effects.extend(self.state.progressed(sandbox, progress));
+            next = if effects.len() < MOST_AT_ONCE { self.progressed.try_recv().ok() } else { None };
+        }
+        self.perform(effects);
+    }
+
     fn apply(&mut self, done: Done) -> Option<Effect> {
         match done {
             Done::Created(sandbox, result) => {
@@ -244,7 +266,8 @@ impl Owner {
                     let cancel = CancellationToken::new();
                     self.cancels.insert(sandbox, cancel.clone());
                     let node = usize::try_from(node).expect("an index checked against the nodes");
-                    let creation = self.runtime.create(Order { sandbox, node, spec, cancel });
+                    let creation =
+                        self.runtime.create(Order { sandbox, node, spec, cancel, progress: self.progress.clone() });
                     self.running.push(Box::pin(async move { Done::Created(sandbox, creation.await) }));
                 }
                 Effect::Cancel { sandbox } => {
@@ -279,6 +302,6 @@ fn note(sandbox: SandboxId, event: &Event) {
         Event::Ended { reason: wire::sandbox_ended::Reason::Exited, message } => {
             warn!(%sandbox, cause = message, "a sandbox ended by itself");
         }
-        Event::Ready(_) | Event::Ended { .. } => debug!(%sandbox, ?event),
+        Event::Ready(_) | Event::Queued | Event::Begun | Event::Ended { .. } => debug!(%sandbox, ?event),
     }
 }

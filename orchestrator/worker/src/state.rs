@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     events::{Event, Ready},
-    runtime::{Failure, Made},
+    runtime::{Failure, Made, Progress},
 };
 
 /// What a sandbox is made from.
@@ -271,6 +271,13 @@ impl State {
             }
             Phase::Cancelling(_) | Phase::Ending(_) => None,
         }
+    }
+
+    /// A creation waits for others, or does not any more. That it is over may be known before.
+    pub(crate) fn progressed(&self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
+        let is_creating = self.sandboxes.get(&sandbox)?.phase == Phase::Creating;
+        let event = if progress == Progress::Queued { Event::Queued } else { Event::Begun };
+        is_creating.then_some(Effect::Report { sandbox, event })
     }
 
     /// A creation is over.

@@ -85,10 +85,14 @@ async fn creations_beyond_the_bound_wait_and_one_that_is_given_up_gives_its_plac
     let _worker = Worker::start(&[control_plane.address], bounded(HOUR)).await;
     let mut stream = control_plane.stream().await;
     let (first, second) = (stream.create(4, revision("anything")).await, stream.create(5, revision("anything")).await);
-    for given_up in [second, first] {
-        stream.delete(given_up).await;
-        assert_eq!(stream.ended(given_up).await.0, Reason::Cancelled, "also one that waits");
-    }
+    assert!(stream.is_queued(second).await, "it says that it waits");
+    stream.delete(second).await;
+    assert_eq!(stream.ended(second).await.0, Reason::Cancelled, "also one that waits");
+    let third = stream.create(6, revision("anything")).await;
+    assert!(stream.is_queued(third).await);
+    stream.delete(first).await;
+    assert_eq!(stream.ended(first).await.0, Reason::Cancelled);
+    assert!(!stream.is_queued(third).await, "it says that it has begun");
 }
 
 #[tokio::test]
@@ -245,7 +249,7 @@ async fn thousands_of_creations_need_little() {
     }
     let mut addresses = std::collections::BTreeSet::new();
     for _ in 0..COUNT {
-        let (id, event) = stream.event().await;
+        let (id, event) = stream.outcome().await;
         let wire::sandbox_event::Event::Ready(ready) = event else { panic!("{id}: {event:?}") };
         assert!(addresses.insert(ready.address.clone()), "{} twice", ready.address);
     }
@@ -254,7 +258,7 @@ async fn thousands_of_creations_need_little() {
         stream.send(wire::ToWorker { delete, ..wire::ToWorker::default() }).await;
     }
     for _ in 0..COUNT {
-        stream.event().await;
+        stream.outcome().await;
     }
     let cpu_us = (process_cpu() - before).as_micros() / u128::from(COUNT);
     println!("{COUNT} creations and deletions: {:?}, {cpu_us} CPU-µs each, both sides", began.elapsed());

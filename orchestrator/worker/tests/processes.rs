@@ -232,7 +232,7 @@ async fn many_processes_at_once_have_a_port_each_and_all_end_with_the_worker() {
     stream.send(wire::ToWorker { functions, create, ..wire::ToWorker::default() }).await;
     let mut addresses = Vec::<SocketAddr>::new();
     for _ in 1..=20 {
-        let (id, event) = stream.event().await;
+        let (id, event) = stream.outcome().await;
         let wire::sandbox_event::Event::Ready(ready) = event else { panic!("{id}: {event:?}") };
         addresses.push(ready.address.parse().unwrap());
     }

@@ -88,6 +88,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         standing,
         address: Some(address),
         creation_due_us: 0,
+        queued: false,
         ready_us: 0,
         loan: None,
         version: 0,

@@ -46,16 +46,36 @@ impl State {
         }
     }
 
-    /// A creation took too long: it is given up, and counts as failed.
+    /// A creation waits for others of its worker, or begins: its time counts from then.
+    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
+        let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
+        found.queued = queued;
+        self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
+        found.creation_due_us = now.us + micros(self.settings.health.creation_deadline);
+        self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
+    }
+
+    /// A creation took too long. One that has begun is given up, and counts as failed. One that still waits for others says
+    /// nothing about its function or its node: it goes on to wait as long as those become ready, and else begins anew.
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
-        let Some(overdue) = self.sandboxes.get(&sandbox).filter(|found| found.standing == Standing::Starting) else {
-            return;
-        };
+        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
+        let Some(overdue) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
         let (id, node) = (overdue.function, overdue.node);
+        if overdue.queued {
+            let moves_until_us = self.nodes.get(node).ready_us + micros(self.settings.health.creation_deadline);
+            if moves_until_us > now.us {
+                overdue.creation_due_us = moves_until_us;
+                return self.timers.watch(moves_until_us, sandbox, SandboxTimer::Creation);
+            }
+            tracing::info!(%sandbox, node = %self.nodes.get(node).name, "a creation that did not get its turn begins anew");
+            self.delete_sandbox(sandbox);
+            return self.decide(now, id, now.us);
+        }
         let message = format!("it was not ready within {:?}", self.settings.health.creation_deadline);
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
+        self.end_creation(sandbox, "failed");
         self.delete_sandbox(sandbox);
-        self.count_failed(id);
         self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
         self.decide(now, id, now.us);
     }

@@ -189,13 +189,11 @@ impl State {
 
     /// The first acknowledgement of a new sandbox ends its creation.
     fn finish_timing(&mut self, id: SandboxId, ack: &wire::EndpointAck, published_us: Option<u64>, read_us: u64) {
-        let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
-        if let Some(mut timing) = sandbox.timing.take() {
+        if let Some(mut timing) = self.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
             timing.published_us = published_us;
             timing.net_dataplane_us = published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
-            self.record_creation(&sandbox, id, &timing, "ready");
+            self.record_creation(id, &timing, "ready");
         }
-        self.sandboxes.insert(id, sandbox);
     }
 
     /// Compares what a data plane says it holds with what is believed, when it (re)connects; the functions of what it

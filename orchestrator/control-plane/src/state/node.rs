@@ -40,6 +40,8 @@ pub(super) struct Node {
     /// When its worker was last heard of, in microseconds, once it is suspect.
     pub(super) silent_since_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
+    /// When a sandbox became ready there last, in microseconds.
+    pub(super) ready_us: u64,
     /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
     /// when it returns, never lent again.
     pub(super) given_up: BTreeSet<SandboxId>,
@@ -116,6 +118,7 @@ impl Nodes {
             index: 0,
             worker: "".into(),
             silent_since_us: 0,
+            ready_us: 0,
             sandboxes: BTreeSet::new(),
             given_up: BTreeSet::new(),
             failed: Vec::new(),

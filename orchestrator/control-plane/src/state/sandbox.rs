@@ -48,6 +48,8 @@ pub(super) struct Sandbox {
     pub(super) address: Option<SocketAddr>,
     /// While it is being made: when that has taken too long, in microseconds.
     pub(super) creation_due_us: u64,
+    /// Its creation waits for others of its worker.
+    pub(super) queued: bool,
     /// When it became ready, in microseconds; 0 when that was before this control plane.
     pub(super) ready_us: u64,
     pub(super) loan: Option<Loan>,
@@ -143,13 +145,11 @@ impl State {
     /// Forgets a sandbox that is no more: frees its reservation and takes it from the data plane that uses it.
     pub(super) fn forget_sandbox(&mut self, id: SandboxId, outcome: &str) {
         self.withdraw(id);
-        let Some(mut sandbox) = self.sandboxes.remove(&id) else { return };
+        self.end_creation(id, outcome);
+        let Some(sandbox) = self.sandboxes.remove(&id) else { return };
         self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
         self.totals.subtract(sandbox.standing);
         self.nodes.release(sandbox.node, id, sandbox.resources);
-        if let Some(timing) = sandbox.timing.take() {
-            self.record_creation(&sandbox, id, &timing, outcome);
-        }
         if let Some(function) = self.functions.get_mut(sandbox.function) {
             function.remove_sandbox(id, sandbox.standing);
             let is_over = function.removed && function.sandboxes.is_empty();
@@ -161,9 +161,17 @@ impl State {
         }
     }
 
+    /// A creation has ended so, unless it had ended before.
+    pub(super) fn end_creation(&mut self, id: SandboxId, outcome: &str) {
+        if let Some(timing) = self.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
+            self.record_creation(id, &timing, outcome);
+        }
+    }
+
     /// Counts how a creation went, once, and writes it down if anybody wants to read it.
-    pub(super) fn record_creation(&mut self, sandbox: &Sandbox, id: SandboxId, timing: &Timing, outcome: &str) {
+    pub(super) fn record_creation(&mut self, id: SandboxId, timing: &Timing, outcome: &str) {
         self.metrics.creation_ended(outcome, timing);
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let Some(function) = self.functions.get_mut(sandbox.function) else { return };
         if outcome == "failed" {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);

@@ -150,6 +150,7 @@ impl State {
             standing: Standing::Starting,
             address: None,
             creation_due_us: now.us + micros(self.settings.health.creation_deadline),
+            queued: false,
             ready_us: 0,
             loan: None,
             version: 0,

@@ -206,6 +206,7 @@ impl State {
                     self.note_timing(id, &ready, dispatched_us, read_us);
                     self.sandbox_ready(now, id, &ready.address);
                 }
+                Some(Event::Progress(progress)) => self.creation_progressed(now, id, progress.queued),
                 Some(Event::Failed(failure)) => {
                     self.creation_failed(now, id, failure);
                     made_room = true;
@@ -257,7 +258,8 @@ impl State {
             return;
         }
         sandbox.ready_us = now.us;
-        let function_id = sandbox.function;
+        let (function_id, node) = (sandbox.function, sandbox.node);
+        self.nodes.get_mut(node).ready_us = now.us;
         self.set_standing(id, Standing::Ready);
         self.note_success(now, id);
         self.decide(now, function_id, now.us);

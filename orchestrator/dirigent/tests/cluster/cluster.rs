@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) health: &'static str,
     /// Further keys of a worker's table `process`.
     pub(crate) process: &'static str,
+    /// Further keys of its table `hollow`.
+    pub(crate) hollow: &'static str,
     /// Whether a worker's signs of life may go beside its connections.
     pub(crate) datagrams: bool,
 }
@@ -45,6 +47,7 @@ impl Plan {
         delay: "5ms",
         health: "",
         process: "",
+        hollow: "",
         datagrams: true,
     };
     /// Child processes on two workers, behind one data plane.
@@ -265,7 +268,7 @@ fn start_worker_in(at: &Path, folder: &str, configuration: &str) -> Daemon {
 }
 
 fn worker_configuration(name: &str, stream: &str, plan: Plan) -> String {
-    let Plan { runtime, cpu, mode, delay, process, datagrams, .. } = plan;
+    let Plan { runtime, cpu, mode, delay, process, hollow, datagrams, .. } = plan;
     format!(
         "name = '{name}'\n\
          runtime = '{runtime}'\n\
@@ -277,6 +280,7 @@ fn worker_configuration(name: &str, stream: &str, plan: Plan) -> String {
          cpu = '{cpu}'\n\
          memory = '64GiB'\n\
          mode = '{mode}'\n\
-         delay = {{ model = 'constant', value = '{delay}' }}\n"
+         delay = {{ model = 'constant', value = '{delay}' }}\n\
+         {hollow}\n"
     )
 }

@@ -114,3 +114,28 @@ fn a_creation_that_takes_too_long_is_given_up_and_counted() {
         look(left.is_empty(), format!("{left:?}"))
     });
 }
+
+#[test]
+fn creations_that_wait_for_their_turn_longer_than_one_may_take_are_no_failures() {
+    let cluster = Cluster::start(Plan {
+        workers: 1,
+        delay: "400ms",
+        health: "creation_deadline = '2s'",
+        hollow: "parallel_starts = 1",
+        ..Plan::HOLLOW
+    });
+    // Ten times 0.4 s of work, one after the other: twice as long as one may take.
+    let names: Vec<_> = (0..10).map(|number| format!("f{number}")).collect();
+    names.iter().for_each(|name| cluster.register(name, json!({ "scale": { "min": 1 } })));
+    wait_for("a sandbox of each", || {
+        let missing: Vec<_> = names.iter().filter(|name| cluster.ready_sandboxes(name).is_empty()).collect();
+        look(missing.is_empty(), format!("{missing:?}"))
+    });
+    for name in &names {
+        let shown = cluster.show(name);
+        assert_eq!(number(&shown["failures"]), 0, "{shown}");
+    }
+    let page = cluster.operator("GET /metrics", "").body;
+    let made = page.lines().find(|line| line.contains("creations_total "));
+    assert!(made.is_some_and(|line| line.ends_with(" 10")), "expected each to have been made once: {made:?}");
+}

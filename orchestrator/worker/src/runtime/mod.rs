@@ -3,11 +3,17 @@
 pub(crate) mod hollow;
 pub(crate) mod process;
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
+use futures::future::poll_immediate;
 use model::SandboxId;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -54,16 +60,42 @@ pub(crate) struct Order {
     pub(crate) spec: Spec,
     /// Set when the sandbox is no longer wanted: the creation then fails soon.
     pub(crate) cancel: CancellationToken,
+    /// Hears of it where the creation has to wait for others.
+    pub(crate) progress: mpsc::Sender<(SandboxId, Progress)>,
+}
+
+/// Where a creation stands that could not begin at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It waits for others.
+    Queued,
+    /// It waits no longer.
+    Begun,
 }
 
 impl Order {
     /// A place among the creations under way, unless it is cancelled before its turn comes.
     pub(crate) async fn place(&self, starts: &Starts) -> Result<Place, Failure> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(Failure::cancelled()),
-            place = starts.place(self.spec.function) => Ok(place),
+        if self.cancel.is_cancelled() {
+            return Err(Failure::cancelled());
         }
+        let mut place = pin!(starts.place(self.spec.function));
+        if let Some(place) = poll_immediate(&mut place).await {
+            return Ok(place);
+        }
+        self.report(Progress::Queued).await;
+        let place = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
+            place = place => place,
+        };
+        self.report(Progress::Begun).await;
+        Ok(place)
+    }
+
+    /// Waits while the owner has many such reports to read; without an owner nobody wants to know.
+    async fn report(&self, progress: Progress) {
+        let _ = self.progress.send((self.sandbox, progress)).await;
     }
 }
 

@@ -162,9 +162,27 @@ impl WorkerStream {
         (SandboxId::from_wire(event.sandbox), event.event.unwrap())
     }
 
+    /// The next event that is not about a creation that waits.
+    pub(crate) async fn outcome(&mut self) -> (SandboxId, Event) {
+        loop {
+            let (sandbox, event) = self.event().await;
+            if !matches!(event, Event::Progress(_)) {
+                return (sandbox, event);
+            }
+        }
+    }
+
+    /// The next event, which must be where the creation of `sandbox` stands: whether it waits.
+    pub(crate) async fn is_queued(&mut self, sandbox: SandboxId) -> bool {
+        match self.event().await {
+            (id, Event::Progress(progress)) if id == sandbox => progress.queued,
+            other => panic!("expected the progress of {sandbox}, got {other:?}"),
+        }
+    }
+
     /// The next event, which must be that `sandbox` is ready.
     pub(crate) async fn ready(&mut self, sandbox: SandboxId) -> (SocketAddr, wire::SandboxReady) {
-        match self.event().await {
+        match self.outcome().await {
             (id, Event::Ready(ready)) if id == sandbox => (ready.address.parse().unwrap(), ready),
             other => panic!("expected {sandbox} to be ready, got {other:?}"),
         }
@@ -172,7 +190,7 @@ impl WorkerStream {
 
     /// The next event, which must be that `sandbox` could not be made.
     pub(crate) async fn failed(&mut self, sandbox: SandboxId) -> wire::CreationFailed {
-        match self.event().await {
+        match self.outcome().await {
             (id, Event::Failed(failed)) if id == sandbox => failed,
             other => panic!("expected {sandbox} to fail, got {other:?}"),
         }
@@ -180,7 +198,7 @@ impl WorkerStream {
 
     /// The next event, which must be that `sandbox` ended.
     pub(crate) async fn ended(&mut self, sandbox: SandboxId) -> (wire::sandbox_ended::Reason, String) {
-        match self.event().await {
+        match self.outcome().await {
             (id, Event::Ended(ended)) if id == sandbox => (ended.reason(), ended.message),
             other => panic!("expected {sandbox} to end, got {other:?}"),
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use api::wire::{self, sandbox_event::Event};
 use model::FunctionSpec;
 
 use super::model_cluster::Cluster;
@@ -232,4 +233,73 @@ fn a_retired_sandbox_has_the_time_out_of_its_function_to_drain() {
     assert_eq!(cluster.workers[0].sandboxes.len(), 1, "its invocations may take as long");
     cluster.settle(10);
     assert!(cluster.workers[0].sandboxes.is_empty(), "nothing runs for longer than that");
+}
+
+/// What a worker says of a creation that waits for others, or has begun.
+fn progress(cluster: &mut Cluster, sandbox: u64, queued: bool) {
+    let progress = Event::Progress(wire::CreationProgress { queued });
+    cluster.worker_says(0, wire::SandboxEvent { sandbox, event: Some(progress) });
+}
+
+/// A cluster with one worker that has so many creations to do, all but the first of which wait for that; in order.
+fn queue(creations: u32) -> (Cluster, Vec<u64>) {
+    let mut spec = spec();
+    (spec.scale.min, spec.cpu, spec.memory) = (creations, 1, 1);
+    let (mut cluster, _) = cluster_with(spec, 1);
+    cluster.worker_reads(0);
+    let sandboxes: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert_eq!(sandboxes.len(), creations as usize);
+    sandboxes[1..].iter().for_each(|sandbox| progress(&mut cluster, *sandbox, true));
+    (cluster, sandboxes)
+}
+
+/// Half of the time that a creation may take.
+const HALF_DEADLINE_MS: u64 = 15_000;
+
+#[test]
+fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_long_they_wait() {
+    let (mut cluster, sandboxes) = queue(12);
+    for sandbox in &sandboxes {
+        progress(&mut cluster, *sandbox, false);
+        cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+        cluster.worker_finishes_one(0, true);
+        cluster.worker_is_heard(0);
+        cluster.worker_reads(0);
+    }
+    let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert_eq!(all, sandboxes, "each was made once");
+    assert_eq!(cluster.state.functions.find("f").unwrap().trouble.failures, 0);
+}
+
+#[test]
+fn a_creation_that_waits_where_nothing_becomes_ready_begins_anew_and_nobody_is_to_blame() {
+    let (mut cluster, sandboxes) = queue(2);
+    progress(&mut cluster, sandboxes[0], true);
+    cluster.pass_with(2 * HALF_DEADLINE_MS + 1000, &[true]);
+    cluster.worker_reads(0);
+    let now: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert!(
+        now.len() == 2 && now.iter().all(|sandbox| !sandboxes.contains(sandbox)),
+        "{now:?} instead of {sandboxes:?}"
+    );
+    let function = cluster.state.functions.find("f").unwrap();
+    assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
+    assert_eq!(cluster.state.nodes.failing().count() + function.trouble.avoid.len(), 0, "no node is avoided");
+}
+
+#[test]
+fn the_time_of_a_creation_counts_from_when_it_begins_and_it_fails_once_that_is_over() {
+    let (mut cluster, sandboxes) = queue(2);
+    cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+    progress(&mut cluster, sandboxes[1], false);
+    cluster.pass_with(HALF_DEADLINE_MS + 1000, &[true]);
+    let failed = |cluster: &Cluster| cluster.state.functions.find("f").unwrap().activity.creations_failed;
+    assert_eq!(failed(&cluster), 1, "the one that began first");
+    cluster.worker_reads(0);
+    assert!(cluster.workers[0].sandboxes.contains_key(&sandboxes[1]), "the other one still has time");
+    cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+    cluster.worker_reads(0);
+    cluster.worker_is_heard(0);
+    assert!(!cluster.workers[0].sandboxes.contains_key(&sandboxes[1]));
+    assert!(failed(&cluster) >= 2, "and then it failed, too");
 }

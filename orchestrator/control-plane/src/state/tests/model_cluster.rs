@@ -482,6 +482,12 @@ impl Cluster {
         }
     }
 
+    /// A worker says something, which arrives at once.
+    pub(super) fn worker_says(&mut self, index: usize, event: wire::SandboxEvent) {
+        self.workers[index].outgoing.push_back(event);
+        self.worker_is_heard(index);
+    }
+
     /// What a worker said arrives.
     pub(super) fn worker_is_heard(&mut self, index: usize) {
         let worker = &mut self.workers[index];
@@ -567,13 +573,16 @@ impl Cluster {
     /// Everything that is under way arrives, all creations succeed, and nothing new happens, for `seconds`.
     pub(super) fn settle(&mut self, seconds: u64) {
         self.commit(usize::MAX);
-        for index in 0..self.workers.len() {
-            self.connect_worker(index);
+        // Those that are turned away the first time come back with empty hands.
+        for _ in 0..2 {
+            for index in 0..self.workers.len() {
+                self.connect_worker(index);
+            }
+            for index in 0..self.data_planes.len() {
+                self.connect_data_plane(index);
+            }
+            self.commit(usize::MAX);
         }
-        for index in 0..self.data_planes.len() {
-            self.connect_data_plane(index);
-        }
-        self.commit(usize::MAX);
         for step in 0..seconds * 4 {
             for index in 0..self.workers.len() {
                 self.worker_beats(index);

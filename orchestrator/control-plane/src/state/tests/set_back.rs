@@ -68,8 +68,6 @@ fn set_back(cluster: &mut Cluster, copied: usize) -> u64 {
 
 /// An invocation of `other` runs its program.
 fn expect_own_program(cluster: &mut Cluster, other: u64) {
-    // One that is turned away comes back.
-    cluster.settle(1);
     cluster.settle(1);
     cluster.data_planes[0].arrive(other);
     cluster.settle(3);
