@@ -190,13 +190,22 @@ pub(crate) fn visible(text: &str) -> String {
 const MAX_LINE_CHARACTERS: usize = 4096;
 
 /// Output of a program as a terminal may have it: its lines and tabs are kept, everything else that commands is shown, and
-/// a line without an end is cut. A file or pipe gets every byte.
+/// a line without an end is cut. A file or pipe gets whole lines.
 pub(crate) fn for_terminal(output: &str) -> String {
+    shown(output, MAX_LINE_CHARACTERS)
+}
+
+/// The same with whole lines, for a file, or a pipe that may end on a terminal.
+pub(crate) fn without_commands(output: &str) -> String {
+    shown(output, usize::MAX)
+}
+
+fn shown(output: &str, max_line_characters: usize) -> String {
     let mut shown = String::with_capacity(output.len());
     for line in output.split_inclusive('\n') {
         let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
         let text = text.strip_suffix('\r').unwrap_or(text);
-        let cut = text.char_indices().nth(MAX_LINE_CHARACTERS).map_or(text.len(), |(cut, _)| cut);
+        let cut = text.char_indices().nth(max_line_characters).map_or(text.len(), |(cut, _)| cut);
         let parts: Vec<_> = text[..cut].split('\t').map(visible).collect();
         shown.push_str(&parts.join("\t"));
         if cut < text.len() {
@@ -256,6 +265,8 @@ mod tests {
     fn a_program_cannot_command_the_terminal_that_shows_its_output() {
         let shown = for_terminal("one\ttwo\r\nhidden\rshown\u{1b}]0;title\u{7}\n\nlast");
         assert_eq!(shown, "one\ttwo\nhidden\\rshown\\u{1b}]0;title\\u{7}\n\nlast");
+        assert_eq!(without_commands("a\u{7}\tb\r\n"), "a\\u{7}\tb\n");
+        assert_eq!(without_commands(&"x".repeat(60_000)).len(), 60_000, "a pipe gets whole lines");
         let endless = for_terminal(&format!("{}\nnext\n", "ü".repeat(60_000)));
         let lines: Vec<_> = endless.lines().collect();
         let expected = format!("{}… (111808 bytes more", "ü".repeat(4096));

@@ -39,6 +39,13 @@ Examples:
   dirigent function register hello --image builtin:function --memory 128MiB --max 10
   dirigent function register --from functions.ndjson";
 
+const LOGS_EXAMPLE: &str = "\
+Characters that command a terminal are shown as escapes, wherever the output goes: a pipe may end on a terminal too.
+
+Examples:
+  dirigent function logs hello --sandbox 1-7
+  dirigent function logs hello --raw > hello.log";
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dirigent function list --format csv")]
 pub(crate) struct Arguments {
@@ -62,13 +69,16 @@ enum Command {
     },
     /// Print what the sandboxes of a function wrote, also those that ended or never became ready, as far as their workers
     /// keep it
-    #[command(after_help = "Example: dirigent function logs hello --sandbox 1-7")]
+    #[command(after_help = LOGS_EXAMPLE)]
     Logs {
         /// Its name
         name: FunctionName,
         /// Only this sandbox
         #[arg(long, value_name = "ID")]
         sandbox: Option<SandboxId>,
+        /// Print every byte as it was written, also what commands a terminal; with the format `table`
+        #[arg(long)]
+        raw: bool,
     },
     /// Deregister functions: their sandboxes are drained and ended
     Delete {
@@ -106,8 +116,12 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             let function = control_plane.get(&path(&name))?;
             Ok(output::print_tree(arguments.client.format, &function)?)
         }
-        Command::Logs { name, sandbox } => {
-            let logs = Logs { function: &name, sandbox, format: arguments.client.format };
+        Command::Logs { name, sandbox, raw } => {
+            let format = arguments.client.format;
+            if raw && format != Format::Table {
+                return Err(Failure::Usage(anyhow!("--raw applies with --format table only")));
+            }
+            let logs = Logs { function: &name, sandbox, raw, format };
             Ok(logs.print(&control_plane)?)
         }
         Command::Delete { names } => delete(&control_plane, arguments.client.format, &names),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     command_line::Format,
-    output::{self, Column, for_terminal, visible},
+    output::{self, Column, for_terminal, visible, without_commands},
 };
 
 /// Longest wait for a worker's answer; a log is bounded and read from memory.
@@ -37,7 +37,9 @@ pub(crate) struct Logs<'a> {
     pub(crate) function: &'a FunctionName,
     /// Only of this sandbox.
     pub(crate) sandbox: Option<SandboxId>,
-    /// `table`: each under a heading, as it was written.
+    /// As it was written, and not as a terminal may show it.
+    pub(crate) raw: bool,
+    /// `table`: each under a heading.
     pub(crate) format: Format,
 }
 
@@ -100,7 +102,11 @@ impl Logs<'_> {
         for log in logs {
             writeln!(out, "==> {} <==", heading(log))?;
             let text = log.get("text").and_then(Value::as_str).unwrap_or_default();
-            let text = if is_terminal { for_terminal(text) } else { text.to_owned() };
+            let text = match self.raw {
+                true => text.to_owned(),
+                false if is_terminal => for_terminal(text),
+                false => without_commands(text),
+            };
             out.write_all(text.as_bytes())?;
             if !text.is_empty() && !text.ends_with('\n') {
                 writeln!(out)?;

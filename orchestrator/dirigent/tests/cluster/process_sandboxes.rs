@@ -88,6 +88,26 @@ fn output_of_failed_sandboxes_can_be_read_and_says_that_it_is_cut() {
 }
 
 #[test]
+fn output_commands_no_terminal_behind_a_pipe_unless_it_is_asked_for_as_it_is() {
+    let cluster = Cluster::start(Plan::PROCESS);
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "#!/bin/sh\nprintf '\\033[2Jcleared\\n'; exit 3\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    cluster.register("noisy", json!({ "image": format!("file:{}", program.display()), "scale": { "min": 1 } }));
+    let at = ["--control-plane", cluster.control_plane.address("http")];
+    let logs = |more: &[&str]| dirigent().args(["function", "logs", "noisy"]).args(more).args(at).output().unwrap();
+    wait_for("its output", || {
+        let text = String::from_utf8(logs(&[]).stdout).unwrap();
+        let is_shown = text.contains("\n\\u{1b}[2Jcleared\n") && !text.contains('\u{1b}');
+        if is_shown { Ok(()) } else { Err(text) }
+    });
+    let raw = String::from_utf8(logs(&["--raw"]).stdout).unwrap();
+    assert!(raw.contains("\n\u{1b}[2Jcleared\n"), "{raw:?}");
+    assert_eq!(logs(&["--raw", "--format", "json"]).status.code(), Some(2), "JSON has escapes of its own");
+}
+
+#[test]
 fn an_interrupted_worker_ends_its_sandboxes() {
     let (mut cluster, sandboxes) = start();
     let status = cluster.workers[0].end(Signal::SIGINT);
