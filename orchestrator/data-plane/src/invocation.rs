@@ -108,7 +108,7 @@ fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> R
     let plane = &client.plane;
     let (head, body) = request.into_parts();
     if client.had_fragment() {
-        return Err(Cause::BadRequest.because("the target must have no fragment"));
+        return Err(Cause::BadRequest.about("target", "the target must have no fragment"));
     }
     let function = find(plane, &head)?;
     let limits = &plane.config.limits;
@@ -135,9 +135,12 @@ fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> 
         return Err(Cause::Unsupported.plain());
     }
     if !target::is_valid(&head.method, &head.uri) {
-        return Err(Cause::BadRequest.because("the target must be a path that begins with a slash, or a whole URL"));
+        return Err(
+            Cause::BadRequest.about("target", "the target must be a path that begins with a slash, or a whole URL")
+        );
     }
-    let host = host::of(&head.uri, &head.headers).ok_or_else(|| Cause::BadRequest.plain())?;
+    let host = host::of(&head.uri, &head.headers);
+    let host = host.ok_or_else(|| Cause::BadRequest.about("host", "the request must name exactly one host"))?;
     if plane.is_stopping() {
         return Err(Cause::ShuttingDown.plain());
     }
@@ -151,7 +154,7 @@ fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> 
 impl Invocation {
     async fn run(mut self, turn: Turn) -> Result<Response<Download>, Refusal> {
         let outcome = self.take_turns(turn).await;
-        if let Err(Refusal { cause, detail }) = &outcome {
+        if let Err(Refusal { cause, detail, .. }) = &outcome {
             // Counted by cause for everybody; a line each only for whoever asks, since clients decide how many there are.
             let (function, cause, detail) = (self.function.name(), cause.name(), detail.as_deref());
             tracing::debug!(%function, cause, detail, attempts = self.attempts, "an invocation failed");
@@ -320,7 +323,7 @@ impl Invocation {
                 return Err(Cause::HeadersTooLarge.because(error.to_string()));
             }
             Fault::Body(UploadError::Client) => {
-                return Err(Cause::BadRequest.because("the request's body was cut short, or cannot be read"));
+                return Err(Cause::BadRequest.about("body", "the request's body was cut short, or cannot be read"));
             }
             Fault::Unreachable(error) => {
                 self.refused += 1;

@@ -38,10 +38,11 @@ impl Outgoing {
         protocol: Protocol,
     ) -> Result<Self, Refusal> {
         let version = head.version;
-        target::shorten(&mut head).map_err(|_| Cause::BadRequest.plain())?;
+        target::shorten(&mut head).map_err(|_| Cause::BadRequest.about("target", "the target is no path"))?;
         headers::towards_sandbox(&mut head.headers, version, client)
             .map_err(|error| Cause::Unsupported.because(error.to_string()))?;
-        write_for(&mut head, upload.as_deref(), protocol).ok_or_else(|| Cause::BadRequest.plain())?;
+        write_for(&mut head, upload.as_deref(), protocol)
+            .ok_or_else(|| Cause::BadRequest.about("target", "the target is none of its method"))?;
         Ok(Self { head: Some(head), form: protocol, upload })
     }
 

@@ -10,7 +10,7 @@ use crate::{download::Download, headers};
 /// Why an invocation is not answered by its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The request names no host, or several (RFC 9112, section 3.2).
+    /// The request cannot be read or passed on, or names no host or several (RFC 9112, section 3.2).
     BadRequest,
     /// No function of that name is registered.
     UnknownFunction,
@@ -45,6 +45,8 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// The media type of their bodies.
 const PROBLEM: &str = "application/problem+json";
+/// What their types begin with; the cause's name follows.
+const PROBLEM_TYPE: &str = "urn:dirigent:problem:";
 
 impl Cause {
     /// Every cause, in the order of their counters.
@@ -72,19 +74,24 @@ impl Cause {
 
     /// This refusal, without more to say.
     pub(crate) fn plain(self) -> Refusal {
-        Refusal { cause: self, detail: None }
+        Refusal { cause: self, field: None, detail: None }
     }
 
     /// This refusal, with what led to it.
     pub(crate) fn because(self, detail: impl Into<Arc<str>>) -> Refusal {
-        Refusal { cause: self, detail: Some(detail.into()) }
+        Refusal { cause: self, field: None, detail: Some(detail.into()) }
+    }
+
+    /// This refusal, because of one part of the request.
+    pub(crate) fn about(self, field: &'static str, detail: impl Into<Arc<str>>) -> Refusal {
+        Refusal { field: Some(field), ..self.because(detail) }
     }
 
     /// Status, name, and what it means for a reader.
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
-            Self::BadRequest => (S::BAD_REQUEST, "bad-request", "the request must name exactly one host"),
+            Self::BadRequest => (S::BAD_REQUEST, "bad-request", "the request cannot be passed on as it is"),
             Self::UnknownFunction => (S::NOT_FOUND, "unknown-function", "no function of that name is registered"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than allowed"),
             Self::HeadersTooLarge => {
@@ -111,6 +118,8 @@ impl Cause {
 pub(crate) struct Refusal {
     /// Why.
     pub(crate) cause: Cause,
+    /// Which part of the request is wrong: `host`, `target`, `head` or `body`.
+    pub(crate) field: Option<&'static str>,
     /// What led to it, for the reader.
     pub(crate) detail: Option<Arc<str>>,
 }
@@ -120,9 +129,16 @@ impl Refusal {
     fn body(&self) -> String {
         let (status, name, title) = self.cause.parts();
         let detail = self.detail.as_deref().unwrap_or(title);
-        let problem = serde_json::json!({
-            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "error": name,
+        let mut problem = serde_json::json!({
+            "type": format!("{PROBLEM_TYPE}{name}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+            "error": name,
         });
+        if let Some(field) = self.field {
+            problem["field"] = field.into();
+        }
         problem.to_string()
     }
 

@@ -31,7 +31,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<(Cause, Bytes)> {
     }
     let mut text = line.to_vec();
     text.extend_from_slice(format!("date: {date}\r\nconnection: close\r\n").as_bytes());
-    text.extend_from_slice(&Refusal::write(&cause.because(*detail)));
+    text.extend_from_slice(&Refusal::write(&cause.about("head", *detail)));
     Some((*cause, text.into()))
 }
 

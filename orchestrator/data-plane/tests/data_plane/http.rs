@@ -203,6 +203,29 @@ async fn requests_without_one_clear_host_and_connect_are_refused() {
 }
 
 #[tokio::test]
+async fn a_refusal_has_a_type_for_programs_and_the_part_of_the_request_that_is_wrong() {
+    let (world, _session, _sandbox) = with_sandbox(1).await;
+    for (request, kind, field, detail) in [
+        ("GET / HTTP/1.1\r\n\r\n", "bad-request", "\"host\"", "the request must name exactly one host"),
+        ("GET /a#b HTTP/1.1\r\nhost: f\r\n\r\n", "bad-request", "\"target\"", "the target must have no fragment"),
+        ("GET /a b HTTP/1.1\r\nhost: f\r\n\r\n", "bad-request", "\"head\"", "the request's head cannot be read"),
+        (
+            "GET / HTTP/1.1\r\nhost: nobody\r\n\r\n",
+            "unknown-function",
+            "null",
+            "no function of that name is registered",
+        ),
+    ] {
+        let heard = raw(&world, request, "}").await;
+        let body = heard.split_once("\r\n\r\n").unwrap().1;
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        let seen =
+            (problem["type"].as_str().unwrap(), problem["field"].to_string(), problem["detail"].as_str().unwrap());
+        assert_eq!(seen, (&*format!("urn:dirigent:problem:{kind}"), field.to_owned(), detail), "{request:?}: {heard}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_100_continue_gets_it() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
