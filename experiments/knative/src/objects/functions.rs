@@ -1,6 +1,6 @@
 //! A function as a Knative service: what `functions.ndjson` says of it, in the form of the published manifests.
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -77,20 +77,57 @@ pub struct Scale {
 /// # Errors
 /// When it cannot be read, or a line is no function Knative can take: with file and line.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Function>> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let numbered = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    numbered.map(|(line, number)| parse(line).with_context(|| format!("{}, line {number}", path.display()))).collect()
+    let text = fs::read_to_string(path).with_context(|| format!("--from {}", path.display()))?;
+    let mut lines: HashMap<String, usize> = HashMap::new();
+    let mut functions = Vec::new();
+    for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
+        let place = || format!("--from {}, line {number}", path.display());
+        let function = parse(line).with_context(place)?;
+        if let Some(before) = lines.insert(function.name.clone(), number) {
+            bail!("{}: name: expected each function once, {:?} is on line {before} too", place(), function.name);
+        }
+        functions.push(function);
+    }
+    if functions.is_empty() {
+        bail!("--from {}: expected functions, one JSON object a line, found none", path.display());
+    }
+    Ok(functions)
 }
 
 fn parse(line: &str) -> anyhow::Result<Function> {
-    let function: Function = serde_json::from_str(line)?;
+    let fields: Value = serde_json::from_str(line).context("expected a function as a JSON object on one line")?;
+    check_types(&fields)?;
+    let function: Function = serde_json::from_value(fields)?;
     if function.name.is_empty() || function.name.len() > NAME_MAX {
-        bail!("the name {:?} must have 1 to {NAME_MAX} characters: Knative appends to it", function.name);
+        bail!("name: expected 1 to {NAME_MAX} characters, since Knative appends to it, found {:?}", function.name);
     }
     if !matches!(function.protocol.as_str(), "http1" | "h2c") {
-        bail!("{:?} is no protocol: expected http1 or h2c", function.protocol);
+        bail!("protocol: expected http1 or h2c, found {:?}", function.protocol);
     }
     Ok(function)
+}
+
+/// Refuses a field whose value is of another type than its own, in words for who wrote it.
+fn check_types(fields: &Value) -> anyhow::Result<()> {
+    let Some(fields) = fields.as_object() else { bail!("expected a function as an object, found {fields}") };
+    let is_count = |value: &Value| value.as_u64().is_some_and(|count| count <= u32::MAX.into());
+    let is_duration = |value: &Value| value.as_str().is_some_and(|text| humantime::parse_duration(text).is_ok());
+    let expected: [(&str, bool, &str); 7] = [
+        ("name", fields.get("name").is_some_and(Value::is_string), "a text"),
+        ("cpu", fields.get("cpu").is_none_or(is_count), "millicores as a whole number"),
+        ("memory", fields.get("memory").is_none_or(is_count), "MiB as a whole number"),
+        ("concurrency", fields.get("concurrency").is_none_or(is_count), "a whole number"),
+        ("timeout", fields.get("timeout").is_none_or(is_duration), "a duration as text, like \"30s\""),
+        ("protocol", fields.get("protocol").is_none_or(Value::is_string), "http1 or h2c"),
+        ("scale", fields.get("scale").is_none_or(Value::is_object), "an object like {\"min\": 0, \"max\": 10}"),
+    ];
+    match expected.into_iter().find(|(_, holds, _)| !holds) {
+        Some((field, _, expected)) => match fields.get(field) {
+            Some(found) => bail!("{field}: expected {expected}, found {found}"),
+            None => bail!("{field}: expected {expected}, found nothing"),
+        },
+        None => Ok(()),
+    }
 }
 
 /// The Knative service of a function.
@@ -163,7 +200,23 @@ mod tests {
         let path = folder.path().join("functions.ndjson");
         fs::write(&path, "{\"name\":\"a\"}\n\n{\"name\":\"a\",\"protocol\":\"udp\"}\n").unwrap();
         let error = format!("{:#}", read(&path).unwrap_err());
-        assert!(error.contains("functions.ndjson, line 3: \"udp\" is no protocol"), "{error}");
+        assert!(error.starts_with("--from ") && error.contains(", line 3: protocol: expected http1 or h2c"), "{error}");
+        for (text, expected) in [
+            ("{\"name\":\"a\"}\n{\"name\":\"a\"}", "line 2: name: expected each function once, \"a\" is on line 1 too"),
+            (
+                "{\"name\":\"a\",\"memory\":\"128Mi\"}",
+                "line 1: memory: expected MiB as a whole number, found \"128Mi\"",
+            ),
+            ("{\"name\":\"a\",\"timeout\":30}", "timeout: expected a duration as text, like \"30s\", found 30"),
+            ("{\"name\":\"a\",\"scale\":[1,5]}", "scale: expected an object"),
+            ("{}", "name: expected a text, found nothing"),
+            ("[1]", "line 1: expected a function as an object"),
+            ("\n", "expected functions, one JSON object a line, found none"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = format!("{:#}", read(&path).unwrap_err());
+            assert!(error.contains(expected), "expected {expected:?} in {error:?}");
+        }
         let long = parse(&format!("{{\"name\":\"{}\"}}", "x".repeat(41))).unwrap_err().to_string();
         assert!(long.contains("1 to 40 characters"), "{long}");
     }
