@@ -61,8 +61,10 @@ enum Command {
     #[command(after_help = REGISTER_EXAMPLE)]
     Register(Box<Register>),
     /// List all functions
+    #[command(after_help = "Example: dirigent function list --format csv")]
     List,
     /// Show one function: specification, scale, endpoints, last error
+    #[command(after_help = "Example: dirigent function show hello")]
     Show {
         /// Its name
         name: FunctionName,
@@ -81,6 +83,7 @@ enum Command {
         raw: bool,
     },
     /// Deregister functions: their sandboxes are drained and ended
+    #[command(after_help = "Example: dirigent function delete hello")]
     Delete {
         /// Their names
         #[arg(required = true)]
@@ -105,7 +108,7 @@ struct Register {
 
 /// Does what was asked about functions.
 pub(crate) fn run(arguments: Arguments) -> Outcome {
-    let control_plane = arguments.client.control_plane();
+    let control_plane = arguments.client.control_plane()?;
     match arguments.command {
         Command::Register(register) => self::register(&control_plane, arguments.client.format, *register),
         Command::List => {

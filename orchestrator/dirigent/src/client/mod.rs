@@ -18,7 +18,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::command_line::Format;
+use crate::{command_line::Format, failure::Failure};
 
 /// Which control plane to ask, and how to print its answer.
 #[derive(Debug, Args)]
@@ -38,13 +38,19 @@ pub(crate) struct ClientOptions {
 }
 
 impl ClientOptions {
-    fn control_plane(&self) -> http::Server {
+    fn control_plane(&self) -> Result<http::Server, Failure> {
         self.control_plane_within(http::CONTROL_TIMEOUT)
     }
 
     /// The control plane, for who waits no longer than `timeout` for an answer.
-    fn control_plane_within(&self, timeout: Duration) -> http::Server {
+    ///
+    /// # Errors
+    /// When a file with its token was named and holds none.
+    fn control_plane_within(&self, timeout: Duration) -> Result<http::Server, Failure> {
         let token = token::Source::new(self.token_file.clone(), &self.control_plane.to_string());
-        http::Server::new(http::Role::ControlPlane, &self.control_plane, timeout).with_token(token)
+        if token.is_named() {
+            token.token().map_err(Failure::Usage)?;
+        }
+        Ok(http::Server::new(http::Role::ControlPlane, &self.control_plane, timeout).with_token(token))
     }
 }

@@ -37,8 +37,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List all nodes
+    #[command(after_help = "Example: dirigent node list --format csv")]
     List,
     /// Place nothing more on a node, and end its sandboxes as they become idle
+    #[command(after_help = "Example: dirigent node drain worker-1")]
     Drain {
         /// Name of the node
         name: String,
@@ -47,6 +49,7 @@ enum Command {
         undo: bool,
     },
     /// Forget a node that will not come back
+    #[command(after_help = "Example: dirigent node remove worker-1")]
     Remove {
         /// Name of the node
         name: String,
@@ -55,7 +58,7 @@ enum Command {
 
 /// Does what was asked about nodes.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let control_plane = arguments.client.control_plane();
+    let control_plane = arguments.client.control_plane()?;
     match &arguments.command {
         Command::List => {
             let nodes = control_plane.get("/v1/nodes")?;

@@ -37,6 +37,6 @@ pub(crate) struct Arguments {
 
 /// Prints the status of the cluster.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let status = arguments.client.control_plane().get("/v1/status")?;
+    let status = arguments.client.control_plane()?.get("/v1/status")?;
     Ok(output::print_one(arguments.client.format, &COLUMNS, &status)?)
 }

@@ -87,7 +87,7 @@ fn pause(interval: Duration) {
 /// Shows the cluster until the user has seen enough, or once.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { client, interval, limit, once } = arguments;
-    let control_plane = client.control_plane_within(LOOK_TIMEOUT);
+    let control_plane = client.control_plane_within(LOOK_TIMEOUT)?;
     let path = format!("/v1/top?limit={limit}");
     if *once || client.format != Format::Table || !io::stdout().is_terminal() {
         let asked = Asked { control_plane, path };

@@ -122,7 +122,7 @@ fn a_token_file_that_is_named_is_read_whatever_is_asked() {
     for command in [&["status"][..], &["top", "--once"], &["function", "list"], &["node", "list"]] {
         let output = cluster.operator(&[command, &["--token-file", "nosuch"]].concat());
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
         assert!(said.contains("--token-file") && said.contains("nosuch"), "{command:?}: {said}");
         cluster.operator_ok(&[command, &["--token-file", "control-plane/token"]].concat());
     }
