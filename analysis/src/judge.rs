@@ -8,6 +8,7 @@ mod cost;
 mod failure;
 mod material;
 mod measure;
+mod noise;
 mod ruling;
 mod sides;
 #[cfg(test)]
@@ -54,13 +55,14 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     let found = found(&measure, &ours, theirs.as_ref());
     let bound = claim.at_least.get(&material.manifest.scale).copied();
     let ruling = match bound {
-        Some(bound) => ruling(&claim, bound, &measure, material),
+        Some(bound) => ruling(&claim, bound, &measure, material, (&ours, theirs.as_ref())),
         None => Ruling::not_measured(elsewhere(&claim, &material.manifest.scale)),
     };
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
     let criterion = |bound: f64| format!("the lower end of the 95 % interval {what}is at least {}", number(bound));
     let notes = [Some(&ours), theirs.as_ref()].into_iter().flatten().filter_map(|side| side.note.clone());
-    let told = [material.marked(&claim), material.measured_again(&claim)].into_iter().flatten();
+    let told = [material.marked(&claim), material.noise_unmeasured(&claim), material.measured_again(&claim)];
+    let told = told.into_iter().flatten();
     let note = notes.chain(told).collect::<Vec<_>>().join(" ");
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();
     JudgedClaim {
@@ -115,7 +117,13 @@ fn beside(claim: &Claim, measure: &Measure<'_>, against: &str, material: &Materi
     }
 }
 
-fn ruling(claim: &Claim, bound: f64, measure: &Measure<'_>, material: &Material<'_>) -> Ruling {
+fn ruling(
+    claim: &Claim,
+    bound: f64,
+    measure: &Measure<'_>,
+    material: &Material<'_>,
+    (ours, theirs): (&Side<'_>, Option<&Side<'_>>),
+) -> Ruling {
     if material.manifest.is_quick() {
         return Ruling::not_measured("a quick run is no evidence");
     }
@@ -125,7 +133,7 @@ fn ruling(claim: &Claim, bound: f64, measure: &Measure<'_>, material: &Material<
     let ruling = either_way(claim, bound, measure, material);
     let is_judged = !matches!(ruling.verdict, Verdict::Invalid | Verdict::NotMeasured);
     let smaller = || material.smaller_replay(claim, measure).filter(|_| is_judged);
-    let one_sided = || material.one_sided_noise(claim, measure).filter(|_| ruling.verdict == Verdict::Held);
+    let one_sided = || material.one_sided_noise(ours, theirs).filter(|_| ruling.verdict == Verdict::Held);
     match (smaller(), one_sided()) {
         (Some(reason), _) => Ruling::not_measured(reason),
         (None, Some(reason)) => Ruling::new(Verdict::Inconclusive, reason),

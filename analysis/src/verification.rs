@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use record::{Finding, Invariant, Invariants, LoadSummary, PointDir, RecordError, Weight, read_json};
+use record::{Finding, Invariant, Invariants, LoadSummary, PointDir, PointSummary, RecordError, Weight, read_json};
 
 use crate::{ReadError, Run};
 
@@ -98,6 +98,25 @@ impl Verification {
             (None, Some(why)) => Soundness::Late(why),
             (None, None) => Soundness::Sound,
         }
+    }
+
+    /// What was found of a rule about what else used the machine in a repetition. Where nobody looked it was not measured.
+    pub(crate) fn noise(&self, rule: &str, of: &PointSummary) -> Finding {
+        let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
+        let found: Vec<Finding> = self.invariants.iter().filter(is_it).map(|one| one.finding).collect();
+        let is_checked = self.checked.contains(&(of.system.clone(), of.point.clone(), of.repetition));
+        if is_checked && found.contains(&Finding::NotHeld) {
+            Finding::NotHeld
+        } else if !is_checked || found.is_empty() || found.contains(&Finding::NotMeasured) {
+            Finding::NotMeasured
+        } else {
+            Finding::Held
+        }
+    }
+
+    /// Whether a rule about what else used the machine in a repetition was not measured.
+    pub(crate) fn is_noise_unmeasured(&self, of: &PointSummary) -> bool {
+        Invariant::NOISE.iter().any(|rule| self.noise(rule, of) == Finding::NotMeasured)
     }
 
     /// The first rule of a repetition that must hold and could not be judged.

@@ -184,6 +184,17 @@ fn what_else_used_the_machine_is_told_with_its_marks() {
     assert!(between(&page, "<header>", "</header>")[0].contains("href=\"#machine\">1 mark</a>"));
     fixture.verified();
     assert!(machine(&report(&fixture)).contains("No repetition is marked as noisy."));
+    for rule_is_there in [true, false] {
+        let unmeasured = vec![fixture::noise(place, record::Finding::NotMeasured)];
+        if rule_is_there {
+            fixture.verified_but(unmeasured)
+        } else {
+            fixture.found(Vec::new())
+        }
+        let told = machine(&report(&fixture)).to_owned();
+        assert!(told.contains("nobody knows it of dirigent · azure-500 · 1"), "{told}");
+        assert!(!told.contains("No repetition is marked"), "{told}");
+    }
 }
 
 #[test]

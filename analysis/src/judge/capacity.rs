@@ -1,5 +1,6 @@
 //! Rates of a system, once per repetition: the highest that it sustained, and the lowest that was surely too much for it.
 
+use record::PointSummary;
 use stats::median;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A rate that a system was measured at in one repetition.
-struct Trial {
+struct Trial<'a> {
     /// As it was planned.
     rate: f64,
     /// Whether it was sustained, as far as rows tell, whatever else is wrong with it.
@@ -27,13 +28,15 @@ struct Trial {
     offered: f64,
     achieved: Option<f64>,
     flaw: Option<Flaw>,
+    /// Its rows, if there are any.
+    summary: Option<&'a PointSummary>,
 }
 
 /// One repetition's trials, by rate.
-struct Trials {
+struct Trials<'a> {
     system: String,
     number: u32,
-    all: Vec<Trial>,
+    all: Vec<Trial<'a>>,
 }
 
 /// A system's side that is said to be better: what each repetition sustained.
@@ -43,16 +46,16 @@ pub(super) fn sustained<'a>(
     system: &'a str,
 ) -> Result<Side<'a>, Ruling> {
     let all = Trials::of(material, measure, (system, Role::Better))?;
-    let values: Result<Vec<f64>, Ruling> = settled(all.iter().map(Trials::highest_sustained).collect());
-    Ok(Side::of_values(system, values?))
+    let highest = settled(all.iter().map(Trials::highest_sustained).collect())?;
+    Ok(Side::of_values(system, offered(&highest)))
 }
 
 /// The side of a system that is compared with: what each repetition shows to be more than it can do.
 pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: &'a str) -> Result<Side<'a>, Ruling> {
     let all = Trials::of(material, measure, (system, Role::Other))?;
-    let limits: Vec<&Trial> = settled(all.iter().map(Trials::lowest_surely_failed).collect())?;
+    let limits: Vec<&Trial<'_>> = settled(all.iter().map(Trials::lowest_surely_failed).collect())?;
     let over = |values: Vec<f64>| median(&values).map_or_else(|| "–".to_owned(), format::rate);
-    let own = |trials: &Trials| trials.seemingly_sustained().map_or_else(|| "none".to_owned(), format::rate);
+    let own = |trials: &Trials<'_>| trials.seemingly_sustained().map_or_else(|| "none".to_owned(), format::rate);
     let note = format!(
         "The limit of `{system}` is the lowest rate that it surely failed, above all that it sustained: {} per second in \
          the median of repetitions, of which it achieved {}. Of the rates tried it sustained, by repetition: {}.",
@@ -60,8 +63,12 @@ pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: 
         over(limits.iter().filter_map(|trial| trial.achieved).collect()),
         all.iter().map(own).collect::<Vec<_>>().join(", "),
     );
-    let values = limits.iter().map(|trial| trial.offered).collect();
-    Ok(Side { note: Some(note), ..Side::of_values(system, values) })
+    Ok(Side { note: Some(note), ..Side::of_values(system, offered(&limits)) })
+}
+
+/// What was really offered in trials, and where that comes from: one that shows anything has rows.
+fn offered<'a>(trials: &[&Trial<'a>]) -> Vec<(f64, &'a PointSummary)> {
+    trials.iter().filter_map(|trial| Some((trial.offered, trial.summary?))).collect()
 }
 
 /// All values, or the ruling that weighs most.
@@ -76,8 +83,8 @@ fn settled<T>(found: Vec<Result<T, Ruling>>) -> Result<Vec<T>, Ruling> {
     Ruling::heaviest(rulings).map_or(Ok(values), Err)
 }
 
-impl Trial {
-    fn of<'a>(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
+impl<'a> Trial<'a> {
+    fn of(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
         if let Some(why) = material.always_failed(place).filter(|_| role == Role::Better) {
             return Self {
                 rate,
@@ -87,6 +94,7 @@ impl Trial {
                 offered: rate,
                 achieved: None,
                 flaw: None,
+                summary: None,
             };
         }
         let (summary, flaw) = material.repetition(place, number, role);
@@ -100,6 +108,7 @@ impl Trial {
             offered: rates.map_or(rate, |rates| rates.offered_per_s),
             achieved: rates.map(|rates| rates.achieved_per_s),
             flaw,
+            summary,
         }
     }
 
@@ -109,8 +118,8 @@ impl Trial {
     }
 }
 
-impl Trials {
-    fn of<'a>(
+impl<'a> Trials<'a> {
+    fn of(
         material: &Material<'a>,
         measure: &Measure<'_>,
         (system, role): (&'a str, Role),
@@ -127,22 +136,22 @@ impl Trials {
     /// The highest rate that was sustained, as were all lower ones that were judged. Where the generator was late, or the
     /// window too short, nothing is known, and a higher rate says enough; anything else that is wrong below what was
     /// sustained decides.
-    fn highest_sustained(&self) -> Result<f64, Ruling> {
+    fn highest_sustained(&self) -> Result<&Trial<'a>, Ruling> {
         let stop = self.all.iter().position(|trial| trial.says(false)).unwrap_or(self.all.len());
         let Some(highest) = self.all[..stop].iter().rposition(|trial| trial.says(true)) else {
             return Err(self.nothing_sustained(stop));
         };
-        let unusable = |trial: &Trial| match &trial.flaw {
+        let unusable = |trial: &Trial<'_>| match &trial.flaw {
             Some(Flaw::Unusable(ruling) | Flaw::Missing(ruling)) => Some(ruling.clone()),
             Some(Flaw::Late(_)) | None => None,
         };
         let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
-        flaw.map_or(Ok(self.all[highest].offered), Err)
+        flaw.map_or(Ok(&self.all[highest]), Err)
     }
 
     /// What it means that nothing was sustained, where the first rate that was not is at `stop`.
     fn nothing_sustained(&self, stop: usize) -> Ruling {
-        let of_trial = |trial: &Trial| match &trial.flaw {
+        let of_trial = |trial: &Trial<'_>| match &trial.flaw {
             Some(flaw) => Some(flaw.clone().ruling()),
             None if trial.seems.is_none() => {
                 let Self { system, number, .. } = self;
@@ -170,7 +179,7 @@ impl Trials {
     }
 
     /// The lowest rate that surely failed above all that seem sustained, of those that may be used.
-    fn lowest_surely_failed(&self) -> Result<&Trial, Ruling> {
+    fn lowest_surely_failed(&self) -> Result<&Trial<'a>, Ruling> {
         let highest = self.seemingly_sustained().unwrap_or(0.0);
         let above = || self.all.iter().filter(|trial| trial.rate > highest);
         if let Some(trial) = above().find(|trial| trial.flaw.is_none() && trial.failed.is_some()) {

@@ -21,7 +21,7 @@ use crate::{
 struct Cost<'a> {
     point: &'a str,
     /// Milliseconds per cold start, of each repetition that has it.
-    values: Vec<f64>,
+    values: Vec<(f64, &'a PointSummary)>,
     /// Their median, where each planned repetition has one: of fewer it could be any.
     median: Option<f64>,
     /// What keeps the point from being used.
@@ -84,7 +84,7 @@ impl<'a> Cost<'a> {
             flaws.extend(flaw.map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| summary.pace.as_ref()?.sustained.verdict));
             match summary.map(|summary| (summary, cpu_ms_per_creation(summary))) {
-                Some((_, Some(value))) => values.push(value),
+                Some((summary, Some(value))) => values.push((value, summary)),
                 Some((summary, None)) => flaws.push(Ruling::not_measured(unknown(summary))),
                 None => {}
             }
@@ -96,7 +96,8 @@ impl<'a> Cost<'a> {
             let all = !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Some(true));
             all.then_some(true)
         };
-        let median = median(&values).filter(|_| values.len() == planned);
+        let each: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
+        let median = median(&each).filter(|_| each.len() == planned);
         // That it failed each time is what its rate came to, and no flaw of what was measured.
         let flaw = Ruling::heaviest(flaws).filter(|_| !failed);
         Self { point: place.point, values, median, flaw, incomplete, sustained }

@@ -118,31 +118,6 @@ impl<'a> Material<'a> {
         self.series.iter().filter(is_used).flat_map(|series| &series.repetitions).map(|result| &result.summary)
     }
 
-    /// Why a claim rests on a machine that others kept busy while its adversary was measured, which makes that one look
-    /// worse; `None` where they did not, or did in the same repetition of the system said to be better.
-    pub(super) fn one_sided_noise(&self, claim: &Claim, measure: &Measure<'_>) -> Option<String> {
-        let noisy = |system: &str| -> Vec<u32> {
-            let of = self.used(claim, measure).filter(|summary| summary.system == system);
-            of.filter(|summary| self.is_noisy(summary)).map(|summary| summary.repetition).collect()
-        };
-        let (worse, own) = match &claim.against {
-            Some(against) => (against, noisy(&claim.system)),
-            None => (&claim.system, Vec::new()),
-        };
-        let mut alone: Vec<u32> = noisy(worse).into_iter().filter(|repetition| !own.contains(repetition)).collect();
-        alone.sort_unstable();
-        alone.dedup();
-        let list = alone.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        (!alone.is_empty())
-            .then(|| format!("others used the machine while `{worse}` alone was measured, in repetition {list}: it may be their doing"))
-    }
-
-    fn is_noisy(&self, summary: &PointSummary) -> bool {
-        let PointSummary { system, point, repetition, .. } = summary;
-        let mut marks = self.verification.marked().filter(|one| one.is_noise());
-        marks.any(|one| one.scope.covers(system, point, *repetition))
-    }
-
     /// What a reader must know of a claim whose systems have repetitions that were measured again: whoever may choose
     /// what to measure again may choose what comes out.
     pub(super) fn measured_again(&self, claim: &Claim) -> Option<String> {
@@ -173,6 +148,20 @@ impl<'a> Material<'a> {
         let series = self.series.iter().filter(|series| of_claim(series.system));
         let all: usize = series.map(|series| series.repetitions.len()).sum();
         (!marked.is_empty()).then(|| format!("{} of the {all} repetitions of its systems are marked.", marked.len()))
+    }
+
+    /// What a reader must know of a claim whose systems have repetitions of which nobody knows how quiet the machine was.
+    pub(super) fn noise_unmeasured(&self, claim: &Claim) -> Option<String> {
+        let of_claim = |series: &&Series<'_>| claim.is_about(series.system);
+        let all = self.series.iter().filter(of_claim).flat_map(|series| &series.repetitions);
+        let known: Vec<bool> = all.map(|result| !self.verification.is_noise_unmeasured(&result.summary)).collect();
+        let unknown = known.iter().filter(|known| !**known).count();
+        (unknown > 0).then(|| {
+            format!(
+                "Of {unknown} of the {} repetitions of its systems nobody measured what else used the machine.",
+                known.len()
+            )
+        })
     }
 
     /// A system's points: those of the plan, and all others of which there is anything on record.

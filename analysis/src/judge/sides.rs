@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Side<'a> {
     /// A value for each repetition; empty where something decides the claim without it.
     pub(super) values: Vec<f64>,
+    /// The repetitions that the values come from: one for each.
+    pub(super) from: Vec<&'a PointSummary>,
     /// The point; empty where several make one value.
     pub(super) point: &'a str,
     /// What a reader must know of the values.
@@ -25,18 +27,20 @@ pub(super) struct Side<'a> {
     pub(super) ruling: Option<Ruling>,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
     /// A side that has no values.
     pub(super) fn decided(ruling: Ruling) -> Self {
         Self { ruling: Some(ruling), ..Self::default() }
     }
 
-    /// That of values, one for each repetition that was planned; too few are shown, and judge nothing.
-    pub(super) fn of_values(system: &str, values: Vec<f64>) -> Self {
+    /// That of values, one for each repetition that was planned, and where each comes from; too few are shown, and judge
+    /// nothing.
+    pub(super) fn of_values(system: &str, values: Vec<(f64, &'a PointSummary)>) -> Self {
+        let (values, from): (Vec<_>, Vec<_>) = values.into_iter().unzip();
         let few = values.len() < REPETITIONS;
         let reason = || format!("`{system}` has {} repetitions, and needs {REPETITIONS}", values.len());
         let ruling = few.then(|| Ruling::not_measured(reason()));
-        Self { values, ruling, ..Self::default() }
+        Self { values, from, ruling, ..Self::default() }
     }
 }
 
@@ -89,7 +93,7 @@ fn at<'a>(
         let (summary, flaw) = material.repetition(place, number, role);
         rulings.extend(flaw.map(Flaw::ruling));
         match summary.and_then(|summary| Some((summary, statistic.of(summary)?))) {
-            Some((_, value)) => values.push(value),
+            Some((summary, value)) => values.push((value, summary)),
             None => rulings.extend(summary.map(|summary| without_value(summary, statistic))),
         }
     }

@@ -72,12 +72,14 @@ fn marks(page: &Page<'_>) -> Markup {
         let detail = if one.detail.is_empty() { String::new() } else { format!(": {}", one.detail) };
         marked.entry(&one.rule).or_default().push(format!("{}{detail}", one.scope));
     }
+    let unknown = page.summary.points.iter().filter(|point| page.verification.is_noise_unmeasured(point));
+    let unknown: Vec<String> = unknown.map(name).collect();
     html! {
+        @if !unknown.is_empty() {
+            p { (not_measured(&format!("not every repetition was checked for noise: nobody knows it of {}", unknown.join("; ")))) }
+        }
         @if marked.is_empty() {
-            p {
-                @if page.verification.unchecked() > 0 { (not_measured("not every repetition was checked for noise")) }
-                @else { "No repetition is marked as noisy." }
-            }
+            @if unknown.is_empty() { p { "No repetition is marked as noisy." } }
         } @else {
             p { "Marked, which makes nothing invalid:" }
             ul { @for (rule, places) in marked {

@@ -117,11 +117,8 @@ impl Invariant {
         "the load generator used less than 70 % of the cores",
     ];
 
-    /// Whether it is about who else used the machine.
-    #[must_use]
-    pub fn is_noise(&self) -> bool {
-        Self::NOISE.contains(&self.rule.as_str())
-    }
+    /// Those of [`Self::NOISE`] about whoever has no part in the measurement.
+    pub const NOISE_OF_OTHERS: [&str; 2] = [Self::NOISE[0], Self::NOISE[1]];
 
     /// Whether what it is about may not be used.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use record::{DiscardedTry, Finding, Invariant, Verdict, Weight};
 
-use super::{assert_verdict, rig::Rig};
+use super::{assert_claim, assert_verdict, rig::Rig};
 
 #[test]
 fn marks_void_nothing_and_are_told_with_the_claim() {
@@ -64,38 +64,104 @@ fn a_replay_smaller_than_what_is_claimed_is_no_evidence_whatever_was_typed() {
     assert_verdict(&broken, Verdict::Invalid, "repetition 1");
 }
 
-/// Says that others used the machine.
-fn noise(rig: &mut Rig, place: (&str, &str, u32)) {
-    rig.rule(place, Weight::Mark, Finding::NotHeld);
-    let rule = rig.invariants.last_mut().unwrap();
-    Invariant::NOISE[0].clone_into(&mut rule.rule);
+/// Says what was found of one of the rules about what else used the machine.
+fn noise(rig: &mut Rig, place: (&str, &str, u32), rule: &str, finding: Finding) {
+    rig.rule(place, Weight::Mark, finding);
+    rule.clone_into(&mut rig.invariants.last_mut().unwrap().rule);
+}
+
+const OTHERS: &str = Invariant::NOISE[0];
+const GENERATOR: &str = Invariant::NOISE[2];
+
+/// Runs in which a claim is held, with its id, where the values of the adversary come from, and where those of ours do.
+fn comparisons() -> [(&'static str, Rig, &'static str, &'static str); 3] {
+    let costs = super::costs([3; 5], [9; 5]);
+    [
+        ("azure-500-slowdown-knative", Rig::trace([1200.0; 5]), "azure-500", "azure-500"),
+        ("cold-start-rate-knative", Rig::sweep([4500; 5]), "rate-3", "rate-4500"),
+        ("cold-start-cpu-knative", costs, "rate-2", "rate-3900"),
+    ]
 }
 
 #[test]
 fn a_machine_that_others_used_while_the_adversary_alone_was_measured_holds_nothing() {
-    for (held, place, own) in [
-        (Rig::trace([1200.0; 5]), ("knative", "azure-500", 2), "azure-500"),
-        (Rig::sweep([4500; 5]), ("knative", "rate-3", 2), "rate-4500"),
-    ] {
-        let mut rig = held.clone();
-        noise(&mut rig, place);
+    for (id, held, theirs, own) in comparisons() {
+        let assert_verdict = |rig: &Rig, verdict, reason| assert_claim(&rig.claim(id), verdict, reason);
         let reason =
             "others used the machine while `knative` alone was measured, in repetition 2: it may be their doing";
-        assert_verdict(&rig, Verdict::Inconclusive, reason);
-        noise(&mut rig, ("dirigent-kpa", own, 1));
-        assert_verdict(&rig, Verdict::Inconclusive, reason);
-        noise(&mut rig, ("dirigent-kpa", own, 2));
-        assert_verdict(&rig, Verdict::Held, "");
-        let mut ours = held;
-        noise(&mut ours, ("dirigent-kpa", own, 2));
-        assert_verdict(&ours, Verdict::Held, "");
+        for rule in Invariant::NOISE {
+            let mut rig = held.clone();
+            noise(&mut rig, ("knative", theirs, 2), rule, Finding::NotHeld);
+            assert_verdict(&rig, Verdict::Inconclusive, reason);
+            noise(&mut rig, ("dirigent-kpa", own, 1), rule, Finding::NotHeld);
+            assert_verdict(&rig, Verdict::Inconclusive, reason);
+            // More load is what ours is given, and keeps nobody else's processes away.
+            noise(&mut rig, ("dirigent-kpa", own, 2), GENERATOR, Finding::NotHeld);
+            assert_verdict(&rig, Verdict::Inconclusive, reason);
+            noise(&mut rig, ("dirigent-kpa", own, 2), rule, Finding::NotHeld);
+            let excused = if rule == GENERATOR { (Verdict::Inconclusive, reason) } else { (Verdict::Held, "") };
+            assert_verdict(&rig, excused.0, excused.1);
+            let mut ours = held.clone();
+            noise(&mut ours, ("dirigent-kpa", own, 2), rule, Finding::NotHeld);
+            assert_verdict(&ours, Verdict::Held, "");
+        }
     }
     let mut alone = Rig::bursts([700; 5]);
-    noise(&mut alone, ("knative", "burst-100-delay-500ms", 5));
+    noise(&mut alone, ("knative", "burst-100-delay-500ms", 5), OTHERS, Finding::NotHeld);
     assert_verdict(&alone, Verdict::Inconclusive, "`knative` alone was measured, in repetition 5");
     let mut elsewhere = Rig::bursts([700; 5]);
-    noise(&mut elsewhere, ("knative", "burst-1-delay-500ms", 5));
+    noise(&mut elsewhere, ("knative", "burst-1-delay-500ms", 5), OTHERS, Finding::NotHeld);
     assert_verdict(&elsewhere, Verdict::Held, "");
+}
+
+#[test]
+fn noise_where_no_value_comes_from_neither_holds_a_claim_nor_keeps_it_from_being_held() {
+    for (id, theirs, own, not_theirs, not_own) in [
+        ("cold-start-rate-knative", "rate-3", "rate-3900", "rate-2", ["rate-1000", "rate-4500"]),
+        ("cold-start-cpu-knative", "rate-2", "rate-3900", "rate-3", ["rate-1000", "rate-3000"]),
+    ] {
+        let mut rig = super::costs([3; 5], [9; 5]);
+        // What it sustained in spite of noise it sustains without, and what seems dear is not what it stands with.
+        (1..=5).for_each(|number| noise(&mut rig, ("knative", not_theirs, number), OTHERS, Finding::NotHeld));
+        assert_claim(&rig.claim(id), Verdict::Held, "");
+        noise(&mut rig, ("knative", theirs, 3), OTHERS, Finding::NotHeld);
+        not_own.iter().for_each(|place| noise(&mut rig, ("dirigent-kpa", place, 3), OTHERS, Finding::NotHeld));
+        assert_claim(&rig.claim(id), Verdict::Inconclusive, "while `knative` alone was measured, in repetition 3:");
+        noise(&mut rig, ("dirigent-kpa", own, 3), OTHERS, Finding::NotHeld);
+        assert_claim(&rig.claim(id), Verdict::Held, "");
+    }
+}
+
+#[test]
+fn a_machine_that_nobody_knows_to_have_been_quiet_while_the_adversary_was_measured_holds_nothing() {
+    for (id, held, theirs, own) in comparisons() {
+        let with = |system: &str, place: &str, rules: &[&str]| {
+            let mut rig = held.clone();
+            for number in 1..=5 {
+                rules.iter().for_each(|rule| noise(&mut rig, (system, place, number), rule, Finding::NotMeasured));
+            }
+            rig
+        };
+        let reason = "nobody measured what else used the machine while `knative` was measured, in repetition 1, 2, 3, 4, 5: it may be \
+                      the doing of others";
+        for rule in Invariant::NOISE {
+            let unknown = with("knative", theirs, &[rule]);
+            assert_claim(&unknown.claim(id), Verdict::Inconclusive, reason);
+            let mut excused = unknown.clone();
+            (1..=5).for_each(|number| noise(&mut excused, ("dirigent-kpa", own, number), rule, Finding::NotHeld));
+            assert_claim(&excused.claim(id), Verdict::Inconclusive, reason);
+        }
+        let unknown = with("knative", theirs, &Invariant::NOISE).claim(id);
+        let note = "repetitions of its systems nobody measured what else used the machine.";
+        assert!(unknown.note.contains("Of 5 of the ") && unknown.note.contains(note), "{}", unknown.note);
+        let ours = with("dirigent-kpa", own, &Invariant::NOISE).claim(id);
+        assert_claim(&ours, Verdict::Held, "");
+        assert!(ours.note.contains(note), "{}", ours.note);
+        // A record in which there is no such rule does not say that it was kept.
+        let silent = Rig { quiet: vec![OTHERS, GENERATOR], ..held.clone() };
+        assert_claim(&silent.claim(id), Verdict::Inconclusive, reason);
+        assert!(!held.claim(id).note.contains(note));
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Rig {
     pub(super) manifest: Manifest,
     pub(super) points: Vec<PointSummary>,
     pub(super) invariants: Vec<Invariant>,
+    /// The rules about noise that were kept wherever nothing else is said.
+    pub(super) quiet: Vec<&'static str>,
     /// Whether the runner has looked at its invariants.
     pub(super) checked: bool,
 }
@@ -51,7 +53,7 @@ impl Rig {
         )
         .unwrap();
         (manifest.experiment, manifest.definition) = (experiment.to_owned(), definition.to_owned());
-        Self { manifest, points: Vec::new(), invariants: Vec::new(), checked: true }
+        Self { manifest, points: Vec::new(), invariants: Vec::new(), quiet: Invariant::NOISE.to_vec(), checked: true }
     }
 
     /// A sweep in which each repetition of ours sustains so many per second, and the baseline 2 and surely not 3.
@@ -194,11 +196,9 @@ impl Rig {
             repetition: dir.repetition,
             started_unix_ns: None,
         });
-        let found = Invariants {
-            schema_version: SCHEMA_VERSION,
-            checked: checked.collect(),
-            invariants: self.invariants.clone(),
-        };
+        let quiet = points.iter().flat_map(|point| self.quiet.iter().map(|rule| noise(point, rule, Finding::Held)));
+        let invariants = self.invariants.iter().cloned().chain(quiet).collect();
+        let found = Invariants { schema_version: SCHEMA_VERSION, checked: checked.collect(), invariants };
         let verification = Verification::of(self.checked.then_some(found), &dirs).unwrap();
         let curves = || Curves { slowdown_seed: Vec::new(), slowdown_artifact: Vec::new(), scheduling_ms: Vec::new() };
         let results: Vec<PointResult> =
@@ -206,6 +206,12 @@ impl Rig {
         let series = Series::group(&results);
         judge(&self.manifest, &Design::of(&self.manifest), &series, &verification)
     }
+}
+
+/// What was found of a rule about noise in a repetition.
+fn noise(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, finding: Finding) -> Invariant {
+    let scope = Scope::Repetition { system: system.clone(), point: point.clone(), repetition: *repetition };
+    Invariant { scope, rule: rule.to_owned(), weight: Weight::Mark, finding, detail: String::new() }
 }
 
 /// The name of the point of a rate.

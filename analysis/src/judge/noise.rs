@@ -1,0 +1,61 @@
+//! Whether a claim rests on a machine that others kept busy, or of which nobody knows what it did, while its adversary
+//! was measured: that makes the adversary look worse than it is.
+
+use std::collections::BTreeSet;
+
+use record::{Finding, Invariant};
+
+use crate::judge::{material::Material, sides::Side};
+
+/// Repetitions that values come from, by their numbers.
+#[derive(Default)]
+struct Found {
+    /// The machine was not quiet.
+    noisy: BTreeSet<u32>,
+    /// Nobody measured whether it was.
+    unmeasured: BTreeSet<u32>,
+}
+
+impl Material<'_> {
+    /// Why the noise of the machine keeps a claim from being held whose values are these; `None` where nothing does. Only the
+    /// repetitions that the values come from are asked: noise elsewhere changes none of them.
+    pub(super) fn one_sided_noise(&self, ours: &Side<'_>, theirs: Option<&Side<'_>>) -> Option<String> {
+        let (worse, other) = theirs.map_or((ours, None), |theirs| (theirs, Some(ours)));
+        let mut found = Found::default();
+        for summary in &worse.from {
+            let number = summary.repetition;
+            for rule in Invariant::NOISE {
+                match self.verification.noise(rule, summary) {
+                    Finding::NotHeld if !other.is_some_and(|other| self.is_alike(rule, other, number)) => {
+                        found.noisy.insert(number);
+                    }
+                    Finding::NotMeasured => drop(found.unmeasured.insert(number)),
+                    Finding::Held | Finding::NotHeld => {}
+                }
+            }
+        }
+        let system = worse.from.first().map_or("", |summary| summary.system.as_str());
+        let list = |numbers: &BTreeSet<u32>| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        if !found.noisy.is_empty() {
+            let list = list(&found.noisy);
+            return Some(format!(
+                "others used the machine while `{system}` alone was measured, in repetition {list}: it may be their doing"
+            ));
+        }
+        (!found.unmeasured.is_empty()).then(|| {
+            let list = list(&found.unmeasured);
+            format!(
+                "nobody measured what else used the machine while `{system}` was measured, in repetition {list}: it may be \
+                 the doing of others"
+            )
+        })
+    }
+
+    /// Whether the same others used the machine in the same repetition of the other side. Its own load is no excuse: more of
+    /// it is what the side said to be better is given.
+    fn is_alike(&self, rule: &str, side: &Side<'_>, number: u32) -> bool {
+        let mut same = side.from.iter().filter(|summary| summary.repetition == number);
+        Invariant::NOISE_OF_OTHERS.contains(&rule)
+            && same.any(|summary| self.verification.noise(rule, summary) == Finding::NotHeld)
+    }
+}
