@@ -17,6 +17,7 @@ mod problem;
 mod retold;
 mod revisions;
 mod token;
+mod unproven;
 
 /// The messages and services generated from `proto/orchestrator.proto`.
 #[allow(

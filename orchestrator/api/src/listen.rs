@@ -12,12 +12,16 @@ use std::{
 use futures::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
 use tonic::transport::{Server, server::Connected};
 
-use crate::{Io, Listener, accept::Failures, connect::WINDOW_BYTES};
+use crate::{
+    Io, Listener,
+    accept::Failures,
+    connect::WINDOW_BYTES,
+    unproven::{Place, Unproven},
+};
 
 /// Streams on one connection: workers with many nodes share one stream, so a few are enough.
 const MAX_STREAMS: u32 = 1024;
@@ -26,34 +30,32 @@ const MAX_STREAMS: u32 = 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// A ping unanswered for this long ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Connections at once of which nobody knows yet whether they are a peer's: a quarter of the least number of files that
-/// these programs accept, so that whoever says nothing does not take them all. More wait to be accepted.
-const UNPROVEN_CONNECTIONS: usize = 256;
 /// A connection makes a request that is let in within this time, or is closed: a peer does so within some milliseconds.
-/// Shorter than a peer waits for an answer, so that one that waits behind the silent ones is still there afterwards.
 const PROOF_WITHIN: Duration = Duration::from_secs(2);
+/// A connection that takes none of the bytes that are there for it for this long ends: as long as one whose peer stands
+/// still and does not answer a ping, which is not noticed while nothing can be sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections of a listener, and the server settings that go with them.
 pub struct Incoming;
 
 impl Incoming {
     /// A stream of the listener's connections; failed accepts are logged and do not end it. A connection without a request
-    /// that [`Token::require`](crate::Token::require) lets in ends after some seconds, and only so many are open at once.
+    /// that [`Token::require`](crate::Token::require) lets in ends after some seconds, or in favour of another one when
+    /// there are many.
     pub fn stream(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<PeerConnection>> + Send {
-        let places = Arc::new(Semaphore::new(UNPROVEN_CONNECTIONS));
+        let unproven = Arc::<Unproven>::default();
         let failures = Failures::of("the stream port");
-        futures::stream::unfold((listener, places, failures), |(listener, places, mut failures)| async move {
-            // It is never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+        futures::stream::unfold((listener, unproven, failures), |(listener, unproven, mut failures)| async move {
             let accepted = loop {
                 match listener.accept().await {
                     Ok(accepted) => break accepted,
                     Err(error) => failures.note(&error).await,
                 }
             };
-            let (proof, deadline) = (Proof(Arc::new(Mutex::new(Some(place)))), Some(Box::pin(sleep(PROOF_WITHIN))));
-            let connection = PeerConnection { io: accepted.io, peer: accepted.peer, proof, deadline };
-            Some((Ok(connection), (listener, places, failures)))
+            let place = unproven.admit(accepted.peer.ip()).await;
+            let connection = PeerConnection::new(accepted.io, accepted.peer, place);
+            Some((Ok(connection), (listener, unproven, failures)))
         })
     }
 
@@ -74,8 +76,19 @@ pub struct PeerConnection {
     io: Io,
     peer: SocketAddr,
     proof: Proof,
-    /// When it is closed, unless it has proven by then that it is a peer's; `None` once it has.
-    deadline: Option<Pin<Box<Sleep>>>,
+    standing: Standing,
+    /// Since it has taken no byte of those that were there for it.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is known of a connection.
+enum Standing {
+    /// Nothing yet. Done with the reason when it is to be closed.
+    Unproven(Pin<Box<dyn Future<Output = &'static str> + Send>>),
+    /// It is a peer's.
+    Peer,
+    /// It is to be closed.
+    Over,
 }
 
 /// In a request's extensions: the connection on which it came.
@@ -88,7 +101,7 @@ pub struct PeerInfo {
 
 /// Whether a connection is a peer's. Holds its place among the others until that is known.
 #[derive(Clone)]
-struct Proof(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+struct Proof(Arc<Mutex<Option<Place>>>);
 
 impl Proof {
     fn is_given(&self) -> bool {
@@ -96,7 +109,7 @@ impl Proof {
     }
 
     /// Every change leaves it whole, so a panic elsewhere does not make it unusable.
-    fn place(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,15 +122,45 @@ impl PeerInfo {
 }
 
 impl PeerConnection {
-    /// An error once the time is over in which it had to prove that it is a peer's.
+    fn new(io: Io, peer: SocketAddr, place: Place) -> Self {
+        let taken = place.taken.clone();
+        let over = Box::pin(async move {
+            tokio::select! {
+                () = sleep(PROOF_WITHIN) => "it made no request that was let in",
+                () = taken.cancelled() => "it made no request that was let in, and others wait",
+            }
+        });
+        let proof = Proof(Arc::new(Mutex::new(Some(place))));
+        Self { io, peer, proof, standing: Standing::Unproven(over), stalled: None }
+    }
+
+    /// An error once it is to be closed because it has not proven that it is a peer's. To be asked whatever is done with
+    /// it: HTTP/2 does not read while it cannot write.
     fn poll_proof(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(deadline) = &mut self.deadline else { return Ok(()) };
-        if self.proof.is_given() {
-            self.deadline = None;
-        } else if deadline.as_mut().poll(cx).is_ready() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it made no request that was let in"));
+        match &mut self.standing {
+            Standing::Peer => return Ok(()),
+            Standing::Unproven(_) if self.proof.is_given() => {
+                self.standing = Standing::Peer;
+                return Ok(());
+            }
+            Standing::Unproven(over) => {
+                let Poll::Ready(reason) = over.as_mut().poll(cx) else { return Ok(()) };
+                tracing::debug!(peer = %self.peer, reason, "a connection to the stream port is closed");
+                self.standing = Standing::Over;
+            }
+            Standing::Over => {}
         }
-        Ok(())
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it made no request that was let in"))
+    }
+
+    /// What a write came to, but an error where nothing has been taken for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
     }
 }
 
@@ -145,13 +188,17 @@ impl AsyncRead for PeerConnection {
 
 impl AsyncWrite for PeerConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.poll_proof(cx)?;
+        let wrote = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.poll_stalled(cx, wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_proof(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// May go on when it is to be closed, since it waits for nobody.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
@@ -161,10 +208,134 @@ impl AsyncWrite for PeerConnection {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+        self.poll_proof(cx)?;
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
+        self.poll_stalled(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use futures::StreamExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::mpsc,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::Accepted;
+
+    /// Bytes on their way in one direction of a connection.
+    const ROOM_BYTES: usize = 1024;
+
+    /// Connections that a test makes.
+    struct Queue(tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>);
+
+    impl Listener for Queue {
+        fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Accepted>> + Send + '_>> {
+            Box::pin(async { self.0.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into()) })
+        }
+
+        fn local_address(&self) -> io::Result<SocketAddr> {
+            Ok(crate::ANY_LOOPBACK)
+        }
+    }
+
+    struct Clients(mpsc::UnboundedSender<Accepted>);
+
+    impl Clients {
+        fn connect(&self, from: impl Into<IpAddr>) -> DuplexStream {
+            let (own, other) = duplex(ROOM_BYTES);
+            let peer = SocketAddr::new(from.into(), 1);
+            self.0.send(Accepted { io: Box::new(other), local: crate::ANY_LOOPBACK, peer }).expect("it listens");
+            own
+        }
+    }
+
+    fn listen() -> (Clients, Pin<Box<dyn Stream<Item = io::Result<PeerConnection>> + Send>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Clients(sender), Box::pin(Incoming::stream(Box::new(Queue(tokio::sync::Mutex::new(receiver))))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
+        let (clients, mut incoming) = listen();
+        let silent: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
+        let mut peer = clients.connect(Ipv4Addr::LOCALHOST);
+        let began = Instant::now();
+        let mut served = Vec::new();
+        for _ in 0..silent.len() {
+            let mut connection = incoming.next().await.unwrap().unwrap();
+            served.push(tokio::spawn(async move { connection.read_u8().await.unwrap_err().kind() }));
+        }
+        let mut connection = incoming.next().await.unwrap().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "accepted after {:?}", began.elapsed());
+        // More of them come at once, and it still has the time that a request takes.
+        let more: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
+        let mut held = Vec::new();
+        let accept = async {
+            while let Some(accepted) = incoming.next().await {
+                held.push(accepted);
+            }
+        };
+        let request = async {
+            sleep(Duration::from_millis(50)).await;
+            peer.write_u8(7).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let read = tokio::select! {
+            read = connection.read_u8() => read,
+            () = accept => unreachable!("there are always more"),
+            () = request => unreachable!("it stays"),
+        };
+        assert_eq!(read.unwrap(), 7);
+        for ended in served {
+            assert_eq!(ended.await.unwrap(), io::ErrorKind::TimedOut);
+        }
+        drop((silent, more));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_also_when_only_writing_could_notice() {
+        for (is_peer, within) in [(false, Duration::from_secs(2)), (true, Duration::from_secs(5))] {
+            let (clients, mut incoming) = listen();
+            let _never_reads = clients.connect(Ipv4Addr::LOCALHOST);
+            let mut connection = incoming.next().await.unwrap().unwrap();
+            if is_peer {
+                connection.connect_info().prove();
+            }
+            let began = Instant::now();
+            let ended = tokio::time::timeout(within * 2, connection.write_all(&[0; 2 * ROOM_BYTES])).await;
+            assert_eq!(ended.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert!(began.elapsed().abs_diff(within) < Duration::from_millis(10), "after {:?}", began.elapsed());
+            if !is_peer {
+                assert!(connection.flush().await.is_err(), "it stays over");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_slowly_keeps_its_connection() {
+        let (clients, mut incoming) = listen();
+        let mut slow = clients.connect(Ipv4Addr::LOCALHOST);
+        let mut connection = incoming.next().await.unwrap().unwrap();
+        connection.connect_info().prove();
+        let write = async move { connection.write_all(&[1; 10 * ROOM_BYTES]).await };
+        let read = async {
+            let mut left = 10 * ROOM_BYTES;
+            while left > 0 {
+                sleep(Duration::from_secs(4)).await;
+                left -= slow.read(&mut [0; ROOM_BYTES]).await.unwrap();
+            }
+        };
+        let (wrote, ()) = tokio::join!(write, read);
+        wrote.unwrap();
     }
 }

@@ -4,7 +4,11 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use api::{CLUSTER_TOKEN_FILE, Token};
 use control_plane::Config;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use super::{
     Running,
@@ -136,19 +140,26 @@ async fn connections_that_show_no_token_end_and_leave_room_for_peers() {
     for _ in 0..300 {
         silent.push(TcpStream::connect(&running.stream.address).await.unwrap());
     }
-    let connected = async {
-        loop {
-            // It tries again, as a worker does: its first connection may wait behind the others for too long.
-            if let Ok(worker) = Worker::connect(&running.stream, Worker::hello("w")).await {
-                return worker;
-            }
-        }
-    };
-    let mut worker = timeout(SOON * 2, connected).await.expect("there is room for it");
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.expect("there is room for it");
     for mut connection in silent {
         let ended = async { while let Ok(1..) = connection.read(&mut [0; 1024]).await {} };
         timeout(SOON * 2, ended).await.expect("it says nothing, and is closed");
     }
     worker.read().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_shows_no_token_and_reads_nothing_ends_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut connection = socket.connect(running.stream.address.parse().unwrap()).await.unwrap();
+    connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(1000);
+    // Each is answered, until the answers fill all queues and nothing more is read.
+    let ended = async { while connection.write_all(&pings).await.is_ok() {} };
+    timeout(SOON * 2, ended).await.expect("it is closed");
     running.stop().await;
 }
