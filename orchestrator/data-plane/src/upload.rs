@@ -163,6 +163,8 @@ impl Source {
             return self.fail(UploadError::TooLarge);
         }
         self.kept.push(&data, source.hint.exact());
+        // Nobody asks for what follows the last byte of a known length.
+        self.ended |= self.incoming.is_end_stream();
         Ok(Frame::data(data))
     }
 

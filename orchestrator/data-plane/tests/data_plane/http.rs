@@ -244,3 +244,22 @@ async fn a_client_that_waits_for_100_continue_gets_it() {
     }
     assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
 }
+
+#[tokio::test]
+async fn a_body_that_was_read_to_its_end_keeps_its_connection() {
+    let (world, _session, _sandbox) = with_sandbox(1).await;
+    for length in [1, 1024, 1025, 20_000, 300_000] {
+        let request =
+            format!("PUT /count HTTP/1.1\r\nHost: f\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+        let last = "GET / HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n";
+        let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+        connection.write_all(format!("{request}{request}{last}").as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        connection.read_to_string(&mut answers).await.unwrap();
+        let answers = answers.to_lowercase();
+        let count = |what: &str| answers.matches(what).count();
+        assert_eq!(count("http/1.1 200"), 3, "{length}: {answers}");
+        assert_eq!(count(&format!("\r\n\r\n{length}")), 2, "{length}: {answers}");
+        assert_eq!(count("connection: close"), 1, "of the last alone, {length}: {answers}");
+    }
+}

@@ -152,6 +152,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             Ok(text("slow"))
         }
         "/echo" => Ok(Response::new(keeping(request.into_body().map_err(std::io::Error::other).boxed(), guard))),
+        "/count" => count(request).await,
         "/die" => Err(broken()),
         // Reads the request to its end and dies, but only the first time.
         "/die-once" if state.served.load(Ordering::SeqCst) == 1 => {
@@ -203,6 +204,12 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         }
         _ => Ok(text("ok")),
     }
+}
+
+/// How long the request's body is, once that is here.
+async fn count(request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+    Ok(text(&body.len().to_string()))
 }
 
 /// The request as text, with fields of all kinds.
