@@ -274,8 +274,13 @@ impl Invocation {
             running.discard();
             return Err(fault);
         }
-        let ahead = poll_fn(|cx| Poll::Ready(Ahead::read(&mut body, cx))).await;
-        let ahead = ahead.map_err(|error| Fault::Broke { cause: describe(&error), heard: true, sent: true })?;
+        let ahead = match poll_fn(|cx| Poll::Ready(Ahead::read(&mut body, cx))).await {
+            Ok(ahead) => ahead,
+            Err(error) => {
+                running.discard();
+                return Err(Fault::Broke { cause: describe(&error), heard: true, sent: true });
+            }
+        };
         let slot = running.slot();
         let timeline = Timeline {
             arrived_us: self.arrived_us,

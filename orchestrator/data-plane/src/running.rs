@@ -2,6 +2,7 @@
 
 use std::task::Context;
 
+use model::Protocol;
 use tokio::time::Instant;
 
 use crate::{
@@ -62,10 +63,15 @@ impl Running {
         slot.release(now_us);
     }
 
-    /// The sandbox has answered, in a way that cannot be read.
+    /// The sandbox has answered in a way that cannot be read, or reset the stream.
     pub(crate) fn discard(mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(link, slot, Rest::Unwanted);
+            // Over HTTP/2 the sandbox has reset the stream, or sees that this end has.
+            let rest = match slot.sandbox().protocol() {
+                Protocol::Http1 => Rest::Unreadable { deadline: self.deadline },
+                Protocol::H2c => Rest::Unwanted,
+            };
+            linger(link, slot, rest);
         }
     }
 

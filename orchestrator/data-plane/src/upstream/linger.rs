@@ -27,7 +27,10 @@ pub(crate) enum Rest {
     /// In one that runs others it goes on in its slot, as if the client had stayed, until `deadline`, the function's
     /// time-out: retired sooner, each client that leaves would cost the others a sandbox.
     Answer { deadline: Instant },
-    /// A part of the request, which the sandbox has answered without; or of an answer that cannot be read. After
+    /// An answer over HTTP/1.1 that cannot be read: what writes it may still be running. That is the function's fault and
+    /// not the sandbox's, which keeps the slot until it closes, or until `deadline`; then it is retired.
+    Unreadable { deadline: Instant },
+    /// A part of the request, which the sandbox has answered without; or nothing, after a stream that was reset. After
     /// `cancel_grace` the connection is broken off, and nobody is retired.
     Unwanted,
 }
@@ -42,6 +45,7 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
         let grace_ends = Instant::now() + slot.plane().config.cancel_grace;
         let until = match rest {
             Rest::Answer { deadline } if slot.is_shared() => grace_ends.max(deadline),
+            Rest::Unreadable { deadline } => grace_ends.max(deadline),
             Rest::Answer { .. } | Rest::Unwanted => grace_ends,
         };
         let (stream, handle) = link.into_stream();

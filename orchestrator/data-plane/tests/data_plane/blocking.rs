@@ -57,6 +57,12 @@ impl Call {
         self.0.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
     }
 
+    /// Writes `bytes` and goes on.
+    pub(crate) async fn begin(mut self, bytes: &[u8]) -> Self {
+        self.0.write_all(bytes).await.unwrap();
+        self
+    }
+
     /// Writes `bytes` and ends when the data plane does: before that, the end could overtake them.
     pub(crate) fn answer_with(mut self, bytes: Vec<u8>) {
         tokio::spawn(async move {

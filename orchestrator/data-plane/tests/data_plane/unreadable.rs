@@ -1,5 +1,7 @@
 //! Requests that get no response by the fault of the function or of a connection, while others run in the same sandbox.
 
+use std::time::Duration;
+
 use api::wire::{self, EndpointState};
 use http::Method;
 use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
@@ -94,6 +96,24 @@ async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
         sandbox.call().await.answer().await;
     })
     .await;
+}
+
+/// What wrote it may go on: a function that takes one invocation at a time is given no second one.
+#[tokio::test]
+async fn a_response_that_cannot_be_read_keeps_its_slot_until_the_sandbox_has_ended_it() {
+    let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Blocking::start().await;
+    session.delta(delta(1, sandbox.address(), 1, EndpointState::Active, 1));
+    let first = spawn_get(world.data_plane, "f", "/");
+    let going_on = sandbox.call().await.begin(b"HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n").await;
+    assert_eq!(first.await.unwrap().refusal(), (502, "upstream"));
+    let second = spawn_get(world.data_plane, "f", "/");
+    let too_early = timeout(Duration::from_millis(200), sandbox.call()).await;
+    assert!(too_early.is_err(), "the first still runs");
+    drop(going_on);
+    sandbox.call().await.answer().await;
+    assert_eq!(second.await.unwrap().header("x-dirigent-sandbox"), "0-1");
 }
 
 #[tokio::test]
