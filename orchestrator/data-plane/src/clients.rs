@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
-use self::{fragment::Fragments, io::Traffic};
+use self::{fragment::Fragments, io::Traffic, unsent::Unsent};
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod fragment;
@@ -26,12 +26,14 @@ mod open;
 mod presence;
 mod refused;
 mod socket;
+mod unsent;
 
 pub(crate) use self::{
     io::ClientIo,
-    open::{OpenRequest, SendDeadline, Streams, UnsentBytes},
+    open::{OpenRequest, SendDeadline, Streams},
     presence::PresenceWatch,
     socket::ClientSocket,
+    unsent::Part,
 };
 
 /// Connections beyond the bound that are served a refusal.
@@ -88,8 +90,8 @@ pub(crate) struct Client {
     new_stream: Mutex<Option<Arc<SendDeadline>>>,
     /// Refusals that it has not taken.
     unsent_refusals: AtomicU32,
-    /// Complete responses that it has not taken. Of HTTP/2 only.
-    unsent: UnsentBytes,
+    /// What it has not taken of its responses. Of HTTP/2 only.
+    unsent: Unsent,
 }
 
 impl Client {
@@ -116,9 +118,15 @@ impl Client {
         self.new_stream.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether an HTTP/1.1 response should have left by now.
+    /// Whether a response should have left by now: of HTTP/1.1 the one under way, of HTTP/2 those that the library has.
+    /// HTTP/2 clients are pinged, so that it is asked now and then.
     pub(crate) fn is_late(&self) -> bool {
-        self.deadline.get().is_some_and(|us| self.plane.clock.now_us() >= us)
+        let now_us = || self.plane.clock.now_us();
+        let is_blocked = |since_us: u64| {
+            let time = now_us().saturating_sub(since_us);
+            u128::from(time) >= self.plane.config.limits.send_timeout.as_micros()
+        };
+        self.deadline.get().is_some_and(|us| now_us() >= us) || self.unsent.waits_since_us().is_some_and(is_blocked)
     }
 
     /// The bounds for what clients may send.
@@ -166,6 +174,9 @@ impl Client {
         let open = self.open.load(Ordering::Relaxed);
         if open > self.settled.load(Ordering::Relaxed) {
             return Debt::Answers;
+        }
+        if open == 0 && self.unsent.waits() {
+            return Debt::Responses;
         }
         if open == 0 && (self.is_http2() || self.traffic.blocked().is_none()) {
             return Debt::Nothing;
@@ -268,7 +279,7 @@ impl Clients {
             deadline: SendDeadline::default(),
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),
-            unsent: UnsentBytes::default(),
+            unsent: Unsent::default(),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

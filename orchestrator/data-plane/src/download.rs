@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,11 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{clients::OpenRequest, headers, running::Running};
+use crate::{
+    clients::{OpenRequest, Part},
+    headers,
+    running::Running,
+};
 
 /// Why an answer ended early. The client sees a broken message, never a complete one.
 #[derive(Debug, Error)]
@@ -26,6 +30,9 @@ pub(crate) enum DownloadError {
     /// The function's time-out passed within its answer.
     #[error("the function took longer than its time-out")]
     Timeout,
+    /// The client has not taken much of other answers, and clients have too much of that.
+    #[error("the client takes too little of its answers")]
+    Unsent,
 }
 
 /// An answer's body.
@@ -133,7 +140,7 @@ impl Flow {
             Some(frame) => Some(Ok(frame)),
             None => {
                 running.drive(cx);
-                std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx))
+                ready!(Pin::new(&mut self.incoming).poll_frame(cx))
             }
         };
         match item {
@@ -175,26 +182,31 @@ impl Flow {
 }
 
 impl Body for Download {
-    type Data = Bytes;
+    type Data = Part;
     type Error = DownloadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, DownloadError>>> {
         let Self { content, open } = &mut *self;
-        match content {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        // Whoever sends it has counted it before.
+        let Some(open) = open else { return Poll::Ready(None) };
+        let item = match content {
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Content::Flowing(flow) => {
                 let item = flow.poll_next(cx);
-                if let Some(open) = open {
-                    match item {
-                        Poll::Pending => open.awaits_more(),
-                        Poll::Ready(_) if flow.running.is_none() => open.gave_last(),
-                        Poll::Ready(_) => open.gave(),
-                    }
+                match item {
+                    Poll::Pending => open.awaits_more(),
+                    Poll::Ready(_) if flow.running.is_none() => open.gave_last(),
+                    Poll::Ready(_) => open.gave(),
                 }
-                item
+                ready!(item)
             }
-        }
+        };
+        Poll::Ready(item.map(|frame| match frame?.into_data() {
+            Ok(bytes) => open.part(bytes).map(Frame::data).ok_or(DownloadError::Unsent),
+            // What is no data is trailers.
+            Err(frame) => Ok(Frame::trailers(frame.into_trailers().unwrap_or_default())),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,11 +11,14 @@ use std::{
     task::Poll,
 };
 
+use bytes::Bytes;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Client;
-use crate::plane::Plane;
+use super::{
+    Client,
+    unsent::{Hold, Part},
+};
 
 /// Refusals on one connection that the client has not taken; beyond so many a refusal has no body, which needs no room
 /// in the client's windows.
@@ -41,31 +44,6 @@ impl SendDeadline {
     }
 }
 
-/// Bytes of complete responses that a client has not taken. HTTP/1.1 has one response at a time, HTTP/2 as many as it has
-/// streams.
-#[derive(Debug, Default)]
-pub(crate) struct UnsentBytes(AtomicU64);
-
-impl UnsentBytes {
-    /// So many more wait for this client. Whether they are too many: of all clients together more than `unsent_responses`,
-    /// and of this one more than its share of that, so that those that take their responses lose none.
-    fn hold(&self, bytes: u64, plane: &Plane) -> bool {
-        let own = self.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let all = plane.unsent_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let limits = &plane.config.limits;
-        let most = limits.unsent_responses.as_u64();
-        all > most && own > most / limits.client_connections() as u64
-    }
-
-    /// So many were taken, or are not wanted any more.
-    fn release(&self, bytes: u64, plane: &Plane) {
-        if bytes > 0 {
-            self.0.fetch_sub(bytes, Ordering::Relaxed);
-            plane.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-    }
-}
-
 /// A request whose response has not left.
 pub(crate) struct OpenRequest {
     client: Arc<Client>,
@@ -77,8 +55,8 @@ pub(crate) struct OpenRequest {
     settled: bool,
     /// When the function's time-out passes, while its response flows.
     until_us: u64,
-    /// Bytes of its complete response, while they wait for an HTTP/2 client to take them.
-    unsent: u64,
+    /// Its complete response, while that waits for an HTTP/2 client to ask for it.
+    hold: Option<Hold>,
     /// Whether it holds a place, of which there are as many as invocations may be under way.
     placed: bool,
 }
@@ -87,7 +65,7 @@ impl OpenRequest {
     /// A request of `client` has come, on `stream` if it is HTTP/2.
     pub(super) fn new(client: Arc<Client>, stream: Option<Arc<SendDeadline>>) -> Self {
         client.plane.request_opened();
-        Self { client, stream, answered: false, refused: false, settled: false, until_us: 0, unsent: 0, placed: true }
+        Self { client, stream, answered: false, refused: false, settled: false, until_us: 0, hold: None, placed: true }
     }
 
     /// The head of its answer is there.
@@ -147,13 +125,26 @@ impl OpenRequest {
             self.leave_place();
         }
         self.gave_last();
-        if let Some(stream) = &self.stream {
-            self.unsent = length as u64;
-            if self.client.unsent.hold(self.unsent, &self.client.plane) {
-                // It is over: the stream ends.
+        // An empty one is sent with its head.
+        if let Some(stream) = &self.stream
+            && length > 0
+        {
+            let hold = Hold::response(&self.client, length);
+            if hold.is_too_much() {
+                // It is over: the stream ends, also when nobody asks for the body.
                 stream.set(1);
             }
+            self.hold = Some(hold);
         }
+    }
+
+    /// A part of its response as it goes to the client; `None` where the client has left too much and gets no more.
+    pub(crate) fn part(&mut self, bytes: Bytes) -> Option<Part> {
+        if self.stream.is_none() {
+            return Some(Part::new(bytes, None));
+        }
+        let hold = self.hold.take().unwrap_or_else(|| Hold::part(&self.client, bytes.len()));
+        (!hold.is_too_much()).then(|| Part::new(bytes, Some(hold)))
     }
 
     fn leave_place(&mut self) {
@@ -179,7 +170,6 @@ impl Drop for OpenRequest {
         if self.refused {
             self.client.unsent_refusals.fetch_sub(1, Ordering::Relaxed);
         }
-        self.client.unsent.release(self.unsent, &self.client.plane);
         self.leave_place();
         if !self.answered {
             self.client.awaits_response.store(false, Ordering::Relaxed);
