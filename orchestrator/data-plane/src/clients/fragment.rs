@@ -156,7 +156,8 @@ impl Requests {
         }
         self.line_bytes += piece.len();
         let Some(end) = end else { return &[] };
-        let is_empty = replace(&mut self.line_bytes, 0) == self.line.len() && matches!(&self.line[..], b"" | b"\r");
+        let is_cut = replace(&mut self.line_bytes, 0) > self.line.len();
+        let is_empty = !is_cut && matches!(&self.line[..], b"" | b"\r");
         self.place = match (is_empty, are_trailers) {
             (true, true) => Place::Begin,
             (true, false) => match self.body {
@@ -165,14 +166,14 @@ impl Requests {
                 Body::Chunks => Place::Size { bytes: 0, ended: false },
             },
             (false, true) => self.place,
-            (false, false) => self.heed(),
+            (false, false) => self.heed(is_cut),
         };
         self.line.clear();
         &bytes[end + 1..]
     }
 
-    /// Notes what the line says about the body.
-    fn heed(&mut self) -> Place {
+    /// Notes what the line says about the body. A length of which only a part is here is none.
+    fn heed(&mut self, is_cut: bool) -> Place {
         let colon = self.line.iter().position(|&byte| byte == b':').unwrap_or(0);
         let (name, value) = self.line.split_at(colon);
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -180,7 +181,7 @@ impl Requests {
             self.body = Body::Chunks;
         } else if name.eq_ignore_ascii_case(b"content-length") && self.body != Body::Chunks {
             let value = str::from_utf8(&value[1..]).unwrap_or_default().trim();
-            let Ok(length) = value.parse() else { return Place::Lost };
+            let (Ok(length), false) = (value.parse(), is_cut) else { return Place::Lost };
             self.body = Body::Bytes(length);
         }
         self.place
@@ -217,11 +218,16 @@ mod tests {
 
     #[test]
     fn a_fragment_is_in_the_target_of_a_request_line_wherever_it_is_cut() {
+        let padded = format!(
+            "POST / HTTP/1.1\r\ncontent-length: {}20\r\n\r\nGET /#1 HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\n\r\n",
+            "0".repeat(60)
+        );
         let long = format!("GET /{}#{} HTTP/1.1\r\n\r\n", "a".repeat(2000), "b".repeat(2000));
-        let cases: [(&str, &[u64]); 13] = [
+        let cases: [(&str, &[u64]); 14] = [
             ("GET /a#b HTTP/1.1\r\n\r\n", &[1]),
             ("\r\n\nGET # HTTP/1.0\n\n", &[1]),
             (&long, &[1]),
+            (&padded, &[]),
             ("GET /a HTTP/1.1#\r\n\r\n", &[]),
             ("GET /a HTTP/1.1\r\nx-color: #fff\r\nx-see: GET /#1 HTTP/1.1\r\n\r\n", &[]),
             ("GET /a HTTP/1.1\r\n\r\nGET /#b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\nGET /#d HTTP/1.1\r\n\r\n", &[2, 4]),
