@@ -17,6 +17,11 @@ use crate::verify::invariant::{Findings, Tally};
 /// microseconds each, and takes the wall clock once per creation.
 pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 
+/// Longest time for which a sandbox may have been ready on its worker, in nanoseconds, when a row that then waits for it is sent. The
+/// news takes a few milliseconds; where it takes longer, such rows are told, because much of what a cold start costs was
+/// over before they came.
+pub const NEWS_WITHIN_NS: i64 = 100_000_000;
+
 /// A creation, with times in nanoseconds from the run's start.
 #[derive(Clone, Debug)]
 struct Creation {
@@ -29,6 +34,8 @@ struct Creation {
     /// All that lies before the endpoint is on its way to the data plane. `net_dataplane` is left out: it holds the way
     /// back of the data plane's acknowledgement, which the invocation does not wait for.
     phases_us: Option<u64>,
+    /// When those phases had ended.
+    published_ns: Option<i64>,
     succeeded: bool,
     /// When its sandbox had answered a row for the first time, by the load generator's clock.
     first_done_ns: Option<u64>,
@@ -59,6 +66,17 @@ impl Creation {
         (!could_be || phases_us(row).is_some() || by(sent_ns)?).then_some(could_be)
     }
 
+    /// What the wait of a row for it leaves of its phases, in microseconds; `None` where a phase is not told. For a row that had
+    /// arrived when it began, that is all of them. For another one it is when they ended, which they had by the time at which the row
+    /// began to run, at the latest.
+    fn left_by_wait_us(&self, row: &Invocation, is_own: bool) -> Option<i64> {
+        if is_own {
+            return row.cold_us.zip(self.phases_us).map(|(wait, phases)| difference(wait, phases));
+        }
+        let run_us = row.done_ns.zip(row.exec_us).map(|(done, exec)| difference(done / 1000, exec));
+        run_us.zip(self.published_ns).map(|(run_us, published_ns)| run_us.saturating_sub(published_ns / 1000))
+    }
+
     /// Whether its sandbox had answered before a row was sent that says it waited for it. Nothing that the system says of
     /// itself decides this but which sandbox answered.
     fn had_answered(&self) -> bool {
@@ -71,6 +89,7 @@ const NEW: &str = "cold rows have a new sandbox of their function";
 const FIRST: &str = "no sandbox had answered before a row that waited for it was sent";
 const BEFORE: &str = "cold rows arrived before their sandbox could be used";
 const WARM: &str = "warm rows found their sandbox ready";
+const NEWS: &str = "cold rows were sent before their sandbox was ready on its worker";
 const WAITS: &str = "phases of a creation never exceed the wait for it";
 
 /// Counts while rows pass by.
@@ -85,6 +104,10 @@ pub struct Coldness {
     not_created: u64,
     /// Cold rows, by when their sandbox could be used.
     before: Tally,
+    /// Likewise, by when it was ready on its worker.
+    news: Tally,
+    /// For how long the longest of them was, in nanoseconds.
+    ahead_ns: i64,
     warm: u64,
     warm_not_created: u64,
     /// Warm rows, by when their sandbox was ready.
@@ -102,9 +125,9 @@ struct Residuals {
 }
 
 impl Residuals {
-    fn note(&mut self, whole_us: Option<u64>, phases_us: Option<u64>) {
-        match whole_us.zip(phases_us) {
-            Some((whole, phases)) => self.found_us.push(difference(whole, phases)),
+    fn note(&mut self, residual_us: Option<i64>) {
+        match residual_us {
+            Some(residual) => self.found_us.push(residual),
             None => self.unproved += 1,
         }
     }
@@ -146,6 +169,7 @@ impl Coldness {
                 ready_ns: to_ready_us.map(at),
                 known_ns: known_us.map(at),
                 phases_us: published_us,
+                published_ns: published_us.map(at),
                 succeeded: row.outcome == "ready",
                 first_done_ns: None,
                 last_cold_sent_ns: None,
@@ -162,7 +186,7 @@ impl Coldness {
             return;
         }
         let whole_us = row.done_ns.map(|done| done.saturating_sub(sent) / 1000);
-        self.latency.note(whole_us, phases_us(row));
+        self.latency.note(whole_us.zip(phases_us(row)).map(|(whole, phases)| difference(whole, phases)));
         let mut creation = row.sandbox.as_ref().and_then(|sandbox| self.creations.get_mut(sandbox));
         if let Some(creation) = &mut creation {
             creation.answers(row, sent);
@@ -174,15 +198,17 @@ impl Coldness {
             (Some(1), None) => {
                 (self.cold, self.not_created) = (self.cold + 1, self.not_created + 1);
                 self.before.note(None);
+                self.news.note(None);
             }
             (Some(1), Some(creation)) => {
                 let own = creation.requested_ns.saturating_add(CLOCK_TOLERANCE_NS) >= arrived;
                 (self.cold, self.own_creation) = (self.cold + 1, self.own_creation + u64::from(own));
                 let since = creation.known_ns.map(|known| known.saturating_add(CLOCK_TOLERANCE_NS));
                 self.before.note(since.map(|since| since >= arrived));
-                if own {
-                    self.waits.note(row.cold_us, creation.phases_us);
-                }
+                let ahead = creation.ready_ns.map(|ready| arrived.saturating_sub(ready));
+                self.ahead_ns = self.ahead_ns.max(ahead.unwrap_or(0));
+                self.news.note(ahead.map(|ahead| ahead <= NEWS_WITHIN_NS));
+                self.waits.note(creation.left_by_wait_us(row, own));
             }
             (Some(_), None) => {
                 (self.warm, self.warm_not_created) = (self.warm + 1, self.warm_not_created + 1);
@@ -200,7 +226,7 @@ impl Coldness {
         self.latency.judge("phases never exceed the latency", to);
         if !has_creations || (self.cold == 0 && self.warm == 0) {
             let reason = if has_creations { "no row says whether it was cold" } else { "there is no coldstarts.csv" };
-            for rule in [KNOWN, NEW, FIRST, BEFORE, WARM, WAITS] {
+            for rule in [KNOWN, NEW, FIRST, BEFORE, NEWS, WARM, WAITS] {
                 to.not_measured(rule, reason);
             }
             return;
@@ -225,6 +251,14 @@ impl Coldness {
             self.before.broken, self.own_creation
         );
         to.each(BEFORE, with_unknown(self.before), detail);
+        let detail = format!(
+            "{} of {} cold rows were sent more than {} ms after it was, the last one {:.1} ms",
+            self.news.broken,
+            self.cold,
+            NEWS_WITHIN_NS / 1_000_000,
+            self.ahead_ns as f64 / 1e6
+        );
+        to.add(NEWS, Weight::Mark, with_unknown(self.news).finding(), detail);
         let detail = format!(
             "{} warm rows, {} whose sandbox was ready only later, {} without a creation",
             self.warm, self.ready.broken, self.warm_not_created

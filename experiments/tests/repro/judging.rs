@@ -6,7 +6,7 @@ use record::{ColdStart, Invocation, Outcome, TableWriter, read_table};
 
 use crate::toy::{Toy, rows, said, write_rows};
 
-fn finished() -> Toy {
+pub(crate) fn finished() -> Toy {
     let toy = Toy::new("well");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -25,7 +25,7 @@ fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
 }
 
 /// What happens to the verdict when the rows are changed.
-fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
+pub(crate) fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
     let mut changed = rows();
     change(&mut changed);
     write_rows(&toy.point().invocations(), &changed);
@@ -74,7 +74,7 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
 }
 
 /// A sandbox `1-2` beside `1-1`, requested when the second row is sent; the third row is its.
-fn second(requested_ns: i64) -> ColdStart {
+pub(crate) fn second(requested_ns: i64) -> ColdStart {
     let phase = Some(1);
     ColdStart {
         function: "f".to_owned(),
@@ -95,7 +95,7 @@ fn second(requested_ns: i64) -> ColdStart {
 }
 
 /// A change of the second row.
-type Change<'a> = &'a dyn Fn(&mut Invocation);
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Invocation);
 /// A creation, changes of the second row, a rule, and the exit code and verdict that follow.
 type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
 

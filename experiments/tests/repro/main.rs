@@ -16,3 +16,4 @@ mod reporting;
 mod running;
 mod sweeping;
 mod toy;
+mod waiting;
