@@ -18,7 +18,12 @@ pub const MAX_BATCH_BYTES: usize = MESSAGE_BYTES / 2;
 /// Longest text of an error that is sent, or believed.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
-/// Checks a message that is not the first of its stream: whoever reads it would have to take all of it at once.
+/// Checks a message that is not the first of its stream.
+///
+/// What this bounds is the work that one message makes: whoever obeys it does so at once, and others wait meanwhile. It
+/// does not bound the memory that receiving it takes. A stream's decoder has one limit for all its messages, which is the
+/// first one's, [`MAX_MESSAGE_BYTES`]: that much is buffered and decoded before a later message is looked at here and
+/// ends its stream. Only a peer that has shown the cluster's token gets as far.
 ///
 /// # Errors
 /// When it is larger than [`MESSAGE_BYTES`].
