@@ -49,7 +49,7 @@ pub enum BuildError {
     #[error("hollow runtime")]
     Hollow(#[from] hollow::BindError),
     /// Sandboxes may not run as that user.
-    #[error("process.user")]
+    #[error("process.user (--sandbox-user)")]
     User(#[source] io::Error),
     /// There is no such address or interface on this machine.
     #[error("process.address")]

@@ -1,14 +1,19 @@
 //! The user as whom sandboxes run, where that is not the worker's own.
 
 use std::{
-    fmt, io,
-    os::unix::{fs::chown, process::CommandExt},
+    fmt,
+    fs::{self, Metadata},
+    io,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
     path::Path,
     process::Command,
     str::FromStr,
 };
 
-use nix::unistd::{geteuid, getuid};
+use nix::unistd::{geteuid, getgid, getuid};
 use serde::{Deserialize, Serialize};
 
 /// User and group of sandboxes: `65534`, or `65534:65534`. Without a group it has the user's number.
@@ -23,13 +28,65 @@ impl SandboxUser {
     /// Whether this process may start programs as that user.
     ///
     /// # Errors
-    /// When it runs as neither that user nor root.
+    /// When it runs as neither that user and group nor root.
     pub(crate) fn check(self) -> io::Result<()> {
-        let own = getuid();
-        if geteuid().is_root() || own.as_raw() == self.uid {
+        let own = Self { uid: getuid().as_raw(), gid: getgid().as_raw() };
+        if geteuid().is_root() { Ok(()) } else { self.check_against(own) }
+    }
+
+    fn check_against(self, own: Self) -> io::Result<()> {
+        if self == own {
             return Ok(());
         }
-        Err(io::Error::other(format!("only root may start programs as user {self}; this process is user {own}")))
+        Err(io::Error::other(format!("only root may start programs as {self} (user:group); this process is {own}")))
+    }
+
+    /// Tries what each start of a sandbox needs: a working directory in `directory`, which exists, and a process of that
+    /// user there. A later failure would be told to clients, who cannot help it.
+    ///
+    /// # Errors
+    /// When this process may not do that, or that user cannot reach the directory: the error names what is in the way.
+    pub(crate) fn try_in(self, directory: &Path) -> io::Result<()> {
+        let own = directory.join("try");
+        fs::create_dir(&own)?;
+        // A program that is not there: everything that comes before it is done.
+        let mut command = Command::new(own.join("none"));
+        command.current_dir(&own);
+        let tried = self.apply(&mut command, &own).and_then(|()| command.status());
+        fs::remove_dir(&own)?;
+        let Err(error) = tried else { return Ok(()) };
+        match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::PermissionDenied => Err(io::Error::new(error.kind(), self.explain(directory, &error))),
+            _ => Err(error),
+        }
+    }
+
+    fn explain(self, directory: &Path, error: &io::Error) -> String {
+        let directories: Vec<_> = directory.ancestors().collect();
+        let is_barrier = |path: &&&Path| fs::metadata(path).is_ok_and(|found| !self.may_enter(&found));
+        match directories.iter().rev().find(is_barrier) {
+            Some(barrier) => format!(
+                "process.user (--sandbox-user): user {self} cannot enter {}, below which its working directories are \
+                 ({}): chmod o+x it, or set data_dir (--data-dir) to another place",
+                barrier.display(),
+                directory.display()
+            ),
+            None => format!(
+                "process.user (--sandbox-user): this process cannot start programs as user {self} in {}: {error}",
+                directory.display()
+            ),
+        }
+    }
+
+    /// Whether the mode of a directory lets that user pass through it.
+    fn may_enter(self, directory: &Metadata) -> bool {
+        let shift = match directory {
+            own if own.uid() == self.uid => 6,
+            shared if shared.gid() == self.gid => 3,
+            _ => 0,
+        };
+        directory.mode() >> shift & 1 == 1
     }
 
     /// Makes `command` run as that user, in `directory`, which becomes its own.
@@ -55,6 +112,10 @@ impl FromStr for SandboxUser {
             (Some(0), _) => {
                 Err(format!("{text:?}: user 0 may read everything; leave it out to run sandboxes as this user"))
             }
+            (Some(_), Some(0)) => Err(format!(
+                "{text:?}: group 0 is root's, and may read what root leaves to it; leave it out for a group with the \
+                 user's number"
+            )),
             (Some(uid), Some(gid)) => Ok(Self { uid, gid }),
             _ => Err(format!("{text:?}: expected the number of a user, or of a user and a group, as 65534:65534")),
         }
@@ -90,9 +151,19 @@ mod tests {
         for (text, written) in [("65534", "65534:65534"), ("1000:100", "1000:100")] {
             assert_eq!(text.parse::<SandboxUser>().unwrap().to_string(), written);
         }
-        for text in ["", "nobody", "0", "0:5", "1:", ":1", "1:2:3", "+1", "-1", "4294967295", "1 "] {
+        for text in ["", "nobody", "0", "0:5", "1000:0", "1:", ":1", "1:2:3", "+1", "-1", "4294967295", "1 "] {
             let refused = text.parse::<SandboxUser>().unwrap_err();
             assert!(refused.contains(&format!("{text:?}")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_root_starts_programs_as_themselves_only() {
+        let own = SandboxUser { uid: 1000, gid: 1000 };
+        own.check_against(own).unwrap();
+        for other in [SandboxUser { gid: 27, ..own }, SandboxUser { uid: 65534, ..own }] {
+            let refused = other.check_against(own).unwrap_err().to_string();
+            assert!(refused.contains(&other.to_string()) && refused.contains("1000:1000"), "{refused}");
         }
     }
 }

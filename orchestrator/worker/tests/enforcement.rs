@@ -60,7 +60,11 @@ async fn programs_run_as_the_user_that_was_named_and_read_no_token_root() {
     fs::write(&token, "secret").unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     fs::copy(programs::path("trace-function").unwrap(), &function).unwrap();
-    let tries = format!("echo user $(id -u) groups $(id -G)\ncat {}\necho kept > file && cat file", token.display());
+    let tries = format!(
+        "echo user $(id -u) groups $(id -G)\ncat {}\necho kept > file && cat file\ngrep NoNewPrivs /proc/self/status\n\
+         echo mode $(stat -c %a . ..)\nls ..",
+        token.display()
+    );
     let body = format!("{tries}\necho pid $$\nexec {}", function.display());
     let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
     stream.ready(sandbox).await;
@@ -69,8 +73,33 @@ async fn programs_run_as_the_user_that_was_named_and_read_no_token_root() {
     assert!(log.contains("user 65534 groups 65534\n"), "{log}");
     assert!(!log.contains("secret") && log.contains("ermission denied"), "{log}");
     assert!(log.contains("kept\n"), "its working directory is its own: {log}");
+    assert!(log.contains("NoNewPrivs:\t1\n"), "{log}");
+    assert!(log.contains("mode 700 711\n") && !log.contains(&format!("\n{sandbox}\n")), "it lists no others: {log}");
     stream.delete(sandbox).await;
     stream.ended(sandbox).await;
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_reach_its_working_directories_is_found_out_at_the_start_root() {
+    if !nix::unistd::getuid().is_root() {
+        return programs::say_skipped(
+            "a_user_that_cannot_reach_its_working_directories_root",
+            "only root starts programs as another",
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut config = worker::Config { data_dir: folder.path().join("below"), ..worker::Config::default() };
+    config.admin = api::ANY_LOOPBACK;
+    config.process.user = Some("65534".parse().unwrap());
+    let refused = worker::build(config.clone(), Arc::new(api::OsNetwork)).await.err().unwrap();
+    let source = std::error::Error::source(&refused).unwrap().to_string();
+    let names = ["process.user", "--sandbox-user", "65534:65534", &format!("enter {},", folder.path().display())];
+    assert!(names.iter().all(|name| source.contains(name)), "{source}");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    worker::build(config.clone(), Arc::new(api::OsNetwork)).await.unwrap();
+    let left: Vec<_> = fs::read_dir(config.data_dir.join("sandboxes")).unwrap().collect();
+    assert!(left.is_empty(), "what was tried is removed: {left:?}");
 }
 
 #[tokio::test]

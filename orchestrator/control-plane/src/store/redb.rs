@@ -6,6 +6,8 @@ mod file;
 use std::{
     fs,
     future::ready,
+    io,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,6 +17,8 @@ use super::{Command, Compacted, Logged, Store, StoreError, StoreFuture};
 
 /// Name of the file within the data directory.
 const FILE: &str = "commands.redb";
+/// Permissions of a directory that is made for it: nobody else looks into it.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// A command log in a file.
 pub struct RedbStore {
@@ -23,13 +27,14 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens or creates the log in `directory`.
+    /// Opens or creates the log in `directory`. Only the user of this process may read it afterwards: functions are
+    /// registered with environment variables, and so with passwords.
     ///
     /// # Errors
     /// When the directory or file cannot be used, for example because another control plane has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let refused = |source| StoreError::Directory { path: directory.display().to_string(), source };
-        fs::create_dir_all(directory).map_err(refused)?;
+        make(directory).map_err(refused)?;
         Ok(Self { log: Arc::new(Mutex::new(LogFile::open(directory.join(FILE))?)) })
     }
 
@@ -68,6 +73,16 @@ impl Store for RedbStore {
     }
 }
 
+/// Makes the directory if it is not there. One that is there was perhaps made for more than this log, so it stays as it is.
+fn make(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory)?;
+    // Whatever the umask is.
+    fs::set_permissions(directory, fs::Permissions::from_mode(DIRECTORY_MODE))
+}
+
 fn lock(log: &Mutex<LogFile>) -> MutexGuard<'_, LogFile> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -98,6 +113,20 @@ mod tests {
         let expected = [epoch(1), put(1, 64), put(2, 64)];
         let expected: Vec<_> = (1..).zip(expected).map(|(index, command)| Logged { index, command }).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nobody_else_reads_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("control-plane");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        drop(RedbStore::open(&folder).unwrap());
+        assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600));
+        // One that another version left.
+        fs::set_permissions(folder.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(RedbStore::open(&folder).unwrap());
+        assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o755, 0o600), "only what is its own is changed");
     }
 
     #[tokio::test]

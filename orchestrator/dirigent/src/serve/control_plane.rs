@@ -7,7 +7,11 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use control_plane::{BuildError, Built, Config, RedbStore};
 
-use super::{DaemonOptions, data_directory::DataDirectory, port_options::PortOptions};
+use super::{
+    DaemonOptions,
+    data_directory::{DataDirectory, Others},
+    port_options::PortOptions,
+};
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
@@ -74,7 +78,7 @@ pub(super) async fn build(
     network: Arc<dyn Network>,
     options: PortOptions,
 ) -> anyhow::Result<(Built, DataDirectory)> {
-    let directory = DataDirectory::open(&config.data_dir, "control-plane")?;
+    let directory = DataDirectory::open(&config.data_dir, "control-plane", Others::Nothing)?;
     let store = RedbStore::open(&config.data_dir)?;
     let built = control_plane::build(config, network, Box::new(store)).await;
     let built = built.map_err(|error| {

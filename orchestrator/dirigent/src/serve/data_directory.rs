@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process,
     time::SystemTime,
@@ -20,6 +21,15 @@ const PORTS_FILE: &str = "ports.json";
 /// What a daemon listens on, by purpose.
 pub(super) type Ports = BTreeMap<&'static str, SocketAddr>;
 
+/// What other users may do in a data directory that is made now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Others {
+    /// Nothing.
+    Nothing,
+    /// Reach what they know the name of: the working directories of sandboxes, which may run as another user, are below.
+    PassThrough,
+}
+
 /// A locked data directory. Dropping it removes `ports.json`, because an ended daemon listens nowhere, and then unlocks it.
 #[derive(Debug)]
 #[must_use]
@@ -28,16 +38,35 @@ pub(super) struct DataDirectory {
     _lock: DirectoryLock,
 }
 
+impl Others {
+    /// Makes the directory if it is not there, whatever the umask is. One that is there stays as it is: it may be for more
+    /// than this daemon.
+    fn make(self, directory: &Path) -> io::Result<()> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(directory)?;
+        let mode = match self {
+            Self::Nothing => 0o700,
+            Self::PassThrough => 0o711,
+        };
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode))
+    }
+}
+
 impl DataDirectory {
-    /// Locks `directory`, which is made when it is not there, for the daemon that users know as `role`, and removes the
+    /// Locks `directory`, which is made for `others` too or not when it is not there, for the daemon that users know as `role`, and removes the
     /// `ports.json` that a killed daemon left, so that nobody takes its addresses for the next one's.
     ///
     /// # Errors
     /// When another process uses it, which is named and nothing is changed; or when it cannot be written.
-    pub(super) fn open(directory: &Path, role: &str) -> anyhow::Result<Self> {
+    pub(super) fn open(directory: &Path, role: &str, others: Others) -> anyhow::Result<Self> {
         if directory.exists() && !directory.is_dir() {
             bail!("data directory {}: expected a directory, got a file; --data-dir names another", directory.display());
         }
+        others
+            .make(directory)
+            .with_context(|| format!("data directory {}; --data-dir names another", directory.display()))?;
         let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let holder = Holder { process: process::id(), since, purpose: format!("dirigent {role}") };
         let lock = DirectoryLock::take(directory, &holder)

@@ -7,7 +7,11 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use data_plane::{BuildError, Built, Config};
 
-use super::{DaemonOptions, data_directory::DataDirectory, port_options::PortOptions};
+use super::{
+    DaemonOptions,
+    data_directory::{DataDirectory, Others},
+    port_options::PortOptions,
+};
 use crate::{
     client::token,
     failure::{Failure, Outcome},
@@ -86,7 +90,7 @@ pub(super) async fn build(
     network: Arc<dyn Network>,
     options: PortOptions,
 ) -> anyhow::Result<(Built, DataDirectory)> {
-    let directory = DataDirectory::open(&config.data_dir, "data-plane")?;
+    let directory = DataDirectory::open(&config.data_dir, "data-plane", Others::Nothing)?;
     let built = data_plane::build(config, network).await.map_err(|error| {
         let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
         options.explain("data plane", error, key)

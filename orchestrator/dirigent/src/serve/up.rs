@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     control_plane,
-    data_directory::{DataDirectory, Ports},
+    data_directory::{DataDirectory, Others, Ports},
     data_plane,
     port_options::PortOptions,
     worker,
@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     // Before anything is started or touched.
     nth_port(arguments.worker_port, arguments.workers - 1).map_err(Failure::Usage)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
-        let directory = DataDirectory::open(&arguments.data_dir, "up")?;
+        let directory = DataDirectory::open(&arguments.data_dir, "up", Others::PassThrough)?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
         directory.announce("cluster", &cluster.ports)?;
         Ok(cluster.run(process.shutdown).await?)

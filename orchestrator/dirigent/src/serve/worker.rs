@@ -7,7 +7,11 @@ use api::{Network, OsNetwork};
 use clap::Args;
 use worker::{BuildError, Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
 
-use super::{DaemonOptions, check_runtime, data_directory::DataDirectory, port_options::PortOptions};
+use super::{
+    DaemonOptions, check_runtime,
+    data_directory::{DataDirectory, Others},
+    port_options::PortOptions,
+};
 use crate::{
     client::token,
     failure::{Failure, Outcome},
@@ -109,7 +113,7 @@ pub(super) async fn build(
 ) -> anyhow::Result<(Built, DataDirectory)> {
     // A worker that takes its name from its port has none yet.
     let holder = if config.name.is_empty() { "worker".to_owned() } else { format!("worker {}", config.name) };
-    let directory = DataDirectory::open(&config.data_dir, &holder)?;
+    let directory = DataDirectory::open(&config.data_dir, &holder, Others::PassThrough)?;
     let built = worker::build(config, network).await.map_err(|error| {
         let key = if let BuildError::Admin { .. } = error { Some("admin") } else { None };
         options.explain("worker", error, key)

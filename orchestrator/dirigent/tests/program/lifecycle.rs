@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -42,6 +43,25 @@ fn a_restart_keeps_what_was_registered() {
     assert!(listed.contains("kept"), "{listed}");
     let invoked = cluster.invoke("kept", &[]);
     assert!(invoked.status.success(), "{invoked:?}");
+}
+
+#[test]
+fn other_users_do_not_look_into_what_a_cluster_keeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let _cluster = Cluster::start("hollow", dir.path());
+    let modes = [
+        ("control-plane", 0o700),
+        ("control-plane/commands.redb", 0o600),
+        ("control-plane/token", 0o600),
+        ("control-plane/cluster-token", 0o600),
+        ("data-plane", 0o700),
+        // Sandboxes of another user are below.
+        ("worker-1", 0o711),
+    ];
+    for (path, expected) in modes {
+        let mode = fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, expected, "{path}: {mode:o}");
+    }
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
-    fs,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
+    WriteTransaction, backends::FileBackend,
 };
 
 use super::entry;
@@ -27,6 +29,8 @@ const NEWEST: &str = "newest";
 /// Memory for the file's pages. The log is read once and then mostly added to, so more would only hold what nobody
 /// reads.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Permissions of the file: only its owner reads it.
+const MODE: u32 = 0o600;
 /// Entries that one step of a compaction takes in: an append waits a few milliseconds for it.
 const STEP_ENTRIES: usize = 512;
 /// A smaller file is left as large as it is.
@@ -47,7 +51,9 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let file = open_private(&path).map_err(|error| failure(&path, error))?;
+        let backend = FileBackend::new(file).map_err(|error| failure(&path, error))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
         let database = database.map_err(|error| failure(&path, error))?;
         let snapshot = Snapshot::default();
         let mut log = Self { database, path, snapshot, entries: 0, newest: 0, compacts_to: None };
@@ -280,6 +286,15 @@ impl Entries for Loaded {
         self.changed.insert(index);
         self.commands.erase(index)
     }
+}
+
+/// Opens or creates a file that nobody else reads, also one that was made with other permissions.
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o777 & !MODE != 0 {
+        file.set_permissions(fs::Permissions::from_mode(MODE))?;
+    }
+    Ok(file)
 }
 
 fn failure(path: &Path, error: impl Error + Send + Sync + 'static) -> StoreError {

@@ -38,10 +38,15 @@ impl Limits {
         Ok(Self { data_bytes: Some(wanted.min(most)), allowance: Some(allowance), group })
     }
 
-    /// Makes the child of `command` subject to them.
-    pub(super) fn apply(&self, command: &mut Command) -> io::Result<()> {
+    /// Makes the child of `command` subject to them. One of another user than this process stays that user, also when it
+    /// executes a set-user-ID program. One of this process's own user may do what this process may, so `ping` and the
+    /// like still work there.
+    pub(super) fn apply(&self, command: &mut Command, is_other_user: bool) -> io::Result<()> {
         let entrance = self.group.as_ref().map(Cgroup::entrance).transpose()?;
         system::confine(command, getpid(), self.data_bytes, entrance);
+        if is_other_user {
+            system::keep_from_privileges(command);
+        }
         Ok(())
     }
 

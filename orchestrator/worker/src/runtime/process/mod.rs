@@ -21,8 +21,10 @@ mod system;
 
 use std::{
     collections::{HashMap, VecDeque},
+    fs::Permissions,
     io,
     net::IpAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -109,6 +111,11 @@ impl Process {
             _ => {}
         }
         std::fs::create_dir_all(&directory)?;
+        // Whatever the umask is: sandboxes may run as another user, and nobody lists those of others.
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
+        if let Some(user) = config.user {
+            user.try_in(&directory)?;
+        }
         // What loses its parent in a sandbox becomes a child of this process, where it is found and ended.
         children::note_foreign();
         prctl::set_child_subreaper(true)?;

@@ -1,9 +1,13 @@
 //! The start of one sandbox: a port, a process, and probes until the port takes connections.
 
 use std::{
+    fs::Permissions,
     io,
     net::SocketAddr,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -80,7 +84,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let mut port = Port::reserve(shared.address).map_err(system("find a free port"))?;
     let program = Program::of(shared, order, port.address())?;
     let directory = shared.directory.join(order.sandbox.to_string());
-    std::fs::create_dir_all(&directory).map_err(system("make its working directory"))?;
+    make_private(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);
     let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
     let mut command = command(&program, &directory.0, writer).map_err(system("make a pipe for its output"))?;
@@ -88,7 +92,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
         user.apply(&mut command, &directory.0).map_err(system("give it its working directory"))?;
     }
     let limits = Arc::new(Limits::of(shared, order).map_err(system("make its control group"))?);
-    limits.apply(&mut command).map_err(system("enter its control group"))?;
+    limits.apply(&mut command, shared.config.user.is_some()).map_err(system("enter its control group"))?;
     let prepared = Instant::now();
     if !keep_port {
         port.give_up();
@@ -216,6 +220,12 @@ fn command(program: &Program, directory: &Path, output: io::PipeWriter) -> io::R
         .stderr(output)
         .process_group(0);
     Ok(command)
+}
+
+/// Makes a directory that only its owner enters, whatever the umask is.
+fn make_private(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
 /// A sandbox's working directory, removed with what is in it.

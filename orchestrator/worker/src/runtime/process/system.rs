@@ -45,3 +45,11 @@ pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u
     // lock and allocates nothing: an errno becomes an `io::Error` by value, and a file has no buffer.
     unsafe { command.pre_exec(confine) };
 }
+
+/// Makes the child of `command` keep its user and capabilities whatever it executes: set-user-ID programs run without
+/// the rights of their owner.
+pub(super) fn keep_from_privileges(command: &mut Command) {
+    let keep = || Ok(prctl::set_no_new_privs()?);
+    // SAFETY: as above; one system call (prctl), which needs no right, so it works after the user has changed.
+    unsafe { command.pre_exec(keep) };
+}
