@@ -18,6 +18,12 @@ impl State {
     /// Takes over a sandbox if its function still wants such ones, or lets what may run in it finish; ends it otherwise.
     pub(super) fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
         let id = SandboxId::from_wire(held.sandbox);
+        if !self.may_exist(node, id) {
+            let name = &self.nodes.get(node).name;
+            tracing::warn!(sandbox = %id, node = %name, "it says it has a sandbox that it was never commanded to make");
+            return self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
+        }
+        self.nodes.get_mut(node).left_behind.remove(&id);
         let was_given_up = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
         let standing = self.standing_of_found(node, held);
         let address = api::parse_address(&held.address).ok().filter(|_| !was_given_up);
@@ -35,14 +41,18 @@ impl State {
         self.decide(now, FunctionId(held.function), now.us);
     }
 
+    /// Whether a sandbox that is not believed in may be on a node: it was given up with that, or is of an older epoch, of
+    /// which the node has not reported yet. Anything else its worker made up, and others may have it.
+    fn may_exist(&self, node: NodeKey, id: SandboxId) -> bool {
+        let node = self.nodes.get(node);
+        let is_older = id.epoch() < self.term.epoch;
+        node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
+    }
+
     /// Where a sandbox stands that was found; `None` when nothing may run in it and nobody wants it.
     fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
         let id = SandboxId::from_wire(held.sandbox);
         let is_older = id.epoch() < self.term.epoch;
-        if !is_older && (id.epoch() > self.term.epoch || id.sequence() > self.sandboxes_commanded) {
-            // It was never commanded: what is made under this id later must not be taken for it.
-            return None;
-        }
         let may_be_held = is_older && !self.recovery.trusts_unclaimed();
         let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
             !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained

@@ -72,7 +72,21 @@ impl State {
             self.delete_sandbox(sandbox);
             return self.decide(now, id, now.us);
         }
-        let message = format!("it was not ready within {:?}", self.settings.health.creation_deadline);
+        self.give_up_creation(
+            now,
+            sandbox,
+            format!("it was not ready within {:?}", self.settings.health.creation_deadline),
+        );
+    }
+
+    /// A creation has come to nothing, though its worker did not say so: it counts as failed. A sandbox that was ready
+    /// only ends.
+    pub(super) fn give_up_creation(&mut self, now: Now, sandbox: SandboxId, message: String) {
+        let Some(found) = self.sandboxes.get(&sandbox) else { return };
+        let (id, node) = (found.function, found.node);
+        if found.standing != Standing::Starting {
+            return self.delete_sandbox(sandbox);
+        }
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
         self.end_creation(sandbox, "failed");
         self.delete_sandbox(sandbox);

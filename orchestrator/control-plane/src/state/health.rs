@@ -155,9 +155,10 @@ impl State {
             for id in self.sandboxes_on(key) {
                 let Some(sandbox) = self.sandboxes.get(&id) else { continue };
                 let function = sandbox.function;
-                if sandbox.may_be_held() {
-                    self.nodes.get_mut(key).given_up.insert(id);
-                }
+                let may_be_held = sandbox.may_be_held();
+                let node = self.nodes.get_mut(key);
+                let kept = if may_be_held { &mut node.given_up } else { &mut node.left_behind };
+                kept.insert(id);
                 self.forget_sandbox(id, "failed");
                 self.decide(now, function, now.us);
             }

@@ -45,6 +45,10 @@ pub(super) struct Node {
     /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
     /// when it returns, never lent again.
     pub(super) given_up: BTreeSet<SandboxId>,
+    /// Given up with it while nobody held them: they may be taken over when it returns.
+    pub(super) left_behind: BTreeSet<SandboxId>,
+    /// It was there before this control plane and has not reported since: what it names of older epochs may be true.
+    pub(super) has_older: bool,
     /// Functions that it failed since the last success, a few at most.
     failed: Vec<FunctionId>,
 }
@@ -121,6 +125,8 @@ impl Nodes {
             ready_us: 0,
             sandboxes: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
+            has_older: false,
             failed: Vec::new(),
         };
         if free.is_some() {

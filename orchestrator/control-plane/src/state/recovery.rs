@@ -147,7 +147,8 @@ impl State {
         self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
         self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();
         for key in self.recovery.nodes.clone() {
-            self.nodes.get_mut(key).state = NodeState::Suspect;
+            let node = self.nodes.get_mut(key);
+            (node.state, node.has_older) = (NodeState::Suspect, true);
             self.nodes.note_silence(key, now.us);
         }
         for (_, function) in self.functions.iter_mut() {

@@ -82,6 +82,7 @@ impl State {
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
         let held = self.end_unknown(session, &hello);
         self.reconcile_sandboxes(now, session, &nodes, &held);
+        nodes.iter().for_each(|key| self.nodes.get_mut(*key).has_older = false);
         self.recovery.nodes_reported(&nodes);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
@@ -126,7 +127,9 @@ impl State {
             }
         }
         for key in nodes {
-            self.nodes.get_mut(*key).given_up.retain(|id| named.contains(&id.to_wire()));
+            let node = self.nodes.get_mut(*key);
+            node.given_up.retain(|id| named.contains(&id.to_wire()));
+            node.left_behind.retain(|id| named.contains(&id.to_wire()));
         }
         for held in held {
             let id = SandboxId::from_wire(held.sandbox);
@@ -246,7 +249,7 @@ impl State {
             Ok(address) => self.became_ready(now, id, address),
             Err(error) => {
                 tracing::error!(sandbox = %id, %error, "a worker reports no usable address");
-                self.delete_sandbox(id);
+                self.give_up_creation(now, id, format!("its worker reports no usable address: {error}"));
             }
         }
     }

@@ -147,6 +147,9 @@ async fn after_an_older_copy_of_the_log_was_put_back_who_knows_more_than_it_is_r
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let running = Running::start(dirs[0].path()).await;
     let (mut data_plane, kept) = data_plane_with(&running, "kept").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    worker.read().await;
+    worker.leave().await;
     std::fs::copy(dirs[0].path().join("commands.redb"), dirs[1].path().join("commands.redb")).unwrap();
     let lost = {
         let named = data_plane.read_until(|message| message.functions.first().map(|config| config.function));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Running,
     peers::{DataPlane, Worker},
-    streams::{Served, served},
+    streams::{Served, data_plane_with, first_creation, served},
 };
 
 /// The only sandbox of function `f`: its state, its node and who holds it.
@@ -81,5 +81,61 @@ async fn a_peer_whose_name_cannot_be_is_refused() {
     hello.nodes[0].name = "no node".to_owned();
     let refused = Worker::connect(&running.stream, hello).await.err().unwrap();
     assert!(refused.message().contains("a node needs a name"), "{refused}");
+    running.stop().await;
+}
+
+/// Ids of older epochs are known to no control plane that began later, and those who have them say so once.
+#[tokio::test]
+async fn a_worker_that_has_reported_and_one_that_is_new_invent_no_sandboxes_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let Served { data_plane, worker: _worker, function, create } = served(&running).await;
+    let welcome = data_plane.welcome.clone();
+    let mut liar = Worker::connect(&running.stream, Worker::hello("liar")).await.unwrap();
+    liar.read().await;
+    running.stop().await;
+
+    let running = Running::start(dir.path()).await;
+    let held = wire::HeldSandbox {
+        sandbox: create.sandbox,
+        function,
+        revision: create.revision,
+        address: "127.1.0.1:80".to_owned(),
+        concurrency: 1,
+        ..Default::default()
+    };
+    let mut liar = Worker::connect(&running.stream, Worker::hello_again("liar", &welcome)).await.unwrap();
+    liar.read().await;
+    liar.leave().await;
+    for name in ["liar", "nobody-knows-it"] {
+        let hello = wire::WorkerHello { sandboxes: vec![held.clone()], ..Worker::hello_again(name, &welcome) };
+        let mut liar = Worker::connect(&running.stream, hello).await.unwrap();
+        assert_eq!(liar.read_until(|message| message.delete.first().copied()).await, create.sandbox, "{name}");
+        liar.leave().await;
+    }
+    // Who has it says so for the first time.
+    let hello = wire::WorkerHello { sandboxes: vec![held], ..Worker::hello_again("w", &welcome) };
+    let mut worker = Worker::connect(&running.stream, hello).await.unwrap();
+    worker.read().await;
+    let seen =
+        running.wait_for("/v1/functions/f", |function| !function["endpoints"].as_array().unwrap().is_empty()).await;
+    assert_eq!(only_sandbox(&seen)[1], "w-node");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_without_a_usable_address_is_a_failed_creation() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let (data_plane, function) = data_plane_with(&running, "f").await;
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    data_plane.demand(function, 1, 0).await;
+    let create = worker.read_until(first_creation).await;
+    let ready = wire::SandboxReady { address: "nowhere".to_owned(), ..Default::default() };
+    worker.event(create.sandbox, Event::Ready(ready)).await;
+    let seen = running.wait_for("/v1/functions/f", |function| function["failures"] == 1).await;
+    assert!(seen["last_error"].as_str().unwrap().contains("no usable address"), "{seen}");
+    // Another one is made for whoever waits.
+    worker.read_until(first_creation).await;
     running.stop().await;
 }

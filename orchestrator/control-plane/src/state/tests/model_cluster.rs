@@ -324,11 +324,7 @@ impl Cluster {
     pub(super) fn kill_worker(&mut self, index: usize) {
         self.workers[index].obeyed = Obeyed::default();
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
-        for known in &mut self.data_planes {
-            for id in &ended {
-                known.break_sandbox(*id);
-            }
-        }
+        ended.into_iter().for_each(|id| self.sandbox_ended(id));
         self.cut_worker(index);
     }
 
@@ -441,12 +437,20 @@ impl Cluster {
             };
             worker.sandboxes.entry(create.sandbox).or_insert(sandbox);
         }
+        let mut ended_now = Vec::new();
         for id in message.delete {
             let ended = wire::SandboxEnded::default();
             worker.sandboxes.remove(&id);
             worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
-            self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
+            ended_now.push(id);
         }
+        ended_now.into_iter().for_each(|id| self.sandbox_ended(id));
+    }
+
+    /// Whatever ran in a sandbox has ended with it. After the log was set back, another one may have its id.
+    fn sandbox_ended(&mut self, id: u64) {
+        self.orphans.remove(&id);
+        self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
     }
 
     /// A worker finishes the oldest creation, well or badly.
@@ -470,7 +474,7 @@ impl Cluster {
         worker.sandboxes.remove(&id);
         let ended = wire::SandboxEnded { reason: wire::sandbox_ended::Reason::Exited.into(), message: String::new() };
         worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
-        self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
+        self.sandbox_ended(id);
     }
 
     /// Data planes cannot reach the ready sandboxes of a worker any more, which knows nothing of it.
