@@ -99,6 +99,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         address: Some(address),
         creation_due_us: 0,
         queued: false,
+        retired: false,
         ready_us: 0,
         loan: None,
         version: 0,

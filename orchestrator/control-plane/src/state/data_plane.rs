@@ -6,7 +6,10 @@ use api::wire;
 use model::{DataPlaneId, EndpointState, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
-use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::Standing};
+use super::{
+    DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage,
+    sandbox::{Sandbox, Standing},
+};
 
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -363,15 +366,24 @@ impl State {
     }
 
     /// Lets what runs in a sandbox that is not used any more end: what began before takes the function's time-out at most.
+    /// A function has as many such as it may have of others: with one more, the oldest ends.
     fn drain_retired(&mut self, now: Now, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        sandbox.retired = true;
         if sandbox.standing == Standing::Draining {
             // Its holder waits to be told, and may have missed it.
             return self.send_endpoint(id, EndpointState::Draining);
         }
-        let timeout = self.functions.get(sandbox.function).map(|function| function.registered.spec.timeout);
-        let deadline = self.settings.health.drain_deadline;
-        self.drain_within(now, id, timeout.map_or(deadline, |timeout| deadline.saturating_add(timeout)));
+        let Some(function) = self.functions.get(sandbox.function) else { return self.drain_sandbox(now, id) };
+        let (timeout, most) = (function.registered.spec.timeout, function.registered.spec.scale.upper_bound());
+        let is_retired = |id: &&SandboxId| self.sandboxes.get(id).is_some_and(Sandbox::drains_retired);
+        let retired: Vec<SandboxId> = function.sandboxes.iter().filter(is_retired).copied().collect();
+        if let Some(&oldest) = retired.first().filter(|_| retired.len() >= most as usize) {
+            tracing::warn!(sandbox = %oldest, "too many sandboxes of its function have invocations that do not end; ending it");
+            self.withdraw(oldest);
+            self.delete_sandbox(oldest);
+        }
+        self.drain_within(now, id, self.settings.health.drain_deadline.saturating_add(timeout));
     }
 }
 

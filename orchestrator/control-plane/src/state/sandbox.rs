@@ -50,6 +50,8 @@ pub(super) struct Sandbox {
     pub(super) creation_due_us: u64,
     /// Its creation waits for others of its worker.
     pub(super) queued: bool,
+    /// An invocation in it does not end, so that it is to be drained.
+    pub(super) retired: bool,
     /// When it became ready, in microseconds; 0 when that was before this control plane.
     pub(super) ready_us: u64,
     pub(super) loan: Option<Loan>,
@@ -99,6 +101,11 @@ impl Sandbox {
     /// Whether it may be lent.
     pub(super) fn is_free(&self) -> bool {
         self.standing == Standing::Ready && self.loan.is_none()
+    }
+
+    /// Whether it is drained because an invocation in it does not end.
+    pub(super) fn drains_retired(&self) -> bool {
+        self.retired && self.standing == Standing::Draining
     }
 
     /// Whether a data plane holds its slots.

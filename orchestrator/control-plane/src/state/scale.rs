@@ -151,6 +151,7 @@ impl State {
             address: None,
             creation_due_us: now.us + micros(self.settings.health.creation_deadline),
             queued: false,
+            retired: false,
             ready_us: 0,
             loan: None,
             version: 0,

@@ -226,6 +226,21 @@ fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
 }
 
 #[test]
+fn retired_sandboxes_are_no_more_than_a_function_may_have() {
+    let mut shared = spec();
+    (shared.concurrency, shared.scale.max) = (3, Some(2));
+    let (mut cluster, id) = cluster_with(shared, 1);
+    for round in 1..6 {
+        (0..3).for_each(|_| cluster.data_planes[0].arrive(id));
+        cluster.settle(1);
+        let there = cluster.workers[0].sandboxes.len();
+        assert!(there <= 4, "{there} in round {round}: two that are retired, and two that are not");
+        cluster.data_planes[0].retire_all();
+        cluster.settle(1);
+    }
+}
+
+#[test]
 fn a_retired_sandbox_has_the_time_out_of_its_function_to_drain() {
     let (mut cluster, _) = with_retired_sandbox();
     let deadline = cluster.state.settings.health.drain_deadline + spec().timeout;
