@@ -126,6 +126,7 @@ impl PeerConnection {
         let taken = place.taken.clone();
         let over = Box::pin(async move {
             tokio::select! {
+                biased;
                 () = sleep(PROOF_WITHIN) => "it made no request that was let in",
                 () = taken.cancelled() => "it made no request that was let in, and others wait",
             }

@@ -75,6 +75,7 @@ impl Unproven {
                 Err(due) => due,
             };
             tokio::select! {
+                biased;
                 () = self.room.notified() => {}
                 () = sleep_until(due) => {}
             }
