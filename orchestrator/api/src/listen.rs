@@ -5,11 +5,12 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures::Stream;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -148,6 +149,7 @@ impl PeerConnection {
                 let Poll::Ready(reason) = over.as_mut().poll(cx) else { return Ok(()) };
                 tracing::debug!(peer = %self.peer, reason, "a connection to the stream port is closed");
                 self.standing = Standing::Over;
+                self.discard_unsent();
             }
             Standing::Over => {}
         }
@@ -161,7 +163,18 @@ impl PeerConnection {
             return wrote;
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
+        ready!(stalled.as_mut().poll(cx));
+        self.discard_unsent();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
+    }
+
+    /// The operating system forgets what it has not sent when the connection is closed. It would keep megabytes for
+    /// minutes for a peer that does not take them.
+    fn discard_unsent(&self) {
+        if let Some(socket) = self.io.as_ref().socket() {
+            // Where it cannot be set, the system's own bounds remain.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 
@@ -320,6 +333,20 @@ mod tests {
                 assert!(connection.flush().await.is_err(), "it stays over");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_system_keeps_nothing_for_who_takes_nothing() {
+        let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
+        let address = listener.local_address().unwrap();
+        let mut incoming = Box::pin(Incoming::stream(listener));
+        let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
+        let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
+        let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
+        drop(connection);
+        let end = client.read_to_end(&mut Vec::new()).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test(start_paused = true)]
