@@ -139,6 +139,7 @@ fn what_failed_and_what_was_left_out_is_shown() {
         point: "azure-500".to_owned(),
         repetition: 1,
         reason: "it did not start:\n<etcd> was not there".to_owned(),
+        untried: false,
     });
     manifest.discarded.push(record::DiscardedTry {
         system: "dirigent".to_owned(),

@@ -256,11 +256,14 @@ impl<'a> Material<'a> {
         is_other.then(|| format!("it was offered {} per second, and its point says {planned}", number(offered)))
     }
 
-    /// Why a system cannot run at a point, where every repetition that was planned there failed: for the one that is said
-    /// to be better that is a result.
+    /// Why a system cannot run at a point, where every repetition that was planned there was tried and failed: for the one that
+    /// is said to be better that is a result.
     pub(super) fn always_failed(&self, place: Place<'_>) -> Option<String> {
         let failures = self.planned().map(|number| self.failure(place, number).filter(|_| place.series.is_none()));
         let failures = failures.collect::<Option<Vec<_>>>()?;
+        if failures.iter().any(|failure| failure.untried) {
+            return None;
+        }
         let reason = failures.first()?.reason.lines().next().unwrap_or_default();
         Some(format!("it failed in every repetition: {reason}"))
     }

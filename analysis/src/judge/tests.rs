@@ -94,7 +94,7 @@ fn every_verdict_is_given_for_every_kind_of_claim() {
         let missing = with(&|rig| {
             rig.points.retain(|point| (point.point.as_str(), point.repetition) != (place, 4));
             let [system, point, reason] = [system, place, "it burnt\ndown"].map(str::to_owned);
-            rig.manifest.failures.push(FailedRepetition { system, point, repetition: 4, reason });
+            rig.manifest.failures.push(FailedRepetition { system, point, repetition: 4, reason, untried: false });
         });
         assert_verdict(&missing, Verdict::NotMeasured, "repetition 4: it failed: it burnt");
         let few = with(&|rig| {

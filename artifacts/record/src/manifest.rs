@@ -49,7 +49,7 @@ pub struct SystemFacts {
 }
 
 /// A repetition that was to be measured and could not be: it has no rows, and counts as nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRepetition {
     /// The system.
     pub system: String,
@@ -59,6 +59,9 @@ pub struct FailedRepetition {
     pub repetition: u32,
     /// Why.
     pub reason: String,
+    /// Whether it was not even tried: its system was not built, or cannot run on this machine, which says nothing about it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untried: bool,
 }
 
 /// An earlier try at a repetition that was measured again: nothing of it counts.

@@ -211,7 +211,7 @@ fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exi
     let mut exit = Exit::Done;
     for failure in run.failures() {
         exit = Exit::Failed;
-        let FailedRepetition { system, point, repetition, reason } = failure;
+        let FailedRepetition { system, point, repetition, reason, .. } = failure;
         let reason = reason.lines().next().unwrap_or_default();
         session.console.line(&format!("not measured: {system}, point {point}, repetition {repetition}: {reason}"));
     }

@@ -46,6 +46,7 @@ impl Run<'_> {
             point: point.point.clone(),
             repetition: point.repetition,
             reason: reason.clone(),
+            untried: self.unable.contains_key(&point.system),
         });
         self.save()?;
         Ok(reason)

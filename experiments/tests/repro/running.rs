@@ -109,6 +109,8 @@ fn a_system_that_cannot_run_here_is_named_with_what_would_enable_it() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("toy: it cannot run here: no /no/such: make it"), "{}", said(&output));
     assert!(toy.pids().is_empty(), "nothing is started");
+    let [failure] = toy.manifest().failures.try_into().unwrap();
+    assert!(failure.untried, "{failure:?}");
 }
 
 #[test]
@@ -119,6 +121,8 @@ fn a_system_that_fails_to_start_is_shown_with_the_first_error_and_the_end_of_its
     let said = said(&output);
     assert!(said.contains("ended with exit code 1") && said.contains("cannot bind: no such luck"), "{said}");
     assert!(said.contains("at frame 20") && !said.contains("at frame 5\n"), "{said}");
+    let [failure] = toy.manifest().failures.try_into().unwrap();
+    assert!(!failure.untried, "it was tried, and that it fails is a result: {failure:?}");
     toy.assert_exit(ExitState::Failed);
     toy.assert_nothing_left(1);
 }

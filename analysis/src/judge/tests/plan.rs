@@ -12,7 +12,7 @@ fn failed(rig: &mut Rig, (system, rate): (&str, f64), repetitions: impl IntoIter
     for repetition in repetitions {
         rig.without((system, rate, repetition));
         let [system, point, reason] = [system, &name(rate), "the control plane ended early"].map(str::to_owned);
-        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason });
+        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: false });
     }
 }
 
@@ -64,7 +64,7 @@ fn a_trace_at_which_ours_failed_each_time_is_not_held_and_one_that_is_missing_no
     assert_verdict(&rig, Verdict::NotMeasured, "no rows of `dirigent-kpa`");
     for repetition in 1..=5 {
         let [system, point, reason] = ["dirigent-kpa", "azure-500", "no memory"].map(str::to_owned);
-        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason });
+        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: false });
     }
     assert_verdict(&rig, Verdict::NotHeld, "azure-500: it failed in every repetition: no memory");
     for failure in &mut rig.manifest.failures {
@@ -73,6 +73,34 @@ fn a_trace_at_which_ours_failed_each_time_is_not_held_and_one_that_is_missing_no
     rig.points = Rig::trace([1200.0; 5]).points;
     rig.points.retain(|point| point.system == "dirigent-kpa");
     assert_verdict(&rig, Verdict::NotMeasured, "`knative`, azure-500, repetition 1: it failed: no memory");
+}
+
+#[test]
+fn what_ours_was_not_even_tried_at_says_nothing_about_it() {
+    let untried = |rig: &Rig, places: &[(&str, f64)]| {
+        let mut rig = rig.clone();
+        for place in places {
+            failed(&mut rig, *place, 1..=5);
+        }
+        rig.manifest.failures.iter_mut().for_each(|failure| failure.untried = true);
+        rig
+    };
+    let all = super::rig::OURS.map(|rate| ("dirigent-kpa", f64::from(rate)));
+    for (id, rig) in
+        [("cold-start-rate-knative", Rig::sweep([4500; 5])), ("cold-start-cpu-knative", costs([3; 5], [9; 5]))]
+    {
+        for places in [&all[..], &all[..1]] {
+            let reason = "`dirigent-kpa`, rate-1000, repetition 1: it failed: the control plane ended early";
+            assert_claim(&untried(&rig, places).claim(id), Verdict::NotMeasured, reason);
+        }
+    }
+    let mut rig = Rig::trace([1200.0; 5]);
+    rig.points.retain(|point| point.system == "knative");
+    for repetition in 1..=5 {
+        let [system, point, reason] = ["dirigent-kpa", "azure-500", "it cannot run here: 1 core"].map(str::to_owned);
+        rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: true });
+    }
+    assert_verdict(&rig, Verdict::NotMeasured, "azure-500, repetition 1: it failed: it cannot run here: 1 core");
 }
 
 #[test]
