@@ -86,6 +86,38 @@ fn what_is_not_found_sustained_did_not_surely_fail_and_two_repetitions_are_too_f
 }
 
 #[test]
+fn the_page_says_what_followed_what_in_this_run_and_nothing_of_what_it_had_one_of() {
+    let turns = |fixture: &Fixture| {
+        reported(fixture);
+        let page = page_of(fixture);
+        let said =
+            ["A repetition goes through all points", "Systems take turns", "With each repetition another system"];
+        assert!(page.contains("Each measurement begins afresh"));
+        said.map(|text| page.contains(text))
+    };
+    let fixture = Fixture::of_rates("cold-start-sweep", SWEEP, &["dirigent-kpa", "knative"]);
+    let minute = |system: &str, repetition: u32, second: u64| {
+        fixture.minute((system, "low", repetition), 2, true);
+        let loadgen = fixture.path().join(format!("{system}/low/{repetition}/loadgen.json"));
+        let text = fs::read_to_string(&loadgen).unwrap();
+        let at = format!("\"started_unix_ns\": {second}000000000");
+        fs::write(&loadgen, text.replace("\"started_unix_ns\": 0", &at)).unwrap();
+    };
+    minute("dirigent-kpa", 1, 10);
+    assert_eq!(turns(&fixture), [false, false, false]);
+    minute("knative", 1, 20);
+    assert_eq!(turns(&fixture), [false, true, false]);
+    for (repetition, ours, theirs) in [(2, 40, 30), (3, 50, 60)] {
+        minute("dirigent-kpa", repetition, ours);
+        minute("knative", repetition, theirs);
+        assert_eq!(turns(&fixture), [true, true, true]);
+    }
+    // As runs were before systems took turns at being first.
+    minute("dirigent-kpa", 2, 25);
+    assert_eq!(turns(&fixture), [true, true, false]);
+}
+
+#[test]
 fn a_run_that_was_not_checked_is_never_held_and_the_page_says_so() {
     let fixture = held();
     let claim = judged(&fixture).remove(0);

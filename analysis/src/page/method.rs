@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use record::PointSummary;
 
 use super::{Page, setup, text::ticked};
-use crate::{design::Design, format::duration_ns};
+use crate::format::duration_ns;
 
 /// What every reader needs, in words.
 const OPEN_LOAD: &str = "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is \
@@ -36,13 +36,31 @@ const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation
 const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
 const COOL_DOWN: &str =
     "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
-const TURNS: &str = "A repetition goes through all points before the next one begins, systems take turns within a point, and with \
-     each repetition another system is first. Each begins afresh, with the functions registered before the load.";
+const REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
+const SYSTEMS: &str = "Systems take turns within a point.";
+const ANOTHER_FIRST: &str = "With each repetition another system is first.";
+const AFRESH: &str = "Each measurement begins afresh, with the functions registered before the load.";
 const CPU: &str = "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the \
      measured window, over the ok answers between the two; what failures cost is in it. Claims about CPU time divide by the creations \
      that became ready instead.";
 
-fn texts(design: &Design) -> Vec<&'static str> {
+/// What followed what in this run, as far as it has several of them.
+fn turns(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
+    let points = &page.summary.points;
+    let is_repeated = points.iter().any(|point| point.repetition > 1);
+    let is_another = |a: &PointSummary, b: &PointSummary| a.point == b.point && a.system != b.system;
+    let is_shared = points.iter().any(|a| points.iter().any(|b| is_another(a, b)));
+    let all = [
+        (is_repeated, REPETITIONS),
+        (is_shared, SYSTEMS),
+        (page.verification.another_was_first(), ANOTHER_FIRST),
+        (true, AFRESH),
+    ];
+    all.into_iter().filter_map(|(is_so, text)| is_so.then_some(text))
+}
+
+fn texts(page: &Page<'_>) -> Vec<&'static str> {
+    let design = page.design;
     if !design.at_rate {
         return vec![OPEN_LOAD, SLOWDOWN, PERCENTILES, FAILURES, COLD, CLAIMS];
     }
@@ -51,7 +69,8 @@ fn texts(design: &Design) -> Vec<&'static str> {
     if design.cold {
         texts.extend([COOL_DOWN, COLD]);
     }
-    texts.extend([TURNS, PERCENTILES, FAILURES_AT_RATE, CPU, CLAIMS]);
+    texts.extend(turns(page));
+    texts.extend([PERCENTILES, FAILURES_AT_RATE, CPU, CLAIMS]);
     texts
 }
 
@@ -67,7 +86,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
         section id="method" {
             h2 { "Method" }
             ul {
-                @for text in texts(page.design) { li { (ticked(text)) } }
+                @for text in texts(page) { li { (ticked(text)) } }
                 @if !page.summary.points.is_empty() {
                     li {
                         "The time-out that a penalised failure counts with is "
