@@ -52,12 +52,22 @@ impl Batch for Reports {
 struct Function {
     /// When its demand was reported, while no sandbox has come.
     asked: Option<Instant>,
-    /// The sandbox lent, its slots, and when it was last used.
-    held: Option<(u64, u32, Instant)>,
+    held: Option<Held>,
     /// Whether something was invoked since the last sample, and how long it waited.
     invoked: Option<Duration>,
     /// Whether samples are being taken.
     sampled: bool,
+}
+
+/// A sandbox that is lent.
+#[derive(Clone, Copy)]
+struct Held {
+    sandbox: u64,
+    slots: u32,
+    /// Of the newest delta about it: what is given back without it is not believed.
+    version: u64,
+    /// When it was last used.
+    used: Instant,
 }
 
 #[derive(Default)]
@@ -129,8 +139,8 @@ impl DataPlane {
         for turn in from..to {
             let id = self.functions[usize::try_from(turn % count).unwrap_or(0)];
             let function = state.functions.entry(id).or_default();
-            if let Some((_, _, used)) = &mut function.held {
-                *used = Instant::now();
+            if let Some(held) = &mut function.held {
+                held.used = Instant::now();
                 function.invoked = Some(Duration::ZERO);
                 self.observed.still_warm();
             } else if function.asked.is_some() {
@@ -169,7 +179,8 @@ impl DataPlane {
                 wire::EndpointState::Active | wire::EndpointState::Suspended => delta.slots,
                 wire::EndpointState::Draining | wire::EndpointState::Gone => 0,
             };
-            function.held = (slots > 0).then_some((delta.sandbox, slots, read));
+            let held = Held { sandbox: delta.sandbox, slots, version: delta.version, used: read };
+            function.held = (slots > 0).then_some(held);
             if let Some(asked) = function.asked.take_if(|_| slots > 0) {
                 let waited = read.duration_since(asked);
                 function.invoked = Some(waited);
@@ -182,14 +193,12 @@ impl DataPlane {
         for limit in &message.limits {
             let function = state.functions.entry(limit.function).or_default();
             let long_enough = Duration::from_millis(limit.min_idle_ms);
-            let gives = |(_, slots, used): &mut (u64, u32, Instant)| {
-                *slots > limit.slots && read.duration_since(*used) >= long_enough
-            };
-            if let Some((sandbox, ..)) = function.held.take_if(gives) {
-                let back = wire::EndpointAck { sandbox, function: limit.function, ..Default::default() };
-                acks.push((back, None));
+            let gives = |held: &mut Held| held.slots > limit.slots && read.duration_since(held.used) >= long_enough;
+            if let Some(Held { sandbox, version, .. }) = function.held.take_if(gives) {
+                let function = limit.function;
+                acks.push((wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 }, None));
             }
-            let slots = function.held.map_or(0, |(_, slots, _)| slots);
+            let slots = function.held.map_or(0, |held| held.slots);
             limit_acks.push(wire::LimitAck { function: limit.function, version: limit.version, slots });
         }
         drop(state);
