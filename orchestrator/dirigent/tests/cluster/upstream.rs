@@ -4,9 +4,11 @@ use serde_json::json;
 
 use crate::{
     cluster::{Cluster, Plan},
-    http::Ongoing,
+    http::{self, Ongoing},
     invocation::Invocation,
-    process, witness,
+    process,
+    wait::{look, wait_for},
+    witness,
 };
 
 /// Begins an invocation that would run for minutes, and gives the process of the only sandbox, which runs it.
@@ -78,6 +80,12 @@ fn posts_in_flight_when_a_worker_dies_are_502_and_never_200() {
     let ongoing: Vec<_> =
         (0..20).map(|_| Invocation::of("f").post().run_ms(300_000).begin(cluster.door()).unwrap()).collect();
     cluster.wait_for_level(0, "f", 0, 20);
+    // Each has its slot; what is sent over a connection that is not open yet would be sent elsewhere and wait for it.
+    wait_for("a connection for each", || {
+        let page = http::ask(cluster.data_planes[0].address("admin"), "GET /metrics", "").body;
+        let opened = "dirigent_data_plane_upstream_connections_opened_total 20\n";
+        look(page.contains(opened), page)
+    });
     cluster.workers[0].crash();
     for invocation in ongoing {
         invocation.answer().unwrap().assert_refused(502, "upstream");
