@@ -202,16 +202,21 @@ impl FunctionState {
         for id in self.held.keys().copied().collect::<Vec<_>>() {
             let slots = self.slots_of(id);
             let Some(held) = self.held.get_mut(&id) else { continue };
-            if held.service == Service::Failed {
-                self.report.failed(id, slots, Failing::broken("it failed before this connection"));
-                continue;
-            }
-            if held.service == Service::Retired {
-                self.report.failed(id, slots, Failing::retired("it was retired before this connection"));
-            }
-            held.told = slots;
             // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
             held.stamp = Stamp::default();
+            match held.service {
+                // Held until it is gone, or it would be granted to somebody else before the news of it is heard.
+                Service::Failed => {
+                    self.report.failed(id, slots, Failing::broken("it failed before this connection"));
+                    hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots: slots.max(1) });
+                    continue;
+                }
+                Service::Retired => {
+                    self.report.failed(id, slots, Failing::retired("it was retired before this connection"));
+                }
+                Service::Open | Service::Suspended | Service::Draining | Service::Returning => {}
+            }
+            held.told = slots;
             hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots });
         }
         if self.level() > 0 {

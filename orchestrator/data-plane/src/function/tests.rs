@@ -211,7 +211,12 @@ impl World {
             Event::Resync => {
                 let mut held = Vec::new();
                 self.change(|state, _, effects| state.resync(1, &mut held, effects));
-                self.believed = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots)).collect();
+                let held = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots));
+                let (failed, believed): (Vec<_>, Vec<_>) = held.partition(|(id, _)| self.failed.contains(id));
+                let named: BTreeSet<SandboxId> = failed.iter().map(|(id, _)| *id).collect();
+                assert_eq!(named, self.failed, "until they are gone nobody else may have those that failed");
+                assert!(failed.iter().all(|(id, slots)| *slots >= self.in_use(*id).max(1)), "{failed:?}");
+                self.believed = believed.into_iter().collect();
             }
             Event::Configure { policy, concurrency } => {
                 let terms = Terms { concurrency, ..TERMS };

@@ -74,3 +74,31 @@ fn a_data_plane_forgets_a_sandbox_that_it_reported_as_broken() {
     assert_eq!(cluster.data_planes[0].broken.len(), 1);
     expect_replaced(&mut cluster, id, "reported");
 }
+
+/// Its holder still has it when it connects again: nobody else gets it before the news of it is heard.
+#[test]
+fn a_sandbox_that_broke_while_its_holder_was_disconnected_is_granted_to_nobody_else() {
+    let mut cluster = Cluster::new(1, 2);
+    let mut spec = FunctionSpec::new("f".parse().unwrap(), "any");
+    spec.scale.max = Some(1);
+    cluster.put(spec);
+    let id = cluster.function_id("f").expect("it was registered");
+    (0..2).for_each(|index| cluster.data_plane_reads(index));
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), 1);
+    cluster.cut_data_plane(0);
+    cluster.sandboxes_break(0);
+    let broken: Vec<u64> = cluster.data_planes[0].broken.keys().copied().collect();
+    cluster.data_planes[1].arrive(id);
+    cluster.data_plane_is_heard(1);
+    cluster.connect_data_plane(0);
+    cluster.data_plane_reads(1);
+    assert!(
+        !broken.iter().any(|id| cluster.data_planes[1].held.contains_key(id)),
+        "{broken:?} is what the first one has"
+    );
+    cluster.settle(5);
+    assert_eq!(cluster.data_planes[1].running(id), 1, "another one serves it");
+    assert!(cluster.data_planes[0].broken.is_empty());
+}

@@ -346,7 +346,9 @@ impl Cluster {
             sandbox: *id,
             slots: held.slots,
         });
-        let (data_plane, held) = (known.name.clone(), held.collect());
+        let broken =
+            known.broken.iter().map(|(id, function)| wire::HeldGrant { function: *function, sandbox: *id, slots: 1 });
+        let (data_plane, held) = (known.name.clone(), held.chain(broken).collect());
         let Obeyed { cluster, epoch, nonce } = known.obeyed.clone();
         let hello = wire::DataPlaneHello {
             data_plane,
