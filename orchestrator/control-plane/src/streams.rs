@@ -4,7 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use api::{
     Outbox, PROTOCOL_VERSION, PeerInfo, WireError,
-    wire::{self, orchestrator_server::Orchestrator},
+    wire::{self, orchestrator_server::Orchestrator, sandbox_event::Event},
 };
 use futures::{Stream, StreamExt, stream};
 use tokio::{sync::oneshot, time::timeout};
@@ -163,7 +163,9 @@ impl Streams {
             let read_us = self.owner.clock.now_us();
             plausible::from_worker(&mut message);
             let timed = |batch: &mut WorkerBatch, event: wire::SandboxEvent| {
-                let dispatched_us = batch.take_dispatched(event.sandbox);
+                // A creation that waits, or begins, is still under way.
+                let is_under_way = matches!(event.event, Some(Event::Progress(_)));
+                let dispatched_us = (!is_under_way).then(|| batch.take_dispatched(event.sandbox)).flatten();
                 TimedEvent { event, dispatched_us }
             };
             if message.leaving && self.owner.send(Message::Input(Input::WorkerLeaves { session })).await.is_err() {

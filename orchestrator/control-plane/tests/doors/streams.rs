@@ -64,6 +64,10 @@ async fn a_cold_start_goes_from_demand_to_a_lent_slot_and_is_recorded() {
         (message.functions[0].clone(), message.create[0])
     };
     assert_eq!((revision.name.as_str(), revision.revision), ("f", create.revision));
+    // It waits for others of its worker first, which changes nothing about its record.
+    for queued in [true, false] {
+        worker.event(create.sandbox, Event::Progress(wire::CreationProgress { queued })).await;
+    }
     worker.ready(create.sandbox).await;
     let endpoint = data_plane.read_until(first_endpoint).await;
     assert_eq!((endpoint.sandbox, endpoint.slots, endpoint.address.as_str()), (create.sandbox, 1, "127.1.0.1:80"));
@@ -76,6 +80,7 @@ async fn a_cold_start_goes_from_demand_to_a_lent_slot_and_is_recorded() {
     let row = &rows[0];
     assert_eq!((row.function.as_str(), row.node.as_str(), row.outcome.as_str()), ("f", "w-node", "ready"));
     assert_eq!((row.create_us, row.ready_us), (Some(5), Some(2)));
+    assert!(row.dispatch_us.is_some(), "{row:?}");
     assert!(row.publish_us.is_some() && row.net_worker_us.is_some() && row.net_dataplane_us.is_some(), "{row:?}");
 }
 
