@@ -11,6 +11,9 @@ use super::{
     sandbox::{Sandbox, Standing},
 };
 
+/// Sandboxes of a function at once that are drained because an invocation in them does not end.
+const MOST_RETIRED: u32 = 32;
+
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct DataPlaneKey(pub(super) u32);
@@ -353,7 +356,7 @@ impl State {
         self.metrics.endpoint_failures.inc();
         // While its node is suspect that is the node's fault, and one that was retired had worked.
         if matches!(sandbox.standing, Standing::Ready | Standing::Unclaimed) && !failure.retired {
-            self.note_end_of_service(now, id, &failure.cause);
+            self.note_end_of_service(now, id, Some(key), &failure.cause);
         }
         if drains {
             self.drain_retired(now, id);
@@ -366,7 +369,7 @@ impl State {
     }
 
     /// Lets what runs in a sandbox that is not used any more end: what began before takes the function's time-out at most.
-    /// A function has as many such as it may have of others: with one more, the oldest ends.
+    /// A function has as many such as it may have of others, but a few: with one more, the oldest ends.
     fn drain_retired(&mut self, now: Now, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         sandbox.retired = true;
@@ -375,7 +378,8 @@ impl State {
             return self.send_endpoint(id, EndpointState::Draining);
         }
         let Some(function) = self.functions.get(sandbox.function) else { return self.drain_sandbox(now, id) };
-        let (timeout, most) = (function.registered.spec.timeout, function.registered.spec.scale.upper_bound());
+        let (timeout, most) =
+            (function.registered.spec.timeout, function.registered.spec.scale.upper_bound().min(MOST_RETIRED));
         let is_retired = |id: &&SandboxId| self.sandboxes.get(id).is_some_and(Sandbox::drains_retired);
         let retired: Vec<SandboxId> = function.sandboxes.iter().filter(is_retired).copied().collect();
         if let Some(&oldest) = retired.first().filter(|_| retired.len() >= most as usize) {

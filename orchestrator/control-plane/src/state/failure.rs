@@ -9,6 +9,7 @@ use policy::placement::NodeKey;
 
 use super::{
     Now, State,
+    data_plane::DataPlaneKey,
     grant::micros,
     sandbox::{Sandbox, Standing},
     timer::SandboxTimer,
@@ -41,6 +42,7 @@ impl State {
         self.forget_sandbox(sandbox, "failed");
         if was_wanted {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
+            self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
             self.note_failure(now, id, node, failure);
             self.decide(now, id, now.us);
         }
@@ -61,6 +63,10 @@ impl State {
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
         let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
         let Some(overdue) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
+        if overdue.creation_due_us > now.us {
+            // Its time began anew, and the timer of before could not be found because the clock had jumped.
+            return;
+        }
         let (id, node) = (overdue.function, overdue.node);
         if overdue.queued {
             let moves_until_us = self.nodes.get(node).ready_us + micros(self.settings.health.creation_deadline);
@@ -90,24 +96,42 @@ impl State {
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
         self.end_creation(sandbox, "failed");
         self.delete_sandbox(sandbox);
+        self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
         self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
         self.decide(now, id, now.us);
     }
 
     /// A sandbox in service ended by itself or broke, for this `cause`: soon after it was ready, that is a failure of its
-    /// creation.
-    pub(super) fn note_end_of_service(&mut self, now: Now, sandbox: SandboxId, cause: &str) {
+    /// creation. It was said by its worker, or `said_by` a data plane, whose own way there may be what is broken: a node is
+    /// blamed for that only when a second data plane says so, where there is one.
+    pub(super) fn note_end_of_service(
+        &mut self,
+        now: Now,
+        sandbox: SandboxId,
+        said_by: Option<DataPlaneKey>,
+        cause: &str,
+    ) {
         let Some(found) = self.sandboxes.get(&sandbox) else { return };
         let Some(lived_us) = lived_us(found, now) else { return };
         let (id, node) = (found.function, found.node);
+        let is_believed = said_by.is_none_or(|by| self.is_out_of_reach(now, node, by));
         if let Some(function) = self.functions.get_mut(id) {
             function.trouble.last_error = Some(format!("sandbox {sandbox} ended by itself: {cause}"));
         }
         if lived_us < micros(PROVEN_AFTER) {
             let message = format!("sandbox {sandbox} failed {} ms after it was ready: {cause}", lived_us / 1000);
             self.count_failed(id);
+            if is_believed {
+                self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
+            }
             self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
         }
+    }
+
+    /// Whether a node is out of reach by more than the word of one data plane, as far as there is another.
+    fn is_out_of_reach(&mut self, now: Now, node: NodeKey, by: DataPlaneKey) -> bool {
+        let is_borne_out = self.nodes.note_out_of_reach(node, by, now.us, now.us + micros(AVOIDED_FOR));
+        is_borne_out || self.data_planes.connected().all(|(key, ..)| key == by)
     }
 
     fn count_failed(&mut self, id: FunctionId) {
@@ -119,7 +143,6 @@ impl State {
     fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {
         let Some(function) = self.functions.get_mut(id) else { return };
         let avoided_until_us = now.us + micros(AVOIDED_FOR);
-        self.nodes.creation_failed(node, id, avoided_until_us);
         let trouble = &mut function.trouble;
         trouble.failed_us = now.us;
         // Several failures of one burst are one failure: the next attempt waits for all of them.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use model::{FunctionId, NodeName, NodeSpec, Resources, SandboxId};
 use policy::placement::{NodeKey, Pool};
 
-use super::{Map, SessionId};
+use super::{Map, SessionId, data_plane::DataPlaneKey};
 
 /// A node that has failed so many functions, and none succeeded since, is believed to fail them all.
 const FAILED_FUNCTIONS: usize = 3;
@@ -51,6 +51,8 @@ pub(super) struct Node {
     pub(super) has_older: bool,
     /// Functions that it failed since the last success, a few at most.
     failed: Vec<FunctionId>,
+    /// The data plane that last could not reach a sandbox of it, and until when that counts, in microseconds.
+    out_of_reach: Option<(DataPlaneKey, u64)>,
 }
 
 /// All nodes, by dense key.
@@ -128,6 +130,7 @@ impl Nodes {
             left_behind: BTreeSet::new(),
             has_older: false,
             failed: Vec::new(),
+            out_of_reach: None,
         };
         if free.is_some() {
             self.nodes[place] = Some(node);
@@ -214,6 +217,13 @@ impl Nodes {
                 self.failing.remove(0);
             }
         }
+    }
+
+    /// A data plane cannot reach a sandbox of a node. Whether another one said so too before `now_us`; this word counts
+    /// until `until_us`.
+    pub(super) fn note_out_of_reach(&mut self, key: NodeKey, by: DataPlaneKey, now_us: u64, until_us: u64) -> bool {
+        let before = self.get_mut(key).out_of_reach.replace((by, until_us));
+        before.is_some_and(|(other, until_us)| other != by && now_us < until_us)
     }
 
     /// A node has made a sandbox.

@@ -276,7 +276,7 @@ impl State {
         if by_itself {
             self.metrics.sandbox_exits.inc();
             tracing::warn!(sandbox = %id, reason = ?ended.reason(), cause = ended.message, "a sandbox ended by itself");
-            self.note_end_of_service(now, id, &ended.message);
+            self.note_end_of_service(now, id, None, &ended.message);
         }
         self.forget_sandbox(id, if expected { "cancelled" } else { "failed" });
         if !expected {

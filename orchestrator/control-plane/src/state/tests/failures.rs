@@ -318,3 +318,33 @@ fn the_time_of_a_creation_counts_from_when_it_begins_and_it_fails_once_that_is_o
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandboxes[1]));
     assert!(failed(&cluster) >= 2, "and then it failed, too");
 }
+
+/// How many nodes are avoided by all after five functions had a sandbox each on the only node, which their data planes
+/// could not reach soon afterwards; `holders` are those that had them.
+fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
+    let mut cluster = Cluster::new(1, data_planes);
+    for number in 0..5 {
+        let name = format!("f{number}");
+        cluster.put(FunctionSpec::new(name.parse().unwrap(), "any"));
+        let id = cluster.function_id(&name).unwrap();
+        (0..data_planes).for_each(|index| cluster.data_plane_reads(index));
+        let holder = holders[number % holders.len()];
+        cluster.data_planes[holder].arrive(id);
+        cluster.settle(1);
+        assert_eq!(cluster.data_planes[holder].running(id), 1);
+    }
+    cluster.sandboxes_break(0);
+    while cluster.data_planes.iter().any(|known| known.has_said_more()) {
+        (0..data_planes).for_each(|index| cluster.data_plane_is_heard(index));
+    }
+    let failed = |number| cluster.state.functions.find(&format!("f{number}")).unwrap().trouble.failures;
+    assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
+    cluster.state.nodes.failing().count()
+}
+
+#[test]
+fn a_node_is_avoided_by_all_when_more_than_one_data_plane_cannot_reach_it() {
+    assert_eq!(avoided_after_breaks(1, &[0]), 1, "there is nobody else to ask");
+    assert_eq!(avoided_after_breaks(2, &[0]), 0, "its own way there may be broken");
+    assert_eq!(avoided_after_breaks(2, &[0, 1]), 1, "both say so");
+}
