@@ -1,5 +1,5 @@
-//! Failures that are met again and again while a part looks for its control plane: each reason is told when it comes up,
-//! and then seldom, so that a log says what is the matter without being flooded.
+//! Failures that are met again and again, as while a part looks for its control plane: each reason is told when it comes
+//! up, and then seldom, so that a log says what is the matter without being flooded.
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
@@ -9,21 +9,26 @@ use tonic::Status;
 /// A reason that lasts is told again after this long: whoever looks at a log sees it, and an hour of it is sixty lines.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What was told last of each address that was tried. It is as large as the configured list.
+/// Peers of which the newest reason is remembered, at most; beyond that each is told each time.
+const MAX_REMEMBERED: usize = 4096;
+
+/// What was told last of each peer: an address that was tried, or somebody who was refused.
 #[derive(Debug, Default)]
 pub struct Retold(HashMap<String, (String, Instant)>);
 
 impl Retold {
-    /// Returns true if `reason` is to be told of `address` now.
-    pub fn is_due(&mut self, address: &str, reason: &str) -> bool {
+    /// Returns true if `reason` is to be told of `peer` now.
+    pub fn is_due(&mut self, peer: &str, reason: &str) -> bool {
         let now = Instant::now();
-        if let Some((last, at)) = self.0.get(address)
-            && last == reason
-            && now.duration_since(*at) < AGAIN
-        {
+        if self.0.get(peer).is_some_and(|(last, at)| last == reason && now.duration_since(*at) < AGAIN) {
             return false;
         }
-        self.0.insert(address.to_owned(), (reason.to_owned(), now));
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
+        }
+        if self.0.len() < MAX_REMEMBERED || self.0.contains_key(peer) {
+            self.0.insert(peer.to_owned(), (reason.to_owned(), now));
+        }
         true
     }
 
@@ -80,5 +85,20 @@ mod tests {
         assert!(retold.is_due("a:1", "no token") && !retold.is_due("a:1", "no token"));
         retold.clear();
         assert!(retold.is_due("a:1", "no token"), "it was connected in between");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_peers_than_are_remembered_are_told_each_time() {
+        let mut retold = Retold::default();
+        assert!(retold.is_due("worker a", "x") && retold.is_due("worker b", "x"));
+        assert!(!retold.is_due("worker a", "x"));
+        assert!(retold.is_due("worker a", "y"));
+        tokio::time::advance(AGAIN).await;
+        assert!(retold.is_due("worker a", "y"));
+        assert!((0..MAX_REMEMBERED).all(|number| retold.is_due(&format!("worker {number}"), "x")));
+        assert!(retold.is_due("one more", "x") && retold.is_due("one more", "x"));
+        assert_eq!(retold.0.len(), MAX_REMEMBERED);
+        tokio::time::advance(AGAIN).await;
+        assert!(retold.is_due("one more", "x") && !retold.is_due("one more", "x"));
     }
 }
