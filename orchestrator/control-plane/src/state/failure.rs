@@ -42,7 +42,7 @@ impl State {
         self.forget_sandbox(sandbox, "failed");
         if was_wanted {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
-            self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
+            self.blame_node(now, id, node);
             self.note_failure(now, id, node, failure);
             self.decide(now, id, now.us);
         }
@@ -96,7 +96,7 @@ impl State {
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
         self.end_creation(sandbox, "failed");
         self.delete_sandbox(sandbox);
-        self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
+        self.blame_node(now, id, node);
         self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
         self.decide(now, id, now.us);
     }
@@ -122,7 +122,7 @@ impl State {
             let message = format!("sandbox {sandbox} failed {} ms after it was ready: {cause}", lived_us / 1000);
             self.count_failed(id);
             if is_believed {
-                self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
+                self.blame_node(now, id, node);
             }
             self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
         }
@@ -138,6 +138,11 @@ impl State {
         if let Some(function) = self.functions.get_mut(id) {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
         }
+    }
+
+    /// A node has failed a function, as far as is known by its own fault.
+    fn blame_node(&mut self, now: Now, id: FunctionId, node: NodeKey) {
+        self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
     }
 
     fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {

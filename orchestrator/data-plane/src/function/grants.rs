@@ -77,6 +77,15 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// What is to be said again of one that failed or was retired before `event`.
+    fn failing(&self, event: &str) -> Option<Failing> {
+        match self.service {
+            Service::Failed => Some(Failing::broken(format!("it failed before {event}"))),
+            Service::Retired => Some(Failing::retired(format!("it was retired before {event}"))),
+            Service::Open | Service::Suspended | Service::Draining | Service::Returning => None,
+        }
+    }
+
     /// Whether it is neither leaving nor broken.
     fn kept(&self) -> bool {
         matches!(self.service, Service::Open | Service::Suspended)
@@ -204,20 +213,14 @@ impl FunctionState {
             let Some(held) = self.held.get_mut(&id) else { continue };
             // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
             held.stamp = Stamp::default();
-            match held.service {
-                // Held until it is gone, or it would be granted to somebody else before the news of it is heard.
-                Service::Failed => {
-                    self.report.failed(id, slots, Failing::broken("it failed before this connection"));
-                    hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots: slots.max(1) });
-                    continue;
-                }
-                Service::Retired => {
-                    self.report.failed(id, slots, Failing::retired("it was retired before this connection"));
-                }
-                Service::Open | Service::Suspended | Service::Draining | Service::Returning => {}
-            }
             held.told = slots;
-            hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots });
+            let failing = held.failing("this connection");
+            // Held until it is gone, or it would be granted to somebody else before the news of it is heard.
+            let least = u32::from(failing.is_some());
+            hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots: slots.max(least) });
+            if let Some(failing) = failing {
+                self.report.failed(id, slots, failing);
+            }
         }
         if self.level() > 0 {
             self.report.tell_demand();
@@ -281,12 +284,7 @@ impl FunctionState {
             Held { sandbox, service, stamp: delta.stamp, told }
         });
         // Lent again by a control plane that the news of the failure has not reached.
-        let failing = match held.service {
-            Service::Failed => Some(Failing::broken("it failed before it was lent again")),
-            Service::Retired => Some(Failing::retired("it was retired before it was lent again")),
-            Service::Open | Service::Suspended | Service::Draining | Service::Returning => None,
-        };
-        if let Some(failing) = failing {
+        if let Some(failing) = held.failing("it was lent again") {
             held.stamp = held.stamp.max(delta.stamp);
             self.report.failed(id, held.told, failing);
             return;
