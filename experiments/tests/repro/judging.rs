@@ -97,12 +97,24 @@ pub(crate) fn second(requested_ns: i64) -> ColdStart {
 /// A change of the second row.
 pub(crate) type Change<'a> = &'a dyn Fn(&mut Invocation);
 /// A creation, changes of the second row, a rule, and the exit code and verdict that follow.
-type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
+pub(crate) type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
+
+/// Judges each case with its creation after those that the run has.
+pub(crate) fn judge_cases<'a>(toy: &Toy, cases: impl IntoIterator<Item = Case<'a>>) {
+    let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
+    for (number, (creation, changes, rule, (code, verdict))) in cases.into_iter().enumerate() {
+        let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
+        first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
+        creations.flush().unwrap();
+        let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
+        let judged = judge_changed(toy, change, rule);
+        assert_eq!(judged, (code, verdict.to_owned()), "case {number}: {rule}");
+    }
+}
 
 #[test]
 fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
     let toy = finished();
-    let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
     let sent_ns = i64::try_from(rows()[1].sent_ns.unwrap()).unwrap();
     let (at_once, ahead) = (second(sent_ns), second(sent_ns - 2_000_000_000));
     let undated = |creation: &ColdStart| ColdStart { net_dataplane_us: None, ..creation.clone() };
@@ -141,14 +153,7 @@ fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
         (&ahead, vec![&warm, &unphased], ready, held),
         (&second(sent_ns - 3_006_000 + 1_200_000), vec![&warm, &unphased], ready, silent),
     ];
-    for (number, (creation, changes, rule, (code, verdict))) in cases.into_iter().enumerate() {
-        let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
-        first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
-        creations.flush().unwrap();
-        let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
-        let judged = judge_changed(&toy, change, rule);
-        assert_eq!(judged, (code, verdict.to_owned()), "case {number}: {rule}");
-    }
+    judge_cases(&toy, cases);
     // What nothing is known of has still answered before the next one, which says that it waited for the same sandbox.
     let answered = |rows: &mut Vec<Invocation>| {
         rows[1].sandbox = Some("1-2".to_owned());
@@ -175,10 +180,7 @@ fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_p
     fs::rename(&schedules, toy.path("elsewhere")).unwrap();
     assert_eq!(judge(&toy, "the schedule is there"), (Some(3), "not held".to_owned()));
     // What counts as checked was judged: a claim that uses it finds the rule that is broken.
-    let bin = toy.path("bin");
-    let report = ["report", toy.path("out").to_str().unwrap(), "--programs", bin.to_str().unwrap()].map(str::to_owned);
-    let report: Vec<&str> = report.iter().map(String::as_str).collect();
-    toy.command(&report).output().unwrap();
+    toy.again("report");
     let found = toy.out().read_invariants().unwrap().unwrap();
     let [checked] = found.checked.as_slice() else { panic!("one repetition has rows: {found:?}") };
     let covers = |one: &&record::Invariant| one.scope.covers(&checked.system, &checked.point, checked.repetition);
@@ -298,24 +300,15 @@ fn a_report_made_again_checks_again_and_one_that_is_older_than_what_is_found_is_
     let toy = finished();
     let older = "claims and page were made without these findings, and count for nothing: repro report";
     fs::create_dir(toy.out().report()).unwrap();
-    let run = |verb: &str| {
-        let (out, bin) = (toy.path("out"), toy.path("bin"));
-        let mut arguments = vec![verb, out.to_str().unwrap()];
-        if verb == "report" {
-            arguments.extend(["--programs", bin.to_str().unwrap()]);
-        }
-        let output = toy.command(&arguments).output().unwrap();
-        (output.status.code(), said(&output))
-    };
-    assert!(!run("verify").1.contains(older));
+    assert!(!toy.again("verify").1.contains(older));
     let mut changed = rows();
     changed[1].cold = Some(1);
     write_rows(&toy.point().invocations(), &changed);
-    let (code, text) = run("verify");
+    let (code, text) = toy.again("verify");
     assert!(code == Some(3) && text.contains(older), "{text}");
-    let (_, text) = run("report");
+    let (_, text) = toy.again("report");
     assert!(text.contains("analysed after broken: 2"), "{text}");
-    assert!(!run("verify").1.contains(older));
+    assert!(!toy.again("verify").1.contains(older));
 }
 
 #[test]

@@ -4,19 +4,8 @@ use std::fs;
 
 use crate::{
     ending::claims,
-    toy::{Toy, said},
+    toy::Toy,
 };
-
-/// Its exit code, and what it said.
-fn repro(toy: &Toy, verb: &str) -> (Option<i32>, String) {
-    let (out, bin) = (toy.path("out"), toy.path("bin"));
-    let mut arguments = vec![verb, out.to_str().unwrap()];
-    if verb == "report" {
-        arguments.extend(["--programs", bin.to_str().unwrap()]);
-    }
-    let output = toy.command(&arguments).output().unwrap();
-    (output.status.code(), said(&output))
-}
 
 #[test]
 fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
@@ -35,12 +24,12 @@ fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
         ("out/toy/replay/1/coldstarts.csv", "requested_ns", "asked_ns"),
     ] {
         toy.edit(place, from, to);
-        let (code, text) = repro(&toy, "report");
+        let (code, text) = toy.again("report");
         assert!(code != Some(0) && !text.contains("analysed"), "{place}: {text}");
         assert!(texts() == before, "{place}: what was judged before has changed");
         toy.edit(place, to, from);
     }
-    assert_eq!(repro(&toy, "report").0, Some(0));
+    assert_eq!(toy.again("report").0, Some(0));
     assert!(!run.report().exists() && !run.summary().exists(), "the toy's analysis makes neither");
 }
 
@@ -52,9 +41,9 @@ fn claims_of_a_run_that_is_found_invalid_are_judged_by_what_it_is_found_by() {
     assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
     toy.assert_exit(record::ExitState::Invalid);
     for again in ["at once", "after a report"] {
-        let (code, text) = repro(&toy, "verify");
+        let (code, text) = toy.again("verify");
         assert!(code == Some(3) && text.contains("toy-rate"), "{again}: {text}");
         assert!(!text.contains("count for nothing"), "{again}: {text}");
-        repro(&toy, "report");
+        toy.again("report");
     }
 }

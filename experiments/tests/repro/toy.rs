@@ -271,6 +271,17 @@ impl Toy {
         self.command(&["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()]).output().unwrap()
     }
 
+    /// `repro verify` or `repro report` of the run in `out`: its exit code, and what it said.
+    pub(crate) fn again(&self, verb: &str) -> (Option<i32>, String) {
+        let (out, bin) = (self.path("out"), self.path("bin"));
+        let mut arguments = vec![verb, out.to_str().unwrap()];
+        if verb == "report" {
+            arguments.extend(["--programs", bin.to_str().unwrap()]);
+        }
+        let output = self.command(&arguments).output().unwrap();
+        (output.status.code(), said(&output))
+    }
+
     /// The run's directory.
     pub(crate) fn out(&self) -> RunDir {
         RunDir(self.path("out"))

@@ -1,16 +1,15 @@
 //! `repro verify` of rows that waited for a sandbox whose creation was under way when they came: what proves that they did.
 
-use record::{ColdStart, Invocation, TableWriter, read_table};
+use record::{ColdStart, Invocation};
 
 use crate::{
-    judging::{Change, finished, judge_changed, second},
+    judging::{Case, finished, judge_cases, second},
     toy::rows,
 };
 
 #[test]
 fn a_row_that_came_while_its_sandbox_was_made_proves_its_wait_and_one_that_came_long_after_it_was_ready_is_marked() {
     let toy = finished();
-    let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
     let sent_ns = i64::try_from(rows()[1].sent_ns.unwrap()).unwrap();
     // It runs 4.3 ms after it was sent.
     let cold = |row: &mut Invocation| {
@@ -27,7 +26,6 @@ fn a_row_that_came_while_its_sandbox_was_made_proves_its_wait_and_one_that_came_
     let (waits, news) = ("never exceed the wait for it", "sent before their sandbox was ready on its worker");
     let (before, held, silent) = ("cold rows arrived before", (Some(0), "held"), (Some(0), "not measured"));
     let (broken, marked) = ((Some(3), "not held"), (Some(0), "marked"));
-    type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
     let cases: [Case<'_>; 14] = [
         (&under_way, vec![&cold], before, held),
         (&under_way, vec![&cold], waits, held),
@@ -44,12 +42,5 @@ fn a_row_that_came_while_its_sandbox_was_made_proves_its_wait_and_one_that_came_
         (&late_round, vec![&cold], waits, held),
         (&late_round, vec![&cold], news, marked),
     ];
-    for (number, (creation, changes, rule, (code, verdict))) in cases.into_iter().enumerate() {
-        let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
-        first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
-        creations.flush().unwrap();
-        let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
-        let judged = judge_changed(&toy, change, rule);
-        assert_eq!(judged, (code, verdict.to_owned()), "case {number}: {rule}");
-    }
+    judge_cases(&toy, cases);
 }
