@@ -7,7 +7,7 @@ use api::{ConnectError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, Token, TokenError, 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wire::orchestrator_client::OrchestratorClient;
 
 mod apply;
@@ -22,6 +22,10 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// A data plane whose name another process has for this long uses its sandboxes no more: the control plane has given them
+/// up when it let the other one in, and their addresses may be those of other functions. As long as workers wait before
+/// they end theirs.
+const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a stream ended.
 #[derive(Debug, Error)]
@@ -47,12 +51,20 @@ enum StreamError {
     Closed,
 }
 
+impl StreamError {
+    /// Returns true if a control plane refused this data plane because another process has its name.
+    fn is_for_name(&self) -> bool {
+        matches!(self, Self::Refused(status) if api::is_refused_for_name(status))
+    }
+}
+
 /// Keeps a stream to one of the control planes, until the reports are closed. `address` is where clients reach us.
 pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
     let mut back_off = FIRST_BACK_OFF;
     let mut retold = api::Retold::default();
+    let mut name_taken_since = None;
     for control_plane in plane.config.control_planes.iter().cycle() {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
@@ -63,8 +75,14 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         if welcomed {
             back_off = FIRST_BACK_OFF;
             retold.clear();
+            name_taken_since = None;
         }
-        if matches!(end, StreamError::Stranger(_)) {
+        let is_name_lost =
+            end.is_for_name() && name_taken_since.get_or_insert_with(Instant::now).elapsed() >= NAME_TAKEN_TIMEOUT;
+        if is_name_lost && !applier.cluster().is_empty() {
+            tracing::warn!("another process has this data plane's name: its sandboxes are not used any more");
+        }
+        if is_name_lost || matches!(end, StreamError::Stranger(_)) {
             applier.leave_cluster();
         }
         // Told when it changes: a control plane that is away is looked for often.

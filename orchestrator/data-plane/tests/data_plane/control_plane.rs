@@ -93,6 +93,11 @@ impl Session {
         self.send(wire::ToDataPlane { limits: vec![limit], ..Default::default() });
     }
 
+    /// Refuses the data plane.
+    pub(crate) fn refuse(&self, status: Status) {
+        let _ = self.to.as_ref().unwrap().send(Err(status));
+    }
+
     /// Closes this side.
     pub(crate) fn close(&mut self) {
         self.to = None;

@@ -1,11 +1,17 @@
 //! The stream to the control plane: lost, found again, ended.
 
+use std::time::Duration;
+
 use api::wire::{self, EndpointState};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{advance, pause, resume, timeout},
+};
 
 use super::{
     client::{get, open, read, request, spawn_get},
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, PATIENCE},
     sandbox::Sandbox,
     world::{World, active, delta, function, with_sandbox},
 };
@@ -70,6 +76,35 @@ async fn an_outdated_or_foreign_control_plane_is_left() {
 }
 
 #[tokio::test]
+async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
+    let (mut world, mut session, _sandbox) = with_sandbox(1).await;
+    session.close();
+    let refuse = async |world: &mut World| {
+        let session = world.control_plane.session().await;
+        session.refuse(api::refuse_name("data plane dp is connected".to_owned()));
+        session.hello
+    };
+    assert_eq!(refuse(&mut world).await.epoch, 1);
+    // It is told at its next attempt that this was no mistake, and the other process may be about to end.
+    assert_eq!(refuse(&mut world).await.epoch, 1);
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "it may be the one that stays");
+    pause();
+    advance(Duration::from_secs(11)).await;
+    resume();
+    let left = async { while refuse(&mut world).await.epoch != 0 {} };
+    timeout(PATIENCE, left).await.expect("it leaves the cluster");
+    assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
+    assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
+
+    let mut session = world.greeted(vec![function()]).await;
+    assert_eq!((session.hello.epoch, session.hello.held.len()), (0, 0), "it is let in as a new one");
+    let sandbox = Sandbox::start().await;
+    session.delta(active(2, &sandbox, 1));
+    session.ack(2, |ack| ack.slots == 1).await;
+    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+}
+
+#[tokio::test]
 async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() {
     let (mut world, mut session, sandbox) = with_sandbox(1).await;
     let (response, _connection) = {
@@ -85,7 +120,7 @@ async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() 
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(super::control_plane::PATIENCE, refused).await.expect("new requests are refused");
+        timeout(PATIENCE, refused).await.expect("new requests are refused");
         sandbox.state.gate.add_permits(1);
         running.await.unwrap().unwrap()
     };
