@@ -2,10 +2,7 @@
 
 use std::fs;
 
-use crate::{
-    ending::claims,
-    toy::Toy,
-};
+use crate::{ending::claims, toy::Toy};
 
 #[test]
 fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
