@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) sandboxes: BTreeSet<SandboxId>,
     /// When a sandbox became ready there last, in microseconds.
     pub(super) ready_us: u64,
+    /// When the newest creation that has become ready there was commanded, in microseconds.
+    pub(super) newest_ready_us: u64,
     /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
     /// when it returns, never lent again.
     pub(super) given_up: BTreeSet<SandboxId>,
@@ -125,6 +127,7 @@ impl Nodes {
             worker: "".into(),
             silent_since_us: 0,
             ready_us: 0,
+            newest_ready_us: 0,
             sandboxes: BTreeSet::new(),
             given_up: BTreeSet::new(),
             left_behind: BTreeSet::new(),

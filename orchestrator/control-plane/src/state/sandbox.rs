@@ -48,8 +48,10 @@ pub(super) struct Sandbox {
     pub(super) address: Option<SocketAddr>,
     /// While it is being made: when that has taken too long, in microseconds.
     pub(super) creation_due_us: u64,
-    /// Its creation waits for others of its worker.
-    pub(super) queued: bool,
+    /// When its creation was commanded, in microseconds; 0 when that was before this control plane.
+    pub(super) commanded_us: u64,
+    /// While its creation waits for others of its worker: by when it should have begun, in microseconds.
+    pub(super) queued_until_us: Option<u64>,
     /// An invocation in it does not end, so that it is to be drained.
     pub(super) retired: bool,
     /// When it became ready, in microseconds; 0 when that was before this control plane.

@@ -261,8 +261,9 @@ impl State {
             return;
         }
         sandbox.ready_us = now.us;
-        let (function_id, node) = (sandbox.function, sandbox.node);
-        self.nodes.get_mut(node).ready_us = now.us;
+        let (function_id, commanded_us) = (sandbox.function, sandbox.commanded_us);
+        let node = self.nodes.get_mut(sandbox.node);
+        (node.ready_us, node.newest_ready_us) = (now.us, node.newest_ready_us.max(commanded_us));
         self.set_standing(id, Standing::Ready);
         self.note_success(now, id);
         self.decide(now, function_id, now.us);

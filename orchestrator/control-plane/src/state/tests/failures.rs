@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use api::wire::{self, sandbox_event::Event};
-use model::FunctionSpec;
+use model::{FunctionSpec, SandboxId};
 
 use super::model_cluster::Cluster;
+use crate::state::{Input, Request, SessionId, TimedEvent, sandbox::Standing};
 
 /// How a sandbox that was ready turns out to be of no use.
 #[derive(Clone, Copy, Debug)]
@@ -299,7 +300,131 @@ fn a_creation_that_waits_where_nothing_becomes_ready_begins_anew_and_nobody_is_t
     );
     let function = cluster.state.functions.find("f").unwrap();
     assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
-    assert_eq!(cluster.state.nodes.failing().count() + function.trouble.avoid.len(), 0, "no node is avoided");
+    assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
+}
+
+/// A cluster whose workers can make one sandbox at a time, the newest first, and with a function `f` whose creation waits
+/// at the first worker for others. There are more and more of those, for so many seconds: all nodes but that worker's are
+/// drained until `others_open_s`. The sandboxes of `f` that were commanded there meanwhile.
+fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTreeSet<u64>) {
+    let mut cluster = Cluster::new(workers, 1);
+    let drain_others = |cluster: &mut Cluster, drained| {
+        for index in 1..workers {
+            cluster.request(Request::DrainNode { name: format!("w{index}-node"), drained });
+        }
+    };
+    drain_others(&mut cluster, true);
+    let put = |cluster: &mut Cluster, name: &str| {
+        let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
+        (spec.scale.min, spec.cpu, spec.memory) = (1, 1, 1);
+        cluster.put(spec);
+    };
+    put(&mut cluster, "other");
+    let (mut queue, mut of_f) = (Vec::new(), BTreeSet::new());
+    for second in 1..=seconds {
+        if second == 1 {
+            put(&mut cluster, "f");
+        }
+        if second == others_open_s {
+            drain_others(&mut cluster, false);
+        }
+        // Two others a second: more than can be made.
+        (0..2).for_each(|which| put(&mut cluster, &format!("other-{second}-{which}")));
+        cluster.worker_reads(0);
+        let known = &cluster.workers[0].sandboxes;
+        queue.retain(|id| known.contains_key(id));
+        let new: Vec<u64> =
+            known.iter().filter(|(id, one)| !one.ready && !queue.contains(id)).map(|(id, _)| *id).collect();
+        of_f.extend(new.iter().filter(|id| known[*id].name == "f"));
+        new.iter().for_each(|id| progress(&mut cluster, *id, true));
+        queue.extend(new);
+        cluster.worker_is_heard(0);
+        cluster.pass_with(1000, &vec![true; workers]);
+        if let Some(newest) = queue.pop() {
+            progress(&mut cluster, newest, false);
+            cluster.worker_finishes(0, newest);
+            cluster.worker_is_heard(0);
+        }
+    }
+    (cluster, of_f)
+}
+
+fn expect_no_blame(cluster: &Cluster) {
+    let function = cluster.state.functions.find("f").unwrap();
+    assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
+    assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
+}
+
+#[test]
+fn a_creation_that_later_ones_overtake_for_as_long_as_it_may_take_is_made_elsewhere() {
+    let (mut cluster, of_f) = overload(2, 45, 36);
+    assert_eq!(of_f.len(), 1, "it waits at the first worker");
+    assert!(of_f.iter().all(|id| !cluster.workers[0].sandboxes.contains_key(id)), "and is given up there");
+    cluster.worker_reads(1);
+    let there: Vec<_> = cluster.workers[1].sandboxes.values().map(|sandbox| sandbox.name.as_str()).collect();
+    assert_eq!(there.iter().filter(|name| **name == "f").count(), 1, "{there:?}");
+    expect_no_blame(&cluster);
+}
+
+#[test]
+fn a_creation_that_later_ones_overtake_on_the_only_node_begins_anew_there_once_in_a_deadline_at_most() {
+    let deadlines = 3_u32;
+    let (cluster, of_f) = overload(1, u64::from(deadlines) * 2 * HALF_DEADLINE_MS / 1000, u64::MAX);
+    assert!((2..=deadlines as usize).contains(&of_f.len()), "{of_f:?}");
+    let function = cluster.state.functions.find("f").unwrap();
+    assert!(function.ready + function.starting == 1, "there is one of it");
+    expect_no_blame(&cluster);
+}
+
+#[test]
+fn creations_that_are_served_the_newest_first_are_made_once_however_long_they_wait() {
+    let (mut cluster, sandboxes) = queue(12);
+    progress(&mut cluster, sandboxes[0], true);
+    for sandbox in sandboxes.iter().rev() {
+        progress(&mut cluster, *sandbox, false);
+        cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+        cluster.worker_finishes(0, *sandbox);
+        cluster.worker_is_heard(0);
+        cluster.worker_reads(0);
+    }
+    let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert_eq!(all, sandboxes, "each was made once");
+}
+
+#[test]
+fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_worker() {
+    let mut cluster = Cluster::new(0, 0);
+    let session = SessionId(1000);
+    let node = |name: &str| wire::NodeAnnouncement { name: name.to_owned(), cpu_millicores: 100, memory_mib: 100 };
+    let worker = "of-two".to_owned();
+    let hello = wire::WorkerHello { worker: worker.clone(), nodes: vec![node("n0"), node("n1")], ..Default::default() };
+    cluster.input(Input::WorkerJoined { session, hello });
+    let newest = |cluster: &Cluster| cluster.state.sandboxes.keys().max().expect("one was commanded").to_wire();
+    let hear = |cluster: &mut Cluster, sandbox, event| {
+        let event = TimedEvent { event: wire::SandboxEvent { sandbox, event: Some(event) }, dispatched_us: None };
+        cluster.input(Input::SandboxEvents { session, events: vec![event], read_us: cluster.now_us });
+    };
+    let mut made = Vec::new();
+    for round in 0..8 {
+        let mut spec = FunctionSpec::new(format!("f{round}").parse().unwrap(), "any");
+        // The first one fills its node, so that all others are made on the other one.
+        let size = if round == 0 { 100 } else { 1 };
+        (spec.scale.min, spec.cpu, spec.memory) = (1, size, size);
+        cluster.put(spec);
+        let sandbox = newest(&cluster);
+        hear(&mut cluster, sandbox, Event::Progress(wire::CreationProgress { queued: true }));
+        made.push(sandbox);
+    }
+    for sandbox in &made[1..] {
+        for _ in 0..HALF_DEADLINE_MS / 500 {
+            cluster.pass(500);
+            cluster.input(Input::WorkerBeats { heard: vec![(worker.clone(), cluster.now_us)] });
+        }
+        let address = "127.1.0.1:80".to_owned();
+        hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
+    }
+    let still = cluster.state.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.standing);
+    assert_eq!(still, Some(Standing::Starting), "its turn is still to come");
 }
 
 #[test]

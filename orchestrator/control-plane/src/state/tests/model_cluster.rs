@@ -469,6 +469,16 @@ impl Cluster {
         worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(event) });
     }
 
+    /// A worker finishes this creation well, if it is still to.
+    pub(super) fn worker_finishes(&mut self, index: usize, sandbox: u64) {
+        let worker = &mut self.workers[index];
+        if let Some(made) = worker.sandboxes.get_mut(&sandbox) {
+            made.ready = true;
+            let ready = wire::SandboxReady { address: address(sandbox), ..Default::default() };
+            worker.outgoing.push_back(wire::SandboxEvent { sandbox, event: Some(Event::Ready(ready)) });
+        }
+    }
+
     /// The oldest ready sandbox of a worker ends by itself.
     pub(super) fn sandbox_exits(&mut self, index: usize) {
         let worker = &mut self.workers[index];
