@@ -144,6 +144,11 @@ impl Client {
         self.upload_unread.load(Ordering::Relaxed) && !self.is_http2()
     }
 
+    /// Whether the latest request has come to the last byte of its body. Of HTTP/1.1 only.
+    pub(crate) fn has_come_whole(&self) -> bool {
+        self.traffic.whole_requests() >= self.requests()
+    }
+
     /// A request has a body, which is to be read.
     pub(crate) fn upload_begins(&self) {
         self.upload_unread.store(true, Ordering::Relaxed);

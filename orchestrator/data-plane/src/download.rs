@@ -104,11 +104,6 @@ impl Download {
         }
     }
 
-    /// Whether all of it is here.
-    pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.content, Content::Whole(_))
-    }
-
     /// Counts `open` as long as this body has not left.
     pub(crate) fn counting(mut self, mut open: OpenRequest) -> Self {
         match &self.content {

@@ -27,8 +27,8 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Sandboxes that may refuse its connection before it gives up: nothing was sent to them, and each is dropped at once.
 const MAX_REFUSED: u32 = 16;
 
-/// An answer to a request with a longer body, of which nobody wants the rest, says that it ends the connection. The rest of
-/// a shorter one has come with the head, mostly: then the HTTP library passes over it.
+/// An answer to a request whose body nobody has read to its end says that it ends the connection, but where the body is no
+/// longer than this and has come: then the HTTP library passes over it.
 const SKIPPED_BYTES: u64 = 1024;
 
 /// An accepted request.
@@ -68,7 +68,7 @@ pub(crate) async fn serve(
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let ends_connection = request.version() == Version::HTTP_10;
-    let may_leave_upload = http_body::Body::size_hint(request.body()).upper().is_none_or(|most| most > SKIPPED_BYTES);
+    let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|most| most <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
@@ -95,8 +95,8 @@ pub(crate) async fn serve(
         *response.version_mut() = Version::HTTP_10;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if may_leave_upload && client.has_unread_upload() && response.body().is_whole() {
-        // Nobody reads what the client sends after that body.
+    if client.has_unread_upload() && !(is_skipped && client.has_come_whole()) {
+        // Nobody reads what the client sends after that body, unless the function still does while it answers.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     open.answered();

@@ -118,6 +118,14 @@ impl Requests {
         }
     }
 
+    /// Requests that have come to the last byte of their bodies, as far as they can be read.
+    pub(super) fn whole(&self) -> u64 {
+        match self.place {
+            Place::Begin => self.count,
+            _ => self.count.saturating_sub(1),
+        }
+    }
+
     fn pass_line<'a>(
         &mut self,
         bytes: &'a [u8],

@@ -49,6 +49,8 @@ pub(super) struct Traffic {
     reads: AtomicU64,
     /// Those up to the latest begin or end of a request.
     reads_with_requests: AtomicU64,
+    /// HTTP/1.1 requests that have come to the last byte of their bodies.
+    whole_requests: AtomicU64,
     /// Writes that took something.
     writes: AtomicU64,
     /// Whether the last write found no room.
@@ -169,6 +171,11 @@ impl Traffic {
         self.http2.load(Ordering::Relaxed)
     }
 
+    /// HTTP/1.1 requests that have come to the last byte of their bodies.
+    pub(super) fn whole_requests(&self) -> u64 {
+        self.whole_requests.load(Ordering::Relaxed)
+    }
+
     /// Writes that took something.
     pub(super) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
@@ -187,7 +194,10 @@ impl AsyncRead for ClientIo {
         let Self { client, frames, requests, .. } = &mut *self;
         match frames {
             Some(frames) => frames.pass(&buffer.filled()[before..])?,
-            None => requests.pass(&buffer.filled()[before..], &client.fragments),
+            None => {
+                requests.pass(&buffer.filled()[before..], &client.fragments);
+                client.traffic.whole_requests.store(requests.whole(), Ordering::Relaxed);
+            }
         }
         poll
     }

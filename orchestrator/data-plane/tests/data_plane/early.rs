@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    blocking::Blocking,
     client::{send, with_body},
     control_plane::{PATIENCE, Session},
     sandbox::Sandbox,
@@ -107,6 +108,31 @@ async fn an_early_answer_to_an_upload_reaches_the_client_and_the_sandbox_stays()
             assert!(heard.contains("connection: close\r\n"), "the rest goes nowhere: {heard}");
         }
         assert!(!has_failures(&mut session).await, "it closes: {closes}; {:?}", session.failures);
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_that_comes_in_parts_says_that_it_ends_the_connection() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![function()]).await;
+    let sandbox = Blocking::start().await;
+    session.delta(delta(1, sandbox.address(), 1, EndpointState::Active, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    for length in [2, UPLOAD_BYTES] {
+        let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {length}\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let call = sandbox.call().await.begin(b"HTTP/1.1 401 Unauthorized\r\n\r\n").await;
+        let hear = async {
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") {
+                heard.push(connection.read_u8().await.unwrap());
+            }
+            String::from_utf8(heard).unwrap()
+        };
+        let heard = timeout(PATIENCE, hear).await.expect("the head comes before the rest");
+        assert!(heard.starts_with("HTTP/1.1 401 ") && heard.contains("connection: close\r\n"), "{length}: {heard}");
+        drop(call);
     }
 }
 
