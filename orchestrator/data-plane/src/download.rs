@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::{
     clients::{OpenRequest, Part},
+    config::Limits,
     headers,
     running::Running,
 };
@@ -53,33 +54,67 @@ enum Content {
 pub(crate) enum Ahead {
     /// All of its body.
     Whole(Bytes),
-    /// The first frame of it, or nothing.
-    Part(Option<Frame<Bytes>>),
+    /// The first frames of it, or nothing.
+    Part(FirstFrames),
 }
+
+/// The first frames of a body, in their order: two, so that trailers behind a body of one piece are among them.
+pub(crate) type FirstFrames = [Option<Frame<Bytes>>; 2];
 
 impl Ahead {
     /// Reads what is there.
     ///
     /// # Errors
     /// When the body broke already. Nothing of the answer has gone to the client then.
-    pub(crate) fn read(incoming: &mut Incoming, cx: &mut Context<'_>) -> hyper::Result<Self> {
+    pub(crate) fn read(
+        running: &mut Running,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Result<Self, DownloadError> {
         if incoming.is_end_stream() {
             return Ok(Self::Whole(Bytes::new()));
         }
-        match Pin::new(&mut *incoming).poll_frame(cx)? {
-            Poll::Pending => Ok(Self::Part(None)),
-            Poll::Ready(None) => Ok(Self::Whole(Bytes::new())),
-            Poll::Ready(Some(frame)) if frame.is_data() && incoming.is_end_stream() => {
-                Ok(Self::Whole(frame.into_data().unwrap_or_default()))
-            }
-            Poll::Ready(Some(frame)) => Ok(Self::Part(Some(frame))),
+        let limits = &running.slot().plane().config.limits;
+        let first = match read_frame(incoming, limits, cx)? {
+            Poll::Pending => return Ok(Self::Part([None, None])),
+            Poll::Ready(None) => return Ok(Self::Whole(Bytes::new())),
+            Poll::Ready(Some(frame)) => frame,
+        };
+        if first.is_trailers() {
+            return Ok(Self::Part([Some(first), None]));
         }
+        if incoming.is_end_stream() {
+            return Ok(Self::Whole(first.into_data().unwrap_or_default()));
+        }
+        running.drive(cx);
+        let limits = &running.slot().plane().config.limits;
+        match read_frame(incoming, limits, cx)? {
+            Poll::Pending => Ok(Self::Part([Some(first), None])),
+            Poll::Ready(None) => Ok(Self::Whole(first.into_data().unwrap_or_default())),
+            Poll::Ready(second) => Ok(Self::Part([Some(first), second])),
+        }
+    }
+}
+
+fn read_frame(
+    incoming: &mut Incoming,
+    limits: &Limits,
+    cx: &mut Context<'_>,
+) -> Result<Poll<Option<Frame<Bytes>>>, DownloadError> {
+    match Pin::new(incoming).poll_frame(cx) {
+        Poll::Pending => Ok(Poll::Pending),
+        Poll::Ready(None) => Ok(Poll::Ready(None)),
+        Poll::Ready(Some(Err(error))) => Err(DownloadError::Upstream(error)),
+        Poll::Ready(Some(Ok(frame))) => match frame.trailers_ref() {
+            Some(fields) if !headers::fits(fields, limits) => Err(DownloadError::TrailersTooLarge),
+            _ => Ok(Poll::Ready(Some(frame))),
+        },
     }
 }
 
 struct Flow {
     /// What was read ahead.
-    ahead: Option<Frame<Bytes>>,
+    ahead: FirstFrames,
     incoming: Incoming,
     /// `None` once the sandbox has no more to do with it. Dropped before its end, its slot stays taken until the sandbox
     /// has closed the connection.
@@ -114,7 +149,7 @@ impl Download {
         self
     }
 
-    fn flowing(ahead: Option<Frame<Bytes>>, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
+    fn flowing(ahead: FirstFrames, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
         let mut deadline = Box::pin(sleep_until(running.deadline()));
         // It must wake this task also when nobody asks for the body, because the client takes none. When it has passed
         // already, the first look at the body says so.
@@ -131,7 +166,8 @@ impl Flow {
             self.running = None;
             return Poll::Ready(Some(Err(DownloadError::Timeout)));
         }
-        let item = match self.ahead.take() {
+        let [first, second] = &mut self.ahead;
+        let item = match first.take().or_else(|| second.take()) {
             Some(frame) => Some(Ok(frame)),
             None => {
                 running.drive(cx);
@@ -153,7 +189,7 @@ impl Flow {
                 }))
             }
             Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
+                if self.ahead[1].is_none() && self.incoming.is_end_stream() {
                     self.complete(cx);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -191,6 +227,7 @@ impl Body for Download {
                 let item = flow.poll_next(cx);
                 match item {
                     Poll::Pending => open.awaits_more(),
+                    Poll::Ready(Some(Err(_))) => open.broke_off(),
                     Poll::Ready(_) if flow.running.is_none() => open.gave_last(),
                     Poll::Ready(_) => open.gave(),
                 }
@@ -207,7 +244,7 @@ impl Body for Download {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Flowing(flow) => flow.running.is_none() && flow.ahead.is_none(),
+            Content::Flowing(flow) => flow.running.is_none(),
         }
     }
 
@@ -215,14 +252,12 @@ impl Body for Download {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Flowing(flow) => {
-                let hint = flow.incoming.size_hint();
-                match (&flow.ahead, hint.exact()) {
-                    (None, _) => hint,
-                    (Some(frame), Some(rest)) => {
-                        SizeHint::with_exact(rest + frame.data_ref().map_or(0, |data| data.len() as u64))
-                    }
-                    (Some(_), _) => SizeHint::default(),
-                }
+                let ahead = flow.ahead.iter().flatten().filter_map(Frame::data_ref);
+                let ahead: u64 = ahead.map(|data| data.len() as u64).sum();
+                flow.incoming
+                    .size_hint()
+                    .exact()
+                    .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
             }
         }
     }

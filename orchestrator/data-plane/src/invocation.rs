@@ -9,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
     clients::{Client, SendDeadline},
-    download::{Ahead, Download},
+    download::{Ahead, Download, DownloadError},
     function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
     headers, host,
     outgoing::Outgoing,
@@ -251,7 +251,7 @@ impl Invocation {
         let sent = link.sent_request() && kind != NoResponse::Unprocessed;
         let reused = link.is_reused();
         let is_deaf = link.is_deaf();
-        let cause = describe(error);
+        let cause = api::with_causes(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, ?kind, "no response");
         match kind {
@@ -268,17 +268,21 @@ impl Invocation {
         Fault::Broke { cause, heard, sent }
     }
 
-    async fn answer(&self, running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
+    async fn answer(&self, mut running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
         let (mut head, mut body) = response.into_parts();
         if let Err(fault) = self.check(&mut head) {
             running.discard();
             return Err(fault);
         }
-        let ahead = match poll_fn(|cx| Poll::Ready(Ahead::read(&mut body, cx))).await {
+        let ahead = match poll_fn(|cx| Poll::Ready(Ahead::read(&mut running, &mut body, cx))).await {
             Ok(ahead) => ahead,
             Err(error) => {
-                running.discard();
-                return Err(Fault::Broke { cause: describe(&error), heard: true, sent: true });
+                match error {
+                    // Nothing follows trailers.
+                    DownloadError::TrailersTooLarge => running.completed().await,
+                    _ => running.discard(),
+                }
+                return Err(Fault::Broke { cause: api::with_causes(&error), heard: true, sent: true });
             }
         };
         let slot = running.slot();
@@ -360,16 +364,4 @@ fn attempts_value(attempts: u32) -> HeaderValue {
         1 => HeaderValue::from_static("1"),
         more => HeaderValue::from(more),
     }
-}
-
-/// An error and what led to it, on one line.
-fn describe(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

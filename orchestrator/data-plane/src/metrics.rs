@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     refused: [AtomicU64; Cause::ALL.len()],
     retries: AtomicU64,
     sandboxes_failed: AtomicU64,
+    responses_broken: AtomicU64,
     links_opened: AtomicU64,
     streams: AtomicU64,
     /// From arrival to slot, of invocations that waited.
@@ -41,7 +42,7 @@ pub(crate) struct Counts {
     /// Outcomes of requests by name.
     pub(crate) outcomes: Vec<(&'static str, u64)>,
     /// Other counters: name, what it counts, value.
-    pub(crate) totals: [(&'static str, &'static str, u64); 5],
+    pub(crate) totals: [(&'static str, &'static str, u64); 6],
 }
 
 impl Metrics {
@@ -72,6 +73,11 @@ impl Metrics {
         add(&self.retries);
     }
 
+    /// A response that had begun ended early.
+    pub(crate) fn response_broken(&self) {
+        add(&self.responses_broken);
+    }
+
     /// A sandbox was found not to work.
     pub(crate) fn sandbox_failed(&self) {
         add(&self.sandboxes_failed);
@@ -98,6 +104,7 @@ impl Metrics {
                 ("cold_starts", "Invocations whose sandbox became ready after they arrived", read(&self.cold)),
                 ("retries", "Further attempts after a sandbox failed", read(&self.retries)),
                 ("sandboxes_failed", "Sandboxes found not to work", read(&self.sandboxes_failed)),
+                ("responses_broken", "Responses that ended early after their heads", read(&self.responses_broken)),
                 ("upstream_connections_opened", "Connections to sandboxes opened", read(&self.links_opened)),
                 ("streams_opened", "Streams to a control plane opened", read(&self.streams)),
             ],

@@ -1,6 +1,9 @@
 //! An invocation that runs in a sandbox: its slot and its connection. However it ends, both are dealt with here.
 
-use std::task::Context;
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
 
 use model::Protocol;
 use tokio::time::Instant;
@@ -61,6 +64,18 @@ impl Running {
             return;
         }
         slot.release(now_us);
+    }
+
+    /// The same, outside a poll.
+    pub(crate) async fn completed(self) {
+        let mut running = Some(self);
+        poll_fn(|cx| {
+            if let Some(running) = running.take() {
+                running.complete(cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// The sandbox has answered in a way that cannot be read, or reset the stream.

@@ -112,6 +112,12 @@ impl OpenRequest {
         }
     }
 
+    /// Its response ends early.
+    pub(crate) fn broke_off(&mut self) {
+        self.client.plane.metrics.response_broken();
+        self.gave_last();
+    }
+
     /// When the client must have taken what goes to it now.
     fn send_by_us(&self) -> u64 {
         let plane = &self.client.plane;

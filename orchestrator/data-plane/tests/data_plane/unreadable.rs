@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{
     blocking::{Blocking, Call},
-    client::{Answer, send, spawn_get, with_body},
+    client::{Answer, get, open, read, request, send, spawn_get, with_body},
     control_plane::{PATIENCE, Session},
     world::{World, delta, function},
 };
@@ -69,6 +69,9 @@ async fn http2_call(sandbox: &Blocking) -> Call {
 /// `:status: 200` and `content-length: 9`, and a body of three bytes.
 const SHORT_RESPONSE: &[u8] =
     &[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x88, 0x0f, 0x0d, 1, b'9', 0, 0, 3, 0, 1, 0, 0, 0, 1, b'a', b'b', b'c'];
+
+/// `:status: 200`, and a body of three bytes that something follows.
+const BEGUN_RESPONSE: &[u8] = &[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88, 0, 0, 3, 0, 0, 0, 0, 0, 1, b'a', b'b', b'c'];
 
 fn http2(frame: &[u8]) -> Vec<u8> {
     [SETTINGS, frame].concat()
@@ -142,8 +145,17 @@ async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
 
 #[tokio::test]
 async fn responses_that_break_right_after_their_head_are_refused_as_long_as_nothing_has_left() {
-    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n".as_bytes().to_vec();
-    for (protocol, response) in [(wire::Protocol::Http1, chunks), (wire::Protocol::H2c, http2(SHORT_RESPONSE))] {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let fields: String = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let late_fields: Vec<u8> = (100..201_u8).flat_map(|number| [0, 1, number % 26 + b'a', 1, b'1']).collect();
+    let length = u16::try_from(late_fields.len()).unwrap().to_be_bytes();
+    let late_fields = [BEGUN_RESPONSE, &[0, length[0], length[1], 1, 5, 0, 0, 0, 1][..], &late_fields].concat();
+    for (protocol, response) in [
+        (wire::Protocol::Http1, format!("{chunked}no chunk\r\n").into_bytes()),
+        (wire::Protocol::Http1, format!("{chunked}3\r\nabc\r\n0\r\n{fields}\r\n").into_bytes()),
+        (wire::Protocol::H2c, http2(SHORT_RESPONSE)),
+        (wire::Protocol::H2c, http2(&late_fields)),
+    ] {
         let (world, mut session, sandbox) = with_blocking(protocol).await;
         let invocation = spawn_get(world.data_plane, "f", "/");
         match protocol {
@@ -155,6 +167,22 @@ async fn responses_that_break_right_after_their_head_are_refused_as_long_as_noth
         session.sample(|sample| sample.running == 0).await;
         assert_eq!(session.failures, [], "{protocol:?}: nothing was wrong with the sandbox");
     }
+}
+
+#[tokio::test]
+async fn responses_that_break_later_are_counted() {
+    let (world, _session, sandbox) = with_blocking(wire::Protocol::Http1).await;
+    let (response, _connection) = {
+        let opening = tokio::spawn(open(world.data_plane, request("f", "/")));
+        let call = sandbox.call().await.begin(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await;
+        let response = opening.await.unwrap().unwrap();
+        drop(call);
+        response
+    };
+    assert!(read(response).await.is_err(), "it is never taken for a complete one");
+    let counts = get(world.admin, "admin", "/metrics").await;
+    let counts = String::from_utf8(counts.body.to_vec()).unwrap();
+    assert!(counts.contains("\ndirigent_data_plane_responses_broken_total 1\n"), "{counts}");
 }
 
 #[tokio::test]
