@@ -49,6 +49,15 @@ impl State {
         node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
     }
 
+    /// A data plane held a sandbox that is not known, and is told that it is gone: what it began there may still run should
+    /// the node return that has it, so it ends then.
+    pub(super) fn give_up_unknown(&mut self, id: SandboxId) {
+        let may_turn_up = self.nodes.iter().any(|(node, _)| self.may_exist(node, id));
+        if may_turn_up {
+            self.recovery.give_up(id);
+        }
+    }
+
     /// Where a sandbox stands that was found; `None` when nothing may run in it and nobody wants it.
     fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
         let id = SandboxId::from_wire(held.sandbox);

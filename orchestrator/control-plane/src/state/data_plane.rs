@@ -196,10 +196,10 @@ impl State {
         }
         self.send_snapshot(key, session);
         let is_new_process = hello.epoch == Epoch::default().0;
-        let touched = self.reconcile_loans(key, &hello.held, is_new_process);
         if is_new_process {
             self.recovery.holder_lost(key);
         }
+        let touched = self.reconcile_loans(key, &hello.held, is_new_process);
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
@@ -339,7 +339,7 @@ impl State {
                 // The data plane said that it holds this: granted when its worker has reported it, and reported again.
                 (true, true) => return None,
                 (true, false) => self.recovery.note_broken(key, id),
-                (false, _) => {}
+                (false, _) => self.give_up_unknown(id),
             }
             self.send_gone(key, &grant);
             return None;

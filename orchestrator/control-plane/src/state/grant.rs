@@ -242,10 +242,7 @@ impl State {
     pub(super) fn confirm_loan(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
         let id = SandboxId::from_wire(grant.sandbox);
         let Some(sandbox) = self.sandboxes.get_mut(&id) else {
-            if !self.recovery.expects_sandboxes() || !self.recovery.claim(key, *grant) {
-                self.send_gone(key, grant);
-            }
-            return;
+            return self.claim_of_unknown(key, grant);
         };
         let may_be_held = match sandbox.standing {
             Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Draining => true,
@@ -276,6 +273,18 @@ impl State {
             Some(Standing::Starting | Standing::Unclaimed | Standing::Deleting) | None => EndpointState::Gone,
         };
         self.send_endpoint(id, state);
+    }
+
+    /// A data plane holds slots of a sandbox that is not known: it may be on a worker that is still awaited, or on a node
+    /// that was given up and returns.
+    fn claim_of_unknown(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
+        let id = SandboxId::from_wire(grant.sandbox);
+        if !self.recovery.expects_sandboxes() {
+            self.give_up_unknown(id);
+        } else if self.recovery.claim(key, *grant) {
+            return;
+        }
+        self.send_gone(key, grant);
     }
 
     pub(super) fn send_gone(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {

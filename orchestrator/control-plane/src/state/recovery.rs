@@ -16,8 +16,8 @@ use super::{
 use crate::store::Logged;
 
 /// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
-/// has. One that is not remembered is found broken once more.
-const MOST_BROKEN: usize = 65_536;
+/// has. With one more, none is lent that nobody claims.
+const MAX_GIVEN_UP: usize = 65_536;
 
 /// What is known of the time before the restart but not yet confirmed.
 #[derive(Default)]
@@ -35,9 +35,10 @@ pub(super) struct Recovery {
     /// Slots that data planes hold of sandboxes that no worker has reported yet.
     claims: Map<SandboxId, (DataPlaneKey, HeldGrant)>,
     /// Claimed, but given up with the worker that may have it, or broken: ended should they turn up, since who claimed
-    /// them may not have heard of it. Bounded by the claims of one recovery and [`MOST_BROKEN`].
+    /// them may not have heard of it. At most [`MAX_GIVEN_UP`].
     given_up: BTreeSet<SandboxId>,
-    /// A data plane ended meanwhile: what nobody claims may still run what it began.
+    /// A data plane ended meanwhile, or not every sandbox that was given up is remembered: what nobody claims may still run
+    /// what somebody began.
     holders_lost: bool,
 }
 
@@ -74,9 +75,15 @@ impl Recovery {
         self.data_planes.contains(&key)
     }
 
-    /// A data plane that was to report is a new process, which cannot know what its predecessor held.
+    /// A data plane is a new process, which cannot know what its predecessor held, or is no more: that of which the
+    /// predecessor said that it holds it ends, and if it has not said so, whatever nobody claims.
     pub(super) fn holder_lost(&mut self, key: DataPlaneKey) {
         self.holders_lost |= self.awaits(key);
+        let claimed: Vec<_> = self.claims.iter().filter(|(_, claim)| claim.0 == key).map(|(id, _)| *id).collect();
+        for id in claimed {
+            self.claims.remove(&id);
+            self.give_up(id);
+        }
     }
 
     /// Whether a sandbox of the time before the restart, as found on its worker, may be lent at once.
@@ -102,8 +109,15 @@ impl Recovery {
             return;
         }
         self.claims.remove(&sandbox);
-        if self.given_up.len() < MOST_BROKEN {
+        self.give_up(sandbox);
+    }
+
+    /// A sandbox ends should a worker report it: what somebody began there may still run.
+    pub(super) fn give_up(&mut self, sandbox: SandboxId) {
+        if self.given_up.len() < MAX_GIVEN_UP {
             self.given_up.insert(sandbox);
+        } else {
+            self.holders_lost = true;
         }
     }
 
@@ -186,7 +200,7 @@ impl State {
     pub(super) fn settle_unclaimed(&mut self, now: Now) {
         if !self.recovery.expects_sandboxes() && !self.recovery.claims.is_empty() {
             for (id, (data_plane, grant)) in std::mem::take(&mut self.recovery.claims) {
-                self.recovery.given_up.insert(id);
+                self.recovery.give_up(id);
                 self.send_gone(data_plane, &grant);
             }
         }

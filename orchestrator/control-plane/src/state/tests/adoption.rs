@@ -92,3 +92,75 @@ fn what_runs_in_a_sandbox_of_an_older_revision_or_on_a_drained_node_finishes_too
         assert!(cluster.workers[0].sandboxes.is_empty(), "update {is_update}: and then it ends");
     }
 }
+
+/// Two data planes, the first of which uses the only sandbox of `f`, and a control plane that has begun anew since; the
+/// function and the sandbox.
+fn restarted_with_user() -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec(100));
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.data_plane_reads(0);
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), 1);
+    let sandbox = *cluster.workers[0].sandboxes.keys().next().expect("it runs there");
+    cluster.restart_control_plane();
+    cluster.connect_data_plane(1);
+    (cluster, id, sandbox)
+}
+
+/// The worker comes back: the sandbox ends, and the other data plane never has it.
+fn expect_ended(cluster: &mut Cluster, id: u64, sandbox: u64, what: &str) {
+    cluster.connect_worker(0);
+    cluster.data_planes[1].arrive(id);
+    cluster.data_plane_is_heard(1);
+    for _ in 0..5 {
+        (0..2).for_each(|index| cluster.data_plane_reads(index));
+        assert!(!cluster.data_planes[1].held.contains_key(&sandbox), "{what}: it was lent to the other one");
+        cluster.settle(1);
+    }
+    assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "{what}: it ends");
+    assert_eq!(cluster.data_planes[1].running(id), 1, "{what}: another one serves");
+}
+
+const LONGER_THAN_DEAD_MS: u64 = 12_000;
+
+#[test]
+fn what_a_data_plane_holds_when_it_comes_back_after_the_node_was_given_up_is_lent_to_nobody() {
+    for breaks in [false, true] {
+        let (mut cluster, id, sandbox) = restarted_with_user();
+        if breaks {
+            cluster.sandboxes_break(0);
+        }
+        cluster.pass(LONGER_THAN_DEAD_MS);
+        cluster.connect_data_plane(0);
+        cluster.data_plane_reads(0);
+        assert_eq!(cluster.data_planes[0].running(id), 0, "it is told that it is gone");
+        expect_ended(&mut cluster, id, sandbox, &format!("breaks: {breaks}"));
+    }
+}
+
+#[test]
+fn what_was_found_broken_after_its_node_was_given_up_is_lent_to_nobody() {
+    let (mut cluster, id, sandbox) = restarted_with_user();
+    cluster.data_planes[0].held.clear();
+    cluster.connect_data_plane(0);
+    cluster.pass(LONGER_THAN_DEAD_MS);
+    cluster.data_planes[0].report_broken(sandbox, id, Vec::new());
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    expect_ended(&mut cluster, id, sandbox, "broken");
+}
+
+#[test]
+fn what_a_process_claimed_that_is_no_more_is_lent_to_nobody() {
+    let (mut cluster, id, sandbox) = restarted_with_user();
+    cluster.connect_data_plane(0);
+    cluster.data_plane_reads(0);
+    assert_eq!(cluster.data_planes[0].running(id), 1, "its worker is waited for");
+    cluster.kill_data_plane(0);
+    cluster.connect_data_plane(0);
+    expect_ended(&mut cluster, id, sandbox, "claimed");
+    assert!(!cluster.data_planes[0].held.contains_key(&sandbox));
+}

@@ -693,7 +693,7 @@ impl ModelDataPlane {
     }
 
     /// Says that a sandbox does not work, and in the same message what acknowledgements there are.
-    fn report_broken(&mut self, sandbox: u64, function: u64, acks: Vec<wire::EndpointAck>) {
+    pub(super) fn report_broken(&mut self, sandbox: u64, function: u64, acks: Vec<wire::EndpointAck>) {
         let cause = "refused".to_owned();
         let failures = vec![wire::EndpointFailure { sandbox, function, cause, ..Default::default() }];
         self.outgoing.push_back(wire::FromDataPlane { acks, failures, ..Default::default() });
