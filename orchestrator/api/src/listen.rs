@@ -33,8 +33,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection makes a request that is let in within this time, or is closed: a peer does so within some milliseconds.
 const PROOF_WITHIN: Duration = Duration::from_secs(2);
-/// A connection that takes none of the bytes that are there for it for this long ends: as long as one whose peer stands
-/// still and does not answer a ping, which is not noticed while nothing can be sent.
+/// A connection whose peer takes none of the bytes that are there for it for this long ends: as long as one whose peer
+/// stands still and does not answer a ping, which is not noticed while nothing can be sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections of a listener, and the server settings that go with them.
@@ -78,7 +78,7 @@ pub struct PeerConnection {
     peer: SocketAddr,
     proof: Proof,
     standing: Standing,
-    /// Since it has taken no byte of those that were there for it.
+    /// Since it had no room for bytes that were there for it.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -156,16 +156,40 @@ impl PeerConnection {
         Err(io::Error::new(io::ErrorKind::TimedOut, "it made no request that was let in"))
     }
 
-    /// What a write came to, but an error where nothing has been taken for too long.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// What a write of `bytes` came to, but an error where the peer has taken nothing for too long.
+    fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
             self.stalled = None;
             return wrote;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
-        ready!(stalled.as_mut().poll(cx));
-        self.discard_unsent();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
+        if let Some(stalled) = &mut self.stalled {
+            ready!(stalled.as_mut().poll(cx));
+        }
+        if let Some(count) = self.send_unasked(bytes) {
+            self.stalled = None;
+            return Poll::Ready(Ok(count));
+        }
+        if self.stalled.is_some() {
+            self.discard_unsent();
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")));
+        }
+        let stalled = self.stalled.insert(Box::pin(sleep(WRITE_TIMEOUT)));
+        // So that it wakes this task.
+        let _ = stalled.as_mut().poll(cx);
+        Poll::Pending
+    }
+
+    /// Writes what there is room for; `None` where there is none. The system says that a socket is writable when a third of
+    /// its buffer is free, which of some megabytes on a slow link takes longer than any time-out. But it takes bytes as
+    /// long as there is any room: so once it took none, there is room only when the peer has taken some.
+    fn send_unasked(&self, bytes: &[u8]) -> Option<usize> {
+        let socket = self.io.as_ref().socket()?;
+        SockRef::from(socket).send(bytes).ok().filter(|&count| count > 0)
     }
 
     /// The operating system forgets what it has not sent when the connection is closed. It would keep megabytes for
@@ -204,7 +228,7 @@ impl AsyncWrite for PeerConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_proof(cx)?;
         let wrote = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.poll_stalled(cx, wrote)
+        self.poll_stalled(cx, bytes, wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -224,7 +248,8 @@ impl AsyncWrite for PeerConnection {
     ) -> Poll<io::Result<usize>> {
         self.poll_proof(cx)?;
         let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
-        self.poll_stalled(cx, wrote)
+        let first = buffers.iter().find(|buffer| !buffer.is_empty());
+        self.poll_stalled(cx, first.map_or(&[], |first| first), wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -233,137 +258,4 @@ impl AsyncWrite for PeerConnection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use futures::StreamExt;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        sync::mpsc,
-        time::Instant,
-    };
-
-    use super::*;
-    use crate::Accepted;
-
-    /// Bytes on their way in one direction of a connection.
-    const ROOM_BYTES: usize = 1024;
-
-    /// Connections that a test makes.
-    struct Queue(tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>);
-
-    impl Listener for Queue {
-        fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Accepted>> + Send + '_>> {
-            Box::pin(async { self.0.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into()) })
-        }
-
-        fn local_address(&self) -> io::Result<SocketAddr> {
-            Ok(crate::ANY_LOOPBACK)
-        }
-    }
-
-    struct Clients(mpsc::UnboundedSender<Accepted>);
-
-    impl Clients {
-        fn connect(&self, from: impl Into<IpAddr>) -> DuplexStream {
-            let (own, other) = duplex(ROOM_BYTES);
-            let peer = SocketAddr::new(from.into(), 1);
-            self.0.send(Accepted { io: Box::new(other), local: crate::ANY_LOOPBACK, peer }).expect("it listens");
-            own
-        }
-    }
-
-    fn listen() -> (Clients, Pin<Box<dyn Stream<Item = io::Result<PeerConnection>> + Send>>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Clients(sender), Box::pin(Incoming::stream(Box::new(Queue(tokio::sync::Mutex::new(receiver))))))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
-        let (clients, mut incoming) = listen();
-        let silent: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
-        let mut peer = clients.connect(Ipv4Addr::LOCALHOST);
-        let began = Instant::now();
-        let mut served = Vec::new();
-        for _ in 0..silent.len() {
-            let mut connection = incoming.next().await.unwrap().unwrap();
-            served.push(tokio::spawn(async move { connection.read_u8().await.unwrap_err().kind() }));
-        }
-        let mut connection = incoming.next().await.unwrap().unwrap();
-        assert!(began.elapsed() < Duration::from_secs(1), "accepted after {:?}", began.elapsed());
-        // More of them come at once, and it still has the time that a request takes.
-        let more: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
-        let mut held = Vec::new();
-        let accept = async {
-            while let Some(accepted) = incoming.next().await {
-                held.push(accepted);
-            }
-        };
-        let request = async {
-            sleep(Duration::from_millis(50)).await;
-            peer.write_u8(7).await.unwrap();
-            std::future::pending::<()>().await;
-        };
-        let read = tokio::select! {
-            read = connection.read_u8() => read,
-            () = accept => unreachable!("there are always more"),
-            () = request => unreachable!("it stays"),
-        };
-        assert_eq!(read.unwrap(), 7);
-        for ended in served {
-            assert_eq!(ended.await.unwrap(), io::ErrorKind::TimedOut);
-        }
-        drop((silent, more));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_also_when_only_writing_could_notice() {
-        for (is_peer, within) in [(false, Duration::from_secs(2)), (true, Duration::from_secs(5))] {
-            let (clients, mut incoming) = listen();
-            let _never_reads = clients.connect(Ipv4Addr::LOCALHOST);
-            let mut connection = incoming.next().await.unwrap().unwrap();
-            if is_peer {
-                connection.connect_info().prove();
-            }
-            let began = Instant::now();
-            let ended = tokio::time::timeout(within * 2, connection.write_all(&[0; 2 * ROOM_BYTES])).await;
-            assert_eq!(ended.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert!(began.elapsed().abs_diff(within) < Duration::from_millis(10), "after {:?}", began.elapsed());
-            if !is_peer {
-                assert!(connection.flush().await.is_err(), "it stays over");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn the_system_keeps_nothing_for_who_takes_nothing() {
-        let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
-        let address = listener.local_address().unwrap();
-        let mut incoming = Box::pin(Incoming::stream(listener));
-        let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
-        let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
-        let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
-        tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
-        drop(connection);
-        let end = client.read_to_end(&mut Vec::new()).await;
-        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_slowly_keeps_its_connection() {
-        let (clients, mut incoming) = listen();
-        let mut slow = clients.connect(Ipv4Addr::LOCALHOST);
-        let mut connection = incoming.next().await.unwrap().unwrap();
-        connection.connect_info().prove();
-        let write = async move { connection.write_all(&[1; 10 * ROOM_BYTES]).await };
-        let read = async {
-            let mut left = 10 * ROOM_BYTES;
-            while left > 0 {
-                sleep(Duration::from_secs(4)).await;
-                left -= slow.read(&mut [0; ROOM_BYTES]).await.unwrap();
-            }
-        };
-        let (wrote, ()) = tokio::join!(write, read);
-        wrote.unwrap();
-    }
-}
+mod tests;

@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -43,6 +46,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection on which no byte moves for this long is closed. Longer than a bulk registration takes to answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection on which no request begins for this long is closed, also if bytes move: a body that comes byte by byte, or an
+/// answer that is taken so, holds its place no longer. Twice what a bulk registration may take, and its body before it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pages that may use a reserved place, and that may be asked for by any name.
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
@@ -105,7 +111,10 @@ struct Place {
 
 async fn serve_connection(accepted: Accepted, place: Place, router: Router, shutdown: CancellationToken) {
     let is_reserved = place.is_reserved;
+    let requests = Arc::<AtomicU64>::default();
+    let io = TimedIo::new(accepted.io, requests.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        requests.fetch_add(1, Ordering::Relaxed);
         if is_reserved {
             request.extensions_mut().insert(Reserved);
         }
@@ -115,7 +124,7 @@ async fn serve_connection(accepted: Accepted, place: Place, router: Router, shut
     builder.timer(TokioTimer::new());
     builder.header_read_timeout(if is_reserved { RESERVED_HEADER_TIMEOUT } else { HEADER_TIMEOUT });
     builder.keep_alive(!is_reserved);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(TimedIo::new(accepted.io)), service));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     // A broken connection is its client's affair.
     tokio::select! {
         biased;
@@ -176,19 +185,33 @@ fn is_own_host(host: &str, hosts: &[String]) -> bool {
     is_plain || hosts.iter().any(|known| known.eq_ignore_ascii_case(bare))
 }
 
-/// A connection that breaks when no byte moves on it for [`IDLE_TIMEOUT`].
+/// A connection that breaks when no byte moves on it for [`IDLE_TIMEOUT`], and when no request begins on it for
+/// [`REQUEST_TIMEOUT`].
 struct TimedIo {
     io: Io,
     idle: Pin<Box<Sleep>>,
+    /// Requests that have begun.
+    requests: Arc<AtomicU64>,
+    /// Those when `request` was set.
+    seen: u64,
+    request: Pin<Box<Sleep>>,
 }
 
 impl TimedIo {
-    fn new(io: Io) -> Self {
-        Self { io, idle: Box::pin(sleep(IDLE_TIMEOUT)) }
+    fn new(io: Io, requests: Arc<AtomicU64>) -> Self {
+        let [idle, request] = [IDLE_TIMEOUT, REQUEST_TIMEOUT].map(|time| Box::pin(sleep(time)));
+        Self { io, idle, requests, seen: 0, request }
     }
 
-    /// Passes on what came about. As long as nothing does, the time-out runs.
+    /// Passes on what came about. As long as nothing does, or no further request begins, a time-out runs.
     fn watch<T>(&mut self, cx: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let requests = self.requests.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.seen, requests) != requests {
+            self.request.as_mut().reset(Instant::now() + REQUEST_TIMEOUT);
+        }
+        if self.request.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if moved.is_ready() {
             self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
             return moved;
@@ -311,14 +334,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_on_which_nothing_moves_breaks() {
         let (mut far, near) = tokio::io::duplex(16);
-        let mut timed = TimedIo::new(Box::new(near));
+        let mut timed = TimedIo::new(Box::new(near), Arc::default());
         far.write_all(b"x").await.unwrap();
         assert_eq!(timed.read_u8().await.unwrap(), b'x');
         let began = Instant::now();
         assert_eq!(timed.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed(), IDLE_TIMEOUT);
-        let mut timed = TimedIo::new(timed.io);
+        let mut timed = TimedIo::new(timed.io, Arc::default());
         let written = timed.write_all(&[0; 64]).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut, "nobody reads");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_byte_by_byte_holds_its_place_no_longer_than_a_request_may_take() {
+        let (mut far, near) = tokio::io::duplex(1024);
+        let router = Router::new().route("/v1/x", get(|| async { "x\n" }).post(|body: String| async { body }));
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let place = Place { _permit: place, is_reserved: false };
+        let accepted = Accepted { io: Box::new(near), local: ANY_LOOPBACK, peer: ANY_LOOPBACK };
+        let served = tokio::spawn(serve_connection(accepted, place, router, CancellationToken::new()));
+        // Requests that follow each other have their time each.
+        let (mut began, mut answer) = (Instant::now(), [0; 1024]);
+        while began.elapsed() < REQUEST_TIMEOUT * 2 {
+            far.write_all(b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            assert!(far.read(&mut answer).await.unwrap() > 0, "still served after {:?}", began.elapsed());
+            sleep(HEADER_TIMEOUT / 2).await;
+        }
+        began = Instant::now();
+        far.write_all(b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n").await.unwrap();
+        let drip = async {
+            while far.write_all(b"x").await.is_ok() {
+                sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+            }
+        };
+        timeout(REQUEST_TIMEOUT * 2, drip).await.expect("it is closed");
+        served.await.unwrap();
+        assert!(began.elapsed() >= REQUEST_TIMEOUT, "after {:?}", began.elapsed());
     }
 }

@@ -1,0 +1,198 @@
+//! Connections to the stream port: taken, proven, ended.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    pin::pin,
+};
+
+use futures::StreamExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::mpsc,
+    time::Instant,
+};
+
+use super::*;
+use crate::Accepted;
+
+/// Bytes on their way in one direction of a connection.
+const ROOM_BYTES: usize = 1024;
+
+/// Connections that a test makes.
+struct Queue(tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>);
+
+impl Listener for Queue {
+    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Accepted>> + Send + '_>> {
+        Box::pin(async { self.0.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into()) })
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(crate::ANY_LOOPBACK)
+    }
+}
+
+struct Clients(mpsc::UnboundedSender<Accepted>);
+
+impl Clients {
+    fn connect(&self, from: impl Into<IpAddr>) -> DuplexStream {
+        let (own, other) = duplex(ROOM_BYTES);
+        let peer = SocketAddr::new(from.into(), 1);
+        self.0.send(Accepted { io: Box::new(other), local: crate::ANY_LOOPBACK, peer }).expect("it listens");
+        own
+    }
+}
+
+fn listen() -> (Clients, Pin<Box<dyn Stream<Item = io::Result<PeerConnection>> + Send>>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Clients(sender), Box::pin(Incoming::stream(Box::new(Queue(tokio::sync::Mutex::new(receiver))))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
+    let (clients, mut incoming) = listen();
+    let silent: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
+    let mut peer = clients.connect(Ipv4Addr::LOCALHOST);
+    let began = Instant::now();
+    let mut served = Vec::new();
+    for _ in 0..silent.len() {
+        let mut connection = incoming.next().await.unwrap().unwrap();
+        served.push(tokio::spawn(async move { connection.read_u8().await.unwrap_err().kind() }));
+    }
+    let mut connection = incoming.next().await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "accepted after {:?}", began.elapsed());
+    // More of them come at once, and it still has the time that a request takes.
+    let more: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
+    let mut held = Vec::new();
+    let accept = async {
+        while let Some(accepted) = incoming.next().await {
+            held.push(accepted);
+        }
+    };
+    let request = async {
+        sleep(Duration::from_millis(50)).await;
+        peer.write_u8(7).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let read = tokio::select! {
+        read = connection.read_u8() => read,
+        () = accept => unreachable!("there are always more"),
+        () = request => unreachable!("it stays"),
+    };
+    assert_eq!(read.unwrap(), 7);
+    for ended in served {
+        assert_eq!(ended.await.unwrap(), io::ErrorKind::TimedOut);
+    }
+    drop((silent, more));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_also_when_only_writing_could_notice() {
+    for (is_peer, within) in [(false, Duration::from_secs(2)), (true, Duration::from_secs(5))] {
+        let (clients, mut incoming) = listen();
+        let _never_reads = clients.connect(Ipv4Addr::LOCALHOST);
+        let mut connection = incoming.next().await.unwrap().unwrap();
+        if is_peer {
+            connection.connect_info().prove();
+        }
+        let began = Instant::now();
+        let ended = tokio::time::timeout(within * 2, connection.write_all(&[0; 2 * ROOM_BYTES])).await;
+        assert_eq!(ended.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed().abs_diff(within) < Duration::from_millis(10), "after {:?}", began.elapsed());
+        if !is_peer {
+            assert!(connection.flush().await.is_err(), "it stays over");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_system_keeps_nothing_for_who_takes_nothing() {
+    let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
+    let address = listener.local_address().unwrap();
+    let mut incoming = Box::pin(Incoming::stream(listener));
+    let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
+    let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
+    let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
+    drop(connection);
+    let end = client.read_to_end(&mut Vec::new()).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// Some of a peer's bytes, more than once fills the buffers on the way.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Writes until there is no room, and the system has moved what it can.
+async fn fill(connection: &mut PeerConnection) {
+    while let Ok(wrote) = tokio::time::timeout(Duration::from_millis(100), connection.write(&[0; PIECE_BYTES])).await {
+        wrote.expect("it has a peer");
+    }
+}
+
+/// Waits until the system takes a byte: what was read at one end makes room at the other in its own time.
+async fn has_room(connection: &PeerConnection) {
+    let socket = SockRef::from(connection.io.as_ref().socket().unwrap());
+    let mut looks = tokio::time::interval(Duration::from_millis(1));
+    let room = async {
+        while socket.send(&[0]).is_err() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), room).await.expect("room in time");
+}
+
+#[tokio::test]
+async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_some_bytes() {
+    let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
+    let address = listener.local_address().unwrap();
+    let mut incoming = Box::pin(Incoming::stream(listener));
+    let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
+    let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
+    connection.connect_info().prove();
+    fill(&mut connection).await;
+    for _ in 0..3 {
+        // Little of what is on the way, so that the system does not call the socket writable.
+        client.read_exact(&mut vec![0; 4 * PIECE_BYTES]).await.unwrap();
+        has_room(&connection).await;
+        let mut write = pin!(connection.write(&[0; PIECE_BYTES]));
+        assert!(futures::poll!(write.as_mut()).is_pending(), "the buffers are too small for this test");
+        tokio::time::pause();
+        tokio::time::advance(WRITE_TIMEOUT + Duration::from_millis(1)).await;
+        let wrote = futures::poll!(write.as_mut());
+        tokio::time::resume();
+        assert!(matches!(wrote, Poll::Ready(Ok(1..))), "it has taken some: {wrote:?}");
+        fill(&mut connection).await;
+    }
+    // Now it takes nothing. The systems between may still, as long as they have room.
+    for _ in 0..100 {
+        fill(&mut connection).await;
+        let mut write = pin!(connection.write(&[0; PIECE_BYTES]));
+        let before = futures::poll!(write.as_mut());
+        tokio::time::pause();
+        tokio::time::advance(WRITE_TIMEOUT + Duration::from_millis(1)).await;
+        let wrote = if before.is_pending() { futures::poll!(write.as_mut()) } else { before };
+        tokio::time::resume();
+        if let Poll::Ready(Err(error)) = wrote {
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            return;
+        }
+    }
+    panic!("it is never ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_keeps_its_connection() {
+    let (clients, mut incoming) = listen();
+    let mut slow = clients.connect(Ipv4Addr::LOCALHOST);
+    let mut connection = incoming.next().await.unwrap().unwrap();
+    connection.connect_info().prove();
+    let write = async move { connection.write_all(&[1; 10 * ROOM_BYTES]).await };
+    let read = async {
+        let mut left = 10 * ROOM_BYTES;
+        while left > 0 {
+            sleep(Duration::from_secs(4)).await;
+            left -= slow.read(&mut [0; ROOM_BYTES]).await.unwrap();
+        }
+    };
+    let (wrote, ()) = tokio::join!(write, read);
+    wrote.unwrap();
+}
