@@ -24,6 +24,8 @@ const SPECIFICATION_BYTES_PER_MESSAGE: usize = 256 * 1024;
 pub(crate) struct WorkerBatch {
     clock: Clock,
     welcome: Option<wire::Welcome>,
+    /// Where the log was when the newest data plane joined, until it is said.
+    known: u64,
     /// What to make, and of what; `None`: to end.
     commands: BTreeMap<u64, Option<(wire::CreateSandbox, Arc<Registered>)>>,
     /// Revisions that the worker was told on this stream.
@@ -34,12 +36,14 @@ pub(crate) struct WorkerBatch {
 
 impl WorkerBatch {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, welcome: None, commands: BTreeMap::new(), told: Revisions::told(), dispatched: Map::default() }
+        let (commands, told, dispatched) = (BTreeMap::new(), Revisions::told(), Map::default());
+        Self { clock, welcome: None, known: 0, commands, told, dispatched }
     }
 
     pub(crate) fn add(&mut self, change: WorkerChange) {
         match change {
             WorkerChange::Welcome(welcome) => self.welcome = Some(welcome),
+            WorkerChange::Known(index) => self.known = index,
             WorkerChange::Create(create, registered) => {
                 self.commands.insert(create.sandbox, Some((create, registered)));
             }
@@ -74,10 +78,11 @@ impl Batch for WorkerBatch {
     type Message = wire::ToWorker;
 
     fn take(&mut self) -> Option<wire::ToWorker> {
-        if self.welcome.is_none() && self.commands.is_empty() {
+        if self.welcome.is_none() && self.known == 0 && self.commands.is_empty() {
             return None;
         }
-        let mut message = wire::ToWorker { welcome: self.welcome.take(), ..wire::ToWorker::default() };
+        let (welcome, known) = (self.welcome.take(), std::mem::take(&mut self.known));
+        let mut message = wire::ToWorker { welcome, known, ..wire::ToWorker::default() };
         let now_us = self.clock.now_us();
         let mut bytes = 0;
         while message.create.len() + message.delete.len() < COMMANDS_PER_MESSAGE

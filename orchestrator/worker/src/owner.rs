@@ -179,7 +179,7 @@ impl Owner {
 
     /// Says what is held and reports to the new stream from here on, with nothing between.
     fn open(&mut self) -> OutboxMessages<Events> {
-        let Opening { cluster, epoch, nonce, sandboxes } = self.state.opening();
+        let Opening { cluster, epoch, nonce, known, sandboxes } = self.state.opening();
         let announce = |node: &NodeSpec| wire::NodeAnnouncement {
             name: node.name.to_string(),
             cpu_millicores: node.capacity.cpu_millicores,
@@ -192,6 +192,7 @@ impl Owner {
             admin: self.identity.admin.to_string(),
             epoch: epoch.0,
             epoch_nonce: nonce,
+            known,
             nodes: self.identity.nodes.iter().map(announce).collect(),
             sandboxes,
             cluster,

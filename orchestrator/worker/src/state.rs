@@ -36,6 +36,8 @@ pub(crate) struct State {
     newest: Epoch,
     /// Its nonce.
     nonce: u64,
+    /// The index of the command log that it was told last.
+    known: u64,
     /// Whether a control plane of that epoch has welcomed this worker on the present stream.
     welcomed: bool,
     /// Told on the present stream.
@@ -110,6 +112,7 @@ pub(crate) struct Opening {
     /// The newest epoch obeyed.
     pub(crate) epoch: Epoch,
     pub(crate) nonce: u64,
+    pub(crate) known: u64,
     pub(crate) sandboxes: Vec<wire::HeldSandbox>,
 }
 
@@ -134,6 +137,7 @@ impl State {
             cluster: None,
             newest: Epoch::default(),
             nonce: 0,
+            known: 0,
             welcomed: false,
             revisions: Revisions::heard(),
             sandboxes: BTreeMap::new(),
@@ -165,7 +169,7 @@ impl State {
         });
         let sandboxes = held.collect();
         let cluster = self.cluster.clone().unwrap_or_default();
-        Opening { cluster, epoch: self.newest, nonce: self.nonce, sandboxes }
+        Opening { cluster, epoch: self.newest, nonce: self.nonce, known: self.known, sandboxes }
     }
 
     /// The control plane at the other end of the stream says who it is.
@@ -190,7 +194,7 @@ impl State {
     /// to be taken for something else, it may belong to that one.
     pub(crate) fn other_cluster(&mut self) {
         if self.sandboxes.is_empty() {
-            (self.cluster, self.newest, self.nonce) = (None, Epoch::default(), 0);
+            (self.cluster, self.newest, self.nonce, self.known) = (None, Epoch::default(), 0, 0);
         }
     }
 
@@ -209,6 +213,9 @@ impl State {
     pub(crate) fn command(&mut self, batch: wire::ToWorker, received: Instant) -> Vec<Effect> {
         if !self.welcomed {
             return Vec::new();
+        }
+        if batch.known > 0 {
+            self.known = batch.known;
         }
         // Of one message all are known, however many more than what is remembered for later ones.
         let told = batch.functions.into_iter().map(|spec| (Revision(spec.revision), Arc::new(spec)));

@@ -62,7 +62,8 @@ impl State {
     fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
         let id = SandboxId::from_wire(held.sandbox);
         let is_older = id.epoch() < self.term.epoch;
-        let may_be_held = is_older && !self.recovery.trusts_unclaimed();
+        let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.nodes.get(node).holders_lost;
+        let may_be_held = is_older && !trusts_unclaimed;
         let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
             !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained
         });

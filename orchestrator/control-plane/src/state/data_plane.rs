@@ -90,6 +90,8 @@ pub(super) struct DataPlanes {
     known: Vec<Option<DataPlane>>,
     sessions: Map<SessionId, DataPlaneKey>,
     next_version: u64,
+    /// Index of the command with which the newest one joined.
+    pub(super) joined: u64,
 }
 
 impl DataPlanes {

@@ -42,6 +42,8 @@ pub(crate) enum WorkerChange {
     Create(wire::CreateSandbox, Arc<Registered>),
     /// A sandbox to end.
     Delete(u64),
+    /// The index of the command with which the newest data plane joined.
+    Known(u64),
 }
 
 /// A change of what a data plane should know.

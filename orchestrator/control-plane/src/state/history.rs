@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use api::wire;
 use model::{Epoch, SandboxId};
+use policy::placement::NodeKey;
 use thiserror::Error;
 
 use super::{Effect, SessionId, State, WorkerChange};
@@ -113,6 +114,17 @@ impl History {
 }
 
 impl State {
+    /// A worker was told of a data plane that joined after what this log has of the worker's epoch: that one may hold what
+    /// nobody else claims of the worker's sandboxes.
+    pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &wire::WorkerHello) {
+        let end = self.history.end(Knowledge::of_worker(hello)).unwrap_or(0);
+        if hello.known > end {
+            let (worker, known) = (&hello.worker, hello.known);
+            tracing::warn!(worker, known, ends_at = end, "a data plane joined which this log does not have: {WHY}");
+            nodes.iter().for_each(|key| self.nodes.get_mut(*key).holders_lost = true);
+        }
+    }
+
     /// What a worker holds and this log knows of; the rest ends. A worker that was in an epoch of this log may have made
     /// sandboxes of what was registered then and is lost.
     pub(super) fn end_unknown(&mut self, session: SessionId, hello: &wire::WorkerHello) -> Vec<wire::HeldSandbox> {

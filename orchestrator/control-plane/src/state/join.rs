@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use api::wire;
 use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
 
-use super::{Effect, Map, Now, Origin, SessionId, State, history::Knowledge};
+use super::{Effect, Map, Now, Origin, SessionId, State, WorkerChange, history::Knowledge};
 use crate::store::Command;
 
 /// What a peer said first.
@@ -67,6 +67,16 @@ impl State {
         } else {
             // Durable, so that after a restart its slots are waited for before they are lent again.
             self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
+        }
+    }
+
+    /// A data plane is of the log from this command on. Workers hear of it before anything is lent to it: should the log be
+    /// set back to before it, they know that somebody may use what they have.
+    pub(super) fn put_data_plane(&mut self, now: Now, index: u64, id: &DataPlaneId) {
+        self.data_planes.put(id, now.us);
+        self.data_planes.joined = index;
+        for (session, _) in self.workers.iter() {
+            self.effects.push(Effect::ToWorker { session, change: WorkerChange::Known(index) });
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Node {
     pub(super) left_behind: BTreeSet<SandboxId>,
     /// It was there before this control plane and has not reported since: what it names of older epochs may be true.
     pub(super) has_older: bool,
+    /// A data plane that the log lost may hold what nobody claims of its older sandboxes.
+    pub(super) holders_lost: bool,
     /// Functions that it failed since the last success, a few at most.
     failed: Vec<FunctionId>,
     /// The data plane that last could not reach a sandbox of it, and until when that counts, in microseconds.
@@ -132,6 +134,7 @@ impl Nodes {
             given_up: BTreeSet::new(),
             left_behind: BTreeSet::new(),
             has_older: false,
+            holders_lost: false,
             failed: Vec::new(),
             out_of_reach: None,
         };

@@ -199,7 +199,7 @@ impl State {
             Command::DrainNode { name, drained } => found(self.drain_node(now, &name.0, drained)),
             Command::RemoveNode { name } => found(self.remove_node(now, &name.0)),
             Command::PutDataPlane { id } => {
-                self.data_planes.put(&id, now.us);
+                self.put_data_plane(now, index, &id);
                 Answer::Done
             }
             Command::RemoveDataPlane { id } => {

@@ -210,8 +210,10 @@ impl State {
         let mut unclaimed = self.unclaimed();
         unclaimed.sort_unstable();
         for id in unclaimed {
-            let Some(function) = self.sandboxes.get(&id).map(|sandbox| sandbox.function) else { continue };
-            if self.recovery.holders_lost {
+            let Some((function, node)) = self.sandboxes.get(&id).map(|sandbox| (sandbox.function, sandbox.node)) else {
+                continue;
+            };
+            if self.recovery.holders_lost || self.nodes.get(node).holders_lost {
                 self.delete_sandbox(id);
             } else {
                 self.end_waiting_for_claims(id);

@@ -80,6 +80,8 @@ impl State {
         self.workers.by_session.insert(session, worker);
         let welcome = self.welcome(self.settings.beat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
+        self.effect(Effect::ToWorker { session, change: WorkerChange::Known(self.data_planes.joined) });
+        self.note_lost_holders(&nodes, &hello);
         let held = self.end_unknown(session, &hello);
         self.reconcile_sandboxes(now, session, &nodes, &held);
         nodes.iter().for_each(|key| self.nodes.get_mut(*key).has_older = false);

@@ -106,17 +106,19 @@ fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_han
     let other = || Commander { cluster: "d".to_owned(), epoch: Epoch(1), nonce: 1 };
     let mut state = welcomed();
     create(&mut state, id(1));
+    state.command(wire::ToWorker { known: 9, ..wire::ToWorker::default() }, now());
     state.closed();
     assert!(state.welcome(other()).unwrap_err().to_string().contains("\"d\""));
     state.other_cluster();
-    assert_eq!(state.opening().cluster, "c", "what it holds is of the old cluster");
+    let opening = state.opening();
+    assert_eq!((opening.cluster.as_str(), opening.known), ("c", 9), "what it holds is of the old cluster");
     assert_eq!(create(&mut state, id(2)), [], "and nothing was obeyed");
     state.welcome(commander(3)).unwrap();
     delete(&mut state, id(1));
     state.created(id(1), Err(Failure::cancelled()));
     state.other_cluster();
-    let Opening { cluster, epoch, nonce, sandboxes } = state.opening();
-    assert_eq!((cluster.as_str(), epoch, nonce, sandboxes.len()), ("", Epoch(0), 0, 0));
+    let Opening { cluster, epoch, nonce, known, sandboxes } = state.opening();
+    assert_eq!((cluster.as_str(), epoch, nonce, known, sandboxes.len()), ("", Epoch(0), 0, 0, 0));
     state.welcome(other()).unwrap();
 }
 
@@ -153,7 +155,7 @@ fn a_new_stream_hears_of_what_is_held_but_not_of_what_ends() {
     state.created(id(3), Ok(&made()));
     delete(&mut state, id(3));
     delete(&mut state, id(4));
-    let Opening { cluster, epoch, nonce, sandboxes: held } = state.opening();
+    let Opening { cluster, epoch, nonce, sandboxes: held, .. } = state.opening();
     assert_eq!((cluster.as_str(), epoch, nonce), ("c", Epoch(3), 3));
     let shown: Vec<(u64, &str)> = held.iter().map(|h| (h.sandbox, h.address.as_str())).collect();
     assert_eq!(shown, [(id(1).to_wire(), ""), (id(2).to_wire(), "127.1.0.0:80")]);

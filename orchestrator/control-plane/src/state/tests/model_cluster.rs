@@ -55,6 +55,8 @@ pub(super) struct ModelWorker {
     pub(super) name: String,
     /// By this process.
     obeyed: Obeyed,
+    /// The index of the log that it was told last.
+    known: u64,
     session: Option<SessionId>,
     /// It was let in: until then nothing is read of what it says.
     admitted: bool,
@@ -132,37 +134,41 @@ pub(super) fn new_state(term: Term) -> State {
     State::new(settings, term, 7, Metrics::new().into())
 }
 
+fn new_data_plane(index: usize, clock: Clock) -> ModelDataPlane {
+    ModelDataPlane {
+        name: format!("d{index}"),
+        obeyed: Obeyed::default(),
+        known: 0,
+        session: None,
+        admitted: false,
+        batch: DataPlaneBatch::new(clock),
+        functions: BTreeMap::new(),
+        held: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        broken: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        deltas_read: 0,
+        limits_read: 0,
+        named: None,
+        outgoing: VecDeque::new(),
+        answered: 0,
+        refused: 0,
+    }
+}
+
 impl Cluster {
     pub(super) fn new(workers: usize, data_planes: usize) -> Self {
         let clock = Clock::start();
         let worker = |index| ModelWorker {
             name: format!("w{index}"),
             obeyed: Obeyed::default(),
+            known: 0,
             session: None,
             admitted: false,
             batch: WorkerBatch::new(clock),
             specifications: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             outgoing: VecDeque::new(),
-        };
-        let data_plane = |index| ModelDataPlane {
-            name: format!("d{index}"),
-            obeyed: Obeyed::default(),
-            known: 0,
-            session: None,
-            admitted: false,
-            batch: DataPlaneBatch::new(clock),
-            functions: BTreeMap::new(),
-            held: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            broken: BTreeMap::new(),
-            limits: BTreeMap::new(),
-            deltas_read: 0,
-            limits_read: 0,
-            named: None,
-            outgoing: VecDeque::new(),
-            answered: 0,
-            refused: 0,
         };
         let term = new_term(0);
         let mut cluster = Self {
@@ -175,7 +181,7 @@ impl Cluster {
             term,
             next_session: 0,
             workers: (0..workers).map(worker).collect(),
-            data_planes: (0..data_planes).map(data_plane).collect(),
+            data_planes: (0..data_planes).map(|index| new_data_plane(index, clock)).collect(),
             orphans: BTreeMap::new(),
             answers: BTreeMap::new(),
         };
@@ -183,6 +189,13 @@ impl Cluster {
         (0..workers).for_each(|index| cluster.connect_worker(index));
         (0..data_planes).for_each(|index| cluster.connect_data_plane(index));
         cluster
+    }
+
+    /// One more data plane, which connects.
+    pub(super) fn add_data_plane(&mut self) {
+        let index = self.data_planes.len();
+        self.data_planes.push(new_data_plane(index, self.clock));
+        self.connect_data_plane(index);
     }
 
     fn session(&mut self) -> SessionId {
@@ -295,6 +308,7 @@ impl Cluster {
             cluster: worker.obeyed.cluster.clone(),
             epoch: worker.obeyed.epoch,
             epoch_nonce: worker.obeyed.nonce,
+            known: worker.known,
             nodes: vec![wire::NodeAnnouncement {
                 name: format!("{}-node", worker.name),
                 cpu_millicores: NODE_CPU,
@@ -322,7 +336,7 @@ impl Cluster {
 
     /// The worker's process ends, and its sandboxes with it.
     pub(super) fn kill_worker(&mut self, index: usize) {
-        self.workers[index].obeyed = Obeyed::default();
+        (self.workers[index].obeyed, self.workers[index].known) = (Obeyed::default(), 0);
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
         ended.into_iter().for_each(|id| self.sandbox_ended(id));
         self.cut_worker(index);
@@ -424,6 +438,9 @@ impl Cluster {
         let Some(message) = worker.batch.take() else { return };
         if let Some(welcome) = &message.welcome {
             worker.obeyed = Obeyed::of(welcome);
+        }
+        if message.known > 0 {
+            worker.known = message.known;
         }
         worker.specifications.extend(message.functions.into_iter().map(|spec| (spec.revision, spec)));
         for create in message.create {

@@ -97,6 +97,59 @@ fn sandboxes_of_what_was_registered_after_the_copy_end_and_those_of_before_stay(
     }
 }
 
+/// What it uses is of before the copy, and nobody waits for it, as the log does not have it.
+#[test]
+fn what_a_data_plane_uses_that_joined_after_the_copy_is_lent_to_no_other() {
+    for worker_first in [true, false] {
+        let mut cluster = Cluster::new(1, 1);
+        let mut kept = spec("kept");
+        kept.scale.max = Some(1);
+        cluster.put(kept);
+        cluster.settle(1);
+        let (id, copied) = (cluster.function_id("kept").unwrap(), cluster.log.len());
+        cluster.add_data_plane();
+        cluster.settle(1);
+        cluster.data_planes[1].arrive(id);
+        cluster.settle(3);
+        assert_eq!(cluster.data_planes[1].running(id), 1, "the new one uses it");
+        let used = *cluster.workers[0].sandboxes.keys().next().unwrap();
+        cluster.set_back(copied);
+        if worker_first {
+            cluster.connect_worker(0);
+        }
+        cluster.connect_data_plane(0);
+        cluster.connect_worker(0);
+        cluster.data_planes[0].arrive(id);
+        while cluster.data_planes[0].has_said_more() {
+            cluster.data_plane_is_heard(0);
+        }
+        cluster.data_plane_reads(0);
+        assert!(!cluster.data_planes[0].held.contains_key(&used), "worker first {worker_first}: it was lent");
+        cluster.settle(3);
+        assert!(!cluster.workers[0].sandboxes.contains_key(&used), "worker first {worker_first}: it ends");
+        assert_eq!(cluster.data_planes[0].running(id), 1, "another one serves");
+    }
+}
+
+/// The log has all that the worker was told, also of data planes that are no more.
+#[test]
+fn what_nobody_uses_is_taken_over_when_data_planes_have_come_and_gone() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.put(spec("kept"));
+    cluster.settle(1);
+    cluster.add_data_plane();
+    cluster.settle(1);
+    cluster.cut_data_plane(1);
+    cluster.data_planes.pop();
+    cluster.settle(40);
+    let before: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
+    for _ in 0..3 {
+        cluster.restart_control_plane();
+        cluster.settle(3);
+        assert!(cluster.workers[0].sandboxes.keys().eq(&before), "it is used as before");
+    }
+}
+
 #[test]
 fn peers_that_were_in_an_epoch_that_is_lost_begin_anew_also_when_its_number_is_used_again() {
     for epochs in [1, 2] {
