@@ -104,7 +104,13 @@ impl History {
         }
         let place = self.0.binary_search_by_key(&epoch, |begun| begun.epoch).ok()?;
         let is_same = self.0.get(place)?.nonce == nonce;
-        is_same.then(|| self.0.get(place + 1).map_or(u64::MAX, |next| next.index - 1))
+        is_same.then(|| self.end_of(epoch))
+    }
+
+    /// The greatest index that was known in an epoch of this log.
+    fn end_of(&self, epoch: Epoch) -> u64 {
+        let next = self.0.partition_point(|begun| begun.epoch <= epoch);
+        self.0.get(next).map_or(u64::MAX, |next| next.index - 1)
     }
 
     #[cfg(test)]
@@ -126,13 +132,14 @@ impl State {
     }
 
     /// What a worker holds and this log knows of; the rest ends. A worker that was in an epoch of this log may have made
-    /// sandboxes of what was registered then and is lost.
+    /// sandboxes of what was registered then and is lost, and still have them in a later epoch, in which it missed that they
+    /// were to end.
     pub(super) fn end_unknown(&mut self, session: SessionId, hello: &wire::WorkerHello) -> Vec<wire::HeldSandbox> {
         let known = Knowledge::of_worker(hello);
         let end = self.history.end(known).unwrap_or(0);
         let is_known = |held: &wire::HeldSandbox| {
             let made_in = SandboxId::from_wire(held.sandbox).epoch();
-            held.function.max(held.revision) <= end && made_in <= known.epoch
+            held.function.max(held.revision) <= end.min(self.history.end_of(made_in)) && made_in <= known.epoch
         };
         let (ours, unknown): (Vec<_>, Vec<_>) = hello.sandboxes.iter().cloned().partition(is_known);
         if !unknown.is_empty() {

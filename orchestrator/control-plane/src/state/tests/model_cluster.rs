@@ -466,6 +466,13 @@ impl Cluster {
         ended_now.into_iter().for_each(|id| self.sandbox_ended(id));
     }
 
+    /// A worker reads its welcome, and nothing of what comes with it.
+    pub(super) fn worker_reads_welcome(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        let message = worker.batch.take().expect("it is welcomed");
+        worker.obeyed = Obeyed::of(&message.welcome.expect("it is welcomed first"));
+    }
+
     /// Whatever ran in a sandbox has ended with it. After the log was set back, another one may have its id.
     fn sandbox_ended(&mut self, id: u64) {
         self.orphans.remove(&id);

@@ -97,6 +97,17 @@ fn sandboxes_of_what_was_registered_after_the_copy_end_and_those_of_before_stay(
     }
 }
 
+#[test]
+fn a_sandbox_of_what_is_lost_ends_also_when_its_worker_missed_that_the_first_time() {
+    let (mut cluster, copied) = cluster(0, false);
+    let lost = set_back(&mut cluster, copied);
+    cluster.connect_worker(0);
+    cluster.worker_reads_welcome(0);
+    cluster.restart_control_plane();
+    assert!(programs(&cluster).contains(&"lost"));
+    expect_own_program(&mut cluster, lost);
+}
+
 /// What it uses is of before the copy, and nobody waits for it, as the log does not have it.
 #[test]
 fn what_a_data_plane_uses_that_joined_after_the_copy_is_lent_to_no_other() {
