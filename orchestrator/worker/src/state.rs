@@ -54,6 +54,8 @@ struct Sandbox {
     spec: Spec,
     received: Instant,
     phase: Phase,
+    /// Its creation waits for others.
+    queued: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +167,7 @@ impl State {
                 cpu_millicores: spec.cpu_millicores,
                 memory_mib: spec.memory_mib,
                 concurrency: spec.concurrency,
+                queued: sandbox.queued,
             })
         });
         let sandboxes = held.collect();
@@ -257,7 +260,7 @@ impl State {
             return refuse(format!("revision {} was never told", create.revision));
         };
         let node = create.node;
-        let entry = Sandbox { node, spec: Arc::clone(&spec), received, phase: Phase::Creating };
+        let entry = Sandbox { node, spec: Arc::clone(&spec), received, phase: Phase::Creating, queued: false };
         self.sandboxes.insert(sandbox, entry);
         Some(Effect::Create { sandbox, node, spec })
     }
@@ -281,10 +284,11 @@ impl State {
     }
 
     /// A creation waits for others, or does not any more. That it is over may be known before.
-    pub(crate) fn progressed(&self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
-        let is_creating = self.sandboxes.get(&sandbox)?.phase == Phase::Creating;
-        let event = if progress == Progress::Queued { Event::Queued } else { Event::Begun };
-        is_creating.then_some(Effect::Report { sandbox, event })
+    pub(crate) fn progressed(&mut self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
+        let entry = self.sandboxes.get_mut(&sandbox).filter(|entry| entry.phase == Phase::Creating)?;
+        entry.queued = progress == Progress::Queued;
+        let event = if entry.queued { Event::Queued } else { Event::Begun };
+        Some(Effect::Report { sandbox, event })
     }
 
     /// A creation is over.
@@ -292,7 +296,7 @@ impl State {
         let entry = self.sandboxes.get_mut(&sandbox)?;
         match (entry.phase.clone(), result) {
             (Phase::Creating, Ok(made)) => {
-                entry.phase = Phase::Ready(made.address);
+                (entry.phase, entry.queued) = (Phase::Ready(made.address), false);
                 let ready = Ready {
                     address: made.address,
                     received: entry.received,

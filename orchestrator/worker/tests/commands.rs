@@ -134,6 +134,7 @@ async fn a_broken_stream_keeps_the_sandboxes_and_a_new_one_hears_of_them() {
         cpu_millicores: made.cpu_millicores,
         memory_mib: made.memory_mib,
         concurrency: made.concurrency,
+        queued: false,
     };
     assert_eq!((stream.hello.epoch, &stream.hello.sandboxes), (1, &vec![held]));
     let refused = sandbox;

@@ -70,6 +70,14 @@ impl State {
         self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
     }
 
+    /// A worker that connects says where a creation stands: what it said of that before may have been lost.
+    pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+        let believed = self.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
+        if believed.is_some_and(|believed| believed != queued) {
+            self.creation_progressed(now, sandbox, queued);
+        }
+    }
+
     /// A creation took too long. One that has begun is given up, and counts as failed; one that still waits for others says
     /// nothing about its function or its node.
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {

@@ -151,6 +151,8 @@ impl State {
                 Some(Standing::Starting | Standing::Ready | Standing::Unclaimed | Standing::Draining) => {
                     if let Some(address) = api::optional_address(&held.address).ok().flatten() {
                         self.became_ready(now, id, address);
+                    } else {
+                        self.creation_found(now, id, held.queued);
                     }
                 }
             }

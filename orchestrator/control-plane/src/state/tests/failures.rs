@@ -427,6 +427,43 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     assert_eq!(still, Some(Standing::Starting), "its turn is still to come");
 }
 
+/// How many creations had failed after one deadline and a half in which others became ready at the worker of a creation
+/// that `was_queued` as it said, and `is_queued` when it connects again; all workers were away together in between, so
+/// that their creations were not given up.
+fn failed_after_reconnection(was_queued: bool, is_queued: bool) -> u32 {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.request(Request::DrainNode { name: "w1-node".to_owned(), drained: true });
+    let mut spec = spec();
+    (spec.scale.min, spec.cpu, spec.memory) = (4, 1, 1);
+    cluster.put(spec);
+    cluster.worker_reads(0);
+    let sandboxes: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    for (place, sandbox) in sandboxes.iter().enumerate() {
+        progress(&mut cluster, *sandbox, place > 0 || was_queued);
+        cluster.workers[0].sandboxes.get_mut(sandbox).unwrap().queued = place > 0 || is_queued;
+    }
+    cluster.pass(2000);
+    (0..2).for_each(|worker| cluster.cut_worker(worker));
+    (0..2).for_each(|worker| cluster.connect_worker(worker));
+    for sandbox in &sandboxes[1..] {
+        cluster.pass_with(HALF_DEADLINE_MS, &[true, true]);
+        cluster.worker_finishes(0, *sandbox);
+        cluster.worker_is_heard(0);
+    }
+    cluster.worker_reads(0);
+    let function = cluster.state.functions.find("f").unwrap();
+    let is_there = cluster.workers[0].sandboxes.contains_key(&sandboxes[0]);
+    assert_eq!(is_there, function.activity.creations_failed == 0, "it is given up if it failed");
+    function.activity.creations_failed
+}
+
+#[test]
+fn where_a_creation_stands_is_known_again_when_its_worker_has_connected_again() {
+    assert_eq!(failed_after_reconnection(true, false), 1, "it has begun since");
+    assert_eq!(failed_after_reconnection(false, true), 0, "it waits, as was said on the stream that broke");
+    assert_eq!(failed_after_reconnection(true, true), 0, "it waits as before");
+}
+
 #[test]
 fn the_time_of_a_creation_counts_from_when_it_begins_and_it_fails_once_that_is_over() {
     let (mut cluster, sandboxes) = queue(2);

@@ -46,6 +46,8 @@ pub(super) struct ModelSandbox {
     pub(super) function: u64,
     pub(super) revision: u64,
     pub(super) ready: bool,
+    /// Its creation waits for others.
+    pub(super) queued: bool,
     pub(super) cpu: u64,
     pub(super) memory: u64,
     pub(super) concurrency: u32,
@@ -302,6 +304,7 @@ impl Cluster {
             cpu_millicores: u32::try_from(sandbox.cpu).unwrap(),
             memory_mib: u32::try_from(sandbox.memory).unwrap(),
             concurrency: sandbox.concurrency,
+            queued: sandbox.queued,
         });
         let hello = wire::WorkerHello {
             worker: worker.name.clone(),
@@ -450,6 +453,7 @@ impl Cluster {
                 function: spec.function,
                 revision: spec.revision,
                 ready: false,
+                queued: false,
                 cpu: spec.cpu_millicores.into(),
                 memory: spec.memory_mib.into(),
                 concurrency: spec.concurrency,
