@@ -33,6 +33,8 @@ pub mod wire {
     tonic::include_proto!("dirigent.v1");
 }
 
+use std::time::Duration;
+
 pub use beats::{BeatReceiver, Beats};
 pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, check_size, shorten};
 pub use connect::{ConnectError, connect, connect_quietly, is_address, is_loopback};
@@ -52,5 +54,8 @@ pub use retold::{Retold, describe_refusal, with_causes};
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
+/// A worker gives the port of a sandbox that has ended to no other one for this long. A data plane without a stream, to which
+/// nobody says that a sandbox has ended, looks more often than this for whether its sandboxes are there.
+pub const PORT_REST: Duration = Duration::from_secs(60);
 /// Version of the wire protocol; peers of another version are refused in the first message.
 pub const PROTOCOL_VERSION: u32 = 1;

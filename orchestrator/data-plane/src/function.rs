@@ -116,6 +116,16 @@ impl Function {
         result
     }
 
+    /// A sandbox does not work: no invocation goes there any more, and the control plane is told.
+    pub(crate) fn give_up(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failing: Failing) {
+        let cause = failing.cause.clone();
+        // Once for each sandbox, however many invocations find that it does not work.
+        if self.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects)) {
+            tracing::warn!(function = %self.name, sandbox = %sandbox.id(), cause, "sandbox failed");
+            self.plane.metrics.sandbox_failed();
+        }
+    }
+
     /// A cold start was answered.
     pub(crate) fn answered_cold(&self) {
         self.cold.fetch_add(1, Ordering::Relaxed);

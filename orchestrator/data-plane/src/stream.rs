@@ -69,6 +69,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
         let end = session.run(&mut applier, &mut welcomed).await;
+        plane.set_stream(false);
         if !plane.reports.end() {
             break;
         }
@@ -147,6 +148,7 @@ impl Session<'_> {
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
         plane.metrics.connected();
         applier.begin(welcome);
+        plane.set_stream(true);
         applier.apply(first);
         while let Some(message) = stream.message().await.map_err(StreamError::Broke)? {
             api::check_size(&message)?;

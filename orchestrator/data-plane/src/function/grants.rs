@@ -57,7 +57,7 @@ pub(super) enum Service {
     Suspended,
     /// None any more; its slots go back when the running ones are done. The control plane wants it so.
     Draining,
-    /// The same, to meet a limit.
+    /// The same, to meet a limit, or because it may not be there any more.
     Returning,
     /// It does not work; nothing goes there, and the control plane will say that it is gone.
     Failed,
@@ -150,6 +150,21 @@ impl FunctionState {
         self.changed(self.level(), now_us, effects);
     }
 
+    /// It is not certain that a sandbox is still there: it is given back, without a word against it.
+    pub(crate) fn give_back(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
+        let id = sandbox.id();
+        if self.held.get(&id).is_some_and(|held| held.kept() && Arc::ptr_eq(&held.sandbox, sandbox)) {
+            self.set_service(id, Service::Returning, Stamp::default());
+            self.settle(id, effects);
+            self.changed(self.level(), now_us, effects);
+        }
+    }
+
+    /// Sandboxes to which invocations may go, now or later.
+    pub(crate) fn kept_sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        self.held.values().filter(|held| held.kept()).map(|held| held.sandbox.clone()).collect()
+    }
+
     /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.
     pub(crate) fn abandon(&mut self, now_us: u64, effects: &mut Effects) {
         self.abandoned = true;
@@ -161,7 +176,7 @@ impl FunctionState {
         self.remove(now_us, effects);
     }
 
-    /// A sandbox in which an invocation still has its slot does not work: nothing goes there any more, and the control
+    /// A sandbox does not work, in which an invocation may still have its slot: nothing goes there any more, and the control
     /// plane is told. True when that is news.
     ///
     /// Where `failing` lets other invocations end, and there are some, the control plane drains it. Otherwise it deletes

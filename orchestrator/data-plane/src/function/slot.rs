@@ -51,12 +51,7 @@ impl Slot {
 
     fn give_up(&self, failing: Failing) {
         let (function, sandbox) = self.parts();
-        let cause = failing.cause.clone();
-        // Once for each sandbox, however many invocations find that it does not work.
-        if function.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects)) {
-            tracing::warn!(function = %function.name, sandbox = %sandbox.id(), cause, "sandbox failed");
-            function.plane.metrics.sandbox_failed();
-        }
+        function.give_up(sandbox, failing);
     }
 
     /// Whether other invocations may run in the sandbox at the same time.

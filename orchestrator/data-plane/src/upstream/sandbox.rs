@@ -75,6 +75,8 @@ pub(crate) struct Sandbox {
     breaks: AtomicU32,
     /// When its connections were last used, microseconds.
     used_us: AtomicU64,
+    /// When it was last seen to take a connection, by a look at it.
+    seen_us: AtomicU64,
     links: Mutex<Links>,
 }
 
@@ -108,6 +110,7 @@ impl Sandbox {
             header,
             breaks: AtomicU32::new(0),
             used_us: AtomicU64::new(ready_us),
+            seen_us: AtomicU64::new(0),
             links: Mutex::default(),
         }
     }
@@ -130,6 +133,21 @@ impl Sandbox {
     /// Its id as a header value.
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// It took a connection at `now_us`.
+    pub(super) fn seen(&self, now_us: u64) {
+        self.seen_us.fetch_max(now_us, Ordering::Relaxed);
+    }
+
+    /// When it was last known to be there.
+    pub(super) fn seen_us(&self) -> u64 {
+        self.seen_us.load(Ordering::Relaxed).max(self.used_us())
     }
 
     /// When a connection of it was last put aside.

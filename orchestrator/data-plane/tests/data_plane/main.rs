@@ -15,6 +15,7 @@ mod faults;
 mod framing;
 mod grants;
 mod http;
+mod outage;
 mod overload;
 mod queueing;
 mod retirement;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use api::{ANY_LOOPBACK, Network, OsNetwork};
+use api::{ANY_LOOPBACK, Listener, Network, OsNetwork};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -26,6 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use super::world::until;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -61,7 +63,21 @@ struct RunningGuard(Arc<State>);
 
 impl Sandbox {
     pub(crate) async fn start() -> Self {
-        let listener = OsNetwork.bind(ANY_LOOPBACK).await.unwrap();
+        Self::on(OsNetwork.bind(ANY_LOOPBACK).await.unwrap())
+    }
+
+    /// Where another one was, once that has left.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let mut listener = None;
+        until("the address is free", async || {
+            listener = OsNetwork.bind(address).await.ok();
+            listener.is_some()
+        })
+        .await;
+        Self::on(listener.unwrap())
+    }
+
+    fn on(listener: Box<dyn Listener>) -> Self {
         let address = listener.local_address().unwrap();
         let state = Arc::new(State {
             running: watch::Sender::new(0),

@@ -38,6 +38,7 @@ use self::{
     cgroup::Cgroups,
     log::Log,
     monitor::{Monitor, Watched},
+    port::Ports,
     spawner::Spawner,
 };
 use super::{Failure, Made, Order, Output, Runtime, Task};
@@ -56,6 +57,8 @@ struct Shared {
     function: PathBuf,
     /// Where sandboxes take connections.
     address: IpAddr,
+    /// On which ports there.
+    ports: Ports,
     /// Folder of the working directories.
     directory: PathBuf,
     nodes: Vec<String>,
@@ -124,6 +127,7 @@ impl Process {
         let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
             address,
+            ports: Ports::of(address),
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
