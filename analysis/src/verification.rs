@@ -125,6 +125,12 @@ impl Verification {
         }
     }
 
+    /// The share of the machine that was found by such a rule, in millionths; `None` where none is on record.
+    pub(crate) fn noise_share_ppm(&self, rule: &str, of: &PointSummary) -> Option<u64> {
+        let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
+        self.invariants.iter().find(is_it)?.share_ppm
+    }
+
     /// Whether a rule about what else used the machine in a repetition was not measured.
     pub(crate) fn is_noise_unmeasured(&self, of: &PointSummary) -> bool {
         Invariant::NOISE.iter().any(|rule| self.noise(rule, of) == Finding::NotMeasured)

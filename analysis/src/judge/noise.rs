@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use record::{Finding, Invariant};
+use record::{Finding, Invariant, PointSummary};
 
 use crate::judge::{material::Material, sides::Side};
 
@@ -26,7 +26,7 @@ impl Material<'_> {
             let number = summary.repetition;
             for rule in Invariant::NOISE {
                 match self.verification.noise(rule, summary) {
-                    Finding::NotHeld if !other.is_some_and(|other| self.is_alike(rule, other, number)) => {
+                    Finding::NotHeld if !other.is_some_and(|other| self.is_excused(rule, summary, other)) => {
                         found.noisy.insert(number);
                     }
                     Finding::NotMeasured => drop(found.unmeasured.insert(number)),
@@ -39,7 +39,8 @@ impl Material<'_> {
         if !found.noisy.is_empty() {
             let list = list(&found.noisy);
             return Some(format!(
-                "others used the machine while `{system}` alone was measured, in repetition {list}: it may be their doing"
+                "the machine was not quiet while `{system}` was measured, in repetition {list}, and nothing excuses that: it may be the \
+                 doing of others"
             ));
         }
         (!found.unmeasured.is_empty()).then(|| {
@@ -51,11 +52,15 @@ impl Material<'_> {
         })
     }
 
-    /// Whether the same others used the machine in the same repetition of the other side. Its own load is no excuse: more of
-    /// it is what the side said to be better is given.
-    fn is_alike(&self, rule: &str, side: &Side<'_>, number: u32) -> bool {
-        let mut same = side.from.iter().filter(|summary| summary.repetition == number);
-        Invariant::NOISE_OF_OTHERS.contains(&rule)
-            && same.any(|summary| self.verification.noise(rule, summary) == Finding::NotHeld)
+    /// Whether the same others used as much of the machine in the same repetition of the other side, or more: less of it
+    /// explains less. Its own load is no excuse: more of it is what the side said to be better is given.
+    fn is_excused(&self, rule: &str, noisy: &PointSummary, side: &Side<'_>) -> bool {
+        let share = |of: &PointSummary| self.verification.noise_share_ppm(rule, of);
+        let no_less = |other: &PointSummary| {
+            self.verification.noise(rule, other) == Finding::NotHeld
+                && share(noisy).zip(share(other)).is_some_and(|(noisy, other)| other >= noisy)
+        };
+        let mut same = side.from.iter().filter(|summary| summary.repetition == noisy.repetition);
+        Invariant::NOISE_OF_OTHERS.contains(&rule) && same.any(|summary| no_less(summary))
     }
 }

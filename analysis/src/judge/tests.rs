@@ -243,6 +243,7 @@ fn a_rule_about_all_systems_of_a_point_concerns_each_and_one_about_the_run_none(
         weight: Weight::Validity,
         finding: Finding::NotHeld,
         detail: String::new(),
+        share_ppm: None,
     };
     let at = |repetition| rule(Scope::Point { point: "rate-3900".to_owned(), repetition: Some(repetition) });
     rig.invariants.extend([rule(Scope::Run), at(9)]);

@@ -107,6 +107,10 @@ pub struct Invariant {
     pub finding: Finding,
     /// The numbers.
     pub detail: String,
+    /// Of a rule that bounds a share of the machine, the share that was found, in millionths; absent otherwise, and in records of
+    /// versions that kept none. A whole number is read as it was written, so that findings can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_ppm: Option<u64>,
 }
 
 impl Invariant {
@@ -209,6 +213,7 @@ mod tests {
                 weight: Weight::Validity,
                 finding: Finding::NotHeld,
                 detail: "3 of 4".to_owned(),
+                share_ppm: None,
             }],
         };
         let text = serde_json::to_string(&all.invariants).unwrap();
@@ -218,5 +223,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<Invariants>(&whole).unwrap(), all);
         assert!(all.any_broken());
         assert_eq!(all.invariants[0].sentence(), "\"r\" is not held (3 of 4)");
+        let noise = Invariant { share_ppm: Some(125_000), ..all.invariants[0].clone() };
+        let text = serde_json::to_string(&noise).unwrap();
+        assert!(text.ends_with(r#""detail":"3 of 4","share_ppm":125000}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Invariant>(&text).unwrap(), noise);
     }
 }

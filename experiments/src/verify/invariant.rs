@@ -64,7 +64,23 @@ impl Findings {
     /// Adds a rule with any weight and finding.
     pub fn add(&mut self, rule: &str, weight: Weight, finding: Finding, detail: impl Into<String>) {
         let (scope, rule) = (self.scope.clone(), rule.to_owned());
-        self.found.push(Invariant { scope, rule, weight, finding, detail: detail.into() });
+        self.found.push(Invariant { scope, rule, weight, finding, detail: detail.into(), share_ppm: None });
+    }
+
+    /// Adds a rule that a share of the machine, from 0 to 1, is less than a bound; without one it was not measured.
+    pub fn share(&mut self, rule: &str, share: Option<f64>, less_than: f64, of: &str) {
+        let (finding, detail) = match share {
+            Some(share) => (Finding::of(share < less_than), format!("{:.1} %{of}", share * 100.0)),
+            None => (Finding::NotMeasured, "processes.csv does not tell it".to_owned()),
+        };
+        let (scope, rule) = (self.scope.clone(), rule.to_owned());
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share is no less than 0, and small"
+        )]
+        let share_ppm = share.map(|share| (share * 1e6).round() as u64);
+        self.found.push(Invariant { scope, rule, weight: Weight::Mark, finding, detail, share_ppm });
     }
 
     /// Adds a rule that nothing says anything about.
@@ -113,5 +129,21 @@ mod tests {
         assert_eq!(exit_of(&late), Exit::Invalid);
         findings.validity("rows", false, "");
         assert_eq!(exit_of(&findings), Exit::Invalid);
+    }
+
+    #[test]
+    fn a_share_of_the_machine_is_kept_as_a_number() {
+        let mut findings = Findings::new(Scope::Run);
+        for share in [Some(0.0999), Some(0.1), None] {
+            findings.share("a rule", share, 0.1, " of 2 cores");
+        }
+        let found: Vec<_> =
+            findings.into_list().into_iter().map(|one| (one.finding, one.share_ppm, one.detail)).collect();
+        let expected = [
+            (Finding::Held, Some(99_900), "10.0 % of 2 cores".to_owned()),
+            (Finding::NotHeld, Some(100_000), "10.0 % of 2 cores".to_owned()),
+            (Finding::NotMeasured, None, "processes.csv does not tell it".to_owned()),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -29,12 +29,8 @@ pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
     let others = used.as_ref().map(|(usage, window)| window.machine.of_others_us(usage));
     let steal = used.as_ref().map(|(_, window)| window.machine.steal_us);
     let total_us = used.as_ref().map_or(1, |(_, window)| window.machine.total_us().max(1)) as f64;
-    let mut add = |rule, used_us: Option<_>, of: &str, greatest: f64| match used_us {
-        None => to.add(rule, Weight::Mark, Finding::NotMeasured, "processes.csv does not tell it"),
-        Some(us) => {
-            let share = us as f64 / total_us;
-            to.add(rule, Weight::Mark, Finding::of(share < greatest), format!("{:.1} %{of}", share * 100.0));
-        }
+    let mut add = |rule, used_us: Option<u64>, of: &str, less_than: f64| {
+        to.share(rule, used_us.map(|us| us as f64 / total_us), less_than, of);
     };
     let [of_others, of_hypervisor, of_generator] = Invariant::NOISE;
     add(of_others, others, "", OTHERS_SHARE_MAX);

@@ -178,7 +178,7 @@ impl Rig {
     pub(super) fn rule(&mut self, (system, point, repetition): (&str, &str, u32), weight: Weight, finding: Finding) {
         let scope = Scope::Repetition { system: system.to_owned(), point: point.to_owned(), repetition };
         let (rule, detail) = ("a rule".to_owned(), String::new());
-        self.invariants.push(Invariant { scope, rule, weight, finding, detail });
+        self.invariants.push(Invariant { scope, rule, weight, finding, detail, share_ppm: None });
     }
 
     /// The first claim about it, judged.
@@ -211,7 +211,7 @@ impl Rig {
 /// What was found of a rule about noise in a repetition.
 fn noise(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, finding: Finding) -> Invariant {
     let scope = Scope::Repetition { system: system.clone(), point: point.clone(), repetition: *repetition };
-    Invariant { scope, rule: rule.to_owned(), weight: Weight::Mark, finding, detail: String::new() }
+    Invariant { scope, rule: rule.to_owned(), weight: Weight::Mark, finding, detail: String::new(), share_ppm: None }
 }
 
 /// The name of the point of a rate.
