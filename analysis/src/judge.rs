@@ -5,6 +5,7 @@
 
 mod capacity;
 mod cost;
+mod died;
 mod failure;
 mod material;
 mod measure;

@@ -7,6 +7,7 @@ use crate::{
     format,
     judge::{
         Ruling,
+        died::{self, Died},
         failure::surely_failed,
         material::{Flaw, Material, Place, Role},
         measure::Measure,
@@ -28,8 +29,18 @@ struct Trial<'a> {
     offered: f64,
     achieved: Option<f64>,
     flaw: Option<Flaw>,
+    /// That the system said to be better was tried and failed.
+    died: Option<Died>,
     /// Its rows, if there are any.
     summary: Option<&'a PointSummary>,
+}
+
+/// What a system said to be better came to in a repetition.
+enum Highest<'t, 'a> {
+    /// It sustained this.
+    Rate(&'t Trial<'a>),
+    /// It failed at the lowest rate tried.
+    Nothing(Died),
 }
 
 /// One repetition's trials, by rate.
@@ -46,8 +57,16 @@ pub(super) fn sustained<'a>(
     system: &'a str,
 ) -> Result<Side<'a>, Ruling> {
     let all = Trials::of(material, measure, (system, Role::Better))?;
-    let highest = settled(all.iter().map(Trials::highest_sustained).collect())?;
-    Ok(Side::of_values(system, offered(&highest)))
+    let found: Vec<Result<Highest<'_, 'a>, Ruling>> = all.iter().map(Trials::highest_sustained).collect();
+    let died: Vec<Died> = found.iter().filter_map(|found| found.as_ref().ok()?.died()).cloned().collect();
+    let mostly = material.mostly_died(system, &died).map(Err);
+    let highest = settled(found.into_iter().chain(mostly).collect())?;
+    let value = |highest: &Highest<'_, 'a>| match highest {
+        Highest::Rate(trial) => Some((trial.offered, Some(trial.summary?))),
+        Highest::Nothing(_) => Some((0.0, None)),
+    };
+    let values = highest.iter().filter_map(value).collect();
+    Ok(Side { note: died::note(system, &died), ..Side::of_values(system, values) })
 }
 
 /// The side of a system that is compared with: what each repetition shows to be more than it can do.
@@ -63,12 +82,9 @@ pub(super) fn limit<'a>(material: &Material<'a>, measure: &Measure<'_>, system: 
         over(limits.iter().filter_map(|trial| trial.achieved).collect()),
         all.iter().map(own).collect::<Vec<_>>().join(", "),
     );
-    Ok(Side { note: Some(note), ..Side::of_values(system, offered(&limits)) })
-}
-
-/// What was really offered in trials, and where that comes from: one that shows anything has rows.
-fn offered<'a>(trials: &[&Trial<'a>]) -> Vec<(f64, &'a PointSummary)> {
-    trials.iter().filter_map(|trial| Some((trial.offered, trial.summary?))).collect()
+    // What was really offered, and where that comes from: a trial that shows anything has rows.
+    let values = limits.iter().filter_map(|trial| Some((trial.offered, Some(trial.summary?)))).collect();
+    Ok(Side { note: Some(note), ..Side::of_values(system, values) })
 }
 
 /// All values, or the ruling that weighs most.
@@ -83,17 +99,29 @@ fn settled<T>(found: Vec<Result<T, Ruling>>) -> Result<Vec<T>, Ruling> {
     Ruling::heaviest(rulings).map_or(Ok(values), Err)
 }
 
+impl Highest<'_, '_> {
+    fn died(&self) -> Option<&Died> {
+        match self {
+            Self::Nothing(died) => Some(died),
+            Self::Rate(_) => None,
+        }
+    }
+}
+
 impl<'a> Trial<'a> {
     fn of(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
-        if let Some(why) = material.always_failed(place).filter(|_| role == Role::Better) {
+        let died = material.died(place, number).filter(|_| role == Role::Better);
+        if let Some(died) = died {
+            let reasons = died.reason();
             return Self {
                 rate,
                 seems: Some(false),
-                reasons: why,
+                reasons,
                 failed: None,
                 offered: rate,
                 achieved: None,
                 flaw: None,
+                died: Some(died),
                 summary: None,
             };
         }
@@ -108,6 +136,7 @@ impl<'a> Trial<'a> {
             offered: rates.map_or(rate, |rates| rates.offered_per_s),
             achieved: rates.map(|rates| rates.achieved_per_s),
             flaw,
+            died: None,
             summary,
         }
     }
@@ -136,21 +165,21 @@ impl<'a> Trials<'a> {
     /// The highest rate that was sustained, as were all lower ones that were judged. Where the generator was late, or the
     /// window too short, nothing is known, and a higher rate says enough; anything else that is wrong below what was
     /// sustained decides.
-    fn highest_sustained(&self) -> Result<&Trial<'a>, Ruling> {
+    fn highest_sustained(&self) -> Result<Highest<'_, 'a>, Ruling> {
         let stop = self.all.iter().position(|trial| trial.says(false)).unwrap_or(self.all.len());
         let Some(highest) = self.all[..stop].iter().rposition(|trial| trial.says(true)) else {
-            return Err(self.nothing_sustained(stop));
+            return self.nothing_sustained(stop);
         };
         let unusable = |trial: &Trial<'_>| match &trial.flaw {
             Some(Flaw::Unusable(ruling) | Flaw::Missing(ruling)) => Some(ruling.clone()),
             Some(Flaw::Late(_)) | None => None,
         };
         let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
-        flaw.map_or(Ok(&self.all[highest]), Err)
+        flaw.map_or(Ok(Highest::Rate(&self.all[highest])), Err)
     }
 
     /// What it means that nothing was sustained, where the first rate that was not is at `stop`.
-    fn nothing_sustained(&self, stop: usize) -> Ruling {
+    fn nothing_sustained(&self, stop: usize) -> Result<Highest<'_, 'a>, Ruling> {
         let of_trial = |trial: &Trial<'_>| match &trial.flaw {
             Some(flaw) => Some(flaw.clone().ruling()),
             None if trial.seems.is_none() => {
@@ -164,13 +193,16 @@ impl<'a> Trials<'a> {
             None => None,
         };
         let upto = self.all.len().min(stop + 1);
-        Ruling::heaviest(self.all[..upto].iter().filter_map(of_trial)).unwrap_or_else(|| {
-            let Self { system, number, .. } = self;
-            let (rate, reasons) =
-                self.all.get(stop).map(|trial| (trial.rate, trial.reasons.as_str())).unwrap_or_default();
-            let lowest = format!("`{system}` sustained not even {rate} per second, the lowest rate tried");
-            Ruling::not_held(format!("{lowest}, in repetition {number}: {reasons}"))
-        })
+        if let Some(ruling) = Ruling::heaviest(self.all[..upto].iter().filter_map(of_trial)) {
+            return Err(ruling);
+        }
+        if let Some(died) = self.all.get(stop).and_then(|trial| trial.died.clone()) {
+            return Ok(Highest::Nothing(died));
+        }
+        let Self { system, number, .. } = self;
+        let (rate, reasons) = self.all.get(stop).map(|trial| (trial.rate, trial.reasons.as_str())).unwrap_or_default();
+        let lowest = format!("`{system}` sustained not even {rate} per second, the lowest rate tried");
+        Err(Ruling::not_held(format!("{lowest}, in repetition {number}: {reasons}")))
     }
 
     /// The highest rate that seems sustained; one that is flawed counts as well, because that favours the system.

@@ -56,9 +56,10 @@ pub(super) fn cheapest<'a>(
         None if median.is_infinite() => Err(Ruling::not_measured(format!("`{system}` created nothing at any point"))),
         None => {
             let (each, point) = (number(median), cost.point);
+            let values = cost.values.iter().map(|(value, summary)| (*value, Some(*summary))).collect();
             let note =
                 Some(format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median."));
-            Ok(Side { note, ..Side::of_values(system, cost.values.clone()) })
+            Ok(Side { note, ..Side::of_values(system, values) })
         }
     }
 }
@@ -77,11 +78,13 @@ impl<'a> Cost<'a> {
     fn of(material: &Material<'a>, place: Place<'a>, role: Role) -> Self {
         let (mut values, mut flaws, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut planned, mut incomplete) = (0, false);
+        // Where it failed once its rate was not sustained in every repetition, whatever those come to of which nothing is known.
+        let failed = role == Role::Better && material.planned().any(|number| material.died(place, number).is_some());
         for number in material.planned() {
             planned += 1;
             let (summary, flaw) = material.repetition(place, number, role);
             incomplete |= summary.is_none();
-            flaws.extend(flaw.map(Flaw::ruling));
+            flaws.extend(flaw.filter(|flaw| !failed || !matches!(flaw, Flaw::Missing(_))).map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| summary.pace.as_ref()?.sustained.verdict));
             match summary.map(|summary| (summary, cpu_ms_per_creation(summary))) {
                 Some((summary, Some(value))) => values.push((value, summary)),
@@ -89,7 +92,6 @@ impl<'a> Cost<'a> {
                 None => {}
             }
         }
-        let failed = role == Role::Better && material.always_failed(place).is_some();
         let sustained = if failed || verdicts.contains(&Some(false)) {
             Some(false)
         } else {
@@ -98,9 +100,7 @@ impl<'a> Cost<'a> {
         };
         let each: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
         let median = median(&each).filter(|_| each.len() == planned);
-        // That it failed each time is what its rate came to, and no flaw of what was measured.
-        let flaw = Ruling::heaviest(flaws).filter(|_| !failed);
-        Self { point: place.point, values, median, flaw, incomplete, sustained }
+        Self { point: place.point, values, median, flaw: Ruling::heaviest(flaws), incomplete, sustained }
     }
 
     /// Whether it could be the cheapest point to stand with, and is not known to be.

@@ -221,10 +221,7 @@ impl<'a> Material<'a> {
         let Place { system, point, .. } = place;
         let named = format!("`{system}`, {point}, repetition {number}");
         let Some(summary) = place.summary(number) else {
-            let ruling = match self.always_failed(place).filter(|_| role == Role::Better) {
-                Some(why) => Ruling::not_held(format!("`{system}`, {point}: {why}")),
-                None => Ruling::not_measured(format!("{named}: {}", self.missing(place, number))),
-            };
+            let ruling = Ruling::not_measured(format!("{named}: {}", self.missing(place, number)));
             return (None, Some(Flaw::Missing(ruling)));
         };
         let unusable = |ruling| Some(Flaw::Unusable(ruling));
@@ -256,19 +253,11 @@ impl<'a> Material<'a> {
         is_other.then(|| format!("it was offered {} per second, and its point says {planned}", number(offered)))
     }
 
-    /// Why a system cannot run at a point, where every repetition that was planned there was tried and failed: for the one that
-    /// is said to be better that is a result.
-    pub(super) fn always_failed(&self, place: Place<'_>) -> Option<String> {
-        let failures = self.planned().map(|number| self.failure(place, number).filter(|_| place.series.is_none()));
-        let failures = failures.collect::<Option<Vec<_>>>()?;
-        if failures.iter().any(|failure| failure.untried) {
+    /// How a repetition that has no rows failed, if it did.
+    pub(super) fn failure(&self, place: Place<'_>, number: u32) -> Option<&'a FailedRepetition> {
+        if place.summary(number).is_some() {
             return None;
         }
-        let reason = failures.first()?.reason.lines().next().unwrap_or_default();
-        Some(format!("it failed in every repetition: {reason}"))
-    }
-
-    fn failure(&self, place: Place<'_>, number: u32) -> Option<&'a FailedRepetition> {
         self.manifest.failures.iter().find(|failure| {
             (failure.system.as_str(), failure.point.as_str(), failure.repetition) == (place.system, place.point, number)
         })

@@ -5,7 +5,7 @@ use record::PointSummary;
 use crate::{
     claims::Claim,
     judge::{
-        REPETITIONS, Ruling, capacity, cost,
+        REPETITIONS, Ruling, capacity, cost, died,
         material::{Flaw, Material, Role},
         measure::Measure,
     },
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Side<'a> {
     /// A value for each repetition; empty where something decides the claim without it.
     pub(super) values: Vec<f64>,
-    /// The repetitions that the values come from: one for each.
+    /// The repetitions that the values come from: one for each, but for those in which the system failed.
     pub(super) from: Vec<&'a PointSummary>,
     /// The point; empty where several make one value.
     pub(super) point: &'a str,
@@ -35,8 +35,9 @@ impl<'a> Side<'a> {
 
     /// That of values, one for each repetition that was planned, and where each comes from; too few are shown, and judge
     /// nothing.
-    pub(super) fn of_values(system: &str, values: Vec<(f64, &'a PointSummary)>) -> Self {
+    pub(super) fn of_values(system: &str, values: Vec<(f64, Option<&'a PointSummary>)>) -> Self {
         let (values, from): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+        let from = from.into_iter().flatten().collect();
         let few = values.len() < REPETITIONS;
         let reason = || format!("`{system}` has {} repetitions, and needs {REPETITIONS}", values.len());
         let ruling = few.then(|| Ruling::not_measured(reason()));
@@ -88,18 +89,25 @@ fn at<'a>(
     };
     let missing = || format!("`{system}` was not measured at {}", point.unwrap_or_default());
     let place = *place.ok_or_else(|| Ruling::not_measured(missing()))?;
-    let (mut values, mut rulings) = (Vec::new(), Vec::new());
+    let (mut values, mut rulings, mut died) = (Vec::new(), Vec::new(), Vec::new());
     for number in material.planned() {
+        // Of what claims compare so, less is better: nothing is worse than what never came.
+        if let Some(one) = material.died(place, number).filter(|_| role == Role::Better) {
+            values.push((f64::INFINITY, None));
+            died.push(one);
+            continue;
+        }
         let (summary, flaw) = material.repetition(place, number, role);
         rulings.extend(flaw.map(Flaw::ruling));
         match summary.and_then(|summary| Some((summary, statistic.of(summary)?))) {
-            Some((summary, value)) => values.push((value, summary)),
+            Some((summary, value)) => values.push((value, Some(summary))),
             None => rulings.extend(summary.map(|summary| without_value(summary, statistic))),
         }
     }
+    rulings.extend(material.mostly_died(system, &died));
     match Ruling::heaviest(rulings) {
         Some(ruling) => Err(ruling),
-        None => Ok(Side { point: place.point, ..Side::of_values(system, values) }),
+        None => Ok(Side { point: place.point, note: died::note(system, &died), ..Side::of_values(system, values) }),
     }
 }
 

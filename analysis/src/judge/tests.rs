@@ -92,11 +92,17 @@ fn every_verdict_is_given_for_every_kind_of_claim() {
         let broken = with(&|rig| rig.rule((system, place, 4), Weight::Validity, Finding::NotHeld));
         assert_verdict(&broken, Verdict::Invalid, "repetition 4: \"a rule\" is not held");
         let missing = with(&|rig| {
-            rig.points.retain(|point| (point.point.as_str(), point.repetition) != (place, 4));
+            rig.points.retain(|point| (&*point.system, &*point.point, point.repetition) != (system, place, 4));
             let [system, point, reason] = [system, place, "it burnt\ndown"].map(str::to_owned);
             rig.manifest.failures.push(FailedRepetition { system, point, repetition: 4, reason, untried: false });
         });
-        assert_verdict(&missing, Verdict::NotMeasured, "repetition 4: it failed: it burnt");
+        // Of the one said to be better that is a result: nothing was sustained there. Its next cheapest point is too dear.
+        let (verdict, reason) = match (id, system) {
+            ("cold-start-cpu-knative", _) => (Verdict::NotHeld, "below 1"),
+            (_, "dirigent-kpa") => (Verdict::Inconclusive, "contains"),
+            _ => (Verdict::NotMeasured, "repetition 4: it failed: it burnt"),
+        };
+        assert_verdict(&missing, verdict, reason);
         let few = with(&|rig| {
             rig.points.retain(|point| point.repetition < 5);
             rig.manifest.definition = rig.manifest.definition.replace("repetitions = 5", "repetitions = 4");

@@ -27,7 +27,10 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
                     td { @for line in failure.reason.lines() { div { (line) } } }
                 } } }
             } }
-            p.note { "A repetition that failed has no rows and counts as nothing; a claim that needs it is not judged." }
+            p.note {
+                "A repetition that failed has no rows. Of the system that a claim says is better it counts as having sustained nothing, \
+                 unless it was not even tried; of any other system a claim that needs it is not judged."
+            }
         }
         @if !manifest.discarded.is_empty() {
             div.wide { table.points {

@@ -48,7 +48,8 @@ pub struct SystemFacts {
     pub binaries: BTreeMap<String, String>,
 }
 
-/// A repetition that was to be measured and could not be: it has no rows, and counts as nothing.
+/// A repetition that was to be measured and could not be: it has no rows. Of the system that a claim says is better, one that
+/// was tried counts as having sustained nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRepetition {
     /// The system.

@@ -17,19 +17,67 @@ fn failed(rig: &mut Rig, (system, rate): (&str, f64), repetitions: impl IntoIter
 }
 
 #[test]
-fn a_rate_at_which_ours_failed_each_time_was_not_sustained() {
+fn a_rate_at_which_ours_failed_was_not_sustained_in_that_repetition() {
     let mut rig = Rig::sweep([4500; 5]);
     failed(&mut rig, ("dirigent-kpa", 3000.0), [3]);
-    assert_verdict(&rig, Verdict::NotMeasured, "rate-3000, repetition 3: it failed: the control plane ended early");
+    let one = "highest sustained rate: the interval of the ratio, [333; 1,500], contains 1,250";
+    assert_verdict(&rig, Verdict::Inconclusive, one);
     failed(&mut rig, ("dirigent-kpa", 3000.0), [1, 2, 4, 5]);
     assert_verdict(&rig, Verdict::NotHeld, "highest sustained rate: the ratio is 333 [333; 333], below 1,250");
     failed(&mut rig, ("dirigent-kpa", 1000.0), 1..=5);
-    let lowest =
-        "not even 1000 per second, the lowest rate tried, in repetition 1: it failed in every repetition: the control";
+    let lowest = "`dirigent-kpa` failed at rate-1000 in 5 of 5 repetitions: the control plane ended early";
     assert_verdict(&rig, Verdict::NotHeld, lowest);
     let mut above = Rig::sweep([3900; 5]);
     failed(&mut above, ("dirigent-kpa", 4500.0), 1..=5);
     assert_verdict(&above, Verdict::Held, "");
+    failed(&mut above, ("dirigent-kpa", 3900.0), [1]);
+    assert_verdict(&above, Verdict::Inconclusive, "[1,000; 1,300], contains 1,250");
+}
+
+#[test]
+fn repetitions_in_which_ours_failed_at_all_are_nothing_sustained_and_never_a_gap() {
+    let of = |id: &str, died: &[u32], untried: &[u32]| {
+        let (mut rig, rates): (Rig, &[u32]) = match id {
+            "azure-500-slowdown-knative" => (Rig::trace([1200.0; 5]), &[]),
+            "cold-start-rate-knative" => (Rig::sweep([4500; 5]), &super::rig::OURS[..1]),
+            _ => (costs([3; 5], [9; 5]), &super::rig::OURS),
+        };
+        for (numbers, untried) in [(died, false), (untried, true)] {
+            for repetition in numbers.iter().copied() {
+                let all = rates.iter().map(|rate| name(f64::from(*rate)));
+                let points: Vec<String> = if rates.is_empty() { vec!["azure-500".to_owned()] } else { all.collect() };
+                for point in points {
+                    rig.points.retain(|one| {
+                        (&*one.system, &one.point, one.repetition) != ("dirigent-kpa", &point, repetition)
+                    });
+                    let [system, reason] = ["dirigent-kpa", "no memory"].map(str::to_owned);
+                    rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried });
+                }
+            }
+        }
+        rig.claim(id)
+    };
+    for (id, point) in [("azure-500-slowdown-knative", "azure-500"), ("cold-start-rate-knative", "rate-1000")] {
+        for (died, untried) in
+            [(&[1, 2, 3, 4, 5][..], &[][..]), (&[1, 2, 3, 4], &[5]), (&[1, 2, 4], &[]), (&[1, 2, 3], &[4, 5])]
+        {
+            let reason = format!("`dirigent-kpa` failed at {point} in {} of 5 repetitions: no memory", died.len());
+            assert_claim(&of(id, died, untried), Verdict::NotHeld, &reason);
+        }
+        for died in [&[2][..], &[2, 5]] {
+            let claim = of(id, died, &[]);
+            assert_claim(&claim, Verdict::Inconclusive, "contains");
+            let note = format!(
+                "Repetitions in which `dirigent-kpa` failed count as nothing sustained: 2 (at {point}: no memory)"
+            );
+            assert!(claim.note.contains(&note), "{}", claim.note);
+            assert_claim(&of(id, died, &[1]), Verdict::NotMeasured, "repetition 1: it failed: no memory");
+        }
+    }
+    for (died, untried) in [(&[1, 2, 3, 4, 5][..], &[][..]), (&[1, 2, 3, 4], &[5]), (&[2], &[])] {
+        let claim = of("cold-start-cpu-knative", died, untried);
+        assert_claim(&claim, Verdict::NotHeld, "sustained no rate tried in every repetition");
+    }
 }
 
 #[test]
@@ -66,7 +114,7 @@ fn a_trace_at_which_ours_failed_each_time_is_not_held_and_one_that_is_missing_no
         let [system, point, reason] = ["dirigent-kpa", "azure-500", "no memory"].map(str::to_owned);
         rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: false });
     }
-    assert_verdict(&rig, Verdict::NotHeld, "azure-500: it failed in every repetition: no memory");
+    assert_verdict(&rig, Verdict::NotHeld, "`dirigent-kpa` failed at azure-500 in 5 of 5 repetitions: no memory");
     for failure in &mut rig.manifest.failures {
         "knative".clone_into(&mut failure.system);
     }
