@@ -182,6 +182,25 @@ fn a_log_that_was_never_set_back_turns_nobody_away_however_often_it_is_read() {
     assert_eq!(programs(&cluster), ["kept", "lost"]);
 }
 
+/// Its program knows no nonces, as that of the control plane did not that wrote the log so far.
+#[test]
+fn a_peer_of_an_older_version_is_let_in_for_one_stream_and_then_told_to_be_started_anew() {
+    let mut log = vec![Command::BeginCluster { id: ClusterId(1) }];
+    log.push(Command::BeginEpoch { epoch: Epoch(1), nonce: 0 });
+    log.push(Command::BeginEpoch { epoch: Epoch(2), nonce: 77 });
+    let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(2), nonce: 77 });
+    let log = logged(log).into_iter().map(|(index, command)| Logged { index, command });
+    state.recover(Now::at_us(0), log.collect());
+    let check = |epoch, epoch_nonce| {
+        let hello = wire::WorkerHello { epoch, epoch_nonce, ..Default::default() };
+        state.history.check(Knowledge::of_worker(&hello)).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(check(1, 0), Ok(()), "of the epoch before the upgrade");
+    let refused = check(2, 0).expect_err("it does not say the nonce of the epoch it has been in since");
+    assert!(refused.contains("older version") && refused.contains("start it anew"), "{refused}");
+    assert_eq!(check(2, 77), Ok(()), "one of this version");
+}
+
 #[test]
 fn so_many_epochs_are_remembered_and_who_was_in_an_older_one_is_a_stranger() {
     let newest = u32::try_from(MAX_EPOCHS).unwrap() + 2;
