@@ -84,7 +84,14 @@ impl Cluster {
 
     /// Adds a data plane that finds the control plane at `stream`.
     pub(crate) fn add_data_plane(&mut self, stream: &str) {
-        self.data_planes.push(start_data_plane(self.directory.path(), self.data_planes.len(), stream));
+        let name = format!("data-plane-{}", self.data_planes.len());
+        self.data_planes.push(start_data_plane_in(self.directory.path(), &name, &name, stream));
+    }
+
+    /// Starts a data plane with the name of the first one and a folder of its own.
+    pub(crate) fn start_data_plane_namesake(&self) -> Daemon {
+        let stream = self.control_plane.address("stream");
+        start_data_plane_in(self.directory.path(), "namesake", "data-plane-0", stream)
     }
 
     /// Adds a worker that finds the control plane at `stream`.
@@ -252,10 +259,9 @@ pub(crate) fn number(value: &Value) -> usize {
     value.as_u64().and_then(|count| count.try_into().ok()).unwrap_or_else(|| panic!("expected a count, found {value}"))
 }
 
-fn start_data_plane(at: &Path, number: usize, stream: &str) -> Daemon {
-    let name = format!("data-plane-{number}");
+fn start_data_plane_in(at: &Path, folder: &str, name: &str, stream: &str) -> Daemon {
     let configuration = format!("name = '{name}'\ncontrol_planes = ['{stream}']\n");
-    Daemon::start("data-plane", &name, at, &["invoke", "admin"], &configuration)
+    Daemon::start("data-plane", folder, at, &["invoke", "admin"], &configuration)
 }
 
 fn start_worker(at: &Path, number: usize, stream: &str, plan: Plan) -> Daemon {

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use crate::{
     cluster::{Cluster, Plan},
+    http,
     invocation::Invocation,
+    process,
     relay::{Link, Relay},
     traffic::{Traffic, assert_no_failure},
     wait::{look, wait_for},
@@ -108,4 +110,31 @@ fn a_data_plane_whose_link_is_reset_goes_on_with_what_it_has() {
 #[test]
 fn a_data_plane_whose_link_falls_silent_goes_on_with_what_it_has() {
     cut_data_plane(Link::Silent);
+}
+
+#[test]
+fn a_data_plane_that_only_the_control_plane_cannot_reach_finds_out_that_its_sandboxes_were_deleted() {
+    let plan = Plan { data_planes: 0, workers: 1, health: "data_plane_grace = '1s'", ..Plan::PROCESS };
+    let mut cluster = Cluster::start(plan);
+    let relay = Relay::start(cluster.control_plane.address("stream"));
+    cluster.add_data_plane(relay.address());
+    cluster.wait_until_whole();
+    cluster.register("f", json!({ "queue": { "deadline": "1s" } }));
+    cluster.invoke("f").assert_ok();
+    let processes = cluster.sandbox_processes();
+
+    relay.set(Link::Cut);
+    wait_for("the control plane to delete what it held", || {
+        let alive = process::alive(&processes);
+        look(alive.is_empty(), format!("{alive:?}"))
+    });
+    wait_for("the data plane to find that out without an invocation", || {
+        let metrics = http::ask(cluster.data_planes[0].address("admin"), "GET /metrics", "").body;
+        look(metrics.contains("\ndirigent_data_plane_sandboxes_failed_total 1\n"), metrics)
+    });
+    cluster.invoke("f").assert_refused(504, "queue-deadline");
+    relay.set(Link::Whole);
+    cluster.wait_until_whole();
+    cluster.invoke("f").assert_ok();
+    cluster.wait_for_rest();
 }

@@ -1,5 +1,5 @@
-//! Two workers of one name: one that stands still keeps its name and its sandboxes, and one that has lost its name to
-//! another process does not let its sandboxes run on beside those of the other.
+//! Two workers or data planes of one name: one that stands still keeps its name and its sandboxes, and one that has lost
+//! its name to another process does not let its sandboxes run on beside those of the other, or does not use them.
 
 use std::{collections::BTreeSet, fs};
 
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::{
     cluster::{Cluster, Plan},
     daemon::Daemon,
+    invocation::Invocation,
     process,
     wait::{look, wait_for},
 };
@@ -27,6 +28,14 @@ fn with_a_sandbox() -> (Cluster, BTreeSet<u32>) {
 
 fn log_of(cluster: &Cluster, part: &str) -> String {
     fs::read_to_string(cluster.directory().join(part).join("log")).unwrap()
+}
+
+/// The stream of one that stands still ends in the end.
+fn wait_for_admission(cluster: &Cluster, part: &str) {
+    wait_for(&format!("{part} to be let in"), || {
+        let log = log_of(cluster, part);
+        look(log.contains("connected to the control plane"), log)
+    });
 }
 
 fn wait_for_refusal(cluster: &Cluster, part: &str) {
@@ -62,11 +71,7 @@ fn sandboxes_of_a_worker_whose_name_another_one_has_end() {
     let (mut cluster, processes) = with_a_sandbox();
     cluster.workers[0].send(Signal::SIGSTOP);
     let namesake = cluster.start_namesake(ONE_WORKER);
-    // The stream of one that stands still ends in the end.
-    wait_for("the other one to be let in", || {
-        let log = log_of(&cluster, "namesake");
-        look(log.contains("connected to the control plane"), log)
-    });
+    wait_for_admission(&cluster, "namesake");
     cluster.invoke("f").assert_ok();
     cluster.workers[0].send(Signal::SIGCONT);
     wait_for_refusal(&cluster, "worker-0");
@@ -78,4 +83,27 @@ fn sandboxes_of_a_worker_whose_name_another_one_has_end() {
     cluster.invoke("f").assert_ok();
     assert!(cluster.workers[0].end(Signal::SIGTERM).success());
     end(namesake);
+}
+
+#[test]
+fn sandboxes_that_a_data_plane_lost_with_its_name_are_used_by_it_no_more() {
+    let (mut cluster, _) = with_a_sandbox();
+    let old = cluster.door().to_owned();
+    cluster.data_planes[0].send(Signal::SIGSTOP);
+    let namesake = cluster.start_data_plane_namesake();
+    wait_for_admission(&cluster, "namesake");
+    Invocation::of("f").at(namesake.address("invoke")).assert_ok();
+    cluster.data_planes[0].send(Signal::SIGCONT);
+    // What it had was ended when the other one came: its addresses may be those of other functions.
+    wait_for("it to know of no function any more", || {
+        let answer = Invocation::of("f").at(&old);
+        look(answer.header("x-dirigent-error") == Some("not-ready"), format!("{answer:?}"))
+    });
+    Invocation::of("f").at(namesake.address("invoke")).assert_ok();
+    end(namesake);
+    wait_for("it to be let in as a new one", || {
+        let answer = Invocation::of("f").at(&old);
+        look(answer.status == 200, format!("{answer:?}"))
+    });
+    assert!(cluster.data_planes[0].end(Signal::SIGTERM).success());
 }
