@@ -81,6 +81,12 @@ impl RunDir {
         self.0.join(system).join(point).join(format!("{repetition}.failed"))
     }
 
+    /// Where the rows of a finished repetition are kept that is measured again, until that has ended well; nobody counts them.
+    #[must_use]
+    pub fn replaced(&self, system: &str, point: &str, repetition: u32) -> PathBuf {
+        self.0.join(system).join(point).join(format!("{repetition}.replaced"))
+    }
+
     /// Every repetition that has rows, ordered by system, point and repetition.
     ///
     /// # Errors
@@ -179,6 +185,18 @@ impl PointDir {
     #[must_use]
     pub fn settings(&self) -> PathBuf {
         self.path.join("settings.json")
+    }
+
+    /// `built.json`: what a system's own build made, if it leaves that.
+    #[must_use]
+    pub fn built(&self) -> PathBuf {
+        self.path.join("built.json")
+    }
+
+    /// `config.toml`: the settings, and every file that the system was given.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
     }
 
     /// `repetition.json`.

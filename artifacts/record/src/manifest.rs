@@ -1,6 +1,6 @@
 //! `manifest.json`: what was run, on what, from what, and how it ended.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,10 +93,13 @@ pub struct Manifest {
     pub started: String,
     /// When it ended; empty while it runs.
     pub ended: Option<String>,
-    /// Git revision of this project, `-dirty` appended when files differ from it.
+    /// Git revision of this project when it began, `-dirty` appended when files differ from it.
     pub git_revision: String,
     /// The command line that began it.
     pub command: Vec<String>,
+    /// Folder of the built programs, where one was named; absent: they were built from the checkout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<PathBuf>,
     /// The definition it ran, as text.
     pub definition: String,
     /// The machine.
@@ -126,6 +129,15 @@ pub struct Manifest {
 impl Manifest {
     /// The note that stands for [`Manifest::quick`] in runs that were written before there was such a field.
     pub const QUICK_NOTE: &str = "the few-minute version (--quick): too short for claims";
+
+    /// Beginning of the note that each session leaves after the first one.
+    pub const RESUMED_NOTE: &str = "resumed ";
+
+    /// Whether it was measured in several sessions, between which anything may have changed.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.notes.iter().any(|note| note.starts_with(Self::RESUMED_NOTE))
+    }
 
     /// Whether it is the few-minute version, which is no evidence for any claim.
     #[must_use]

@@ -32,6 +32,7 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
         ended: None,
         git_revision: revision(checkout.root()),
         command: enclosure::typed(std::env::args()),
+        programs: None,
         definition: order.to_toml(),
         host: host::facts(),
         systems: BTreeMap::new(),
