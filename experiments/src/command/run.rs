@@ -41,10 +41,15 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with an earlier run: steps that are done and still depend on the same are skipped; a repetition whose
-    /// folder was removed is measured again
+    /// Go on with an earlier run: what is finished and still depends on the same is kept; a repetition that failed, was
+    /// stopped, or whose folder was removed is measured again
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
     resume: Option<PathBuf>,
+
+    /// Measure again what is finished, where programs, settings or the machine have changed since; without it, such a
+    /// run is refused. The old rows are kept in REPETITION.replaced until there are others
+    #[arg(long, requires = "resume")]
+    again: bool,
 
     /// Take this checkout's built programs from here instead of building them
     #[arg(long, value_name = "DIR")]
@@ -75,6 +80,7 @@ impl Arguments {
             choice: Choice::main(quick),
             out: None,
             resume: None,
+            again: false,
             programs: None,
             enclosed: None,
             print_config: false,
@@ -127,13 +133,15 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     }
     let mut run = match resumed {
         None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
-        Some(resumed) => Run::resume(&session, checkout, order, resumed)?,
+        Some(resumed) => Run::resume(&session, checkout, order, resumed, arguments.again)?,
     };
     if arguments.enclosed.is_some() {
         run.note(enclosure::PLACE)?;
     }
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
+    let named = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
+    run.take_programs_from(named.as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
     let programs = arguments.enclosed.as_ref().map_or_else(typed, |inside| Origin::Done(&inside.programs));
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
@@ -142,13 +150,17 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
-        Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, run.dir())),
+        Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, &run)),
         Err(error) => {
-            let what = if error.is::<Interrupted>() { "what was measured is kept" } else { "the run is incomplete" };
+            let what = match error.is::<Interrupted>() {
+                _ if run.is_untouched() => "nothing in the run was changed",
+                true => "what was measured is kept",
+                false => "the run is incomplete",
+            };
             let next = match exit::of(&error) {
                 // It would go on with the same values.
-                Exit::Usage => "begin another one, with other values".to_owned(),
-                _ => format!("to go on: {}", to_go_on(arguments, checkout, run.dir())),
+                Exit::Usage if run.dir().points()?.is_empty() => "begin another one, with other values".to_owned(),
+                _ => format!("to go on: {}", to_go_on(arguments, checkout, &run)),
             };
             session.console.line(&format!("{what}; {next}"));
             Err(error)
@@ -163,11 +175,17 @@ fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLo
     Ok((RunDir(dir), lock))
 }
 
-/// The command that goes on with a run: the same checkout and programs as were named for it.
-fn to_go_on(arguments: &Arguments, checkout: &Checkout, dir: &RunDir) -> String {
-    let mut command = format!("repro run --resume {}", quoted(&dir.0));
-    let programs = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
-    let named = [("--programs", programs.as_deref()), ("--checkout", checkout.named())];
+/// The command that goes on with a run: the same checkout and programs as were named for what was measured.
+fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
+    let mut command = format!("repro run --resume {}", quoted(&run.dir().0));
+    let typed = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
+    // Whoever wants all measured again means the programs that were typed.
+    let recorded = run.programs_folder().filter(|_| !arguments.again);
+    let programs = recorded.or(typed.as_deref());
+    if arguments.again && run.is_untouched() {
+        command.push_str(" --again");
+    }
+    let named = [("--programs", programs), ("--checkout", checkout.named())];
     for (option, place) in named.into_iter().filter_map(|(option, place)| Some((option, place?))) {
         let _ = write!(command, " {option} {}", quoted(place));
     }

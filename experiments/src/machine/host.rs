@@ -1,6 +1,6 @@
 //! Facts about this machine, for the manifest and for `doctor`.
 
-use std::{collections::BTreeMap, fs, path::Path, thread};
+use std::{collections::BTreeMap, fmt::Display, fs, path::Path, thread};
 
 use nix::sys::utsname::uname;
 use record::HostFacts;
@@ -18,6 +18,31 @@ pub fn facts() -> HostFacts {
         mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
         clock: read("/sys/devices/system/clocksource/clocksource0/current_clocksource").trim().to_owned(),
     }
+}
+
+/// Share by which the memory of a machine may differ from one start of it to the next.
+const MEMORY_TOLERANCE: f64 = 0.02;
+
+/// What distinguishes a machine from another, each with both values; empty when they are taken for one.
+#[must_use]
+pub fn differences(before: &HostFacts, now: &HostFacts) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut add = |what: &str, before: &dyn Display, now: &dyn Display| {
+        let (before, now) = (before.to_string(), now.to_string());
+        found.extend((before != now).then(|| format!("{what} ({before}, now {now})")));
+    };
+    add("CPU", &before.cpu, &now.cpu);
+    add("cores", &before.cores, &now.cores);
+    add("kernel", &before.kernel, &now.kernel);
+    add("clock source", &before.clock, &now.clock);
+    let differs = before.memory_mib.abs_diff(now.memory_mib) as f64;
+    if differs > MEMORY_TOLERANCE * before.memory_mib as f64 {
+        add("memory in MiB", &before.memory_mib, &now.memory_mib);
+    }
+    if before.mitigations != now.mitigations {
+        found.push("mitigations".to_owned());
+    }
+    found
 }
 
 fn read(path: &str) -> String {
@@ -57,6 +82,15 @@ mod tests {
         let cpuinfo = "processor\t: 0\nvendor_id\t: X\nmodel name\t: Example CPU @ 2.00GHz\nflags\t\t: a b\n";
         assert_eq!(cpu_model(cpuinfo), "Example CPU @ 2.00GHz");
         assert_eq!(memory_mib("MemTotal:       24684000 kB\nMemFree: 1 kB\n"), 24_105);
+    }
+
+    #[test]
+    fn a_machine_is_known_by_its_facts_and_a_little_memory_more_or_less() {
+        let one = facts();
+        let other = HostFacts { cores: one.cores + 1, memory_mib: one.memory_mib + 1, ..one.clone() };
+        assert_eq!(differences(&one, &one), [""; 0]);
+        assert_eq!(differences(&one, &other), [format!("cores ({}, now {})", one.cores, other.cores)]);
+        assert_eq!(differences(&one, &HostFacts { memory_mib: 2 * one.memory_mib, ..one.clone() }).len(), 1);
     }
 
     #[test]

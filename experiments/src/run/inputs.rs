@@ -13,6 +13,9 @@ use crate::definition::points::ONLY_POINT;
 /// Folder of all schedules of a run, in its directory.
 const FOLDER: &str = "schedules";
 
+/// Folder of those that are being made, there.
+const STAGING: &str = "schedules.partial";
+
 /// The files that the systems are given in one repetition of a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inputs {
@@ -29,6 +32,18 @@ impl Inputs {
     #[must_use]
     pub fn of(dir: &RunDir, point: &str, repetition: u32) -> Self {
         Self::in_folder(dir.0.join(FOLDER).join(point).join(repetition.to_string()))
+    }
+
+    /// The same where they are made, before they are in their place.
+    #[must_use]
+    pub fn staged(dir: &RunDir, point: &str, repetition: u32) -> Self {
+        Self::in_folder(Self::staging(dir).join(point).join(repetition.to_string()))
+    }
+
+    /// The folder of all that are being made.
+    #[must_use]
+    pub fn staging(dir: &RunDir) -> PathBuf {
+        dir.0.join(STAGING)
     }
 
     /// The same in a finished run, which may be of a version whose repetitions shared one schedule.

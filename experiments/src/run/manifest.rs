@@ -9,7 +9,7 @@ use crate::{
     checkout::Checkout,
     checksum, enclosure,
     machine::host,
-    run::{order::Order, programs::Programs, repetition::now},
+    run::{order::Order, plan::Plan, programs::Programs, repetition::now},
     system::System,
 };
 
@@ -46,6 +46,30 @@ pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
     }
 }
 
+/// The manifest of a run that is gone on with: what began it stays, and all that repetitions were measured with, until they
+/// are measured with something else. `new` is that of a run that would begin now.
+#[must_use]
+pub fn go_on(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
+    let mut notes = new.notes;
+    notes.extend(old.notes.iter().filter(|note| !notes.contains(note)).cloned().collect::<Vec<_>>());
+    let revision =
+        if new.git_revision == old.git_revision { String::new() } else { format!(", revision {}", new.git_revision) };
+    notes.push(format!("{}{}: {}{revision}", Manifest::RESUMED_NOTE, new.started, new.command.join(" ")));
+    Manifest {
+        started: old.started.clone(),
+        git_revision: old.git_revision.clone(),
+        command: old.command.clone(),
+        host: old.host.clone(),
+        systems: old.systems.clone(),
+        // Those of programs are taken again; schedules and traces that are there are not made again.
+        checksums: old.checksums.clone(),
+        discarded: old.discarded.clone(),
+        failures: old.failures.iter().filter(|failure| plan.has(failure)).cloned().collect(),
+        notes,
+        ..new
+    }
+}
+
 /// The seed of every repetition, by its use; a point that has one of its own is named with it.
 fn seeds(order: &Order) -> BTreeMap<String, u64> {
     let shared = order.shared();
@@ -60,7 +84,8 @@ fn seeds(order: &Order) -> BTreeMap<String, u64> {
 }
 
 /// The revision of the checkout, with `-dirty` when files differ from it.
-fn revision(root: &Path) -> String {
+#[must_use]
+pub fn revision(root: &Path) -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -88,6 +113,7 @@ pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFact
     }
     let mut binaries = BTreeMap::new();
     let commands = system.start.iter().map(|process| &process.command).chain([&system.register.command]);
+    let commands = commands.chain(system.prepare.as_ref().map(|prepare| &prepare.command));
     for template in commands.filter_map(|command| command.first()) {
         let Ok(path) = values.expand(template) else { continue };
         if Path::new(&path).is_file() && !binaries.contains_key(&path) {

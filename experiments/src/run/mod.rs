@@ -1,5 +1,6 @@
 //! A run from its first step to its last: what is done, in which order, and what is kept when something goes wrong.
 
+pub mod basis;
 pub mod builder;
 pub mod functions;
 pub mod harvest;
@@ -15,6 +16,7 @@ pub mod preparation;
 pub mod programs;
 pub mod repetition;
 pub mod replayable;
+mod resuming;
 pub mod space;
 mod steps;
 
@@ -25,21 +27,22 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use nix::unistd::{AccessFlags, access};
-use record::{DirectoryLock, ExitState, FailedRepetition, LOCK_FILE, Manifest, RunDir, write_json};
+use record::{DirectoryLock, ExitState, FailedRepetition, HostFacts, LOCK_FILE, Manifest, RunDir, write_json};
 
 use crate::{
     checkout::Checkout,
     exit::{Interrupted, UsageError},
+    machine::host,
     run::{
         order::Order,
         plan::{Action, Plan, Step, StepState},
         programs::{Origin, Programs},
         repetition::now,
+        resuming::Earlier,
     },
     session::Session,
-    verify,
 };
 
 pub use steps::report;
@@ -52,6 +55,13 @@ pub struct Run<'a> {
     dir: RunDir,
     manifest: Manifest,
     programs: Option<Programs>,
+    /// The session that this one goes on with, until it is known what of it stands: nothing is written before.
+    earlier: Option<Earlier>,
+    /// Whether schedules were made that are not in their place yet.
+    is_staged: bool,
+    /// The machine, and the revision of the checkout, of this session.
+    host: HostFacts,
+    git_revision: String,
     /// Systems that cannot be measured, and why: found out when programs are built.
     unable: BTreeMap<String, String>,
     _lock: DirectoryLock,
@@ -102,14 +112,15 @@ impl<'a> Run<'a> {
         }
         let dir = RunDir(path.canonicalize()?);
         let manifest = manifest::begin(checkout, &order);
-        let unable = BTreeMap::new();
-        let run = Self { session, checkout, order, dir, manifest, programs: None, unable, _lock: lock };
+        let run = Self::new((session, checkout), order, (dir, lock), manifest, None);
         run.save()?;
         Ok(run)
     }
 
-    /// Goes on with a run: what its plan says is done need not be done again, if it still depends on the same. Its report and
-    /// all that was judged of it are removed, and made again when it has ended.
+    /// Goes on with a run: what is finished need not be done again, if it still depends on the same. That is known when
+    /// programs and schedules are there; until then nothing in the directory is changed. Then its report and all that was judged
+    /// of it are removed, and made again when it has ended. What is finished and does not stand any longer is measured again
+    /// only if `again` says so.
     ///
     /// # Errors
     /// When the directory holds no run, or one that cannot be gone on with.
@@ -118,31 +129,57 @@ impl<'a> Run<'a> {
         checkout: &'a Checkout,
         mut order: Order,
         (dir, lock): (RunDir, DirectoryLock),
+        again: bool,
     ) -> anyhow::Result<Self> {
         let before = Plan::read(&dir)?;
         for step in &mut order.plan.steps {
-            if let Some(known) =
-                before.steps.iter().find(|known| known.action == step.action && known.seed == step.seed)
-            {
-                *step = known.clone();
+            if let Some(known) = before.steps.iter().find(|known| known.action == step.action) {
+                *step = Step { seed: step.seed, estimate_s: step.estimate_s, ..known.clone() };
             }
         }
         space::ensure_free(&dir.0, space::of_plan(&order.plan, &order.points))?;
-        verify::forget(&dir)?;
         let old = dir.read_manifest()?;
-        let mut manifest = manifest::begin(checkout, &order);
-        manifest.notes.extend(old.notes.into_iter().filter(|note| !manifest.notes.contains(note)).collect::<Vec<_>>());
-        manifest.notes.push(format!("resumed {}", manifest.started));
-        manifest.started = old.started;
-        // Those of programs are taken again; schedules and traces that are there are not made again.
-        manifest.checksums = old.checksums;
-        manifest.discarded = old.discarded;
-        manifest.failures = old.failures;
-        manifest.failures.retain(|failure| order.plan.has(failure));
-        let unable = BTreeMap::new();
-        let run = Self { session, checkout, order, dir, manifest, programs: None, unable, _lock: lock };
-        run.save()?;
-        Ok(run)
+        let manifest = manifest::go_on(&old, manifest::begin(checkout, &order), &order.plan);
+        let earlier = Some(Earlier { manifest: old, again });
+        Ok(Self::new((session, checkout), order, (dir, lock), manifest, earlier))
+    }
+
+    fn new(
+        (session, checkout): (&'a Session, &'a Checkout),
+        order: Order,
+        (dir, lock): (RunDir, DirectoryLock),
+        manifest: Manifest,
+        earlier: Option<Earlier>,
+    ) -> Self {
+        Self {
+            session,
+            checkout,
+            order,
+            dir,
+            manifest,
+            programs: None,
+            earlier,
+            is_staged: false,
+            host: host::facts(),
+            git_revision: manifest::revision(checkout.root()),
+            unable: BTreeMap::new(),
+            _lock: lock,
+        }
+    }
+
+    /// Says from which folder its programs are taken, if one was named.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn take_programs_from(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
+        self.manifest.programs = folder.map(Path::to_owned);
+        self.save()
+    }
+
+    /// Where the programs were taken from that its repetitions were measured with, if a folder was named.
+    #[must_use]
+    pub fn programs_folder(&self) -> Option<&Path> {
+        self.earlier.as_ref().map_or(&self.manifest, |earlier| &earlier.manifest).programs.as_deref()
     }
 
     /// Its directory.
@@ -171,6 +208,11 @@ impl<'a> Run<'a> {
     /// When another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
     pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
+        if self.is_untouched() {
+            // What was on disk stays as it was.
+            self.drop_staged()?;
+            return result;
+        }
         self.manifest.ended = Some(now());
         self.manifest.exit = match &result {
             // The report has looked at the invariants.
@@ -217,6 +259,16 @@ impl<'a> Run<'a> {
         for index in 0..self.order.plan.steps.len() {
             self.session.interrupt.check()?;
             let action = self.order.plan.steps[index].action.clone();
+            if !matches!(action, Action::Build | Action::Schedule) {
+                self.settle()?;
+            }
+            if let Some(line) = self.untried(index, &action)? {
+                // What keeps a system from being measured at all is said once.
+                if told.insert(line.clone()) {
+                    self.session.console.line(&line);
+                }
+                continue;
+            }
             if action == Action::Report {
                 if self.dir.points()?.is_empty() {
                     break;
@@ -231,7 +283,6 @@ impl<'a> Run<'a> {
                 (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
                     let point = self.dir.point(system, point, *repetition);
                     let line = format!("{system}: {}", self.keep_failure(&point, &format!("{error:#}"))?);
-                    // What keeps a system from being measured at all is said once.
                     if told.insert(line.clone()) {
                         self.session.console.line(&line);
                     }
@@ -257,14 +308,15 @@ impl<'a> Run<'a> {
         };
         if !repeat && self.order.plan.steps[index].is_finished(&fingerprint) {
             self.session.console.line(&format!("{title}: already done"));
-            return Ok(());
+            // A manifest may have lost what it said of them.
+            return if *action == Action::Schedule { self.list_inputs() } else { Ok(()) };
         }
         self.session.console.line(&title);
-        if let Some(why) = self.order.plan.steps[index].discards(&fingerprint) {
+        if let Some(why) = self.order.plan.steps[index].discards() {
             self.note_discarded(action, why);
         }
         self.update(index, StepState::Running, |step| {
-            step.fingerprint = Some(fingerprint);
+            step.fingerprint = Some(fingerprint.clone());
             step.note = None;
         })?;
         let began = Instant::now();
@@ -273,11 +325,7 @@ impl<'a> Run<'a> {
             Action::Schedule => self.schedule(),
             Action::Measure { system, point, repetition } => {
                 let point = self.dir.point(system, point, *repetition);
-                self.forget_outcome(&point)?;
-                match self.unable.get(system) {
-                    Some(why) => Err(anyhow!("{why}")),
-                    None => self.measure(&point),
-                }
+                self.measure(&point, fingerprint).and_then(|()| self.forget_outcome(&point))
             }
             Action::Report => self.report(),
         };
@@ -301,6 +349,9 @@ impl<'a> Run<'a> {
     }
 
     fn save(&self) -> anyhow::Result<()> {
+        if self.is_untouched() {
+            return Ok(());
+        }
         write_json(&self.dir.manifest(), &self.manifest)?;
         write_json(&self.dir.plan(), &self.order.plan)?;
         Ok(())

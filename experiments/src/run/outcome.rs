@@ -1,12 +1,17 @@
-//! What becomes of a repetition that is begun: what was said of an earlier try is taken back, and one that failed leaves a
-//! reason and no rows, so that it is neither counted nor forgotten.
+//! What becomes of a repetition that is tried: what was said and kept of an earlier try stays until there is something in its
+//! place. One that failed leaves a reason and no rows, so that it is neither counted nor forgotten.
 
 use std::fs;
 
 use anyhow::Context;
 use record::{DiscardedTry, FailedRepetition, PointDir};
 
-use crate::run::{Run, plan::Action, preparation, repetition::now};
+use crate::run::{
+    Run,
+    plan::{Action, StepState},
+    preparation,
+    repetition::now,
+};
 
 /// A repetition in the manifest's notes.
 #[must_use]
@@ -15,12 +20,18 @@ pub fn place(point: &PointDir) -> String {
 }
 
 impl Run<'_> {
-    /// A repetition is tried again: nothing that was said or kept of it holds any longer.
+    /// A repetition was measured: nothing that was said or kept of earlier tries holds any longer.
     pub(super) fn forget_outcome(&mut self, point: &PointDir) -> anyhow::Result<()> {
-        self.manifest.failures.retain(|failure| !is_of(failure, point));
+        self.discard_failure(point);
+        let (system, name, number) = (&point.system, &point.point, point.repetition);
+        preparation::remove(&self.dir.failed(system, name, number))?;
+        preparation::remove(&self.dir.replaced(system, name, number))
+    }
+
+    /// What was noted of an earlier try at a repetition is not true of this one.
+    pub(super) fn take_back_notes(&mut self, point: &PointDir) {
         let said = format!("{}: ", place(point));
         self.manifest.notes.retain(|note| !note.starts_with(&said));
-        preparation::remove(&self.dir.failed(&point.system, &point.point, point.repetition))
     }
 
     /// Keeps in mind that an earlier try at a repetition counts as nothing, and why.
@@ -28,6 +39,18 @@ impl Run<'_> {
         let Action::Measure { system, point, repetition } = action else { return };
         let [system, point] = [system, point].map(Clone::clone);
         self.manifest.discarded.push(DiscardedTry { system, point, repetition: *repetition, at: now(), reason });
+    }
+
+    /// Takes a failure off the record for what stands there instead. What was not tried leaves no trace.
+    fn discard_failure(&mut self, point: &PointDir) {
+        let tried = self.manifest.failures.iter().find(|failure| is_of(failure, point) && !failure.untried);
+        if let Some(failure) = tried {
+            let why = failure.reason.lines().next().unwrap_or("nobody knows why");
+            let (reason, [system, name]) =
+                (format!("it failed: {why}"), [&point.system, &point.point].map(Clone::clone));
+            self.note_discarded(&Action::Measure { system, point: name, repetition: point.repetition }, reason);
+        }
+        self.manifest.failures.retain(|failure| !is_of(failure, point));
     }
 
     /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now.
@@ -40,17 +63,33 @@ impl Run<'_> {
             let (was, is) = (point.path.display().to_string(), kept.display().to_string());
             reason = reason.replace(&format!("{was}/"), &format!("{is}/"));
         }
-        self.manifest.failures.retain(|failure| !is_of(failure, point));
-        self.manifest.failures.push(FailedRepetition {
-            system: point.system.clone(),
-            point: point.point.clone(),
-            repetition: point.repetition,
-            reason: reason.clone(),
-            untried: self.unable.contains_key(&point.system),
-        });
+        self.discard_failure(point);
+        self.manifest.failures.push(failure(point, reason.clone(), false));
         self.save()?;
         Ok(reason)
     }
+
+    /// Why a repetition that is not measured cannot be tried here, if it cannot. That says nothing of the system, so that it
+    /// replaces nothing on record: neither what was measured nor what failed.
+    pub(super) fn untried(&mut self, index: usize, action: &Action) -> anyhow::Result<Option<String>> {
+        let Action::Measure { system, point, repetition } = action else { return Ok(None) };
+        let Some(why) = self.unable.get(system).cloned() else { return Ok(None) };
+        let point = self.dir.point(system, point, *repetition);
+        if self.order.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
+            return Ok(None);
+        }
+        if !self.manifest.failures.iter().any(|failure| is_of(failure, &point) && !failure.untried) {
+            self.manifest.failures.retain(|failure| !is_of(failure, &point));
+            self.manifest.failures.push(failure(&point, why.clone(), true));
+            self.save()?;
+        }
+        Ok(Some(format!("{system}: {why}")))
+    }
+}
+
+fn failure(point: &PointDir, reason: String, untried: bool) -> FailedRepetition {
+    let [system, name] = [&point.system, &point.point].map(Clone::clone);
+    FailedRepetition { system, point: name, repetition: point.repetition, reason, untried }
 }
 
 fn is_of(failure: &FailedRepetition, point: &PointDir) -> bool {

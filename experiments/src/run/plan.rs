@@ -229,21 +229,15 @@ impl Step {
         self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
     }
 
-    /// Why an earlier try is discarded when the step is done now; `None` when there was none.
+    /// Why what an earlier try left is discarded when the step is begun again; `None` when there is nothing. A failure stays on
+    /// record until there is something in its place.
     #[must_use]
-    pub fn discards(&self, fingerprint: &str) -> Option<String> {
+    pub fn discards(&self) -> Option<String> {
         match self.state {
-            StepState::Planned => None,
+            StepState::Planned | StepState::Failed => None,
             StepState::Running => Some("the program that ran it ended before it did".to_owned()),
             StepState::Interrupted => Some("it was stopped".to_owned()),
-            StepState::Failed => {
-                let why = self.note.as_deref().and_then(|note| note.lines().next()).unwrap_or("nobody knows why");
-                Some(format!("it failed: {why}"))
-            }
-            StepState::Done if self.is_finished(fingerprint) => Some("its rows were removed".to_owned()),
-            StepState::Done => {
-                Some("what it depends on had changed: its settings, system, schedule or a program".to_owned())
-            }
+            StepState::Done => Some("its rows were removed".to_owned()),
         }
     }
 }
@@ -367,14 +361,12 @@ mod tests {
         step.state = StepState::Done;
         step.fingerprint = Some("x".to_owned());
         assert!(step.is_finished("x") && !step.is_finished("y"));
-        let discards = |state, fingerprint| Step { state, ..step.clone() }.discards(fingerprint);
-        assert_eq!(discards(StepState::Planned, "x"), None, "nothing was tried");
-        assert_eq!(discards(StepState::Done, "x").unwrap(), "its rows were removed");
-        assert!(discards(StepState::Done, "y").unwrap().contains("had changed"));
-        assert_eq!(discards(StepState::Interrupted, "x").unwrap(), "it was stopped");
-        assert!(discards(StepState::Running, "x").unwrap().contains("ended before it did"));
-        let failed = Step { note: Some("no port\nat all".to_owned()), state: StepState::Failed, ..step.clone() };
-        assert_eq!(failed.discards("x").unwrap(), "it failed: no port");
+        let discards = |state| Step { state, ..step.clone() }.discards();
+        assert_eq!(discards(StepState::Planned), None, "nothing was tried");
+        assert_eq!(discards(StepState::Failed), None, "that it failed is on record");
+        assert_eq!(discards(StepState::Done).unwrap(), "its rows were removed");
+        assert_eq!(discards(StepState::Interrupted).unwrap(), "it was stopped");
+        assert!(discards(StepState::Running).unwrap().contains("ended before it did"));
     }
 
     #[test]

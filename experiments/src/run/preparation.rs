@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::Context;
-use record::RunDir;
+use record::{RunDir, SystemFacts};
 
 use crate::{
     checksum,
     definition::template::Values,
+    run::basis,
     session::{Errand, Session},
     system::{Preparation, launch::Output},
 };
@@ -19,7 +20,7 @@ use crate::{
 const FOLDER: &str = "prepared";
 
 /// Prepares what `preparation` says, unless it was prepared already; where it is. Two systems, or two points, share a
-/// state when the same version prepares it by the same command from the same functions.
+/// state when the same programs of the same version prepare it by the same command from the same functions.
 ///
 /// # Errors
 /// When the command fails: with the end of its log.
@@ -28,12 +29,14 @@ pub fn prepared(
     dir: &RunDir,
     preparation: &Preparation,
     values: &Values,
-    version: &str,
+    facts: &SystemFacts,
 ) -> anyhow::Result<PathBuf> {
     let functions = PathBuf::from(values.expand("{functions}")?);
     let same = values.with("prepared", "").with("dir", "").with("functions", checksum::of_file(&functions)?);
     let same = same.expand_all(&preparation.command).context("the command to prepare")?;
-    let key = checksum::of_text(&format!("{version}\n{}", same.join("\n")));
+    let programs = basis::programs(facts).into_iter().map(|(name, sum)| format!("{name} {sum}"));
+    let key = [facts.version.clone()].into_iter().chain(programs).chain(same).collect::<Vec<_>>().join("\n");
+    let key = checksum::of_text(&key);
     let root = dir.0.join(FOLDER);
     let (kept, work) = (root.join(&key[..12]), root.join(format!("{}.work", &key[..12])));
     if kept.is_dir() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::{settings::Settings, template::Values},
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
-    run::{harvest, join, load, preparation, programs::Programs},
+    run::{basis::Basis, harvest, join, load, preparation, programs::Programs},
     session::{Errand, Session, stop_politely},
     system::{
         System,
@@ -42,8 +42,8 @@ pub struct Repetition<'a> {
     pub functions: &'a Path,
     /// The run that it belongs to, which keeps what repetitions begin from.
     pub dir: &'a RunDir,
-    /// Version of the system.
-    pub version: &'a str,
+    /// What it is measured with, and where.
+    pub basis: &'a Basis,
 }
 
 /// `repetition.json`: what the runner saw of a repetition.
@@ -55,6 +55,9 @@ pub struct RepetitionFacts {
     pub started: String,
     /// When all of it was stopped, RFC 3339, UTC.
     pub ended: String,
+    /// What it was measured with; absent in what was measured before there was such a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_with: Option<Basis>,
     /// The measured part; empty when it was too short to be sampled.
     pub window: Option<SampledWindow>,
     /// Exit code of the load generator; empty when a signal ended it.
@@ -84,8 +87,12 @@ impl Repetition<'_> {
     /// When the system does not start, functions cannot be registered, the load generator fails, or a file cannot be
     /// written. An interrupted load is no error: its rows are harvested and the facts say so.
     pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
-        let mut facts =
-            RepetitionFacts { schema_version: record::SCHEMA_VERSION, started: now(), ..Default::default() };
+        let mut facts = RepetitionFacts {
+            schema_version: record::SCHEMA_VERSION,
+            started: now(),
+            measured_with: Some(self.basis.clone()),
+            ..Default::default()
+        };
         let path = &self.point.path;
         if path.exists() {
             fs::remove_dir_all(path).with_context(|| format!("removing the unfinished {}", path.display()))?;
@@ -93,7 +100,7 @@ impl Repetition<'_> {
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
         let mut values = self.values()?;
         if let Some(preparation) = &self.system.prepare {
-            let folder = preparation::prepared(session, self.dir, preparation, &values, self.version)?;
+            let folder = preparation::prepared(session, self.dir, preparation, &values, &self.basis.system)?;
             values.set("prepared", folder.display().to_string());
         }
         let task = session.console.begin(format!("starting {}", self.point.system));
@@ -231,7 +238,7 @@ impl Repetition<'_> {
     fn write_config(&self, cluster: &Cluster<'_>) -> anyhow::Result<()> {
         let files = toml::Table::from_iter([("files".to_owned(), toml::Value::try_from(cluster.files())?)]);
         let text = format!("{}\n{}", self.settings.to_toml(), toml::to_string_pretty(&files)?);
-        let path = self.point.path.join("config.toml");
+        let path = self.point.config();
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 }

@@ -1,16 +1,23 @@
 //! How each step of a run is done, and what its result depends on.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context;
-use record::{ExitState, PointDir, RunDir, write_json};
+use record::{ExitState, PointDir, RunDir, SystemFacts, write_json};
 
 use crate::{
     checksum,
     definition::points::{ONLY_POINT, Point},
     exit::{Exit, Interrupted, UsageError},
     run::{
-        Run, functions,
+        Run,
+        basis::{self, Basis},
+        functions,
         inputs::Inputs,
         load, manifest, outcome,
         plan::Action,
@@ -49,7 +56,7 @@ impl Run<'_> {
             Action::Measure { system, point, repetition } => {
                 parts.push(self.order.point(point)?.settings.of_repetition(*repetition).to_toml());
                 parts.push(serde_json::to_string(&self.manifest.systems.get(system))?);
-                let inputs = Inputs::of(&self.dir, point, *repetition);
+                let inputs = self.inputs(point, *repetition);
                 parts.push(checksum::of_file(&inputs.schedule)?);
                 parts.push(checksum::of_file(&inputs.functions)?);
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
@@ -74,7 +81,7 @@ impl Run<'_> {
 
     pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
         let programs = Programs::new(origin, self.checkout, &self.order.systems, self.session.watch())?;
-        for (name, system) in &self.order.systems {
+        for (name, system) in &self.order.systems.clone() {
             if let Some(why) = programs.unbuilt(name) {
                 self.unable.insert(name.clone(), why.to_owned());
                 continue;
@@ -84,7 +91,7 @@ impl Run<'_> {
                 self.unable.insert(name.clone(), format!("it cannot run here: {}", missing.join("; ")));
             }
             match manifest::system(system, &programs) {
-                Ok(facts) => drop(self.manifest.systems.insert(name.clone(), facts)),
+                Ok(facts) => self.know(name, facts),
                 Err(error) => drop(self.unable.entry(name.clone()).or_insert(format!("{error:#}"))),
             }
         }
@@ -97,6 +104,25 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Keeps the facts of a system, unless they are known, if only from another folder, or it is not measured with them.
+    fn know(&mut self, name: &str, facts: SystemFacts) {
+        let known = self.manifest.systems.get(name);
+        let stays = known
+            .is_some_and(|known| self.unable.contains_key(name) || basis::system_changes(known, &facts).is_empty());
+        if !stays {
+            self.manifest.systems.insert(name.to_owned(), facts);
+        }
+    }
+
+    /// The files that a repetition is given, which may still be waiting for their place.
+    fn inputs(&self, point: &str, repetition: u32) -> Inputs {
+        if self.is_staged {
+            Inputs::staged(&self.dir, point, repetition)
+        } else {
+            Inputs::of(&self.dir, point, repetition)
+        }
+    }
+
     /// Whether the files that the schedules' step makes are there.
     pub(super) fn has_schedules(&self) -> bool {
         let of_point = |point: &Point| {
@@ -105,7 +131,10 @@ impl Run<'_> {
         self.order.points.iter().all(of_point)
     }
 
+    /// Makes all schedules apart, so that those that repetitions were given stay until it is known that they are given others.
     pub(super) fn schedule(&mut self) -> anyhow::Result<()> {
+        self.drop_staged()?;
+        self.is_staged = true;
         let points = self.order.points.clone();
         for point in &points {
             for repetition in 1..=point.settings.repetitions {
@@ -116,11 +145,53 @@ impl Run<'_> {
         for (name, checksum) in self.trace_checksums()? {
             self.manifest.checksums.insert(format!("trace/{name}"), checksum);
         }
+        if self.is_untouched() { Ok(()) } else { self.adopt_schedules() }
+    }
+
+    /// Puts the schedules that were made in their place.
+    pub(super) fn adopt_schedules(&mut self) -> anyhow::Result<()> {
+        if !self.is_staged {
+            // A session that was killed may have left some.
+            return self.drop_staged();
+        }
+        for point in &self.order.points {
+            for repetition in 1..=point.settings.repetitions {
+                let (from, to) = (self.inputs(&point.name, repetition), Inputs::of(&self.dir, &point.name, repetition));
+                preparation::remove(&to.folder)?;
+                let parent = to.folder.parent().unwrap_or(&self.dir.0);
+                fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+                fs::rename(&from.folder, &to.folder).with_context(|| format!("placing {}", to.folder.display()))?;
+            }
+        }
+        self.drop_staged()
+    }
+
+    /// Removes schedules that are not in their place.
+    pub(super) fn drop_staged(&mut self) -> anyhow::Result<()> {
+        self.is_staged = false;
+        preparation::remove(&Inputs::staging(&self.dir))
+    }
+
+    /// Lists the inputs that are there, where the manifest lacks them.
+    pub(super) fn list_inputs(&mut self) -> anyhow::Result<()> {
+        let mut found = Vec::new();
+        for point in &self.order.points {
+            for repetition in 1..=point.settings.repetitions {
+                let inputs = Inputs::of(&self.dir, &point.name, repetition);
+                found.extend([inputs.schedule, inputs.functions]);
+            }
+        }
+        for path in found {
+            let name = path.strip_prefix(&self.dir.0).unwrap_or(&path).display().to_string();
+            if let Entry::Vacant(missing) = self.manifest.checksums.entry(name) {
+                missing.insert(checksum::of_file(&path).with_context(|| format!("reading {}", path.display()))?);
+            }
+        }
         Ok(())
     }
 
     fn schedule_repetition(&mut self, point: &Point, repetition: u32) -> anyhow::Result<()> {
-        let inputs = Inputs::of(&self.dir, &point.name, repetition);
+        let inputs = self.inputs(&point.name, repetition);
         fs::create_dir_all(&inputs.folder).with_context(|| format!("creating {}", inputs.folder.display()))?;
         let found = inputs.folder.join("functions.trace.ndjson");
         let settings = point.settings.of_repetition(repetition);
@@ -135,14 +206,22 @@ impl Run<'_> {
         let count = functions::prepare(&found, &inputs.functions, &settings.function)?;
         fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
         task.done(&format!("{count} functions"));
-        for path in [&inputs.schedule, &inputs.functions] {
-            let name = path.strip_prefix(&self.dir.0).unwrap_or(path).display().to_string();
+        let placed = Inputs::of(&self.dir, &point.name, repetition);
+        for (path, placed) in [(&inputs.schedule, &placed.schedule), (&inputs.functions, &placed.functions)] {
+            let name = placed.strip_prefix(&self.dir.0).unwrap_or(placed).display().to_string();
             self.manifest.checksums.insert(name, checksum::of_file(path)?);
         }
         Ok(())
     }
 
-    pub(super) fn measure(&mut self, point: &PointDir) -> anyhow::Result<()> {
+    pub(super) fn measure(&mut self, point: &PointDir, fingerprint: String) -> anyhow::Result<()> {
+        let basis = Basis {
+            fingerprint,
+            system: self.manifest.systems.get(&point.system).cloned().unwrap_or_default(),
+            loadgen: self.manifest.checksums.get("loadgen").cloned().unwrap_or_default(),
+            git_revision: self.git_revision.clone(),
+            host: self.host.clone(),
+        };
         let system = self.order.system(&point.system)?;
         let inputs = Inputs::of(&self.dir, &point.point, point.repetition);
         let scheduled = fs::metadata(&inputs.schedule).with_context(|| inputs.schedule.display().to_string())?.len();
@@ -155,9 +234,11 @@ impl Run<'_> {
             schedule: &inputs.schedule,
             functions: &inputs.functions,
             dir: &self.dir,
-            version: self.manifest.systems.get(&point.system).map_or("", |facts| facts.version.as_str()),
+            basis: &basis,
         };
-        let facts = repetition.measure(self.session)?;
+        let measured = repetition.measure(self.session);
+        self.take_back_notes(point);
+        let facts = measured?;
         let place = outcome::place(point);
         let seen =
             [("ended early", &facts.deaths), ("had to be killed", &facts.killed), ("left behind", &facts.orphans)];

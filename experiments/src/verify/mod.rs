@@ -2,7 +2,9 @@
 //! the rows can be asked.
 
 pub mod accounting;
+pub mod basis;
 pub mod coldness;
+pub mod components;
 pub mod invariant;
 pub mod schedule;
 pub mod surroundings;
@@ -102,6 +104,7 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
             }
         }
     }
+    all.extend(components::judge(&known)?);
     // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
@@ -235,6 +238,7 @@ impl Evidence<'_> {
         coldness.conclude(creations.is_some(), to);
         let facts = read_json(&facts_path(point)).ok();
         surroundings::judge(point, facts.as_ref(), self.manifest.host.cores, to);
+        basis::judge(point, facts.as_ref(), self.manifest, &self.settings.of_repetition(point.repetition), to);
         Ok(())
     }
 }

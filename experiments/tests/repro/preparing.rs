@@ -2,9 +2,16 @@
 
 use std::fs;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use record::ExitState;
 
-use crate::toy::{Toy, said};
+use crate::{
+    resuming::verdicts,
+    toy::{Toy, said},
+};
 
 /// A toy that prepares a state from its functions, counts how often, and begins each repetition from it.
 fn preparing(command: &str) -> Toy {
@@ -41,6 +48,41 @@ fn points_share_a_state_when_the_same_command_makes_it_from_the_same_functions()
     let output = toy.run_experiment("sweep", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(times(&toy), ["3", "5"], "two rates alike, and a point with other nodes");
+}
+
+#[test]
+fn a_state_that_other_programs_prepared_is_not_begun_from() {
+    let toy = preparing(ONCE);
+    toy.write("bin/behaviour", "long");
+    let child = toy.start_and_load();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let stopped = child.wait_with_output().unwrap();
+    assert!(toy.path("out/prepared").is_dir(), "{}", said(&stopped));
+    toy.write("bin/behaviour", "well");
+    toy.edit("bin/toyd", "#!/bin/sh", "#!/bin/sh\n# built again");
+    let again = toy.resume();
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(times(&toy).len(), 2, "the same version, and not the same program: {}", said(&again));
+}
+
+/// A toy that says what its own build made, which is in a file beside its programs.
+#[test]
+fn a_system_that_was_built_again_between_repetitions_is_found() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/systems.toml", "/registered\"] }\nstop", "/registered\", \"{bin}/built.json\"] }\nstop");
+    toy.write("bin/built.json", r#"{"seconds": 1, "programs": {"activator": "1"}}"#);
+    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
+    let rule = "what a system is built of is the same in all repetitions";
+    let verdict = |text: &str| {
+        fs::write(toy.out().point("toy", "replay", 2).built(), text).unwrap();
+        verdicts(&toy, rule).remove(0)
+    };
+    assert_eq!(verdict(r#"{"seconds": 9, "programs": {"activator": "1"}}"#), "held: toy, 2 repetitions");
+    let other = verdict(r#"{"seconds": 1, "programs": {"activator": "2"}}"#);
+    assert_eq!(other, "not held: toy was built again between two of them: activator");
+    assert_eq!(toy.again("verify").0, Some(3));
+    fs::remove_file(toy.point().built()).unwrap();
+    assert_eq!(verdicts(&toy, rule), ["not measured: toy: 1 repetitions have no built.json"]);
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
     assert_eq!(toy.pids().len(), before, "nothing is started again");
     assert!(said(&again).contains("repetition 2: already done"), "{}", said(&again));
     toy.edit("experiments/definitions/toy.toml", "nodes = 3", "nodes = 4");
-    let changed = toy.resume();
+    let (out, bin) = (toy.path("out"), toy.path("bin"));
+    let arguments = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap(), "--again"];
+    let changed = toy.command(&arguments).output().unwrap();
     assert_eq!(changed.status.code(), Some(0), "{}", said(&changed));
     assert_eq!(toy.pids().len(), 2 * before, "a changed definition makes both repetitions unfinished");
 }

@@ -1,0 +1,168 @@
+//! A run that is gone on with: what earlier sessions finished is compared with what would be measured now, before anything
+//! on disk is changed. What still stands is kept; what does not is measured again only where the user says so and it can be,
+//! and its rows are kept until others are there.
+
+use std::fs;
+
+use anyhow::Context;
+use record::{Manifest, PointDir, read_json};
+
+use crate::{
+    definition::points,
+    exit::UsageError,
+    machine::host,
+    run::{
+        Run, basis,
+        plan::{Action, Step, StepState},
+        preparation,
+        repetition::RepetitionFacts,
+    },
+    verify,
+};
+
+/// An earlier session of a run, of which nothing has been changed so far.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    /// Its manifest.
+    pub(super) manifest: Manifest,
+    /// Whether what it finished may be measured again.
+    pub(super) again: bool,
+}
+
+/// A finished repetition that does not stand any longer.
+struct Stale {
+    index: usize,
+    point: PointDir,
+}
+
+impl Run<'_> {
+    /// Whether this session has changed nothing on disk so far.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// Goes on for good: from now on the directory is written to. Programs and schedules are known by then.
+    ///
+    /// # Errors
+    /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(earlier) = &self.earlier else { return Ok(()) };
+        let machine = host::differences(&earlier.manifest.host, &self.host);
+        let (mut stale, mut finished) = (Vec::new(), Vec::new());
+        for (index, step) in self.order.plan.steps.iter().enumerate() {
+            let Action::Measure { system, point, repetition } = &step.action else { continue };
+            let point = self.dir.point(system, point, *repetition);
+            let Some(known) = finished_as(step, &point) else { continue };
+            let fingerprint = self.fingerprint(&step.action).context("finding out what is unfinished")?;
+            if known == fingerprint && machine.is_empty() {
+                finished.push((index, point, fingerprint));
+            } else {
+                stale.push(Stale { index, point });
+            }
+        }
+        let all = finished.len() + stale.len();
+        let changes = self.changes(&earlier.manifest, &machine, &stale);
+        if !stale.is_empty() {
+            self.refuse_to_lose(earlier, &stale, (all, &changes))?;
+        }
+        if stale.len() == all {
+            self.manifest.host.clone_from(&self.host);
+        }
+        for (index, point, fingerprint) in finished {
+            // The session that measured it may have ended before it could say so.
+            if self.order.plan.steps[index].state != StepState::Done {
+                self.forget_outcome(&point)?;
+                let step = &mut self.order.plan.steps[index];
+                (step.state, step.fingerprint) = (StepState::Done, Some(fingerprint));
+            }
+        }
+        verify::forget(&self.dir)?;
+        for one in &stale {
+            self.set_aside(one, &changes)?;
+        }
+        self.earlier = None;
+        self.adopt_schedules()?;
+        self.save()
+    }
+
+    /// Nothing that is finished is given up unless the user says so, and it can be made again.
+    fn refuse_to_lose(&self, earlier: &Earlier, stale: &[Stale], (all, changes): (usize, &str)) -> anyhow::Result<()> {
+        let count = format!("{} of {all} finished repetitions do not stand any longer", stale.len());
+        let unable = stale.iter().find_map(|one| self.unable.get_key_value(&one.point.system));
+        if let Some((system, why)) = unable {
+            let problem = format!("{count} (changed: {changes}), and {system} cannot be measured again here: {why}");
+            return Err(UsageError(problem).into());
+        }
+        if earlier.again {
+            return Ok(());
+        }
+        let programs =
+            earlier.manifest.programs.as_ref().filter(|known| Some(*known) != self.manifest.programs.as_ref());
+        let programs = programs.map(|known| format!(" Their programs were taken from {}.", known.display()));
+        Err(UsageError(format!(
+            "{count}, because what they depend on has changed: {changes}.{} With --again they are measured again; their \
+             rows are kept in REPETITION.replaced until others are there",
+            programs.unwrap_or_default()
+        ))
+        .into())
+    }
+
+    /// What has changed since an earlier session that finished repetitions depend on, in words.
+    fn changes(&self, before: &Manifest, machine: &[String], stale: &[Stale]) -> String {
+        let mut changes: Vec<String> = Vec::new();
+        for (name, facts) in &self.manifest.systems {
+            if stale.iter().any(|one| one.point.system == *name) {
+                let found = before.systems.get(name).map(|known| basis::system_changes(known, facts));
+                let found = found.unwrap_or_else(|| vec!["what it was is not on record".to_owned()]);
+                changes.extend((!found.is_empty()).then(|| format!("{name}: {}", found.join(", "))));
+            }
+        }
+        let known = points::read(&before.definition).unwrap_or_default();
+        for point in self.order.points.iter().filter(|point| stale.iter().any(|one| one.point.point == point.name)) {
+            let found = match known.iter().find(|known| known.name == point.name) {
+                Some(known) => basis::setting_changes(&known.settings, &point.settings),
+                None => vec!["its settings are not on record".to_owned()],
+            };
+            changes.extend((!found.is_empty()).then(|| format!("point {}: {}", point.name, found.join(", "))));
+        }
+        let sum = |manifest: &Manifest, name: &str| manifest.checksums.get(name).cloned();
+        if sum(before, "loadgen") != sum(&self.manifest, "loadgen") {
+            changes.push("the load generator".to_owned());
+        }
+        changes.extend((!machine.is_empty()).then(|| format!("the machine: {}", machine.join(", "))));
+        if changes.is_empty() {
+            changes.push(
+                "their schedule or functions, or what is said of them in plan.json and repetition.json".to_owned(),
+            );
+        }
+        changes.join("; ")
+    }
+
+    /// Keeps the rows of a finished repetition where nobody counts them.
+    fn set_aside(&mut self, stale: &Stale, changes: &str) -> anyhow::Result<()> {
+        let Stale { index, point } = stale;
+        let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
+        preparation::remove(&kept)?;
+        fs::rename(&point.path, &kept).with_context(|| format!("keeping {}", point.path.display()))?;
+        let step = &mut self.order.plan.steps[*index];
+        (step.state, step.fingerprint, step.took_s, step.note) = (StepState::Planned, None, None, None);
+        let action = step.action.clone();
+        self.note_discarded(&action, format!("what it depends on had changed: {changes}"));
+        Ok(())
+    }
+}
+
+/// The fingerprint of what a finished repetition was measured with: its own word, or that of the plan before there was one.
+/// `None` when it is not finished; empty when nothing tells.
+fn finished_as(step: &Step, point: &PointDir) -> Option<String> {
+    if !point.invocations().is_file() {
+        return None;
+    }
+    let planned = step.fingerprint.clone().filter(|_| step.state == StepState::Done);
+    match read_json::<RepetitionFacts>(&point.facts()) {
+        Ok(facts) if facts.interrupted => None,
+        Ok(facts) => Some(facts.measured_with.map(|basis| basis.fingerprint).or(planned).unwrap_or_default()),
+        Err(_) => planned,
+    }
+}

@@ -1,0 +1,78 @@
+//! Whether a repetition was measured with what the manifest says: its programs, its settings, and its machine. A run may
+//! be gone on with, and rows of one program must not count under the name of another.
+
+use std::fs;
+
+use record::{Finding, Manifest, PointDir, Weight};
+
+use crate::{
+    definition::settings::Settings,
+    machine::host,
+    run::{
+        basis::{Basis, setting_changes, system_changes},
+        repetition::RepetitionFacts,
+    },
+    verify::invariant::Findings,
+};
+
+/// Key in `config.toml` of what is no setting: the files that the system was given.
+const FILES: &str = "files";
+
+/// Judges what a repetition says of itself by the manifest, and by `settings`, which are those of this repetition there.
+pub fn judge(
+    point: &PointDir,
+    facts: Option<&RepetitionFacts>,
+    manifest: &Manifest,
+    settings: &Settings,
+    to: &mut Findings,
+) {
+    let basis = facts.and_then(|facts| facts.measured_with.as_ref());
+    // What one session measured in all, it measured with the same, which its manifest names.
+    let silent = manifest.is_resumed().then_some("repetition.json does not tell, and the run was gone on with");
+    let one_session = "the run was measured in one session";
+    let mut changes = basis.map(|basis| with_others(basis, point, manifest)).unwrap_or_default();
+    let mut unproved: Vec<&str> = silent.filter(|_| basis.is_none()).into_iter().collect();
+    match own_settings(point) {
+        Some(own) => changes.extend(setting_changes(&own, settings)),
+        None => unproved.push("config.toml does not tell its settings"),
+    }
+    let finding = match (changes.is_empty(), unproved.is_empty()) {
+        (true, true) => Finding::Held,
+        (true, false) => Finding::NotMeasured,
+        (false, _) => Finding::NotHeld,
+    };
+    let same = basis.map_or(one_session, |basis| &basis.system.version);
+    let detail = match finding {
+        Finding::Held => same.to_owned(),
+        Finding::NotMeasured => unproved.join("; "),
+        Finding::NotHeld => format!("it was measured with other: {}", changes.join(", ")),
+    };
+    to.add("measured with what the manifest says", Weight::Validity, finding, detail);
+    let (finding, detail) = match basis {
+        Some(basis) => {
+            let found = host::differences(&basis.host, &manifest.host);
+            (Finding::of(found.is_empty()), found.join(", "))
+        }
+        None => silent.map_or((Finding::Held, one_session.to_owned()), |why| (Finding::NotMeasured, why.to_owned())),
+    };
+    to.add("measured on the machine that the manifest names", Weight::Validity, finding, detail);
+}
+
+/// What a repetition says that it was measured with, and the manifest does not.
+fn with_others(basis: &Basis, point: &PointDir, manifest: &Manifest) -> Vec<String> {
+    let mut changes = match manifest.systems.get(&point.system) {
+        Some(facts) => system_changes(&basis.system, facts),
+        None => vec!["its system, of which the manifest has no version".to_owned()],
+    };
+    if manifest.checksums.get("loadgen") != Some(&basis.loadgen) {
+        changes.push("the load generator".to_owned());
+    }
+    changes
+}
+
+/// The settings of a repetition as its `config.toml` has them.
+fn own_settings(point: &PointDir) -> Option<Settings> {
+    let mut table: toml::Table = fs::read_to_string(point.config()).ok()?.parse().ok()?;
+    table.remove(FILES);
+    toml::Value::Table(table).try_into().ok()
+}

@@ -1,0 +1,104 @@
+//! Repetitions that failed, in runs that are gone on with: that is a result, which stays until there is another one.
+
+use std::fs;
+
+use experiments::run::plan::{Plan, StepState};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use record::read_json;
+
+use crate::{
+    resuming::resume,
+    toy::{Toy, said, wait_until},
+};
+
+/// A toy whose two repetitions failed.
+fn failed() -> Toy {
+    let toy = Toy::new("fails");
+    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(1));
+    toy
+}
+
+/// Asserts that both failures are on record, with what they left.
+fn assert_on_record(toy: &Toy, said: &str) {
+    let failures = toy.manifest().failures;
+    let is_tried = |failure: &record::FailedRepetition| !failure.untried && failure.reason.contains("exit code 1");
+    assert!(failures.len() == 2 && failures.iter().all(is_tried), "{failures:?}\n{said}");
+    for number in 1..=2 {
+        assert!(toy.out().failed("toy", "replay", number).join("logs").is_dir(), "{said}");
+    }
+}
+
+#[test]
+fn what_is_not_tried_replaces_no_failure_and_deletes_no_log() {
+    let toy = failed();
+    toy.edit("bin/toyd", "echo \"toyd 1.0\"; exit 0", "exit 1");
+    for _ in 0..2 {
+        let (code, text) = resume(&toy, &[]);
+        assert!(code == Some(1) && text.contains("toy: ") && text.contains("does not tell its version"), "{text}");
+        assert_on_record(&toy, &text);
+        assert!(toy.manifest().discarded.is_empty(), "nothing was measured again");
+    }
+}
+
+#[test]
+fn a_failure_stays_on_record_until_another_try_has_ended() {
+    let toy = failed();
+    toy.write("bin/behaviour", "long");
+    let (out, bin) = (toy.path("out"), toy.path("bin"));
+    let arguments = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
+    let child = toy.command(&arguments).spawn().unwrap();
+    wait_until("load is sent", || toy.path("bin/loading").exists());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let text = said(&child.wait_with_output().unwrap());
+    assert_on_record(&toy, &text);
+    toy.write("bin/behaviour", "well");
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let manifest = toy.manifest();
+    assert!(manifest.failures.is_empty() && !toy.path("out/toy/replay/1.failed").exists(), "{text}");
+    let reasons: Vec<_> = manifest.discarded.iter().map(|one| (one.repetition, &one.reason[..9])).collect();
+    assert_eq!(reasons, [(1, "it was st"), (1, "it failed"), (2, "it failed")]);
+}
+
+#[test]
+fn schedules_that_cannot_be_made_again_change_nothing_and_what_is_measured_is_not_called_lost() {
+    let toy = Toy::new("well");
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    let manifest = fs::read_to_string(toy.out().manifest()).unwrap();
+    let schedule = "if [ \"$verb\" = schedule ]; then";
+    toy.edit("bin/loadgen", schedule, &format!("{schedule} exit 2;"));
+    let (code, text) = resume(&toy, &[]);
+    assert!(code == Some(2) && !text.contains("begin another one") && text.contains("to go on: "), "{text}");
+    assert_eq!(fs::read_to_string(toy.out().manifest()).unwrap(), manifest);
+    assert!(toy.path("out/schedules/replay/1/schedule.csv").is_file() && !toy.path("out/schedules.partial").exists());
+}
+
+#[test]
+fn a_repetition_that_the_plan_does_not_know_to_be_finished_is_not_measured_again() {
+    let toy = Toy::new("well");
+    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
+    let mut plan: Plan = read_json(&toy.out().plan()).unwrap();
+    // As when the runner was killed before it could say so, and when a definition lacked the point for a while.
+    plan.steps[2].state = StepState::Running;
+    (plan.steps[3].state, plan.steps[3].fingerprint) = (StepState::Planned, None);
+    fs::write(toy.out().plan(), serde_json::to_string(&plan).unwrap()).unwrap();
+    let before = toy.pids().len();
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!((code, toy.pids().len()), (Some(0), before), "{text}");
+    assert_eq!(text.matches("already done").count(), 3, "{text}");
+}
+
+#[test]
+fn what_a_manifest_has_lost_of_its_schedules_is_listed_again() {
+    let toy = Toy::new("well");
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    let known = toy.manifest().checksums;
+    let mut lost = toy.manifest();
+    lost.checksums.retain(|name, _| !name.starts_with("schedules/"));
+    record::write_json(&toy.out().manifest(), &lost).unwrap();
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!((code, toy.manifest().checksums), (Some(0), known), "{text}");
+}

@@ -1,0 +1,257 @@
+//! Runs that are gone on with, by other programs, with other settings, or where something is missing: nothing that is
+//! finished is lost, and nothing counts under another name than its own.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Output};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use record::ExitState;
+
+use crate::{
+    ending::claims,
+    toy::{Toy, said, wait_until},
+};
+
+const VERSION: &str = "echo \"toyd 1.0\"; exit 0";
+
+/// A toy with two finished repetitions and a held claim.
+pub(crate) fn finished() -> Toy {
+    let toy = Toy::new("well");
+    toy.write("bin/claims.json", &claims("held"));
+    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
+    toy
+}
+
+/// Every file of a run that is no log, with its content.
+fn files(toy: &Toy) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut found, mut folders) = (Vec::new(), vec![toy.path("out")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found.retain(|path| !path.ends_with("lock"));
+    found.sort();
+    found.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Goes on with options; the exit code, and what was said.
+pub(crate) fn resume(toy: &Toy, options: &[&str]) -> (Option<i32>, String) {
+    let output = resume_command(toy, options).output().unwrap();
+    (output.status.code(), said(&output))
+}
+
+fn resume_command(toy: &Toy, options: &[&str]) -> std::process::Command {
+    let (out, bin) = (toy.path("out"), toy.path("bin"));
+    let fixed = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
+    toy.command(&[&fixed, options].concat())
+}
+
+/// Goes on, and stops when load is sent that would not end.
+fn resume_and_stop(toy: &Toy, options: &[&str]) -> Output {
+    toy.write("bin/behaviour", "long");
+    let _ = fs::remove_file(toy.path("bin/loading"));
+    let child = resume_command(toy, options).spawn().unwrap();
+    wait_until("load is sent", || toy.path("bin/loading").exists());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    toy.write("bin/behaviour", "well");
+    child.wait_with_output().unwrap()
+}
+
+/// `repro verify` of a rule: the verdicts on it.
+pub(crate) fn verdicts(toy: &Toy, rule: &str) -> Vec<String> {
+    let out = toy.path("out");
+    let output = toy.command(&["verify", out.to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let of = all.as_array().unwrap().iter().filter(|one| one["invariant"].as_str() == Some(rule));
+    of.map(|one| format!("{}: {}", one["verdict"].as_str().unwrap(), one["found"].as_str().unwrap())).collect()
+}
+
+pub(crate) const WITH: &str = "measured with what the manifest says";
+pub(crate) const WHERE: &str = "measured on the machine that the manifest names";
+
+#[test]
+fn a_system_that_tells_no_version_or_is_not_built_loses_nothing_however_often_it_is_tried() {
+    for (place, from, to) in [
+        ("bin/toyd", VERSION, "exit 1"),
+        ("experiments/systems.toml", "about =", "needs = [{ file = \"/no/such\", fix = \"make it\" }]\nabout ="),
+        ("experiments/systems.toml", "about =", "build.command = [\"false\"]\nabout ="),
+    ] {
+        let toy = finished();
+        let rows = |toy: &Toy| -> Vec<_> {
+            files(toy).into_iter().filter(|(path, _)| path.starts_with(toy.path("out/toy"))).collect()
+        };
+        let (before, systems) = (rows(&toy), toy.manifest().systems);
+        let text = fs::read_to_string(toy.path(place)).unwrap();
+        toy.edit(place, from, to);
+        for _ in 0..2 {
+            let (code, said) = resume(&toy, &[]);
+            assert_eq!(code, Some(0), "{to}: {said}");
+            assert_eq!(said.matches("already done").count(), 3, "{to}: {said}");
+            assert!(rows(&toy) == before, "{to}: nothing of what was measured changes: {said}");
+            assert_eq!(toy.manifest().systems, systems);
+        }
+        toy.write(place, &text);
+        assert_eq!(resume(&toy, &[]).0, Some(0));
+        assert!(rows(&toy) == before);
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_again_is_not_given_up_even_when_it_is_asked_for() {
+    let toy = finished();
+    toy.edit("experiments/definitions/toy.toml", "nodes = 3", "nodes = 5");
+    toy.edit("bin/toyd", VERSION, "exit 1");
+    let before = files(&toy);
+    let (code, text) = resume(&toy, &["--again"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("toy cannot be measured again here: ") && text.contains("does not tell its version"),
+        "{text}"
+    );
+    assert!(files(&toy) == before, "{text}");
+}
+
+#[test]
+fn the_same_programs_in_another_folder_are_the_same() {
+    let toy = finished();
+    fs::create_dir(toy.path("other")).unwrap();
+    for entry in fs::read_dir(toy.path("bin")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, toy.path("other").join(path.file_name().unwrap())).unwrap();
+    }
+    let (out, other) = (toy.path("out"), toy.path("other"));
+    let output = toy.command(&["run", "--resume", out.to_str().unwrap(), "--programs", other.to_str().unwrap()]);
+    let output = { output }.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(said(&output).matches("already done").count(), 3, "{}", said(&output));
+    assert!(toy.manifest().discarded.is_empty());
+    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict.starts_with("held")), "{:?}", verdicts(&toy, WITH));
+}
+
+#[test]
+fn what_has_changed_is_named_and_nothing_is_given_up_unasked() {
+    let other_seed = ("experiments/definitions/toy.toml", "id =", "seed = 7\nid =", "seed (1, now 7)");
+    for (place, from, to, named) in [
+        ("bin/toyd", "toyd 1.0", "toyd 2.0", "toy: its version (toyd 1.0, now toyd 2.0), its programs (toyd)"),
+        ("bin/toyd", "#!/bin/sh", "#!/bin/sh\n#", "toy: its programs (toyd)"),
+        ("bin/loadgen", "bin=$(dirname", "bin=$( dirname", "the load generator"),
+        ("experiments/systems.toml", "a toy", "some toy", "toy: its table in systems.toml"),
+        ("experiments/definitions/toy.toml", "nodes = 3", "nodes = 5", "point replay: sandbox.nodes (3, now 5)"),
+        other_seed,
+    ] {
+        let toy = finished();
+        let before = files(&toy);
+        toy.edit(place, from, to);
+        let (code, text) = resume(&toy, &[]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("2 of 2 finished repetitions") && text.contains("--again"), "{text}");
+        assert!(text.contains(named), "expected {named:?} in {text}");
+        assert!(files(&toy) == before, "nothing in the run is changed: {text}");
+        toy.edit(place, to, from);
+        assert_eq!(resume(&toy, &[]).0, Some(0), "and it can be gone on with as it was");
+        assert!(toy.manifest().discarded.is_empty());
+    }
+}
+
+#[test]
+fn the_programs_that_a_run_was_measured_with_are_named_for_whoever_forgets_them() {
+    let toy = finished();
+    let before = files(&toy);
+    toy.write("bin/cargo", "#!/bin/sh\nexit 1\n");
+    fs::set_permissions(toy.path("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (out, bin) = (toy.path("out"), toy.path("bin").canonicalize().unwrap());
+    let resumed = toy.command(&["run", "--resume", out.to_str().unwrap()]).env("CARGO", bin.join("cargo")).output();
+    let text = said(&resumed.unwrap());
+    assert!(text.contains("nothing in the run was changed; to go on: repro run --resume "), "{text}");
+    assert!(text.contains(&format!(" --programs {}", bin.display())), "{text}");
+    assert!(files(&toy) == before, "neither versions nor claims are lost with a build: {text}");
+}
+
+#[test]
+fn old_rows_never_count_under_a_new_name_and_are_kept_until_there_are_others() {
+    let toy = finished();
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
+    toy.assert_exit(ExitState::Interrupted);
+    assert_eq!(toy.manifest().systems["toy"].version, "toyd 2.0");
+    let kept = |number: u32| toy.out().replaced("toy", "replay", number).join("invocations.csv.zst").is_file();
+    assert!(kept(1) && kept(2), "{}", said(&stopped));
+    let numbers: Vec<u32> = toy.out().points().unwrap().iter().map(|point| point.repetition).collect();
+    assert!(!numbers.contains(&2), "of what was not measured yet nothing counts: {numbers:?}");
+    let text = said(&stopped);
+    assert!(text.contains("to go on: repro run --resume ") && !text.contains(" --again"), "{text}");
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!kept(1) && !kept(2), "{text}");
+    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 2.0"), "{:?}", verdicts(&toy, WITH));
+    let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
+    let changed = "what it depends on had changed: toy: its version (toyd 1.0, now toyd 2.0), its programs (toyd)";
+    let of = |number, reason: &str| (number, reason.to_owned());
+    assert_eq!(reasons, [of(1, changed), of(2, changed), of(1, "it was stopped")]);
+}
+
+#[test]
+fn rows_of_another_program_setting_or_machine_are_found() {
+    let toy = finished();
+    let all = |rule: &str, expected: &str| {
+        let found = verdicts(&toy, rule);
+        assert!(found.len() == 2 && found.iter().all(|verdict| verdict.starts_with(expected)), "{expected}: {found:?}");
+    };
+    all(WITH, "held: toyd 1.0");
+    all(WHERE, "held");
+    let cores = toy.manifest().host.cores;
+    for (from, to, rule, expected) in [
+        ("toyd 1.0", "toyd 2.0", WITH, "not held: it was measured with other: its version (toyd 1.0, now toyd 2.0)"),
+        ("nodes = 3", "nodes = 5", WITH, "not held: it was measured with other: sandbox.nodes (3, now 5)"),
+        (&*format!("\"cores\": {cores}"), "\"cores\": 999", WHERE, &*format!("not held: cores ({cores}, now 999)")),
+    ] {
+        toy.edit("out/manifest.json", from, to);
+        all(rule, expected);
+        assert_eq!(toy.again("verify").0, Some(3), "{to}");
+        toy.edit("out/manifest.json", to, from);
+    }
+}
+
+#[test]
+fn what_older_runs_do_not_tell_is_known_of_one_session_and_not_of_several() {
+    let toy = finished();
+    for number in 1..=2 {
+        let path = toy.out().point("toy", "replay", number).facts();
+        let mut facts: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        facts.as_object_mut().unwrap().remove("measured_with").unwrap();
+        fs::write(path, facts.to_string()).unwrap();
+    }
+    let found = || [WITH, WHERE].map(|rule| verdicts(&toy, rule)[0].clone());
+    assert_eq!(found(), ["held: the run was measured in one session"; 2]);
+    assert_eq!(resume(&toy, &[]).0, Some(0), "the plan knows what it was measured with");
+    let why = "not measured: repetition.json does not tell, and the run was gone on with";
+    assert_eq!(found(), [why; 2]);
+    toy.edit("out/toy/replay/1/config.toml", "nodes = 3", "nodes = 5");
+    assert!(found()[0].starts_with("not held"), "its settings are on record all the same: {:?}", found());
+}
+
+#[test]
+fn another_machine_is_refused_with_what_is_other_and_what_began_a_run_stays() {
+    let toy = finished();
+    let began = toy.manifest();
+    assert_eq!(resume(&toy, &[]).0, Some(0));
+    let manifest = toy.manifest();
+    assert_eq!((&manifest.command, &manifest.started), (&began.command, &began.started));
+    assert_eq!((&manifest.git_revision, &manifest.host), (&began.git_revision, &began.host));
+    assert!(manifest.notes.iter().any(|note| note.starts_with("resumed ") && note.contains("run --resume")));
+    let cores = began.host.cores;
+    toy.edit("out/manifest.json", &format!("\"cores\": {cores}"), "\"cores\": 999");
+    let before = files(&toy);
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(&format!("the machine: cores (999, now {cores})")), "{text}");
+    assert!(files(&toy) == before, "{text}");
+    let (code, text) = resume(&toy, &["--again"]);
+    assert_eq!((code, toy.manifest().host.cores), (Some(0), cores), "{text}");
+    assert_eq!(toy.manifest().discarded.len(), 2, "{text}");
+}
