@@ -83,10 +83,6 @@ impl State {
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
         let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
         let Some(overdue) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
-        if overdue.creation_due_us > now.us {
-            // Its time began anew, and the timer of before could not be found because the clock had jumped.
-            return;
-        }
         if let Some(queued_until_us) = overdue.queued_until_us {
             return self.queued_too_long(now, sandbox, queued_until_us);
         }

@@ -38,7 +38,12 @@ impl State {
         tracing::warn!(late_us, "this process stood still: whoever was silent meanwhile is given the time again");
         let moved = |us: u64| us.saturating_add(late_us).min(now.us);
         self.workers.iter_mut().for_each(|worker| worker.last_beat_us = moved(worker.last_beat_us));
-        self.nodes.iter_mut().for_each(|node| node.silent_since_us = moved(node.silent_since_us));
+        for node in self.nodes.iter_mut() {
+            node.silent_since_us = moved(node.silent_since_us);
+            if node.ready_us > 0 {
+                node.ready_us = moved(node.ready_us);
+            }
+        }
         self.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));
         for (_, function) in self.functions.iter_mut() {
             for (_, level) in &mut function.levels {
@@ -46,6 +51,7 @@ impl State {
             }
         }
         self.timers.postpone_sandboxes(late_us);
+        self.sandboxes.values_mut().for_each(|sandbox| sandbox.postpone_creation(late_us));
         self.recovery.postpone(late_us);
     }
 

@@ -105,6 +105,12 @@ impl Sandbox {
         self.standing == Standing::Ready && self.loan.is_none()
     }
 
+    /// Gives its creation so much longer.
+    pub(super) fn postpone_creation(&mut self, by_us: u64) {
+        self.creation_due_us = self.creation_due_us.saturating_add(by_us);
+        self.queued_until_us = self.queued_until_us.map(|until_us| until_us.saturating_add(by_us));
+    }
+
     /// Whether it is drained because an invocation in it does not end.
     pub(super) fn drains_retired(&self) -> bool {
         self.retired && self.standing == Standing::Draining

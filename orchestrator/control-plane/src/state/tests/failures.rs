@@ -392,6 +392,31 @@ fn creations_that_are_served_the_newest_first_are_made_once_however_long_they_wa
 }
 
 #[test]
+fn the_time_in_which_the_control_plane_stood_still_is_no_time_that_a_creation_waited() {
+    let (mut cluster, sandboxes) = queue(4);
+    let finish = |cluster: &mut Cluster, sandbox| {
+        progress(cluster, sandbox, false);
+        cluster.worker_finishes(0, sandbox);
+        cluster.worker_is_heard(0);
+    };
+    cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+    finish(&mut cluster, sandboxes[0]);
+    cluster.stand_still(2 * HALF_DEADLINE_MS);
+    cluster.pass_with(1000, &[true]);
+    // It overtakes the others, which have not waited for as long as they may.
+    let mut spec = FunctionSpec::new("later".parse().unwrap(), "any");
+    (spec.scale.min, spec.cpu, spec.memory) = (1, 1, 1);
+    cluster.put(spec);
+    cluster.worker_reads(0);
+    let later = *cluster.workers[0].sandboxes.keys().max().unwrap();
+    finish(&mut cluster, later);
+    cluster.pass_with(HALF_DEADLINE_MS, &[true]);
+    cluster.worker_reads(0);
+    let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert_eq!(all, [sandboxes.as_slice(), &[later]].concat(), "none began anew");
+}
+
+#[test]
 fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_worker() {
     let mut cluster = Cluster::new(0, 0);
     let session = SessionId(1000);
