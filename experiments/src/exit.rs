@@ -45,6 +45,16 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What is finished would be measured again, and that was not asked for or cannot be done.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct WouldDiscard {
+    /// How much of it there is, and what has changed.
+    pub message: String,
+    /// Whether it can be measured again here.
+    pub can_be_made_again: bool,
+}
+
 /// The user asked to stop.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("interrupted")]
@@ -55,7 +65,10 @@ pub struct Interrupted;
 pub fn of(error: &anyhow::Error) -> Exit {
     let is_no_run =
         |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(RecordError::NoRun { .. }));
-    let usage = error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<DocumentError>() || is_no_run(cause));
+    let is_typed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<UsageError>() || cause.is::<WouldDiscard>() || cause.is::<DocumentError>()
+    };
+    let usage = error.chain().any(|cause| is_typed(cause) || is_no_run(cause));
     if usage { Exit::Usage } else { Exit::Failed }
 }
 

@@ -14,7 +14,7 @@ use super::Choice;
 use crate::{
     checkout::Checkout,
     claims, enclosure,
-    exit::{self, Exit, Interrupted},
+    exit::{self, Exit, Interrupted, WouldDiscard},
     run::{
         Run,
         order::Order,
@@ -140,8 +140,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     }
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
-    let named = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
-    run.take_programs_from(named.as_deref())?;
+    run.take_programs_from(programs_of(arguments).as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
     let programs = arguments.enclosed.as_ref().map_or_else(typed, |inside| Origin::Done(&inside.programs));
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
@@ -152,17 +151,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     match executed {
         Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, &run)),
         Err(error) => {
-            let what = match error.is::<Interrupted>() {
-                _ if run.is_untouched() => "nothing in the run was changed",
-                true => "what was measured is kept",
-                false => "the run is incomplete",
-            };
-            let next = match exit::of(&error) {
-                // It would go on with the same values.
-                Exit::Usage if run.dir().points()?.is_empty() => "begin another one, with other values".to_owned(),
-                _ => format!("to go on: {}", to_go_on(arguments, checkout, &run)),
-            };
-            session.console.line(&format!("{what}; {next}"));
+            session.console.line(&what_next(&error, arguments, checkout, &run)?);
             Err(error)
         }
     }
@@ -175,10 +164,38 @@ fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLo
     Ok((RunDir(dir), lock))
 }
 
+/// What an error leaves of a run, and what to type then.
+fn what_next(
+    error: &anyhow::Error,
+    arguments: &Arguments,
+    checkout: &Checkout,
+    run: &Run<'_>,
+) -> anyhow::Result<String> {
+    let what = match error.is::<Interrupted>() {
+        _ if run.is_untouched() => "nothing in the run was changed",
+        true => "what was measured is kept",
+        false => "the run is incomplete",
+    };
+    let command = to_go_on(arguments, checkout, run);
+    let has_other_programs = programs_of(arguments).as_deref() != run.programs_folder();
+    let next = match (error.downcast_ref(), exit::of(error)) {
+        (Some(WouldDiscard { can_be_made_again: false, .. }), _) => {
+            format!("to go on where it can be measured, or with what it was measured with: {command}")
+        }
+        (Some(_), _) if has_other_programs => format!("to go on with what it was measured with: {command}"),
+        // Typed as it was, it would be refused as it was.
+        (Some(_), _) => format!("to measure it again: {command} --again"),
+        // It would go on with the same values.
+        (None, Exit::Usage) if run.dir().points()?.is_empty() => "begin another one, with other values".to_owned(),
+        (None, _) => format!("to go on: {command}"),
+    };
+    Ok(format!("{what}; {next}"))
+}
+
 /// The command that goes on with a run: the same checkout and programs as were named for what was measured.
 fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
     let mut command = format!("repro run --resume {}", quoted(&run.dir().0));
-    let typed = arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()));
+    let typed = programs_of(arguments);
     // Whoever wants all measured again means the programs that were typed.
     let recorded = run.programs_folder().filter(|_| !arguments.again);
     let programs = recorded.or(typed.as_deref());
@@ -190,6 +207,11 @@ fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String
         let _ = write!(command, " {option} {}", quoted(place));
     }
     command
+}
+
+/// The folder of programs that was typed, wherever the command is typed again.
+fn programs_of(arguments: &Arguments) -> Option<PathBuf> {
+    arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()))
 }
 
 /// A path as a shell takes it for one word.

@@ -5,14 +5,15 @@
 use std::fs;
 
 use anyhow::Context;
-use record::{Manifest, PointDir, read_json};
+use record::{Manifest, PointDir, read_json, write_json};
 
 use crate::{
     definition::points,
-    exit::UsageError,
+    exit::WouldDiscard,
     machine::host,
     run::{
-        Run, basis,
+        Run,
+        basis::{self, Basis},
         plan::{Action, Step, StepState},
         preparation,
         repetition::RepetitionFacts,
@@ -69,7 +70,11 @@ impl Run<'_> {
         if stale.len() == all {
             self.manifest.host.clone_from(&self.host);
         }
+        let one_session = (!earlier.manifest.is_resumed()).then(|| earlier.manifest.clone());
         for (index, point, fingerprint) in finished {
+            if let Some(before) = &one_session {
+                complete_facts(&point, before, &fingerprint)?;
+            }
             // The session that measured it may have ended before it could say so.
             if self.order.plan.steps[index].state != StepState::Done {
                 self.forget_outcome(&point)?;
@@ -92,7 +97,7 @@ impl Run<'_> {
         let unable = stale.iter().find_map(|one| self.unable.get_key_value(&one.point.system));
         if let Some((system, why)) = unable {
             let problem = format!("{count} (changed: {changes}), and {system} cannot be measured again here: {why}");
-            return Err(UsageError(problem).into());
+            return Err(WouldDiscard { message: problem, can_be_made_again: false }.into());
         }
         if earlier.again {
             return Ok(());
@@ -100,12 +105,12 @@ impl Run<'_> {
         let programs =
             earlier.manifest.programs.as_ref().filter(|known| Some(*known) != self.manifest.programs.as_ref());
         let programs = programs.map(|known| format!(" Their programs were taken from {}.", known.display()));
-        Err(UsageError(format!(
+        let message = format!(
             "{count}, because what they depend on has changed: {changes}.{} With --again they are measured again; their \
              rows are kept in REPETITION.replaced until others are there",
             programs.unwrap_or_default()
-        ))
-        .into())
+        );
+        Err(WouldDiscard { message, can_be_made_again: true }.into())
     }
 
     /// What has changed since an earlier session that finished repetitions depend on, in words.
@@ -151,6 +156,22 @@ impl Run<'_> {
         self.note_discarded(&action, format!("what it depends on had changed: {changes}"));
         Ok(())
     }
+}
+
+/// Has a repetition say what it was measured with that was measured before there was such a record: its run took one session
+/// so far, whose manifest tells.
+fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> anyhow::Result<()> {
+    let Ok(facts) = read_json::<RepetitionFacts>(&point.facts()) else { return Ok(()) };
+    let known = (before.systems.get(&point.system), before.checksums.get("loadgen"));
+    let (None, (Some(system), Some(loadgen))) = (&facts.measured_with, known) else { return Ok(()) };
+    let basis = Basis {
+        fingerprint: fingerprint.to_owned(),
+        system: system.clone(),
+        loadgen: loadgen.clone(),
+        git_revision: before.git_revision.clone(),
+        host: before.host.clone(),
+    };
+    Ok(write_json(&point.facts(), &RepetitionFacts { measured_with: Some(basis), ..facts })?)
 }
 
 /// The fingerprint of what a finished repetition was measured with: its own word, or that of the plan before there was one.

@@ -112,7 +112,7 @@ fn what_cannot_be_measured_again_is_not_given_up_even_when_it_is_asked_for() {
         text.contains("toy cannot be measured again here: ") && text.contains("does not tell its version"),
         "{text}"
     );
-    assert!(files(&toy) == before, "{text}");
+    assert!(files(&toy) == before && !text.contains("to measure it again"), "{text}");
 }
 
 #[test]
@@ -130,6 +130,12 @@ fn the_same_programs_in_another_folder_are_the_same() {
     assert_eq!(said(&output).matches("already done").count(), 3, "{}", said(&output));
     assert!(toy.manifest().discarded.is_empty());
     assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict.starts_with("held")), "{:?}", verdicts(&toy, WITH));
+    toy.edit("bin/toyd", "#!/bin/sh", "#!/bin/sh\n# built again");
+    let (code, text) = resume(&toy, &[]);
+    let other = other.canonicalize().unwrap();
+    let expected = format!("{} --programs {}", toy.path("out").canonicalize().unwrap().display(), other.display());
+    let expected = format!("to go on with what it was measured with: repro run --resume {expected}");
+    assert!(code == Some(2) && text.contains(&expected), "expected {expected} in {text}");
 }
 
 #[test]
@@ -148,7 +154,7 @@ fn what_has_changed_is_named_and_nothing_is_given_up_unasked() {
         toy.edit(place, from, to);
         let (code, text) = resume(&toy, &[]);
         assert_eq!(code, Some(2), "{text}");
-        assert!(text.contains("2 of 2 finished repetitions") && text.contains("--again"), "{text}");
+        assert!(text.contains("2 of 2 finished repetitions") && text.contains("to measure it again: "), "{text}");
         assert!(text.contains(named), "expected {named:?} in {text}");
         assert!(files(&toy) == before, "nothing in the run is changed: {text}");
         toy.edit(place, to, from);
@@ -220,15 +226,21 @@ fn rows_of_another_program_setting_or_machine_are_found() {
 #[test]
 fn what_older_runs_do_not_tell_is_known_of_one_session_and_not_of_several() {
     let toy = finished();
-    for number in 1..=2 {
-        let path = toy.out().point("toy", "replay", number).facts();
-        let mut facts: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        facts.as_object_mut().unwrap().remove("measured_with").unwrap();
-        fs::write(path, facts.to_string()).unwrap();
-    }
+    let forget = || {
+        for number in 1..=2 {
+            let path = toy.out().point("toy", "replay", number).facts();
+            let mut facts: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            facts.as_object_mut().unwrap().remove("measured_with").unwrap();
+            fs::write(path, facts.to_string()).unwrap();
+        }
+    };
     let found = || [WITH, WHERE].map(|rule| verdicts(&toy, rule)[0].clone());
+    forget();
     assert_eq!(found(), ["held: the run was measured in one session"; 2]);
     assert_eq!(resume(&toy, &[]).0, Some(0), "the plan knows what it was measured with");
+    assert_eq!(found(), ["held: toyd 1.0", "held: "], "and the manifest of the one session tells it");
+    forget();
+    assert_eq!(resume(&toy, &[]).0, Some(0));
     let why = "not measured: repetition.json does not tell, and the run was gone on with";
     assert_eq!(found(), [why; 2]);
     toy.edit("out/toy/replay/1/config.toml", "nodes = 3", "nodes = 5");
