@@ -49,10 +49,10 @@ pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Writ
         ExportTable::Invocations => invocations(run, out),
         ExportTable::Functions => functions(run, timeouts, out),
         ExportTable::Statistics => {
-            let summary = report::summary(run, &run.summarise(timeouts)?);
+            let summary = report::summary(run, &report::checked(run, timeouts)?);
             Ok(statistics_csv(&summary, out)?)
         }
-        ExportTable::Rates => Ok(rates(&report::summary(run, &run.summarise(timeouts)?).rates, out)?),
+        ExportTable::Rates => Ok(rates(&report::summary(run, &report::checked(run, timeouts)?).rates, out)?),
     }
 }
 

@@ -109,8 +109,13 @@ fn verdict(report: &Report) -> ExitCode {
         code = ExitCode::from(INVALID);
     }
     for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
-        let reasons = point.validity.reasons.join("; ");
-        stdio::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
+        let is_told = |reason: &&String| report.broken.iter().any(|broken| broken.ends_with(reason.as_str()));
+        let reasons: Vec<&str> =
+            point.validity.reasons.iter().filter(|reason| !is_told(reason)).map(String::as_str).collect();
+        if !reasons.is_empty() {
+            let reasons = reasons.join("; ");
+            stdio::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
+        }
         code = ExitCode::from(INVALID);
     }
     code

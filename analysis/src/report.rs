@@ -60,10 +60,11 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
     let results = run.summarise(timeouts)?;
     let settings = run.settings()?;
     let verification = Verification::read(run)?;
+    let design = Design::of(&run.manifest);
+    let claims = judge::judge(&run.manifest, &design, &Series::group(&results), &verification);
+    let results = verification.applied(results);
     let series = Series::group(&results);
     let summary = summary(run, &results);
-    let design = Design::of(&run.manifest);
-    let claims = judge::judge(&run.manifest, &design, &series, &verification);
     write_json(&run.dir.summary(), &summary).map_err(ReportError::Document)?;
     write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
 
@@ -132,11 +133,16 @@ fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
 /// # Errors
 /// When the run cannot be read or has nothing that the figure shows.
 pub fn draw_figure(run: &Run, timeouts: &Timeouts, name: FigureName, ink: Ink) -> Result<String, ReadError> {
-    let results = run.summarise(timeouts)?;
+    let results = checked(run, timeouts)?;
     let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));
     let rates = rates::points(&Design::of(&run.manifest), &series);
     let shown = shown(&series, &rates);
     figure::draw(name, &Material { series: &shown, published: &published, rates: &rates }, ink)
+}
+
+/// Every repetition's statistics, as they may be shown.
+pub(crate) fn checked(run: &Run, timeouts: &Timeouts) -> Result<Vec<PointResult>, ReadError> {
+    Ok(Verification::read(run)?.applied(run.summarise(timeouts)?))
 }
 
 pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {

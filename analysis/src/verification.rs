@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Finding, Invariant, Invariants, LoadSummary, PointDir, PointSummary, RecordError, Weight, read_json};
+use record::{
+    Finding, Invariant, Invariants, Judgement, LoadSummary, PointDir, PointSummary, RecordError, Weight, read_json,
+};
 
-use crate::{ReadError, Run};
+use crate::{
+    ReadError, Run,
+    summarise::{PointResult, pace},
+};
 
 /// The invariants of a run, and which repetitions they were judged from.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +114,38 @@ impl Verification {
             (None, Some(why)) => Soundness::Late(why),
             (None, None) => Soundness::Sound,
         }
+    }
+
+    /// Repetitions as they may be shown: neither called valid nor sustained where claims must not use them.
+    pub(crate) fn applied(&self, results: Vec<PointResult>) -> Vec<PointResult> {
+        let applied = |result: PointResult| PointResult { summary: self.applied_to(result.summary), ..result };
+        results.into_iter().map(applied).collect()
+    }
+
+    fn applied_to(&self, mut summary: PointSummary) -> PointSummary {
+        let PointSummary { system, point, repetition, validity, pace, .. } = &mut summary;
+        match self.of_repetition(system, point, *repetition) {
+            Soundness::Sound => return summary,
+            Soundness::Unchecked if validity.valid != Some(true) => return summary,
+            Soundness::Unchecked => {
+                validity.valid = None;
+                validity.reasons.push("its invariants were not checked".to_owned());
+            }
+            found => {
+                let was_usable = validity.valid == Some(true) || validity.only_late;
+                validity.only_late = was_usable && matches!(found, Soundness::Late(_));
+                validity.valid = Some(false);
+                let broken = self.broken().filter(|one| one.scope.covers(system, point, *repetition));
+                validity.reasons.extend(broken.map(Invariant::sentence));
+            }
+        }
+        if let Some(pace) = pace {
+            let reasons = pace::not_valid(validity);
+            for judgement in [&mut pace.sustained, &mut pace.at_objective] {
+                *judgement = Judgement { verdict: None, reasons: reasons.clone() };
+            }
+        }
+        summary
     }
 
     /// What was found of a rule about what else used the machine in a repetition. Where nobody looked it was not measured.

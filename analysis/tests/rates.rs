@@ -12,8 +12,13 @@ use record::{PointSummary, RunDir, Summary, read_json};
 /// A reported sweep: its directory, its table, its page and its summary.
 fn reported() -> (Fixture, String, String, Summary) {
     let fixture = Fixture::sweep();
-    let assert =
-        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
+    fixture.verified();
+    reported_of(fixture)
+}
+
+/// The same of a sweep as it is.
+fn reported_of(fixture: Fixture) -> (Fixture, String, String, Summary) {
+    let assert = Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert();
     let table = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
     let summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
@@ -164,4 +169,36 @@ fn what_the_parts_of_a_system_do_for_a_cold_start_is_told_and_drawn_where_it_was
     assert!(svg.contains("scaler: patch deployments") && svg.contains("manager: update deployments/status"));
     let (sweep, ..) = reported();
     assert!(!sweep.path().join("report/figures/anatomy.svg").exists(), "nobody recorded it there");
+}
+
+#[test]
+fn repetitions_with_broken_invariants_are_called_neither_valid_nor_sustained() {
+    let fixture = Fixture::sweep();
+    let cold = |finding| record::Invariant {
+        rule: "cold starts as expected".to_owned(),
+        ..fixture::rule(("dirigent", "rate-2", 1), record::Weight::Validity, finding)
+    };
+    fixture.verified_but(vec![cold(record::Finding::Held)]);
+    let (fixture, table, page, _) = reported_of(fixture);
+    let line =
+        |table: &str| table.lines().find(|line| line.contains("dirigent  rate-2 ")).unwrap().trim_end().to_owned();
+    assert!(line(&table).ends_with("yes        yes        yes"), "{table}");
+    let header = |page: &str| page.split("</header>").next().unwrap().to_owned();
+    assert!(header(&page).contains("measurement valid") && page.contains("is the highest that is sustained"));
+    fixture.verified_but(vec![cold(record::Finding::NotHeld)]);
+    let (fixture, table, page, summary) = reported_of(fixture);
+    assert!(line(&table).ends_with("NO  not judged  not judged"), "{table}");
+    let header = header(&page);
+    assert!(header.contains("1 of 4 repetitions invalid") && !header.contains("measurement valid"), "{header}");
+    assert!(!page.contains("dirigent: of the rates tried"), "{page}");
+    assert!(page.contains("in no claim: dirigent · rate-2 · 1."), "what was left out names it");
+    let low = &summary.rates[0];
+    assert_eq!((low.valid_repetitions, low.sustained.verdict, low.at_objective.verdict), (0, None, None));
+    let why = "\"cold starts as expected\" is not held (3 of 4)";
+    assert!(low.sustained.reasons.iter().any(|reason| reason == why), "{low:?}");
+    assert_eq!(summary.rates[1].sustained.verdict, Some(true), "that of another system is as it was");
+    fs::remove_file(RunDir(fixture.path().to_owned()).invariants()).unwrap();
+    let (_, _, page, summary) = reported_of(fixture);
+    assert!(page.contains("validity unknown for 4 of 4 repetitions"), "what nobody checked");
+    assert!(summary.rates.iter().all(|point| point.sustained.verdict.is_none()));
 }

@@ -42,7 +42,9 @@ fn rows_are_counted_and_rates_taken_over_the_measured_window() {
 
 #[test]
 fn latencies_are_exact() {
-    let point = reported(&Fixture::by_hand());
+    let fixture = Fixture::by_hand();
+    fixture.verified();
+    let point = reported(&fixture);
     let of = |spread: Option<Spread>| spread.map(|s| (s.count, s.p50, s.p90, s.p99, s.max)).unwrap();
     let ms = i64::try_from(MS).unwrap();
     assert_eq!(of(point.latency_ns), (3, 30 * ms, 40 * ms, 40 * ms, 40 * ms));

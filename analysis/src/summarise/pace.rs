@@ -136,13 +136,17 @@ pub(crate) fn is_long(rates: &Rates, rows: u64) -> bool {
     rates.window_s + 1.0 / rates.offered_per_s >= WINDOW_S && rows >= ROWS
 }
 
+/// Why nothing is judged of a repetition that may not be used.
+pub(crate) fn not_valid(validity: &Validity) -> Vec<String> {
+    let not_known = "the repetition is not known to be valid".to_owned();
+    std::iter::once(not_known).chain(validity.reasons.iter().cloned()).collect()
+}
+
 /// Whether a rate was kept up; with a 99th percentile given, also whether that meets the objective.
 fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> Judgement {
     let not_judged = |reasons: Vec<String>| Judgement { verdict: None, reasons };
     if measured.validity.valid != Some(true) {
-        let mut reasons = vec!["the repetition is not known to be valid".to_owned()];
-        reasons.extend(measured.validity.reasons.iter().cloned());
-        return not_judged(reasons);
+        return not_judged(not_valid(measured.validity));
     }
     if measured.in_bursts {
         return not_judged(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);

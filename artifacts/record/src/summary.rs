@@ -259,7 +259,8 @@ pub struct MachineUse {
 /// Whether a repetition may be used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Validity {
-    /// Whether it may; `None` when that cannot be told.
+    /// Whether it may, by its rows and by the invariants that concern it; `None` when that cannot be told, or nobody has checked
+    /// them.
     pub valid: Option<bool>,
     /// Every rule that does not hold, in words.
     pub reasons: Vec<String>,
