@@ -131,6 +131,10 @@ fn ruling(
     if let Some(reason) = material.smaller_load(claim) {
         return Ruling::not_measured(reason);
     }
+    // A claim about a system that is no part of the run is none about the run, whatever became of the other one.
+    if let Err(ruling) = material.of(&claim.system) {
+        return ruling;
+    }
     let ruling = either_way(claim, bound, measure, material);
     let is_judged = !matches!(ruling.verdict, Verdict::Invalid | Verdict::NotMeasured);
     let smaller = || material.smaller_replay(claim, measure).filter(|_| is_judged);

@@ -1,6 +1,6 @@
 //! What was planned and is not there: it must not make a claim held.
 
-use record::{FailedRepetition, Verdict};
+use record::{FailedRepetition, Finding, Verdict, Weight};
 
 use super::{
     assert_claim, assert_verdict, costs,
@@ -208,4 +208,25 @@ fn a_baseline_that_creates_nothing_at_a_rate_does_not_hide_what_it_costs_at_othe
     assert_eq!((claim.verdict, claim.found), (Verdict::Held, Some(30.0)), "{}", claim.reason);
     of(&mut rig, &["rate-2"]);
     assert_claim(&rig.claim(id), Verdict::NotMeasured, "`knative` created nothing at any point");
+}
+
+#[test]
+fn a_claim_about_a_system_that_is_no_part_of_the_run_is_not_measured_whatever_the_other_one_came_to() {
+    for (id, rig, place) in [
+        ("azure-500-slowdown-knative", Rig::trace([1200.0; 5]), "azure-500"),
+        ("cold-start-rate-knative", Rig::sweep([4500; 5]), "rate-3"),
+        ("cold-start-cpu-knative", costs([3; 5], [9; 5]), "rate-2"),
+    ] {
+        let mut broken = rig;
+        broken.rule(("knative", place, 1), Weight::Validity, Finding::NotHeld);
+        assert_claim(&broken.claim(id), Verdict::Invalid, "\"a rule\" is not held");
+        broken.points.retain(|point| point.system == "knative");
+        assert_claim(&broken.claim(id), Verdict::NotMeasured, "this run has no rows of `dirigent-kpa`");
+    }
+    // One that was planned is part of it.
+    let mut planned = Rig::sweep([4500; 5]);
+    planned.rule(("knative", "rate-3", 1), Weight::Validity, Finding::NotHeld);
+    planned.points.retain(|point| point.system == "knative");
+    planned.plan(&["dirigent-kpa"], &["knative"]);
+    assert_verdict(&planned, Verdict::Invalid, "\"a rule\" is not held");
 }
