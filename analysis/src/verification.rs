@@ -1,11 +1,14 @@
 //! What the run's invariants say of each repetition: whether it may be used, and what of it was not proved.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod order;
+
+use std::collections::BTreeSet;
 
 use record::{
     Finding, Invariant, Invariants, Judgement, LoadSummary, PointDir, PointSummary, RecordError, Weight, read_json,
 };
 
+use self::order::{Measured, MeasuredOrder};
 use crate::{
     ReadError, Run,
     summarise::{PointResult, pace},
@@ -17,8 +20,7 @@ pub(crate) struct Verification {
     invariants: Vec<Invariant>,
     /// System, point and number of the repetitions whose files, as they are now, were checked.
     checked: BTreeSet<(String, String, u32)>,
-    /// When each began, in nanoseconds since the Unix epoch, by its number, with its system.
-    began: BTreeMap<u32, BTreeMap<i64, String>>,
+    order: MeasuredOrder,
     /// Of those that have rows.
     unchecked: usize,
 }
@@ -53,7 +55,7 @@ impl Verification {
     pub(crate) fn of(found: Option<Invariants>, points: &[PointDir]) -> Result<Self, RecordError> {
         let Some(found) = found else { return Ok(Self { unchecked: points.len(), ..Self::default() }) };
         let mut checked = BTreeSet::new();
-        let mut began: BTreeMap<u32, BTreeMap<i64, String>> = BTreeMap::new();
+        let mut measured = Vec::new();
         for dir in points {
             let started_unix_ns = if dir.loadgen().exists() {
                 Some(read_json::<LoadSummary>(&dir.loadgen())?.started_unix_ns)
@@ -66,12 +68,17 @@ impl Verification {
             let known = found.checked.iter().find(is_this);
             if known.is_some_and(|known| known.started_unix_ns == started_unix_ns) {
                 checked.insert((dir.system.clone(), dir.point.clone(), dir.repetition));
-                let of_number = began.entry(dir.repetition).or_default();
-                of_number.extend(started_unix_ns.map(|at| (at, dir.system.clone())));
+                measured.extend(started_unix_ns.map(|began_unix_ns| Measured {
+                    began_unix_ns,
+                    number: dir.repetition,
+                    point: dir.point.clone(),
+                    system: dir.system.clone(),
+                }));
             }
         }
         let unchecked = points.len() - checked.len();
-        Ok(Self { invariants: found.invariants, checked, began, unchecked })
+        let unknown = points.len() - measured.len();
+        Ok(Self { invariants: found.invariants, checked, order: MeasuredOrder::of(measured, unknown), unchecked })
     }
 
     /// Everything broken, of the run, its points and its repetitions.
@@ -89,10 +96,9 @@ impl Verification {
         self.invariants.iter().filter(|one| one.weight == Weight::Threshold && one.finding == Finding::NotHeld)
     }
 
-    /// Whether each repetition began with another system than the one before it.
-    pub(crate) fn another_was_first(&self) -> bool {
-        let first: Vec<Option<&String>> = self.began.values().map(|of_number| of_number.values().next()).collect();
-        first.len() > 1 && first.windows(2).all(|pair| pair[0] != pair[1])
+    /// In which order repetitions were measured.
+    pub(crate) fn order(&self) -> &MeasuredOrder {
+        &self.order
     }
 
     /// Repetitions with rows that nothing is known of.

@@ -115,6 +115,10 @@ fn the_page_says_what_followed_what_in_this_run_and_nothing_of_what_it_had_one_o
     // As runs were before systems took turns at being first.
     minute("dirigent-kpa", 2, 25);
     assert_eq!(turns(&fixture), [true, true, false]);
+    minute("dirigent-kpa", 2, 40);
+    // One that failed was measured again after all others.
+    minute("knative", 1, 70);
+    assert_eq!(turns(&fixture), [false, false, true]);
 }
 
 #[test]

@@ -46,14 +46,11 @@ const CPU: &str = "CPU time is that of the operating system's accounting, in clo
 
 /// What followed what in this run, as far as it has several of them.
 fn turns(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
-    let points = &page.summary.points;
-    let is_repeated = points.iter().any(|point| point.repetition > 1);
-    let is_another = |a: &PointSummary, b: &PointSummary| a.point == b.point && a.system != b.system;
-    let is_shared = points.iter().any(|a| points.iter().any(|b| is_another(a, b)));
+    let order = page.verification.order();
     let all = [
-        (is_repeated, REPETITIONS),
-        (is_shared, SYSTEMS),
-        (page.verification.another_was_first(), ANOTHER_FIRST),
+        (order.repetitions_followed_each_other(), REPETITIONS),
+        (order.systems_took_turns(), SYSTEMS),
+        (order.another_was_first(), ANOTHER_FIRST),
         (true, AFRESH),
     ];
     all.into_iter().filter_map(|(is_so, text)| is_so.then_some(text))
