@@ -1,13 +1,13 @@
 //! Writes what a run is read by: `summary.json`, `claims.json`, the page and the figures.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+mod staging;
 
-use record::{Claims, RatePoint, RecordError, SCHEMA_VERSION, Summary, write_json};
+use std::{io, path::PathBuf};
+
+use record::{Claims, RatePoint, RecordError, SCHEMA_VERSION, Summary};
 use thiserror::Error;
 
+use self::staging::Staging;
 use crate::{
     FigureName, GIT_REVISION, Ink, ReadError, Run, Timeouts,
     design::Design,
@@ -52,7 +52,8 @@ pub struct Report {
     pub page: PathBuf,
 }
 
-/// Computes everything about the run and writes it into the run's directory, replacing what an earlier call wrote.
+/// Computes everything about the run and writes it into the run's directory. What an earlier call wrote stays until all is
+/// written, and is replaced then.
 ///
 /// # Errors
 /// When a file of the run cannot be read or one of the report cannot be written.
@@ -65,13 +66,13 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
     let results = verification.applied(results);
     let series = Series::group(&results);
     let summary = summary(run, &results);
-    write_json(&run.dir.summary(), &summary).map_err(ReportError::Document)?;
-    write_json(&run.dir.claims(), &claims).map_err(ReportError::Document)?;
+    let staging = Staging::begin(&run.dir)?;
+    staging.documents(&summary, &claims)?;
 
     let published = published::about(&run.manifest.experiment);
     let shown = shown(&series, &summary.rates);
     let material = Material { series: &shown, published: &published, rates: &summary.rates };
-    let figures = draw_figures(&run.dir.report().join("figures"), FigureName::of(&design), &material)?;
+    let figures = draw_figures(&staging, FigureName::of(&design), &material)?;
     let page = Page {
         manifest: &run.manifest,
         design: &design,
@@ -83,8 +84,9 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
         published: &published,
         figures: &figures,
     };
-    let path = run.dir.report().join("index.html");
-    write(&path, &page.render())?;
+    staging.write_page(&page.render())?;
+    let path = staging.page();
+    staging.finish()?;
     let broken = verification.broken().map(|one| format!("{}: {}", one.scope, one.sentence())).collect();
     Ok(Report { summary, claims, broken, page: path })
 }
@@ -102,14 +104,11 @@ pub fn judge_claims(run: &Run, timeouts: &Timeouts) -> Result<Claims, ReadError>
 /// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.
 type Figures = Vec<(FigureName, Result<String, String>)>;
 
-fn draw_figures(folder: &Path, names: &[FigureName], material: &Material<'_>) -> Result<Figures, ReportError> {
-    fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
+fn draw_figures(staging: &Staging<'_>, names: &[FigureName], material: &Material<'_>) -> Result<Figures, ReportError> {
     let mut figures = Vec::new();
     for name in names {
-        let path = folder.join(format!("{}.svg", name.as_str()));
-        match figure::draw(*name, material, Ink::Paper) {
-            Ok(svg) => write(&path, &svg)?,
-            Err(_) => remove(&path)?, // an earlier report may have left one
+        if let Ok(svg) = figure::draw(*name, material, Ink::Paper) {
+            staging.write_figure(name.as_str(), &svg)?;
         }
         let svg = figure::draw(*name, material, Ink::Page);
         figures.push((*name, svg.map_err(|error| error.to_string())));
@@ -157,18 +156,5 @@ pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
         not_measured: missing.map(|system| (system.clone(), "it has no rows in this run".to_owned())).collect(),
         points,
         rates: rates::points(&design, &Series::group(results)),
-    }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), ReportError> {
-    fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source })
-}
-
-fn remove(path: &Path) -> Result<(), ReportError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(ReportError::Write { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
     }
 }

@@ -357,3 +357,29 @@ fn a_claim_with_too_few_repetitions_or_no_second_system_is_not_measured() {
         (Verdict::NotMeasured, "this run has no rows of `dirigent`")
     );
 }
+
+#[test]
+fn a_report_that_cannot_be_finished_leaves_the_one_that_there_is() {
+    let fixture = Fixture::by_hand();
+    let run = RunDir(fixture.path().to_owned());
+    reported(&fixture);
+    let page = run.report().join("index.html");
+    let read = || [run.summary(), run.claims(), page.clone()].map(|path| fs::read_to_string(path).unwrap());
+    let before = read();
+    // A figure that this version does not draw goes with the old report.
+    fs::write(run.report().join("figures/older.svg"), "").unwrap();
+    fixture.verified();
+    // As a full disk would, in the middle of the page, which is the longest file.
+    let blocks = page.metadata().unwrap().len() * 3 / 4 / 512;
+    let limited = format!("ulimit -f {blocks}; exec \"$0\" report \"$1\"");
+    let program = assert_cmd::cargo::cargo_bin!("analysis");
+    let output =
+        std::process::Command::new("sh").args(["-c", &limited]).arg(program).arg(fixture.path()).output().unwrap();
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(run.unfinished_report().exists(), "it had begun");
+    assert!(read() == before && run.report().join("figures/older.svg").exists(), "what was there has changed");
+    reported(&fixture);
+    let after = read();
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "all are of the new report");
+    assert!(!run.report().join("figures/older.svg").exists() && !run.unfinished_report().exists());
+}

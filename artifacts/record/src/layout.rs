@@ -63,6 +63,18 @@ impl RunDir {
         self.0.join("report")
     }
 
+    /// Where a report is made before it takes the place of the one that there is: `report.partial/`.
+    #[must_use]
+    pub fn unfinished_report(&self) -> PathBuf {
+        self.0.join("report.partial")
+    }
+
+    /// Where what was judged of the run is kept until it has been made again: `judged.before/`.
+    #[must_use]
+    pub fn judged_before(&self) -> PathBuf {
+        self.0.join("judged.before")
+    }
+
     /// The directory of one repetition.
     #[must_use]
     pub fn point(&self, system: &str, point: &str, repetition: u32) -> PointDir {

@@ -252,12 +252,13 @@ impl Run<'_> {
     /// Invariants first: claims are judged by them, and the page says what is broken.
     pub(super) fn report(&mut self) -> anyhow::Result<()> {
         preparation::forget(&self.dir)?;
-        let invariants = verify::judge_and_record(&self.dir).context("checking the invariants")?;
-        if verify::invariant::exit(&invariants) == Exit::Invalid && self.manifest.exit == ExitState::Done {
+        let judged = verify::judge_and_record(&self.dir).context("checking the invariants")?;
+        if verify::invariant::exit(&judged.invariants) == Exit::Invalid && self.manifest.exit == ExitState::Done {
             self.manifest.exit = ExitState::Invalid;
             write_json(&self.dir.manifest(), &self.manifest)?;
         }
-        analyse(self.session, self.programs()?, &self.dir).map(drop)
+        let made = self.programs().and_then(|programs| analyse(self.session, programs, &self.dir));
+        judged.settle(made).map(drop)
     }
 }
 
@@ -267,13 +268,14 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
     if code == Some(Exit::Usage as i32) { UsageError(format!("{error:#}")).into() } else { error }
 }
 
-/// Checks the invariants of a finished run again, and has its report made by what was found.
+/// Checks the invariants of a finished run again, and has its report made by what was found. Where it is not made, all that was
+/// there stays as it was.
 ///
 /// # Errors
 /// When a file of the run is malformed, or the analysis fails.
 pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
-    verify::judge_and_record(dir).context("checking the invariants")?;
-    analyse(session, programs, dir)
+    let judged = verify::judge_and_record(dir).context("checking the invariants")?;
+    judged.settle(analyse(session, programs, dir))
 }
 
 /// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.

@@ -2,6 +2,7 @@
 //! the rows can be asked.
 
 pub mod accounting;
+pub mod aside;
 pub mod basis;
 pub mod coldness;
 pub mod components;
@@ -9,7 +10,7 @@ pub mod invariant;
 pub mod schedule;
 pub mod surroundings;
 
-use std::{collections::BTreeSet, fmt::Write, fs, io, path::Path};
+use std::{collections::BTreeSet, fmt::Write, io, path::Path};
 
 use anyhow::Context;
 use record::{
@@ -23,10 +24,11 @@ use crate::{
         points::{self, Point},
         settings::Settings,
     },
-    run::{functions, inputs::Inputs, preparation, repetition::facts_path},
+    run::{functions, inputs::Inputs, repetition::facts_path},
     table::{Format, Table},
     verify::{
         accounting::Accounting,
+        aside::Judged,
         coldness::Coldness,
         invariant::{Findings, Tally},
         schedule::Schedule,
@@ -37,15 +39,16 @@ use crate::{
 const NAMED_MAX: usize = 20;
 
 /// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it. What was
-/// judged before is gone then, and stays where this run cannot be judged: nothing could be made in its place.
+/// judged before is aside until [`Judged::settle`], and stays where this run cannot be judged: nothing could be made in its place.
 ///
 /// # Errors
-/// As of [`judge`], when the record cannot be written, and as of [`forget`].
-pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Invariants> {
-    let invariants = judge(dir)?;
-    forget(dir)?;
-    write_json(&dir.invariants(), &invariants)?;
-    Ok(invariants)
+/// As of [`judge`], and when something cannot be moved aside or the record not be written.
+pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Judged> {
+    let judged = Judged::begin(dir, judge(dir)?)?;
+    match write_json(&dir.invariants(), &judged.invariants) {
+        Ok(()) => Ok(judged),
+        Err(error) => judged.settle(Err(error.into())),
+    }
 }
 
 /// Removes all that was judged of a run, and what was made from it: invariants, statistics, claims and report. Rows that are
@@ -54,16 +57,8 @@ pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Invariants> {
 /// # Errors
 /// When something cannot be removed.
 pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
-    // Claims first: of what is left when this is interrupted, they are what would be believed.
-    for file in [dir.claims(), dir.invariants(), dir.summary()] {
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", file.display()));
-            }
-            _ => {}
-        }
-    }
-    preparation::remove(&dir.report())
+    let unfinished = [dir.judged_before(), aside::moving(dir), dir.unfinished_report()];
+    aside::parts(dir).iter().chain(&unfinished).try_for_each(|path| aside::remove(path))
 }
 
 /// Judges every invariant of a run.

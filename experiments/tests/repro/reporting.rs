@@ -1,6 +1,6 @@
 //! `repro report` and `repro verify` after a run: what they leave of what was judged before, and when it still counts.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use crate::{ending::claims, toy::Toy};
 
@@ -26,6 +26,37 @@ fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
         assert!(texts() == before, "{place}: what was judged before has changed");
         toy.edit(place, to, from);
     }
+    // Invariants that differ from those on record, and an analysis that is missing or fails halfway.
+    toy.edit("out/toy/replay/1/loadgen.json", "\"sent\":3", "\"sent\":2");
+    let analysis = toy.path("bin/analysis");
+    let program = fs::read_to_string(&analysis).unwrap();
+    let halfway = "#!/bin/sh\nmkdir -p $2/report\necho half >$2/report/index.html\necho half >$2/claims.json\nexit 1\n";
+    for text in [None, Some(halfway)] {
+        match text {
+            Some(text) => {
+                toy.write("bin/analysis", text);
+                fs::set_permissions(&analysis, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            None => fs::remove_file(&analysis).unwrap(),
+        }
+        let (code, told) = toy.again("report");
+        assert!(code == Some(1) || code == Some(2), "{text:?}: {told}");
+        assert!(texts() == before, "{text:?}: what was judged before has changed: {told}");
+        assert!(!run.judged_before().exists());
+        let (code, told) = toy.again("verify");
+        assert!(code == Some(3) && told.contains("and count for nothing"), "what is stale is never valid: {told}");
+    }
+    toy.write("bin/analysis", &program);
+    // What a process left that was killed meanwhile is put back, also if it is the last that was judged.
+    fs::create_dir(run.judged_before()).unwrap();
+    fs::rename(run.claims(), run.judged_before().join("claims.json")).unwrap();
+    fs::write(run.claims(), "half").unwrap();
+    fs::remove_file(&analysis).unwrap();
+    toy.again("report");
+    assert_eq!(fs::read_to_string(run.claims()).unwrap(), before[1]);
+    toy.write("bin/analysis", &program);
+    fs::set_permissions(&analysis, fs::Permissions::from_mode(0o755)).unwrap();
+    toy.edit("out/toy/replay/1/loadgen.json", "\"sent\":2", "\"sent\":3");
     assert_eq!(toy.again("report").0, Some(0));
     assert!(!run.report().exists() && !run.summary().exists(), "the toy's analysis makes neither");
 }
