@@ -1,21 +1,18 @@
 //! The program `analysis`: turns the files of a run into statistics, verdicts, figures and a page.
 
 mod arguments;
+mod destination;
 
-use std::{
-    fs::File,
-    io::{BufWriter, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use analysis::{
     ExportError, ReadError, Report, ReportError, Run, Timeouts, compare, draw_figure, export, judge_claims,
     print_claims, print_comparison, print_summary, write_report,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arguments::{Arguments, Command, Source};
 use clap::{CommandFactory, Parser};
+use destination::write_to;
 use record::Claims;
 
 /// Something failed that is not the input's fault.
@@ -52,11 +49,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Figure { source, name, ink, output } => {
             let (run, timeouts) = open(&source)?;
             let svg = draw_figure(&run, &timeouts, name, ink)?;
-            writeln!(sink(output.as_deref())?, "{svg}")?;
+            write_to(output.as_deref(), |out| Ok(writeln!(out, "{svg}")?))?;
         }
         Command::Export { source, table, output } => {
             let (run, timeouts) = open(&source)?;
-            export(&run, &timeouts, table, sink(output.as_deref())?)?;
+            write_to(output.as_deref(), |out| Ok(export(&run, &timeouts, table, out)?))?;
         }
         Command::Claims { source, format } => {
             let (run, timeouts) = open(&source)?;
@@ -89,17 +86,6 @@ fn open(source: &Source) -> Result<(Run, Timeouts)> {
     let run = Run::open(&source.run_dir)?;
     let timeouts = Timeouts::of(source.timeout, &run.manifest);
     Ok((run, timeouts))
-}
-
-/// The file, or standard output.
-fn sink(output: Option<&Path>) -> Result<Box<dyn Write>> {
-    Ok(match output {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-            Box::new(BufWriter::new(file))
-        }
-        None => Box::new(BufWriter::new(stdio::Output::lock())),
-    })
 }
 
 fn verdict(report: &Report) -> ExitCode {

@@ -3,7 +3,7 @@
 
 mod fixture;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process};
 
 use assert_cmd::Command;
 use fixture::{Fixture, load, rows_by_hand};
@@ -196,6 +196,49 @@ fn one_figure_is_written_where_it_is_asked_for() {
     let assert = analysis().arg("figure").arg(bare.path()).arg("phases").assert().code(2);
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert!(said.contains("no system measured the phases"), "{said}");
+}
+
+#[test]
+fn a_full_disk_is_a_failure_that_leaves_no_cut_file() {
+    let fixture = Fixture::by_hand();
+    for what in [&["figure", "phases"][..], &["export", "--table", "invocations"]] {
+        let mut command = process::Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+        command.args(&what[..1]).arg(fixture.path()).args(&what[1..]);
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{what:?}: {said}");
+        assert!(said.contains("No space left on device"), "{what:?}: {said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{what:?}: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_to_its_end_leaves_the_one_before() {
+    let fixture = Fixture::by_hand();
+    let path = fixture.path().join("one.svg");
+    // No file may be longer than a block of 512 bytes; without the signal that would end the program.
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" figure \"$1\" phases --output \"$2\"";
+    let figure = || {
+        let mut shell = process::Command::new("sh");
+        shell.args(["-c", limited]).arg(assert_cmd::cargo::cargo_bin!("analysis")).arg(fixture.path()).arg(&path);
+        let output = shell.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("cannot write {}: File too large", path.display())), "{said}");
+    };
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(fixture.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    figure();
+    assert_eq!(names(), before, "nothing is left of it");
+    fs::write(&path, "the one before").unwrap();
+    let before = names();
+    figure();
+    assert_eq!((names(), fs::read_to_string(&path).unwrap()), (before, "the one before".to_owned()));
 }
 
 #[test]
