@@ -298,15 +298,18 @@ impl<'a> Run<'a> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
         let total = self.order.plan.steps.len();
         let title = format!("[{}/{total}] {}", index + 1, action.describe());
-        let repeat = match action {
-            Action::Build | Action::Report => true,
-            Action::Schedule => !self.has_schedules(),
-            // Its folder may have been removed, to have it measured again.
+        let step = &self.order.plan.steps[index];
+        let is_finished = match action {
+            Action::Build | Action::Report => false,
+            Action::Schedule => self.has_schedules() && step.is_finished(&fingerprint),
+            // What it depends on was compared when the run was gone on with. Its folder may have been removed, to have it
+            // measured again.
             Action::Measure { system, point, repetition } => {
-                !self.dir.point(system, point, *repetition).invocations().is_file()
+                let point = self.dir.point(system, point, *repetition);
+                step.state == StepState::Done && point.invocations().is_file()
             }
         };
-        if !repeat && self.order.plan.steps[index].is_finished(&fingerprint) {
+        if is_finished {
             self.session.console.line(&format!("{title}: already done"));
             // A manifest may have lost what it said of them.
             return if *action == Action::Schedule { self.list_inputs() } else { Ok(()) };
@@ -325,7 +328,7 @@ impl<'a> Run<'a> {
             Action::Schedule => self.schedule(),
             Action::Measure { system, point, repetition } => {
                 let point = self.dir.point(system, point, *repetition);
-                self.measure(&point, fingerprint).and_then(|()| self.forget_outcome(&point))
+                self.measure(&point, fingerprint).map(|()| self.forget_outcome(&point))
             }
             Action::Report => self.report(),
         };

@@ -20,12 +20,16 @@ pub fn place(point: &PointDir) -> String {
 }
 
 impl Run<'_> {
-    /// A repetition was measured: nothing that was said or kept of earlier tries holds any longer.
-    pub(super) fn forget_outcome(&mut self, point: &PointDir) -> anyhow::Result<()> {
+    /// A repetition was measured: nothing that was said or kept of earlier tries holds any longer. What cannot be removed takes
+    /// nothing from what was measured.
+    pub(super) fn forget_outcome(&mut self, point: &PointDir) {
         self.discard_failure(point);
         let (system, name, number) = (&point.system, &point.point, point.repetition);
-        preparation::remove(&self.dir.failed(system, name, number))?;
-        preparation::remove(&self.dir.replaced(system, name, number))
+        for folder in [self.dir.failed(system, name, number), self.dir.replaced(system, name, number)] {
+            if let Err(error) = preparation::remove(&folder) {
+                self.manifest.notes.push(format!("{}: {error:#}", place(point)));
+            }
+        }
     }
 
     /// What was noted of an earlier try at a repetition is not true of this one.

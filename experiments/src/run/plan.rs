@@ -229,6 +229,11 @@ impl Step {
         self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
     }
 
+    /// It need not be done again: its result depends on `fingerprint`, and stands.
+    pub fn finish(&mut self, fingerprint: String) {
+        (self.state, self.fingerprint, self.note) = (StepState::Done, Some(fingerprint), None);
+    }
+
     /// Why what an earlier try left is discarded when the step is begun again; `None` when there is nothing. A failure stays on
     /// record until there is something in its place.
     #[must_use]

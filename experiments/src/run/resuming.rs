@@ -21,6 +21,9 @@ use crate::{
     verify,
 };
 
+/// Beginning of the reason why a finished repetition is discarded.
+const SET_ASIDE: &str = "what it depends on had changed";
+
 /// An earlier session of a run, of which nothing has been changed so far.
 #[derive(Debug)]
 pub(super) struct Earlier {
@@ -30,10 +33,21 @@ pub(super) struct Earlier {
     pub(super) again: bool,
 }
 
-/// A finished repetition that does not stand any longer.
-struct Stale {
+/// A finished repetition, and its step in the plan.
+struct Finished {
     index: usize,
     point: PointDir,
+}
+
+/// What becomes of all that is finished.
+#[derive(Default)]
+struct Decision {
+    /// What depends on the same as before, with its fingerprint.
+    stands: Vec<(Finished, String)>,
+    /// What was set aside for other programs, settings or another machine that are not those of this session.
+    comes_back: Vec<(Finished, String)>,
+    /// What does not stand any longer.
+    stale: Vec<Finished>,
 }
 
 impl Run<'_> {
@@ -50,19 +64,8 @@ impl Run<'_> {
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         let Some(earlier) = &self.earlier else { return Ok(()) };
         let machine = host::differences(&earlier.manifest.host, &self.host);
-        let (mut stale, mut finished) = (Vec::new(), Vec::new());
-        for (index, step) in self.order.plan.steps.iter().enumerate() {
-            let Action::Measure { system, point, repetition } = &step.action else { continue };
-            let point = self.dir.point(system, point, *repetition);
-            let Some(known) = finished_as(step, &point) else { continue };
-            let fingerprint = self.fingerprint(&step.action).context("finding out what is unfinished")?;
-            if known == fingerprint && machine.is_empty() {
-                finished.push((index, point, fingerprint));
-            } else {
-                stale.push(Stale { index, point });
-            }
-        }
-        let all = finished.len() + stale.len();
+        let Decision { stands, comes_back, stale } = self.decide(&machine)?;
+        let all = stands.len() + stale.len();
         let changes = self.changes(&earlier.manifest, &machine, &stale);
         if !stale.is_empty() {
             self.refuse_to_lose(earlier, &stale, (all, &changes))?;
@@ -71,18 +74,20 @@ impl Run<'_> {
             self.manifest.host.clone_from(&self.host);
         }
         let one_session = (!earlier.manifest.is_resumed()).then(|| earlier.manifest.clone());
-        for (index, point, fingerprint) in finished {
+        verify::forget(&self.dir)?;
+        for (Finished { index, point }, fingerprint) in stands {
             if let Some(before) = &one_session {
                 complete_facts(&point, before, &fingerprint)?;
             }
             // The session that measured it may have ended before it could say so.
             if self.order.plan.steps[index].state != StepState::Done {
-                self.forget_outcome(&point)?;
-                let step = &mut self.order.plan.steps[index];
-                (step.state, step.fingerprint) = (StepState::Done, Some(fingerprint));
+                self.forget_outcome(&point);
             }
+            self.order.plan.steps[index].finish(fingerprint);
         }
-        verify::forget(&self.dir)?;
+        for (one, fingerprint) in comes_back {
+            self.take_back(&one, fingerprint)?;
+        }
         for one in &stale {
             self.set_aside(one, &changes)?;
         }
@@ -91,8 +96,47 @@ impl Run<'_> {
         self.save()
     }
 
+    /// Compares all that is finished with what would be measured now, on a machine with such differences to the earlier one.
+    fn decide(&self, machine: &[String]) -> anyhow::Result<Decision> {
+        let mut decision = Decision::default();
+        for (index, step) in self.order.plan.steps.iter().enumerate() {
+            let Action::Measure { system, point, repetition } = &step.action else { continue };
+            let kept = self.dir.replaced(system, point, *repetition);
+            let point = self.dir.point(system, point, *repetition);
+            let known = finished_as(step, &point);
+            if known.is_none() && !kept.exists() {
+                continue;
+            }
+            let fingerprint = self.fingerprint(&step.action).context("finding out what is unfinished")?;
+            match known {
+                Some(known) if known == fingerprint && machine.is_empty() => {
+                    decision.stands.push((Finished { index, point }, fingerprint));
+                }
+                Some(_) => decision.stale.push(Finished { index, point }),
+                None if self.is_as_now(&PointDir { path: kept, ..point.clone() }, &fingerprint) => {
+                    decision.comes_back.push((Finished { index, point }, fingerprint));
+                }
+                None => {}
+            }
+        }
+        Ok(decision)
+    }
+
+    /// Whether what was set aside was measured with what this session has, where it is.
+    fn is_as_now(&self, kept: &PointDir, fingerprint: &str) -> bool {
+        let basis = read_json::<RepetitionFacts>(&kept.facts()).ok().and_then(|facts| facts.measured_with);
+        let is_same =
+            |basis: Basis| basis.fingerprint == fingerprint && host::differences(&basis.host, &self.host).is_empty();
+        kept.invocations().is_file() && basis.is_some_and(is_same)
+    }
+
     /// Nothing that is finished is given up unless the user says so, and it can be made again.
-    fn refuse_to_lose(&self, earlier: &Earlier, stale: &[Stale], (all, changes): (usize, &str)) -> anyhow::Result<()> {
+    fn refuse_to_lose(
+        &self,
+        earlier: &Earlier,
+        stale: &[Finished],
+        (all, changes): (usize, &str),
+    ) -> anyhow::Result<()> {
         let count = format!("{} of {all} finished repetitions do not stand any longer", stale.len());
         let unable = stale.iter().find_map(|one| self.unable.get_key_value(&one.point.system));
         if let Some((system, why)) = unable {
@@ -114,7 +158,7 @@ impl Run<'_> {
     }
 
     /// What has changed since an earlier session that finished repetitions depend on, in words.
-    fn changes(&self, before: &Manifest, machine: &[String], stale: &[Stale]) -> String {
+    fn changes(&self, before: &Manifest, machine: &[String], stale: &[Finished]) -> String {
         let mut changes: Vec<String> = Vec::new();
         for (name, facts) in &self.manifest.systems {
             if stale.iter().any(|one| one.point.system == *name) {
@@ -145,15 +189,30 @@ impl Run<'_> {
     }
 
     /// Keeps the rows of a finished repetition where nobody counts them.
-    fn set_aside(&mut self, stale: &Stale, changes: &str) -> anyhow::Result<()> {
-        let Stale { index, point } = stale;
+    fn set_aside(&mut self, stale: &Finished, changes: &str) -> anyhow::Result<()> {
+        let Finished { index, point } = stale;
         let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&kept)?;
         fs::rename(&point.path, &kept).with_context(|| format!("keeping {}", point.path.display()))?;
         let step = &mut self.order.plan.steps[*index];
         (step.state, step.fingerprint, step.took_s, step.note) = (StepState::Planned, None, None, None);
         let action = step.action.clone();
-        self.note_discarded(&action, format!("what it depends on had changed: {changes}"));
+        self.note_discarded(&action, format!("{SET_ASIDE}: {changes}"));
+        Ok(())
+    }
+
+    /// Rows that were set aside count again, with what they were measured with. What a stopped try left in their place does not.
+    fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
+        let Finished { index, point } = one;
+        let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
+        preparation::remove(&point.path)?;
+        fs::rename(&kept, &point.path).with_context(|| format!("taking back {}", kept.display()))?;
+        self.manifest.discarded.retain(|tried| {
+            let is_it =
+                (&tried.system, &tried.point, tried.repetition) == (&point.system, &point.point, point.repetition);
+            !is_it || !tried.reason.starts_with(SET_ASIDE)
+        });
+        self.order.plan.steps[*index].finish(fingerprint);
         Ok(())
     }
 }

@@ -79,16 +79,18 @@ fn schedules_that_cannot_be_made_again_change_nothing_and_what_is_measured_is_no
 #[test]
 fn a_repetition_that_the_plan_does_not_know_to_be_finished_is_not_measured_again() {
     let toy = Toy::new("well");
-    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
+    assert_eq!(toy.run(&["--repetitions", "3"]).status.code(), Some(0));
     let mut plan: Plan = read_json(&toy.out().plan()).unwrap();
-    // As when the runner was killed before it could say so, and when a definition lacked the point for a while.
+    // As when the runner was killed before it could say so, when a definition lacked the point for a while, and when the folder
+    // was moved away and back.
     plan.steps[2].state = StepState::Running;
     (plan.steps[3].state, plan.steps[3].fingerprint) = (StepState::Planned, None);
+    plan.steps[4].fingerprint = Some("another".to_owned());
     fs::write(toy.out().plan(), serde_json::to_string(&plan).unwrap()).unwrap();
     let before = toy.pids().len();
     let (code, text) = resume(&toy, &[]);
     assert_eq!((code, toy.pids().len()), (Some(0), before), "{text}");
-    assert_eq!(text.matches("already done").count(), 3, "{text}");
+    assert_eq!(text.matches("already done").count(), 4, "{text}");
 }
 
 #[test]

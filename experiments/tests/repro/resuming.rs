@@ -202,6 +202,21 @@ fn old_rows_never_count_under_a_new_name_and_are_kept_until_there_are_others() {
 }
 
 #[test]
+fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
+    let toy = finished();
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_eq!(toy.manifest().discarded.len(), 2, "{}", said(&stopped));
+    let before = toy.pids().len();
+    toy.edit("bin/toyd", "toyd 2.0", "toyd 1.0");
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!((code, toy.pids().len()), (Some(0), before), "nothing is measured: {text}");
+    assert_eq!(text.matches("already done").count(), 3, "{text}");
+    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 1.0"), "{:?}", verdicts(&toy, WITH));
+    assert!(toy.manifest().discarded.is_empty() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+}
+
+#[test]
 fn rows_of_another_program_setting_or_machine_are_found() {
     let toy = finished();
     let all = |rule: &str, expected: &str| {
