@@ -30,6 +30,41 @@ pub(crate) struct FunctionLine {
     /// Everything else.
     #[serde(flatten)]
     pub(crate) rest: Map<String, Value>,
+    /// The line of a file that it was read from; `None` when it was made here.
+    #[serde(skip)]
+    pub(crate) source: Option<SourceLine>,
+}
+
+/// A line of a file with functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceLine {
+    /// The file and the line's number.
+    place: String,
+    /// What the line has, without the space around it.
+    text: String,
+    /// The column at which `text` begins, from 1.
+    column: usize,
+}
+
+impl FunctionLine {
+    /// What is sent to a control plane: of a file's line just that, so that a column in it is the file's.
+    pub(crate) fn body(&self) -> serde_json::Result<String> {
+        match &self.source {
+            Some(source) => Ok(source.text.clone()),
+            None => serde_json::to_string(self),
+        }
+    }
+
+    /// Its name and where it is in its file, by a column of [`FunctionLine::body`], from 1.
+    pub(crate) fn place(&self, column: Option<usize>) -> String {
+        match (&self.source, column) {
+            (None, _) => self.name.clone(),
+            (Some(source), None) => format!("{} ({})", self.name, source.place),
+            (Some(source), Some(column)) => {
+                format!("{} ({}, column {})", self.name, source.place, source.column + column - 1)
+            }
+        }
+    }
 }
 
 /// A size of memory, as control planes take it.
@@ -49,6 +84,7 @@ pub(crate) fn of_schedule(schedule: &Schedule, image: &str) -> Vec<FunctionLine>
         image: image.to_owned(),
         memory: Some(Memory::Mib(u64::from(function.memory_mib.max(1)))),
         rest: Map::new(),
+        source: None,
     };
     schedule.functions.iter().map(line).collect()
 }
@@ -81,11 +117,14 @@ fn try_read(path: &Path) -> anyhow::Result<Vec<FunctionLine>> {
     for (number, line) in (1_u64..).zip(BufReader::new(file).lines()) {
         let place = || format!("{}, line {number}", path.display());
         let line = line.with_context(place)?;
-        let text = line.strip_prefix('\u{feff}').unwrap_or(&line).trim();
+        let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
+        let text = line.trim();
         if text.is_empty() {
             continue;
         }
-        let function = parse(text).map_err(|problem| anyhow!("{}{problem}", place()))?;
+        let mut function = parse(text).map_err(|problem| anyhow!("{}{problem}", place()))?;
+        let column = line.len() - line.trim_start().len() + 1;
+        function.source = Some(SourceLine { place: place(), text: text.to_owned(), column });
         if let Some(first) = lines.insert(function.name.clone(), number) {
             let name = &function.name;
             bail!("{}, field name: expected each function once, found {name:?} again, first in line {first}", place());

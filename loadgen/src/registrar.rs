@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
+use serde::Deserialize;
 use thiserror::Error;
 use ureq::{
     Agent, Body, RequestBuilder,
@@ -32,7 +33,7 @@ const PARALLEL: usize = 16;
 /// A control plane answers a registration within a second or two, or something is wrong.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of an error's body is shown.
+/// How much is shown of an error's body that is no problem document.
 const SHOWN_BYTES: usize = 300;
 
 /// How often a line is printed where there is no terminal.
@@ -49,6 +50,44 @@ pub(crate) struct RegistrarError {
     first: String,
     /// Those that were created nevertheless.
     pub(crate) created: Vec<String>,
+}
+
+impl RegistrarError {
+    /// The same for a command that removes nothing of what it registered.
+    pub(crate) fn keeping(self) -> anyhow::Error {
+        let rest = match self.of - self.failed {
+            0 => String::new(),
+            kept => format!("; the rest ({kept}) is registered"),
+        };
+        anyhow::anyhow!("{self}{rest}")
+    }
+}
+
+/// Why a control plane did not do what it was asked for.
+struct Refusal {
+    problem: String,
+    /// Where in the body that was sent the problem is, from 1.
+    column: Option<usize>,
+}
+
+impl Refusal {
+    /// With the function's name and place.
+    fn of(self, function: &FunctionLine) -> String {
+        format!("{}: {}", function.place(self.column), self.problem)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(problem: String) -> Self {
+        Self { problem, column: None }
+    }
+}
+
+/// What a reader needs of an error as `application/problem+json` (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+    column: Option<usize>,
 }
 
 /// A control plane to register functions at.
@@ -101,7 +140,7 @@ impl Registrar {
     pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, RegistrarError> {
         let created = Mutex::new(Vec::new());
         let failures = in_parallel("registered", functions, Some(stop), |function| {
-            if self.put(function).map_err(|problem| format!("{}: {problem}", function.name))? {
+            if self.put(function).map_err(|refusal| refusal.of(function))? {
                 created.lock().unwrap_or_else(PoisonError::into_inner).push(function.name.clone());
             }
             Ok(())
@@ -118,19 +157,19 @@ impl Registrar {
         let failures = in_parallel("removed", names, None, |name| {
             let answer = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();
             let removed = self.expect(answer, &[200, 202, 204, 404]);
-            removed.map(|_| ()).map_err(|problem| format!("{name}: {problem}"))
+            removed.map(|_| ()).map_err(|refusal| format!("{name}: {}", refusal.problem))
         });
         self.failed("removed", names.len(), failures, Vec::new()).map(|_| ())
     }
 
     /// Registers one; whether it is new. The form does not tell, so there nothing counts as created.
-    fn put(&self, function: &FunctionLine) -> Result<bool, String> {
+    fn put(&self, function: &FunctionLine) -> Result<bool, Refusal> {
         if self.form {
             let memory = match &function.memory {
                 None => "1".to_owned(),
                 Some(Memory::Mib(mib)) => mib.to_string(),
                 Some(Memory::Size(size)) => {
-                    return Err(format!("field memory: the form takes MiB as a whole number, found {size:?}"));
+                    return Err(format!("field memory: the form takes MiB as a whole number, found {size:?}").into());
                 }
             };
             let number = |key: &str| function.rest.get(key).map(ToString::to_string);
@@ -146,24 +185,33 @@ impl Registrar {
             return self.expect(answer, &[200]).map(|_| false);
         }
         let url = format!("{}/v1/functions/{}", self.base, function.name);
-        self.expect(self.sign(self.http.put(url)).send_json(function), &[200, 201]).map(|status| status == 201)
+        let body = function.body().map_err(|error| error.to_string())?;
+        let request = self.sign(self.http.put(url)).header("content-type", "application/json");
+        self.expect(request.send(body), &[200, 201]).map(|status| status == 201)
     }
 
     /// The status of a response that has one of those expected.
-    fn expect(&self, response: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, String> {
-        let mut response = response.map_err(|error| error.to_string())?;
+    fn expect(&self, response: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, Refusal> {
+        let mut response = response.map_err(|error| Refusal::from(error.to_string()))?;
         let status = response.status().as_u16();
         if expected.contains(&status) {
             return Ok(status);
         }
         let body = response.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
-        let shown: String = body.trim().chars().take(SHOWN_BYTES).collect();
         let hint = match (status, &self.token) {
             (401, None) => " (--token-file names the file with its token)",
             (401, Some(_)) => " (the token in --token-file is not its own)",
             _ => "",
         };
-        Err(format!("status {status}{hint}: {shown}"))
+        Err(match serde_json::from_str::<Problem>(&body) {
+            Ok(Problem { detail, column }) => {
+                Refusal { problem: format!("{detail}{hint}"), column: column.filter(|&column| column > 0) }
+            }
+            Err(_) => {
+                let shown: String = body.trim().chars().take(SHOWN_BYTES).collect();
+                format!("status {status}{hint}: {shown}").into()
+            }
+        })
     }
 
     fn failed(

@@ -1,4 +1,4 @@
-//! The subcommands that send nothing to a system: schedules, traces, inspection, registration, habits of the program.
+//! The subcommands that send nothing to a system: schedules, traces, inspection, habits of the program.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod mock;
@@ -59,6 +59,22 @@ fn a_schedule_that_was_written_is_read_back() {
     assert_eq!(run(&["schedule", "--trace", &directory, "--out", &first]).0, 0);
     assert_eq!(run(&["schedule", "--schedule", &first, "--out", &second]).0, 0);
     assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+}
+
+#[test]
+fn a_schedule_that_was_cut_off_is_said_to_be_one() {
+    let (scratch, directory) = trace(INVOCATIONS);
+    let path = scratch.path("schedule.csv");
+    assert_eq!(run(&["schedule", "--trace", &directory, "--out", &path]).0, 0);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    let rows = whole.iter().filter(|&&byte| byte == b'\n').count();
+    let (code, _, errors) = run(&["inspect", "--schedule", &path]);
+    let expected = format!("schedule.csv, row {rows}: expected a line break, found the end of the file");
+    assert!(code == 2 && errors.contains(&expected), "{code}: expected {expected:?} in {errors}");
+    fs::write(&path, [b"setting,value\n", vec![b'x'; 70_000].as_slice()].concat()).unwrap();
+    let (code, _, errors) = run(&["inspect", "--schedule", &path]);
+    assert!(code == 2 && errors.contains("row 2: expected a line break within 65536 bytes, found none"), "{errors}");
 }
 
 #[test]
@@ -209,48 +225,6 @@ fn a_synthetic_trace_is_written_as_a_directory_that_can_be_read() {
 }
 
 #[test]
-fn functions_of_a_file_are_registered_and_stay() {
-    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
-    let from = scratch.path("functions.ndjson");
-    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\",\"memory\":5}\n{\"name\":\"old-1\",\"image\":\"i\"}\n")
-        .unwrap();
-    let url = format!("http://{}", control_plane.address);
-    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
-    assert_eq!((code, printed.as_str()), (0, "2 functions registered, 1 of them new\n"), "{errors}");
-    assert_eq!((control_plane.count("PUT new-1"), control_plane.total()), (1, 2));
-}
-
-#[test]
-fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
-    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
-    let from = scratch.path("functions.ndjson");
-    let lines =
-        |name: &str| (10..50).map(|n| format!("{{\"name\":\"{name}-{n}\",\"image\":\"i\"}}\n")).collect::<String>();
-    fs::write(&from, lines("new") + &lines("bad")).unwrap();
-    let url = format!("http://{}", control_plane.address);
-    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
-    assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
-    assert!(errors.contains("40 of 80 functions registered, 40 failed"), "{errors}");
-    assert!(errors.contains("the first of them, bad-10: status 400"), "{errors}");
-}
-
-#[test]
-fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
-    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
-    let [from, token] = ["functions.ndjson", "token"].map(|name| scratch.path(name));
-    fs::write(&from, "{\"name\":\"guarded\",\"image\":\"i\"}\n").unwrap();
-    fs::write(&token, "secret\n").unwrap();
-    let url = format!("http://{}", control_plane.address);
-    let register = ["register", "--from", &from, "--control-plane", &url];
-    let (code, _, errors) = run(&register);
-    assert!(code == 1 && errors.contains("401"), "{code}: {errors}");
-    let (code, printed, errors) = run(&[&register[..], &["--token-file", &token]].concat());
-    assert_eq!((code, printed.as_str()), (0, "1 functions registered, 1 of them new\n"), "{errors}");
-    let (code, _, errors) = run(&[&register[..], &["--token-file", &from.replace("functions", "none")]].concat());
-    assert!(code == 1 && errors.contains("--token-file"), "{code}: {errors}");
-}
-
-#[test]
 fn the_selftest_says_how_late_sleeps_and_sends_are() {
     for protocol in ["http1", "h2c"] {
         let arguments =
@@ -289,6 +263,17 @@ fn a_message_names_the_option_what_was_expected_and_what_helps() {
         (to(&["--out", &nothing, "--register", "https://host:1"]), 2, "--register: expected http://HOST:PORT"),
         (to(&["--out", &nothing, "--register", "host"]), 2, "--register: expected http://HOST:PORT"),
         (to(&["--out", &made, "--register", "127.0.0.1:1"]), 1, "at http://127.0.0.1:1, the first of them, rate-00000"),
+        (
+            to(&["--out", &nothing, "--address", "http://h:1"]),
+            2,
+            "such as 127.0.0.1:8080, without http://, found \"http:",
+        ),
+        (
+            "mock --listen http://h:1".to_owned(),
+            2,
+            "--listen: expected HOST:PORT, such as 127.0.0.1:8080, without http:",
+        ),
+        ("proxy --to https://h:1".to_owned(), 2, "--to: expected HOST:PORT, such as 127.0.0.1:8080, without https:"),
         ("mock --listen nonsense".to_owned(), 2, "--listen: expected HOST:PORT"),
         ("proxy --to nonsense".to_owned(), 2, "--to: expected HOST:PORT"),
         (format!("schedule --rate 1 --duration 1s --out {nothing}/no/x"), 1, "--out: "),

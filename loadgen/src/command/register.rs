@@ -9,7 +9,7 @@ use crate::{
     command::print,
     ending::{Ending, UsageError},
     functions,
-    registrar::Registrar,
+    registrar::{Registrar, RegistrarError},
     replay::stop::Stop,
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     let registrar = Registrar::new(&args.control_plane, args.form)
         .map_err(|error| UsageError::of(error.context("--control-plane")))?
         .with_token_file(args.token_file.as_deref())?;
-    let created = registrar.register(&functions, &stop)?;
+    let created = registrar.register(&functions, &stop).map_err(RegistrarError::keeping)?;
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;
     Ok(Ending::Done)

@@ -129,6 +129,9 @@ pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
 /// # Errors
 /// When the name is unknown or the port missing.
 pub(crate) fn resolve_all(address: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Some((scheme, _)) = address.split_once("://") {
+        anyhow::bail!("expected HOST:PORT, such as 127.0.0.1:8080, without {scheme}://, found {address:?}");
+    }
     let found = address.to_socket_addrs().map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => {
             anyhow::anyhow!("expected HOST:PORT, such as 127.0.0.1:8080, found {address:?}: {error}")

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -61,7 +61,7 @@ impl Mock {
     }
 
     /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already,
-    /// one that begins with `guarded` needs the token `secret`.
+    /// one that begins with `guarded` needs the token `secret`, and one with `picky` is refused for its concurrency.
     pub(crate) fn control_plane() -> Self {
         Self::start(|request, _| {
             let name = request.uri().path().rsplit('/').next().unwrap_or("").to_owned();
@@ -70,6 +70,7 @@ impl Mock {
                 _ if name.starts_with("guarded") && !is_authorized => 401,
                 Method::PUT if name.starts_with("old") => 200,
                 Method::PUT if name.starts_with("bad") => 400,
+                Method::PUT if name.starts_with("picky") => return Box::pin(at_the_concurrency(request)),
                 Method::PUT => 201,
                 Method::DELETE => 202,
                 _ => 405,
@@ -119,6 +120,19 @@ impl Mock {
 }
 
 type Answering = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, &'static str>> + Send>>;
+
+/// A refusal as Dirigent's control plane says it: the place is that within the body it was sent.
+async fn at_the_concurrency(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
+    let body = request.into_body().collect().await.expect("a body").to_bytes();
+    let before = body.windows(13).position(|bytes| bytes == b"\"concurrency\"").expect("a concurrency");
+    let line = body[..before].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = body[..before].iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    let problem = format!(
+        r#"{{"type":"urn:dirigent:problem:invalid-field","status":400,"title":"Bad Request",
+            "detail":"concurrency: expected 1 to 10000, got 0","field":"concurrency","line":{line},"column":{column}}}"#
+    );
+    Ok(with(answer(400, problem), "content-type", "application/problem+json"))
+}
 
 async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
     let header =

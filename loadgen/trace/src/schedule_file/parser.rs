@@ -78,7 +78,13 @@ impl<'a> Parser<'a> {
             return Ok(false);
         }
         if bytes.pop() != Some(b'\n') {
-            return Err(self.row_error(format!("expected a line break within {MAX_LINE} bytes, found none")));
+            // Every line that is written ends with one, so without it a number may lack its last digits.
+            let problem = if (bytes.len() as u64) < MAX_LINE - 1 {
+                "expected a line break, found the end of the file: its end is missing".to_owned()
+            } else {
+                format!("expected a line break within {MAX_LINE} bytes, found none")
+            };
+            return Err(self.row_error(problem));
         }
         if bytes.last() == Some(&b'\r') {
             bytes.pop();

@@ -1,0 +1,70 @@
+//! `loadgen register`: what a control plane is sent, and what is said of its refusals.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod mock;
+mod program;
+
+use std::fs;
+
+use mock::Mock;
+use program::{Scratch, run};
+
+#[test]
+fn functions_of_a_file_are_registered_and_stay() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\",\"memory\":5}\n{\"name\":\"old-1\",\"image\":\"i\"}\n")
+        .unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (0, "2 functions registered, 1 of them new\n"), "{errors}");
+    assert_eq!((control_plane.count("PUT new-1"), control_plane.total()), (1, 2));
+}
+
+#[test]
+fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    let lines =
+        |name: &str| (10..50).map(|n| format!("{{\"name\":\"{name}-{n}\",\"image\":\"i\"}}\n")).collect::<String>();
+    fs::write(&from, lines("new") + &lines("bad")).unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains("40 of 80 functions registered, 40 failed"), "{errors}");
+    assert!(errors.contains("the first of them, bad-10 ("), "{errors}");
+}
+
+#[test]
+fn what_a_control_plane_refuses_is_said_with_its_place_in_the_file() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let (from, url) = (scratch.path("functions.ndjson"), format!("http://{}", control_plane.address));
+    let good = "\u{feff}{\"name\":\"new-1\",\"image\":\"i\"}";
+    let bad = "  {\"name\": \"picky-1\", \"image\": \"i\",   \"concurrency\": 0}";
+    fs::write(&from, format!("{good}\n\n{bad}\r\n")).unwrap();
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
+    let column = bad.find("\"concurrency\"").unwrap() + 1;
+    let expected = format!(
+        "loadgen: 1 of 2 functions could not be registered at {url}, the first of them, picky-1 ({from}, line 3, column \
+         {column}): concurrency: expected 1 to 10000, got 0; the rest (1) is registered"
+    );
+    assert_eq!(errors.lines().last(), Some(expected.as_str()), "{errors}");
+    assert_eq!(control_plane.count("PUT new-1"), 1);
+}
+
+#[test]
+fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let [from, token] = ["functions.ndjson", "token"].map(|name| scratch.path(name));
+    fs::write(&from, "{\"name\":\"guarded\",\"image\":\"i\"}\n").unwrap();
+    fs::write(&token, "secret\n").unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let register = ["register", "--from", &from, "--control-plane", &url];
+    let (code, _, errors) = run(&register);
+    assert!(code == 1 && errors.contains("401"), "{code}: {errors}");
+    let (code, printed, errors) = run(&[&register[..], &["--token-file", &token]].concat());
+    assert_eq!((code, printed.as_str()), (0, "1 functions registered, 1 of them new\n"), "{errors}");
+    let (code, _, errors) = run(&[&register[..], &["--token-file", &from.replace("functions", "none")]].concat());
+    assert!(code == 1 && errors.contains("--token-file"), "{code}: {errors}");
+}
