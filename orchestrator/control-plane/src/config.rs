@@ -33,7 +33,7 @@ pub struct Config {
     /// Whether calls that write need the token that is left in `data_dir`, and peers the cluster's, which is left there too.
     pub auth: bool,
     /// Whether the form interface is served, which existing load generators use: without a token, so whoever reaches the
-    /// port can register functions.
+    /// port can register functions. The container images that they name are taken as the built-in function.
     pub form: bool,
     /// Host names with a dot by which `http` may be called, for example a load balancer's. Addresses and names without a
     /// dot always may: what a page in a browser can name is a domain of its own.

@@ -9,6 +9,9 @@ pub enum ProcessImage<'a> {
     File(&'a str),
 }
 
+/// The function that comes with the workers, as registrations name it.
+pub const BUILTIN_IMAGE: &str = "builtin:function";
+
 /// What there is to choose from, for who gave something else.
 pub const PROCESS_IMAGES: &str = "builtin:function or file:/path/to/program";
 
@@ -25,6 +28,14 @@ impl<'a> ProcessImage<'a> {
             _ => None,
         }
     }
+}
+
+/// The image that a client of the published system means by `image`: one of ours where it is written as one, right or
+/// wrong, else the built-in function, which stands for the container images that such clients name.
+#[must_use]
+pub fn image_of_form(image: &str) -> &str {
+    let is_ours = ["builtin:", "file:"].iter().any(|begin| image.starts_with(begin));
+    if is_ours { image } else { BUILTIN_IMAGE }
 }
 
 /// Returns true if `entry` of a list of allowed images can allow any: an image, or what images begin with up to `:` or `/`.
@@ -45,6 +56,16 @@ mod tests {
             ["foo", "", "builtin:nope", "builtin:", "file:relative", "file:/a/../b", "docker.io/any:1", "File:/a"]
         {
             assert_eq!(ProcessImage::read(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_means_the_built_in_function_by_what_is_no_image_of_ours() {
+        for container in ["docker.io/any/dirigent_trace_function:latest", "any", "File:/a"] {
+            assert_eq!(image_of_form(container), BUILTIN_IMAGE, "{container:?}");
+        }
+        for ours in [BUILTIN_IMAGE, "file:/bin/a", "builtin:nope", "file:relative"] {
+            assert_eq!(image_of_form(ours), ours);
         }
     }
 

@@ -7,7 +7,7 @@ use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
 };
-use model::{FunctionSpec, Protocol};
+use model::{FunctionSpec, Protocol, image_of_form};
 
 use super::{
     Operators,
@@ -73,7 +73,8 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
     let fields = Fields::read(body);
     let name = fields.needed("name", "the name of a function")?;
     let name = name.parse().map_err(|error| Problem::bad_field("name", format!("name: {error}")))?;
-    let mut spec = FunctionSpec::new(name, fields.needed("image", "what to run, like builtin:function")?);
+    let image = fields.needed("image", "what to run, like builtin:function")?;
+    let mut spec = FunctionSpec::new(name, image_of_form(image));
     if let Some(port) = fields.number("port_forwarding", "a port, 1 to 65535")? {
         spec.port = port;
     }

@@ -63,7 +63,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_auth: bool,
 
-    /// Serve the form interface of existing load generators too, which asks for no token
+    /// Serve the form interface of existing load generators too, which asks for no token; the container images that
+    /// they name are taken as builtin:function
     #[arg(long)]
     form: bool,
 

@@ -46,8 +46,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts a cluster with one worker that keeps its data in `data_dir`, and waits until it listens.
     pub(crate) fn start(runtime: &str, data_dir: &Path) -> Self {
+        Self::start_with(&["--runtime", runtime], data_dir)
+    }
+
+    /// The same with these options of `up`.
+    pub(crate) fn start_with(options: &[&str], data_dir: &Path) -> Self {
         let mut command = dirigent();
-        command.args(["up", "--workers", "1", "--runtime", runtime, "--data-dir"]).arg(data_dir);
+        command.args(["up", "--workers", "1", "--data-dir"]).arg(data_dir).args(options);
         for port in ["--stream-port", "--http-port", "--invoke-port", "--admin-port", "--worker-port"] {
             command.args([port, "0"]);
         }

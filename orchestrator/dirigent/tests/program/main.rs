@@ -5,6 +5,7 @@
 mod client;
 mod cluster;
 mod configuration;
+mod form;
 mod lifecycle;
 mod pasted;
 mod reasons;
