@@ -2,6 +2,7 @@
 //!
 //! The control plane answers with counts since it began; rates are what changed between two looks.
 
+mod columns;
 mod live;
 mod look;
 mod plain;
