@@ -242,6 +242,8 @@ impl State {
         let needs_new_sandboxes = Arc::make_mut(&mut function.registered).update(spec, Revision(index));
         if needs_new_sandboxes {
             function.trouble.failures = 0;
+            // What went wrong with another program says nothing about this one.
+            function.trouble.last_error = None;
             function.trouble.not_before_us = 0;
             function.trouble.found_no_room = false;
         }

@@ -59,14 +59,69 @@ pub(super) struct Node {
     out_of_reach: Option<(DataPlaneKey, u64)>,
 }
 
+/// Whether sandboxes may be placed on a node, and what keeps it out of service first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    In,
+    Drained,
+    Leaving,
+    Suspect,
+    Dead,
+}
+
+/// How many nodes are out of service, by the reason.
+#[derive(Default)]
+struct Missing {
+    drained: u32,
+    leaving: u32,
+    suspect: u32,
+    dead: u32,
+}
+
+impl Node {
+    fn service(&self) -> Service {
+        match self.state {
+            NodeState::Dead => Service::Dead,
+            NodeState::Suspect => Service::Suspect,
+            NodeState::Ready if self.session.is_none() => Service::Suspect,
+            NodeState::Ready if self.leaving => Service::Leaving,
+            NodeState::Ready if self.drained => Service::Drained,
+            NodeState::Ready => Service::In,
+        }
+    }
+}
+
+impl Missing {
+    fn count(&mut self, service: Service) {
+        match service {
+            Service::In => {}
+            Service::Drained => self.drained += 1,
+            Service::Leaving => self.leaving += 1,
+            Service::Suspect => self.suspect += 1,
+            Service::Dead => self.dead += 1,
+        }
+    }
+
+    /// `None` when none is missing.
+    fn in_words(&self) -> Option<String> {
+        let parts = [
+            (self.drained, "drained (`dirigent node drain NAME --undo` takes it back)"),
+            (self.leaving, "ending"),
+            (self.suspect, "suspect (not heard of)"),
+            (self.dead, "dead"),
+        ];
+        let said = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| said.join(", "))
+    }
+}
+
 /// All nodes, by dense key.
 #[derive(Default)]
 pub(super) struct Nodes {
     nodes: Vec<Option<Node>>,
     by_name: Map<NodeName, NodeKey>,
     pub(super) pool: Pool,
-    /// The most CPU and the most memory that any node has; not all of it need be one node's.
-    largest: Resources,
     /// Nodes that fail whatever is placed on them, newest last, and until when each is avoided, in microseconds.
     failing: Vec<(NodeKey, u64)>,
 }
@@ -111,7 +166,6 @@ impl Nodes {
                 node.capacity = spec.capacity;
                 self.pool.insert(key, spec.capacity);
                 self.refresh_open(key);
-                self.find_largest();
             }
             return;
         }
@@ -146,22 +200,31 @@ impl Nodes {
         self.by_name.insert(spec.name.clone(), key);
         self.pool.insert(key, spec.capacity);
         self.pool.set_open(key, false);
-        self.largest = larger(self.largest, spec.capacity);
     }
 
-    fn find_largest(&mut self) {
-        self.largest = self.iter().map(|(_, node)| node.capacity).fold(Resources::default(), larger);
-    }
-
-    /// Why no sandbox of this size finds room, in words.
+    /// Why no sandbox of this size finds room, in words: goes through all nodes.
     pub(super) fn no_room(&self, wanted: Resources) -> String {
         let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
         if self.by_name.is_empty() {
-            "no node has room: no worker has joined the cluster".to_owned()
-        } else if wanted.fits_in(self.largest) {
-            format!("no node has room for {}", size(wanted))
-        } else {
-            format!("no node has room for {} (largest {})", size(wanted), size(self.largest))
+            return "no node has room: no worker has joined the cluster".to_owned();
+        }
+        let mut missing = Missing::default();
+        // The most CPU and the most memory of those in service; not all of it need be one node's.
+        let mut largest = None;
+        for (_, node) in self.iter() {
+            match node.service() {
+                Service::In => largest = Some(larger(largest.unwrap_or_default(), node.capacity)),
+                out => missing.count(out),
+            }
+        }
+        match (largest, missing.in_words()) {
+            (None, why) => format!("no node is in service: {}", why.unwrap_or_default()),
+            (Some(largest), why) => {
+                let bound =
+                    if wanted.fits_in(largest) { String::new() } else { format!(" (largest {})", size(largest)) };
+                let why = why.map(|why| format!("; of the others {why}")).unwrap_or_default();
+                format!("no node has room for {}{bound}{why}", size(wanted))
+            }
         }
     }
 
@@ -171,14 +234,12 @@ impl Nodes {
             self.by_name.remove(&node.name);
             self.failing.retain(|(failing, _)| *failing != key);
             self.pool.remove(key);
-            self.find_largest();
         }
     }
 
     /// Opens or closes a node for placement, as its state, its worker and its operator say.
     pub(super) fn refresh_open(&mut self, key: NodeKey) {
-        let node = self.get(key);
-        let open = node.state == NodeState::Ready && node.session.is_some() && !node.drained && !node.leaving;
+        let open = self.get(key).service() == Service::In;
         self.pool.set_open(key, open);
     }
 
@@ -248,5 +309,46 @@ fn larger(one: Resources, other: Resources) -> Resources {
     Resources {
         cpu_millicores: one.cpu_millicores.max(other.cpu_millicores),
         memory_mib: one.memory_mib.max(other.memory_mib),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Resources = Resources { cpu_millicores: 1000, memory_mib: 1000 };
+
+    /// Nodes in these states, and drained or not, of 1000 MiB and 1000 millicores each.
+    fn nodes(states: &[(NodeState, bool)]) -> Nodes {
+        let mut nodes = Nodes::default();
+        for (index, (state, drained)) in states.iter().enumerate() {
+            let name = NodeName(format!("n{index}").into());
+            nodes.put(&NodeSpec { name: name.clone(), capacity: SMALL });
+            let key = nodes.find(&name.0).unwrap();
+            let node = nodes.get_mut(key);
+            (node.state, node.drained, node.session) = (*state, *drained, Some(SessionId(1)));
+        }
+        nodes
+    }
+
+    #[test]
+    fn nodes_out_of_service_are_not_called_full() {
+        use NodeState::{Dead, Ready, Suspect};
+        let said = |states: &[_], wanted| nodes(states).no_room(wanted);
+        assert_eq!(said(&[], SMALL), "no node has room: no worker has joined the cluster");
+        assert_eq!(
+            said(&[(Ready, true)], SMALL),
+            "no node is in service: 1 drained (`dirigent node drain NAME --undo` takes it back)"
+        );
+        assert_eq!(
+            said(&[(Suspect, false), (Dead, true), (Suspect, true)], SMALL),
+            "no node is in service: 2 suspect (not heard of), 1 dead"
+        );
+        let room = "no node has room for 1000 MiB and 1000 millicores";
+        assert_eq!(said(&[(Ready, false)], SMALL), room);
+        assert_eq!(said(&[(Ready, false), (Dead, false)], SMALL), format!("{room}; of the others 1 dead"));
+        let large = Resources { memory_mib: 2000, ..SMALL };
+        let expected = "no node has room for 2000 MiB and 1000 millicores (largest 1000 MiB and 1000 millicores)";
+        assert_eq!(said(&[(Ready, false)], large), expected);
     }
 }

@@ -118,9 +118,8 @@ impl State {
         self.no_room_said_us = Some(now.us);
         let Some(function) = self.functions.get(id) else { return };
         let spec = &function.registered.spec;
-        let (cpu_millicores, memory_mib) = (spec.resources().cpu_millicores, spec.resources().memory_mib);
-        let starved = self.starved.len();
-        tracing::warn!(function = %spec.name, cpu_millicores, memory_mib, starved, "no node has room for a sandbox");
+        let (cause, starved) = (self.nodes.no_room(spec.resources()), self.starved.len());
+        tracing::warn!(function = %spec.name, starved, cause, "no place for a sandbox");
     }
 
     /// Places one sandbox and tells its worker to make it; `false` when no node has room.

@@ -187,6 +187,10 @@ impl Server {
             ureq::Error::Timeout(ureq::Timeout::Connect) => {
                 anyhow!("{part}: no connection within {CONNECT_TIMEOUT:?}{}", self.other_address())
             }
+            ureq::Error::Io(error) if is_cut_off(error) => {
+                let what = if self.role == Role::DataPlane { "the invocation" } else { "what was asked for" };
+                anyhow!("{part} closed the connection before its answer was whole; {what} may have been carried out")
+            }
             ureq::Error::Io(_) | ureq::Error::HostNotFound => anyhow!("{part}: {doing}{error}{}", self.other_address()),
             error => anyhow!("{part}: {doing}{error}"),
         }
@@ -245,6 +249,12 @@ impl Answer {
         }
         bail!("{}: {problem}", self.status.as_u16())
     }
+}
+
+/// Whether a connection that was there has ended: the address is right, and the request may have arrived.
+fn is_cut_off(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }
 
 /// A client that uses no proxy and gives every status back instead of failing on 4xx and 5xx.

@@ -101,9 +101,9 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 /// The command that tells more of a data plane's `refusal` than invokers are told.
 fn hint(refusal: &str, name: &FunctionName) -> String {
     match refusal {
-        "creation-failed" | "queue-deadline" | "upstream" => {
-            format!("; `dirigent function show {name}` tells its last error")
-        }
+        "creation-failed" | "queue-deadline" => format!("; `dirigent function show {name}` tells its last error"),
+        // That is of one answer, which its sandbox may survive: no error of the function is kept.
+        "upstream" => format!("; why is said above, and `dirigent function logs {name}` shows what it printed"),
         "unknown-function" => format!("; `dirigent function register {name}` makes it known"),
         _ => String::new(),
     }
@@ -164,6 +164,20 @@ fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hint_leads_to_what_is_kept() {
+        let name: FunctionName = "f".parse().unwrap();
+        for (refusal, expected) in [
+            ("queue-deadline", "`dirigent function show f`"),
+            ("creation-failed", "`dirigent function show f`"),
+            ("upstream", "why is said above, and `dirigent function logs f`"),
+            ("unknown-function", "`dirigent function register f`"),
+        ] {
+            assert!(hint(refusal, &name).contains(expected), "{refusal}: {}", hint(refusal, &name));
+        }
+        assert_eq!(hint("upstream", &name).find("function show"), None, "it keeps no error of one answer");
+    }
 
     #[test]
     fn fields_of_one_name_are_all_kept() {

@@ -1,6 +1,11 @@
 //! The operator's subcommands against a cluster of modelled sandboxes.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
 
 use serde_json::Value;
 
@@ -139,4 +144,30 @@ fn functions_are_registered_from_standard_input() {
     let output = command.current_dir(dir.path()).stdin(fs::File::open(&file).unwrap()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(cluster.operator_ok(&["function", "list", "--format", "csv"]).contains("piped"));
+}
+
+#[test]
+fn a_data_plane_that_goes_away_during_a_call_is_no_wrong_address() {
+    for begun in ["", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let data_plane = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            connection.write_all(begun.as_bytes()).unwrap();
+        });
+        let output = dirigent().args(["invoke", "f", "--data-plane", &address]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = format!(
+            "dirigent: data plane at http://{address} closed the connection before its answer was whole; the invocation \
+             may have been carried out\n"
+        );
+        assert_eq!((output.status.code(), said), (Some(1), expected), "after {begun:?}");
+        data_plane.join().unwrap();
+    }
 }

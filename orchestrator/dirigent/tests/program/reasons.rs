@@ -83,3 +83,37 @@ fn an_entry_that_allows_no_image_is_refused_before_anything_starts() {
         assert!(said.contains("--allow-image") && said.contains("file:/path/to/program"), "{arguments:?}: {said}");
     }
 }
+
+#[test]
+fn a_drained_node_is_not_told_as_a_full_one() {
+    let (_dir, cluster) = cluster();
+    let flags = ["--image", "builtin:function", "--queue-deadline", "300ms"];
+    cluster.operator_ok(&[&["function", "register", "f"], &flags[..]].concat());
+    cluster.operator_ok(&["node", "drain", "worker-1"]);
+    invoke_fails(&cluster, "f");
+    let error = show(&cluster, "f")["last_error"].as_str().unwrap().to_owned();
+    assert_eq!(error, "no node is in service: 1 drained (`dirigent node drain NAME --undo` takes it back)");
+    cluster.operator_ok(&["node", "drain", "worker-1", "--undo"]);
+    assert!(cluster.invoke("f", &[]).status.success(), "it is in service again");
+}
+
+#[test]
+fn the_last_error_of_another_program_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start_with(&["--allow-image", "file:/bin/"], dir.path());
+    let register = |image: &str, more: &[&str]| {
+        let flags = ["function", "register", "f", "--image", image, "--queue-deadline", "300ms"];
+        cluster.operator_ok(&[&flags[..], more].concat());
+    };
+    register("file:/bin/false", &[]);
+    invoke_fails(&cluster, "f");
+    wait_for("a failure", || match show(&cluster, "f") {
+        shown if shown["last_error"].as_str().is_some_and(|error| error.contains("exit status: 1")) => Ok(()),
+        shown => Err(shown.to_string()),
+    });
+    // It runs and never listens, which no failure has been counted for yet.
+    register("file:/bin/sleep", &["--arg", "60"]);
+    invoke_fails(&cluster, "f");
+    let shown = show(&cluster, "f");
+    assert_eq!((&shown["failures"], &shown["last_error"]), (&0.into(), &Value::Null), "{shown}");
+}
