@@ -117,6 +117,16 @@ pub(crate) fn cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
     Some(if creations == 0 { f64::INFINITY } else { used_ms / creations as f64 })
 }
 
+/// The same, at the least that it may be: a warm answer leaves a creation out, and what it costs itself would make those that
+/// there are seem dearer. Where there are such, each answer counts as a creation.
+pub(crate) fn least_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
+    let each = cpu_ms_per_creation(summary)?;
+    let pace = summary.pace.as_ref()?;
+    let (creations, answers) = (pace.creations? as f64, pace.operations.unwrap_or(0) as f64);
+    let is_mixed = summary.cold.known > summary.cold.cold;
+    Some(if is_mixed && answers > creations { each * creations / answers } else { each })
+}
+
 /// CPU time of the processes whose role is asked for, in microseconds; `None` when there is none.
 fn used_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let mut used = summary.processes.iter().filter(|process| wanted(&role(&process.process))).peekable();

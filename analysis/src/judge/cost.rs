@@ -14,7 +14,7 @@ use crate::{
         measure::Measure,
         sides::Side,
     },
-    rates::cpu_ms_per_creation,
+    rates::{cpu_ms_per_creation, least_cpu_ms_per_creation},
 };
 
 /// What a point shows.
@@ -78,6 +78,7 @@ impl<'a> Cost<'a> {
     fn of(material: &Material<'a>, place: Place<'a>, role: Role) -> Self {
         let (mut values, mut flaws, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut planned, mut incomplete) = (0, false);
+        let cost = if role == Role::Better { cpu_ms_per_creation } else { least_cpu_ms_per_creation };
         // Where it failed once its rate was not sustained in every repetition, whatever those come to of which nothing is known.
         let failed = role == Role::Better && material.planned().any(|number| material.died(place, number).is_some());
         for number in material.planned() {
@@ -86,7 +87,7 @@ impl<'a> Cost<'a> {
             incomplete |= summary.is_none();
             flaws.extend(flaw.filter(|flaw| !failed || !matches!(flaw, Flaw::Missing(_))).map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| summary.pace.as_ref()?.sustained.verdict));
-            match summary.map(|summary| (summary, cpu_ms_per_creation(summary))) {
+            match summary.map(|summary| (summary, cost(summary))) {
                 Some((summary, Some(value))) => values.push((value, summary)),
                 Some((summary, None)) => flaws.push(Ruling::not_measured(unknown(summary))),
                 None => {}

@@ -1,26 +1,13 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
 use record::{ColdStart, Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
-use stats::{Slope, Trend, quantile, trend};
+use stats::{ACHIEVED_SHARE, FAILED_SHARE, SLOPE_PERCENT_PER_MIN, Trend, is_long, quantile};
 
 use crate::{
     rows::{Row, Rows},
     spread::signed,
 };
 
-/// Least share of the offered rate that must be achieved.
-pub(crate) const ACHIEVED_SHARE: f64 = 0.95;
-/// Share of failures that must not be reached.
-pub(crate) const FAILED_SHARE: f64 = 0.01;
-/// The upper bound of the latency's slope must stay below this, in percent of its median per minute.
-pub(crate) const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
-/// Blocks of rows that a window is divided into to find its slope, at most, and least rows of one.
-const BLOCKS_MAX: usize = 100;
-const BLOCK_ROWS_MIN: usize = 5;
-/// Least length of a window whose slope says anything, in seconds.
-const WINDOW_S: f64 = 60.0;
-/// Least rows of such a window.
-const ROWS: u64 = 100;
 /// The objective: greatest 99th percentile of latency, in nanoseconds.
 const OBJECTIVE_NS: u64 = 1_000_000_000;
 
@@ -94,29 +81,9 @@ impl Done {
 }
 
 /// Slope of the latency of ok rows over when they were due, and its bounds, in percent of their median per minute.
-///
-/// Rows that follow each other depend on each other, and a pause of the machine is not growth: the slope is that of means
-/// of blocks, by an estimator that a few of them do not move, and its bounds allow for blocks that depend on each other.
 fn growth(rows: &Rows) -> Option<Trend> {
     let ok = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok);
-    let mut points: Vec<(u64, u64)> = ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect();
-    points.sort_by_key(|(due, _)| *due);
-    let size = points.len().div_ceil(BLOCKS_MAX).max(BLOCK_ROWS_MIN);
-    let blocks: Vec<(f64, f64)> = points.rchunks_exact(size).map(middle).collect();
-    let found = trend(&blocks)?;
-    let mut latencies: Vec<u64> = points.into_iter().map(|(_, latency)| latency).collect();
-    latencies.sort_unstable();
-    let median = quantile(&latencies, 0.5).filter(|median| *median > 0)? as f64;
-    let percent = |slope: f64| 100.0 * slope / median;
-    let Slope { slope, lower, upper } = found.slope;
-    Some(Trend { slope: Slope { slope: percent(slope), lower: percent(lower), upper: percent(upper) }, ..found })
-}
-
-/// Of a block: when its rows were due, in minutes, and how long they took, in nanoseconds, both in their mean.
-fn middle(block: &[(u64, u64)]) -> (f64, f64) {
-    let sum = |value: fn(&(u64, u64)) -> u64| block.iter().map(|row| value(row) as f64).sum::<f64>();
-    let count = block.len() as f64;
-    (sum(|(due, _)| *due) / count / 60e9, sum(|(_, latency)| *latency) / count)
+    stats::growth(ok.filter_map(|row| Some((row.scheduled_ns, row.latency_ns()?))).collect())
 }
 
 /// Failed rows count with the time-out, or with how long they took where that is more.
@@ -128,12 +95,6 @@ fn p99_penalised_ns(rows: &Rows, timeout_ns: u64) -> Option<u64> {
     let mut latencies: Vec<u64> = rows.measured.iter().map(latency).collect();
     latencies.sort_unstable();
     quantile(&latencies, 0.99)
-}
-
-/// Whether a window is long enough, and has enough rows, for its slope to say anything. It begins with the first measured
-/// row, up to one gap after the warm-up.
-pub(crate) fn is_long(rates: &Rates, rows: u64) -> bool {
-    rates.window_s + 1.0 / rates.offered_per_s >= WINDOW_S && rows >= ROWS
 }
 
 /// Why nothing is judged of a repetition that may not be used.
@@ -166,7 +127,7 @@ fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>
     if let Some(p99) = p99_ns.filter(|p99| *p99 > OBJECTIVE_NS) {
         broken.push(format!("latency p99 is {:.2} s with failures penalised, above 1 s", p99 as f64 / 1e9));
     }
-    let is_long = is_long(&rates, rows);
+    let is_long = is_long(rates.window_s, rates.offered_per_s, rows);
     match slope_upper {
         Some(upper) if is_long && upper >= SLOPE_PERCENT_PER_MIN => {
             broken.push(format!("latency may grow by {upper:.1} % of its median per minute, not below 5 %"));

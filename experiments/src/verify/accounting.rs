@@ -126,8 +126,8 @@ impl<'a> Accounting<'a> {
         }
     }
 
-    /// Judges what was counted by what a definition expects.
-    pub fn thresholds(&self, settings: &Settings, to: &mut Findings) {
+    /// Judges what was counted by what a definition expects. `overload` is why its rate was surely too much, if it was.
+    pub fn thresholds(&self, settings: &Settings, overload: Option<&str>, to: &mut Findings) {
         let expected = &settings.expect;
         let mut add = |rule, weight, bound: Option<f64>, (count, of): (u64, u64), at_most: bool| {
             let Some(bound) = bound else { return };
@@ -145,9 +145,11 @@ impl<'a> Accounting<'a> {
         add("everything answered or refused", Weight::Threshold, expected.silent_share_max, silent, true);
         // A warm row that counts as a cold start flatters: it is no result, but a measurement of something else.
         // What failed was neither cold nor warm. A saturated system makes sandboxes for invocations that were given up,
-        // and the next ones find them: that is marked, because nothing else was to be expected there.
+        // and the next ones find them; or it falls behind, and its sandboxes are still there when their functions are called
+        // again: that is marked, because nothing else was to be expected there.
         let answered = self.measured - self.measured_failed;
-        let is_saturated = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
+        let fails = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
+        let is_saturated = fails || overload.is_some();
         let weight = if is_saturated { Weight::Mark } else { Weight::Validity };
         add("cold starts as expected", weight, expected.cold_share_min, (self.answered_cold, answered), false);
         if let (Some(least), Some(rate)) = (expected.answered_per_s_min, settings.load.rate()) {

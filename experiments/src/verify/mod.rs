@@ -7,6 +7,7 @@ pub mod basis;
 pub mod coldness;
 pub mod components;
 pub mod invariant;
+pub mod overload;
 pub mod schedule;
 pub mod surroundings;
 
@@ -31,6 +32,7 @@ use crate::{
         aside::Judged,
         coldness::Coldness,
         invariant::{Findings, Tally},
+        overload::Pace,
         schedule::Schedule,
     },
 };
@@ -222,14 +224,18 @@ impl Evidence<'_> {
             point.coldstarts().exists().then(|| read_table(&point.coldstarts())).transpose()?;
         let mut accounting = Accounting::new(self.schedule, self.registered);
         let mut coldness = Coldness::new(creations.as_deref().unwrap_or_default());
+        // Invocations that come at once have no rate to keep up.
+        let mut pace = self.settings.load.rate().filter(|rate| rate.bursts.is_none()).map(|_| Pace::default());
         for row in InvocationReader::open(&point.invocations())? {
             let row = row?;
             accounting.observe(&row);
             coldness.observe(&row);
+            pace.iter_mut().for_each(|pace| pace.observe(&row));
         }
         let load: Option<LoadSummary> = read_json(&point.loadgen()).ok();
         accounting.conclude(load.as_ref(), to);
-        accounting.thresholds(self.settings, to);
+        let overload = pace.and_then(|pace| pace.overload(load.as_ref()));
+        accounting.thresholds(self.settings, overload.as_deref(), to);
         coldness.conclude(creations.is_some(), to);
         let facts = read_json(&facts_path(point)).ok();
         surroundings::judge(point, facts.as_ref(), self.manifest.host.cores, to);

@@ -236,6 +236,38 @@ fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated
 }
 
 #[test]
+fn warm_invocations_after_a_system_fell_behind_are_marked_and_where_it_may_have_kept_up_found() {
+    let of_load = |load: &str| {
+        let toy = Toy::new("well");
+        let definition = "experiments/definitions/toy.toml";
+        toy.edit(definition, "failed_share_max = 0.0", "cold_share_min = 0.99");
+        toy.edit(definition, "load = { minutes = 1,", load);
+        assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
+        toy
+    };
+    // Two minutes, of which the last ten seconds are warm.
+    let judged = |toy: &Toy, latency_ms: fn(u64) -> u64| {
+        let change = |rows: &mut Vec<Invocation>| {
+            let row = |index: u64| {
+                let mut row = Invocation { index, cold: Some(u8::from(index < 220)), ..rows[0].clone() };
+                row.scheduled_ns = 1_000_000 + index * 500_000_000;
+                row.sent_ns = Some(row.scheduled_ns + 100_000);
+                row.done_ns = row.sent_ns.map(|sent| sent + latency_ms(index) * 1_000_000);
+                row
+            };
+            *rows = (0..240).map(row).collect();
+        };
+        judge_changed(toy, change, "cold starts as expected").1
+    };
+    let steady = |index| 1_000 + index * 7919 % 101;
+    let growing = |index| 1_000 + index * 7919 % 101 + 20 * index;
+    let rate = of_load("load = { kind = \"rate\", rate = 1, seconds = 3, functions = 1,");
+    assert_eq!([judged(&rate, growing), judged(&rate, steady)], ["marked", "not held"]);
+    let trace = of_load("load = { minutes = 1,");
+    assert_eq!(judged(&trace, growing), "not held", "a trace has no rate that could be too much");
+}
+
+#[test]
 fn an_invocation_without_any_answer_is_found_and_a_refused_one_is_no_silence() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "silent_share_max = 0.0");

@@ -230,3 +230,25 @@ fn a_claim_about_a_system_that_is_no_part_of_the_run_is_not_measured_whatever_th
     planned.plan(&["dirigent-kpa"], &["knative"]);
     assert_verdict(&planned, Verdict::Invalid, "\"a rule\" is not held");
 }
+
+#[test]
+fn warm_answers_of_the_baseline_do_not_make_its_creations_dearer() {
+    let id = "cold-start-cpu-knative";
+    let mut rig = costs([3; 5], [60; 5]);
+    let ratio = |rig: &Rig| (rig.claim(id).verdict, rig.claim(id).found);
+    assert_eq!(ratio(&rig), (Verdict::Held, Some(20.0)));
+    let mix = |rig: &mut Rig, (system, place): (&str, &str), answers| {
+        for point in rig.points.iter_mut().filter(|point| (&*point.system, &*point.point) == (system, place)) {
+            (point.cold.known, point.cold.cold) = (answers, 100);
+            point.pace.get_or_insert_default().operations = Some(answers);
+        }
+    };
+    mix(&mut rig, ("knative", "rate-2"), 125);
+    assert_eq!(ratio(&rig), (Verdict::Held, Some(16.0)), "100 creations and 25 warm answers");
+    mix(&mut rig, ("knative", "rate-2"), 3_000);
+    assert_eq!(rig.claim(id).verdict, Verdict::NotHeld);
+    // Of ours every creation is paid for by those that there are.
+    let mut ours = costs([3; 5], [60; 5]);
+    mix(&mut ours, ("dirigent-kpa", "rate-3900"), 200);
+    assert_eq!(ratio(&ours), (Verdict::Held, Some(20.0)));
+}
