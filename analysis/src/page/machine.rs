@@ -37,8 +37,9 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
                 } } }
             } }
             p.note {
-                "Percent of the time of all cores over the measured part, in clock ticks. Others: processes that belong neither to the \
-                 system nor to the measurement. Stolen: time that the hypervisor gave to other machines. Disks are the machine's \
+                "Percent of the time of all cores over the measured part, in clock ticks. Times of processes are measured, and on some \
+                 kernels hold the interrupts that came meanwhile; the machine's are sampled, so that the parts may come to a little more \
+                 than the whole. Others: processes that belong neither to the system nor to the measurement. Stolen: time that the hypervisor gave to other machines. Disks are the machine's \
                  physical ones, whoever made them work, the system among them; busy is the busiest one, in percent of the time."
             }
         }

@@ -92,7 +92,8 @@ impl MachineTime {
         self.user_us + self.sys_us + self.irq_us + self.idle_us + self.steal_us
     }
 
-    /// What processes used that are not among the rows. Interrupts are nobody's, and left out.
+    /// What processes used that are not among the rows. Interrupts are nobody's, and left out; on a kernel that does not account
+    /// for them apart, those that the processes of the rows were charged with are missing here.
     #[must_use]
     pub fn of_others_us(&self, rows: &[ProcessUsage]) -> u64 {
         let own = rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum();
