@@ -83,7 +83,7 @@ pub struct Health {
     pub drain_deadline: Duration,
     /// Longest wait for a commanded sandbox to be ready; then it counts as a failed creation, and is made elsewhere.
     /// While its worker has others to make first, the wait has not begun; where it has waited as long for those and
-    /// later ones are made first, it is commanded anew, elsewhere if there is room.
+    /// later ones are made first, it is commanded again, at a worker with fewer to make if there is room.
     #[serde(with = "model::duration")]
     pub creation_deadline: Duration,
 }

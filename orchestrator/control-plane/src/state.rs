@@ -16,6 +16,7 @@ mod input;
 mod join;
 mod node;
 mod operator;
+mod overdue;
 mod recall;
 mod recovery;
 mod sandbox;
@@ -46,8 +47,8 @@ use rustc_hash::FxBuildHasher;
 
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, history::History, join::Joining, node::Nodes,
-    operator::PendingReply, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals,
-    worker::Workers,
+    operator::PendingReply, overdue::Overdue, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers,
+    totals::Totals, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -107,6 +108,8 @@ pub(crate) struct State {
     totals: Totals,
     /// Functions with demand that no node had room for.
     starved: Starved,
+    /// Creations that wait for longer than one may take.
+    overdue: Overdue,
     /// When it was last logged that there is no room, in microseconds.
     no_room_said_us: Option<u64>,
     /// Functions that did something lately.
@@ -139,6 +142,7 @@ impl State {
             sandboxes: Map::default(),
             totals: Totals::default(),
             starved: Starved::default(),
+            overdue: Overdue::default(),
             no_room_said_us: None,
             recent: Recent::default(),
             timers: Timers::default(),

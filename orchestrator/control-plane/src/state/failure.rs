@@ -21,31 +21,18 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 /// Attempts before a permanent failure is believed and waiting invocations are told.
 const PERMANENT_AFTER: u32 = 3;
-/// Nodes that failed a function, or where its creation did not get its turn, and that are avoided for its next sandboxes.
+/// Nodes that failed a function and are avoided for its next sandboxes.
 const AVOIDED_NODES: usize = 4;
-/// For how long such a node is avoided: then it is tried once more.
+/// For how long a node is avoided after it has failed: then it is tried once more.
 const AVOIDED_FOR: Duration = Duration::from_secs(30);
 /// A sandbox that has been ready for so long was a success: the longest back-off, so that a function whose sandboxes
 /// live shorter never comes out of it.
 const PROVEN_AFTER: Duration = LONGEST_BACK_OFF;
 /// From so many failures on one sandbox is made at a time, and no sooner after the one before than [`PACE`]: more of
 /// them would most likely fail as well.
-const PACED_FROM: u32 = 5;
+pub(super) const PACED_FROM: u32 = 5;
 /// See [`PACED_FROM`].
 const PACE: Duration = Duration::from_secs(1);
-/// Looks in each `creation_deadline` at a creation that has waited longer than that for others: it then begins anew soon
-/// after it was overtaken, and thousands that wait are still few looks a second.
-const OVERDUE_CHECKS: u64 = 4;
-
-/// Creations of one worker that have become ready.
-#[derive(Default)]
-struct ReadyOfWorker {
-    /// When the last one became ready, in microseconds.
-    last_us: u64,
-    /// When the newest one was commanded, in microseconds.
-    newest_us: u64,
-}
-
 impl State {
     /// Takes note of a failed creation: the next attempt waits, and goes elsewhere.
     pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
@@ -60,72 +47,19 @@ impl State {
         }
     }
 
-    /// A creation waits for others of its worker, or begins: its time counts from then.
-    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
-        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
-        let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
-        self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
-        found.creation_due_us = now.us + micros(self.settings.health.creation_deadline);
-        found.queued_until_us = queued.then_some(found.creation_due_us);
-        self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
-    }
-
-    /// A worker that connects says where a creation stands: what it said of that before may have been lost.
-    pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
-        let believed = self.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
-        if believed.is_some_and(|believed| believed != queued) {
-            self.creation_progressed(now, sandbox, queued);
-        }
-    }
-
     /// A creation took too long. One that has begun is given up, and counts as failed; one that still waits for others says
     /// nothing about its function or its node.
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
-        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
-        let Some(overdue) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
-        if let Some(queued_until_us) = overdue.queued_until_us {
-            return self.queued_too_long(now, sandbox, queued_until_us);
+        let starting = |found: &&Sandbox| found.standing == Standing::Starting;
+        let Some(overdue) = self.sandboxes.get(&sandbox).filter(starting) else { return };
+        if overdue.queued_until_us.is_some() {
+            return self.note_overdue(now, sandbox);
         }
         self.give_up_creation(
             now,
             sandbox,
             format!("it was not ready within {:?}", self.settings.health.creation_deadline),
         );
-    }
-
-    /// A creation should have begun by `queued_until_us`. It goes on to wait while others of its worker become ready that were
-    /// commanded before that time: those do not become more, so it gets its turn in whatever order they get theirs. Where a
-    /// later one has overtaken it, or none becomes ready for as long as a creation may take, it begins anew: elsewhere if
-    /// another node has room, else as the newest of its node. That is once in such a time at most, and costs no work.
-    fn queued_too_long(&mut self, now: Now, sandbox: SandboxId, queued_until_us: u64) {
-        let Some((id, node)) = self.sandboxes.get(&sandbox).map(|overdue| (overdue.function, overdue.node)) else {
-            return;
-        };
-        let deadline_us = micros(self.settings.health.creation_deadline);
-        let ReadyOfWorker { last_us, newest_us } = self.ready_of_worker(node);
-        let moves_until_us = last_us + deadline_us;
-        if moves_until_us > now.us && newest_us <= queued_until_us {
-            let due_us = moves_until_us.min(now.us + (deadline_us / OVERDUE_CHECKS).max(1));
-            if let Some(overdue) = self.sandboxes.get_mut(&sandbox) {
-                overdue.creation_due_us = due_us;
-            }
-            return self.timers.watch(due_us, sandbox, SandboxTimer::Creation);
-        }
-        tracing::info!(%sandbox, node = %self.nodes.get(node).name, "a creation that did not get its turn begins anew");
-        self.delete_sandbox(sandbox);
-        self.avoid_node(now, id, node);
-        self.decide(now, id, now.us);
-    }
-
-    /// What has become ready on the nodes of a node's worker, which has one queue for them all.
-    fn ready_of_worker(&self, node: NodeKey) -> ReadyOfWorker {
-        let worker = self.nodes.get(node).session.and_then(|session| self.workers.get(session));
-        let nodes = worker.map_or(std::slice::from_ref(&node), |worker| &worker.nodes);
-        let nodes = nodes.iter().map(|key| self.nodes.get(*key));
-        nodes.fold(ReadyOfWorker::default(), |most, node| ReadyOfWorker {
-            last_us: most.last_us.max(node.ready_us),
-            newest_us: most.newest_us.max(node.newest_ready_us),
-        })
     }
 
     /// A creation has come to nothing, though its worker did not say so: it counts as failed. A sandbox that was ready
@@ -189,9 +123,13 @@ impl State {
     }
 
     fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {
-        self.avoid_node(now, id, node);
         let Some(function) = self.functions.get_mut(id) else { return };
         let trouble = &mut function.trouble;
+        trouble.avoid.retain(|(avoided, _)| *avoided != node);
+        trouble.avoid.push((node, now.us + micros(AVOIDED_FOR)));
+        if trouble.avoid.len() > AVOIDED_NODES {
+            trouble.avoid.remove(0);
+        }
         trouble.failed_us = now.us;
         // Several failures of one burst are one failure: the next attempt waits for all of them.
         if now.us >= trouble.not_before_us || trouble.failures >= PACED_FROM {
@@ -207,17 +145,6 @@ impl State {
         }
         let permanent = trouble.permanent;
         self.announce_trouble(id, failure.message, permanent);
-    }
-
-    /// The next sandboxes of a function are made elsewhere, if another node has room.
-    fn avoid_node(&mut self, now: Now, id: FunctionId, node: NodeKey) {
-        let Some(function) = self.functions.get_mut(id) else { return };
-        let avoid = &mut function.trouble.avoid;
-        avoid.retain(|(avoided, _)| *avoided != node);
-        avoid.push((node, now.us + micros(AVOIDED_FOR)));
-        if avoid.len() > AVOIDED_NODES {
-            avoid.remove(0);
-        }
     }
 
     /// A sandbox is ready. That ends nothing yet: whether it stays so is seen later.

@@ -33,7 +33,7 @@ pub(super) struct Trouble {
     pub(super) found_no_room: bool,
     /// Another attempt cannot succeed, as far as the worker can tell.
     pub(super) permanent: bool,
-    /// Nodes that failed it or kept its creation waiting, newest last, and until when each is avoided, in microseconds.
+    /// Nodes that failed it, newest last, and until when each is avoided, in microseconds.
     pub(super) avoid: Vec<(NodeKey, u64)>,
     /// Data planes were told.
     pub(super) announced: bool,

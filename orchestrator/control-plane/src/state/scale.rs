@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use api::wire;
 use model::{FunctionId, SandboxId};
-use policy::{autoscale::Decision, placement::Wanted};
+use policy::{
+    autoscale::Decision,
+    placement::{NodeKey, Wanted},
+};
 
 use super::{
     Effect, Now, State, WorkerChange,
@@ -127,19 +130,31 @@ impl State {
         let decided_us = now.measured_us();
         let Some(function) = self.functions.get(id) else { return false };
         let spec = &function.registered.spec;
-        let (resources, concurrency) = (spec.resources(), spec.concurrency);
-        let avoided = self.nodes.failing().chain(&function.trouble.avoid).filter(|(_, until_us)| now.us < *until_us);
-        let avoid: Vec<_> = avoided.map(|(node, _)| *node).collect();
-        let wanted = Wanted { policy: self.placement_of(spec), resources, avoid: &avoid };
+        let avoid = self.avoided(now, id);
+        let wanted = Wanted { policy: self.placement_of(spec), resources: spec.resources(), avoid: &avoid };
         let Some(node) = self.placement.choose(&self.nodes.pool, wanted, &mut self.rng) else { return false };
+        self.command(now, id, node, Timing { requested_us: read_us.min(decided_us), decided_us, ..Timing::default() })
+    }
+
+    /// Nodes that failed a function lately, or whatever was placed on them.
+    pub(super) fn avoided(&self, now: Now, id: FunctionId) -> Vec<NodeKey> {
+        let of_function = self.functions.get(id).into_iter().flat_map(|function| &function.trouble.avoid);
+        let avoided = self.nodes.failing().chain(of_function).filter(|(_, until_us)| now.us < *until_us);
+        avoided.map(|(node, _)| *node).collect()
+    }
+
+    /// Tells the worker of `node` to make a sandbox there; `false` when the node has no room. Of `timing` it is known when it
+    /// was asked for and decided.
+    pub(super) fn command(&mut self, now: Now, id: FunctionId, node: NodeKey, timing: Timing) -> bool {
+        let Some(function) = self.functions.get(id) else { return false };
+        let spec = &function.registered.spec;
+        let (resources, concurrency, revision) = (spec.resources(), spec.concurrency, function.registered.revision);
         let Some(sandbox) = SandboxId::new(self.term.epoch, self.sandboxes_commanded + 1) else { return false };
-        let revision = function.registered.revision;
         if !self.nodes.reserve(node, sandbox, resources) {
             return false;
         }
         self.sandboxes_commanded += 1;
-        let placed_us = now.measured_us();
-        let timing = Timing { requested_us: read_us.min(decided_us), decided_us, placed_us, ..Timing::default() };
+        let timing = Timing { placed_us: now.measured_us(), ..timing };
         let created = Sandbox {
             function: id,
             revision,

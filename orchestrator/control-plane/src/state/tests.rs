@@ -6,6 +6,7 @@ mod compaction;
 mod crossing;
 mod failures;
 mod model_cluster;
+mod overdue;
 mod properties;
 mod set_back;
 mod silence;

@@ -73,7 +73,7 @@ impl State {
         let function = self.timers.functions.first().map(|(due, _)| *due);
         let sandbox = self.timers.sandboxes.first().map(|(due, ..)| *due);
         let health = self.watches_health().then_some(self.timers.health_us);
-        [reply, function, sandbox, health, self.recovery.due_us()].into_iter().flatten().min()
+        [reply, function, sandbox, health, self.recovery.due_us(), self.overdue.due_us()].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self, now: Now) {
@@ -97,6 +97,9 @@ impl State {
                 SandboxTimer::Proof => self.sandbox_proven(id),
                 SandboxTimer::Drain => self.drain_overdue(id),
             }
+        }
+        if self.overdue.due_us().is_some_and(|due| due <= now.us) {
+            self.check_overdue(now);
         }
         if self.watches_health() && self.timers.health_us <= now.us {
             self.timers.restart_health(now);

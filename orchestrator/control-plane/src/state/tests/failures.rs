@@ -253,8 +253,13 @@ fn a_retired_sandbox_has_the_time_out_of_its_function_to_drain() {
 
 /// What a worker says of a creation that waits for others, or has begun.
 fn progress(cluster: &mut Cluster, sandbox: u64, queued: bool) {
+    progress_at(cluster, 0, sandbox, queued);
+}
+
+/// What that worker says of such a creation.
+pub(super) fn progress_at(cluster: &mut Cluster, worker: usize, sandbox: u64, queued: bool) {
     let progress = Event::Progress(wire::CreationProgress { queued });
-    cluster.worker_says(0, wire::SandboxEvent { sandbox, event: Some(progress) });
+    cluster.worker_says(worker, wire::SandboxEvent { sandbox, event: Some(progress) });
 }
 
 /// A cluster with one worker that has so many creations to do, all but the first of which wait for that; in order.
@@ -270,7 +275,7 @@ fn queue(creations: u32) -> (Cluster, Vec<u64>) {
 }
 
 /// Half of the time that a creation may take.
-const HALF_DEADLINE_MS: u64 = 15_000;
+pub(super) const HALF_DEADLINE_MS: u64 = 15_000;
 
 #[test]
 fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_long_they_wait() {
@@ -285,22 +290,6 @@ fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_lon
     let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
     assert_eq!(all, sandboxes, "each was made once");
     assert_eq!(cluster.state.functions.find("f").unwrap().trouble.failures, 0);
-}
-
-#[test]
-fn a_creation_that_waits_where_nothing_becomes_ready_begins_anew_and_nobody_is_to_blame() {
-    let (mut cluster, sandboxes) = queue(2);
-    progress(&mut cluster, sandboxes[0], true);
-    cluster.pass_with(2 * HALF_DEADLINE_MS + 1000, &[true]);
-    cluster.worker_reads(0);
-    let now: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
-    assert!(
-        now.len() == 2 && now.iter().all(|sandbox| !sandboxes.contains(sandbox)),
-        "{now:?} instead of {sandboxes:?}"
-    );
-    let function = cluster.state.functions.find("f").unwrap();
-    assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
-    assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
 }
 
 /// A cluster whose workers can make one sandbox at a time, the newest first, and with a function `f` whose creation waits
@@ -349,7 +338,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
     (cluster, of_f)
 }
 
-fn expect_no_blame(cluster: &Cluster) {
+pub(super) fn expect_no_blame(cluster: &Cluster) {
     let function = cluster.state.functions.find("f").unwrap();
     assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
     assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
@@ -367,7 +356,7 @@ fn a_creation_that_later_ones_overtake_for_as_long_as_it_may_take_is_made_elsewh
 }
 
 #[test]
-fn a_creation_that_later_ones_overtake_on_the_only_node_begins_anew_there_once_in_a_deadline_at_most() {
+fn a_creation_that_later_ones_overtake_on_the_only_node_begins_again_there_once_in_a_deadline_at_most() {
     let deadlines = 3_u32;
     let (cluster, of_f) = overload(1, u64::from(deadlines) * 2 * HALF_DEADLINE_MS / 1000, u64::MAX);
     assert!((2..=deadlines as usize).contains(&of_f.len()), "{of_f:?}");

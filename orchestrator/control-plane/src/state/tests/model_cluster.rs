@@ -8,6 +8,7 @@ use api::{
 };
 use model::{ClusterId, Epoch, FunctionSpec};
 use policy::{autoscale, placement};
+use record::ColdStart;
 
 use crate::{
     clock::{Clock, Now},
@@ -122,6 +123,8 @@ pub(super) struct Cluster {
     /// Invocations in each sandbox whose data plane was killed. They run as long as the sandbox lives.
     pub(super) orphans: BTreeMap<u64, u32>,
     pub(super) answers: BTreeMap<Token, Answer>,
+    /// How each creation went.
+    pub(super) rows: Vec<ColdStart>,
 }
 
 /// The term of that epoch; its nonce is not that of any other.
@@ -186,6 +189,7 @@ impl Cluster {
             data_planes: (0..data_planes).map(|index| new_data_plane(index, clock)).collect(),
             orphans: BTreeMap::new(),
             answers: BTreeMap::new(),
+            rows: Vec::new(),
         };
         cluster.restart_control_plane();
         (0..workers).for_each(|index| cluster.connect_worker(index));
@@ -228,7 +232,7 @@ impl Cluster {
                 }
                 Effect::Append { command, origin } => commands.push((command, origin)),
                 Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
-                Effect::Record(_) => {}
+                Effect::Record(row) => self.rows.push(*row),
                 Effect::Close { session, .. } | Effect::RefuseName { session, .. } => self.close(session),
                 Effect::RefuseStranger { session, .. } => self.turn_away(session),
             }

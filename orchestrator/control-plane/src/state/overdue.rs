@@ -1,0 +1,268 @@
+//! Creations that wait at their worker for longer than one may take.
+//!
+//! A worker serves the newest first once a wait is long, so one that later ones overtake could wait without end. Some of
+//! them begin again then: on a worker that has a shorter queue, until both are as long, or as the newest of their own
+//! worker, a part of what it makes. Nothing is exchanged between workers that are as busy, and nothing is given up before
+//! there is room for its successor.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use model::{FunctionId, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    Map, Now, SessionId, State,
+    failure::PACED_FROM,
+    grant::micros,
+    sandbox::{Sandbox, Standing, Timing},
+    timer::SandboxTimer,
+};
+
+/// Checks in each `creation_deadline`: a creation begins again soon after it was overtaken, and a check goes through all
+/// sandboxes.
+const OVERDUE_CHECKS: u64 = 4;
+/// Creations that one check lets begin again at most, so that it holds up nobody else for more than some milliseconds.
+const MAX_PER_CHECK: usize = 256;
+/// A check that had more to do is continued after this time.
+const CONTINUE_AFTER: Duration = Duration::from_millis(100);
+/// Nodes on which room is looked for, for one creation and in one check.
+const MAX_TRIED: usize = 16;
+/// Of what a worker has made since the last check, one in so many may be put at the front of its queue: the others are
+/// those that the worker prefers by itself.
+const FRONT_SHARE: u32 = 2;
+
+/// The creations that should have begun by now.
+#[derive(Debug, Default)]
+pub(super) struct Overdue {
+    /// In the order in which they were commanded. One that has begun or ended meanwhile stays until the next check.
+    creations: BTreeSet<SandboxId>,
+    /// When they are checked next, in microseconds; `None` while there are none.
+    check_us: Option<u64>,
+    /// When they were checked last, in microseconds.
+    checked_us: u64,
+}
+
+impl Overdue {
+    /// When [`State::check_overdue`] is due, in microseconds.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        self.check_us
+    }
+}
+
+/// The queue of one worker, as a check finds it.
+#[derive(Default)]
+struct Queue {
+    nodes: Vec<NodeKey>,
+    /// The place in `nodes` where room is looked for next.
+    next: usize,
+    /// Creations that were commanded and are not ready.
+    starting: u32,
+    has_overdue: bool,
+    /// When its last creation became ready, and when the newest one of these was commanded, in microseconds.
+    last_ready_us: u64,
+    newest_ready_us: u64,
+    /// Creations that became ready since the last check and are still known.
+    made: u32,
+    /// What this check has done with its overdue creations.
+    moved: u32,
+    renewed: u32,
+}
+
+impl Queue {
+    /// Whether more of its overdue creations may become its newest ones in this check.
+    fn may_renew(&self) -> bool {
+        self.renewed < self.made.div_ceil(FRONT_SHARE)
+    }
+}
+
+/// The queues of all workers.
+struct Queues {
+    by_session: Map<SessionId, Queue>,
+    /// Those without overdue creations, the shortest first.
+    open: BTreeSet<(u32, SessionId)>,
+    deadline_us: u64,
+}
+
+impl Queues {
+    /// Whether no creation of a worker has become ready for as long as one may take.
+    fn is_stuck(&self, now: Now, source: SessionId) -> bool {
+        self.by_session.get(&source).is_some_and(|queue| queue.last_ready_us + self.deadline_us <= now.us)
+    }
+
+    /// Where a creation that is overdue at `source` may begin again, the best place first.
+    fn places(&self, now: Now, source: SessionId) -> Vec<(SessionId, NodeKey)> {
+        let Some(queue) = self.by_session.get(&source) else { return Vec::new() };
+        let is_stuck = self.is_stuck(now, source);
+        let is_shorter = |&&(starting, _): &&(u32, SessionId)| is_stuck || starting + 1 < queue.starting;
+        let others = self.open.iter().take_while(is_shorter).map(|(_, session)| *session);
+        let nodes = |session: SessionId| self.nodes_of(session).map(move |node| (session, node));
+        let own = std::iter::once(source).filter(|_| queue.may_renew());
+        others.flat_map(nodes).take(MAX_TRIED).chain(own.flat_map(nodes).take(MAX_TRIED)).collect()
+    }
+
+    /// The nodes of a worker, from the one whose turn it is.
+    fn nodes_of(&self, session: SessionId) -> impl Iterator<Item = NodeKey> {
+        let queue = self.by_session.get(&session);
+        let (nodes, next) = queue.map_or((&[][..], 0), |queue| (queue.nodes.as_slice(), queue.next));
+        nodes.iter().cycle().skip(next).take(nodes.len()).copied()
+    }
+
+    /// The next creation looks for room on the node after.
+    fn pass_node(&mut self, session: SessionId) {
+        if let Some(queue) = self.by_session.get_mut(&session) {
+            queue.next = (queue.next + 1) % queue.nodes.len().max(1);
+        }
+    }
+
+    /// A creation of `source` has begun again at `target`.
+    fn note_begun(&mut self, source: SessionId, target: SessionId) {
+        if source == target {
+            self.by_session.entry(source).or_default().renewed += 1;
+            return;
+        }
+        let from = self.by_session.entry(source).or_default();
+        (from.starting, from.moved) = (from.starting.saturating_sub(1), from.moved + 1);
+        let to = self.by_session.entry(target).or_default();
+        self.open.remove(&(to.starting, target));
+        to.starting += 1;
+        self.open.insert((to.starting, target));
+    }
+}
+
+impl State {
+    /// A creation waits for others of its worker, or begins: its time counts from then.
+    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
+        let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
+        self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
+        found.creation_due_us = now.us + micros(self.settings.health.creation_deadline);
+        found.queued_until_us = queued.then_some(found.creation_due_us);
+        self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
+    }
+
+    /// A worker that connects says where a creation stands: what it said of that before may have been lost.
+    pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+        let believed = self.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
+        if believed.is_some_and(|believed| believed != queued) {
+            self.creation_progressed(now, sandbox, queued);
+        }
+    }
+
+    /// A creation should have begun by now: it is checked with the others of its kind from now on.
+    pub(super) fn note_overdue(&mut self, now: Now, sandbox: SandboxId) {
+        let next_us = self.overdue.checked_us + self.overdue_period_us();
+        self.overdue.creations.insert(sandbox);
+        self.overdue.check_us.get_or_insert(next_us.max(now.us));
+    }
+
+    fn overdue_period_us(&self) -> u64 {
+        (micros(self.settings.health.creation_deadline) / OVERDUE_CHECKS).max(1)
+    }
+
+    /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
+    /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
+    /// begin again, the oldest first, where that changes something: on a worker that has no overdue ones and fewer creations
+    /// under way, or as the newest of their own, as many as half of what it makes meanwhile. Where none becomes ready for as
+    /// long as a creation may take, they move to any worker that has no overdue ones. Each does so once in such a time at
+    /// most, without blame or back-off, and only where there is room for both.
+    pub(super) fn check_overdue(&mut self, now: Now) {
+        let mut overdue = std::mem::take(&mut self.overdue.creations);
+        overdue.retain(|id| self.queued_since(*id).is_some());
+        let mut queues = self.queues(now, &overdue);
+        let mut left = MAX_PER_CHECK;
+        for id in &overdue {
+            if left > 0 && self.begin_again(now, *id, &mut queues) {
+                left -= 1;
+            }
+        }
+        overdue.retain(|id| self.queued_since(*id).is_some());
+        self.log_begun_again(&queues);
+        let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
+        let check_us = (!overdue.is_empty()).then_some(now.us + pause_us);
+        self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
+    }
+
+    /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
+    fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
+        let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.standing == Standing::Starting)?;
+        Some((sandbox.node, sandbox.queued_until_us?))
+    }
+
+    fn queues(&self, now: Now, overdue: &BTreeSet<SandboxId>) -> Queues {
+        let mut by_session: Map<SessionId, Queue> = Map::default();
+        for (session, worker) in self.workers.iter() {
+            let nodes = worker.nodes.iter().map(|key| self.nodes.get(*key));
+            let (last, newest) = nodes.fold((0, 0), |(last, newest): (u64, u64), node| {
+                (last.max(node.ready_us), newest.max(node.newest_ready_us))
+            });
+            let nodes = worker.nodes.clone();
+            by_session
+                .insert(session, Queue { nodes, last_ready_us: last, newest_ready_us: newest, ..Queue::default() });
+        }
+        let since_us = self.overdue.checked_us.max(now.us.saturating_sub(self.overdue_period_us()));
+        for (id, sandbox) in &self.sandboxes {
+            let session = self.nodes.get(sandbox.node).session;
+            let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) else { continue };
+            if sandbox.standing == Standing::Starting {
+                queue.starting += 1;
+                queue.has_overdue |= overdue.contains(id);
+            } else if sandbox.ready_us > since_us {
+                queue.made += 1;
+            }
+        }
+        let open = by_session.iter().filter(|(_, queue)| !queue.has_overdue);
+        let open = open.map(|(session, queue)| (queue.starting, *session)).collect();
+        Queues { by_session, open, deadline_us: micros(self.settings.health.creation_deadline) }
+    }
+
+    /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
+    /// the time at which it was asked for.
+    fn begin_again(&mut self, now: Now, old: SandboxId, queues: &mut Queues) -> bool {
+        let Some((node, queued_until_us)) = self.queued_since(old) else { return false };
+        let Some(source) = self.nodes.get(node).session else { return false };
+        let newest_us = queues.by_session.get(&source).map_or(0, |queue| queue.newest_ready_us);
+        let is_passed = newest_us > queued_until_us || queues.is_stuck(now, source);
+        let Some(id) = self.sandboxes.get(&old).map(|sandbox| sandbox.function) else { return false };
+        if !is_passed || now.us < queued_until_us || !self.may_create(now, id) {
+            return false;
+        }
+        let places = queues.places(now, source);
+        let avoid = if places.is_empty() { Vec::new() } else { self.avoided(now, id) };
+        for (target, node) in places {
+            queues.pass_node(target);
+            if self.nodes.pool.is_open(node) && !avoid.contains(&node) && self.succeed(now, old, node) {
+                queues.note_begun(source, target);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether nothing but room keeps a function from having one more sandbox made now.
+    fn may_create(&self, now: Now, id: FunctionId) -> bool {
+        self.functions.get(id).is_some_and(|function| {
+            let trouble = &function.trouble;
+            !function.removed && now.us >= trouble.not_before_us && trouble.failures < PACED_FROM
+        })
+    }
+
+    /// Commands a creation on `node` in the place of `old`, if there is room.
+    fn succeed(&mut self, now: Now, old: SandboxId, node: NodeKey) -> bool {
+        let Some(sandbox) = self.sandboxes.get(&old) else { return false };
+        let (id, decided_us) = (sandbox.function, now.measured_us());
+        let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
+        let is_made = self.command(now, id, node, Timing { requested_us, decided_us, ..Timing::default() });
+        if is_made {
+            self.delete_sandbox(old);
+        }
+        is_made
+    }
+
+    fn log_begun_again(&self, queues: &Queues) {
+        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved + queue.renewed > 0) {
+            let Queue { moved, renewed, starting, .. } = queue;
+            let worker = self.workers.get(*session).map_or("", |worker| &*worker.name);
+            tracing::info!(worker, moved, renewed, starting, "creations that did not get their turn begin again");
+        }
+    }
+}
