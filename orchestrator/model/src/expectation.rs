@@ -32,7 +32,7 @@ const BY_FIELD: [(&str, &str); 35] = [
     ("args.*", "a text"),
     ("scale", "an object like {\"min\": 0, \"max\": 10}"),
     ("scale.min", COUNT),
-    ("scale.max", COUNT),
+    ("scale.max", "a whole number, 1 to 4294967295"),
     ("scale.policy", POLICY),
     ("scale.target", NUMBER),
     ("scale.target_utilization", NUMBER),

@@ -65,7 +65,7 @@ pub struct FunctionSpec {
     #[serde(default = "default_port")]
     pub port: u16,
     /// The protocol it speaks.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::choice::deserialize")]
     pub protocol: Protocol,
     /// CPU reserved for one sandbox, in millicores.
     #[serde(default = "default_cpu")]
@@ -92,14 +92,14 @@ pub struct FunctionSpec {
     #[serde(default, deserialize_with = "crate::object::deserialize")]
     pub queue: Queue,
     /// Which of its invocations may be sent twice.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::choice::deserialize")]
     pub retry: Retry,
     /// Longest time that a connection to a sandbox is idle before it is closed; below the time after which the program
     /// itself closes one, so that no request meets its end. Zero: a connection for each invocation.
     #[serde(default = "default_connection_idle", with = "humantime_serde")]
     pub connection_idle: Duration,
     /// Environment of its program.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::texts::deserialize")]
     pub env: BTreeMap<String, String>,
     /// Arguments of its program.
     #[serde(default)]
@@ -243,6 +243,12 @@ impl FunctionSpec {
         }
         if self.queue.deadline.is_zero() {
             return fail("queue.deadline", "expected more than 0s, got 0s");
+        }
+        if self.queue.limit == 0 && self.scale.min == 0 {
+            return fail(
+                "queue.limit",
+                "expected at least 1 where scale.min is 0, since nobody could wait for a sandbox, got 0",
+            );
         }
         self.check_durations()?;
         self.check_payload()?;

@@ -3,6 +3,7 @@
 //! Every part speaks in these types. They do no I/O, know no clock, and change together with the
 //! system; what is on disk for ever lives in `record` instead.
 
+mod choice;
 pub mod duration;
 mod endpoint;
 mod expectation;
@@ -18,6 +19,7 @@ mod read;
 mod resources;
 mod scaling;
 mod text;
+mod texts;
 
 pub use endpoint::{Endpoint, EndpointState};
 pub use function::{

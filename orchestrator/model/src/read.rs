@@ -49,7 +49,7 @@ impl FunctionSpec {
         check_form(text, layout)?;
         let text = &match layout {
             Layout::Line => Cow::Borrowed(text),
-            Layout::Named(name) => with_name(text, name)?,
+            Layout::Named(name) => with_name(text, name, layout)?,
         };
         let mut json = serde_json::Deserializer::from_slice(text);
         let spec: Self =
@@ -117,8 +117,9 @@ fn check_form(text: &[u8], layout: Layout<'_>) -> Result<(), ReadError> {
 }
 
 /// The text with `name` in it, put where it moves no line.
-fn with_name<'a>(text: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, ReadError> {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(text) else { return Ok(Cow::Borrowed(text)) };
+fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'a, [u8]>, ReadError> {
+    let document = serde_json::from_slice(text).map_err(|error| unreadable(layout, &error))?;
+    let Value::Object(fields) = document else { return Ok(Cow::Borrowed(text)) };
     match fields.get("name") {
         Some(Value::String(said)) if said == name => Ok(Cow::Borrowed(text)),
         Some(said) => {
@@ -144,6 +145,9 @@ fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
         }
         (Layout::Line, _) if said == "trailing characters" => {
             "expected the end of the line after the function, got more text".to_owned()
+        }
+        (Layout::Named(_), _) if said == "trailing characters" => {
+            "expected nothing after the function, got more text".to_owned()
         }
         _ => format!("expected JSON: {said}"),
     };
@@ -280,6 +284,13 @@ mod tests {
             (r#""concurrency":0"#, "concurrency", "expected 1 to 10000, got 0"),
             (r#""protocol":"tcp""#, "protocol", r#"expected "http1" or "h2c", got text "tcp""#),
             (r#""scale":{"min":"1"}"#, "scale.min", "expected a whole number, 0 to 4294967295, got text \"1\""),
+            (r#""protocol":1"#, "protocol", r#"expected "http1" or "h2c", got number 1"#),
+            (r#""retry":true"#, "retry", r#"expected "idempotent" or "any", got true"#),
+            (r#""retry":null"#, "retry", r#"expected "idempotent" or "any", got null"#),
+            (r#""retry":["any"]"#, "retry", r#"expected "idempotent" or "any", got a list"#),
+            (r#""retry":{"any":null}"#, "retry", r#"expected "idempotent" or "any", got an object"#),
+            (r#""env":{"A":"1","B":"2","A":"3"}"#, "env.A", "is there twice"),
+            (r#""scale":{"max":-1}"#, "scale.max", "expected a whole number, 1 to 4294967295, got number -1"),
             (r#""scale":{"min":3,"max":2}"#, "scale.max", "expected at least 1 and not below scale.min (3), got 2"),
             (r#""scale":{"panic_threshold":"x"}"#, "scale.panic_threshold", "expected a number, got text \"x\""),
             (r#""scale":{"max_scale_up_rate":[]}"#, "scale.max_scale_up_rate", "expected a number, got a list"),
@@ -293,6 +304,7 @@ mod tests {
                 "queue",
                 "expected an object like {\"deadline\": \"60s\", \"limit\": 10000}, got a list",
             ),
+            (r#""queue":{"limit":0}"#, "queue.limit", "expected at least 1 where scale.min is 0"),
             (r#""scale":[1,5]"#, "scale", "expected an object like {\"min\": 0, \"max\": 10}, got a list"),
             (r#""scale":[]"#, "scale", "expected an object like {\"min\": 0, \"max\": 10}, got a list"),
             (r#""env":["A=b"]"#, "env", r#"expected an object of texts, like {"NAME": "value"}, got a list"#),
@@ -308,6 +320,15 @@ mod tests {
             assert_eq!(found.field.as_deref(), Some(field), "{text}: {found}");
             let expected = format!("{field}: {expected}");
             assert!(found.problem.starts_with(&expected), "{text}: expected {expected:?}, found {:?}", found.problem);
+        }
+    }
+
+    #[test]
+    fn what_follows_the_function_is_told_and_not_its_name_missed() {
+        for after in ["x", ",", "{\"image\":\"i\"}"] {
+            let found = problem(&format!("{{\"image\":\"i\"}} {after}"), Layout::Named("f"));
+            let expected = "expected nothing after the function, got more text";
+            assert_eq!((found.field.as_deref(), found.problem.as_str(), found.column), (None, expected, 15));
         }
     }
 

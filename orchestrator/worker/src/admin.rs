@@ -1,8 +1,11 @@
 //! The worker's own HTTP surface: health, metrics, what is held and what it wrote.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use api::{Pages, invalid_field, problem};
@@ -14,7 +17,7 @@ use axum::{
     routing::get,
 };
 use model::SandboxId;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -86,11 +89,26 @@ async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
 }
 
 /// Whose output to show.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 struct Asked {
     function: String,
     sandbox: Option<SandboxId>,
+}
+
+impl Asked {
+    /// What the parameters of a query ask for, or the wrong one with what is wrong.
+    fn read(mut parameters: BTreeMap<String, String>) -> Result<Self, (String, String)> {
+        let function = parameters.remove("function").filter(|function| !function.is_empty()).ok_or_else(|| {
+            let detail = "function: expected the name of a function, like /v1/logs?function=hello";
+            ("function".to_owned(), detail.to_owned())
+        })?;
+        let sandbox = parameters.remove("sandbox").map(|id| id.parse()).transpose();
+        let sandbox = sandbox.map_err(|error| ("sandbox".to_owned(), format!("sandbox: {error}")))?;
+        match parameters.into_keys().next() {
+            Some(other) => Err((other.clone(), format!("parameter {other:?}: expected function or sandbox"))),
+            None => Ok(Self { function, sandbox }),
+        }
+    }
 }
 
 /// Output of the sandboxes of one function.
@@ -102,7 +120,11 @@ struct Logs {
     omitted: usize,
 }
 
-async fn function_logs(State(admin): State<Admin>, Query(asked): Query<Asked>) -> Json<Logs> {
+async fn function_logs(State(admin): State<Admin>, Query(parameters): Query<BTreeMap<String, String>>) -> Response {
+    let asked = match Asked::read(parameters) {
+        Ok(asked) => asked,
+        Err((field, detail)) => return invalid_field(&field, &detail),
+    };
     let mut logs = admin.runtime.outputs(&asked.function);
     if let Some(only) = asked.sandbox {
         logs.retain(|output| output.sandbox == only);
@@ -114,7 +136,7 @@ async fn function_logs(State(admin): State<Admin>, Query(asked): Query<Asked>) -
     };
     let omitted = logs.len() - logs.iter().rev().take_while(|output| fits(output)).count();
     logs.drain(..omitted);
-    Json(Logs { logs, omitted })
+    Json(Logs { logs, omitted }).into_response()
 }
 
 /// What is held; `None` when the worker ends.
@@ -126,4 +148,27 @@ async fn show(admin: &Admin) -> Option<Vec<Shown>> {
 
 fn ending() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "the worker is shutting down")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_logs_are_asked_for_wrongly_is_told_with_the_parameter() {
+        let read = |parameters: &[(&str, &str)]| {
+            Asked::read(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        let expected = Asked { function: "f".to_owned(), sandbox: Some("1-2".parse().unwrap()) };
+        assert_eq!(read(&[("function", "f"), ("sandbox", "1-2")]), Ok(expected));
+        for (parameters, field, detail) in [
+            (&[][..], "function", "expected the name of a function"),
+            (&[("function", "")], "function", "expected the name of a function"),
+            (&[("function", "f"), ("sandbox", "x")], "sandbox", "sandbox: "),
+            (&[("function", "f"), ("since", "1")], "since", "parameter \"since\": expected function or sandbox"),
+        ] {
+            let (found, said) = read(parameters).unwrap_err();
+            assert!(found == field && said.contains(detail), "{parameters:?}: {found}: {said}");
+        }
+    }
 }

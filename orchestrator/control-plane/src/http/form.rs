@@ -88,9 +88,8 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
     spec.cpu = cpu.map_or(spec.cpu, at_least_one);
     let memory = fields.number("requested_memory", "MiB as a whole number")?;
     spec.memory = memory.map_or(spec.memory, at_least_one);
-    let count = "a whole number, 0 to 4294967295";
-    spec.scale.max = fields.number("scaling_upper_bound", count)?;
-    spec.scale.min = fields.number("scaling_lower_bound", count)?.unwrap_or(spec.scale.min);
+    spec.scale.max = fields.number("scaling_upper_bound", "a whole number, 1 to 4294967295")?;
+    spec.scale.min = fields.number("scaling_lower_bound", "a whole number, 0 to 4294967295")?.unwrap_or(spec.scale.min);
     if fields.flag("cold_start_sweep")? {
         (spec.scale.min, spec.scale.max) = (0, Some(1));
         spec.scale.stable_window = SWEEP_STABLE_WINDOW;

@@ -60,6 +60,10 @@ pub(super) async fn put(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    // Here, so that it has no place in a body that does not hold it.
+    if let Err(error) = name.parse::<FunctionName>() {
+        return Err(Problem::bad_field("name", format!("name: {error}, in the address")));
+    }
     let spec = FunctionSpec::read(&body, Layout::Named(&name))?;
     check_policies(&spec)?;
     let outcome = register(&operators, spec, false).await?;
