@@ -53,19 +53,23 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
+/// What is said here of an answer over HTTP/2 that is none of a stream, as that of a data plane's port for invocations.
+const NOT_STREAMS: [&str; 2] = ["invalid compression flag", "grpc-status header missing"];
+
 /// What a control plane said when it refused or ended a stream. Where no control plane said it, whatever answered there
 /// speaks another protocol, or broke off.
 #[must_use]
 pub fn describe_refusal(status: &Status) -> String {
-    match status.source() {
-        None => format!("the control plane refused: {}", status.message()),
-        Some(cause) => {
-            let cause = with_causes(cause);
-            format!(
-                "no control plane's stream answered there ({cause}); its port is another one than that for operators"
-            )
-        }
-    }
+    let foreign = NOT_STREAMS.iter().any(|said| status.message().contains(said));
+    let cause = match status.source() {
+        None if foreign => status.message().to_owned(),
+        None => return format!("the control plane refused: {}", status.message()),
+        Some(cause) => with_causes(cause),
+    };
+    format!(
+        "no control plane's stream answered there ({cause}); --control-plane wants its port for data planes and workers, \
+         which is another one than that for operators"
+    )
 }
 
 #[cfg(test)]

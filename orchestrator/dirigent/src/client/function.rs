@@ -8,7 +8,7 @@ use model::{FunctionName, SandboxId};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::{ClientOptions, bulk, http::Server, log::Logs, node::rows, specification::SpecificationFlags};
+use super::{ClientOptions, bulk, http::Server, log::Logs, specification::SpecificationFlags};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
@@ -165,7 +165,7 @@ fn list(control_plane: &Server) -> anyhow::Result<Vec<Value>> {
     let mut after = String::new();
     loop {
         let page = control_plane.get(&format!("/v1/functions?limit={PAGE}{after}"))?;
-        functions.extend_from_slice(rows(&page, "functions"));
+        functions.extend_from_slice(control_plane.rows(&page, "functions")?);
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = format!("&after={next}"),
             None => return Ok(functions),

@@ -13,6 +13,7 @@ use ureq::{
 
 use super::{
     address::Address,
+    mix_up::Port,
     patience::{PATIENCE, Patience},
     token::Source,
 };
@@ -56,8 +57,6 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Body, whole.
     pub(crate) body: String,
-    /// Why a data plane refused, where it was one.
-    refusal: Option<String>,
 }
 
 impl Server {
@@ -93,6 +92,11 @@ impl Server {
     pub(crate) fn json(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let body = body.map(|value| (value.to_string(), "application/json"));
         let answer = self.ask(method, path, body)?;
+        // Only what is wrong there too is looked into.
+        let may_be_another = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&answer.status);
+        if let Some(error) = may_be_another.then(|| self.mix_up()).flatten() {
+            return Err(error);
+        }
         answer.check().with_context(|| self.describe())?;
         if answer.body.is_empty() {
             return Ok(Value::Null);
@@ -140,9 +144,7 @@ impl Server {
         let (mut response, _sent) = self.run(&request)?;
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
         let body = body.map_err(|error| self.failed("reading its answer: ", &error))?;
-        let refusal = response.headers().get(REFUSAL).map(|value| visible(&String::from_utf8_lossy(value.as_bytes())));
-        let refusal = refusal.filter(|_| self.role == Role::ControlPlane);
-        Ok(Answer { status: response.status(), body, refusal })
+        Ok(Answer { status: response.status(), body })
     }
 
     /// Sends a request as it is, and gives the response and when it was sent; again as long as nothing listens yet, or a
@@ -178,6 +180,9 @@ impl Server {
 
     /// What went wrong while `doing` something, in the words of who called.
     pub(crate) fn failed(&self, doing: &str, error: &ureq::Error) -> anyhow::Error {
+        if let Some(error) = Port::of_error(error).and_then(|port| self.other_than(port)) {
+            return error;
+        }
         let (part, waited) = (self.describe(), humantime::format_duration(self.timeout));
         match error {
             ureq::Error::Timeout(ureq::Timeout::Global) if self.role == Role::DataPlane => {
@@ -188,12 +193,41 @@ impl Server {
                 anyhow!("{part}: no connection within {CONNECT_TIMEOUT:?}{}", self.other_address())
             }
             ureq::Error::Io(error) if is_cut_off(error) => {
+                // A port of streams closes the connection as well where more than a head is sent.
+                if let Some(error) = self.mix_up() {
+                    return error;
+                }
                 let what = if self.role == Role::DataPlane { "the invocation" } else { "what was asked for" };
                 anyhow!("{part} closed the connection before its answer was whole; {what} may have been carried out")
             }
             ureq::Error::Io(_) | ureq::Error::HostNotFound => anyhow!("{part}: {doing}{error}{}", self.other_address()),
             error => anyhow!("{part}: {doing}{error}"),
         }
+    }
+
+    /// The rows that `answer` holds by this name. Another port may have something else at the same path.
+    ///
+    /// # Errors
+    /// When it holds none, which is more than that there are none.
+    pub(crate) fn rows<'a>(&self, answer: &'a Value, name: &str) -> anyhow::Result<&'a [Value]> {
+        let rows = answer.get(name).and_then(Value::as_array).map(Vec::as_slice);
+        let missing = || anyhow!("{}: the answer has no {name}", self.describe());
+        rows.ok_or_else(|| self.mix_up().unwrap_or_else(missing))
+    }
+
+    /// Says so if another port of a cluster answers there than this one's role has.
+    pub(crate) fn mix_up(&self) -> Option<anyhow::Error> {
+        Port::find(&agent(CONNECT_TIMEOUT), &self.base).and_then(|port| self.other_than(port))
+    }
+
+    fn other_than(&self, port: Port) -> Option<anyhow::Error> {
+        let (own, wanted) = match self.role {
+            Role::ControlPlane => (Port::Operators, "--control-plane wants a control plane's port for operators"),
+            Role::DataPlane => (Port::Invocations, "--data-plane wants a data plane's port for invocations"),
+            // The control plane named it.
+            Role::Worker => return None,
+        };
+        (port != own).then(|| anyhow!("{}: {}; {wanted}", self.describe(), port.answers()))
     }
 
     /// The full address of a path.
@@ -239,9 +273,6 @@ impl Answer {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.status.is_success() {
             return Ok(());
-        }
-        if self.refusal.is_some() {
-            bail!("a data plane answers there; --control-plane wants the port for operators");
         }
         let problem = serde_json::from_str(&self.body).map_or_else(|_| visible(self.body.trim()), |p| describe(&p));
         if problem.is_empty() {
@@ -289,12 +320,9 @@ mod tests {
             body:
                 json!({"title": "Bad Request", "status": 400, "detail": "timeout must be above 0", "field": "timeout"})
                     .to_string(),
-            refusal: None,
         };
         assert_eq!(answer.check().unwrap_err().to_string(), "400: timeout must be above 0");
-        let bare = Answer { status: StatusCode::NOT_FOUND, body: String::new(), refusal: None };
+        let bare = Answer { status: StatusCode::NOT_FOUND, body: String::new() };
         assert_eq!(bare.check().unwrap_err().to_string(), "404 Not Found");
-        let elsewhere = Answer { refusal: Some("unknown-function".to_owned()), ..bare };
-        assert!(elsewhere.check().unwrap_err().to_string().contains("--control-plane"));
     }
 }

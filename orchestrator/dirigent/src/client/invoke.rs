@@ -88,6 +88,10 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let answer = answer.map_err(|error| base.failed("reading its answer: ", &error))?;
     let total_ms = sent.elapsed().as_secs_f64() * 1e3;
     let timeline = Timeline::read(response.status(), response.headers(), total_ms);
+    let is_refused = !response.status().is_success() && !timeline.is_of_data_plane();
+    if let Some(error) = is_refused.then(|| base.mix_up()).flatten() {
+        return Err(error.into());
+    }
     print(arguments.format, &response, &answer, &timeline)?;
     match response.status() {
         status if status.is_success() => Ok(()),

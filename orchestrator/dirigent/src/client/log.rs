@@ -14,7 +14,6 @@ use stdio::Output;
 use super::{
     function,
     http::{Role, Server},
-    node::rows,
 };
 use crate::{
     command_line::Format,
@@ -51,21 +50,26 @@ impl Logs<'_> {
     pub(crate) fn print(&self, control_plane: &Server) -> anyhow::Result<()> {
         let nodes = control_plane.get("/v1/nodes")?;
         let admin = |node: &Value| node.get("worker_admin").and_then(Value::as_str).map(str::to_owned);
-        let workers: BTreeSet<String> = rows(&nodes, "nodes").iter().filter_map(admin).collect();
+        let workers: BTreeSet<String> = control_plane.rows(&nodes, "nodes")?.iter().filter_map(admin).collect();
         let only = self.sandbox.map(|id| format!("&sandbox={id}")).unwrap_or_default();
         let path = format!("/v1/logs?function={}{only}", self.function);
         let (mut logs, mut silent) = (Vec::new(), 0);
         for worker in &workers {
             let asked = worker.parse().with_context(|| format!("worker at {}", visible(worker)));
-            match asked.and_then(|address| Server::new(Role::Worker, &address, WORKER_TIMEOUT).get(&path)) {
-                Ok(answer) => {
+            let answered = asked.and_then(|address| {
+                let server = Server::new(Role::Worker, &address, WORKER_TIMEOUT);
+                let answer = server.get(&path)?;
+                Ok((server.rows(&answer, "logs")?.to_vec(), answer))
+            });
+            match answered {
+                Ok((kept, answer)) => {
                     if let Some(omitted @ 1..) = answer.get("omitted").and_then(Value::as_u64) {
                         stdio::note!(
                             "{omitted} older sandboxes of worker at {} are left out: use --sandbox",
                             visible(worker)
                         );
                     }
-                    logs.extend_from_slice(rows(&answer, "logs"));
+                    logs.extend(kept);
                 }
                 Err(error) => {
                     silent += 1;

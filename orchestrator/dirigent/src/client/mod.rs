@@ -6,6 +6,7 @@ pub(crate) mod function;
 mod http;
 pub(crate) mod invoke;
 mod log;
+mod mix_up;
 pub(crate) mod node;
 mod patience;
 mod specification;

@@ -1,7 +1,7 @@
 //! `node`: list nodes, stop placing on one, forget one.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use ureq::http::Method;
 
 use super::ClientOptions;
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::List => {
             let nodes = control_plane.get("/v1/nodes")?;
-            output::print_rows(arguments.client.format, &COLUMNS, rows(&nodes, "nodes"))?;
+            output::print_rows(arguments.client.format, &COLUMNS, control_plane.rows(&nodes, "nodes")?)?;
         }
         Command::Drain { name, undo } => {
             let method = if *undo { Method::DELETE } else { Method::POST };
@@ -76,9 +76,4 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// The rows of a list answer, which is an array or has one under `name`.
-pub(crate) fn rows<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
-    answer.get(name).unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
 }

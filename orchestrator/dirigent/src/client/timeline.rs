@@ -43,6 +43,11 @@ impl Timeline {
         }
     }
 
+    /// Whether a data plane has passed the answer on, or given it.
+    pub(crate) fn is_of_data_plane(&self) -> bool {
+        self.error.is_some() || self.cold.is_some() || self.sandbox.is_some()
+    }
+
     /// Why a data plane answered instead of the function.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.error.as_deref()

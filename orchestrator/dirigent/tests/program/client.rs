@@ -58,9 +58,37 @@ fn a_function_lives_from_registration_to_deletion() {
     });
     let refused = cluster.operator(&["function", "delete", "hello"]);
     assert_eq!(refused.status.code(), Some(1), "a second deletion is a failure: {refused:?}");
-    let elsewhere = ["function", "list", "--control-plane", &cluster.address("invoke")];
-    let said = String::from_utf8(dirigent().args(elsewhere).output().unwrap().stderr).unwrap();
-    assert!(said.contains("a data plane answers there; --control-plane wants"), "{said}");
+}
+
+#[test]
+fn the_port_of_another_purpose_is_recognised() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let worker = fs::read_to_string(dir.path().join("worker-1/ports.json")).unwrap();
+    let worker = json(&worker)["admin"].as_str().unwrap().to_owned();
+    let ports = [
+        (cluster.address("stream"), "like a control plane's port for data planes and workers"),
+        (cluster.address("http"), "a control plane's port for operators answers there"),
+        (cluster.address("invoke"), "a data plane answers there"),
+        (cluster.address("admin"), "a data plane's admin port answers there"),
+        (worker, "a worker's admin port answers there"),
+    ];
+    let calls: [(&[&str], &str, &str); 6] = [
+        (&["function", "list"], "http", "--control-plane"),
+        (&["function", "register", "f", "--image", "any"], "http", "--control-plane"),
+        (&["node", "list"], "http", "--control-plane"),
+        (&["status"], "http", "--control-plane"),
+        (&["top", "--once"], "http", "--control-plane"),
+        (&["invoke", "f"], "invoke", "--data-plane"),
+    ];
+    for (call, right, option) in calls {
+        for (port, answers) in ports.iter().filter(|(port, _)| *port != cluster.address(right)) {
+            let output = dirigent().args(call).args([option, port]).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let wants = format!("{answers}; {option} wants a ");
+            assert!(output.status.code() == Some(1) && said.contains(&wants), "{call:?} at {port}: {said}");
+        }
+    }
 }
 
 #[test]

@@ -52,6 +52,14 @@ fn the_port_for_operators_and_a_missing_token_are_told() {
     for part in ["worker", "data-plane"] {
         let operators = cluster.address("http");
         assert_says(part, &["--control-plane", &operators], &["WARN", &operators, "no control plane's stream"]);
+        for other in ["invoke", "admin"] {
+            let other = cluster.address(other);
+            assert_says(
+                part,
+                &["--control-plane", &other],
+                &["WARN", &other, "no control plane's stream", "--control-plane"],
+            );
+        }
         let streams = cluster.address("stream");
         let without_token = ["--control-plane", &streams, "--token-file", "nosuch"];
         assert_says(part, &without_token, &["WARN", "nosuch", "No such file or directory"]);
