@@ -28,7 +28,7 @@ impl Failures {
         let now = Instant::now();
         if self.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL) {
             let (port, failures) = (self.port, self.count);
-            tracing::warn!(%error, failures, "cannot accept a connection on {port}");
+            tracing::warn!(cause = %error, failures, "cannot accept a connection on {port}");
             (self.count, self.logged) = (0, Some(now));
         }
         sleep(BACKOFF).await;

@@ -22,6 +22,8 @@ const RANDOM_BYTES: usize = 32;
 const MIN_CHARACTERS: usize = 32;
 /// Longest token that is taken: it travels in a header.
 const MAX_CHARACTERS: usize = 512;
+/// Most bytes of a token's file that are read: a longer one holds no token.
+const MOST_BYTES: u64 = 4096;
 /// Permissions of a token's file: only its owner reads it.
 const MODE: u32 = 0o600;
 /// The scheme of the header that carries it (RFC 6750).
@@ -62,7 +64,11 @@ impl Token {
     /// # Errors
     /// When it cannot be read, or holds no token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let text = fs::read_to_string(path).map_err(|source| TokenError::File { path: path.to_owned(), source })?;
+        let failed = |source| TokenError::File { path: path.to_owned(), source };
+        // No more than holds a token and what is trimmed: what is named may have no end.
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
         let text = text.trim();
         let is_token = (MIN_CHARACTERS..=MAX_CHARACTERS).contains(&text.len());
         if !is_token || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -128,7 +134,7 @@ impl Token {
             }
             let what = if shown.is_some() { "shows another token" } else { "shows no token" };
             Err(Status::unauthenticated(format!(
-                "the peer {what}: set token_file to a copy of `cluster-token` in the control plane's data directory"
+                "the peer {what}: set token_file (--token-file) to a copy of `cluster-token` in the control plane's data directory"
             )))
         }
     }

@@ -61,7 +61,7 @@ impl ColdStartLog {
 
     fn check(&mut self, act: impl FnOnce(&mut Self) -> Result<(), RecordError>) {
         if let Err(error) = act(self) {
-            tracing::error!(%error, "cold starts are not being recorded");
+            tracing::error!(cause = %error, "cold starts are not being recorded");
         }
     }
 }

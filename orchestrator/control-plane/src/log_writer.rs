@@ -86,7 +86,7 @@ impl LogWriter {
             Ok(Compacted::Partly) => {}
             Ok(Compacted::Wholly) => drop(self.metrics.log_compactions.inc()),
             Err(error) => {
-                tracing::error!(%error, "the command log cannot be compacted, and grows until the next start");
+                tracing::error!(cause = %error, "the command log cannot be compacted, and grows until the next start");
                 self.compaction_failed = true;
                 return false;
             }

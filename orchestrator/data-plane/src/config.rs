@@ -236,7 +236,7 @@ impl Config {
         let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if self.name.len() > LONGEST_NAME || !self.name.bytes().all(is_plain) {
-            return fail("name", "must be at most 200 letters, digits, '.', '_' or '-'");
+            return fail("name", "(--name): expected at most 200 letters, digits, '.', '_' or '-'");
         }
         if self.control_planes.is_empty() {
             return fail("control_planes", "must name at least one");

@@ -86,7 +86,7 @@ impl Server {
                         taken += 1;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(cause = %error, "cannot accept a connection");
                         sleep(ACCEPT_BACK_OFF).await;
                     }
                 }

@@ -99,7 +99,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         if retold.is_due(control_plane, &reason) {
             tracing::warn!(
                 control_plane,
-                error = reason,
+                cause = reason,
                 "no stream to the control plane (--control-plane, control_planes), trying again"
             );
         }

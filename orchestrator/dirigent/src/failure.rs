@@ -12,6 +12,8 @@ const USAGE: u8 = 2;
 pub(crate) enum Failure {
     /// It tried and failed.
     Failed(anyhow::Error),
+    /// It tried and failed, and its log says why.
+    Logged,
     /// What it was asked for makes no sense: nothing was tried.
     Usage(anyhow::Error),
 }
@@ -37,12 +39,28 @@ impl Failure {
         let (error, code) = match self {
             Self::Failed(error) if stdio::is_reader_gone(error.as_ref()) => return ExitCode::SUCCESS,
             Self::Failed(error) => (error, FAILED),
+            Self::Logged => return ExitCode::from(FAILED),
             Self::Usage(error) => (error, USAGE),
         };
-        // An error of several lines, such as a TOML parser's, becomes one.
-        let text = format!("{error:#}");
-        let line: Vec<&str> = text.split_whitespace().collect();
-        stdio::note!("dirigent: {}", line.join(" "));
+        stdio::note!("dirigent: {}", on_one_line(error));
         ExitCode::from(code)
     }
+
+    /// The same said in a log line, where a program reads what this one says.
+    pub(crate) fn logged(self) -> Self {
+        match self {
+            Self::Failed(error) if !stdio::is_reader_gone(error.as_ref()) => {
+                tracing::error!(cause = on_one_line(&error), "failed");
+                Self::Logged
+            }
+            other => other,
+        }
+    }
+}
+
+/// An error of several lines, such as a TOML parser's, becomes one.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let line: Vec<&str> = text.split_whitespace().collect();
+    line.join(" ")
 }

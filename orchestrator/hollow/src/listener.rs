@@ -155,7 +155,7 @@ impl WildcardListener {
                     Err(_) => reset(&stream),
                 },
                 Err(error) => {
-                    warn!(%error, "cannot accept connections to hollow sandboxes");
+                    warn!(cause = %error, "cannot accept connections to hollow sandboxes");
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 }
             }

@@ -188,8 +188,8 @@ fn warn_of_tokens(config: &ProcessConfig) {
 /// A data plane on another machine is told why it cannot connect by its own failures; whoever starts the worker, here.
 fn warn_of_loopback(address: IpAddr, control_planes: &[String]) {
     if address.is_loopback() && !control_planes.iter().all(|control_plane| api::is_loopback(control_plane)) {
-        warn!(%address, "data planes on other machines cannot connect to sandboxes here: set process.address to an address \
-                         or interface that they can reach");
+        warn!(%address, "data planes on other machines cannot connect to sandboxes here: set process.address (--sandbox-address) \
+                         to an address or interface that they can reach");
     }
 }
 

@@ -261,8 +261,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let name_fits = self.name.len() <= LONGEST_NAME
             && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let nodes = format!("(--nodes): expected 1 to {MOST_NODES}, got {}", self.hollow.nodes);
         let checks = [
-            (name_fits, "name", "expected at most 200 letters, digits, '.', '_' or '-'"),
+            (name_fits, "name", "(--name): expected at most 200 letters, digits, '.', '_' or '-'"),
             (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
             (
                 self.control_planes.iter().all(|address| api::is_address(address)),
@@ -279,7 +280,7 @@ impl Config {
             (!self.process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),
             (self.process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms"),
             (self.process.monitor_interval.as_millis() > 0, "process.monitor_interval", "must be at least 1ms"),
-            ((1..=MOST_NODES).contains(&self.hollow.nodes), "hollow.nodes", "expected 1 to 10000"),
+            ((1..=MOST_NODES).contains(&self.hollow.nodes), "hollow.nodes", nodes.as_str()),
             (!self.hollow.address.is_unspecified(), "hollow.address", "must be an address clients can connect to"),
         ];
         match checks.into_iter().find(|(holds, ..)| !holds) {

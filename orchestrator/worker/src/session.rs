@@ -105,15 +105,16 @@ impl Session {
                 }
                 is_unwanted = error.as_ref().is_some_and(SessionError::is_unwanted);
                 let error = error.map_or_else(|| "ended".to_owned(), |error| api::with_causes(&error));
+                // It ends by this worker's wish.
+                if shutdown.is_cancelled() {
+                    return;
+                }
                 if welcomed {
                     pause = FIRST_PAUSE;
                     retold.clear();
-                    warn!(%address, cause = %error, "the control plane is gone");
+                    warn!(control_plane = %address, cause = %error, "the control plane is gone");
                 } else if retold.is_due(address, &error) {
-                    warn!(%address, cause = %error, "no stream to the control plane (--control-plane, control_planes), trying again");
-                }
-                if shutdown.is_cancelled() {
-                    return;
+                    warn!(control_plane = %address, cause = %error, "no stream to the control plane (--control-plane, control_planes), trying again");
                 }
             }
             tokio::select! {
@@ -144,7 +145,7 @@ impl Session {
         self.tell(Input::Welcome(commander, reply)).await?;
         answer.await.map_err(|_| SessionError::OwnerGone)??;
         *welcomed = true;
-        info!(%address, %epoch, "connected to the control plane");
+        info!(control_plane = %address, epoch = epoch.0, "connected to the control plane");
 
         let beats = Beats {
             network: Arc::clone(&self.network),

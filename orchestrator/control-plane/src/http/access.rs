@@ -51,8 +51,7 @@ impl Access {
         }
         if FORM_PATHS.contains(&path) {
             if !self.form {
-                let detail =
-                    "the form interface is off: `form = true` in the control plane's configuration turns it on";
+                let detail = "the form interface is off: --form, or `form = true` in the control plane's configuration, turns it on";
                 return Err(Problem::new(StatusCode::FORBIDDEN, detail));
             }
             return check_type(headers, &FORM);

@@ -144,7 +144,13 @@ impl State {
         let (ours, unknown): (Vec<_>, Vec<_>) = hello.sandboxes.iter().cloned().partition(is_known);
         if !unknown.is_empty() {
             let (worker, sandboxes, epoch) = (&hello.worker, unknown.len(), known.epoch);
-            tracing::warn!(worker, sandboxes, %epoch, ends_at = end, "it holds sandboxes of commands that this log does not have: {WHY}");
+            tracing::warn!(
+                worker,
+                sandboxes,
+                epoch = epoch.0,
+                ends_at = end,
+                "it holds sandboxes of commands that this log does not have: {WHY}"
+            );
         }
         for held in unknown {
             self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });

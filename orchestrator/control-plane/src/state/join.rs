@@ -171,7 +171,7 @@ fn is_same_process(known: u64, instance: u64) -> bool {
 
 fn name_taken(part: &str, name: &str) -> Refusal {
     Refusal::Name(format!(
-        "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name`"
+        "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name` (--name)"
     ))
 }
 

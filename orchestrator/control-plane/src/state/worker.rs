@@ -252,7 +252,7 @@ impl State {
         match api::parse_address(address) {
             Ok(address) => self.became_ready(now, id, address),
             Err(error) => {
-                tracing::error!(sandbox = %id, %error, "a worker reports no usable address");
+                tracing::error!(sandbox = %id, cause = %error, "a worker reports no usable address");
                 self.give_up_creation(now, id, format!("its worker reports no usable address: {error}"));
             }
         }

@@ -83,7 +83,7 @@ async fn the_form_has_a_switch_of_its_own() {
     let running = Running::start(dir.path()).await;
     let (status, said) = running.ask("POST", "/", "name=f&image=any").await;
     assert_eq!(status, 403);
-    assert!(String::from_utf8_lossy(&said).contains("form = true"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said).contains("--form, or `form = true`"), "{said:?}");
     running.stop().await;
     let running =
         Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;

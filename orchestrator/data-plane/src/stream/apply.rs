@@ -92,7 +92,7 @@ impl Applier {
         }
         for delta in &message.endpoints {
             if let Err(error) = self.endpoint(delta) {
-                tracing::error!(%error, sandbox = %SandboxId::from_wire(delta.sandbox), "unusable endpoint delta");
+                tracing::error!(cause = %error, sandbox = %SandboxId::from_wire(delta.sandbox), "unusable endpoint delta");
             }
         }
         for limit in &message.limits {

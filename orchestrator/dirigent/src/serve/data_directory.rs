@@ -76,14 +76,15 @@ impl DataDirectory {
         Ok(opened)
     }
 
-    /// Writes the addresses, so that a reader sees all of them or no file; says them on standard error.
+    /// Writes the addresses, so that a reader sees all of them or no file; says them in a log line.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn announce(&self, role: &str, ports: &Ports) -> anyhow::Result<()> {
         record::write_json(&self.ports_file(), ports)?;
-        let list: Vec<String> = ports.iter().map(|(purpose, address)| format!("{purpose} {address}")).collect();
-        stdio::note!("{role}: {}", list.join(", "));
+        let [stream, http, invoke, admin] =
+            ["stream", "http", "invoke", "admin"].map(|purpose| ports.get(purpose).map(tracing::field::display));
+        tracing::info!(part = role, stream, http, invoke, admin, "listening");
         Ok(())
     }
 

@@ -87,6 +87,15 @@ where
     F: Future<Output = Outcome>,
 {
     logging::start(log_format);
+    let outcome = run_logged(threads, daemon);
+    // People find the last line better without the rest of a log line around it.
+    outcome.map_err(|failure| if log_format == LogFormat::Json { failure.logged() } else { failure })
+}
+
+fn run_logged<F>(threads: usize, daemon: impl FnOnce(Process) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
     let descriptors = descriptors::raise()?;
     let runtime = runtime(threads).context("starting the runtime")?;
     runtime.block_on(async {

@@ -37,7 +37,7 @@ const MOST_WORKERS: u16 = 64;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Number of workers
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_WORKERS)))]
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = parse_workers)]
     workers: u16,
 
     /// How sandboxes are made: `process` or `hollow`
@@ -87,6 +87,11 @@ pub(crate) struct Arguments {
     /// Port for the first worker's health and metrics; the next workers take the next ports
     #[arg(long, default_value_t = 10015, value_name = "PORT")]
     worker_port: u16,
+}
+
+fn parse_workers(text: &str) -> Result<u16, String> {
+    let workers = text.parse().ok().filter(|workers| (1..=MOST_WORKERS).contains(workers));
+    workers.ok_or_else(|| format!("expected a whole number, 1 to {MOST_WORKERS}"))
 }
 
 /// Runs a cluster until it is told to end.

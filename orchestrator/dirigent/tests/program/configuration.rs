@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use crate::cluster::dirigent;
+use nix::sys::signal::Signal;
+
+use crate::cluster::{Cluster, dirigent};
 
 /// Each daemon and its commented example.
 const EXAMPLES: [(&str, &str); 3] =
@@ -167,6 +169,14 @@ fn a_file_that_cannot_be_used_is_said_with_its_option() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), said), (Some(2), format!("dirigent: {option} {path}: {expected}\n")));
     }
+    for arguments in [&["worker", "--config"][..], &["function", "register", "--from"], &["invoke", "f", "--data-file"]]
+    {
+        let output = dirigent().args(arguments).arg("/dev/zero").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("expected at most 268435456 bytes"), "{said}");
+    }
+    let output = dirigent().args(["up", "--workers", "x"]).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("expected a whole number, 1 to 64"));
     let output = dirigent().args(["control-plane", "--data-dir", &path("bytes")]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("expected a directory, got a file; --data-dir"), "{said}");
@@ -190,6 +200,39 @@ fn an_option_that_does_not_apply_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: expected {expected:?} in {said:?}");
     }
+}
+
+#[test]
+fn a_value_out_of_bounds_is_said_with_its_option() {
+    for (arguments, expected) in [
+        (&["worker", "--name", "a b"][..], "name (--name): expected at most 200 letters"),
+        (&["data-plane", "--name", "a b"], "name (--name): expected at most 200 letters"),
+        (&["worker", "--runtime", "hollow", "--nodes", "0"], "hollow.nodes (--nodes): expected 1 to 10000, got 0"),
+    ] {
+        let output = dirigent().args(arguments).arg("--print-config").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: expected {expected:?} in {said:?}");
+    }
+}
+
+#[test]
+fn a_log_in_json_is_json_to_its_last_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start_with(&["--runtime", "hollow", "--log-format", "json"], dir.path());
+    let up = ["up", "--log-format", "json", "--data-dir", dir.path().to_str().unwrap()];
+    let second = dirigent().args(up).output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    cluster.end(Signal::SIGTERM);
+    let first = std::fs::read_to_string(dir.path().join("stderr.log")).unwrap();
+    let second = String::from_utf8(second.stderr).unwrap();
+    for line in first.lines().chain(second.lines()) {
+        let object: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(object.is_ok_and(|object| object.is_object()), "expected a JSON object, found {line:?}");
+    }
+    assert!(!first.contains("is gone"), "an orderly end is nothing to warn of: {first}");
+    assert!(first.contains("\"message\":\"listening\",\"part\":\"cluster\",\"stream\":\"127.0.0.1:"), "{first}");
+    assert!(second.contains("--data-dir names another"), "{second}");
 }
 
 #[test]

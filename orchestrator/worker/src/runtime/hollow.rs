@@ -204,7 +204,7 @@ async fn accept(listener: Box<dyn Listener>, address: SocketAddr, sandboxes: Arc
                 tokio::spawn(connection.serve(accepted.io));
             }
             Err(error) => {
-                debug!(%address, %error, "cannot accept a connection to a hollow sandbox");
+                debug!(%address, cause = %error, "cannot accept a connection to a hollow sandbox");
                 sleep(ACCEPT_BACK_OFF).await;
             }
         }

@@ -148,7 +148,7 @@ fn find_cgroups(config: &ProcessConfig) -> io::Result<Option<Cgroups>> {
         _ if !config.limit_memory => return Ok(None),
         MemoryControl::Watch => None,
         MemoryControl::Cgroup => Some(Cgroups::find()?),
-        MemoryControl::Auto => Cgroups::find().inspect_err(|error| info!(%error, "no control groups")).ok(),
+        MemoryControl::Auto => Cgroups::find().inspect_err(|error| info!(cause = %error, "no control groups")).ok(),
     };
     match &found {
         Some(groups) => info!(?groups, "memory is limited by a control group for each sandbox"),

@@ -95,7 +95,7 @@ impl Monitor {
         self.due = if has_ended { PASSES_AFTER_END } else { self.due };
         let table = match ProcessTable::take() {
             Ok(table) => table,
-            Err(error) => return warn!(%error, "cannot list processes: memory is not watched"),
+            Err(error) => return warn!(cause = %error, "cannot list processes: memory is not watched"),
         };
         let children = Children::now();
         self.descendants.clear();
