@@ -12,6 +12,9 @@ use crate::definition::settings::Settings;
 /// Most changed settings that are named: more are counted.
 const NAMED_MAX: usize = 4;
 
+/// Version of this program.
+pub const RUNNER: &str = env!("PROGRAM_VERSION");
+
 /// What a repetition was measured with; its settings are in its `config.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
@@ -21,6 +24,9 @@ pub struct Basis {
     pub system: SystemFacts,
     /// SHA-256 of the load generator.
     pub loadgen: String,
+    /// Version of the runner, which takes from a system what it recorded and joins it to the rows.
+    #[serde(default)]
+    pub runner: String,
     /// Git revision of the checkout.
     pub git_revision: String,
     /// The machine.

@@ -16,7 +16,7 @@ use crate::{
     exit::{Exit, Interrupted, UsageError},
     run::{
         Run,
-        basis::{self, Basis},
+        basis::{self, Basis, RUNNER},
         functions,
         inputs::Inputs,
         load, manifest, outcome,
@@ -219,6 +219,7 @@ impl Run<'_> {
             fingerprint,
             system: self.manifest.systems.get(&point.system).cloned().unwrap_or_default(),
             loadgen: self.manifest.checksums.get("loadgen").cloned().unwrap_or_default(),
+            runner: RUNNER.to_owned(),
             git_revision: self.git_revision.clone(),
             host: self.host.clone(),
         };

@@ -1,9 +1,9 @@
 //! Whether a repetition was measured with what the manifest says: its programs, its settings, and its machine. A run may
 //! be gone on with, and rows of one program must not count under the name of another.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use record::{Finding, Manifest, PointDir, Weight};
+use record::{Finding, Invariant, Manifest, PointDir, Scope, Weight, read_json};
 
 use crate::{
     definition::settings::Settings,
@@ -56,6 +56,22 @@ pub fn judge(
         None => silent.map_or((Finding::Held, one_session.to_owned()), |why| (Finding::NotMeasured, why.to_owned())),
     };
     to.add("measured on the machine that the manifest names", Weight::Validity, finding, detail);
+}
+
+/// Marks a run that several versions of the runner measured, where repetitions tell them. What it makes of a system's records may
+/// differ between them.
+#[must_use]
+pub fn judge_runner(repetitions: &[&PointDir]) -> Vec<Invariant> {
+    let facts = repetitions.iter().filter_map(|point| read_json::<RepetitionFacts>(&point.facts()).ok());
+    let versions: BTreeSet<String> =
+        facts.filter_map(|facts| facts.measured_with).map(|basis| basis.runner).filter(|one| !one.is_empty()).collect();
+    let mut findings = Findings::new(Scope::Run);
+    if !versions.is_empty() {
+        let finding = Finding::of(versions.len() == 1);
+        let detail = versions.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        findings.add("one version of the runner measured all repetitions", Weight::Mark, finding, detail);
+    }
+    findings.into_list()
 }
 
 /// What a repetition says that it was measured with, and the manifest does not.

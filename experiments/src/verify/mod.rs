@@ -102,6 +102,7 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
         }
     }
     all.extend(components::judge(&known)?);
+    all.extend(basis::judge_runner(&known));
     // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })

@@ -236,6 +236,11 @@ fn rows_of_another_program_setting_or_machine_are_found() {
         assert_eq!(toy.again("verify").0, Some(3), "{to}");
         toy.edit("out/manifest.json", to, from);
     }
+    let runner = "one version of the runner measured all repetitions";
+    let [held] = verdicts(&toy, runner).try_into().unwrap();
+    let version = held.strip_prefix("held: ").unwrap();
+    toy.edit("out/toy/replay/2/repetition.json", version, "0.0.1 (another)");
+    assert_eq!(verdicts(&toy, runner), [format!("marked: 0.0.1 (another), {version}")]);
 }
 
 #[test]
