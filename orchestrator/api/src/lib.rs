@@ -54,8 +54,9 @@ pub use retold::{Retold, describe_refusal, with_causes};
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
-/// A worker gives the port of a sandbox that has ended to no other one for this long. A data plane without a stream, to which
-/// nobody says that a sandbox has ended, looks more often than this for whether its sandboxes are there.
+/// The port of a sandbox that has ended becomes that of another one after this long at the soonest, where the machine has
+/// enough ports: workers give out first what has rested longest. A data plane without a stream, to which nobody says that a
+/// sandbox has ended, looks more often than this for whether its sandboxes are there.
 pub const PORT_REST: Duration = Duration::from_secs(60);
 /// Version of the wire protocol; peers of another version are refused in the first message.
 pub const PROTOCOL_VERSION: u32 = 1;

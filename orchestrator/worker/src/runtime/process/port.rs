@@ -1,115 +1,147 @@
 //! Ports for sandboxes: each is kept by a bound socket for as long as its sandbox lives.
 //!
 //! The socket does not listen and allows reuse, so the sandbox's own program can bind beside it, while the kernel
-//! gives the port to no other worker and to no outgoing connection, not even the probe's own. A port that a sandbox had
-//! is given to no other one for a while: a data plane that has not heard of its end finds nobody there, and not another
-//! function.
+//! gives the port to no other worker and to no outgoing connection, not even the probe's own.
+//!
+//! A data plane that has not heard of the end of a sandbox may still connect to its port, and is to find nobody there, not
+//! another function. So which port comes next is decided here: always the one whose last sandbox ended first. The kernel
+//! would choose at random, and only among a part of the range.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    io,
+    collections::{BTreeMap, VecDeque},
+    fs, io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use api::PORT_REST;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::Instant;
 
-/// Ports that rest at once, at most: half of those that the kernel gives out by default, so that a free one is found soon.
-/// With so many the one that has rested longest is free sooner.
-const MAX_RESTING: usize = 14_000;
-/// Free ports that are looked at for one that does not rest. By chance alone more are never needed.
-const MAX_LOOKED_AT: usize = 64;
+/// Where the kernel says from which ports it chooses (of both versions of the protocol).
+const RANGE_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Where it says which of these it leaves out, for programs that expect to find theirs free.
+const RESERVED_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// The kernel's own default, where it does not say.
+const DEFAULT_RANGE: RangeInclusive<u16> = 32_768..=60_999;
+
+/// The ports of each address that sandboxes of this process have had, so that its workers share them: a port that one lets
+/// rest the others do not give out. One entry for each `process.address`.
+static BY_ADDRESS: Mutex<BTreeMap<IpAddr, Free>> = Mutex::new(BTreeMap::new());
+
+/// Ports that no sandbox of this process has, the one that is next first. Each port of the range is here once, or is kept.
+type Free = Arc<Mutex<VecDeque<u16>>>;
 
 /// Gives out the ports of one address.
 #[derive(Debug)]
 pub(super) struct Ports {
     address: IpAddr,
-    resting: Arc<Mutex<Resting>>,
+    free: Free,
 }
 
-/// Ports whose sandboxes have ended.
-#[derive(Debug, Default)]
-struct Resting {
-    /// With when they did, the first first.
-    order: VecDeque<(Instant, u16)>,
-    ports: BTreeSet<u16>,
-}
-
-/// A port on one address, kept until dropped; then it rests.
+/// A port on one address, kept until dropped; then it rests for as long as there are others.
 #[derive(Debug)]
 pub(super) struct Port {
     address: SocketAddr,
     /// `None` when given up for a program that does not allow reuse.
     socket: Option<Socket>,
-    resting: Arc<Mutex<Resting>>,
+    free: Free,
 }
 
 impl Ports {
-    /// Those of `address`.
+    /// Those of `address`: the ones from which the kernel chooses, too.
     pub(super) fn of(address: IpAddr) -> Self {
-        Self { address, resting: Arc::default() }
+        let free = lock(&BY_ADDRESS).entry(address).or_insert_with(|| Arc::new(Mutex::new(usable_ports()))).clone();
+        Self { address, free }
     }
 
-    /// Any free port that does not rest; where the kernel has no other one, any.
+    /// The port whose last sandbox ended first, of those that nobody else has.
+    ///
+    /// # Errors
+    /// When no port can be had: sandboxes and other programs have all of the range.
     pub(super) fn reserve(&self) -> io::Result<Port> {
-        let mut port = self.bind()?;
-        // Kept until another one is found, or they would be given out again.
-        let mut passed_over = Vec::new();
-        while passed_over.len() < MAX_LOOKED_AT && lock(&self.resting).has(port.1.port()) {
-            let Ok(other) = self.bind() else { break };
-            passed_over.push(std::mem::replace(&mut port, other));
-        }
-        let (socket, address) = port;
-        Ok(Port { address, socket: Some(socket), resting: self.resting.clone() })
-    }
-
-    fn bind(&self) -> io::Result<(Socket, SocketAddr)> {
         let any_port = SocketAddr::new(self.address, 0);
         let socket = Socket::new(Domain::for_address(any_port), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&any_port.into())?;
-        let local = socket.local_addr()?;
-        let address = local.as_socket().ok_or_else(|| io::Error::other("a TCP socket without an internet address"))?;
-        Ok((socket, address))
+        let mut free = lock(&self.free);
+        for _ in 0..free.len() {
+            let Some(port) = free.pop_front() else { break };
+            let address = SocketAddr::new(self.address, port);
+            match keep(&socket, address) {
+                Ok(()) => return Ok(Port { address, socket: Some(socket), free: self.free.clone() }),
+                Err(error) => {
+                    // Whatever had it may end now, like a sandbox.
+                    free.push_back(port);
+                    if !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let message = format!("every port of {RANGE_FILE} is in use on {}", self.address);
+        Err(io::Error::new(io::ErrorKind::AddrInUse, message))
     }
 }
 
-impl Resting {
-    fn has(&mut self, port: u16) -> bool {
-        let now = Instant::now();
-        while let Some(&(since, rested)) = self.order.front()
-            && (now.duration_since(since) >= PORT_REST || self.order.len() > MAX_RESTING)
-        {
-            self.order.pop_front();
-            self.ports.remove(&rested);
-        }
-        self.ports.contains(&port)
-    }
-
-    fn add(&mut self, port: u16) {
-        if self.ports.insert(port) {
-            self.order.push_back((Instant::now(), port));
-        }
-    }
+/// Binds `socket`. Only then it allows reuse: before, it would be bound beside the one that keeps the port of another
+/// worker's sandbox.
+fn keep(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.bind(&address.into())?;
+    socket.set_reuse_address(true)
 }
 
-/// Every change leaves it whole, so a panic elsewhere does not make it unusable.
-fn lock(resting: &Mutex<Resting>) -> MutexGuard<'_, Resting> {
-    resting.lock().unwrap_or_else(PoisonError::into_inner)
+/// The ports from which the kernel chooses, in the order in which they are given out at first.
+fn usable_ports() -> VecDeque<u16> {
+    let range = fs::read_to_string(RANGE_FILE).ok().and_then(|text| read_range(&text)).unwrap_or(DEFAULT_RANGE);
+    let reserved = fs::read_to_string(RESERVED_FILE).map(|text| read_reserved(&text)).unwrap_or_default();
+    let mut ports = in_order(range, api::draw_instance());
+    ports.retain(|port| !reserved.iter().any(|reserved| reserved.contains(port)));
+    ports
+}
+
+/// All of `range`, beginning somewhere: a worker that is started again, or another one on the same machine, begins
+/// elsewhere. Every second port first: the kernel takes the others for outgoing connections, and searches for longer where
+/// many in a row are kept.
+fn in_order(range: RangeInclusive<u16>, somewhere: u64) -> VecDeque<u16> {
+    let (low, high) = (*range.start(), *range.end());
+    let mut ports = VecDeque::with_capacity(range.len());
+    for first in [low.saturating_add(1), low] {
+        let mut half: VecDeque<u16> = (first..=high).step_by(2).collect();
+        let length = u64::try_from(half.len()).unwrap_or(u64::MAX).max(1);
+        half.rotate_left(usize::try_from(somewhere % length).unwrap_or(0));
+        ports.extend(half);
+    }
+    ports
+}
+
+/// Two numbers, both within the range.
+fn read_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
+    let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (0 < low && low < high).then_some(low..=high)
+}
+
+/// Numbers and ranges with commas between them.
+fn read_reserved(text: &str) -> Vec<RangeInclusive<u16>> {
+    let read = |entry: &str| {
+        let (low, high) = entry.split_once('-').unwrap_or((entry, entry));
+        Some(low.parse().ok()?..=high.parse().ok()?)
+    };
+    text.trim().split(',').filter_map(read).collect()
+}
+
+/// Every change leaves what it locks whole, so a panic elsewhere does not make it unusable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // First, or another one may get it in between.
-        lock(&self.resting).add(self.address.port());
         self.socket = None;
+        lock(&self.free).push_back(self.address.port());
     }
 }
 
 impl Port {
-    /// Stops keeping it, for a program that can bind only a port that nobody has.
+    /// Stops keeping it, for a program that can bind only a port that nobody has. No other sandbox gets it until dropped.
     pub(super) fn give_up(&mut self) {
         self.socket = None;
     }
@@ -121,9 +153,16 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeSet, net::TcpListener};
 
     use super::*;
+
+    /// Ports of an address that no other test uses, from `range` only.
+    fn few(last: u8, range: RangeInclusive<u16>) -> Ports {
+        let ports = Ports::of(IpAddr::from([127, 77, 1, last]));
+        *lock(&ports.free) = in_order(range, 0);
+        ports
+    }
 
     #[test]
     fn a_kept_port_can_be_listened_on_and_is_given_to_nobody_else() {
@@ -133,34 +172,86 @@ mod tests {
         let others: Vec<Port> = (0..200).map(|_| reserve()).collect();
         assert!(others.iter().all(|other| other.address() != port.address()));
         assert!(std::net::TcpStream::connect(port.address()).is_err(), "nobody listens yet");
-        let listener = std::net::TcpListener::bind(port.address()).expect("its program can listen");
+        let listener = TcpListener::bind(port.address()).expect("its program can listen");
         std::net::TcpStream::connect(port.address()).expect("and be reached");
         drop(listener);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_port_is_given_to_no_other_sandbox_until_it_has_rested() {
-        let ports = Ports::of(IpAddr::from([127, 0, 0, 1]));
+    #[test]
+    fn no_port_is_given_a_second_time_before_all_others_whichever_worker_of_the_process_asks() {
+        let address = IpAddr::from([127, 77, 1, 1]);
+        let workers = [Ports::of(address), Ports::of(address)];
         let mut given = BTreeSet::new();
-        for number in 0..3000 {
-            let port = ports.reserve().unwrap().address().port();
+        for number in 0..20_000 {
+            let port = workers[number % 2].reserve().unwrap().address().port();
             assert!(given.insert(port), "{port} is given a second time, after {number} sandboxes");
         }
-        let first = *given.first().unwrap();
-        tokio::time::advance(PORT_REST - Duration::from_millis(1)).await;
-        assert!(lock(&ports.resting).has(first));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!lock(&ports.resting).has(first));
-        assert_eq!(lock(&ports.resting).order.len(), 0, "they are forgotten");
     }
 
     #[test]
-    fn no_more_ports_rest_than_leave_others_to_give() {
-        let mut resting = Resting::default();
-        for port in 1..=u16::MAX {
-            resting.add(port);
-        }
-        assert!(!resting.has(1) && resting.has(u16::MAX));
-        assert_eq!((resting.order.len(), resting.ports.len()), (MAX_RESTING, MAX_RESTING));
+    fn the_port_whose_last_sandbox_ended_first_is_next() {
+        let ports = few(2, 40_000..=40_003);
+        let [a, b, c, d] = std::array::from_fn(|_| ports.reserve().unwrap());
+        let error = ports.reserve().unwrap_err();
+        assert!(error.to_string().contains("every port"), "{error}");
+        let ended = [c, a, d].map(|port| port.address());
+        let next: Vec<_> = (0..6).map(|_| ports.reserve().unwrap().address()).collect();
+        assert_eq!(
+            next,
+            [ended, ended].concat(),
+            "each rests as long as the others allow, also after its second sandbox"
+        );
+        drop(b);
+    }
+
+    #[test]
+    fn ports_of_others_are_passed_over() {
+        let ports = few(3, 40_000..=40_005);
+        let address = |port| SocketAddr::new(ports.address, port);
+        // A program, and the sandbox of a worker in another process: kept, with reuse, but nobody listens.
+        let program = TcpListener::bind(address(40_001)).unwrap();
+        let other = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        keep(&other, address(40_003)).unwrap();
+        // And an outgoing connection.
+        let outgoing = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        outgoing.bind(&address(40_005).into()).unwrap();
+        outgoing.connect(&program.local_addr().unwrap().into()).unwrap();
+        let given: Vec<_> = (0..3).map(|_| ports.reserve().unwrap()).collect();
+        assert_eq!(given.iter().map(|port| port.address().port()).collect::<Vec<_>>(), [40_000, 40_002, 40_004]);
+        assert!(ports.reserve().is_err());
+        drop((program, other, outgoing));
+    }
+
+    #[test]
+    fn a_port_given_up_for_a_program_is_given_to_nobody_else_while_that_lives() {
+        let ports = few(4, 40_000..=40_001);
+        let mut port = ports.reserve().unwrap();
+        port.give_up();
+        let other = ports.reserve().unwrap();
+        assert_ne!(port.address(), other.address());
+        assert!(ports.reserve().is_err(), "there is no other");
+        let given_up = port.address();
+        drop(port);
+        assert_eq!(ports.reserve().unwrap().address(), given_up);
+    }
+
+    #[test]
+    fn an_address_of_the_newer_protocol_has_ports_too() {
+        let ports = Ports::of(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
+        let Ok(port) = ports.reserve() else { return assert!(TcpListener::bind("[::1]:0").is_err()) };
+        TcpListener::bind(port.address()).expect("its program can listen");
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_its_ports_is_read() {
+        assert_eq!(read_range("32768\t60999\n"), Some(DEFAULT_RANGE));
+        assert_eq!(
+            (read_range(""), read_range("9 8"), read_range("x 9"), read_range("1 65536")),
+            (None, None, None, None)
+        );
+        assert_eq!(read_reserved("\n"), []);
+        assert_eq!(read_reserved("8080,40000-40010,65535\n"), [8080..=8080, 40_000..=40_010, 65_535..=65_535]);
+        assert_eq!(in_order(10..=16, 1), [13, 15, 11, 12, 14, 16, 10]);
+        assert_eq!(in_order(65_534..=65_535, 7), [65_535, 65_534]);
     }
 }
