@@ -25,7 +25,7 @@ pub(crate) struct WorkerBatch {
     clock: Clock,
     welcome: Option<wire::Welcome>,
     /// Where the log was when the newest data plane joined, until it is said.
-    known: u64,
+    known: Option<u64>,
     /// What to make, and of what; `None`: to end.
     commands: BTreeMap<u64, Option<(wire::CreateSandbox, Arc<Registered>)>>,
     /// Revisions that the worker was told on this stream.
@@ -37,13 +37,13 @@ pub(crate) struct WorkerBatch {
 impl WorkerBatch {
     pub(crate) fn new(clock: Clock) -> Self {
         let (commands, told, dispatched) = (BTreeMap::new(), Revisions::told(), Map::default());
-        Self { clock, welcome: None, known: 0, commands, told, dispatched }
+        Self { clock, welcome: None, known: None, commands, told, dispatched }
     }
 
     pub(crate) fn add(&mut self, change: WorkerChange) {
         match change {
             WorkerChange::Welcome(welcome) => self.welcome = Some(welcome),
-            WorkerChange::Known(index) => self.known = index,
+            WorkerChange::Known(index) => self.known = Some(index),
             WorkerChange::Create(create, registered) => {
                 self.commands.insert(create.sandbox, Some((create, registered)));
             }
@@ -78,10 +78,10 @@ impl Batch for WorkerBatch {
     type Message = wire::ToWorker;
 
     fn take(&mut self) -> Option<wire::ToWorker> {
-        if self.welcome.is_none() && self.known == 0 && self.commands.is_empty() {
+        if self.welcome.is_none() && self.known.is_none() && self.commands.is_empty() {
             return None;
         }
-        let (welcome, known) = (self.welcome.take(), std::mem::take(&mut self.known));
+        let (welcome, known) = (self.welcome.take(), self.known.take());
         let mut message = wire::ToWorker { welcome, known, ..wire::ToWorker::default() };
         let now_us = self.clock.now_us();
         let mut bytes = 0;

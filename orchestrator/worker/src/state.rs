@@ -217,9 +217,7 @@ impl State {
         if !self.welcomed {
             return Vec::new();
         }
-        if batch.known > 0 {
-            self.known = batch.known;
-        }
+        self.known = batch.known.unwrap_or(self.known);
         // Of one message all are known, however many more than what is remembered for later ones.
         let told = batch.functions.into_iter().map(|spec| (Revision(spec.revision), Arc::new(spec)));
         let told: HashMap<Revision, Spec> = told.collect();

@@ -10,6 +10,7 @@ use super::{
     Effect, Now, SessionId, State, WorkerChange,
     function::Function,
     grant::micros,
+    node::Node,
     sandbox::{Sandbox, Standing},
     timer::SandboxTimer,
 };
@@ -49,12 +50,18 @@ impl State {
         node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
     }
 
-    /// A data plane held a sandbox that is not known, and is told that it is gone: what it began there may still run should
-    /// the node return that has it, so it ends then.
-    pub(super) fn give_up_unknown(&mut self, id: SandboxId) {
-        let may_turn_up = self.nodes.iter().any(|(node, _)| self.may_exist(node, id));
-        if may_turn_up {
-            self.recovery.give_up(id);
+    /// A data plane held sandboxes that are not known, and is told that they are gone: what it began there may still run
+    /// should the nodes return that have them, so they end then. Few nodes, if any, may have such ones.
+    pub(super) fn give_up_unknown(&mut self, ids: &[SandboxId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let may_have = |node: &Node| node.has_older || !node.left_behind.is_empty() || !node.given_up.is_empty();
+        let nodes: Vec<_> = self.nodes.iter().filter(|(_, node)| may_have(node)).map(|(key, _)| key).collect();
+        for id in ids {
+            if nodes.iter().any(|node| self.may_exist(*node, *id)) {
+                self.recovery.give_up(*id);
+            }
         }
     }
 

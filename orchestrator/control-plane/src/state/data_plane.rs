@@ -341,7 +341,7 @@ impl State {
                 // The data plane said that it holds this: granted when its worker has reported it, and reported again.
                 (true, true) => return None,
                 (true, false) => self.recovery.note_broken(key, id),
-                (false, _) => self.give_up_unknown(id),
+                (false, _) => self.give_up_unknown(&[id]),
             }
             self.send_gone(key, &grant);
             return None;

@@ -232,6 +232,11 @@ impl State {
                 level.silent = false;
             }
         }
+        if !self.recovery.expects_sandboxes() {
+            let ids = held.iter().map(|grant| SandboxId::from_wire(grant.sandbox));
+            let unknown: Vec<_> = ids.filter(|id| !self.sandboxes.contains_key(id)).collect();
+            self.give_up_unknown(&unknown);
+        }
         for grant in held {
             self.confirm_loan(key, grant);
         }
@@ -275,16 +280,11 @@ impl State {
         self.send_endpoint(id, state);
     }
 
-    /// A data plane holds slots of a sandbox that is not known: it may be on a worker that is still awaited, or on a node
-    /// that was given up and returns.
+    /// A data plane holds slots of a sandbox that is not known: it may be on a worker that is still awaited.
     fn claim_of_unknown(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
-        let id = SandboxId::from_wire(grant.sandbox);
-        if !self.recovery.expects_sandboxes() {
-            self.give_up_unknown(id);
-        } else if self.recovery.claim(key, *grant) {
-            return;
+        if !self.recovery.expects_sandboxes() || !self.recovery.claim(key, *grant) {
+            self.send_gone(key, grant);
         }
-        self.send_gone(key, grant);
     }
 
     pub(super) fn send_gone(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {

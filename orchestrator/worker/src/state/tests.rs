@@ -106,7 +106,7 @@ fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_han
     let other = || Commander { cluster: "d".to_owned(), epoch: Epoch(1), nonce: 1 };
     let mut state = welcomed();
     create(&mut state, id(1));
-    state.command(wire::ToWorker { known: 9, ..wire::ToWorker::default() }, now());
+    state.command(wire::ToWorker { known: Some(9), ..wire::ToWorker::default() }, now());
     state.closed();
     assert!(state.welcome(other()).unwrap_err().to_string().contains("\"d\""));
     state.other_cluster();
@@ -120,6 +120,16 @@ fn one_of_another_cluster_is_not_obeyed_and_its_cluster_is_joined_with_empty_han
     let Opening { cluster, epoch, nonce, known, sandboxes } = state.opening();
     assert_eq!((cluster.as_str(), epoch, nonce, known, sandboxes.len()), ("", Epoch(0), 0, 0, 0));
     state.welcome(other()).unwrap();
+}
+
+#[test]
+fn what_is_known_can_be_set_back_to_nothing_and_stays_where_nothing_is_said() {
+    let mut state = welcomed();
+    for (said, known) in [(Some(9), 9), (None, 9), (Some(4), 4), (Some(0), 0), (None, 0)] {
+        state.welcome(commander(3)).unwrap();
+        state.command(wire::ToWorker { known: said, ..wire::ToWorker::default() }, now());
+        assert_eq!(state.opening().known, known, "{said:?}");
+    }
 }
 
 #[test]

@@ -446,9 +446,7 @@ impl Cluster {
         if let Some(welcome) = &message.welcome {
             worker.obeyed = Obeyed::of(welcome);
         }
-        if message.known > 0 {
-            worker.known = message.known;
-        }
+        worker.known = message.known.unwrap_or(worker.known);
         worker.specifications.extend(message.functions.into_iter().map(|spec| (spec.revision, spec)));
         for create in message.create {
             let spec = worker.specifications.get(&create.revision).expect("a revision is described before it is used");
@@ -492,7 +490,8 @@ impl Cluster {
         let worker = &mut self.workers[index];
         let Some(id) = worker.sandboxes.iter().find(|(_, sandbox)| !sandbox.ready).map(|(id, _)| *id) else { return };
         let event = if well {
-            worker.sandboxes.get_mut(&id).unwrap().ready = true;
+            let made = worker.sandboxes.get_mut(&id).unwrap();
+            (made.ready, made.queued) = (true, false);
             Event::Ready(wire::SandboxReady { address: address(id), ..Default::default() })
         } else {
             worker.sandboxes.remove(&id);
@@ -501,11 +500,31 @@ impl Cluster {
         worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(event) });
     }
 
+    /// A worker says of all its creations that they wait for others.
+    pub(super) fn worker_queues(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        for (id, sandbox) in worker.sandboxes.iter_mut().filter(|(_, sandbox)| !sandbox.ready && !sandbox.queued) {
+            sandbox.queued = true;
+            let event = Some(Event::Progress(wire::CreationProgress { queued: true }));
+            worker.outgoing.push_back(wire::SandboxEvent { sandbox: *id, event });
+        }
+    }
+
+    /// The newest creation that waits at a worker begins, and is finished.
+    pub(super) fn worker_serves_newest(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        let Some((id, sandbox)) = worker.sandboxes.iter_mut().rev().find(|(_, sandbox)| sandbox.queued) else { return };
+        sandbox.queued = false;
+        let (sandbox, event) = (*id, Some(Event::Progress(wire::CreationProgress { queued: false })));
+        worker.outgoing.push_back(wire::SandboxEvent { sandbox, event });
+        self.worker_finishes(index, sandbox);
+    }
+
     /// A worker finishes this creation well, if it is still to.
     pub(super) fn worker_finishes(&mut self, index: usize, sandbox: u64) {
         let worker = &mut self.workers[index];
         if let Some(made) = worker.sandboxes.get_mut(&sandbox) {
-            made.ready = true;
+            (made.ready, made.queued) = (true, false);
             let ready = wire::SandboxReady { address: address(sandbox), ..Default::default() };
             worker.outgoing.push_back(wire::SandboxEvent { sandbox, event: Some(Event::Ready(ready)) });
         }

@@ -161,6 +161,30 @@ fn what_nobody_uses_is_taken_over_when_data_planes_have_come_and_gone() {
     }
 }
 
+/// No data plane has joined since the copy was made.
+#[test]
+fn a_worker_forgets_a_data_plane_that_the_log_lost_once_what_that_held_has_ended() {
+    let mut cluster = Cluster::new(1, 0);
+    cluster.put(spec("kept"));
+    cluster.settle(1);
+    let (copied, held) = (cluster.log.len(), cluster.workers[0].sandboxes.keys().copied().collect::<Vec<_>>());
+    (0..20).for_each(|number| cluster.put(FunctionSpec::new(format!("lost{number}").parse().unwrap(), "any")));
+    cluster.add_data_plane();
+    cluster.settle(1);
+    cluster.cut_data_plane(0);
+    cluster.data_planes.pop();
+    cluster.set_back(copied);
+    cluster.settle(3);
+    assert!(!held.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "the data plane may hold it");
+    let made: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
+    assert_eq!(made.len(), 1);
+    for restart in 1..4 {
+        cluster.restart_control_plane();
+        cluster.settle(3);
+        assert!(cluster.workers[0].sandboxes.keys().eq(&made), "restart {restart}: nobody holds it");
+    }
+}
+
 #[test]
 fn peers_that_were_in_an_epoch_that_is_lost_begin_anew_also_when_its_number_is_used_again() {
     for epochs in [1, 2] {
