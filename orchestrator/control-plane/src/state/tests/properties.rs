@@ -29,6 +29,11 @@ enum Step {
     Delete(usize),
     WorkerReads(usize),
     WorkerFinishes(usize, bool),
+    /// All creations of a worker wait there for others.
+    WorkerQueues(usize),
+    WorkerServesNewest(usize),
+    /// The creations of a worker wait there for longer than one may take.
+    LongWait(usize),
     WorkerHeard(usize),
     SandboxExits(usize),
     SandboxesBreak(usize),
@@ -66,6 +71,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => function.prop_map(Step::Delete),
         10 => worker.clone().prop_map(Step::WorkerReads),
         10 => (worker.clone(), prop::bool::weighted(0.9)).prop_map(|(w, well)| Step::WorkerFinishes(w, well)),
+        3 => worker.clone().prop_map(Step::WorkerQueues),
+        3 => worker.clone().prop_map(Step::WorkerServesNewest),
+        2 => worker.clone().prop_map(Step::LongWait),
         10 => worker.clone().prop_map(Step::WorkerHeard),
         1 => worker.clone().prop_map(Step::SandboxExits),
         1 => worker.clone().prop_map(Step::SandboxesBreak),
@@ -124,6 +132,14 @@ fn take(cluster: &mut Cluster, step: &Step) {
         }
         Step::WorkerReads(worker) => cluster.worker_reads(worker),
         Step::WorkerFinishes(worker, well) => cluster.worker_finishes_one(worker, well),
+        Step::WorkerQueues(worker) => cluster.worker_queues(worker),
+        Step::WorkerServesNewest(worker) => cluster.worker_serves_newest(worker),
+        Step::LongWait(worker) => {
+            cluster.worker_reads(worker);
+            cluster.worker_queues(worker);
+            cluster.worker_is_heard(worker);
+            cluster.pass_with(35_000, &[true; WORKERS]);
+        }
         Step::WorkerHeard(worker) => cluster.worker_is_heard(worker),
         Step::SandboxExits(worker) => cluster.sandbox_exits(worker),
         Step::SandboxesBreak(worker) => cluster.sandboxes_break(worker),
@@ -176,7 +192,19 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
         }
         prop_assert!(cpu <= NODE_CPU && memory <= NODE_MEMORY, "{} holds {cpu} mCPU, {memory} MiB", worker.name);
     }
+    check_begun_again(cluster)?;
     check_code(cluster)
+}
+
+/// A creation is commanded as soon as it is wanted, or after it has waited at a worker for as long as one may take.
+fn check_begun_again(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let deadline = cluster.state.settings.health.creation_deadline.as_micros();
+    for (id, sandbox) in &cluster.state.sandboxes {
+        let Some(timing) = &sandbox.timing else { continue };
+        let waited_us = u128::from(sandbox.commanded_us - timing.requested_us);
+        prop_assert!(waited_us == 0 || waited_us >= deadline, "{id} was commanded {waited_us} µs late");
+    }
+    Ok(())
 }
 
 /// No function has a sandbox with the program of another, as data planes and the control plane see it.
