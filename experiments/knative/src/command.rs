@@ -12,6 +12,7 @@ use crate::{
     compile,
     credentials::{Credentials, Identity},
     launch::{self, LaunchArguments},
+    network::Network,
     objects::manifests::Windows,
     pods,
     prepared::{Facts, Prepared},
@@ -24,12 +25,22 @@ use crate::{
 /// How often the parts are looked at while they run.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Enters namespaces of its own, and is root in them; what is started ends with it.
+macro_rules! unshare {
+    () => {
+        "unshare --user --map-root-user --mount --pid --net --fork --kill-child --mount-proc"
+    };
+}
+
 /// The real Kubernetes and Knative control plane on one machine, with hollow nodes
 #[derive(Parser, Debug)]
 #[command(
     version = env!("PROGRAM_VERSION"),
-    after_help = "Example, in a private namespace:\n  knative build\n  unshare --user --map-root-user --mount --pid \
-                  --net --fork --kill-child --mount-proc knative start --folder /tmp/testbed"
+    after_help = concat!(
+        "Example, in a private namespace:\n  knative build\n  ",
+        unshare!(),
+        " knative start --folder /tmp/testbed"
+    )
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -44,7 +55,8 @@ enum Command {
     Version,
     /// Start a testbed and keep it until a signal; needs a private mount, pid and network namespace
     Start(Start),
-    /// Start a testbed, register the functions of a file, end it, and keep what later ones may begin from
+    /// Start a testbed, register the functions of a file, end it, and keep what later ones may begin from; needs private
+    /// namespaces as `start` does
     Prepare(Prepare),
     /// Register the functions of a file and wait until each is ready
     Register(Register),
@@ -260,11 +272,34 @@ impl Signals {
     }
 }
 
+/// Refuses a network that is not this program's alone: the testbed's bridge, routes and API server would be in the
+/// machine's own, and would stay there when it is killed.
+async fn require_own_network() -> anyhow::Result<()> {
+    let links = Network::here()?.links_to_others().await?;
+    if links.is_empty() {
+        return Ok(());
+    }
+    let typed: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+    let again = [unshare!(), &typed.join(" ")].join(" ");
+    bail!("a testbed needs a network namespace of its own, and this one has {}: {again}", links.join(", "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:,+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// Starts a testbed and keeps it until it is told to end or a part ends by itself.
 async fn run_testbed(start: Start) -> anyhow::Result<()> {
     if let (Variant::Stock, ChosenWorkers(Some(_))) = (start.variant, &start.workers) {
         bail!("the stock form has the released workers: with --workers comes --variant tuned");
     }
+    require_own_network().await?;
     let settings = Settings {
         variant: start.variant,
         workers: start.workers.0,
@@ -294,6 +329,7 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
 /// Registers functions in a testbed whose limits are lifted: what is registered does not depend on them, only how long it
 /// takes.
 async fn prepare(arguments: Prepare) -> anyhow::Result<()> {
+    require_own_network().await?;
     let settings = Settings { variant: Variant::Tuned, ..arguments.form.settings()? };
     let mut signals = Signals::listen()?;
     let kept = async {

@@ -13,7 +13,9 @@ use crate::{
     compile::TUNED_AUTOSCALER,
     credentials::{Credentials, Identity},
     recipe::LIMITS,
-    topology::{ACTIVATOR, AUTOSCALER, CONTROL_PLANE, CONTROLLER, ETCD_PORT, NODES, PODS, PODS_PREFIX, WEBHOOK},
+    topology::{
+        ACTIVATOR, API_PORT, AUTOSCALER, CONTROL_PLANE, CONTROLLER, ETCD_PORT, NODES, PODS, PODS_PREFIX, WEBHOOK,
+    },
     variant::Variant,
 };
 
@@ -116,8 +118,8 @@ impl Parts<'_> {
         let file = |name: &str| self.credentials.file(name);
         let mut arguments = vec![
             format!("--etcd-servers=http://127.0.0.1:{ETCD_PORT}"),
-            "--bind-address=0.0.0.0".to_owned(),
-            "--secure-port=6443".to_owned(),
+            format!("--bind-address={CONTROL_PLANE}"),
+            format!("--secure-port={API_PORT}"),
             format!("--advertise-address={CONTROL_PLANE}"),
             format!("--tls-cert-file={}", file("apiserver.crt")),
             format!("--tls-private-key-file={}", file("apiserver.key")),

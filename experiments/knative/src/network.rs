@@ -6,7 +6,10 @@ use anyhow::{Context, bail};
 use futures::TryStreamExt;
 use rtnetlink::{
     Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
-    packet_route::route::{RouteScope, RouteType},
+    packet_route::{
+        link::{LinkAttribute, LinkFlags},
+        route::{RouteScope, RouteType},
+    },
 };
 use tokio::time::{Instant, sleep};
 
@@ -35,6 +38,29 @@ impl Network {
         Ok(Self { handle })
     }
 
+    /// Names of the links by which this namespace reaches others: all that are up, without loopback and what testbeds left
+    /// here. A namespace of one's own has none, since what the kernel puts into each, such as `tunl0`, is down.
+    ///
+    /// # Errors
+    /// When the kernel does not list its links.
+    pub async fn links_to_others(&self) -> anyhow::Result<Vec<String>> {
+        let mut links = self.handle.link().get().execute();
+        let mut found = Vec::new();
+        while let Some(link) = links.try_next().await.context("listing links")? {
+            let flags = link.header.flags;
+            let name = link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            });
+            let name = name.unwrap_or_else(|| format!("link {}", link.header.index));
+            let is_own = name == BRIDGE || pairs().any(|near| near == name);
+            if flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Loopback) && !is_own {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
     /// Makes the bridge with the control plane's address on it, and the route to the pods.
     ///
     /// # Errors
@@ -55,8 +81,7 @@ impl Network {
     /// # Errors
     /// When the kernel refuses; that there are none is no error.
     pub async fn remove_bridge(&self) -> anyhow::Result<()> {
-        let pairs = (CONTROLLER.octets()[3]..=NODES.octets()[3]).map(near);
-        for link in pairs.chain([BRIDGE.to_owned()]) {
+        for link in pairs().chain([BRIDGE.to_owned()]) {
             let Ok(index) = self.index(&link).await else { continue };
             let removed = self.handle.link().del(index).execute().await;
             // One whose namespace has just ended goes by itself, and may be gone by now.
@@ -141,6 +166,11 @@ impl Network {
     }
 }
 
+/// The ends of all pairs of links that stay at the bridge.
+fn pairs() -> impl Iterator<Item = String> {
+    (CONTROLLER.octets()[3]..=NODES.octets()[3]).map(near)
+}
+
 /// The end of a pair of links that stays at the bridge.
 fn near(number: u8) -> String {
     format!("kn{number}")
@@ -164,5 +194,38 @@ async fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
             None if Instant::now() >= deadline => return None,
             None => sleep(LOOK).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// In a network namespace of its thread's own, which ends with the thread.
+    #[test]
+    fn only_links_to_others_tell_a_namespace_that_is_not_ones_own_root() {
+        let apart = std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return programs::say_skipped(
+                    "only_links_to_others_tell_a_namespace_that_is_not_ones_own_root",
+                    "no network namespace can be made here",
+                );
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let network = Network::here().unwrap();
+                assert_eq!(network.links_to_others().await.unwrap(), [""; 0], "a new one");
+                network.make_bridge().await.unwrap();
+                assert_eq!(network.links_to_others().await.unwrap(), [""; 0], "with what a testbed makes");
+                let pair = LinkVeth::new("eth9", "eth8").build();
+                network.handle.link().add(pair).execute().await.unwrap();
+                assert_eq!(network.links_to_others().await.unwrap(), [""; 0], "what is down leads nowhere");
+                network.up("eth9").await.unwrap();
+                assert_eq!(network.links_to_others().await.unwrap(), ["eth9"]);
+            });
+        });
+        apart.join().unwrap();
     }
 }
