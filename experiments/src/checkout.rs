@@ -19,22 +19,29 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// The one given, else the one around the working folder, else the one this program was built from.
+    /// The one given, else the one around the working folder. Never the one that the program was built from: hours of
+    /// measurement would be of other code than that which the user is looking at.
     ///
     /// # Errors
-    /// When none of them has `experiments/systems.toml`.
+    /// When it has no `experiments/systems.toml`.
     pub fn find(given: Option<&Path>) -> anyhow::Result<Self> {
-        let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned();
-        let candidates: Vec<PathBuf> = match given {
-            Some(root) => vec![root.to_owned()],
-            None => env::current_dir()?.ancestors().map(Path::to_owned).chain([built_from]).collect(),
+        let place = match given {
+            Some(root) => root.to_owned(),
+            None => env::current_dir()?,
         };
-        match candidates.iter().find(|root| root.join(MARK).is_file()) {
+        let mut candidates = place.ancestors().take(if given.is_some() { 1 } else { usize::MAX });
+        match candidates.find(|root| root.join(MARK).is_file()) {
             Some(root) => Ok(Self { root: root.canonicalize()?, is_named: given.is_some() }),
-            None => {
-                let place = candidates.first().map(|root| root.display().to_string()).unwrap_or_default();
-                Err(UsageError(format!("no {MARK} in {place}: go to a checkout or name it with --checkout")).into())
-            }
+            None => Err(UsageError(Self::missing(&place, given.is_some())).into()),
+        }
+    }
+
+    fn missing(place: &Path, is_named: bool) -> String {
+        let place = place.display();
+        if is_named {
+            format!("--checkout {place}: expected the root of a checkout of dirigent, found no {MARK} in it")
+        } else {
+            format!("{place} is in no checkout of dirigent (with {MARK}): go to a checkout or name it with --checkout")
         }
     }
 

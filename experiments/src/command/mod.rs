@@ -17,7 +17,7 @@ use crate::{
     console::Console,
     definition::overrides::Overrides,
     enclosure::{EncloseArguments, Entered},
-    exit::Exit,
+    exit::{Exit, UsageError},
     interrupt::Interrupt,
     run::order::Order,
     session::Session,
@@ -44,7 +44,6 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is inval
 /// Runs experiments on this machine and judges what they left; without a subcommand, the main one.
 #[derive(Debug, Parser)]
 #[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -130,6 +129,10 @@ impl CommandLine {
     /// # Errors
     /// When it cannot be done; [`crate::exit::of`] says what that means.
     pub fn run(self) -> anyhow::Result<Exit> {
+        if self.quick && self.command.is_some() {
+            let problem = "--quick goes with `repro` alone or after the subcommand, as in `repro plan --quick`";
+            return Err(UsageError(problem.to_owned()).into());
+        }
         let checkout = || Checkout::find(self.checkout.as_deref());
         let inside = self.enclosed.zip(self.runner).map(|(programs, runner)| run::Inside { programs, runner });
         match self.command {
@@ -180,6 +183,7 @@ mod tests {
     fn without_a_subcommand_the_main_experiment_is_meant() {
         let typed = CommandLine::try_parse_from(["repro", "--quick"]).unwrap();
         assert!(typed.command.is_none() && typed.quick);
-        assert!(CommandLine::try_parse_from(["repro", "--quick", "run"]).is_err(), "--quick belongs after run");
+        let misplaced = CommandLine::try_parse_from(["repro", "--quick", "run"]).unwrap().run();
+        assert!(misplaced.unwrap_err().is::<UsageError>(), "--quick belongs after run");
     }
 }
