@@ -55,6 +55,13 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// Whether it goes on behind the host and port.
+    pub(crate) fn has_path(&self) -> bool {
+        self.0.strip_prefix("http://").is_some_and(|rest| rest.contains('/'))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)

@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     path: InvocationPath,
 
     /// HTTP address of a data plane
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, value_parser = parse_data_plane, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     data_plane: Address,
 
     /// Longest wait for the whole answer
@@ -153,6 +153,15 @@ fn fields(headers: &HeaderMap) -> Value {
 fn body(data: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
     let Some(path) = file else { return Ok(data.map(String::into_bytes)) };
     Ok(Some(input::read("--data-file", path)?))
+}
+
+/// A data plane passes every path on to the function, so its own address has none.
+fn parse_data_plane(text: &str) -> anyhow::Result<Address> {
+    let address: Address = text.parse()?;
+    if address.has_path() {
+        bail!("expected HOST:PORT or http://HOST:PORT without a path: --path names that of the invocation");
+    }
+    Ok(address)
 }
 
 fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {

@@ -144,6 +144,7 @@ fn a_mistake_on_the_command_line_is_exit_code_2() {
         &["function", "register", "f", "--image", "i", "--max", "0"],
         &["worker", "--admin", "localhost:80"],
         &["control-plane", "--config", "no-such-file.toml"],
+        &["invoke", "f", "--data-plane", "http://127.0.0.1:1/x"],
         &["function", "register", "--from", "no-such-file.ndjson"],
     ] {
         let output = dirigent().args(arguments).output().unwrap();
