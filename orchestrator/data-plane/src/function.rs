@@ -126,6 +126,14 @@ impl Function {
         }
     }
 
+    /// It is not known whether a sandbox is still there: no invocation goes there any more.
+    pub(crate) fn give_back(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let id = sandbox.id();
+        if self.change(|state, now_us, effects| state.give_back(sandbox, now_us, effects)) {
+            tracing::warn!(function = %self.name, sandbox = %id, "sandbox given back: it may have ended unseen");
+        }
+    }
+
     /// A cold start was answered.
     pub(crate) fn answered_cold(&self) {
         self.cold.fetch_add(1, Ordering::Relaxed);

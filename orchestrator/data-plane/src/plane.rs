@@ -12,8 +12,14 @@ use policy::balance::Balance;
 use rand_pcg::Pcg32;
 
 use crate::{
-    clock::Clock, config::Config, metrics::Metrics, overload::Overload, reports::Reports, sampler::Sampled,
-    table::Table, upstream::IdleLinks,
+    clock::Clock,
+    config::Config,
+    metrics::Metrics,
+    overload::Overload,
+    reports::Reports,
+    sampler::Sampled,
+    table::Table,
+    upstream::{IdleLinks, Trust},
 };
 
 /// One data plane.
@@ -35,8 +41,8 @@ pub(crate) struct Plane {
     pub(crate) instance: u64,
     /// Whether a snapshot of its cluster was received.
     ready: AtomicBool,
-    /// Whether a control plane has its stream, and says what becomes of sandboxes.
-    has_stream: AtomicBool,
+    /// Whether sandboxes are known to be there.
+    pub(crate) trust: Trust,
     stopping: AtomicBool,
     pub(crate) overload: Overload,
     /// Requests that hold a place.
@@ -62,7 +68,7 @@ impl Plane {
             seed,
             instance: api::draw_instance(),
             ready: AtomicBool::new(false),
-            has_stream: AtomicBool::new(false),
+            trust: Trust::default(),
             stopping: AtomicBool::new(false),
             overload: Overload::default(),
             open_requests: AtomicUsize::new(0),
@@ -88,16 +94,6 @@ impl Plane {
     /// It belongs to no cluster any more, and knows no functions.
     pub(crate) fn set_unready(&self) {
         self.ready.store(false, Ordering::Release);
-    }
-
-    /// Whether a control plane has its stream.
-    pub(crate) fn has_stream(&self) -> bool {
-        self.has_stream.load(Ordering::Relaxed)
-    }
-
-    /// A control plane has taken its stream, or has it no more.
-    pub(crate) fn set_stream(&self, has_stream: bool) {
-        self.has_stream.store(has_stream, Ordering::Relaxed);
     }
 
     /// A request has come.

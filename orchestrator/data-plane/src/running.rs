@@ -62,6 +62,8 @@ impl Running {
             // It answered before it had the whole request: wait until it has stopped reading.
             linger(link, slot, Rest::Unwanted);
             return;
+        } else {
+            sandbox.used(now_us);
         }
         slot.release(now_us);
     }

@@ -50,6 +50,9 @@ enum StreamError {
     Stranger(String),
     #[error("epoch {theirs} is over: {newest} has been seen")]
     Outdated { theirs: u32, newest: u32 },
+    /// What was said on it may be old, and it may be over.
+    #[error("this process stood still")]
+    StoodStill,
     #[error("the control plane closed the stream")]
     Closed,
 }
@@ -77,7 +80,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
         let end = session.run(&mut applier, &mut welcomed).await;
-        plane.set_stream(false);
+        plane.trust.end(plane.clock.now_us());
         if !plane.reports.end() {
             break;
         }
@@ -104,11 +107,19 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             );
         }
         // Half of it at random, so that many data planes do not come back in step.
-        sleep(back_off.mul_f64(random.random_range(0.5..1.0))).await;
+        let pause = back_off.mul_f64(random.random_range(0.5..1.0));
+        sleep(next_attempt(pause, name_taken_since.map(|since: Instant| since.elapsed()))).await;
         back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_BACK_OFF } else { LONGEST_BACK_OFF });
     }
     // The data plane is about to end; until then there is nothing left to do here.
     std::future::pending().await
+}
+
+/// When to try again that would wait for `pause`: where another process has had the name for `name_taken_for`, not later than
+/// the refusal that decides.
+fn next_attempt(pause: Duration, name_taken_for: Option<Duration>) -> Duration {
+    let left = name_taken_for.map_or(Duration::ZERO, |taken| NAME_TAKEN_TIMEOUT.saturating_sub(taken));
+    if left.is_zero() { pause } else { pause.min(left) }
 }
 
 struct Session<'a> {
@@ -127,7 +138,7 @@ impl Session<'_> {
     }
 
     async fn carry(&self, applier: &mut Applier, welcomed: &mut bool) -> Result<(), StreamError> {
-        let plane = self.plane;
+        let (plane, opened_us) = (self.plane, self.plane.clock.now_us());
         let channel = api::connect(plane.network.clone(), self.control_plane).await?;
         let source = TokenSource::new(plane.config.token_file.clone(), &plane.config.data_dir);
         let token = source.token(self.control_plane)?;
@@ -156,13 +167,20 @@ impl Session<'_> {
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
         plane.metrics.connected();
         applier.begin(welcome);
-        plane.set_stream(true);
         applier.apply(first);
-        while let Some(message) = stream.message().await.map_err(StreamError::Broke)? {
+        loop {
+            if applier.is_complete() && !plane.trust.has_stream() && !plane.trust.begin(opened_us) {
+                return Err(StreamError::StoodStill);
+            }
+            let message = tokio::select! {
+                biased;
+                () = plane.trust.stood_still_since(opened_us) => return Err(StreamError::StoodStill),
+                message = stream.message() => message.map_err(StreamError::Broke)?,
+            };
+            let Some(message) = message else { return Ok(()) };
             api::check_size(&message)?;
             applier.apply(message);
         }
-        Ok(())
     }
 
     /// Who we are and what we hold. From now on changes are collected for the new stream.
@@ -190,5 +208,19 @@ fn refused(status: tonic::Status) -> StreamError {
     match api::cluster_of_refusal(&status) {
         Some(_) => StreamError::Stranger(status.message().to_owned()),
         None => StreamError::Refused(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_lost_is_asked_for_once_more_when_that_is_certain() {
+        let seconds = Duration::from_secs;
+        assert_eq!(next_attempt(seconds(5), None), seconds(5));
+        assert_eq!(next_attempt(seconds(5), Some(seconds(3))), seconds(5));
+        assert_eq!(next_attempt(seconds(5), Some(seconds(9))), seconds(1), "not at 14 s");
+        assert_eq!(next_attempt(seconds(5), Some(seconds(10))), seconds(5), "it is known by then");
     }
 }

@@ -9,6 +9,7 @@ mod linger;
 mod link;
 mod no_response;
 mod sandbox;
+mod trust;
 mod wire;
 
 pub(crate) use confirm::confirm;
@@ -17,3 +18,4 @@ pub(crate) use linger::{Rest, linger};
 pub(crate) use link::{Link, poll_answer};
 pub(crate) use no_response::NoResponse;
 pub(crate) use sandbox::{OpenError, Sandbox};
+pub(crate) use trust::Trust;

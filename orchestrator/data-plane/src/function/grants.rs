@@ -151,18 +151,23 @@ impl FunctionState {
     }
 
     /// It is not certain that a sandbox is still there: it is given back, without a word against it.
-    pub(crate) fn give_back(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
+    /// True when that is news.
+    pub(crate) fn give_back(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) -> bool {
         let id = sandbox.id();
-        if self.held.get(&id).is_some_and(|held| held.kept() && Arc::ptr_eq(&held.sandbox, sandbox)) {
-            self.set_service(id, Service::Returning, Stamp::default());
-            self.settle(id, effects);
-            self.changed(self.level(), now_us, effects);
+        if !self.held.get(&id).is_some_and(|held| held.kept() && Arc::ptr_eq(&held.sandbox, sandbox)) {
+            return false;
         }
+        self.set_service(id, Service::Returning, Stamp::default());
+        self.settle(id, effects);
+        self.changed(self.level(), now_us, effects);
+        true
     }
 
-    /// Sandboxes to which invocations may go, now or later.
-    pub(crate) fn kept_sandboxes(&self) -> Vec<Arc<Sandbox>> {
-        self.held.values().filter(|held| held.kept()).map(|held| held.sandbox.clone()).collect()
+    /// Sandboxes with a slot for another invocation, now or when they are open again, and whether one runs there.
+    pub(crate) fn available_sandboxes(&self) -> Vec<(Arc<Sandbox>, bool)> {
+        let kept = self.held.iter().filter(|(_, held)| held.kept());
+        let free = kept.filter(|(id, _)| self.slots.in_use(**id) < self.slots.held(**id).unwrap_or(0));
+        free.map(|(id, held)| (held.sandbox.clone(), self.slots.in_use(*id) > 0)).collect()
     }
 
     /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.

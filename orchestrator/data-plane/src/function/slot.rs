@@ -43,6 +43,12 @@ impl Slot {
         self.give_up(Failing::breaking(cause));
     }
 
+    /// It is not known whether the sandbox is still there: no invocation goes there any more, without a word against it.
+    pub(crate) fn give_back(&self) {
+        let (function, sandbox) = self.parts();
+        function.give_back(sandbox);
+    }
+
     /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there
     /// may end.
     pub(crate) fn retire(&self, cause: &str) {

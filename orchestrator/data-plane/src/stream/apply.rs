@@ -73,6 +73,11 @@ impl Applier {
         self.snapshot = Some(BTreeSet::new());
     }
 
+    /// Whether all that a stream begins with was received on the current one.
+    pub(super) fn is_complete(&self) -> bool {
+        self.snapshot.is_none()
+    }
+
     /// Carries out a message.
     pub(super) fn apply(&mut self, message: wire::ToDataPlane) {
         let functions = &self.plane.functions;

@@ -52,9 +52,11 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
         let breaker = handle.clone();
         let closed = async {
             // An error here means that the stream was broken off and dropped: that side is closed as well.
-            if let Ok(io) = stream.await {
+            if let Ok(io) = stream.await
                 // Still breakable, should the sandbox be declared gone meanwhile.
-                let _ = close(Wire::resume(io, handle)).await;
+                && close(Wire::resume(io, handle)).await.is_ok()
+            {
+                slot.sandbox().used(slot.plane().clock.now_us());
             }
         };
         match timeout_at(until, closed).await {

@@ -18,7 +18,7 @@ use model::{Endpoint, Protocol, SandboxId};
 use thiserror::Error;
 use tokio::{task::unconstrained, time::timeout};
 
-use super::{Link, idle::SHED_FEW, wire::WireHandle};
+use super::{Link, idle::SHED_FEW, trust::is_trusted, wire::WireHandle};
 use crate::{Config, function::Terms, plane::Plane};
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
@@ -47,6 +47,9 @@ pub(crate) enum OpenError {
     /// It did not take it within the time-out.
     #[error("no connection within {0} ms")]
     Late(u128),
+    /// It was not tried: nobody said for too long that the sandbox is there, and its address may be another one's.
+    #[error("it is not known whether the sandbox is still there")]
+    Unsure,
     /// This process cannot open more connections: not the sandbox's fault.
     #[error("out of resources here: {0}")]
     Local(io::Error),
@@ -73,10 +76,11 @@ pub(crate) struct Sandbox {
     header: HeaderValue,
     /// Connections that ended without an answer since the last answer.
     breaks: AtomicU32,
-    /// When its connections were last used, microseconds.
+    /// When its connections were last used, microseconds; 0 before the first.
     used_us: AtomicU64,
-    /// When it was last seen to take a connection, by a look at it.
+    /// When a look at it began that found it there, and when the last one did.
     seen_us: AtomicU64,
+    tried_us: AtomicU64,
     links: Mutex<Links>,
 }
 
@@ -109,8 +113,9 @@ impl Sandbox {
             ready_us,
             header,
             breaks: AtomicU32::new(0),
-            used_us: AtomicU64::new(ready_us),
+            used_us: AtomicU64::new(0),
             seen_us: AtomicU64::new(0),
+            tried_us: AtomicU64::new(0),
             links: Mutex::default(),
         }
     }
@@ -140,17 +145,32 @@ impl Sandbox {
         self.address
     }
 
-    /// It took a connection at `now_us`.
-    pub(super) fn seen(&self, now_us: u64) {
-        self.seen_us.fetch_max(now_us, Ordering::Relaxed);
+    /// It took a connection that was tried at `began_us`.
+    pub(super) fn seen(&self, began_us: u64) {
+        self.seen_us.fetch_max(began_us, Ordering::Relaxed);
+    }
+
+    /// A look at it begins.
+    pub(super) fn tried(&self, now_us: u64) {
+        self.tried_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// When the last look at it began, 0 before the first.
+    pub(super) fn tried_us(&self) -> u64 {
+        self.tried_us.load(Ordering::Relaxed)
     }
 
     /// When it was last known to be there.
-    pub(super) fn seen_us(&self) -> u64 {
-        self.seen_us.load(Ordering::Relaxed).max(self.used_us())
+    pub(super) fn known_us(&self, plane: &Plane, now_us: u64) -> u64 {
+        plane.trust.known_us(self.used_us(), self.seen_us.load(Ordering::Relaxed), now_us)
     }
 
-    /// When a connection of it was last put aside.
+    /// It answered, or ended a connection, at `now_us`.
+    pub(crate) fn used(&self, now_us: u64) {
+        self.used_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// When a connection of it was last used, 0 before the first.
     pub(crate) fn used_us(&self) -> u64 {
         self.used_us.load(Ordering::Relaxed)
     }
@@ -192,6 +212,7 @@ impl Sandbox {
 
     /// Puts a connection aside for the next invocation.
     pub(crate) fn put_idle(self: &Arc<Self>, mut link: Link, plane: &Plane, now_us: u64) {
+        self.used(now_us);
         let mut links = self.lock();
         if links.closed || self.connection_idle_us == 0 {
             return;
@@ -202,7 +223,6 @@ impl Sandbox {
         let crowded = plane.idle.put();
         let first = !std::mem::replace(&mut links.known, true);
         drop(links);
-        self.used_us.store(now_us, Ordering::Relaxed);
         if first {
             plane.idle.enlist(self);
         }
@@ -242,6 +262,10 @@ impl Sandbox {
 
     /// Opens a connection.
     pub(crate) async fn open(&self, plane: &Plane) -> Result<Link, OpenError> {
+        let now_us = plane.clock.now_us();
+        if !is_trusted(self.known_us(plane, now_us), now_us) {
+            return Err(OpenError::Unsure);
+        }
         if plane.is_short_of_descriptors() {
             plane.idle.shed(plane, SHED_FEW, 0);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,20 +11,29 @@ use std::{
 };
 
 use api::{Io, Listener, Network, OsNetwork, wire};
-use futures::future::{BoxFuture, ready};
-use tokio::time::{advance, pause, resume};
+use futures::future::{BoxFuture, pending, ready};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{advance, pause, resume},
+};
 
 use super::{
     client::get,
     control_plane::{ControlPlane, Session},
     sandbox::Sandbox,
-    world::{World, active, function, until},
+    world::{World, active, delta, function, until},
 };
+
+/// A machine that does not answer.
+const STUCK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
 /// A network on which sandboxes can be out of reach.
 #[derive(Default)]
 struct Switch {
     is_cut: AtomicBool,
+    /// Connections to [`STUCK`] are neither made nor refused.
+    is_stuck: bool,
     /// Connections to sandboxes that were tried.
     tried: AtomicUsize,
 }
@@ -41,6 +50,7 @@ impl Network for Switch {
     fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
         self.tried.fetch_add(1, Ordering::SeqCst);
         match self.is_cut.load(Ordering::SeqCst) {
+            _ if self.is_stuck && address.ip() == STUCK => Box::pin(pending()),
             true => Box::pin(ready(Err(io::ErrorKind::TimedOut.into()))),
             false => OsNetwork.connect_to(address),
         }
@@ -61,12 +71,15 @@ impl Outage {
         outage
     }
 
+    fn function() -> wire::FunctionConfig {
+        wire::FunctionConfig { queue_deadline_ms: 200, timeout_ms: 3_600_000, ..function() }
+    }
+
     /// The control plane is still there.
     async fn before() -> (Self, Session) {
         let network = Arc::new(Switch::default());
         let mut world = World::on(network.clone(), |_| {}).await;
-        let brief = wire::FunctionConfig { queue_deadline_ms: 200, ..function() };
-        let mut session: Session = world.greeted(vec![brief]).await;
+        let mut session: Session = world.greeted(vec![Self::function()]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 1));
         session.ack(1, |ack| ack.slots == 1).await;
@@ -137,7 +150,7 @@ async fn a_sandbox_that_cannot_be_reached_either_is_given_back_before_its_port_m
         outage.pass().await;
     }
     assert_eq!(outage.metric("slots_held").await, 1, "a short while proves nothing");
-    outage.pass().await;
+    jump(11).await;
     until("it is given back", async || outage.metric("slots_held").await == 0).await;
     outage.network.is_cut.store(false, Ordering::SeqCst);
     outage.sandbox.kill();
@@ -148,13 +161,93 @@ async fn a_sandbox_that_cannot_be_reached_either_is_given_back_before_its_port_m
 }
 
 #[tokio::test]
-async fn a_data_plane_that_stood_still_is_sure_of_no_sandbox() {
+async fn a_data_plane_that_stood_still_opens_no_connection_before_it_knows_more() {
     let (outage, session) = Outage::before().await;
+    outage.sandbox.kill();
+    // The first thing on waking is a request: it has not even noticed that its stream is over.
     jump(61).await;
+    outage.assert_is_not_used().await;
     outage.lose(session).await;
-    // That it is used until it is noticed proves nothing: it may be another one.
-    get(outage.world.data_plane, "f", "/").await;
-    jump(11).await;
-    until("it is given back", async || outage.metric("slots_held").await == 0).await;
-    assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing was wrong with it");
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "it was not tried");
+    assert_eq!(outage.metric("slots_held").await, 0, "it is given back");
+}
+
+#[tokio::test]
+async fn one_that_stood_still_without_a_stream_opens_no_connection_either() {
+    let outage = Outage::begin().await;
+    outage.pass().await;
+    outage.sandbox.kill();
+    jump(61).await;
+    outage.assert_is_not_used().await;
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "it was not tried");
+}
+
+#[tokio::test]
+async fn after_standing_still_a_new_stream_says_which_sandboxes_are_there() {
+    let (mut outage, _old) = Outage::before().await;
+    jump(61).await;
+    let mut session = outage.world.greeted(vec![Outage::function()]).await;
+    assert_eq!(session.hello.held.len(), 1, "nothing was given back meanwhile");
+    session.delta(active(1, &outage.sandbox, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    outage.sandbox.end_connections().await;
+    assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200, "a new connection is opened");
+}
+
+#[tokio::test]
+async fn a_sandbox_in_use_is_not_disturbed() {
+    let outage = Outage::begin().await;
+    let address = outage.world.data_plane;
+    // One that waits for as long as it takes.
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
+    outage.sandbox.running(1).await;
+    let tried = || outage.network.tried.load(Ordering::SeqCst);
+    let before = tried();
+    outage.network.is_cut.store(true, Ordering::SeqCst);
+    for _ in 0..12 {
+        jump(11).await;
+        // As many ticks as a look would take.
+        jump(1).await;
+        assert_eq!(outage.metric("slots_held").await, 1);
+    }
+    assert_eq!(tried(), before, "its one slot is in use, so nobody connects");
+    outage.network.is_cut.store(false, Ordering::SeqCst);
+    // What comes right after standing still would prove nothing.
+    jump(3).await;
+    outage.sandbox.state.gate.add_permits(1);
+    let mut status = [0; 12];
+    client.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    outage.sandbox.end_connections().await;
+    assert_eq!(get(address, "f", "/").await.status, 200, "it has answered, so it is there");
+}
+
+#[tokio::test]
+async fn sandboxes_of_a_machine_that_does_not_answer_hold_up_no_look_at_others() {
+    let network = Arc::new(Switch { is_stuck: true, ..Switch::default() });
+    let mut world = World::on(network.clone(), |config| config.limits.connect_timeout = Duration::from_secs(600)).await;
+    let mut session = world.greeted(vec![Outage::function()]).await;
+    for number in 1..=100 {
+        let address = SocketAddr::new(STUCK, 1024 + number);
+        session.delta(delta(number.into(), address, 1, wire::EndpointState::Active, 1));
+    }
+    let sandbox = Sandbox::start().await;
+    session.delta(active(101, &sandbox, 1));
+    session.ack(101, |ack| ack.slots == 1).await;
+    let outage = Outage { world, network, sandbox };
+    outage.lose(session).await;
+    let connections = || outage.sandbox.state.connections.load(Ordering::SeqCst);
+    for _ in 0..40 {
+        jump(1).await;
+        // Meanwhile it has been looked at, if that was due.
+        outage.metric("slots_held").await;
+    }
+    assert!(connections() > 0, "the one that answers is looked at");
+    for _ in 0..20 {
+        jump(1).await;
+        outage.metric("slots_held").await;
+    }
+    until("only the others are given back", async || outage.metric("slots_held").await == 1).await;
+    assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200);
 }

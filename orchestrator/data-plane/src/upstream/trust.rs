@@ -1,0 +1,189 @@
+//! What is known of whether the sandboxes are there, without which no connection to them is opened.
+//!
+//! While a control plane has the stream it says when a sandbox has ended; so until the stream ends, all are known to be
+//! there. But a process that stood still does not know for how long its stream has been over, and what it reads first is
+//! old. So it counts only what was known while the process was seen to go on, and a stream that was there before is given
+//! up for a new one.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
+
+use api::PORT_REST;
+use tokio::sync::Notify;
+
+use crate::clock::micros;
+
+/// How often the process notes that it goes on.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// One that did not for longer stood still: by then a control plane ends its stream.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// What was received while the process stood still is read within this time of its going on.
+const SETTLE: Duration = Duration::from_secs(2);
+/// To a sandbox of which it is not known for this long that it is there no connection is opened. What is left of
+/// [`PORT_REST`] is time for noticing that the stream is over, and for the connection.
+const TRUSTED_FOR: Duration = PORT_REST.saturating_sub(Duration::from_secs(10));
+/// Whatever takes a connection after this long may be another one that has its port.
+const KNOWN_FOR: Duration = PORT_REST.saturating_sub(MAX_PAUSE);
+
+/// Since when sandboxes are not known to be there. Times are microseconds of the data plane's clock.
+#[derive(Default)]
+pub(crate) struct Trust {
+    /// Whether a control plane has the stream, and its snapshot is complete.
+    has_stream: AtomicBool,
+    /// When the stream was last known to be there.
+    stream_us: AtomicU64,
+    /// When this process was last seen to go on.
+    awake_us: AtomicU64,
+    /// When it had last been before it stood still, and was again.
+    asleep_us: AtomicU64,
+    woke_us: AtomicU64,
+    stood_still: Notify,
+}
+
+impl Trust {
+    /// The snapshot of a stream that was opened at `opened_us` is complete. False when this process stood still since: then
+    /// the stream may be over.
+    pub(crate) fn begin(&self, opened_us: u64) -> bool {
+        let is_new = opened_us >= self.woke_us.load(SeqCst);
+        self.has_stream.store(is_new, SeqCst);
+        is_new
+    }
+
+    /// The stream is over, if there was one.
+    pub(crate) fn end(&self, now_us: u64) {
+        if self.has_stream() && !self.is_asleep(now_us) {
+            self.stream_us.store(now_us, SeqCst);
+        }
+        self.has_stream.store(false, SeqCst);
+    }
+
+    /// Whether there is a stream.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.has_stream.load(SeqCst)
+    }
+
+    /// Done when this process stood still after a stream was opened at `opened_us`.
+    pub(crate) async fn stood_still_since(&self, opened_us: u64) {
+        loop {
+            self.stood_still.notified().await;
+            if self.woke_us.load(SeqCst) > opened_us {
+                return;
+            }
+        }
+    }
+
+    /// The process goes on.
+    pub(super) fn tick(&self, now_us: u64) {
+        if self.is_asleep(now_us) {
+            self.has_stream.store(false, SeqCst);
+            self.asleep_us.store(self.awake_us.load(SeqCst), SeqCst);
+            self.woke_us.store(now_us, SeqCst);
+            self.stood_still.notify_one();
+        } else if self.has_stream() {
+            self.stream_us.store(now_us, SeqCst);
+        }
+        // Last: who sees this sees that the stream counts no more.
+        self.awake_us.store(now_us, SeqCst);
+    }
+
+    /// When a sandbox was last known to be there, of which a connection was last used at `used_us` and which took one that
+    /// was opened at `looked_at_us`.
+    pub(super) fn known_us(&self, used_us: u64, looked_at_us: u64, now_us: u64) -> u64 {
+        let used_us = if self.is_doubtful(used_us, now_us) { 0 } else { used_us };
+        let stream_us = match !self.is_asleep(now_us) && self.has_stream() {
+            true => now_us,
+            false => self.stream_us.load(SeqCst),
+        };
+        used_us.max(looked_at_us).max(stream_us)
+    }
+
+    /// Nobody has noted for too long that this process goes on.
+    fn is_asleep(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.awake_us.load(SeqCst)) > micros(MAX_PAUSE)
+    }
+
+    /// What seemed to come at `at_us` may have come while this process stood still.
+    fn is_doubtful(&self, at_us: u64, now_us: u64) -> bool {
+        let settled_us = self.woke_us.load(SeqCst).saturating_add(micros(SETTLE));
+        let was_asleep = at_us > self.asleep_us.load(SeqCst) && at_us < settled_us;
+        was_asleep || (self.is_asleep(now_us) && at_us > self.awake_us.load(SeqCst))
+    }
+}
+
+/// Whether a connection may be opened to a sandbox last known to be there at `known_us`.
+pub(super) fn is_trusted(known_us: u64, now_us: u64) -> bool {
+    now_us.saturating_sub(known_us) < micros(TRUSTED_FOR)
+}
+
+/// Whether what takes a connection is the sandbox that was known to be there at `known_us`.
+pub(super) fn is_the_same(known_us: u64, now_us: u64) -> bool {
+    now_us.saturating_sub(known_us) < micros(KNOWN_FOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// Ticks each second of `seconds`.
+    fn go_on(trust: &Trust, seconds: std::ops::RangeInclusive<u64>) {
+        for second in seconds {
+            trust.tick(second * SECOND);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_trusted_until_it_ends_however_long_it_is_silent() {
+        let trust = Trust::default();
+        go_on(&trust, 0..=100);
+        let known = |second: u64| trust.known_us(0, 0, second * SECOND) / SECOND;
+        assert_eq!(known(100), 0, "there is none yet");
+        assert!(trust.begin(100 * SECOND));
+        go_on(&trust, 101..=102);
+        assert_eq!(known(104), 104);
+        trust.end(104 * SECOND);
+        go_on(&trust, 105..=200);
+        assert_eq!(known(200), 104);
+        assert!(is_trusted(104 * SECOND, 153 * SECOND) && !is_trusted(104 * SECOND, 154 * SECOND));
+        assert!(is_the_same(104 * SECOND, 158 * SECOND) && !is_the_same(104 * SECOND, 159 * SECOND));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_trusts_nothing_that_it_finds_on_waking() {
+        let trust = Trust::default();
+        trust.begin(0);
+        go_on(&trust, 0..=10);
+        let known = |used: u64, now: u64| trust.known_us(used * SECOND, 0, now * SECOND) / SECOND;
+        // Whatever comes first: a request, a response that came meanwhile, the end of the stream, the tick.
+        assert_eq!((known(0, 110), known(9, 110), known(110, 110)), (10, 10, 10));
+        trust.end(110 * SECOND);
+        assert_eq!(known(110, 110), 10);
+        go_on(&trust, 110..=110);
+        assert_eq!((known(110, 110), known(111, 111)), (10, 10), "old responses may still be read");
+        go_on(&trust, 111..=113);
+        assert_eq!(known(113, 113), 113);
+        assert!(!trust.begin(109 * SECOND), "it was opened before, and so may be over");
+        assert_eq!(known(0, 113), 10);
+        assert!(trust.begin(111 * SECOND));
+        assert_eq!(known(0, 113), 113);
+    }
+
+    #[tokio::test]
+    async fn the_stream_that_was_there_is_given_up() {
+        let trust = Trust::default();
+        trust.begin(0);
+        go_on(&trust, 0..=5);
+        let mut gives_up = is_done(trust.stood_still_since(0));
+        assert!(!gives_up());
+        trust.tick(100 * SECOND);
+        assert!(!trust.has_stream() && gives_up());
+    }
+
+    fn is_done(future: impl Future<Output = ()>) -> impl FnMut() -> bool {
+        let mut future = Box::pin(future);
+        move || future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+}
