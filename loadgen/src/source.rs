@@ -88,15 +88,16 @@ struct DrawArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     warmup: Option<Duration>,
-    /// Shorter run times become this; of traces
+    /// Shorter run times become this, also in a trace that is written; of traces
     #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     min_run: Duration,
-    /// Longer run times become this [default: no bound]; of traces
+    /// Longer run times become this, also in a trace that is written [default: no bound]; of traces
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     max_run: Option<Duration>,
-    /// How long a minute of a trace takes; shorter compresses the gaps, not the run times
+    /// How long a minute of a trace takes; shorter compresses the gaps, not the run times. A trace that is written does not
+    /// have it
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     minute: Duration,
@@ -193,7 +194,33 @@ impl SourceArgs {
         if self.schedule.is_some() || self.rate.is_some() || exact {
             return Err(UsageError::of(anyhow::anyhow!("a trace with counts per minute is needed here")));
         }
-        self.try_workload().map_err(UsageError::of)
+        self.try_written().map_err(UsageError::of)
+    }
+
+    /// The trace to write: its files have run times but no bounds of them, so they are held before functions are chosen by
+    /// what they cost.
+    fn try_written(&self) -> anyhow::Result<(Workload, Vec<String>)> {
+        let (mut workload, notes) = self.window()?;
+        workload.hold_run_times(&self.options())?;
+        let (workload, mut notes) = self.sampled(workload, notes)?;
+        notes.extend(self.to_repeat());
+        Ok((workload, notes))
+    }
+
+    /// The options that a trace's files cannot hold: what is said of it is so when they are given again.
+    fn to_repeat(&self) -> Option<String> {
+        let default = ScheduleOptions::default();
+        let minute = (self.draw.minute != default.minute).then_some(("--minute", self.draw.minute));
+        let min_run = (self.draw.min_run < default.min_run).then_some(("--min-run", self.draw.min_run));
+        let options: Vec<String> = [minute, min_run]
+            .into_iter()
+            .flatten()
+            .map(|(option, value)| {
+                format!("{option} {}", humantime::format_duration(value).to_string().replace(' ', ""))
+            })
+            .collect();
+        let options = (!options.is_empty()).then(|| options.join(" "))?;
+        Some(format!("this is so when it is replayed with {options}: the files of a trace do not hold that"))
     }
 
     /// How invocations are drawn.
@@ -230,14 +257,16 @@ impl SourceArgs {
             }
             return Ok(plain(Schedule::from_exact(&exact, &self.options())?));
         }
-        let (workload, mut notes) = self.try_workload()?;
+        let (workload, notes) = self.window()?;
+        let (workload, mut notes) = self.sampled(workload, notes)?;
         let schedule = Schedule::from_workload(&workload, &self.options())?;
         notes.extend(schedule.notes.iter().cloned());
         Ok(Loaded { schedule, workload: Some(workload), notes })
     }
 
-    fn try_workload(&self) -> anyhow::Result<(Workload, Vec<String>)> {
-        let WindowArgs { start_minute, minutes, functions, max_cores, missing, duplicates, day } = self.window;
+    /// The trace, cut as asked.
+    fn window(&self) -> anyhow::Result<(Workload, Vec<String>)> {
+        let WindowArgs { start_minute, minutes, missing, duplicates, day, .. } = self.window;
         let mut workload = match &self.trace {
             Some(directory) => {
                 let options = azure2019::ReadOptions { missing, duplicates, day, ..Default::default() };
@@ -249,15 +278,19 @@ impl SourceArgs {
             let rest = workload.minutes.saturating_sub(start_minute);
             workload.cut(start_minute, minutes.unwrap_or(rest))?;
         }
-        let mut notes = workload.report.notes();
-        let sampled = functions.filter(|_| self.trace.is_some() || max_cores.is_some());
-        if let Some(functions) = sampled {
-            let options = SampleOptions { functions, max_cores, seed: self.draw.seed, schedule: self.options() };
-            let (sampled, report) = sample(&workload, &options)?;
-            notes.push(sampled_note(&report));
-            workload = sampled;
-        }
+        let notes = workload.report.notes();
         Ok((workload, notes))
+    }
+
+    /// As much of it as was asked for.
+    fn sampled(&self, workload: Workload, mut notes: Vec<String>) -> anyhow::Result<(Workload, Vec<String>)> {
+        let WindowArgs { functions, max_cores, .. } = self.window;
+        let sampled = functions.filter(|_| self.trace.is_some() || max_cores.is_some());
+        let Some(functions) = sampled else { return Ok((workload, notes)) };
+        let options = SampleOptions { functions, max_cores, seed: self.draw.seed, schedule: self.options() };
+        let (sample, report) = sample(&workload, &options)?;
+        notes.push(sampled_note(&report));
+        Ok((sample, notes))
     }
 
     /// A synthetic trace is made as large as asked for, and sampled only to fit a number of cores.

@@ -54,6 +54,17 @@ impl RunTime {
         Self { values_ms, average_ms: both.map(|(own, more)| own + share * (more - own)) }
     }
 
+    /// Each percentile held within the bounds. Between one that was and one that was not lies a straight line, where draws
+    /// that are held one by one would bend, so the two means differ a little.
+    pub(crate) fn held_within(&self, bounds_ms: (f64, f64)) -> Self {
+        let held = Self { values_ms: self.values_ms.map(|value| clamp(value, bounds_ms)), average_ms: None };
+        if held.values_ms == self.values_ms {
+            return self.clone();
+        }
+        // The average that the trace states is of other run times, and which share of them is held nobody knows.
+        Self { average_ms: self.average_ms.map(|_| held.mean_ms()), ..held }
+    }
+
     /// The values at [`RunTime::LEVELS`], in milliseconds.
     #[must_use]
     pub fn values_ms(&self) -> &[f64; 7] {

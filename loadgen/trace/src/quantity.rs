@@ -27,3 +27,8 @@ pub(crate) fn real_len(value: usize) -> f64 {
 pub(crate) fn nanoseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// A duration in milliseconds.
+pub(crate) fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

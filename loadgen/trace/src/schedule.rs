@@ -275,7 +275,8 @@ pub(crate) fn check_run(option: &'static str, run: Duration) -> Result<(), Trace
     Ok(())
 }
 
-fn check_options(options: &ScheduleOptions) -> Result<(), TraceError> {
+/// Refuses bounds and minutes that make no schedule.
+pub(crate) fn check_options(options: &ScheduleOptions) -> Result<(), TraceError> {
     if options.minute.is_zero() {
         return Err(TraceError::Option { option: "minute", problem: "expected more than 0".to_owned() });
     }

@@ -1,12 +1,10 @@
 //! What is in a workload, in a few figures: for `inspect`, and for a run's manifest.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use crate::{
     ScheduleOptions, Workload,
-    quantity::{real, real_len},
+    quantity::{milliseconds, real, real_len},
 };
 
 /// What is in a workload.
@@ -88,7 +86,6 @@ impl Workload {
 
 /// Mean run time of `function` as it will be drawn within the options' bounds, in seconds.
 pub(crate) fn mean_run_s(function: &crate::FunctionProfile, options: &ScheduleOptions) -> f64 {
-    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let greatest_ms = options.max_run.map_or(f64::INFINITY, milliseconds);
     function.run_time.mean_within_ms(milliseconds(options.min_run), greatest_ms) / 1000.0
 }

@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use crate::{LoadReport, Memory, RunTime, TraceError};
+use crate::{
+    LoadReport, Memory, RunTime, ScheduleOptions, TraceError, quantity::milliseconds, schedule::check_options,
+};
 
 /// A trace in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +74,22 @@ impl Workload {
         }
         self.minutes = minutes;
         self.first_minute += start_minute;
+        Ok(())
+    }
+
+    /// Holds every percentile of the run times within the options' bounds, for a trace that is to have them itself. The
+    /// least that invocations are given without an option is left to those who draw them.
+    ///
+    /// # Errors
+    /// [`TraceError::Option`] when an option is outside its range.
+    pub fn hold_run_times(&mut self, options: &ScheduleOptions) -> Result<(), TraceError> {
+        check_options(options)?;
+        let least =
+            Some(options.min_run).filter(|&least| least > ScheduleOptions::default().min_run).unwrap_or_default();
+        let bounds_ms = (milliseconds(least), options.max_run.map_or(f64::INFINITY, milliseconds));
+        for function in &mut self.functions {
+            function.run_time = function.run_time.held_within(bounds_ms);
+        }
         Ok(())
     }
 }
