@@ -9,7 +9,7 @@ pub mod log;
 
 use std::{
     error::Error,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Write},
 };
 
@@ -37,6 +37,24 @@ macro_rules! note {
     ($($argument:tt)*) => {
         $crate::note(::core::format_args!($($argument)*))
     };
+}
+
+/// Replaces every character that a terminal obeys with an escape: control characters, line ends among them, and those that
+/// change the direction of writing, which make text look like another. For text that comes from a peer or a function.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let commands = character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if commands {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "{}", character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Standard output for a long result: it ends with an error that [`is_reader_gone`] knows when its reader has gone, so
@@ -105,6 +123,11 @@ mod tests {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.0)
         }
+    }
+
+    #[test]
+    fn what_commands_a_terminal_is_escaped() {
+        assert_eq!(visible("a\u{1b}[2J\r\nc\u{9b}1m \u{202e}d ü"), r"a\u{1b}[2J\r\nc\u{9b}1m \u{202e}d ü");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 const MAX_KINDS: usize = 256;
 /// Kinds that are shown.
 const SHOWN: usize = 3;
+/// Characters of an error that are kept; a system may answer any number of them.
+const MAX_CHARACTERS: usize = 200;
 /// How a row begins whose function the data plane does not know.
 const UNKNOWN_FUNCTION: &str = "unknown-function";
 
@@ -19,12 +21,13 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Counts one.
+    /// Counts one. Parts of its words are the system's, and end on a terminal.
     pub(crate) fn note(&mut self, words: &str) {
-        if let Some(count) = self.by_words.get_mut(words) {
+        let words = shown(words);
+        if let Some(count) = self.by_words.get_mut(&words) {
             *count += 1;
         } else if self.by_words.len() < MAX_KINDS {
-            self.by_words.insert(words.to_owned(), 1);
+            self.by_words.insert(words, 1);
         } else {
             self.others += 1;
         }
@@ -51,6 +54,16 @@ impl Errors {
     }
 }
 
+/// The words as they are shown.
+fn shown(words: &str) -> String {
+    let cut = words.char_indices().nth(MAX_CHARACTERS).map(|(cut, _)| cut);
+    let mut shown = stdio::visible(&words[..cut.unwrap_or(words.len())]);
+    if cut.is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +81,17 @@ mod tests {
         (0..1000).for_each(|number| errors.note(&format!("port {number}")));
         assert_eq!(errors.by_words.len(), MAX_KINDS);
         assert!(errors.notes()[0].ends_with(", 1001 others"), "{:?}", errors.notes());
+    }
+
+    #[test]
+    fn the_words_of_a_system_are_cut_and_command_no_terminal() {
+        let mut errors = Errors::default();
+        errors.note("\u{9b}31mred \u{202e}back; status 503");
+        assert_eq!(errors.notes(), [r"errors: 1 × \u{9b}31mred \u{202e}back; status 503"]);
+        let mut errors = Errors::default();
+        for number in 0..3 {
+            errors.note(&format!("{}{number}", "ü".repeat(9000)));
+        }
+        assert_eq!(errors.notes(), [format!("errors: 3 × {}…", "ü".repeat(200))]);
     }
 }

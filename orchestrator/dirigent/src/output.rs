@@ -13,6 +13,7 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
+use stdio::visible;
 
 use crate::command_line::Format;
 
@@ -167,23 +168,6 @@ fn text(value: &Value) -> String {
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
-}
-
-/// The text with every character that a terminal would obey written as an escape: control characters, line ends among
-/// them, and those that change the direction of writing, which make text look like another.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let commands = character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if commands {
-            // Writing to a string cannot fail.
-            let _ = write!(shown, "{}", character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 /// Longest line of a program's output on a terminal, in characters: more would push away everything else on it.

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use api::Token;
 use serde_json::Value;
+use stdio::visible;
 use tokio::time::Instant;
 use ureq::{
     Agent, AsSendBody, Body,
@@ -17,7 +18,6 @@ use super::{
     patience::{PATIENCE, Patience},
     token::Source,
 };
-use crate::output::visible;
 
 /// Longest wait for a control plane. A registration waits for its disk and up to 1 s for data planes.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);

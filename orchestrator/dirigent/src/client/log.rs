@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
-use stdio::Output;
+use stdio::{Output, visible};
 
 use super::{
     function,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     command_line::Format,
-    output::{self, Column, for_terminal, visible, without_commands},
+    output::{self, Column, for_terminal, without_commands},
 };
 
 /// Longest wait for a worker's answer; a log is bounded and read from memory.
