@@ -8,6 +8,7 @@ use std::{
 use futures::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::TcpStream,
     sync::mpsc,
     time::Instant,
 };
@@ -109,7 +110,7 @@ async fn the_system_keeps_nothing_for_who_takes_nothing() {
     let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
     let address = listener.local_address().unwrap();
     let mut incoming = Box::pin(Incoming::stream(listener));
-    let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
+    let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
     let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
     let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
@@ -128,16 +129,21 @@ async fn fill(connection: &mut PeerConnection) {
     }
 }
 
-/// Waits until the system takes a byte: what was read at one end makes room at the other in its own time.
-async fn has_room(connection: &PeerConnection) {
+/// Reads at the other end, a piece at a time, until the system takes a byte at this one: it tells of what was read in its
+/// own time, and of little not at all. So little is read that it does not call the socket writable.
+async fn make_room(client: &mut TcpStream, connection: &PeerConnection) {
     let socket = SockRef::from(connection.io.as_ref().socket().unwrap());
     let mut looks = tokio::time::interval(Duration::from_millis(1));
-    let room = async {
-        while socket.send(&[0]).is_err() {
+    for _ in 0..64 {
+        client.read_exact(&mut vec![0; PIECE_BYTES]).await.unwrap();
+        for _ in 0..50 {
+            if socket.send(&[0]).is_ok() {
+                return;
+            }
             looks.tick().await;
         }
-    };
-    tokio::time::timeout(Duration::from_secs(10), room).await.expect("room in time");
+    }
+    panic!("there is no room, whatever is read");
 }
 
 #[tokio::test]
@@ -145,14 +151,12 @@ async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_so
     let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
     let address = listener.local_address().unwrap();
     let mut incoming = Box::pin(Incoming::stream(listener));
-    let (client, connection) = tokio::join!(tokio::net::TcpStream::connect(address), incoming.next());
+    let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
     let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
     connection.connect_info().prove();
     fill(&mut connection).await;
     for _ in 0..3 {
-        // Little of what is on the way, so that the system does not call the socket writable.
-        client.read_exact(&mut vec![0; 4 * PIECE_BYTES]).await.unwrap();
-        has_room(&connection).await;
+        make_room(&mut client, &connection).await;
         let mut write = pin!(connection.write(&[0; PIECE_BYTES]));
         assert!(futures::poll!(write.as_mut()).is_pending(), "the buffers are too small for this test");
         tokio::time::pause();
