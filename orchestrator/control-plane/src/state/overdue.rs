@@ -57,6 +57,7 @@ struct Queue {
     next: usize,
     /// Creations that were commanded and are not ready.
     starting: u32,
+    /// Some of them have waited for too long and were overtaken.
     has_overdue: bool,
     /// When its last creation became ready, and when the newest one of these was commanded, in microseconds.
     last_ready_us: u64,
@@ -69,6 +70,16 @@ struct Queue {
 }
 
 impl Queue {
+    /// Whether none of its creations has become ready for as long as one may take.
+    fn is_stuck(&self, now: Now, deadline_us: u64) -> bool {
+        self.last_ready_us + deadline_us <= now.us
+    }
+
+    /// Whether a creation that should have begun by `queued_until_us` does not get its turn here.
+    fn passes_over(&self, now: Now, queued_until_us: u64, deadline_us: u64) -> bool {
+        self.newest_ready_us > queued_until_us || self.is_stuck(now, deadline_us)
+    }
+
     /// Whether more of its overdue creations may become its newest ones in this check.
     fn may_renew(&self) -> bool {
         self.renewed < self.made.div_ceil(FRONT_SHARE)
@@ -78,26 +89,37 @@ impl Queue {
 /// The queues of all workers.
 struct Queues {
     by_session: Map<SessionId, Queue>,
-    /// Those without overdue creations, the shortest first.
-    open: BTreeSet<(u32, SessionId)>,
+    /// The shortest first.
+    by_length: BTreeSet<(u32, SessionId)>,
     deadline_us: u64,
 }
 
 impl Queues {
-    /// Whether no creation of a worker has become ready for as long as one may take.
-    fn is_stuck(&self, now: Now, source: SessionId) -> bool {
-        self.by_session.get(&source).is_some_and(|queue| queue.last_ready_us + self.deadline_us <= now.us)
+    /// Whether a creation that should have begun by `queued_until_us` does not get its turn at a worker.
+    fn passes_over(&self, now: Now, source: SessionId, queued_until_us: u64) -> bool {
+        let queue = self.by_session.get(&source);
+        queue.is_some_and(|queue| queue.passes_over(now, queued_until_us, self.deadline_us))
     }
 
-    /// Where a creation that is overdue at `source` may begin again, the best place first.
-    fn places(&self, now: Now, source: SessionId) -> Vec<(SessionId, NodeKey)> {
+    /// Where a creation that is overdue at `source` may begin again, of the nodes that can have it, the best place first.
+    fn places(&self, now: Now, source: SessionId, can_have: impl Fn(NodeKey) -> bool) -> Vec<(SessionId, NodeKey)> {
         let Some(queue) = self.by_session.get(&source) else { return Vec::new() };
-        let is_stuck = self.is_stuck(now, source);
-        let is_shorter = |&&(starting, _): &&(u32, SessionId)| is_stuck || starting + 1 < queue.starting;
-        let others = self.open.iter().take_while(is_shorter).map(|(_, session)| *session);
+        let is_stuck = queue.is_stuck(now, self.deadline_us);
+        let is_better = |session: SessionId, starting: u32| {
+            let other = self.by_session.get(&session).filter(|_| session != source);
+            other.is_some_and(|other| match (is_stuck, other.has_overdue) {
+                (true, has_overdue) => !has_overdue || !other.is_stuck(now, self.deadline_us),
+                (false, false) => starting + 1 < queue.starting,
+                // Never both ways between two.
+                (false, true) => starting.saturating_mul(2) + 1 < queue.starting,
+            })
+        };
+        let others = self.by_length.iter().filter(|(starting, session)| is_better(*session, *starting));
         let nodes = |session: SessionId| self.nodes_of(session).map(move |node| (session, node));
         let own = std::iter::once(source).filter(|_| queue.may_renew());
-        others.flat_map(nodes).take(MAX_TRIED).chain(own.flat_map(nodes).take(MAX_TRIED)).collect()
+        let usable = |(_, node): &(SessionId, NodeKey)| can_have(*node);
+        let others = others.flat_map(|(_, session)| nodes(*session)).filter(usable).take(MAX_TRIED);
+        others.chain(own.flat_map(nodes).filter(usable).take(MAX_TRIED)).collect()
     }
 
     /// The nodes of a worker, from the one whose turn it is.
@@ -121,11 +143,13 @@ impl Queues {
             return;
         }
         let from = self.by_session.entry(source).or_default();
+        self.by_length.remove(&(from.starting, source));
         (from.starting, from.moved) = (from.starting.saturating_sub(1), from.moved + 1);
+        self.by_length.insert((from.starting, source));
         let to = self.by_session.entry(target).or_default();
-        self.open.remove(&(to.starting, target));
+        self.by_length.remove(&(to.starting, target));
         to.starting += 1;
-        self.open.insert((to.starting, target));
+        self.by_length.insert((to.starting, target));
     }
 }
 
@@ -161,10 +185,10 @@ impl State {
 
     /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
     /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
-    /// begin again, the oldest first, where that changes something: on a worker that has no overdue ones and fewer creations
-    /// under way, or as the newest of their own, as many as half of what it makes meanwhile. Where none becomes ready for as
-    /// long as a creation may take, they move to any worker that has no overdue ones. Each does so once in such a time at
-    /// most, without blame or back-off, and only where there is room for both.
+    /// begin again, the oldest first, where that changes something: on a worker with a shorter queue, half as long if
+    /// creations are overtaken there too, or as the newest of their own, as many as half of what it makes meanwhile. Where
+    /// none becomes ready for as long as a creation may take, they move to any worker where that is otherwise. Each does so
+    /// once in such a time at most, without blame or back-off, and only where there is room for both.
     pub(super) fn check_overdue(&mut self, now: Now) {
         let mut overdue = std::mem::take(&mut self.overdue.creations);
         overdue.retain(|id| self.queued_since(*id).is_some());
@@ -189,6 +213,7 @@ impl State {
     }
 
     fn queues(&self, now: Now, overdue: &BTreeSet<SandboxId>) -> Queues {
+        let deadline_us = micros(self.settings.health.creation_deadline);
         let mut by_session: Map<SessionId, Queue> = Map::default();
         for (session, worker) in self.workers.iter() {
             let nodes = worker.nodes.iter().map(|key| self.nodes.get(*key));
@@ -205,14 +230,14 @@ impl State {
             let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) else { continue };
             if sandbox.standing == Standing::Starting {
                 queue.starting += 1;
-                queue.has_overdue |= overdue.contains(id);
+                let is_passed = |until_us| queue.passes_over(now, until_us, deadline_us);
+                queue.has_overdue |= overdue.contains(id) && sandbox.queued_until_us.is_some_and(is_passed);
             } else if sandbox.ready_us > since_us {
                 queue.made += 1;
             }
         }
-        let open = by_session.iter().filter(|(_, queue)| !queue.has_overdue);
-        let open = open.map(|(session, queue)| (queue.starting, *session)).collect();
-        Queues { by_session, open, deadline_us: micros(self.settings.health.creation_deadline) }
+        let by_length = by_session.iter().map(|(session, queue)| (queue.starting, *session)).collect();
+        Queues { by_session, by_length, deadline_us }
     }
 
     /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
@@ -220,17 +245,14 @@ impl State {
     fn begin_again(&mut self, now: Now, old: SandboxId, queues: &mut Queues) -> bool {
         let Some((node, queued_until_us)) = self.queued_since(old) else { return false };
         let Some(source) = self.nodes.get(node).session else { return false };
-        let newest_us = queues.by_session.get(&source).map_or(0, |queue| queue.newest_ready_us);
-        let is_passed = newest_us > queued_until_us || queues.is_stuck(now, source);
+        let is_passed = queues.passes_over(now, source, queued_until_us);
         let Some(id) = self.sandboxes.get(&old).map(|sandbox| sandbox.function) else { return false };
         if !is_passed || now.us < queued_until_us || !self.may_create(now, id) {
             return false;
         }
-        let places = queues.places(now, source);
-        let avoid = if places.is_empty() { Vec::new() } else { self.avoided(now, id) };
-        for (target, node) in places {
+        for (target, node) in self.places(now, source, id, queues) {
             queues.pass_node(target);
-            if self.nodes.pool.is_open(node) && !avoid.contains(&node) && self.succeed(now, old, node) {
+            if self.succeed(now, old, node) {
                 queues.note_begun(source, target);
                 return true;
             }
@@ -238,11 +260,23 @@ impl State {
         false
     }
 
-    /// Whether nothing but room keeps a function from having one more sandbox made now.
+    /// Where a creation of a function that is overdue at `source` may begin again, the best place first.
+    fn places(&self, now: Now, source: SessionId, id: FunctionId, queues: &Queues) -> Vec<(SessionId, NodeKey)> {
+        let Some(function) = self.functions.get(id) else { return Vec::new() };
+        let (resources, avoided) = (function.registered.spec.resources(), self.avoided(now, id));
+        let pool = &self.nodes.pool;
+        queues.places(now, source, |node| {
+            pool.is_open(node) && pool.has_room(node, resources) && !avoided.contains(&node)
+        })
+    }
+
+    /// Whether nothing but room keeps a function from having one of its creations made elsewhere now. Where one is made at a
+    /// time, that is this one.
     fn may_create(&self, now: Now, id: FunctionId) -> bool {
         self.functions.get(id).is_some_and(|function| {
             let trouble = &function.trouble;
-            !function.removed && now.us >= trouble.not_before_us && trouble.failures < PACED_FROM
+            let is_paced = trouble.failures >= PACED_FROM && function.starting > 1;
+            !function.removed && now.us >= trouble.not_before_us && !is_paced
         })
     }
 

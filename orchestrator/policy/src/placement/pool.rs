@@ -193,7 +193,9 @@ impl Pool {
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn has_room(&self, key: NodeKey, request: Resources) -> bool {
+    /// Whether a node, open or closed, has room for `request`.
+    #[must_use]
+    pub fn has_room(&self, key: NodeKey, request: Resources) -> bool {
         self.node(key).and_then(Node::room).is_some_and(|room| request.fits_in(room))
     }
 

@@ -8,7 +8,7 @@ use super::{
     failures::{HALF_DEADLINE_MS, expect_no_blame, progress_at},
     model_cluster::{Cluster, NODE_CPU},
 };
-use crate::state::Request;
+use crate::state::{Request, sandbox::Standing};
 
 /// Two checks of the creations that are overdue are no further apart.
 const CHECK_MS: u64 = HALF_DEADLINE_MS / 2;
@@ -170,4 +170,61 @@ fn a_long_wait_leaves_the_nodes_avoided_that_failed_the_function() {
     assert_eq!(avoided, failed);
     let lengths: Vec<_> = (0..6).map(|worker| under_way(&mut cluster, worker).len()).collect();
     assert_eq!(lengths, [2, 0, 0, 0, 0, 1], "it moves to the only node that did not fail it");
+}
+
+#[test]
+fn nodes_that_can_have_nothing_hide_none_that_can() {
+    let mut cluster = overtaken(20, 4, 1);
+    // These have the shortest queues.
+    (1..18).for_each(|node| drain(&mut cluster, node, true));
+    pass(&mut cluster, CHECK_MS);
+    let elsewhere: usize = (18..20).map(|worker| under_way(&mut cluster, worker).len()).sum();
+    assert!(elsewhere >= 2, "{elsewhere} of 4 have moved");
+}
+
+#[test]
+fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() {
+    let mut cluster = overtaken(2, 2, 1);
+    let id = cluster.state.functions.id_of("f").unwrap();
+    cluster.state.functions.get_mut(id).unwrap().trouble.failures = 9;
+    let queue = |cluster: &mut Cluster| [0, 1].map(|worker| under_way(cluster, worker).len());
+    pass(&mut cluster, CHECK_MS);
+    assert_eq!(queue(&mut cluster), [2, 0], "of two, each waits for the other");
+    let waiting = under_way(&mut cluster, 0);
+    finish(&mut cluster, 0, *waiting.first().unwrap());
+    let last = *waiting.last().unwrap();
+    assert_eq!(queue(&mut cluster), [1, 0]);
+    put(&mut cluster, "other", 3, 1);
+    for worker in 0..2 {
+        under_way(&mut cluster, worker);
+    }
+    pass(&mut cluster, 2 * CHECK_MS);
+    let waits =
+        cluster.state.sandboxes.iter().filter(|(_, one)| one.function == id && one.standing == Standing::Starting);
+    let oldest = waits.map(|(id, _)| id.to_wire()).min().unwrap();
+    assert!(oldest > last, "it is the only one of its function");
+}
+
+#[test]
+fn a_worker_that_makes_sandboxes_takes_those_of_one_that_makes_none_also_when_some_wait_long_there() {
+    let mut cluster = Cluster::new(2, 1);
+    drain(&mut cluster, 1, true);
+    put(&mut cluster, "f", 1, 1);
+    put(&mut cluster, "filler", 1, u32::try_from(NODE_CPU).unwrap() - 1);
+    assert_eq!(all_wait(&mut cluster, 0).len(), 2, "the node is full");
+    drain(&mut cluster, 1, false);
+    put(&mut cluster, "slow", 1, 1);
+    let slow = all_wait(&mut cluster, 1);
+    pass(&mut cluster, 2 * HALF_DEADLINE_MS - 1000);
+    for name in ["first", "second"] {
+        pass(&mut cluster, 2000);
+        put(&mut cluster, name, 1, 1);
+        let newest = *under_way(&mut cluster, 1).last().unwrap();
+        assert!(!slow.contains(&newest));
+        finish(&mut cluster, 1, newest);
+    }
+    pass(&mut cluster, CHECK_MS);
+    cluster.worker_reads(1);
+    let functions: Vec<_> = cluster.workers[1].sandboxes.values().map(|sandbox| sandbox.name.as_str()).collect();
+    assert!(functions.contains(&"f"), "{functions:?}");
 }
