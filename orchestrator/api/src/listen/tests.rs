@@ -105,13 +105,18 @@ async fn a_connection_ends_also_when_only_writing_could_notice() {
     }
 }
 
-#[tokio::test]
-async fn the_system_keeps_nothing_for_who_takes_nothing() {
+/// Both ends of a connection over TCP.
+async fn connect() -> (TcpStream, PeerConnection) {
     let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
     let address = listener.local_address().unwrap();
     let mut incoming = Box::pin(Incoming::stream(listener));
     let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
-    let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
+    (client.unwrap(), connection.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn the_system_keeps_nothing_for_who_takes_nothing() {
+    let (mut client, mut connection) = connect().await;
     let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
     drop(connection);
@@ -148,11 +153,7 @@ async fn make_room(client: &mut TcpStream, connection: &PeerConnection) {
 
 #[tokio::test]
 async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_some_bytes() {
-    let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
-    let address = listener.local_address().unwrap();
-    let mut incoming = Box::pin(Incoming::stream(listener));
-    let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
-    let (mut client, mut connection) = (client.unwrap(), connection.unwrap().unwrap());
+    let (mut client, mut connection) = connect().await;
     connection.connect_info().prove();
     fill(&mut connection).await;
     for _ in 0..3 {

@@ -11,9 +11,9 @@ fn spec(memory: u32) -> FunctionSpec {
     FunctionSpec { memory, ..FunctionSpec::new("f".parse().unwrap(), "any") }
 }
 
-/// A cluster whose only sandbox runs an invocation, and the function's id.
-fn busy() -> (Cluster, u64) {
-    let mut cluster = Cluster::new(1, 1);
+/// A cluster with so many data planes, the first of which has an invocation in the only sandbox, and the function's id.
+fn busy(data_planes: usize) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(1, data_planes);
     cluster.put(spec(100));
     let id = cluster.function_id("f").expect("it was registered");
     cluster.data_plane_reads(0);
@@ -40,7 +40,7 @@ fn restart(cluster: &mut Cluster, worker_first: bool) {
 #[test]
 fn what_runs_in_a_sandbox_of_a_deleted_function_finishes_and_then_it_ends() {
     for (order, worker_first) in [true, false].into_iter().enumerate() {
-        let (mut cluster, id) = busy();
+        let (mut cluster, id) = busy(1);
         delete(&mut cluster);
         restart(&mut cluster, worker_first);
         assert_eq!(cluster.data_planes[0].running(id), 1, "order {order}: it still runs");
@@ -54,7 +54,7 @@ fn what_runs_in_a_sandbox_of_a_deleted_function_finishes_and_then_it_ends() {
 
 #[test]
 fn a_drain_over_a_restart_ends_at_the_deadline() {
-    let (mut cluster, id) = busy();
+    let (mut cluster, id) = busy(1);
     delete(&mut cluster);
     restart(&mut cluster, true);
     cluster.settle(DRAIN_DEADLINE_MS / 1000 - 5);
@@ -65,7 +65,7 @@ fn a_drain_over_a_restart_ends_at_the_deadline() {
 
 #[test]
 fn what_nobody_holds_ends_once_that_is_known() {
-    let (mut cluster, id) = busy();
+    let (mut cluster, id) = busy(1);
     cluster.data_planes[0].finish_one(id);
     delete(&mut cluster);
     cluster.restart_control_plane();
@@ -79,7 +79,7 @@ fn what_nobody_holds_ends_once_that_is_known() {
 #[test]
 fn what_runs_in_a_sandbox_of_an_older_revision_or_on_a_drained_node_finishes_too() {
     for is_update in [true, false] {
-        let (mut cluster, id) = busy();
+        let (mut cluster, id) = busy(1);
         if is_update {
             cluster.put(spec(200));
         } else {
@@ -96,13 +96,7 @@ fn what_runs_in_a_sandbox_of_an_older_revision_or_on_a_drained_node_finishes_too
 /// Two data planes, the first of which uses the only sandbox of `f`, and a control plane that has begun anew since; the
 /// function and the sandbox.
 fn restarted_with_user() -> (Cluster, u64, u64) {
-    let mut cluster = Cluster::new(1, 2);
-    cluster.put(spec(100));
-    let id = cluster.function_id("f").expect("it was registered");
-    cluster.data_plane_reads(0);
-    cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
-    assert_eq!(cluster.data_planes[0].running(id), 1);
+    let (mut cluster, id) = busy(2);
     let sandbox = *cluster.workers[0].sandboxes.keys().next().expect("it runs there");
     cluster.restart_control_plane();
     cluster.connect_data_plane(1);
