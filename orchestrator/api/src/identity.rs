@@ -2,10 +2,13 @@
 //!
 //! Ids are equal or not, and nothing else depends on them: a simulated run is the same whatever is drawn.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use model::ClusterId;
-use tonic::{Status, metadata::MetadataValue};
+use tonic::{Code, Status, metadata::MetadataValue};
 
 /// Metadata of a refusal: the cluster that the control plane belongs to, where what the peer knows means something else.
 const CLUSTER_KEY: &str = "dirigent-cluster";
@@ -59,6 +62,20 @@ pub fn refuse_name(reason: String) -> Status {
     let mut status = Status::failed_precondition(reason);
     status.metadata_mut().insert(NAME_KEY, MetadataValue::from_static("1"));
     status
+}
+
+/// Longest pause before a peer tries again where a control plane answered that it does not want it: a name in use stays so
+/// until somebody changes it, and each refusal is a line in the control plane's log.
+pub const MAX_UNWANTED_PAUSE: Duration = Duration::from_secs(5);
+
+/// A peer whose name another process has for this long has lost its sandboxes: the control plane gave them up when it let
+/// the other one in. As long as a silent worker is waited for by default.
+pub const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns true if the control plane answered that it does not want this peer as it is.
+#[must_use]
+pub fn is_unwanted(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
 }
 
 /// Returns true if the control plane refused this peer because another process has its name.

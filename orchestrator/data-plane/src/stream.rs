@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{ConnectError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, Token, TokenError, TokenSource, WireError, wire};
+use api::{
+    ConnectError, MAX_MESSAGE_BYTES, MAX_UNWANTED_PAUSE, NAME_TAKEN_TIMEOUT, PROTOCOL_VERSION, Token, TokenError,
+    TokenSource, WireError, wire,
+};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
@@ -20,15 +23,8 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 /// Longest wait between attempts. A control plane that came back is found as soon by data planes as by workers: the first
 /// cold start after its restart waits for both.
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
-/// Longest wait where a control plane answered that it does not want this data plane: a name in use stays so until somebody
-/// changes it, and each refusal is a line in the control plane's log.
-const MAX_UNWANTED_BACK_OFF: Duration = Duration::from_secs(5);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// A data plane whose name another process has for this long uses its sandboxes no more: the control plane has given them
-/// up when it let the other one in, and their addresses may be those of other functions. As long as workers wait before
-/// they end theirs.
-const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a stream ended.
 #[derive(Debug, Error)]
@@ -60,7 +56,7 @@ enum StreamError {
 impl StreamError {
     /// Returns true if a control plane answered that it does not want this data plane.
     fn is_unwanted(&self) -> bool {
-        matches!(self, Self::Refused(status) if status.code() == tonic::Code::FailedPrecondition)
+        matches!(self, Self::Refused(status) if api::is_unwanted(status))
     }
 
     /// Returns true if a control plane refused this data plane because another process has its name.
@@ -109,7 +105,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         // Half of it at random, so that many data planes do not come back in step.
         let pause = back_off.mul_f64(random.random_range(0.5..1.0));
         sleep(next_attempt(pause, name_taken_since.map(|since: Instant| since.elapsed()))).await;
-        back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_BACK_OFF } else { LONGEST_BACK_OFF });
+        back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { LONGEST_BACK_OFF });
     }
     // The data plane is about to end; until then there is nothing left to do here.
     std::future::pending().await

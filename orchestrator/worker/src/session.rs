@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    Beats, Network, Token, TokenError, TokenSource, WireError, wire, wire::orchestrator_client::OrchestratorClient,
+    Beats, MAX_UNWANTED_PAUSE, NAME_TAKEN_TIMEOUT, Network, Token, TokenError, TokenSource, WireError, wire,
+    wire::orchestrator_client::OrchestratorClient,
 };
 use model::Epoch;
 use rand::{RngExt, SeedableRng};
@@ -15,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 use tracing::{info, warn};
 
 use crate::{
@@ -29,12 +30,6 @@ const WELCOME: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause: four attempts a second from each worker are no burden.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause where a control plane answered that it does not want this worker: a name in use stays so until somebody
-/// changes it, and each refusal is a line in the control plane's log.
-const LONGEST_UNWANTED_PAUSE: Duration = Duration::from_secs(5);
-/// A worker whose name another process has for this long ends its sandboxes: the control plane has given them up when it
-/// let the other one in, and may place others on their memory. As long as a silent worker is waited for by default.
-const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps this worker connected.
 pub(crate) struct Session {
@@ -122,7 +117,7 @@ impl Session {
                 () = shutdown.cancelled() => return,
                 () = sleep(pause.mul_f64(random.random_range(0.5..1.0))) => {}
             }
-            pause = (pause * 2).min(if is_unwanted { LONGEST_UNWANTED_PAUSE } else { LONGEST_PAUSE });
+            pause = (pause * 2).min(if is_unwanted { MAX_UNWANTED_PAUSE } else { LONGEST_PAUSE });
         }
     }
 
@@ -201,7 +196,7 @@ impl SessionError {
 
     /// Whether a control plane answered and does not want this worker.
     fn is_unwanted(&self) -> bool {
-        matches!(self, Self::Refused(status) if status.code() == Code::FailedPrecondition)
+        matches!(self, Self::Refused(status) if api::is_unwanted(status))
     }
 }
 
