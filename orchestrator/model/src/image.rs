@@ -1,5 +1,7 @@
 //! Images that a runtime of processes takes: one place for what registration refuses and what a worker runs.
 
+use std::net::Ipv6Addr;
+
 /// What an image stands for where sandboxes are processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessImage<'a> {
@@ -30,12 +32,54 @@ impl<'a> ProcessImage<'a> {
     }
 }
 
-/// The image that a client of the published system means by `image`: one of ours where it is written as one, right or
-/// wrong, else the built-in function, which stands for the container images that such clients name.
+/// Returns true if `image` has the form of a reference to a container image, `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, as clients
+/// of the published system name them, and is not written as one of ours, right or wrong. It follows the grammar of the
+/// distribution project (`reference`), which has no absolute path, no space and no capital letter outside of HOST and TAG.
 #[must_use]
-pub fn image_of_form(image: &str) -> &str {
-    let is_ours = ["builtin:", "file:"].iter().any(|begin| image.starts_with(begin));
-    if is_ours { image } else { BUILTIN_IMAGE }
+pub fn is_container_image(image: &str) -> bool {
+    let is_ours = image.split(':').next().is_some_and(|begin| ["builtin", "file"].contains(&begin));
+    let (rest, digest) = split(image.split_once('@'), image);
+    let (name, tag) = split(rest.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')), rest);
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
+        _ => (None, name),
+    };
+    let is_path = path.split('/').all(|part| is_word(part, |byte| byte.is_ascii_lowercase()));
+    !is_ours && is_path && host.is_none_or(is_host) && tag.is_none_or(is_tag) && digest.is_none_or(is_digest)
+}
+
+/// Both parts of what was split, or the whole.
+fn split<'a>(parts: Option<(&'a str, &'a str)>, whole: &'a str) -> (&'a str, Option<&'a str>) {
+    parts.map_or((whole, None), |(first, second)| (first, Some(second)))
+}
+
+/// Letters and digits, and between them also what separates words.
+fn is_word(text: &str, is_letter: impl Fn(u8) -> bool) -> bool {
+    let is_inner = |byte: u8| is_letter(byte) || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    ends.iter().all(|byte| byte.is_some_and(is_inner))
+        && text.bytes().all(|byte| is_inner(byte) || b"._-".contains(&byte))
+}
+
+fn is_host(text: &str) -> bool {
+    let (host, port) = split(text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')), text);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_known = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_word(host, |byte| byte.is_ascii_alphabetic()),
+    };
+    is_known && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=128).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(is_inner)
+}
+
+fn is_digest(text: &str) -> bool {
+    let is_hex = |hex: &str| hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split_once(':')
+        .is_some_and(|(algorithm, hex)| is_word(algorithm, |byte| byte.is_ascii_alphabetic()) && is_hex(hex))
 }
 
 /// Returns true if `entry` of a list of allowed images can allow any: an image, or what images begin with up to `:` or `/`.
@@ -60,12 +104,47 @@ mod tests {
     }
 
     #[test]
-    fn a_form_means_the_built_in_function_by_what_is_no_image_of_ours() {
-        for container in ["docker.io/any/dirigent_trace_function:latest", "any", "File:/a"] {
-            assert_eq!(image_of_form(container), BUILTIN_IMAGE, "{container:?}");
+    fn a_container_image_has_the_form_of_a_reference_and_is_none_of_ours() {
+        let digest = format!("ubuntu@sha256:{}", "0f".repeat(32));
+        for container in [
+            "docker.io/cvetkovic/dirigent_trace_function:latest",
+            "any",
+            "hello-world",
+            "a/b_c/d.e:V1.2_x-y",
+            "localhost/a",
+            "Registry.example:5000/a:1",
+            "10.0.1.1:5000/a",
+            "[fd00::1]:5000/a",
+            &digest,
+            "a:1@sha256:00112233445566778899aabbccddeeff",
+        ] {
+            assert!(is_container_image(container), "{container:?}");
         }
-        for ours in [BUILTIN_IMAGE, "file:/bin/a", "builtin:nope", "file:relative"] {
-            assert_eq!(image_of_form(ours), ours);
+        for mistake in [
+            "",
+            "/srv/f/hello",
+            "./f",
+            "../f",
+            "~/f",
+            "file /bin/x",
+            "fille:/bin/x",
+            "FILE:/a",
+            "File:/a",
+            "Any",
+            "a/",
+            "a//b",
+            "a:",
+            "a: b",
+            "a:.b",
+            "-a",
+            "a@sha256:0f",
+            "host.example:port/a",
+            "http://host.example/a",
+        ] {
+            assert!(!is_container_image(mistake), "{mistake:?}");
+        }
+        for ours in [BUILTIN_IMAGE, "builtin", "file", "file:/bin/a", "builtin:nope", "file:relative"] {
+            assert!(!is_container_image(ours), "{ours:?}");
         }
     }
 

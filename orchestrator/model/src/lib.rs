@@ -26,7 +26,7 @@ pub use function::{
     DEFAULT_CONNECTION_IDLE, FunctionSpec, MAX_CONCURRENCY, Protocol, Queue, Registered, Retry, SpecError,
 };
 pub use id::{ClusterId, DataPlaneId, Epoch, FunctionId, Revision, SandboxId};
-pub use image::{BUILTIN_IMAGE, PROCESS_IMAGES, ProcessImage, image_of_form, may_allow_images};
+pub use image::{BUILTIN_IMAGE, PROCESS_IMAGES, ProcessImage, is_container_image, may_allow_images};
 pub use name::{FunctionName, NameError};
 pub use node::{NodeName, NodeSpec};
 pub use payload::MAX_PAYLOAD_BYTES;

@@ -7,7 +7,7 @@ use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
 };
-use model::{FunctionSpec, Protocol, image_of_form};
+use model::{BUILTIN_IMAGE, FunctionSpec, Protocol, is_container_image};
 
 use super::{
     Operators,
@@ -74,7 +74,9 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
     let name = fields.needed("name", "the name of a function")?;
     let name = name.parse().map_err(|error| Problem::bad_field("name", format!("name: {error}")))?;
     let image = fields.needed("image", "what to run, like builtin:function")?;
-    let mut spec = FunctionSpec::new(name, image_of_form(image));
+    // There are no containers here: the built-in function stands for those that existing clients name.
+    let is_container = is_container_image(image);
+    let mut spec = FunctionSpec::new(name, if is_container { BUILTIN_IMAGE } else { image });
     if let Some(port) = fields.number("port_forwarding", "a port, 1 to 65535")? {
         spec.port = port;
     }
@@ -100,6 +102,11 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
         spec.env.insert(key.to_owned(), value.to_owned());
     }
     spec.args = fields.all("program_args").map(str::to_owned).collect();
+    if is_container {
+        // Meant for the program in it. The built-in function ends at once for an argument that it does not know.
+        spec.env.clear();
+        spec.args.clear();
+    }
     spec.check().map_err(|error| {
         let field = form_field(error.field);
         Problem::bad_field(field, format!("{field}: {}", error.problem))

@@ -228,16 +228,21 @@ async fn the_published_form_is_answered_as_existing_clients_expect() {
     }
     let spec = running.json("/v1/functions/trace-0").await["spec"].clone();
     assert_eq!((&spec["port"], &spec["memory"], &spec["scale"]["max"]), (&8080.into(), &256.into(), &9.into()));
-    assert_eq!((&spec["env"]["A"], &spec["args"][0]), (&"1".into(), &"x".into()));
+    let nothing = (serde_json::json!({}), serde_json::json!([]));
+    assert_eq!((&spec["image"], &spec["env"], &spec["args"]), (&"builtin:function".into(), &nothing.0, &nothing.1));
+    let ours = form.replace("trace-0", "ours").replace("docker.io%2Fany", "file:%2Fany");
+    assert_eq!(running.ask("POST", "/", ours).await.0, 200);
+    let spec = running.json("/v1/functions/ours").await["spec"].clone();
+    assert_eq!((&spec["env"]["A"], &spec["args"][0]), (&"1".into(), &"x".into()), "a program of ours gets them");
     let (status, answer) = running.ask("POST", "/", form.replace("memory=256", "memory=512")).await;
     let problem: Value = serde_json::from_slice(&answer).unwrap();
     let detail = "\"trace-0\" is registered with another specification: memory is 256, this one asks for 512";
     assert_eq!((status, &problem["field"], &problem["detail"]), (409, &"memory".into(), &detail.into()));
-    let empty = "name=trace-2&image=any&env_vars=&program_args=&scaling_upper_bound=";
+    let empty = "name=trace-2&image=file:%2Fany&env_vars=&program_args=&scaling_upper_bound=";
     let (status, answer) = running.ask("POST", "/", empty).await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
     let spec = running.json("/v1/functions/trace-2").await["spec"].clone();
-    assert_eq!((&spec["env"], &spec["args"]), (&serde_json::json!({}), &serde_json::json!([])));
+    assert_eq!((&spec["env"], &spec["args"]), (&nothing.0, &nothing.1));
     assert_eq!(running.ask("POST", "/", "name=trace-1&image=any&requested_cpu=much").await.0, 400);
     assert_eq!(running.ask("POST", "/", "name=sweep&image=any&cold_start_sweep=true").await.0, 200);
     let scale = running.json("/v1/functions/sweep").await["spec"]["scale"].clone();
