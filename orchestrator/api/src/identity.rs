@@ -8,6 +8,7 @@ use std::{
 };
 
 use model::ClusterId;
+use tokio::time::Instant;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 /// Metadata of a refusal: the cluster that the control plane belongs to, where what the peer knows means something else.
@@ -70,7 +71,32 @@ pub const MAX_UNWANTED_PAUSE: Duration = Duration::from_secs(5);
 
 /// A peer whose name another process has for this long has lost its sandboxes: the control plane gave them up when it let
 /// the other one in. As long as a silent worker is waited for by default.
-pub const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
+const NAME_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Since when another process has had the name of a peer, as the peer knows it.
+#[derive(Debug, Default)]
+pub struct NameTaken {
+    since: Option<Instant>,
+}
+
+impl NameTaken {
+    /// Takes note of a refusal for the name. Returns true if the peer has lost its sandboxes by that.
+    pub fn refused(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now).elapsed() >= NAME_TAKEN_TIMEOUT
+    }
+
+    /// Takes note that the name is the peer's own.
+    pub fn welcomed(&mut self) {
+        self.since = None;
+    }
+
+    /// When to try again that would wait for `pause`: not later than the refusal that decides.
+    #[must_use]
+    pub fn next_attempt(&self, pause: Duration) -> Duration {
+        let left = self.since.map_or(Duration::ZERO, |since| NAME_TAKEN_TIMEOUT.saturating_sub(since.elapsed()));
+        if left.is_zero() { pause } else { pause.min(left) }
+    }
+}
 
 /// Returns true if the control plane answered that it does not want this peer as it is.
 #[must_use]
@@ -86,7 +112,24 @@ pub fn is_refused_for_name(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_lost_is_asked_for_once_more_when_that_is_certain() {
+        let mut name = NameTaken::default();
+        let (began, mut pause) = (Instant::now(), Duration::from_millis(10));
+        assert_eq!(name.next_attempt(pause), pause);
+        while !name.refused() {
+            advance(name.next_attempt(pause)).await;
+            pause = (pause * 2).min(MAX_UNWANTED_PAUSE);
+        }
+        assert_eq!(began.elapsed(), NAME_TAKEN_TIMEOUT, "not one pause later");
+        assert_eq!(name.next_attempt(MAX_UNWANTED_PAUSE), MAX_UNWANTED_PAUSE, "it is known by then");
+        name.welcomed();
+        assert!(!name.refused(), "another process has it since then");
+    }
 
     #[test]
     fn what_is_drawn_differs() {

@@ -42,7 +42,7 @@ pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
 pub use identity::{
-    MAX_UNWANTED_PAUSE, NAME_TAKEN_TIMEOUT, cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance,
+    MAX_UNWANTED_PAUSE, NameTaken, cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance,
     is_refused_for_name, is_unwanted, refuse_name, refuse_other_cluster,
 };
 pub use listen::{Incoming, PeerConnection, PeerInfo};

@@ -4,13 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    ConnectError, MAX_MESSAGE_BYTES, MAX_UNWANTED_PAUSE, NAME_TAKEN_TIMEOUT, PROTOCOL_VERSION, Token, TokenError,
-    TokenSource, WireError, wire,
+    ConnectError, MAX_MESSAGE_BYTES, MAX_UNWANTED_PAUSE, NameTaken, PROTOCOL_VERSION, Token, TokenError, TokenSource,
+    WireError, wire,
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use wire::orchestrator_client::OrchestratorClient;
 
 mod apply;
@@ -71,7 +71,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut applier = Applier::new(plane.clone());
     let mut back_off = FIRST_BACK_OFF;
     let mut retold = api::Retold::default();
-    let mut name_taken_since = None;
+    let mut name_taken = NameTaken::default();
     for control_plane in plane.config.control_planes.iter().cycle() {
         let session = Session { plane: &plane, address: &address, control_plane };
         let mut welcomed = false;
@@ -83,10 +83,9 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         if welcomed {
             back_off = FIRST_BACK_OFF;
             retold.clear();
-            name_taken_since = None;
+            name_taken.welcomed();
         }
-        let is_name_lost =
-            end.is_for_name() && name_taken_since.get_or_insert_with(Instant::now).elapsed() >= NAME_TAKEN_TIMEOUT;
+        let is_name_lost = end.is_for_name() && name_taken.refused();
         if is_name_lost && !applier.cluster().is_empty() {
             tracing::warn!("another process has this data plane's name: its sandboxes are not used any more");
         }
@@ -104,18 +103,11 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         }
         // Half of it at random, so that many data planes do not come back in step.
         let pause = back_off.mul_f64(random.random_range(0.5..1.0));
-        sleep(next_attempt(pause, name_taken_since.map(|since: Instant| since.elapsed()))).await;
+        sleep(name_taken.next_attempt(pause)).await;
         back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { LONGEST_BACK_OFF });
     }
     // The data plane is about to end; until then there is nothing left to do here.
     std::future::pending().await
-}
-
-/// When to try again that would wait for `pause`: where another process has had the name for `name_taken_for`, not later than
-/// the refusal that decides.
-fn next_attempt(pause: Duration, name_taken_for: Option<Duration>) -> Duration {
-    let left = name_taken_for.map_or(Duration::ZERO, |taken| NAME_TAKEN_TIMEOUT.saturating_sub(taken));
-    if left.is_zero() { pause } else { pause.min(left) }
 }
 
 struct Session<'a> {
@@ -204,19 +196,5 @@ fn refused(status: tonic::Status) -> StreamError {
     match api::cluster_of_refusal(&status) {
         Some(_) => StreamError::Stranger(status.message().to_owned()),
         None => StreamError::Refused(status),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_is_lost_is_asked_for_once_more_when_that_is_certain() {
-        let seconds = Duration::from_secs;
-        assert_eq!(next_attempt(seconds(5), None), seconds(5));
-        assert_eq!(next_attempt(seconds(5), Some(seconds(3))), seconds(5));
-        assert_eq!(next_attempt(seconds(5), Some(seconds(9))), seconds(1), "not at 14 s");
-        assert_eq!(next_attempt(seconds(5), Some(seconds(10))), seconds(5), "it is known by then");
     }
 }

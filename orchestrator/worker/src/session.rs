@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    Beats, MAX_UNWANTED_PAUSE, NAME_TAKEN_TIMEOUT, Network, Token, TokenError, TokenSource, WireError, wire,
+    Beats, MAX_UNWANTED_PAUSE, NameTaken, Network, Token, TokenError, TokenSource, WireError, wire,
     wire::orchestrator_client::OrchestratorClient,
 };
 use model::Epoch;
@@ -81,7 +81,7 @@ impl Session {
         let mut pause = FIRST_PAUSE;
         let mut retold = api::Retold::default();
         let mut is_unwanted = false;
-        let mut name_taken_since = None;
+        let mut name_taken = NameTaken::default();
         while !self.inputs.is_closed() {
             for address in &self.control_planes {
                 let mut welcomed = false;
@@ -92,10 +92,8 @@ impl Session {
                     let _ = self.inputs.send(Input::OtherCluster).await;
                 }
                 if welcomed {
-                    name_taken_since = None;
-                } else if error.as_ref().is_some_and(SessionError::is_for_name)
-                    && name_taken_since.get_or_insert_with(Instant::now).elapsed() >= NAME_TAKEN_TIMEOUT
-                {
+                    name_taken.welcomed();
+                } else if error.as_ref().is_some_and(SessionError::is_for_name) && name_taken.refused() {
                     let _ = self.inputs.send(Input::NameTaken).await;
                 }
                 is_unwanted = error.as_ref().is_some_and(SessionError::is_unwanted);
@@ -115,7 +113,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = sleep(pause.mul_f64(random.random_range(0.5..1.0))) => {}
+                () = sleep(name_taken.next_attempt(pause.mul_f64(random.random_range(0.5..1.0)))) => {}
             }
             pause = (pause * 2).min(if is_unwanted { MAX_UNWANTED_PAUSE } else { LONGEST_PAUSE });
         }
