@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     str::FromStr,
 };
 
@@ -26,10 +26,15 @@ impl SandboxAddress {
     /// The address: for an interface its first IPv4 address, or else its first IPv6 address that is valid beyond its link.
     ///
     /// # Errors
-    /// When there is no such interface, or it has no address.
+    /// When this machine has no such address or interface, or that has no address.
     pub(crate) fn resolve(&self) -> io::Result<IpAddr> {
         let name = match self {
-            Self::Ip(address) => return Ok(*address),
+            Self::Ip(address) => {
+                // Only an address of this machine can be bound to.
+                let bound = UdpSocket::bind((*address, 0));
+                let foreign = |error| io::Error::other(format!("{address} is no address of this machine: {error}"));
+                return bound.map(|_| *address).map_err(foreign);
+            }
             Self::Interface(name) => name,
         };
         let found: Vec<_> = getifaddrs()?.collect();
@@ -107,8 +112,9 @@ mod tests {
     #[test]
     fn an_address_is_given_itself_or_by_its_interface() {
         let resolve = |text: &str| text.parse::<SandboxAddress>().unwrap().resolve();
-        assert_eq!(resolve("10.1.2.3").unwrap(), IpAddr::from([10, 1, 2, 3]));
-        assert_eq!(resolve("::1").unwrap(), "::1".parse::<IpAddr>().unwrap());
+        assert_eq!(resolve("127.1.2.3").unwrap(), IpAddr::from([127, 1, 2, 3]));
+        let foreign = resolve("192.0.2.1").unwrap_err().to_string();
+        assert!(foreign.contains("192.0.2.1 is no address of this machine"), "{foreign}");
         assert_eq!(resolve("lo").unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
         let missing = resolve("nosuch0").unwrap_err().to_string();
         assert!(missing.contains("no interface") && missing.contains("lo"), "{missing}");

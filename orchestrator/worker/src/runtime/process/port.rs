@@ -1,18 +1,19 @@
 //! Ports for sandboxes: each is kept by a bound socket for as long as its sandbox lives.
 //!
 //! The socket does not listen and allows reuse, so the sandbox's own program can bind beside it, while the kernel
-//! gives the port to no other worker and to no outgoing connection, not even the probe's own.
+//! gives the port to no other worker and to no outgoing connection, not even the probe's own, on whatever address: many
+//! programs listen on all.
 //!
 //! A data plane that has not heard of the end of a sandbox may still connect to its port, and is to find nobody there, not
 //! another function. So which port comes next is decided here: always the one whose last sandbox ended first. The kernel
 //! would choose at random, and only among a part of the range.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,17 +25,19 @@ const RESERVED_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// The kernel's own default, where it does not say.
 const DEFAULT_RANGE: RangeInclusive<u16> = 32_768..=60_999;
 
-/// The ports of each address that sandboxes of this process have had, so that its workers share them: a port that one lets
-/// rest the others do not give out. One entry for each `process.address`.
-static BY_ADDRESS: Mutex<BTreeMap<IpAddr, Free>> = Mutex::new(BTreeMap::new());
+/// The ports of this process, which its workers share: one that a sandbox of one had rests for all, also where they have
+/// different addresses, since a program that listens on all of them is found on each.
+static SHARED: LazyLock<Free> = LazyLock::new(|| Arc::new(Mutex::new(usable_ports())));
 
 /// Ports that no sandbox of this process has, the one that is next first. Each port of the range is here once, or is kept.
 type Free = Arc<Mutex<VecDeque<u16>>>;
 
-/// Gives out the ports of one address.
+/// Gives out ports, for sandboxes on one address.
 #[derive(Debug)]
 pub(super) struct Ports {
     address: IpAddr,
+    /// Where they are kept: every address of this machine, of both versions of the protocol if it has both.
+    any: IpAddr,
     free: Free,
 }
 
@@ -48,10 +51,9 @@ pub(super) struct Port {
 }
 
 impl Ports {
-    /// Those of `address`: the ones from which the kernel chooses, too.
+    /// Those from which the kernel chooses, too, for sandboxes on `address`.
     pub(super) fn of(address: IpAddr) -> Self {
-        let free = lock(&BY_ADDRESS).entry(address).or_insert_with(|| Arc::new(Mutex::new(usable_ports()))).clone();
-        Self { address, free }
+        Self { address, any: any_address(), free: Arc::clone(&SHARED) }
     }
 
     /// The port whose last sandbox ended first, of those that nobody else has.
@@ -59,14 +61,15 @@ impl Ports {
     /// # Errors
     /// When no port can be had: sandboxes and other programs have all of the range.
     pub(super) fn reserve(&self) -> io::Result<Port> {
-        let any_port = SocketAddr::new(self.address, 0);
-        let socket = Socket::new(Domain::for_address(any_port), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = socket(self.any)?;
         let mut free = lock(&self.free);
         for _ in 0..free.len() {
             let Some(port) = free.pop_front() else { break };
-            let address = SocketAddr::new(self.address, port);
-            match keep(&socket, address) {
-                Ok(()) => return Ok(Port { address, socket: Some(socket), free: self.free.clone() }),
+            match keep(&socket, SocketAddr::new(self.any, port)) {
+                Ok(()) => {
+                    let address = SocketAddr::new(self.address, port);
+                    return Ok(Port { address, socket: Some(socket), free: Arc::clone(&self.free) });
+                }
                 Err(error) => {
                     // Whatever had it may end now, like a sandbox.
                     free.push_back(port);
@@ -76,9 +79,25 @@ impl Ports {
                 }
             }
         }
-        let message = format!("every port of {RANGE_FILE} is in use on {}", self.address);
+        let message = format!("every port of {RANGE_FILE} is in use");
         Err(io::Error::new(io::ErrorKind::AddrInUse, message))
     }
+}
+
+/// Every address of this machine. The one of the newer protocol stands for both.
+fn any_address() -> IpAddr {
+    let both = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let is_there = socket(both).and_then(|socket| socket.bind(&SocketAddr::new(both, 0).into())).is_ok();
+    if is_there { both } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+}
+
+/// A socket that can be bound to `any` address.
+fn socket(any: IpAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(SocketAddr::new(any, 0)), Type::STREAM, Some(Protocol::TCP))?;
+    if any.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
 }
 
 /// Binds `socket`. Only then it allows reuse: before, it would be bound beside the one that keeps the port of another
@@ -153,36 +172,54 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::TcpListener};
+    use std::{
+        collections::BTreeSet,
+        io::Read,
+        net::{TcpListener, TcpStream},
+        sync::atomic::{AtomicU16, Ordering},
+    };
 
     use super::*;
 
-    /// Ports of an address that no other test uses, from `range` only.
-    fn few(last: u8, range: RangeInclusive<u16>) -> Ports {
-        let ports = Ports::of(IpAddr::from([127, 77, 1, last]));
-        *lock(&ports.free) = in_order(range, 0);
-        ports
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// So many ports from the first one on, which nobody uses and the kernel gives to nobody.
+    fn few(count: u16) -> (Ports, u16) {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let base = 12_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+        let any = any_address();
+        let is_free = |port| socket(any).unwrap().bind(&SocketAddr::new(any, port).into()).is_ok();
+        loop {
+            let low = base + NEXT.fetch_add(count, Ordering::Relaxed);
+            let range = low..=low + count - 1;
+            if range.clone().all(is_free) {
+                let free = Arc::new(Mutex::new(in_order(range, 0)));
+                return (Ports { address: LOCALHOST, any, free }, low);
+            }
+        }
     }
 
     #[test]
     fn a_kept_port_can_be_listened_on_and_is_given_to_nobody_else() {
-        let ports = Ports::of(IpAddr::from([127, 0, 0, 1]));
+        let ports = Ports::of(LOCALHOST);
         let reserve = || ports.reserve().unwrap();
         let port = reserve();
         let others: Vec<Port> = (0..200).map(|_| reserve()).collect();
         assert!(others.iter().all(|other| other.address() != port.address()));
-        assert!(std::net::TcpStream::connect(port.address()).is_err(), "nobody listens yet");
-        let listener = TcpListener::bind(port.address()).expect("its program can listen");
-        std::net::TcpStream::connect(port.address()).expect("and be reached");
-        drop(listener);
+        assert!(TcpStream::connect(port.address()).is_err(), "nobody listens yet");
+        let number = port.address().port();
+        for listen_on in [port.address().ip(), Ipv4Addr::UNSPECIFIED.into(), ports.any] {
+            let listener = TcpListener::bind((listen_on, number)).expect("its program can listen");
+            TcpStream::connect(port.address()).expect("and be reached");
+            drop(listener);
+        }
     }
 
     #[test]
     fn no_port_is_given_a_second_time_before_all_others_whichever_worker_of_the_process_asks() {
-        let address = IpAddr::from([127, 77, 1, 1]);
-        let workers = [Ports::of(address), Ports::of(address)];
+        let workers = [1, 2].map(|last| Ports::of(IpAddr::from([127, 77, 1, last])));
         let mut given = BTreeSet::new();
-        for number in 0..20_000 {
+        for number in 0..12_000 {
             let port = workers[number % 2].reserve().unwrap().address().port();
             assert!(given.insert(port), "{port} is given a second time, after {number} sandboxes");
         }
@@ -190,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_port_whose_last_sandbox_ended_first_is_next() {
-        let ports = few(2, 40_000..=40_003);
+        let (ports, _) = few(4);
         let [a, b, c, d] = std::array::from_fn(|_| ports.reserve().unwrap());
         let error = ports.reserve().unwrap_err();
         assert!(error.to_string().contains("every port"), "{error}");
@@ -205,26 +242,36 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_others_are_passed_over() {
-        let ports = few(3, 40_000..=40_005);
-        let address = |port| SocketAddr::new(ports.address, port);
-        // A program, and the sandbox of a worker in another process: kept, with reuse, but nobody listens.
-        let program = TcpListener::bind(address(40_001)).unwrap();
-        let other = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        keep(&other, address(40_003)).unwrap();
-        // And an outgoing connection.
-        let outgoing = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        outgoing.bind(&address(40_005).into()).unwrap();
-        outgoing.connect(&program.local_addr().unwrap().into()).unwrap();
-        let given: Vec<_> = (0..3).map(|_| ports.reserve().unwrap()).collect();
-        assert_eq!(given.iter().map(|port| port.address().port()).collect::<Vec<_>>(), [40_000, 40_002, 40_004]);
+    fn ports_of_others_are_passed_over_whatever_address_they_have_them_on() {
+        let (ports, low) = few(10);
+        let on = |last, port: u16| SocketAddr::new(IpAddr::from([127, 0, 0, last]), low + port);
+        // Programs, and the sandbox of a worker in another process: kept, with reuse, but nobody listens.
+        let programs = [on(1, 1), on(2, 2)].map(|address| TcpListener::bind(address).unwrap());
+        let other = socket(ports.any).unwrap();
+        keep(&other, SocketAddr::new(ports.any, low + 3)).unwrap();
+        // And outgoing connections, of which one is over but for the time that the kernel remembers it.
+        let [outgoing, ended] = [on(1, 5), on(2, 6)].map(|from| {
+            let outgoing = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            outgoing.bind(&from.into()).unwrap();
+            outgoing.connect(&programs[0].local_addr().unwrap().into()).unwrap();
+            (outgoing, programs[0].accept().unwrap().0)
+        });
+        let (ended, mut accepted) = ended;
+        drop(ended);
+        assert_eq!(accepted.read(&mut [0]).unwrap(), 0);
+        drop(accepted);
+        let given: Vec<_> = (0..5).map(|_| ports.reserve().unwrap()).collect();
+        assert_eq!(given.iter().map(|port| port.address().port() - low).collect::<Vec<_>>(), [7, 9, 0, 4, 8]);
         assert!(ports.reserve().is_err());
-        drop((program, other, outgoing));
+        for port in given {
+            TcpListener::bind(("0.0.0.0", port.address().port())).expect("a program can listen on all addresses");
+        }
+        drop((programs, other, outgoing));
     }
 
     #[test]
     fn a_port_given_up_for_a_program_is_given_to_nobody_else_while_that_lives() {
-        let ports = few(4, 40_000..=40_001);
+        let (ports, _) = few(2);
         let mut port = ports.reserve().unwrap();
         port.give_up();
         let other = ports.reserve().unwrap();
@@ -237,9 +284,10 @@ mod tests {
 
     #[test]
     fn an_address_of_the_newer_protocol_has_ports_too() {
-        let ports = Ports::of(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
-        let Ok(port) = ports.reserve() else { return assert!(TcpListener::bind("[::1]:0").is_err()) };
-        TcpListener::bind(port.address()).expect("its program can listen");
+        let ports = Ports::of(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let port = ports.reserve().unwrap();
+        let is_there = TcpListener::bind("[::1]:0").is_ok();
+        assert_eq!(TcpListener::bind(port.address()).is_ok(), is_there, "its program can listen where there is one");
     }
 
     #[test]
