@@ -83,14 +83,19 @@ impl Order {
         if let Some(place) = poll_immediate(&mut place).await {
             return Ok(place);
         }
+        self.wait(place).await
+    }
+
+    /// Waits for what it needs, unless it is cancelled before, and reports that it waits.
+    pub(crate) async fn wait<T>(&self, needed: impl Future<Output = T>) -> Result<T, Failure> {
         self.report(Progress::Queued).await;
-        let place = tokio::select! {
+        let found = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(Failure::cancelled()),
-            place = place => place,
+            found = needed => found,
         };
         self.report(Progress::Begun).await;
-        Ok(place)
+        Ok(found)
     }
 
     /// Waits while the owner has many such reports to read; without an owner nobody wants to know.

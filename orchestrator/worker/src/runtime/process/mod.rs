@@ -13,6 +13,8 @@ mod limits;
 mod log;
 mod monitor;
 mod port;
+mod port_queue;
+mod port_range;
 mod process_table;
 mod program;
 mod spawner;

@@ -9,28 +9,23 @@
 //! would choose at random, and only among a part of the range.
 
 use std::{
-    collections::VecDeque,
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::RangeInclusive,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::{sleep, timeout};
 
-/// Where the kernel says from which ports it chooses (of both versions of the protocol).
-const RANGE_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// Where it says which of these it leaves out, for programs that expect to find theirs free.
-const RESERVED_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-/// The kernel's own default, where it does not say.
-const DEFAULT_RANGE: RangeInclusive<u16> = 32_768..=60_999;
+use super::{port_queue::PortQueue, port_range::RANGE_FILE};
+use crate::runtime::{Failure, Order};
 
-/// The ports of this process, which its workers share: one that a sandbox of one had rests for all, also where they have
-/// different addresses, since a program that listens on all of them is found on each.
-static SHARED: LazyLock<Free> = LazyLock::new(|| Arc::new(Mutex::new(usable_ports())));
-
-/// Ports that no sandbox of this process has, the one that is next first. Each port of the range is here once, or is kept.
-type Free = Arc<Mutex<VecDeque<u16>>>;
+/// Time between two searches of a creation that waits for a port.
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
+/// Longest such wait. The kernel keeps a port for 60 s after its last connection has ended, so a creation that waits for
+/// longer waits for sandboxes to end.
+const PORT_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Gives out ports, for sandboxes on one address.
 #[derive(Debug)]
@@ -38,7 +33,7 @@ pub(super) struct Ports {
     address: IpAddr,
     /// Where they are kept: every address of this machine, of both versions of the protocol if it has both.
     any: IpAddr,
-    free: Free,
+    free: Arc<Mutex<PortQueue>>,
 }
 
 /// A port on one address, kept until dropped; then it rests for as long as there are others.
@@ -47,40 +42,44 @@ pub(super) struct Port {
     address: SocketAddr,
     /// `None` when given up for a program that does not allow reuse.
     socket: Option<Socket>,
-    free: Free,
+    free: Arc<Mutex<PortQueue>>,
 }
 
 impl Ports {
     /// Those from which the kernel chooses, too, for sandboxes on `address`.
     pub(super) fn of(address: IpAddr) -> Self {
-        Self { address, any: any_address(), free: Arc::clone(&SHARED) }
+        Self { address, any: any_address(), free: PortQueue::shared() }
     }
 
-    /// The port whose last sandbox ended first, of those that nobody else has.
-    ///
-    /// # Errors
-    /// When no port can be had: sandboxes and other programs have all of the range.
-    pub(super) fn reserve(&self) -> io::Result<Port> {
-        let socket = socket(self.any)?;
-        let mut free = lock(&self.free);
-        for _ in 0..free.len() {
-            let Some(port) = free.pop_front() else { break };
-            match keep(&socket, SocketAddr::new(self.any, port)) {
-                Ok(()) => {
-                    let address = SocketAddr::new(self.address, port);
-                    return Ok(Port { address, socket: Some(socket), free: Arc::clone(&self.free) });
-                }
-                Err(error) => {
-                    // Whatever had it may end now, like a sandbox.
-                    free.push_back(port);
-                    if !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) {
-                        return Err(error);
-                    }
-                }
+    /// The port whose last sandbox ended first, of those that nobody else has. Where none is found the creation waits, as
+    /// it does for others: programs that end connections leave their ports to the kernel for some time, and that says
+    /// nothing of the function.
+    pub(super) async fn take(&self, order: &Order) -> Result<Port, Failure> {
+        let failed = |error: io::Error| Failure::passing(format!("cannot find a free port: {error}"));
+        if let Some(port) = self.reserve().map_err(failed)? {
+            return Ok(port);
+        }
+        match order.wait(timeout(PORT_TIMEOUT, self.search())).await? {
+            Ok(found) => found.map_err(failed),
+            Err(_) => Err(failed(io::Error::other(format!("every port of {RANGE_FILE} is in use")))),
+        }
+    }
+
+    async fn search(&self) -> io::Result<Port> {
+        loop {
+            sleep(SEARCH_PAUSE).await;
+            if let Some(port) = self.reserve()? {
+                return Ok(port);
             }
         }
-        let message = format!("every port of {RANGE_FILE} is in use");
-        Err(io::Error::new(io::ErrorKind::AddrInUse, message))
+    }
+
+    /// As [`Self::take`], without a wait.
+    fn reserve(&self) -> io::Result<Option<Port>> {
+        let socket = socket(self.any)?;
+        let found = lock(&self.free).find(|port| keep(&socket, SocketAddr::new(self.any, port)))?;
+        let address = |port| SocketAddr::new(self.address, port);
+        Ok(found.map(|port| Port { address: address(port), socket: Some(socket), free: Arc::clone(&self.free) }))
     }
 }
 
@@ -100,51 +99,14 @@ fn socket(any: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds `socket`. Only then it allows reuse: before, it would be bound beside the one that keeps the port of another
-/// worker's sandbox.
-fn keep(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    socket.bind(&address.into())?;
-    socket.set_reuse_address(true)
-}
-
-/// The ports from which the kernel chooses, in the order in which they are given out at first.
-fn usable_ports() -> VecDeque<u16> {
-    let range = fs::read_to_string(RANGE_FILE).ok().and_then(|text| read_range(&text)).unwrap_or(DEFAULT_RANGE);
-    let reserved = fs::read_to_string(RESERVED_FILE).map(|text| read_reserved(&text)).unwrap_or_default();
-    let mut ports = in_order(range, api::draw_instance());
-    ports.retain(|port| !reserved.iter().any(|reserved| reserved.contains(port)));
-    ports
-}
-
-/// All of `range`, beginning somewhere: a worker that is started again, or another one on the same machine, begins
-/// elsewhere. Every second port first: the kernel takes the others for outgoing connections, and searches for longer where
-/// many in a row are kept.
-fn in_order(range: RangeInclusive<u16>, somewhere: u64) -> VecDeque<u16> {
-    let (low, high) = (*range.start(), *range.end());
-    let mut ports = VecDeque::with_capacity(range.len());
-    for first in [low.saturating_add(1), low] {
-        let mut half: VecDeque<u16> = (first..=high).step_by(2).collect();
-        let length = u64::try_from(half.len()).unwrap_or(u64::MAX).max(1);
-        half.rotate_left(usize::try_from(somewhere % length).unwrap_or(0));
-        ports.extend(half);
+/// Binds `socket`, unless somebody has this port. Only then it allows reuse: before, it would be bound beside the one that
+/// keeps the port of another worker's sandbox.
+fn keep(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    match socket.bind(&address.into()) {
+        Ok(()) => socket.set_reuse_address(true).map(|()| true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => Ok(false),
+        Err(error) => Err(error),
     }
-    ports
-}
-
-/// Two numbers, both within the range.
-fn read_range(text: &str) -> Option<RangeInclusive<u16>> {
-    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
-    let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    (0 < low && low < high).then_some(low..=high)
-}
-
-/// Numbers and ranges with commas between them.
-fn read_reserved(text: &str) -> Vec<RangeInclusive<u16>> {
-    let read = |entry: &str| {
-        let (low, high) = entry.split_once('-').unwrap_or((entry, entry));
-        Some(low.parse().ok()?..=high.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(read).collect()
 }
 
 /// Every change leaves what it locks whole, so a panic elsewhere does not make it unusable.
@@ -155,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Port {
     fn drop(&mut self) {
         self.socket = None;
-        lock(&self.free).push_back(self.address.port());
+        lock(&self.free).put_back(self.address.port());
     }
 }
 
@@ -179,7 +141,12 @@ mod tests {
         sync::atomic::{AtomicU16, Ordering},
     };
 
+    use model::{Epoch, SandboxId};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::runtime::{Progress, process::port_range::in_order};
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -193,18 +160,30 @@ mod tests {
             let low = base + NEXT.fetch_add(count, Ordering::Relaxed);
             let range = low..=low + count - 1;
             if range.clone().all(is_free) {
-                let free = Arc::new(Mutex::new(in_order(range, 0)));
-                return (Ports { address: LOCALHOST, any, free }, low);
+                let queue = PortQueue::new(in_order(range, 0));
+                return (on(LOCALHOST, Arc::new(Mutex::new(queue))), low);
             }
         }
     }
 
+    fn on(address: IpAddr, free: Arc<Mutex<PortQueue>>) -> Ports {
+        Ports { address, any: any_address(), free }
+    }
+
+    /// A port that is there.
+    fn port_of(ports: &Ports) -> Port {
+        ports.reserve().unwrap().expect("there is a port")
+    }
+
+    fn has_none(ports: &Ports) -> bool {
+        ports.reserve().unwrap().is_none()
+    }
+
     #[test]
     fn a_kept_port_can_be_listened_on_and_is_given_to_nobody_else() {
-        let ports = Ports::of(LOCALHOST);
-        let reserve = || ports.reserve().unwrap();
-        let port = reserve();
-        let others: Vec<Port> = (0..200).map(|_| reserve()).collect();
+        let ports = on(LOCALHOST, PortQueue::shared());
+        let port = port_of(&ports);
+        let others: Vec<Port> = (0..200).map(|_| port_of(&ports)).collect();
         assert!(others.iter().all(|other| other.address() != port.address()));
         assert!(TcpStream::connect(port.address()).is_err(), "nobody listens yet");
         let number = port.address().port();
@@ -217,10 +196,10 @@ mod tests {
 
     #[test]
     fn no_port_is_given_a_second_time_before_all_others_whichever_worker_of_the_process_asks() {
-        let workers = [1, 2].map(|last| Ports::of(IpAddr::from([127, 77, 1, last])));
+        let workers = [1, 2].map(|last| on(IpAddr::from([127, 77, 1, last]), PortQueue::shared()));
         let mut given = BTreeSet::new();
         for number in 0..12_000 {
-            let port = workers[number % 2].reserve().unwrap().address().port();
+            let port = port_of(&workers[number % 2]).address().port();
             assert!(given.insert(port), "{port} is given a second time, after {number} sandboxes");
         }
     }
@@ -228,11 +207,10 @@ mod tests {
     #[test]
     fn the_port_whose_last_sandbox_ended_first_is_next() {
         let (ports, _) = few(4);
-        let [a, b, c, d] = std::array::from_fn(|_| ports.reserve().unwrap());
-        let error = ports.reserve().unwrap_err();
-        assert!(error.to_string().contains("every port"), "{error}");
+        let [a, b, c, d] = std::array::from_fn(|_| port_of(&ports));
+        assert!(has_none(&ports));
         let ended = [c, a, d].map(|port| port.address());
-        let next: Vec<_> = (0..6).map(|_| ports.reserve().unwrap().address()).collect();
+        let next: Vec<_> = (0..6).map(|_| port_of(&ports).address()).collect();
         assert_eq!(
             next,
             [ended, ended].concat(),
@@ -244,13 +222,13 @@ mod tests {
     #[test]
     fn ports_of_others_are_passed_over_whatever_address_they_have_them_on() {
         let (ports, low) = few(10);
-        let on = |last, port: u16| SocketAddr::new(IpAddr::from([127, 0, 0, last]), low + port);
+        let at = |last, port: u16| SocketAddr::new(IpAddr::from([127, 0, 0, last]), low + port);
         // Programs, and the sandbox of a worker in another process: kept, with reuse, but nobody listens.
-        let programs = [on(1, 1), on(2, 2)].map(|address| TcpListener::bind(address).unwrap());
+        let programs = [at(1, 1), at(2, 2)].map(|address| TcpListener::bind(address).unwrap());
         let other = socket(ports.any).unwrap();
-        keep(&other, SocketAddr::new(ports.any, low + 3)).unwrap();
+        assert!(keep(&other, SocketAddr::new(ports.any, low + 3)).unwrap());
         // And outgoing connections, of which one is over but for the time that the kernel remembers it.
-        let [outgoing, ended] = [on(1, 5), on(2, 6)].map(|from| {
+        let [outgoing, ended] = [at(1, 5), at(2, 6)].map(|from| {
             let outgoing = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
             outgoing.bind(&from.into()).unwrap();
             outgoing.connect(&programs[0].local_addr().unwrap().into()).unwrap();
@@ -260,9 +238,9 @@ mod tests {
         drop(ended);
         assert_eq!(accepted.read(&mut [0]).unwrap(), 0);
         drop(accepted);
-        let given: Vec<_> = (0..5).map(|_| ports.reserve().unwrap()).collect();
+        let given: Vec<_> = (0..5).map(|_| port_of(&ports)).collect();
         assert_eq!(given.iter().map(|port| port.address().port() - low).collect::<Vec<_>>(), [7, 9, 0, 4, 8]);
-        assert!(ports.reserve().is_err());
+        assert!(has_none(&ports));
         for port in given {
             TcpListener::bind(("0.0.0.0", port.address().port())).expect("a program can listen on all addresses");
         }
@@ -272,34 +250,50 @@ mod tests {
     #[test]
     fn a_port_given_up_for_a_program_is_given_to_nobody_else_while_that_lives() {
         let (ports, _) = few(2);
-        let mut port = ports.reserve().unwrap();
+        let mut port = port_of(&ports);
         port.give_up();
-        let other = ports.reserve().unwrap();
+        let other = port_of(&ports);
         assert_ne!(port.address(), other.address());
-        assert!(ports.reserve().is_err(), "there is no other");
+        assert!(has_none(&ports), "there is no other");
         let given_up = port.address();
         drop(port);
-        assert_eq!(ports.reserve().unwrap().address(), given_up);
+        assert_eq!(port_of(&ports).address(), given_up);
     }
 
     #[test]
     fn an_address_of_the_newer_protocol_has_ports_too() {
-        let ports = Ports::of(IpAddr::V6(Ipv6Addr::LOCALHOST));
-        let port = ports.reserve().unwrap();
+        let ports = on(IpAddr::V6(Ipv6Addr::LOCALHOST), PortQueue::shared());
+        let port = port_of(&ports);
         let is_there = TcpListener::bind("[::1]:0").is_ok();
         assert_eq!(TcpListener::bind(port.address()).is_ok(), is_there, "its program can listen where there is one");
     }
 
-    #[test]
-    fn what_the_kernel_says_of_its_ports_is_read() {
-        assert_eq!(read_range("32768\t60999\n"), Some(DEFAULT_RANGE));
-        assert_eq!(
-            (read_range(""), read_range("9 8"), read_range("x 9"), read_range("1 65536")),
-            (None, None, None, None)
-        );
-        assert_eq!(read_reserved("\n"), []);
-        assert_eq!(read_reserved("8080,40000-40010,65535\n"), [8080..=8080, 40_000..=40_010, 65_535..=65_535]);
-        assert_eq!(in_order(10..=16, 1), [13, 15, 11, 12, 14, 16, 10]);
-        assert_eq!(in_order(65_534..=65_535, 7), [65_535, 65_534]);
+    /// The order of a sandbox, and what becomes known of its progress.
+    fn order() -> (Order, mpsc::Receiver<(SandboxId, Progress)>) {
+        let (progress, progressed) = mpsc::channel(4);
+        let (sandbox, spec) = (SandboxId::new(Epoch(1), 1).unwrap(), Arc::default());
+        (Order { sandbox, node: 0, spec, cancel: CancellationToken::new(), progress }, progressed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_creation_without_a_port_waits_for_one_and_says_so() {
+        let (ports, _) = few(1);
+        let (order, mut progressed) = order();
+        let first = ports.take(&order).await.unwrap();
+        let (address, mut taken) = (first.address(), Box::pin(ports.take(&order)));
+        let queued = tokio::select! {
+            biased;
+            _ = &mut taken => panic!("there was no port"),
+            progress = progressed.recv() => progress,
+        };
+        assert_eq!(queued, Some((order.sandbox, Progress::Queued)), "it begins to wait, and has not failed");
+        drop(first);
+        let second = taken.await.unwrap();
+        assert_eq!((second.address(), progressed.recv().await), (address, Some((order.sandbox, Progress::Begun))));
+
+        let failure = ports.take(&order).await.err().unwrap();
+        assert!(failure.message.contains("every port") && !failure.permanent, "{failure}");
+        order.cancel.cancel();
+        assert_eq!(ports.take(&order).await.err(), Some(Failure::cancelled()), "and waits no longer than it is wanted");
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Fai
 async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<Started, Failure> {
     let began = Instant::now();
     let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
-    let mut port = shared.ports.reserve().map_err(system("find a free port"))?;
+    let mut port = shared.ports.take(order).await?;
     let program = Program::of(shared, order, port.address())?;
     let directory = shared.directory.join(order.sandbox.to_string());
     make_private(&directory).map_err(system("make its working directory"))?;
