@@ -13,6 +13,7 @@ mod limits;
 mod log;
 mod monitor;
 mod port;
+mod port_history;
 mod port_queue;
 mod port_range;
 mod process_table;
@@ -129,7 +130,7 @@ impl Process {
         let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(beside),
             address,
-            ports: Ports::of(address),
+            ports: Ports::open(address, &data_dir.join("sandbox-ports"))?,
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,

@@ -11,6 +11,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{sleep, timeout};
 
-use super::{port_queue::PortQueue, port_range::RANGE_FILE};
+use super::{port_history::PortHistory, port_queue::PortQueue, port_range::RANGE_FILE};
 use crate::runtime::{Failure, Order};
 
 /// Time between two searches of a creation that waits for a port.
@@ -34,6 +35,7 @@ pub(super) struct Ports {
     /// Where they are kept: every address of this machine, of both versions of the protocol if it has both.
     any: IpAddr,
     free: Arc<Mutex<PortQueue>>,
+    history: Arc<PortHistory>,
 }
 
 /// A port on one address, kept until dropped; then it rests for as long as there are others.
@@ -43,12 +45,20 @@ pub(super) struct Port {
     /// `None` when given up for a program that does not allow reuse.
     socket: Option<Socket>,
     free: Arc<Mutex<PortQueue>>,
+    history: Arc<PortHistory>,
 }
 
 impl Ports {
-    /// Those from which the kernel chooses, too, for sandboxes on `address`.
-    pub(super) fn of(address: IpAddr) -> Self {
-        Self { address, any: any_address(), free: PortQueue::shared() }
+    /// Those from which the kernel chooses, too, for sandboxes on `address`. A worker that is started again with the same
+    /// `history` file lets its ports rest from where the one before ended.
+    pub(super) fn open(address: IpAddr, history: &Path) -> io::Result<Self> {
+        Self::of(PortQueue::shared(), address, history)
+    }
+
+    fn of(free: Arc<Mutex<PortQueue>>, address: IpAddr, history: &Path) -> io::Result<Self> {
+        let history = PortHistory::open(history)?;
+        lock(&free).let_rest(&history.used()?);
+        Ok(Self { address, any: any_address(), free, history: Arc::new(history) })
     }
 
     /// The port whose last sandbox ended first, of those that nobody else has. Where none is found the creation waits, as
@@ -78,8 +88,11 @@ impl Ports {
     fn reserve(&self) -> io::Result<Option<Port>> {
         let socket = socket(self.any)?;
         let found = lock(&self.free).find(|port| keep(&socket, SocketAddr::new(self.any, port)))?;
-        let address = |port| SocketAddr::new(self.address, port);
-        Ok(found.map(|port| Port { address: address(port), socket: Some(socket), free: Arc::clone(&self.free) }))
+        Ok(found.map(|port| {
+            self.history.begun(port);
+            let (free, history) = (Arc::clone(&self.free), Arc::clone(&self.history));
+            Port { address: SocketAddr::new(self.address, port), socket: Some(socket), free, history }
+        }))
     }
 }
 
@@ -117,6 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Port {
     fn drop(&mut self) {
         self.socket = None;
+        self.history.ended(self.address.port());
         lock(&self.free).put_back(self.address.port());
     }
 }
@@ -166,8 +180,10 @@ mod tests {
         }
     }
 
+    /// With a history that begins, and that nobody finds again.
     fn on(address: IpAddr, free: Arc<Mutex<PortQueue>>) -> Ports {
-        Ports { address, any: any_address(), free }
+        let dir = tempfile::tempdir().unwrap();
+        Ports::of(free, address, &dir.path().join("ports")).unwrap()
     }
 
     /// A port that is there.
@@ -217,6 +233,26 @@ mod tests {
             "each rests as long as the others allow, also after its second sandbox"
         );
         drop(b);
+    }
+
+    #[test]
+    fn a_worker_that_is_started_again_lets_the_ports_of_the_one_before_rest() {
+        let ((_, low), dir) = (few(6), tempfile::tempdir().unwrap());
+        let start = || {
+            let free = Arc::new(Mutex::new(PortQueue::new((low..low + 6).collect())));
+            Ports::of(free, LOCALHOST, &dir.path().join("ports")).unwrap()
+        };
+        let before = start();
+        let [mut first, second, mut third] = std::array::from_fn(|_| port_of(&before));
+        drop(second);
+        // The worker is killed, and the kernel closes its sockets.
+        for port in [&mut first, &mut third] {
+            port.give_up();
+        }
+        std::mem::forget((first, third));
+        let after = start();
+        let given: Vec<u16> = (0..6).map(|_| port_of(&after).address().port() - low).collect();
+        assert_eq!(given, [3, 4, 5, 1, 0, 2], "first those that nobody had, last those of sandboxes that were killed");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The ports that no sandbox of this process has, in the order in which they are given out.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
@@ -62,6 +62,15 @@ impl PortQueue {
         Ok(None)
     }
 
+    /// Those of `used` that are here come last, in this order.
+    pub(super) fn let_rest(&mut self, used: &[u16]) {
+        let here: BTreeSet<u16> = self.ports.iter().copied().collect();
+        let resting: Vec<u16> = used.iter().copied().filter(|port| here.contains(port)).collect();
+        let is_resting: BTreeSet<u16> = resting.iter().copied().collect();
+        self.ports.retain(|port| !is_resting.contains(port));
+        self.ports.extend(resting);
+    }
+
     /// The sandbox of a port has ended: it comes last.
     pub(super) fn put_back(&mut self, port: u16) {
         self.ports.push_back(port);
@@ -95,6 +104,13 @@ mod tests {
         advance(WHOLE_SEARCH_PERIOD).await;
         assert_eq!(search(0), (1000, None), "there may be more of them by now");
         assert_eq!(search(0), (MAX_TRIED, None));
+    }
+
+    #[test]
+    fn used_ports_come_last_if_they_are_here() {
+        let mut queue = PortQueue::new([5, 4, 3, 2].into());
+        queue.let_rest(&[4, 9, 5]);
+        assert_eq!(queue.ports, [3, 2, 4, 5]);
     }
 
     #[test]
