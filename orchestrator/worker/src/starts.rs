@@ -3,6 +3,8 @@
 //! First come, first served, as long as nobody has to wait for long. When somebody has, more is asked for than can be
 //! done, and whoever has waited longest is the likeliest to be given up before its sandbox is ready: then the newest
 //! comes first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015).
+//! Who is not given up all the same would wait without end while newer ones come. So of those that have waited for very
+//! long the oldest has every second place.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,6 +16,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// A wait beyond this means that more is asked for than can be done: a burst of starts is over sooner.
 const LONG_WAIT: Duration = Duration::from_secs(1);
+/// Beyond this wait a creation shares the places with newer ones: as long as the control plane lets a creation take by
+/// default, and about as long as clients wait.
+const VERY_LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// The places. Clones share them.
 #[derive(Clone)]
@@ -29,6 +34,8 @@ struct Line {
     /// How many each function has that has any.
     held: HashMap<u64, usize>,
     waiting: VecDeque<Waiting>,
+    /// The last place went to one that had waited for very long: the next one goes to the newest.
+    served_oldest: bool,
 }
 
 struct Waiting {
@@ -52,7 +59,7 @@ impl Starts {
     }
 
     fn of(places: usize, shared: bool) -> Self {
-        let line = Line { free: places, shared, held: HashMap::new(), waiting: VecDeque::new() };
+        let line = Line { free: places, shared, held: HashMap::new(), waiting: VecDeque::new(), served_oldest: false };
         Self(Arc::new(Mutex::new(line)))
     }
 
@@ -99,10 +106,12 @@ impl Line {
             return None;
         }
         let mut may_have = self.waiting.iter().enumerate().filter(|(_, waiting)| self.has_share(waiting.function));
-        let (place, first) = may_have.next()?;
-        let long = now.duration_since(first.since) > LONG_WAIT;
-        let place = if long { may_have.next_back().map_or(place, |(place, _)| place) } else { place };
-        let next = self.waiting.remove(place)?;
+        let (oldest, first) = may_have.next()?;
+        let waited = now.duration_since(first.since);
+        let is_its_turn = waited > VERY_LONG_WAIT && !self.served_oldest;
+        let newest = may_have.next_back().map_or(oldest, |(place, _)| place);
+        let next = self.waiting.remove(if waited <= LONG_WAIT || is_its_turn { oldest } else { newest })?;
+        self.served_oldest = is_its_turn;
         self.free -= 1;
         *self.held.entry(next.function).or_default() += 1;
         Some(next)
@@ -189,6 +198,21 @@ mod tests {
         oldest = ask(&starts).await;
         drop(place);
         assert!(look(&mut oldest).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_for_very_long_has_every_second_place_while_newer_ones_come() {
+        let starts = Starts::new(1);
+        let mut place = starts.place(1).await;
+        let mut oldest = vec![ask(&starts).await, ask(&starts).await, ask(&starts).await];
+        advance(VERY_LONG_WAIT * 2).await;
+        let mut newer = Vec::new();
+        for turn in 0..5 {
+            newer.push(ask(&starts).await);
+            drop(place);
+            let next = if turn % 2 == 0 { oldest.remove(0) } else { newer.pop().expect("one has just come") };
+            place = look(&mut { next }).await.expect("one of the oldest and the newest, in turns");
+        }
     }
 
     #[tokio::test(start_paused = true)]
