@@ -2,7 +2,8 @@
 //!
 //! First come, first served, as long as nobody waits for long. When somebody does, more is asked for than there is room
 //! for, and whoever waits longest is the likeliest to give up before a sandbox is ready: then the newest demand comes
-//! first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015).
+//! first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015). Who has
+//! waited for very long all the same has every second room, the oldest first: it would wait without end otherwise.
 //! Functions are kept by the size of their sandboxes: where a small one has room a large one may have none, and what
 //! one of a size did not find the others of that size need not look for.
 
@@ -14,6 +15,8 @@ use super::{Map, Now, State};
 
 /// A wait beyond this means that more is asked for than there is room for.
 const LONG_WAIT_US: u64 = 1_000_000;
+/// Beyond this wait functions share what becomes free with newer demand: about as long as clients wait.
+const VERY_LONG_WAIT_US: u64 = 30_000_000;
 /// Sizes that may find no room before the others are left for the next time.
 const MOST_MISSES: usize = 32;
 
@@ -24,6 +27,8 @@ pub(super) struct Starved {
     lines: BTreeMap<(u64, u64), Line>,
     /// Demands so far.
     demands: u64,
+    /// The last room went to the newest demand: the next one goes to the oldest, if that has waited for very long.
+    oldest_is_due: bool,
 }
 
 /// One function's wait.
@@ -90,7 +95,9 @@ impl Starved {
         let since_us = self.entries.get(oldest.1).map_or(now.us, |entry| entry.since_us);
         let lines = self.lines.iter().filter(|(size, _)| !missed.iter().any(|missed| is_within(*missed, **size)));
         let lines = lines.map(|(_, line)| line);
-        let next = if now.us.saturating_sub(since_us) > LONG_WAIT_US {
+        let waited_us = now.us.saturating_sub(since_us);
+        let is_its_turn = waited_us > VERY_LONG_WAIT_US && self.oldest_is_due;
+        let next = if waited_us > LONG_WAIT_US && !is_its_turn {
             lines.filter_map(|line| line.by_newest.last_key_value()).max()
         } else {
             lines.filter_map(|line| line.by_first.first_key_value()).min()
@@ -123,7 +130,11 @@ impl State {
         while missed.len() < MOST_MISSES {
             let Some(id) = self.starved.next(now, &missed) else { return };
             let Some(entry) = self.starved.remove(id) else { return };
+            let commanded = self.sandboxes_commanded;
             self.decide(now, id, now.us);
+            if self.sandboxes_commanded > commanded {
+                self.starved.oldest_is_due = !self.starved.oldest_is_due;
+            }
             if self.starved.remove(id).is_some() {
                 // It keeps its place: this was no new demand.
                 self.starved.insert(id, entry);

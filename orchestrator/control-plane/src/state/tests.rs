@@ -10,4 +10,5 @@ mod overdue;
 mod properties;
 mod set_back;
 mod silence;
+mod starved;
 mod vectors;
