@@ -40,6 +40,8 @@ pub(super) struct Node {
     /// When its worker was last heard of, in microseconds, once it is suspect.
     pub(super) silent_since_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
+    /// Those of them that are being made.
+    pub(super) starting: u32,
     /// When a sandbox became ready there last, in microseconds.
     pub(super) ready_us: u64,
     /// When the newest creation that has become ready there was commanded, in microseconds.
@@ -69,6 +71,14 @@ enum Service {
     Dead,
 }
 
+/// All nodes together, as seen by who finds no room on any.
+pub(super) struct Offer {
+    is_empty: bool,
+    /// The most CPU and the most memory of those in service; not all of it need be one node's.
+    largest: Option<Resources>,
+    missing: Missing,
+}
+
 /// How many nodes are out of service, by the reason.
 #[derive(Default)]
 struct Missing {
@@ -87,6 +97,25 @@ impl Node {
             NodeState::Ready if self.leaving => Service::Leaving,
             NodeState::Ready if self.drained => Service::Drained,
             NodeState::Ready => Service::In,
+        }
+    }
+}
+
+impl Offer {
+    /// Why no sandbox of this size finds room, in words.
+    pub(super) fn no_room(&self, wanted: Resources) -> String {
+        let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
+        if self.is_empty {
+            return "no node has room: no worker has joined the cluster".to_owned();
+        }
+        match (self.largest, self.missing.in_words()) {
+            (None, why) => format!("no node is in service: {}", why.unwrap_or_default()),
+            (Some(largest), why) => {
+                let bound =
+                    if wanted.fits_in(largest) { String::new() } else { format!(" (largest {})", size(largest)) };
+                let why = why.map(|why| format!("; of the others {why}")).unwrap_or_default();
+                format!("no node has room for {}{bound}{why}", size(wanted))
+            }
         }
     }
 }
@@ -187,6 +216,7 @@ impl Nodes {
             sandboxes: BTreeSet::new(),
             given_up: BTreeSet::new(),
             left_behind: BTreeSet::new(),
+            starting: 0,
             has_older: false,
             holders_lost: false,
             failed: Vec::new(),
@@ -202,30 +232,16 @@ impl Nodes {
         self.pool.set_open(key, false);
     }
 
-    /// Why no sandbox of this size finds room, in words: goes through all nodes.
-    pub(super) fn no_room(&self, wanted: Resources) -> String {
-        let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
-        if self.by_name.is_empty() {
-            return "no node has room: no worker has joined the cluster".to_owned();
-        }
-        let mut missing = Missing::default();
-        // The most CPU and the most memory of those in service; not all of it need be one node's.
-        let mut largest = None;
+    /// What is in service, and what is not: goes through all nodes.
+    pub(super) fn offer(&self) -> Offer {
+        let mut offer = Offer { is_empty: self.by_name.is_empty(), largest: None, missing: Missing::default() };
         for (_, node) in self.iter() {
             match node.service() {
-                Service::In => largest = Some(larger(largest.unwrap_or_default(), node.capacity)),
-                out => missing.count(out),
+                Service::In => offer.largest = Some(larger(offer.largest.unwrap_or_default(), node.capacity)),
+                out => offer.missing.count(out),
             }
         }
-        match (largest, missing.in_words()) {
-            (None, why) => format!("no node is in service: {}", why.unwrap_or_default()),
-            (Some(largest), why) => {
-                let bound =
-                    if wanted.fits_in(largest) { String::new() } else { format!(" (largest {})", size(largest)) };
-                let why = why.map(|why| format!("; of the others {why}")).unwrap_or_default();
-                format!("no node has room for {}{bound}{why}", size(wanted))
-            }
-        }
+        offer
     }
 
     /// Removes a node that holds nothing.
@@ -334,7 +350,7 @@ mod tests {
     #[test]
     fn nodes_out_of_service_are_not_called_full() {
         use NodeState::{Dead, Ready, Suspect};
-        let said = |states: &[_], wanted| nodes(states).no_room(wanted);
+        let said = |states: &[_], wanted| nodes(states).offer().no_room(wanted);
         assert_eq!(said(&[], SMALL), "no node has room: no worker has joined the cluster");
         assert_eq!(
             said(&[(Ready, true)], SMALL),

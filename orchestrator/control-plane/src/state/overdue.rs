@@ -1,13 +1,12 @@
 //! Creations that wait at their worker for longer than one may take.
 //!
-//! A worker serves the newest first once a wait is long, so one that later ones overtake could wait without end. Some of
-//! them begin again then: on a worker that has a shorter queue, until both are as long, or as the newest of their own
-//! worker, a part of what it makes. Nothing is exchanged between workers that are as busy, and nothing is given up before
-//! there is room for its successor.
+//! A worker serves the newest first once a wait is long, and by turns the oldest of those that have waited for very long.
+//! Some of those that later ones overtake begin again on a worker that has a shorter queue, until both are as long.
+//! Nothing is exchanged between workers that are as busy, and nothing is given up before there is room for its successor.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use model::{FunctionId, SandboxId};
+use model::{FunctionId, Resources, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
@@ -19,17 +18,12 @@ use super::{
 };
 
 /// Checks in each `creation_deadline`: a creation begins again soon after it was overtaken, and a check goes through all
-/// sandboxes.
+/// workers and all creations that are overdue.
 const OVERDUE_CHECKS: u64 = 4;
 /// Creations that one check lets begin again at most, so that it holds up nobody else for more than some milliseconds.
 const MAX_PER_CHECK: usize = 256;
 /// A check that had more to do is continued after this time.
 const CONTINUE_AFTER: Duration = Duration::from_millis(100);
-/// Nodes on which room is looked for, for one creation and in one check.
-const MAX_TRIED: usize = 16;
-/// Of what a worker has made since the last check, one in so many may be put at the front of its queue: the others are
-/// those that the worker prefers by itself.
-const FRONT_SHARE: u32 = 2;
 
 /// The creations that should have begun by now.
 #[derive(Debug, Default)]
@@ -62,11 +56,8 @@ struct Queue {
     /// When its last creation became ready, and when the newest one of these was commanded, in microseconds.
     last_ready_us: u64,
     newest_ready_us: u64,
-    /// Creations that became ready since the last check and are still known.
-    made: u32,
-    /// What this check has done with its overdue creations.
+    /// Its overdue creations that this check lets begin again elsewhere.
     moved: u32,
-    renewed: u32,
 }
 
 impl Queue {
@@ -79,11 +70,6 @@ impl Queue {
     fn passes_over(&self, now: Now, queued_until_us: u64, deadline_us: u64) -> bool {
         self.newest_ready_us > queued_until_us || self.is_stuck(now, deadline_us)
     }
-
-    /// Whether more of its overdue creations may become its newest ones in this check.
-    fn may_renew(&self) -> bool {
-        self.renewed < self.made.div_ceil(FRONT_SHARE)
-    }
 }
 
 /// The queues of all workers.
@@ -91,6 +77,8 @@ struct Queues {
     by_session: Map<SessionId, Queue>,
     /// The shortest first.
     by_length: BTreeSet<(u32, SessionId)>,
+    /// What found no place in this check: of which worker, and how large. The next one like it is not looked for.
+    placeless: Map<SessionId, Vec<Resources>>,
     deadline_us: u64,
 }
 
@@ -101,9 +89,9 @@ impl Queues {
         queue.is_some_and(|queue| queue.passes_over(now, queued_until_us, self.deadline_us))
     }
 
-    /// Where a creation that is overdue at `source` may begin again, of the nodes that can have it, the best place first.
-    fn places(&self, now: Now, source: SessionId, can_have: impl Fn(NodeKey) -> bool) -> Vec<(SessionId, NodeKey)> {
-        let Some(queue) = self.by_session.get(&source) else { return Vec::new() };
+    /// The best place where a creation that is overdue at `source` may begin again, of the nodes that can have it.
+    fn place(&self, now: Now, source: SessionId, can_have: impl Fn(NodeKey) -> bool) -> Option<(SessionId, NodeKey)> {
+        let queue = self.by_session.get(&source)?;
         let is_stuck = queue.is_stuck(now, self.deadline_us);
         let is_better = |session: SessionId, starting: u32| {
             let other = self.by_session.get(&session).filter(|_| session != source);
@@ -116,10 +104,7 @@ impl Queues {
         };
         let others = self.by_length.iter().filter(|(starting, session)| is_better(*session, *starting));
         let nodes = |session: SessionId| self.nodes_of(session).map(move |node| (session, node));
-        let own = std::iter::once(source).filter(|_| queue.may_renew());
-        let usable = |(_, node): &(SessionId, NodeKey)| can_have(*node);
-        let others = others.flat_map(|(_, session)| nodes(*session)).filter(usable).take(MAX_TRIED);
-        others.chain(own.flat_map(nodes).filter(usable).take(MAX_TRIED)).collect()
+        others.flat_map(|(_, session)| nodes(*session)).find(|(_, node)| can_have(*node))
     }
 
     /// The nodes of a worker, from the one whose turn it is.
@@ -138,10 +123,6 @@ impl Queues {
 
     /// A creation of `source` has begun again at `target`.
     fn note_begun(&mut self, source: SessionId, target: SessionId) {
-        if source == target {
-            self.by_session.entry(source).or_default().renewed += 1;
-            return;
-        }
         let from = self.by_session.entry(source).or_default();
         self.by_length.remove(&(from.starting, source));
         (from.starting, from.moved) = (from.starting.saturating_sub(1), from.moved + 1);
@@ -186,9 +167,9 @@ impl State {
     /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
     /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
     /// begin again, the oldest first, where that changes something: on a worker with a shorter queue, half as long if
-    /// creations are overtaken there too, or as the newest of their own, as many as half of what it makes meanwhile. Where
-    /// none becomes ready for as long as a creation may take, they move to any worker where that is otherwise. Each does so
-    /// once in such a time at most, without blame or back-off, and only where there is room for both.
+    /// creations are overtaken there too. Where none becomes ready for as long as a creation may take, they move to any
+    /// worker where that is otherwise. Each does so once in such a time at most, without blame or back-off, and only where
+    /// there is room for it. The others get their turn where they are: with every second place that becomes free there.
     pub(super) fn check_overdue(&mut self, now: Now) {
         let mut overdue = std::mem::take(&mut self.overdue.creations);
         overdue.retain(|id| self.queued_since(*id).is_some());
@@ -216,28 +197,23 @@ impl State {
         let deadline_us = micros(self.settings.health.creation_deadline);
         let mut by_session: Map<SessionId, Queue> = Map::default();
         for (session, worker) in self.workers.iter() {
-            let nodes = worker.nodes.iter().map(|key| self.nodes.get(*key));
-            let (last, newest) = nodes.fold((0, 0), |(last, newest): (u64, u64), node| {
-                (last.max(node.ready_us), newest.max(node.newest_ready_us))
-            });
-            let nodes = worker.nodes.clone();
-            by_session
-                .insert(session, Queue { nodes, last_ready_us: last, newest_ready_us: newest, ..Queue::default() });
+            let mut queue = Queue { nodes: worker.nodes.clone(), ..Queue::default() };
+            for node in worker.nodes.iter().map(|key| self.nodes.get(*key)) {
+                queue.starting += node.starting;
+                queue.last_ready_us = queue.last_ready_us.max(node.ready_us);
+                queue.newest_ready_us = queue.newest_ready_us.max(node.newest_ready_us);
+            }
+            by_session.insert(session, queue);
         }
-        let since_us = self.overdue.checked_us.max(now.us.saturating_sub(self.overdue_period_us()));
-        for (id, sandbox) in &self.sandboxes {
-            let session = self.nodes.get(sandbox.node).session;
-            let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) else { continue };
-            if sandbox.standing == Standing::Starting {
-                queue.starting += 1;
-                let is_passed = |until_us| queue.passes_over(now, until_us, deadline_us);
-                queue.has_overdue |= overdue.contains(id) && sandbox.queued_until_us.is_some_and(is_passed);
-            } else if sandbox.ready_us > since_us {
-                queue.made += 1;
+        for id in overdue {
+            let Some((node, queued_until_us)) = self.queued_since(*id) else { continue };
+            let session = self.nodes.get(node).session;
+            if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
+                queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
             }
         }
         let by_length = by_session.iter().map(|(session, queue)| (queue.starting, *session)).collect();
-        Queues { by_session, by_length, deadline_us }
+        Queues { by_session, by_length, placeless: Map::default(), deadline_us }
     }
 
     /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
@@ -250,24 +226,37 @@ impl State {
         if !is_passed || now.us < queued_until_us || !self.may_create(now, id) {
             return false;
         }
-        for (target, node) in self.places(now, source, id, queues) {
-            queues.pass_node(target);
-            if self.succeed(now, old, node) {
-                queues.note_begun(source, target);
-                return true;
-            }
+        let Some((target, node)) = self.place_again(now, source, id, queues) else { return false };
+        queues.pass_node(target);
+        let has_begun = self.succeed(now, old, node);
+        if has_begun {
+            queues.note_begun(source, target);
         }
-        false
+        has_begun
     }
 
-    /// Where a creation of a function that is overdue at `source` may begin again, the best place first.
-    fn places(&self, now: Now, source: SessionId, id: FunctionId, queues: &Queues) -> Vec<(SessionId, NodeKey)> {
-        let Some(function) = self.functions.get(id) else { return Vec::new() };
-        let (resources, avoided) = (function.registered.spec.resources(), self.avoided(now, id));
-        let pool = &self.nodes.pool;
-        queues.places(now, source, |node| {
+    /// Where a creation of a function that is overdue at `source` may begin again.
+    fn place_again(
+        &self,
+        now: Now,
+        source: SessionId,
+        id: FunctionId,
+        queues: &mut Queues,
+    ) -> Option<(SessionId, NodeKey)> {
+        let function = self.functions.get(id)?;
+        let resources = function.registered.spec.resources();
+        if queues.placeless.get(&source).is_some_and(|sizes| sizes.contains(&resources)) {
+            return None;
+        }
+        let (pool, avoided) = (&self.nodes.pool, self.avoided(now, id));
+        let place = queues.place(now, source, |node| {
             pool.is_open(node) && pool.has_room(node, resources) && !avoided.contains(&node)
-        })
+        });
+        // Another function may have a place on the nodes that this one avoids.
+        if place.is_none() && function.trouble.avoid.is_empty() {
+            queues.placeless.entry(source).or_default().push(resources);
+        }
+        place
     }
 
     /// Whether nothing but room keeps a function from having one of its creations made elsewhere now. Where one is made at a
@@ -293,10 +282,10 @@ impl State {
     }
 
     fn log_begun_again(&self, queues: &Queues) {
-        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved + queue.renewed > 0) {
-            let Queue { moved, renewed, starting, .. } = queue;
+        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved > 0) {
+            let Queue { moved, starting, .. } = queue;
             let worker = self.workers.get(*session).map_or("", |worker| &*worker.name);
-            tracing::info!(worker, moved, renewed, starting, "creations that did not get their turn begin again");
+            tracing::info!(worker, moved, starting, "creations that did not get their turn begin again");
         }
     }
 }

@@ -135,6 +135,7 @@ impl State {
         let before = std::mem::replace(&mut sandbox.standing, standing);
         if before == Standing::Starting {
             self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
+            self.nodes.get_mut(sandbox.node).starting -= 1;
         }
         self.totals.subtract(before);
         self.totals.add(standing);
@@ -164,6 +165,9 @@ impl State {
         let Some(sandbox) = self.sandboxes.remove(&id) else { return };
         self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
         self.totals.subtract(sandbox.standing);
+        if sandbox.standing == Standing::Starting {
+            self.nodes.get_mut(sandbox.node).starting -= 1;
+        }
         self.nodes.release(sandbox.node, id, sandbox.resources);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
             function.remove_sandbox(id, sandbox.standing);

@@ -121,7 +121,7 @@ impl State {
         self.no_room_said_us = Some(now.us);
         let Some(function) = self.functions.get(id) else { return };
         let spec = &function.registered.spec;
-        let (cause, starved) = (self.nodes.no_room(spec.resources()), self.starved.len());
+        let (cause, starved) = (self.nodes.offer().no_room(spec.resources()), self.starved.len());
         tracing::warn!(function = %spec.name, starved, cause, "no place for a sandbox");
     }
 
@@ -175,6 +175,7 @@ impl State {
         self.timers.watch(created.creation_due_us, sandbox, SandboxTimer::Creation);
         self.sandboxes.insert(sandbox, created);
         self.totals.add(Standing::Starting);
+        self.nodes.get_mut(node).starting += 1;
         self.metrics.creations.inc();
         if let Some(function) = self.functions.get_mut(id) {
             function.add_sandbox(sandbox, Standing::Starting);

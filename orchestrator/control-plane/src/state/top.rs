@@ -1,8 +1,15 @@
 //! What `GET /v1/top` shows: counts since this control plane began, so that whoever looks twice knows the rates between.
 
+use std::{cell::LazyCell, ops::Deref};
+
 use serde::Serialize;
 
-use super::{ClusterView, Now, State, function::Function, node::NodeState, view::state_name};
+use super::{
+    ClusterView, Now, State,
+    function::Function,
+    node::{NodeState, Offer},
+    view::{last_error, state_name},
+};
 
 /// Nodes shown: the most loaded ones tell whether there is room.
 const MOST_NODES: usize = 10;
@@ -71,10 +78,12 @@ pub(crate) struct TopBucket {
 
 impl State {
     pub(super) fn view_top(&self, now: Now, limit: usize) -> TopView {
+        let offer = LazyCell::new(|| self.nodes.offer());
+        let functions = self.most_active(now, limit);
         TopView {
             at_us: now.us,
             cluster: self.view_cluster(now),
-            functions: self.most_active(now, limit).into_iter().map(|function| self.top_function(function)).collect(),
+            functions: functions.into_iter().map(|function| top_function(function, &offer)).collect(),
             nodes: self.most_loaded(),
             phases: self.view_phases(),
         }
@@ -121,22 +130,22 @@ impl State {
         };
         self.metrics.observed.phases().map(view).collect()
     }
+}
 
-    fn top_function(&self, function: &Function) -> TopFunction {
-        let (demand, activity) = (function.demand(), function.activity);
-        TopFunction {
-            id: function.registered.id.0,
-            name: function.registered.spec.name.to_string(),
-            invocations: activity.invocations,
-            invocations_cold: activity.cold,
-            creations: activity.creations,
-            creations_failed: activity.creations_failed,
-            ready: function.ready,
-            starting: function.starting,
-            leaving: function.leaving(),
-            waiting: demand.waiting,
-            running: demand.running,
-            last_error: self.last_error(function),
-        }
+fn top_function(function: &Function, offer: &impl Deref<Target = Offer>) -> TopFunction {
+    let (demand, activity) = (function.demand(), function.activity);
+    TopFunction {
+        id: function.registered.id.0,
+        name: function.registered.spec.name.to_string(),
+        invocations: activity.invocations,
+        invocations_cold: activity.cold,
+        creations: activity.creations,
+        creations_failed: activity.creations_failed,
+        ready: function.ready,
+        starting: function.starting,
+        leaving: function.leaving(),
+        waiting: demand.waiting,
+        running: demand.running,
+        last_error: last_error(function, offer),
     }
 }

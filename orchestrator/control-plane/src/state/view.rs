@@ -1,9 +1,17 @@
 //! The state as operators see it. These are the JSON documents of the HTTP interface.
 
+use std::{cell::LazyCell, ops::Deref};
+
 use model::{FunctionSpec, Resources};
 use serde::Serialize;
 
-use super::{Now, State, function::Function, node::NodeState, sandbox::Standing, totals::Totals};
+use super::{
+    Now, State,
+    function::Function,
+    node::{NodeState, Offer},
+    sandbox::Standing,
+    totals::Totals,
+};
 
 /// Endpoints shown with one function; the counts tell of the rest.
 const MOST_ENDPOINTS: usize = 1000;
@@ -98,7 +106,8 @@ pub(crate) struct ClusterView {
 impl State {
     pub(super) fn list_functions(&self, after: Option<&str>, limit: usize) -> Vec<FunctionView> {
         let functions = self.functions.after(after).filter_map(|id| self.functions.get(id));
-        functions.take(limit).map(|function| self.view_summary(function)).collect()
+        let offer = LazyCell::new(|| self.nodes.offer());
+        functions.take(limit).map(|function| self.view_summary(function, &offer)).collect()
     }
 
     pub(super) fn view_function(&self, function: &Function) -> FunctionView {
@@ -115,10 +124,13 @@ impl State {
                 worker_admin: self.worker_admin(node),
             })
         });
-        FunctionView { endpoints: endpoints.collect(), ..self.view_summary(function) }
+        FunctionView {
+            endpoints: endpoints.collect(),
+            ..self.view_summary(function, &LazyCell::new(|| self.nodes.offer()))
+        }
     }
 
-    fn view_summary(&self, function: &Function) -> FunctionView {
+    fn view_summary(&self, function: &Function, offer: &impl Deref<Target = Offer>) -> FunctionView {
         let demand = function.demand();
         FunctionView {
             id: function.registered.id.0,
@@ -131,16 +143,8 @@ impl State {
             waiting: demand.waiting,
             running: demand.running,
             failures: function.trouble.failures,
-            last_error: self.last_error(function),
+            last_error: last_error(function, offer),
             endpoints: Vec::new(),
-        }
-    }
-
-    /// What went wrong last with a function, in words.
-    pub(super) fn last_error(&self, function: &Function) -> Option<String> {
-        match &function.trouble {
-            trouble if trouble.found_no_room => Some(self.nodes.no_room(function.registered.spec.resources())),
-            trouble => trouble.last_error.clone(),
         }
     }
 
@@ -189,6 +193,14 @@ impl State {
             waiting: demand.waiting,
             running: demand.running,
         }
+    }
+}
+
+/// What went wrong last with a function, in words. `offer` is looked at where that is a lack of room only.
+pub(super) fn last_error(function: &Function, offer: &impl Deref<Target = Offer>) -> Option<String> {
+    match &function.trouble {
+        trouble if trouble.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
+        trouble => trouble.last_error.clone(),
     }
 }
 

@@ -194,10 +194,10 @@ fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() 
     finish(&mut cluster, 0, *waiting.first().unwrap());
     let last = *waiting.last().unwrap();
     assert_eq!(queue(&mut cluster), [1, 0]);
+    drain(&mut cluster, 1, true);
     put(&mut cluster, "other", 3, 1);
-    for worker in 0..2 {
-        under_way(&mut cluster, worker);
-    }
+    drain(&mut cluster, 1, false);
+    assert_eq!(queue(&mut cluster), [4, 0]);
     pass(&mut cluster, 2 * CHECK_MS);
     let waits =
         cluster.state.sandboxes.iter().filter(|(_, one)| one.function == id && one.standing == Standing::Starting);

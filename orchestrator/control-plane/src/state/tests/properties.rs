@@ -9,7 +9,7 @@ use super::{
     compaction::{durable, logged, replay},
     model_cluster::{Cluster, NODE_CPU, NODE_MEMORY},
 };
-use crate::state::Request;
+use crate::state::{Request, sandbox::Standing};
 
 const WORKERS: usize = 3;
 const DATA_PLANES: usize = 2;
@@ -173,6 +173,11 @@ fn take(cluster: &mut Cluster, step: &Step) {
 /// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
     prop_assert_eq!(cluster.state.totals, cluster.state.count_totals());
+    for (key, node) in cluster.state.nodes.iter() {
+        let on_it = cluster.state.sandboxes.values().filter(|sandbox| sandbox.node == key);
+        let starting = on_it.filter(|sandbox| sandbox.standing == Standing::Starting).count();
+        prop_assert_eq!(node.starting as usize, starting, "{} has as many as are counted", node.name);
+    }
     // What is acted on is what the next control plane would know.
     let log = logged(cluster.log.clone());
     prop_assert_eq!(durable(&cluster.state, &log), replay(&log), "acted on, and replayed");
