@@ -105,9 +105,19 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 /// The command that tells more of a data plane's `refusal` than invokers are told.
 fn hint(refusal: &str, name: &FunctionName) -> String {
     match refusal {
-        "creation-failed" | "queue-deadline" => format!("; `dirigent function show {name}` tells its last error"),
+        "creation-failed" => format!("; `dirigent function show {name}` tells its last error"),
+        // There is none where every sandbox is busy, or one runs and does not listen yet.
+        "queue-deadline" => {
+            format!("; `dirigent function show {name}` tells how its sandboxes are, and its last error if it has one")
+        }
+        "queue-full" => {
+            format!("; `dirigent function show {name}` tells how many wait and may wait (spec.queue.limit)")
+        }
+        "timeout" => format!("; `dirigent function show {name}` tells its time-out (spec.timeout)"),
         // That is of one answer, which its sandbox may survive: no error of the function is kept.
-        "upstream" => format!("; why is said above, and `dirigent function logs {name}` shows what it printed"),
+        "upstream" => {
+            format!("; the body of the answer says why, and `dirigent function logs {name}` shows what it printed")
+        }
         "unknown-function" => format!("; `dirigent function register {name}` makes it known"),
         _ => String::new(),
     }
@@ -182,9 +192,14 @@ mod tests {
     fn a_hint_leads_to_what_is_kept() {
         let name: FunctionName = "f".parse().unwrap();
         for (refusal, expected) in [
-            ("queue-deadline", "`dirigent function show f`"),
-            ("creation-failed", "`dirigent function show f`"),
-            ("upstream", "why is said above, and `dirigent function logs f`"),
+            (
+                "queue-deadline",
+                "`dirigent function show f` tells how its sandboxes are, and its last error if it has one",
+            ),
+            ("creation-failed", "`dirigent function show f` tells its last error"),
+            ("queue-full", "`dirigent function show f` tells how many wait"),
+            ("timeout", "`dirigent function show f` tells its time-out"),
+            ("upstream", "the body of the answer says why, and `dirigent function logs f`"),
             ("unknown-function", "`dirigent function register f`"),
         ] {
             assert!(hint(refusal, &name).contains(expected), "{refusal}: {}", hint(refusal, &name));

@@ -29,7 +29,10 @@ fn a_function_that_no_node_can_hold_says_so_also_when_nobody_waits_any_more() {
     cluster.operator_ok(&[&["function", "register", "big"], &flags[..]].concat());
     assert_eq!(show(&cluster, "big")["last_error"], Value::Null);
     let said = invoke_fails(&cluster, "big");
-    assert!(said.contains("504") && said.contains("`dirigent function show big` tells its last error"), "{said}");
+    assert!(
+        said.contains("504") && said.contains("`dirigent function show big` tells how its sandboxes are"),
+        "{said}"
+    );
     wait_for("the end of its demand", || match show(&cluster, "big") {
         shown if shown["waiting"] == 0 => Ok(()),
         shown => Err(shown.to_string()),
@@ -113,7 +116,10 @@ fn the_last_error_of_another_program_is_forgotten() {
     });
     // It runs and never listens, which no failure has been counted for yet.
     register("file:/bin/sleep", &["--arg", "60"]);
-    invoke_fails(&cluster, "f");
+    let said = invoke_fails(&cluster, "f");
     let shown = show(&cluster, "f");
     assert_eq!((&shown["failures"], &shown["last_error"]), (&0.into(), &Value::Null), "{shown}");
+    // There is none to lead to, so none is promised; what is named is there.
+    assert!(said.contains("504") && said.ends_with("and its last error if it has one\n"), "{said}");
+    assert!(shown["starting"].is_u64() && shown["ready"] == 0, "how its sandboxes are: {shown}");
 }
