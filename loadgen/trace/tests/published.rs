@@ -134,6 +134,30 @@ fn what_is_found_instead_of_a_trace_is_listed() {
 }
 
 #[test]
+fn a_folder_instead_of_its_one_file_is_named_as_such() {
+    let published = "AzureFunctionsInvocationTraceForTwoWeeksJan2021.txt";
+    for (name, header, expected) in [
+        (published, "app,func,end_timestamp,duration", "has every call with its start: --trace takes the file itself"),
+        ("calls.csv", "\u{feff}\"app\",\"func\",\"end_timestamp\",\"duration\"\r", "--trace takes the file itself"),
+        ("schedule.csv", "setting,value", "is a schedule: --schedule takes it"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        fs::write(directory.path().join("README.md"), "# A trace\n").unwrap();
+        fs::write(&path, format!("{header}\nx,f,1,1\n")).unwrap();
+        for day in [None, Some(1)] {
+            let options = ReadOptions { day, ..ReadOptions::default() };
+            let text = azure2019::read(directory.path(), &options).unwrap_err().to_string();
+            assert!(text.ends_with(&format!("{expected}, {}", path.display())), "expected {expected}: {text}");
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("other.csv"), "a,b\n").unwrap();
+    let text = azure2019::read(directory.path(), &ReadOptions::default()).unwrap_err().to_string();
+    assert!(text.ends_with("found other.csv"), "{text}");
+}
+
+#[test]
 fn minutes_may_be_labelled_in_words_and_rows_numbered() {
     let labelled = INVOCATIONS.replace("480,481,482", "minute_1,minute_2,minute_3");
     let workload = read(&Trace::good().with("invocations.csv", labelled), ReadOptions::default()).unwrap();

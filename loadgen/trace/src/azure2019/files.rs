@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,13 @@ const DOWNLOADED: [&str; 3] =
     ["invocations_per_function_md.anon.d", "function_durations_percentiles.anon.d", "app_memory_percentiles.anon.d"];
 /// Most names of other files that a message lists.
 const MAX_LISTED: usize = 10;
+/// Bytes in which the header of a file in another form ends: it has four short names.
+const MAX_HEADER_BYTES: u64 = 4096;
+/// A column that only files in another form have, and how such a file is given.
+const OTHER_FORMS: [(&str, &str); 2] = [
+    ("end_timestamp", "has every call with its start: --trace takes the file itself"),
+    ("setting", "is a schedule: --schedule takes it"),
+];
 
 /// The files of one trace.
 #[derive(Debug)]
@@ -31,7 +39,10 @@ pub(super) fn find(directory: &Path, day: Option<u32>) -> Result<Files, TraceErr
     let wanted = if names.contains(INVOCATIONS) && day.is_none() {
         [INVOCATIONS, DURATIONS, MEMORY].map(str::to_owned)
     } else {
-        let day = choose(&names, day).map_err(refused)?;
+        let day = choose(&names, day).map_err(|problem| {
+            let hint = other_form(directory, &names).map(|hint| format!("; {hint}"));
+            refused(problem + &hint.unwrap_or_default())
+        })?;
         DOWNLOADED.map(|start| format!("{start}{day:02}.csv"))
     };
     let [counts, run_times, memory] = wanted;
@@ -61,6 +72,22 @@ fn choose(names: &BTreeSet<String>, day: Option<u32>) -> Result<u32, String> {
         (None, [day]) => Ok(*day),
         (None, _) => Err(format!("expected one day, found days {}: --day chooses one", found())),
     }
+}
+
+/// What is said of a file in another form, where the directory has one.
+fn other_form(directory: &Path, names: &BTreeSet<String>) -> Option<String> {
+    names.iter().take(MAX_LISTED).find_map(|name| {
+        let path = directory.join(name);
+        // Whatever else lies there, such as a pipe, might never end.
+        let file = path.is_file().then(|| File::open(&path).ok()).flatten()?;
+        let mut start = Vec::new();
+        file.take(MAX_HEADER_BYTES).read_to_end(&mut start).ok()?;
+        let start = String::from_utf8_lossy(&start);
+        let header = start.lines().next()?.trim_start_matches('\u{feff}');
+        let has = |column: &str| header.split(',').any(|cell| cell.trim().trim_matches('"') == column);
+        let (_, hint) = OTHER_FORMS.into_iter().find(|(column, _)| has(column))?;
+        Some(format!("{name} {hint}, {}", path.display()))
+    })
 }
 
 fn names(directory: &Path) -> Result<BTreeSet<String>, TraceError> {
