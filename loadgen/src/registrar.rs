@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use thiserror::Error;
@@ -23,7 +23,9 @@ use ureq::{
 };
 
 use crate::{
+    ending::UsageError,
     functions::{FunctionLine, Memory},
+    http::port::Port,
     replay::stop::Stop,
 };
 
@@ -41,13 +43,13 @@ const PLAIN_LINE: Duration = Duration::from_secs(10);
 
 /// Some functions could not be registered or removed.
 #[derive(Debug, Error)]
-#[error("{failed} of {of} functions could not be {act} at {base}, the first of them, {first}")]
+#[error("{failed} of {of} functions could not be {act}{why}")]
 pub(crate) struct RegistrarError {
     act: &'static str,
-    base: String,
     failed: usize,
     of: usize,
-    first: String,
+    /// Where, and what the first of them says, or whatever else explains all of them.
+    why: String,
     /// Those that were created nevertheless.
     pub(crate) created: Vec<String>,
 }
@@ -59,7 +61,7 @@ impl RegistrarError {
             0 => String::new(),
             kept => format!("; the rest ({kept}) is registered"),
         };
-        anyhow::anyhow!("{self}{rest}")
+        anyhow!("{self}{rest}")
     }
 }
 
@@ -92,6 +94,8 @@ struct Problem {
 
 /// A control plane to register functions at.
 pub(crate) struct Registrar {
+    /// The option that named it.
+    option: &'static str,
     http: Agent,
     base: String,
     form: bool,
@@ -100,19 +104,19 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// A registrar for `http://HOST:PORT`; `form` speaks the published system's interface.
+    /// A registrar for `http://HOST:PORT`, as `option` names it; `form` speaks the published system's interface.
     ///
     /// # Errors
-    /// When it is not the address of one.
-    pub(crate) fn new(control_plane: &str, form: bool) -> anyhow::Result<Self> {
+    /// [`UsageError`] when it is not the address of one.
+    pub(crate) fn new(option: &'static str, control_plane: &str, form: bool) -> anyhow::Result<Self> {
         let address = control_plane.strip_prefix("http://").unwrap_or(control_plane).trim_end_matches('/');
         let base = format!("http://{address}");
         let authority = base.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority);
         if authority.is_none_or(|authority| authority.as_str() != address || authority.port().is_none()) {
-            bail!("expected http://HOST:PORT, found {control_plane:?}");
+            return Err(UsageError::of(anyhow!("{option}: expected http://HOST:PORT, found {control_plane:?}")));
         }
         let http = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
-        Ok(Self { http, base, form, token: None })
+        Ok(Self { option, http, base, form, token: None })
     }
 
     /// The same, with the token in `file`, which the control plane left in its data directory.
@@ -146,7 +150,17 @@ impl Registrar {
             Ok(())
         });
         let created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let is_in_vain = failures.len() == functions.len() && !stop.asked();
+        if let Some(mix_up) = is_in_vain.then(|| self.mix_up()).flatten() {
+            let (failed, why) = (failures.len(), format!(": {mix_up}"));
+            return Err(RegistrarError { act: "registered", failed, of: failed, why, created });
+        }
         self.failed("registered", functions.len(), failures, created)
+    }
+
+    /// What is wrong with the address, if another port of a cluster answers there than the one for operators.
+    fn mix_up(&self) -> Option<String> {
+        Port::Operators.mix_up(self.base.trim_start_matches("http://"), self.option)
     }
 
     /// Removes functions by name.
@@ -221,10 +235,13 @@ impl Registrar {
         failures: Vec<String>,
         created: Vec<String>,
     ) -> Result<Vec<String>, RegistrarError> {
-        let (count, base) = (failures.len(), self.base.clone());
+        let failed = failures.len();
         match failures.into_iter().next() {
             None => Ok(created),
-            Some(first) => Err(RegistrarError { act, base, failed: count, of, first, created }),
+            Some(first) => {
+                let why = format!(" at {}, the first of them, {first}", self.base);
+                Err(RegistrarError { act, failed, of, why, created })
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     command::print,
-    ending::{Ending, UsageError},
+    ending::Ending,
     functions,
     registrar::{Registrar, RegistrarError},
     replay::stop::Stop,
@@ -35,8 +35,7 @@ pub(crate) struct RegisterArgs {
 pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     let functions = functions::read(&args.from)?;
     let stop = Stop::listen()?;
-    let registrar = Registrar::new(&args.control_plane, args.form)
-        .map_err(|error| UsageError::of(error.context("--control-plane")))?
+    let registrar = Registrar::new("--control-plane", &args.control_plane, args.form)?
         .with_token_file(args.token_file.as_deref())?;
     let created = registrar.register(&functions, &stop).map_err(RegistrarError::keeping)?;
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };

@@ -148,9 +148,7 @@ impl TargetArgs {
     /// What registers the functions, if that is asked for.
     fn registrar(&self) -> anyhow::Result<Option<Registrar>> {
         let Some(control_plane) = &self.register else { return Ok(None) };
-        let registrar =
-            Registrar::new(control_plane, false).map_err(|error| UsageError::of(error.context("--register")));
-        registrar?.with_token_file(self.token_file.as_deref()).map(Some)
+        Registrar::new("--register", control_plane, false)?.with_token_file(self.token_file.as_deref()).map(Some)
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod dial;
 pub(crate) mod facts;
 pub(crate) mod h2c;
 pub(crate) mod http1;
+pub(crate) mod port;
 pub(crate) mod request;
 pub(crate) mod target;
 pub(crate) mod written;

@@ -10,7 +10,7 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::http::request::Header;
+use crate::http::{port::Port, request::Header};
 
 /// The kind of system invoked: how a function is named to it, and how it names the sandbox that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -107,11 +107,21 @@ impl Target {
         spread % self.addresses.len().max(1)
     }
 
+    /// What is wrong with an address at which nothing succeeded, if another port of a cluster answers there than the one for
+    /// invocations.
+    pub(crate) fn mix_up(&self) -> Option<String> {
+        let mut asked = self.addresses.iter().take(MAX_ASKED).filter(|_| self.kind == Kind::Dirigent);
+        asked.find_map(|address| Port::Invocations.mix_up(address, "--address"))
+    }
+
     /// The time-out in nanoseconds.
     pub(crate) fn timeout_ns(&self) -> u64 {
         u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX)
     }
 }
+
+/// Most addresses that are asked what they are: one wrong one tells enough, and each may take a second.
+const MAX_ASKED: usize = 4;
 
 /// How long an address of a name is tried before it counts as one that accepts no connections.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -56,6 +56,11 @@ impl Tally {
         }
     }
 
+    /// Whether the system was sent something, and nothing of it succeeded.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.sent > 0 && !self.outcomes.contains_key(Outcome::Ok.name())
+    }
+
     /// Adds a row.
     pub(crate) fn add(&mut self, row: &Invocation) {
         self.rows += 1;

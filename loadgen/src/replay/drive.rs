@@ -102,6 +102,9 @@ pub(crate) fn drive(
         stop.give_up();
         facts.interrupted = Some(Interruption::Failure(format!("rows could not be written: {error:#}")));
     }
+    if collector.tally.is_in_vain() && !stop.asked() {
+        facts.notes.extend(replay.target.mix_up());
+    }
     let summary = summarise(&replay, &mut collector.tally, facts);
     // First what a reader cannot do without.
     results.finish(&summary)?;
