@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     path::Path,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trace::{LABEL, Schedule, is_label};
@@ -16,6 +16,9 @@ use crate::ending::UsageError;
 
 /// The image of the trace function, which every runtime knows.
 pub(crate) const DEFAULT_IMAGE: &str = "builtin:function";
+
+/// Most bytes of a file: above any purpose of one, and a file without an end must not take all memory.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// One function to register. What this program does not know of is passed on as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,43 +105,75 @@ pub(crate) fn write(path: &Path, functions: &[FunctionLine]) -> anyhow::Result<(
     file.flush().with_context(|| path.display().to_string())
 }
 
-/// Reads the file; empty lines and a byte order mark are skipped.
+/// What a file has.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Its functions.
+    pub(crate) functions: Vec<FunctionLine>,
+    /// What is wrong with its other lines: file, line, and column or field.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Reads the file, `-` being standard input; empty lines and byte order marks are passed over.
 ///
 /// # Errors
-/// [`UsageError`] with file, line, and column or field.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<FunctionLine>> {
+/// [`UsageError`] when it cannot be read, or no line of it has a function: then it is likely to be another file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
     try_read(path).map_err(UsageError::of)
 }
 
-fn try_read(path: &Path) -> anyhow::Result<Vec<FunctionLine>> {
-    let file = File::open(path).with_context(|| format!("--from {}", path.display()))?;
-    let mut functions: Vec<FunctionLine> = Vec::new();
+fn try_read(path: &Path) -> anyhow::Result<Contents> {
+    let mut bytes = Vec::new();
+    let mut whole = |input: &mut dyn Read| input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    let read = match path.to_str() {
+        Some("-") => whole(&mut io::stdin()),
+        _ => File::open(path).and_then(|mut file| whole(&mut file)),
+    };
+    if read.with_context(|| format!("--from {}", path.display()))? as u64 > MAX_BYTES {
+        bail!("--from {}: expected at most {MAX_BYTES} bytes, found more", path.display());
+    }
+    let mut contents = Contents::default();
     let mut lines = HashMap::new();
-    for (number, line) in (1_u64..).zip(BufReader::new(file).lines()) {
-        let place = || format!("{}, line {number}", path.display());
-        let line = line.with_context(place)?;
-        let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
-        let text = line.trim();
-        if text.is_empty() {
-            continue;
+    for (number, line) in (1_u64..).zip(bytes.split(|byte| *byte == b'\n')) {
+        let place = format!("{}, line {number}", path.display());
+        match read_line(line, &place) {
+            Ok(None) => {}
+            Ok(Some(function)) => match lines.get(&function.name) {
+                Some(first) => contents.refused.push(format!(
+                    "{place}, field name: expected each function once, found {:?} again, first in line {first}",
+                    function.name
+                )),
+                None => {
+                    lines.insert(function.name.clone(), number);
+                    contents.functions.push(function);
+                }
+            },
+            Err(problem) => contents.refused.push(format!("{place}{problem}")),
         }
-        let mut function = parse(text).map_err(|problem| anyhow!("{}{problem}", place()))?;
-        let column = line.len() - line.trim_start().len() + 1;
-        function.source = Some(SourceLine { place: place(), text: text.to_owned(), column });
-        if let Some(first) = lines.insert(function.name.clone(), number) {
-            let name = &function.name;
-            bail!("{}, field name: expected each function once, found {name:?} again, first in line {first}", place());
-        }
-        functions.push(function);
     }
-    if functions.is_empty() {
-        bail!("{}: expected a function a line, found none", path.display());
+    match (contents.functions.is_empty(), &contents.refused[..]) {
+        (false, _) => Ok(contents),
+        (true, []) => bail!("{}: expected a function a line, found none", path.display()),
+        (true, [only]) => bail!("{only}"),
+        (true, [first, more @ ..]) => bail!("{first}; and {} more lines without a function", more.len()),
     }
-    Ok(functions)
 }
 
-/// One line; what is wrong with it begins with where.
-fn parse(text: &str) -> Result<FunctionLine, String> {
+/// The function of a line that is at `place`, if it has one; what is wrong with it begins with where in the line.
+fn read_line(line: &[u8], place: &str) -> Result<Option<FunctionLine>, String> {
+    let line = std::str::from_utf8(line).map_err(|_| ": expected text in UTF-8, found other bytes".to_owned())?;
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
+    let (text, column) = (line.trim(), line.len() - line.trim_start().len() + 1);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut function = parse(text, column)?;
+    function.source = Some(SourceLine { place: place.to_owned(), text: text.to_owned(), column });
+    Ok(Some(function))
+}
+
+/// The text of a line, which begins at `column`.
+fn parse(text: &str, column: usize) -> Result<FunctionLine, String> {
     if text.starts_with('[') {
         return Err(": expected one JSON object a line, found an array: `jq -c '.[]'` makes lines of one".to_owned());
     }
@@ -146,7 +181,8 @@ fn parse(text: &str) -> Result<FunctionLine, String> {
         let hint = if error.is_eof() { "; an object over several lines `jq -c .` puts on one" } else { "" };
         let problem = error.to_string();
         let problem = problem.split(" at line ").next().unwrap_or_default();
-        format!(", column {}: expected one JSON object a line: {problem}{hint}", error.column())
+        let column = error.column() + column - 1;
+        format!(", column {column}: expected one JSON object a line: {problem}{hint}")
     })?;
     let found = |field: &str| value.get(field).map_or_else(|| "nothing".to_owned(), Value::to_string);
     let wrong =
@@ -178,10 +214,13 @@ mod tests {
         assert_eq!(serde_json::to_string(&line).unwrap(), text);
     }
 
-    fn read_text(text: &str) -> Result<Vec<FunctionLine>, String> {
+    fn read_text(text: &[u8]) -> Result<Contents, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path()).map_err(|error| format!("{error:#}").replace(&file.path().display().to_string(), "FILE"))
+        let named = |problem: String| problem.replace(&file.path().display().to_string(), "FILE");
+        let mut contents = read(file.path()).map_err(|error| named(format!("{error:#}")))?;
+        contents.refused = contents.refused.into_iter().map(named).collect();
+        Ok(contents)
     }
 
     #[test]
@@ -205,7 +244,13 @@ mod tests {
             ("7".to_owned(), "FILE, line 1: expected one JSON object a line, found 7"),
             ("\n".to_owned(), "FILE: expected a function a line, found none"),
         ] {
-            let error = read_text(&text).expect_err(&text);
+            let error = match read_text(text.as_bytes()) {
+                Ok(contents) => {
+                    assert_eq!(contents.functions.len(), 1, "the good one is kept: {text:?}");
+                    contents.refused.concat()
+                }
+                Err(error) => error,
+            };
             let expected = expected.replace("puts it on one", "puts on one");
             assert!(error.contains(&expected), "{text:?}: expected {expected:?} in {error:?}");
         }
@@ -215,7 +260,34 @@ mod tests {
     fn a_byte_order_mark_line_breaks_of_two_bytes_and_sizes_with_units_are_read() {
         let text =
             "\u{feff}{\"name\":\"f\",\"image\":\"i\"}\r\n{\"name\":\"g\",\"image\":\"i\",\"memory\":\"1GiB\"}\r\n";
-        let functions = read_text(text).unwrap();
+        let functions = read_text(text.as_bytes()).unwrap().functions;
         assert_eq!((functions.len(), &functions[1].memory), (2, &Some(Memory::Size("1GiB".to_owned()))));
+    }
+
+    #[test]
+    fn each_line_counts_by_itself() {
+        let good = |name: &str| format!("{{\"name\":\"{name}\",\"image\":\"i\"}}\n").into_bytes();
+        let wrong = [&b"  {\"name\":x}\n"[..], b"\xff\n", b"{\"name\":\"w\"}\n"].concat();
+        let Contents { functions, refused } = read_text(&[good("a"), wrong, good("b"), good("a")].concat()).unwrap();
+        assert_eq!(functions.iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let expected = [
+            "FILE, line 2, column 11: expected one JSON object a line: expected value",
+            "FILE, line 3: expected text in UTF-8, found other bytes",
+            "FILE, line 4, field image: expected a text, found nothing",
+            "FILE, line 6, field name: expected each function once, found \"a\" again, first in line 1",
+        ];
+        assert_eq!(refused, expected);
+        let nothing = read_text(b"name,image\na,i\n").unwrap_err();
+        assert!(
+            nothing.starts_with("FILE, line 1, column 2: ")
+                && nothing.ends_with("; and 1 more lines without a function"),
+            "{nothing}"
+        );
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_whole() {
+        let error = read(Path::new("/dev/zero")).map(|contents| contents.functions.len()).unwrap_err().to_string();
+        assert!(error.starts_with("--from /dev/zero: expected at most 67108864 bytes"), "{error}");
     }
 }

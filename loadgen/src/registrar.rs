@@ -38,6 +38,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How much is shown of an error's body that is no problem document.
 const SHOWN_BYTES: usize = 300;
 
+/// Failures that are told one by one: of one file somebody corrects these first, and a control plane that is not there
+/// fails them all.
+const MAX_TOLD: usize = 20;
+
 /// How often a line is printed where there is no terminal.
 const PLAIN_LINE: Duration = Duration::from_secs(10);
 
@@ -50,13 +54,21 @@ pub(crate) struct RegistrarError {
     of: usize,
     /// Where, and what the first of them says, or whatever else explains all of them.
     why: String,
+    /// What each of them says, in their order.
+    failures: Vec<String>,
     /// Those that were created nevertheless.
     pub(crate) created: Vec<String>,
 }
 
 impl RegistrarError {
-    /// The same for a command that removes nothing of what it registered.
+    /// The same for a command that removes nothing of what it registered, and says of each of those that failed why.
     pub(crate) fn keeping(self) -> anyhow::Error {
+        if let [_, _, ..] = &self.failures[..] {
+            self.failures.iter().take(MAX_TOLD).for_each(|failure| stdio::note!("{failure}"));
+        }
+        if let more @ 1.. = self.failures.len().saturating_sub(MAX_TOLD) {
+            stdio::note!("and {more} more");
+        }
         let rest = match self.of - self.failed {
             0 => String::new(),
             kept => format!("; the rest ({kept}) is registered"),
@@ -153,7 +165,7 @@ impl Registrar {
         let is_in_vain = failures.len() == functions.len() && !stop.asked();
         if let Some(mix_up) = is_in_vain.then(|| self.mix_up()).flatten() {
             let (failed, why) = (failures.len(), format!(": {mix_up}"));
-            return Err(RegistrarError { act: "registered", failed, of: failed, why, created });
+            return Err(RegistrarError { act: "registered", failed, of: failed, why, failures: Vec::new(), created });
         }
         self.failed("registered", functions.len(), failures, created)
     }
@@ -235,12 +247,11 @@ impl Registrar {
         failures: Vec<String>,
         created: Vec<String>,
     ) -> Result<Vec<String>, RegistrarError> {
-        let failed = failures.len();
-        match failures.into_iter().next() {
+        match failures.first() {
             None => Ok(created),
             Some(first) => {
                 let why = format!(" at {}, the first of them, {first}", self.base);
-                Err(RegistrarError { act, failed, of, why, created })
+                Err(RegistrarError { act, failed: failures.len(), of, why, failures, created })
             }
         }
     }

@@ -45,17 +45,56 @@ impl Cluster {
         serde_json::from_str(&text).ok()
     }
 
+    /// The address for one purpose of the cluster itself.
+    fn address(&self, purpose: &str) -> String {
+        self.ports("up").unwrap()[purpose].as_str().unwrap().to_owned()
+    }
+
     /// Every port: its purpose, its address, and who answers there.
     fn all(&self) -> [(&'static str, String, &'static str); 5] {
-        let of = |folder: &str, purpose: &str| self.ports(folder).unwrap()[purpose].as_str().unwrap().to_owned();
+        let worker = self.ports("up/worker-1").unwrap()["admin"].as_str().unwrap().to_owned();
+        let of_streams = "like a control plane's port for data planes and workers, answers there";
         [
-            ("stream", of("up", "stream"), "like a control plane's port for data planes and workers, answers there"),
-            ("http", of("up", "http"), "a control plane's port for operators answers there"),
-            ("invoke", of("up", "invoke"), "a data plane's port for invocations answers there"),
-            ("admin", of("up", "admin"), "a data plane's admin port answers there"),
-            ("worker", of("up/worker-1", "admin"), "a worker's admin port answers there"),
+            ("stream", self.address("stream"), of_streams),
+            ("http", self.address("http"), "a control plane's port for operators answers there"),
+            ("invoke", self.address("invoke"), "a data plane's port for invocations answers there"),
+            ("admin", self.address("admin"), "a data plane's admin port answers there"),
+            ("worker", worker, "a worker's admin port answers there"),
         ]
     }
+}
+
+/// Standard output of a client of the cluster's, which must succeed.
+fn dirigent(arguments: &[&str]) -> String {
+    let output = Command::new(programs::path("dirigent").unwrap()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_file_of_functions_means_the_same_to_both_programs_that_register() {
+    let cluster = Cluster::start();
+    let (from, http) = (cluster.scratch.path("functions.ndjson"), cluster.address("http"));
+    let there = ["--from", &from, "--control-plane", &http];
+    // A byte order mark; wrong for both; wrong in a field that only the control plane, or `dirigent`, knows; twice.
+    let text = "\u{feff}{\"name\":\"X-1\",\"image\":\"i\"}\r\n\n{\"name\":\"X-2\"}\n{\"name\":\"X-3\",\"image\":\"i\",\"retry\":1}\n\
+                {\"name\":\"X-1\",\"image\":\"i\"}\n{\"name\":\"X-4\",\"image\":\"i\",\"scale\":{\"max\":2}}";
+    let nothing = "{\"name\":\"X-9\"}\n";
+    let of = |name: &str, text: &str| fs::write(&from, text.replace('X', name)).unwrap();
+    let by_loadgen = |text: &str| {
+        of("l", text);
+        run(&[&["register"][..], &there].concat()).0
+    };
+    let by_dirigent = |text: &str| {
+        of("d", text);
+        let mut command = Command::new(programs::path("dirigent").unwrap());
+        command.args([&["function", "register"][..], &there].concat()).output().unwrap().status.code().unwrap()
+    };
+    assert_eq!((by_loadgen(text), by_dirigent(text)), (1, 1));
+    assert_eq!((by_loadgen(nothing), by_dirigent(nothing)), (2, 2));
+    let listed = dirigent(&["function", "list", "--format", "csv", "--control-plane", &http]);
+    let names: Vec<&str> = listed.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+    assert_eq!(names, ["d-1", "d-4", "l-1", "l-4"], "{listed}");
 }
 
 #[test]
@@ -64,8 +103,9 @@ fn the_port_of_another_purpose_is_recognised() {
     let from = cluster.scratch.path("functions.ndjson");
     fs::write(&from, "{\"name\":\"f\",\"image\":\"builtin:function\"}\n").unwrap();
     let rate = ["run", "--rate", "20", "--duration", "200ms", "--timeout", "5s", "--realtime", "off", "--overwrite"];
-    let out = ["--out", &cluster.scratch.path("out")];
-    let invoke = cluster.all().into_iter().find(|(purpose, ..)| *purpose == "invoke").unwrap().1;
+    let directory = cluster.scratch.path("out");
+    let out = ["--out", directory.as_str()];
+    let invoke = cluster.address("invoke");
     let there = ["--address", invoke.as_str()];
     let calls = [
         ("--control-plane", "http", 1, vec!["register", "--from", &from]),

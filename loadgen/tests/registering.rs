@@ -54,6 +54,48 @@ fn what_a_control_plane_refuses_is_said_with_its_place_in_the_file() {
 }
 
 #[test]
+fn a_line_that_is_wrong_costs_no_other_its_registration() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let (from, url) = (scratch.path("functions.ndjson"), format!("http://{}", control_plane.address));
+    let function = |name: &str| format!("{{\"name\":\"{name}\",\"image\":\"i\"}}\n");
+    fs::write(&from, function("new-1") + "{\"name\":\"wrong\"}\n" + &function("new-2")).unwrap();
+    let register = ["register", "--from", &from, "--control-plane", &url];
+    let (code, printed, errors) = run(&register);
+    assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains(&format!("{from}, line 2, field image: expected a text, found nothing\n")), "{errors}");
+    let last =
+        "loadgen: 1 of 3 functions could not be registered, each for what is said above; the rest (2) is registered";
+    assert_eq!(errors.lines().last(), Some(last), "{errors}");
+    assert_eq!((control_plane.count("PUT new-1"), control_plane.count("PUT new-2")), (1, 1));
+
+    fs::write(&from, function("bad-1") + "nothing\n" + &function("bad-2") + &function("new-3")).unwrap();
+    let (code, _, errors) = run(&register);
+    assert_eq!(code, 1, "{errors}");
+    for expected in
+        ["line 2, column 2: expected one JSON object", "\nbad-1 (", "\nbad-2 (", "the rest (1) is registered"]
+    {
+        assert!(errors.contains(expected), "expected {expected:?}: {errors}");
+    }
+
+    let before = control_plane.total();
+    fs::write(&from, "nothing\n").unwrap();
+    let (code, _, errors) = run(&register);
+    assert!(code == 2 && errors.starts_with(&format!("loadgen: {from}, line 1, column 2: ")), "{code}: {errors}");
+    assert_eq!(control_plane.total(), before, "nothing was sent");
+}
+
+#[test]
+fn functions_are_registered_from_standard_input() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let piped = scratch.path("piped");
+    fs::write(&piped, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let mut command = program::loadgen(&["register", "--from", "-", "--control-plane", &url]);
+    let (code, _, errors) = program::ended(command.stdin(fs::File::open(&piped).unwrap()).output().unwrap());
+    assert_eq!((code, control_plane.count("PUT new-1")), (0, 1), "{errors}");
+}
+
+#[test]
 fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
     let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
     let [from, token] = ["functions.ndjson", "token"].map(|name| scratch.path(name));

@@ -2,21 +2,24 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
     command::print,
     ending::Ending,
-    functions,
-    registrar::{Registrar, RegistrarError},
+    functions::{self, Contents},
+    registrar::Registrar,
     replay::stop::Stop,
 };
 
 /// Arguments of `loadgen register`.
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct RegisterArgs {
-    /// The functions, one JSON object a line, as `loadgen schedule --functions-out` writes them
+    /// The functions, one JSON object a line (`-`: standard input), as `loadgen schedule --functions-out` writes them. A
+    /// line that is wrong or refused is told with its place; all others are registered and stay so, and the exit code is 1
+    /// (2 when no line has a function)
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     /// The control plane
@@ -31,13 +34,23 @@ pub(crate) struct RegisterArgs {
     form: bool,
 }
 
-/// Registers every function of the file.
+/// Registers every function of the file that is right.
 pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
-    let functions = functions::read(&args.from)?;
+    let Contents { functions, refused } = functions::read(&args.from)?;
     let stop = Stop::listen()?;
     let registrar = Registrar::new("--control-plane", &args.control_plane, args.form)?
         .with_token_file(args.token_file.as_deref())?;
-    let created = registrar.register(&functions, &stop).map_err(RegistrarError::keeping)?;
+    refused.iter().for_each(|problem| stdio::note!("{problem}"));
+    let of = functions.len() + refused.len();
+    let not_sent =
+        || format!("{} of {of} functions could not be registered, each for what is said above", refused.len());
+    let created = registrar.register(&functions, &stop).map_err(|error| {
+        let error = error.keeping();
+        if refused.is_empty() { error } else { error.context(not_sent()) }
+    })?;
+    if !refused.is_empty() {
+        bail!("{}; the rest ({}) is registered", not_sent(), functions.len());
+    }
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;
     Ok(Ending::Done)

@@ -1,13 +1,14 @@
 //! Registering many functions from a file: newline-delimited JSON in, one result line each back.
 //!
-//! The whole file is checked before anything is sent, so that a mistake in its last line registers nothing.
+//! Each line counts by itself: one that is wrong is told with its place and costs no other its registration, as
+//! `loadgen register` has it.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{FunctionName, LineReader};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::http::{self, Server};
@@ -17,6 +18,9 @@ use crate::{
     input,
     output::{self, Column},
 };
+
+/// What some editors begin a file with; it is passed over, and counts as no column.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Functions sent in one request: enough that the round trip does not matter, few enough that progress shows.
 const CHUNK: usize = 200;
@@ -38,14 +42,23 @@ struct Line {
     text: String,
 }
 
-/// Registers every function of the file.
+/// What a file has.
+#[derive(Debug, Default, PartialEq)]
+struct Contents {
+    /// Its functions.
+    lines: Vec<Line>,
+    /// What is wrong with its other lines, as the results of lines that a control plane refuses.
+    refused: Vec<Value>,
+}
+
+/// Registers every function of the file that is right.
 ///
-/// Its result is a line that counts them, or, for a script, a row for each.
+/// Its result is a line that counts them, or, for a script, a row for each line.
 pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> Outcome {
-    let lines = read(path).map_err(Failure::Usage)?;
+    let Contents { lines, refused } = read(path).map_err(Failure::Usage)?;
+    let (of, mut results) = (lines.len() + refused.len(), refused);
     let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} functions").expect("a valid template"));
-    let mut results = Vec::new();
     for chunk in lines.chunks(CHUNK) {
         let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
         let body = Some((texts.join("\n") + "\n", "application/x-ndjson"));
@@ -55,37 +68,53 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
         progress.inc(chunk.len() as u64);
     }
     progress.finish_and_clear();
+    results.sort_by_key(|result| result.get("line").and_then(Value::as_u64));
     let problems: Vec<String> = results.iter().filter_map(|result| problem(path, result)).collect();
     for problem in &problems {
         stdio::note!("{problem}");
     }
     match format {
         Format::Table => {
-            let done = lines.len() - problems.len();
-            stdio::print(format!("{done} of {} functions registered\n", lines.len()))?;
+            stdio::print(format!("{} of {of} functions registered\n", of - problems.len()))?;
         }
         Format::Json | Format::Csv => output::print_rows(format, &COLUMNS, &results)?,
     }
-    if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} functions were refused", problems.len()).into()) }
+    if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} of {of} functions were refused", problems.len()).into()) }
 }
 
 /// The functions of a file; blank lines are allowed.
-fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
+///
+/// # Errors
+/// When it cannot be read, or no line of it has a function that can be registered: then it is likely to be another file.
+fn read(path: &Path) -> anyhow::Result<Contents> {
     let file = input::read("--from", path)?;
-    let mut lines = Vec::new();
+    let mut contents = Contents::default();
     let mut reader = LineReader::default();
-    for (text, number) in file.split(|byte| *byte == b'\n').zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty()) {
-        let spec = reader
-            .read(text, number)
-            .map_err(|error| anyhow!("{}:{number}:{}: {error}", path.display(), error.column))?;
-        let text = String::from_utf8(text.trim_ascii_end().to_vec())
-            .with_context(|| format!("{}:{number}: is not UTF-8", path.display()))?;
-        lines.push(Line { number, name: spec.name, text });
+    for (text, number) in file.split(|byte| *byte == b'\n').zip(1..) {
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let line = reader.read(text, number).map_err(|error| (error.column, error.to_string()));
+        let line = line.and_then(|spec| match String::from_utf8(text.trim_ascii_end().to_vec()) {
+            Ok(text) => Ok(Line { number, name: spec.name, text }),
+            Err(_) => Err((1, "is not UTF-8".to_owned())),
+        });
+        match line {
+            Ok(line) => contents.lines.push(line),
+            Err((column, error)) => {
+                contents.refused.push(json!({"line": number, "column": column, "status": 400, "error": error}));
+            }
+        }
     }
-    if lines.is_empty() {
-        return Err(anyhow!("{}: has no function", path.display()));
+    match contents.refused.first().and_then(|first| problem(path, first)) {
+        _ if !contents.lines.is_empty() => Ok(contents),
+        None => Err(anyhow!("{}: has no function", path.display())),
+        Some(first) => match contents.refused.len() - 1 {
+            0 => Err(anyhow!(first)),
+            more => Err(anyhow!("{first}; and {more} more lines without a function that can be registered")),
+        },
     }
-    Ok(lines)
 }
 
 /// What became of each line of a chunk, with its place in the file; a result that is missing counts as a refusal.
@@ -110,9 +139,9 @@ fn problem(path: &Path, result: &Value) -> Option<String> {
     if number("status").is_some_and(|status| (200..300).contains(&status)) {
         return None;
     }
-    let name = result.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = result.get("name").and_then(Value::as_str).map(|name| format!("{name}: ")).unwrap_or_default();
     let (line, column) = (number("line").unwrap_or(1), number("column").unwrap_or(1));
-    Some(format!("{}:{line}:{column}: {name}: {}", path.display(), http::describe(result)))
+    Some(format!("{}:{line}:{column}: {name}{}", path.display(), http::describe(result)))
 }
 
 #[cfg(test)]
@@ -121,17 +150,24 @@ mod tests {
 
     use super::*;
 
-    fn read_text(text: &str) -> anyhow::Result<Vec<Line>> {
+    fn read_text(text: &str) -> anyhow::Result<Contents> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         read(file.path())
+    }
+
+    /// The names of the functions of a text, and what is said of its other lines.
+    fn sorted_out(text: &str) -> (Vec<String>, Vec<String>) {
+        let Contents { lines, refused } = read_text(text).unwrap();
+        let problems = refused.iter().filter_map(|result| problem(Path::new("F"), result)).collect();
+        (lines.iter().map(|line| line.name.to_string()).collect(), problems)
     }
 
     #[test]
     fn the_place_that_is_wrong_is_named() {
         let good = r#"{"name":"a","image":"i"}"#;
         let other = r#"{"name":"b","image":"i"}"#;
-        assert_eq!(read_text(&format!("{good}\r\n\n{other}")).unwrap()[1].number, 3);
+        assert_eq!(read_text(&format!("{good}\r\n\n{other}")).unwrap().lines[1].number, 3);
         for (bad, expected) in [
             (r#"{"name":"a"}"#, ":2:1: image: is missing"),
             (r#"{"name":"A","image":"i"}"#, ":2:2: name: a function name has only a-z"),
@@ -140,7 +176,9 @@ mod tests {
             (good, ":2:2: name: expected each function once, \"a\" is on line 1 too"),
             (r#"{"name":"a","image":"i"},"#, ":2:25: expected the end of the line after the function"),
         ] {
-            let found = format!("{:#}", read_text(&format!("{good}\n{bad}\n")).unwrap_err());
+            let (functions, problems) = sorted_out(&format!("{good}\n{bad}\n{other}\n"));
+            assert_eq!(functions, ["a", "b"], "the others are kept: {bad}");
+            let [found] = &problems[..] else { panic!("expected one problem of {bad}, found {problems:?}") };
             assert!(found.contains(expected), "expected {expected:?}: {found}");
         }
         assert!(read_text("\n").is_err(), "a file without functions is a mistake");
@@ -150,14 +188,23 @@ mod tests {
     fn files_of_another_form_are_refused_with_what_to_do() {
         let function = r#"{"name":"a","image":"i"}"#;
         for (text, expected) in [
-            (format!("\u{feff}{function}\r\n{function}\r\n"), ":1:1: begins with a byte order mark"),
             ("{\n  \"name\": \"a\",\n  \"image\": \"i\"\n}\n".to_owned(), ":1:1: the line ends within a function"),
             (format!("[{function}]\n"), ":1:1: expected one function on each line, got a list"),
-            (format!("[\n{function}\n]\n"), ":1:1: expected one function on each line, got a list"),
+            (format!("[\n{function},\n]\n"), ":1:1: expected one function on each line, got a list"),
+            ("a,b\n1,2\n3,4\n".to_owned(), "; and 2 more lines without a function that can be registered"),
         ] {
             let found = format!("{:#}", read_text(&text).unwrap_err());
             assert!(found.contains(expected), "expected {expected:?}: {found}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let function = |name: &str| format!("\u{feff}{{\"name\":\"{name}\",\"image\":\"i\"}}\r\n");
+        assert_eq!(sorted_out(&(function("a") + &function("b"))), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        let (functions, problems) = sorted_out(&(function("a") + &function("b").replace("\"i\"", "1")));
+        assert_eq!((functions.len(), problems.len()), (1, 1));
+        assert!(problems[0].starts_with("F:2:13: image: expected "), "{problems:?}");
     }
 
     #[test]

@@ -98,7 +98,8 @@ struct Register {
     name: Option<FunctionName>,
 
     /// Register every function of a file with one JSON specification per line (`-`: standard input); applies alone, what
-    /// describes a function stands in the file
+    /// describes a function stands in the file. A line that is wrong or refused is told with its place; all others are
+    /// registered and stay so, and the exit code is 1 (2 when no line has a function)
     #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "SpecificationFlags"])]
     from: Option<PathBuf>,
 

@@ -108,12 +108,47 @@ fn many_functions_are_registered_from_a_file() {
     );
     let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
     assert_eq!(rows(&listed).len(), 450);
+}
 
-    fs::write(&file, format!("{}\n{{\"name\":\"late\",\"image\":\"\"}}\n", lines[0])).unwrap();
-    let refused = cluster.operator(&["function", "register", "--from", file.to_str().unwrap()]);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("functions.ndjson:2:16: image: expected a text that is not empty"), "{said}");
+#[test]
+fn a_line_that_is_wrong_costs_no_other_its_registration() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start("hollow", dir.path());
+    let file = dir.path().join("functions.ndjson");
+    let from = ["function", "register", "--from", file.to_str().unwrap()];
+    let good = |name: &str| format!("{{\"name\":\"{name}\",\"image\":\"any\"}}\n");
+    let wrong = "{\"name\":\"wrong\",\"image\":\"\"}\n";
+    // The second is found here, the third by the control plane alone.
+    let refused = "{\"name\":\"refused\",\"image\":\"any\",\"placement\":\"nowhere\"}\n";
+    fs::write(&file, format!("\u{feff}{}{wrong}{refused}{}", good("early"), good("late"))).unwrap();
+    let output = cluster.operator(&from);
+    let [printed, said] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!((output.status.code(), printed.as_str()), (Some(1), "2 of 4 functions registered\n"), "{said}");
+    for expected in [
+        "functions.ndjson:2:17: image: expected a text that is not empty",
+        "functions.ndjson:3:1: refused: placement: expected one of ",
+        "dirigent: 2 of 4 functions were refused",
+    ] {
+        assert!(said.contains(expected), "expected {expected:?}: {said}");
+    }
+    let again = cluster.operator(&[&from[..], &["--format", "json"]].concat());
+    let again = json(&String::from_utf8(again.stdout).unwrap());
+    let rows: Vec<_> = again.as_array().unwrap().iter().map(|row| (&row["line"], &row["result"])).collect();
+    let [unchanged, none] = [Value::from("unchanged"), Value::Null];
+    let [one, two, three, four] = [1, 2, 3, 4].map(Value::from);
+    assert_eq!(rows, [(&one, &unchanged), (&two, &none), (&three, &none), (&four, &unchanged)]);
+    let listed = cluster.operator_ok(&["function", "list", "--format", "csv"]);
+    assert_eq!(rows_of(&listed), ["early", "late"], "{listed}");
+
+    fs::write(&file, wrong.repeat(3)).unwrap();
+    let nothing = cluster.operator(&from);
+    let said = String::from_utf8(nothing.stderr).unwrap();
+    assert!(nothing.status.code() == Some(2) && said.contains(":1:17: image: expected"), "{said}");
+}
+
+/// The first cells of the data rows of a CSV answer.
+fn rows_of(csv: &str) -> Vec<&str> {
+    rows(csv).into_iter().map(|row| row.split(',').next().unwrap()).collect()
 }
 
 #[test]
