@@ -2,21 +2,26 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
 use record::{Claims, JudgedClaim};
 use serde::Serialize;
 
 use crate::{
+    columns::{Columns, Head},
     compare::{Change, Comparison},
     format::number,
     output::TableFormat,
 };
 
-/// Prints claims with their verdicts.
+/// Prints claims with their verdicts; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print_claims(claims: &Claims, format: TableFormat, mut out: impl Write) -> io::Result<()> {
+pub fn print_claims(
+    claims: &Claims,
+    format: TableFormat,
+    terminal: Option<u16>,
+    mut out: impl Write,
+) -> io::Result<()> {
     let rows = claims.claims.iter().map(|claim| {
         let (lower, upper) = claim.interval.unzip();
         [
@@ -40,7 +45,9 @@ pub fn print_claims(claims: &Claims, format: TableFormat, mut out: impl Write) -
                 let of = |text: &str| text.to_owned();
                 [of(&claim.id), of(claim.verdict.as_str()), found(claim), of(&claim.published), of(&claim.reason)]
             });
-            table(["claim", "verdict", "found", "published", "why"], rows, 0, &mut out)?;
+            let mut table = Columns::new(["claim", "verdict", "found", "published", "why"].map(Head::from), 0..0);
+            rows.for_each(|row| table.row(row));
+            writeln!(out, "{}", table.wrapped(terminal))?;
             let mut noted = claims.claims.iter().filter(|claim| !claim.note.is_empty());
             noted.try_for_each(|claim| writeln!(out, "{}: {}", claim.id, claim.note))
         }
@@ -55,11 +62,16 @@ fn found(claim: &JudgedClaim) -> String {
     )
 }
 
-/// Prints what changed from one run to another.
+/// Prints what changed from one run to another; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print_comparison(compared: &Comparison, format: TableFormat, out: impl Write) -> io::Result<()> {
+pub fn print_comparison(
+    compared: &Comparison,
+    format: TableFormat,
+    terminal: Option<u16>,
+    mut out: impl Write,
+) -> io::Result<()> {
     match format {
         TableFormat::Json => json(compared, out),
         TableFormat::Csv => {
@@ -88,7 +100,10 @@ pub fn print_comparison(compared: &Comparison, format: TableFormat, out: impl Wr
                 let (before, after) = (with_unit(change.before), with_unit(change.after));
                 [system, point, change.statistic.to_owned(), before, after, ratio, p, words(change).to_owned()]
             });
-            table(["system", "point", "statistic", "before", "after", "ratio", "p", "verdict"], rows, 3, out)
+            let heads = ["system", "point", "statistic", "before", "after", "ratio", "p", "verdict"];
+            let mut table = Columns::new(heads.map(Head::from), 3..7);
+            rows.for_each(|row| table.row(row));
+            writeln!(out, "{}", table.split(3, terminal))
         }
     }
 }
@@ -120,22 +135,4 @@ fn csv<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>
         csv.write_record(&row)?;
     }
     csv.flush()
-}
-
-/// Columns from the `numbers`-th on but the last are numbers; of 0 none is.
-fn table<const N: usize>(
-    heads: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    numbers: usize,
-    mut out: impl Write,
-) -> io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(heads);
-    table.add_rows(rows);
-    if numbers > 0 {
-        for column in table.column_iter_mut().skip(numbers).take(N - 1 - numbers) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    writeln!(out, "{table}")
 }

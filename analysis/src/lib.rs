@@ -4,6 +4,7 @@
 //! that a run can be analysed on any machine with nothing else built.
 
 mod claims;
+mod columns;
 mod compare;
 mod curves;
 mod design;

@@ -41,7 +41,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let (run, timeouts) = open(&source)?;
             let report = write_report(&run, &timeouts)?;
             let mut text = Vec::new();
-            print_summary(&report.summary, format, &mut text)?;
+            print_summary(&report.summary, format, terminal(), &mut text)?;
             stdio::print(text)?;
             stdio::note!("page: {}", report.page.display());
             return Ok(verdict(&report));
@@ -59,7 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let (run, timeouts) = open(&source)?;
             let claims = judge_claims(&run, &timeouts)?;
             let mut text = Vec::new();
-            print_claims(&claims, format, &mut text)?;
+            print_claims(&claims, format, terminal(), &mut text)?;
             stdio::print(text)?;
             return Ok(of_claims(&claims));
         }
@@ -68,7 +68,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let timeouts = [Timeouts::of(timeout, &runs[0].manifest), Timeouts::of(timeout, &runs[1].manifest)];
             let compared = compare(&runs[0], &runs[1], [&timeouts[0], &timeouts[1]])?;
             let mut text = Vec::new();
-            print_comparison(&compared, format, &mut text)?;
+            print_comparison(&compared, format, terminal(), &mut text)?;
             stdio::print(text)?;
             compared.notes.iter().for_each(|note| stdio::note!("{note}"));
             return Ok(if compared.any_worse() { ExitCode::from(NOT_HELD) } else { ExitCode::SUCCESS });
@@ -80,6 +80,11 @@ fn run(command: Command) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The columns of the terminal that results are printed on.
+fn terminal() -> Option<u16> {
+    stdio::columns(comfy_table::Table::new().width())
 }
 
 fn open(source: &Source) -> Result<(Run, Timeouts)> {

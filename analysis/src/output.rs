@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table, presets};
 use record::{Estimate, Judgement, PointSummary, RatePoint, Summary};
 
 use crate::{
+    columns::{Columns, Head},
     format::{count, number, with_unit},
     statistic::{STATISTICS, Statistic},
 };
@@ -23,26 +23,39 @@ pub enum TableFormat {
 }
 
 /// Statistics shown as columns of the terminal's table, with their heads.
-const COLUMNS: [(&str, &str); 9] = [
-    ("failed", "failed"),
-    ("slowdown.seed.p50", "slowdown p50"),
-    ("slowdown.seed.p90", "p90"),
-    ("slowdown.seed.p99", "p99"),
-    ("scheduling.p50", "sched. p50"),
-    ("scheduling.p99", "p99"),
-    ("cold.share", "cold"),
-    ("cold.wait.p50", "wait p50"),
-    ("lag.p99", "lag p99"),
+const COLUMNS: [(&str, Head); 9] = [
+    ("failed", head("failed", "failed")),
+    ("slowdown.seed.p50", head("slowdown p50", "slowdown p50")),
+    ("slowdown.seed.p90", head("p90", "slowdown p90")),
+    ("slowdown.seed.p99", head("p99", "slowdown p99")),
+    ("scheduling.p50", head("sched. p50", "sched. p50")),
+    ("scheduling.p99", head("p99", "sched. p99")),
+    ("cold.share", head("cold", "cold")),
+    ("cold.wait.p50", head("wait p50", "wait p50")),
+    ("lag.p99", head("lag p99", "lag p99")),
 ];
 
-/// Prints the summary in the given form.
+/// Columns of both tables that say what a row is about.
+const KEYS: usize = 2;
+
+const fn head(short: &'static str, alone: &'static str) -> Head {
+    Head { short, alone }
+}
+
+/// Prints the summary in the given form; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print_summary(summary: &Summary, format: TableFormat, mut out: impl Write) -> io::Result<()> {
+pub fn print_summary(
+    summary: &Summary,
+    format: TableFormat,
+    terminal: Option<u16>,
+    mut out: impl Write,
+) -> io::Result<()> {
     match format {
         TableFormat::Table => {
-            writeln!(out, "{}", if summary.rates.is_empty() { table(summary) } else { rates_table(&summary.rates) })?;
+            let table = if summary.rates.is_empty() { table(summary) } else { rates_table(&summary.rates) };
+            writeln!(out, "{}", table.split(KEYS, terminal))?;
             summary.not_measured.iter().try_for_each(|(system, why)| writeln!(out, "{system}: not measured: {why}"))
         }
         TableFormat::Json => {
@@ -68,42 +81,27 @@ pub(crate) fn statistics_csv(summary: &Summary, out: impl Write) -> io::Result<(
     csv.flush()
 }
 
-fn table(summary: &Summary) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let heads = ["system", "point", "rep", "rows"].into_iter().chain(COLUMNS.map(|(_, head)| head)).chain(["valid"]);
-    table.set_header(heads);
-    for point in &summary.points {
-        table.add_row(row(point));
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+fn table(summary: &Summary) -> Columns {
+    let about = ["system", "point", "rep", "rows"].map(Head::from);
+    let heads: Vec<Head> = about.into_iter().chain(COLUMNS.map(|(_, head)| head)).chain(["valid".into()]).collect();
+    let numbers = KEYS..heads.len();
+    let mut table = Columns::new(heads, numbers);
+    summary.points.iter().for_each(|point| table.row(row(point)));
     table
 }
 
 /// One line per point of a constant rate, over its repetitions.
-fn rates_table(points: &[RatePoint]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "system",
-        "point",
-        "reps",
-        "offered/s",
-        "achieved/s",
-        "ok %",
-        "p50 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "cold %",
-        "lag p99 ms",
-        "CPU-µs/op",
-        "machine's",
-        "cores",
-        "valid",
-        "sustained",
-        "objective",
-    ]);
+fn rates_table(points: &[RatePoint]) -> Columns {
+    let measured = ["system", "point", "reps", "offered/s", "achieved/s", "ok %", "p50 ms", "p99 ms", "p99.9 ms"];
+    let heads = measured
+        .into_iter()
+        .chain(["cold %", "lag p99 ms", "CPU-µs/op"])
+        .map(Head::from)
+        .chain([head("machine's", "machine's CPU-µs/op"), head("cores", "machine's cores")])
+        .chain(["valid", "sustained", "objective"].map(Head::from));
+    let heads: Vec<Head> = heads.collect();
+    let numbers = KEYS..heads.len();
+    let mut table = Columns::new(heads, numbers);
     let cell = |estimate: Option<Estimate>| estimate.map_or_else(|| "–".to_owned(), |found| number(found.median));
     let word = |judged: &Judgement| match judged.verdict {
         Some(true) => "yes".to_owned(),
@@ -111,7 +109,7 @@ fn rates_table(points: &[RatePoint]) -> Table {
         None => "not judged".to_owned(),
     };
     for point in points {
-        table.add_row([
+        table.row([
             point.system.clone(),
             point.point.clone(),
             point.repetitions.to_string(),
@@ -130,9 +128,6 @@ fn rates_table(points: &[RatePoint]) -> Table {
             word(&point.sustained),
             word(&point.at_objective),
         ]);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

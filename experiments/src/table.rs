@@ -6,9 +6,6 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, presets::NOTHING};
 use serde_json::{Map, Value};
 
-/// Columns of the narrowest terminal that a table is wrapped for; in fewer, a cell would have some letters a line.
-const MIN_WRAPPED_WIDTH: u16 = 40;
-
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -62,8 +59,8 @@ impl Table {
     fn aligned(&self, terminal: bool) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING).set_header(&self.columns);
-        if terminal {
-            table.set_content_arrangement(arrangement(table.width()));
+        if terminal && stdio::columns(table.width()).is_some() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         for row in &self.rows {
             table.add_row(row);
@@ -86,15 +83,6 @@ impl Table {
         let header = line(self.columns.clone());
         let rows = self.rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
         std::iter::once(header).chain(rows).collect()
-    }
-}
-
-/// How a table is fitted to a terminal of so many columns: one that tells none, as `script` and serial lines do, says 0, and
-/// would get a character a line.
-fn arrangement(width: Option<u16>) -> ContentArrangement {
-    match width {
-        Some(MIN_WRAPPED_WIDTH..) => ContentArrangement::Dynamic,
-        _ => ContentArrangement::Disabled,
     }
 }
 

@@ -2,13 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
-    fs::File,
-    io::Read,
     path::Path,
     process::{Command, Stdio},
 };
-
-use nix::pty::{Winsize, openpty};
 
 /// `repro list` in a checkout with the committed experiments and no runs.
 fn list(checkout: &Path) -> Command {
@@ -19,18 +15,9 @@ fn list(checkout: &Path) -> Command {
 
 /// What `repro list` writes to a terminal of so many columns.
 fn on_a_terminal(checkout: &Path, columns: u16) -> String {
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let pair = openpty(Some(&size), None).unwrap();
-    let (mut screen, side) = (File::from(pair.master), File::from(pair.slave));
-    let mut child = list(checkout).stdout(side).spawn().unwrap();
-    let mut shown = Vec::new();
-    let mut bytes = [0; 4096];
-    // Reading ends with an error when no side is open any more.
-    while let Ok(count @ 1..) = screen.read(&mut bytes) {
-        shown.extend_from_slice(&bytes[..count]);
-    }
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(shown).unwrap().replace("\r\n", "\n")
+    let (status, shown) = programs::on_a_terminal(list(checkout), columns).unwrap();
+    assert!(status.success(), "{shown}");
+    shown
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Tables on standard output, all in one style.
 
-use comfy_table::{Table, presets::ASCII_FULL_CONDENSED};
+use comfy_table::{ContentArrangement, Table, presets::ASCII_FULL_CONDENSED};
 
-/// An empty table that reads well on a terminal and in a file.
+/// An empty table that reads well on a terminal, to whose width long cells are wrapped, and in a file.
 pub(crate) fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_FULL_CONDENSED);
+    if stdio::columns(table.width()).is_some() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table
 }

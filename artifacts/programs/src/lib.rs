@@ -1,7 +1,10 @@
-//! Builds and finds the programs of this workspace for the tests that start them, and says which of these are skipped.
+//! Builds and finds the programs of this workspace for the tests that start them, and says which of these are skipped;
+//! starts a program on a terminal of its own.
 //!
 //! A test of one crate often needs the program of another, which `cargo test -p` does not build. This asks cargo for
 //! it once per process, in the profile and target directory of the test itself.
+
+mod terminal;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +15,7 @@ use std::{
 };
 
 use cargo_metadata::Message;
+pub use terminal::on_a_terminal;
 use thiserror::Error;
 
 /// Every program, and the package it belongs to.

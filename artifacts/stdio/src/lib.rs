@@ -10,8 +10,18 @@ pub mod log;
 use std::{
     error::Error,
     fmt::{self, Write as _},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
+
+/// Columns of the narrowest terminal that tables are fitted to; in fewer, a cell would have some letters a line.
+const MIN_COLUMNS: u16 = 40;
+
+/// The columns that tables on standard output are fitted to, where a terminal tells this many. `None`: they are as wide as
+/// they are, in a file or pipe, and on a terminal that tells no width (0), as `script` and serial lines do.
+#[must_use]
+pub fn columns(told: Option<u16>) -> Option<u16> {
+    told.filter(|columns| *columns >= MIN_COLUMNS && io::stdout().is_terminal())
+}
 
 /// Prints a result on standard output, as it is. A reader that has gone is no error.
 ///
