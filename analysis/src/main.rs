@@ -11,7 +11,7 @@ use analysis::{
 };
 use anyhow::Result;
 use arguments::{Arguments, Command, Source};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use destination::write_to;
 use record::Claims;
 
@@ -25,7 +25,7 @@ const INVALID: u8 = 3;
 const NOT_HELD: u8 = 4;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match run(stdio::arguments::<Arguments>().command) {
         Ok(code) => code,
         Err(error) if stdio::is_reader_gone(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {

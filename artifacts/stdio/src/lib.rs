@@ -1,10 +1,11 @@
-//! What programs write for people and scripts: results on standard output, all else on standard error; and what a log
-//! tells of a failure.
+//! What programs write for people and scripts: results on standard output, all else on standard error, complaints of a
+//! command line among it; and what a log tells of a failure.
 //!
 //! Whoever reads them may go away early, as `head` does. That is no mistake of anybody: the result needs no more of it,
 //! and what a program does beside printing goes on. `println!` and `eprintln!` panic then, so the workspace's lints
 //! refuse them outside tests.
 
+mod arguments;
 pub mod log;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal, Write},
 };
+
+pub use arguments::{arguments, explained};
 
 /// Columns of the narrowest terminal that tables are fitted to; in fewer, a cell would have some letters a line.
 const MIN_COLUMNS: u16 = 40;

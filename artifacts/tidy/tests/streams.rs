@@ -37,6 +37,15 @@ const COMPLAINTS: [(&str, &[&str]); 7] = [
     ("trace-function", &["--port", "none"]),
 ];
 
+/// Commands with an option that takes a number, one for each program that has such options.
+const NUMBERS: [(&str, &[&str], &str); 5] = [
+    ("repro", &["plan", "--repetitions"], "--repetitions <"),
+    ("loadgen", &["run", "--address", "127.0.0.1:1", "--out", "x", "--threads"], "--threads <N>"),
+    ("dirigent", &["up", "--http-port"], "--http-port <PORT>"),
+    ("driver", &["creations", "--nodes"], "--nodes <"),
+    ("trace-function", &["--port"], "--port <PORT>"),
+];
+
 /// What is printed where nobody reads any more.
 fn unread() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
@@ -81,4 +90,19 @@ fn a_complaint_that_nobody_reads_changes_no_exit_code() {
         }
     }
     expect_none("complaints without a reader", &findings);
+}
+
+#[test]
+fn what_is_no_number_is_refused_with_what_is_expected() {
+    let mut findings = Vec::new();
+    for (program, arguments, option) in NUMBERS {
+        let output = command(program, &[arguments, &["many"]].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = said.lines().next().unwrap_or_default();
+        let is_right = line.contains(&format!("'{option}")) && line.contains("expected a whole number");
+        if output.status.code() != Some(2) || !is_right {
+            findings.push(format!("{program} {} many: {}, saying {said:?}", arguments.join(" "), output.status));
+        }
+    }
+    expect_none("numbers that are none", &findings);
 }

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use knative::command;
 
 fn main() -> ExitCode {
-    match command::run(command::Cli::parse()) {
+    match command::run(stdio::arguments::<command::Cli>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stdio::note!("knative: {error:#}");

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use experiments::{command::CommandLine, exit};
 
 fn main() -> ExitCode {
-    match CommandLine::parse().run() {
+    match stdio::arguments::<CommandLine>().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
             stdio::note!("repro: {error:#}");

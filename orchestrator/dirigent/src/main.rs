@@ -15,8 +15,6 @@ mod typed;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::command_line::CommandLine;
 
 /// The daemons allocate and free small buffers on all threads at once, which is what this allocator is made for.
@@ -24,7 +22,7 @@ use crate::command_line::CommandLine;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match CommandLine::parse().run() {
+    match stdio::arguments::<CommandLine>().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -82,7 +82,7 @@ impl Common {
 }
 
 fn main() -> ExitCode {
-    let CommandLine { common, command } = CommandLine::parse();
+    let CommandLine { common, command } = stdio::arguments();
     let result = match &command {
         Command::Creations(options) => creations::run(&common, options),
         Command::Registration(options) => registration::run(&common, options),
