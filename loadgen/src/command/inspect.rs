@@ -114,7 +114,7 @@ fn most_invoked(schedule: &Schedule, top: usize) -> Vec<Top> {
         .map(|(function, run_us)| Top {
             name: function.name.clone(),
             invocations: function.invocations,
-            mean_run_us: run_us.checked_div(function.invocations).unwrap_or(0),
+            mean_run_us: run_us.saturating_add(function.invocations / 2).checked_div(function.invocations).unwrap_or(0),
             memory_mib: function.memory_mib,
         })
         .collect();

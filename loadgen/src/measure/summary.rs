@@ -1,6 +1,6 @@
 //! `loadgen.json` and the table a user sees: one run in figures.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use comfy_table::{Cell, CellAlignment};
 use record::{LagSummary, LoadSummary, SCHEMA_VERSION};
@@ -138,18 +138,19 @@ fn counts(outcomes: &BTreeMap<String, u64>) -> String {
 }
 
 fn share(part: u64, whole: u64) -> String {
-    let tenths = part.saturating_mul(1000).checked_div(whole).unwrap_or(0);
+    let tenths = part.saturating_mul(1000).saturating_add(whole / 2).checked_div(whole).unwrap_or(0);
     format!("{part} ({}.{} %)", tenths / 10, tenths % 10)
 }
 
 /// A time in the unit that a reader takes in at a glance, from nanoseconds.
 pub(crate) fn time(ns: u64) -> String {
-    let thousandths = |unit: u64| format!("{}.{:03}", ns / unit, ns % unit / (unit / 1000));
-    match Duration::from_nanos(ns) {
-        Duration::ZERO => "0".to_owned(),
-        short if short < Duration::from_millis(1) => format!("{}.{} µs", ns / 1000, ns % 1000 / 100),
-        middle if middle < Duration::from_secs(1) => format!("{} ms", thousandths(1_000_000)),
-        _ => format!("{} s", thousandths(1_000_000_000)),
+    // Rounded before the unit is chosen, so that none is shown a thousand times.
+    let rounded = |to: u64| ns.saturating_add(to / 2) / to;
+    match [rounded(100), rounded(1_000), rounded(1_000_000)] {
+        _ if ns == 0 => "0".to_owned(),
+        [tenths @ (..10_000), ..] => format!("{}.{} µs", tenths / 10, tenths % 10),
+        [_, us @ (..1_000_000), _] => format!("{}.{:03} ms", us / 1000, us % 1000),
+        [.., ms] => format!("{}.{:03} s", ms / 1000, ms % 1000),
     }
 }
 
@@ -159,8 +160,15 @@ mod tests {
 
     #[test]
     fn times_are_shown_in_a_fitting_unit() {
-        let shown = [0, 900, 45_600, 1_234_567, 2_005_000_000].map(time);
+        let shown = [0, 900, 45_600, 1_234_400, 2_005_000_000].map(time);
         assert_eq!(shown, ["0", "0.9 µs", "45.6 µs", "1.234 ms", "2.005 s"]);
         assert_eq!((share(1, 8), share(0, 0)), ("1 (12.5 %)".into(), "0 (0.0 %)".into()));
+    }
+
+    #[test]
+    fn what_is_shown_is_rounded() {
+        let shown = [45_650, 999_960, 1_234_500, 999_999_600, 1_999_500_000].map(time);
+        assert_eq!(shown, ["45.7 µs", "1.000 ms", "1.235 ms", "1.000 s", "2.000 s"]);
+        assert_eq!((share(28, 60), share(59, 60)), ("28 (46.7 %)".into(), "59 (98.3 %)".into()));
     }
 }

@@ -71,10 +71,9 @@ impl View {
         while invocations.get(self.due).is_some_and(|due| due.due_ns <= now_ns) {
             self.due += 1;
         }
-        let gap_ms = (now_ns - self.shown_ns).max(1) / 1_000_000;
-        let per_second = |count: u64| count.saturating_mul(1000) / gap_ms.max(1);
-        let offered = per_second((self.due - self.due_before) as u64);
-        let achieved = per_second(tally.rows - self.rows_before);
+        let gap_ms = (now_ns - self.shown_ns) / 1_000_000;
+        let offered = per_second((self.due - self.due_before) as u64, gap_ms);
+        let achieved = per_second(tally.rows - self.rows_before, gap_ms);
         let under_way = (self.due as u64).saturating_sub(tally.rows);
         let at = |q| time(tally.latency_us.value_at_quantile(q).saturating_mul(1000));
         let slowdown = tally.slowdown_percent.value_at_quantile(0.99);
@@ -82,7 +81,7 @@ impl View {
             "nothing measured yet".to_owned()
         } else {
             let (p50, p99) = (at(0.5), at(0.99));
-            format!("latency p50 {p50} p99 {p99}, slowdown p99 {}.{:02}", slowdown / 100, slowdown % 100)
+            format!("latency p50 {p50} p99 {p99}, slowdown p99 {}", hundredths(slowdown))
         };
         let lag = time(tally.recent_lag_us.value_at_quantile(0.99).saturating_mul(1000));
         let cold = match tally.cold.saturating_mul(100).checked_div(tally.coldness_known) {
@@ -91,10 +90,42 @@ impl View {
         };
         let left = Duration::from_secs(replay.schedule.span_ns.saturating_sub(now_ns) / NANOS_PER_SECOND);
         format!(
-            "{offered}/s offered, {achieved}/s answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold}, \
+            "{offered} offered, {achieved} answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold}, \
              {measured}, {} left",
             tally.failures,
             humantime::format_duration(left)
         )
+    }
+}
+
+/// A rate; a low one, as of a trace whose functions are called each minute, keeps a digit of its fraction.
+fn per_second(count: u64, gap_ms: u64) -> String {
+    let tenths = count.saturating_mul(10_000).saturating_add(gap_ms / 2) / gap_ms.max(1);
+    if tenths < 100 {
+        format!("{}.{}/s", tenths / 10, tenths % 10)
+    } else {
+        format!("{}/s", tenths.saturating_add(5) / 10)
+    }
+}
+
+/// A number of hundredths, without the digits that say nothing of a large one.
+fn hundredths(number: u64) -> String {
+    match number {
+        ..10_000 => format!("{}.{:02}", number / 100, number % 100),
+        _ => (number.saturating_add(50) / 100).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_rates_keep_their_fraction_and_high_numbers_do_not() {
+        let rates = [(0, 500), (1, 10_000), (3, 10_000), (99, 10_000), (100, 10_000), (1_999, 500)];
+        let shown = rates.map(|(count, gap_ms)| per_second(count, gap_ms));
+        assert_eq!(shown, ["0.0/s", "0.1/s", "0.3/s", "9.9/s", "10/s", "3998/s"]);
+        assert_eq!(per_second(1, 0), "1000/s", "no time at all is a millisecond");
+        assert_eq!([105, 9_999, 10_000, 6_234_111].map(hundredths), ["1.05", "99.99", "100", "62341"]);
     }
 }
