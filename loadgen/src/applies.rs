@@ -101,6 +101,9 @@ const OF_INVOCATIONS: [&str; 3] = ["arrivals", "warmup", "include_idle"];
 /// nothing else.
 const OF_CORES: &str = "minute";
 
+/// Options that mean nothing without another one, which is told only where the first applies.
+const NEEDED: [(&str, &str); 3] = [("max_cores", "functions"), ("cold", "cooldown"), ("cooldown", "cold")];
+
 /// Refuses what was typed and does not apply to the source, or to a command that makes a trace.
 ///
 /// # Errors
@@ -143,6 +146,9 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
             return Err(UsageError::of(anyhow!(problem)));
         }
     }
+    if let Some((option, needed)) = NEEDED.into_iter().find(|(option, needed)| given(option) && !given(needed)) {
+        return Err(UsageError::of(anyhow!("{} needs {} too", flag(option), flag(needed))));
+    }
     if command == "sample" && !given("functions") {
         return Err(UsageError::of(anyhow!("--functions is needed: how many functions the sample is to have")));
     }
@@ -156,9 +162,14 @@ pub(crate) fn is_of_invocations(option: &str) -> bool {
     never || ["schedule", "rate"].contains(&option) || OF_INVOCATIONS.contains(&option)
 }
 
+/// An option as it is typed.
+fn flag(option: &str) -> String {
+    format!("--{}", option.replace('_', "-"))
+}
+
 impl Rule {
     fn flag(&self) -> String {
-        format!("--{}", self.option.replace('_', "-"))
+        flag(self.option)
     }
 
     fn refusal(&self, source: Source) -> String {
@@ -261,6 +272,23 @@ mod tests {
         }
         let rate = "loadgen inspect --rate 5 --duration 1s --arrivals exponential";
         assert_eq!(refusal(rate), None, "there the minutes differ");
+    }
+
+    #[test]
+    fn an_option_that_needs_another_says_so_only_where_it_applies() {
+        let schedule = "loadgen schedule --out x";
+        for (typed, expected) in [
+            ("--rate 5 --duration 1s --cold", "--cold needs --cooldown too"),
+            ("--rate 5 --duration 1s --cooldown 1s", "--cooldown needs --cold too"),
+            ("--synthetic --max-cores 1", "--max-cores needs --functions too"),
+            ("--synthetic --cold", "--cold does not apply to --synthetic, only to --rate"),
+            ("--synthetic --cooldown 1s", "--cooldown does not apply to --synthetic, only to --rate"),
+            ("--rate 5 --duration 1s --max-cores 1", "--max-cores does not apply to --rate, only to"),
+        ] {
+            let refused = refusal(&format!("{schedule} {typed}")).unwrap_or_default();
+            assert!(refused.starts_with(expected), "{typed}: expected {expected:?}: {refused:?}");
+        }
+        assert_eq!(refusal(&format!("{schedule} --rate 5 --duration 1s --cold --cooldown 1s")), None);
     }
 
     #[test]

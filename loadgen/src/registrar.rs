@@ -2,8 +2,8 @@
 //! interface or the published system's form.
 
 use std::{
-    fs,
-    io::{IsTerminal, stderr},
+    fs::File,
+    io::{IsTerminal, Read, stderr},
     path::Path,
     sync::{
         Mutex, PoisonError,
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use thiserror::Error;
@@ -34,6 +34,9 @@ const PARALLEL: usize = 16;
 
 /// A control plane answers a registration within a second or two, or something is wrong.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most bytes of a file with a token: above any token, and a file without an end must not take all memory.
+const MAX_TOKEN_BYTES: u64 = 4096;
 
 /// How much is shown of an error's body that is no problem document.
 const SHOWN_BYTES: usize = 300;
@@ -137,7 +140,11 @@ impl Registrar {
     /// When the file cannot be read.
     pub(crate) fn with_token_file(self, file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(self) };
-        let token = fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;
+        let mut token = String::new();
+        let read = File::open(file).and_then(|file| file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut token));
+        if read.with_context(|| format!("--token-file {}", file.display()))? as u64 > MAX_TOKEN_BYTES {
+            bail!("--token-file {}: expected a token of at most {MAX_TOKEN_BYTES} bytes, found more", file.display());
+        }
         Ok(Self { token: Some(format!("Bearer {}", token.trim())), ..self })
     }
 

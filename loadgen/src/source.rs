@@ -56,7 +56,7 @@ struct WindowArgs {
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
     /// Of samples (--functions) of traces with counts per minute, one whose execution fits this many cores
-    #[arg(long, value_name = "CORES", requires = "functions", allow_negative_numbers = true)]
+    #[arg(long, value_name = "CORES", allow_negative_numbers = true)]
     max_cores: Option<f64>,
     /// What to do with a function that one of the trace's files lacks; of a --trace directory
     #[arg(long, value_name = "WHAT", default_value = "refuse",
@@ -118,11 +118,11 @@ struct RateArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     burst: u32,
     /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs at this --rate
-    #[arg(long, requires = "cooldown", conflicts_with = "warm_functions")]
+    #[arg(long, conflicts_with = "warm_functions")]
     cold: bool,
     /// Least time between two invocations of one function, longer than the system keeps an idle sandbox; with --rate and
     /// --cold
-    #[arg(long, value_name = "DURATION", requires = "cold", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     cooldown: Option<Duration>,
     /// Functions called in turn; with --rate
@@ -157,6 +157,15 @@ pub(crate) struct Loaded {
     pub(crate) notes: Vec<String>,
 }
 
+impl Loaded {
+    /// What is wrong with a schedule of which nothing would be measured.
+    pub(crate) fn all_warmup(&self) -> Option<String> {
+        let count = self.schedule.invocations.len();
+        let is_all = count > 0 && !self.schedule.has_measured();
+        is_all.then(|| format!("all {count} invocations are warm-up, so that nothing would be measured: {WARMUP_HINT}"))
+    }
+}
+
 impl SourceArgs {
     /// Reads or makes the schedule.
     ///
@@ -176,13 +185,10 @@ impl SourceArgs {
         if schedule.invocations.is_empty() {
             return Err(UsageError::of(anyhow::anyhow!("there is nothing to send: the schedule has no invocations")));
         }
-        if !schedule.has_measured() {
-            let count = schedule.invocations.len();
-            let problem =
-                format!("all {count} invocations are warm-up, so that nothing would be measured: {WARMUP_HINT}");
-            return Err(UsageError::of(anyhow::anyhow!(problem)));
+        match loaded.all_warmup() {
+            Some(problem) => Err(UsageError::of(anyhow::anyhow!(problem))),
+            None => Ok(loaded),
         }
-        Ok(loaded)
     }
 
     /// Reads or makes the trace, cut and sampled as asked, with what a reader should know of it.

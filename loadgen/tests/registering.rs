@@ -107,6 +107,8 @@ fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
     assert!(code == 1 && errors.contains("401"), "{code}: {errors}");
     let (code, printed, errors) = run(&[&register[..], &["--token-file", &token]].concat());
     assert_eq!((code, printed.as_str()), (0, "1 functions registered, 1 of them new\n"), "{errors}");
+    let (code, _, errors) = run(&[&register[..], &["--token-file", "/dev/zero"]].concat());
+    assert!(code == 1 && errors.contains("--token-file /dev/zero: expected a token of at most 4096 bytes"), "{errors}");
     let (code, _, errors) = run(&[&register[..], &["--token-file", &from.replace("functions", "none")]].concat());
     assert!(code == 1 && errors.contains("--token-file"), "{code}: {errors}");
 }

@@ -53,6 +53,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
     if let Some(path) = &args.functions_out {
         functions::write(path, &functions::of_schedule(schedule, &args.image)).context("--functions-out")?;
     }
+    let warmup = loaded.all_warmup();
     let written = Written {
         schedule: args.out.clone(),
         sha256: schedule.checksum(),
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
         invocations: schedule.invocations.len(),
         span_ns: schedule.span_ns,
         cores: schedule.cores(),
-        notes: loaded.notes,
+        notes: loaded.notes.into_iter().chain(warmup).collect(),
     };
     print_as(args.format, &written, table)?;
     Ok(Ending::Done)
