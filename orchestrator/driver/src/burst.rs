@@ -18,7 +18,7 @@ use crate::{
 #[command(after_help = "Examples:\n  driver burst\n  driver burst --one-function --run 1s")]
 pub(crate) struct Options {
     /// Invocations, all sent at once on connections of their own
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     invocations: u32,
 
     /// All of one function, instead of each of its own

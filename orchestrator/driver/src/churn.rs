@@ -38,7 +38,7 @@ pub(crate) struct Options {
     rate: u32,
 
     /// Workers, of ten nodes each
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
 }
 

@@ -21,11 +21,11 @@ pub(crate) struct Options {
     functions: u32,
 
     /// Workers, each with a node and connections of its own
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
 
     /// Length of the measured part, in seconds
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 }
 

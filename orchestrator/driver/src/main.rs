@@ -95,16 +95,16 @@ fn main() -> ExitCode {
     match result {
         Ok(report) => {
             if let Err(error) = stdio::print(report.render(common.format)) {
-                stdio::note!("error: cannot write to standard output: {error}");
+                stdio::note!("driver: cannot write to standard output: {error}");
                 return ExitCode::FAILURE;
             }
             for objection in report.objections() {
-                stdio::note!("error: {objection}");
+                stdio::note!("driver: {objection}");
             }
             if report.objections().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            stdio::note!("error: {error:#}");
+            stdio::note!("driver: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 #[command(after_help = "Example: driver memory --functions 100000")]
 pub(crate) struct Options {
     /// Functions to register
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     functions: u32,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let names = ["control_plane_kib_each", "data_plane_kib_each"];
     for ((name, part), before) in names.into_iter().zip(parts).zip(before) {
         let grown = part.memory_kib()?.saturating_sub(before?);
-        report.add(name, grown as f64 / f64::from(options.functions.max(1)));
+        report.add(name, grown as f64 / f64::from(options.functions));
     }
     Ok(report)
 }

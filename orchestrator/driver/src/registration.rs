@@ -26,15 +26,15 @@ const DISK: Duration = Duration::from_secs(1);
 #[command(after_help = "Example: driver registration --clients 16")]
 pub(crate) struct Options {
     /// Clients that register one function after the other
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
 
     /// Functions that each of them registers
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     functions: u32,
 
     /// Functions registered in bulk
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     bulk: u32,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     functions: u32,
 
     /// Nodes, 100 to a worker
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     nodes: u32,
 
     /// Functions that have a sandbox when the control plane is killed
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     sandboxes: u32,
 
     /// Kills
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
 }
 

@@ -34,7 +34,24 @@ fn what_is_asked_for_is_created_deleted_and_created_again() {
 fn numbers_out_of_bounds_are_refused() {
     let output = driver(&["creations", "--rate", "0"]);
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--rate must be above 0"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("driver: --rate must be above 0"), "{output:?}");
+    for (command, option) in [
+        ("memory", "--functions"),
+        ("registration", "--clients"),
+        ("registration", "--functions"),
+        ("registration", "--bulk"),
+        ("burst", "--invocations"),
+        ("idle", "--workers"),
+        ("idle", "--seconds"),
+        ("churn", "--workers"),
+        ("restart", "--nodes"),
+        ("restart", "--repetitions"),
+    ] {
+        let output = driver(&[command, option, "0"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command} {option} 0: {said}");
+        assert!(said.contains(&format!("'{option} <")) && said.contains("0 is not in 1.."), "{command}: {said}");
+    }
 }
 
 #[test]
