@@ -35,6 +35,11 @@ pub enum ExportError {
     /// The run could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The run has no such table.
+    #[error(
+        "no load of the run has a constant rate, so that it has no table of rates: --table statistics has its numbers"
+    )]
+    NoRates,
     /// The output could not be written.
     #[error("cannot write the export")]
     Write(#[from] io::Error),
@@ -43,7 +48,7 @@ pub enum ExportError {
 /// Writes one table as CSV.
 ///
 /// # Errors
-/// When the run cannot be read or the output cannot be written.
+/// When the run cannot be read, has no such table, or the output cannot be written.
 pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
     match table {
         ExportTable::Invocations => invocations(run, out),
@@ -52,7 +57,10 @@ pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Writ
             let summary = report::summary(run, &report::checked(run, timeouts)?);
             Ok(statistics_csv(&summary, out)?)
         }
-        ExportTable::Rates => Ok(rates(&report::summary(run, &report::checked(run, timeouts)?).rates, out)?),
+        ExportTable::Rates => match report::summary(run, &report::checked(run, timeouts)?).rates {
+            none if none.is_empty() => Err(ExportError::NoRates),
+            found => Ok(rates(&found, out)?),
+        },
     }
 }
 

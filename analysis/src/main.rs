@@ -128,6 +128,6 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<ReadError>()
             || matches!(cause.downcast_ref(), Some(ReportError::Read(_)))
-            || matches!(cause.downcast_ref(), Some(ExportError::Read(_)))
+            || matches!(cause.downcast_ref(), Some(ExportError::Read(_) | ExportError::NoRates))
     })
 }

@@ -112,6 +112,19 @@ fn every_number_of_a_point_can_be_exported() {
 }
 
 #[test]
+fn a_run_without_a_constant_rate_has_no_table_of_rates() {
+    let fixture = Fixture::by_hand();
+    let output = fixture.path().join("rates.csv");
+    for to in [&[][..], &["--output", output.to_str().unwrap()]] {
+        let mut export = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
+        let assert = export.args(["export", "--table", "rates"]).arg(fixture.path()).args(to).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(assert.get_output().stdout.is_empty() && said.contains("no table of rates"), "{said}");
+    }
+    assert!(!output.exists(), "no empty file is left");
+}
+
+#[test]
 fn one_figure_of_a_rate_is_drawn_alone_and_a_trace_has_none() {
     let figure = |fixture: &Fixture, name: &str| {
         Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("figure").arg(fixture.path()).arg(name).assert()
