@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{FunctionName, LineReader};
 use serde_json::{Map, Value, json};
@@ -62,8 +62,7 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
     for chunk in lines.chunks(CHUNK) {
         let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
         let body = Some((texts.join("\n") + "\n", "application/x-ndjson"));
-        let answer = control_plane.ask(Method::POST, "/v1/functions", body)?;
-        answer.check().with_context(|| control_plane.describe())?;
+        let answer = control_plane.ask_for(Method::POST, "/v1/functions", body)?;
         results.extend(chunk_results(&answer.body, chunk));
         progress.inc(chunk.len() as u64);
     }

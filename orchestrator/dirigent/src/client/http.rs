@@ -91,6 +91,18 @@ impl Server {
     /// As [`Server::get`].
     pub(crate) fn json(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let body = body.map(|value| (value.to_string(), "application/json"));
+        let answer = self.ask_for(method, path, body)?;
+        if answer.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&answer.body).with_context(|| format!("{}: the answer is no JSON", self.describe()))
+    }
+
+    /// Asks, and gives back what was answered if it is a success.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub(crate) fn ask_for(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
         let answer = self.ask(method, path, body)?;
         // Only what is wrong there too is looked into.
         let may_be_another = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&answer.status);
@@ -98,10 +110,7 @@ impl Server {
             return Err(error);
         }
         answer.check().with_context(|| self.describe())?;
-        if answer.body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&answer.body).with_context(|| format!("{}: the answer is no JSON", self.describe()))
+        Ok(answer)
     }
 
     /// Asks, and gives back whatever was answered.

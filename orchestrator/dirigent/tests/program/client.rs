@@ -73,9 +73,11 @@ fn the_port_of_another_purpose_is_recognised() {
         (cluster.address("admin"), "a data plane's admin port answers there"),
         (worker, "a worker's admin port answers there"),
     ];
-    let calls: [(&[&str], &str, &str); 6] = [
+    fs::write(dir.path().join("f.ndjson"), "{\"name\":\"f\",\"image\":\"any\"}\n").unwrap();
+    let calls: [(&[&str], &str, &str); 7] = [
         (&["function", "list"], "http", "--control-plane"),
         (&["function", "register", "f", "--image", "any"], "http", "--control-plane"),
+        (&["function", "register", "--from", "f.ndjson"], "http", "--control-plane"),
         (&["node", "list"], "http", "--control-plane"),
         (&["status"], "http", "--control-plane"),
         (&["top", "--once"], "http", "--control-plane"),
