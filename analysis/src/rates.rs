@@ -112,9 +112,19 @@ pub(crate) fn system_cpu_us(summary: &PointSummary) -> Option<f64> {
 /// CPU time of the system's own processes per creation that became ready meanwhile, in milliseconds: its deletion, and
 /// whatever else the system does, included. Without end where it is known that none did.
 pub(crate) fn cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
+    ms_per_creation(summary, used_us(summary, is_of_the_system)?)
+}
+
+/// The same, at the most that it may be: busy time of the machine that is in no process's row, such as interrupts, counts as its
+/// own. `None` also where that is not on record.
+pub(crate) fn most_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
+    let in_no_row_us = summary.machine.as_ref()?.in_no_row_us?;
+    ms_per_creation(summary, used_us(summary, is_of_the_system)?.saturating_add(in_no_row_us))
+}
+
+fn ms_per_creation(summary: &PointSummary, used_us: u64) -> Option<f64> {
     let creations = summary.pace.as_ref()?.creations?;
-    let used_ms = used_us(summary, is_of_the_system)? as f64 / 1e3;
-    Some(if creations == 0 { f64::INFINITY } else { used_ms / creations as f64 })
+    Some(if creations == 0 { f64::INFINITY } else { used_us as f64 / 1e3 / creations as f64 })
 }
 
 /// The same, at the least that it may be: a warm answer leaves a creation out, and what it costs itself would make those that

@@ -168,10 +168,13 @@ impl Verification {
         }
     }
 
-    /// The share of the machine that was found by such a rule, in millionths; `None` where none is on record.
-    pub(crate) fn noise_share_ppm(&self, rule: &str, of: &PointSummary) -> Option<u64> {
+    /// The least and the most that the share of the machine may be that was found by such a rule, in millionths; `None` where none
+    /// is on record.
+    pub(crate) fn noise_share_ppm(&self, rule: &str, of: &PointSummary) -> Option<(u64, u64)> {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
-        self.invariants.iter().find(is_it)?.share_ppm
+        let found = self.invariants.iter().find(is_it)?;
+        let least = found.share_ppm?;
+        Some((least, found.most_ppm.unwrap_or(least)))
     }
 
     /// Whether a rule about what else used the machine in a repetition was not measured.
@@ -179,13 +182,30 @@ impl Verification {
         Invariant::NOISE.iter().any(|rule| self.noise(rule, of) == Finding::NotMeasured)
     }
 
-    /// The first rule of a repetition that must hold and could not be judged.
-    pub(crate) fn unproved(&self, system: &str, point: &str, repetition: u32) -> Option<String> {
+    /// The first rule of a repetition, of those that are asked for, that must hold and could not be judged.
+    pub(crate) fn unproved(&self, of: &PointSummary, is_asked: impl Fn(&Invariant) -> bool) -> Option<String> {
         let must = |one: &&Invariant| {
             one.weight == Weight::Validity
                 && one.finding == Finding::NotMeasured
-                && one.scope.covers(system, point, repetition)
+                && one.scope.covers(&of.system, &of.point, of.repetition)
         };
-        self.invariants.iter().find(must).map(Invariant::sentence)
+        self.invariants.iter().filter(must).find(|one| is_asked(one)).map(Invariant::sentence)
+    }
+
+    /// What was found of a rule that does not hold in a repetition, whatever that means for it; `None` where it holds.
+    pub(crate) fn failing(&self, rule: &str, of: &PointSummary) -> Option<&Invariant> {
+        let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
+        self.invariants.iter().filter(is_it).find(|one| one.finding == Finding::NotHeld)
+    }
+
+    /// How processes of the system ended early in a repetition that was measured to its end and is of what it says it is of;
+    /// `None` where none did.
+    pub(crate) fn early_end(&self, of: &PointSummary) -> Option<&str> {
+        if !self.checked.contains(&(of.system.clone(), of.point.clone(), of.repetition)) {
+            return None;
+        }
+        let is_another =
+            [Invariant::ENDED].iter().chain(&Invariant::IDENTITY).any(|rule| self.failing(rule, of).is_some());
+        self.failing(Invariant::LIVED, of).filter(|_| !is_another).map(|found| found.detail.as_str())
     }
 }

@@ -1,7 +1,8 @@
 //! CPU time of a system's own processes per cold start, at the point at which it is least.
 //!
 //! It depends less than a rate on how many cores the machine has. Each system stands with its cheapest point; one said
-//! to be cheaper only with one whose rate it sustained, because what a saturated system leaves undone costs nothing.
+//! to be cheaper only with one whose rate it sustained, because what a saturated system leaves undone costs nothing, and with all
+//! that the machine did in no process's row: interrupts are caused by whoever is measured.
 
 use record::PointSummary;
 use stats::median;
@@ -14,7 +15,7 @@ use crate::{
         measure::Measure,
         sides::Side,
     },
-    rates::{cpu_ms_per_creation, least_cpu_ms_per_creation},
+    rates::{cpu_ms_per_creation, least_cpu_ms_per_creation, most_cpu_ms_per_creation},
 };
 
 /// What a point shows.
@@ -57,10 +58,23 @@ pub(super) fn cheapest<'a>(
         None => {
             let (each, point) = (number(median), cost.point);
             let values = cost.values.iter().map(|(value, summary)| (*value, Some(*summary))).collect();
+            let with = if role == Role::Better { in_no_row(&cost.values) } else { String::new() };
             let note =
-                Some(format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median."));
-            Ok(Side { note, ..Side::of_values(system, values) })
+                format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start{with}, in the median.");
+            Ok(Side { note: Some(note), ..Side::of_values(system, values) })
         }
+    }
+}
+
+/// How much of the values is what no process was seen to use, in words; nothing where that is nothing.
+fn in_no_row(values: &[(f64, &PointSummary)]) -> String {
+    let part = |(value, summary): &(f64, &PointSummary)| Some(value - cpu_ms_per_creation(summary)?);
+    let parts: Vec<f64> = values.iter().filter_map(part).collect();
+    match median(&parts).filter(|part| *part > 0.0) {
+        Some(part) => {
+            format!(", of which {} ms are in no process's row (interrupts and whatever else ran)", number(part))
+        }
+        None => String::new(),
     }
 }
 
@@ -78,11 +92,15 @@ impl<'a> Cost<'a> {
     fn of(material: &Material<'a>, place: Place<'a>, role: Role) -> Self {
         let (mut values, mut flaws, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut planned, mut incomplete) = (0, false);
-        let cost = if role == Role::Better { cpu_ms_per_creation } else { least_cpu_ms_per_creation };
+        let cost = if role == Role::Better { most_cpu_ms_per_creation } else { least_cpu_ms_per_creation };
+        let died = |number: u32| role == Role::Better && material.died(place, number).is_some();
         // Where it failed once its rate was not sustained in every repetition, whatever those come to of which nothing is known.
-        let failed = role == Role::Better && material.planned().any(|number| material.died(place, number).is_some());
+        let failed = material.planned().any(died);
         for number in material.planned() {
             planned += 1;
+            if died(number) {
+                continue;
+            }
             let (summary, flaw) = material.repetition(place, number, role);
             incomplete |= summary.is_none();
             flaws.extend(flaw.filter(|flaw| !failed || !matches!(flaw, Flaw::Missing(_))).map(Flaw::ruling));

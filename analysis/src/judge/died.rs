@@ -16,11 +16,15 @@ pub(super) struct Died {
 }
 
 impl Material<'_> {
-    /// Whether a system was tried at a point in a repetition, and failed there. What was not even tried says nothing about it.
+    /// Whether a system was tried at a point in a repetition, and failed there, before the load or in it. What was not even tried
+    /// says nothing about it.
     pub(super) fn died(&self, place: Place<'_>, number: u32) -> Option<Died> {
-        let failure = self.failure(place, number).filter(|failure| !failure.untried)?;
-        let why = failure.reason.lines().next().unwrap_or_default().to_owned();
-        Some(Died { number, point: place.point.to_owned(), why })
+        let failure = self.failure(place, number).filter(|failure| !failure.untried);
+        let why = match failure {
+            Some(failure) => failure.reason.lines().next().unwrap_or_default(),
+            None => self.verification.early_end(place.summary(number)?)?,
+        };
+        Some(Died { number, point: place.point.to_owned(), why: why.to_owned() })
     }
 
     /// What decides a claim where a system sustained nothing in so many repetitions that its median is nothing, whatever the

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use record::{FailedRepetition, Manifest, PointSummary, Scope};
+use record::{FailedRepetition, Invariant, Manifest, PointSummary, Scope};
 
 use crate::{
     claims::Claim,
@@ -60,7 +60,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn summary(&self, number: u32) -> Option<&'a PointSummary> {
+    pub(super) fn summary(&self, number: u32) -> Option<&'a PointSummary> {
         let mut all = self.series?.repetitions.iter().map(|result| &result.summary);
         all.find(|summary| summary.repetition == number)
     }
@@ -158,7 +158,7 @@ impl<'a> Material<'a> {
         let unknown = known.iter().filter(|known| !**known).count();
         (unknown > 0).then(|| {
             format!(
-                "Of {unknown} of the {} repetitions of its systems nobody measured what else used the machine.",
+                "Of {unknown} of the {} repetitions of its systems it is not known what else used the machine.",
                 known.len()
             )
         })
@@ -237,13 +237,25 @@ impl<'a> Material<'a> {
                 let ruling = Ruling::invalid(format!("{named} is not known to be valid: {reasons}"));
                 Some(if summary.validity.only_late { Flaw::Late(ruling) } else { Flaw::Unusable(ruling) })
             }
-            Soundness::Sound if role == Role::Better => {
-                let unproved = self.verification.unproved(system, point, number);
-                unproved.and_then(|why| unusable(Ruling::not_measured(format!("{named}: {why}"))))
-            }
-            Soundness::Sound => None,
+            Soundness::Sound => self.reservation(summary, role, &named).and_then(unusable),
         };
         (Some(summary), flaw)
+    }
+
+    /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
+    /// everything else of the one said to be better. Warm answers of that one are expected where its rate was surely too much, and
+    /// lower the slope by which that would be seen: what has too many of them and seems sustained all the same is neither.
+    fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Ruling> {
+        let seems_sustained = summary.pace.as_ref().and_then(|pace| pace.sustained.verdict) == Some(true);
+        let warm = self.verification.failing(Invariant::COLD, summary);
+        if let Some(warm) = warm.filter(|_| role == Role::Better && seems_sustained) {
+            let why = format!("{named} seems sustained, and {}", warm.sentence());
+            return Some(Ruling::invalid(why));
+        }
+        let is_asked =
+            |one: &Invariant| role == Role::Better || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
+        let unproved = self.verification.unproved(summary, is_asked);
+        unproved.map(|why| Ruling::not_measured(format!("{named}: {why}")))
     }
 
     /// What was offered, where that is not the rate that was planned.

@@ -12,8 +12,8 @@ use crate::judge::{material::Material, sides::Side};
 struct Found {
     /// The machine was not quiet.
     noisy: BTreeSet<u32>,
-    /// Nobody measured whether it was.
-    unmeasured: BTreeSet<u32>,
+    /// It is not known whether it was.
+    unknown: BTreeSet<u32>,
 }
 
 impl Material<'_> {
@@ -25,12 +25,13 @@ impl Material<'_> {
         for summary in &worse.from {
             let number = summary.repetition;
             for rule in Invariant::NOISE {
-                match self.verification.noise(rule, summary) {
-                    Finding::NotHeld if !other.is_some_and(|other| self.is_excused(rule, summary, other)) => {
-                        found.noisy.insert(number);
-                    }
-                    Finding::NotMeasured => drop(found.unmeasured.insert(number)),
-                    Finding::Held | Finding::NotHeld => {}
+                let into = match self.verification.noise(rule, summary) {
+                    Finding::Held => continue,
+                    Finding::NotHeld => &mut found.noisy,
+                    Finding::NotMeasured => &mut found.unknown,
+                };
+                if !other.is_some_and(|other| self.is_excused(rule, summary, other)) {
+                    into.insert(number);
                 }
             }
         }
@@ -43,22 +44,23 @@ impl Material<'_> {
                  doing of others"
             ));
         }
-        (!found.unmeasured.is_empty()).then(|| {
-            let list = list(&found.unmeasured);
+        (!found.unknown.is_empty()).then(|| {
+            let list = list(&found.unknown);
             format!(
-                "nobody measured what else used the machine while `{system}` was measured, in repetition {list}: it may be \
+                "it is not known what else used the machine while `{system}` was measured, in repetition {list}: it may be \
                  the doing of others"
             )
         })
     }
 
-    /// Whether the same others used as much of the machine in the same repetition of the other side, or more: less of it
-    /// explains less. Its own load is no excuse: more of it is what the side said to be better is given.
+    /// Whether the same others surely used as much of the machine in the same repetition of the other side as they can have used
+    /// here, or more: less of it explains less. Its own load is no excuse: more of it is what the side said to be better is given.
     fn is_excused(&self, rule: &str, noisy: &PointSummary, side: &Side<'_>) -> bool {
         let share = |of: &PointSummary| self.verification.noise_share_ppm(rule, of);
         let no_less = |other: &PointSummary| {
+            let known = share(noisy).zip(share(other));
             self.verification.noise(rule, other) == Finding::NotHeld
-                && share(noisy).zip(share(other)).is_some_and(|(noisy, other)| other >= noisy)
+                && known.is_some_and(|((_, most), (least, _))| least >= most)
         };
         let mut same = side.from.iter().filter(|summary| summary.repetition == noisy.repetition);
         Invariant::NOISE_OF_OTHERS.contains(&rule) && same.any(|summary| no_less(summary))

@@ -3,6 +3,7 @@
 mod evidence;
 mod plan;
 mod rig;
+mod soundness;
 
 use record::{
     FailedRepetition, Finding, Invariant, JudgedClaim, Judgement, Pace, PointSummary, Scope, Verdict, Weight,
@@ -250,6 +251,7 @@ fn a_rule_about_all_systems_of_a_point_concerns_each_and_one_about_the_run_none(
         finding: Finding::NotHeld,
         detail: String::new(),
         share_ppm: None,
+        most_ppm: None,
     };
     let at = |repetition| rule(Scope::Point { point: "rate-3900".to_owned(), repetition: Some(repetition) });
     rig.invariants.extend([rule(Scope::Run), at(9)]);

@@ -39,8 +39,10 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
             p.note {
                 "Percent of the time of all cores over the measured part, in clock ticks. Times of processes are measured, and on some \
                  kernels hold the interrupts that came meanwhile; the machine's are sampled, so that the parts may come to a little more \
-                 than the whole. Others: processes that belong neither to the system nor to the measurement. Stolen: time that the hypervisor gave to other machines. Disks are the machine's \
-                 physical ones, whoever made them work, the system among them; busy is the busiest one, in percent of the time."
+                 than the whole. Others: processes that belong neither to the system nor to the measurement, at the least; where \
+                 interrupts are in the times of processes, they may have used more, up to the percentage of interrupts. Stolen: time \
+                 that the hypervisor gave to other machines. Disks are the machine's physical ones, with all that uses them, the \
+                 system included; busy is the busiest one, in percent of the time."
             }
         }
         (marks(page))
@@ -77,7 +79,7 @@ fn marks(page: &Page<'_>) -> Markup {
     let unknown: Vec<String> = unknown.map(name).collect();
     html! {
         @if !unknown.is_empty() {
-            p { (not_measured(&format!("not every repetition was checked for noise: nobody knows it of {}", unknown.join("; ")))) }
+            p { (not_measured(&format!("what else used the machine is not known of: {}", unknown.join("; ")))) }
         }
         @if marked.is_empty() {
             @if unknown.is_empty() { p { "No repetition is marked as noisy." } }

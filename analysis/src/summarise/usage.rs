@@ -33,6 +33,7 @@ pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage]) -> Option<
         interrupts_percent: percent(time.irq_us),
         steal_percent: percent(time.steal_us),
         idle_percent: percent(time.idle_us),
+        in_no_row_us: Some(time.in_no_row_us(usage)),
         disks: window.disks,
         busiest_disk_percent: window
             .disks
@@ -72,7 +73,7 @@ mod tests {
         let shares = [found.system_percent, found.generator_percent, found.runner_percent, found.others_percent];
         assert_eq!(shares, [20.0, 10.0, 1.0, 4.0]);
         assert_eq!([found.interrupts_percent, found.steal_percent, found.idle_percent], [5.0, 2.0, 58.0]);
-        assert_eq!(found.busiest_disk_percent, Some(25.0));
+        assert_eq!((found.in_no_row_us, found.busiest_disk_percent), (Some(180_000), Some(25.0)));
         let unknown = SampledWindow { machine: MachineTime::default(), ..window };
         assert_eq!(super::machine(&unknown, &usage), None);
     }

@@ -111,6 +111,9 @@ pub struct Invariant {
     /// versions that kept none. A whole number is read as it was written, so that findings can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_ppm: Option<u64>,
+    /// Likewise, the most that the share may be, where more than `share_ppm` may have been used; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_ppm: Option<u64>,
 }
 
 impl Invariant {
@@ -123,6 +126,22 @@ impl Invariant {
 
     /// Those of [`Self::NOISE`] about whoever has no part in the measurement.
     pub const NOISE_OF_OTHERS: [&str; 2] = [Self::NOISE[0], Self::NOISE[1]];
+
+    /// The rule that a repetition was measured to its end.
+    pub const ENDED: &str = "the repetition ended";
+
+    /// The rule that no process of the system ended early.
+    pub const LIVED: &str = "every process of the system lived";
+
+    /// The rule that cold starts were cold. It is a mark where the rate was surely too much.
+    pub const COLD: &str = "cold starts as expected";
+
+    /// Rules about what rows are: of which programs and settings, of which machine, and of which build of the system.
+    pub const IDENTITY: [&str; 3] = [
+        "measured with what the manifest says",
+        "measured on the machine that the manifest names",
+        "what a system is built of is the same in all repetitions",
+    ];
 
     /// Whether what it is about may not be used.
     #[must_use]
@@ -214,6 +233,7 @@ mod tests {
                 finding: Finding::NotHeld,
                 detail: "3 of 4".to_owned(),
                 share_ppm: None,
+                most_ppm: None,
             }],
         };
         let text = serde_json::to_string(&all.invariants).unwrap();
@@ -227,5 +247,9 @@ mod tests {
         let text = serde_json::to_string(&noise).unwrap();
         assert!(text.ends_with(r#""detail":"3 of 4","share_ppm":125000}"#), "{text}");
         assert_eq!(serde_json::from_str::<Invariant>(&text).unwrap(), noise);
+        let bounded = Invariant { most_ppm: Some(250_000), ..noise };
+        let text = serde_json::to_string(&bounded).unwrap();
+        assert!(text.ends_with(r#""share_ppm":125000,"most_ppm":250000}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Invariant>(&text).unwrap(), bounded);
     }
 }

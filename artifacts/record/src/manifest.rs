@@ -60,7 +60,8 @@ pub struct FailedRepetition {
     pub repetition: u32,
     /// Why.
     pub reason: String,
-    /// Whether it was not even tried: its system was not built, or cannot run on this machine, which says nothing about it.
+    /// Whether that says nothing about the system: it was not even tried, because it was not built or cannot run on this machine,
+    /// or what measures it failed, such as the load generator.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untried: bool,
 }

@@ -248,6 +248,10 @@ pub struct MachineUse {
     pub steal_percent: f64,
     /// Nobody.
     pub idle_percent: f64,
+    /// Busy time, interrupts included, that is in no process's row, in microseconds; absent in summaries of versions that did not
+    /// keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_no_row_us: Option<u64>,
     /// What its disks did, whoever made them; `None` where that was not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<DiskUse>,

@@ -92,13 +92,23 @@ impl MachineTime {
         self.user_us + self.sys_us + self.irq_us + self.idle_us + self.steal_us
     }
 
-    /// What processes used that are not among the rows. Interrupts are nobody's, and left out; on a kernel that does not account
-    /// for them apart, those that the processes of the rows were charged with are missing here.
+    /// The least that processes used which are not among the rows. Interrupts are nobody's, and left out; on a kernel that does not
+    /// account for them apart, those that the processes of the rows were charged with are missing here.
     #[must_use]
     pub fn of_others_us(&self, rows: &[ProcessUsage]) -> u64 {
-        let own = rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum();
-        (self.user_us + self.sys_us).saturating_sub(own)
+        (self.user_us + self.sys_us).saturating_sub(of_rows_us(rows))
     }
+
+    /// The most that they can have used: all busy time, interrupts included, that is in none of the rows.
+    #[must_use]
+    pub fn in_no_row_us(&self, rows: &[ProcessUsage]) -> u64 {
+        (self.user_us + self.sys_us + self.irq_us).saturating_sub(of_rows_us(rows))
+    }
+}
+
+/// What the processes of the rows used; the whole machine is none of them.
+fn of_rows_us(rows: &[ProcessUsage]) -> u64 {
+    rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum()
 }
 
 /// What all physical disks of a machine did in a time, whoever made them.
@@ -128,7 +138,10 @@ mod tests {
         let machine = MachineTime { user_us: 100, sys_us: 50, irq_us: 7, idle_us: 900, steal_us: 3 };
         let rows = [row("worker-1", 60), row(ProcessUsage::LOAD_GENERATOR, 20), row(ProcessUsage::MACHINE, 150)];
         assert_eq!(machine.of_others_us(&rows), 60);
+        assert_eq!(machine.in_no_row_us(&rows), 67);
         assert_eq!(machine.of_others_us(&[row("worker-1", 400)]), 0, "clock ticks are coarse");
+        let charged = [row("worker-1", 147)];
+        assert_eq!((machine.of_others_us(&charged), machine.in_no_row_us(&charged)), (0, 5), "152 of 157 are known");
         assert_eq!(machine.total_us(), 1_060);
     }
 

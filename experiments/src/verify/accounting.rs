@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Finding, ImpossibleRows, Invocation, LagSummary, LoadSummary, Outcome, Phase, Weight};
+use record::{Finding, ImpossibleRows, Invariant, Invocation, LagSummary, LoadSummary, Outcome, Phase, Weight};
 use stats::{Judged, Lateness, Rule, Sending, Sent};
 
 use crate::{
@@ -151,7 +151,7 @@ impl<'a> Accounting<'a> {
         let fails = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
         let is_saturated = fails || overload.is_some();
         let weight = if is_saturated { Weight::Mark } else { Weight::Validity };
-        add("cold starts as expected", weight, expected.cold_share_min, (self.answered_cold, answered), false);
+        add(Invariant::COLD, weight, expected.cold_share_min, (self.answered_cold, answered), false);
         if let (Some(least), Some(rate)) = (expected.answered_per_s_min, settings.load.rate()) {
             let per_s = answered as f64 / f64::from(rate.seconds);
             let detail = format!("{per_s:.1} of {:.1} per second; at least {least:.1}", rate.rate_per_s);

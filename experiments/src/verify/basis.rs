@@ -47,7 +47,8 @@ pub fn judge(
         Finding::NotMeasured => unproved.join("; "),
         Finding::NotHeld => format!("it was measured with other: {}", changes.join(", ")),
     };
-    to.add("measured with what the manifest says", Weight::Validity, finding, detail);
+    let [with_what, on_what, _] = Invariant::IDENTITY;
+    to.add(with_what, Weight::Validity, finding, detail);
     let (finding, detail) = match basis {
         Some(basis) => {
             let found = host::differences(&basis.host, &manifest.host);
@@ -55,7 +56,7 @@ pub fn judge(
         }
         None => silent.map_or((Finding::Held, one_session.to_owned()), |why| (Finding::NotMeasured, why.to_owned())),
     };
-    to.add("measured on the machine that the manifest names", Weight::Validity, finding, detail);
+    to.add(on_what, Weight::Validity, finding, detail);
 }
 
 /// Marks a run that several versions of the runner measured, where repetitions tell them. What it makes of a system's records may

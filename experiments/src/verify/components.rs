@@ -12,8 +12,8 @@ use crate::verify::invariant::Findings;
 /// Where a `built.json` has the checksums of programs by name; what else is in it, such as the time that it took, may differ.
 const PROGRAMS: &str = "/programs";
 
-/// Judges every point of each system that leaves a `built.json`, by all repetitions of that system in the run: rates are compared
-/// with each other.
+/// Judges every repetition of each system that leaves a `built.json`, by all of them in the run: rates are compared with each other.
+/// It says nothing about other systems at the same points.
 ///
 /// # Errors
 /// When a `built.json` is malformed.
@@ -36,15 +36,11 @@ pub fn judge(repetitions: &[&PointDir]) -> anyhow::Result<Vec<Invariant>> {
         } else {
             (Finding::NotMeasured, format!("{system}: {} repetitions have no built.json", silent.len()))
         };
-        let points: BTreeSet<&str> = of_system.iter().map(|dir| dir.point.as_str()).collect();
-        for point in points {
-            let mut findings = Findings::new(Scope::Point { point: point.to_owned(), repetition: None });
-            findings.add(
-                "what a system is built of is the same in all repetitions",
-                Weight::Validity,
-                finding,
-                detail.clone(),
-            );
+        let [.., of_what] = Invariant::IDENTITY;
+        for PointDir { system, point, repetition, .. } in of_system {
+            let [system, point] = [system, point].map(String::clone);
+            let mut findings = Findings::new(Scope::Repetition { system, point, repetition: *repetition });
+            findings.add(of_what, Weight::Validity, finding, detail.clone());
             all.extend(findings.into_list());
         }
     }
@@ -63,4 +59,34 @@ fn different<'a>(one: &'a Value, other: &'a Value) -> Vec<&'a String> {
     let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return Vec::new() };
     let added = other.keys().filter(|name| !one.contains_key(*name));
     one.keys().filter(|name| one.get(*name) != other.get(*name)).chain(added).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use record::RunDir;
+
+    use super::*;
+
+    #[test]
+    fn each_system_answers_for_itself_where_they_share_a_point() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir(folder.path().to_owned());
+        let places = ["as-built", "rebuilt", "silent", "none"].map(|system| [1, 2].map(|number| (system, number)));
+        let dirs: Vec<PointDir> =
+            places.as_flattened().iter().map(|(system, number)| run.point(system, "p", *number)).collect();
+        for dir in &dirs {
+            fs::create_dir_all(&dir.path).unwrap();
+            let sum = if dir.system == "rebuilt" { dir.repetition } else { 0 };
+            if dir.system != "none" && (dir.system != "silent" || dir.repetition == 1) {
+                fs::write(dir.built(), format!("{{\"programs\":{{\"activator\":\"{sum}\"}}}}")).unwrap();
+            }
+        }
+        let found = judge(&dirs.iter().collect::<Vec<_>>()).unwrap();
+        let found: Vec<_> = found.iter().map(|one| (one.scope.to_string(), one.finding)).collect();
+        let expected = [("as-built", Finding::Held), ("rebuilt", Finding::NotHeld), ("silent", Finding::NotMeasured)];
+        let expected = expected.map(|(system, finding)| [1, 2].map(|number| (format!("{system} p {number}"), finding)));
+        assert_eq!(found, expected.as_flattened());
+    }
 }

@@ -64,14 +64,30 @@ impl Findings {
     /// Adds a rule with any weight and finding.
     pub fn add(&mut self, rule: &str, weight: Weight, finding: Finding, detail: impl Into<String>) {
         let (scope, rule) = (self.scope.clone(), rule.to_owned());
-        self.found.push(Invariant { scope, rule, weight, finding, detail: detail.into(), share_ppm: None });
+        self.found.push(Invariant {
+            scope,
+            rule,
+            weight,
+            finding,
+            detail: detail.into(),
+            share_ppm: None,
+            most_ppm: None,
+        });
     }
 
-    /// Adds a rule that a share of the machine, from 0 to 1, is less than a bound; without one it was not measured.
-    pub fn share(&mut self, rule: &str, share: Option<f64>, less_than: f64, of: &str) {
-        let (finding, detail) = match share {
-            Some(share) => (Finding::of(share < less_than), format!("{:.1} %{of}", share * 100.0)),
-            None => (Finding::NotMeasured, "processes.csv does not tell it".to_owned()),
+    /// Adds a rule that a share of the machine, from 0 to 1, is less than a bound. The share is given as the least and the most that
+    /// it may be; where one is below the bound and the other is not, or without one, it was not measured.
+    pub fn share(&mut self, rule: &str, share: Option<(f64, f64)>, less_than: f64, of: &str) {
+        let finding = match share {
+            Some((_, most)) if most < less_than => Finding::Held,
+            Some((least, _)) if least >= less_than => Finding::NotHeld,
+            _ => Finding::NotMeasured,
+        };
+        let percent = |share: f64| format!("{:.1}", share * 100.0);
+        let detail = match share.map(|(least, most)| [percent(least), percent(most)]) {
+            Some([least, most]) if least == most => format!("{least} %{of}"),
+            Some([least, most]) => format!("between {least} and {most} %{of}"),
+            None => "processes.csv does not tell it".to_owned(),
         };
         let (scope, rule) = (self.scope.clone(), rule.to_owned());
         #[allow(
@@ -79,8 +95,10 @@ impl Findings {
             clippy::cast_sign_loss,
             reason = "a share is no less than 0, and small"
         )]
-        let share_ppm = share.map(|share| (share * 1e6).round() as u64);
-        self.found.push(Invariant { scope, rule, weight: Weight::Mark, finding, detail, share_ppm });
+        let ppm = |share: f64| (share * 1e6).round() as u64;
+        let share_ppm = share.map(|(least, _)| ppm(least));
+        let most_ppm = share.map(|(_, most)| ppm(most)).filter(|most| Some(*most) != share_ppm);
+        self.found.push(Invariant { scope, rule, weight: Weight::Mark, finding, detail, share_ppm, most_ppm });
     }
 
     /// Adds a rule that nothing says anything about.
@@ -134,15 +152,21 @@ mod tests {
     #[test]
     fn a_share_of_the_machine_is_kept_as_a_number() {
         let mut findings = Findings::new(Scope::Run);
-        for share in [Some(0.0999), Some(0.1), None] {
+        let shares =
+            [(0.0999, 0.0999), (0.1, 0.1), (0.0, 0.099), (0.099, 0.1), (0.1, 0.25)].map(Some).into_iter().chain([None]);
+        for share in shares {
             findings.share("a rule", share, 0.1, " of 2 cores");
         }
+        let found = findings.into_list();
         let found: Vec<_> =
-            findings.into_list().into_iter().map(|one| (one.finding, one.share_ppm, one.detail)).collect();
+            found.iter().map(|one| (one.finding, one.share_ppm, one.most_ppm, one.detail.as_str())).collect();
         let expected = [
-            (Finding::Held, Some(99_900), "10.0 % of 2 cores".to_owned()),
-            (Finding::NotHeld, Some(100_000), "10.0 % of 2 cores".to_owned()),
-            (Finding::NotMeasured, None, "processes.csv does not tell it".to_owned()),
+            (Finding::Held, Some(99_900), None, "10.0 % of 2 cores"),
+            (Finding::NotHeld, Some(100_000), None, "10.0 % of 2 cores"),
+            (Finding::Held, Some(0), Some(99_000), "between 0.0 and 9.9 % of 2 cores"),
+            (Finding::NotMeasured, Some(99_000), Some(100_000), "between 9.9 and 10.0 % of 2 cores"),
+            (Finding::NotHeld, Some(100_000), Some(250_000), "between 10.0 and 25.0 % of 2 cores"),
+            (Finding::NotMeasured, None, None, "processes.csv does not tell it"),
         ];
         assert_eq!(found, expected);
     }

@@ -1,9 +1,10 @@
 //! Whether the rate of a load was surely too much for the system, which makes warm rows there something to be expected:
 //! one that falls behind keeps its sandboxes for longer than a function is not called.
 //!
-//! Such rows are marked, and must not flatter: what surely fails is never used as sustained, and warm rows only make fewer
-//! fail and more be achieved. But rows that are warm at the beginning and cold at the end take longer and longer of
-//! themselves: growth is looked for before the first warm row only.
+//! Such rows are marked, and must not flatter. Warm rows only make fewer fail and more be achieved. But rows that are warm at the
+//! beginning and cold at the end take longer and longer of themselves, so growth is looked for before the first warm row only; and
+//! rows that become warm later hide that growth from a test of all rows. So what is marked is never used as sustained of the system
+//! said to be better, whatever all of its rows say (`analysis` sees to that).
 
 use record::{Invocation, LoadSummary, Outcome, Phase};
 use stats::{RateWindow, growth, is_long};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use record::{
-    CheckedRepetition, Claims, ColdSummary, Finding, Invariant, Invariants, JudgedClaim, Judgement, Manifest, Pace,
-    PointDir, PointSummary, ProcessSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary, Spread, Validity,
-    Weight,
+    CheckedRepetition, Claims, ColdSummary, Finding, Invariant, Invariants, JudgedClaim, Judgement, MachineUse,
+    Manifest, Pace, PointDir, PointSummary, ProcessSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary,
+    Spread, Validity, Weight,
 };
 
 use crate::{
@@ -147,6 +147,7 @@ impl Rig {
             };
             let used_us = each_ms[point.repetition as usize - 1] * 100_000;
             point.processes = vec![process("worker-1", used_us), process("load-generator", 9), process("machine", 9)];
+            point.machine = Some(MachineUse { in_no_row_us: Some(0), ..MachineUse::default() });
             point.pace.get_or_insert_default().creations = Some(100);
         }
     }
@@ -178,7 +179,14 @@ impl Rig {
     pub(super) fn rule(&mut self, (system, point, repetition): (&str, &str, u32), weight: Weight, finding: Finding) {
         let scope = Scope::Repetition { system: system.to_owned(), point: point.to_owned(), repetition };
         let (rule, detail) = ("a rule".to_owned(), String::new());
-        self.invariants.push(Invariant { scope, rule, weight, finding, detail, share_ppm: None });
+        self.invariants.push(Invariant { scope, rule, weight, finding, detail, share_ppm: None, most_ppm: None });
+    }
+
+    /// Likewise, of a rule that is known by its words.
+    pub(super) fn found(&mut self, place: (&str, &str, u32), rule: &str, (weight, finding): (Weight, Finding)) {
+        self.rule(place, weight, finding);
+        let last = self.invariants.last_mut().unwrap();
+        rule.clone_into(&mut last.rule);
     }
 
     /// The first claim about it, judged.
@@ -211,7 +219,15 @@ impl Rig {
 /// What was found of a rule about noise in a repetition.
 fn noise(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, finding: Finding) -> Invariant {
     let scope = Scope::Repetition { system: system.clone(), point: point.clone(), repetition: *repetition };
-    Invariant { scope, rule: rule.to_owned(), weight: Weight::Mark, finding, detail: String::new(), share_ppm: None }
+    Invariant {
+        scope,
+        rule: rule.to_owned(),
+        weight: Weight::Mark,
+        finding,
+        detail: String::new(),
+        share_ppm: None,
+        most_ppm: None,
+    }
 }
 
 /// The name of the point of a rate.

@@ -1,0 +1,96 @@
+//! What a repetition is of, and how the system ended in it: what decides whether its rows may count at all, for either side.
+
+use record::{Finding, Invariant, Verdict, Weight};
+
+use super::{
+    assert_claim, costs,
+    evidence::comparisons,
+    rig::{OURS, Rig, name},
+};
+
+const IDS: [&str; 2] = ["cold-start-rate-knative", "cold-start-cpu-knative"];
+
+#[test]
+fn ours_that_seems_sustained_with_too_many_warm_answers_is_never_used() {
+    let marked = |system: &str, place: &str| {
+        let mut rig = costs([3; 5], [9; 5]);
+        rig.found((system, place, 2), Invariant::COLD, (Weight::Mark, Finding::NotHeld));
+        rig
+    };
+    for id in IDS {
+        let why = "`dirigent-kpa`, rate-3900, repetition 2 seems sustained, and \"cold starts as expected\" is marked";
+        assert_claim(&marked("dirigent-kpa", "rate-3900").claim(id), Verdict::Invalid, why);
+        // What was too much is not used as sustained, and warm answers only help the other side.
+        for (system, place) in [("dirigent-kpa", "rate-4500"), ("knative", "rate-2"), ("knative", "rate-3")] {
+            assert_claim(&marked(system, place).claim(id), Verdict::Held, "");
+        }
+    }
+    let below = marked("dirigent-kpa", "rate-1000").claim(IDS[0]);
+    assert_claim(&below, Verdict::Invalid, "rate-1000, repetition 2 seems sustained");
+}
+
+/// Says that a process of a system ended early in these repetitions.
+fn ends_early(rig: &mut Rig, (system, place): (&str, &str), numbers: impl IntoIterator<Item = u32>) {
+    for number in numbers {
+        rig.found((system, place, number), Invariant::LIVED, (Weight::Validity, Finding::NotHeld));
+        let last = rig.invariants.last_mut().unwrap();
+        "control-plane ended with exit code 7".clone_into(&mut last.detail);
+    }
+}
+
+#[test]
+fn ours_that_ends_early_in_the_load_failed_there_and_the_adversary_was_not_measured() {
+    let why = "control-plane ended with exit code 7";
+    for (id, held, place) in [
+        ("azure-500-slowdown-knative", Rig::trace([1200.0; 5]), "azure-500"),
+        ("cold-start-rate-knative", Rig::sweep([4500; 5]), "rate-1000"),
+    ] {
+        let mut all = held.clone();
+        ends_early(&mut all, ("dirigent-kpa", place), 1..=5);
+        let reason = format!("`dirigent-kpa` failed at {place} in 5 of 5 repetitions: {why}");
+        assert_claim(&all.claim(id), Verdict::NotHeld, &reason);
+        let mut one = held.clone();
+        ends_early(&mut one, ("dirigent-kpa", place), [4]);
+        assert_claim(&one.claim(id), Verdict::Inconclusive, "contains");
+        let note = format!("count as nothing sustained: 4 (at {place}: {why})");
+        assert!(one.claim(id).note.contains(&note), "{}", one.claim(id).note);
+        // Where the user stopped it, or its rows are of something else, that it ended says nothing.
+        for rule in [Invariant::ENDED].iter().chain(&Invariant::IDENTITY) {
+            let mut another = all.clone();
+            another.found(("dirigent-kpa", place, 3), rule, (Weight::Validity, Finding::NotHeld));
+            assert_claim(&another.claim(id), Verdict::Invalid, "repetition 3");
+        }
+    }
+    for (id, held, theirs, _) in comparisons() {
+        let mut other = held;
+        ends_early(&mut other, ("knative", theirs), 1..=5);
+        assert_claim(&other.claim(id), Verdict::Invalid, why);
+    }
+}
+
+#[test]
+fn cpu_time_of_ours_is_not_taken_where_it_ended_early() {
+    let id = "cold-start-cpu-knative";
+    let mut cheapest = costs([3; 5], [9; 5]);
+    ends_early(&mut cheapest, ("dirigent-kpa", "rate-3900"), [1]);
+    assert_claim(&cheapest.claim(id), Verdict::NotHeld, "below 1");
+    let mut all = costs([3; 5], [90; 5]);
+    for rate in OURS {
+        ends_early(&mut all, ("dirigent-kpa", &name(f64::from(rate))), [2]);
+    }
+    assert_claim(&all.claim(id), Verdict::NotHeld, "sustained no rate tried in every repetition");
+}
+
+#[test]
+fn what_rows_are_must_be_proved_of_either_side() {
+    for (id, held, theirs, own) in comparisons() {
+        for (system, place) in [("knative", theirs), ("dirigent-kpa", own)] {
+            for rule in Invariant::IDENTITY {
+                let mut rig = held.clone();
+                rig.found((system, place, 2), rule, (Weight::Validity, Finding::NotMeasured));
+                let why = format!("`{system}`, {place}, repetition 2: \"{rule}\" is not measured");
+                assert_claim(&rig.claim(id), Verdict::NotMeasured, &why);
+            }
+        }
+    }
+}
