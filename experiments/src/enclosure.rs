@@ -37,6 +37,7 @@ use crate::{
     exit::Exit,
     interrupt::{self, Interrupt, wait_regardless},
     machine::proc::Stat,
+    run::programs::Programs,
 };
 
 /// The hidden subcommand.
@@ -146,14 +147,16 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// Goes on inside with what was typed and the folder of built programs, and passes on what the user asks; how it ended.
+/// Goes on inside with what was typed, the folder of built programs and what could not be built, and passes on what the user asks;
+/// how it ended.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn go_on_inside(programs: &Path, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    arguments.extend([INSIDE_WITH.into(), programs.into()]);
+    arguments.extend([INSIDE_WITH.into(), programs.folder().into()]);
     arguments.extend(["--runner".into(), std::process::id().to_string().into()]);
+    arguments.extend(["--unbuilt".into(), serde_json::to_string(programs.all_unbuilt())?.into()]);
     let mut child = start(&arguments, false)?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in 31 bits")?);
     let mut told = 0;

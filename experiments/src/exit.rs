@@ -60,6 +60,20 @@ pub struct WouldDiscard {
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// What the system that is measured did: it did not become ready, took no functions, or ended early. Any other error keeps it from
+/// being measured, and says nothing about it.
+#[derive(Debug, Error)]
+#[error("{0:#}")]
+pub struct SystemFailed(anyhow::Error);
+
+impl SystemFailed {
+    /// An error as one of the system. That the user asked to stop is none.
+    #[must_use]
+    pub fn of(error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Interrupted>() { error } else { Self(error).into() }
+    }
+}
+
 /// The exit code that an error means.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> Exit {
@@ -84,6 +98,16 @@ mod tests {
         assert_eq!(Exit::Invalid.or(Exit::NotHeld), Exit::Invalid);
         assert_eq!(Exit::Failed.or(Exit::Invalid), Exit::Failed);
         assert_eq!(Exit::Done.or(Exit::NotHeld), Exit::NotHeld);
+    }
+
+    #[test]
+    fn what_the_system_did_is_kept_apart_from_all_else_and_reads_as_it_was() {
+        let error = || anyhow::anyhow!("it ended with exit code 1").context("waiting for toyd");
+        let failed = SystemFailed::of(error());
+        assert!(failed.is::<SystemFailed>() && !error().is::<SystemFailed>());
+        assert_eq!(format!("{failed:#}"), format!("{:#}", error()));
+        let stopped = SystemFailed::of(anyhow::Error::from(Interrupted).context("waiting for toyd"));
+        assert!(stopped.is::<Interrupted>() && !stopped.is::<SystemFailed>());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! later run.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     fs::File,
     path::{Path, PathBuf},
@@ -9,8 +10,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::{recipe, versions};
+
+/// What of `built.json` tells one build from another: the checksums of its programs.
+#[derive(Deserialize)]
+struct BuiltPrograms {
+    programs: BTreeMap<String, String>,
+}
 
 /// The folder of one build of the baseline.
 #[derive(Clone, Debug)]
@@ -108,6 +117,25 @@ impl Built {
         self.folder.join("built.json")
     }
 
+    /// The versions in one line and, where they were built, twelve digits of a sum over the built programs: other compilers make
+    /// others of the same sources.
+    ///
+    /// # Errors
+    /// When `built.json` is malformed.
+    pub fn version(&self) -> anyhow::Result<String> {
+        let line = versions::line();
+        if !self.is_complete() {
+            return Ok(line);
+        }
+        let BuiltPrograms { programs } = record::read_json(&self.facts())?;
+        let mut sum = Sha256::new();
+        for (name, checksum) in programs {
+            sum.update(format!("{name} {checksum}\n"));
+        }
+        let digits = sum.finalize().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        Ok(format!("{line}, build {digits}"))
+    }
+
     /// One of the programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
@@ -135,6 +163,23 @@ impl Built {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_tells_what_was_built_and_not_how_long_it_took() {
+        let folder = tempfile::tempdir().unwrap();
+        let built = Cache::new(Some(folder.path().to_owned())).unwrap().built();
+        assert_eq!(built.version().unwrap(), versions::line(), "nothing is built");
+        fs::create_dir_all(built.folder()).unwrap();
+        let version = |seconds: u64, sum: &str| {
+            let text = format!("{{\"seconds\":{seconds},\"programs\":{{\"activator\":\"{sum}\",\"etcd\":\"0\"}}}}");
+            fs::write(built.facts(), text).unwrap();
+            built.version().unwrap()
+        };
+        let first = version(1, "a");
+        assert!(first.starts_with(&format!("{}, build ", versions::line())), "{first}");
+        assert_eq!(version(9, "a"), first);
+        assert_ne!(version(1, "b"), first);
+    }
 
     #[test]
     fn other_builds_are_those_that_ended_and_are_not_ones_own() {

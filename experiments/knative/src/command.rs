@@ -51,7 +51,7 @@ pub struct Cli {
 enum Command {
     /// Download the Go modules and build everything into the cache, unless it is there
     Build(Build),
-    /// Print the versions that are built
+    /// Print the versions that are built and, where they are, a sum over the built programs
     Version,
     /// Start a testbed and keep it until a signal; needs a private mount, pid and network namespace
     Start(Start),
@@ -200,7 +200,11 @@ struct Pods {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Build(build) => compile::build(&Cache::new(build.cache)?).map(drop),
-        Command::Version => Ok(stdio::print(format!("{}\n", versions::line()))?),
+        Command::Version => {
+            // Without a place for it nothing was built.
+            let line = Cache::new(None).map_or_else(|_| Ok(versions::line()), |cache| cache.built().version())?;
+            Ok(stdio::print(format!("{line}\n"))?)
+        }
         Command::Start(start) => on_this_thread(run_testbed(start)),
         Command::Prepare(arguments) => on_this_thread(prepare(arguments)),
         Command::Register(arguments) => on_this_thread(async move {

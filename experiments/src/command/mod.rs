@@ -7,7 +7,7 @@ pub mod report;
 pub mod run;
 pub mod verify;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -63,6 +63,17 @@ pub struct CommandLine {
     /// Process id of the outermost process of those that are around this one
     #[arg(long, global = true, hide = true, value_name = "PID")]
     runner: Option<u32>,
+
+    /// Why what a system's own command builds is not there, by system, as JSON
+    #[arg(long, global = true, hide = true, value_name = "JSON", value_parser = unbuilt)]
+    unbuilt: Option<Unbuilt>,
+}
+
+/// Reasons by system.
+type Unbuilt = BTreeMap<String, String>;
+
+fn unbuilt(text: &str) -> Result<Unbuilt, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,7 +145,9 @@ impl CommandLine {
             return Err(UsageError(problem.to_owned()).into());
         }
         let checkout = || Checkout::find(self.checkout.as_deref());
-        let inside = self.enclosed.zip(self.runner).map(|(programs, runner)| run::Inside { programs, runner });
+        let unbuilt = self.unbuilt.unwrap_or_default();
+        let inside = self.enclosed.zip(self.runner);
+        let inside = inside.map(|(programs, runner)| run::Inside { programs, unbuilt, runner });
         match self.command {
             None => run::run(&run::Arguments::main(self.quick).inside(inside), &checkout()?),
             Some(Command::Run(arguments)) => run::run(&arguments.inside(inside), &checkout()?),

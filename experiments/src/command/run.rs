@@ -1,6 +1,7 @@
 //! `run`: measure, check, report; and go on with a run that was stopped.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf, absolute},
@@ -69,8 +70,17 @@ pub struct Arguments {
 pub(super) struct Inside {
     /// The folder of built programs.
     pub(super) programs: PathBuf,
+    /// Why what a system's own command builds is not there, by system.
+    pub(super) unbuilt: BTreeMap<String, String>,
     /// Process id of the outermost process, as the user knows it.
     pub(super) runner: u32,
+}
+
+impl Inside {
+    /// Where programs come from, inside.
+    fn origin(&self) -> Origin<'_> {
+        Origin::Done(&self.programs, &self.unbuilt)
+    }
 }
 
 impl Arguments {
@@ -142,7 +152,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
     run.take_programs_from(programs_of(arguments).as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
-    let programs = arguments.enclosed.as_ref().map_or_else(typed, |inside| Origin::Done(&inside.programs));
+    let programs = arguments.enclosed.as_ref().map_or_else(typed, Inside::origin);
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.mark_failed("the runner itself failed")?;
@@ -235,7 +245,7 @@ fn enclose(
     session.console.line("going on in a private mount, pid and network namespace");
     // Who goes on inside takes the lock again.
     drop(resumed);
-    enclosure::go_on_inside(programs.folder(), &session.interrupt)
+    enclosure::go_on_inside(&programs, &session.interrupt)
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.

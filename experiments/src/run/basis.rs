@@ -43,6 +43,13 @@ pub fn programs(facts: &SystemFacts) -> Vec<(&str, &str)> {
     programs
 }
 
+/// What of a system a result depends on, as text: where its programs lie makes no difference.
+#[must_use]
+pub fn of_system(facts: Option<&SystemFacts>) -> String {
+    let known = facts.map(|facts| (&facts.version, &facts.definition, programs(facts)));
+    serde_json::to_string(&known).expect("texts are written as JSON")
+}
+
 /// What distinguishes a system from what it was, in words; empty when nothing does.
 #[must_use]
 pub fn system_changes(before: &SystemFacts, now: &SystemFacts) -> Vec<String> {
@@ -107,6 +114,8 @@ mod tests {
         assert_eq!(system_changes(&facts("/a/d", "1"), &facts("/b/d", "1")), nothing);
         assert_eq!(system_changes(&facts("/a/d", "1"), &facts("/a/d", "2")), ["its programs (d)"]);
         assert_eq!(system_changes(&facts("/a/d", "1"), &facts("/a/e", "1")), ["its programs (d, e)"]);
+        assert_eq!(of_system(Some(&facts("/a/d", "1"))), of_system(Some(&facts("/b/d", "1"))));
+        assert_ne!(of_system(Some(&facts("/a/d", "1"))), of_system(Some(&facts("/a/d", "2"))));
         let later = SystemFacts { version: "2".to_owned(), ..facts("/a/d", "1") };
         assert_eq!(system_changes(&facts("/a/d", "1"), &later), ["its version (, now 2)"]);
     }

@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
                 (Ok(()), _) => {}
                 (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
                     let point = self.dir.point(system, point, *repetition);
-                    let line = format!("{system}: {}", self.keep_failure(&point, &format!("{error:#}"))?);
+                    let line = format!("{system}: {}", self.keep_failure(&point, &error)?);
                     if told.insert(line.clone()) {
                         self.session.console.line(&line);
                     }

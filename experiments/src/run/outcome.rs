@@ -6,11 +6,14 @@ use std::fs;
 use anyhow::Context;
 use record::{DiscardedTry, FailedRepetition, PointDir};
 
-use crate::run::{
-    Run,
-    plan::{Action, StepState},
-    preparation,
-    repetition::now,
+use crate::{
+    exit::SystemFailed,
+    run::{
+        Run,
+        plan::{Action, StepState},
+        preparation,
+        repetition::now,
+    },
 };
 
 /// A repetition in the manifest's notes.
@@ -45,10 +48,16 @@ impl Run<'_> {
         self.manifest.discarded.push(DiscardedTry { system, point, repetition: *repetition, at: now(), reason });
     }
 
-    /// Takes a failure off the record for what stands there instead. What was not tried leaves no trace.
+    /// The failure on record of a repetition, if it had been begun: then it left something.
+    fn begun(&self, point: &PointDir) -> Option<&FailedRepetition> {
+        let left = self.dir.failed(&point.system, &point.point, point.repetition);
+        let mut failures = self.manifest.failures.iter().filter(|failure| is_of(failure, point));
+        failures.find(|failure| !failure.untried || left.exists())
+    }
+
+    /// Takes a failure off the record for what stands there instead. What was not begun leaves no trace.
     fn discard_failure(&mut self, point: &PointDir) {
-        let tried = self.manifest.failures.iter().find(|failure| is_of(failure, point) && !failure.untried);
-        if let Some(failure) = tried {
+        if let Some(failure) = self.begun(point) {
             let why = failure.reason.lines().next().unwrap_or("nobody knows why");
             let (reason, [system, name]) =
                 (format!("it failed: {why}"), [&point.system, &point.point].map(Clone::clone));
@@ -57,18 +66,23 @@ impl Run<'_> {
         self.manifest.failures.retain(|failure| !is_of(failure, point));
     }
 
-    /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now.
-    pub(super) fn keep_failure(&mut self, point: &PointDir, reason: &str) -> anyhow::Result<String> {
+    /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now. An error that is
+    /// not of the system says nothing about it, and replaces no failure of it on record.
+    pub(super) fn keep_failure(&mut self, point: &PointDir, error: &anyhow::Error) -> anyhow::Result<String> {
         let kept = self.dir.failed(&point.system, &point.point, point.repetition);
-        let mut reason = reason.to_owned();
+        let (mut reason, untried) = (format!("{error:#}"), !error.is::<SystemFailed>());
+        if untried && self.begun(point).is_some_and(|failure| !failure.untried) {
+            preparation::remove(&point.path)?;
+            return Ok(reason);
+        }
+        self.discard_failure(point);
         if point.path.exists() {
             preparation::remove(&kept)?;
             fs::rename(&point.path, &kept).with_context(|| format!("keeping {}", point.path.display()))?;
             let (was, is) = (point.path.display().to_string(), kept.display().to_string());
             reason = reason.replace(&format!("{was}/"), &format!("{is}/"));
         }
-        self.discard_failure(point);
-        self.manifest.failures.push(failure(point, reason.clone(), false));
+        self.manifest.failures.push(failure(point, reason.clone(), untried));
         self.save()?;
         Ok(reason)
     }
@@ -82,7 +96,7 @@ impl Run<'_> {
         if self.order.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
             return Ok(None);
         }
-        if !self.manifest.failures.iter().any(|failure| is_of(failure, &point) && !failure.untried) {
+        if self.begun(&point).is_none() {
             self.manifest.failures.retain(|failure| !is_of(failure, &point));
             self.manifest.failures.push(failure(&point, why.clone(), true));
             self.save()?;

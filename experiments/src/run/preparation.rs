@@ -11,6 +11,7 @@ use record::{RunDir, SystemFacts};
 use crate::{
     checksum,
     definition::template::Values,
+    exit::SystemFailed,
     run::basis,
     session::{Errand, Session},
     system::{Preparation, launch::Output},
@@ -23,7 +24,7 @@ const FOLDER: &str = "prepared";
 /// state when the same programs of the same version prepare it by the same command from the same functions.
 ///
 /// # Errors
-/// When the command fails: with the end of its log.
+/// [`SystemFailed`] when the command fails: with the end of its log.
 pub fn prepared(
     session: &Session,
     dir: &RunDir,
@@ -53,7 +54,7 @@ pub fn prepared(
         output: Output::File(work.join("prepare.log")),
         within: preparation.within,
     };
-    session.run(&errand)?;
+    session.run(&errand).map_err(SystemFailed::of)?;
     fs::rename(&partial, &kept).with_context(|| format!("keeping {}", partial.display()))?;
     remove(&work)?;
     task.done("kept for all that begin alike");

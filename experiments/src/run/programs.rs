@@ -41,8 +41,9 @@ pub enum Origin<'a> {
     Checkout,
     /// The checkout's programs are in this folder; what a system's own command builds is built.
     Folder(&'a Path),
-    /// The same, and nothing is left to build: that was done where the network is.
-    Done(&'a Path),
+    /// The same, and nothing is left to build: that was done where the network is. Why what a system's own command builds is not
+    /// there, by system.
+    Done(&'a Path, &'a BTreeMap<String, String>),
 }
 
 impl<'a> Origin<'a> {
@@ -68,7 +69,7 @@ impl Programs {
         (console, interrupt): (&Console, &Interrupt),
     ) -> anyhow::Result<Self> {
         let mut programs = match origin {
-            Origin::Done(folder) => return Self::in_folder(folder),
+            Origin::Done(folder, unbuilt) => return Ok(Self { unbuilt: unbuilt.clone(), ..Self::in_folder(folder)? }),
             Origin::Folder(folder) => Self::in_folder(folder)?,
             Origin::Checkout => Self::build(checkout, systems, (console, interrupt))?,
         };
@@ -162,6 +163,12 @@ impl Programs {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Why what systems' own commands build is not there, by system.
+    #[must_use]
+    pub fn all_unbuilt(&self) -> &BTreeMap<String, String> {
+        &self.unbuilt
     }
 
     /// Why a system's own programs are not there; `None` where they are.
@@ -262,13 +269,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let checkout = checkout_in(path);
+        let nothing = BTreeMap::new();
         let is_built = |origin, needs: &str| {
             let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]");
             let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
             Programs::new(origin, &checkout, &systems, (&Console::of_process(), &Interrupt::default())).unwrap();
             path.join("built").exists()
         };
-        assert!(!is_built(Origin::Done(path), ""));
+        assert!(!is_built(Origin::Done(path, &nothing), ""));
         let needs = "{ program = \"no-such-program\", fix = \"install it\" }";
         assert!(!is_built(Origin::Folder(path), needs), "it cannot run here");
         assert!(is_built(Origin::Folder(path), ""), "a folder has the checkout's programs only");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     definition::{settings::Settings, template::Values},
+    exit::SystemFailed,
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
     run::{basis::Basis, harvest, join, load, preparation, programs::Programs},
     session::{Errand, Session, stop_politely},
@@ -84,8 +85,9 @@ impl Repetition<'_> {
     /// Measures. Whatever happens, nothing that was started is left running.
     ///
     /// # Errors
-    /// When the system does not start, functions cannot be registered, the load generator fails, or a file cannot be
-    /// written. An interrupted load is no error: its rows are harvested and the facts say so.
+    /// [`SystemFailed`] when the system does not become ready, takes no functions, or ended before something else failed; another
+    /// one when the load generator fails, or a file cannot be written. An interrupted load is no error: its rows are harvested and
+    /// the facts say so.
     pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
         let mut facts = RepetitionFacts {
             schema_version: record::SCHEMA_VERSION,
@@ -108,8 +110,9 @@ impl Repetition<'_> {
         task.done("ready");
         self.write_config(&cluster)?;
         self.register(session, &cluster)?;
-        let samples = self.load(session, &cluster, &mut facts)?;
+        let loaded = self.load(session, &cluster, &mut facts);
         facts.deaths = cluster.deaths();
+        let samples = loaded.map_err(|error| by_whom(error, &facts.deaths))?;
         if let Some(source) = &self.system.harvest.nodes {
             note(&mut facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
         }
@@ -118,12 +121,15 @@ impl Repetition<'_> {
         task.done(if orphans.is_empty() { "nothing left behind" } else { "processes were left behind and killed" });
         (facts.killed, facts.orphans) = (killed, orphans);
         facts.notes.extend(failed.into_iter().map(|what| format!("while it stopped: {what}")));
-        self.harvest(&cluster, &samples, &mut facts)?;
+        self.harvest(&cluster, &samples, &mut facts).map_err(|error| by_whom(error, &facts.deaths))?;
         facts.ended = now();
         write_json(&facts_path(self.point), &facts)?;
         if facts.deaths.is_empty() && facts.killed.is_empty() {
             let data = cluster.data();
-            fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
+            // What was measured is complete, whatever else is left.
+            if let Err(error) = fs::remove_dir_all(&data) {
+                facts.notes.push(format!("{} is left: {error}", data.display()));
+            }
         }
         Ok(facts)
     }
@@ -152,7 +158,7 @@ impl Repetition<'_> {
         let command = cluster.values().expand_all(&self.system.register.command).context("the command to register")?;
         let output = Output::File(self.point.logs().join("register.log"));
         let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
-        session.run(&errand).context("registering the functions")?;
+        session.run(&errand).context("registering the functions").map_err(SystemFailed::of)?;
         task.done("");
         Ok(())
     }
@@ -240,6 +246,15 @@ impl Repetition<'_> {
         let text = format!("{}\n{}", self.settings.to_toml(), toml::to_string_pretty(&files)?);
         let path = self.point.config();
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// An error as one of the system, where processes of it had ended early by then.
+fn by_whom(error: anyhow::Error, deaths: &[String]) -> anyhow::Error {
+    if deaths.is_empty() {
+        error
+    } else {
+        SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fs;
 
 use anyhow::Context;
-use record::{Manifest, PointDir, read_json, write_json};
+use record::{DiscardedTry, Manifest, PointDir, read_json, write_json};
 
 use crate::{
     definition::points,
@@ -108,12 +108,13 @@ impl Run<'_> {
                 continue;
             }
             let fingerprint = self.fingerprint(&step.action).context("finding out what is unfinished")?;
+            let current = [fingerprint.clone(), self.fingerprint_of_paths(&step.action)?];
             match known {
-                Some(known) if known == fingerprint && machine.is_empty() => {
+                Some(known) if current.contains(&known) && machine.is_empty() => {
                     decision.stands.push((Finished { index, point }, fingerprint));
                 }
                 Some(_) => decision.stale.push(Finished { index, point }),
-                None if self.is_as_now(&PointDir { path: kept, ..point.clone() }, &fingerprint) => {
+                None if self.is_as_now(&PointDir { path: kept, ..point.clone() }, &current) => {
                     decision.comes_back.push((Finished { index, point }, fingerprint));
                 }
                 None => {}
@@ -123,10 +124,11 @@ impl Run<'_> {
     }
 
     /// Whether what was set aside was measured with what this session has, where it is.
-    fn is_as_now(&self, kept: &PointDir, fingerprint: &str) -> bool {
+    fn is_as_now(&self, kept: &PointDir, current: &[String]) -> bool {
         let basis = read_json::<RepetitionFacts>(&kept.facts()).ok().and_then(|facts| facts.measured_with);
-        let is_same =
-            |basis: Basis| basis.fingerprint == fingerprint && host::differences(&basis.host, &self.host).is_empty();
+        let is_same = |basis: Basis| {
+            current.contains(&basis.fingerprint) && host::differences(&basis.host, &self.host).is_empty()
+        };
         kept.invocations().is_file() && basis.is_some_and(is_same)
     }
 
@@ -201,17 +203,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Rows that were set aside count again, with what they were measured with. What a stopped try left in their place does not.
+    /// Rows that were set aside count again, with what they were measured with. What other tries left in their place does not; that
+    /// there were such is kept in mind.
     fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
         let Finished { index, point } = one;
         let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&point.path)?;
         fs::rename(&kept, &point.path).with_context(|| format!("taking back {}", kept.display()))?;
-        self.manifest.discarded.retain(|tried| {
-            let is_it =
-                (&tried.system, &tried.point, tried.repetition) == (&point.system, &point.point, point.repetition);
-            !is_it || !tried.reason.starts_with(SET_ASIDE)
-        });
+        let is_aside = |tried: &DiscardedTry| {
+            (&tried.system, &tried.point, tried.repetition) == (&point.system, &point.point, point.repetition)
+                && tried.reason.starts_with(SET_ASIDE)
+        };
+        let aside = self.manifest.discarded.iter().rposition(is_aside);
+        let changes = aside.map(|place| self.manifest.discarded.remove(place).reason).unwrap_or_default();
+        let known = self.manifest.discarded.len();
+        let step = &self.order.plan.steps[*index];
+        let (action, stopped) = (step.action.clone(), step.discards());
+        if let Some(why) = stopped {
+            self.note_discarded(&action, why);
+        }
+        self.forget_outcome(point);
+        for tried in &mut self.manifest.discarded[known..] {
+            tried.reason.push_str("; the rows from before count again: ");
+            tried.reason.push_str(&changes);
+        }
         self.order.plan.steps[*index].finish(fingerprint);
         Ok(())
     }

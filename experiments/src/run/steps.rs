@@ -40,6 +40,15 @@ const REPORT_WITHIN: Duration = Duration::from_secs(1800);
 impl Run<'_> {
     /// SHA-256 of what a step's result depends on.
     pub(super) fn fingerprint(&self, action: &Action) -> anyhow::Result<String> {
+        self.fingerprint_by(action, basis::of_system)
+    }
+
+    /// The same as earlier versions of this program made it, in which the paths of programs counted: what they measured stands.
+    pub(super) fn fingerprint_of_paths(&self, action: &Action) -> anyhow::Result<String> {
+        self.fingerprint_by(action, |facts| serde_json::to_string(&facts).expect("facts are written as JSON"))
+    }
+
+    fn fingerprint_by(&self, action: &Action, of_system: fn(Option<&SystemFacts>) -> String) -> anyhow::Result<String> {
         let mut parts = vec![serde_json::to_string(action)?];
         match action {
             Action::Build | Action::Report => {}
@@ -55,7 +64,7 @@ impl Run<'_> {
             }
             Action::Measure { system, point, repetition } => {
                 parts.push(self.order.point(point)?.settings.of_repetition(*repetition).to_toml());
-                parts.push(serde_json::to_string(&self.manifest.systems.get(system))?);
+                parts.push(of_system(self.manifest.systems.get(system)));
                 let inputs = self.inputs(point, *repetition);
                 parts.push(checksum::of_file(&inputs.schedule)?);
                 parts.push(checksum::of_file(&inputs.functions)?);

@@ -12,6 +12,7 @@ use record::PointDir;
 
 use crate::{
     definition::template::Values,
+    exit::SystemFailed,
     interrupt::wait_regardless,
     machine::usage,
     session::Session,
@@ -56,8 +57,8 @@ impl<'a> Cluster<'a> {
     /// `{name}`, `{number}`, `{ports.NAME.KEY}` and `{own.KEY}` are added.
     ///
     /// # Errors
-    /// When a process cannot be started, ends, or is not ready in time: with the end of its log. Nothing is left
-    /// running then.
+    /// When a process cannot be started; [`SystemFailed`] when one ends, or is not ready in time: with the end of its log. Nothing
+    /// is left running then.
     pub fn start(
         session: &'a Session,
         system: &'a System,
@@ -81,10 +82,11 @@ impl<'a> Cluster<'a> {
             }
             for index in first..cluster.processes.len() {
                 let name = cluster.processes[index].name.clone();
-                cluster.await_process(template, index).with_context(|| format!("waiting for {name}"))?;
+                let ready = cluster.await_process(template, index).with_context(|| format!("waiting for {name}"));
+                ready.map_err(SystemFailed::of)?;
             }
         }
-        cluster.await_system()?;
+        cluster.await_system().map_err(SystemFailed::of)?;
         Ok(cluster)
     }
 

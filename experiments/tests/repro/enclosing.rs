@@ -161,6 +161,26 @@ fn the_first_process_inside_finds_what_a_system_leaves_behind() {
 }
 
 #[test]
+fn what_could_not_be_built_outside_is_known_inside() {
+    let test = "what_could_not_be_built_outside_is_known_inside";
+    let Some(toy) = enclosed(test, "well") else { return };
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    let before = toy.pids().len();
+    toy.edit("experiments/systems.toml", "about =", "build.command = [\"false\"]\nabout =");
+    toy.edit("experiments/definitions/toy.toml", "nodes = 3", "nodes = 5");
+    let (out, bin) = (toy.path("out"), toy.path("bin"));
+    let again = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap(), "--again"];
+    let refused = toy.command(&again).output().unwrap();
+    let why = "toy cannot be measured again here: building it failed: false failed";
+    assert!(refused.status.code() == Some(2) && said(&refused).contains(why), "{}", said(&refused));
+    fs::remove_dir_all(toy.point().path).unwrap();
+    let untried = toy.resume();
+    let [failure] = toy.manifest().failures.try_into().unwrap();
+    assert!(failure.untried && failure.reason.starts_with("building it failed"), "{failure:?}: {}", said(&untried));
+    assert_eq!(toy.pids().len(), before, "nothing is started: {}", said(&untried));
+}
+
+#[test]
 fn a_system_that_cannot_run_here_is_named_and_nothing_is_enclosed_for_it() {
     let toy = Toy::new("well");
     let needs = "enclosed = true\nneeds = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =";

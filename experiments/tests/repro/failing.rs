@@ -64,6 +64,29 @@ fn a_failure_stays_on_record_until_another_try_has_ended() {
 }
 
 #[test]
+fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failure_of_it() {
+    let toy = failed();
+    toy.write("bin/behaviour", "well");
+    toy.write("bin/fails-at", toy.point().path.to_str().unwrap());
+    let (code, text) = resume(&toy, &[]);
+    let [failure] = toy.manifest().failures.try_into().unwrap();
+    assert!(code == Some(1) && text.contains("the load generator ended with exit code 1"), "{text}");
+    assert!(!failure.untried && !failure.reason.contains("the load generator"), "{failure:?}");
+    assert!(toy.out().failed("toy", "replay", 1).join("logs").is_dir() && !toy.point().path.exists(), "{text}");
+    fs::remove_file(toy.path("bin/fails-at")).unwrap();
+    assert_eq!(resume(&toy, &[]).0, Some(0));
+    let ended = Toy::new("dies");
+    ended.write("bin/fails-at", ended.point().path.to_str().unwrap());
+    // It fails only when the system has ended.
+    let dead = "touch \"$bin/loading\"\nfirst=$(head -n 1 \"$bin/pids\")\nwhile [ -e /proc/$first ] && ! grep -q 'State:.Z' \
+                /proc/$first/status; do sleep 0.05; done\ncp \"$bin/invocations.csv.zst\" \"$out/invocations.csv.zst\"\n    exit 1";
+    ended.edit("bin/loadgen", "cp \"$bin/invocations.csv.zst\" \"$out/invocations.csv.zst\"\n    exit 1", dead);
+    let output = ended.run(&[]);
+    let [failure] = ended.manifest().failures.try_into().unwrap();
+    assert!(!failure.untried && failure.reason.starts_with("ended early: toy-"), "{failure:?}: {}", said(&output));
+}
+
+#[test]
 fn schedules_that_cannot_be_made_again_change_nothing_and_what_is_measured_is_not_called_lost() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&[]).status.code(), Some(0));

@@ -31,7 +31,7 @@ fn a_failed_repetition_skips_nothing_counts_as_nothing_and_is_tried_again() {
     let manifest = toy.manifest();
     let failure = manifest.failures.first().unwrap();
     assert_eq!((failure.system.as_str(), failure.repetition, manifest.failures.len()), ("toy", 1, 1));
-    assert!(failure.reason.contains("the load generator ended with exit code 1"), "{failure:?}");
+    assert!(failure.untried && failure.reason.contains("the load generator ended with exit code 1"), "{failure:?}");
     assert!(toy.path("out/toy/replay/1.failed/logs").is_dir(), "what it left is kept");
     let plan: Plan = read_json(&toy.out().plan()).unwrap();
     let states: Vec<StepState> = plan.steps.iter().map(|step| step.state).collect();

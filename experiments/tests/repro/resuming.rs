@@ -213,7 +213,59 @@ fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
     assert_eq!((code, toy.pids().len()), (Some(0), before), "nothing is measured: {text}");
     assert_eq!(text.matches("already done").count(), 3, "{text}");
     assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 1.0"), "{:?}", verdicts(&toy, WITH));
-    assert!(toy.manifest().discarded.is_empty() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+    assert!(!toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+    let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
+    let tried = "it was stopped; the rows from before count again: what it depends on had changed: toy: its version (toyd 1.0, now \
+                 toyd 2.0), its programs (toyd)";
+    assert_eq!(reasons, [(1, tried.to_owned())], "that something else was tried is told");
+}
+
+#[test]
+fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
+    let toy = finished();
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+    toy.write("bin/behaviour", "fails");
+    let (code, text) = resume(&toy, &["--again"]);
+    assert_eq!((code, toy.manifest().failures.len()), (Some(1), 2), "{text}");
+    let before = toy.pids().len();
+    toy.edit("bin/toyd", "toyd 2.0", "toyd 1.0");
+    toy.write("bin/behaviour", "well");
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!((code, toy.pids().len()), (Some(0), before), "nothing is measured: {text}");
+    toy.assert_exit(ExitState::Done);
+    let manifest = toy.manifest();
+    assert!(manifest.failures.is_empty() && !toy.out().failed("toy", "replay", 1).exists(), "{manifest:?}");
+    assert_eq!(verdicts(&toy, "the run is complete"), ["held: done"]);
+    let is_told = |one: &record::DiscardedTry| {
+        one.reason.starts_with("it failed: ") && one.reason.contains("; the rows from before count again: what it")
+    };
+    assert!(manifest.discarded.len() == 2 && manifest.discarded.iter().all(is_told), "{:?}", manifest.discarded);
+}
+
+/// Copies the programs of a toy into another folder of it.
+fn copy_programs(toy: &Toy, to: &str) -> String {
+    fs::create_dir(toy.path(to)).unwrap();
+    for entry in fs::read_dir(toy.path("bin")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, toy.path(to).join(path.file_name().unwrap())).unwrap();
+    }
+    toy.path(to).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie() {
+    let toy = Toy::new("well");
+    let [first, copy] = ["first", "copy"].map(|folder| copy_programs(&toy, folder));
+    let out = toy.path("out").to_str().unwrap().to_owned();
+    let measured = toy.command(&["run", "toy", "--out", &out, "--programs", &first]).output().unwrap();
+    assert_eq!(measured.status.code(), Some(0), "{}", said(&measured));
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
+    let back = toy.command(&["run", "--resume", &out, "--programs", &copy]).output().unwrap();
+    let text = said(&back);
+    assert_eq!((back.status.code(), text.matches("already done").count()), (Some(0), 2), "{text}");
+    assert!(!toy.path("copy/pids").exists() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
 }
 
 #[test]
