@@ -14,6 +14,9 @@ use crate::{
     summarise::{PointResult, pace},
 };
 
+/// Why a rate was not sustained where warm answers are marked, which are to be expected only of a system that falls behind.
+pub(crate) const TOO_MUCH: &str = "its rate was surely too much, whatever later rows that are warm make of all of them";
+
 /// The invariants of a run, and which repetitions they were judged from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verification {
@@ -106,9 +109,14 @@ impl Verification {
         self.unchecked
     }
 
+    /// Whether the files of a repetition, as they are now, were checked.
+    fn is_checked(&self, (system, point, repetition): (&str, &str, u32)) -> bool {
+        self.checked.contains(&(system.to_owned(), point.to_owned(), repetition))
+    }
+
     /// What a repetition is worth; a broken invariant weighs more than a late generator.
     pub(crate) fn of_repetition(&self, system: &str, point: &str, repetition: u32) -> Soundness {
-        if !self.checked.contains(&(system.to_owned(), point.to_owned(), repetition)) {
+        if !self.is_checked((system, point, repetition)) {
             return Soundness::Unchecked;
         }
         let broken = |weight| {
@@ -129,9 +137,17 @@ impl Verification {
     }
 
     fn applied_to(&self, mut summary: PointSummary) -> PointSummary {
+        let was_too_much = self.was_too_much(&summary);
         let PointSummary { system, point, repetition, validity, pace, .. } = &mut summary;
         match self.of_repetition(system, point, *repetition) {
-            Soundness::Sound => return summary,
+            Soundness::Sound => {
+                if let Some(pace) = pace.as_mut().filter(|_| was_too_much) {
+                    let reasons = vec![TOO_MUCH.to_owned()];
+                    pace.sustained = Judgement { verdict: Some(false), reasons };
+                    pace.at_objective = pace.sustained.clone();
+                }
+                return summary;
+            }
             Soundness::Unchecked if validity.valid != Some(true) => return summary,
             Soundness::Unchecked => {
                 validity.valid = None;
@@ -158,7 +174,7 @@ impl Verification {
     pub(crate) fn noise(&self, rule: &str, of: &PointSummary) -> Finding {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         let found: Vec<Finding> = self.invariants.iter().filter(is_it).map(|one| one.finding).collect();
-        let is_checked = self.checked.contains(&(of.system.clone(), of.point.clone(), of.repetition));
+        let is_checked = self.is_checked(place(of));
         if is_checked && found.contains(&Finding::NotHeld) {
             Finding::NotHeld
         } else if !is_checked || found.is_empty() || found.contains(&Finding::NotMeasured) {
@@ -198,14 +214,25 @@ impl Verification {
         self.invariants.iter().filter(is_it).find(|one| one.finding == Finding::NotHeld)
     }
 
+    /// Whether the rate of a repetition was surely too much for the system, as it must have been where warm answers are only marked.
+    pub(crate) fn was_too_much(&self, of: &PointSummary) -> bool {
+        let found = self.failing(Invariant::COLD, of).filter(|_| self.is_checked(place(of)));
+        found.is_some_and(|found| found.weight == Weight::Mark)
+    }
+
     /// How processes of the system ended early in a repetition that was measured to its end and is of what it says it is of;
     /// `None` where none did.
     pub(crate) fn early_end(&self, of: &PointSummary) -> Option<&str> {
-        if !self.checked.contains(&(of.system.clone(), of.point.clone(), of.repetition)) {
+        if !self.is_checked(place(of)) {
             return None;
         }
         let is_another =
             [Invariant::ENDED].iter().chain(&Invariant::IDENTITY).any(|rule| self.failing(rule, of).is_some());
         self.failing(Invariant::LIVED, of).filter(|_| !is_another).map(|found| found.detail.as_str())
     }
+}
+
+/// System, point and number of a repetition.
+fn place(PointSummary { system, point, repetition, .. }: &PointSummary) -> (&str, &str, u32) {
+    (system, point, *repetition)
 }

@@ -210,6 +210,11 @@ fn repetitions_with_broken_invariants_are_called_neither_valid_nor_sustained() {
     let why = "\"cold starts as expected\" is not held (3 of 4)";
     assert!(low.sustained.reasons.iter().any(|reason| reason == why), "{low:?}");
     assert_eq!(summary.rates[1].sustained.verdict, Some(true), "that of another system is as it was");
+    fixture.verified_but(vec![record::Invariant { weight: record::Weight::Mark, ..cold(record::Finding::NotHeld) }]);
+    let (fixture, _, _, summary) = reported_of(fixture);
+    let low = &summary.rates[0];
+    assert_eq!((low.valid_repetitions, low.sustained.verdict, low.at_objective.verdict), (1, Some(false), Some(false)));
+    assert!(low.sustained.reasons[0].contains("its rate was surely too much"), "{low:?}");
     fs::remove_file(RunDir(fixture.path().to_owned()).invariants()).unwrap();
     let (_, _, page, summary) = reported_of(fixture);
     assert!(page.contains("validity unknown for 4 of 4 repetitions"), "what nobody checked");

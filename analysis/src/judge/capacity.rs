@@ -126,12 +126,12 @@ impl<'a> Trial<'a> {
             };
         }
         let (summary, flaw) = material.repetition(place, number, role);
-        let judgement = summary.and_then(|summary| summary.pace.as_ref()).map(|pace| &pace.sustained);
+        let (seems, reasons) = summary.map(|summary| material.sustained(summary, role)).unwrap_or_default();
         let rates = summary.and_then(|summary| summary.rates);
         Self {
             rate,
-            seems: judgement.and_then(|judgement| judgement.verdict),
-            reasons: judgement.map_or_else(String::new, |judgement| judgement.reasons.join("; ")),
+            seems,
+            reasons,
             failed: summary.and_then(surely_failed),
             offered: rates.map_or(rate, |rates| rates.offered_per_s),
             achieved: rates.map(|rates| rates.achieved_per_s),

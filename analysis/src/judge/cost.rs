@@ -104,7 +104,7 @@ impl<'a> Cost<'a> {
             let (summary, flaw) = material.repetition(place, number, role);
             incomplete |= summary.is_none();
             flaws.extend(flaw.filter(|flaw| !failed || !matches!(flaw, Flaw::Missing(_))).map(Flaw::ruling));
-            verdicts.extend(summary.map(|summary| summary.pace.as_ref()?.sustained.verdict));
+            verdicts.extend(summary.map(|summary| material.sustained(summary, role).0));
             match summary.map(|summary| (summary, cost(summary))) {
                 Some((summary, Some(value))) => values.push((value, summary)),
                 Some((summary, None)) => flaws.push(Ruling::not_measured(unknown(summary))),

@@ -10,7 +10,7 @@ use crate::{
     format::number,
     judge::{Ruling, measure::Measure},
     series::Series,
-    verification::{Soundness, Verification},
+    verification::{Soundness, TOO_MUCH, Verification},
 };
 
 /// What all claims of a run are judged from.
@@ -242,16 +242,20 @@ impl<'a> Material<'a> {
         (Some(summary), flaw)
     }
 
-    /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
-    /// everything else of the one said to be better. Warm answers of that one are expected where its rate was surely too much, and
-    /// lower the slope by which that would be seen: what has too many of them and seems sustained all the same is neither.
-    fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Ruling> {
-        let seems_sustained = summary.pace.as_ref().and_then(|pace| pace.sustained.verdict) == Some(true);
-        let warm = self.verification.failing(Invariant::COLD, summary);
-        if let Some(warm) = warm.filter(|_| role == Role::Better && seems_sustained) {
-            let why = format!("{named} seems sustained, and {}", warm.sentence());
-            return Some(Ruling::invalid(why));
+    /// Whether the rate of a repetition was sustained as far as its rows tell, whatever else is wrong with it, and why not or why
+    /// that cannot be told. Where the rate was surely too much for the system said to be better, later warm answers lower the slope
+    /// by which that would be seen in all of its rows: it was not sustained.
+    pub(super) fn sustained(&self, summary: &PointSummary, role: Role) -> (Option<bool>, String) {
+        if role == Role::Better && self.verification.was_too_much(summary) {
+            return (Some(false), TOO_MUCH.to_owned());
         }
+        let judgement = summary.pace.as_ref().map(|pace| &pace.sustained);
+        judgement.map_or_else(Default::default, |judgement| (judgement.verdict, judgement.reasons.join("; ")))
+    }
+
+    /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
+    /// everything else of the one said to be better.
+    fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Ruling> {
         let is_asked =
             |one: &Invariant| role == Role::Better || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
         let unproved = self.verification.unproved(summary, is_asked);

@@ -3,8 +3,8 @@
 //!
 //! Such rows are marked, and must not flatter. Warm rows only make fewer fail and more be achieved. But rows that are warm at the
 //! beginning and cold at the end take longer and longer of themselves, so growth is looked for before the first warm row only; and
-//! rows that become warm later hide that growth from a test of all rows. So what is marked is never used as sustained of the system
-//! said to be better, whatever all of its rows say (`analysis` sees to that).
+//! rows that become warm later hide that growth from a test of all rows. So of the system said to be better `analysis` takes what is
+//! marked as not sustained, whatever all of its rows say.
 
 use record::{Invocation, LoadSummary, Outcome, Phase};
 use stats::{RateWindow, growth, is_long};

@@ -11,22 +11,37 @@ use super::{
 const IDS: [&str; 2] = ["cold-start-rate-knative", "cold-start-cpu-knative"];
 
 #[test]
-fn ours_that_seems_sustained_with_too_many_warm_answers_is_never_used() {
-    let marked = |system: &str, place: &str| {
+fn a_rate_that_was_surely_too_much_for_ours_is_not_sustained_whatever_its_warm_rows_say() {
+    let mark = |rig: &mut Rig, (system, place): (&str, &str), numbers: &[u32]| {
+        for number in numbers {
+            rig.found((system, place, *number), Invariant::COLD, (Weight::Mark, Finding::NotHeld));
+        }
+    };
+    let marked = |system: &str, place: &str, numbers: &[u32]| {
         let mut rig = costs([3; 5], [9; 5]);
-        rig.found((system, place, 2), Invariant::COLD, (Weight::Mark, Finding::NotHeld));
+        mark(&mut rig, (system, place), numbers);
         rig
     };
+    // A lower one stands in: of rates the next one, and of CPU time the next cheapest, which is dearer than the adversary's.
+    let once = marked("dirigent-kpa", "rate-3900", &[2]);
+    assert_claim(&once.claim(IDS[0]), Verdict::Inconclusive, "[1,000; 1,300]");
+    assert_claim(&once.claim(IDS[1]), Verdict::NotHeld, "below 1");
+    let lowest = "`dirigent-kpa` sustained not even 1000 per second, the lowest rate tried, in repetition 1: its rate was surely too much";
+    assert_claim(&marked("dirigent-kpa", "rate-1000", &[1, 2, 3, 4, 5]).claim(IDS[0]), Verdict::NotHeld, lowest);
+    // What was sustained below it is no less true, and warm answers only help the other side.
+    let mut above = Rig::sweep([4500; 5]);
+    mark(&mut above, ("dirigent-kpa", "rate-4500"), &[1, 2, 3, 4, 5]);
+    let claim = above.claim(IDS[0]);
+    assert_eq!((claim.verdict, claim.found), (Verdict::Held, Some(1300.0)), "{}", claim.reason);
     for id in IDS {
-        let why = "`dirigent-kpa`, rate-3900, repetition 2 seems sustained, and \"cold starts as expected\" is marked";
-        assert_claim(&marked("dirigent-kpa", "rate-3900").claim(id), Verdict::Invalid, why);
-        // What was too much is not used as sustained, and warm answers only help the other side.
         for (system, place) in [("dirigent-kpa", "rate-4500"), ("knative", "rate-2"), ("knative", "rate-3")] {
-            assert_claim(&marked(system, place).claim(id), Verdict::Held, "");
+            assert_claim(&marked(system, place, &[2]).claim(id), Verdict::Held, "");
         }
     }
-    let below = marked("dirigent-kpa", "rate-1000").claim(IDS[0]);
-    assert_claim(&below, Verdict::Invalid, "rate-1000, repetition 2 seems sustained");
+    // Where the rate was not too much, warm answers make it another measurement.
+    let mut warm = costs([3; 5], [9; 5]);
+    warm.found(("dirigent-kpa", "rate-3900", 2), Invariant::COLD, (Weight::Validity, Finding::NotHeld));
+    assert_claim(&warm.claim(IDS[0]), Verdict::Invalid, "\"cold starts as expected\" is not held");
 }
 
 /// Says that a process of a system ended early in these repetitions.
