@@ -25,6 +25,8 @@ struct Cost<'a> {
     values: Vec<(f64, &'a PointSummary)>,
     /// Their median, where each planned repetition has one: of fewer it could be any.
     median: Option<f64>,
+    /// That the system said to be better failed there in a repetition: it was not sustained in all, whatever else there is.
+    failed: bool,
     /// What keeps the point from being used.
     flaw: Option<Ruling>,
     /// Whether a planned repetition has no rows.
@@ -80,10 +82,13 @@ fn in_no_row(values: &[(f64, &PointSummary)]) -> String {
 
 /// Why a system said to be cheaper has no point to stand with.
 fn none_of(costs: &[Cost<'_>], system: &str) -> Ruling {
+    let reason = format!("`{system}` sustained no rate tried in every repetition");
+    if costs.iter().all(|cost| cost.failed) {
+        return Ruling::certainly_not_held(reason);
+    }
     if let Some(flaw) = Ruling::heaviest(costs.iter().filter_map(|cost| cost.flaw.clone())) {
         return flaw;
     }
-    let reason = format!("`{system}` sustained no rate tried in every repetition");
     let failed = costs.iter().any(|cost| cost.sustained == Some(false));
     if failed { Ruling::not_held(reason) } else { Ruling::not_measured(reason) }
 }
@@ -94,7 +99,6 @@ impl<'a> Cost<'a> {
         let (mut planned, mut incomplete) = (0, false);
         let cost = if role == Role::Better { most_cpu_ms_per_creation } else { least_cpu_ms_per_creation };
         let died = |number: u32| role == Role::Better && material.died(place, number).is_some();
-        // Where it failed once its rate was not sustained in every repetition, whatever those come to of which nothing is known.
         let failed = material.planned().any(died);
         for number in material.planned() {
             planned += 1;
@@ -103,7 +107,7 @@ impl<'a> Cost<'a> {
             }
             let (summary, flaw) = material.repetition(place, number, role);
             incomplete |= summary.is_none();
-            flaws.extend(flaw.filter(|flaw| !failed || !matches!(flaw, Flaw::Missing(_))).map(Flaw::ruling));
+            flaws.extend(flaw.map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| material.sustained(summary, role).0));
             match summary.map(|summary| (summary, cost(summary))) {
                 Some((summary, Some(value))) => values.push((value, summary)),
@@ -119,7 +123,8 @@ impl<'a> Cost<'a> {
         };
         let each: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
         let median = median(&each).filter(|_| each.len() == planned);
-        Self { point: place.point, values, median, flaw: Ruling::heaviest(flaws), incomplete, sustained }
+        let flaw = Ruling::heaviest(flaws).filter(|_| !failed);
+        Self { point: place.point, values, median, failed, flaw, incomplete, sustained }
     }
 
     /// Whether it could be the cheapest point to stand with, and is not known to be.

@@ -27,13 +27,15 @@ impl Material<'_> {
         Some(Died { number, point: place.point.to_owned(), why: why.to_owned() })
     }
 
-    /// What decides a claim where a system sustained nothing in so many repetitions that its median is nothing, whatever the
-    /// others came to; `None` where it is not.
+    /// What decides a claim where a system sustained nothing in so many repetitions that its median is nothing, whatever its other
+    /// repetitions and the other system come to; `None` where it is not.
     pub(super) fn mostly_died(&self, system: &str, died: &[Died]) -> Option<Ruling> {
         let planned = self.planned().count();
         let first = died.first().filter(|_| 2 * died.len() > planned)?;
         let (count, Died { point, why, .. }) = (died.len(), first);
-        Some(Ruling::not_held(format!("`{system}` failed at {point} in {count} of {planned} repetitions: {why}")))
+        Some(Ruling::certainly_not_held(format!(
+            "`{system}` failed at {point} in {count} of {planned} repetitions: {why}"
+        )))
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Ruling {
     pub(super) verdict: Verdict,
     /// In words; empty only where it is held.
     pub(super) reason: String,
+    /// Whether nothing else can change it, not even what is invalid.
+    is_certain: bool,
 }
 
 /// What was found of a claim.
@@ -27,7 +29,7 @@ pub(super) struct Found {
 
 impl Ruling {
     pub(super) fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into() }
+        Self { verdict, reason: reason.into(), is_certain: false }
     }
 
     pub(super) fn invalid(reason: impl Into<String>) -> Self {
@@ -42,10 +44,16 @@ impl Ruling {
         Self::new(Verdict::NotHeld, reason)
     }
 
-    /// How much it weighs beside others: what may not be used makes the whole claim so, and a bad result is not hidden
-    /// by what is missing.
+    /// Not held, whatever repetitions come to that are missing or may not be used.
+    pub(super) fn certainly_not_held(reason: impl Into<String>) -> Self {
+        Self { is_certain: true, ..Self::not_held(reason) }
+    }
+
+    /// How much it weighs beside others: what is certain decides; else what may not be used makes the whole claim so, and a bad
+    /// result is not hidden by what is missing.
     fn weight(&self) -> u8 {
         match self.verdict {
+            _ if self.is_certain => 5,
             Verdict::Held => 0,
             Verdict::Inconclusive => 1,
             Verdict::NotMeasured => 2,

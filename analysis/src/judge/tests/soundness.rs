@@ -71,7 +71,8 @@ fn ours_that_ends_early_in_the_load_failed_there_and_the_adversary_was_not_measu
         assert!(one.claim(id).note.contains(&note), "{}", one.claim(id).note);
         // Where the user stopped it, or its rows are of something else, that it ended says nothing.
         for rule in [Invariant::ENDED].iter().chain(&Invariant::IDENTITY) {
-            let mut another = all.clone();
+            let mut another = held.clone();
+            ends_early(&mut another, ("dirigent-kpa", place), 1..=3);
             another.found(("dirigent-kpa", place, 3), rule, (Weight::Validity, Finding::NotHeld));
             assert_claim(&another.claim(id), Verdict::Invalid, "repetition 3");
         }
@@ -81,6 +82,40 @@ fn ours_that_ends_early_in_the_load_failed_there_and_the_adversary_was_not_measu
         ends_early(&mut other, ("knative", theirs), 1..=5);
         assert_claim(&other.claim(id), Verdict::Invalid, why);
     }
+}
+
+#[test]
+fn where_ours_mostly_ends_early_nothing_else_that_is_broken_hides_it() {
+    for ((id, held, theirs, _), place) in comparisons().into_iter().zip(["azure-500", "rate-1000", ""]) {
+        for (system, broken) in [("dirigent-kpa", place), ("knative", theirs)] {
+            let mut rig = held.clone();
+            if place.is_empty() {
+                // Of CPU time one is enough, where it is at every point: none was sustained in all repetitions.
+                OURS.iter().for_each(|rate| ends_early(&mut rig, ("dirigent-kpa", &name(f64::from(*rate))), [2]));
+            } else {
+                ends_early(&mut rig, ("dirigent-kpa", place), 1..=3);
+            }
+            let broken = if broken.is_empty() { "rate-3900" } else { broken };
+            rig.rule((system, broken, 4), Weight::Validity, Finding::NotHeld);
+            let claim = rig.claim(id);
+            assert_eq!(claim.verdict, Verdict::NotHeld, "{id}, {system} {broken}: {}", claim.reason);
+            // A load that is too small is no evidence of anything.
+            rig.manifest.quick = true;
+            assert_claim(&rig.claim(id), Verdict::NotMeasured, "a quick run");
+        }
+    }
+}
+
+#[test]
+fn where_ours_ends_early_failures_are_counted_either_way() {
+    let mut rig = Rig::trace([1200.0; 5]);
+    ends_early(&mut rig, ("dirigent-kpa", "azure-500"), [4]);
+    let id = "azure-500-slowdown-knative";
+    assert_claim(&rig.claim(id), Verdict::Inconclusive, "contains");
+    for point in rig.points.iter_mut().filter(|point| point.system == "knative") {
+        point.slowdowns[1].p99 = 900.0;
+    }
+    assert_claim(&rig.claim(id), Verdict::NotHeld, "it is inconclusive");
 }
 
 #[test]
