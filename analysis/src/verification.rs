@@ -173,7 +173,7 @@ impl Verification {
     /// What was found of a rule about what else used the machine in a repetition. Where nobody looked it was not measured.
     pub(crate) fn noise(&self, rule: &str, of: &PointSummary) -> Finding {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
-        let found: Vec<Finding> = self.invariants.iter().filter(is_it).map(|one| one.finding).collect();
+        let found: Vec<Finding> = self.invariants.iter().filter(is_it).map(noise_found).collect();
         let is_checked = self.is_checked(place(of));
         if is_checked && found.contains(&Finding::NotHeld) {
             Finding::NotHeld
@@ -184,13 +184,14 @@ impl Verification {
         }
     }
 
-    /// The least and the most that the share of the machine may be that was found by such a rule, in millionths; `None` where none
-    /// is on record.
+    /// The least and the most that the share of the machine may be that was found by such a rule, in millionths; `None` where they
+    /// are not on record.
     pub(crate) fn noise_share_ppm(&self, rule: &str, of: &PointSummary) -> Option<(u64, u64)> {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         let found = self.invariants.iter().find(is_it)?;
         let least = found.share_ppm?;
-        Some((least, found.most_ppm.unwrap_or(least)))
+        let exact = Some(least).filter(|_| !has_two_bounds(rule));
+        Some((least, found.most_ppm.or(exact)?))
     }
 
     /// Whether a rule about what else used the machine in a repetition was not measured.
@@ -235,4 +236,16 @@ impl Verification {
 /// System, point and number of a repetition.
 fn place(PointSummary { system, point, repetition, .. }: &PointSummary) -> (&str, &str, u32) {
     (system, point, *repetition)
+}
+
+/// Whether only bounds are known of the share of the machine that a rule is about.
+fn has_two_bounds(rule: &str) -> bool {
+    rule == Invariant::NOISE[0]
+}
+
+/// What was found of a rule about what else used the machine. Versions that kept no upper bound judged by the lower one, which shows
+/// that too much was used, and never that it was not.
+fn noise_found(found: &Invariant) -> Finding {
+    let is_least = has_two_bounds(&found.rule) && found.most_ppm.is_none();
+    if is_least && found.finding == Finding::Held { Finding::NotMeasured } else { found.finding }
 }

@@ -107,11 +107,11 @@ pub struct Invariant {
     pub finding: Finding,
     /// The numbers.
     pub detail: String,
-    /// Of a rule that bounds a share of the machine, the share that was found, in millionths; absent otherwise, and in records of
-    /// versions that kept none. A whole number is read as it was written, so that findings can be compared.
+    /// Of a rule that bounds a share of the machine, the least that the share can have been, in millionths; absent otherwise, and in
+    /// records of versions that kept none. A whole number is read as it was written, so that findings can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_ppm: Option<u64>,
-    /// Likewise, the most that the share may be, where more than `share_ppm` may have been used; absent otherwise.
+    /// Likewise, the most that it can have been; absent also in records of versions that judged by the least alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_ppm: Option<u64>,
 }

@@ -97,7 +97,7 @@ impl Findings {
         )]
         let ppm = |share: f64| (share * 1e6).round() as u64;
         let share_ppm = share.map(|(least, _)| ppm(least));
-        let most_ppm = share.map(|(_, most)| ppm(most)).filter(|most| Some(*most) != share_ppm);
+        let most_ppm = share.map(|(_, most)| ppm(most));
         self.found.push(Invariant { scope, rule, weight: Weight::Mark, finding, detail, share_ppm, most_ppm });
     }
 
@@ -161,8 +161,8 @@ mod tests {
         let found: Vec<_> =
             found.iter().map(|one| (one.finding, one.share_ppm, one.most_ppm, one.detail.as_str())).collect();
         let expected = [
-            (Finding::Held, Some(99_900), None, "10.0 % of 2 cores"),
-            (Finding::NotHeld, Some(100_000), None, "10.0 % of 2 cores"),
+            (Finding::Held, Some(99_900), Some(99_900), "10.0 % of 2 cores"),
+            (Finding::NotHeld, Some(100_000), Some(100_000), "10.0 % of 2 cores"),
             (Finding::Held, Some(0), Some(99_000), "between 0.0 and 9.9 % of 2 cores"),
             (Finding::NotMeasured, Some(99_000), Some(100_000), "between 9.9 and 10.0 % of 2 cores"),
             (Finding::NotHeld, Some(100_000), Some(250_000), "between 10.0 and 25.0 % of 2 cores"),

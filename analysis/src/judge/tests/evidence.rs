@@ -72,7 +72,8 @@ fn noise(rig: &mut Rig, place: (&str, &str, u32), rule: &str, finding: Finding) 
 /// Likewise, with the share of the machine.
 fn noise_of(rig: &mut Rig, place: (&str, &str, u32), rule: &str, (finding, share): (Finding, Option<u64>)) {
     rig.found(place, rule, (Weight::Mark, finding));
-    rig.invariants.last_mut().unwrap().share_ppm = share;
+    let last = rig.invariants.last_mut().unwrap();
+    (last.share_ppm, last.most_ppm) = (share, share);
 }
 
 const OTHERS: &str = Invariant::NOISE[0];
@@ -166,6 +167,28 @@ fn noise_is_judged_by_the_most_that_it_may_be_and_excuses_by_the_least() {
             }
             assert_claim(&rig.claim(id), expected.0, expected.1);
         }
+    }
+}
+
+#[test]
+fn what_was_judged_by_the_least_alone_does_not_show_that_the_machine_was_quiet() {
+    for (id, held, theirs, own) in comparisons() {
+        let with = |their: (Finding, u64), ours: (Finding, u64), rule: &str| {
+            let mut rig = held.clone();
+            for (place, (finding, share)) in [(("knative", theirs, 2), their), (("dirigent-kpa", own, 2), ours)] {
+                noise_of(&mut rig, place, rule, (finding, Some(share)));
+                rig.invariants.last_mut().unwrap().most_ppm = None;
+            }
+            rig.claim(id)
+        };
+        let unknown = "it is not known what else used the machine while `knative` was measured, in repetition 2";
+        assert_claim(&with((Finding::Held, 99_000), (Finding::Held, 0), OTHERS), Verdict::Inconclusive, unknown);
+        let noisy = with((Finding::NotHeld, 301_000), (Finding::NotHeld, 301_000), OTHERS);
+        assert_claim(&noisy, Verdict::Inconclusive, "the machine was not quiet while `knative` was measured");
+        // What the hypervisor took was always known exactly.
+        let stolen = with((Finding::NotHeld, 301_000), (Finding::NotHeld, 301_000), Invariant::NOISE[1]);
+        assert_claim(&stolen, Verdict::Held, "");
+        assert_claim(&with((Finding::Held, 0), (Finding::Held, 0), Invariant::NOISE[1]), Verdict::Held, "");
     }
 }
 

@@ -225,8 +225,8 @@ fn noise(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &s
         weight: Weight::Mark,
         finding,
         detail: String::new(),
-        share_ppm: None,
-        most_ppm: None,
+        share_ppm: Some(0),
+        most_ppm: Some(0),
     }
 }
 
