@@ -199,14 +199,26 @@ impl Verification {
         Invariant::NOISE.iter().any(|rule| self.noise(rule, of) == Finding::NotMeasured)
     }
 
-    /// The first rule of a repetition, of those that are asked for, that must hold and could not be judged.
+    /// The first rule of a repetition that must hold and is not known to: one of those that are asked for that could not be judged,
+    /// or one about what its rows are that is not on record.
     pub(crate) fn unproved(&self, of: &PointSummary, is_asked: impl Fn(&Invariant) -> bool) -> Option<String> {
         let must = |one: &&Invariant| {
             one.weight == Weight::Validity
                 && one.finding == Finding::NotMeasured
                 && one.scope.covers(&of.system, &of.point, of.repetition)
         };
-        self.invariants.iter().filter(must).find(|one| is_asked(one)).map(Invariant::sentence)
+        let open = self.invariants.iter().filter(must).find(|one| is_asked(one)).map(Invariant::sentence);
+        open.or_else(|| {
+            let held = |rule: &&&str| self.has_held(rule, of);
+            let absent = Invariant::IDENTITY_OF_ALL.iter().find(|rule| !held(rule))?;
+            Some(format!("\"{absent}\" is not on record"))
+        })
+    }
+
+    /// Whether a rule was judged of a repetition, and held.
+    fn has_held(&self, rule: &str, of: &PointSummary) -> bool {
+        let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
+        self.invariants.iter().filter(is_it).any(|one| one.finding == Finding::Held)
     }
 
     /// What was found of a rule that does not hold in a repetition, whatever that means for it; `None` where it holds.

@@ -143,6 +143,9 @@ impl Invariant {
         "what a system is built of is the same in all repetitions",
     ];
 
+    /// Those of [`Self::IDENTITY`] that are judged of every repetition; the last one only of systems that leave a `built.json`.
+    pub const IDENTITY_OF_ALL: [&str; 2] = [Self::IDENTITY[0], Self::IDENTITY[1]];
+
     /// Whether what it is about may not be used.
     #[must_use]
     pub fn is_broken(&self) -> bool {

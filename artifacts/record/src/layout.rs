@@ -157,6 +157,9 @@ fn known(path: PathBuf, version: u32) -> Result<(), RecordError> {
 }
 
 impl PointDir {
+    /// Name of the file in which a repetition keeps what its system's own build made.
+    pub const BUILT: &str = "built.json";
+
     /// `invocations.csv.zst`.
     #[must_use]
     pub fn invocations(&self) -> PathBuf {
@@ -202,7 +205,7 @@ impl PointDir {
     /// `built.json`: what a system's own build made, if it leaves that.
     #[must_use]
     pub fn built(&self) -> PathBuf {
-        self.path.join("built.json")
+        self.path.join(Self::BUILT)
     }
 
     /// `config.toml`: the settings, and every file that the system was given.

@@ -1,10 +1,14 @@
 //! Whether a system that says what its own build made was the same in every repetition: it may have been built again between
 //! two sessions of a run, from other sources or with another compiler, under the same version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    path::Path,
+};
 
 use anyhow::Context;
-use record::{Finding, Invariant, PointDir, Scope, Weight, read_json};
+use record::{Finding, Invariant, PointDir, Scope, SystemFacts, Weight, read_json};
 use serde_json::Value;
 
 use crate::verify::invariant::Findings;
@@ -12,12 +16,12 @@ use crate::verify::invariant::Findings;
 /// Where a `built.json` has the checksums of programs by name; what else is in it, such as the time that it took, may differ.
 const PROGRAMS: &str = "/programs";
 
-/// Judges every repetition of each system that leaves a `built.json`, by all of them in the run: rates are compared with each other.
-/// It says nothing about other systems at the same points.
+/// Judges every repetition of each system that leaves a `built.json`, or should by its table in the manifest, by all of them in the
+/// run: rates are compared with each other. It says nothing about other systems at the same points.
 ///
 /// # Errors
 /// When a `built.json` is malformed.
-pub fn judge(repetitions: &[&PointDir]) -> anyhow::Result<Vec<Invariant>> {
+pub fn judge(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -> anyhow::Result<Vec<Invariant>> {
     let mut systems: BTreeMap<&str, Vec<&PointDir>> = BTreeMap::new();
     for repetition in repetitions {
         systems.entry(&repetition.system).or_default().push(repetition);
@@ -26,10 +30,13 @@ pub fn judge(repetitions: &[&PointDir]) -> anyhow::Result<Vec<Invariant>> {
     for (system, of_system) in systems {
         let (told, silent): (Vec<&PointDir>, Vec<&PointDir>) = of_system.iter().partition(|dir| dir.built().is_file());
         let built = told.iter().map(|dir| programs(dir)).collect::<anyhow::Result<Vec<Value>>>()?;
-        let Some(first) = built.first() else { continue };
-        let names: BTreeSet<&String> = built.iter().flat_map(|one| different(first, one)).collect();
+        let is_expected = || known.get(system).is_some_and(leaves_built);
+        if built.is_empty() && !is_expected() {
+            continue;
+        }
+        let names: BTreeSet<&String> = built.iter().flat_map(|one| different(&built[0], one)).collect();
         let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-        let (finding, detail) = if built.iter().any(|one| one != first) {
+        let (finding, detail) = if built.iter().any(|one| *one != built[0]) {
             (Finding::NotHeld, format!("{system} was built again between two of them: {}", names.join(", ")))
         } else if silent.is_empty() {
             (Finding::Held, format!("{system}, {} repetitions", built.len()))
@@ -45,6 +52,15 @@ pub fn judge(repetitions: &[&PointDir]) -> anyhow::Result<Vec<Invariant>> {
         }
     }
     Ok(all)
+}
+
+/// Whether the table of a system says that its repetitions keep a `built.json`. That of another version of this program is read as far
+/// as it is understood.
+fn leaves_built(facts: &SystemFacts) -> bool {
+    let table: toml::Table = facts.definition.parse().unwrap_or_default();
+    let kept = table.get("harvest").and_then(|harvest| harvest.get("keep")?.as_array());
+    let mut kept = kept.into_iter().flatten().filter_map(toml::Value::as_str);
+    kept.any(|path| Path::new(path).file_name() == Some(OsStr::new(PointDir::BUILT)))
 }
 
 /// What a repetition says that its system is built of.
@@ -73,19 +89,31 @@ mod tests {
     fn each_system_answers_for_itself_where_they_share_a_point() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir(folder.path().to_owned());
-        let places = ["as-built", "rebuilt", "silent", "none"].map(|system| [1, 2].map(|number| (system, number)));
+        let places =
+            ["as-built", "rebuilt", "silent", "lost", "none"].map(|system| [1, 2].map(|number| (system, number)));
         let dirs: Vec<PointDir> =
             places.as_flattened().iter().map(|(system, number)| run.point(system, "p", *number)).collect();
         for dir in &dirs {
             fs::create_dir_all(&dir.path).unwrap();
             let sum = if dir.system == "rebuilt" { dir.repetition } else { 0 };
-            if dir.system != "none" && (dir.system != "silent" || dir.repetition == 1) {
+            if !["lost", "none"].contains(&&*dir.system) && (dir.system != "silent" || dir.repetition == 1) {
                 fs::write(dir.built(), format!("{{\"programs\":{{\"activator\":\"{sum}\"}}}}")).unwrap();
             }
         }
-        let found = judge(&dirs.iter().collect::<Vec<_>>()).unwrap();
+        let facts = |keep: &str| {
+            let definition = format!("about = \"one\"\n[harvest]\nkeep = [\"{{bin}}/a.json\", \"{keep}\"]\n");
+            SystemFacts { definition, ..SystemFacts::default() }
+        };
+        let known = [("lost", "{dirs.a}/built.json"), ("none", "{dirs.a}/not-built.json")];
+        let known = known.map(|(system, keep)| (system.to_owned(), facts(keep))).into();
+        let found = judge(&dirs.iter().collect::<Vec<_>>(), &known).unwrap();
         let found: Vec<_> = found.iter().map(|one| (one.scope.to_string(), one.finding)).collect();
-        let expected = [("as-built", Finding::Held), ("rebuilt", Finding::NotHeld), ("silent", Finding::NotMeasured)];
+        let expected = [
+            ("as-built", Finding::Held),
+            ("lost", Finding::NotMeasured),
+            ("rebuilt", Finding::NotHeld),
+            ("silent", Finding::NotMeasured),
+        ];
         let expected = expected.map(|(system, finding)| [1, 2].map(|number| (format!("{system} p {number}"), finding)));
         assert_eq!(found, expected.as_flattened());
     }

@@ -101,7 +101,7 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
             }
         }
     }
-    all.extend(components::judge(&known)?);
+    all.extend(components::judge(&known, &manifest.systems)?);
     all.extend(basis::judge_runner(&known));
     // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();

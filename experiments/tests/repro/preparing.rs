@@ -83,6 +83,8 @@ fn a_system_that_was_built_again_between_repetitions_is_found() {
     assert_eq!(toy.again("verify").0, Some(3));
     fs::remove_file(toy.point().built()).unwrap();
     assert_eq!(verdicts(&toy, rule), ["not measured: toy: 1 repetitions have no built.json"; 2]);
+    fs::remove_file(toy.out().point("toy", "replay", 2).built()).unwrap();
+    assert_eq!(verdicts(&toy, rule), ["not measured: toy: 2 repetitions have no built.json"; 2]);
 }
 
 #[test]

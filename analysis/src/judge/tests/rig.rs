@@ -26,6 +26,8 @@ pub(super) struct Rig {
     pub(super) invariants: Vec<Invariant>,
     /// The rules about noise that were kept wherever nothing else is said.
     pub(super) quiet: Vec<&'static str>,
+    /// Those about what rows are, likewise.
+    pub(super) proved: Vec<&'static str>,
     /// Whether the runner has looked at its invariants.
     pub(super) checked: bool,
 }
@@ -53,7 +55,8 @@ impl Rig {
         )
         .unwrap();
         (manifest.experiment, manifest.definition) = (experiment.to_owned(), definition.to_owned());
-        Self { manifest, points: Vec::new(), invariants: Vec::new(), quiet: Invariant::NOISE.to_vec(), checked: true }
+        let (quiet, proved) = (Invariant::NOISE.to_vec(), Invariant::IDENTITY_OF_ALL.to_vec());
+        Self { manifest, points: Vec::new(), invariants: Vec::new(), quiet, proved, checked: true }
     }
 
     /// A sweep in which each repetition of ours sustains so many per second, and the baseline 2 and surely not 3.
@@ -204,8 +207,12 @@ impl Rig {
             repetition: dir.repetition,
             started_unix_ns: None,
         });
-        let quiet = points.iter().flat_map(|point| self.quiet.iter().map(|rule| noise(point, rule, Finding::Held)));
-        let invariants = self.invariants.iter().cloned().chain(quiet).collect();
+        let rules = || {
+            let quiet = self.quiet.iter().map(|rule| (*rule, Weight::Mark));
+            quiet.chain(self.proved.iter().map(|rule| (*rule, Weight::Validity)))
+        };
+        let all = points.iter().flat_map(|point| rules().map(move |(rule, weight)| held(point, rule, weight)));
+        let invariants = self.invariants.iter().cloned().chain(all).collect();
         let found = Invariants { schema_version: SCHEMA_VERSION, checked: checked.collect(), invariants };
         let verification = Verification::of(self.checked.then_some(found), &dirs).unwrap();
         let curves = || Curves { slowdown_seed: Vec::new(), slowdown_artifact: Vec::new(), scheduling_ms: Vec::new() };
@@ -216,18 +223,11 @@ impl Rig {
     }
 }
 
-/// What was found of a rule about noise in a repetition.
-fn noise(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, finding: Finding) -> Invariant {
+/// That a rule was kept in a repetition; of those about noise, that there was none.
+fn held(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, weight: Weight) -> Invariant {
     let scope = Scope::Repetition { system: system.clone(), point: point.clone(), repetition: *repetition };
-    Invariant {
-        scope,
-        rule: rule.to_owned(),
-        weight: Weight::Mark,
-        finding,
-        detail: String::new(),
-        share_ppm: Some(0),
-        most_ppm: Some(0),
-    }
+    let (rule, none) = (rule.to_owned(), (weight == Weight::Mark).then_some(0));
+    Invariant { scope, rule, weight, finding: Finding::Held, detail: String::new(), share_ppm: none, most_ppm: none }
 }
 
 /// The name of the point of a rate.

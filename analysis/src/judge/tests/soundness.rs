@@ -142,5 +142,10 @@ fn what_rows_are_must_be_proved_of_either_side() {
                 assert_claim(&rig.claim(id), Verdict::NotMeasured, &why);
             }
         }
+        // A record in which there is no such rule does not say that it was kept.
+        for (at, absent) in Invariant::IDENTITY_OF_ALL.into_iter().enumerate() {
+            let silent = Rig { proved: vec![Invariant::IDENTITY_OF_ALL[1 - at]], ..held.clone() };
+            assert_claim(&silent.claim(id), Verdict::NotMeasured, &format!("\"{absent}\" is not on record"));
+        }
     }
 }
