@@ -86,8 +86,8 @@ impl Repetition<'_> {
     ///
     /// # Errors
     /// [`SystemFailed`] when the system does not become ready, takes no functions, or ended before something else failed; another
-    /// one when the load generator fails, or a file cannot be written. An interrupted load is no error: its rows are harvested and
-    /// the facts say so.
+    /// one when the load generator fails, or a file cannot be written. An interrupted load is no error, unless the system had ended
+    /// before: its rows are harvested and the facts say so.
     pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
         let mut facts = RepetitionFacts {
             schema_version: record::SCHEMA_VERSION,
@@ -110,7 +110,7 @@ impl Repetition<'_> {
         task.done("ready");
         self.write_config(&cluster)?;
         self.register(session, &cluster)?;
-        let loaded = self.load(session, &cluster, &mut facts);
+        let loaded = self.load(session, &mut cluster, &mut facts);
         facts.deaths = cluster.deaths();
         let samples = loaded.map_err(|error| by_whom(error, &facts.deaths))?;
         if let Some(source) = &self.system.harvest.nodes {
@@ -167,7 +167,7 @@ impl Repetition<'_> {
     fn load(
         &self,
         session: &Session,
-        cluster: &Cluster<'_>,
+        cluster: &mut Cluster<'_>,
         facts: &mut RepetitionFacts,
     ) -> anyhow::Result<Vec<Sample>> {
         let files = (self.schedule, self.point.path.as_path());
@@ -190,8 +190,13 @@ impl Repetition<'_> {
             Ok(None) => return Err(self.overdue(&mut process, within)),
             Err(_) => {
                 facts.interrupted = true;
+                let has_failed = !cluster.deaths().is_empty();
                 session.console.line("stopping: what was measured is kept");
-                stop_politely(&mut process)
+                let status = stop_politely(&mut process);
+                if has_failed {
+                    bail!("then its load was stopped");
+                }
+                status
             }
         };
         let samples = sampler.finish();

@@ -7,11 +7,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use record::read_json;
+use record::{ExitState, read_json};
 
 use crate::{
     resuming::resume,
-    toy::{Toy, said, wait_until},
+    toy::{Toy, is_alive, said, wait_until},
 };
 
 /// A toy whose two repetitions failed.
@@ -84,6 +84,27 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
     let output = ended.run(&[]);
     let [failure] = ended.manifest().failures.try_into().unwrap();
     assert!(!failure.untried && failure.reason.starts_with("ended early: toy-"), "{failure:?}: {}", said(&output));
+}
+
+#[test]
+fn a_system_that_ended_before_its_load_was_stopped_has_failed_and_a_stop_does_not_undo_that() {
+    let toy = Toy::new("dies");
+    toy.edit("bin/loadgen", "|| length=2.2", "|| length=1000");
+    let child = toy.start_and_load();
+    wait_until("both daemons have ended with their children", || !toy.pids()[..4].iter().any(|pid| is_alive(*pid)));
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
+    toy.assert_exit(ExitState::Interrupted);
+    let [failure] = toy.manifest().failures.try_into().unwrap();
+    let why = "ended early: toy-1 ended with exit code 7, toy-2 ended with exit code 7: then its load was stopped";
+    assert!(!failure.untried && failure.reason == why, "{failure:?}: {}", said(&stopped));
+    assert!(toy.out().failed("toy", "replay", 1).join("invocations.csv.zst").is_file() && !toy.point().path.exists());
+    toy.edit("bin/loadgen", "|| length=1000", "|| length=2.2");
+    toy.write("bin/behaviour", "well");
+    let (code, text) = resume(&toy, &[]);
+    let [tried] = toy.manifest().discarded.try_into().unwrap();
+    assert!(code == Some(0) && tried.reason == format!("it failed: {why}"), "{tried:?}: {text}");
 }
 
 #[test]
