@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitStatus, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::sys::signal::Signal;
 use record::{DirectoryLock, Holder, LockError};
 use thiserror::Error;
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::{
     console::Console,
     enclosure,
-    exit::Interrupted,
+    exit::{Interrupted, SystemFailed},
     interrupt::{Interrupt, wait_regardless},
     run::repetition::now,
     system::{
@@ -49,13 +49,21 @@ pub struct Errand<'a> {
     pub within: Duration,
 }
 
-/// A command ended with an exit code that is none of its answers.
+/// A command ended with an exit code that is none of its answers, or did not end in time.
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct CommandFailed {
-    /// The exit code; `None` when a signal ended it.
+    /// The exit code; `None` when a signal ended it, or it took too long.
     pub code: Option<i32>,
     message: String,
+}
+
+impl CommandFailed {
+    /// An error of a command by which a system does something: that it fails is the system's doing, that it cannot be started is not.
+    #[must_use]
+    pub fn of_system(error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Self>() { SystemFailed::of(error) } else { error }
+    }
 }
 
 impl Errand<'_> {
@@ -118,7 +126,9 @@ impl Session {
             }
             Ok(None) => {
                 process.kill();
-                bail!("{} did not end within {} s; {}", errand.program(), errand.within.as_secs(), process.excerpt())
+                let (program, within) = (errand.program(), errand.within.as_secs());
+                let message = format!("{program} did not end within {within} s; {}", process.excerpt());
+                Err(CommandFailed { code: None, message }.into())
             }
             Err(Interrupted) => {
                 stop_politely(&mut process);

@@ -11,9 +11,8 @@ use record::{RunDir, SystemFacts};
 use crate::{
     checksum,
     definition::template::Values,
-    exit::SystemFailed,
     run::basis,
-    session::{Errand, Session},
+    session::{CommandFailed, Errand, Session},
     system::{Preparation, launch::Output},
 };
 
@@ -24,7 +23,7 @@ const FOLDER: &str = "prepared";
 /// state when the same programs of the same version prepare it by the same command from the same functions.
 ///
 /// # Errors
-/// [`SystemFailed`] when the command fails: with the end of its log.
+/// [`SystemFailed`](crate::exit::SystemFailed) when the command fails: with the end of its log.
 pub fn prepared(
     session: &Session,
     dir: &RunDir,
@@ -54,7 +53,7 @@ pub fn prepared(
         output: Output::File(work.join("prepare.log")),
         within: preparation.within,
     };
-    session.run(&errand).map_err(SystemFailed::of)?;
+    session.run(&errand).map_err(CommandFailed::of_system)?;
     fs::rename(&partial, &kept).with_context(|| format!("keeping {}", partial.display()))?;
     remove(&work)?;
     task.done("kept for all that begin alike");

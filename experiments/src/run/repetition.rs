@@ -11,7 +11,7 @@ use crate::{
     exit::SystemFailed,
     machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
     run::{basis::Basis, harvest, join, load, preparation, programs::Programs},
-    session::{Errand, Session, stop_politely},
+    session::{CommandFailed, Errand, Session, stop_politely},
     system::{
         System,
         cluster::{Cluster, Stopped},
@@ -158,7 +158,7 @@ impl Repetition<'_> {
         let command = cluster.values().expand_all(&self.system.register.command).context("the command to register")?;
         let output = Output::File(self.point.logs().join("register.log"));
         let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
-        session.run(&errand).context("registering the functions").map_err(SystemFailed::of)?;
+        session.run(&errand).map_err(CommandFailed::of_system).context("registering the functions")?;
         task.done("");
         Ok(())
     }

@@ -82,11 +82,10 @@ impl<'a> Cluster<'a> {
             }
             for index in first..cluster.processes.len() {
                 let name = cluster.processes[index].name.clone();
-                let ready = cluster.await_process(template, index).with_context(|| format!("waiting for {name}"));
-                ready.map_err(SystemFailed::of)?;
+                cluster.await_process(template, index).with_context(|| format!("waiting for {name}"))?;
             }
         }
-        cluster.await_system().map_err(SystemFailed::of)?;
+        cluster.await_system()?;
         Ok(cluster)
     }
 
@@ -120,7 +119,8 @@ impl<'a> Cluster<'a> {
             let missing = || format!("{} is not there", path.display());
             let read = || fs::read_to_string(&path).map_err(|_| missing());
             let text = self.wait(template.within, index, read)?;
-            ports = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+            let read = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()));
+            ports = read.map_err(SystemFailed::of)?;
             self.values.set_leaves(&format!("ports.{name}"), &ports);
         }
         self.members.extend(template.members.as_ref().map(|file| dir.join(file)));
@@ -133,7 +133,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Waits for something that the process at `index` is to bring about.
+    /// Waits for something that the process at `index` is to bring about; [`SystemFailed`] when it does not.
     fn wait<T>(
         &mut self,
         within: Duration,
@@ -152,8 +152,11 @@ impl<'a> Cluster<'a> {
         })?;
         match outcome {
             Some(Ok(value)) => Ok(value),
-            Some(Err(status)) => Err(anyhow!("it {}; {}", describe(status), process.excerpt())),
-            None => bail!("not ready within {} s: {reason}; {}", within.as_secs(), process.excerpt()),
+            Some(Err(status)) => Err(SystemFailed::of(anyhow!("it {}; {}", describe(status), process.excerpt()))),
+            None => {
+                let (within, log) = (within.as_secs(), process.excerpt());
+                Err(SystemFailed::of(anyhow!("not ready within {within} s: {reason}; {log}")))
+            }
         }
     }
 
@@ -165,7 +168,8 @@ impl<'a> Cluster<'a> {
             let mut reason = String::new();
             let holds = self.session.interrupt.wait(within, || condition.holds().map_err(|why| reason = why).ok())?;
             if holds.is_none() {
-                bail!("the system is not ready within {} s: {reason}", within.as_secs());
+                let within = within.as_secs();
+                return Err(SystemFailed::of(anyhow!("the system is not ready within {within} s: {reason}")));
             }
         }
         Ok(())

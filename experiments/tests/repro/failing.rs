@@ -87,6 +87,37 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
 }
 
 #[test]
+fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_the_system() {
+    let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
+    let no_log = "mkdir -p \"$1/../../logs/register.log\"; touch \"$1/up\"";
+    for (place, from, to, untried, why) in [
+        (
+            "experiments/systems.toml",
+            register,
+            "[\"false\"]",
+            false,
+            "registering the functions: false ended with exit code 1",
+        ),
+        (
+            "experiments/systems.toml",
+            register,
+            "[\"sleep\", \"99\"], within = \"1s\"",
+            false,
+            "sleep did not end within 1 s",
+        ),
+        ("bin/toyd", "touch \"$1/up\"", no_log, true, "registering the functions: cannot start cp"),
+        ("experiments/systems.toml", "{dir}/up", "{no.such}/up", true, "{no.such} is not known"),
+        ("bin/toyd", "{\"http\":", "no JSON {", false, "ports.json"),
+    ] {
+        let toy = Toy::new("well");
+        toy.edit(place, from, to);
+        let output = toy.run(&[]);
+        let [failure] = toy.manifest().failures.try_into().unwrap_or_else(|_| panic!("{to}: {}", said(&output)));
+        assert!(failure.untried == untried && failure.reason.contains(why), "{to}: {failure:?}");
+    }
+}
+
+#[test]
 fn a_system_that_ended_before_its_load_was_stopped_has_failed_and_a_stop_does_not_undo_that() {
     let toy = Toy::new("dies");
     toy.edit("bin/loadgen", "|| length=2.2", "|| length=1000");
