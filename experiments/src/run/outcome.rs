@@ -58,21 +58,33 @@ impl Run<'_> {
     /// Takes a failure off the record for what stands there instead. What was not begun leaves no trace.
     fn discard_failure(&mut self, point: &PointDir) {
         if let Some(failure) = self.begun(point) {
-            let why = failure.reason.lines().next().unwrap_or("nobody knows why");
-            let (reason, [system, name]) =
-                (format!("it failed: {why}"), [&point.system, &point.point].map(Clone::clone));
-            self.note_discarded(&Action::Measure { system, point: name, repetition: point.repetition }, reason);
+            let reason = failure.reason.clone();
+            self.note_failed(point, &reason);
         }
         self.manifest.failures.retain(|failure| !is_of(failure, point));
     }
 
+    /// Notes that a try at a repetition that failed counts as nothing.
+    fn note_failed(&mut self, point: &PointDir, reason: &str) {
+        let [system, name] = [&point.system, &point.point].map(Clone::clone);
+        let why = reason.lines().next().unwrap_or("nobody knows why");
+        let action = Action::Measure { system, point: name, repetition: point.repetition };
+        self.note_discarded(&action, format!("it failed: {why}"));
+    }
+
     /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now. An error that is
-    /// not of the system says nothing about it, and replaces no failure of it on record.
+    /// not of the system says nothing about it, and replaces no failure of it on record; nor does one of a repetition that was not
+    /// even begun replace one that was. What was begun is listed as discarded then.
     pub(super) fn keep_failure(&mut self, point: &PointDir, error: &anyhow::Error) -> anyhow::Result<String> {
         let kept = self.dir.failed(&point.system, &point.point, point.repetition);
         let (mut reason, untried) = (format!("{error:#}"), !error.is::<SystemFailed>());
-        if untried && self.begun(point).is_some_and(|failure| !failure.untried) {
+        let stays = |failure: &FailedRepetition| !failure.untried || !point.path.exists();
+        if untried && self.begun(point).is_some_and(stays) {
+            if point.path.exists() {
+                self.note_failed(point, &reason);
+            }
             preparation::remove(&point.path)?;
+            self.save()?;
             return Ok(reason);
         }
         self.discard_failure(point);

@@ -224,6 +224,8 @@ impl Run<'_> {
     }
 
     pub(super) fn measure(&mut self, point: &PointDir, fingerprint: String) -> anyhow::Result<()> {
+        // What a stopped try left is nothing of this one, and takes room.
+        preparation::remove(&point.path)?;
         let basis = Basis {
             fingerprint,
             system: self.manifest.systems.get(&point.system).cloned().unwrap_or_default(),

@@ -73,6 +73,11 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
     assert!(code == Some(1) && text.contains("the load generator ended with exit code 1"), "{text}");
     assert!(!failure.untried && !failure.reason.contains("the load generator"), "{failure:?}");
     assert!(toy.out().failed("toy", "replay", 1).join("logs").is_dir() && !toy.point().path.exists(), "{text}");
+    let discarded = toy.manifest().discarded;
+    let is_told = |one: &record::DiscardedTry| {
+        one.reason == "it failed: the load generator ended with exit code 1: its messages are above"
+    };
+    assert!(discarded.iter().any(|one| one.repetition == 1 && is_told(one)), "{discarded:?}");
     fs::remove_file(toy.path("bin/fails-at")).unwrap();
     assert_eq!(resume(&toy, &[]).0, Some(0));
     let ended = Toy::new("dies");
@@ -114,6 +119,26 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
         let output = toy.run(&[]);
         let [failure] = toy.manifest().failures.try_into().unwrap_or_else(|_| panic!("{to}: {}", said(&output)));
         assert!(failure.untried == untried && failure.reason.contains(why), "{to}: {failure:?}");
+    }
+}
+
+#[test]
+fn what_was_not_begun_replaces_nothing_that_was_and_is_no_try() {
+    let toy = Toy::new("well");
+    toy.write("bin/fails-at", toy.out().point("toy", "replay", 2).path.to_str().unwrap());
+    assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(1));
+    let known = toy.manifest().failures;
+    assert!(known.len() == 1 && known[0].untried && known[0].reason.contains("the load generator"), "{known:?}");
+    // The schedule of the second one is lost while the first one is measured.
+    toy.edit("bin/toyd", "touch \"$1/up\"", "rm -f \"$bin/../out/schedules/replay/2/schedule.csv\"; touch \"$1/up\"");
+    for _ in 0..2 {
+        fs::remove_dir_all(toy.point().path).unwrap();
+        let (code, text) = resume(&toy, &[]);
+        assert!(code == Some(1) && text.contains("schedule.csv"), "{text}");
+        let manifest = toy.manifest();
+        assert_eq!(manifest.failures, known, "{text}");
+        assert!(manifest.discarded.iter().all(|one| one.repetition == 1), "{:?}", manifest.discarded);
+        assert!(toy.out().failed("toy", "replay", 2).join("logs").is_dir(), "{text}");
     }
 }
 
