@@ -2,6 +2,7 @@
 
 pub mod basis;
 pub mod builder;
+mod dependencies;
 pub mod functions;
 pub mod harvest;
 pub mod inputs;

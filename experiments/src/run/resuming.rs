@@ -14,6 +14,7 @@ use crate::{
     run::{
         Run,
         basis::{self, Basis},
+        dependencies::{Dependencies, MeasuredWith},
         plan::{Action, Step, StepState},
         preparation,
         repetition::RepetitionFacts,
@@ -107,15 +108,18 @@ impl Run<'_> {
             if known.is_none() && !kept.exists() {
                 continue;
             }
-            let fingerprint = self.fingerprint(&step.action).context("finding out what is unfinished")?;
-            let current = [fingerprint.clone(), self.fingerprint_of_paths(&step.action)?];
+            let dependencies = self.dependencies(&step.action, (&point.point, *repetition));
+            let dependencies = dependencies.context("finding out what is unfinished")?;
+            let now = self.manifest.systems.get(system);
+            let kept = PointDir { path: kept, ..point.clone() };
+            let finished = Finished { index, point };
             match known {
-                Some(known) if current.contains(&known) && machine.is_empty() => {
-                    decision.stands.push((Finished { index, point }, fingerprint));
+                Some(known) if dependencies.are_those_of(&known, now) && machine.is_empty() => {
+                    decision.stands.push((finished, dependencies.fingerprint(now)));
                 }
-                Some(_) => decision.stale.push(Finished { index, point }),
-                None if self.is_as_now(&PointDir { path: kept, ..point.clone() }, &current) => {
-                    decision.comes_back.push((Finished { index, point }, fingerprint));
+                Some(_) => decision.stale.push(finished),
+                None if self.is_as_now(&kept, &dependencies) => {
+                    decision.comes_back.push((finished, dependencies.fingerprint(now)));
                 }
                 None => {}
             }
@@ -124,10 +128,11 @@ impl Run<'_> {
     }
 
     /// Whether what was set aside was measured with what this session has, where it is.
-    fn is_as_now(&self, kept: &PointDir, current: &[String]) -> bool {
+    fn is_as_now(&self, kept: &PointDir, dependencies: &Dependencies) -> bool {
+        let now = self.manifest.systems.get(&kept.system);
         let basis = read_json::<RepetitionFacts>(&kept.facts()).ok().and_then(|facts| facts.measured_with);
         let is_same = |basis: Basis| {
-            current.contains(&basis.fingerprint) && host::differences(&basis.host, &self.host).is_empty()
+            host::differences(&basis.host, &self.host).is_empty() && dependencies.are_those_of(&basis.into(), now)
         };
         kept.invocations().is_file() && basis.is_some_and(is_same)
     }
@@ -250,16 +255,17 @@ fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> any
     Ok(write_json(&point.facts(), &RepetitionFacts { measured_with: Some(basis), ..facts })?)
 }
 
-/// The fingerprint of what a finished repetition was measured with: its own word, or that of the plan before there was one.
-/// `None` when it is not finished; empty when nothing tells.
-fn finished_as(step: &Step, point: &PointDir) -> Option<String> {
+/// What a finished repetition was measured with: its own word, or that of the plan before there was one. `None` when it is not
+/// finished.
+fn finished_as(step: &Step, point: &PointDir) -> Option<MeasuredWith> {
     if !point.invocations().is_file() {
         return None;
     }
     let planned = step.fingerprint.clone().filter(|_| step.state == StepState::Done);
+    let planned = planned.map(|fingerprint| MeasuredWith { fingerprint, system: None });
     match read_json::<RepetitionFacts>(&point.facts()) {
         Ok(facts) if facts.interrupted => None,
-        Ok(facts) => Some(facts.measured_with.map(|basis| basis.fingerprint).or(planned).unwrap_or_default()),
+        Ok(facts) => Some(facts.measured_with.map(MeasuredWith::from).or(planned).unwrap_or_default()),
         Err(_) => planned,
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     run::{
         Run,
         basis::{self, Basis, RUNNER},
+        dependencies::Dependencies,
         functions,
         inputs::Inputs,
         load, manifest, outcome,
@@ -40,15 +41,6 @@ const REPORT_WITHIN: Duration = Duration::from_secs(1800);
 impl Run<'_> {
     /// SHA-256 of what a step's result depends on.
     pub(super) fn fingerprint(&self, action: &Action) -> anyhow::Result<String> {
-        self.fingerprint_by(action, basis::of_system)
-    }
-
-    /// The same as earlier versions of this program made it, in which the paths of programs counted: what they measured stands.
-    pub(super) fn fingerprint_of_paths(&self, action: &Action) -> anyhow::Result<String> {
-        self.fingerprint_by(action, |facts| serde_json::to_string(&facts).expect("facts are written as JSON"))
-    }
-
-    fn fingerprint_by(&self, action: &Action, of_system: fn(Option<&SystemFacts>) -> String) -> anyhow::Result<String> {
         let mut parts = vec![serde_json::to_string(action)?];
         match action {
             Action::Build | Action::Report => {}
@@ -63,15 +55,25 @@ impl Run<'_> {
                 parts.extend(self.manifest.checksums.get("loadgen").cloned());
             }
             Action::Measure { system, point, repetition } => {
-                parts.push(self.order.point(point)?.settings.of_repetition(*repetition).to_toml());
-                parts.push(of_system(self.manifest.systems.get(system)));
-                let inputs = self.inputs(point, *repetition);
-                parts.push(checksum::of_file(&inputs.schedule)?);
-                parts.push(checksum::of_file(&inputs.functions)?);
-                parts.extend(self.manifest.checksums.get("loadgen").cloned());
+                let dependencies = self.dependencies(action, (point, *repetition))?;
+                return Ok(dependencies.fingerprint(self.manifest.systems.get(system)));
             }
         }
         Ok(checksum::of_text(&parts.join("\n")))
+    }
+
+    /// What the result of a repetition, which `action` measures, depends on but its system.
+    pub(super) fn dependencies(
+        &self,
+        action: &Action,
+        (point, repetition): (&str, u32),
+    ) -> anyhow::Result<Dependencies> {
+        let settings = self.order.point(point)?.settings.of_repetition(repetition).to_toml();
+        let files = self.inputs(point, repetition);
+        let sum = |path: &Path| checksum::of_file(path).with_context(|| format!("reading {}", path.display()));
+        let mut inputs = vec![sum(&files.schedule)?, sum(&files.functions)?];
+        inputs.extend(self.manifest.checksums.get("loadgen").cloned());
+        Ok(Dependencies { head: [serde_json::to_string(action)?, settings], inputs })
     }
 
     fn trace_checksums(&self) -> anyhow::Result<Vec<(String, String)>> {

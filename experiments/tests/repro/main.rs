@@ -4,6 +4,7 @@
 mod baseline;
 mod building;
 mod command_line;
+mod earlier;
 mod enclosing;
 mod end_to_end;
 mod ending;

@@ -9,7 +9,7 @@ use nix::{
 use record::ExitState;
 
 use crate::{
-    resuming::verdicts,
+    resuming::{resume, verdicts},
     toy::{Toy, said},
 };
 
@@ -85,6 +85,24 @@ fn a_system_that_was_built_again_between_repetitions_is_found() {
     assert_eq!(verdicts(&toy, rule), ["not measured: toy: 1 repetitions have no built.json"; 2]);
     fs::remove_file(toy.out().point("toy", "replay", 2).built()).unwrap();
     assert_eq!(verdicts(&toy, rule), ["not measured: toy: 2 repetitions have no built.json"; 2]);
+}
+
+#[test]
+fn a_system_whose_version_names_its_build_is_refused_when_it_was_built_again() {
+    let toy = Toy::new("well");
+    let version = "echo \"toyd 1.0, build $(sha256sum < \"$bin/built.json\" | cut -c 1-12)\"; exit 0";
+    toy.edit("bin/toyd", "echo \"toyd 1.0\"; exit 0", version);
+    toy.write("bin/built.json", "1");
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    assert_eq!(resume(&toy, &[]).0, Some(0));
+    let manifest = fs::read_to_string(toy.out().manifest()).unwrap();
+    toy.write("bin/built.json", "2");
+    let (code, text) = resume(&toy, &[]);
+    assert!(
+        code == Some(2) && text.contains("toy: its version (toyd 1.0, build 6b86b273ff34, now toyd 1.0, build"),
+        "{text}"
+    );
+    assert_eq!(fs::read_to_string(toy.out().manifest()).unwrap(), manifest);
 }
 
 #[test]

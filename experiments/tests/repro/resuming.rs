@@ -51,7 +51,7 @@ fn resume_command(toy: &Toy, options: &[&str]) -> std::process::Command {
 }
 
 /// Goes on, and stops when load is sent that would not end.
-fn resume_and_stop(toy: &Toy, options: &[&str]) -> Output {
+pub(crate) fn resume_and_stop(toy: &Toy, options: &[&str]) -> Output {
     toy.write("bin/behaviour", "long");
     let _ = fs::remove_file(toy.path("bin/loading"));
     let child = resume_command(toy, options).spawn().unwrap();
@@ -243,7 +243,7 @@ fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
 }
 
 /// Copies the programs of a toy into another folder of it.
-fn copy_programs(toy: &Toy, to: &str) -> String {
+pub(crate) fn copy_programs(toy: &Toy, to: &str) -> String {
     fs::create_dir(toy.path(to)).unwrap();
     for entry in fs::read_dir(toy.path("bin")).unwrap() {
         let path = entry.unwrap().path();

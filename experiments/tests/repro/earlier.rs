@@ -1,0 +1,78 @@
+//! Rows of earlier versions of this program, in whose fingerprints the paths of programs counted: they stand as long as what they
+//! were measured with does, wherever that lies.
+
+use experiments::{
+    checksum,
+    definition::points,
+    run::{
+        plan::{Action, Plan},
+        repetition::RepetitionFacts,
+    },
+};
+use record::{read_json, write_json};
+
+use crate::{
+    resuming::{copy_programs, finished, resume, resume_and_stop},
+    toy::{Toy, said},
+};
+
+/// The fingerprint of a repetition as earlier versions made it.
+fn fingerprint_of_paths(toy: &Toy, action: &Action, repetition: u32) -> String {
+    let manifest = toy.manifest();
+    let settings = points::read(&manifest.definition).unwrap().remove(0).settings;
+    let inputs = toy.path(&format!("out/schedules/replay/{repetition}"));
+    let parts = [
+        serde_json::to_string(action).unwrap(),
+        settings.of_repetition(repetition).to_toml(),
+        serde_json::to_string(&manifest.systems["toy"]).unwrap(),
+        checksum::of_file(&inputs.join("schedule.csv")).unwrap(),
+        checksum::of_file(&inputs.join("functions.ndjson")).unwrap(),
+        manifest.checksums["loadgen"].clone(),
+    ];
+    checksum::of_text(&parts.join("\n"))
+}
+
+/// Has a run say what it was measured with as earlier versions did.
+fn make_earlier(toy: &Toy) {
+    let mut plan: Plan = read_json(&toy.out().plan()).unwrap();
+    for step in &mut plan.steps {
+        let Action::Measure { repetition, .. } = step.action else { continue };
+        let fingerprint = fingerprint_of_paths(toy, &step.action, repetition);
+        let path = toy.out().point("toy", "replay", repetition).facts();
+        let mut facts: RepetitionFacts = read_json(&path).unwrap();
+        let basis = facts.measured_with.as_mut().unwrap();
+        assert_ne!(basis.fingerprint, fingerprint, "a path is no part of it now");
+        basis.fingerprint.clone_from(&fingerprint);
+        write_json(&path, &facts).unwrap();
+        step.fingerprint = Some(fingerprint);
+    }
+    write_json(&toy.out().plan(), &plan).unwrap();
+}
+
+#[test]
+fn what_earlier_versions_measured_stands() {
+    let toy = finished();
+    make_earlier(&toy);
+    let before = toy.pids().len();
+    let (code, text) = resume(&toy, &[]);
+    assert_eq!((code, toy.pids().len()), (Some(0), before), "nothing is measured: {text}");
+    assert_eq!(text.matches("already done").count(), 3, "{text}");
+    assert!(toy.manifest().discarded.is_empty());
+}
+
+#[test]
+fn what_earlier_versions_measured_and_was_set_aside_comes_back_wherever_its_programs_lie() {
+    let toy = Toy::new("well");
+    let [first, copy] = ["first", "copy"].map(|folder| copy_programs(&toy, folder));
+    let out = toy.path("out").to_str().unwrap().to_owned();
+    let measured = toy.command(&["run", "toy", "--out", &out, "--programs", &first]).output().unwrap();
+    assert_eq!(measured.status.code(), Some(0), "{}", said(&measured));
+    make_earlier(&toy);
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
+    let back = toy.command(&["run", "--resume", &out, "--programs", &copy]).output().unwrap();
+    let text = said(&back);
+    assert_eq!((back.status.code(), text.matches("already done").count()), (Some(0), 2), "{text}");
+    assert!(!toy.path("copy/pids").exists() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+}
