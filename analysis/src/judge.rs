@@ -62,7 +62,7 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
     let criterion = |bound: f64| format!("the lower end of the 95 % interval {what}is at least {}", number(bound));
     let notes = [Some(&ours), theirs.as_ref()].into_iter().flatten().filter_map(|side| side.note.clone());
-    let told = [material.marked(&claim), material.noise_unmeasured(&claim), material.measured_again(&claim)];
+    let told = [material.marked(&claim), material.noise_unmeasured(&claim), material.discarded(&claim)];
     let told = told.into_iter().flatten();
     let note = notes.chain(told).collect::<Vec<_>>().join(" ");
     let beside = claim.beside.iter().map(|against| beside(&claim, &measure, against, material)).collect();

@@ -149,7 +149,7 @@ fn claims_are_printed_in_each_form_and_decide_the_exit_code() {
         reason: "its rows were removed".to_owned(),
     });
     record::write_json(&run.manifest(), &manifest).unwrap();
-    let told = "overhead-share-knative: Earlier tries at repetitions of its systems that were discarded: 1 (1 because its rows";
+    let told = "overhead-share-knative: Tries at repetitions of its systems that were discarded: 1 (1: \"its rows";
     let (_, out, _) = analysis(&["claims", path]);
     assert!(out.contains(told), "{out}");
     fixture.verified_but(vec![rule(("knative", "burst-100-delay-500ms", 3), Weight::Validity, Finding::NotHeld)]);

@@ -158,6 +158,27 @@ fn what_failed_and_what_was_left_out_is_shown() {
     assert!(out(&page).contains(row), "{}", out(&page));
     let row = "<td>dirigent · azure-500 · 1</td><td>2025-03-01T12:30:00Z</td><td>it was stopped</td>";
     assert!(out(&page).contains(row), "{}", out(&page));
+    let nothing = "<div class=\"quiet\">This says nothing about the system.</div></td>";
+    assert!(!out(&page).contains(nothing), "{}", out(&page));
+    manifest.failures[0].untried = true;
+    record::write_json(&run.manifest(), &manifest).unwrap();
+    let untried = format!("&lt;etcd&gt; was not there</div>{nothing}");
+    assert!(out(&report(&fixture)).contains(&untried), "{}", out(&report(&fixture)));
+}
+
+#[test]
+fn a_repetition_whose_system_ended_early_is_named_as_what_it_counts_as() {
+    let (fixture, _) = page();
+    let died = fixture::rule(("dirigent", "azure-500", 1), record::Weight::Validity, record::Finding::NotHeld);
+    let shown = |rule: &str| {
+        fixture.verified_but(vec![record::Invariant { rule: rule.to_owned(), ..died.clone() }]);
+        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().code(3);
+        let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
+        ["ended before it was stopped: dirigent · azure-500 · 1.", "but in no claim: dirigent · azure-500 · 1."]
+            .map(|text| page.contains(text))
+    };
+    assert_eq!(shown(record::Invariant::LIVED), [true, false]);
+    assert_eq!(shown("a rule"), [false, true]);
 }
 
 #[test]

@@ -118,16 +118,16 @@ impl<'a> Material<'a> {
         self.series.iter().filter(is_used).flat_map(|series| &series.repetitions).map(|result| &result.summary)
     }
 
-    /// What a reader must know of a claim whose systems have repetitions that were measured again: whoever may choose
-    /// what to measure again may choose what comes out.
-    pub(super) fn measured_again(&self, claim: &Claim) -> Option<String> {
+    /// What a reader must know of a claim whose systems have repetitions that were tried more than once: to choose which try counts is
+    /// to choose what comes out.
+    pub(super) fn discarded(&self, claim: &Claim) -> Option<String> {
         let mut why: BTreeMap<&str, usize> = BTreeMap::new();
         for one in self.manifest.discarded.iter().filter(|one| claim.is_about(&one.system)) {
             *why.entry(&one.reason).or_default() += 1;
         }
         let all: usize = why.values().sum();
-        let each = why.iter().map(|(reason, count)| format!("{count} because {reason}")).collect::<Vec<_>>().join("; ");
-        (all > 0).then(|| format!("Earlier tries at repetitions of its systems that were discarded: {all} ({each})."))
+        let each = why.iter().map(|(reason, count)| format!("{count}: \"{reason}\"")).collect::<Vec<_>>().join("; ");
+        (all > 0).then(|| format!("Tries at repetitions of its systems that were discarded: {all} ({each})."))
     }
 
     /// What a reader must know of a claim whose systems have repetitions that are marked, which keeps none from being used.

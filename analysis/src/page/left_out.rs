@@ -12,8 +12,8 @@ use crate::format::count;
 /// Of the section about whether the numbers can be believed.
 pub(super) fn part(page: &Page<'_>) -> Markup {
     let (manifest, summary) = (page.manifest, page.summary);
-    let said =
-        [stopped(&summary.points), invalid(&summary.points), impossible(&summary.points), warmup(&summary.points)];
+    let points = &summary.points;
+    let said = [stopped(points), ended_early(page), invalid(page), impossible(points), warmup(points)];
     html! {
         h3 { "What was left out" }
         @if !summary.not_measured.is_empty() {
@@ -24,17 +24,21 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
                 thead { tr { th { "Repetition that failed" } th { "Why" } } }
                 tbody { @for failure in &manifest.failures { tr {
                     td { (failure.system) " · " (failure.point) " · " (failure.repetition) }
-                    td { @for line in failure.reason.lines() { div { (line) } } }
+                    td {
+                        @for line in failure.reason.lines() { div { (line) } }
+                        @if failure.untried { div.quiet { "This says nothing about the system." } }
+                    }
                 } } }
             } }
             p.note {
                 "A repetition that failed has no rows. Of the system that a claim says is better it counts as having sustained nothing, \
-                 unless it was not even tried; of any other system a claim that needs it is not judged."
+                 unless it was not even tried, or what measures the system failed; of any other system a claim that needs it is not \
+                 judged."
             }
         }
         @if !manifest.discarded.is_empty() {
             div.wide { table.points {
-                thead { tr { th { "Measured again" } th { "When" } th { "Why the earlier try was discarded" } } }
+                thead { tr { th { "A try that was discarded" } th { "When" } th { "Why" } } }
                 tbody { @for one in &manifest.discarded { tr {
                     td { (one.system) " · " (one.point) " · " (one.repetition) } td { (one.at) } td { (one.reason) }
                 } } }
@@ -57,8 +61,21 @@ fn stopped(points: &[PointSummary]) -> Option<String> {
     ))
 }
 
-fn invalid(points: &[PointSummary]) -> Option<String> {
-    let names = those(points, |point| point.validity.valid == Some(false) && !point.validity.interrupted)?;
+/// Those in which a process of the system ended, which are invalid as well.
+fn ended_early(page: &Page<'_>) -> Option<String> {
+    let names = those(&page.summary.points, |point| page.verification.early_end(point).is_some())?;
+    Some(format!(
+        "In the tables and medians of this page, although a process of the system ended before it was stopped: {names}. Of the system \
+         that a claim says is better such a repetition counts as having sustained nothing; no other claim uses it."
+    ))
+}
+
+fn invalid(page: &Page<'_>) -> Option<String> {
+    let is_so = |point: &PointSummary| {
+        let is_left = !point.validity.interrupted && page.verification.early_end(point).is_none();
+        point.validity.valid == Some(false) && is_left
+    };
+    let names = those(&page.summary.points, is_so)?;
     Some(format!("Invalid, and yet in the tables and medians of this page, but in no claim: {names}."))
 }
 

@@ -66,7 +66,7 @@ pub struct FailedRepetition {
     pub untried: bool,
 }
 
-/// An earlier try at a repetition that was measured again: nothing of it counts.
+/// A try at a repetition of which nothing counts: another one took its place, or rows from before it count again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardedTry {
     /// The system.
@@ -77,7 +77,7 @@ pub struct DiscardedTry {
     pub repetition: u32,
     /// When it was discarded, RFC 3339, UTC.
     pub at: String,
-    /// Why it was measured again.
+    /// Why it counts as nothing.
     pub reason: String,
 }
 
@@ -117,7 +117,7 @@ pub struct Manifest {
     /// Repetitions that failed and were not measured since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedRepetition>,
-    /// Tries at repetitions that were measured again, in the order in which they were discarded.
+    /// Tries at repetitions of which nothing counts, in the order in which they were discarded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discarded: Vec<DiscardedTry>,
     /// Whether it is the few-minute version, which is no evidence for any claim.

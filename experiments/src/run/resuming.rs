@@ -208,8 +208,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Rows that were set aside count again, with what they were measured with. What other tries left in their place does not; that
-    /// there were such is kept in mind.
+    /// Rows that were set aside count again, with what they were measured with. What other tries left in their place does not,
+    /// and is listed as discarded.
     fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
         let Finished { index, point } = one;
         let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
@@ -229,8 +229,7 @@ impl Run<'_> {
         }
         self.forget_outcome(point);
         for tried in &mut self.manifest.discarded[known..] {
-            tried.reason.push_str("; the rows from before count again: ");
-            tried.reason.push_str(&changes);
+            tried.reason = format!("{}, and the rows from before count again ({changes})", tried.reason);
         }
         self.order.plan.steps[*index].finish(fingerprint);
         Ok(())

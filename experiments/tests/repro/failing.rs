@@ -74,10 +74,10 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
     assert!(!failure.untried && !failure.reason.contains("the load generator"), "{failure:?}");
     assert!(toy.out().failed("toy", "replay", 1).join("logs").is_dir() && !toy.point().path.exists(), "{text}");
     let discarded = toy.manifest().discarded;
-    let is_told = |one: &record::DiscardedTry| {
+    let is_listed = |one: &record::DiscardedTry| {
         one.reason == "it failed: the load generator ended with exit code 1: its messages are above"
     };
-    assert!(discarded.iter().any(|one| one.repetition == 1 && is_told(one)), "{discarded:?}");
+    assert!(discarded.iter().any(|one| one.repetition == 1 && is_listed(one)), "{discarded:?}");
     fs::remove_file(toy.path("bin/fails-at")).unwrap();
     assert_eq!(resume(&toy, &[]).0, Some(0));
     let ended = Toy::new("dies");

@@ -215,9 +215,9 @@ fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
     assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 1.0"), "{:?}", verdicts(&toy, WITH));
     assert!(!toy.out().replaced("toy", "replay", 1).exists(), "{text}");
     let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
-    let tried = "it was stopped; the rows from before count again: what it depends on had changed: toy: its version (toyd 1.0, now \
-                 toyd 2.0), its programs (toyd)";
-    assert_eq!(reasons, [(1, tried.to_owned())], "that something else was tried is told");
+    let tried = "it was stopped, and the rows from before count again (what it depends on had changed: toy: its version (toyd 1.0, now \
+                 toyd 2.0), its programs (toyd))";
+    assert_eq!(reasons, [(1, tried.to_owned())], "that something else was tried is on record");
 }
 
 #[test]
@@ -236,10 +236,10 @@ fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
     let manifest = toy.manifest();
     assert!(manifest.failures.is_empty() && !toy.out().failed("toy", "replay", 1).exists(), "{manifest:?}");
     assert_eq!(verdicts(&toy, "the run is complete"), ["held: done"]);
-    let is_told = |one: &record::DiscardedTry| {
-        one.reason.starts_with("it failed: ") && one.reason.contains("; the rows from before count again: what it")
+    let is_listed = |one: &record::DiscardedTry| {
+        one.reason.starts_with("it failed: ") && one.reason.contains(", and the rows from before count again (what it")
     };
-    assert!(manifest.discarded.len() == 2 && manifest.discarded.iter().all(is_told), "{:?}", manifest.discarded);
+    assert!(manifest.discarded.len() == 2 && manifest.discarded.iter().all(is_listed), "{:?}", manifest.discarded);
 }
 
 /// Copies the programs of a toy into another folder of it.

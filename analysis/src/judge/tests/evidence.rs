@@ -289,7 +289,7 @@ fn a_rate_is_what_was_offered_and_not_what_its_point_is_called() {
 }
 
 #[test]
-fn repetitions_that_were_measured_again_are_told_with_the_claim() {
+fn tries_that_were_discarded_are_listed_with_the_claim() {
     let mut rig = Rig::trace([1200.0; 5]);
     let removed = "its rows were removed";
     for (system, reason) in
@@ -298,7 +298,6 @@ fn repetitions_that_were_measured_again_are_told_with_the_claim() {
         let [system, point, at, reason] = [system, "azure-500", "2026-01-01T00:00:00Z", reason].map(str::to_owned);
         rig.manifest.discarded.push(DiscardedTry { system, point, repetition: 1, at, reason });
     }
-    let note = "Earlier tries at repetitions of its systems that were discarded: 3 (1 because it was stopped; 2 because its rows were \
-                removed).";
+    let note = "Tries at repetitions of its systems that were discarded: 3 (1: \"it was stopped\"; 2: \"its rows were removed\").";
     assert_eq!(rig.first().note, note);
 }
