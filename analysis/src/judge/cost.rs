@@ -2,7 +2,8 @@
 //!
 //! It depends less than a rate on how many cores the machine has. Each system stands with its cheapest point; one said
 //! to be cheaper only with one whose rate it sustained, because what a saturated system leaves undone costs nothing, and with all
-//! that the machine did in no process's row: interrupts are caused by whoever is measured.
+//! that the machine did in no process's row, such as interrupts, most of which it causes. Of the other system only its rows count.
+//! A kernel that charges processes with interrupts has some of them there: that much its least may be too great.
 
 use record::PointSummary;
 use stats::median;
@@ -62,19 +63,22 @@ pub(super) fn cheapest<'a>(
             let values = cost.values.iter().map(|(value, summary)| (*value, Some(*summary))).collect();
             let with = if role == Role::Better { in_no_row(&cost.values) } else { String::new() };
             let note =
-                format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start{with}, in the median.");
+                format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median.{with}");
             Ok(Side { note: Some(note), ..Side::of_values(system, values) })
         }
     }
 }
 
-/// How much of the values is what no process was seen to use, in words; nothing where that is nothing.
+/// How much of each value is what no process was seen to use, in words; nothing where that is nothing.
 fn in_no_row(values: &[(f64, &PointSummary)]) -> String {
     let part = |(value, summary): &(f64, &PointSummary)| Some(value - cpu_ms_per_creation(summary)?);
     let parts: Vec<f64> = values.iter().filter_map(part).collect();
     match median(&parts).filter(|part| *part > 0.0) {
         Some(part) => {
-            format!(", of which {} ms are in no process's row (interrupts and whatever else ran)", number(part))
+            format!(
+                " Of each value, {} ms in the median are in no process's row (interrupts, and what else ran).",
+                number(part)
+            )
         }
         None => String::new(),
     }
@@ -139,5 +143,9 @@ impl<'a> Cost<'a> {
 
 fn unknown(summary: &PointSummary) -> String {
     let PointSummary { system, point, repetition, .. } = summary;
-    format!("`{system}`, {point}, repetition {repetition}: its creations or its CPU time are not on record")
+    let what = match cpu_ms_per_creation(summary) {
+        Some(_) => "how the machine spent its time is",
+        None => "its creations or its CPU time are",
+    };
+    format!("`{system}`, {point}, repetition {repetition}: {what} not on record")
 }

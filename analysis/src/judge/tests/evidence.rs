@@ -205,10 +205,11 @@ fn cpu_time_of_ours_holds_what_the_machine_did_in_no_process_and_that_of_the_adv
     // 1.5 ms for each of 100 creations.
     let ours = with("dirigent-kpa", Some(150_000));
     assert_eq!((ours.verdict, ours.found), (Verdict::Held, Some(20.0)), "{}", ours.reason);
-    let note = "`dirigent-kpa` uses least at rate-3900: 4.50 ms of CPU time per cold start, of which 1.50 ms are in no process's row";
+    let note = "`dirigent-kpa` uses least at rate-3900: 4.50 ms of CPU time per cold start, in the median. Of each value, 1.50 ms in the \
+                median are in no process's row";
     assert!(ours.note.starts_with(note), "{}", ours.note);
     assert_claim(&with("dirigent-kpa", Some(9_000_000)), Verdict::NotHeld, "below 1");
-    let unknown = "`dirigent-kpa`, rate-1000, repetition 1: its creations or its CPU time are not on record";
+    let unknown = "`dirigent-kpa`, rate-1000, repetition 1: how the machine spent its time is not on record";
     assert_claim(&with("dirigent-kpa", None), Verdict::NotMeasured, unknown);
     for in_no_row_us in [Some(9_000_000), None] {
         let theirs = with("knative", in_no_row_us);
