@@ -11,7 +11,7 @@ pub fn facts() -> HostFacts {
     HostFacts {
         cpu: cpu_model(&read("/proc/cpuinfo")),
         cores: thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
-        memory_mib: memory_mib(&read("/proc/meminfo")),
+        memory_mib: memory_mib(&read("/proc/meminfo"), "MemTotal:"),
         kernel: uname()
             .map(|name| format!("{} {}", name.sysname().display(), name.release().display()))
             .unwrap_or_default(),
@@ -58,8 +58,14 @@ fn cpu_model(cpuinfo: &str) -> String {
     field("model name").or_else(|| field("CPU part")).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-fn memory_mib(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+/// Memory that processes may still take, in MiB; 0 where that cannot be found out.
+#[must_use]
+pub fn available_mib() -> u64 {
+    memory_mib(&read("/proc/meminfo"), "MemAvailable:")
+}
+
+fn memory_mib(meminfo: &str, key: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
@@ -81,7 +87,8 @@ mod tests {
     fn recorded_texts_are_read() {
         let cpuinfo = "processor\t: 0\nvendor_id\t: X\nmodel name\t: Example CPU @ 2.00GHz\nflags\t\t: a b\n";
         assert_eq!(cpu_model(cpuinfo), "Example CPU @ 2.00GHz");
-        assert_eq!(memory_mib("MemTotal:       24684000 kB\nMemFree: 1 kB\n"), 24_105);
+        let meminfo = "MemTotal:       24684000 kB\nMemFree: 1 kB\nMemAvailable:   2048 kB\n";
+        assert_eq!(["MemTotal:", "MemAvailable:", "Other:"].map(|key| memory_mib(meminfo, key)), [24_105, 2, 0]);
     }
 
     #[test]

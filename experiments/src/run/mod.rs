@@ -2,7 +2,8 @@
 
 pub mod basis;
 pub mod builder;
-mod dependencies;
+pub mod dependencies;
+pub mod exhaustion;
 pub mod functions;
 pub mod harvest;
 pub mod inputs;

@@ -1,16 +1,26 @@
 //! One repetition of one point: fresh system, registration, load, harvest, stop.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
 use record::{LoadSummary, PointDir, RunDir, SampledWindow, read_json, write_json};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{
     definition::{settings::Settings, template::Values},
-    exit::SystemFailed,
-    machine::usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
-    run::{basis::Basis, harvest, join, load, preparation, programs::Programs},
+    exit::{Interrupted, SystemFailed},
+    machine::{
+        disk,
+        usage::{LOAD_GENERATOR, RUNNER, Sample, Sampler},
+    },
+    run::{
+        basis::Basis,
+        exhaustion::{self, Room},
+        harvest, join, load, preparation,
+        programs::Programs,
+    },
     session::{CommandFailed, Errand, Session, stop_politely},
     system::{
         System,
@@ -75,6 +85,17 @@ pub struct RepetitionFacts {
     pub notes: Vec<String>,
 }
 
+/// The load generator failed.
+#[derive(Debug, Error)]
+#[error("the load generator {how}: its messages are above")]
+struct GeneratorFailed {
+    how: String,
+    /// Whether it was killed, as the kernel does where there is no memory left: this program does not.
+    killed: bool,
+    /// Greatest memory of the system's processes by then, in MiB.
+    system_mib: u64,
+}
+
 /// Where the facts of a repetition lie.
 #[must_use]
 pub fn facts_path(point: &PointDir) -> std::path::PathBuf {
@@ -85,9 +106,9 @@ impl Repetition<'_> {
     /// Measures. Whatever happens, nothing that was started is left running.
     ///
     /// # Errors
-    /// [`SystemFailed`] when the system does not become ready, takes no functions, or ended before something else failed; another
-    /// one when the load generator fails, or a file cannot be written. An interrupted load is no error, unless the system had ended
-    /// before: its rows are harvested and the facts say so.
+    /// [`SystemFailed`] when the system does not become ready, takes no functions, ended before something else failed, or used up what
+    /// that needs as well; another one when the load generator fails, or a file cannot be written. An interrupted load is no error,
+    /// unless the system had ended before: its rows are harvested and the facts say so.
     pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
         let mut facts = RepetitionFacts {
             schema_version: record::SCHEMA_VERSION,
@@ -96,10 +117,16 @@ impl Repetition<'_> {
             ..Default::default()
         };
         let path = &self.point.path;
-        if path.exists() {
-            fs::remove_dir_all(path).with_context(|| format!("removing the unfinished {}", path.display()))?;
-        }
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
+        let before = Room::left(path);
+        let Err(error) = self.go_through(session, &mut facts) else { return Ok(facts) };
+        let error = self.by_whom(error, &facts.deaths, before);
+        exhaustion::make_room(self.point, disk::free_mib(path))?;
+        Err(error)
+    }
+
+    /// Everything between what was there and what is left.
+    fn go_through(&self, session: &Session, facts: &mut RepetitionFacts) -> anyhow::Result<()> {
         let mut values = self.values()?;
         if let Some(preparation) = &self.system.prepare {
             let folder = preparation::prepared(session, self.dir, preparation, &values, &self.basis.system)?;
@@ -110,20 +137,20 @@ impl Repetition<'_> {
         task.done("ready");
         self.write_config(&cluster)?;
         self.register(session, &cluster)?;
-        let loaded = self.load(session, &mut cluster, &mut facts);
+        let loaded = self.load(session, &mut cluster, facts);
         facts.deaths = cluster.deaths();
-        let samples = loaded.map_err(|error| by_whom(error, &facts.deaths))?;
+        let samples = loaded?;
         if let Some(source) = &self.system.harvest.nodes {
-            note(&mut facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
+            note(facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
         }
         let task = session.console.begin(format!("stopping {}", self.point.system));
         let Stopped { killed, orphans, failed } = cluster.stop();
         task.done(if orphans.is_empty() { "nothing left behind" } else { "processes were left behind and killed" });
         (facts.killed, facts.orphans) = (killed, orphans);
         facts.notes.extend(failed.into_iter().map(|what| format!("while it stopped: {what}")));
-        self.harvest(&cluster, &samples, &mut facts).map_err(|error| by_whom(error, &facts.deaths))?;
+        self.harvest(&cluster, &samples, facts)?;
         facts.ended = now();
-        write_json(&facts_path(self.point), &facts)?;
+        write_json(&facts_path(self.point), facts)?;
         if facts.deaths.is_empty() && facts.killed.is_empty() {
             let data = cluster.data();
             // What was measured is complete, whatever else is left.
@@ -131,7 +158,21 @@ impl Repetition<'_> {
                 facts.notes.push(format!("{} is left: {error}", data.display()));
             }
         }
-        Ok(facts)
+        Ok(())
+    }
+
+    /// An error as one of the system, where processes of it had ended early by then, or it had used up the disk or the memory.
+    fn by_whom(&self, error: anyhow::Error, deaths: &[String], before: Room) -> anyhow::Error {
+        if !deaths.is_empty() {
+            return SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))));
+        }
+        let killed = error.downcast_ref::<GeneratorFailed>().filter(|failed| failed.killed);
+        let memory_mib = killed.map_or(0, |failed| failed.system_mib);
+        let system = Room { disk_mib: exhaustion::disk_mib(self.point), memory_mib };
+        match before.exhausted_by(system, disk::free_mib(&self.point.path), killed.is_some()) {
+            Some(why) if !error.is::<Interrupted>() => SystemFailed::of(error.context(why)),
+            _ => error,
+        }
     }
 
     /// Values for the templates of the system.
@@ -203,7 +244,9 @@ impl Repetition<'_> {
         facts.load_exit = status.and_then(|status| status.code());
         match status {
             Some(status) if !facts.interrupted && !matches!(status.code(), Some(0 | LOAD_INVALID)) => {
-                bail!("the load generator {}: its messages are above", describe(status))
+                let killed = status.signal() == Some(Signal::SIGKILL as i32);
+                let system_mib = exhaustion::memory_mib(&samples);
+                Err(GeneratorFailed { how: describe(status), killed, system_mib }.into())
             }
             _ => Ok(samples),
         }
@@ -251,15 +294,6 @@ impl Repetition<'_> {
         let text = format!("{}\n{}", self.settings.to_toml(), toml::to_string_pretty(&files)?);
         let path = self.point.config();
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    }
-}
-
-/// An error as one of the system, where processes of it had ended early by then.
-fn by_whom(error: anyhow::Error, deaths: &[String]) -> anyhow::Error {
-    if deaths.is_empty() {
-        error
-    } else {
-        SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))))
     }
 }
 

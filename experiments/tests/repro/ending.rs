@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, File},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use record::{FailedRepetition, Manifest};
 
 use crate::toy::{Toy, rows, said, wait_until, write_rows};
 
@@ -88,29 +89,56 @@ fn a_run_that_does_not_fit_on_its_disk_is_refused_before_it_begins() {
     assert!(!toy.path("out").exists() && toy.pids().is_empty(), "nothing is begun");
 }
 
+/// What a command says in which `$0` is the folder `small` of a toy, on a disk of its own of such a size, `$1` is the program, and
+/// `$2` and `$3` are the toy's programs and checkout; `None` where no disk can be mounted, which is said.
+fn on_a_small_disk(test: &str, (toy, size): (&Toy, &str), command: &str) -> Option<Output> {
+    let small = toy.path("small");
+    fs::create_dir_all(&small).unwrap();
+    let output = |command: &str| {
+        let mut shell = Command::new("unshare");
+        shell.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        shell.arg(format!("mount -t tmpfs -o size={size} small \"$0\" && {command}")).arg(&small);
+        shell.args([env!("CARGO_BIN_EXE_repro"), toy.path("bin").to_str().unwrap(), toy.path("").to_str().unwrap()]);
+        shell.stdin(Stdio::null()).output().unwrap()
+    };
+    if !output("true").status.success() {
+        programs::say_skipped(test, "a small file system cannot be mounted here");
+        return None;
+    }
+    Some(output(command))
+}
+
 /// The disk that counts is that of the run, not that of the checkout.
 #[test]
 fn the_disk_of_the_run_is_looked_at() {
     let toy = Toy::new("well");
-    let small = toy.path("small");
-    fs::create_dir(&small).unwrap();
-    let on_a_small_disk = |command: &str| {
-        let mut shell = Command::new("unshare");
-        shell.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
-        shell.arg(format!("mount -t tmpfs -o size=1m small \"$0\" && {command}")).arg(&small);
-        shell.args([env!("CARGO_BIN_EXE_repro"), toy.path("bin").to_str().unwrap(), toy.path("").to_str().unwrap()]);
-        shell.stdin(Stdio::null()).output().unwrap()
-    };
-    if !on_a_small_disk("true").status.success() {
-        programs::say_skipped("the_disk_of_the_run_is_looked_at", "a small file system cannot be mounted here");
-        return;
-    }
-    let output = on_a_small_disk("\"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"");
+    let small = |command: &str| on_a_small_disk("the_disk_of_the_run_is_looked_at", (&toy, "1m"), command);
+    let Some(output) = small("\"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"") else { return };
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("small/run: 1 MiB are free on its disk, about 256 MiB"), "{}", said(&output));
     assert!(toy.pids().is_empty(), "nothing is begun");
-    let output = on_a_small_disk("\"$1\" doctor --out \"$0\" --checkout \"$3\"");
+    let output = small("\"$1\" doctor --out \"$0\" --checkout \"$3\"").unwrap();
     assert!(said(&output).contains("1 MiB free for"), "{}", said(&output));
+}
+
+#[test]
+fn a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_next() {
+    let toy = Toy::new("well");
+    let wait = "while :; do wait $child || :;";
+    let fill = "while [ ! -e \"$bin/loading\" ]; do sleep 0.05; done\ndd if=/dev/zero of=\"$1/fill\" bs=1M 2>/dev/null\n\
+                touch \"$1/full\"\n";
+    toy.edit("bin/toyd", wait, &format!("{fill}{wait}"));
+    let full = "until [ -e \"$out/data/toy-1/full\" ] && [ -e \"$out/data/toy-2/full\" ]; do sleep 0.05; done";
+    toy.edit("bin/loadgen", "wait $sleeper\n", &format!("wait $sleeper\n{full}\n"));
+    let run = "\"$1\" run toy --repetitions 2 --out \"$0/run\" --programs \"$2\" --checkout \"$3\"; echo MANIFEST; \
+               cat \"$0/run/manifest.json\"";
+    let test = "a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_next";
+    let Some(output) = on_a_small_disk(test, (&toy, "300m"), run) else { return };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let manifest = text.split_once("MANIFEST").and_then(|(_, json)| serde_json::from_str::<Manifest>(json).ok());
+    let failures = manifest.unwrap_or_else(|| panic!("{}", said(&output))).failures;
+    let has_filled = |one: &FailedRepetition| !one.untried && one.reason.starts_with("it filled the disk with ");
+    assert!(failures.len() == 2 && failures.iter().all(has_filled), "{failures:?}: {}", said(&output));
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! Whether a system used up what those need as well who measure it: the memory, until the kernel killed the load generator, or the
+//! disk, until nothing could be written. Then the repetition failed by the system, although none of its processes ended.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use anyhow::Context;
+use record::PointDir;
+
+use crate::{
+    machine::{
+        disk::{self, MIB},
+        host,
+        usage::{LOAD_GENERATOR, RUNNER, Sample},
+    },
+    run::preparation,
+};
+
+/// Free space below which a disk is full: what is written in one piece, such as a frame of rows, may not fit any longer.
+const FULL_MIB: u64 = 16;
+
+/// Most that is kept of each log where the disk is full: its beginning tells how it came to that.
+const LOG_BYTES_MAX: u64 = MIB;
+
+/// Logs of the runner's own commands; all others are those of the system's processes.
+const NOT_THE_SYSTEM: [&str; 2] = ["loadgen.log", "register.log"];
+
+/// Bytes in the blocks that the kernel counts a file's size by.
+const BLOCK_BYTES: u64 = 512;
+
+/// What there is of something, in MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// On a disk.
+    pub disk_mib: u64,
+    /// In memory.
+    pub memory_mib: u64,
+}
+
+impl Room {
+    /// What is left on the disk of a folder, and of the machine's memory.
+    #[must_use]
+    pub fn left(folder: &Path) -> Self {
+        Self { disk_mib: disk::free_mib(folder), memory_mib: host::available_mib() }
+    }
+
+    /// What a system took since these were left, if that is why something else failed: at least half of what is gone of a disk that
+    /// is full now, or of the memory, where the kernel `killed` something.
+    #[must_use]
+    pub fn exhausted_by(self, system: Self, disk_now_mib: u64, killed: bool) -> Option<String> {
+        let gone_mib = self.disk_mib.saturating_sub(disk_now_mib);
+        if disk_now_mib < FULL_MIB && self.disk_mib >= FULL_MIB && 2 * system.disk_mib >= gone_mib {
+            return Some(format!("it filled the disk with {} MiB", system.disk_mib));
+        }
+        let is_most = self.memory_mib > 0 && 2 * system.memory_mib >= self.memory_mib;
+        (killed && is_most).then(|| format!("it used {} of {} MiB of memory", system.memory_mib, self.memory_mib))
+    }
+}
+
+/// Greatest memory of the system's processes, in MiB, by the last sample.
+#[must_use]
+pub fn memory_mib(samples: &[Sample]) -> u64 {
+    let last = samples.last().into_iter().flat_map(|sample| &sample.processes);
+    let of_system = last.filter(|(role, _)| ![LOAD_GENERATOR, RUNNER].contains(&role.as_str()));
+    of_system.map(|(_, used)| used.peak_rss_bytes).sum::<u64>() / MIB
+}
+
+/// What the system's processes hold on the disk in a repetition, in MiB: their data and logs.
+#[must_use]
+pub fn disk_mib(point: &PointDir) -> u64 {
+    let logs = logs(point).filter(|(name, _)| !NOT_THE_SYSTEM.contains(&name.as_str()));
+    (folder_bytes(&point.path.join("data")) + logs.map(|(_, bytes)| bytes).sum::<u64>()) / MIB
+}
+
+/// Names and sizes of the logs of a repetition.
+fn logs(point: &PointDir) -> impl Iterator<Item = (String, u64)> {
+    let entries = fs::read_dir(point.logs()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        Some((name, entry.metadata().ok()?.blocks() * BLOCK_BYTES))
+    })
+}
+
+/// What all files below a folder take of its disk; a link is not followed.
+fn folder_bytes(folder: &Path) -> u64 {
+    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => bytes += found.blocks() * BLOCK_BYTES,
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// Where the disk of a repetition that failed is full, with `free_mib`, removes the system's data, and all but the beginning of its
+/// logs: else nothing after it could be measured either.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn make_room(point: &PointDir, free_mib: u64) -> anyhow::Result<()> {
+    if free_mib >= FULL_MIB {
+        return Ok(());
+    }
+    preparation::remove(&point.path.join("data"))?;
+    for (name, _) in logs(point).filter(|(_, bytes)| *bytes > LOG_BYTES_MAX) {
+        let path = point.logs().join(name);
+        let cut = || fs::File::options().write(true).open(&path)?.set_len(LOG_BYTES_MAX);
+        cut().with_context(|| format!("shortening {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use record::RunDir;
+
+    use super::*;
+
+    #[test]
+    fn what_a_system_used_up_is_its_doing_and_what_others_did_is_not() {
+        let room = |disk_mib, memory_mib| Room { disk_mib, memory_mib };
+        let before = room(1000, 4000);
+        let disk = Some("it filled the disk with 600 MiB".to_owned());
+        assert_eq!(before.exhausted_by(room(600, 0), 3, false), disk);
+        assert_eq!(before.exhausted_by(room(600, 0), 16, false), None, "there is room");
+        assert_eq!(before.exhausted_by(room(400, 0), 0, false), None, "most of it is another's");
+        assert_eq!(room(15, 4000).exhausted_by(room(14, 0), 1, false), None, "it was full before");
+        let memory = Some("it used 2000 of 4000 MiB of memory".to_owned());
+        assert_eq!(before.exhausted_by(room(0, 2000), 900, true), memory);
+        assert_eq!(before.exhausted_by(room(0, 1999), 900, true), None, "most of it is another's");
+        assert_eq!(before.exhausted_by(room(0, 3000), 900, false), None, "nothing was killed");
+        assert_eq!(room(1000, 0).exhausted_by(room(0, 0), 900, true), None, "what there was is not known");
+    }
+
+    #[test]
+    fn data_and_logs_of_the_system_are_what_it_holds_and_make_room_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let point = RunDir(folder.path().to_owned()).point("s", "p", 1);
+        let write = |place: &str, mib: usize| {
+            let path = point.path.join(place);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![7; mib << 20]).unwrap();
+        };
+        [("data/a/b/c", 3), ("data/d", 1), ("logs/a.log", 2), ("logs/loadgen.log", 4), ("invocations.csv.zst", 5)]
+            .iter()
+            .for_each(|(place, mib)| write(place, *mib));
+        assert_eq!(disk_mib(&point), 6);
+        make_room(&point, FULL_MIB).unwrap();
+        assert_eq!(disk_mib(&point), 6, "there is room");
+        make_room(&point, FULL_MIB - 1).unwrap();
+        assert_eq!(disk_mib(&point), 1, "the beginning of a log");
+        assert!(point.invocations().is_file());
+    }
+
+    #[test]
+    fn the_memory_of_the_system_is_not_that_of_what_measures_it() {
+        let used = |mib: u64| crate::machine::usage::Used { peak_rss_bytes: mib * MIB, ..Default::default() };
+        let all = [("worker-1", 30), ("worker-1 sandboxes", 5), (LOAD_GENERATOR, 900), (RUNNER, 50)];
+        let processes = all.map(|(role, mib)| (role.to_owned(), used(mib))).into();
+        assert_eq!(memory_mib(&[Sample { processes, ..Sample::default() }]), 35);
+        assert_eq!(memory_mib(&[]), 0);
+    }
+}
