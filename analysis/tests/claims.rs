@@ -7,7 +7,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use fixture::{Fixture, rule};
-use record::{Claims, Finding, JudgedClaim, RunDir, Summary, Verdict, Weight, read_json};
+use record::{Claims, Finding, Invariant, JudgedClaim, RunDir, Summary, Verdict, Weight, read_json};
 
 const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\ntimeout = \"1s\"\n[sandbox]\nruntime = \"hollow\"\n\
     [[points]]\nname = \"lowest\"\nload.rate = 0.2\nsandbox.delay = \"40ms\"\n\
@@ -172,6 +172,25 @@ fn a_broken_invariant_makes_the_claim_invalid_and_the_header_red() {
         if verdict == Verdict::Invalid {
             assert!(claim.reason.contains("repetition 4: \"a rule\" is not held (3 of 4)"), "{}", claim.reason);
         }
+    }
+}
+
+#[test]
+fn a_system_that_ended_early_under_load_is_found_in_the_invariants_and_not_held() {
+    let fixture = held();
+    for (system, place, verdict) in
+        [("dirigent-kpa", "fast", Verdict::NotHeld), ("knative", "lowest", Verdict::Invalid)]
+    {
+        let died = |number| Invariant {
+            rule: Invariant::LIVED.to_owned(),
+            detail: "control-plane ended with exit code 7".to_owned(),
+            ..rule((system, place, number), Weight::Validity, Finding::NotHeld)
+        };
+        fixture.verified_but((2..=4).map(died).collect());
+        Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().code(3);
+        let claim = claims_of(&fixture).remove(0);
+        assert_eq!(claim.verdict, verdict, "{claim:?}");
+        assert!(claim.reason.contains("control-plane ended with exit code 7"), "{}", claim.reason);
     }
 }
 

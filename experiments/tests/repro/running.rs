@@ -4,7 +4,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use record::{ColdStart, ExitState, ProcessUsage, read_table};
+use record::{ColdStart, ExitState, Finding, Invariant, ProcessUsage, Weight, read_table};
 
 use crate::toy::{Toy, is_alive, said, wait_until};
 
@@ -186,6 +186,26 @@ fn a_run_whose_system_died_under_load_is_invalid_and_keeps_its_data() {
     toy.assert_nothing_left(ALL);
     assert!(said(&output).contains("toy-1 ended with exit code 7"), "{}", said(&output));
     assert!(toy.point().path.join("data/toy-1").exists());
+    let found = toy.out().read_invariants().unwrap().unwrap().invariants;
+    let found: Vec<_> = found.into_iter().filter(|one| one.rule == Invariant::LIVED).collect();
+    let [Invariant { weight: Weight::Validity, finding: Finding::NotHeld, detail, .. }] = &found[..] else {
+        panic!("claims are judged by it: {found:?}")
+    };
+    assert_eq!(detail, "toy-1 ended with exit code 7; toy-2 ended with exit code 7");
+}
+
+#[test]
+fn what_was_measured_is_complete_although_data_cannot_be_removed() {
+    let toy = Toy::new("well");
+    // Where the folder was there is a file when all of it has stopped.
+    let spoil = "d=$(dirname \"$1\"); rm -rf \"$d\"; touch \"$d\"";
+    toy.edit("bin/toyd", "*) trap 'kill $child; exit 0' TERM", &format!("*) trap 'kill $child; {spoil}; exit 0' TERM"));
+    let output = toy.run(&[]);
+    let manifest = toy.manifest();
+    assert!(manifest.failures.is_empty() && toy.point().invocations().is_file(), "{manifest:?}: {}", said(&output));
+    let is_left = |note: &String| note.starts_with("toy replay repetition 1: ") && note.contains("/data is left: ");
+    assert!(manifest.notes.iter().any(is_left), "{:?}", manifest.notes);
+    assert!(said(&toy.resume()).contains("repetition 1: already done"));
 }
 
 #[test]
