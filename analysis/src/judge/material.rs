@@ -243,7 +243,7 @@ impl<'a> Material<'a> {
     }
 
     /// Whether the rate of a repetition was sustained as far as its rows tell, whatever else is wrong with it, and why not or why
-    /// that cannot be told. Where the rate was surely too much for the system said to be better, later warm answers lower the slope
+    /// that is not known. Where the rate was surely too much for the system said to be better, later warm answers lower the slope
     /// by which that would be seen in all of its rows: it was not sustained.
     pub(super) fn sustained(&self, summary: &PointSummary, role: Role) -> (Option<bool>, String) {
         if role == Role::Better && self.verification.was_too_much(summary) {

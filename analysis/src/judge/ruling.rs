@@ -49,7 +49,7 @@ impl Ruling {
         Self { is_certain: true, ..Self::not_held(reason) }
     }
 
-    /// How much it weighs beside others: what is certain decides; else what may not be used makes the whole claim so, and a bad
+    /// How much it weighs among others: what is certain decides; else what may not be used makes the whole claim so, and a bad
     /// result is not hidden by what is missing.
     fn weight(&self) -> u8 {
         match self.verdict {
