@@ -181,6 +181,10 @@ impl Function {
         turn.map(|turn| Beginning { ticket, terms, turn })
     }
 
+    fn note_unwanted(&self, sandbox: &Arc<Sandbox>, has_ended: bool) {
+        self.lock().note_unwanted(sandbox, has_ended);
+    }
+
     fn release(self: &Arc<Self>, sandbox: &Arc<Sandbox>, now_us: u64) {
         let mut effects = Effects::default();
         self.lock().release(sandbox, now_us, &mut effects);

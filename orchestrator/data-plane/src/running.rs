@@ -60,7 +60,7 @@ impl Running {
             sandbox.put_idle(link, plane, now_us);
         } else if !ended {
             // It answered before it had the whole request: wait until it has stopped reading.
-            linger(link, slot, Rest::Unwanted);
+            linger(link, slot.into_unwanted(), Rest::Unwanted);
             return;
         } else {
             sandbox.used(now_us);
@@ -88,7 +88,7 @@ impl Running {
                 Protocol::Http1 => Rest::Unreadable { deadline: self.deadline },
                 Protocol::H2c => Rest::Unwanted,
             };
-            linger(link, slot, rest);
+            linger(link, slot.into_unwanted(), rest);
         }
     }
 
@@ -101,7 +101,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(link, slot, Rest::Answer { deadline: self.deadline });
+            linger(link, slot.into_unwanted(), Rest::Answer { deadline: self.deadline });
         }
     }
 }

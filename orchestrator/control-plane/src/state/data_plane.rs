@@ -6,13 +6,7 @@ use api::wire;
 use model::{DataPlaneId, EndpointState, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
-use super::{
-    DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage,
-    sandbox::{Sandbox, Standing},
-};
-
-/// Sandboxes of a function at once that are drained because an invocation in them does not end.
-const MOST_RETIRED: u32 = 32;
+use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::Standing};
 
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -371,7 +365,7 @@ impl State {
     }
 
     /// Lets what runs in a sandbox that is not used any more end: what began before takes the function's time-out at most.
-    /// A function has as many such as it may have of others, but a few: with one more, the oldest ends.
+    /// Too many such sandboxes leave less room for others, and none is ended for another.
     fn drain_retired(&mut self, now: Now, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         sandbox.retired = true;
@@ -379,17 +373,8 @@ impl State {
             // Its holder waits to be told, and may have missed it.
             return self.send_endpoint(id, EndpointState::Draining);
         }
-        let Some(function) = self.functions.get(sandbox.function) else { return self.drain_sandbox(now, id) };
-        let (timeout, most) =
-            (function.registered.spec.timeout, function.registered.spec.scale.upper_bound().min(MOST_RETIRED));
-        let is_retired = |id: &&SandboxId| self.sandboxes.get(id).is_some_and(Sandbox::drains_retired);
-        let retired: Vec<SandboxId> = function.sandboxes.iter().filter(is_retired).copied().collect();
-        if let Some(&oldest) = retired.first().filter(|_| retired.len() >= most as usize) {
-            tracing::warn!(sandbox = %oldest, "too many sandboxes of its function have invocations that do not end; ending it");
-            self.withdraw(oldest);
-            self.delete_sandbox(oldest);
-        }
-        self.drain_within(now, id, self.settings.health.drain_deadline.saturating_add(timeout));
+        let timeout = self.functions.get(sandbox.function).map(|function| function.registered.spec.timeout);
+        self.drain_within(now, id, self.settings.health.drain_deadline.saturating_add(timeout.unwrap_or_default()));
     }
 }
 

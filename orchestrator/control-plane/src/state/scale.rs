@@ -20,6 +20,9 @@ use super::{
 const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
 /// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
 const MOST_PER_DECISION: u32 = 1024;
+/// Sandboxes of a function that are drained because an invocation in them does not end: as many as its bound, and as this, in
+/// addition to the others that it may have, or wants if it has no bound. Each further one is instead of one of those.
+const MAX_RETIRED: u32 = 32;
 
 impl State {
     /// Decides on one function now. `read_us` is when the cause was read from the network.
@@ -43,7 +46,8 @@ impl State {
         let coming = if has_others { self.recall(now, id, decision.sandboxes <= have) } else { 0 };
         again_us = earlier(again_us, self.note_unanswered(now, id));
         if decision.sandboxes > have {
-            let missing = (decision.sandboxes - have).saturating_sub(coming).min(self.room_below_bound(id));
+            let missing = (decision.sandboxes - have).saturating_sub(coming);
+            let missing = self.below_bound(now, id, missing);
             let again = self.grow(now, id, missing, read_us);
             again_us = earlier(again_us, again);
         } else {
@@ -57,11 +61,39 @@ impl State {
         self.decide_again_at(id, again_us);
     }
 
-    /// Sandboxes that may be made until there are as many as the function's bound, those out of reach included.
-    fn room_below_bound(&self, id: FunctionId) -> u32 {
+    /// How many of `missing` sandboxes may be made until there are as many as the function's bound, those out of reach included.
+    fn below_bound(&mut self, now: Now, id: FunctionId, missing: u32) -> u32 {
         let Some(function) = self.functions.get(id) else { return 0 };
         let supply = function.supply();
-        function.registered.spec.scale.upper_bound().saturating_sub(supply.ready + supply.starting)
+        let bound = function.registered.spec.scale.max;
+        let room = bound.map_or(missing, |bound| bound.saturating_sub(supply.ready + supply.starting));
+        let without_retired = missing.min(room.saturating_sub(self.retired_too_many(id)));
+        if without_retired < missing.min(room) {
+            self.say_retired(now, id);
+        }
+        without_retired
+    }
+
+    /// Sandboxes of a function that were retired, in excess of those that it may have in addition to the others.
+    fn retired_too_many(&self, id: FunctionId) -> u32 {
+        let Some(function) = self.functions.get(id) else { return 0 };
+        let most = function.registered.spec.scale.upper_bound().min(MAX_RETIRED);
+        // Mostly few leave, so that nothing is counted.
+        if function.leaving() <= most {
+            return 0;
+        }
+        let is_retired = |id: &&SandboxId| self.sandboxes.get(id).is_some_and(Sandbox::drains_retired);
+        let retired = u32::try_from(function.sandboxes.iter().filter(is_retired).count()).unwrap_or(u32::MAX);
+        retired.saturating_sub(most)
+    }
+
+    fn say_retired(&mut self, now: Now, id: FunctionId) {
+        if !self.may_say_no_room(now) {
+            return;
+        }
+        let Some(function) = self.functions.get(id) else { return };
+        let (name, leaving) = (&function.registered.spec.name, function.leaving());
+        tracing::warn!(function = %name, leaving, "fewer further sandboxes: invocations in retired ones do not end");
     }
 
     /// Decides on functions that something happened to, each once and in a fixed order.
@@ -115,14 +147,22 @@ impl State {
     }
 
     fn say_no_room(&mut self, now: Now, id: FunctionId) {
-        if self.no_room_said_us.is_some_and(|said_us| now.us < said_us + micros(NO_ROOM_SAID_EVERY)) {
+        if !self.may_say_no_room(now) {
             return;
         }
-        self.no_room_said_us = Some(now.us);
         let Some(function) = self.functions.get(id) else { return };
         let spec = &function.registered.spec;
         let (cause, starved) = (self.nodes.offer().no_room(spec.resources()), self.starved.len());
         tracing::warn!(function = %spec.name, starved, cause, "no place for a sandbox");
+    }
+
+    /// Whether a line about a lack of room is written now.
+    fn may_say_no_room(&mut self, now: Now) -> bool {
+        let is_too_soon = self.no_room_said_us.is_some_and(|said_us| now.us < said_us + micros(NO_ROOM_SAID_EVERY));
+        if !is_too_soon {
+            self.no_room_said_us = Some(now.us);
+        }
+        !is_too_soon
     }
 
     /// Places one sandbox and tells its worker to make it; `false` when no node has room.

@@ -277,6 +277,8 @@ impl State {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let function_id = sandbox.function;
         let expected = sandbox.standing == Standing::Deleting;
+        // Its place may have been waited for.
+        let was_retired = sandbox.retired;
         let by_itself = !expected && ended.reason() != Reason::Stopped;
         if by_itself {
             self.metrics.sandbox_exits.inc();
@@ -284,7 +286,7 @@ impl State {
             self.note_end_of_service(now, id, None, &ended.message);
         }
         self.forget_sandbox(id, if expected { "cancelled" } else { "failed" });
-        if !expected {
+        if !expected || was_retired {
             self.decide(now, function_id, now.us);
         }
     }

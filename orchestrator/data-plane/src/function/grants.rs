@@ -74,6 +74,8 @@ pub(super) struct Held {
     stamp: Stamp,
     /// Slots that the control plane was last told we hold; of a failed sandbox, what still runs there.
     told: u32,
+    /// Slots in use by what nobody waits for any more.
+    unwanted: u32,
 }
 
 impl Held {
@@ -184,8 +186,8 @@ impl FunctionState {
     /// A sandbox does not work, in which an invocation may still have its slot: nothing goes there any more, and the control
     /// plane is told. True when that is news.
     ///
-    /// Where `failing` lets other invocations end, and there are some, the control plane drains it. Otherwise it deletes
-    /// it at once.
+    /// Where `failing` lets other invocations end, and somebody waits for one, the control plane drains it. Otherwise it
+    /// deletes it at once.
     pub(crate) fn fail(
         &mut self,
         sandbox: &Arc<Sandbox>,
@@ -194,10 +196,13 @@ impl FunctionState {
         effects: &mut Effects,
     ) -> bool {
         let id = sandbox.id();
-        failing.drains &= self.slots.in_use(id) > 1;
+        let in_use = self.slots.in_use(id);
         let Some(held) = self.held.get_mut(&id).filter(|held| Arc::ptr_eq(&held.sandbox, sandbox)) else {
             return false;
         };
+        // Whoever finds that it fails has a slot; one that retires it is among those that nobody waits for.
+        let own = u32::from(!failing.retired || held.unwanted == 0);
+        failing.drains &= in_use > held.unwanted + own;
         match held.service {
             Service::Failed => return false,
             // It is being deleted in the same way already.
@@ -217,6 +222,14 @@ impl FunctionState {
         effects.left.push(sandbox.clone());
         self.changed(self.level(), now_us, effects);
         true
+    }
+
+    /// Takes note of an invocation in `sandbox` that nobody waits for any more, or of its end.
+    pub(crate) fn note_unwanted(&mut self, sandbox: &Arc<Sandbox>, has_ended: bool) {
+        let held = self.held.get_mut(&sandbox.id()).filter(|held| Arc::ptr_eq(&held.sandbox, sandbox));
+        if let Some(held) = held {
+            held.unwanted = if has_ended { held.unwanted.saturating_sub(1) } else { held.unwanted + 1 };
+        }
     }
 
     /// Whether a sandbox runs more than one invocation at once.
@@ -301,7 +314,7 @@ impl FunctionState {
         let (terms, told) = (self.terms, delta.slots);
         let held = self.held.entry(id).or_insert_with(|| {
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &terms, now_us.saturating_sub(delta.ready_age_us)));
-            Held { sandbox, service, stamp: delta.stamp, told }
+            Held { sandbox, service, stamp: delta.stamp, told, unwanted: 0 }
         });
         // Lent again by a control plane that the news of the failure has not reached.
         if let Some(failing) = held.failing("it was lent again") {

@@ -10,11 +10,13 @@ pub(crate) struct Slot {
     /// `None` once it was taken apart.
     held: Option<(Arc<Function>, Arc<Sandbox>)>,
     taken_us: u64,
+    /// Nobody waits for what runs in it.
+    unwanted: bool,
 }
 
 impl Slot {
     pub(super) fn new(function: Arc<Function>, sandbox: Arc<Sandbox>, taken_us: u64) -> Self {
-        Self { held: Some((function, sandbox)), taken_us }
+        Self { held: Some((function, sandbox)), taken_us, unwanted: false }
     }
 
     /// The sandbox it is a slot of.
@@ -60,6 +62,14 @@ impl Slot {
         function.give_up(sandbox, failing);
     }
 
+    /// Nobody waits any more for what runs in it.
+    pub(crate) fn into_unwanted(mut self) -> Self {
+        self.unwanted = true;
+        let (function, sandbox) = self.parts();
+        function.note_unwanted(sandbox, false);
+        self
+    }
+
     /// Whether other invocations may run in the sandbox at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         let (function, sandbox) = self.parts();
@@ -86,6 +96,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some((function, sandbox)) = self.held.take() {
+            if self.unwanted {
+                function.note_unwanted(&sandbox, true);
+            }
             let now_us = function.plane.clock.now_us();
             function.release(&sandbox, now_us);
         }

@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use super::{
     blocking::Blocking,
     client::{Answer, get, send, spawn_get, with_body},
-    world::{World, delta, function},
+    sandbox::Sandbox,
+    world::{World, active, delta, function},
 };
 
 fn shared() -> wire::FunctionConfig {
@@ -118,4 +119,16 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
     assert!(session.failure(1).await.drains, "whoever grants it anew has not heard of it");
     session.delta(delta(1, address, 4, EndpointState::Draining, 2));
     session.ack(1, |ack| ack.slots == 0 && ack.version == 2).await;
+}
+
+#[tokio::test]
+async fn attempts_that_nobody_waits_for_are_no_reason_to_drain_a_sandbox() {
+    let mut world = World::start().await;
+    let mut session = world.greeted(vec![shared()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 4));
+    // The first attempt keeps its slot for a moment, in which the second one fails as well.
+    let _invocation = spawn_get(world.data_plane, "f", "/die");
+    let failure = session.failure(1).await;
+    assert!(!failure.drains && !failure.retired, "nothing runs there: {failure:?}");
 }

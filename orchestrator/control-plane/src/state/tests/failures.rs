@@ -227,18 +227,39 @@ fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
 }
 
 #[test]
-fn retired_sandboxes_are_no_more_than_a_function_may_have() {
+fn retired_sandboxes_of_a_function_without_a_bound_are_not_without_bound() {
+    let mut shared = spec();
+    (shared.concurrency, shared.scale.max, shared.cpu, shared.memory) = (100, None, 1, 1);
+    let (mut cluster, id) = cluster_with(shared, 1);
+    for _ in 0..40 {
+        cluster.data_planes[0].arrive(id);
+        cluster.settle(1);
+        cluster.data_planes[0].retire_all();
+        cluster.settle(1);
+    }
+    assert_eq!(cluster.workers[0].sandboxes.len(), 33);
+    let known = &cluster.data_planes[0];
+    assert_eq!((known.waiting_for(id), known.running(id)), (7, 33), "none was ended for another");
+}
+
+#[test]
+fn retired_sandboxes_are_no_more_than_a_function_may_have_and_none_ends_for_another() {
     let mut shared = spec();
     (shared.concurrency, shared.scale.max) = (3, Some(2));
     let (mut cluster, id) = cluster_with(shared, 1);
-    for round in 1..6 {
+    for round in 1..6u32 {
         (0..3).for_each(|_| cluster.data_planes[0].arrive(id));
         cluster.settle(1);
         let there = cluster.workers[0].sandboxes.len();
         assert!(there <= 4, "{there} in round {round}: two that are retired, and two that are not");
+        assert_eq!(cluster.data_planes[0].running(id), 3 * round.min(4), "nothing that runs is ended in round {round}");
         cluster.data_planes[0].retire_all();
         cluster.settle(1);
     }
+    assert_eq!(cluster.data_planes[0].waiting_for(id), 3, "there is no place for another sandbox");
+    (0..3).for_each(|_| cluster.data_planes[0].finish_one(id));
+    cluster.settle(1);
+    assert_eq!((cluster.data_planes[0].waiting_for(id), cluster.data_planes[0].running(id)), (0, 12));
 }
 
 #[test]
