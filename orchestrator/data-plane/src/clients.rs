@@ -17,7 +17,12 @@ use std::{
 use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
-use self::{fragment::Fragments, io::Traffic, unsent::Unsent};
+use self::{
+    fragment::Fragments,
+    io::Traffic,
+    open::SendDeadline,
+    unsent::{Heads, Unsent},
+};
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
 mod fragment;
@@ -26,14 +31,16 @@ mod open;
 mod presence;
 mod refused;
 mod socket;
+mod stream;
 mod unsent;
 
 pub(crate) use self::{
     io::ClientIo,
-    open::{OpenRequest, SendDeadline, Streams},
+    open::OpenRequest,
     presence::PresenceWatch,
     socket::ClientSocket,
-    unsent::Part,
+    stream::{Part, Stream, Streams},
+    unsent::AllUnsent,
 };
 
 /// Connections beyond the bound that are served a refusal.
@@ -86,17 +93,20 @@ pub(crate) struct Client {
     fragments: Fragments,
     /// Of the HTTP/1.1 response under way.
     deadline: SendDeadline,
-    /// That of the HTTP/2 stream that has just begun.
-    new_stream: Mutex<Option<Arc<SendDeadline>>>,
+    /// The HTTP/2 stream that has just begun.
+    new_stream: Mutex<Option<Arc<Stream>>>,
     /// Refusals that it has not taken.
     unsent_refusals: AtomicU32,
     /// What it has not taken of its responses. Of HTTP/2 only.
     unsent: Unsent,
+    heads: Heads,
+    /// Whether its connection was ended because it took too little.
+    cut: AtomicBool,
 }
 
 impl Client {
     /// A request of `version` has come, on `stream` if that is HTTP/2.
-    pub(crate) fn request(self: &Arc<Self>, version: Version, stream: Option<Arc<SendDeadline>>) -> OpenRequest {
+    pub(crate) fn request(self: &Arc<Self>, version: Version, stream: Option<Arc<Stream>>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.upload_unread.store(false, Ordering::Relaxed);
@@ -106,27 +116,63 @@ impl Client {
         OpenRequest::new(self.clone(), stream)
     }
 
-    /// An HTTP/2 stream begins: the deadline of its response, also for whoever runs the stream.
-    pub(crate) fn stream(&self) -> Arc<SendDeadline> {
-        let deadline = Arc::<SendDeadline>::default();
-        *self.new_stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline.clone());
-        deadline
+    /// An HTTP/2 stream begins. It is left for the task that runs it, too.
+    pub(crate) fn stream(self: &Arc<Self>) -> Arc<Stream> {
+        let stream = Arc::new(Stream::new(self.clone()));
+        *self.new_stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
+        stream
     }
 
     /// The stream that has begun.
-    fn take_stream(&self) -> Option<Arc<SendDeadline>> {
+    fn take_stream(&self) -> Option<Arc<Stream>> {
         self.new_stream.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether a response should have left by now: of HTTP/1.1 the one under way, of HTTP/2 those that the library has.
-    /// HTTP/2 clients are pinged, so that it is asked now and then.
+    /// Whether the function's time-out has passed within its response. Of HTTP/1.1 only.
     pub(crate) fn is_late(&self) -> bool {
-        let now_us = || self.plane.clock.now_us();
-        let is_blocked = |since_us: u64| {
-            let time = now_us().saturating_sub(since_us);
-            u128::from(time) >= self.plane.config.limits.send_timeout.as_micros()
-        };
-        self.deadline.get().is_some_and(|us| now_us() >= us) || self.unsent.waits_since_us().is_some_and(is_blocked)
+        self.deadline.get().is_some_and(|us| self.plane.clock.now_us() >= us)
+    }
+
+    /// Ends the HTTP/2 streams whose responses should have left by now. When the next one should have, in microseconds of the
+    /// data plane's clock, if there are others.
+    pub(crate) fn end_late(&self) -> Option<u64> {
+        self.unsent.cut_late(self.plane.clock.now_us())
+    }
+
+    /// Whether it has responses that it has not taken and whose streams are forgotten.
+    pub(crate) fn leaves_forgotten(&self) -> bool {
+        self.unsent.forgotten() > 0
+    }
+
+    /// Asked once in each `limits.send_timeout`: whether it has had these for as long.
+    pub(crate) fn has_late_forgotten(&self) -> bool {
+        self.unsent.begin_generation()
+    }
+
+    /// Bytes of header sections that it leaves, or more, while it takes nothing. No stream has them that could be ended.
+    pub(crate) fn unsent_heads(&self) -> u64 {
+        match self.traffic.blocked() {
+            Some(written) => self.heads.left(written),
+            None => {
+                self.heads.clear();
+                0
+            }
+        }
+    }
+
+    /// Its connection ends because it takes too little. What has not left is broken.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        // The HTTP/1.1 library has forgotten a response that only waits for its client.
+        let is_forgotten = self.is_idle() && !self.is_http2() && self.traffic.blocked().is_some();
+        if is_forgotten && !self.refused.load(Ordering::Relaxed) {
+            self.plane.metrics.response_broken();
+        }
+    }
+
+    /// Whether that was so.
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// The bounds for what clients may send.
@@ -174,20 +220,22 @@ impl Client {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// What its end would cost it. HTTP/1.1 has forgotten an answer that waits for its client; then the last one counts.
+    /// What its end would cost it. The HTTP library may have forgotten an answer that waits for its client; of HTTP/1.1 the
+    /// last one counts then.
     pub(crate) fn debt(&self) -> Debt {
         let open = self.open.load(Ordering::Relaxed);
         if open > self.settled.load(Ordering::Relaxed) {
             return Debt::Answers;
         }
-        if open == 0 && self.unsent.waits() {
-            return Debt::Responses;
-        }
-        if open == 0 && (self.is_http2() || self.traffic.blocked().is_none()) {
+        let is_forgotten = match self.is_http2() {
+            true => self.unsent.responses() > 0,
+            false => self.traffic.blocked().is_some(),
+        };
+        if open == 0 && !is_forgotten {
             return Debt::Nothing;
         }
         let are_refusals = match self.is_http2() {
-            true => open == self.unsent_refusals.load(Ordering::Relaxed),
+            true => open == self.unsent_refusals.load(Ordering::Relaxed) && !is_forgotten,
             false => self.refused.load(Ordering::Relaxed),
         };
         if are_refusals { Debt::Refusals } else { Debt::Responses }
@@ -215,9 +263,14 @@ impl Client {
         !self.is_http10.load(Ordering::Relaxed)
     }
 
-    /// Writes that it took something of.
-    pub(crate) fn writes(&self) -> u64 {
-        self.traffic.writes()
+    /// Bytes that it took.
+    pub(crate) fn written(&self) -> u64 {
+        self.traffic.written()
+    }
+
+    /// A number that changes as it takes what it is owed. PINGs and the like are not that.
+    pub(crate) fn taken(&self) -> u64 {
+        if self.is_http2() { self.unsent.mark() } else { self.traffic.written() }
     }
 
     /// Whether it speaks HTTP/2.
@@ -226,10 +279,11 @@ impl Client {
     }
 
     /// While it takes nothing of what is to be sent: a number that changes with what it may take time for. A response
-    /// that still flows has the function's time-out, so each write counts; one that is complete has to leave as a whole.
+    /// that still flows has the function's time-out, and HTTP/2 streams have deadlines of their own, so each byte counts; an
+    /// HTTP/1.1 response that is complete has to leave as a whole.
     pub(crate) fn blocked(&self) -> Option<u64> {
-        let flows = self.deadline.get().is_some();
-        self.traffic.blocked().map(|writes| if flows { writes } else { u64::MAX - self.requests() })
+        let counts_bytes = self.is_http2() || self.deadline.get().is_some();
+        self.traffic.blocked().map(|written| if counts_bytes { written } else { u64::MAX - self.requests() })
     }
 
     /// Tells it to end once its requests are answered.
@@ -285,6 +339,8 @@ impl Clients {
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),
             unsent: Unsent::default(),
+            heads: Heads::default(),
+            cut: AtomicBool::new(false),
         });
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.

@@ -88,14 +88,18 @@ pub struct Limits {
     /// A client that has begun an HTTP/1.1 request has this long to send its head; then its connection is closed.
     #[serde(with = "model::duration")]
     pub header_timeout: Duration,
-    /// A client that takes nothing of a response under way for this long is disconnected; a response that is complete
-    /// has this long to leave once it does not fit into the buffers between. HTTP/2 clients are pinged twice in this
-    /// time.
+    /// An HTTP/1.1 client that takes nothing of a response under way for this long is disconnected; a response that is
+    /// complete has this long to leave once it does not fit into the buffers between. On an HTTP/2 stream it has this long
+    /// and a second more for each 16 KiB that its client has not taken. HTTP/2 clients are pinged twice in this time.
     #[serde(with = "model::duration")]
     pub send_timeout: Duration,
-    /// Most bytes of complete responses that wait for HTTP/2 clients to take them. Beyond it, streams of those clients end
-    /// that have not taken more than their share, which is this divided by `client_connections`.
+    /// Most bytes of responses that wait for HTTP/2 clients to take them; a complete one counts for 16 KiB more. Half of it
+    /// is for the allowances of clients, and half for what they leave beyond these. When the second half is full, responses
+    /// end of those clients that leave most.
     pub unsent_responses: ByteSize,
+    /// Bytes of complete responses that each HTTP/2 client may leave; less where there are so many clients that all together
+    /// would pass half of `unsent_responses`.
+    pub unsent_allowance: ByteSize,
     /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
@@ -149,6 +153,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),
             unsent_responses: ByteSize::mib(256),
+            unsent_allowance: ByteSize::kib(64),
             connect_timeout: Duration::from_secs(1),
         }
     }

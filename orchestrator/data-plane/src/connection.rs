@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{Client, ClientIo, ClientSocket, Debt, PresenceWatch, Streams},
+    clients::{AllUnsent, Client, ClientIo, ClientSocket, Debt, PresenceWatch, Streams},
     invocation::serve,
 };
 
@@ -32,8 +32,17 @@ const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// A client that is owed nothing but refusals has this long to take them when its connection is to end, and one of HTTP/2
 /// to end it itself: nobody made them wait for anything.
 const LINGER: Duration = Duration::from_secs(1);
-/// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them.
+/// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them, and has so
+/// long in all.
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
+const LINGER_RESPONSES: Duration = Duration::from_secs(10);
+/// Bytes of header sections that an HTTP/2 client may leave for so long while it takes nothing, and at all.
+const MAX_UNSENT_HEADS: u64 = 1024 * 1024;
+const HEADS_TIMEOUT: Duration = Duration::from_secs(5);
+const MOST_UNSENT_HEADS: u64 = 16 * MAX_UNSENT_HEADS;
+
+/// Late streams are looked for at most so often within `limits.send_timeout`.
+const MAX_LOOKS: u32 = 64;
 
 /// Room in a connection's buffer beside the largest header section.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -109,6 +118,7 @@ async fn speak_http1(io: ClientIo, client: &Arc<Client>, watch: Watch, tells_pre
 }
 
 async fn speak_http2(io: ClientIo, client: &Arc<Client>, watch: Watch) {
+    let _entered = AllUnsent::enter(client);
     let limits = &client.plane.config.limits;
     let mut builder = http2::Builder::new(Streams::new(client.clone()));
     builder
@@ -167,8 +177,15 @@ struct Watch {
     head: Alarm,
     /// Rings when the client takes nothing of what is to be sent.
     blocked: Alarm,
-    /// Rings when a client has had its time to take what is there for it, and of HTTP/2 to end the connection.
-    goodbye: Alarm,
+    /// Rings while header sections do not leave.
+    heads: Alarm,
+    /// Set while there are HTTP/2 responses, or may be.
+    late_responses: Option<LateLook>,
+    /// Rings when a client that is to leave takes nothing of the responses that are there for it.
+    pause: Alarm,
+    /// The time that it has for these, and for everything else. Nothing that it does renews them.
+    for_responses: Budget,
+    for_rest: Budget,
 }
 
 impl Watch {
@@ -179,9 +196,24 @@ impl Watch {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
-        let (head, blocked, goodbye) = (Alarm::default(), Alarm::default(), Alarm::default());
         let presence = PresenceWatch::new(client.clone(), socket);
-        Self { client, presence, leave, listening: false, leaving: late, late, looks, seen: 0, head, blocked, goodbye }
+        Self {
+            client,
+            presence,
+            leave,
+            listening: false,
+            leaving: late,
+            late,
+            looks,
+            seen: 0,
+            head: Alarm::default(),
+            blocked: Alarm::default(),
+            heads: Alarm::default(),
+            late_responses: None,
+            pause: Alarm::default(),
+            for_responses: Budget::of(LINGER_RESPONSES),
+            for_rest: Budget::of(LINGER),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -193,15 +225,17 @@ impl Watch {
                 return self.begin_to_leave();
             }
         }
-        let limits = &self.client.plane.config.limits;
+        let header_timeout = self.client.limits().header_timeout;
         let partial = self.client.has_partial_head().then(|| self.client.requests());
-        if self.head.rings(partial, limits.header_timeout, cx)
-            || self.blocked.rings(self.client.blocked(), limits.send_timeout, cx)
-            || self.client.is_late()
-            || self.presence.poll_gone(cx)
-            || self.may_end(cx)
-        {
+        if self.head.rings(partial, header_timeout, cx) || self.presence.poll_gone(cx) {
             return Poll::Ready(Event::End);
+        }
+        if self.takes_too_little(cx) || self.may_end(cx) {
+            self.client.cut();
+            return Poll::Ready(Event::End);
+        }
+        if self.has_late_responses(cx) && !self.leaving {
+            return self.begin_to_leave();
         }
         while self.looks.poll_tick(cx).is_ready() {
             let requests = self.client.requests();
@@ -219,19 +253,109 @@ impl Watch {
         Poll::Ready(Event::Leave)
     }
 
+    /// Whether the connection has to end because its client does not take what is sent.
+    fn takes_too_little(&mut self, cx: &mut Context<'_>) -> bool {
+        let send_timeout = self.client.limits().send_timeout;
+        self.leaves_heads(cx) || self.blocked.rings(self.client.blocked(), send_timeout, cx) || self.client.is_late()
+    }
+
+    /// Whether an HTTP/2 client leaves too much of header sections, which are no stream's any more. While the connection takes
+    /// nothing the HTTP library does not wake this task for further ones.
+    fn leaves_heads(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.client.is_http2() {
+            return false;
+        }
+        let bytes = self.client.unsent_heads();
+        let waits = self.client.blocked().map(|_| 0);
+        while self.heads.rings(waits, HEADS_TIMEOUT, cx) {
+            if bytes > MAX_UNSENT_HEADS {
+                return true;
+            }
+            self.heads = Alarm::default();
+        }
+        bytes > MOST_UNSENT_HEADS
+    }
+
+    /// Ends HTTP/2 streams whose responses should have left. Whether the connection is to leave because others should have,
+    /// whose streams cannot be ended. One timer for all: a response is late `limits.send_timeout` after it was complete, or
+    /// later.
+    fn has_late_responses(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_looked_at = self.late_responses.is_some() || !self.client.is_idle() || self.client.leaves_forgotten();
+        if !self.client.is_http2() || !is_looked_at {
+            return false;
+        }
+        let send_timeout = self.client.limits().send_timeout;
+        let now = Instant::now;
+        let look = self.late_responses.get_or_insert_with(|| LateLook {
+            next: Box::pin(sleep(send_timeout)),
+            generation_ends: now() + send_timeout,
+        });
+        let mut has_late = false;
+        while look.next.as_mut().poll(cx).is_ready() {
+            if now() >= look.generation_ends {
+                look.generation_ends = now() + send_timeout;
+                has_late |= self.client.has_late_forgotten();
+            }
+            let due = self.client.end_late();
+            if due.is_none() && !self.client.leaves_forgotten() && self.client.is_idle() {
+                self.late_responses = None;
+                break;
+            }
+            let soonest = now() + send_timeout / MAX_LOOKS;
+            let due = due.map_or(look.generation_ends, |us| self.client.plane.clock.at(us).min(look.generation_ends));
+            look.next.as_mut().reset(due.max(soonest));
+        }
+        has_late
+    }
+
     /// Whether a connection that is to end has ended as far as we are concerned: all is answered, and the client had time
     /// to take it. The HTTP library goes on waiting when a part of a request has come, or a client takes nothing.
     fn may_end(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.leaving || self.late {
             return false;
         }
-        let (mark, time) = match self.client.debt() {
-            Debt::Answers => (None, LINGER),
-            Debt::Nothing if !self.client.is_http2() => return true,
-            Debt::Nothing | Debt::Refusals => (Some(self.client.requests()), LINGER),
-            Debt::Responses => (Some(self.client.writes()), LINGER_PAUSE),
-        };
-        self.goodbye.rings(mark, time, cx)
+        let debt = self.client.debt();
+        if debt == Debt::Nothing && !self.client.is_http2() {
+            return true;
+        }
+        let owes_responses = debt == Debt::Responses;
+        let taken = owes_responses.then(|| self.client.taken());
+        self.pause.rings(taken, LINGER_PAUSE, cx)
+            || self.for_responses.is_spent(owes_responses, cx)
+            || self.for_rest.is_spent(matches!(debt, Debt::Refusals | Debt::Nothing), cx)
+    }
+}
+
+/// When HTTP/2 responses are looked at that may be late.
+struct LateLook {
+    next: Pin<Box<Sleep>>,
+    /// What was given before this and is forgotten is late one generation after it.
+    generation_ends: Instant,
+}
+
+/// Time of which a part is spent whenever something is so, and which nothing renews.
+struct Budget {
+    left: Duration,
+    /// Since when it is being spent, and until when it lasts.
+    spending: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Budget {
+    fn of(time: Duration) -> Self {
+        Self { left: time, spending: None }
+    }
+
+    /// Whether all of it is spent. It `is_running` until this is asked next.
+    fn is_spent(&mut self, is_running: bool, cx: &mut Context<'_>) -> bool {
+        if !is_running {
+            if let Some((since, _)) = self.spending.take() {
+                self.left = self.left.saturating_sub(since.elapsed());
+            }
+            return false;
+        }
+        let left = self.left;
+        let (_, end) = self.spending.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
+        end.as_mut().poll(cx).is_ready()
     }
 }
 

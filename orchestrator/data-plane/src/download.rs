@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -39,6 +40,8 @@ pub(crate) enum DownloadError {
 /// An answer's body.
 pub(crate) struct Download {
     content: Content,
+    /// What follows the content, where it is here.
+    trailers: Option<HeaderMap>,
     /// Counts the request as open until its answer has left.
     open: Option<OpenRequest>,
 }
@@ -52,8 +55,8 @@ enum Content {
 
 /// What has come of a sandbox's answer together with its head.
 pub(crate) enum Ahead {
-    /// All of its body.
-    Whole(Bytes),
+    /// All of its body, and the trailers.
+    Whole(Bytes, Option<HeaderMap>),
     /// The first frames of it, or nothing.
     Part(FirstFrames),
 }
@@ -72,26 +75,30 @@ impl Ahead {
         cx: &mut Context<'_>,
     ) -> Result<Self, DownloadError> {
         if incoming.is_end_stream() {
-            return Ok(Self::Whole(Bytes::new()));
+            return Ok(Self::Whole(Bytes::new(), None));
         }
         let limits = &running.slot().plane().config.limits;
         let first = match read_frame(incoming, limits, cx)? {
             Poll::Pending => return Ok(Self::Part([None, None])),
-            Poll::Ready(None) => return Ok(Self::Whole(Bytes::new())),
+            Poll::Ready(None) => return Ok(Self::Whole(Bytes::new(), None)),
             Poll::Ready(Some(frame)) => frame,
         };
-        if first.is_trailers() {
-            return Ok(Self::Part([Some(first), None]));
-        }
+        let first = match first.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Ok(Self::Whole(Bytes::new(), frame.into_trailers().ok())),
+        };
         if incoming.is_end_stream() {
-            return Ok(Self::Whole(first.into_data().unwrap_or_default()));
+            return Ok(Self::Whole(first, None));
         }
         running.drive(cx);
         let limits = &running.slot().plane().config.limits;
         match read_frame(incoming, limits, cx)? {
-            Poll::Pending => Ok(Self::Part([Some(first), None])),
-            Poll::Ready(None) => Ok(Self::Whole(first.into_data().unwrap_or_default())),
-            Poll::Ready(second) => Ok(Self::Part([Some(first), second])),
+            Poll::Pending => Ok(Self::Part([Some(Frame::data(first)), None])),
+            Poll::Ready(None) => Ok(Self::Whole(first, None)),
+            Poll::Ready(Some(second)) => Ok(match second.into_trailers() {
+                Ok(trailers) => Self::Whole(first, Some(trailers)),
+                Err(second) => Self::Part([Some(Frame::data(first)), Some(second)]),
+            }),
         }
     }
 }
@@ -125,15 +132,16 @@ struct Flow {
 impl Download {
     /// A body that is all here.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), open: None }
+        Self { content: Content::Whole(bytes), trailers: None, open: None }
     }
 
     /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
     pub(crate) fn begin(running: Running, ahead: Ahead, incoming: Incoming, cx: &mut Context<'_>) -> Self {
         match ahead {
-            Ahead::Whole(bytes) => {
+            Ahead::Whole(bytes, mut trailers) => {
                 running.complete(cx);
-                Self::whole(bytes)
+                trailers.iter_mut().for_each(headers::trailers);
+                Self { trailers, ..Self::whole(bytes) }
             }
             Ahead::Part(ahead) => Self::flowing(ahead, incoming, running, cx),
         }
@@ -155,7 +163,7 @@ impl Download {
         // already, the first look at the body says so.
         let _ = deadline.as_mut().poll(cx);
         let flow = Flow { ahead, incoming, running: Some(running), deadline };
-        Self { content: Content::Flowing(Box::pin(flow)), open: None }
+        Self { content: Content::Flowing(Box::pin(flow)), trailers: None, open: None }
     }
 }
 
@@ -217,39 +225,61 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, DownloadError>>> {
-        let Self { content, open } = &mut *self;
+        let Self { content, trailers, open } = &mut *self;
         // Whoever sends it has counted it before.
         let Some(open) = open else { return Poll::Ready(None) };
-        let item = match content {
-            Content::Whole(bytes) if bytes.is_empty() => None,
-            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Flowing(flow) => {
-                let item = flow.poll_next(cx);
-                match item {
-                    Poll::Pending => open.awaits_more(),
-                    Poll::Ready(Some(Err(_))) => open.broke_off(),
-                    Poll::Ready(_) if flow.running.is_none() => open.gave_last(),
-                    Poll::Ready(_) => open.gave(),
+        if open.has_to_end() {
+            return Poll::Ready(Some(Err(DownloadError::Unsent)));
+        }
+        if !open.may_go_on() {
+            return Poll::Pending;
+        }
+        loop {
+            let item = match content {
+                Content::Whole(bytes) if bytes.is_empty() => trailers.take().map(|fields| Ok(Frame::trailers(fields))),
+                Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+                Content::Flowing(flow) => {
+                    let item = ready!(flow.poll_next(cx));
+                    match item {
+                        Some(Err(_)) => open.broke_off(),
+                        _ if flow.running.is_none() => open.gave_last(),
+                        _ => {}
+                    }
+                    item
                 }
-                ready!(item)
-            }
-        };
-        Poll::Ready(item.map(|frame| match frame?.into_data() {
-            Ok(bytes) => open.part(bytes).map(Frame::data).ok_or(DownloadError::Unsent),
-            // What is no data is trailers.
-            Err(frame) => Ok(Frame::trailers(frame.into_trailers().unwrap_or_default())),
-        }))
+            };
+            let frame = match item {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => frame,
+            };
+            let bytes = match frame.into_data() {
+                // Some clients end a connection for empty frames.
+                Ok(bytes) if bytes.is_empty() => continue,
+                Ok(bytes) => bytes,
+                Err(frame) => {
+                    // What is no data is trailers.
+                    let fields = frame.into_trailers().unwrap_or_default();
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+            };
+            let part = open.part(bytes, cx.waker());
+            return Poll::Ready(Some(part.map(Frame::data).ok_or(DownloadError::Unsent)));
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
+        let is_given = match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Flowing(flow) => flow.running.is_none(),
-        }
+        };
+        is_given && self.trailers.is_none() && self.open.as_ref().is_none_or(OpenRequest::may_go_on)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
+            // A stated length leaves no room for trailers in HTTP/1.1.
+            Content::Whole(_) if self.trailers.is_some() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Flowing(flow) => {
                 let ahead = flow.ahead.iter().flatten().filter_map(Frame::data_ref);

@@ -113,7 +113,7 @@ pub(crate) fn fits(fields: &HeaderMap, limits: &Limits) -> bool {
 }
 
 /// Bytes of a header section as HTTP/1.1 writes it.
-fn size(fields: &HeaderMap) -> usize {
+pub(crate) fn size(fields: &HeaderMap) -> usize {
     // ": " and the line's end.
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }

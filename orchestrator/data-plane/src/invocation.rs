@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
-    clients::{Client, SendDeadline},
+    clients::{Client, Stream},
     download::{Ahead, Download, DownloadError},
     function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
     headers, host,
@@ -62,7 +62,7 @@ enum Fault {
 /// Answers one request, on `stream` if it is HTTP/2.
 pub(crate) async fn serve(
     client: Arc<Client>,
-    stream: Option<Arc<SendDeadline>>,
+    stream: Option<Arc<Stream>>,
     request: Request<Incoming>,
 ) -> Response<Download> {
     let plane = client.plane.clone();
@@ -99,7 +99,7 @@ pub(crate) async fn serve(
         // Nobody reads what the client sends after that body, unless the function still does while it answers.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    open.answered();
+    open.answered(response.headers());
     response.map(|body| body.counting(open))
 }
 

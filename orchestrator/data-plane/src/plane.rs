@@ -12,6 +12,7 @@ use policy::balance::Balance;
 use rand_pcg::Pcg32;
 
 use crate::{
+    clients::AllUnsent,
     clock::Clock,
     config::Config,
     metrics::Metrics,
@@ -47,8 +48,8 @@ pub(crate) struct Plane {
     pub(crate) overload: Overload,
     /// Requests that hold a place.
     open_requests: AtomicUsize,
-    /// Bytes of complete responses that HTTP/2 clients have not taken.
-    pub(crate) unsent_bytes: AtomicU64,
+    /// What HTTP/2 clients have not taken of their responses.
+    pub(crate) unsent: AllUnsent,
 }
 
 impl Plane {
@@ -72,7 +73,7 @@ impl Plane {
             stopping: AtomicBool::new(false),
             overload: Overload::default(),
             open_requests: AtomicUsize::new(0),
-            unsent_bytes: AtomicU64::new(0),
+            unsent: AllUnsent::default(),
         }
     }
 

@@ -51,8 +51,8 @@ pub(super) struct Traffic {
     reads_with_requests: AtomicU64,
     /// HTTP/1.1 requests that have come to the last byte of their bodies.
     whole_requests: AtomicU64,
-    /// Writes that took something.
-    writes: AtomicU64,
+    /// Bytes that were taken.
+    written: AtomicU64,
     /// Whether the last write found no room.
     blocked: AtomicBool,
 }
@@ -140,11 +140,11 @@ impl ClientIo {
         poll
     }
 
-    fn wrote<T>(&self, poll: Poll<io::Result<T>>, took: bool) -> Poll<io::Result<T>> {
+    fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let traffic = &self.client.traffic;
         traffic.blocked.store(poll.is_pending(), Ordering::Relaxed);
-        if took && poll.is_ready() {
-            traffic.writes.fetch_add(1, Ordering::Relaxed);
+        if let Poll::Ready(Ok(count)) = &poll {
+            traffic.written.fetch_add(*count as u64, Ordering::Relaxed);
         }
         poll
     }
@@ -176,14 +176,14 @@ impl Traffic {
         self.whole_requests.load(Ordering::Relaxed)
     }
 
-    /// Writes that took something.
-    pub(super) fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
+    /// Bytes that the client took.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
-    /// While the client takes nothing of what is to be sent: how many writes it took before.
+    /// While the client takes nothing of what is to be sent: how many bytes it took before.
     pub(super) fn blocked(&self) -> Option<u64> {
-        self.blocked.load(Ordering::Relaxed).then(|| self.writes.load(Ordering::Relaxed))
+        self.blocked.load(Ordering::Relaxed).then(|| self.written())
     }
 }
 
@@ -207,10 +207,10 @@ impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_replaced(bytes) {
             let poll = self.poll_refuse(bytes.len(), cx);
-            return self.wrote(poll, true);
+            return self.wrote(poll);
         }
         let poll = self.socket().poll_write(cx, bytes);
-        self.wrote(poll, true)
+        self.wrote(poll)
     }
 
     fn poll_write_vectored(
@@ -222,10 +222,10 @@ impl AsyncWrite for ClientIo {
             && self.is_replaced(first)
         {
             let poll = self.poll_refuse(first.len(), cx);
-            return self.wrote(poll, true);
+            return self.wrote(poll);
         }
         let poll = self.socket().poll_write_vectored(cx, buffers);
-        self.wrote(poll, true)
+        self.wrote(poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

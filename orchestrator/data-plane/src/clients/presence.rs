@@ -53,7 +53,7 @@ struct HalfClosed {
     next_wait: Duration,
     probed: bool,
     /// Writes that it took, and since when there was none.
-    writes: u64,
+    written: u64,
     silent_since: Instant,
 }
 
@@ -102,7 +102,7 @@ impl PresenceWatch {
 
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> bool {
         let Self { client, socket, half_closed, .. } = self;
-        let state = half_closed.get_or_insert_with(|| HalfClosed::new(client.writes()));
+        let state = half_closed.get_or_insert_with(|| HalfClosed::new(client.written()));
         while let Poll::Ready(()) = state.look.as_mut().poll(cx) {
             if !state.probed && client.may_be_sent_interim() {
                 state.probed = true;
@@ -110,7 +110,7 @@ impl PresenceWatch {
                     return true;
                 }
             }
-            if !state.probed && state.is_silent(client.writes()) {
+            if !state.probed && state.is_silent(client.written()) {
                 return true;
             }
             state.look.as_mut().reset(Instant::now() + state.next_wait);
@@ -127,13 +127,13 @@ impl Filling {
 }
 
 impl HalfClosed {
-    fn new(writes: u64) -> Self {
+    fn new(written: u64) -> Self {
         let look = Box::pin(sleep(PROBE_DELAY));
-        Self { look, next_wait: MIN_RESET_WAIT, probed: false, writes, silent_since: Instant::now() }
+        Self { look, next_wait: MIN_RESET_WAIT, probed: false, written, silent_since: Instant::now() }
     }
 
-    fn is_silent(&mut self, writes: u64) -> bool {
-        if writes != std::mem::replace(&mut self.writes, writes) {
+    fn is_silent(&mut self, written: u64) -> bool {
+        if written != std::mem::replace(&mut self.written, written) {
             self.silent_since = Instant::now();
         }
         self.silent_since.elapsed() >= MAX_SILENCE

@@ -1,131 +1,356 @@
-//! What HTTP/2 clients have not taken of their responses: bounded in bytes over all of them, and in time.
+//! What HTTP/2 clients have not taken of their responses, in bytes: bounded, for each and over all of them.
 //!
-//! A stream's window decides when the HTTP library asks for a part of a response, and not when that part leaves: with a
-//! window of one byte the library takes a whole part, calls the stream done, and keeps the part. So a part counts until the
-//! library lets go of it, whatever has become of its stream. HTTP/1.1 has one response at a time, and nothing is counted.
+//! Half of the bound is for the clients' allowances: what fits into its client's costs nothing but a number, and a connection
+//! that does not take it in time ends when its requests are answered. The other half is for held streams, of all clients
+//! together. Beyond it the clients that have most lose their oldest, until none of them has more than the others may have
+//! (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, IEEE JSAC 17(6), 1999).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
-use bytes::{Buf, Bytes};
+use super::{
+    Client,
+    stream::{STREAM_BYTES, Stream},
+};
+use crate::config::Limits;
 
-use super::Client;
+/// Memory of a stream that the HTTP library has forgotten but for its last part.
+const FORGOTTEN_BYTES: u64 = 1024;
+/// For so long after it was given to the HTTP library, in microseconds, a part is only on its way. A client's youngest one is
+/// the last that is ended then.
+const YOUTH_US: u64 = 1_000_000;
+/// Beyond the bound so much of it is freed at once, one part of so many: finding out which streams wait costs a look at
+/// each of them.
+const FREED_SHARE: u64 = 8;
 
-/// What a stream holds besides the bytes of its response: its request, its state and its task.
-const STREAM_BYTES: u64 = 16 * 1024;
+/// Bytes of a client's allowance that responses use, and refusals.
+#[derive(Default)]
+struct Used {
+    responses: AtomicU64,
+    refusals: AtomicU64,
+}
+
+impl Used {
+    fn all(&self) -> u64 {
+        self.responses.load(Ordering::Relaxed) + self.refusals.load(Ordering::Relaxed)
+    }
+}
 
 /// Of one client.
-#[derive(Debug, Default)]
-pub(crate) struct Unsent {
-    bytes: AtomicU64,
-    /// Parts that the HTTP library has.
-    parts: AtomicU64,
-    /// When the library was given the first of them, or last let go of one, in microseconds of the data plane's clock.
-    moved_us: AtomicU64,
+#[derive(Default)]
+pub(super) struct Unsent {
+    /// By generations: what was given since the last one began, and what was given before.
+    used: [Used; 2],
+    /// The place of the last one.
+    generation: AtomicUsize,
+    /// Of held streams, and of the parts of their responses only.
+    pub(super) held: AtomicU64,
+    pub(super) parts: AtomicU64,
+    /// Those of them whose streams were cut, but which the HTTP library still has.
+    pub(super) cut: AtomicU64,
+    /// Streams that are held.
+    streams: Mutex<Vec<Arc<Stream>>>,
 }
 
 impl Unsent {
-    /// Whether the library has parts that the client has not taken.
-    pub(super) fn waits(&self) -> bool {
-        self.parts.load(Ordering::Relaxed) > 0
+    /// A stream is held.
+    pub(super) fn enter(&self, stream: Arc<Stream>) {
+        self.streams().push(stream);
     }
 
-    /// When it last took one, while there are others.
-    pub(super) fn waits_since_us(&self) -> Option<u64> {
-        self.waits().then(|| self.moved_us.load(Ordering::Relaxed))
+    /// A held stream is over.
+    pub(super) fn leave(&self, stream: &Stream) {
+        let mut streams = self.streams();
+        if let Some(place) = streams.iter().position(|other| std::ptr::eq(Arc::as_ptr(other), stream)) {
+            streams.swap_remove(place);
+        }
+    }
+
+    /// Bytes of held streams.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of complete responses in its allowance.
+    pub(super) fn responses(&self) -> u64 {
+        self.used.iter().map(|used| used.responses.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of its allowance that are used.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.used.iter().map(Used::all).sum()
+    }
+
+    /// A number that changes as the client takes something.
+    pub(super) fn mark(&self) -> u64 {
+        self.held() + self.responses()
+    }
+
+    /// Begins a generation. Whether the client has not taken all that was given before the last one began.
+    pub(super) fn begin_generation(&self) -> bool {
+        let next = 1 - self.generation.load(Ordering::Relaxed);
+        self.generation.store(next, Ordering::Relaxed);
+        self.used.get(next).is_some_and(|used| used.all() > 0)
+    }
+
+    /// Ends the held streams that are late at `now_us`. The next deadline, if there is one.
+    pub(super) fn cut_late(&self, now_us: u64) -> Option<u64> {
+        self.streams().iter().filter_map(|stream| stream.cut_if_late(now_us)).min()
+    }
+
+    /// Bytes of held streams that were not cut.
+    fn lasting(&self) -> u64 {
+        self.held().saturating_sub(self.cut.load(Ordering::Relaxed))
+    }
+
+    /// The oldest of what waits here beyond `level` bytes.
+    fn beyond(&self, level: u64) -> Vec<Waiting> {
+        let mut rest = self.lasting();
+        let streams = self.streams();
+        let mut waiting: Vec<_> = streams.iter().filter_map(Waiting::on).collect();
+        drop(streams);
+        waiting.sort_unstable_by_key(|waiting| waiting.oldest_us);
+        if let Some(youngest) = waiting.last_mut() {
+            youngest.is_youngest = true;
+        }
+        waiting.retain(|waiting| {
+            let is_beyond = rest > level;
+            rest = rest.saturating_sub(waiting.bytes);
+            is_beyond
+        });
+        waiting
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Arc<Stream>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes that count as not taken by a client until this is dropped.
-pub(crate) struct Hold {
+/// Header sections. No window keeps them back, so that they wait only while the connection takes nothing: what it takes is
+/// set against them. Streams that give one at once may count as one.
+#[derive(Default)]
+pub(super) struct Heads {
+    /// Bytes that had not left when the connection had taken so many bytes.
+    bytes: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Heads {
+    /// One of so many bytes is given to the HTTP library when the connection has taken `written` bytes.
+    pub(super) fn give(&self, bytes: u64, written: u64) {
+        self.bytes.store(self.left(written) + bytes, Ordering::Relaxed);
+        self.written.store(written, Ordering::Relaxed);
+    }
+
+    /// Bytes that have not left when the connection has taken `written`, or more: those that leave are compressed.
+    pub(super) fn left(&self, written: u64) -> u64 {
+        let since = written.saturating_sub(self.written.load(Ordering::Relaxed));
+        self.bytes.load(Ordering::Relaxed).saturating_sub(since)
+    }
+
+    /// The connection takes what it is given: all of them have left.
+    pub(super) fn clear(&self) {
+        if self.bytes.load(Ordering::Relaxed) > 0 {
+            self.bytes.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Room in a client's allowance, for a complete response.
+pub(super) struct Forgotten {
     client: Arc<Client>,
     bytes: u64,
-    /// Whether the HTTP library has them.
-    given: bool,
+    is_refusal: bool,
+    generation: usize,
 }
 
-impl Hold {
-    /// A complete response of so many bytes is there for `client`, on a stream of its own.
-    pub(super) fn response(client: &Arc<Client>, bytes: usize) -> Self {
-        Self::new(client, STREAM_BYTES + bytes as u64)
+impl Forgotten {
+    /// Room for the part of a response and for its stream, if there is. Streams that ask at once may pass the allowance by
+    /// one each.
+    pub(super) fn of(client: &Arc<Client>, part: u64, is_refusal: bool) -> Option<(Self, Self)> {
+        let bytes = part + FORGOTTEN_BYTES;
+        let allowance = client.plane.unsent.allowance(client.limits());
+        let fits = client.unsent.forgotten() + bytes + STREAM_BYTES <= allowance;
+        fits.then(|| (Self::new(client, bytes, is_refusal), Self::new(client, STREAM_BYTES, is_refusal)))
     }
 
-    /// So many bytes of a response that still flows.
-    pub(super) fn part(client: &Arc<Client>, bytes: usize) -> Self {
-        Self::new(client, bytes as u64)
+    fn new(client: &Arc<Client>, bytes: u64, is_refusal: bool) -> Self {
+        let generation = client.unsent.generation.load(Ordering::Relaxed);
+        let room = Self { client: client.clone(), bytes, is_refusal, generation };
+        room.used().fetch_add(bytes, Ordering::Relaxed);
+        room
     }
 
-    fn new(client: &Arc<Client>, bytes: u64) -> Self {
-        client.unsent.bytes.fetch_add(bytes, Ordering::Relaxed);
-        client.plane.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self { client: client.clone(), bytes, given: false }
-    }
-
-    /// Whether that is too much: of all clients together more than `limits.unsent_responses`, and of this one more than
-    /// its share of that, so that those that take their responses lose none.
-    pub(super) fn is_too_much(&self) -> bool {
-        let plane = &self.client.plane;
-        let limits = &plane.config.limits;
-        let most = limits.unsent_responses.as_u64();
-        let own = self.client.unsent.bytes.load(Ordering::Relaxed);
-        plane.unsent_bytes.load(Ordering::Relaxed) > most && own > most / limits.client_connections() as u64
-    }
-
-    /// The HTTP library gets them.
-    fn give(&mut self) {
-        self.given = true;
-        let unsent = &self.client.unsent;
-        if unsent.parts.fetch_add(1, Ordering::Relaxed) == 0 {
-            unsent.moved_us.store(self.client.plane.clock.now_us(), Ordering::Relaxed);
+    /// What it is for was let go of before it was taken. Where the client ends its connection, that is its own affair.
+    pub(super) fn lose(&self) {
+        if !self.is_refusal && self.client.is_cut() {
+            self.client.plane.metrics.response_broken();
         }
     }
+
+    fn used(&self) -> &AtomicU64 {
+        let used = &self.client.unsent.used[self.generation];
+        if self.is_refusal { &used.refusals } else { &used.responses }
+    }
 }
 
-impl Drop for Hold {
+impl Drop for Forgotten {
     fn drop(&mut self) {
-        let (unsent, plane) = (&self.client.unsent, &self.client.plane);
-        unsent.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        plane.unsent_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if self.given {
-            unsent.moved_us.store(plane.clock.now_us(), Ordering::Relaxed);
-            unsent.parts.fetch_sub(1, Ordering::Relaxed);
+        self.used().fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose client is waited for.
+struct Waiting {
+    /// Whether it is the one of its client that has waited for the shortest time.
+    is_youngest: bool,
+    oldest_us: u64,
+    bytes: u64,
+    stream: Arc<Stream>,
+}
+
+impl Waiting {
+    fn on(stream: &Arc<Stream>) -> Option<Self> {
+        let (oldest_us, bytes) = stream.waits()?;
+        Some(Self { is_youngest: false, oldest_us, bytes, stream: stream.clone() })
+    }
+}
+
+/// Of all clients.
+#[derive(Default)]
+pub(crate) struct AllUnsent {
+    /// Connections that speak HTTP/2.
+    connections: AtomicU64,
+    /// Bytes of held streams.
+    pub(super) held: AtomicU64,
+    /// Bytes of streams that were cut, but which the HTTP library still has.
+    pub(super) cut: AtomicU64,
+    clients: Mutex<VecDeque<Weak<Client>>>,
+}
+
+impl AllUnsent {
+    /// A client speaks HTTP/2, until what this returns is dropped.
+    pub(crate) fn enter(client: &Arc<Client>) -> Entered {
+        let unsent = &client.plane.unsent;
+        unsent.connections.fetch_add(1, Ordering::Relaxed);
+        unsent.remember(client);
+        Entered(client.clone())
+    }
+
+    /// Bytes that each client may leave. With more connections it is less from then on.
+    fn allowance(&self, limits: &Limits) -> u64 {
+        let part = limits.unsent_responses.as_u64() / 2 / self.connections.load(Ordering::Relaxed).max(1);
+        part.min(limits.unsent_allowance.as_u64())
+    }
+
+    fn remember(&self, client: &Arc<Client>) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have left are met as others come.
+        for _ in 0..clients.len().min(2) {
+            let seen = clients.pop_front();
+            clients.extend(seen.filter(|seen| seen.strong_count() > 0));
         }
+        clients.push_back(Arc::downgrade(client));
     }
-}
 
-/// A part of a response on its way to the client.
-pub(crate) struct Part {
-    bytes: Bytes,
-    /// Of HTTP/2 only.
-    _hold: Option<Hold>,
-}
-
-impl Part {
-    /// `bytes`, which the HTTP library gets now.
-    pub(super) fn new(bytes: Bytes, mut hold: Option<Hold>) -> Self {
-        if let Some(hold) = &mut hold {
-            hold.give();
+    /// Ends streams while those that are held have more than half of `limits.unsent_responses`.
+    pub(super) fn relieve(&self, limits: &Limits, now_us: u64) {
+        let most = limits.unsent_responses.as_u64() / 2;
+        if self.lasting() <= most {
+            return;
         }
-        Self { bytes, _hold: hold }
+        let clients = match self.clients.try_lock() {
+            Ok(clients) => clients,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Who has it does the same, or is done in a moment.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let target = most - most / FREED_SHARE;
+        let holders: Vec<_> = clients.iter().filter_map(Weak::upgrade).collect();
+        let level = level(holders.iter().map(|client| client.unsent.lasting()).collect(), target);
+        let mut waiting: Vec<_> = holders.iter().flat_map(|client| client.unsent.beyond(level)).collect();
+        waiting.sort_unstable_by_key(|waiting| {
+            let is_young = now_us < waiting.oldest_us.saturating_add(YOUTH_US);
+            (is_young, waiting.is_youngest, waiting.oldest_us)
+        });
+        for Waiting { stream, .. } in waiting {
+            if self.lasting() <= target {
+                break;
+            }
+            stream.cut();
+        }
+        drop(clients);
+    }
+
+    /// Bytes whose end has not begun.
+    fn lasting(&self) -> u64 {
+        self.held.load(Ordering::Relaxed).saturating_sub(self.cut.load(Ordering::Relaxed))
     }
 }
 
-impl Buf for Part {
-    fn remaining(&self) -> usize {
-        self.bytes.remaining()
+/// The most bytes that each may have so that all together have `target` at most (max-min fairness).
+fn level(mut each: Vec<u64>, target: u64) -> u64 {
+    each.sort_unstable();
+    let mut left = target;
+    let mut others = each.len() as u64;
+    for bytes in each {
+        let share = left / others;
+        if bytes > share {
+            return share;
+        }
+        left -= bytes;
+        others -= 1;
+    }
+    u64::MAX
+}
+
+/// A connection that speaks HTTP/2.
+pub(crate) struct Entered(Arc<Client>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.plane.unsent.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_does_not_depend_on_how_many_connections_there_may_be() {
+        let limits = Limits { descriptors: 1 << 20, ..Limits::default() };
+        let unsent = AllUnsent::default();
+        assert_eq!(unsent.allowance(&limits), 64 * 1024);
+        unsent.connections.store(4096, Ordering::Relaxed);
+        assert_eq!(unsent.allowance(&limits), 32 * 1024, "half of the bound, in equal parts");
     }
 
-    fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
+    #[test]
+    fn what_compression_saves_does_not_add_up() {
+        let (heads, mut written) = (Heads::default(), 0);
+        for _ in 0..1000 {
+            heads.give(300, written);
+            written += 30;
+        }
+        assert!(heads.left(written) > 200_000);
+        heads.clear();
+        heads.give(300, written);
+        assert_eq!(heads.left(written), 300);
     }
 
-    fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
-    }
-
-    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        self.bytes.copy_to_bytes(length)
+    #[test]
+    fn who_has_most_gives_until_it_has_no_more_than_others_may_have() {
+        assert_eq!(level(vec![], 10), u64::MAX);
+        assert_eq!(level(vec![3, 4], 10), u64::MAX, "there is room");
+        assert_eq!(level(vec![3, 100], 10), 7);
+        assert_eq!(level(vec![100, 3, 100], 10), 3);
+        assert_eq!(level(vec![0, 0, 20], 10), 10);
+        assert_eq!(level(vec![50, 60, 70], 90), 30);
     }
 }

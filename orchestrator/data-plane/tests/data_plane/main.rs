@@ -21,6 +21,7 @@ mod queueing;
 mod retirement;
 mod reuse;
 mod sections;
+mod slow_clients;
 mod streams;
 mod unreadable;
 mod unsent;

@@ -213,6 +213,8 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             Ok(response)
         }
         "/request" => Ok(mirror(&request)),
+        "/fields" => Ok(fields()),
+        "/large" => Ok(text(&"x".repeat(64 * 1024))),
         _ if request.method() == Method::HEAD => {
             let mut response = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("1234"));
@@ -237,6 +239,15 @@ fn mirror(request: &Request<Incoming>) -> Response<Body> {
         [("connection", "x-private"), ("x-private", "1"), ("x-dirigent-error", "forged"), ("x-own", "kept")]
     {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A large header section, and nothing else.
+fn fields() -> Response<Body> {
+    let mut response = text("");
+    for name in ["x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "x-g", "x-h", "x-i", "x-j"] {
+        response.headers_mut().insert(name, HeaderValue::from_str(&"x".repeat(6000)).unwrap());
     }
     response
 }

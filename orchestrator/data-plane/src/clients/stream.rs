@@ -1,0 +1,352 @@
+//! The response on one HTTP/2 stream as it leaves.
+//!
+//! Of a stream whose end it has been given the HTTP library keeps the parts, which its client's windows hold back, and forgets
+//! the rest: complete responses that fit into their client's allowance are given like that. Every other stream is *held*: the
+//! library has one part at a time, and is given the end after the last one has left, so that the stream can be reset by
+//! itself. A complete response has `limits.send_timeout` to leave, and longer by what its client leaves, which nothing renews;
+//! one that flows has the same time from byte to byte, until the function's time-out.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::Executor;
+
+use super::{Client, unsent::Forgotten};
+use crate::clock::micros;
+
+/// Memory of a stream besides the bytes of its response: its request, its state and its task.
+pub(super) const STREAM_BYTES: u64 = 16 * 1024;
+/// Time for each byte that a client has not taken of the responses on held streams: one that takes 16 KiB per second gets
+/// all of them.
+const US_PER_BYTE: u64 = 1_000_000 / (16 * 1024);
+
+/// What became of a response that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Departure {
+    /// The stream was cut.
+    pub(super) cut: bool,
+    /// As far as is known, all of its parts were taken.
+    pub(super) whole: bool,
+}
+
+/// One stream of a client.
+pub(crate) struct Stream {
+    client: Arc<Client>,
+    /// These are read by each poll of the stream's task.
+    is_held: AtomicBool,
+    is_cut: AtomicBool,
+    /// Of a held one. Locked for a few instructions, also within the HTTP library's own lock.
+    state: Mutex<State>,
+}
+
+/// Times are in microseconds of the data plane's clock.
+#[derive(Default)]
+struct State {
+    /// Bytes counted for it.
+    bytes: u64,
+    /// Those of them that are no parts.
+    fixed: u64,
+    /// When the HTTP library was given the part that it has.
+    given_us: Option<u64>,
+    /// When what is given must have left.
+    until_us: u64,
+    /// When the function's time-out passes.
+    flows_until_us: u64,
+    /// The whole of the response is here.
+    settled: bool,
+    /// A part was let go of before it was taken.
+    lost: bool,
+    /// Wakes the task that runs the stream.
+    waker: Option<Waker>,
+}
+
+impl Stream {
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        Self { client, is_held: AtomicBool::new(false), is_cut: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    /// It is held from now on. Its response comes until `flows_until_us`.
+    pub(super) fn hold(self: &Arc<Self>, flows_until_us: u64) {
+        self.lock().flows_until_us = flows_until_us;
+        self.is_held.store(true, Ordering::Relaxed);
+        self.client.unsent.enter(self.clone());
+    }
+
+    /// The whole of the response is here.
+    pub(super) fn settle(&self) {
+        if !self.is_held() {
+            return;
+        }
+        let mut state = self.lock();
+        state.settled = true;
+        state.fixed = STREAM_BYTES;
+        self.count(&mut state, STREAM_BYTES);
+        state.until_us = self.deadline_us();
+    }
+
+    /// The HTTP library gets `bytes` of a held stream, whose task `waker` wakes; `None` when it was cut.
+    pub(super) fn give(self: &Arc<Self>, bytes: Bytes, waker: &Waker) -> Option<Part> {
+        let mut state = self.lock();
+        if self.is_cut() {
+            return None;
+        }
+        match &mut state.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        let now_us = self.client.plane.clock.now_us();
+        state.given_us = Some(now_us);
+        let rest = bytes.len() as u64;
+        self.count(&mut state, rest);
+        self.client.unsent.parts.fetch_add(rest, Ordering::Relaxed);
+        if state.settled {
+            state.until_us = self.deadline_us();
+        } else {
+            state.until_us = self.deadline_us().min(state.flows_until_us);
+        }
+        drop(state);
+        self.client.plane.unsent.relieve(self.client.limits(), now_us);
+        Some(Part { bytes, given: Some(Given::Held { stream: self.clone(), rest }) })
+    }
+
+    /// When what waits now must have left.
+    fn deadline_us(&self) -> u64 {
+        let rest_us = self.client.unsent.parts.load(Ordering::Relaxed).saturating_mul(US_PER_BYTE);
+        let now_us = self.client.plane.clock.now_us();
+        now_us.saturating_add(micros(self.client.limits().send_timeout)).saturating_add(rest_us)
+    }
+
+    /// Whether its end may follow: the HTTP library has nothing of a held one.
+    pub(super) fn has_left(&self) -> bool {
+        !self.is_held() || self.lock().given_us.is_none()
+    }
+
+    /// Whether it has to end before its response has left.
+    pub(super) fn has_to_end(&self) -> bool {
+        self.is_cut() && !self.has_left()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// The response is over.
+    pub(super) fn end(&self) -> Departure {
+        if !self.is_held() {
+            return Departure { cut: false, whole: true };
+        }
+        let mut state = self.lock();
+        let fixed = std::mem::take(&mut state.fixed);
+        self.uncount(&mut state, fixed);
+        let departure = Departure { cut: self.is_cut(), whole: state.given_us.is_none() && !state.lost };
+        drop(state);
+        self.client.unsent.leave(self);
+        departure
+    }
+
+    /// Ends the stream, unless all that was given has left.
+    pub(super) fn cut(&self) {
+        self.cut_now(&self.lock());
+    }
+
+    /// Ends the stream when its deadline has passed at `now_us`. The deadline, if not.
+    pub(super) fn cut_if_late(&self, now_us: u64) -> Option<u64> {
+        let state = self.lock();
+        if state.given_us.is_none() || self.is_cut() {
+            return None;
+        }
+        if state.until_us > now_us {
+            return Some(state.until_us);
+        }
+        self.cut_now(&state);
+        None
+    }
+
+    /// Since when its part has waited, and the bytes that its end would free; `None` when it waits for nobody.
+    pub(super) fn waits(&self) -> Option<(u64, u64)> {
+        let state = self.lock();
+        let given_us = state.given_us.filter(|_| !self.is_cut())?;
+        Some((given_us, state.bytes))
+    }
+
+    fn cut_now(&self, state: &State) {
+        if state.given_us.is_none() || self.is_cut.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.client.unsent.cut.fetch_add(state.bytes, Ordering::Relaxed);
+        self.client.plane.unsent.cut.fetch_add(state.bytes, Ordering::Relaxed);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Asked before each poll of its task. The response's body has a timer for the function's time-out, which wakes the task,
+    /// but is not asked while its client takes nothing.
+    fn is_late(&self) -> bool {
+        if self.is_held() && !self.is_cut() {
+            self.cut_if_late(self.client.plane.clock.now_us());
+        }
+        self.has_to_end()
+    }
+
+    /// The client took so many bytes of a part.
+    fn took(&self, bytes: u64) {
+        let mut state = self.lock();
+        self.client.unsent.parts.fetch_sub(bytes, Ordering::Relaxed);
+        self.uncount(&mut state, bytes);
+        if !state.settled {
+            state.until_us = self.deadline_us().min(state.flows_until_us);
+        }
+    }
+
+    /// The library lets go of its part, of which so many bytes were not taken. The next one, or the end, may follow.
+    fn let_go(&self, rest: u64) {
+        let mut state = self.lock();
+        state.given_us = None;
+        state.lost |= rest > 0;
+        self.client.unsent.parts.fetch_sub(rest, Ordering::Relaxed);
+        self.uncount(&mut state, rest);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn count(&self, state: &mut State, bytes: u64) {
+        state.bytes += bytes;
+        self.client.unsent.held.fetch_add(bytes, Ordering::Relaxed);
+        self.client.plane.unsent.held.fetch_add(bytes, Ordering::Relaxed);
+        if self.is_cut() {
+            self.client.unsent.cut.fetch_add(bytes, Ordering::Relaxed);
+            self.client.plane.unsent.cut.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn uncount(&self, state: &mut State, bytes: u64) {
+        state.bytes -= bytes;
+        self.client.unsent.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.client.plane.unsent.held.fetch_sub(bytes, Ordering::Relaxed);
+        if self.is_cut() {
+            self.client.unsent.cut.fetch_sub(bytes, Ordering::Relaxed);
+            self.client.plane.unsent.cut.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of a response on its way to the client.
+pub(crate) struct Part {
+    bytes: Bytes,
+    /// How it counts until the HTTP library lets go of it. Of HTTP/2 only.
+    given: Option<Given>,
+}
+
+enum Given {
+    /// For its stream, and so many bytes of it were not taken.
+    Held { stream: Arc<Stream>, rest: u64 },
+    /// Within the client's allowance.
+    Forgotten { room: Forgotten },
+}
+
+impl Part {
+    /// One that is not counted.
+    pub(super) fn uncounted(bytes: Bytes) -> Self {
+        Self { bytes, given: None }
+    }
+
+    /// One that ends a response, and whose stream may be forgotten.
+    pub(super) fn last(bytes: Bytes, room: Forgotten) -> Self {
+        Self { bytes, given: Some(Given::Forgotten { room }) }
+    }
+
+    fn took(&mut self, count: usize) {
+        if let Some(Given::Held { stream, rest }) = &mut self.given {
+            *rest -= count as u64;
+            stream.took(count as u64);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        match &self.given {
+            Some(Given::Held { stream, rest }) => stream.let_go(*rest),
+            Some(Given::Forgotten { room }) if self.bytes.has_remaining() => room.lose(),
+            Some(Given::Forgotten { .. }) | None => {}
+        }
+    }
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.took(count);
+    }
+
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        let copied = self.bytes.copy_to_bytes(length);
+        self.took(length);
+        copied
+    }
+}
+
+/// Runs the HTTP/2 streams of a client, each until its response was given, or has left, or has to end.
+#[derive(Clone)]
+pub(crate) struct Streams {
+    client: Arc<Client>,
+}
+
+impl Streams {
+    /// Those of `client`.
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        Self { client }
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        // The HTTP library calls the service, which leaves it there, just before.
+        let Some(stream) = self.client.take_stream() else {
+            tokio::spawn(task);
+            return;
+        };
+        tokio::spawn(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| {
+                let has_to_end = stream.is_late();
+                // The body of one that has to end tells the library, which resets the stream and lets go of its part. Where
+                // that has not gone as far as the stream, the library does not ask the body: the end of the task drops it.
+                match task.as_mut().poll(cx) {
+                    Poll::Pending if !has_to_end => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            })
+            .await;
+        });
+    }
+}
