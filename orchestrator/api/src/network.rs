@@ -128,11 +128,15 @@ impl Network for OsNetwork {
     }
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
-        Box::pin(async move { boxed(TcpStream::connect(address).await?) })
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            let peer = stream.peer_addr()?;
+            connected(stream, peer)
+        })
     }
 
     fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>> {
-        Box::pin(async move { boxed(TcpStream::connect(address).await?) })
+        Box::pin(async move { connected(TcpStream::connect(address).await?, address) })
     }
 
     fn datagrams(&self, address: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
@@ -174,7 +178,16 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn boxed(stream: TcpStream) -> io::Result<Io> {
+/// A connection to `peer`. The kernel may choose the very port that nobody listens on as the one to connect from, and then
+/// connects it to itself: what is sent would come back as the response.
+fn connected(stream: TcpStream, peer: SocketAddr) -> io::Result<Io> {
+    let own = stream.local_addr()?;
+    if (own.ip(), own.port()) == (peer.ip(), peer.port()) {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nobody listens, the port is connected to itself",
+        ));
+    }
     stream.set_nodelay(true)?;
     Ok(Box::new(stream))
 }
@@ -192,5 +205,24 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         assert!(!client.nodelay().unwrap(), "the end that connects was not asked for it");
         assert!(listener.accept().await.unwrap().0.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_connected_to_itself_refuses_the_connection() {
+        for any in [ANY_LOOPBACK, SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0))] {
+            // Where a machine does not have the newer protocol, it has no such port either.
+            let Ok(socket) = Socket::new(Domain::for_address(any), Type::STREAM, Some(Protocol::TCP)) else { continue };
+            let Ok(()) = socket.bind(&any.into()) else { continue };
+            let address = socket.local_addr().unwrap().as_socket().unwrap();
+            // As the kernel may choose it by itself, once in some 14,000 connections.
+            socket.connect(&address.into()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let stream = TcpStream::from_std(socket.into()).unwrap();
+            let refused = connected(stream, address).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{refused}");
+        }
+        let listener = listen(ANY_LOOPBACK).unwrap();
+        OsNetwork.connect_to(listener.local_addr().unwrap()).await.expect("others are connected");
+        OsNetwork.connect(&listener.local_addr().unwrap().to_string()).await.expect("by name, too");
     }
 }
