@@ -6,7 +6,7 @@
 //! up for a new one.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -27,11 +27,16 @@ const TRUSTED_FOR: Duration = PORT_REST.saturating_sub(Duration::from_secs(10));
 /// Whatever takes a connection after this long may be another one that has its port.
 const KNOWN_FOR: Duration = PORT_REST.saturating_sub(MAX_PAUSE);
 
+/// In place of the time when the stream was opened: there is none.
+const NO_STREAM: u64 = u64::MAX;
+
 /// Since when sandboxes are not known to be there. Times are microseconds of the data plane's clock.
-#[derive(Default)]
+///
+/// Its writers run at the same moment when the process goes on, so nothing of it has to be undone then: whether the stream
+/// counts follows from two times, whoever writes his first.
 pub(crate) struct Trust {
-    /// Whether a control plane has the stream, and its snapshot is complete.
-    has_stream: AtomicBool,
+    /// When the stream was opened that a control plane has, and whose snapshot is complete; [`NO_STREAM`] without one.
+    opened_us: AtomicU64,
     /// When the stream was last known to be there.
     stream_us: AtomicU64,
     /// When this process was last seen to go on.
@@ -42,26 +47,39 @@ pub(crate) struct Trust {
     stood_still: Notify,
 }
 
+impl Default for Trust {
+    fn default() -> Self {
+        Self {
+            opened_us: AtomicU64::new(NO_STREAM),
+            stream_us: AtomicU64::default(),
+            awake_us: AtomicU64::default(),
+            asleep_us: AtomicU64::default(),
+            woke_us: AtomicU64::default(),
+            stood_still: Notify::default(),
+        }
+    }
+}
+
 impl Trust {
     /// The snapshot of a stream that was opened at `opened_us` is complete. False when this process stood still since: then
     /// the stream may be over.
     pub(crate) fn begin(&self, opened_us: u64) -> bool {
-        let is_new = opened_us >= self.woke_us.load(SeqCst);
-        self.has_stream.store(is_new, SeqCst);
-        is_new
+        self.opened_us.store(opened_us, SeqCst);
+        self.has_stream()
     }
 
     /// The stream is over, if there was one.
     pub(crate) fn end(&self, now_us: u64) {
-        if self.has_stream() && !self.is_asleep(now_us) {
+        if self.is_connected(now_us) {
             self.stream_us.store(now_us, SeqCst);
         }
-        self.has_stream.store(false, SeqCst);
+        self.opened_us.store(NO_STREAM, SeqCst);
     }
 
-    /// Whether there is a stream.
+    /// Whether there is a stream, and this process was not seen to stand still since it was opened.
     pub(crate) fn has_stream(&self) -> bool {
-        self.has_stream.load(SeqCst)
+        let opened_us = self.opened_us.load(SeqCst);
+        opened_us != NO_STREAM && opened_us >= self.woke_us.load(SeqCst)
     }
 
     /// Done when this process stood still after a stream was opened at `opened_us`.
@@ -77,14 +95,13 @@ impl Trust {
     /// The process goes on.
     pub(super) fn tick(&self, now_us: u64) {
         if self.is_asleep(now_us) {
-            self.has_stream.store(false, SeqCst);
             self.asleep_us.store(self.awake_us.load(SeqCst), SeqCst);
             self.woke_us.store(now_us, SeqCst);
             self.stood_still.notify_one();
         } else if self.has_stream() {
             self.stream_us.store(now_us, SeqCst);
         }
-        // Last: who sees this sees that the stream counts no more.
+        // Last: who sees this sees that it stood still.
         self.awake_us.store(now_us, SeqCst);
     }
 
@@ -92,11 +109,14 @@ impl Trust {
     /// was opened at `looked_at_us`.
     pub(super) fn known_us(&self, used_us: u64, looked_at_us: u64, now_us: u64) -> u64 {
         let used_us = if self.is_doubtful(used_us, now_us) { 0 } else { used_us };
-        let stream_us = match !self.is_asleep(now_us) && self.has_stream() {
-            true => now_us,
-            false => self.stream_us.load(SeqCst),
-        };
+        let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };
         used_us.max(looked_at_us).max(stream_us)
+    }
+
+    /// Whether there is a stream at `now_us`.
+    fn is_connected(&self, now_us: u64) -> bool {
+        // In this order: who sees that the process goes on is to see that it stood still, too.
+        !self.is_asleep(now_us) && self.has_stream()
     }
 
     /// Nobody has noted for too long that this process goes on.
@@ -106,9 +126,10 @@ impl Trust {
 
     /// What seemed to come at `at_us` may have come while this process stood still.
     fn is_doubtful(&self, at_us: u64, now_us: u64) -> bool {
+        // First, for the same reason.
+        let is_since_asleep = self.is_asleep(now_us) && at_us > self.awake_us.load(SeqCst);
         let settled_us = self.woke_us.load(SeqCst).saturating_add(micros(SETTLE));
-        let was_asleep = at_us > self.asleep_us.load(SeqCst) && at_us < settled_us;
-        was_asleep || (self.is_asleep(now_us) && at_us > self.awake_us.load(SeqCst))
+        is_since_asleep || (at_us > self.asleep_us.load(SeqCst) && at_us < settled_us)
     }
 }
 
@@ -180,6 +201,47 @@ mod tests {
         assert!(!gives_up());
         trust.tick(100 * SECOND);
         assert!(!trust.has_stream() && gives_up());
+    }
+
+    #[test]
+    fn a_stream_that_begins_while_the_process_notes_that_it_stood_still_does_not_count() {
+        // Each goes on when it likes, so the one is tried at many moments of the other.
+        const ROUNDS: u64 = 50_000;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let (trust, begun, ended) = (Trust::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let woke_us = |round: u64| round * 100 * SECOND;
+        let wait_for = |counter: &AtomicU64, round: u64| {
+            let mut looks: u32 = 0;
+            while counter.load(SeqCst) < round {
+                looks += 1;
+                // The other one may have no processor.
+                if looks.is_multiple_of(10_000) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    wait_for(&begun, round);
+                    trust.begin(woke_us(round) - SECOND);
+                    ended.store(round, SeqCst);
+                }
+            });
+            let mut counted = 0;
+            for round in 1..=ROUNDS {
+                begun.store(round, SeqCst);
+                for _ in 0..round % 128 {
+                    std::hint::spin_loop();
+                }
+                trust.tick(woke_us(round));
+                wait_for(&ended, round);
+                counted += u64::from(trust.has_stream());
+                if tokio::time::Instant::now() > deadline {
+                    begun.store(ROUNDS, SeqCst);
+                    break;
+                }
+            }
+            assert_eq!(counted, 0, "it was opened before, and so may be over");
+        });
     }
 
     fn is_done(future: impl Future<Output = ()>) -> impl FnMut() -> bool {
