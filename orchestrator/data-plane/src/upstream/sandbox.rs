@@ -18,7 +18,12 @@ use model::{Endpoint, Protocol, SandboxId};
 use thiserror::Error;
 use tokio::{task::unconstrained, time::timeout};
 
-use super::{Link, idle::SHED_FEW, trust::is_trusted, wire::WireHandle};
+use super::{
+    Link,
+    idle::SHED_FEW,
+    trust::{is_the_same, is_trusted},
+    wire::WireHandle,
+};
 use crate::{Config, function::Terms, plane::Plane};
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
@@ -47,7 +52,8 @@ pub(crate) enum OpenError {
     /// It did not take it within the time-out.
     #[error("no connection within {0} ms")]
     Late(u128),
-    /// It was not tried: nobody said for too long that the sandbox is there, and its address may be another one's.
+    /// It was not tried, or took too long: nobody said for too long that the sandbox is there, and its address may be another
+    /// one's.
     #[error("it is not known whether the sandbox is still there")]
     Unsure,
     /// This process cannot open more connections: not the sandbox's fault.
@@ -271,8 +277,13 @@ impl Sandbox {
         }
         let limit = plane.config.limits.connect_timeout;
         let late = |_| OpenError::Late(limit.as_millis());
-        let io = timeout(limit, plane.network.connect_to(self.address)).await.map_err(late)?;
-        let io = io.map_err(|error| self.not_connected(error, &plane.config))?;
+        let connected = timeout(limit, plane.network.connect_to(self.address)).await;
+        let now_us = plane.clock.now_us();
+        // Meanwhile this process may have stood still, and the time-out may be long.
+        if !is_the_same(self.known_us(plane, now_us), now_us) {
+            return Err(OpenError::Unsure);
+        }
+        let io = connected.map_err(late)?.map_err(|error| self.not_connected(error, &plane.config))?;
         let open = Link::open(io, self.protocol, &plane.config.limits);
         let link = timeout(limit, open).await.map_err(late)?.map_err(OpenError::Handshake)?;
         plane.metrics.link_opened();

@@ -15,6 +15,7 @@ mod faults;
 mod framing;
 mod grants;
 mod http;
+mod late;
 mod outage;
 mod overload;
 mod queueing;

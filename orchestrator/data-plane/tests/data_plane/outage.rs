@@ -11,10 +11,12 @@ use std::{
 };
 
 use api::{Io, Listener, Network, OsNetwork, wire};
+use data_plane::Config;
 use futures::future::{BoxFuture, pending, ready};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::watch,
     time::{advance, pause, resume},
 };
 
@@ -30,12 +32,14 @@ const STUCK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
 /// A network on which sandboxes can be out of reach.
 #[derive(Default)]
-struct Switch {
+pub(super) struct Switch {
     is_cut: AtomicBool,
+    /// Connections to sandboxes are made only when this has ended.
+    pub(super) is_held: watch::Sender<bool>,
     /// Connections to [`STUCK`] are neither made nor refused.
     is_stuck: bool,
     /// Connections to sandboxes that were tried.
-    tried: AtomicUsize,
+    pub(super) tried: AtomicUsize,
 }
 
 impl Network for Switch {
@@ -52,33 +56,42 @@ impl Network for Switch {
         match self.is_cut.load(Ordering::SeqCst) {
             _ if self.is_stuck && address.ip() == STUCK => Box::pin(pending()),
             true => Box::pin(ready(Err(io::ErrorKind::TimedOut.into()))),
-            false => OsNetwork.connect_to(address),
+            false => Box::pin(async move {
+                let mut is_held = self.is_held.subscribe();
+                is_held.wait_for(|is_held| !is_held).await.expect("its sender lives as long as this network");
+                OsNetwork.connect_to(address).await
+            }),
         }
     }
 }
 
 /// A data plane that loses its control plane, with a warm sandbox.
-struct Outage {
-    world: World,
-    network: Arc<Switch>,
-    sandbox: Sandbox,
+pub(super) struct Outage {
+    pub(super) world: World,
+    pub(super) network: Arc<Switch>,
+    pub(super) sandbox: Sandbox,
 }
 
 impl Outage {
-    async fn begin() -> Self {
+    pub(super) async fn begin() -> Self {
         let (outage, session) = Self::before().await;
         outage.lose(session).await;
         outage
     }
 
-    fn function() -> wire::FunctionConfig {
+    pub(super) fn function() -> wire::FunctionConfig {
         wire::FunctionConfig { queue_deadline_ms: 200, timeout_ms: 3_600_000, ..function() }
     }
 
     /// The control plane is still there.
-    async fn before() -> (Self, Session) {
+    pub(super) async fn before() -> (Self, Session) {
+        Self::with(|_| {}).await
+    }
+
+    /// The same, with a configuration of its own.
+    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> (Self, Session) {
         let network = Arc::new(Switch::default());
-        let mut world = World::on(network.clone(), |_| {}).await;
+        let mut world = World::on(network.clone(), change).await;
         let mut session: Session = world.greeted(vec![Self::function()]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 1));
@@ -87,11 +100,20 @@ impl Outage {
         (Self { world, network, sandbox }, session)
     }
 
-    async fn lose(&self, mut session: Session) {
+    pub(super) async fn lose(&self, mut session: Session) {
         session.close();
         drop(session);
         self.world.control_plane.stop();
         until("the stream ends", async || self.metric("stream_connected").await == 0).await;
+    }
+
+    /// Goes on for `seconds`, with what is due in each.
+    pub(super) async fn go_on(&self, seconds: u64) {
+        for _ in 0..seconds {
+            jump(1).await;
+            // Meanwhile it has ticked.
+            self.metric("slots_held").await;
+        }
     }
 
     /// A look at the sandbox is due, and has been taken.
@@ -101,7 +123,7 @@ impl Outage {
         until("the data plane looks", async || self.network.tried.load(Ordering::SeqCst) > tried).await;
     }
 
-    async fn metric(&self, name: &str) -> u64 {
+    pub(super) async fn metric(&self, name: &str) -> u64 {
         let metrics = get(self.world.admin, "admin", "/metrics").await;
         let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("dirigent_data_plane_{name} ")));
@@ -116,7 +138,7 @@ impl Outage {
     }
 }
 
-async fn jump(seconds: u64) {
+pub(super) async fn jump(seconds: u64) {
     pause();
     advance(Duration::from_secs(seconds)).await;
     resume();
@@ -238,16 +260,9 @@ async fn sandboxes_of_a_machine_that_does_not_answer_hold_up_no_look_at_others()
     let outage = Outage { world, network, sandbox };
     outage.lose(session).await;
     let connections = || outage.sandbox.state.connections.load(Ordering::SeqCst);
-    for _ in 0..40 {
-        jump(1).await;
-        // Meanwhile it has been looked at, if that was due.
-        outage.metric("slots_held").await;
-    }
+    outage.go_on(40).await;
     assert!(connections() > 0, "the one that answers is looked at");
-    for _ in 0..20 {
-        jump(1).await;
-        outage.metric("slots_held").await;
-    }
+    outage.go_on(20).await;
     until("only the others are given back", async || outage.metric("slots_held").await == 1).await;
     assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200);
 }

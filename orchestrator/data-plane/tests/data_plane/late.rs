@@ -1,0 +1,48 @@
+//! What comes late in an outage of the control plane: connections, and responses that were there long before.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    outage::{Outage, jump},
+    sandbox::Sandbox,
+    world::until,
+};
+
+/// A client that has asked `f` for `path` and reads when the test does. Its connection ends with the response.
+async fn ask(outage: &Outage, path: &str) -> TcpStream {
+    let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_connection_that_was_made_too_late_is_not_used() {
+    for stands_still in [true, false] {
+        let (outage, session) = Outage::with(|config| config.limits.connect_timeout = Duration::from_secs(600)).await;
+        outage.lose(session).await;
+        outage.sandbox.end_connections().await;
+        outage.network.is_held.send_replace(true);
+        let tried = outage.network.tried.load(Ordering::SeqCst);
+        let mut client = ask(&outage, "/").await;
+        until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
+        if stands_still {
+            jump(61).await
+        } else {
+            outage.go_on(61).await
+        }
+        outage.sandbox.kill();
+        let other = Sandbox::start_at(outage.sandbox.address).await;
+        outage.network.is_held.send_replace(false);
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 502 "), "{response}");
+        assert_eq!(other.state.served.load(Ordering::SeqCst), 0);
+        assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing is known against the sandbox");
+    }
+}
