@@ -293,6 +293,8 @@ impl Invocation {
             ready_us: slot.sandbox().ready_us(),
             answered_us: self.plane.clock.now_us(),
         };
+        // Whoever waits for it reads it at once. How much later the rest is read is for the client to say.
+        slot.sandbox().heard(timeline.answered_us);
         self.plane.metrics.answered(&timeline);
         if timeline.is_cold() {
             self.function.answered_cold();

@@ -62,8 +62,6 @@ impl Running {
             // It answered before it had the whole request: wait until it has stopped reading.
             linger(link, slot.into_unwanted(), Rest::Unwanted);
             return;
-        } else {
-            sandbox.used(now_us);
         }
         slot.release(now_us);
     }

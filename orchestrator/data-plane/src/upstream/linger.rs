@@ -3,10 +3,10 @@
 //! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own, as [`Rest`] says
 //! for how long. One that does not may still be running the invocation, so it is retired.
 
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     time::{Instant, sleep, timeout_at},
 };
 
@@ -54,9 +54,9 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
             // An error here means that the stream was broken off and dropped: that side is closed as well.
             if let Ok(io) = stream.await
                 // Still breakable, should the sandbox be declared gone meanwhile.
-                && close(Wire::resume(io, handle)).await.is_ok()
+                && close(Wire::resume(io, handle)).await.is_ok_and(|was_awaited| was_awaited)
             {
-                slot.sandbox().used(slot.plane().clock.now_us());
+                slot.sandbox().heard(slot.plane().clock.now_us());
             }
         };
         match timeout_at(until, closed).await {
@@ -68,9 +68,20 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
     });
 }
 
-async fn close(mut io: Wire) -> io::Result<()> {
+/// Ends our side, and reads until the sandbox has ended its own. Returns true if that was read as it came: nothing was there
+/// that had not been read before. Behind what a client did not take it may have been for any time.
+async fn close(mut io: Wire) -> io::Result<bool> {
     io.shutdown().await?;
     let mut scrap = [0; SCRAP_BYTES];
+    let mut first = ReadBuf::new(&mut scrap);
+    let read = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_read(cx, &mut first))).await;
+    let was_awaited = read.is_pending();
+    if let Poll::Ready(read) = read {
+        read?;
+        if first.filled().is_empty() {
+            return Ok(false);
+        }
+    }
     while io.read(&mut scrap).await? > 0 {}
-    Ok(())
+    Ok(was_awaited)
 }

@@ -82,8 +82,10 @@ pub(crate) struct Sandbox {
     header: HeaderValue,
     /// Connections that ended without an answer since the last answer.
     breaks: AtomicU32,
-    /// When its connections were last used, microseconds; 0 before the first.
+    /// When a connection of it was last put aside, microseconds; 0 before the first.
     used_us: AtomicU64,
+    /// When something of it was last read as it came, which it cannot have sent much earlier.
+    heard_us: AtomicU64,
     /// When a look at it began that found it there, and when the last one did.
     seen_us: AtomicU64,
     tried_us: AtomicU64,
@@ -120,6 +122,7 @@ impl Sandbox {
             header,
             breaks: AtomicU32::new(0),
             used_us: AtomicU64::new(0),
+            heard_us: AtomicU64::new(0),
             seen_us: AtomicU64::new(0),
             tried_us: AtomicU64::new(0),
             links: Mutex::default(),
@@ -168,15 +171,16 @@ impl Sandbox {
 
     /// When it was last known to be there.
     pub(super) fn known_us(&self, plane: &Plane, now_us: u64) -> u64 {
-        plane.trust.known_us(self.used_us(), self.seen_us.load(Ordering::Relaxed), now_us)
+        plane.trust.known_us(self.heard_us.load(Ordering::Relaxed), self.seen_us.load(Ordering::Relaxed), now_us)
     }
 
-    /// It answered, or ended a connection, at `now_us`.
-    pub(crate) fn used(&self, now_us: u64) {
-        self.used_us.store(now_us, Ordering::Relaxed);
+    /// It began a response, or ended a connection, at `now_us`: that was read as it came. Nothing is to be said of what was
+    /// read later, like the rest of a response that the client takes slowly: the sandbox may have ended long before.
+    pub(crate) fn heard(&self, now_us: u64) {
+        self.heard_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// When a connection of it was last used, 0 before the first.
+    /// When a connection of it was last put aside, 0 before the first.
     pub(crate) fn used_us(&self) -> u64 {
         self.used_us.load(Ordering::Relaxed)
     }
@@ -218,7 +222,7 @@ impl Sandbox {
 
     /// Puts a connection aside for the next invocation.
     pub(crate) fn put_idle(self: &Arc<Self>, mut link: Link, plane: &Plane, now_us: u64) {
-        self.used(now_us);
+        self.used_us.store(now_us, Ordering::Relaxed);
         let mut links = self.lock();
         if links.closed || self.connection_idle_us == 0 {
             return;

@@ -105,12 +105,12 @@ impl Trust {
         self.awake_us.store(now_us, SeqCst);
     }
 
-    /// When a sandbox was last known to be there, of which a connection was last used at `used_us` and which took one that
-    /// was opened at `looked_at_us`.
-    pub(super) fn known_us(&self, used_us: u64, looked_at_us: u64, now_us: u64) -> u64 {
-        let used_us = if self.is_doubtful(used_us, now_us) { 0 } else { used_us };
+    /// When a sandbox was last known to be there, of which something was last read as it came at `heard_us` and which took a
+    /// connection that was opened at `looked_at_us`.
+    pub(super) fn known_us(&self, heard_us: u64, looked_at_us: u64, now_us: u64) -> u64 {
+        let heard_us = if self.is_doubtful(heard_us, now_us) { 0 } else { heard_us };
         let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };
-        used_us.max(looked_at_us).max(stream_us)
+        heard_us.max(looked_at_us).max(stream_us)
     }
 
     /// Whether there is a stream at `now_us`.
@@ -177,7 +177,7 @@ mod tests {
         let trust = Trust::default();
         trust.begin(0);
         go_on(&trust, 0..=10);
-        let known = |used: u64, now: u64| trust.known_us(used * SECOND, 0, now * SECOND) / SECOND;
+        let known = |heard: u64, now: u64| trust.known_us(heard * SECOND, 0, now * SECOND) / SECOND;
         // Whatever comes first: a request, a response that came meanwhile, the end of the stream, the tick.
         assert_eq!((known(0, 110), known(9, 110), known(110, 110)), (10, 10, 10));
         trust.end(110 * SECOND);

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     outage::{Outage, jump},
-    sandbox::Sandbox,
+    sandbox::{HUGE_BYTES, Sandbox},
     world::until,
 };
 
@@ -44,5 +44,45 @@ async fn a_connection_that_was_made_too_late_is_not_used() {
         assert!(response.starts_with("HTTP/1.1 502 "), "{response}");
         assert_eq!(other.state.served.load(Ordering::SeqCst), 0);
         assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing is known against the sandbox");
+    }
+}
+
+/// A client of a huge response that reads it so slowly that all buffers on its way are full. The sandbox has written all of it
+/// and ended the connection. With how much of it the client has read.
+async fn ask_slowly(outage: &Outage) -> (TcpStream, usize) {
+    let mut client = ask(outage, "/huge").await;
+    let mut part = vec![0; 131_072];
+    let mut read = client.read_exact(&mut part).await.unwrap();
+    while *outage.sandbox.state.open.borrow() > 0 {
+        read += client.read_exact(&mut part).await.unwrap();
+        // Meanwhile what is behind it has moved up.
+        assert_eq!(outage.metric("running").await, 1, "its end has not been read");
+    }
+    (client, read)
+}
+
+async fn slow_outage() -> Outage {
+    let (outage, session) = Outage::with(|config| config.limits.send_timeout = Duration::from_secs(3600)).await;
+    outage.lose(session).await;
+    outage
+}
+
+#[tokio::test]
+async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
+    for client_leaves in [false, true] {
+        let outage = slow_outage().await;
+        let (mut client, read) = ask_slowly(&outage).await;
+        outage.sandbox.kill();
+        outage.go_on(61).await;
+        assert_eq!(outage.metric("running").await, 1, "its end has not been read");
+        if client_leaves {
+            drop(client);
+        } else {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert!(read + rest.len() > HUGE_BYTES, "all of it has come, and the head");
+        }
+        until("its slot is free", async || outage.metric("running").await == 0).await;
+        outage.assert_is_not_used().await;
     }
 }

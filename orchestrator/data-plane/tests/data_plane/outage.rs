@@ -131,7 +131,7 @@ impl Outage {
     }
 
     /// The address of the sandbox is one of another function's by now, which gets nothing.
-    async fn assert_is_not_used(&self) {
+    pub(super) async fn assert_is_not_used(&self) {
         let other = Sandbox::start_at(self.sandbox.address).await;
         assert_eq!(get(self.world.data_plane, "f", "/").await.refusal(), (504, "queue-deadline"));
         assert_eq!(other.state.served.load(Ordering::SeqCst), 0);

@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::until;
 
+/// The length of a body that is larger than all buffers on its way.
+pub(crate) const HUGE_BYTES: usize = 32 * 1024 * 1024;
+
 type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A running sandbox.
@@ -203,15 +206,8 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             let frames = futures::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[b'x'; 16_384]))));
             Ok(Response::new(keeping(BodyExt::boxed(StreamBody::new(frames)), guard)))
         }
-        "/trailers" => {
-            let mut trailers = http::HeaderMap::new();
-            trailers.insert("x-sum", HeaderValue::from_static("7"));
-            // Of no stated length, so that HTTP/1.1 sends it in chunks, which trailers need.
-            let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
-            let mut response = Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames))));
-            response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-sum"));
-            Ok(response)
-        }
+        "/huge" => Ok(huge()),
+        "/trailers" => Ok(trailers()),
         "/request" => Ok(mirror(&request)),
         "/fields" => Ok(fields()),
         "/large" => Ok(text(&"x".repeat(64 * 1024))),
@@ -222,6 +218,14 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         }
         _ => Ok(text("ok")),
     }
+}
+
+/// A body for which no connection has room, behind which it ends.
+fn huge() -> Response<Body> {
+    let body = Full::from(vec![b'x'; HUGE_BYTES]).map_err(|never: Infallible| match never {}).boxed();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// How long the request's body is, once that is here.
@@ -240,6 +244,16 @@ fn mirror(request: &Request<Incoming>) -> Response<Body> {
     {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    response
+}
+
+/// A body with a trailer section, of no stated length, so that HTTP/1.1 sends it in chunks, which trailers need.
+fn trailers() -> Response<Body> {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", HeaderValue::from_static("7"));
+    let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames))));
+    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-sum"));
     response
 }
 
