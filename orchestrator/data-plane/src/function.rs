@@ -27,7 +27,7 @@ mod tests;
 pub(crate) use grants::{Delta, Limit, Stamp};
 pub(crate) use queue::{Ticket, Verdict};
 pub(crate) use report::{Failing, Haste};
-pub(crate) use slot::Slot;
+pub(crate) use slot::{Slot, Usage};
 pub(crate) use state::{Effects, FunctionState, Terms};
 
 use crate::{plane::Plane, refusal::Refusal, upstream::Sandbox};
@@ -126,12 +126,9 @@ impl Function {
         }
     }
 
-    /// It is not known whether a sandbox is still there: no invocation goes there any more.
-    pub(crate) fn give_back(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
-        let id = sandbox.id();
-        if self.change(|state, now_us, effects| state.give_back(sandbox, now_us, effects)) {
-            tracing::warn!(function = %self.name, sandbox = %id, "sandbox given back: it may have ended unseen");
-        }
+    /// It is not known whether a sandbox is still there: no invocation goes there any more. True when that is news.
+    pub(crate) fn give_back(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> bool {
+        self.change(|state, now_us, effects| state.give_back(sandbox, now_us, effects))
     }
 
     /// A cold start was answered.

@@ -73,10 +73,11 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut retold = api::Retold::default();
     let mut name_taken = NameTaken::default();
     for control_plane in plane.config.control_planes.iter().cycle() {
-        let session = Session { plane: &plane, address: &address, control_plane };
+        let opened_us = plane.clock.now_us();
+        let session = Session { plane: &plane, address: &address, control_plane, opened_us };
         let mut welcomed = false;
         let end = session.run(&mut applier, &mut welcomed).await;
-        plane.trust.end(plane.clock.now_us());
+        plane.trust.end(opened_us, plane.clock.now_us());
         if !plane.reports.end() {
             break;
         }
@@ -114,6 +115,8 @@ struct Session<'a> {
     plane: &'a Arc<Plane>,
     address: &'a str,
     control_plane: &'a str,
+    /// When the attempt began, in microseconds.
+    opened_us: u64,
 }
 
 impl Session<'_> {
@@ -126,7 +129,7 @@ impl Session<'_> {
     }
 
     async fn carry(&self, applier: &mut Applier, welcomed: &mut bool) -> Result<(), StreamError> {
-        let (plane, opened_us) = (self.plane, self.plane.clock.now_us());
+        let (plane, opened_us) = (self.plane, self.opened_us);
         let channel = api::connect(plane.network.clone(), self.control_plane).await?;
         let source = TokenSource::new(plane.config.token_file.clone(), &plane.config.data_dir);
         let token = source.token(self.control_plane)?;

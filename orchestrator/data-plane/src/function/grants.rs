@@ -7,6 +7,7 @@ use model::{Endpoint, EndpointState, SandboxId};
 
 use super::{
     report::Failing,
+    slot::Usage,
     state::{Effects, FunctionState},
 };
 use crate::upstream::Sandbox;
@@ -165,11 +166,18 @@ impl FunctionState {
         true
     }
 
-    /// Sandboxes with a slot for another invocation, now or when they are open again, and whether one runs there.
-    pub(crate) fn available_sandboxes(&self) -> Vec<(Arc<Sandbox>, bool)> {
+    /// Sandboxes for further invocations, now or when slots of them are free and open again.
+    pub(crate) fn kept_sandboxes(&self) -> Vec<(Arc<Sandbox>, Usage)> {
         let kept = self.held.iter().filter(|(_, held)| held.kept());
-        let free = kept.filter(|(id, _)| self.slots.in_use(**id) < self.slots.held(**id).unwrap_or(0));
-        free.map(|(id, held)| (held.sandbox.clone(), self.slots.in_use(*id) > 0)).collect()
+        kept.map(|(&id, held)| {
+            let usage = match self.slots.in_use(id) {
+                0 => Usage::Idle,
+                in_use if in_use < self.slots.held(id).unwrap_or(0) => Usage::Partial,
+                _ => Usage::Full,
+            };
+            (held.sandbox.clone(), usage)
+        })
+        .collect()
     }
 
     /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.

@@ -14,6 +14,17 @@ pub(crate) struct Slot {
     unwanted: bool,
 }
 
+/// How many slots of a sandbox are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// None.
+    Idle,
+    /// Not all.
+    Partial,
+    /// All.
+    Full,
+}
+
 impl Slot {
     pub(super) fn new(function: Arc<Function>, sandbox: Arc<Sandbox>, taken_us: u64) -> Self {
         Self { held: Some((function, sandbox)), taken_us, unwanted: false }
@@ -48,7 +59,10 @@ impl Slot {
     /// It is not known whether the sandbox is still there: no invocation goes there any more, without a word against it.
     pub(crate) fn give_back(&self) {
         let (function, sandbox) = self.parts();
-        function.give_back(sandbox);
+        if function.give_back(sandbox) {
+            let id = sandbox.id();
+            tracing::warn!(function = %function.name(), sandbox = %id, "sandbox given back: it may have ended unseen");
+        }
     }
 
     /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there

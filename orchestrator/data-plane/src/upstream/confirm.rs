@@ -20,19 +20,26 @@ use super::{
 };
 use crate::{
     clock::micros,
-    function::{Failing, Function},
+    function::{Failing, Function, Usage},
     plane::Plane,
 };
 
-/// Time between two looks at a sandbox that nobody uses.
+/// Time between two looks at a sandbox with a free slot. Looks at all of them are spread over it.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Looks are spread over the period: with each tick one of so many parts is due.
-const PARTS: usize = 10;
+/// The same where all slots are in use. Nobody else connects to it before one is free; it is known to be there by then if one
+/// of two looks finds it in the time after which it would not be.
+const FULL_PERIOD: Duration = Duration::from_secs(20);
 /// Looks at once at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
 const MAX_LOOKS: usize = 64;
 
 /// A sandbox to look at.
-type Look = (Arc<Function>, Arc<Sandbox>);
+struct Look {
+    function: Arc<Function>,
+    sandbox: Arc<Sandbox>,
+    usage: Usage,
+    /// When it was last known to be there, or looked at.
+    last_us: u64,
+}
 
 /// Notes that this process goes on, and looks at the sandboxes while there is no stream; for ever.
 pub(crate) async fn confirm(plane: Arc<Plane>) {
@@ -40,17 +47,20 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut passes = FuturesUnordered::new();
     let mut busy = BTreeSet::new();
+    let mut last_us = plane.clock.now_us();
     loop {
         tokio::select! {
             biased;
             _ = ticks.tick() => {
+                let now_us = plane.clock.now_us();
+                let elapsed_us = now_us.saturating_sub(std::mem::replace(&mut last_us, now_us));
                 let had_stream = plane.trust.has_stream();
-                plane.trust.tick(plane.clock.now_us());
+                plane.trust.tick(now_us);
                 // Where that ends the stream, there is a moment for the next one to begin.
                 if had_stream {
                     continue;
                 }
-                for (address, looks) in due(&plane, &busy) {
+                for (address, looks) in due(&plane, &busy, elapsed_us) {
                     busy.insert(address);
                     passes.push(pass(&plane, address, looks));
                 }
@@ -62,58 +72,74 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
     }
 }
 
-/// The sandboxes to look at now, by where they are, those first that were not looked at for longest. Gives back those that
-/// nobody knows to be there. Where an address is `busy`, its turn comes later.
-fn due(plane: &Plane, busy: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Vec<Look>> {
-    let now_us = plane.clock.now_us();
-    let (mut count, mut looks): (usize, Vec<(u64, Look)>) = (0, Vec::new());
+/// The sandboxes to look at now, `elapsed_us` after the last time, by where they are: those first that were not looked at for
+/// longest. Gives back those that nobody knows to be there. Where an address is `busy`, its turn comes later.
+fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAddr, Vec<Look>> {
+    let (now_us, expects_stream) = (plane.clock.now_us(), plane.trust.expects_stream());
+    let (mut count, mut given_back, mut looks) = (0, 0, Vec::new());
     for function in plane.functions.all() {
-        for (sandbox, is_in_use) in function.view(|state| state.available_sandboxes()) {
+        for (sandbox, usage) in function.view(|state| state.kept_sandboxes()) {
             count += 1;
             let known_us = sandbox.known_us(plane, now_us);
+            if !is_the_same(known_us, now_us) {
+                // A look would find whatever has its address.
+                if usage == Usage::Idle && !expects_stream {
+                    given_back += usize::from(function.give_back(&sandbox));
+                }
+                continue;
+            }
+            let period = if usage == Usage::Full { FULL_PERIOD } else { PERIOD };
             let last_us = known_us.max(sandbox.tried_us());
-            if !is_the_same(known_us, now_us) && !is_in_use {
-                function.give_back(&sandbox);
-            } else if now_us.saturating_sub(last_us) >= micros(PERIOD) && !busy.contains(&sandbox.address().ip()) {
-                looks.push((last_us, (function.clone(), sandbox)));
+            if now_us.saturating_sub(last_us) >= micros(period) && !busy.contains(&sandbox.address().ip()) {
+                looks.push(Look { function: function.clone(), sandbox, usage, last_us });
             }
         }
     }
-    looks.sort_by_key(|(last_us, (_, sandbox))| (*last_us, sandbox.id()));
-    looks.truncate(count.div_ceil(PARTS));
+    if given_back > 0 {
+        tracing::warn!(sandboxes = given_back, "sandboxes given back: they may have ended unseen");
+    }
+    looks.sort_by_key(|look| (look.last_us, look.sandbox.id()));
+    looks.truncate(share(count, elapsed_us));
     let mut by_address = BTreeMap::<_, Vec<_>>::new();
-    for (_, look) in looks {
-        by_address.entry(look.1.address().ip()).or_default().push(look);
+    for look in looks {
+        by_address.entry(look.sandbox.address().ip()).or_default().push(look);
     }
     by_address
+}
+
+/// How many of `count` sandboxes to look at after `elapsed_us`, so that all are within the period, however late ticks are.
+fn share(count: usize, elapsed_us: u64) -> usize {
+    let part = |us: u64| usize::try_from(us).unwrap_or(usize::MAX);
+    let period = micros(PERIOD);
+    count.saturating_mul(part(elapsed_us.min(period))).div_ceil(part(period))
 }
 
 /// Looks at sandboxes of one address.
 async fn pass(plane: &Plane, address: IpAddr, looks: Vec<Look>) -> IpAddr {
     let looks = stream::iter(looks);
-    looks
-        .for_each_concurrent(MAX_LOOKS, async |(function, sandbox)| {
-            look_at(plane, &function, &sandbox).await;
-        })
-        .await;
+    looks.for_each_concurrent(MAX_LOOKS, async |look: Look| look.look(plane).await).await;
     address
 }
 
-/// Finds out whether `sandbox` is there.
-async fn look_at(plane: &Plane, function: &Arc<Function>, sandbox: &Arc<Sandbox>) {
-    let began_us = plane.clock.now_us();
-    sandbox.tried(began_us);
-    if plane.trust.has_stream() || !is_the_same(sandbox.known_us(plane, began_us), began_us) {
-        return;
-    }
-    let connected = timeout(plane.config.limits.connect_timeout, plane.network.connect_to(sandbox.address())).await;
-    let now_us = plane.clock.now_us();
-    match connected {
-        Ok(Ok(_closed_at_once)) if is_the_same(sandbox.known_us(plane, now_us), now_us) => sandbox.seen(began_us),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            function.give_up(sandbox, Failing::broken("it takes no connections, and there is no control plane"));
+impl Look {
+    /// Finds out whether the sandbox is there.
+    async fn look(self, plane: &Plane) {
+        let Self { function, sandbox, usage, .. } = self;
+        let began_us = plane.clock.now_us();
+        sandbox.tried(began_us);
+        if plane.trust.has_stream() || !is_the_same(sandbox.known_us(plane, began_us), began_us) {
+            return;
         }
-        // It is given back when that has gone on for too long.
-        _ => {}
+        let connected = timeout(plane.config.limits.connect_timeout, plane.network.connect_to(sandbox.address())).await;
+        let now_us = plane.clock.now_us();
+        match connected {
+            Ok(Ok(_closed_at_once)) if is_the_same(sandbox.known_us(plane, now_us), now_us) => sandbox.seen(began_us),
+            // One that has all that it may run need take no more; and what it has written may be on its way still.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused && usage != Usage::Full => {
+                function.give_up(&sandbox, Failing::broken("it takes no connections, and there is no control plane"));
+            }
+            // It is given back when that has gone on for too long.
+            _ => {}
+        }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Trust {
     /// When it had last been before it stood still, and was again.
     asleep_us: AtomicU64,
     woke_us: AtomicU64,
+    /// When the newest attempt began that ended: to have a stream, or the stream that came of it.
+    attempted_us: AtomicU64,
     stood_still: Notify,
 }
 
@@ -55,6 +57,7 @@ impl Default for Trust {
             awake_us: AtomicU64::default(),
             asleep_us: AtomicU64::default(),
             woke_us: AtomicU64::default(),
+            attempted_us: AtomicU64::default(),
             stood_still: Notify::default(),
         }
     }
@@ -68,18 +71,25 @@ impl Trust {
         self.has_stream()
     }
 
-    /// The stream is over, if there was one.
-    pub(crate) fn end(&self, now_us: u64) {
+    /// The attempt that began at `opened_us` has failed, or the stream that came of it is over.
+    pub(crate) fn end(&self, opened_us: u64, now_us: u64) {
         if self.is_connected(now_us) {
             self.stream_us.store(now_us, SeqCst);
         }
         self.opened_us.store(NO_STREAM, SeqCst);
+        self.attempted_us.store(opened_us, SeqCst);
     }
 
     /// Whether there is a stream, and this process was not seen to stand still since it was opened.
     pub(crate) fn has_stream(&self) -> bool {
         let opened_us = self.opened_us.load(SeqCst);
         opened_us != NO_STREAM && opened_us >= self.woke_us.load(SeqCst)
+    }
+
+    /// Whether a stream may be about to say which sandboxes are there: this process stood still, and since then no attempt to
+    /// have one has ended. Attempts and the pauses between them are bounded.
+    pub(super) fn expects_stream(&self) -> bool {
+        self.attempted_us.load(SeqCst) < self.woke_us.load(SeqCst)
     }
 
     /// Done when this process stood still after a stream was opened at `opened_us`.
@@ -165,7 +175,7 @@ mod tests {
         assert!(trust.begin(100 * SECOND));
         go_on(&trust, 101..=102);
         assert_eq!(known(104), 104);
-        trust.end(104 * SECOND);
+        trust.end(100 * SECOND, 104 * SECOND);
         go_on(&trust, 105..=200);
         assert_eq!(known(200), 104);
         assert!(is_trusted(104 * SECOND, 153 * SECOND) && !is_trusted(104 * SECOND, 154 * SECOND));
@@ -180,7 +190,7 @@ mod tests {
         let known = |heard: u64, now: u64| trust.known_us(heard * SECOND, 0, now * SECOND) / SECOND;
         // Whatever comes first: a request, a response that came meanwhile, the end of the stream, the tick.
         assert_eq!((known(0, 110), known(9, 110), known(110, 110)), (10, 10, 10));
-        trust.end(110 * SECOND);
+        trust.end(0, 110 * SECOND);
         assert_eq!(known(110, 110), 10);
         go_on(&trust, 110..=110);
         assert_eq!((known(110, 110), known(111, 111)), (10, 10), "old responses may still be read");
@@ -201,6 +211,10 @@ mod tests {
         assert!(!gives_up());
         trust.tick(100 * SECOND);
         assert!(!trust.has_stream() && gives_up());
+        trust.end(0, 100 * SECOND);
+        assert!(trust.expects_stream(), "a new one may begin");
+        trust.end(100 * SECOND, 101 * SECOND);
+        assert!(!trust.expects_stream(), "none does");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{
+    client::get,
     outage::{Outage, jump},
     sandbox::{HUGE_BYTES, Sandbox},
     world::until,
@@ -85,4 +86,14 @@ async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
         until("its slot is free", async || outage.metric("running").await == 0).await;
         outage.assert_is_not_used().await;
     }
+}
+
+#[tokio::test]
+async fn a_sandbox_whose_slots_were_in_use_for_long_is_known_when_one_is_free() {
+    let outage = slow_outage().await;
+    let (mut client, _read) = ask_slowly(&outage).await;
+    outage.go_on(70).await;
+    assert_eq!(outage.metric("running").await, 1, "its end has not been read");
+    client.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200, "a new connection is opened");
 }

@@ -139,8 +139,12 @@ impl Outage {
 }
 
 pub(super) async fn jump(seconds: u64) {
+    jump_by(Duration::from_secs(seconds)).await;
+}
+
+async fn jump_by(time: Duration) {
     pause();
-    advance(Duration::from_secs(seconds)).await;
+    advance(time).await;
     resume();
 }
 
@@ -217,15 +221,53 @@ async fn after_standing_still_a_new_stream_says_which_sandboxes_are_there() {
 }
 
 #[tokio::test]
-async fn a_sandbox_in_use_is_not_disturbed() {
+async fn after_standing_still_nothing_is_given_back_before_a_new_stream_can_say_anything() {
+    let (mut outage, _old) = Outage::before().await;
+    jump(61).await;
+    let mut session = outage.world.control_plane.session().await;
+    outage.go_on(3).await;
+    assert_eq!(outage.metric("slots_held").await, 1, "its snapshot may be on its way");
+    session.greet(1, vec![Outage::function()]);
+    session.delta(active(1, &outage.sandbox, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
+    outage.sandbox.end_connections().await;
+    assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200, "a new connection is opened");
+}
+
+#[tokio::test]
+async fn after_standing_still_what_nobody_can_know_is_given_back_where_there_is_no_control_plane() {
+    let (outage, _old) = Outage::before().await;
+    outage.world.control_plane.stop();
+    jump(61).await;
+    until("it is given back", async || outage.metric("slots_held").await == 0).await;
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
+}
+
+#[tokio::test]
+async fn looks_at_many_sandboxes_keep_up_where_ticks_are_late() {
+    const SANDBOXES: u64 = 10;
+    let (outage, session) = Outage::before().await;
+    for number in 2..=SANDBOXES {
+        session.delta(active(number, &outage.sandbox, 1));
+    }
+    until("it has them", async || outage.metric("slots_held").await == SANDBOXES).await;
+    outage.lose(session).await;
+    for _ in 0..20 {
+        // Not late enough for standing still.
+        jump_by(Duration::from_millis(4800)).await;
+        assert_eq!(outage.metric("slots_held").await, SANDBOXES);
+    }
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_sandbox_in_use_is_kept_also_where_all_looks_at_it_are_in_vain() {
     let outage = Outage::begin().await;
     let address = outage.world.data_plane;
     // One that waits for as long as it takes.
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
     outage.sandbox.running(1).await;
-    let tried = || outage.network.tried.load(Ordering::SeqCst);
-    let before = tried();
     outage.network.is_cut.store(true, Ordering::SeqCst);
     for _ in 0..12 {
         jump(11).await;
@@ -233,7 +275,6 @@ async fn a_sandbox_in_use_is_not_disturbed() {
         jump(1).await;
         assert_eq!(outage.metric("slots_held").await, 1);
     }
-    assert_eq!(tried(), before, "its one slot is in use, so nobody connects");
     outage.network.is_cut.store(false, Ordering::SeqCst);
     // What comes right after standing still would prove nothing.
     jump(3).await;
@@ -243,6 +284,23 @@ async fn a_sandbox_in_use_is_not_disturbed() {
     assert_eq!(&status, b"HTTP/1.1 200");
     outage.sandbox.end_connections().await;
     assert_eq!(get(address, "f", "/").await.status, 200, "it has answered, so it is there");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_takes_no_connection_while_it_is_in_use_is_not_broken() {
+    let outage = Outage::begin().await;
+    let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
+    client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
+    outage.sandbox.running(1).await;
+    outage.sandbox.stop_listening();
+    let tried = outage.network.tried.load(Ordering::SeqCst);
+    outage.go_on(25).await;
+    assert!(outage.network.tried.load(Ordering::SeqCst) > tried, "it is looked at");
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
+    outage.sandbox.state.gate.add_permits(1);
+    let mut status = [0; 12];
+    client.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
 }
 
 #[tokio::test]

@@ -120,8 +120,13 @@ impl Sandbox {
 
     /// Dies: its connections break, further ones are refused.
     pub(crate) fn kill(&self) {
-        self.server.abort();
+        self.stop_listening();
         self.connections.cancel();
+    }
+
+    /// Takes no further connections; those that it has go on.
+    pub(crate) fn stop_listening(&self) {
+        self.server.abort();
     }
 
     /// Ends its connections as a server does whose keep-alive time has passed, and takes further ones.
