@@ -102,10 +102,14 @@ impl Line {
         while self.waiting.front().is_some_and(|first| first.turn.is_closed()) {
             self.waiting.pop_front();
         }
+        while self.waiting.back().is_some_and(|last| last.turn.is_closed()) {
+            self.waiting.pop_back();
+        }
         if self.free == 0 {
             return None;
         }
-        let mut may_have = self.waiting.iter().enumerate().filter(|(_, waiting)| self.has_share(waiting.function));
+        let may_have = |(_, waiting): &(usize, &Waiting)| !waiting.turn.is_closed() && self.has_share(waiting.function);
+        let mut may_have = self.waiting.iter().enumerate().filter(may_have);
         let (oldest, first) = may_have.next()?;
         let waited = now.duration_since(first.since);
         let is_its_turn = waited > VERY_LONG_WAIT && !self.served_oldest;
@@ -209,6 +213,22 @@ mod tests {
         let mut newer = Vec::new();
         for turn in 0..5 {
             newer.push(ask(&starts).await);
+            drop(place);
+            let next = if turn % 2 == 0 { oldest.remove(0) } else { newer.pop().expect("one has just come") };
+            place = look(&mut { next }).await.expect("one of the oldest and the newest, in turns");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_left_the_line_takes_no_turn() {
+        let starts = Starts::new(1);
+        let mut place = starts.place(1).await;
+        let mut oldest = vec![ask(&starts).await, ask(&starts).await];
+        advance(VERY_LONG_WAIT * 2).await;
+        let mut newer = Vec::new();
+        for turn in 0..3 {
+            newer.push(ask(&starts).await);
+            drop(ask(&starts).await);
             drop(place);
             let next = if turn % 2 == 0 { oldest.remove(0) } else { newer.pop().expect("one has just come") };
             place = look(&mut { next }).await.expect("one of the oldest and the newest, in turns");
