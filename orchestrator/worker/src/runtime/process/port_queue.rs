@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::port_range::{self, RANGE_FILE};
 
-/// Ports tried in one search once all were found in use: that takes some 0.3 ms, in which the worker does nothing else.
+/// Ports tried in one search: that takes some 0.3 ms, in which the worker does nothing else.
 const MAX_TRIED: usize = 128;
-/// All of them are tried again after this time at the soonest: that takes some 50 ms.
+/// One search may try all of them, at most so often: that takes some 50 ms.
 const WHOLE_SEARCH_PERIOD: Duration = Duration::from_secs(10);
 
 /// Those of this process, which its workers share: a port that a sandbox of one had rests for all, also where they have
@@ -27,8 +27,8 @@ static SHARED: LazyLock<Arc<Mutex<PortQueue>>> =
 pub(super) struct PortQueue {
     /// The one that is next first.
     ports: VecDeque<u16>,
-    /// When all of them were found in use.
-    exhausted: Option<Instant>,
+    /// When a search last went on beyond its number of tries.
+    long_search: Option<Instant>,
 }
 
 impl PortQueue {
@@ -37,15 +37,18 @@ impl PortQueue {
     }
 
     pub(super) fn new(ports: VecDeque<u16>) -> Self {
-        Self { ports, exhausted: None }
+        Self { ports, long_search: None }
     }
 
     /// Takes the first port that `keep` can keep, for which it returns true; those before it come last then. `None` where
     /// none is found; further searches are short for a while.
     pub(super) fn find(&mut self, mut keep: impl FnMut(u16) -> io::Result<bool>) -> io::Result<Option<u16>> {
-        let is_whole = self.exhausted.is_none_or(|at| at.elapsed() >= WHOLE_SEARCH_PERIOD);
+        let is_whole = self.long_search.is_none_or(|at| at.elapsed() >= WHOLE_SEARCH_PERIOD);
         let tries = if is_whole { self.ports.len() } else { self.ports.len().min(MAX_TRIED) };
-        for _ in 0..tries {
+        for tried in 0..tries {
+            if tried == MAX_TRIED {
+                self.long_search = Some(Instant::now());
+            }
             let Some(port) = self.ports.pop_front() else { break };
             let kept = keep(port);
             if let Ok(true) = kept {
@@ -56,7 +59,7 @@ impl PortQueue {
             kept?;
         }
         if is_whole {
-            self.exhausted = Some(Instant::now());
+            self.long_search = Some(Instant::now());
             warn!("every port of {RANGE_FILE} is in use, or its connections have ended just now: creations wait");
         }
         Ok(None)
@@ -96,7 +99,8 @@ mod tests {
             found.iter().for_each(|port| queue.put_back(*port));
             (tries, found)
         };
-        assert_eq!(search(1000), (1000, Some(1000)), "as long as there are some, it goes through others");
+        assert_eq!(search(1000), (1000, Some(1000)), "it goes through others");
+        advance(WHOLE_SEARCH_PERIOD).await;
         assert_eq!(search(0), (1000, None));
         assert_eq!([(); 4].map(|()| search(600)), [(MAX_TRIED, None); 4]);
         assert_eq!(search(600), (600 - 4 * MAX_TRIED, Some(600)));
@@ -104,6 +108,10 @@ mod tests {
         advance(WHOLE_SEARCH_PERIOD).await;
         assert_eq!(search(0), (1000, None), "there may be more of them by now");
         assert_eq!(search(0), (MAX_TRIED, None));
+        advance(WHOLE_SEARCH_PERIOD).await;
+        let (tries, found) = search(500);
+        assert!(tries > MAX_TRIED && found == Some(500), "{tries}");
+        assert!(search(499).0 <= MAX_TRIED, "a long search that found one was one too");
     }
 
     #[test]
