@@ -253,7 +253,7 @@ impl State {
             pool.is_open(node) && pool.has_room(node, resources) && !avoided.contains(&node)
         });
         // Another function may have a place on the nodes that this one avoids.
-        if place.is_none() && function.trouble.avoid.is_empty() {
+        if place.is_none() && function.trouble.avoid.iter().all(|(_, until_us)| *until_us <= now.us) {
             queues.placeless.entry(source).or_default().push(resources);
         }
         place

@@ -88,6 +88,11 @@ impl State {
     }
 
     fn say_retired(&mut self, now: Now, id: FunctionId) {
+        if let Some(function) = self.functions.get_mut(id) {
+            let leaving = function.leaving();
+            let why = format!("fewer sandboxes are made while {leaving} are retired, in which invocations do not end");
+            function.trouble.last_error = Some(why);
+        }
         if !self.may_say_no_room(now) {
             return;
         }
@@ -136,6 +141,9 @@ impl State {
                 return Some(now.us);
             }
             if !self.create(now, id, read_us) {
+                if made > 0 {
+                    self.starved.forget(id);
+                }
                 self.note_starved(now, id);
                 self.metrics.placement_failures.inc();
                 self.say_no_room(now, id);

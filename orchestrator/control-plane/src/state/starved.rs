@@ -132,12 +132,13 @@ impl State {
             let Some(entry) = self.starved.remove(id) else { return };
             let commanded = self.sandboxes_commanded;
             self.decide(now, id, now.us);
-            if self.sandboxes_commanded > commanded {
+            let is_served = self.sandboxes_commanded > commanded;
+            if is_served {
                 self.starved.oldest_is_due = !self.starved.oldest_is_due;
             }
-            if self.starved.remove(id).is_some() {
-                // It keeps its place: this was no new demand.
-                self.starved.insert(id, entry);
+            if let Some(now_starved) = self.starved.remove(id) {
+                // It keeps its place, as this was no new demand. What it still wants after it was served has just begun to wait.
+                self.starved.insert(id, if is_served { now_starved } else { entry });
                 missed.push(entry.size);
             }
         }

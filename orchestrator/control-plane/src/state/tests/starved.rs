@@ -8,9 +8,9 @@ use crate::state::Request;
 /// So many sandboxes fill the only node.
 const ROOM: u32 = 5;
 
-fn put(cluster: &mut Cluster, name: &str) {
+fn put(cluster: &mut Cluster, name: &str, sandboxes: u32) {
     let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
-    (spec.scale.min, spec.cpu, spec.memory) = (1, u32::try_from(NODE_CPU).unwrap() / ROOM, 1);
+    (spec.scale.min, spec.cpu, spec.memory) = (sandboxes, u32::try_from(NODE_CPU).unwrap() / ROOM, 1);
     cluster.put(spec);
 }
 
@@ -27,15 +27,48 @@ fn who_has_waited_for_very_long_has_room_by_turns_with_newer_demand() {
     let mut cluster = Cluster::new(1, 1);
     let names = |kind: &str| (0..ROOM).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
     let (fillers, old, new) = (names("filler"), names("old"), names("new"));
-    fillers.iter().chain(&old).for_each(|name| put(&mut cluster, name));
+    fillers.iter().chain(&old).for_each(|name| put(&mut cluster, name, 1));
     cluster.settle(1);
     cluster.settle(31);
     let mut served = Vec::new();
     for (filler, newest) in fillers.iter().zip(&new) {
-        put(&mut cluster, newest);
+        put(&mut cluster, newest, 1);
         served.push(successor_of(&mut cluster, filler));
     }
     // Who demands again counts as new.
     assert_eq!([&*served[1], &*served[3]], ["old-0", "old-1"], "{served:?}");
     assert!(served.iter().any(|name| name.starts_with("new")), "{served:?}");
+}
+
+#[test]
+fn who_is_served_and_wants_more_has_waited_no_longer_than_that() {
+    let mut cluster = Cluster::new(1, 1);
+    let fillers = (0..ROOM).map(|number| format!("filler-{number}")).collect::<Vec<_>>();
+    fillers.iter().for_each(|name| put(&mut cluster, name, 1));
+    put(&mut cluster, "greedy", 0);
+    let greedy = cluster.function_id("greedy").unwrap();
+    cluster.settle(1);
+    (0..200).for_each(|_| cluster.data_planes[0].arrive(greedy));
+    cluster.settle(1);
+    ["old-0", "old-1"].iter().for_each(|name| put(&mut cluster, name, 1));
+    cluster.settle(32);
+    let mut served = Vec::new();
+    for filler in &fillers {
+        cluster.request(Request::Delete { name: filler.parse().unwrap() });
+        cluster.commit(usize::MAX);
+        cluster.data_plane_reads(0);
+        while cluster.data_planes[0].has_said_more() {
+            cluster.data_plane_is_heard(0);
+        }
+        cluster.worker_reads(0);
+        // It is the oldest, and the newest as well.
+        cluster.data_planes[0].arrive(greedy);
+        cluster.data_plane_is_heard(0);
+        cluster.worker_is_heard(0);
+        cluster.worker_reads(0);
+        served.push(cluster.workers[0].sandboxes.last_key_value().expect("the node is full again").1.name.clone());
+    }
+    for name in ["old-0", "old-1"] {
+        assert!(served.iter().any(|served| served == name), "{served:?}");
+    }
 }
