@@ -42,8 +42,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with an earlier run: what is finished and still depends on the same is kept; a repetition that failed, was
-    /// stopped, or whose folder was removed is measured again
+    /// Go on with an earlier run: what is finished and still depends on the same is kept, and so is that its
+    /// system failed in a repetition; one that was stopped, failed for another reason, or whose folder was removed is measured again
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
     resume: Option<PathBuf>,
 
@@ -258,15 +258,24 @@ fn order_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<Order> {
 /// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
 /// last of all the claims. `to_go_on` is the command that measures what is missing.
 fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
-    let mut exit = Exit::Done;
+    let (mut exit, mut again, mut stands) = (Exit::Done, false, false);
     for failure in run.failures() {
         exit = Exit::Failed;
-        let FailedRepetition { system, point, repetition, reason, .. } = failure;
+        let FailedRepetition { system, point, repetition, reason, untried } = failure;
+        if *untried {
+            again = true
+        } else {
+            stands = true
+        }
         let reason = reason.lines().next().unwrap_or_default();
         session.console.line(&format!("not measured: {system}, point {point}, repetition {repetition}: {reason}"));
     }
-    if exit == Exit::Failed {
+    if again {
         session.console.line(&format!("to measure what failed: {to_go_on}"));
+    }
+    if stands {
+        let next = format!("that a system failed is its result; to measure another version of it: {to_go_on} --again");
+        session.console.line(&next);
     }
     if run.dir().points()?.is_empty() {
         return Ok(exit);

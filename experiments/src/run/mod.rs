@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
                 (Ok(()), _) => {}
                 (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
                     let point = self.dir.point(system, point, *repetition);
-                    let line = format!("{system}: {}", self.keep_failure(&point, &error)?);
+                    let line = format!("{system}: {}", self.keep_failure(index, &point, &error)?);
                     if told.insert(line.clone()) {
                         self.session.console.line(&line);
                     }

@@ -1,20 +1,49 @@
 //! What becomes of a repetition that is tried: what was said and kept of an earlier try stays until there is something in its
-//! place. One that failed leaves a reason and no rows, so that it is neither counted nor forgotten.
+//! place. One that failed leaves a reason and no rows, so that it is neither counted nor forgotten. Where it was the system that failed,
+//! that is its result, and is not tried again for nothing: else who stops a run and goes on with it often enough had no failure.
 
 use std::fs;
 
 use anyhow::Context;
 use record::{DiscardedTry, FailedRepetition, PointDir};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::SystemFailed,
     run::{
         Run,
-        plan::{Action, StepState},
+        plan::{Action, Step, StepState},
         preparation,
         repetition::now,
     },
 };
+
+/// A repetition in which the system failed, which is its result: what was measured, and whether something else may be by now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// SHA-256 of everything the failure depends on.
+    pub fingerprint: String,
+    /// Whether it need not stand for anything else any longer: something had changed, and the user had that measured again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_aside: bool,
+}
+
+impl Step {
+    /// That the system failed in it is its result, which depends on `fingerprint`.
+    pub fn fail(&mut self, fingerprint: String) {
+        self.state = StepState::Failed;
+        self.failed = Some(Failed { fingerprint: fingerprint.clone(), set_aside: false });
+        self.fingerprint = Some(fingerprint);
+    }
+
+    /// What the system failed with. Plans from before there was such a record tell it of the last try only.
+    #[must_use]
+    pub fn failed_with(&self) -> Failed {
+        let last = || self.fingerprint.clone().filter(|_| self.state == StepState::Failed);
+        let of_last = || Failed { fingerprint: last().unwrap_or_default(), set_aside: false };
+        self.failed.clone().unwrap_or_else(of_last)
+    }
+}
 
 /// A repetition in the manifest's notes.
 #[must_use]
@@ -55,6 +84,28 @@ impl Run<'_> {
         failures.find(|failure| !failure.untried || left.exists())
     }
 
+    /// The failure of a system that is a repetition's result.
+    pub(super) fn failed(&self, point: &PointDir) -> Option<&FailedRepetition> {
+        self.manifest.failures.iter().find(|failure| is_of(failure, point) && !failure.untried)
+    }
+
+    /// That a system failed in a repetition stands. What another try left in its place, which was stopped, is discarded.
+    pub(super) fn let_failure_stand(
+        &mut self,
+        index: usize,
+        point: &PointDir,
+        fingerprint: String,
+    ) -> anyhow::Result<()> {
+        let step = &self.order.plan.steps[index];
+        if let Some(why) = step.discards() {
+            let action = step.action.clone();
+            self.note_discarded(&action, why);
+        }
+        preparation::remove(&point.path)?;
+        self.order.plan.steps[index].fail(fingerprint);
+        Ok(())
+    }
+
     /// Takes a failure off the record for what stands there instead. What was not begun leaves no trace.
     fn discard_failure(&mut self, point: &PointDir) {
         if let Some(failure) = self.begun(point) {
@@ -75,7 +126,12 @@ impl Run<'_> {
     /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now. An error that is
     /// not of the system says nothing about it, and replaces no failure of it on record; nor does one of a repetition that was not
     /// even begun replace one that was. What was begun is listed as discarded then.
-    pub(super) fn keep_failure(&mut self, point: &PointDir, error: &anyhow::Error) -> anyhow::Result<String> {
+    pub(super) fn keep_failure(
+        &mut self,
+        index: usize,
+        point: &PointDir,
+        error: &anyhow::Error,
+    ) -> anyhow::Result<String> {
         let kept = self.dir.failed(&point.system, &point.point, point.repetition);
         let (mut reason, untried) = (format!("{error:#}"), !error.is::<SystemFailed>());
         let stays = |failure: &FailedRepetition| !failure.untried || !point.path.exists();
@@ -95,16 +151,26 @@ impl Run<'_> {
             reason = reason.replace(&format!("{was}/"), &format!("{is}/"));
         }
         self.manifest.failures.push(failure(point, reason.clone(), untried));
+        let step = &mut self.order.plan.steps[index];
+        if let Some(fingerprint) = step.fingerprint.clone().filter(|_| !untried) {
+            step.fail(fingerprint);
+        }
         self.save()?;
         Ok(reason)
     }
 
-    /// Why a repetition that is not measured cannot be tried here, if it cannot. That says nothing of the system, so that it
-    /// replaces nothing on record: neither what was measured nor what failed.
+    /// Why a repetition that has no rows is not tried, if it is not. Either the system failed in it, and nothing that this depends on
+    /// has changed; or it cannot be tried here. That says nothing of the system, so that it replaces nothing on record: neither what
+    /// was measured nor what failed.
     pub(super) fn untried(&mut self, index: usize, action: &Action) -> anyhow::Result<Option<String>> {
         let Action::Measure { system, point, repetition } = action else { return Ok(None) };
-        let Some(why) = self.unable.get(system).cloned() else { return Ok(None) };
         let point = self.dir.point(system, point, *repetition);
+        let Some(why) = self.unable.get(system).cloned() else {
+            let stands = !self.order.plan.steps[index].failed_with().set_aside;
+            let failed = self.failed(&point).filter(|_| stands);
+            let why = failed.and_then(|failure| failure.reason.lines().next());
+            return Ok(why.map(|why| format!("{} failed, and that stands: {why}", place(&point))));
+        };
         if self.order.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::{overrides::Overrides, points::Point},
     exit::UsageError,
-    run::outline,
+    run::{outcome::Failed, outline},
 };
 
 /// Seconds for the built programs to be found up to date; a first build takes minutes and is said to.
@@ -58,6 +58,9 @@ pub struct Step {
     pub took_s: Option<f64>,
     /// Why it failed, or what a reader must know.
     pub note: Option<String>,
+    /// What the system failed with, where that is on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failed>,
 }
 
 /// What a step does.
@@ -220,7 +223,16 @@ fn in_turn(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Point, V
 
 impl Step {
     fn new(action: Action, estimate_s: u64) -> Self {
-        Self { action, seed: None, estimate_s, state: StepState::Planned, fingerprint: None, took_s: None, note: None }
+        Self {
+            action,
+            seed: None,
+            estimate_s,
+            state: StepState::Planned,
+            fingerprint: None,
+            took_s: None,
+            note: None,
+            failed: None,
+        }
     }
 
     /// Whether it need not be done again for a result that depends on `fingerprint`.

@@ -24,7 +24,7 @@ use crate::{
     session::{CommandFailed, Errand, Session, stop_politely},
     system::{
         System,
-        cluster::{Cluster, Stopped},
+        cluster::{Cluster, Stopped, ended_early},
         launch::Output,
         process::{Process, describe},
     },
@@ -136,8 +136,8 @@ impl Repetition<'_> {
         let mut cluster = Cluster::start(session, self.system, self.point, values)?;
         task.done("ready");
         self.write_config(&cluster)?;
-        self.register(session, &cluster)?;
-        let loaded = self.load(session, &mut cluster, facts);
+        let registered = self.register(session, &cluster);
+        let loaded = registered.and_then(|()| self.load(session, &mut cluster, facts));
         facts.deaths = cluster.deaths();
         let samples = loaded?;
         if let Some(source) = &self.system.harvest.nodes {
@@ -164,7 +164,7 @@ impl Repetition<'_> {
     /// An error as one of the system, where processes of it had ended early by then, or it had used up the disk or the memory.
     fn by_whom(&self, error: anyhow::Error, deaths: &[String], before: Room) -> anyhow::Error {
         if !deaths.is_empty() {
-            return SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))));
+            return ended_early(error, deaths);
         }
         let killed = error.downcast_ref::<GeneratorFailed>().filter(|failed| failed.killed);
         let memory_mib = killed.map_or(0, |failed| failed.system_mib);

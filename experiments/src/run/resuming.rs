@@ -15,6 +15,7 @@ use crate::{
         Run,
         basis::{self, Basis},
         dependencies::{Dependencies, MeasuredWith},
+        outcome::Failed,
         plan::{Action, Step, StepState},
         preparation,
         repetition::RepetitionFacts,
@@ -38,6 +39,8 @@ pub(super) struct Earlier {
 struct Finished {
     index: usize,
     point: PointDir,
+    /// Whether it is finished because the system failed in it.
+    has_failed: bool,
 }
 
 /// What becomes of all that is finished.
@@ -76,7 +79,11 @@ impl Run<'_> {
         }
         let one_session = (!earlier.manifest.is_resumed()).then(|| earlier.manifest.clone());
         verify::forget(&self.dir)?;
-        for (Finished { index, point }, fingerprint) in stands {
+        for (Finished { index, point, has_failed }, fingerprint) in stands {
+            if has_failed {
+                self.let_failure_stand(index, &point, fingerprint)?;
+                continue;
+            }
             if let Some(before) = &one_session {
                 complete_facts(&point, before, &fingerprint)?;
             }
@@ -105,14 +112,17 @@ impl Run<'_> {
             let kept = self.dir.replaced(system, point, *repetition);
             let point = self.dir.point(system, point, *repetition);
             let known = finished_as(step, &point);
-            if known.is_none() && !kept.exists() {
+            let has_failed = known.is_none() && self.failed(&point).is_some();
+            if known.is_none() && !has_failed && !kept.exists() {
                 continue;
             }
             let dependencies = self.dependencies(&step.action, (&point.point, *repetition));
             let dependencies = dependencies.context("finding out what is unfinished")?;
             let now = self.manifest.systems.get(system);
             let kept = PointDir { path: kept, ..point.clone() };
-            let finished = Finished { index, point };
+            let failed = step.failed_with();
+            let failed_with = MeasuredWith { fingerprint: failed.fingerprint, system: None };
+            let finished = Finished { index, point, has_failed };
             match known {
                 Some(known) if dependencies.are_those_of(&known, now) && machine.is_empty() => {
                     decision.stands.push((finished, dependencies.fingerprint(now)));
@@ -121,6 +131,10 @@ impl Run<'_> {
                 None if self.is_as_now(&kept, &dependencies) => {
                     decision.comes_back.push((finished, dependencies.fingerprint(now)));
                 }
+                None if has_failed && dependencies.are_those_of(&failed_with, now) && machine.is_empty() => {
+                    decision.stands.push((finished, dependencies.fingerprint(now)));
+                }
+                None if has_failed && !failed.set_aside => decision.stale.push(finished),
                 None => {}
             }
         }
@@ -195,13 +209,18 @@ impl Run<'_> {
         changes.join("; ")
     }
 
-    /// Keeps the rows of a finished repetition where nobody counts them.
+    /// Keeps the rows of a finished repetition where nobody counts them. That a system failed stays on record until another try has
+    /// ended.
     fn set_aside(&mut self, stale: &Finished, changes: &str) -> anyhow::Result<()> {
-        let Finished { index, point } = stale;
+        let Finished { index, point, has_failed } = stale;
+        let step = &mut self.order.plan.steps[*index];
+        if *has_failed {
+            step.failed = Some(Failed { set_aside: true, ..step.failed_with() });
+            return Ok(());
+        }
         let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&kept)?;
         fs::rename(&point.path, &kept).with_context(|| format!("keeping {}", point.path.display()))?;
-        let step = &mut self.order.plan.steps[*index];
         (step.state, step.fingerprint, step.took_s, step.note) = (StepState::Planned, None, None, None);
         let action = step.action.clone();
         self.note_discarded(&action, format!("{SET_ASIDE}: {changes}"));
@@ -211,7 +230,7 @@ impl Run<'_> {
     /// Rows that were set aside count again, with what they were measured with. What other tries left in their place does not,
     /// and is listed as discarded.
     fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
-        let Finished { index, point } = one;
+        let Finished { index, point, .. } = one;
         let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&point.path)?;
         fs::rename(&kept, &point.path).with_context(|| format!("taking back {}", kept.display()))?;

@@ -12,7 +12,7 @@ use record::PointDir;
 
 use crate::{
     definition::template::Values,
-    exit::SystemFailed,
+    exit::{Interrupted, SystemFailed},
     interrupt::wait_regardless,
     machine::usage,
     session::Session,
@@ -57,8 +57,8 @@ impl<'a> Cluster<'a> {
     /// `{name}`, `{number}`, `{ports.NAME.KEY}` and `{own.KEY}` are added.
     ///
     /// # Errors
-    /// When a process cannot be started; [`SystemFailed`] when one ends, or is not ready in time: with the end of its log. Nothing
-    /// is left running then.
+    /// When a process cannot be started; [`SystemFailed`] when one ends, also when the user stopped the rest of it then, or is not
+    /// ready in time: with the end of its log. Nothing is left running then.
     pub fn start(
         session: &'a Session,
         system: &'a System,
@@ -75,18 +75,25 @@ impl<'a> Cluster<'a> {
             members: Vec::new(),
             stopped: false,
         };
-        for template in &system.start {
-            let first = cluster.processes.len();
-            for (number, name) in names(template, &cluster.values)? {
-                cluster.start_process(template, &name, number).with_context(|| format!("starting {name}"))?;
+        match cluster.start_all() {
+            Ok(()) => Ok(cluster),
+            Err(error) if error.is::<Interrupted>() => Err(ended_early(error, &cluster.deaths())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn start_all(&mut self) -> anyhow::Result<()> {
+        for template in &self.system.start {
+            let first = self.processes.len();
+            for (number, name) in names(template, &self.values)? {
+                self.start_process(template, &name, number).with_context(|| format!("starting {name}"))?;
             }
-            for index in first..cluster.processes.len() {
-                let name = cluster.processes[index].name.clone();
-                cluster.await_process(template, index).with_context(|| format!("waiting for {name}"))?;
+            for index in first..self.processes.len() {
+                let name = self.processes[index].name.clone();
+                self.await_process(template, index).with_context(|| format!("waiting for {name}"))?;
             }
         }
-        cluster.await_system()?;
-        Ok(cluster)
+        self.await_system()
     }
 
     fn start_process(&mut self, template: &ProcessTemplate, name: &str, number: u32) -> anyhow::Result<()> {
@@ -261,6 +268,17 @@ impl Drop for Cluster<'_> {
             }
         }
     }
+}
+
+/// What went wrong, as an error of the system where processes of it had ended by then, whatever it was: also that the user asked to
+/// stop.
+#[must_use]
+pub fn ended_early(error: anyhow::Error, deaths: &[String]) -> anyhow::Error {
+    if deaths.is_empty() {
+        return error;
+    }
+    let error = if error.is::<Interrupted>() { anyhow!("then it was stopped") } else { error };
+    SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))))
 }
 
 /// Whether a process that was told to stop did something else than that.

@@ -10,7 +10,7 @@ use nix::{
 use record::{ExitState, read_json};
 
 use crate::{
-    resuming::resume,
+    resuming::{resume, resume_and_stop},
     toy::{Toy, is_alive, said, wait_until},
 };
 
@@ -43,18 +43,47 @@ fn what_is_not_tried_replaces_no_failure_and_deletes_no_log() {
     }
 }
 
+/// Has the toy be another version, so that what it failed with does not stand for it.
+fn change(toy: &Toy) {
+    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
+}
+
+#[test]
+fn what_a_system_failed_in_is_its_result_and_no_resume_measures_it_again() {
+    let toy = failed();
+    toy.write("bin/behaviour", "well");
+    for options in [&[][..], &["--again"]] {
+        let (code, text) = resume(&toy, options);
+        assert!(code == Some(1) && text.matches("failed, and that stands: ").count() == 2, "{text}");
+        assert!(
+            !text.contains("to measure what failed") && text.contains("to measure another version of it: "),
+            "{text}"
+        );
+        assert_on_record(&toy, &text);
+        assert!(toy.manifest().discarded.is_empty() && !toy.path("bin/loading").exists(), "nothing is tried: {text}");
+    }
+    change(&toy);
+    let (code, text) = resume(&toy, &[]);
+    assert!(code == Some(2) && text.contains("2 of 2 finished repetitions do not stand any longer"), "{text}");
+    assert_on_record(&toy, &text);
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_on_record(&toy, &said(&stopped));
+    // What was stopped was of the other version: the one that failed has failed.
+    toy.edit("bin/toyd", "toyd 2.0", "toyd 1.0");
+    let (code, text) = resume(&toy, &[]);
+    assert!(code == Some(1) && text.matches("failed, and that stands: ").count() == 2, "{text}");
+    assert_on_record(&toy, &text);
+    assert!(!toy.point().path.exists(), "nothing of the other version is left in its place: {text}");
+    let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
+    assert_eq!(reasons, [(1, "it was stopped".to_owned())]);
+}
+
 #[test]
 fn a_failure_stays_on_record_until_another_try_has_ended() {
     let toy = failed();
-    toy.write("bin/behaviour", "long");
-    let (out, bin) = (toy.path("out"), toy.path("bin"));
-    let arguments = ["run", "--resume", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
-    let child = toy.command(&arguments).spawn().unwrap();
-    wait_until("load is sent", || toy.path("bin/loading").exists());
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
-    let text = said(&child.wait_with_output().unwrap());
-    assert_on_record(&toy, &text);
-    toy.write("bin/behaviour", "well");
+    change(&toy);
+    let stopped = resume_and_stop(&toy, &["--again"]);
+    assert_on_record(&toy, &said(&stopped));
     let (code, text) = resume(&toy, &[]);
     assert_eq!(code, Some(0), "{text}");
     let manifest = toy.manifest();
@@ -66,9 +95,10 @@ fn a_failure_stays_on_record_until_another_try_has_ended() {
 #[test]
 fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failure_of_it() {
     let toy = failed();
+    change(&toy);
     toy.write("bin/behaviour", "well");
     toy.write("bin/fails-at", toy.point().path.to_str().unwrap());
-    let (code, text) = resume(&toy, &[]);
+    let (code, text) = resume(&toy, &["--again"]);
     let [failure] = toy.manifest().failures.try_into().unwrap();
     assert!(code == Some(1) && text.contains("the load generator ended with exit code 1"), "{text}");
     assert!(!failure.untried && !failure.reason.contains("the load generator"), "{failure:?}");
@@ -158,9 +188,54 @@ fn a_system_that_ended_before_its_load_was_stopped_has_failed_and_a_stop_does_no
     assert!(toy.out().failed("toy", "replay", 1).join("invocations.csv.zst").is_file() && !toy.point().path.exists());
     toy.edit("bin/loadgen", "|| length=1000", "|| length=2.2");
     toy.write("bin/behaviour", "well");
+    let pids = toy.pids().len();
     let (code, text) = resume(&toy, &[]);
-    let [tried] = toy.manifest().discarded.try_into().unwrap();
-    assert!(code == Some(0) && tried.reason == format!("it failed: {why}"), "{tried:?}: {text}");
+    assert!(code == Some(2) && text.contains("changed: the load generator"), "its programs are others by now: {text}");
+    toy.edit("bin/loadgen", "|| length=2.2", "|| length=1000");
+    let (code, text) = resume(&toy, &[]);
+    assert!(code == Some(1) && text.contains(&format!("failed, and that stands: {why}")), "{text}");
+    let manifest = toy.manifest();
+    assert!(
+        manifest.failures == [failure] && manifest.discarded.is_empty() && toy.pids().len() == pids,
+        "{manifest:?}"
+    );
+}
+
+/// Stops a run as soon as `dead` of the toy's processes have ended; what it said.
+fn stop_after_death(toy: &Toy, dead: usize) -> String {
+    let child = toy.start_and_load();
+    let has_died = || toy.pids().iter().filter(|pid| !is_alive(**pid)).count() >= dead;
+    wait_until("so many of its processes have ended", || toy.pids().len() >= 4 && has_died());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
+    toy.assert_exit(ExitState::Interrupted);
+    said(&stopped)
+}
+
+#[test]
+fn a_system_that_ended_before_its_start_or_registration_was_stopped_has_failed_and_one_that_lives_has_not() {
+    let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
+    let waits = "[\"sh\", \"-c\", 'touch \"$0/loading\"; exec sleep 99', \"{bin}\"]";
+    let registering = |behaviour: &str| {
+        let toy = Toy::new(behaviour);
+        toy.edit("experiments/systems.toml", register, waits);
+        toy
+    };
+    let starting = Toy::new("well");
+    starting.edit("experiments/systems.toml", "within = \"2s\"", "within = \"60s\"");
+    let second = "case $1 in *toy-2) kill $child; touch \"$bin/loading\"; exit 7 ;; esac";
+    starting.edit("bin/toyd", "touch \"$1/up\"", second);
+    let both = "ended early: toy-1 ended with exit code 7, toy-2 ended with exit code 7: then it was stopped";
+    let one = "ended early: toy-2 ended with exit code 7: then it was stopped";
+    for (toy, dead, why) in [(registering("dies"), 4, both), (starting, 2, one)] {
+        let text = stop_after_death(&toy, dead);
+        let [failure] = toy.manifest().failures.try_into().unwrap_or_else(|_| panic!("{why}: {text}"));
+        assert!(!failure.untried && failure.reason == why, "{failure:?}: {text}");
+    }
+    let lives = registering("well");
+    let text = stop_after_death(&lives, 0);
+    assert!(lives.manifest().failures.is_empty(), "{text}");
 }
 
 #[test]

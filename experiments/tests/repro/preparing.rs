@@ -115,7 +115,7 @@ fn a_preparation_that_fails_is_shown_and_its_half_is_not_begun_from() {
     toy.assert_exit(ExitState::Failed);
     assert!(toy.pids().is_empty(), "nothing is started");
     toy.edit("experiments/systems.toml", " && echo no room >&2 && exit 1", "");
-    let again = toy.resume();
-    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    let (code, text) = resume(&toy, &["--again"]);
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(times(&toy).len(), 3, "tried for both repetitions, then made again from its beginning and shared");
 }
