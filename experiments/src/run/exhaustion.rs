@@ -1,7 +1,12 @@
 //! Whether a system used up what those need as well who measure it: the memory, until the kernel killed the load generator, or the
 //! disk, until nothing could be written. Then the repetition failed by the system, although none of its processes ended.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use record::PointDir;
@@ -18,8 +23,11 @@ use crate::{
 /// Free space below which a disk is full: what is written in one piece, such as a frame of rows, may not fit any longer.
 const FULL_MIB: u64 = 16;
 
-/// Most that is kept of each log where the disk is full: its beginning tells how it came to that.
+/// Most that is kept of each log where the disk is full: its beginning tells how it came to that, and its end how it ended.
 const LOG_BYTES_MAX: u64 = MIB;
+
+/// How much of that is its end.
+const LOG_END_BYTES: u64 = LOG_BYTES_MAX / 2;
 
 /// Logs of the runner's own commands; all others are those of the system's processes.
 const NOT_THE_SYSTEM: [&str; 2] = ["loadgen.log", "register.log"];
@@ -56,6 +64,31 @@ impl Room {
     }
 }
 
+/// What a system held on a disk, and what was free there, in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What it held.
+    pub system_mib: u64,
+    /// What was free.
+    pub free_mib: u64,
+}
+
+impl Held {
+    /// That of now, in a repetition.
+    #[must_use]
+    pub fn in_point(point: &PointDir) -> Self {
+        Self { system_mib: disk_mib(point), free_mib: disk::free_mib(&point.path) }
+    }
+
+    /// That of before the system was stopped, where it was so `after` it: what came free meanwhile it had held, if in files that it
+    /// had deleted and not closed, or elsewhere.
+    #[must_use]
+    pub fn until_stopped(self, after: Self) -> Self {
+        let freed_mib = after.free_mib.saturating_sub(self.free_mib);
+        Self { system_mib: self.system_mib.max(after.system_mib + freed_mib), ..self }
+    }
+}
+
 /// Greatest memory of the system's processes, in MiB, by the last sample.
 #[must_use]
 pub fn memory_mib(samples: &[Sample]) -> u64 {
@@ -68,7 +101,8 @@ pub fn memory_mib(samples: &[Sample]) -> u64 {
 #[must_use]
 pub fn disk_mib(point: &PointDir) -> u64 {
     let logs = logs(point).filter(|(name, _)| !NOT_THE_SYSTEM.contains(&name.as_str()));
-    (folder_bytes(&point.path.join("data")) + logs.map(|(_, bytes)| bytes).sum::<u64>()) / MIB
+    let data = files_below(&point.path.join("data"));
+    data.iter().map(|(_, bytes)| *bytes).chain(logs.map(|(_, bytes)| bytes)).sum::<u64>() / MIB
 }
 
 /// Names and sizes of the logs of a repetition.
@@ -80,37 +114,55 @@ fn logs(point: &PointDir) -> impl Iterator<Item = (String, u64)> {
     })
 }
 
-/// What all files below a folder take of its disk; a link is not followed.
-fn folder_bytes(folder: &Path) -> u64 {
-    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
+/// All files below a folder, and what each takes of its disk; a link is not followed.
+fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => folders.push(entry.path()),
-                Ok(found) => bytes += found.blocks() * BLOCK_BYTES,
+                Ok(found) => files.push((entry.path(), found.blocks() * BLOCK_BYTES)),
                 Err(_) => {}
             }
         }
     }
-    bytes
+    files
 }
 
-/// Where the disk of a repetition that failed is full, with `free_mib`, removes the system's data, and all but the beginning of its
-/// logs: else nothing after it could be measured either.
+/// Where the disk of a repetition that failed is full, with `free_mib`, removes the system's data, and the middle of its logs:
+/// else nothing after it could be measured either.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// When something cannot be removed; all else is.
 pub fn make_room(point: &PointDir, free_mib: u64) -> anyhow::Result<()> {
     if free_mib >= FULL_MIB {
         return Ok(());
     }
-    preparation::remove(&point.path.join("data"))?;
+    let data = point.path.join("data");
+    let mut made = preparation::remove(&data);
+    if made.is_err() {
+        // It ended at the first one that stays.
+        files_below(&data).iter().for_each(|(path, _)| drop(fs::remove_file(path)));
+    }
     for (name, _) in logs(point).filter(|(_, bytes)| *bytes > LOG_BYTES_MAX) {
         let path = point.logs().join(name);
-        let cut = || fs::File::options().write(true).open(&path)?.set_len(LOG_BYTES_MAX);
-        cut().with_context(|| format!("shortening {}", path.display()))?;
+        made = made.and(shorten(&path).with_context(|| format!("shortening {}", path.display())));
     }
-    Ok(())
+    made
+}
+
+/// Leaves out the middle of a log, in its place: there is no room for another file.
+fn shorten(path: &Path) -> io::Result<()> {
+    let file = fs::File::options().read(true).write(true).open(path)?;
+    let Some(left_out) = file.metadata()?.len().checked_sub(LOG_BYTES_MAX) else { return Ok(()) };
+    let mut end = Vec::new();
+    (&file).seek(SeekFrom::Start(left_out + LOG_BYTES_MAX - LOG_END_BYTES))?;
+    (&file).take(LOG_END_BYTES).read_to_end(&mut end)?;
+    let gap = format!("\n[{left_out} bytes are left out here: the disk was full]\n");
+    let begins = LOG_BYTES_MAX - LOG_END_BYTES - gap.len() as u64;
+    file.write_all_at(gap.as_bytes(), begins)?;
+    file.write_all_at(&end, begins + gap.len() as u64)?;
+    file.set_len(LOG_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -151,8 +203,31 @@ mod tests {
         make_room(&point, FULL_MIB).unwrap();
         assert_eq!(disk_mib(&point), 6, "there is room");
         make_room(&point, FULL_MIB - 1).unwrap();
-        assert_eq!(disk_mib(&point), 1, "the beginning of a log");
+        assert_eq!(disk_mib(&point), 1, "both ends of a log");
         assert!(point.invocations().is_file());
+    }
+
+    #[test]
+    fn a_log_keeps_both_ends_where_there_is_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let point = RunDir(folder.path().to_owned()).point("s", "p", 1);
+        fs::create_dir_all(point.logs()).unwrap();
+        let path = point.logs().join("a.log");
+        fs::write(&path, format!("began\n{}ended\n", "on and on\n".repeat(300_000))).unwrap();
+        for _ in 0..2 {
+            make_room(&point, 0).unwrap();
+            let left = fs::read_to_string(&path).unwrap();
+            assert!(left.starts_with("began\n") && left.ends_with("on and on\nended\n"));
+            assert!(left.contains(" bytes are left out here") && left.len() as u64 == LOG_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn what_comes_free_when_a_system_is_stopped_it_had_held() {
+        let held = |system_mib, free_mib| Held { system_mib, free_mib };
+        assert_eq!(held(600, 3).until_stopped(held(0, 603)), held(600, 3), "it removed its files");
+        assert_eq!(held(0, 3).until_stopped(held(0, 603)), held(600, 3), "it had deleted and not closed them");
+        assert_eq!(held(600, 3).until_stopped(held(600, 2)), held(600, 3), "it left them");
     }
 
     #[test]

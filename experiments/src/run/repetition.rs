@@ -17,7 +17,7 @@ use crate::{
     },
     run::{
         basis::Basis,
-        exhaustion::{self, Room},
+        exhaustion::{self, Held, Room},
         harvest, join, load, preparation,
         programs::Programs,
     },
@@ -119,14 +119,23 @@ impl Repetition<'_> {
         let path = &self.point.path;
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
         let before = Room::left(path);
-        let Err(error) = self.go_through(session, &mut facts) else { return Ok(facts) };
-        let error = self.by_whom(error, &facts.deaths, before);
-        exhaustion::make_room(self.point, disk::free_mib(path))?;
-        Err(error)
+        let mut held = None;
+        let Err(error) = self.go_through(session, &mut facts, &mut held) else { return Ok(facts) };
+        let error = self.by_whom(error, &facts.deaths, (before, held));
+        // Whose doing it is does not change by what cannot be removed.
+        match exhaustion::make_room(self.point, disk::free_mib(path)) {
+            Ok(()) => Err(error),
+            Err(problem) => Err(error.context(format!("there is no room ({problem:#})"))),
+        }
     }
 
-    /// Everything between what was there and what is left.
-    fn go_through(&self, session: &Session, facts: &mut RepetitionFacts) -> anyhow::Result<()> {
+    /// Everything between what was there and what is left; `held` is what the system had of the disk where its load failed.
+    fn go_through(
+        &self,
+        session: &Session,
+        facts: &mut RepetitionFacts,
+        held: &mut Option<Held>,
+    ) -> anyhow::Result<()> {
         let mut values = self.values()?;
         if let Some(preparation) = &self.system.prepare {
             let folder = preparation::prepared(session, self.dir, preparation, &values, &self.basis.system)?;
@@ -139,6 +148,10 @@ impl Repetition<'_> {
         let registered = self.register(session, &cluster);
         let loaded = registered.and_then(|()| self.load(session, &mut cluster, facts));
         facts.deaths = cluster.deaths();
+        if loaded.is_err() {
+            // While it is there: what it has is gone when it is stopped.
+            *held = Some(Held::in_point(self.point));
+        }
         let samples = loaded?;
         if let Some(source) = &self.system.harvest.nodes {
             note(facts, "nodes", harvest::nodes(source, cluster.values(), self.point));
@@ -162,14 +175,16 @@ impl Repetition<'_> {
     }
 
     /// An error as one of the system, where processes of it had ended early by then, or it had used up the disk or the memory.
-    fn by_whom(&self, error: anyhow::Error, deaths: &[String], before: Room) -> anyhow::Error {
+    fn by_whom(&self, error: anyhow::Error, deaths: &[String], (before, held): (Room, Option<Held>)) -> anyhow::Error {
         if !deaths.is_empty() {
             return ended_early(error, deaths);
         }
         let killed = error.downcast_ref::<GeneratorFailed>().filter(|failed| failed.killed);
         let memory_mib = killed.map_or(0, |failed| failed.system_mib);
-        let system = Room { disk_mib: exhaustion::disk_mib(self.point), memory_mib };
-        match before.exhausted_by(system, disk::free_mib(&self.point.path), killed.is_some()) {
+        let after = Held::in_point(self.point);
+        let held = held.map_or(after, |held| held.until_stopped(after));
+        let system = Room { disk_mib: held.system_mib, memory_mib };
+        match before.exhausted_by(system, held.free_mib, killed.is_some()) {
             Some(why) if !error.is::<Interrupted>() => SystemFailed::of(error.context(why)),
             _ => error,
         }

@@ -123,22 +123,48 @@ fn the_disk_of_the_run_is_looked_at() {
 
 #[test]
 fn a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_next() {
+    // It leaves what it wrote, removes it when it is stopped, or has deleted it before and not closed it.
+    for (fill, stop) in [("", ""), ("", "rm \"$1/fill\"; "), ("rm \"$1/fill\"\n", "")] {
+        let test = "a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_next";
+        let Some((failures, text)) = of_full_disk(test, (fill, stop), 2) else { return };
+        let has_filled = |one: &FailedRepetition| !one.untried && one.reason.starts_with("it filled the disk with ");
+        assert!(failures.len() == 2 && failures.iter().all(has_filled), "{fill}{stop}: {failures:?}: {text}");
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_emptied_takes_nothing_from_whose_doing_it_is() {
+    let mount = "mkdir \"$1/kept\"; mount -t tmpfs -o size=1m none \"$1/kept\" || exit 1\n";
+    let test = "a_disk_that_cannot_be_emptied_takes_nothing_from_whose_doing_it_is";
+    let Some((failures, text)) = of_full_disk(test, (mount, ""), 1) else { return };
+    let [failure] = failures.try_into().unwrap_or_else(|_| panic!("{text}"));
+    let reason = &failure.reason;
+    assert!(!failure.untried && reason.contains("it filled the disk with "), "{failure:?}: {text}");
+    assert!(reason.starts_with("there is no room (removing "), "{failure:?}: {text}");
+}
+
+/// The failures of so many repetitions of a toy that fills a small disk under load, and what was said. Its daemons do the one thing
+/// when they have a file open for it, and the other when they are stopped.
+fn of_full_disk(test: &str, (fill, stop): (&str, &str), repetitions: u32) -> Option<(Vec<FailedRepetition>, String)> {
     let toy = Toy::new("well");
     let wait = "while :; do wait $child || :;";
-    let fill = "while [ ! -e \"$bin/loading\" ]; do sleep 0.05; done\ndd if=/dev/zero of=\"$1/fill\" bs=1M 2>/dev/null\n\
-                touch \"$1/full\"\n";
+    let fill = format!(
+        "while [ ! -e \"$bin/loading\" ]; do sleep 0.05; done\nexec 3> \"$1/fill\"\n{fill}\
+         dd if=/dev/zero bs=1M >&3 2>/dev/null\ntouch \"$1/full\"\n"
+    );
     toy.edit("bin/toyd", wait, &format!("{fill}{wait}"));
+    toy.edit("bin/toyd", "*) trap 'kill $child; exit 0' TERM", &format!("*) trap 'kill $child; {stop}exit 0' TERM"));
     let full = "until [ -e \"$out/data/toy-1/full\" ] && [ -e \"$out/data/toy-2/full\" ]; do sleep 0.05; done";
     toy.edit("bin/loadgen", "wait $sleeper\n", &format!("wait $sleeper\n{full}\n"));
-    let run = "\"$1\" run toy --repetitions 2 --out \"$0/run\" --programs \"$2\" --checkout \"$3\"; echo MANIFEST; \
-               cat \"$0/run/manifest.json\"";
-    let test = "a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_next";
-    let Some(output) = on_a_small_disk(test, (&toy, "300m"), run) else { return };
+    let run = format!(
+        "\"$1\" run toy --repetitions {repetitions} --out \"$0/run\" --programs \"$2\" --checkout \"$3\"; echo MANIFEST; \
+               cat \"$0/run/manifest.json\""
+    );
+    let output = on_a_small_disk(test, (&toy, "300m"), &run)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let manifest = text.split_once("MANIFEST").and_then(|(_, json)| serde_json::from_str::<Manifest>(json).ok());
     let failures = manifest.unwrap_or_else(|| panic!("{}", said(&output))).failures;
-    let has_filled = |one: &FailedRepetition| !one.untried && one.reason.starts_with("it filled the disk with ");
-    assert!(failures.len() == 2 && failures.iter().all(has_filled), "{failures:?}: {}", said(&output));
+    Some((failures, said(&output)))
 }
 
 #[test]
