@@ -150,6 +150,11 @@ impl Statistic {
         STATISTICS.iter().find(|statistic| statistic.id == id)
     }
 
+    /// Whether it is of the rows that are cold, and of no others.
+    pub(crate) fn is_of_cold_rows(&self) -> bool {
+        self.id.starts_with("overhead.") || (self.id.starts_with("cold.") && self.id != "cold.share")
+    }
+
     /// Which of two of its values is the better one. What a cold start's wait consists of, how many there are, and how late
     /// the load generator was, say nothing of that.
     pub(crate) fn better(&self) -> Better {

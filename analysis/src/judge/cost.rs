@@ -49,7 +49,7 @@ pub(super) fn cheapest<'a>(
     if let Some(flaw) = Ruling::heaviest(unknown.flatten()) {
         return Err(flaw);
     }
-    let counts = |cost: &&Cost<'_>| role == Role::Other || cost.sustained == Some(true);
+    let counts = |cost: &&Cost<'_>| role != Role::Better || cost.sustained == Some(true);
     // One that is flawed and seems cheaper than the others is not left out: that could flatter ours, and hide what is broken.
     let known = costs.iter().filter(counts).filter_map(|cost| Some((cost.median?, cost)));
     let Some((median, cost)) = known.min_by(|(a, _), (b, _)| a.total_cmp(b)) else {
@@ -69,18 +69,17 @@ pub(super) fn cheapest<'a>(
     }
 }
 
-/// How much of each value is what no process was seen to use, in words; nothing where that is nothing.
+/// How much of each value is what no process was seen to use, from the least to the greatest; nothing where that is nothing.
 fn in_no_row(values: &[(f64, &PointSummary)]) -> String {
     let part = |(value, summary): &(f64, &PointSummary)| Some(value - cpu_ms_per_creation(summary)?);
     let parts: Vec<f64> = values.iter().filter_map(part).collect();
-    match median(&parts).filter(|part| *part > 0.0) {
-        Some(part) => {
-            format!(
-                " Of each value, {} ms in the median are in no process's row (interrupts, and what else ran).",
-                number(part)
-            )
-        }
-        None => String::new(),
+    let (least, most) =
+        parts.iter().fold((f64::INFINITY, 0.0), |(least, most), part| (part.min(least), part.max(most)));
+    if most > 0.0 {
+        let (least, most) = (number(least), number(most));
+        format!(" Of each value, {least} to {most} ms are in no process's row (interrupts, and what else ran).")
+    } else {
+        String::new()
     }
 }
 
@@ -134,7 +133,7 @@ impl<'a> Cost<'a> {
     /// Whether it could be the cheapest point to stand with, and is not known to be.
     fn is_unknown(&self, role: Role) -> bool {
         let may_stand = match role {
-            Role::Other => true,
+            Role::Other | Role::Only => true,
             Role::Better => self.sustained == Some(true) || (self.incomplete && self.sustained.is_none()),
         };
         may_stand && self.median.is_none()

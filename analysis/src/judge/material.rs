@@ -27,8 +27,10 @@ pub(super) struct Material<'a> {
 pub(super) enum Role {
     /// It is said to be better than another one: everything about it must be proved, and where it fails, the claim does.
     Better,
-    /// It is what is compared with, or the only one.
+    /// It is what is compared with.
     Other,
+    /// There is no other one: everything about it must be proved, and where it fails, there is no value.
+    Only,
 }
 
 /// What keeps a repetition from being used.
@@ -254,10 +256,10 @@ impl<'a> Material<'a> {
     }
 
     /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
-    /// everything else of the one said to be better.
+    /// everything else of the one said to be better, or of the only one: what is not known of that could be in favour of the claim.
     fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Ruling> {
         let is_asked =
-            |one: &Invariant| role == Role::Better || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
+            |one: &Invariant| role != Role::Other || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
         let unproved = self.verification.unproved(summary, is_asked);
         unproved.map(|why| Ruling::not_measured(format!("{named}: {why}")))
     }

@@ -1,6 +1,6 @@
 //! A system's side of a claim: a statistic of one point once per repetition, or what decides the claim without it.
 
-use record::PointSummary;
+use record::{Invariant, PointSummary};
 
 use crate::{
     claims::Claim,
@@ -51,7 +51,7 @@ pub(super) fn sides<'a>(
     measure: &Measure<'_>,
     material: &Material<'a>,
 ) -> (Side<'a>, Option<Side<'a>>) {
-    let role = if claim.against.is_some() { Role::Better } else { Role::Other };
+    let role = if claim.against.is_some() { Role::Better } else { Role::Only };
     let ours = side(measure, material, &claim.system, role);
     let Some(against) = &claim.against else { return (ours, None) };
     let mut theirs = side(measure, material, against, Role::Other);
@@ -66,7 +66,7 @@ fn side<'a>(measure: &Measure<'_>, material: &Material<'a>, system: &'a str, rol
     let side = match (measure, role) {
         (Measure::At(statistic, point), _) => at(material, statistic, *point, (system, role)),
         (Measure::Sustained(_), Role::Better) => capacity::sustained(material, measure, system),
-        (Measure::Sustained(_), Role::Other) => capacity::limit(material, measure, system),
+        (Measure::Sustained(_), Role::Other | Role::Only) => capacity::limit(material, measure, system),
         (Measure::Cheapest(_), _) => cost::cheapest(material, measure, (system, role)),
     };
     side.unwrap_or_else(Side::decided)
@@ -99,6 +99,7 @@ fn at<'a>(
         }
         let (summary, flaw) = material.repetition(place, number, role);
         rulings.extend(flaw.map(Flaw::ruling));
+        rulings.extend(summary.filter(|_| statistic.is_of_cold_rows()).and_then(|summary| not_cold(material, summary)));
         match summary.and_then(|summary| Some((summary, statistic.of(summary)?))) {
             Some((summary, value)) => values.push((value, Some(summary))),
             None => rulings.extend(summary.map(|summary| without_value(summary, statistic))),
@@ -109,6 +110,14 @@ fn at<'a>(
         Some(ruling) => Err(ruling),
         None => Ok(Side { point: place.point, note: died::note(system, &died), ..Side::of_values(system, values) }),
     }
+}
+
+/// What it means for a statistic of cold rows that there are warm ones as well, which is marked where so much was too much: which
+/// rows are cold is chosen by chance then.
+fn not_cold(material: &Material<'_>, summary: &PointSummary) -> Option<Ruling> {
+    let place = format!("`{}`, {}, repetition {}", summary.system, summary.point, summary.repetition);
+    let found = material.verification.failing(Invariant::COLD, summary)?;
+    Some(Ruling::not_measured(format!("{place}: {}", found.sentence())))
 }
 
 /// What it means that a repetition lacks a statistic. One in which nothing succeeded is invalid.

@@ -16,6 +16,22 @@ fn marks_void_nothing_and_are_told_with_the_claim() {
 }
 
 #[test]
+fn of_a_claim_about_one_system_everything_must_be_proved_and_only_cold_rows_be_there() {
+    let place = ("knative", "burst-100-delay-500ms", 3);
+    let verdict = |rule: &str, weight, finding| {
+        let mut rig = Rig::bursts([650, 650, 700, 700, 700]);
+        rig.found(place, rule, (weight, finding));
+        rig.claim("overhead-share-knative")
+    };
+    assert_claim(&verdict("a rule", Weight::Validity, Finding::Held), Verdict::Held, "");
+    let unproved = verdict("a rule", Weight::Validity, Finding::NotMeasured);
+    assert_claim(&unproved, Verdict::NotMeasured, "repetition 3: \"a rule\" is not measured");
+    assert_claim(&verdict(Invariant::COLD, Weight::Mark, Finding::Held), Verdict::Held, "");
+    let mixed = verdict(Invariant::COLD, Weight::Mark, Finding::NotHeld);
+    assert_claim(&mixed, Verdict::NotMeasured, "repetition 3: \"cold starts as expected\" is marked");
+}
+
+#[test]
 fn a_load_smaller_than_what_is_claimed_is_no_evidence() {
     let rig = Rig::trace([1200.0; 5]);
     assert_verdict(&rig, Verdict::Held, "");
@@ -205,9 +221,16 @@ fn cpu_time_of_ours_holds_what_the_machine_did_in_no_process_and_that_of_the_adv
     // 1.5 ms for each of 100 creations.
     let ours = with("dirigent-kpa", Some(150_000));
     assert_eq!((ours.verdict, ours.found), (Verdict::Held, Some(20.0)), "{}", ours.reason);
-    let note = "`dirigent-kpa` uses least at rate-3900: 4.50 ms of CPU time per cold start, in the median. Of each value, 1.50 ms in the \
-                median are in no process's row";
+    let note = "`dirigent-kpa` uses least at rate-3900: 4.50 ms of CPU time per cold start, in the median. Of each value, 1.50 to \
+                1.50 ms are in no process's row";
     assert!(ours.note.starts_with(note), "{}", ours.note);
+    let mut uneven = super::costs([3; 5], [90; 5]);
+    for point in uneven.points.iter_mut().filter(|point| point.system == "dirigent-kpa") {
+        let in_no_row_us = Some(if point.repetition == 4 { 50_000 } else { 0 });
+        point.machine = Some(MachineUse { in_no_row_us, ..MachineUse::default() });
+    }
+    let note = uneven.claim(id).note;
+    assert!(note.contains("Of each value, 0 to 0.500 ms are in no process's row"), "{note}");
     assert_claim(&with("dirigent-kpa", Some(9_000_000)), Verdict::NotHeld, "below 1");
     let unknown = "`dirigent-kpa`, rate-1000, repetition 1: how the machine spent its time is not on record";
     assert_claim(&with("dirigent-kpa", None), Verdict::NotMeasured, unknown);
