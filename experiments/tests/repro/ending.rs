@@ -161,10 +161,39 @@ fn of_full_disk(test: &str, (fill, stop): (&str, &str), repetitions: u32) -> Opt
                cat \"$0/run/manifest.json\""
     );
     let output = on_a_small_disk(test, (&toy, "300m"), &run)?;
+    let failures = failures_in(&output);
+    Some((failures, said(&output)))
+}
+
+/// The failures in a manifest that was shown at the end of what was said.
+fn failures_in(output: &Output) -> Vec<FailedRepetition> {
     let text = String::from_utf8_lossy(&output.stdout);
     let manifest = text.split_once("MANIFEST").and_then(|(_, json)| serde_json::from_str::<Manifest>(json).ok());
-    let failures = manifest.unwrap_or_else(|| panic!("{}", said(&output))).failures;
-    Some((failures, said(&output)))
+    manifest.unwrap_or_else(|| panic!("{}", said(output))).failures
+}
+
+#[test]
+fn a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_failed() {
+    let test = "a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_failed";
+    let of_memory = |available: &str| {
+        let toy = Toy::new("well");
+        toy.edit("bin/loadgen", "wait $sleeper\n", "wait $sleeper\nkill -9 $$\n");
+        let run = format!(
+            "sed 's/^MemAvailable:.*/MemAvailable: {available} kB/' /proc/meminfo > \"$0/meminfo\" && mount --bind \"$0/meminfo\" \
+             /proc/meminfo && {{ \"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"; echo MANIFEST; cat \
+             \"$0/run/manifest.json\"; }}"
+        );
+        on_a_small_disk(test, (&toy, "300m"), &run).map(|output| (failures_in(&output), said(&output)))
+    };
+    // The two daemons are shells of a few MiB.
+    for (available, untried, why) in [
+        ("2048", false, " of 2 MiB of memory: the load generator was ended by signal 9"),
+        ("999999999", true, "the load generator was ended by signal 9"),
+    ] {
+        let Some((failures, text)) = of_memory(available) else { return };
+        let [failure] = failures.try_into().unwrap_or_else(|_| panic!("{text}"));
+        assert!(failure.untried == untried && failure.reason.contains(why), "{failure:?}: {text}");
+    }
 }
 
 #[test]
