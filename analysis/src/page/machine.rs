@@ -38,7 +38,7 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
             } }
             p.note {
                 "Percent of the time of all cores over the measured part, in clock ticks. Times of processes are measured, and on some \
-                 kernels hold the interrupts that came meanwhile; the machine's are sampled, so that the parts may come to a little more \
+                 kernels hold the interrupts that came meanwhile; the machine's are sampled, so that the parts may come to less or more \
                  than the whole. Others: processes that belong neither to the system nor to the measurement, at the least; where \
                  interrupts are in the times of processes, they may have used more, up to the percentage of interrupts. Stolen: time \
                  that the hypervisor gave to other machines. Disks are the machine's physical ones, with all that uses them, the \

@@ -96,7 +96,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         anatomy: actions.map(|actions| anatomy::summary(&rows, &actions)),
         processes: usage::processes(usage, counts.sent),
-        machine: sampled.and_then(|sampled| usage::machine(&sampled, usage)),
+        machine: sampled.and_then(|sampled| usage::machine(&sampled, usage, cores)),
         counts,
         pace,
         validity,

@@ -16,10 +16,13 @@ pub(crate) fn processes(usage: &[ProcessUsage], sent: u64) -> Vec<ProcessSummary
     usage.iter().map(summary).collect()
 }
 
-/// Who used the machine in the window that `usage` is of; `None` where its time is not on record.
-pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage]) -> Option<MachineUse> {
+/// Who used the machine, which has so many cores, in the window that `usage` is of; `None` where its time is not on record.
+pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage], cores: u32) -> Option<MachineUse> {
     let time = &window.machine;
-    let total_us = Some(time.total_us()).filter(|total| *total > 0)?;
+    if time.total_us() == 0 {
+        return None;
+    }
+    let total_us = window.total_us(cores);
     let percent = |us: u64| 100.0 * us as f64 / total_us as f64;
     let of = |wanted: &dyn Fn(&str) -> bool| {
         percent(usage.iter().filter(|row| wanted(&row.process)).map(ProcessUsage::cpu_us).sum())
@@ -33,7 +36,7 @@ pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage]) -> Option<
         interrupts_percent: percent(time.irq_us),
         steal_percent: percent(time.steal_us),
         idle_percent: percent(time.idle_us),
-        in_no_row_us: Some(time.in_no_row_us(usage)),
+        in_no_row_us: Some(window.in_no_row_us(usage, cores)),
         disks: window.disks,
         busiest_disk_percent: window
             .disks
@@ -69,12 +72,12 @@ mod tests {
             MachineTime { user_us: 600_000, sys_us: 100_000, irq_us: 100_000, idle_us: 1_160_000, steal_us: 40_000 };
         let disks = Some(DiskUse { read_bytes: 1, written_bytes: 2, busiest_us: 250_000 });
         let window = SampledWindow { from_unix_ns: 0, to_unix_ns: 1_000_000_000, machine, disks };
-        let found = super::machine(&window, &usage).unwrap();
+        let found = super::machine(&window, &usage, 2).unwrap();
         let shares = [found.system_percent, found.generator_percent, found.runner_percent, found.others_percent];
         assert_eq!(shares, [20.0, 10.0, 1.0, 4.0]);
         assert_eq!([found.interrupts_percent, found.steal_percent, found.idle_percent], [5.0, 2.0, 58.0]);
         assert_eq!((found.in_no_row_us, found.busiest_disk_percent), (Some(180_000), Some(25.0)));
         let unknown = SampledWindow { machine: MachineTime::default(), ..window };
-        assert_eq!(super::machine(&unknown, &usage), None);
+        assert_eq!(super::machine(&unknown, &usage, 2), None);
     }
 }

@@ -98,11 +98,28 @@ impl MachineTime {
     pub fn of_others_us(&self, rows: &[ProcessUsage]) -> u64 {
         (self.user_us + self.sys_us).saturating_sub(of_rows_us(rows))
     }
+}
 
-    /// The most that they can have used: all busy time, interrupts included, that is in none of the rows.
+impl SampledWindow {
+    /// The time of so many cores in it, in microseconds. Ticks may miss some, or find more than there is; they tell it where its
+    /// length or the cores are not on record.
     #[must_use]
-    pub fn in_no_row_us(&self, rows: &[ProcessUsage]) -> u64 {
-        (self.user_us + self.sys_us + self.irq_us).saturating_sub(of_rows_us(rows))
+    pub fn total_us(&self, cores: u32) -> u64 {
+        let length_us = u64::try_from(self.to_unix_ns.saturating_sub(self.from_unix_ns) / 1000).unwrap_or(0);
+        match length_us.saturating_mul(u64::from(cores)) {
+            0 => self.machine.total_us(),
+            total_us => total_us,
+        }
+    }
+
+    /// The most that processes can have used which are not among the rows: all busy time, interrupts included, that is in none of
+    /// them. What was busy is known by the ticks that were, and by the time that was not idle: where these differ it is the greater
+    /// one.
+    #[must_use]
+    pub fn in_no_row_us(&self, rows: &[ProcessUsage], cores: u32) -> u64 {
+        let MachineTime { user_us, sys_us, irq_us, idle_us, steal_us } = self.machine;
+        let not_idle_us = self.total_us(cores).saturating_sub(idle_us + steal_us);
+        (user_us + sys_us + irq_us).max(not_idle_us).saturating_sub(of_rows_us(rows))
     }
 }
 
@@ -138,11 +155,24 @@ mod tests {
         let machine = MachineTime { user_us: 100, sys_us: 50, irq_us: 7, idle_us: 900, steal_us: 3 };
         let rows = [row("worker-1", 60), row(ProcessUsage::LOAD_GENERATOR, 20), row(ProcessUsage::MACHINE, 150)];
         assert_eq!(machine.of_others_us(&rows), 60);
-        assert_eq!(machine.in_no_row_us(&rows), 67);
         assert_eq!(machine.of_others_us(&[row("worker-1", 400)]), 0, "clock ticks are coarse");
         let charged = [row("worker-1", 147)];
-        assert_eq!((machine.of_others_us(&charged), machine.in_no_row_us(&charged)), (0, 5), "152 of 157 are known");
-        assert_eq!(machine.total_us(), 1_060);
+        let window =
+            |length_us: i64| SampledWindow { from_unix_ns: 7, to_unix_ns: 7 + 1000 * length_us, machine, disks: None };
+        assert_eq!(window(530).in_no_row_us(&rows, 2), 67);
+        assert_eq!(
+            (machine.of_others_us(&charged), window(530).in_no_row_us(&charged, 2)),
+            (0, 5),
+            "152 of 157 are known"
+        );
+        assert_eq!((machine.total_us(), window(530).total_us(2), window(550).total_us(2)), (1_060, 1_060, 1_100));
+        assert_eq!(window(550).in_no_row_us(&charged, 2), 45, "ticks missed 40, and the idle time tells it");
+        assert_eq!(window(510).in_no_row_us(&charged, 2), 5, "ticks found 40 more than there is");
+        assert_eq!(
+            (window(550).in_no_row_us(&charged, 0), window(0).total_us(2)),
+            (5, 1_060),
+            "nothing but ticks tells"
+        );
     }
 
     #[test]

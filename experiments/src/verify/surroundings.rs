@@ -27,12 +27,10 @@ pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
         usage.iter().find(|row| row.process == ProcessUsage::LOAD_GENERATOR).map(ProcessUsage::cpu_us)
     });
     // Some kernels charge processes with the interrupts that came meanwhile; then what is left for others is too small by as much.
-    let others = used.as_ref().map(|(usage, window)| {
-        let time = &window.machine;
-        (time.of_others_us(usage), time.in_no_row_us(usage))
-    });
+    let others =
+        used.as_ref().map(|(usage, window)| (window.machine.of_others_us(usage), window.in_no_row_us(usage, cores)));
     let steal = used.as_ref().map(|(_, window)| window.machine.steal_us);
-    let total_us = used.as_ref().map_or(1, |(_, window)| window.machine.total_us().max(1)) as f64;
+    let total_us = used.as_ref().map_or(1, |(_, window)| window.total_us(cores).max(1)) as f64;
     let mut add = |rule, used_us: Option<(u64, u64)>, of: &str, less_than: f64| {
         let share = |us: u64| us as f64 / total_us;
         to.share(rule, used_us.map(|(least, most)| (share(least), share(most))), less_than, of);
