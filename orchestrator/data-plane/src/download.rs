@@ -40,6 +40,8 @@ pub(crate) enum DownloadError {
 /// An answer's body.
 pub(crate) struct Download {
     content: Content,
+    /// What is left of the frame that is being given.
+    rest: Bytes,
     /// What follows the content, where it is here.
     trailers: Option<HeaderMap>,
     /// Counts the request as open until its answer has left.
@@ -132,7 +134,7 @@ struct Flow {
 impl Download {
     /// A body that is all here.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), trailers: None, open: None }
+        Self { content: Content::Whole(bytes), rest: Bytes::new(), trailers: None, open: None }
     }
 
     /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
@@ -163,7 +165,7 @@ impl Download {
         // already, the first look at the body says so.
         let _ = deadline.as_mut().poll(cx);
         let flow = Flow { ahead, incoming, running: Some(running), deadline };
-        Self { content: Content::Flowing(Box::pin(flow)), trailers: None, open: None }
+        Self { content: Content::Flowing(Box::pin(flow)), rest: Bytes::new(), trailers: None, open: None }
     }
 }
 
@@ -225,7 +227,7 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, DownloadError>>> {
-        let Self { content, trailers, open } = &mut *self;
+        let Self { content, rest, trailers, open } = &mut *self;
         // Whoever sends it has counted it before.
         let Some(open) = open else { return Poll::Ready(None) };
         if open.has_to_end() {
@@ -234,7 +236,7 @@ impl Body for Download {
         if !open.may_go_on() {
             return Poll::Pending;
         }
-        loop {
+        while rest.is_empty() {
             let item = match content {
                 Content::Whole(bytes) if bytes.is_empty() => trailers.take().map(|fields| Ok(Frame::trailers(fields))),
                 Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
@@ -253,19 +255,19 @@ impl Body for Download {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => frame,
             };
-            let bytes = match frame.into_data() {
-                // Some clients end a connection for empty frames.
-                Ok(bytes) if bytes.is_empty() => continue,
-                Ok(bytes) => bytes,
+            match frame.into_data() {
+                // Some clients end a connection for empty frames, so that none is sent.
+                Ok(bytes) => *rest = bytes,
                 Err(frame) => {
                     // What is no data is trailers.
                     let fields = frame.into_trailers().unwrap_or_default();
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
-            };
-            let part = open.part(bytes, cx.waker());
-            return Poll::Ready(Some(part.map(Frame::data).ok_or(DownloadError::Unsent)));
+            }
         }
+        let bytes = rest.split_to(rest.len().min(open.most_at_once()));
+        let part = open.part(bytes, cx.waker());
+        Poll::Ready(Some(part.map(Frame::data).ok_or(DownloadError::Unsent)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -273,7 +275,10 @@ impl Body for Download {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Flowing(flow) => flow.running.is_none(),
         };
-        is_given && self.trailers.is_none() && self.open.as_ref().is_none_or(OpenRequest::may_go_on)
+        is_given
+            && self.rest.is_empty()
+            && self.trailers.is_none()
+            && self.open.as_ref().is_none_or(OpenRequest::may_go_on)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -25,6 +25,9 @@ use crate::headers;
 /// in the client's windows.
 const UNSENT_REFUSALS: u32 = 64;
 
+/// The HTTP library has so many bytes of a held stream at most: a client that takes its responses leaves little.
+const MAX_PART_BYTES: usize = 64 * 1024;
+
 /// A complete HTTP/1.1 response of at most so many bytes holds no place of others while it is on its way: a client that
 /// takes none has one. Of HTTP/2 none holds a place, since their bytes are bounded.
 const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
@@ -147,6 +150,12 @@ impl OpenRequest {
             (Some(stream), None) => stream.give(bytes, waker),
             (None, _) => Some(Part::uncounted(bytes)),
         }
+    }
+
+    /// The most bytes that a part of its response may have.
+    pub(crate) fn most_at_once(&self) -> usize {
+        let is_held = self.stream.as_ref().is_some_and(|stream| stream.is_held());
+        if is_held { MAX_PART_BYTES } else { usize::MAX }
     }
 
     /// Whether more of its response may follow what was given, or its end. On a held stream, whose task is woken when it may,

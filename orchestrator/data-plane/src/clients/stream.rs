@@ -3,8 +3,8 @@
 //! Of a stream whose end it has been given the HTTP library keeps the parts, which its client's windows hold back, and forgets
 //! the rest: complete responses that fit into their client's allowance are given like that. Every other stream is *held*: the
 //! library has one part at a time, and is given the end after the last one has left, so that the stream can be reset by
-//! itself. A complete response has `limits.send_timeout` to leave, and longer by what its client leaves, which nothing renews;
-//! one that flows has the same time from byte to byte, until the function's time-out.
+//! itself. Each part of a complete response has `limits.send_timeout` to leave, and longer by what its client leaves, which
+//! nothing renews; one that flows has the same time from byte to byte, until the function's time-out.
 
 use std::{
     future::poll_fn,
@@ -138,7 +138,8 @@ impl Stream {
         self.is_cut.load(Ordering::Relaxed)
     }
 
-    fn is_held(&self) -> bool {
+    /// Whether its end follows its last byte.
+    pub(super) fn is_held(&self) -> bool {
         self.is_held.load(Ordering::Relaxed)
     }
 

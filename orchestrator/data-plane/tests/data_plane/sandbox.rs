@@ -215,6 +215,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         "/trailers" => Ok(trailers()),
         "/request" => Ok(mirror(&request)),
         "/fields" => Ok(fields()),
+        "/mebibyte" => Ok(text(&"x".repeat(1 << 20))),
         "/large" => Ok(text(&"x".repeat(64 * 1024))),
         _ if request.method() == Method::HEAD => {
             let mut response = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());

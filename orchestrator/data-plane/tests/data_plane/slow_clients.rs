@@ -191,6 +191,30 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
     assert!(length - taken <= 8000, "{taken} bytes of {length}");
 }
 
+#[tokio::test]
+async fn a_large_response_counts_for_what_is_on_its_way_not_as_a_whole() {
+    // Room for some parts, and for no two such responses.
+    let mut world = without_allowance(Duration::from_secs(60)).await;
+    let session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 4));
+    let client = with_window(&world, 1 << 20).await;
+    let downloads = (0..4).map(|_| async {
+        for _ in 0..10 {
+            let response = ask(&client, "f", "/mebibyte").await;
+            let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
+            let (mut body, mut taken) = (response.into_body(), 0);
+            while let Some(part) = body.data().await {
+                let part = part.expect("it takes what comes").len();
+                body.flow_control().release_capacity(part).unwrap();
+                taken += part;
+            }
+            assert_eq!(taken, length);
+        }
+    });
+    futures::future::join_all(downloads).await;
+}
+
 /// What is known by now of a body that is not read.
 fn is_over(body: &mut RecvStream) -> bool {
     loop {
