@@ -12,8 +12,8 @@ use experiments::{
 use record::{read_json, write_json};
 
 use crate::{
-    resuming::{copy_programs, finished, resume, resume_and_stop},
-    toy::{Toy, said},
+    resuming::{expect_rows_come_back, finished, resume},
+    toy::Toy,
 };
 
 /// The fingerprint of a repetition as earlier versions made it.
@@ -62,17 +62,5 @@ fn what_earlier_versions_measured_stands() {
 
 #[test]
 fn what_earlier_versions_measured_and_was_set_aside_comes_back_wherever_its_programs_lie() {
-    let toy = Toy::new("well");
-    let [first, copy] = ["first", "copy"].map(|folder| copy_programs(&toy, folder));
-    let out = toy.path("out").to_str().unwrap().to_owned();
-    let measured = toy.command(&["run", "toy", "--out", &out, "--programs", &first]).output().unwrap();
-    assert_eq!(measured.status.code(), Some(0), "{}", said(&measured));
-    make_earlier(&toy);
-    toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
-    let stopped = resume_and_stop(&toy, &["--again"]);
-    assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
-    let back = toy.command(&["run", "--resume", &out, "--programs", &copy]).output().unwrap();
-    let text = said(&back);
-    assert_eq!((back.status.code(), text.matches("already done").count()), (Some(0), 2), "{text}");
-    assert!(!toy.path("copy/pids").exists() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+    expect_rows_come_back(make_earlier);
 }

@@ -243,7 +243,7 @@ fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
 }
 
 /// Copies the programs of a toy into another folder of it.
-pub(crate) fn copy_programs(toy: &Toy, to: &str) -> String {
+fn copy_programs(toy: &Toy, to: &str) -> String {
     fs::create_dir(toy.path(to)).unwrap();
     for entry in fs::read_dir(toy.path("bin")).unwrap() {
         let path = entry.unwrap().path();
@@ -252,13 +252,14 @@ pub(crate) fn copy_programs(toy: &Toy, to: &str) -> String {
     toy.path(to).to_str().unwrap().to_owned()
 }
 
-#[test]
-fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie() {
+/// Rows that are set aside after `meanwhile` come back with the same programs in another folder.
+pub(crate) fn expect_rows_come_back(meanwhile: impl FnOnce(&Toy)) {
     let toy = Toy::new("well");
     let [first, copy] = ["first", "copy"].map(|folder| copy_programs(&toy, folder));
     let out = toy.path("out").to_str().unwrap().to_owned();
     let measured = toy.command(&["run", "toy", "--out", &out, "--programs", &first]).output().unwrap();
     assert_eq!(measured.status.code(), Some(0), "{}", said(&measured));
+    meanwhile(&toy);
     toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
     let stopped = resume_and_stop(&toy, &["--again"]);
     assert_eq!(stopped.status.code(), Some(1), "{}", said(&stopped));
@@ -266,6 +267,11 @@ fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie()
     let text = said(&back);
     assert_eq!((back.status.code(), text.matches("already done").count()), (Some(0), 2), "{text}");
     assert!(!toy.path("copy/pids").exists() && !toy.out().replaced("toy", "replay", 1).exists(), "{text}");
+}
+
+#[test]
+fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie() {
+    expect_rows_come_back(|_| {});
 }
 
 #[test]
