@@ -58,7 +58,7 @@ struct State {
     given_us: Option<u64>,
     /// When what is given must have left.
     until_us: u64,
-    /// When the function's time-out passes.
+    /// When the function's time-out passes; `u64::MAX` once the whole of the response is here.
     flows_until_us: u64,
     /// The whole of the response is here.
     settled: bool,
@@ -86,10 +86,10 @@ impl Stream {
             return;
         }
         let mut state = self.lock();
-        state.settled = true;
+        (state.settled, state.flows_until_us) = (true, u64::MAX);
         state.fixed = STREAM_BYTES;
         self.count(&mut state, STREAM_BYTES);
-        state.until_us = self.deadline_us();
+        state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
     }
 
     /// The HTTP library gets `bytes` of a held stream, whose task `waker` wakes; `None` when it was cut.
@@ -107,21 +107,17 @@ impl Stream {
         let rest = bytes.len() as u64;
         self.count(&mut state, rest);
         self.client.unsent.parts.fetch_add(rest, Ordering::Relaxed);
-        if state.settled {
-            state.until_us = self.deadline_us();
-        } else {
-            state.until_us = self.deadline_us().min(state.flows_until_us);
-        }
+        state.until_us = self.deadline_us(&state, now_us);
         drop(state);
         self.client.plane.unsent.relieve(self.client.limits(), now_us);
         Some(Part { bytes, given: Some(Given::Held { stream: self.clone(), rest }) })
     }
 
-    /// When what waits now must have left.
-    fn deadline_us(&self) -> u64 {
+    /// When what waits at `now_us` must have left.
+    fn deadline_us(&self, state: &State, now_us: u64) -> u64 {
         let rest_us = self.client.unsent.parts.load(Ordering::Relaxed).saturating_mul(US_PER_BYTE);
-        let now_us = self.client.plane.clock.now_us();
-        now_us.saturating_add(micros(self.client.limits().send_timeout)).saturating_add(rest_us)
+        let until_us = now_us.saturating_add(micros(self.client.limits().send_timeout)).saturating_add(rest_us);
+        until_us.min(state.flows_until_us)
     }
 
     /// Whether its end may follow: the HTTP library has nothing of a held one.
@@ -208,7 +204,7 @@ impl Stream {
         self.client.unsent.parts.fetch_sub(bytes, Ordering::Relaxed);
         self.uncount(&mut state, bytes);
         if !state.settled {
-            state.until_us = self.deadline_us().min(state.flows_until_us);
+            state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
         }
     }
 
