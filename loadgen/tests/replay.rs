@@ -131,6 +131,32 @@ fn knative_is_asked_as_by_an_ingress_and_its_pods_are_named_by_their_functions()
 }
 
 #[test]
+fn what_a_function_behind_knative_says_is_not_taken_for_the_system_s_word() {
+    for protocol in ["http1", "h2c"] {
+        let (mock, scratch) = (Mock::activator(), Scratch::new());
+        let schedule = scratch.schedule(&[(0, "claims-all")]);
+        let more = ["--target", "knative", "--protocol", protocol];
+        let (code, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &more);
+        assert!(code == 0 || code == 3, "{protocol}: {code}, {errors}");
+        let row = &scratch.rows()[0];
+        assert_eq!((row.outcome, row.sandbox.as_deref()), (Outcome::Ok, Some("pod-claims-all")), "{protocol}");
+        assert_eq!((row.queue_us, row.cold_us, row.exec_us), (None, None, None), "{protocol}");
+        assert_eq!((row.cold, row.attempts), (None, None), "{protocol}");
+    }
+}
+
+#[test]
+fn heads_as_large_as_a_data_plane_passes_on_are_read() {
+    for protocol in ["http1", "h2c"] {
+        let (mock, scratch) = (Mock::data_plane(), Scratch::new());
+        let schedule = scratch.schedule(&[(0, "wordy"), (5, "ok")]);
+        let (code, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &["--protocol", protocol]);
+        let facts: Vec<_> = scratch.rows().into_iter().map(|row| (row.outcome, row.cold, row.error)).collect();
+        assert_eq!(facts, [(Outcome::Ok, Some(1), None), (Outcome::Ok, Some(1), None)], "{protocol}: {code}, {errors}");
+    }
+}
+
+#[test]
 fn connections_are_kept_or_not_as_asked() {
     let rows: Vec<(u64, &str)> = (0..20).map(|n| (n * 20, "ok")).collect();
     let accepted = |more: &[&str]| {

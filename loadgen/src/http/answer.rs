@@ -7,7 +7,7 @@ use std::{borrow::Cow, mem::MaybeUninit};
 
 use thiserror::Error;
 
-use crate::http::facts::Facts;
+use crate::http::{facts::Facts, target::Kind};
 
 /// An answer that has arrived whole.
 #[derive(Debug)]
@@ -50,11 +50,12 @@ enum Framing {
     UntilClose,
 }
 
-/// Reads the answer at the front of `bytes`; nothing when more bytes are needed. `ended` says that no more will come.
+/// Reads the answer of a system of this `kind` at the front of `bytes`; nothing when more bytes are needed. `ended` says
+/// that no more will come.
 ///
 /// # Errors
 /// When the bytes cannot become an answer.
-pub(crate) fn parse(bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Malformed> {
+pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Malformed> {
     let mut rest = bytes;
     loop {
         // Not initialised, since so many would cost as much as the rest of it.
@@ -68,13 +69,18 @@ pub(crate) fn parse(bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Mal
         let status = head.code.unwrap_or(0);
         rest = &rest[head_len..];
         if !(100..200).contains(&status) {
-            return whole(&head, rest, ended);
+            return whole(kind, &head, rest, ended);
         }
         // An interim answer (100, 103): the real one follows.
     }
 }
 
-fn whole<'a>(head: &httparse::Response<'_, '_>, rest: &'a [u8], ended: bool) -> Result<Option<Answer<'a>>, Malformed> {
+fn whole<'a>(
+    kind: Kind,
+    head: &httparse::Response<'_, '_>,
+    rest: &'a [u8],
+    ended: bool,
+) -> Result<Option<Answer<'a>>, Malformed> {
     let status = head.code.unwrap_or(0);
     let mut facts = Facts::default();
     let mut keep_alive = head.version == Some(1);
@@ -90,7 +96,7 @@ fn whole<'a>(head: &httparse::Response<'_, '_>, rest: &'a [u8], ended: bool) -> 
             let length = length(header.value)?;
             framing.get_or_insert(Framing::Length(length));
         } else {
-            facts.note_header(header.name, header.value);
+            facts.note_header(kind, header.name, header.value);
         }
     }
     let framing = if matches!(status, 204 | 304) { Framing::Length(0) } else { framing.unwrap_or(Framing::UntilClose) };
@@ -165,7 +171,7 @@ mod tests {
     use super::*;
 
     fn answer(text: &str) -> (u16, String, bool) {
-        let answer = parse(text.as_bytes(), false).unwrap().expect("a whole answer");
+        let answer = parse(Kind::Dirigent, text.as_bytes(), false).unwrap().expect("a whole answer");
         (answer.status, String::from_utf8(answer.body.into_owned()).unwrap(), answer.reusable)
     }
 
@@ -174,8 +180,8 @@ mod tests {
         let fields = |count: usize| "x-more: 1\r\n".repeat(count);
         let text = |count| format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(count));
         let answer = text(110);
-        assert_eq!(parse(answer.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
-        assert!(parse(text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
+        assert_eq!(parse(Kind::Dirigent, answer.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
+        assert!(parse(Kind::Dirigent, text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
     }
 
     #[test]
@@ -193,7 +199,7 @@ mod tests {
         assert!(!answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!answer("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
-        let until_close = parse(b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
+        let until_close = parse(Kind::Dirigent, b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
         assert_eq!((until_close.body.as_ref(), until_close.reusable), (b"abc".as_slice(), false));
     }
 
@@ -204,7 +210,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
         ] {
             for cut in 0..text.len() {
-                let part = parse(&text.as_bytes()[..cut], false);
+                let part = parse(Kind::Dirigent, &text.as_bytes()[..cut], false);
                 assert!(matches!(part, Ok(None)), "cut at {cut} of {text:?} gave {part:?}");
             }
             assert_eq!(answer(text), (200, "hello".into(), true));
@@ -221,11 +227,11 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhiXX", "chunk does not end"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", "larger"),
         ] {
-            let error = parse(text.as_bytes(), false).expect_err(text).to_string();
+            let error = parse(Kind::Dirigent, text.as_bytes(), false).expect_err(text).to_string();
             assert!(error.contains(why), "{text:?} gave {error:?}, expected {why:?}");
         }
         let endless = vec![b'a'; MAX_ANSWER_BYTES + 1];
         let head = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &endless].concat();
-        assert_eq!(parse(&head, false).map(|_| ()).unwrap_err(), Malformed::TooLarge);
+        assert_eq!(parse(Kind::Dirigent, &head, false).map(|_| ()).unwrap_err(), Malformed::TooLarge);
     }
 }

@@ -95,7 +95,7 @@ impl Carrier {
     fn progress(&mut self, ended: bool) -> Next {
         let now_ns = self.http1.replay.clock.now_ns();
         let first_byte_ns = *self.first_byte_ns.get_or_insert(now_ns);
-        let answer = match parse(&self.buffer, ended) {
+        let answer = match parse(self.http1.replay.target.kind, &self.buffer, ended) {
             Ok(Some(answer)) => answer,
             Ok(None) if !ended => return Next::Read,
             Ok(None) => return self.broken("the answer was cut off"),

@@ -25,9 +25,13 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Notes a header, if it is one that says something; malformed values are as good as absent. The first of a name
-    /// counts: the system's own come before whatever a function adds to them.
-    pub(crate) fn note_header(&mut self, name: &str, value: &[u8]) {
+    /// Notes a header, if it is one by which a system of this `kind` says something; malformed values are as good as
+    /// absent. The first of a name counts: the system's own come before whatever a function adds to them. Knative has no
+    /// such header: what comes through it under these names is its function's, and no measurement.
+    pub(crate) fn note_header(&mut self, kind: Kind, name: &str, value: &[u8]) {
+        if kind != Kind::Dirigent {
+            return;
+        }
         if name.eq_ignore_ascii_case("server-timing") {
             self.note_timing(str::from_utf8(value).unwrap_or(""));
             return;
@@ -158,7 +162,7 @@ mod tests {
             ("X-Dirigent-Error", "queue-full"),
             ("X-Other", "1"),
         ] {
-            facts.note_header(name, value.as_bytes());
+            facts.note_header(Kind::Dirigent, name, value.as_bytes());
         }
         let expected = Facts {
             queue_us: Some(250),
@@ -185,7 +189,7 @@ mod tests {
             ("x-dirigent-attempts", "1"),
             ("x-dirigent-attempts", "7"),
         ] {
-            facts.note_header(name, value.as_bytes());
+            facts.note_header(Kind::Dirigent, name, value.as_bytes());
         }
         let expected = Facts {
             queue_us: Some(1000),
@@ -221,16 +225,16 @@ mod tests {
             ("x-dirigent-attempts", "-1"),
             ("x-dirigent-\u{e9}", "1"),
         ] {
-            facts.note_header(name, value.as_bytes());
+            facts.note_header(Kind::Dirigent, name, value.as_bytes());
         }
-        facts.note_header("x-dirigent-sandbox", &[0xff]);
+        facts.note_header(Kind::Dirigent, "x-dirigent-sandbox", &[0xff]);
         assert_eq!(facts, Facts::default());
     }
 
     #[test]
     fn times_that_cannot_be_true_are_told_as_they_are() {
         let mut facts = Facts::default();
-        facts.note_header("server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");
+        facts.note_header(Kind::Dirigent, "server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");
         assert_eq!((facts.queue_us, facts.cold_us, facts.exec_us), (Some(u64::MAX), Some(u64::MAX), None));
         for told in ["9223372036854775808", "1e300"] {
             let body = format!(r#"{{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":{told}}}"#);

@@ -38,7 +38,7 @@ impl Mock {
     }
 
     /// Knative's activator: `POST /` with the two headers of an ingress; the function answers, from a pod called `pod-`
-    /// and its own name, and the system says nothing.
+    /// and its own name, and the system says nothing. One that begins with `claims` says what a data plane would.
     pub(crate) fn activator() -> Self {
         Self::start(|request, _| {
             let header =
@@ -51,9 +51,10 @@ impl Mock {
             let answered = match function.split('-').next() {
                 _ if !named => answer(404, format!("no revision {revision:?} of {host:?}")),
                 Some("broken") => answer(502, "no JSON".to_owned()),
-                _ => {
+                kind => {
                     let report = r#"{"Status":"OK","Function":"NAME","MachineName":"pod-NAME","ExecutionTime":1}"#;
-                    answer(200, report.replace("NAME", &function))
+                    let answer = answer(200, report.replace("NAME", &function));
+                    if kind == Some("claims") { as_a_data_plane(answer) } else { answer }
                 }
             };
             Box::pin(std::future::ready(Ok(answered)))
@@ -165,21 +166,26 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
         "absurd" => answer(200, report(&function).replace(":3}", ":1e15}")),
         // 2^63 microseconds.
         "overflow" => answer(200, report(&function).replace(":3}", ":9223372036854775808}")),
-        _ => {
-            // Less than any way through a socket takes, or nobody could believe the row.
-            let timing = "queue;dur=0.002, cold;dur=0.004, exec;dur=0.005";
-            let answer = with(answer(200, report(&function)), "server-timing", timing);
-            let answer = with(with(answer, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
-            with(answer, "x-dirigent-attempts", "2")
-        }
+        // More than HTTP libraries take by themselves, and as much as a data plane passes on.
+        "wordy" => with(as_a_data_plane(answer(200, report(&function))), "x-more", &"x".repeat(63 * 1024)),
+        _ => as_a_data_plane(answer(200, report(&function))),
     })
+}
+
+/// An answer with what a data plane says of it.
+fn as_a_data_plane(answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    // Less than any way through a socket takes, or nobody could believe the row.
+    let timing = "queue;dur=0.002, cold;dur=0.004, exec;dur=0.005";
+    let answer = with(answer, "server-timing", timing);
+    let answer = with(with(answer, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
+    with(answer, "x-dirigent-attempts", "2")
 }
 
 fn answer(status: u16, body: String) -> Response<Full<Bytes>> {
     Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
 }
 
-fn with(mut answer: Response<Full<Bytes>>, name: &'static str, value: &'static str) -> Response<Full<Bytes>> {
+fn with(mut answer: Response<Full<Bytes>>, name: &'static str, value: &str) -> Response<Full<Bytes>> {
     answer.headers_mut().insert(name, value.parse().unwrap());
     answer
 }
