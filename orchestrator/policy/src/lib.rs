@@ -4,6 +4,7 @@
 //! so that the same inputs always give the same decisions, in a test, in a simulation and in production.
 //! Adding a policy is one file beside the others and one line in the table of its module.
 
+pub mod adaptive_lifo;
 pub mod autoscale;
 pub mod balance;
 pub mod placement;

@@ -1,24 +1,14 @@
 //! Places for creations under way: so many at once, the others wait.
 //!
-//! First come, first served, as long as nobody has to wait for long. When somebody has, more is asked for than can be
-//! done, and whoever has waited longest is the likeliest to be given up before its sandbox is ready: then the newest
-//! comes first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015).
-//! Who is not given up all the same would wait without end while newer ones come. So of those that have waited for very
-//! long the oldest has every second place.
+//! Which of them is next is decided in [`policy::adaptive_lifo`].
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
+use policy::adaptive_lifo::{AdaptiveLifo, End};
 use tokio::{sync::oneshot, time::Instant};
-
-/// A wait beyond this means that more is asked for than can be done: a burst of starts is over sooner.
-const LONG_WAIT: Duration = Duration::from_secs(1);
-/// Beyond this wait a creation shares the places with newer ones: as long as the control plane lets a creation take by
-/// default, and about as long as clients wait.
-const VERY_LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// The places. Clones share them.
 #[derive(Clone)]
@@ -34,8 +24,7 @@ struct Line {
     /// How many each function has that has any.
     held: HashMap<u64, usize>,
     waiting: VecDeque<Waiting>,
-    /// The last place went to one that had waited for very long: the next one goes to the newest.
-    served_oldest: bool,
+    order: AdaptiveLifo,
 }
 
 struct Waiting {
@@ -59,7 +48,8 @@ impl Starts {
     }
 
     fn of(places: usize, shared: bool) -> Self {
-        let line = Line { free: places, shared, held: HashMap::new(), waiting: VecDeque::new(), served_oldest: false };
+        let order = AdaptiveLifo::default();
+        let line = Line { free: places, shared, held: HashMap::new(), waiting: VecDeque::new(), order };
         Self(Arc::new(Mutex::new(line)))
     }
 
@@ -112,10 +102,12 @@ impl Line {
         let mut may_have = self.waiting.iter().enumerate().filter(may_have);
         let (oldest, first) = may_have.next()?;
         let waited = now.duration_since(first.since);
-        let is_its_turn = waited > VERY_LONG_WAIT && !self.served_oldest;
         let newest = may_have.next_back().map_or(oldest, |(place, _)| place);
-        let next = self.waiting.remove(if waited <= LONG_WAIT || is_its_turn { oldest } else { newest })?;
-        self.served_oldest = is_its_turn;
+        let place = match self.order.serve(waited) {
+            End::Oldest => oldest,
+            End::Newest => newest,
+        };
+        let next = self.waiting.remove(place)?;
         self.free -= 1;
         *self.held.entry(next.function).or_default() += 1;
         Some(next)
@@ -148,6 +140,7 @@ fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
 mod tests {
     use std::{future::poll_fn, pin::Pin, task::Poll};
 
+    use policy::adaptive_lifo::{LONG_WAIT, VERY_LONG_WAIT};
     use tokio::time::advance;
 
     use super::*;
