@@ -1,13 +1,19 @@
 //! A cluster of model workers and data planes around a real state: they do what the protocol says, when told to.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use api::{
     Batch,
     wire::{self, sandbox_event::Event},
 };
 use model::{ClusterId, Epoch, FunctionSpec};
-use policy::{autoscale, placement};
+use policy::{
+    adaptive_lifo::{AdaptiveLifo, End},
+    autoscale, placement,
+};
 use record::ColdStart;
 
 use crate::{
@@ -47,8 +53,8 @@ pub(super) struct ModelSandbox {
     pub(super) function: u64,
     pub(super) revision: u64,
     pub(super) ready: bool,
-    /// Its creation waits for others.
-    pub(super) queued: bool,
+    /// Since when its creation waits for others, in microseconds.
+    pub(super) queued_us: Option<u64>,
     pub(super) cpu: u64,
     pub(super) memory: u64,
     pub(super) concurrency: u32,
@@ -66,6 +72,8 @@ pub(super) struct ModelWorker {
     batch: WorkerBatch,
     specifications: BTreeMap<u64, wire::RevisionSpec>,
     pub(super) sandboxes: BTreeMap<u64, ModelSandbox>,
+    /// In which order it serves creations that wait, as a real worker does.
+    order: AdaptiveLifo,
     outgoing: VecDeque<wire::SandboxEvent>,
 }
 
@@ -173,6 +181,7 @@ impl Cluster {
             batch: WorkerBatch::new(clock),
             specifications: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            order: AdaptiveLifo::default(),
             outgoing: VecDeque::new(),
         };
         let term = new_term(0);
@@ -308,7 +317,7 @@ impl Cluster {
             cpu_millicores: u32::try_from(sandbox.cpu).unwrap(),
             memory_mib: u32::try_from(sandbox.memory).unwrap(),
             concurrency: sandbox.concurrency,
-            queued: sandbox.queued,
+            queued: sandbox.queued_us.is_some(),
         });
         let hello = wire::WorkerHello {
             worker: worker.name.clone(),
@@ -344,6 +353,7 @@ impl Cluster {
     /// The worker's process ends, and its sandboxes with it.
     pub(super) fn kill_worker(&mut self, index: usize) {
         (self.workers[index].obeyed, self.workers[index].known) = (Obeyed::default(), 0);
+        self.workers[index].order = AdaptiveLifo::default();
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
         ended.into_iter().for_each(|id| self.sandbox_ended(id));
         self.cut_worker(index);
@@ -455,7 +465,7 @@ impl Cluster {
                 function: spec.function,
                 revision: spec.revision,
                 ready: false,
-                queued: false,
+                queued_us: None,
                 cpu: spec.cpu_millicores.into(),
                 memory: spec.memory_mib.into(),
                 concurrency: spec.concurrency,
@@ -491,7 +501,7 @@ impl Cluster {
         let Some(id) = worker.sandboxes.iter().find(|(_, sandbox)| !sandbox.ready).map(|(id, _)| *id) else { return };
         let event = if well {
             let made = worker.sandboxes.get_mut(&id).unwrap();
-            (made.ready, made.queued) = (true, false);
+            (made.ready, made.queued_us) = (true, None);
             Event::Ready(wire::SandboxReady { address: address(id), ..Default::default() })
         } else {
             worker.sandboxes.remove(&id);
@@ -503,19 +513,26 @@ impl Cluster {
     /// A worker says of all its creations that they wait for others.
     pub(super) fn worker_queues(&mut self, index: usize) {
         let worker = &mut self.workers[index];
-        for (id, sandbox) in worker.sandboxes.iter_mut().filter(|(_, sandbox)| !sandbox.ready && !sandbox.queued) {
-            sandbox.queued = true;
+        for (id, sandbox) in
+            worker.sandboxes.iter_mut().filter(|(_, sandbox)| !sandbox.ready && sandbox.queued_us.is_none())
+        {
+            sandbox.queued_us = Some(self.now_us);
             let event = Some(Event::Progress(wire::CreationProgress { queued: true }));
             worker.outgoing.push_back(wire::SandboxEvent { sandbox: *id, event });
         }
     }
 
-    /// The newest creation that waits at a worker begins, and is finished.
-    pub(super) fn worker_serves_newest(&mut self, index: usize) {
+    /// The creation whose turn it is at a worker, of those that wait there, begins and is finished.
+    pub(super) fn worker_serves_next(&mut self, index: usize) {
         let worker = &mut self.workers[index];
-        let Some((id, sandbox)) = worker.sandboxes.iter_mut().rev().find(|(_, sandbox)| sandbox.queued) else { return };
-        sandbox.queued = false;
-        let (sandbox, event) = (*id, Some(Event::Progress(wire::CreationProgress { queued: false })));
+        let waiting = worker.sandboxes.iter().filter_map(|(id, sandbox)| Some((sandbox.queued_us?, *id)));
+        let waiting: BTreeSet<(u64, u64)> = waiting.collect();
+        let (Some(oldest), Some(newest)) = (waiting.first(), waiting.last()) else { return };
+        let (_, sandbox) = *match worker.order.serve(Duration::from_micros(self.now_us - oldest.0)) {
+            End::Oldest => oldest,
+            End::Newest => newest,
+        };
+        let event = Some(Event::Progress(wire::CreationProgress { queued: false }));
         worker.outgoing.push_back(wire::SandboxEvent { sandbox, event });
         self.worker_finishes(index, sandbox);
     }
@@ -524,7 +541,7 @@ impl Cluster {
     pub(super) fn worker_finishes(&mut self, index: usize, sandbox: u64) {
         let worker = &mut self.workers[index];
         if let Some(made) = worker.sandboxes.get_mut(&sandbox) {
-            (made.ready, made.queued) = (true, false);
+            (made.ready, made.queued_us) = (true, None);
             let ready = wire::SandboxReady { address: address(sandbox), ..Default::default() };
             worker.outgoing.push_back(wire::SandboxEvent { sandbox, event: Some(Event::Ready(ready)) });
         }

@@ -31,7 +31,7 @@ enum Step {
     WorkerFinishes(usize, bool),
     /// All creations of a worker wait there for others.
     WorkerQueues(usize),
-    WorkerServesNewest(usize),
+    WorkerServesNext(usize),
     /// The creations of a worker wait there for longer than one may take.
     LongWait(usize),
     WorkerHeard(usize),
@@ -72,7 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => worker.clone().prop_map(Step::WorkerReads),
         10 => (worker.clone(), prop::bool::weighted(0.9)).prop_map(|(w, well)| Step::WorkerFinishes(w, well)),
         3 => worker.clone().prop_map(Step::WorkerQueues),
-        3 => worker.clone().prop_map(Step::WorkerServesNewest),
+        3 => worker.clone().prop_map(Step::WorkerServesNext),
         2 => worker.clone().prop_map(Step::LongWait),
         10 => worker.clone().prop_map(Step::WorkerHeard),
         1 => worker.clone().prop_map(Step::SandboxExits),
@@ -133,7 +133,7 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::WorkerReads(worker) => cluster.worker_reads(worker),
         Step::WorkerFinishes(worker, well) => cluster.worker_finishes_one(worker, well),
         Step::WorkerQueues(worker) => cluster.worker_queues(worker),
-        Step::WorkerServesNewest(worker) => cluster.worker_serves_newest(worker),
+        Step::WorkerServesNext(worker) => cluster.worker_serves_next(worker),
         Step::LongWait(worker) => {
             cluster.worker_reads(worker);
             cluster.worker_queues(worker);
