@@ -83,7 +83,7 @@ async fn put_line(operators: Operators, spec: Result<FunctionSpec, Problem>, lin
     };
     let name = spec.name.to_string();
     let registered = match check_policies(&spec) {
-        Ok(()) => register(&operators, spec, false).await,
+        Ok(()) => register(&operators, spec, None).await,
         Err(problem) => Err(problem),
     };
     match registered {

@@ -22,11 +22,18 @@ use crate::state::{Answer, PutOutcome, Request};
 const SWEEP_STABLE_WINDOW: Duration = Duration::from_secs(6);
 const SWEEP_PANIC_WINDOW: Duration = Duration::from_secs(2);
 
+/// What a form asks for.
+struct Form {
+    spec: FunctionSpec,
+    /// As what versions before this one registered the same form. What they did is put right when a client repeats it.
+    read_before: Vec<FunctionSpec>,
+}
+
 /// Registers one function; answers with the addresses that take invocations, separated by `;`.
 pub(super) async fn register(State(operators): State<Operators>, body: Bytes) -> Result<String, Problem> {
-    let spec = read(&body)?;
+    let Form { spec, read_before } = read(&body)?;
     functions::check_policies(&spec)?;
-    if functions::register(&operators, spec.clone(), true).await? == PutOutcome::Conflict {
+    if functions::register(&operators, spec.clone(), Some(read_before)).await? == PutOutcome::Conflict {
         return Err(conflict(&operators, &spec).await?);
     }
     if !operators.invoke_addresses.is_empty() {
@@ -69,7 +76,7 @@ pub(super) async fn check(
     }
 }
 
-fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
+fn read(body: &[u8]) -> Result<Form, Problem> {
     let fields = Fields::read(body);
     let name = fields.needed("name", "the name of a function")?;
     let name = name.parse().map_err(|error| Problem::bad_field("name", format!("name: {error}")))?;
@@ -102,7 +109,9 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
         spec.env.insert(key.to_owned(), value.to_owned());
     }
     spec.args = fields.all("program_args").map(str::to_owned).collect();
+    let mut read_before = Vec::new();
     if is_container {
+        read_before.extend([FunctionSpec { image: image.to_owned(), ..spec.clone() }, spec.clone()]);
         // Meant for the program in it. The built-in function ends at once for an argument that it does not know.
         spec.env.clear();
         spec.args.clear();
@@ -111,7 +120,7 @@ fn read(body: &[u8]) -> Result<FunctionSpec, Problem> {
         let field = form_field(error.field);
         Problem::bad_field(field, format!("{field}: {}", error.problem))
     })?;
-    Ok(spec)
+    Ok(Form { spec, read_before })
 }
 
 /// What the form calls a field of a specification.

@@ -66,7 +66,7 @@ pub(super) async fn put(
     }
     let spec = FunctionSpec::read(&body, Layout::Named(&name))?;
     check_policies(&spec)?;
-    let outcome = register(&operators, spec, false).await?;
+    let outcome = register(&operators, spec, None).await?;
     let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(serde_json::json!({ "name": name, "result": result(outcome) }))).into_response())
 }
@@ -92,9 +92,13 @@ pub(super) async fn delete(
     }
 }
 
-/// Registers a checked function.
-pub(super) async fn register(operators: &Operators, spec: FunctionSpec, only_new: bool) -> Result<PutOutcome, Problem> {
-    match operators.owner.ask(Request::Put { spec: Box::new(spec), only_new }).await? {
+/// Registers a checked function, if given only over these specifications of that name.
+pub(super) async fn register(
+    operators: &Operators,
+    spec: FunctionSpec,
+    only_over: Option<Vec<FunctionSpec>>,
+) -> Result<PutOutcome, Problem> {
+    match operators.owner.ask(Request::Put { spec: Box::new(spec), only_over }).await? {
         Answer::Put(outcome) => Ok(outcome),
         Answer::Refused(problem) => Err(Problem::bad_field("image", problem)),
         _ => Err(Problem::unexpected()),

@@ -16,8 +16,9 @@ const PROCESS_RUNTIME: &str = "process";
 /// Something an operator wants.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Register or update a function. With `only_new`, one that is registered differently is left alone.
-    Put { spec: Box<FunctionSpec>, only_new: bool },
+    /// Register or update a function. With `only_over`, one that is registered differently is left alone, but with one of
+    /// these specifications.
+    Put { spec: Box<FunctionSpec>, only_over: Option<Vec<FunctionSpec>> },
     /// Deregister a function.
     Delete { name: FunctionName },
     /// At most `limit` functions after `after` in the order of their names.
@@ -83,7 +84,7 @@ pub(super) struct PendingReply {
 impl State {
     pub(super) fn request(&mut self, now: Now, token: Token, request: Request) {
         let answer = match request {
-            Request::Put { spec, only_new } => return self.request_put(now, token, spec, only_new),
+            Request::Put { spec, only_over } => return self.request_put(now, token, spec, only_over.as_deref()),
             Request::Delete { name } => {
                 if self.functions.id_of(name.as_str()).is_some() {
                     return self.append(Command::DeleteFunction { name }, token);
@@ -126,12 +127,14 @@ impl State {
         self.effect(Effect::Reply { token, answer });
     }
 
-    fn request_put(&mut self, now: Now, token: Token, spec: Box<FunctionSpec>, only_new: bool) {
-        let known = self.functions.find(spec.name.as_str()).map(|function| function.registered.spec == *spec);
+    fn request_put(&mut self, now: Now, token: Token, spec: Box<FunctionSpec>, only_over: Option<&[FunctionSpec]>) {
+        let known = self.functions.find(spec.name.as_str()).map(|function| &function.registered.spec);
         let answer = match known {
             // Whoever asks wants to invoke it: that it was durable before does not mean that it is known everywhere.
-            Some(true) => return self.reply_when_known(now, token, Answer::Put(PutOutcome::Unchanged)),
-            Some(false) if only_new => Answer::Put(PutOutcome::Conflict),
+            Some(known) if *known == *spec => {
+                return self.reply_when_known(now, token, Answer::Put(PutOutcome::Unchanged));
+            }
+            Some(known) if only_over.is_some_and(|over| !over.contains(known)) => Answer::Put(PutOutcome::Conflict),
             _ if !self.may_run(&spec.image) => {
                 Answer::Refused(format!("image: expected {PROCESS_IMAGES}, got text {:?}", spec.image))
             }

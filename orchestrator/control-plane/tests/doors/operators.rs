@@ -262,6 +262,31 @@ async fn the_published_form_is_answered_as_existing_clients_expect() {
 }
 
 #[tokio::test]
+async fn a_form_that_a_version_before_registered_otherwise_is_repeated_without_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let running =
+        Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
+    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().obey();
+    running.wait_for("/v1/status", |status| status["data_planes"][0] == "127.0.0.1:8080").await;
+    let form = "name=f&image=docker.io%2Fany&requested_memory=256&env_vars=A%3D1&program_args=x";
+    for image in ["builtin:function", "docker.io/any"] {
+        let before = serde_json::json!({"image": image, "memory": 256, "env": {"A": "1"}, "args": ["x"]}).to_string();
+        assert!(running.put("f", &before).await < 300, "{image}");
+        let other = running.ask("POST", "/", form.replace("A%3D1", "A%3D2")).await.0;
+        assert_eq!(other, 409, "{image}: that is another form");
+        for _ in 0..2 {
+            let (status, answer) = running.ask("POST", "/", form).await;
+            assert_eq!(status, 200, "{image}: {}", String::from_utf8_lossy(&answer));
+        }
+        let spec = running.json("/v1/functions/f").await["spec"].clone();
+        let expected = (&Value::from("builtin:function"), &serde_json::json!({}), &serde_json::json!([]));
+        assert_eq!((&spec["image"], &spec["env"], &spec["args"]), expected, "{image}: it can run");
+    }
+    running.stop().await;
+    data_plane.await.unwrap();
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;

@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     pub(super) fn put(&mut self, spec: FunctionSpec) {
-        self.request(Request::Put { spec: Box::new(spec), only_new: false });
+        self.request(Request::Put { spec: Box::new(spec), only_over: None });
     }
 
     pub(super) fn request(&mut self, request: Request) -> Token {

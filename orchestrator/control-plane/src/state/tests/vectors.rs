@@ -187,16 +187,16 @@ fn what_a_dead_worker_ran_runs_elsewhere() {
 fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
     let mut cluster = Cluster::new(1, 1);
     cluster.settle(1);
-    let token = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    let token = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
     assert!(!cluster.answers.contains_key(&token), "the data plane has not acknowledged it");
     cluster.data_plane_reads(0);
     cluster.data_plane_is_heard(0);
     assert!(matches!(cluster.answers.get(&token), Some(Answer::Put(PutOutcome::Created))));
-    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
     assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
     let known = cluster.request(Request::Known { name: "f".to_owned() });
     assert!(matches!(cluster.answers.get(&known), Some(Answer::Done)));
-    let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_new: false });
+    let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_over: None });
     cluster.pass(1001);
     assert!(matches!(cluster.answers.get(&deaf), Some(Answer::Put(PutOutcome::Created))), "waits one second at most");
 }
@@ -206,7 +206,7 @@ fn who_asks_again_is_told_that_a_function_is_there_once_data_planes_know_it() {
     let mut cluster = Cluster::new(1, 2);
     cluster.settle(1);
     cluster.put(spec("f"));
-    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_new: false });
+    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
     let known = cluster.request(Request::Known { name: "f".to_owned() });
     let other = cluster.request(Request::Known { name: "g".to_owned() });
     assert!(matches!(cluster.answers.get(&other), Some(Answer::NotFound)), "nobody need know of what is not there");
