@@ -4,13 +4,22 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     str::FromStr,
+    time::Duration,
 };
 
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 /// Longest name of an interface (`IFNAMSIZ` without the end).
 const MAX_INTERFACE_BYTES: usize = 15;
+
+/// For how long an address may be missing when a worker starts. At boot it comes a moment later: from DHCP, or, of IPv6,
+/// when it is found that nobody else has it (one second by default: RFC 4862, 5.1, and the delay before it).
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks for it.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Address of sandboxes, as configured: `10.0.0.5`, or `eth0` for the first address of that interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +33,25 @@ pub enum SandboxAddress {
 
 impl SandboxAddress {
     /// The address: for an interface its first IPv4 address, or else its first IPv6 address that is valid beyond its link.
+    /// Waits for it for [`ADDRESS_TIMEOUT`] where it is missing.
     ///
     /// # Errors
-    /// When this machine has no such address or interface, or that has no address.
-    pub(crate) fn resolve(&self) -> io::Result<IpAddr> {
+    /// When this machine still has no such address or interface then, or that has no address.
+    pub(crate) async fn find(&self) -> io::Result<IpAddr> {
+        let deadline = Instant::now() + ADDRESS_TIMEOUT;
+        let mut found = self.resolve();
+        if let Err(cause) = &found {
+            warn!(%cause, wait = ?ADDRESS_TIMEOUT, "waiting for the address of sandboxes");
+        }
+        while found.is_err() && Instant::now() < deadline {
+            sleep(ADDRESS_PAUSE).await;
+            found = self.resolve();
+        }
+        found
+    }
+
+    /// As [`find`](Self::find), without a wait.
+    fn resolve(&self) -> io::Result<IpAddr> {
         let name = match self {
             Self::Ip(address) => {
                 // Only an address of this machine can be bound to.

@@ -86,7 +86,7 @@ enum AnyRuntime {
     Process(Process),
 }
 
-/// Checks `config` and binds the ports on `network`.
+/// Checks `config` and binds the ports on `network`. Takes some seconds where the address of sandboxes is still missing.
 ///
 /// # Errors
 /// When the configuration is out of bounds, a port is taken, or the runtime's folder cannot be used.
@@ -110,7 +110,7 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
         RuntimeKind::Process => {
             config.process.user.map_or(Ok(()), SandboxUser::check).map_err(BuildError::User)?;
             warn_of_tokens(&config.process);
-            let address = config.process.address.resolve().map_err(BuildError::Address)?;
+            let address = config.process.address.find().await.map_err(BuildError::Address)?;
             warn_of_loopback(address, &config.control_planes);
             let process = Process::prepare(config.process.clone(), address, &config.data_dir, &nodes);
             let directory = config.data_dir.clone();

@@ -96,7 +96,8 @@ pub struct ProcessConfig {
     /// example the tokens of operators and of the cluster. Only root may name another one.
     pub user: Option<SandboxUser>,
     /// Where sandboxes take connections: an address of this machine, or the name of the interface that has it. Data planes
-    /// on other machines cannot connect to a loopback address.
+    /// on other machines cannot connect to a loopback address. One that is missing when the worker starts is waited for, for
+    /// ten seconds.
     pub address: SandboxAddress,
     /// How `builtin:function` spends its time.
     pub mode: Mode,

@@ -3,10 +3,23 @@
 
 mod support;
 
-use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
-use nix::unistd::Pid;
+use futures::future::poll_immediate;
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::Pid,
+};
 use support::{WorkerStream, exists, get, pid_of, revision, script, start_processes as start, until};
+use tokio::time::timeout;
 use worker::{MemoryControl, SandboxAddress};
 
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
@@ -29,15 +42,47 @@ async fn sandboxes_take_connections_where_the_worker_was_told() {
     assert_eq!(get(address, "/", "").await.unwrap().0, 200);
 }
 
-#[tokio::test]
-async fn an_interface_that_is_not_there_is_refused_at_once() {
+/// A worker that has its sandboxes at `address`, and its own pages where none is needed.
+fn at(folder: &Path, address: &str) -> worker::Config {
+    let mut config = worker::Config { data_dir: folder.to_owned(), ..worker::Config::default() };
+    config.admin = SocketAddr::from(([0, 0, 0, 0], 0));
+    config.process.address = address.parse().unwrap();
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_is_not_there_is_refused_after_some_seconds() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = worker::Config { data_dir: folder.path().to_owned(), ..worker::Config::default() };
-    config.admin = api::ANY_LOOPBACK;
-    config.process.address = "nosuch0".parse().unwrap();
-    let refused = worker::build(config, Arc::new(api::OsNetwork)).await.err().unwrap();
+    let refused = worker::build(at(folder.path(), "nosuch0"), Arc::new(api::OsNetwork));
+    let refused = timeout(Duration::from_secs(11), refused).await.expect("it is not waited for without end");
+    let refused = refused.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     assert!(refused.to_string().contains("process.address") && source.contains("nosuch0"), "{refused}: {source}");
+}
+
+#[test]
+fn a_worker_whose_address_comes_a_moment_later_starts_root() {
+    if !nix::unistd::getuid().is_root() {
+        return programs::say_skipped(
+            "a_worker_whose_address_comes_a_moment_later_starts_root",
+            "only root makes namespaces",
+        );
+    }
+    // Of this thread: another network, whose loopback interface is down and has no address.
+    let started = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for (address, comes) in [("lo", "link set lo up"), ("10.0.0.5", "address add 10.0.0.5/32 dev lo")] {
+                let folder = tempfile::tempdir().unwrap();
+                let mut built = Box::pin(worker::build(at(folder.path(), address), Arc::new(api::OsNetwork)));
+                assert!(poll_immediate(&mut built).await.is_none(), "{address}: it waits");
+                assert!(Command::new("ip").args(comes.split(' ')).status().unwrap().success());
+                timeout(support::PATIENCE, built).await.unwrap().unwrap();
+            }
+        });
+    });
+    started.join().unwrap();
 }
 
 #[tokio::test]
