@@ -97,7 +97,12 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     }
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
+        let (built, _directory) = tokio::select! {
+            biased;
+            built = build(config, Arc::new(OsNetwork), PortOptions::Daemon) => built?,
+            // The address of its sandboxes is waited for.
+            () = process.shutdown.cancelled() => return Ok(()),
+        };
         Ok(built.run(process.shutdown).await.context("worker")?)
     })
 }

@@ -203,6 +203,27 @@ fn log_lines_are_json_when_asked_for() {
 }
 
 #[test]
+fn a_worker_that_waits_for_its_address_says_so_and_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stderr.log");
+    let arguments = ["worker", "--control-plane", "127.0.0.1:1", "--admin", "127.0.0.1:0", "--data-dir", "d"];
+    let child = dirigent()
+        .args(arguments)
+        .args(["--sandbox-address", "nosuch0"])
+        .current_dir(dir.path())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn();
+    let mut worker = Ended(child.unwrap());
+    wait_for("a warning", || {
+        let said = fs::read_to_string(&log).unwrap();
+        if said.contains("WARN") && said.contains("nosuch0") { Ok(()) } else { Err(said) }
+    });
+    let pid = nix::unistd::Pid::from_raw(worker.0.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert!(worker.0.wait().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+}
+
+#[test]
 fn a_cluster_whose_messages_nobody_reads_runs_on() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, unread) = std::io::pipe().unwrap();
