@@ -130,8 +130,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Port {
     fn drop(&mut self) {
         self.socket = None;
-        self.history.ended(self.address.port());
-        lock(&self.free).put_back(self.address.port());
+        let (port, mut free) = (self.address.port(), lock(&self.free));
+        let ended = free.now();
+        // Before anybody can have it again.
+        self.history.ended(port, ended);
+        free.put_back(port, ended);
     }
 }
 
@@ -150,8 +153,11 @@ impl Port {
 mod tests {
     use std::{
         collections::BTreeSet,
+        fs::File,
         io::Read,
         net::{TcpListener, TcpStream},
+        os::unix::fs::FileExt,
+        path::PathBuf,
         sync::atomic::{AtomicU16, Ordering},
     };
 
@@ -253,6 +259,45 @@ mod tests {
         let after = start();
         let given: Vec<u16> = (0..6).map(|_| port_of(&after).address().port() - low).collect();
         assert_eq!(given, [3, 4, 5, 1, 0, 2], "first those that nobody had, last those of sandboxes that were killed");
+    }
+
+    /// A history in which sandboxes ended at these times.
+    fn history_of(ended: &[(u16, u32)]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ports");
+        let file = File::create(&path).unwrap();
+        for (port, time) in ended {
+            file.write_all_at(&time.to_le_bytes(), u64::from(*port) * 4).unwrap();
+        }
+        (dir, path)
+    }
+
+    #[test]
+    fn a_worker_that_opens_later_puts_no_port_in_front_that_another_ones_sandbox_has_just_left() {
+        let (first, low) = few(3);
+        let (_dir, history) = history_of(&[(low, 1000), (low + 1, 2000)]);
+        assert_eq!(port_of(&first).address().port(), low + 1);
+        assert_eq!(port_of(&first).address().port(), low, "both have just been left");
+        let second = Ports::of(Arc::clone(&first.free), LOCALHOST, &history).unwrap();
+        let given: Vec<u16> = (0..3).map(|_| port_of(&second).address().port() - low).collect();
+        assert_eq!(given, [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_port_that_is_left_while_the_clock_is_behind_comes_after_those_that_were_left_before() {
+        let (ports, low) = few(3);
+        let (_dir, history) = history_of(&[(low, u32::MAX - 9)]);
+        let start = || {
+            let free = Arc::new(Mutex::new(PortQueue::new((low..low + 3).collect())));
+            Ports::of(free, LOCALHOST, &history).unwrap()
+        };
+        drop(ports);
+        let before = start();
+        assert_eq!(port_of(&before).address().port(), low + 1);
+        drop(before);
+        let after = start();
+        let given: Vec<u16> = (0..3).map(|_| port_of(&after).address().port() - low).collect();
+        assert_eq!(given, [2, 0, 1]);
     }
 
     #[test]

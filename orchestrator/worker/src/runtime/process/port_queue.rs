@@ -1,7 +1,7 @@
 //! The ports that no sandbox of this process has, in the order in which they are given out.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
@@ -10,7 +10,10 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::port_range::{self, RANGE_FILE};
+use super::{
+    port_history,
+    port_range::{self, RANGE_FILE},
+};
 
 /// Ports tried in one search: that takes some 0.3 ms, in which the worker does nothing else.
 const MAX_TRIED: usize = 128;
@@ -25,8 +28,10 @@ static SHARED: LazyLock<Arc<Mutex<PortQueue>>> =
 /// Each port of the range is here once, or a sandbox has it.
 #[derive(Debug)]
 pub(super) struct PortQueue {
-    /// The one that is next first.
-    ports: VecDeque<u16>,
+    /// The one that is next first, and with each when its last sandbox ended, as far as that is known: later and later.
+    ports: VecDeque<(u16, u32)>,
+    /// The latest of these times, also of ports that are not here.
+    newest: u32,
     /// When a search last went on beyond its number of tries.
     long_search: Option<Instant>,
 }
@@ -37,7 +42,8 @@ impl PortQueue {
     }
 
     pub(super) fn new(ports: VecDeque<u16>) -> Self {
-        Self { ports, long_search: None }
+        let ports = ports.into_iter().map(|port| (port, 0)).collect();
+        Self { ports, newest: 0, long_search: None }
     }
 
     /// Takes the first port that `keep` can keep, for which it returns true; those before it come last then. `None` where
@@ -49,13 +55,13 @@ impl PortQueue {
             if tried == MAX_TRIED {
                 self.long_search = Some(Instant::now());
             }
-            let Some(port) = self.ports.pop_front() else { break };
+            let Some((port, _)) = self.ports.pop_front() else { break };
             let kept = keep(port);
             if let Ok(true) = kept {
                 return Ok(Some(port));
             }
             // Whatever had it may end now, like a sandbox.
-            self.ports.push_back(port);
+            self.ports.push_back((port, self.newest));
             kept?;
         }
         if is_whole {
@@ -65,18 +71,29 @@ impl PortQueue {
         Ok(None)
     }
 
-    /// Those of `used` that are here come last, in this order.
-    pub(super) fn let_rest(&mut self, used: &[u16]) {
-        let here: BTreeSet<u16> = self.ports.iter().copied().collect();
-        let resting: Vec<u16> = used.iter().copied().filter(|port| here.contains(port)).collect();
-        let is_resting: BTreeSet<u16> = resting.iter().copied().collect();
-        self.ports.retain(|port| !is_resting.contains(port));
+    /// Takes up when sandboxes of another process had ports, of which the first that ended is in front: those that are here
+    /// rest from then on, unless they do so from a later time already.
+    pub(super) fn let_rest(&mut self, used: &[(u16, u32)]) {
+        let here: BTreeMap<u16, u32> = self.ports.iter().copied().collect();
+        let is_later = |(port, ended): &&(u16, u32)| here.get(port).is_some_and(|known| known < ended);
+        let resting: Vec<(u16, u32)> = used.iter().filter(is_later).copied().collect();
+        let moved: BTreeSet<u16> = resting.iter().map(|(port, _)| *port).collect();
+        self.ports.retain(|(port, _)| !moved.contains(port));
         self.ports.extend(resting);
+        // Stable: of the same second each keeps its place among those it came with.
+        self.ports.make_contiguous().sort_by_key(|(_, ended)| *ended);
+        self.newest = used.iter().map(|(_, ended)| *ended).fold(self.newest, u32::max);
     }
 
-    /// The sandbox of a port has ended: it comes last.
-    pub(super) fn put_back(&mut self, port: u16) {
-        self.ports.push_back(port);
+    /// When a sandbox ended that does so now.
+    pub(super) fn now(&self) -> u32 {
+        port_history::now(self.newest)
+    }
+
+    /// The sandbox of a port has ended, at this time of [`now`](Self::now): it comes last.
+    pub(super) fn put_back(&mut self, port: u16, ended: u32) {
+        self.newest = self.newest.max(ended);
+        self.ports.push_back((port, ended));
     }
 }
 
@@ -96,7 +113,7 @@ mod tests {
                 Ok(port == free)
             });
             let found = found.unwrap();
-            found.iter().for_each(|port| queue.put_back(*port));
+            found.iter().for_each(|port| queue.put_back(*port, 1));
             (tries, found)
         };
         assert_eq!(search(1000), (1000, Some(1000)), "it goes through others");
@@ -117,8 +134,19 @@ mod tests {
     #[test]
     fn used_ports_come_last_if_they_are_here() {
         let mut queue = PortQueue::new([5, 4, 3, 2].into());
-        queue.let_rest(&[4, 9, 5]);
-        assert_eq!(queue.ports, [3, 2, 4, 5]);
+        queue.let_rest(&[(4, 10), (9, 11), (5, 12)]);
+        assert_eq!(queue.ports, [(3, 0), (2, 0), (4, 10), (5, 12)]);
+    }
+
+    #[test]
+    fn what_another_worker_knows_of_ports_is_put_where_it_belongs_by_time() {
+        let mut queue = PortQueue::new([1, 2, 3, 4, 5].into());
+        for ended in [20, 30] {
+            let port = queue.find(|_| Ok(true)).unwrap().unwrap();
+            queue.put_back(port, ended);
+        }
+        queue.let_rest(&[(1, 10), (3, 15), (2, 25), (4, 25), (5, 40)]);
+        assert_eq!(queue.ports, [(3, 15), (1, 20), (4, 25), (2, 30), (5, 40)], "none rests for less than before");
     }
 
     #[test]
