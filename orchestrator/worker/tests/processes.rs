@@ -46,7 +46,7 @@ async fn the_built_in_function_runs_as_a_process_and_leaves_nothing() {
     let (address, ready) = stream.ready(sandbox).await;
     assert!(ready.create_us > 0 && ready.own_us >= ready.create_us + ready.ready_us, "{ready:?}");
     let steps: Vec<&str> = ready.steps.iter().map(|step| step.name.as_str()).collect();
-    assert_eq!(steps, ["wait", "prepare", "spawn"]);
+    assert_eq!(steps, ["wait", "port", "prepare", "spawn"]);
     assert!(ready.steps.iter().map(|step| step.us).sum::<u64>() <= ready.create_us, "{ready:?}");
     let trace = "workload: trace\r\nrequested_cpu: 2\r\nrequested_memory: 8\r\n";
     let (code, body) = get(address, "/", trace).await.unwrap();

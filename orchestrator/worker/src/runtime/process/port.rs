@@ -17,16 +17,13 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{port_history::PortHistory, port_queue::PortQueue, port_range::RANGE_FILE};
+use super::{port_history::PortHistory, port_queue::PortQueue};
 use crate::runtime::{Failure, Order};
 
 /// Time between two searches of a creation that waits for a port.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
-/// Longest such wait. The kernel keeps a port for 60 s after its last connection has ended, so a creation that waits for
-/// longer waits for sandboxes to end.
-const PORT_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Gives out ports, for sandboxes on one address.
 #[derive(Debug)]
@@ -55,24 +52,23 @@ impl Ports {
         Self::of(PortQueue::shared(), address, history)
     }
 
-    fn of(free: Arc<Mutex<PortQueue>>, address: IpAddr, history: &Path) -> io::Result<Self> {
+    pub(super) fn of(free: Arc<Mutex<PortQueue>>, address: IpAddr, history: &Path) -> io::Result<Self> {
         let history = PortHistory::open(history)?;
         lock(&free).let_rest(&history.used()?);
         Ok(Self { address, any: any_address(), free, history: Arc::new(history) })
     }
 
-    /// The port whose last sandbox ended first, of those that nobody else has. Where none is found the creation waits, as
-    /// it does for others: programs that end connections leave their ports to the kernel for some time, and that says
-    /// nothing of the function.
+    /// The port whose last sandbox ended first, of those that nobody else has. Where none is found the creation waits until
+    /// it is cancelled, as it does for others: programs that end connections leave their ports to the kernel for a minute,
+    /// and that says nothing of the function or the node. The control plane knows, and has the creation made elsewhere where
+    /// that is sooner.
     pub(super) async fn take(&self, order: &Order) -> Result<Port, Failure> {
-        let failed = |error: io::Error| Failure::passing(format!("cannot find a free port: {error}"));
-        if let Some(port) = self.reserve().map_err(failed)? {
-            return Ok(port);
-        }
-        match order.wait(timeout(PORT_TIMEOUT, self.search())).await? {
-            Ok(found) => found.map_err(failed),
-            Err(_) => Err(failed(io::Error::other(format!("every port of {RANGE_FILE} is in use")))),
-        }
+        let found = match self.reserve() {
+            Ok(None) => order.wait(self.search()).await?,
+            Ok(Some(port)) => Ok(port),
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| Failure::passing(format!("cannot find a free port: {error}")))
     }
 
     async fn search(&self) -> io::Result<Port> {
@@ -162,7 +158,7 @@ mod tests {
     };
 
     use model::{Epoch, SandboxId};
-    use tokio::sync::mpsc;
+    use tokio::{sync::mpsc, time::timeout};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -372,8 +368,9 @@ mod tests {
         let second = taken.await.unwrap();
         assert_eq!((second.address(), progressed.recv().await), (address, Some((order.sandbox, Progress::Begun))));
 
-        let failure = ports.take(&order).await.err().unwrap();
-        assert!(failure.message.contains("every port") && !failure.permanent, "{failure}");
+        let hour = Duration::from_secs(3600);
+        let waits = timeout(hour, ports.take(&order)).await.is_err();
+        assert!(waits, "however long that is, it is no failure of the function or the node");
         order.cancel.cancel();
         assert_eq!(ports.take(&order).await.err(), Some(Failure::cancelled()), "and waits no longer than it is wanted");
     }

@@ -81,6 +81,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     let began = Instant::now();
     let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
     let mut port = shared.ports.take(order).await?;
+    let has_port = Instant::now();
     let program = Program::of(shared, order, port.address())?;
     let directory = shared.directory.join(order.sandbox.to_string());
     make_private(&directory).map_err(system("make its working directory"))?;
@@ -136,7 +137,7 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
         // Nobody waits when the creation was given up.
         let _ = sender.send(how);
     });
-    let steps = vec![("prepare", prepared - began), ("spawn", spawned - prepared)];
+    let steps = vec![("port", has_port - began), ("prepare", prepared - has_port), ("spawn", spawned - prepared)];
     Ok(Started { address, stop, exit, log, steps })
 }
 
@@ -234,5 +235,78 @@ impl Drop for Directory {
     fn drop(&mut self) {
         // What cannot be removed now is removed when the worker starts again.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::Mutex,
+    };
+
+    use api::wire;
+    use model::{Epoch, SandboxId};
+    use tokio::{
+        sync::mpsc,
+        time::{advance, pause, resume},
+    };
+
+    use super::*;
+    use crate::{
+        config::ProcessConfig,
+        runtime::{
+            Progress, Runtime,
+            process::{Process, port::Ports, port_queue::PortQueue, spawner::Spawner},
+        },
+        starts::Starts,
+    };
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A runtime whose sandboxes have only this port.
+    fn with_port(port: u16, directory: &Path) -> Arc<Shared> {
+        let free = Arc::new(Mutex::new(PortQueue::new([port].into())));
+        Arc::new(Shared {
+            config: ProcessConfig::default(),
+            function: programs::path("trace-function").unwrap(),
+            address: LOCALHOST,
+            ports: Ports::of(free, LOCALHOST, &directory.join("ports")).unwrap(),
+            directory: directory.to_owned(),
+            nodes: vec!["n".to_owned()],
+            spawner: Spawner::start().unwrap(),
+            starts: Starts::shared(1),
+            cgroups: None,
+            table: Mutex::default(),
+            monitor: Mutex::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_port_is_a_step_of_its_own_and_no_preparation() {
+        let (progress, mut progressed) = mpsc::channel(4);
+        let spec = wire::RevisionSpec { image: "builtin:function".to_owned(), memory_mib: 64, ..Default::default() };
+        let (sandbox, spec) = (SandboxId::new(Epoch(1), 1).unwrap(), Arc::new(spec));
+        let order = Order { sandbox, node: 0, spec, cancel: CancellationToken::new(), progress };
+        let dir = tempfile::tempdir().unwrap();
+        let others = Ports::open(LOCALHOST, &dir.path().join("ports-of-others")).unwrap();
+        let kept = others.take(&order).await.unwrap();
+        let shared = with_port(kept.address().port(), dir.path());
+        let mut made = Box::pin(start(Arc::clone(&shared), order));
+        tokio::select! {
+            biased;
+            _ = &mut made => panic!("its port is kept"),
+            queued = progressed.recv() => assert_eq!(queued, Some((sandbox, Progress::Queued))),
+        }
+        let minute = Duration::from_secs(60);
+        pause();
+        advance(minute).await;
+        resume();
+        drop(kept);
+        let Made { steps, create, .. } = made.await.unwrap();
+        assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["wait", "port", "prepare", "spawn"]);
+        let took: Vec<_> = steps.iter().map(|(_, took)| *took).collect();
+        assert!(took[1] >= minute && took[2] < minute && create >= minute, "{steps:?}");
+        Process(shared).delete(sandbox).await;
     }
 }
