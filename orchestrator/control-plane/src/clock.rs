@@ -1,5 +1,7 @@
 //! The control plane's monotonic time, in microseconds since it started.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// Tells the time since one instant. Cheap to copy; follows tokio's clock, which a simulation controls.
@@ -30,7 +32,7 @@ impl Clock {
     }
 
     pub(crate) fn instant(self, us: u64) -> Instant {
-        self.origin + std::time::Duration::from_micros(us)
+        self.origin + Duration::from_micros(us)
     }
 }
 
@@ -39,6 +41,11 @@ impl Now {
     #[cfg(test)]
     pub(crate) fn at_us(us: u64) -> Self {
         Self { us, clock: None }
+    }
+
+    /// So much later, in microseconds; the end of time for a duration that leads beyond it.
+    pub(crate) fn after(self, duration: Duration) -> u64 {
+        self.us.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Milliseconds, as policies count them.

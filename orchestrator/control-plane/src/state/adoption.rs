@@ -9,7 +9,6 @@ use policy::placement::NodeKey;
 use super::{
     Effect, Now, SessionId, State, WorkerChange,
     function::Function,
-    grant::micros,
     node::Node,
     sandbox::{Sandbox, Standing},
     timer::SandboxTimer,
@@ -33,7 +32,7 @@ impl State {
         };
         if standing == Standing::Draining {
             self.remember_function(held);
-            self.timers.watch(now.us + micros(self.settings.health.drain_deadline), id, SandboxTimer::Drain);
+            self.timers.watch(now.after(self.settings.health.drain_deadline), id, SandboxTimer::Drain);
         }
         self.insert_found(id, found(node, held, standing, address));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {

@@ -209,14 +209,10 @@ impl State {
         let mut problems = Vec::new();
         for (_, id) in self.functions.in_order() {
             let Some(function) = self.functions.get(id) else { continue };
-            let config = Box::new(api::function_config(&function.registered));
+            let config = Box::new(function.config());
             let change = DataPlaneChange::Function(config, sequence);
             self.effects.push(Effect::ToDataPlane { session, change });
-            if function.trouble.announced {
-                let message = function.trouble.last_error.clone().unwrap_or_default();
-                let permanent = function.trouble.permanent;
-                problems.push(wire::CreationProblem { function: id.0, permanent, message });
-            }
+            problems.extend(function.creation_problem());
         }
         self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::SnapshotEnd(sequence) });
         for problem in problems {

@@ -107,7 +107,7 @@ impl State {
 
     /// Whether a node is out of reach by more than the word of one data plane, as far as there is another.
     fn is_out_of_reach(&mut self, now: Now, node: NodeKey, by: DataPlaneKey) -> bool {
-        let is_borne_out = self.nodes.note_out_of_reach(node, by, now.us, now.us + micros(AVOIDED_FOR));
+        let is_borne_out = self.nodes.note_out_of_reach(node, by, now.us, now.after(AVOIDED_FOR));
         is_borne_out || self.data_planes.connected().all(|(key, ..)| key == by)
     }
 
@@ -119,14 +119,14 @@ impl State {
 
     /// A node has failed a function, as far as is known by its own fault.
     fn blame_node(&mut self, now: Now, id: FunctionId, node: NodeKey) {
-        self.nodes.creation_failed(node, id, now.us + micros(AVOIDED_FOR));
+        self.nodes.creation_failed(node, id, now.after(AVOIDED_FOR));
     }
 
     fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {
         let Some(function) = self.functions.get_mut(id) else { return };
         let trouble = &mut function.trouble;
         trouble.avoid.retain(|(avoided, _)| *avoided != node);
-        trouble.avoid.push((node, now.us + micros(AVOIDED_FOR)));
+        trouble.avoid.push((node, now.after(AVOIDED_FOR)));
         if trouble.avoid.len() > AVOIDED_NODES {
             trouble.avoid.remove(0);
         }
@@ -135,13 +135,13 @@ impl State {
         if now.us >= trouble.not_before_us || trouble.failures >= PACED_FROM {
             trouble.failures = trouble.failures.saturating_add(1);
             let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
-            trouble.not_before_us = now.us + micros(doubled.min(LONGEST_BACK_OFF));
+            trouble.not_before_us = now.after(doubled.min(LONGEST_BACK_OFF));
         }
         trouble.permanent = failure.permanent && trouble.failures >= PERMANENT_AFTER;
         trouble.last_error = Some(failure.message.clone());
         trouble.announced = true;
         if trouble.permanent {
-            trouble.not_before_us = now.us + micros(LONGEST_BACK_OFF);
+            trouble.not_before_us = now.after(LONGEST_BACK_OFF);
         }
         let permanent = trouble.permanent;
         self.announce_trouble(id, failure.message, permanent);
@@ -152,7 +152,7 @@ impl State {
         let Some((id, node)) = self.sandboxes.get(&sandbox).map(|found| (found.function, found.node)) else { return };
         self.end_trouble(id);
         if self.functions.get(id).is_some_and(|function| function.trouble.failures > 0) {
-            self.timers.watch(now.us + micros(PROVEN_AFTER), sandbox, SandboxTimer::Proof);
+            self.timers.watch(now.after(PROVEN_AFTER), sandbox, SandboxTimer::Proof);
         } else {
             self.nodes.creation_succeeded(node);
         }
@@ -191,7 +191,7 @@ impl State {
         let Some(function) = self.functions.get(id).filter(|function| function.trouble.failures >= PACED_FROM) else {
             return (missing, None);
         };
-        let next_us = function.trouble.made_us + micros(PACE);
+        let next_us = function.trouble.made_us.saturating_add(micros(PACE));
         if missing == 0 {
             (0, None)
         } else if now.us < next_us {
@@ -200,7 +200,7 @@ impl State {
             // Its end, whatever it is, leads to the next decision.
             (0, None)
         } else {
-            (1, (missing > 1).then_some(now.us + micros(PACE)))
+            (1, (missing > 1).then_some(now.after(PACE)))
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire;
-use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId};
+use model::{FunctionId, FunctionName, FunctionSpec, MAX_CONCURRENCY, Registered, Revision, SandboxId};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
     placement::{self, NodeKey},
@@ -60,6 +60,8 @@ pub(super) struct Function {
     pub(super) hold_until_us: u64,
     /// Deregistered; kept until its last sandbox is no more.
     pub(super) removed: bool,
+    /// Why no sandbox of it is made: the log has it from before there was a bound that its specification exceeds.
+    pub(super) unfit: Option<String>,
 }
 
 /// All functions, by id and by name. Deregistered ones have no name any more.
@@ -145,7 +147,44 @@ impl Function {
             due_us: None,
             hold_until_us: 0,
             removed: false,
+            unfit: None,
         }
+    }
+
+    /// Checks the specification: of one that is in the log only its readers before this one are known.
+    fn check(&mut self) {
+        let spec = &self.registered.spec;
+        self.unfit = spec.check().err().map(|error| {
+            tracing::warn!(function = %spec.name, %error, "no sandbox of it is made until it is registered again");
+            format!("{error}: register the function again, it was before there was this bound")
+        });
+    }
+
+    /// What data planes know of it. Of a specification that exceeds a bound they get what has none: a message stays as
+    /// small, and a time as short, as they expect.
+    pub(super) fn config(&self) -> wire::FunctionConfig {
+        let Registered { id, revision, spec } = self.registered.as_ref();
+        if self.unfit.is_none() {
+            return api::function_config(&self.registered);
+        }
+        let bounded = FunctionSpec {
+            protocol: spec.protocol,
+            concurrency: spec.concurrency.clamp(1, MAX_CONCURRENCY),
+            retry: spec.retry,
+            ..FunctionSpec::new(spec.name.clone(), "")
+        };
+        api::function_config(&Registered { id: *id, revision: *revision, spec: bounded })
+    }
+
+    /// Why no sandbox can be made, as data planes are to know it, if so.
+    pub(super) fn creation_problem(&self) -> Option<wire::CreationProblem> {
+        let trouble = &self.trouble;
+        let (message, permanent) = match &self.unfit {
+            Some(unfit) => (unfit.clone(), true),
+            None if trouble.announced => (trouble.last_error.clone().unwrap_or_default(), trouble.permanent),
+            None => return None,
+        };
+        Some(wire::CreationProblem { function: self.registered.id.0, permanent, message })
     }
 
     pub(super) fn demand(&self) -> Demand {
@@ -240,6 +279,10 @@ impl State {
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
         let needs_new_sandboxes = Arc::make_mut(&mut function.registered).update(spec, Revision(index));
+        let was_unfit = function.unfit.is_some();
+        function.check();
+        let window = function.registered.spec.scale.stable_window;
+        function.hold_until_us = function.hold_until_us.min(now.after(window));
         if needs_new_sandboxes {
             function.trouble.failures = 0;
             // What went wrong with another program says nothing about this one.
@@ -251,6 +294,9 @@ impl State {
             self.replace_autoscaler(id);
         }
         self.announce_function(id, index);
+        if was_unfit {
+            self.announce_trouble(id, String::new(), false);
+        }
         if needs_new_sandboxes {
             self.end_trouble(id);
             self.drain_other_revisions(now, id);
@@ -262,7 +308,9 @@ impl State {
     /// Adds a function whose name is free, as the command at `index` says.
     pub(super) fn add_function(&mut self, now: Now, index: u64, registered: Registered) {
         let (id, policy) = (registered.id, self.policy_of(&registered.spec));
-        self.functions.insert(Function::new(registered, policy));
+        let mut function = Function::new(registered, policy);
+        function.check();
+        self.functions.insert(function);
         self.announce_function(id, index);
         self.decide(now, id, now.us);
     }
@@ -308,7 +356,7 @@ impl State {
     fn announce_function(&mut self, id: FunctionId, index: u64) {
         self.function_sequence = index;
         let Some(function) = self.functions.get(id) else { return };
-        let config = api::function_config(&function.registered);
+        let config = function.config();
         self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), index));
     }
 

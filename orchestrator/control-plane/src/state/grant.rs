@@ -132,7 +132,7 @@ impl State {
             Standing::Ready | Standing::Suspended | Standing::Unclaimed if may_be_held => {
                 self.set_standing(id, Standing::Draining);
                 self.send_endpoint(id, EndpointState::Draining);
-                let deadline = now.us.saturating_add(micros(within));
+                let deadline = now.after(within);
                 self.timers.watch(deadline, id, SandboxTimer::Drain);
             }
             Standing::Ready | Standing::Suspended | Standing::Unclaimed | Standing::Starting => {

@@ -63,7 +63,7 @@ struct Queue {
 impl Queue {
     /// Whether none of its creations has become ready for as long as one may take.
     fn is_stuck(&self, now: Now, deadline_us: u64) -> bool {
-        self.last_ready_us + deadline_us <= now.us
+        self.last_ready_us.saturating_add(deadline_us) <= now.us
     }
 
     /// Whether a creation that should have begun by `queued_until_us` does not get its turn here.
@@ -140,7 +140,7 @@ impl State {
         let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
         let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
         self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
-        found.creation_due_us = now.us + micros(self.settings.health.creation_deadline);
+        found.creation_due_us = now.after(self.settings.health.creation_deadline);
         found.queued_until_us = queued.then_some(found.creation_due_us);
         self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
     }
@@ -155,7 +155,7 @@ impl State {
 
     /// A creation should have begun by now: it is checked with the others of its kind from now on.
     pub(super) fn note_overdue(&mut self, now: Now, sandbox: SandboxId) {
-        let next_us = self.overdue.checked_us + self.overdue_period_us();
+        let next_us = self.overdue.checked_us.saturating_add(self.overdue_period_us());
         self.overdue.creations.insert(sandbox);
         self.overdue.check_us.get_or_insert(next_us.max(now.us));
     }
@@ -183,7 +183,7 @@ impl State {
         overdue.retain(|id| self.queued_since(*id).is_some());
         self.log_begun_again(&queues);
         let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
-        let check_us = (!overdue.is_empty()).then_some(now.us + pause_us);
+        let check_us = (!overdue.is_empty()).then_some(now.us.saturating_add(pause_us));
         self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
     }
 
@@ -265,7 +265,7 @@ impl State {
         self.functions.get(id).is_some_and(|function| {
             let trouble = &function.trouble;
             let is_paced = trouble.failures >= PACED_FROM && function.starting > 1;
-            !function.removed && now.us >= trouble.not_before_us && !is_paced
+            !function.removed && function.unfit.is_none() && now.us >= trouble.not_before_us && !is_paced
         })
     }
 

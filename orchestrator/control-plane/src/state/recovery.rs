@@ -9,7 +9,6 @@ use policy::placement::NodeKey;
 use super::{
     Map, Now, State,
     data_plane::DataPlaneKey,
-    grant::micros,
     node::NodeState,
     sandbox::{Sandbox, Standing},
 };
@@ -166,14 +165,14 @@ impl State {
             self.nodes.note_silence(key, now.us);
         }
         for (_, function) in self.functions.iter_mut() {
-            function.hold_until_us = now.us + micros(function.registered.spec.scale.stable_window);
+            function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
         }
         for key in self.recovery.data_planes.clone() {
             if let Some(known) = self.data_planes.get_mut(key) {
                 known.left_us = now.us;
             }
         }
-        self.recovery.until_us = Some(now.us + micros(self.settings.health.recovery_window));
+        self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
         self.finish_recovery(now);
     }
 

@@ -36,7 +36,7 @@ impl State {
         let decision = function.autoscaler.decide(now.ms(), function.demand(), supply);
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
-        let mut again_us = decision.again_in_ms.map(|ms| now.us + ms * 1000);
+        let mut again_us = decision.again_in_ms.map(|ms| now.after(Duration::from_millis(ms)));
         // What is to be given up though it is in use is not lent anew, or whoever waits would get it back for ever.
         if have <= decision.sandboxes || !decision.drain {
             self.lend_to_waiting(id);
@@ -122,6 +122,14 @@ impl State {
     /// Makes up to `missing` sandboxes. When to try again, if something prevents it now.
     fn grow(&mut self, now: Now, id: FunctionId, missing: u32, read_us: u64) -> Option<u64> {
         let function = self.functions.get(id)?;
+        if let Some(unfit) = &function.unfit {
+            if function.demand().waiting > 0 {
+                let message = unfit.clone();
+                self.announce_trouble(id, message, true);
+            }
+            self.starved.forget(id);
+            return None;
+        }
         if now.us < function.trouble.not_before_us {
             let again = Some(function.trouble.not_before_us);
             if function.trouble.permanent {
@@ -166,7 +174,8 @@ impl State {
 
     /// Whether a line about a lack of room is written now.
     fn may_say_no_room(&mut self, now: Now) -> bool {
-        let is_too_soon = self.no_room_said_us.is_some_and(|said_us| now.us < said_us + micros(NO_ROOM_SAID_EVERY));
+        let is_too_soon =
+            self.no_room_said_us.is_some_and(|said_us| now.us < said_us.saturating_add(micros(NO_ROOM_SAID_EVERY)));
         if !is_too_soon {
             self.no_room_said_us = Some(now.us);
         }
@@ -211,7 +220,7 @@ impl State {
             concurrency,
             standing: Standing::Starting,
             address: None,
-            creation_due_us: now.us + micros(self.settings.health.creation_deadline),
+            creation_due_us: now.after(self.settings.health.creation_deadline),
             commanded_us: now.us,
             queued_until_us: None,
             retired: false,

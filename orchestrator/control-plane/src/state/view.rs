@@ -199,6 +199,7 @@ impl State {
 /// What went wrong last with a function, in words. `offer` is looked at where that is a lack of room only.
 pub(super) fn last_error(function: &Function, offer: &impl Deref<Target = Offer>) -> Option<String> {
     match &function.trouble {
+        _ if function.unfit.is_some() => function.unfit.clone(),
         trouble if trouble.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
         trouble => trouble.last_error.clone(),
     }

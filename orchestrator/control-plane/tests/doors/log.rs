@@ -1,8 +1,16 @@
 //! The command log grows with what there is, not with what has happened, and a restart finds everything as it was.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use super::Running;
+use api::wire;
+use control_plane::{Command, RedbStore, Store};
+use model::FunctionSpec;
+
+use super::{
+    Running,
+    peers::{DataPlane, Worker},
+    streams::first_creation,
+};
 
 /// A function's id, revision, memory and most sandboxes (0: no bound).
 type Registered = (u64, u64, u64, u64);
@@ -66,5 +74,59 @@ async fn the_log_stays_small_and_every_function_keeps_its_id_and_revision() {
     assert_eq!(running.put("f1", r#"{"image":"any"}"#).await, 201);
     let anew = running.registered().await["f1"];
     assert!(anew.0 > 12_101, "an index is not used again: {anew:?}");
+    running.stop().await;
+}
+
+/// A log written by a program without the bounds of this one has these functions.
+async fn write_log(dir: &Path, specs: Vec<FunctionSpec>) {
+    let commands = specs.into_iter().map(|spec| Command::PutFunction { spec: Box::new(spec) }).collect();
+    RedbStore::open(dir).unwrap().append(commands).await.unwrap();
+}
+
+fn spec(name: &str) -> FunctionSpec {
+    FunctionSpec { memory: 64, ..FunctionSpec::new(name.parse().unwrap(), "any") }
+}
+
+#[tokio::test]
+async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = FunctionSpec { args: vec!["x".repeat(2 * 1024 * 1024)], ..spec("arguments") };
+    let mut window = spec("window");
+    window.scale.stable_window = Duration::MAX;
+    let long = FunctionSpec { balance: Some("x".repeat(2 * 1024 * 1024)), timeout: Duration::MAX, ..spec("long") };
+    write_log(dir.path(), vec![arguments, spec("good"), window, long]).await;
+    let running = Running::start(dir.path()).await;
+    let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
+    let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
+    let longest = api::MESSAGE_BYTES;
+    while !data_plane.read_within(longest).await.snapshot_end {}
+    for (name, field) in [("arguments", "args"), ("window", "scale.stable_window"), ("long", "timeout")] {
+        data_plane.demand(data_plane.id_of(name), 1, 0).await;
+        let about = |message: &wire::ToDataPlane| {
+            let mut problems = message.problems.iter();
+            problems.find(|problem| problem.message.starts_with(&format!("{field}: expected at most"))).cloned()
+        };
+        let problem = data_plane.read_until(about).await;
+        assert!(problem.permanent && problem.function == data_plane.id_of(name), "{problem:?}");
+        let seen = running.json(&format!("/v1/functions/{name}")).await;
+        let error = seen["last_error"].as_str().unwrap();
+        assert!(error.starts_with(field) && error.contains("register the function again"), "{error}");
+    }
+    // Whatever would have been made is commanded by now.
+    let good = data_plane.id_of("good");
+    data_plane.demand(good, 1, 0).await;
+    let mut described = Vec::new();
+    while described.is_empty() {
+        described = worker.read().await.functions;
+    }
+    assert_eq!(described.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(), ["good"]);
+    let registered = running.ask("PUT", "/v1/functions/window", r#"{"image":"any","memory":64}"#);
+    let named = |message: &wire::ToDataPlane| (!message.functions.is_empty()).then_some(());
+    let (registered, ()) = tokio::join!(registered, data_plane.read_until(named));
+    assert_eq!(registered.0, 200);
+    worker.beat(&running.stream).await;
+    data_plane.demand(data_plane.id_of("window"), 1, 0).await;
+    worker.read_until(first_creation).await;
+    assert_eq!(running.json("/v1/functions/window").await["last_error"], serde_json::Value::Null);
     running.stop().await;
 }

@@ -97,6 +97,13 @@ impl DataPlane {
         message
     }
 
+    /// The same of a message of so many bytes at most.
+    pub(crate) async fn read_within(&mut self, bytes: usize) -> wire::ToDataPlane {
+        let message = self.read().await;
+        assert!(prost::Message::encoded_len(&message) <= bytes);
+        message
+    }
+
     pub(crate) async fn read_until<T>(&mut self, found: impl Fn(&wire::ToDataPlane) -> Option<T>) -> T {
         loop {
             if let Some(found) = found(&self.read().await) {
