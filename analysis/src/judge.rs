@@ -56,7 +56,7 @@ fn judged(claim: Claim, material: &Material<'_>) -> JudgedClaim {
     let found = found(&measure, &ours, theirs.as_ref());
     let bound = claim.at_least.get(&material.manifest.scale).copied();
     let ruling = match bound {
-        Some(bound) => ruling(&claim, bound, &measure, material, (&ours, theirs.as_ref())),
+        Some(bound) => ruling(&claim, (bound, &found), &measure, material, (&ours, theirs.as_ref())),
         None => Ruling::not_measured(elsewhere(&claim, &material.manifest.scale)),
     };
     let what = if claim.against.is_some() { "of the ratio " } else { "" };
@@ -120,7 +120,7 @@ fn beside(claim: &Claim, measure: &Measure<'_>, against: &str, material: &Materi
 
 fn ruling(
     claim: &Claim,
-    bound: f64,
+    (bound, found): (f64, &Found),
     measure: &Measure<'_>,
     material: &Material<'_>,
     (ours, theirs): (&Side<'_>, Option<&Side<'_>>),
@@ -136,6 +136,7 @@ fn ruling(
         return ruling;
     }
     let ruling = either_way(claim, bound, measure, material);
+    let ruling = material.with_deaths(ruling, &ours.died, (found.value, bound));
     let is_judged = !matches!(ruling.verdict, Verdict::Invalid | Verdict::NotMeasured);
     let smaller = || material.smaller_replay(claim, measure).filter(|_| is_judged);
     let one_sided = || material.one_sided_noise(ours, theirs).filter(|_| ruling.verdict == Verdict::Held);

@@ -66,7 +66,9 @@ pub(super) fn sustained<'a>(
         Highest::Nothing(_) => Some((0.0, None)),
     };
     let values = highest.iter().filter_map(value).collect();
-    Ok(Side { note: died::note(system, &died), ..Side::of_values(system, values) })
+    let note = died::note(system, &died);
+    let died = all.iter().filter_map(Trials::died).cloned().collect();
+    Ok(Side { note, died, ..Side::of_values(system, values) })
 }
 
 /// The side of a system that is compared with: what each repetition shows to be more than it can do.
@@ -162,16 +164,27 @@ impl<'a> Trials<'a> {
         Ok(material.planned().map(of).collect())
     }
 
+    /// Where the first rate is that was not sustained, past the last one where there is none.
+    fn stop(&self) -> usize {
+        self.all.iter().position(|trial| trial.says(false)).unwrap_or(self.all.len())
+    }
+
+    /// That the system failed at the first rate that it did not sustain, whatever it sustained below: what it came to rests on that.
+    /// A rate that is above one which was too much decides nothing.
+    fn died(&self) -> Option<&Died> {
+        self.all.get(self.stop())?.died.as_ref()
+    }
+
     /// The highest rate that was sustained, as were all lower ones that were judged. Where the generator was late, or the
     /// window too short, nothing is known, and a higher rate says enough; anything else that is wrong below what was
     /// sustained decides.
     fn highest_sustained(&self) -> Result<Highest<'_, 'a>, Ruling> {
-        let stop = self.all.iter().position(|trial| trial.says(false)).unwrap_or(self.all.len());
+        let stop = self.stop();
         let Some(highest) = self.all[..stop].iter().rposition(|trial| trial.says(true)) else {
             return self.nothing_sustained(stop);
         };
         let unusable = |trial: &Trial<'_>| match &trial.flaw {
-            Some(Flaw::Unusable(ruling) | Flaw::Missing(ruling)) => Some(ruling.clone()),
+            Some(Flaw::Unusable(ruling) | Flaw::Missing(ruling) | Flaw::Ended(ruling)) => Some(ruling.clone()),
             Some(Flaw::Late(_)) | None => None,
         };
         let flaw = Ruling::heaviest(self.all[..=highest].iter().filter_map(unusable));
@@ -215,9 +228,10 @@ impl<'a> Trials<'a> {
         let highest = self.seemingly_sustained().unwrap_or(0.0);
         let above = || self.all.iter().filter(|trial| trial.rate > highest);
         if let Some(trial) = above().find(|trial| trial.flaw.is_none() && trial.failed.is_some()) {
-            // A planned rate above it that nothing is known of might have been sustained, and then this is no limit.
+            // A planned rate above it that nothing is known of might have been sustained, and then this is no limit; so might one
+            // at which the system ended early, had it lived.
             let unknown = above().filter(|other| other.rate > trial.rate).find_map(|other| match &other.flaw {
-                Some(Flaw::Missing(ruling)) => Some(ruling.clone()),
+                Some(Flaw::Missing(ruling) | Flaw::Ended(ruling)) => Some(ruling.clone()),
                 _ => None,
             });
             return unknown.map_or(Ok(trial), Err);

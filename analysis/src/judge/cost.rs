@@ -12,6 +12,7 @@ use crate::{
     format::number,
     judge::{
         Ruling,
+        died::{self, Died},
         material::{Flaw, Material, Place, Role},
         measure::Measure,
         sides::Side,
@@ -26,8 +27,9 @@ struct Cost<'a> {
     values: Vec<(f64, &'a PointSummary)>,
     /// Their median, where each planned repetition has one: of fewer it could be any.
     median: Option<f64>,
-    /// That the system said to be better failed there in a repetition: it was not sustained in all, whatever else there is.
-    failed: bool,
+    /// The repetitions in which the system said to be better failed there: where there is any it was not sustained in all, whatever
+    /// else there is.
+    died: Vec<Died>,
     /// What keeps the point from being used.
     flaw: Option<Ruling>,
     /// Whether a planned repetition has no rows.
@@ -62,9 +64,13 @@ pub(super) fn cheapest<'a>(
             let (each, point) = (number(median), cost.point);
             let values = cost.values.iter().map(|(value, summary)| (*value, Some(*summary))).collect();
             let with = if role == Role::Better { in_no_row(&cost.values) } else { String::new() };
-            let note =
-                format!("`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median.{with}");
-            Ok(Side { note: Some(note), ..Side::of_values(system, values) })
+            // The cheapest was looked for among all: had it lived at another one, that might be it.
+            let died: Vec<Died> = costs.iter().flat_map(|cost| &cost.died).cloned().collect();
+            let failed = died::note(system, &died).map_or_else(String::new, |note| format!(" {note}"));
+            let note = format!(
+                "`{system}` uses least at {point}: {each} ms of CPU time per cold start, in the median.{with}{failed}"
+            );
+            Ok(Side { note: Some(note), died, ..Side::of_values(system, values) })
         }
     }
 }
@@ -86,7 +92,7 @@ fn in_no_row(values: &[(f64, &PointSummary)]) -> String {
 /// Why a system said to be cheaper has no point to stand with.
 fn none_of(costs: &[Cost<'_>], system: &str) -> Ruling {
     let reason = format!("`{system}` sustained no rate tried in every repetition");
-    if costs.iter().all(|cost| cost.failed) {
+    if costs.iter().all(|cost| !cost.died.is_empty()) {
         return Ruling::certainly_not_held(reason);
     }
     if let Some(flaw) = Ruling::heaviest(costs.iter().filter_map(|cost| cost.flaw.clone())) {
@@ -101,24 +107,26 @@ impl<'a> Cost<'a> {
         let (mut values, mut flaws, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut planned, mut incomplete) = (0, false);
         let cost = if role == Role::Better { most_cpu_ms_per_creation } else { least_cpu_ms_per_creation };
-        let died = |number: u32| role == Role::Better && material.died(place, number).is_some();
-        let failed = material.planned().any(died);
+        let mut died = Vec::new();
         for number in material.planned() {
             planned += 1;
-            if died(number) {
+            if let Some(one) = material.died(place, number).filter(|_| role == Role::Better) {
+                died.push(one);
                 continue;
             }
             let (summary, flaw) = material.repetition(place, number, role);
             incomplete |= summary.is_none();
+            // What the system compared with used up to its end may seem dear: it is not known what it costs.
+            let ended = matches!(flaw, Some(Flaw::Ended(_)));
             flaws.extend(flaw.map(Flaw::ruling));
             verdicts.extend(summary.map(|summary| material.sustained(summary, role).0));
-            match summary.map(|summary| (summary, cost(summary))) {
+            match summary.filter(|_| !ended).map(|summary| (summary, cost(summary))) {
                 Some((summary, Some(value))) => values.push((value, summary)),
                 Some((summary, None)) => flaws.push(Ruling::not_measured(unknown(summary))),
                 None => {}
             }
         }
-        let sustained = if failed || verdicts.contains(&Some(false)) {
+        let sustained = if !died.is_empty() || verdicts.contains(&Some(false)) {
             Some(false)
         } else {
             let all = !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Some(true));
@@ -126,8 +134,8 @@ impl<'a> Cost<'a> {
         };
         let each: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
         let median = median(&each).filter(|_| each.len() == planned);
-        let flaw = Ruling::heaviest(flaws).filter(|_| !failed);
-        Self { point: place.point, values, median, failed, flaw, incomplete, sustained }
+        let flaw = Ruling::heaviest(flaws).filter(|_| died.is_empty());
+        Self { point: place.point, values, median, died, flaw, incomplete, sustained }
     }
 
     /// Whether it could be the cheapest point to stand with, and is not known to be.

@@ -40,6 +40,8 @@ pub(super) enum Flaw {
     Late(Ruling),
     /// There are no rows of it.
     Missing(Ruling),
+    /// A process of the system ended early there: what it shows may be worse than what there would be of one that lived.
+    Ended(Ruling),
     /// Anything else.
     Unusable(Ruling),
 }
@@ -47,7 +49,7 @@ pub(super) enum Flaw {
 impl Flaw {
     pub(super) fn ruling(self) -> Ruling {
         match self {
-            Self::Late(ruling) | Self::Missing(ruling) | Self::Unusable(ruling) => ruling,
+            Self::Late(ruling) | Self::Missing(ruling) | Self::Ended(ruling) | Self::Unusable(ruling) => ruling,
         }
     }
 }
@@ -228,7 +230,11 @@ impl<'a> Material<'a> {
         };
         let unusable = |ruling| Some(Flaw::Unusable(ruling));
         let flaw = match self.verification.of_repetition(system, point, number) {
-            Soundness::Broken(why) => unusable(Ruling::invalid(format!("{named}: {why}"))),
+            Soundness::Broken(why) => {
+                let ruling = Ruling::invalid(format!("{named}: {why}"));
+                let ended = self.verification.failing(Invariant::LIVED, summary).is_some();
+                Some(if ended { Flaw::Ended(ruling) } else { Flaw::Unusable(ruling) })
+            }
             Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{named}: {why}")))),
             Soundness::Unchecked => unusable(Ruling::not_measured(format!("{named}: invariants were not checked"))),
             Soundness::Sound if self.other_rate(summary).is_some() => {

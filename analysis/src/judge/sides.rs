@@ -5,7 +5,8 @@ use record::{Invariant, PointSummary};
 use crate::{
     claims::Claim,
     judge::{
-        REPETITIONS, Ruling, capacity, cost, died,
+        REPETITIONS, Ruling, capacity, cost,
+        died::{self, Died},
         material::{Flaw, Material, Role},
         measure::Measure,
     },
@@ -19,6 +20,8 @@ pub(super) struct Side<'a> {
     pub(super) values: Vec<f64>,
     /// The repetitions that the values come from: one for each, but for those in which the system failed.
     pub(super) from: Vec<&'a PointSummary>,
+    /// The repetitions that the claim uses in which the system said to be better failed.
+    pub(super) died: Vec<Died>,
     /// The point; empty where several make one value.
     pub(super) point: &'a str,
     /// What a reader must know of the values.
@@ -108,7 +111,10 @@ fn at<'a>(
     rulings.extend(material.mostly_died(system, &died));
     match Ruling::heaviest(rulings) {
         Some(ruling) => Err(ruling),
-        None => Ok(Side { point: place.point, note: died::note(system, &died), ..Side::of_values(system, values) }),
+        None => {
+            let note = died::note(system, &died);
+            Ok(Side { point: place.point, note, died, ..Side::of_values(system, values) })
+        }
     }
 }
 

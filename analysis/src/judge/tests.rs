@@ -1,5 +1,6 @@
 //! Every verdict for every kind of claim, and the inputs that would make a claim held which is not true.
 
+mod deaths;
 mod evidence;
 mod plan;
 mod rig;
@@ -23,8 +24,8 @@ struct Kind {
 }
 
 /// A sweep in which both use so many milliseconds for a cold start, ours at 3,900 per second and the baseline at 2.
-fn costs(ours: [u64; 5], theirs: [u64; 5]) -> Rig {
-    let mut rig = Rig::sweep([3900; 5]);
+fn costs<const N: usize>(ours: [u64; N], theirs: [u64; N]) -> Rig {
+    let mut rig = Rig::sweep([3900; N]);
     for rate in rig::OURS {
         rig.cost(("dirigent-kpa", f64::from(rate)), ours.map(|each| if rate == 3900 { each } else { each + 9 }));
     }

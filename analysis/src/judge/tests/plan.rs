@@ -29,7 +29,8 @@ fn a_rate_at_which_ours_failed_was_not_sustained_in_that_repetition() {
     assert_verdict(&rig, Verdict::NotHeld, lowest);
     let mut above = Rig::sweep([3900; 5]);
     failed(&mut above, ("dirigent-kpa", 4500.0), 1..=5);
-    assert_verdict(&above, Verdict::Held, "");
+    let above_all = "`dirigent-kpa` failed in 5 of 5 repetitions, and no claim is held where it fails: 1 (at rate-4500: the control";
+    assert_verdict(&above, Verdict::Inconclusive, above_all);
     failed(&mut above, ("dirigent-kpa", 3900.0), [1]);
     assert_verdict(&above, Verdict::Inconclusive, "[1,000; 1,300], contains 1,250");
 }
@@ -186,7 +187,9 @@ fn cpu_time_of_ours_is_not_judged_where_a_planned_rate_is_missing_and_is_where_i
     assert_claim(&rig.claim(id), Verdict::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
     let mut crashed = costs([3; 5], [90; 5]);
     failed(&mut crashed, ("dirigent-kpa", 1000.0), 1..=5);
-    assert_claim(&crashed.claim(id), Verdict::Held, "");
+    let elsewhere =
+        "`dirigent-kpa` failed in 5 of 5 repetitions, and no claim is held where it fails: 1 (at rate-1000:";
+    assert_claim(&crashed.claim(id), Verdict::Inconclusive, elsewhere);
     for rate in super::rig::OURS {
         failed(&mut crashed, ("dirigent-kpa", f64::from(rate)), 1..=5);
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Rates that ours is measured at, and those of the baseline; the bound of 1,250 lies at 3,750 against 3 per second.
-const SWEEP: &str = "repetitions = 5\n[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[sandbox]\nruntime = \"hollow\"\n\
+const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[sandbox]\nruntime = \"hollow\"\n\
     delay = \"40ms\"\n";
 pub(super) const OURS: [u32; 4] = [1000, 3000, 3900, 4500];
 pub(super) const THEIRS: [f64; 4] = [2.0, 3.0, 3.1, 5.0];
@@ -60,12 +60,12 @@ impl Rig {
     }
 
     /// A sweep in which each repetition of ours sustains so many per second, and the baseline 2 and surely not 3.
-    pub(super) fn sweep(sustained: [u32; 5]) -> Self {
+    pub(super) fn sweep<const N: usize>(sustained: [u32; N]) -> Self {
         let rates = OURS.map(f64::from).into_iter().chain(THEIRS);
         let point = |rate: f64| {
             format!("[[points]]\nname = \"{}\"\nload.rate = {rate:?}\nsandbox.delay = \"40ms\"\n", name(rate))
         };
-        let definition = rates.map(point).fold(SWEEP.to_owned(), |text, point| text + &point);
+        let definition = rates.map(point).fold(format!("repetitions = {N}\n{SWEEP}"), |text, point| text + &point);
         let mut rig = Self::new("cold-start-sweep", &definition);
         for (number, highest) in (1..).zip(sustained) {
             for rate in OURS {
@@ -79,8 +79,9 @@ impl Rig {
     }
 
     /// A trace on which slowdowns of the baseline are these, with failures penalised and dropped; those of ours are 1.
-    pub(super) fn trace(slowdowns: [f64; 5]) -> Self {
-        let mut rig = Self::new("azure-500", "repetitions = 5\n[load]\nminutes = 30\nminute = \"1m\"\n");
+    pub(super) fn trace<const N: usize>(slowdowns: [f64; N]) -> Self {
+        let definition = format!("repetitions = {N}\n[load]\nminutes = 30\nminute = \"1m\"\n");
+        let mut rig = Self::new("azure-500", &definition);
         for (number, slowdown) in (1..).zip(slowdowns) {
             for (system, p99) in [("dirigent-kpa", 1.0), ("knative", slowdown)] {
                 let of = |failures: &str| SlowdownSummary {
@@ -104,8 +105,8 @@ impl Rig {
     }
 
     /// Bursts in which the cluster manager's shares of Knative's cold starts are these, in thousandths.
-    pub(super) fn bursts(shares: [i64; 5]) -> Self {
-        let mut rig = Self::new("overhead", "repetitions = 5\n[load]\nkind = \"rate\"\nburst = 100\n");
+    pub(super) fn bursts<const N: usize>(shares: [i64; N]) -> Self {
+        let mut rig = Self::new("overhead", &format!("repetitions = {N}\n[load]\nkind = \"rate\"\nburst = 100\n"));
         for (number, share) in (1..).zip(shares) {
             let overhead_permille = Some(spread(share));
             let cold = ColdSummary { overhead_permille, ..ColdSummary::default() };
@@ -138,7 +139,7 @@ impl Rig {
     }
 
     /// Says how much CPU time a system used for each of 100 cold starts at a rate, in milliseconds by repetition.
-    pub(super) fn cost(&mut self, (system, rate): (&str, f64), each_ms: [u64; 5]) {
+    pub(super) fn cost<const N: usize>(&mut self, (system, rate): (&str, f64), each_ms: [u64; N]) {
         let place = name(rate);
         for point in self.points.iter_mut().filter(|point| (point.system.as_str(), &point.point) == (system, &place)) {
             let process = |process: &str, cpu_us| ProcessSummary {

@@ -1,0 +1,167 @@
+//! One death among many repetitions: a bootstrap passes over it, and a verdict must not.
+
+use record::{FailedRepetition, Finding, Invariant, Verdict, Weight};
+
+use super::{
+    Kind, assert_claim, costs, kinds,
+    rig::{Minute, Rig, name},
+};
+
+const WHY: &str = "control-plane ended with exit code 7";
+
+/// Says that a process of a system ended early in the load of a repetition.
+fn ends_early(rig: &mut Rig, (system, place, number): (&str, &str, u32)) {
+    rig.found((system, place, number), Invariant::LIVED, (Weight::Validity, Finding::NotHeld));
+    WHY.clone_into(&mut rig.invariants.last_mut().unwrap().detail);
+}
+
+/// Says that a system failed in a repetition, which has no rows then.
+fn fails(rig: &mut Rig, (system, place, number): (&str, &str, u32)) {
+    rig.points.retain(|one| (&*one.system, &*one.point, one.repetition) != (system, place, number));
+    let [system, point, reason] = [system, place, WHY].map(str::to_owned);
+    rig.manifest.failures.push(FailedRepetition { system, point, repetition: number, reason, untried: false });
+}
+
+/// Puts a death of a system at a place in a repetition on record.
+type Die = fn(&mut Rig, (&str, &str, u32));
+
+/// How a death is on record.
+const WAYS: [Die; 2] = [ends_early, fails];
+
+/// Runs of so many repetitions in which each kind of claim is held.
+fn held<const N: usize>() -> [(&'static str, Rig); 4] {
+    [
+        ("cold-start-cpu-knative", costs([3; N], [9; N])),
+        ("cold-start-rate-knative", Rig::sweep([4500; N])),
+        ("azure-500-slowdown-knative", Rig::trace([1200.0; N])),
+        ("overhead-share-knative", Rig::bursts([700; N])),
+    ]
+}
+
+/// Whether one death in so many repetitions holds nothing.
+fn one_death_holds_nothing<const N: usize>() {
+    for (die, is_in_load) in WAYS.into_iter().zip([true, false]) {
+        for (id, rig) in held::<N>() {
+            assert_claim(&rig.claim(id), Verdict::Held, "");
+            let places: &[(&str, &str, Verdict)] = match id {
+                // At another rate than the one that it stands with: it might be cheaper there.
+                "cold-start-cpu-knative" => &[("dirigent-kpa", "rate-1000", Verdict::Inconclusive)],
+                "cold-start-rate-knative" => &[
+                    ("dirigent-kpa", "rate-1000", Verdict::Inconclusive),
+                    ("dirigent-kpa", "rate-3000", Verdict::Inconclusive),
+                    ("dirigent-kpa", "rate-4500", Verdict::Inconclusive),
+                ],
+                "azure-500-slowdown-knative" => &[("dirigent-kpa", "azure-500", Verdict::Inconclusive)],
+                _ if is_in_load => &[("knative", "burst-100-delay-500ms", Verdict::Invalid)],
+                _ => &[("knative", "burst-100-delay-500ms", Verdict::NotMeasured)],
+            };
+            for (system, place, verdict) in places {
+                let mut one = rig.clone();
+                die(&mut one, (system, place, 2));
+                let claim = one.claim(id);
+                assert_eq!(claim.verdict, *verdict, "{id}, {N} repetitions, {place}: {}", claim.reason);
+                assert!(claim.reason.contains(WHY) || claim.reason.contains("contains"), "{}", claim.reason);
+                if *verdict == Verdict::Inconclusive && !claim.reason.contains("contains") {
+                    let why = format!(
+                        "`dirigent-kpa` failed in 1 of {N} repetitions, and no claim is held where it fails: 2 (at {place}: {WHY})"
+                    );
+                    assert_eq!(claim.reason, why, "{id}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_death_of_ours_in_eight_or_ten_repetitions_holds_no_claim() {
+    one_death_holds_nothing::<5>();
+    one_death_holds_nothing::<8>();
+    one_death_holds_nothing::<10>();
+}
+
+#[test]
+fn where_ours_died_in_most_repetitions_and_the_bound_is_not_reached_a_claim_is_not_held() {
+    let id = "cold-start-rate-knative";
+    for die in WAYS {
+        let mut rig = Rig::sweep([4500; 8]);
+        (1..=4).for_each(|number| die(&mut rig, ("dirigent-kpa", "rate-3000", number)));
+        assert_eq!(rig.claim(id).verdict, Verdict::Inconclusive, "half of them: {}", rig.claim(id).reason);
+        die(&mut rig, ("dirigent-kpa", "rate-3000", 5));
+        let why = "`dirigent-kpa` failed in 5 of 8 repetitions, and what was found is below 1,250: 1 (at rate-3000:";
+        assert_claim(&rig.claim(id), Verdict::NotHeld, why);
+    }
+}
+
+#[test]
+fn more_deaths_of_ours_never_make_a_verdict_better() {
+    let rank = |verdict| match verdict {
+        Verdict::NotHeld => 0,
+        Verdict::Inconclusive => 1,
+        Verdict::Held => 2,
+        Verdict::Invalid | Verdict::NotMeasured => panic!("a death of ours is a result"),
+    };
+    for (id, rig) in held::<8>().into_iter().take(3) {
+        let places = match id {
+            "azure-500-slowdown-knative" => vec!["azure-500".to_owned()],
+            _ => super::rig::OURS.map(|rate| name(f64::from(rate))).to_vec(),
+        };
+        for place in places {
+            let mut before = rank(Verdict::Held);
+            for deaths in [1, 4, 5, 8] {
+                let mut rig = rig.clone();
+                (1..=deaths).for_each(|number| ends_early(&mut rig, ("dirigent-kpa", &place, number)));
+                let claim = rig.claim(id);
+                let now = rank(claim.verdict);
+                assert!(now <= before, "{id}, {place}, {deaths} deaths: {:?} {}", claim.verdict, claim.reason);
+                assert_ne!(claim.verdict, Verdict::Held, "{id}, {place}, {deaths} deaths");
+                before = now;
+            }
+        }
+    }
+}
+
+#[test]
+fn ours_that_dies_where_a_lower_rate_was_too_much_already_decides_no_rate() {
+    let mut rig = Rig::sweep([3900; 8]);
+    for number in 1..=8 {
+        rig.minute(("dirigent-kpa", 3900.0, number), Minute::Sustained);
+        rig.minute(("dirigent-kpa", 4500.0, number), Minute::Failed);
+        rig.minute(("dirigent-kpa", 9000.0, number), Minute::Failed);
+        ends_early(&mut rig, ("dirigent-kpa", "rate-9000", number));
+    }
+    rig.manifest.definition += "[[points]]\nname = \"rate-9000\"\nload.rate = 9000.0\nsandbox.delay = \"40ms\"\n";
+    assert_claim(&rig.claim("cold-start-rate-knative"), Verdict::Held, "");
+}
+
+#[test]
+fn a_death_of_the_adversary_helps_no_claim() {
+    // Dear only because it died, its cheapest point is not left out.
+    let id = "cold-start-cpu-knative";
+    let mut dear = costs([3; 8], [9; 8]);
+    dear.cost(("knative", 3.0), [90; 8]);
+    assert_claim(&dear.claim(id), Verdict::Held, "");
+    let mut died = dear.clone();
+    died.cost(("knative", 2.0), [900; 8]);
+    (1..=8).for_each(|number| ends_early(&mut died, ("knative", "rate-2", number)));
+    assert_claim(&died.claim(id), Verdict::Invalid, "`knative`, rate-2, repetition 1: \"every process");
+    // A rate above its limit at which it died might have been sustained.
+    let id = "cold-start-rate-knative";
+    let mut above = Rig::sweep([4500; 8]);
+    (1..=8).for_each(|number| above.minute(("knative", 5.0, number), Minute::Failed));
+    assert_claim(&above.claim(id), Verdict::Held, "");
+    ends_early(&mut above, ("knative", "rate-5", 3));
+    assert_claim(&above.claim(id), Verdict::Invalid, "`knative`, rate-5, repetition 3: \"every process");
+    // Its limit is not one at which it died.
+    let mut limit = Rig::sweep([4500; 8]);
+    ends_early(&mut limit, ("knative", "rate-3", 3));
+    assert_claim(&limit.claim(id), Verdict::Invalid, WHY);
+    for Kind { id, held, .. } in kinds() {
+        let mut rig = held;
+        let places: Vec<String> =
+            rig.points.iter().filter(|one| one.system == "knative").map(|one| one.point.clone()).collect();
+        for place in places {
+            ends_early(&mut rig, ("knative", &place, 2));
+        }
+        assert_claim(&rig.claim(id), Verdict::Invalid, WHY);
+    }
+}
