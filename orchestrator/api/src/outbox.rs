@@ -40,6 +40,8 @@ struct Shared<B> {
     /// What waits, if anything does.
     waiting: Waiting,
     closed: bool,
+    /// Nothing is sent any more.
+    abandoned: bool,
 }
 
 /// What waits to be sent.
@@ -65,7 +67,8 @@ pub struct OutboxMessages<B> {
 impl<B: Batch> Outbox<B> {
     /// An outbox around `batch`, which may already hold something, and its messages.
     pub fn new(batch: B) -> (Self, OutboxMessages<B>) {
-        let shared = Arc::new(Mutex::new(Shared { batch, writer: None, waiting: Waiting::Urgent, closed: false }));
+        let shared = Shared { batch, writer: None, waiting: Waiting::Urgent, closed: false, abandoned: false };
+        let shared = Arc::new(Mutex::new(shared));
         (Self { shared: shared.clone() }, OutboxMessages { shared, linger: None })
     }
 
@@ -102,8 +105,18 @@ impl<B: Batch> Outbox<B> {
 
     /// Ends the messages once what waits has been sent.
     pub fn close(&self) {
+        self.end(false);
+    }
+
+    /// Ends the messages at once. A connection does not end before its messages do, whoever else has given it up.
+    pub fn abandon(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, at_once: bool) {
         let mut shared = lock(&self.shared);
         shared.closed = true;
+        shared.abandoned |= at_once;
         if let Some(writer) = shared.writer.take() {
             writer.wake();
         }
@@ -128,6 +141,9 @@ impl<B: Batch> Stream for OutboxMessages<B> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<B::Message>> {
         let Self { shared, linger } = &mut *self;
         let mut shared = lock(shared);
+        if shared.abandoned {
+            return Poll::Ready(None);
+        }
         if !shared.closed && !is_due(&mut shared.waiting, linger, cx) {
             shared.writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -229,6 +245,18 @@ mod tests {
         outbox.close();
         assert_eq!((messages.next().await, messages.next().await), (Some(vec![(1, 6)]), None));
         assert_eq!(start.elapsed(), Duration::ZERO, "the end waits for nothing");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_abandoned_ends_at_once_with_what_waits_in_it() {
+        let (outbox, mut messages) = Outbox::new(Newest::default());
+        let mut writer = Box::pin(async move { (messages.next().await, messages) });
+        assert!(futures::poll!(writer.as_mut()).is_pending());
+        outbox.inspect(|batch| batch.0.insert(1, 1));
+        outbox.abandon();
+        let (message, mut messages) = writer.await;
+        assert_eq!((message, messages.next().await), (None, None));
+        assert!(outbox.is_closed());
     }
 
     #[tokio::test]

@@ -60,9 +60,12 @@ impl Reports {
         (outbox, messages)
     }
 
-    /// The stream has ended. True when another one is wanted.
+    /// The stream has ended, or is given up. True when another one is wanted.
     pub(crate) fn end(&self) -> bool {
-        self.outbox.store(None);
+        if let Some(outbox) = self.outbox.swap(None) {
+            // What it would still write would be missing on the next stream.
+            outbox.abandon();
+        }
         let last = self.closed.is_cancelled();
         if last {
             self.ended.cancel();

@@ -10,7 +10,7 @@ use api::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::orchestrator_client::OrchestratorClient;
 
 mod apply;
@@ -25,6 +25,9 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// A snapshot that takes longer from the welcome on is not waited for: the control plane may hang with a connection that
+/// lives, and until then it is not known what becomes of the sandboxes that are held. 100,000 functions are some 20 MB.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a stream ended.
 #[derive(Debug, Error)]
@@ -41,6 +44,8 @@ enum StreamError {
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     Silent,
+    #[error("no complete snapshot within {} s of the welcome", SNAPSHOT_TIMEOUT.as_secs())]
+    Incomplete,
     /// What is known here means something else there.
     #[error("the control plane knows nothing of what is known here, which is dropped: {0}")]
     Stranger(String),
@@ -159,6 +164,7 @@ impl Session<'_> {
         plane.metrics.connected();
         applier.begin(welcome);
         applier.apply(first);
+        let snapshot_due = Instant::now() + SNAPSHOT_TIMEOUT;
         loop {
             if applier.is_complete() && !plane.trust.has_stream() && !plane.trust.begin(opened_us) {
                 return Err(StreamError::StoodStill);
@@ -166,6 +172,7 @@ impl Session<'_> {
             let message = tokio::select! {
                 biased;
                 () = plane.trust.stood_still_since(opened_us) => return Err(StreamError::StoodStill),
+                () = sleep_until(snapshot_due), if !applier.is_complete() => return Err(StreamError::Incomplete),
                 message = stream.message() => message.map_err(StreamError::Broke)?,
             };
             let Some(message) = message else { return Ok(()) };

@@ -87,7 +87,7 @@ impl Trust {
     }
 
     /// Whether a stream may be about to say which sandboxes are there: this process stood still, and since then no attempt to
-    /// have one has ended. Attempts and the pauses between them are bounded.
+    /// have one has ended. Attempts are bounded until the snapshot is complete, and so are the pauses between them.
     pub(super) fn expects_stream(&self) -> bool {
         self.attempted_us.load(SeqCst) < self.woke_us.load(SeqCst)
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Io, Listener, Network, OsNetwork, wire};
+use api::{Io, Listener, Network, OsNetwork, PROTOCOL_VERSION, wire};
 use data_plane::Config;
 use futures::future::{BoxFuture, pending, ready};
 use tokio::{
@@ -40,6 +40,8 @@ pub(super) struct Switch {
     is_stuck: bool,
     /// Connections to sandboxes that were tried.
     pub(super) tried: AtomicUsize,
+    /// Those of them that were made or refused.
+    pub(super) over: AtomicUsize,
 }
 
 impl Network for Switch {
@@ -59,7 +61,9 @@ impl Network for Switch {
             false => Box::pin(async move {
                 let mut is_held = self.is_held.subscribe();
                 is_held.wait_for(|is_held| !is_held).await.expect("its sender lives as long as this network");
-                OsNetwork.connect_to(address).await
+                let connected = OsNetwork.connect_to(address).await;
+                self.over.fetch_add(1, Ordering::SeqCst);
+                connected
             }),
         }
     }
@@ -90,9 +94,14 @@ impl Outage {
 
     /// The same, with a configuration of its own.
     pub(super) async fn with(change: impl FnOnce(&mut Config)) -> (Self, Session) {
+        Self::of(Self::function(), change).await
+    }
+
+    /// The same, with a function of its own.
+    pub(super) async fn of(function: wire::FunctionConfig, change: impl FnOnce(&mut Config)) -> (Self, Session) {
         let network = Arc::new(Switch::default());
         let mut world = World::on(network.clone(), change).await;
-        let mut session: Session = world.greeted(vec![Self::function()]).await;
+        let mut session: Session = world.greeted(vec![function]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 1));
         session.ack(1, |ack| ack.slots == 1).await;
@@ -232,6 +241,23 @@ async fn after_standing_still_nothing_is_given_back_before_a_new_stream_can_say_
     session.ack(1, |ack| ack.slots == 1).await;
     outage.sandbox.end_connections().await;
     assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200, "a new connection is opened");
+}
+
+#[tokio::test]
+async fn after_standing_still_a_snapshot_that_never_completes_is_given_up() {
+    let (mut outage, _old) = Outage::before().await;
+    jump(61).await;
+    let mut session = outage.world.control_plane.session().await;
+    let welcome = Some(wire::Welcome { protocol_version: PROTOCOL_VERSION, epoch: 1, ..Default::default() });
+    session.send(wire::ToDataPlane { welcome, ..Default::default() });
+    // Something of it comes, but not the end.
+    session.send(wire::ToDataPlane { functions: vec![Outage::function()], sequence: 1, ..Default::default() });
+    session.applied(1).await;
+    outage.go_on(40).await;
+    until("what nobody can know is given back", async || outage.metric("slots_held").await == 0).await;
+    session.ended().await;
+    let next = outage.world.control_plane.session().await;
+    assert_eq!(next.hello.held.len(), 0, "another one is opened");
 }
 
 #[tokio::test]

@@ -62,12 +62,14 @@ async fn a_function_that_the_new_snapshot_does_not_name_is_forgotten() {
 async fn an_outdated_or_foreign_control_plane_is_left() {
     let (mut world, mut session, _sandbox) = with_sandbox(1).await;
     session.close();
-    let session = world.control_plane.session().await;
+    let mut outdated = world.control_plane.session().await;
     // Epoch 0 is over; epoch 1 has been seen.
-    session.greet(0, Vec::new());
-    let session = world.control_plane.session().await;
+    outdated.greet(0, Vec::new());
+    let mut foreign = world.control_plane.session().await;
     let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7, ..Default::default() });
-    session.send(wire::ToDataPlane { welcome, ..Default::default() });
+    foreign.send(wire::ToDataPlane { welcome, ..Default::default() });
+    outdated.ended().await;
+    foreign.ended().await;
     let mut session = world.control_plane.session().await;
     assert_eq!(session.hello.epoch, 1, "neither counts");
     session.greet(1, vec![function()]);
