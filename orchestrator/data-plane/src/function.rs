@@ -118,9 +118,23 @@ impl Function {
 
     /// A sandbox does not work: no invocation goes there any more, and the control plane is told.
     pub(crate) fn give_up(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failing: Failing) {
+        self.give_up_if(|_| true, sandbox, failing);
+    }
+
+    /// The same, if a slot of the sandbox is free, so that it should take a connection.
+    pub(crate) fn give_up_unless_full(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failing: Failing) {
+        self.give_up_if(|state| state.usage(sandbox.id()) != Usage::Full, sandbox, failing);
+    }
+
+    fn give_up_if(
+        self: &Arc<Self>,
+        is_so: impl FnOnce(&FunctionState) -> bool,
+        sandbox: &Arc<Sandbox>,
+        failing: Failing,
+    ) {
         let cause = failing.cause.clone();
         // Once for each sandbox, however many invocations find that it does not work.
-        if self.change(|state, now_us, effects| state.fail(sandbox, failing, now_us, effects)) {
+        if self.change(|state, now_us, effects| is_so(state) && state.fail(sandbox, failing, now_us, effects)) {
             tracing::warn!(function = %self.name, sandbox = %sandbox.id(), cause, "sandbox failed");
             self.plane.metrics.sandbox_failed();
         }

@@ -117,10 +117,15 @@ impl Plane {
         self.open_requests() > self.config.limits.invocations()
     }
 
+    /// Number of further connections to sandboxes that take no descriptors from clients.
+    pub(crate) fn spare_descriptors(&self) -> usize {
+        // Each request has or may want a connection.
+        self.config.limits.upstream_connections().saturating_sub(self.open_requests() + self.idle.count())
+    }
+
     /// Whether connections to sandboxes could take descriptors from clients, were one more opened.
     pub(crate) fn is_short_of_descriptors(&self) -> bool {
-        // Each request has or may want a connection.
-        self.open_requests() + self.idle.count() >= self.config.limits.upstream_connections()
+        self.spare_descriptors() == 0
     }
 
     /// Whether it takes no more invocations.

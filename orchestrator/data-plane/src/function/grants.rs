@@ -169,15 +169,16 @@ impl FunctionState {
     /// Sandboxes for further invocations, now or when slots of them are free and open again.
     pub(crate) fn kept_sandboxes(&self) -> Vec<(Arc<Sandbox>, Usage)> {
         let kept = self.held.iter().filter(|(_, held)| held.kept());
-        kept.map(|(&id, held)| {
-            let usage = match self.slots.in_use(id) {
-                0 => Usage::Idle,
-                in_use if in_use < self.slots.held(id).unwrap_or(0) => Usage::Partial,
-                _ => Usage::Full,
-            };
-            (held.sandbox.clone(), usage)
-        })
-        .collect()
+        kept.map(|(&id, held)| (held.sandbox.clone(), self.usage(id))).collect()
+    }
+
+    /// How many slots of a sandbox are in use.
+    pub(crate) fn usage(&self, id: SandboxId) -> Usage {
+        match self.slots.in_use(id) {
+            0 => Usage::Idle,
+            in_use if in_use < self.slots.held(id).unwrap_or(0) => Usage::Partial,
+            _ => Usage::Full,
+        }
     }
 
     /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.

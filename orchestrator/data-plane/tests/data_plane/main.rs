@@ -16,6 +16,7 @@ mod framing;
 mod grants;
 mod http;
 mod late;
+mod looks;
 mod outage;
 mod overload;
 mod queueing;

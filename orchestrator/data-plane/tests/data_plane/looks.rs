@@ -1,0 +1,104 @@
+//! Looks at sandboxes in an outage of the control plane: how many there are at once, and what their refusal means.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use api::wire;
+use data_plane::Config;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    outage::{Outage, jump},
+    world::{active, until},
+};
+
+/// Sandboxes of an outage with many.
+const MANY: u64 = 200;
+
+/// The control plane is lost with so many sandboxes, connections to which are not made before the test says so. Those that
+/// are open stay so.
+async fn held_outage(sandboxes: u64, change: impl FnOnce(&mut Config)) -> Outage {
+    let function = wire::FunctionConfig { connection_idle_ms: Some(3_600_000), ..Outage::function() };
+    let (outage, session) = Outage::of(function, |config| {
+        config.limits.connect_timeout = Duration::from_secs(600);
+        change(config);
+    })
+    .await;
+    for number in 2..=sandboxes {
+        session.delta(active(number, &outage.sandbox, 1));
+    }
+    until("it has them", async || outage.metric("slots_held").await == sandboxes).await;
+    outage.lose(session).await;
+    outage.network.is_held.send_replace(true);
+    outage
+}
+
+/// Connections that are tried within a tick, `seconds` from now.
+async fn looks_after(outage: &Outage, seconds: u64) -> usize {
+    let tried = || outage.network.tried.load(Ordering::SeqCst);
+    let before = tried();
+    jump(seconds).await;
+    until("it looks", async || tried() > before).await;
+    // Meanwhile all have begun that begin.
+    outage.metric("slots_held").await;
+    tried() - before
+}
+
+#[tokio::test]
+async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
+    let outage = held_outage(MANY, |_| {}).await;
+    assert_eq!(looks_after(&outage, 30).await, 40, "those of two seconds");
+    outage.network.is_held.send_replace(false);
+    outage.go_on(12).await;
+    until("all have been looked at", async || outage.network.over.load(Ordering::SeqCst) > 200).await;
+    outage.go_on(60).await;
+    assert_eq!((outage.metric("slots_held").await, outage.metric("sandboxes_failed_total").await), (MANY, 0));
+}
+
+#[tokio::test]
+async fn looks_leave_descriptors_to_requests_where_these_are_short() {
+    // One connection to a sandbox, which the warm sandbox has.
+    let short = |config: &mut Config| {
+        config.limits.client_connections = Some(64);
+        config.limits.descriptors = 129;
+        config.limits.invocations = Some(64);
+    };
+    let outage = held_outage(MANY, short).await;
+    assert_eq!(looks_after(&outage, 30).await, 16, "those that find room beside everything else");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_refuses_a_look_for_what_it_has_begun_to_run_meanwhile_is_not_broken() {
+    for is_over in [false, true] {
+        let outage = held_outage(1, |_| {}).await;
+        // No pause, after which nothing would be known of what is heard.
+        outage.go_on(9).await;
+        assert_eq!(looks_after(&outage, 2).await, 1, "nobody uses it");
+        let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
+        client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
+        outage.sandbox.running(1).await;
+        let mut answer = async || {
+            outage.sandbox.state.gate.add_permits(1);
+            let mut status = [0; 12];
+            client.read_exact(&mut status).await.unwrap();
+            assert_eq!(&status, b"HTTP/1.1 200");
+            until("its slot is free", async || outage.metric("running").await == 0).await;
+        };
+        if is_over {
+            answer().await;
+        }
+        outage.sandbox.stop_listening();
+        let over = outage.network.over.load(Ordering::SeqCst);
+        outage.network.is_held.send_replace(false);
+        until("it is refused", async || outage.network.over.load(Ordering::SeqCst) > over).await;
+        assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "it answers, or has: {is_over}");
+        if !is_over {
+            answer().await;
+        }
+        // Now it has no reason.
+        outage.go_on(25).await;
+        until("its end is noticed", async || outage.metric("sandboxes_failed_total").await == 1).await;
+    }
+}
