@@ -232,7 +232,7 @@ impl Invocation {
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
                     OpenError::Local(_) => self.plane.idle.shed_many(&self.plane),
-                    OpenError::Unsure => slot.give_back(),
+                    OpenError::Unsure | OpenError::Outlasted => slot.give_back(),
                     sandboxes => slot.fail(&sandboxes.to_string()),
                 }
                 Fault::Unreachable(error)
@@ -338,7 +338,7 @@ impl Invocation {
                 return Err(Cause::BadRequest.about("body", "the request's body was cut short, or cannot be read"));
             }
             Fault::Unreachable(OpenError::Unsure) => {
-                // It was not even tried, and is not again: the search is bounded by the sandboxes that there are.
+                // It was not even tried, and is not again: the search takes no time, and there are so many sandboxes.
                 self.attempts -= 1;
                 (true, Cause::Upstream.because(OpenError::Unsure.to_string()))
             }

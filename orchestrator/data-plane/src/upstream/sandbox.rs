@@ -52,10 +52,12 @@ pub(crate) enum OpenError {
     /// It did not take it within the time-out.
     #[error("no connection within {0} ms")]
     Late(u128),
-    /// It was not tried, or took too long: nobody said for too long that the sandbox is there, and its address may be another
-    /// one's.
+    /// It was not tried: nobody said for too long that the sandbox is there, and its address may be another one's.
     #[error("it is not known whether the sandbox is still there")]
     Unsure,
+    /// It was tried, and took until that was so.
+    #[error("the connection took so long that it is not known whether it is to the sandbox")]
+    Outlasted,
     /// This process cannot open more connections: not the sandbox's fault.
     #[error("out of resources here: {0}")]
     Local(io::Error),
@@ -285,7 +287,7 @@ impl Sandbox {
         let now_us = plane.clock.now_us();
         // Meanwhile this process may have stood still, and the time-out may be long.
         if !is_the_same(self.known_us(plane, now_us), now_us) {
-            return Err(OpenError::Unsure);
+            return Err(OpenError::Outlasted);
         }
         let io = connected.map_err(late)?.map_err(|error| self.not_connected(error, &plane.config))?;
         let open = Link::open(io, self.protocol, &plane.config.limits);

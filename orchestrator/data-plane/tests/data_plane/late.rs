@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use api::wire;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -11,7 +12,7 @@ use super::{
     client::get,
     outage::{Outage, jump},
     sandbox::{HUGE_BYTES, Sandbox},
-    world::until,
+    world::{active, until},
 };
 
 /// A client that has asked `f` for `path` and reads when the test does. Its connection ends with the response.
@@ -46,6 +47,36 @@ async fn a_connection_that_was_made_too_late_is_not_used() {
         assert_eq!(other.state.served.load(Ordering::SeqCst), 0);
         assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing is known against the sandbox");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
+    let (outage, mut session) = Outage::with(|config| config.limits.connect_timeout = Duration::from_secs(600)).await;
+    let functions = vec![wire::FunctionConfig { queue_deadline_ms: 3_600_000, ..Outage::function() }];
+    session.send(wire::ToDataPlane { functions, sequence: 2, ..Default::default() });
+    session.applied(2).await;
+    let mut first = ask(&outage, "/hold").await;
+    outage.sandbox.running(1).await;
+    let late = Sandbox::start().await;
+    session.delta(active(2, &late, 1));
+    session.ack(2, |ack| ack.slots == 1).await;
+    outage.lose(session).await;
+    outage.network.is_held.send_replace(true);
+    let tried = outage.network.tried.load(Ordering::SeqCst);
+    let mut client = ask(&outage, "/").await;
+    until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
+    outage.go_on(61).await;
+    // The other sandbox has a connection that is open, which needs no such knowledge.
+    outage.sandbox.state.gate.add_permits(1);
+    let mut response = String::new();
+    first.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    outage.network.is_held.send_replace(false);
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("\r\nx-dirigent-attempts: 2\r\n"), "{response}");
+    assert_eq!(late.state.served.load(Ordering::SeqCst), 0);
+    assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing is known against it");
 }
 
 /// A client of a huge response that reads it so slowly that all buffers on its way are full. The sandbox has written all of it
