@@ -69,19 +69,52 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
 }
 
 /// Ends our side, and reads until the sandbox has ended its own. Returns true if that was read as it came: nothing was there
-/// that had not been read before. Behind what a client did not take it may have been for any time.
+/// that had not been read before, and nothing came before it. Behind what a client did not take it may have been for any time,
+/// in the buffers of either machine: the sandbox's own sends its part once there is room here.
 async fn close(mut io: Wire) -> io::Result<bool> {
     io.shutdown().await?;
     let mut scrap = [0; SCRAP_BYTES];
     let mut first = ReadBuf::new(&mut scrap);
     let read = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_read(cx, &mut first))).await;
-    let was_awaited = read.is_pending();
+    let mut was_awaited = read.is_pending();
     if let Poll::Ready(read) = read {
         read?;
         if first.filled().is_empty() {
             return Ok(false);
         }
     }
-    while io.read(&mut scrap).await? > 0 {}
+    while io.read(&mut scrap).await? > 0 {
+        was_awaited = false;
+    }
     Ok(was_awaited)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Whether the end of a sandbox's side was awaited behind `before`, which is here when the slot lingers, and `after`,
+    /// which comes when all of that has been read.
+    async fn was_awaited(before: &[u8], after: &[u8]) -> bool {
+        let (mut sandbox, ours) = tokio::io::duplex(64);
+        sandbox.write_all(before).await.unwrap();
+        let mut closed = Box::pin(close(Wire::resume(Box::new(ours), Arc::default())));
+        let is_over = poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx).is_ready())).await;
+        assert!(!is_over, "the sandbox has not ended its side");
+        sandbox.write_all(after).await.unwrap();
+        drop(sandbox);
+        closed.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_an_end_before_which_nothing_is_read_was_awaited() {
+        assert!(was_awaited(b"", b"").await);
+        assert!(!was_awaited(b"rest", b"").await, "it may have been right behind that");
+        assert!(
+            !was_awaited(b"", b"rest").await,
+            "that may have waited for room on the other machine, and the end with it"
+        );
+    }
 }
