@@ -216,12 +216,15 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
     sandbox.running(0).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
 
-    let sender = closed_window(&world).await;
-    let response = ask(&sender, "f", "/flood").await;
-    assert_eq!(response.status(), 200);
-    sandbox.running(0).await;
-    assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
-    assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+    // In the other window there is room for the first part, and then for none.
+    for (window, path) in [(0, "/flood"), (5, "/drip")] {
+        let sender = with_window(&world, window).await;
+        let response = ask(&sender, "f", path).await;
+        assert_eq!(response.status(), 200);
+        sandbox.running(0).await;
+        assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
+        assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+    }
 }
 
 #[tokio::test]

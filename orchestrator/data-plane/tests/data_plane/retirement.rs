@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::wire::{self, EndpointState};
 use http::Method;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
     blocking::Blocking,
@@ -131,4 +131,24 @@ async fn attempts_that_nobody_waits_for_are_no_reason_to_drain_a_sandbox() {
     let _invocation = spawn_get(world.data_plane, "f", "/die");
     let failure = session.failure(1).await;
     assert!(!failure.drains && !failure.retired, "nothing runs there: {failure:?}");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_accepts_no_connection_keeps_no_slot_past_the_time_out() {
+    let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
+    let mut session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 300, ..shared() }]).await;
+    // Its system takes them, and it does not.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    session.delta(delta(1, deaf.local_addr().unwrap(), 4, EndpointState::Active, 1));
+    let stays = spawn_get(world.data_plane, "f", "/");
+    let leave = [(); 3].map(|()| spawn_get(world.data_plane, "f", "/"));
+    session.sample(|sample| sample.running == 4).await;
+    for client in leave {
+        client.abort();
+    }
+    assert_eq!(stays.await.unwrap().refusal(), (504, "timeout"));
+    let failure = session.failure(1).await;
+    assert!(failure.retired, "it may still run what nobody waits for: {failure:?}");
+    session.samples.clear();
+    session.sample(|sample| sample.running == 0).await;
 }
