@@ -63,6 +63,7 @@ const OK_ROWS: &str = "ok rows only";
 const COLD_ROWS: &str = "cold rows, failed ones too";
 
 const NO_SLOWDOWN: &str = "no function has a slowdown under this definition";
+const NO_MEAN: &str = "no function has a slowdown under this definition, or one has none above zero";
 const NO_OK: &str = "no ok row";
 const NO_COLD: &str = "no cold row, or the system does not say which rows are cold";
 const NO_JOIN: &str = "no cold row could be joined to its creation";
@@ -90,12 +91,18 @@ pub(crate) const STATISTICS: [Statistic; 24] = [
         "Slowdown `mean-kept`, p99 over functions",
         ("mean-kept", "penalise", Pick::P99),
     ),
-    slowdown(
-        "slowdown.tail",
-        "Slowdown `tail`, geometric mean over functions",
-        ("tail", "penalise", Pick::GeometricMean),
-    ),
-    slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", ("tail", "drop", Pick::GeometricMean)),
+    Statistic {
+        missing: NO_MEAN,
+        ..slowdown(
+            "slowdown.tail",
+            "Slowdown `tail`, geometric mean over functions",
+            ("tail", "penalise", Pick::GeometricMean),
+        )
+    },
+    Statistic {
+        missing: NO_MEAN,
+        ..slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", ("tail", "drop", Pick::GeometricMean))
+    },
     spread("scheduling.p50", "Scheduling latency, p50", (|p| p.scheduling_ns, Pick::P50, NS_PER_MS), (OK_ROWS, NO_OK)),
     spread("scheduling.p90", "Scheduling latency, p90", (|p| p.scheduling_ns, Pick::P90, NS_PER_MS), (OK_ROWS, NO_OK)),
     spread("scheduling.p99", "Scheduling latency, p99", (|p| p.scheduling_ns, Pick::P99, NS_PER_MS), (OK_ROWS, NO_OK)),
@@ -192,12 +199,12 @@ impl Statistic {
             }
             Value::Slowdown(definition, failures, pick) => {
                 let found = point.slowdowns.iter().find(|s| s.definition == definition && s.failures == failures)?;
-                Some(match pick {
-                    Pick::P50 => found.p50,
-                    Pick::P90 => found.p90,
-                    Pick::P99 => found.p99,
+                match pick {
+                    Pick::P50 => Some(found.p50),
+                    Pick::P90 => Some(found.p90),
+                    Pick::P99 => Some(found.p99),
                     Pick::GeometricMean => found.geometric_mean,
-                })
+                }
             }
         }
     }

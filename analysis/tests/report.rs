@@ -75,7 +75,7 @@ fn each_slowdown_is_that_worked_out_by_hand() {
         close(&format!("{definition}, {failures}: p50"), found.p50, p50);
         close(&format!("{definition}, {failures}: p99"), found.p99, p99);
     }
-    close("tail", point.slowdowns[6].geometric_mean, 200_f64.sqrt());
+    close("tail", point.slowdowns[6].geometric_mean.unwrap(), 200_f64.sqrt());
     assert_eq!(
         (point.timeout_ns, point.timeout_from.as_str()),
         (1_000 * MS, "`load.timeout` of the experiment's definition")
@@ -186,9 +186,16 @@ fn a_row_recorded_twice_makes_the_run_invalid() {
 #[test]
 fn rows_that_cannot_be_true_make_the_run_invalid_and_are_in_no_figure() {
     type Change = fn(&mut record::Invocation);
-    let cases: [(Change, &str); 4] = [
-        (|row| row.done_ns = row.sent_ns.map(|sent| sent - 1), "1 done before they were sent"),
-        (|row| row.done_ns = Some(row.scheduled_ns - MS), "1 done before they were sent"),
+    let cases: [(Change, &str); 5] = [
+        (
+            |row| row.done_ns = row.sent_ns.map(|sent| sent - 1),
+            "1 done before they were sent or, with success, in no time",
+        ),
+        (
+            |row| (row.executed_us, row.done_ns) = (Some(0), row.sent_ns),
+            "1 done before they were sent or, with success, in no time",
+        ),
+        (|row| row.done_ns = Some(row.scheduled_ns - MS), "1 done before they were sent or, with success, in no time"),
         (|row| row.executed_us = Some(1 << 63), "1 with an execution time longer than the invocation took"),
         (|row| row.executed_us = Some(41_000), "1 with an execution time longer than the invocation took"),
     ];

@@ -79,6 +79,21 @@ fn summary(definition: Definition, policy: FailurePolicy, values: &[f64]) -> Opt
         p90: quantile(values, 0.9)?,
         p99: quantile(values, 0.99)?,
         max: *values.last()?,
-        geometric_mean: geometric_mean(values).unwrap_or(0.0),
+        geometric_mean: geometric_mean(values),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_of_which_one_has_no_slowdown_at_all_have_no_geometric_mean() {
+        let of = |values: &[f64]| {
+            let found = summary(Definition::Tail, FailurePolicy::Drop, values).unwrap();
+            serde_json::to_value(found).unwrap()["geometric_mean"].clone()
+        };
+        assert_eq!(of(&[0.0, 2.0, 8.0]), serde_json::Value::Null, "0 would be the best of all");
+        assert_eq!(of(&[2.0, 8.0]), serde_json::json!(4.0));
+    }
 }

@@ -11,7 +11,7 @@ pub enum Impossible {
     SentEarly,
     /// Its response began before it was sent, or after it was complete.
     FirstByteOutside,
-    /// Done before it was due or sent.
+    /// Done before it was due or sent; a success also in the instant in which it was sent, because an answer takes time.
     DoneEarly,
     /// A success without an instant at which it was sent, or at which its response was complete.
     SuccessWithoutTimes,
@@ -39,6 +39,10 @@ impl Invocation {
         if before(done, sent) || before(done, Some(self.scheduled_ns)) {
             return Some(Impossible::DoneEarly);
         }
+        let is_instant = sent.zip(done).is_some_and(|(sent, done)| done <= sent);
+        if is_instant && self.outcome == Outcome::Ok {
+            return Some(Impossible::DoneEarly);
+        }
         if before(first, sent) || before(done, first) {
             return Some(Impossible::FirstByteOutside);
         }
@@ -61,7 +65,7 @@ impl Impossible {
         match self {
             Self::SentEarly => "sent before they were due",
             Self::FirstByteOutside => "whose response began before they were sent or after it ended",
-            Self::DoneEarly => "done before they were sent",
+            Self::DoneEarly => "done before they were sent or, with success, in no time",
             Self::SuccessWithoutTimes => "that succeeded without having been sent or answered",
             Self::ExecutionTooLong => "with an execution time longer than the invocation took",
             Self::SystemTimeTooLong => "with a time in the system longer than the invocation took",
@@ -132,11 +136,17 @@ mod tests {
         }
     }
 
+    /// Ends a row that was sent after 1.1 ms then, with no time for anything else.
+    fn at_once(row: &mut Invocation, done_ns: u64) {
+        (row.first_byte_ns, row.done_ns) = (None, Some(done_ns));
+        (row.executed_us, row.queue_us, row.cold_us, row.exec_us) = (None, None, None, None);
+    }
+
     #[test]
     fn each_impossibility_is_found_and_its_bound_is_possible() {
         assert_eq!(row().impossible(), None);
         type Change = fn(&mut Invocation);
-        let cases: [(Change, Option<Impossible>); 15] = [
+        let cases: [(Change, Option<Impossible>); 18] = [
             (|row| row.sent_ns = Some(1_000_000), None),
             (|row| row.sent_ns = Some(999_999), Some(Impossible::SentEarly)),
             (|row| row.first_byte_ns = Some(6_100_000), None),
@@ -144,6 +154,10 @@ mod tests {
             (|row| row.first_byte_ns = Some(6_100_001), Some(Impossible::FirstByteOutside)),
             (|row| row.done_ns = Some(1_099_999), Some(Impossible::DoneEarly)),
             (|row| (row.sent_ns, row.first_byte_ns, row.done_ns) = (None, None, Some(1)), Some(Impossible::DoneEarly)),
+            (|row| at_once(row, 1_100_000), Some(Impossible::DoneEarly)),
+            (|row| at_once(row, 1_100_001), None),
+            // What is refused before anything is sent is done at once.
+            (|row| (at_once(row, 1_100_000), row.outcome = Outcome::Refused).1, None),
             (|row| row.done_ns = None, Some(Impossible::SuccessWithoutTimes)),
             (|row| (row.sent_ns, row.first_byte_ns) = (None, None), Some(Impossible::SuccessWithoutTimes)),
             (|row| (row.done_ns, row.outcome) = (None, Outcome::Error), None),
@@ -169,7 +183,7 @@ mod tests {
             assert!(rows.note(&Invocation { index, done_ns: Some(1_000_001), ..row() }));
         }
         assert!(rows.note(&Invocation { executed_us: Some(1 << 63), ..row() }));
-        let reason = "impossible rows: 2 done before they were sent, 1 with an execution time longer than the invocation took \
+        let reason = "impossible rows: 2 done before they were sent or, with success, in no time, 1 with an execution time longer than the invocation took \
                       (the first is that of index 7)";
         assert_eq!((rows.count(), rows.reason().as_deref()), (3, Some(reason)));
     }

@@ -149,8 +149,8 @@ pub struct SlowdownSummary {
     pub p99: f64,
     /// Greatest.
     pub max: f64,
-    /// Geometric mean over functions: the figure of `tail`.
-    pub geometric_mean: f64,
+    /// Geometric mean over functions: the figure of `tail`. `None` where a slowdown is zero, which has none.
+    pub geometric_mean: Option<f64>,
 }
 
 /// Cold starts as the client saw them.

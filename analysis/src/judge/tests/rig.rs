@@ -92,7 +92,7 @@ impl Rig {
                     p90: p99,
                     p99,
                     max: p99,
-                    geometric_mean: p99,
+                    geometric_mean: Some(p99),
                 };
                 let slowdowns = vec![of("penalise"), of("drop")];
                 let new = point((system, "azure-500", number), 108_419, 108_419);
