@@ -202,16 +202,26 @@ impl Verification {
     /// The first rule of a repetition that must hold and is not known to: one of those that are asked for that could not be judged,
     /// or one about what its rows are that is not on record.
     pub(crate) fn unproved(&self, of: &PointSummary, is_asked: impl Fn(&Invariant) -> bool) -> Option<String> {
-        let must = |one: &&Invariant| {
-            one.weight == Weight::Validity
-                && one.finding == Finding::NotMeasured
-                && one.scope.covers(&of.system, &of.point, of.repetition)
-        };
-        let open = self.invariants.iter().filter(must).find(|one| is_asked(one)).map(Invariant::sentence);
+        let open = self.unmeasured(Weight::Validity, of).find(|one| is_asked(one)).map(Invariant::sentence);
         open.or_else(|| {
             let held = |rule: &&&str| self.has_held(rule, of);
             let absent = Invariant::IDENTITY_OF_ALL.iter().find(|rule| !held(rule))?;
             Some(format!("\"{absent}\" is not on record"))
+        })
+    }
+
+    /// The first rule about how late the load generator was in a repetition that could not be judged, for example because it does not
+    /// say how late it read. Nothing that is not known to have been punctual was.
+    pub(crate) fn unproved_punctuality(&self, of: &PointSummary) -> Option<String> {
+        self.unmeasured(Weight::Lateness, of).next().map(Invariant::sentence)
+    }
+
+    /// Rules of a weight that could not be judged of a repetition.
+    fn unmeasured(&self, weight: Weight, of: &PointSummary) -> impl Iterator<Item = &Invariant> {
+        self.invariants.iter().filter(move |one| {
+            one.weight == weight
+                && one.finding == Finding::NotMeasured
+                && one.scope.covers(&of.system, &of.point, of.repetition)
         })
     }
 

@@ -36,7 +36,8 @@ pub(super) enum Role {
 /// What keeps a repetition from being used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// The load generator was late there, which says nothing about the system: what does not need it stands.
+    /// The load generator was late there, or is not known to have been punctual, which says nothing about the system: what does not
+    /// need it stands.
     Late(Ruling),
     /// There are no rows of it.
     Missing(Ruling),
@@ -245,7 +246,7 @@ impl<'a> Material<'a> {
                 let ruling = Ruling::invalid(format!("{named} is not known to be valid: {reasons}"));
                 Some(if summary.validity.only_late { Flaw::Late(ruling) } else { Flaw::Unusable(ruling) })
             }
-            Soundness::Sound => self.reservation(summary, role, &named).and_then(unusable),
+            Soundness::Sound => self.reservation(summary, role, &named),
         };
         (Some(summary), flaw)
     }
@@ -263,11 +264,14 @@ impl<'a> Material<'a> {
 
     /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
     /// everything else of the one said to be better, or of the only one: what is not known of that could be in favour of the claim.
-    fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Ruling> {
+    /// That the load generator was punctual is asked of either side: latency that it caused itself makes the other one look worse.
+    fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Flaw> {
         let is_asked =
             |one: &Invariant| role != Role::Other || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
-        let unproved = self.verification.unproved(summary, is_asked);
-        unproved.map(|why| Ruling::not_measured(format!("{named}: {why}")))
+        let not_measured = |why| Ruling::not_measured(format!("{named}: {why}"));
+        let unproved = self.verification.unproved(summary, is_asked).map(|why| Flaw::Unusable(not_measured(why)));
+        let late = || self.verification.unproved_punctuality(summary).map(|why| Flaw::Late(not_measured(why)));
+        unproved.or_else(late)
     }
 
     /// What was offered, where that is not the rate that was planned.

@@ -132,6 +132,38 @@ fn cpu_time_of_ours_is_not_taken_where_it_ended_early() {
 }
 
 #[test]
+fn that_responses_were_read_in_time_must_be_known_of_either_side() {
+    let rule = stats::Rule::Reading.sentence();
+    let unread = |rig: &mut Rig, system: &str, place: &str| {
+        for number in 1..=5 {
+            rig.found((system, place, number), rule, (Weight::Lateness, Finding::NotMeasured));
+        }
+    };
+    for (id, held, theirs, own) in comparisons() {
+        for (system, place) in [("knative", theirs), ("dirigent-kpa", own)] {
+            let mut rig = held.clone();
+            unread(&mut rig, system, place);
+            let claim = rig.claim(id);
+            if (id, system) == (IDS[0], "dirigent-kpa") {
+                // As with a late generator, what was sustained below stands: 3,900 / 3.
+                assert_eq!((claim.verdict, claim.found), (Verdict::Held, Some(1300.0)), "{}", claim.reason);
+                OURS.iter().for_each(|rate| unread(&mut rig, system, &name(f64::from(*rate))));
+            }
+            assert_claim(&rig.claim(id), Verdict::NotMeasured, &format!("repetition 1: \"{rule}\" is not measured"));
+            // What is broken as well weighs more.
+            rig.rule((system, place, 1), Weight::Validity, Finding::NotHeld);
+            if id != IDS[0] {
+                assert_claim(&rig.claim(id), Verdict::Invalid, "\"a rule\" is not held");
+            }
+        }
+    }
+    let mut only = Rig::bursts([700; 5]);
+    assert_claim(&only.first(), Verdict::Held, "");
+    only.found(("knative", "burst-100-delay-500ms", 3), rule, (Weight::Lateness, Finding::NotMeasured));
+    assert_claim(&only.first(), Verdict::NotMeasured, &format!("repetition 3: \"{rule}\" is not measured"));
+}
+
+#[test]
 fn what_rows_are_must_be_proved_of_either_side() {
     for (id, held, theirs, own) in comparisons() {
         for (system, place) in [("knative", theirs), ("dirigent-kpa", own)] {
