@@ -53,7 +53,7 @@ use self::{
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
     input::{Input, Origin, SessionId, TimedEvent, TimedMessage, Token},
-    operator::{Answer, PutOutcome, Request},
+    operator::{Answer, PutOutcome, Registration, Request},
     sandbox::Timing,
     top::TopView,
     view::{ClusterView, FunctionView, NodeView},

@@ -15,10 +15,10 @@ use serde::Serialize;
 
 use super::{
     Operators,
-    functions::{self, check_policies, register},
+    functions::{self, RegistrationResult, check_policies, register},
     problem::Problem,
 };
-use crate::state::PutOutcome;
+use crate::state::Registration;
 
 /// Registrations of one request under way at once: enough to fill every group commit.
 const CONCURRENCY: usize = 1024;
@@ -34,9 +34,9 @@ struct LineResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     status: u16,
-    /// What became of the function.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'static str>,
+    /// What became of the function; absent where it was refused.
+    #[serde(flatten)]
+    result: Option<RegistrationResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// The field that is wrong.
@@ -48,10 +48,10 @@ struct LineResult {
 }
 
 impl LineResult {
-    fn done(line: usize, name: String, outcome: PutOutcome) -> Self {
-        let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
-        let result = Some(functions::result(outcome));
-        Self { line, name: Some(name), status: status.as_u16(), result, error: None, field: None, column: None }
+    fn done(line: usize, name: String, registration: Registration) -> Self {
+        let status = functions::status(registration).as_u16();
+        let result = Some(RegistrationResult::of(registration));
+        Self { line, name: Some(name), status, result, error: None, field: None, column: None }
     }
 
     fn refused(line: usize, name: Option<String>, problem: Problem) -> Self {
@@ -87,7 +87,7 @@ async fn put_line(operators: Operators, spec: Result<FunctionSpec, Problem>, lin
         Err(problem) => Err(problem),
     };
     match registered {
-        Ok(outcome) => LineResult::done(line, name, outcome),
+        Ok(registration) => LineResult::done(line, name, registration),
         Err(problem) => LineResult::refused(line, Some(name), problem),
     }
 }

@@ -33,7 +33,7 @@ struct Form {
 pub(super) async fn register(State(operators): State<Operators>, body: Bytes) -> Result<String, Problem> {
     let Form { spec, read_before } = read(&body)?;
     functions::check_policies(&spec)?;
-    if functions::register(&operators, spec.clone(), Some(read_before)).await? == PutOutcome::Conflict {
+    if functions::register(&operators, spec.clone(), Some(read_before)).await?.outcome == PutOutcome::Conflict {
         return Err(conflict(&operators, &spec).await?);
     }
     if !operators.invoke_addresses.is_empty() {
@@ -62,7 +62,8 @@ async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem
     })
 }
 
-/// 200 when a function is ready to be invoked: it is registered, and data planes have acknowledged that.
+/// 200 when a function is ready to be invoked: it is registered, and data planes have acknowledged that. 503 while they have
+/// not, or none is connected.
 pub(super) async fn check(
     State(operators): State<Operators>,
     RawQuery(query): RawQuery,
@@ -70,7 +71,8 @@ pub(super) async fn check(
     let fields = Fields::of_query(query.as_deref());
     let name = fields.needed("name", "the name of a function, like /check?name=hello")?;
     match operators.owner.ask(Request::Known { name: name.to_owned() }).await? {
-        Answer::Done => Ok("ok\n"),
+        Answer::Known(true) => Ok("ok\n"),
+        Answer::Known(false) => Err(Problem::unknown_to_data_planes(name)),
         Answer::NotFound => Err(Problem::no_function(name)),
         _ => Err(Problem::unexpected()),
     }

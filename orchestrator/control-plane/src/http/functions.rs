@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Operators, fields::Fields, problem::Problem};
 use crate::{
     policies::Decides,
-    state::{Answer, FunctionView, PutOutcome, Request},
+    state::{Answer, FunctionView, PutOutcome, Registration, Request},
 };
 
 /// Functions in one page unless asked otherwise.
@@ -66,18 +66,42 @@ pub(super) async fn put(
     }
     let spec = FunctionSpec::read(&body, Layout::Named(&name))?;
     check_policies(&spec)?;
-    let outcome = register(&operators, spec, None).await?;
-    let status = if outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(serde_json::json!({ "name": name, "result": result(outcome) }))).into_response())
+    let registration = register(&operators, spec, None).await?;
+    let registered = Registered { name, result: RegistrationResult::of(registration) };
+    Ok((status(registration), Json(registered)).into_response())
+}
+
+/// A function that was registered.
+#[derive(Serialize)]
+struct Registered {
+    name: String,
+    #[serde(flatten)]
+    result: RegistrationResult,
 }
 
 /// What became of a function that was registered, as an answer says it.
-pub(super) fn result(outcome: PutOutcome) -> &'static str {
-    match outcome {
-        PutOutcome::Created => "created",
-        PutOutcome::Updated => "updated",
-        PutOutcome::Unchanged | PutOutcome::Conflict => "unchanged",
+#[derive(Serialize)]
+pub(super) struct RegistrationResult {
+    result: &'static str,
+    /// `false` where invocations may not find the function yet; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<bool>,
+}
+
+impl RegistrationResult {
+    pub(super) fn of(registration: Registration) -> Self {
+        let result = match registration.outcome {
+            PutOutcome::Created => "created",
+            PutOutcome::Updated => "updated",
+            PutOutcome::Unchanged | PutOutcome::Conflict => "unchanged",
+        };
+        Self { result, known: (!registration.is_known).then_some(false) }
     }
+}
+
+/// The status of a registration that was made.
+pub(super) fn status(registration: Registration) -> StatusCode {
+    if registration.outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 pub(super) async fn delete(
@@ -97,9 +121,9 @@ pub(super) async fn register(
     operators: &Operators,
     spec: FunctionSpec,
     only_over: Option<Vec<FunctionSpec>>,
-) -> Result<PutOutcome, Problem> {
+) -> Result<Registration, Problem> {
     match operators.owner.ask(Request::Put { spec: Box::new(spec), only_over }).await? {
-        Answer::Put(outcome) => Ok(outcome),
+        Answer::Put(registration) => Ok(registration),
         Answer::Refused(problem) => Err(Problem::bad_field("image", problem)),
         _ => Err(Problem::unexpected()),
     }

@@ -49,6 +49,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("no function is named {name:?}"))
     }
 
+    /// A function is registered, and may not be found where it is invoked.
+    pub(super) fn unknown_to_data_planes(name: &str) -> Self {
+        let detail =
+            format!("{name:?} is registered, but not every data plane has acknowledged it, or none is connected");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     pub(super) fn no_node(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("no node is named {name:?}"))
     }

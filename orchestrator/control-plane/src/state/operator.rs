@@ -8,7 +8,8 @@ use super::{
 };
 use crate::store::Command;
 
-/// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds.
+/// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds. The answer
+/// says so: whoever waits needs to know soon that it is durable, and a data plane may hang for long.
 const REPLY_WITHIN_US: u64 = 1_000_000;
 /// What workers call the runtime whose sandboxes are processes.
 const PROCESS_RUNTIME: &str = "process";
@@ -25,7 +26,7 @@ pub(crate) enum Request {
     List { after: Option<String>, limit: usize },
     /// One function.
     Show { name: String },
-    /// Whether there is a function, answered once data planes know it.
+    /// Whether there is a function and data planes know it, answered once they do.
     Known { name: String },
     /// All nodes.
     Nodes,
@@ -54,10 +55,20 @@ pub(crate) enum PutOutcome {
     Conflict,
 }
 
+/// What became of a registration, and who knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) outcome: PutOutcome,
+    /// Every connected data plane has acknowledged it, and there is one at least.
+    pub(crate) is_known: bool,
+}
+
 /// An answer to an operator.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Put(PutOutcome),
+    Put(Registration),
+    /// There is such a function, and every connected data plane has acknowledged it, or not.
+    Known(bool),
     /// The thing named exists and the change was made.
     Done,
     /// Nothing has that name.
@@ -70,6 +81,21 @@ pub(crate) enum Answer {
     Recovered(bool),
     Cluster(Box<ClusterView>),
     Top(Box<TopView>),
+}
+
+impl Answer {
+    fn put(outcome: PutOutcome) -> Self {
+        Self::Put(Registration { outcome, is_known: false })
+    }
+
+    /// The same answer where that is known of data planes.
+    fn known(self, is_known: bool) -> Self {
+        match self {
+            Self::Put(registration) => Self::Put(Registration { is_known, ..registration }),
+            Self::Known(_) => Self::Known(is_known),
+            other => other,
+        }
+    }
 }
 
 /// An answer that waits until data planes know of the change.
@@ -98,7 +124,7 @@ impl State {
                 .map_or(Answer::NotFound, |function| Answer::Function(Box::new(self.view_function(function)))),
             Request::Known { name } => {
                 if self.functions.find(&name).is_some() {
-                    return self.reply_when_known(now, token, Answer::Done);
+                    return self.reply_when_known(now, token, Answer::Known(false));
                 }
                 Answer::NotFound
             }
@@ -132,9 +158,9 @@ impl State {
         let answer = match known {
             // Whoever asks wants to invoke it: that it was durable before does not mean that it is known everywhere.
             Some(known) if *known == *spec => {
-                return self.reply_when_known(now, token, Answer::Put(PutOutcome::Unchanged));
+                return self.reply_when_known(now, token, Answer::put(PutOutcome::Unchanged));
             }
-            Some(known) if only_over.is_some_and(|over| !over.contains(known)) => Answer::Put(PutOutcome::Conflict),
+            Some(known) if only_over.is_some_and(|over| !over.contains(known)) => Answer::put(PutOutcome::Conflict),
             _ if !self.may_run(&spec.image) => {
                 Answer::Refused(format!("image: expected {PROCESS_IMAGES}, got text {:?}", spec.image))
             }
@@ -185,7 +211,7 @@ impl State {
                 self.history.begin(index, epoch, nonce);
                 Answer::Done
             }
-            Command::PutFunction { spec } => Answer::Put(match self.put_function(now, index, *spec) {
+            Command::PutFunction { spec } => Answer::put(match self.put_function(now, index, *spec) {
                 PutEffect::Created => PutOutcome::Created,
                 PutEffect::Updated => PutOutcome::Updated,
                 PutEffect::Unchanged => PutOutcome::Unchanged,
@@ -256,14 +282,17 @@ impl State {
         true
     }
 
-    /// Answers those whose change every connected data plane knows of, or who have waited long enough.
+    /// Answers those whose change every connected data plane knows of, or who have waited long enough. Where none is
+    /// connected nobody is waited for, and nobody knows.
     pub(super) fn release_replies(&mut self, now: Now) {
-        let applied = self.data_planes.connected().map(|(_, _, known)| known.applied).min().unwrap_or(u64::MAX);
-        while let Some(reply) = self.replies.front()
-            && (reply.sequence <= applied || reply.deadline_us <= now.us)
-        {
+        let applied = self.data_planes.connected().map(|(_, _, known)| known.applied).min();
+        while let Some(reply) = self.replies.front() {
+            let is_known = applied.is_some_and(|applied| reply.sequence <= applied);
+            if !is_known && applied.is_some() && now.us < reply.deadline_us {
+                return;
+            }
             let Some(PendingReply { token, answer, .. }) = self.replies.pop_front() else { return };
-            self.effect(Effect::Reply { token, answer });
+            self.effect(Effect::Reply { token, answer: answer.known(is_known) });
         }
     }
 }

@@ -287,6 +287,42 @@ async fn a_form_that_a_version_before_registered_otherwise_is_repeated_without_a
 }
 
 #[tokio::test]
+async fn what_data_planes_have_not_acknowledged_is_not_called_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let unavailable = async |name: &str| {
+        let (status, answer) = running.ask("GET", &format!("/check?name={name}"), "").await;
+        assert_eq!(status, 503, "{}", String::from_utf8_lossy(&answer));
+        let problem: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(problem["type"], "urn:dirigent:problem:unavailable");
+    };
+    let registered = |line: &[u8]| {
+        let result: Value = serde_json::from_slice(line).unwrap();
+        (result["result"].as_str().unwrap_or_default().to_owned(), result["known"].as_bool())
+    };
+    let put = async || registered(&running.ask("PUT", "/v1/functions/f", r#"{"image":"any"}"#).await.1);
+    assert_eq!(put().await, ("created".to_owned(), Some(false)), "no data plane is connected");
+    unavailable("f").await;
+
+    let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
+    data_plane.read_until(|message| message.snapshot_end.then_some(())).await;
+    let lines = "{\"name\":\"g\",\"image\":\"any\"}\n{\"name\":\"h\",\"image\":\"any\"}\n";
+    let (status, answer) = running.ask("POST", "/v1/functions", lines).await;
+    let results: Vec<_> = answer.trim_ascii_end().split(|byte| *byte == b'\n').map(registered).collect();
+    assert_eq!((status, results), (200, vec![("created".to_owned(), Some(false)); 2]), "it has not acknowledged them");
+    unavailable("g").await;
+
+    let obedient = data_plane.obey();
+    let deadline = tokio::time::Instant::now() + super::peers::SOON;
+    while running.ask("GET", "/check?name=h", "").await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "it is not called known");
+    }
+    assert_eq!(put().await, ("unchanged".to_owned(), None));
+    running.stop().await;
+    obedient.await.unwrap();
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;

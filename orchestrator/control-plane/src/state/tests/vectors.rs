@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::FunctionSpec;
 
 use super::model_cluster::Cluster;
-use crate::state::{Answer, PutOutcome, Request};
+use crate::state::{Answer, PutOutcome, Registration, Request};
 
 fn spec(name: &str) -> FunctionSpec {
     let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
@@ -191,14 +191,29 @@ fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
     assert!(!cluster.answers.contains_key(&token), "the data plane has not acknowledged it");
     cluster.data_plane_reads(0);
     cluster.data_plane_is_heard(0);
-    assert!(matches!(cluster.answers.get(&token), Some(Answer::Put(PutOutcome::Created))));
+    assert!(matches!(
+        cluster.answers.get(&token),
+        Some(Answer::Put(Registration { outcome: PutOutcome::Created, is_known: true }))
+    ));
     let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
-    assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
+    assert!(matches!(
+        cluster.answers.get(&again),
+        Some(Answer::Put(Registration { outcome: PutOutcome::Unchanged, is_known: true }))
+    ));
     let known = cluster.request(Request::Known { name: "f".to_owned() });
-    assert!(matches!(cluster.answers.get(&known), Some(Answer::Done)));
+    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
     let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_over: None });
+    let unknown = cluster.request(Request::Known { name: "g".to_owned() });
     cluster.pass(1001);
-    assert!(matches!(cluster.answers.get(&deaf), Some(Answer::Put(PutOutcome::Created))), "waits one second at most");
+    let expected = Registration { outcome: PutOutcome::Created, is_known: false };
+    assert!(
+        matches!(cluster.answers.get(&deaf), Some(Answer::Put(answered)) if *answered == expected),
+        "waits one second at most, and the answer says so"
+    );
+    assert!(matches!(cluster.answers.get(&unknown), Some(Answer::Known(false))));
+    cluster.cut_data_plane(0);
+    let nobody = cluster.request(Request::Known { name: "f".to_owned() });
+    assert!(matches!(cluster.answers.get(&nobody), Some(Answer::Known(false))), "no data plane is waited for");
 }
 
 #[test]
@@ -216,8 +231,11 @@ fn who_asks_again_is_told_that_a_function_is_there_once_data_planes_know_it() {
         cluster.data_plane_reads(data_plane);
         cluster.data_plane_is_heard(data_plane);
     }
-    assert!(matches!(cluster.answers.get(&again), Some(Answer::Put(PutOutcome::Unchanged))));
-    assert!(matches!(cluster.answers.get(&known), Some(Answer::Done)));
+    assert!(matches!(
+        cluster.answers.get(&again),
+        Some(Answer::Put(Registration { outcome: PutOutcome::Unchanged, is_known: true }))
+    ));
+    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
 }
 
 #[test]
