@@ -6,6 +6,7 @@ mod difference;
 mod fields;
 mod form;
 mod functions;
+mod name;
 mod nodes;
 mod pages;
 mod problem;

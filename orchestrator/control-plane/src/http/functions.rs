@@ -3,14 +3,14 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use model::{FunctionName, FunctionSpec, Layout};
 use serde::Serialize;
 
-use super::{Operators, fields::Fields, problem::Problem};
+use super::{Operators, fields::Fields, name::Name, problem::Problem};
 use crate::{
     policies::Decides,
     state::{Answer, FunctionView, PutOutcome, Registration, Request},
@@ -44,10 +44,7 @@ pub(super) async fn list(
     Ok(Json(FunctionPage { functions, next }))
 }
 
-pub(super) async fn show(
-    State(operators): State<Operators>,
-    Path(name): Path<String>,
-) -> Result<Json<FunctionView>, Problem> {
+pub(super) async fn show(State(operators): State<Operators>, Name(name): Name) -> Result<Json<FunctionView>, Problem> {
     match operators.owner.ask(Request::Show { name: name.clone() }).await? {
         Answer::Function(function) => Ok(Json(*function)),
         Answer::NotFound => Err(Problem::no_function(&name)),
@@ -57,7 +54,7 @@ pub(super) async fn show(
 
 pub(super) async fn put(
     State(operators): State<Operators>,
-    Path(name): Path<String>,
+    Name(name): Name,
     body: Bytes,
 ) -> Result<Response, Problem> {
     // Here, so that it has no place in a body that does not hold it.
@@ -104,10 +101,7 @@ pub(super) fn status(registration: Registration) -> StatusCode {
     if registration.outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
-pub(super) async fn delete(
-    State(operators): State<Operators>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
     let name: FunctionName = name.parse().map_err(|_| Problem::no_function(&name))?;
     match operators.owner.ask(Request::Delete { name: name.clone() }).await? {
         Answer::Done => Ok(StatusCode::ACCEPTED),

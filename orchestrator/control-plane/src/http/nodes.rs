@@ -1,13 +1,9 @@
 //! `/v1/nodes`: list, drain, remove.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 
-use super::{Operators, problem::Problem};
+use super::{Operators, name::Name, problem::Problem};
 use crate::state::{Answer, NodeView, Request};
 
 /// All nodes.
@@ -23,21 +19,15 @@ pub(super) async fn list(State(operators): State<Operators>) -> Result<Json<Node
     }
 }
 
-pub(super) async fn drain(State(operators): State<Operators>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn drain(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
     change(&operators, &name, Request::DrainNode { name: name.clone(), drained: true }).await
 }
 
-pub(super) async fn undrain(
-    State(operators): State<Operators>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn undrain(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
     change(&operators, &name, Request::DrainNode { name: name.clone(), drained: false }).await
 }
 
-pub(super) async fn remove(
-    State(operators): State<Operators>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
     change(&operators, &name, Request::RemoveNode { name: name.clone() }).await
 }
 

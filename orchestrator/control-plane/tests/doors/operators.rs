@@ -104,6 +104,10 @@ async fn a_refusal_says_which_field_what_was_expected_and_what_there_is() {
             "expected at least 1 and not below scale.min (0), got 0",
         ),
         (("PUT", "/v1/functions/F_"), r#"{"image":"i"}"#, "name", "this one has 'F', in the address"),
+        (("PUT", "/v1/functions/%ff"), r#"{"image":"i"}"#, "name", "name: expected UTF-8, in the address"),
+        (("GET", "/v1/functions/%ff"), "", "name", "name: expected UTF-8, in the address"),
+        (("DELETE", "/v1/functions/a%ffb"), "", "name", "name: expected UTF-8, in the address"),
+        (("POST", "/v1/nodes/%c3/drain"), "", "name", "name: expected UTF-8, in the address"),
         (put, r#"{"image":"i","retry":1}"#, "retry", "retry: expected \"idempotent\" or \"any\", got number 1"),
         (put, r#"{"image":"i","balance":"best"}"#, "balance", "balance: expected one of least-loaded"),
         (
