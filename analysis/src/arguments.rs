@@ -14,7 +14,8 @@ const EXAMPLES: &str = "Examples:
   analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
 
 Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run or a claim is invalid,
-4 a claim that `claims` judges does not hold, or something became worse. `report` writes verdicts and never ends with 4.";
+4 a claim that `claims` judges does not hold, or something became worse. `report` writes verdicts and never ends with 4.
+It locks the run while it writes: where another process writes into it, it says which one, and ends with 1.";
 
 /// Turns the files of a run into statistics, verdicts, figures and a page.
 #[derive(Debug, Parser)]
@@ -34,6 +35,9 @@ pub(crate) enum Command {
         /// How to print the summary.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
+        /// The caller, such as `repro`, holds the lock of the run's directory; where nobody does, it is taken all the same.
+        #[arg(long)]
+        under_lock: bool,
     },
     /// Judge the claims about a run's experiment and print the verdicts; nothing is written.
     #[command(after_help = "Example: analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format csv")]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod destination;
+mod locked;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use anyhow::Result;
 use arguments::{Arguments, Command, Source};
 use clap::CommandFactory;
 use destination::write_to;
+use locked::locked;
 use record::Claims;
 
 /// Something failed that is not the input's fault.
@@ -37,7 +39,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Report { source, format } => {
+        Command::Report { source, format, under_lock } => {
+            // That it is a run is known before anything is made in the directory; what it holds may change until it is locked.
+            Run::open(&source.run_dir)?;
+            let _lock = locked(&source.run_dir, under_lock)?;
             let (run, timeouts) = open(&source)?;
             let report = write_report(&run, &timeouts)?;
             let mut text = Vec::new();

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, process};
 
 use assert_cmd::Command;
 use fixture::{Fixture, load, rows_by_hand};
-use record::{Invocation, Summary};
+use record::{DirectoryLock, Holder, Invocation, Summary};
 
 fn analysis() -> Command {
     Command::new(assert_cmd::cargo::cargo_bin!("analysis"))
@@ -127,6 +127,40 @@ fn a_report_that_cannot_be_written_is_a_failure_and_not_bad_input() {
     let fixture = Fixture::by_hand();
     fs::write(fixture.path().join("report"), "a file where the folder should be").unwrap();
     refused(&fixture, 1, &["cannot write", "report"]);
+}
+
+#[test]
+fn a_run_that_another_process_writes_into_is_not_reported_and_its_holder_is_named() {
+    let fixture = Fixture::by_hand();
+    let written = || ["summary.json", "claims.json", "report"].map(|name| fixture.path().join(name).exists());
+    let [since, purpose] = ["2026-01-02T03:04:05Z", "repro run toy"].map(str::to_owned);
+    let first = DirectoryLock::take(fixture.path(), &Holder { process: 7, since, purpose }).unwrap();
+    refused(&fixture, 1, &[" is in use by process 7 (repro run toy) since 2026-01-02T03:04:05Z"]);
+    assert_eq!(written(), [false; 3], "nothing was written");
+    // Who only reads waits for nobody.
+    let claims = analysis().arg("claims").arg(fixture.path()).assert();
+    assert!(claims.get_output().stderr.is_empty() && written() == [false; 3], "{claims:?}");
+    // Its holder has the report made, and keeps the lock.
+    analysis().arg("report").arg(fixture.path()).arg("--under-lock").assert().success();
+    assert_eq!(written(), [true; 3]);
+    DirectoryLock::check(fixture.path()).unwrap_err();
+    drop(first);
+    analysis().arg("report").arg(fixture.path()).assert().success();
+    DirectoryLock::check(fixture.path()).unwrap();
+}
+
+#[test]
+fn a_report_without_a_holder_is_locked_and_what_is_no_run_gets_no_lock() {
+    let fixture = Fixture::by_hand();
+    let lock = fixture.path().join("lock");
+    for under_lock in [&["--under-lock"][..], &[]] {
+        analysis().arg("report").arg(fixture.path()).args(under_lock).assert().success();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "", "it was taken, and given back");
+        fs::remove_file(&lock).unwrap();
+    }
+    let nowhere = fixture.path().join("nowhere");
+    analysis().arg("report").arg(&nowhere).assert().code(2);
+    assert!(!nowhere.exists());
 }
 
 #[test]

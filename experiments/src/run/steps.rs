@@ -294,7 +294,8 @@ pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::R
 
 /// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
 fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
-    let command = vec![programs.path("analysis"), "report".to_owned(), dir.0.display().to_string()];
+    let [verb, run, under_lock] = ["report", &dir.0.display().to_string(), "--under-lock"].map(str::to_owned);
+    let command = vec![programs.path("analysis"), verb, run, under_lock];
     let errand = Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN };
     let invalid = Exit::Invalid as i32;
     let code = session.run_accepting(&errand, &[0, invalid])?;
