@@ -207,6 +207,24 @@ fn a_rate_at_which_nothing_succeeds_is_invalid_and_no_higher_one_stands_in() {
     assert!(claim.reason.contains("high, repetition 1 is not known to be valid: no"), "{}", claim.reason);
 }
 
+#[test]
+fn cpu_time_is_claimed_against_both_forms_of_the_baseline_in_words_that_say_which() {
+    let fixture = held();
+    let claims = reported(&fixture);
+    for (id, form) in [
+        ("cold-start-cpu-knative", "Knative as released"),
+        ("cold-start-cpu-knative-tuned", "Knative with its limits lifted"),
+    ] {
+        let claim = claims.iter().find(|claim| claim.id == id).unwrap();
+        let words = format!(
+            "The cluster manager uses less CPU time per cold start, deletion included, than {form}, with the same autoscaling policy."
+        );
+        assert_eq!((claim.sentence.as_str(), claim.published.as_str()), (words.as_str(), "not published"));
+        assert_eq!((claim.source.as_str(), claim.statistic.as_str()), ("this project", "cpu.per-cold-start"));
+        assert!(page_of(&fixture).contains(&words), "the page lacks: {words}");
+    }
+}
+
 const BURSTS: &str = "[load]\nkind = \"rate\"\nevery = \"60s\"\ncooldown = \"60s\"\ntimeout = \"9s\"\n\
     [sandbox]\nruntime = \"hollow\"\n\
     [[points]]\nname = \"burst-10-delay-500ms\"\nload.burst = 10\nsandbox.delay = \"500ms\"\n\
@@ -224,6 +242,11 @@ fn a_share_is_what_latency_has_beyond_the_modelled_delay() {
     let claim = reported(&fixture).remove(0);
     assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
     assert_eq!((claim.found, claim.unit.as_str(), claim.p), (Some(87.5), "%", None), "1 − 500 / 4,000");
+    assert_eq!(claim.published, "up to 65 % of end-to-end", "a most that was published is no typical value");
+    let words = "Of 100 Knative cold starts at once, the cluster manager's share of the latency is at least 65 %, the most that was \
+                 published.";
+    assert_eq!((claim.sentence.as_str(), claim.id.as_str()), (words, "overhead-share-knative"));
+    assert!(page_of(&fixture).contains("up to 65 % of end-to-end"), "and on the page");
     let summary: Summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
     let not_judged = summary.rates.iter().all(|point| point.sustained.verdict.is_none());
     assert!(not_judged, "a burst has no rate to keep up");

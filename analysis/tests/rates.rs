@@ -101,6 +101,36 @@ fn the_page_answers_from_the_numbers_and_draws_what_a_rate_is_about() {
 }
 
 #[test]
+fn the_page_says_how_much_blocks_of_rows_depend_on_each_other() {
+    let definition = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[[points]]\nname = \"wave\"\nload.rate = 40\n\
+                      [[points]]\nname = \"short\"\nload.rate = 0.5\n";
+    let fixture = Fixture::of_rates("sweep", definition, &["dirigent"]);
+    fixture.waving_minute(("dirigent", "wave", 1), 40);
+    fixture.minute(("dirigent", "short", 1), 0.5, true);
+    fixture.verified();
+    let (_fixture, _, page, summary) = reported_of(fixture);
+    let [wave, short] = [0, 1].map(|at| summary.rates[at].block_autocorrelation.as_ref().map(|phi| phi.median));
+    assert!(wave.is_some_and(|phi| phi > 0.5 && phi < 1.0) && short.is_none(), "{wave:?}, {short:?}");
+    let shown = format!("φ {:.2}", wave.unwrap());
+    assert!(shown.starts_with("φ 0.") && page.contains(&shown), "the page lacks {shown}");
+    assert_eq!(page.matches("φ 0.").count(), 1, "where it cannot be known, none is shown");
+    assert!(page.contains("blocks that depend on each other by their autocorrelation φ."), "and what it is");
+}
+
+#[test]
+fn the_page_says_where_failures_are_penalised_at_a_rate_and_in_a_trace() {
+    let at_rate = "<li>A failure is any outcome but ok. Latencies and their slope are those of ok invocations: failures are not \
+                   penalised in them, and count against ok, achieved and sustained. They are penalised in one place, the 99th \
+                   percentile that the objective is judged by: there each counts with the time-out.</li>";
+    let in_trace = "<li>A failure is any outcome but ok. Penalised, it counts with the time-out as its latency over the \
+                    requested time; dropped, it does not count.";
+    let (_, _, sweep, _) = reported();
+    assert!(sweep.contains(at_rate) && !sweep.contains(in_trace), "{sweep}");
+    let (_, _, trace, _) = reported_of(Fixture::by_hand());
+    assert!(trace.contains(in_trace) && !trace.contains(at_rate), "{trace}");
+}
+
+#[test]
 fn every_number_of_a_point_can_be_exported() {
     let fixture = Fixture::sweep();
     let mut export = Command::new(assert_cmd::cargo::cargo_bin!("analysis"));
