@@ -19,6 +19,8 @@ const MAX_MEMORY_MIB: u64 = 1 << 30;
 const MAX_NAME_BYTES: usize = 253;
 /// Nodes of one worker: as many as one with modelled nodes may have.
 const MAX_NODES: usize = 10_000;
+/// Sandboxes that a worker has: far more than any has had, and a sum of what they reserve stays in its type.
+const MAX_HELD: usize = 65_536;
 /// Steps of a creation, and the longest name of one.
 const MAX_STEPS: usize = 16;
 /// See [`MAX_STEPS`].
@@ -72,6 +74,9 @@ pub(crate) fn worker_hello(hello: &mut wire::WorkerHello) -> Result<(), String> 
     check_name("worker", &hello.worker)?;
     if hello.nodes.len() > MAX_NODES {
         return Err(format!("a worker has {MAX_NODES} nodes at most, this one {}", hello.nodes.len()));
+    }
+    if hello.sandboxes.len() > MAX_HELD {
+        return Err(format!("a worker has {MAX_HELD} sandboxes at most, this one {}", hello.sandboxes.len()));
     }
     for node in &mut hello.nodes {
         check_name("node", &node.name)?;
@@ -176,6 +181,11 @@ mod tests {
         let mut many = hello("w", "");
         many.nodes = vec![node.clone(); MAX_NODES + 1];
         assert!(worker_hello(&mut many).unwrap_err().contains("10000 nodes at most"));
+        let mut most = hello("w", "");
+        most.sandboxes = vec![held.clone(); MAX_HELD];
+        assert_eq!(worker_hello(&mut most), Ok(()));
+        most.sandboxes.push(held.clone());
+        assert!(worker_hello(&mut most).unwrap_err().contains("65536 sandboxes at most"));
     }
 
     #[test]

@@ -206,6 +206,12 @@ impl Function {
         self.levels.iter().find(|(key, _)| *key == data_plane).map(|(_, level)| level)
     }
 
+    /// Whether the slots of a further sandbox can be counted with those that a data plane holds. What cannot is granted to
+    /// nobody: a sum that wrapped would be wrong from then on.
+    pub(super) fn may_hold(&self, data_plane: DataPlaneKey, slots: u32) -> bool {
+        self.level(data_plane).is_none_or(|level| level.held.checked_add(slots).is_some())
+    }
+
     pub(super) fn level_mut(&mut self, data_plane: DataPlaneKey) -> &mut Level {
         let place = self.levels.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
             self.levels.push((data_plane, Level::default()));

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use api::wire;
-use model::{EndpointState, FunctionId, SandboxId};
+use model::{EndpointState, FunctionId, MAX_CONCURRENCY, SandboxId};
 
 use super::{
     DataPlaneChange, Now, State,
@@ -44,6 +44,7 @@ impl State {
         let unmet = |key| function.level(key).map_or(0, Level::unmet);
         self.data_planes
             .connected()
+            .filter(|(key, ..)| function.may_hold(*key, MAX_CONCURRENCY))
             .map(|(key, _, _)| (unmet(key), key))
             .filter(|(unmet, _)| *unmet > 0)
             .max()
@@ -54,7 +55,8 @@ impl State {
     fn standby(&self, id: FunctionId) -> Option<DataPlaneKey> {
         let function = self.functions.get(id)?;
         let held = |key| function.level(key).map_or(0, |level| level.held);
-        self.data_planes.connected().map(|(key, _, _)| (held(key), key)).min().map(|(_, key)| key)
+        let connected = self.data_planes.connected().filter(|(key, ..)| function.may_hold(*key, MAX_CONCURRENCY));
+        connected.map(|(key, _, _)| (held(key), key)).min().map(|(_, key)| key)
     }
 
     fn lend(&mut self, id: SandboxId, borrower: DataPlaneKey) {
@@ -254,11 +256,16 @@ impl State {
             Standing::Starting | Standing::Deleting => false,
         };
         let slots = grant.slots.min(sandbox.concurrency);
+        let can_count = self.functions.get(sandbox.function).is_none_or(|function| function.may_hold(key, slots));
         match sandbox.loan {
             Some(loan) if loan.data_plane != key => return self.send_gone(key, grant),
             Some(_) => {}
             None if slots == 0 || !may_be_held || sandbox.function.0 != grant.function => {
                 return self.send_gone(key, grant);
+            }
+            None if !can_count => {
+                self.send_gone(key, grant);
+                return self.delete_sandbox(id);
             }
             None => {
                 sandbox.loan = Some(Loan { data_plane: key, slots, acknowledged: true });

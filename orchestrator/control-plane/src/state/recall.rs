@@ -72,7 +72,7 @@ impl State {
                 return;
             }
             left -= back;
-            let slots = level.held.saturating_sub(back * concurrency);
+            let slots = level.held.saturating_sub(back.saturating_mul(concurrency));
             let asked_already = level.limit.slots == Some(slots) && (level.limit.pending || level.limit.drain);
             if !asked_already && now.us >= level.limit.not_before_us {
                 let (min_idle_ms, drain) = (decision.min_idle_ms, decision.drain);

@@ -158,3 +158,23 @@ fn what_a_process_claimed_that_is_no_more_is_lent_to_nobody() {
     expect_ended(&mut cluster, id, sandbox, "claimed");
     assert!(!cluster.data_planes[0].held.contains_key(&sandbox));
 }
+
+#[test]
+fn a_slot_that_cannot_be_counted_is_granted_to_nobody() {
+    let (mut cluster, id, sandbox) = restarted_with_user();
+    cluster.connect_worker(0);
+    let key = cluster.state.data_planes.iter().find(|(_, known)| &*known.id.0 == "d0").unwrap().0;
+    let function = cluster.state.functions.iter_mut().find(|(function, _)| function.0 == id).unwrap().1;
+    function.level_mut(key).held = u32::MAX;
+    cluster.connect_data_plane(0);
+    cluster.data_plane_reads(0);
+    assert!(!cluster.data_planes[0].held.contains_key(&sandbox), "it is said to be gone");
+    cluster.worker_reads(0);
+    assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "what may still run there is ended");
+    cluster.data_planes[0].arrive(id);
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    cluster.settle(1);
+    assert_eq!(cluster.data_planes[0].running(id), 0, "nor is another one granted");
+}
