@@ -118,6 +118,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         queued_until_us: None,
         retired: false,
         ready_us: 0,
+        missed_us: 0,
         loan: None,
         version: 0,
         timing: None,

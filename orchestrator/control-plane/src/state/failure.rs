@@ -219,7 +219,9 @@ impl State {
 fn lived_us(sandbox: &Sandbox, now: Now) -> Option<u64> {
     match sandbox.standing {
         Standing::Starting => Some(0),
-        Standing::Ready | Standing::Suspended if sandbox.ready_us > 0 => Some(now.us.saturating_sub(sandbox.ready_us)),
+        Standing::Ready | Standing::Suspended if sandbox.ready_us > 0 => {
+            Some(now.us.saturating_sub(sandbox.ready_us).saturating_sub(sandbox.missed_us))
+        }
         Standing::Ready | Standing::Suspended | Standing::Unclaimed => Some(u64::MAX),
         Standing::Draining | Standing::Deleting => None,
     }

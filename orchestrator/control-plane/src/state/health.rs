@@ -51,7 +51,8 @@ impl State {
             }
         }
         self.timers.postpone_sandboxes(late_us);
-        self.sandboxes.values_mut().for_each(|sandbox| sandbox.postpone_creation(late_us));
+        self.sandboxes.values_mut().for_each(|sandbox| sandbox.note_standstill(late_us));
+        self.replies.iter_mut().for_each(|reply| reply.deadline_us = reply.deadline_us.saturating_add(late_us));
         self.recovery.postpone(late_us);
     }
 

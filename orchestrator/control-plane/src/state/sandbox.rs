@@ -56,6 +56,8 @@ pub(super) struct Sandbox {
     pub(super) retired: bool,
     /// When it became ready, in microseconds; 0 when that was before this control plane.
     pub(super) ready_us: u64,
+    /// For how long this process has stood still since then, in microseconds: whatever happened there was not heard of.
+    pub(super) missed_us: u64,
     pub(super) loan: Option<Loan>,
     /// Version of the newest delta about it.
     pub(super) version: u64,
@@ -105,8 +107,12 @@ impl Sandbox {
         self.standing == Standing::Ready && self.loan.is_none()
     }
 
-    /// Gives its creation so much longer.
-    pub(super) fn postpone_creation(&mut self, by_us: u64) {
+    /// This process stood still for so long: its creation has so much longer, or it was in service so much shorter, as far
+    /// as is known.
+    pub(super) fn note_standstill(&mut self, by_us: u64) {
+        if self.ready_us > 0 {
+            self.missed_us = self.missed_us.saturating_add(by_us);
+        }
         self.creation_due_us = self.creation_due_us.saturating_add(by_us);
         self.queued_until_us = self.queued_until_us.map(|until_us| until_us.saturating_add(by_us));
     }

@@ -225,6 +225,7 @@ impl State {
             queued_until_us: None,
             retired: false,
             ready_us: 0,
+            missed_us: 0,
             loan: None,
             version: 0,
             timing: Some(Box::new(timing)),

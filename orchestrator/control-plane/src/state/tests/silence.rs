@@ -1,11 +1,11 @@
 //! Nodes that fall silent together: then the cause is likely to be here, and nothing is replaced.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use model::FunctionSpec;
 
 use super::model_cluster::{Cluster, NODE_CPU};
-use crate::state::node::NodeState;
+use crate::state::{Answer, Request, node::NodeState};
 
 /// Longer than a worker may be silent before it is dead.
 const LONG_MS: u64 = 12_000;
@@ -138,4 +138,55 @@ fn when_the_control_plane_itself_stood_still_nobody_was_silent() {
         assert_eq!(suspects, 0, "in the moment in which it wakes");
         expect_the_same(&mut cluster, id, &before, "it stood still");
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
+#[test]
+fn what_was_acknowledged_while_the_control_plane_stood_still_is_read_before_it_answers() {
+    let (mut cluster, _) = busy(1);
+    cluster.put(FunctionSpec::new("g".parse().unwrap(), "any"));
+    let known = cluster.request(Request::Known { name: "g".to_owned() });
+    cluster.data_plane_reads(0);
+    cluster.stand_still(LONG_MS);
+    assert!(!cluster.answers.contains_key(&known), "what the data plane said meanwhile is not read yet");
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
+}
+
+#[test]
+fn a_sandbox_that_ended_while_the_control_plane_stood_still_did_not_last() {
+    let (mut cluster, _) = busy(1);
+    cluster.stand_still(LONG_MS);
+    cluster.sandbox_exits(0);
+    cluster.worker_is_heard(0);
+    assert_eq!(cluster.state.functions.find("f").unwrap().trouble.failures, 1, "it was ready for two seconds");
+}
+
+#[test]
+fn a_data_plane_that_was_away_has_its_grace_also_when_the_control_plane_stood_still() {
+    let (mut cluster, _) = busy(1);
+    let grace = ms(cluster.state.settings.health.data_plane_grace);
+    cluster.cut_data_plane(0);
+    cluster.stand_still(2 * grace);
+    cluster.pass_with(grace - 1000, &[true]);
+    assert_eq!(cluster.state.data_planes.iter().count(), 1, "it had no time to come back");
+    cluster.pass_with(2000, &[true]);
+    assert_eq!(cluster.state.data_planes.iter().count(), 0, "and no more than its grace");
+}
+
+#[test]
+fn a_drain_has_its_time_also_when_the_control_plane_stood_still() {
+    let (mut cluster, id) = busy(1);
+    let deadline = ms(cluster.state.settings.health.drain_deadline);
+    cluster.request(Request::DrainNode { name: "w0-node".to_owned(), drained: true });
+    cluster.stand_still(2 * deadline);
+    cluster.settle(deadline / 1000 - 2);
+    assert_eq!(cluster.data_planes[0].running(id), 1, "it had no time to end");
+    cluster.settle(4);
+    assert!(cluster.workers[0].sandboxes.is_empty(), "and no more than the deadline");
 }
