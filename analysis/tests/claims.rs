@@ -192,6 +192,8 @@ fn a_system_that_ended_early_under_load_is_found_in_the_invariants_and_not_held(
         assert_eq!(claim.verdict, verdict, "{claim:?}");
         assert!(claim.reason.contains("control-plane ended with exit code 7"), "{}", claim.reason);
     }
+    let rule = "It is not held by repetitions in one of which the system said to be better failed.";
+    assert!(page_of(&fixture).contains(rule), "the page lacks: {rule}");
 }
 
 #[test]

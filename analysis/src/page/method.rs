@@ -17,7 +17,8 @@ const COLD: &str = "Cold: the serving sandbox became ready after the invocation 
      to its record of creations.";
 const CLAIMS: &str = "A claim needs five repetitions of each system, in a run that is not a quick one, and every invariant of the \
      repetitions it uses. It is held when the lower end of the 95 % bootstrap interval over repetitions reaches the bound, and of a \
-     ratio also when it is clear of 1 with a Mann-Whitney p below 0.01; an interval that contains the bound is inconclusive.";
+     ratio also when it is clear of 1 with a Mann-Whitney p below 0.01; an interval that contains the bound is inconclusive. It is not \
+     held by repetitions in one of which the system said to be better failed.";
 
 /// Of a trace: slowdown, and where failures are penalised.
 const SLOWDOWN: &str = "`seed`: per function, arithmetic mean over invocations of end-to-end / execution time reported. \
