@@ -131,3 +131,17 @@ impl IntoResponse for Problem {
 pub(super) async fn no_such_page(uri: Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_too_early_is_given_a_time_to_ask_again() {
+        let response = Problem::unknown_to_data_planes("f").into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).map(header::HeaderValue::as_bytes), Some(&b"1"[..]));
+        let response = Problem::no_function("f").into_response();
+        assert_eq!(response.headers().get(header::RETRY_AFTER), None, "asking again changes nothing");
+    }
+}
