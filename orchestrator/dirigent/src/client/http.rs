@@ -23,6 +23,9 @@ use super::{
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection; the parts are near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest head of an answer read: twice the field bytes that a data plane passes on unless it is configured for more, and
+/// its own fields are added to those.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Largest answer read: a page of functions is far below it.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -303,6 +306,9 @@ fn agent(timeout: Duration) -> Agent {
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)
+        .max_response_header_size(MAX_HEAD_BYTES)
+        // A head is read whole, and the blank line after the largest one must fit too.
+        .input_buffer_size(2 * MAX_HEAD_BYTES)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_global(Some(timeout))
         .build()

@@ -212,21 +212,41 @@ fn functions_are_registered_from_standard_input() {
     assert!(cluster.operator_ok(&["function", "list", "--format", "csv"]).contains("piped"));
 }
 
+/// A data plane that writes this text to its first client and closes.
+fn answering(text: String) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let data_plane = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        connection.write_all(text.as_bytes()).unwrap();
+    });
+    (address, data_plane)
+}
+
+#[test]
+fn a_head_as_large_as_a_data_plane_passes_on_is_read() {
+    // A function's 100 fields of 64 KiB together, and the data plane's own.
+    let fields: String = (0..100).map(|n| format!("x-more-{n:02}: {}\r\n", "x".repeat(646))).collect();
+    let own = "x-dirigent-cold: 0\r\nserver-timing: queue;dur=1, cold;dur=0, exec;dur=2\r\n";
+    let head = format!("HTTP/1.1 200 OK\r\n{own}{fields}content-length: 2\r\n\r\n");
+    assert!(head.len() > 64 * 1024, "{}", head.len());
+    let (address, data_plane) = answering(format!("{head}ok"));
+    let output = dirigent().args(["invoke", "f", "--data-plane", &address]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ok\n"[..]), "{said}");
+    data_plane.join().unwrap();
+}
+
 #[test]
 fn a_data_plane_that_goes_away_during_a_call_is_no_wrong_address() {
     for begun in ["", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let data_plane = thread::spawn(move || {
-            let (mut connection, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                connection.read_exact(&mut byte).unwrap();
-                request.extend(byte);
-            }
-            connection.write_all(begun.as_bytes()).unwrap();
-        });
+        let (address, data_plane) = answering(begun.to_owned());
         let output = dirigent().args(["invoke", "f", "--data-plane", &address]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         let expected = format!(
