@@ -1,6 +1,10 @@
 //! `control-plane`: the part that decides, with its command log in the data directory.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use api::{Network, OsNetwork};
@@ -65,21 +69,30 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
         return Ok(());
     }
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
+        let directory = open(&config.data_dir)?;
+        let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
         Ok(built.run(process.shutdown).await.context("control plane")?)
     })
 }
 
-/// Binds a control plane and announces its ports.
+/// Locks the data directory of a control plane.
 ///
 /// # Errors
-/// When its data directory is in use, its log cannot be opened, an address not bound, or the ports file not written.
+/// As [`DataDirectory::open`].
+pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
+    DataDirectory::open(data_dir, "control-plane", Others::Nothing)
+}
+
+/// Binds a control plane and announces its ports in `directory`, which is that of its configuration.
+///
+/// # Errors
+/// When its log cannot be opened, an address not bound, or the ports file not written.
 pub(super) async fn build(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
-) -> anyhow::Result<(Built, DataDirectory)> {
-    let directory = DataDirectory::open(&config.data_dir, "control-plane", Others::Nothing)?;
+    directory: &DataDirectory,
+) -> anyhow::Result<Built> {
     let store = RedbStore::open(&config.data_dir)?;
     let built = control_plane::build(config, network, Box::new(store)).await;
     let built = built.map_err(|error| {
@@ -88,5 +101,5 @@ pub(super) async fn build(
     })?;
     let addresses = [("stream", built.stream_address()), ("http", built.http_address())];
     directory.announce("control plane", &addresses.into())?;
-    Ok((built, directory))
+    Ok(built)
 }

@@ -1,6 +1,10 @@
 //! `data-plane`: the part that carries invocations to sandboxes.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use api::{Network, OsNetwork};
@@ -70,7 +74,8 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
         limit_descriptors(&mut config, process.descriptors);
-        let (built, _directory) = build(config, Arc::new(OsNetwork), PortOptions::Daemon).await?;
+        let directory = open(&config.data_dir)?;
+        let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
         Ok(built.run(process.shutdown).await.context("data plane")?)
     })
 }
@@ -81,21 +86,29 @@ pub(super) fn limit_descriptors(config: &mut Config, available: usize) {
     config.limits.descriptors = if unset { available } else { available.min(config.limits.descriptors) };
 }
 
-/// Binds a data plane and announces its ports.
+/// Locks the data directory of a data plane.
 ///
 /// # Errors
-/// When its data directory is in use, an address cannot be bound, or the ports file not written.
+/// As [`DataDirectory::open`].
+pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
+    DataDirectory::open(data_dir, "data-plane", Others::Nothing)
+}
+
+/// Binds a data plane and announces its ports in `directory`, which is that of its configuration.
+///
+/// # Errors
+/// When an address cannot be bound, or the ports file not written.
 pub(super) async fn build(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
-) -> anyhow::Result<(Built, DataDirectory)> {
-    let directory = DataDirectory::open(&config.data_dir, "data-plane", Others::Nothing)?;
+    directory: &DataDirectory,
+) -> anyhow::Result<Built> {
     let built = data_plane::build(config, network).await.map_err(|error| {
         let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
         options.explain("data plane", error, key)
     })?;
     let addresses = [("invoke", built.invoke_address()), ("admin", built.admin_address())];
     directory.announce("data plane", &addresses.into())?;
-    Ok((built, directory))
+    Ok(built)
 }

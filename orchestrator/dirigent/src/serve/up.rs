@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -109,47 +109,79 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     })
 }
 
+/// The data directories of the parts, all of them locked.
+struct Directories {
+    control_plane: DataDirectory,
+    data_plane: DataDirectory,
+    workers: Vec<DataDirectory>,
+}
+
+impl Directories {
+    /// Locks those below `data_dir`, before anything is done in one of them: where another is in use, there is no cluster.
+    fn open(data_dir: &Path, workers: u16) -> anyhow::Result<Self> {
+        let worker = |index| {
+            let name = worker_name(index);
+            worker::open(&data_dir.join(&name), &name)
+        };
+        Ok(Self {
+            control_plane: control_plane::open(&data_dir.join(CONTROL_PLANE))?,
+            data_plane: data_plane::open(&data_dir.join(DATA_PLANE))?,
+            workers: (0..workers).map(worker).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Folders of the data directory.
+const CONTROL_PLANE: &str = "control-plane";
+const DATA_PLANE: &str = "data-plane";
+
+/// The name of the `index`th worker, and of its folder.
+fn worker_name(index: u16) -> String {
+    format!("worker-{}", u32::from(index) + 1)
+}
+
 /// The parts, bound and not yet serving.
 struct Cluster {
     control_plane: ::control_plane::Built,
     data_plane: ::data_plane::Built,
     workers: Vec<::worker::Built>,
     ports: Ports,
-    directories: Vec<DataDirectory>,
+    directories: Directories,
 }
 
 async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Network>) -> anyhow::Result<Cluster> {
+    let directories = Directories::open(&arguments.data_dir, arguments.workers)?;
     let folder = |name: &str| arguments.data_dir.join(name);
     let config = ::control_plane::Config {
         stream: loopback(arguments.stream_port),
         http: loopback(arguments.http_port),
-        data_dir: folder("control-plane"),
+        data_dir: folder(CONTROL_PLANE),
         auth: !arguments.no_auth,
         form: arguments.form,
         ..::control_plane::Config::default()
     };
-    let (control_plane, directory) = control_plane::build(config, network.clone(), PortOptions::Up).await?;
-    let mut directories = vec![directory];
-    let token_file = (!arguments.no_auth).then(|| folder("control-plane").join(api::CLUSTER_TOKEN_FILE));
+    let locked = &directories.control_plane;
+    let control_plane = control_plane::build(config, network.clone(), PortOptions::Up, locked).await?;
+    let token_file = (!arguments.no_auth).then(|| folder(CONTROL_PLANE).join(api::CLUSTER_TOKEN_FILE));
     let leader = vec![control_plane.stream_address().to_string()];
 
     let mut config = ::data_plane::Config {
-        name: "data-plane".to_owned(),
+        name: DATA_PLANE.to_owned(),
         control_planes: leader.clone(),
         invoke: loopback(arguments.invoke_port),
         admin: loopback(arguments.admin_port),
-        data_dir: folder("data-plane"),
+        data_dir: folder(DATA_PLANE),
         token_file: token_file.clone(),
         ..::data_plane::Config::default()
     };
     // Here the sandboxes' ends of the connections may be in this process too.
     data_plane::limit_descriptors(&mut config, descriptors / 2);
-    let (data_plane, directory) = data_plane::build(config, network.clone(), PortOptions::Up).await?;
-    directories.push(directory);
+    let locked = &directories.data_plane;
+    let data_plane = data_plane::build(config, network.clone(), PortOptions::Up, locked).await?;
 
     let mut workers = Vec::new();
-    for index in 0..arguments.workers {
-        let name = format!("worker-{}", index + 1);
+    for (index, locked) in (0..arguments.workers).zip(&directories.workers) {
+        let name = worker_name(index);
         let mut process = ::worker::ProcessConfig { user: arguments.sandbox_user, ..Default::default() };
         process.images.extend(arguments.allow_image.iter().cloned());
         let config = ::worker::Config {
@@ -162,9 +194,7 @@ async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Netwo
             name,
             ..::worker::Config::default()
         };
-        let (worker, directory) = worker::build(config, network.clone(), PortOptions::Up).await?;
-        directories.push(directory);
-        workers.push(worker);
+        workers.push(worker::build(config, network.clone(), PortOptions::Up, locked).await?);
     }
     let ports = [
         ("stream", control_plane.stream_address()),

@@ -1,6 +1,10 @@
 //! `worker`: the part that makes and ends sandboxes.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use api::{Network, OsNetwork};
@@ -97,9 +101,10 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     }
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
-        let (built, _directory) = tokio::select! {
+        let directory = open(&config.data_dir, &config.name)?;
+        let built = tokio::select! {
             biased;
-            built = build(config, Arc::new(OsNetwork), PortOptions::Daemon) => built?,
+            built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory) => built?,
             // The address of its sandboxes is waited for.
             () = process.shutdown.cancelled() => return Ok(()),
         };
@@ -107,23 +112,31 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     })
 }
 
-/// Binds a worker and announces its ports.
+/// Locks the data directory of the worker of this name, which is empty where it takes one from its port: then it has none
+/// yet.
 ///
 /// # Errors
-/// When its data directory is in use, its address cannot be bound, its runtime not started, or the ports file not written.
+/// As [`DataDirectory::open`].
+pub(super) fn open(data_dir: &Path, name: &str) -> anyhow::Result<DataDirectory> {
+    let holder = if name.is_empty() { "worker".to_owned() } else { format!("worker {name}") };
+    DataDirectory::open(data_dir, &holder, Others::PassThrough)
+}
+
+/// Binds a worker and announces its ports in `directory`, which is that of its configuration.
+///
+/// # Errors
+/// When its address cannot be bound, its runtime not started, or the ports file not written.
 pub(super) async fn build(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
-) -> anyhow::Result<(Built, DataDirectory)> {
-    // A worker that takes its name from its port has none yet.
-    let holder = if config.name.is_empty() { "worker".to_owned() } else { format!("worker {}", config.name) };
-    let directory = DataDirectory::open(&config.data_dir, &holder, Others::PassThrough)?;
+    directory: &DataDirectory,
+) -> anyhow::Result<Built> {
     let built = worker::build(config, network).await.map_err(|error| {
         let key = if let BuildError::Admin { .. } = error { Some("admin") } else { None };
         options.explain("worker", error, key)
     })?;
     let role = format!("worker {}", built.name());
     directory.announce(&role, &[("admin", built.admin_address())].into())?;
-    Ok((built, directory))
+    Ok(built)
 }

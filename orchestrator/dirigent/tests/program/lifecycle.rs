@@ -168,6 +168,24 @@ fn a_data_directory_in_use_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_part_s_directory_in_use_is_found_before_another_part_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    let worker = ["worker", "--name", "lone", "--runtime", "hollow", "--control-plane", "127.0.0.1:1", "--admin", any];
+    let (worker, _) = start(dir.path(), "worker-1", &worker);
+    let ports = ["--stream-port", "--http-port", "--invoke-port", "--admin-port", "--worker-port"];
+    let ports: Vec<&str> = ports.iter().flat_map(|port| [port, "0"]).collect();
+    let output =
+        dirigent().args(["up", "--runtime", "hollow", "--data-dir"]).arg(dir.path()).args(ports).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let folder = dir.path().join("worker-1");
+    let expected = format!("{} is in use by process {} (dirigent worker lone) since ", folder.display(), worker.0.id());
+    assert!(output.status.code() == Some(1) && said.contains(&expected), "expected {expected:?} in {said:?}");
+    let log = dir.path().join("control-plane/commands.redb");
+    assert!(!log.exists(), "nothing is written for a cluster that cannot be");
+}
+
+#[test]
 fn too_few_file_descriptors_are_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new("sh")
