@@ -255,6 +255,16 @@ impl FunctionSpec {
         self.scale.check().map_err(|(field, problem)| SpecError { field, problem })
     }
 
+    /// Checks that peers can be sent it at all, and can count with its durations. The other bounds of [`FunctionSpec::check`]
+    /// concern who registers it.
+    ///
+    /// # Errors
+    /// The first field out of bounds.
+    pub fn check_size(&self) -> Result<(), SpecError> {
+        self.check_durations()?;
+        self.check_payload_bytes()
+    }
+
     /// Here and not where they are read: a log written before the bound must still be readable.
     fn check_durations(&self) -> Result<(), SpecError> {
         let scale = &self.scale;

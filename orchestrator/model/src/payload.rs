@@ -49,11 +49,14 @@ impl FunctionSpec {
         if self.args.iter().any(|argument| argument.contains('\0')) {
             return fail("args", nul.to_owned());
         }
+        self.check_payload_bytes()
+    }
+
+    pub(crate) fn check_payload_bytes(&self) -> Result<(), SpecError> {
         let bytes = self.payload_bytes();
         if bytes > MAX_PAYLOAD_BYTES {
-            let largest = self.largest_field();
             let problem = format!("expected at most 64 KiB with all else of the specification, got {bytes} bytes");
-            return fail(largest, problem);
+            return Err(SpecError { field: self.largest_field(), problem });
         }
         Ok(())
     }

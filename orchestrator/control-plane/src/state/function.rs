@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire;
-use model::{FunctionId, FunctionName, FunctionSpec, MAX_CONCURRENCY, Registered, Revision, SandboxId};
+use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId, duration::LONGEST};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
+    balance,
     placement::{self, NodeKey},
 };
 
@@ -151,28 +152,34 @@ impl Function {
         }
     }
 
-    /// Checks the specification: of one that is in the log only its readers before this one are known.
+    /// Checks the size of the specification: what is in the log may be older than the bound. What was taken then and only
+    /// would not be registered now goes on to work.
     fn check(&mut self) {
         let spec = &self.registered.spec;
-        self.unfit = spec.check().err().map(|error| {
+        self.unfit = spec.check_size().err().map(|error| {
             tracing::warn!(function = %spec.name, %error, "no sandbox of it is made until it is registered again");
             format!("{error}: register the function again, it was before there was this bound")
         });
     }
 
-    /// What data planes know of it. Of a specification that exceeds a bound they get what has none: a message stays as
-    /// small, and a time as short, as they expect.
+    /// What data planes know of it. Of a specification that exceeds a bound they get what is within it: a message stays as
+    /// small, and a time as short, as they expect, and its sandboxes that there are serve as before.
     pub(super) fn config(&self) -> wire::FunctionConfig {
         let Registered { id, revision, spec } = self.registered.as_ref();
         if self.unfit.is_none() {
             return api::function_config(&self.registered);
         }
-        let bounded = FunctionSpec {
+        let mut bounded = FunctionSpec {
             protocol: spec.protocol,
-            concurrency: spec.concurrency.clamp(1, MAX_CONCURRENCY),
+            concurrency: spec.concurrency,
             retry: spec.retry,
+            timeout: spec.timeout.min(LONGEST),
+            queue: spec.queue,
+            connection_idle: spec.connection_idle.min(LONGEST),
+            balance: spec.balance.clone().filter(|name| balance::find(name).is_some()),
             ..FunctionSpec::new(spec.name.clone(), "")
         };
+        bounded.queue.deadline = bounded.queue.deadline.min(LONGEST);
         api::function_config(&Registered { id: *id, revision: *revision, spec: bounded })
     }
 

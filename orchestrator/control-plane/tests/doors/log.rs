@@ -94,7 +94,10 @@ async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobod
     let mut window = spec("window");
     window.scale.stable_window = Duration::MAX;
     let long = FunctionSpec { balance: Some("x".repeat(2 * 1024 * 1024)), timeout: Duration::MAX, ..spec("long") };
-    write_log(dir.path(), vec![arguments, spec("good"), window, long]).await;
+    let mut good = spec("good");
+    // Taken before it was reserved.
+    good.env.insert("PORT".to_owned(), "80".to_owned());
+    write_log(dir.path(), vec![arguments, good, window, long]).await;
     let running = Running::start(dir.path()).await;
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
