@@ -25,8 +25,9 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// A snapshot that takes longer from the welcome on is not waited for: the control plane may hang with a connection that
-/// lives, and until then it is not known what becomes of the sandboxes that are held. 100,000 functions are some 20 MB.
+/// A snapshot of which nothing comes for this long is not waited for: the control plane may hang with a connection that lives,
+/// and until then it is not known what becomes of the sandboxes that are held. A slow link delays it as it may: from the
+/// beginning it would be as slow again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a stream ended.
@@ -44,7 +45,7 @@ enum StreamError {
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     Silent,
-    #[error("no complete snapshot within {} s of the welcome", SNAPSHOT_TIMEOUT.as_secs())]
+    #[error("nothing more of the snapshot for {} s", SNAPSHOT_TIMEOUT.as_secs())]
     Incomplete,
     /// What is known here means something else there.
     #[error("the control plane knows nothing of what is known here, which is dropped: {0}")]
@@ -164,7 +165,7 @@ impl Session<'_> {
         plane.metrics.connected();
         applier.begin(welcome);
         applier.apply(first);
-        let snapshot_due = Instant::now() + SNAPSHOT_TIMEOUT;
+        let mut snapshot_due = Instant::now() + SNAPSHOT_TIMEOUT;
         loop {
             if applier.is_complete() && !plane.trust.has_stream() && !plane.trust.begin(opened_us) {
                 return Err(StreamError::StoodStill);
@@ -178,6 +179,7 @@ impl Session<'_> {
             let Some(message) = message else { return Ok(()) };
             api::check_size(&message)?;
             applier.apply(message);
+            snapshot_due = Instant::now() + SNAPSHOT_TIMEOUT;
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
                     continue;
                 }
                 for (address, looks) in due(&plane, &busy, elapsed_us) {
-                    busy.insert(address, looks.len());
+                    busy.insert(address, looks.len().min(MAX_LOOKS));
                     passes.push(pass(&plane, address, looks));
                 }
             }
