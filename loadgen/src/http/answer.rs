@@ -39,9 +39,9 @@ pub(crate) enum Malformed {
 /// An answer larger than this is refused: a function's answer is a line of JSON, and rows must not cost memory.
 pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Headers looked at in one answer; a system that sends more is refused rather than half read. A function may send 100 of
-/// them through a data plane, which adds its own.
-const MAX_HEADERS: usize = 128;
+/// Headers looked at in one answer; a system that sends more is refused rather than half read. A data plane passes
+/// 256 of a function's on, and adds its own.
+const MAX_HEADERS: usize = 288;
 
 /// How the body ends.
 enum Framing {
@@ -179,7 +179,7 @@ mod tests {
     fn as_many_fields_as_a_data_plane_passes_on_are_read() {
         let fields = |count: usize| "x-more: 1\r\n".repeat(count);
         let text = |count| format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(count));
-        let answer = text(110);
+        let answer = text(280);
         assert_eq!(parse(Kind::Dirigent, answer.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
         assert!(parse(Kind::Dirigent, text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
     }
