@@ -11,7 +11,7 @@ const SHOWN: usize = 60;
 pub(super) struct Difference {
     /// Its path, for example `scale.max`.
     pub(super) field: String,
-    /// Both values: what is registered, and what was asked for.
+    /// Both values, what is registered and what was asked for, as it goes on after a name of the field.
     pub(super) problem: String,
 }
 
@@ -35,8 +35,8 @@ fn compare(path: &str, registered: &Value, asked: &Value, found: &mut Vec<Differ
     } else if registered != asked {
         // Values of variables may be secrets.
         let problem = match path.strip_prefix("env.") {
-            Some(_) => format!("{path} differs"),
-            None => format!("{path} is {}, this one asks for {}", shown(registered), shown(asked)),
+            Some(_) => "differs".to_owned(),
+            None => format!("is {}, this one asks for {}", shown(registered), shown(asked)),
         };
         found.push(Difference { field: path.to_owned(), problem });
     }
@@ -59,10 +59,14 @@ mod tests {
         asked.memory = 256;
         asked.scale.max = Some(9);
         asked.env.insert("A".to_owned(), "1".to_owned());
-        let problems: Vec<_> = differences(&registered, &asked).into_iter().map(|found| found.problem).collect();
-        let expected =
-            ["env.A differs", "memory is 128, this one asks for 256", "scale.max is not set, this one asks for 9"];
-        assert_eq!(problems, expected);
+        let found: Vec<_> =
+            differences(&registered, &asked).into_iter().map(|found| (found.field, found.problem)).collect();
+        let expected = [
+            ("env.A", "differs"),
+            ("memory", "is 128, this one asks for 256"),
+            ("scale.max", "is not set, this one asks for 9"),
+        ];
+        assert_eq!(found, expected.map(|(field, problem)| (field.to_owned(), problem.to_owned())));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) async fn register(State(operators): State<Operators>, body: Bytes) ->
     }
 }
 
-/// Says in which fields a function that is registered already differs from what was `asked` for.
+/// Says in which fields of the form a function that is registered already differs from what was `asked` for.
 async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem, Problem> {
     let name = asked.name.to_string();
     let found = match operators.owner.ask(Request::Show { name: name.clone() }).await? {
@@ -53,11 +53,12 @@ async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem
         // Deregistered since: then nothing of it can be said any more.
         _ => Vec::new(),
     };
-    let list: Vec<&str> = found.iter().map(|difference| difference.problem.as_str()).collect();
+    let list: Vec<String> =
+        found.iter().map(|difference| format!("{} {}", form_field(&difference.field), difference.problem)).collect();
     let detail = format!("{name:?} is registered with another specification: {}", list.join("; "));
     let problem = Problem::new(StatusCode::CONFLICT, detail);
     Ok(match found.into_iter().next() {
-        Some(first) => problem.about(first.field),
+        Some(first) => problem.about(form_field(&first.field)),
         None => problem,
     })
 }
@@ -120,15 +121,19 @@ fn read(body: &[u8]) -> Result<Form, Problem> {
     }
     spec.check().map_err(|error| {
         let field = form_field(error.field);
-        Problem::bad_field(field, format!("{field}: {}", error.problem))
+        Problem::bad_field(field.clone(), format!("{field}: {}", error.problem))
     })?;
     Ok(Form { spec, read_before })
 }
 
-/// What the form calls a field of a specification.
-fn form_field(field: &'static str) -> &'static str {
-    match field {
-        "port" => "port_forwarding",
+/// What the form calls a field of a specification, given by its path.
+fn form_field(path: &str) -> String {
+    // Of the variables each has a path.
+    if let Some(variable) = path.strip_prefix("env.") {
+        return format!("env_vars.{variable}");
+    }
+    let field = match path {
+        "port" | "protocol" => "port_forwarding",
         "cpu" => "requested_cpu",
         "memory" => "requested_memory",
         "scale.max" => "scaling_upper_bound",
@@ -136,5 +141,6 @@ fn form_field(field: &'static str) -> &'static str {
         "env" => "env_vars",
         "args" => "program_args",
         same => same,
-    }
+    };
+    field.to_owned()
 }

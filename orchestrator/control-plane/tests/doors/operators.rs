@@ -238,10 +238,23 @@ async fn the_published_form_is_answered_as_existing_clients_expect() {
     assert_eq!(running.ask("POST", "/", ours).await.0, 200);
     let spec = running.json("/v1/functions/ours").await["spec"].clone();
     assert_eq!((&spec["env"]["A"], &spec["args"][0]), (&"1".into(), &"x".into()), "a program of ours gets them");
-    let (status, answer) = running.ask("POST", "/", form.replace("memory=256", "memory=512")).await;
+    let other = form.replace("memory=256", "memory=512").replace("bound=9", "bound=8").replace("=tcp", "=h2c");
+    let (status, answer) = running.ask("POST", "/", other).await;
     let problem: Value = serde_json::from_slice(&answer).unwrap();
-    let detail = "\"trace-0\" is registered with another specification: memory is 256, this one asks for 512";
-    assert_eq!((status, &problem["field"], &problem["detail"]), (409, &"memory".into(), &detail.into()));
+    let detail = problem["detail"].as_str().unwrap();
+    assert_eq!((status, &problem["field"]), (409, &"requested_memory".into()), "{detail}");
+    let fields = [
+        "requested_memory is 256, this one asks for 512",
+        "port_forwarding is \"http1\", this one asks for \"h2c\"",
+        "scaling_upper_bound is 9, this one asks for 8",
+    ];
+    let expected = "\"trace-0\" is registered with another specification: ".to_owned() + &fields.join("; ");
+    assert_eq!(detail, expected, "the fields that its sender wrote");
+    let other = form.replace("trace-0", "ours").replace("docker.io%2Fany", "file:%2Fany").replace("A%3D1", "A%3D2");
+    let (status, answer) = running.ask("POST", "/", other).await;
+    let problem: Value = serde_json::from_slice(&answer).unwrap();
+    let detail = "\"ours\" is registered with another specification: env_vars.A differs";
+    assert_eq!((status, &problem["field"], &problem["detail"]), (409, &"env_vars.A".into(), &detail.into()));
     let empty = "name=trace-2&image=file:%2Fany&env_vars=&program_args=&scaling_upper_bound=";
     let (status, answer) = running.ask("POST", "/", empty).await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
