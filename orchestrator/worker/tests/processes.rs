@@ -162,6 +162,23 @@ async fn a_deletion_cancels_the_start_of_a_process() {
 }
 
 #[tokio::test]
+async fn a_program_that_ends_soon_after_it_was_ready_is_reported_with_its_first_error() {
+    let (_control_plane, _worker, mut stream) = start(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (function, ready) = (programs::path("trace-function").unwrap(), folder.path().join("ready"));
+    let body = format!(
+        "{} --mode sleep &\nwhile [ ! -e {} ]; do sleep 0.05; done\necho 'error: no database'; echo done; exit 1",
+        function.display(),
+        ready.display()
+    );
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    stream.ready(sandbox).await;
+    fs::write(&ready, "").unwrap();
+    let (reason, message) = stream.ended(sandbox).await;
+    assert_eq!((reason, message.as_str()), (Reason::Exited, "exit status: 1: error: no database"));
+}
+
+#[tokio::test]
 async fn an_unexpected_end_is_reported_and_nothing_is_left() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();

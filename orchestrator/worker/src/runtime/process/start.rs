@@ -35,6 +35,10 @@ const ATTEMPTS: u32 = 3;
 /// The first pause between two probes; a small program listens within a few milliseconds.
 const FIRST_PROBE: Duration = Duration::from_millis(1);
 
+/// A program that ends within this time after it took a connection was not done with its start: one that connects to a
+/// database may wait for so long. Later ends have causes that the first errors of its output say nothing of.
+const START_UP: Duration = Duration::from_secs(30);
+
 /// A process that has started.
 struct Started {
     address: SocketAddr,
@@ -64,8 +68,8 @@ pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Fai
         let started = launch(&shared, &order, keep_port).await?;
         let launched = Instant::now();
         match await_ready(&shared, &order, started).await {
-            Ok(Started { address, mut steps, exit, .. }) => {
-                let exit = async { exit.await.unwrap_or_else(|_| "its keeper is gone".to_owned()) };
+            Ok(Started { address, mut steps, exit, log, .. }) => {
+                let exit = ended(exit, log, Instant::now() + START_UP);
                 steps.insert(0, ("wait", waited));
                 let (create, ready) = (launched - began, launched.elapsed());
                 return Ok(Made { address, create, ready, steps, exit: Some(Box::pin(exit)) });
@@ -178,6 +182,12 @@ async fn probe(address: SocketAddr, longest_pause: Duration) {
 async fn takes_connections(address: SocketAddr) -> bool {
     // A port that nobody keeps may be chosen as the probe's own, which then connects to itself.
     TcpStream::connect(address).await.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+}
+
+/// How a sandbox ended that was ready, and what it said of that if it did so before `start_up` was over.
+async fn ended(exit: oneshot::Receiver<String>, log: Arc<Log>, start_up: Instant) -> String {
+    let how = exit.await.unwrap_or_else(|_| "its keeper is gone".to_owned());
+    if Instant::now() < start_up { how + &said(&log) } else { how }
 }
 
 fn exited_early<E>(log: &Log, how: Result<String, E>) -> NotReady {
