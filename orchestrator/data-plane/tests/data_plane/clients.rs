@@ -16,7 +16,7 @@ use super::{
     client::{get, open_http2},
     control_plane::PATIENCE,
     sandbox::Sandbox,
-    world::{World, active, function, until, with_function, with_sandbox},
+    world::{World, active, function, until, with_function},
 };
 
 const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: f\r\nx-never";
@@ -59,7 +59,12 @@ async fn half_requests_do_not_lock_others_out() {
 
 #[tokio::test]
 async fn half_requests_do_not_hold_up_a_shutdown() {
-    let (mut world, mut session, _sandbox) = with_sandbox(1).await;
+    // Far beyond what the test waits for: it is the shutdown that ends them.
+    let mut world = World::with(|config| config.limits.header_timeout = Duration::from_secs(60)).await;
+    let mut session = world.greeted(vec![function()]).await;
+    let sandbox = Sandbox::start().await;
+    session.delta(active(1, &sandbox, 1));
+    session.ack(1, |ack| ack.slots == 1).await;
     let _half = [connect(&world, HALF_A_HEAD).await, connect(&world, HALF_A_FRAME).await];
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "the others have been accepted");
     world.shutdown.cancel();

@@ -23,8 +23,7 @@ use super::{
     blocking::Blocking,
     client::{send, with_body},
     control_plane::{PATIENCE, Session},
-    sandbox::Sandbox,
-    world::{World, active, delta, function},
+    world::{World, delta, function, has_failures},
 };
 
 const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n";
@@ -57,15 +56,6 @@ async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     (world, session, tokio::spawn(answer_early(listener, closes)))
-}
-
-/// Whether a sandbox has been given up.
-async fn has_failures(session: &mut Session) -> bool {
-    // What comes after a failure was told is told after it.
-    let other = Sandbox::start().await;
-    session.delta(active(2, &other, 1));
-    session.ack(2, |ack| ack.slots == 1).await;
-    !session.failures.is_empty()
 }
 
 /// What a client hears that reads while it sends.

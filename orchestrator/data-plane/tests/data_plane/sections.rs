@@ -179,10 +179,11 @@ async fn exchange(world: &World, http2: bool, host: &str, place: Place, [up, dow
     Heard::Whole { asked, header: Fields::found_in(&head.headers), trailer }
 }
 
-/// `f` over HTTP/1.1 and `g` over h2c, where sections have `count` fields at most.
-async fn both_protocols(count: usize) -> (World, Session, [Filler; 2]) {
+/// `f` over HTTP/1.1 and `g` over h2c, where sections have `count` fields at most, or as many as by default.
+async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
     let mut world = World::with(|config| {
-        config.limits.header_count = count;
+        let limits = &mut config.limits;
+        limits.header_count = count.unwrap_or(limits.header_count);
     })
     .await;
     let terms = wire::FunctionConfig { timeout_ms: 60_000, ..function() };
@@ -220,7 +221,7 @@ async fn assert_passes(world: &World, fields: Fields) {
 
 #[tokio::test]
 async fn sections_within_the_bound_pass_both_ways_in_both_protocols() {
-    let (world, _session, _fillers) = both_protocols(100).await;
+    let (world, _session, _fillers) = both_protocols(Some(100)).await;
     for fields in [Fields { count: 1, bytes: 60_000 }, Fields { count: 80, bytes: 700 }] {
         assert_passes(&world, fields).await;
     }
@@ -228,13 +229,19 @@ async fn sections_within_the_bound_pass_both_ways_in_both_protocols() {
 
 #[tokio::test]
 async fn more_than_a_hundred_fields_pass_where_they_are_allowed() {
-    let (world, _session, _fillers) = both_protocols(300).await;
+    let (world, _session, _fillers) = both_protocols(Some(300)).await;
     assert_passes(&world, Fields { count: 250, bytes: 1 }).await;
 }
 
 #[tokio::test]
+async fn more_than_a_hundred_fields_pass_by_default() {
+    let (world, _session, _fillers) = both_protocols(None).await;
+    assert_passes(&world, Fields { count: 150, bytes: 1 }).await;
+}
+
+#[tokio::test]
 async fn sections_beyond_the_bound_are_refused_or_break_their_message_off() {
-    let (world, _session, _fillers) = both_protocols(100).await;
+    let (world, _session, _fillers) = both_protocols(Some(100)).await;
     for beyond in
         [Fields { count: 1, bytes: 66_000 }, Fields { count: 101, bytes: 1 }, Fields { count: 1, bytes: 400_000 }]
     {

@@ -146,8 +146,9 @@ async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
 #[tokio::test]
 async fn responses_that_break_right_after_their_head_are_refused_as_long_as_nothing_has_left() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let fields: String = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect();
-    let late_fields: Vec<u8> = (100..201_u8).flat_map(|number| [0, 1, number % 26 + b'a', 1, b'1']).collect();
+    let fields: String = (0..257).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let field = |number: u16| [0, 1, u8::try_from(number % 26).unwrap() + b'a', 1, b'1'];
+    let late_fields: Vec<u8> = (0..257).flat_map(field).collect();
     let length = u16::try_from(late_fields.len()).unwrap().to_be_bytes();
     let late_fields = [BEGUN_RESPONSE, &[0, length[0], length[1], 1, 5, 0, 0, 0, 1][..], &late_fields].concat();
     for (protocol, response) in [

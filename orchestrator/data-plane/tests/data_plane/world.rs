@@ -134,6 +134,15 @@ pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) ->
     (world, session, sandbox)
 }
 
+/// Whether a sandbox has been given up.
+pub(crate) async fn has_failures(session: &mut Session) -> bool {
+    // Reports keep their order: what is reported of another sandbox now comes after all failures so far.
+    let other = Sandbox::start().await;
+    session.delta(active(2, &other, 1));
+    session.ack(2, |ack| ack.slots == 1).await;
+    !session.failures.is_empty()
+}
+
 /// Looks until `is_so`, for as long as a test has patience.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut ticks = interval(Duration::from_millis(5));
