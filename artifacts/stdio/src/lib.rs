@@ -58,9 +58,7 @@ macro_rules! note {
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        let commands = character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if commands {
+        if commands(character) {
             // Writing to a string cannot fail.
             let _ = write!(shown, "{}", character.escape_default());
         } else {
@@ -68,6 +66,30 @@ pub fn visible(text: &str) -> String {
         }
     }
     shown
+}
+
+/// JSON with the same characters escaped as JSON does it: libraries leave those from U+007F on as they are, one of which
+/// (U+009B) begins commands. A reader of JSON finds the same values.
+#[must_use]
+pub fn visible_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Below U+007F only the line ends between values are left. All of these characters have four digits.
+        if commands(character) && !character.is_ascii_whitespace() {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Whether a terminal obeys this character, or changes the direction of writing for it.
+fn commands(character: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&character)
+        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
 }
 
 /// Standard output for a long result: it ends with an error that [`is_reader_gone`] knows when its reader has gone, so

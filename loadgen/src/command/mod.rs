@@ -34,6 +34,6 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn print_as<T: Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
     match format {
         Format::Table => print(&table(value)),
-        Format::Json => print(&serde_json::to_string_pretty(value)?),
+        Format::Json => print(&stdio::visible_json(&serde_json::to_string_pretty(value)?)),
     }
 }

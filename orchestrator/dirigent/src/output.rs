@@ -1,19 +1,20 @@
 //! Results on standard output: as aligned columns, as JSON or as CSV.
 //!
-//! Rows are the JSON that a part answered. JSON output is that answer untouched, so that a script sees every field;
+//! Rows are the JSON that a part answered. JSON output has every value of that answer, so that a script sees every field;
 //! columns are chosen from it by path.
 //!
-//! Columns and CSV may end on a terminal and hold text of functions and peers, so characters that command a terminal are
-//! shown instead of sent. JSON escapes them by its own rules.
+//! All of it may end on a terminal and hold text of functions and peers, so characters that command a terminal are shown
+//! instead of sent; in JSON as its escapes, which a reader of JSON turns back. On a terminal, long values of columns and
+//! CSV are cut.
 
 use std::{
     fmt::Write as _,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
-use stdio::visible;
+use stdio::{visible, visible_json};
 
 use crate::command_line::Format;
 
@@ -38,7 +39,7 @@ impl Column {
 /// When they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
     let mut out = Vec::new();
-    write_rows(&mut out, format, columns, rows)?;
+    write_rows(&mut out, format, columns, rows, longest_value())?;
     stdio::print(out)
 }
 
@@ -47,17 +48,17 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
-    let mut out = Vec::new();
+    let (mut out, longest) = (Vec::new(), longest_value());
     match format {
         Format::Table => {
             let mut table = plain_table();
             for column in columns {
-                table.add_row([column.title.to_owned(), cell(value, column)]);
+                table.add_row([column.title.to_owned(), shortened(cell(value, column), longest)]);
             }
             writeln!(out, "{}", table.trim_fmt())?;
         }
         Format::Json => write_json(&mut out, value)?,
-        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value))?,
+        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value), longest)?,
     }
     stdio::print(out)
 }
@@ -74,19 +75,21 @@ pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
     }
     let mut leaves = Vec::new();
     collect_leaves(String::new(), value, &mut leaves);
+    let longest = longest_value();
+    let leaves = leaves.into_iter().map(|(path, leaf)| [path, shortened(leaf, longest)]);
     if format == Format::Csv {
         let mut csv = csv::Writer::from_writer(&mut out);
         csv.write_record(["key", "value"])?;
-        for (path, leaf) in leaves {
-            csv.write_record([path, leaf])?;
+        for row in leaves {
+            csv.write_record(row)?;
         }
         csv.flush()?;
         drop(csv);
         return stdio::print(out);
     }
     let mut table = plain_table();
-    for (path, leaf) in leaves {
-        table.add_row([path, leaf]);
+    for row in leaves {
+        table.add_row(row);
     }
     writeln!(out, "{}", table.trim_fmt())?;
     stdio::print(out)
@@ -111,13 +114,19 @@ fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)
     }
 }
 
-fn write_rows(out: &mut impl Write, format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
+fn write_rows(
+    out: &mut impl Write,
+    format: Format,
+    columns: &[Column],
+    rows: &[Value],
+    longest: usize,
+) -> io::Result<()> {
     match format {
         Format::Table => {
             let mut table = plain_table();
             table.set_header(columns.iter().map(|column| column.title));
             for row in rows {
-                table.add_row(columns.iter().map(|column| cell(row, column)));
+                table.add_row(columns.iter().map(|column| shortened(cell(row, column), longest)));
             }
             for (index, column) in columns.iter().enumerate() {
                 let numbers = !rows.is_empty() && rows.iter().all(|row| is_number(row.pointer(column.pointer)));
@@ -128,20 +137,23 @@ fn write_rows(out: &mut impl Write, format: Format, columns: &[Column], rows: &[
             writeln!(out, "{}", table.trim_fmt())
         }
         Format::Json => write_json(out, &Value::from(rows)),
-        Format::Csv => write_csv(out, columns, rows),
+        Format::Csv => write_csv(out, columns, rows, longest),
     }
 }
 
-fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
+/// Writes a value as JSON that a terminal may have.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    writeln!(out, "{}", visible_json(&serde_json::to_string_pretty(value)?))
 }
 
-fn write_csv(out: &mut impl Write, columns: &[Column], rows: &[Value]) -> io::Result<()> {
+fn write_csv(out: &mut impl Write, columns: &[Column], rows: &[Value], longest: usize) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(columns.iter().map(|column| column.title))?;
     for row in rows {
-        csv.write_record(columns.iter().map(|column| cell(row, column)))?;
+        csv.write_record(columns.iter().map(|column| shortened(cell(row, column), longest)))?;
     }
     csv.flush()
 }
@@ -170,7 +182,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Longest line of a program's output on a terminal, in characters: more would push away everything else on it.
+/// Longest line of a program's output on a terminal, and longest value of a column, in characters: more would push away
+/// everything else on it.
 const MAX_LINE_CHARACTERS: usize = 4096;
 
 /// Output of a program as a terminal may have it: its lines and tabs are kept, everything else that commands is shown, and
@@ -182,6 +195,19 @@ pub(crate) fn for_terminal(output: &str) -> String {
 /// The same with whole lines, for a file, or a pipe that may end on a terminal.
 pub(crate) fn without_commands(output: &str) -> String {
     shown(output, usize::MAX)
+}
+
+/// Characters of a value that standard output gets: all of them where it is no terminal.
+fn longest_value() -> usize {
+    if io::stdout().is_terminal() { MAX_LINE_CHARACTERS } else { usize::MAX }
+}
+
+/// A value that is cut where it is longer than `longest` characters, and says so.
+fn shortened(value: String, longest: usize) -> String {
+    match value.char_indices().nth(longest) {
+        Some((cut, _)) => format!("{}… ({} bytes more: a file or pipe gets them)", &value[..cut], value.len() - cut),
+        None => value,
+    }
 }
 
 fn shown(output: &str, max_line_characters: usize) -> String {
@@ -216,7 +242,7 @@ mod tests {
             json!({"name": "bcd", "scale": {"ready": 2}}),
         ];
         let mut out = Vec::new();
-        write_rows(&mut out, format, &COLUMNS, &rows).unwrap();
+        write_rows(&mut out, format, &COLUMNS, &rows, usize::MAX).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -235,11 +261,17 @@ mod tests {
         let rows = [json!({"name": "a\u{1b}[2J", "note": "\u{7}b\r\nc\u{9b}1m \u{202e}d ü"})];
         for format in [Format::Table, Format::Csv] {
             let mut out = Vec::new();
-            write_rows(&mut out, format, &COLUMNS, &rows).unwrap();
+            write_rows(&mut out, format, &COLUMNS, &rows, usize::MAX).unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains(r"a\u{1b}[2J") && text.contains(r"\u{7}b\r\nc\u{9b}1m \u{202e}d ü"), "{text:?}");
             assert!(text.lines().count() == 2 && !text.contains(['\u{1b}', '\u{7}', '\r', '\u{9b}']), "{text:?}");
         }
+        let mut out = Vec::new();
+        write_rows(&mut out, Format::Json, &COLUMNS, &rows, usize::MAX).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(r"\u0007b\r\nc\u009b1m \u202ed ü"), "{text:?}");
+        assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::from(&rows[..]), "the same values");
         let mut leaves = Vec::new();
         collect_leaves(String::new(), &json!({"env": {"\u{1b}c": "\u{8}"}}), &mut leaves);
         assert_eq!(leaves, [(r"env.\u{1b}c".to_owned(), r"\u{8}".to_owned())]);
@@ -255,6 +287,21 @@ mod tests {
         let lines: Vec<_> = endless.lines().collect();
         let expected = format!("{}… (111808 bytes more", "ü".repeat(4096));
         assert!(lines.len() == 2 && lines[0].starts_with(&expected) && lines[1] == "next", "{endless}");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_endless_value() {
+        let rows = [json!({"name": "ü".repeat(60_000), "note": "last"})];
+        for format in [Format::Table, Format::Csv] {
+            let text = |longest| {
+                let mut out = Vec::new();
+                write_rows(&mut out, format, &COLUMNS, &rows, longest).unwrap();
+                String::from_utf8(out).unwrap()
+            };
+            let cut = format!("{}… (111808 bytes more", "ü".repeat(4096));
+            assert!(text(MAX_LINE_CHARACTERS).contains(&cut), "{format:?} on a terminal");
+            assert!(text(usize::MAX).contains(&"ü".repeat(60_000)), "{format:?} in a file or pipe");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
     input,
-    output::for_terminal,
+    output::{for_terminal, write_json},
 };
 
 /// Largest answer printed.
@@ -138,8 +138,7 @@ fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Ti
         Format::Json => {
             let body = String::from_utf8_lossy(answer);
             let all = json!({"timeline": timeline.to_json(), "headers": fields(response.headers()), "body": body});
-            serde_json::to_writer_pretty(&mut out, &all)?;
-            writeln!(out)?;
+            write_json(&mut out, &all)?;
         }
         Format::Csv => timeline.write_csv(&mut out)?,
     }
