@@ -36,6 +36,11 @@ impl Clock {
     }
 }
 
+/// A duration in microseconds, `u64::MAX` for one that is longer.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Now {
     /// A moment without a clock behind it.
     #[cfg(test)]
@@ -45,7 +50,7 @@ impl Now {
 
     /// So much later, in microseconds; the end of time for a duration that leads beyond it.
     pub(crate) fn after(self, duration: Duration) -> u64 {
-        self.us.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+        self.us.saturating_add(micros(duration))
     }
 
     /// Milliseconds, as policies count them.

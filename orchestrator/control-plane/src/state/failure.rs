@@ -10,10 +10,10 @@ use policy::placement::NodeKey;
 use super::{
     Now, State,
     data_plane::DataPlaneKey,
-    grant::micros,
     sandbox::{Sandbox, Standing},
     timer::SandboxTimer,
 };
+use crate::clock::micros;
 
 /// First wait after a failed creation; it doubles with each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);

@@ -308,8 +308,3 @@ impl State {
         self.tell_data_plane(key, DataPlaneChange::Endpoint(delta, 0));
     }
 }
-
-/// A configured duration in microseconds.
-pub(super) fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}

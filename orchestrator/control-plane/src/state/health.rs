@@ -8,12 +8,11 @@ use policy::placement::NodeKey;
 use super::{
     Effect, Now, Origin, State,
     data_plane::DataPlaneKey,
-    grant::micros,
     node::{Node, NodeState},
     sandbox::Standing,
     silence::{Silent, silent_together},
 };
-use crate::store::Command;
+use crate::{clock::micros, store::Command};
 
 /// A look that comes this much too late, in microseconds, was held up with the whole process: nobody was heard of
 /// meanwhile, whoever spoke. A third of the shortest silence that means something.

@@ -12,10 +12,10 @@ use policy::placement::NodeKey;
 use super::{
     Map, Now, SessionId, State,
     failure::PACED_FROM,
-    grant::micros,
     sandbox::{Sandbox, Standing, Timing},
     timer::SandboxTimer,
 };
+use crate::clock::micros;
 
 /// Checks in each `creation_deadline`: a creation begins again soon after it was overtaken, and a check goes through all
 /// workers and all creations that are overdue.

@@ -11,10 +11,10 @@ use policy::{
 
 use super::{
     Effect, Now, State, WorkerChange,
-    grant::micros,
     sandbox::{Sandbox, Standing, Timing},
     timer::SandboxTimer,
 };
+use crate::clock::micros;
 
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
 const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
