@@ -108,7 +108,7 @@ impl<B: Batch> Outbox<B> {
         self.end(false);
     }
 
-    /// Ends the messages at once. A connection does not end before its messages do, whoever else has given it up.
+    /// Ends the messages at once. A connection does not end before its messages do, also when it was given up.
     pub fn abandon(&self) {
         self.end(true);
     }

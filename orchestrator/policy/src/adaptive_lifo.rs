@@ -1,6 +1,6 @@
 //! Who is served next of those that wait where more is asked for than can be done: the order of a worker's creations.
 //!
-//! First come, first served, as long as nobody has to wait for long. When somebody has, whoever has waited longest is the
+//! First come, first served, as long as nobody has to wait for long. When somebody has, the one that has waited longest is the
 //! likeliest to be given up before it is of use: then the newest comes first ("adaptive LIFO": Maurer, Fail at Scale, ACM
 //! Queue 13(8), 2015). Who is not given up all the same would wait without end while newer ones come, so of those that have
 //! waited for very long the oldest is served every second time.

@@ -9,7 +9,7 @@ use super::{
 use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds. The answer
-/// says so: whoever waits needs to know soon that it is durable, and a data plane may hang for long.
+/// says so: the operator needs to know soon that it is durable, and a data plane may hang for long.
 const REPLY_WITHIN_US: u64 = 1_000_000;
 /// What workers call the runtime whose sandboxes are processes.
 const PROCESS_RUNTIME: &str = "process";
