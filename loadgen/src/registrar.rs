@@ -1,6 +1,8 @@
 //! Registers functions at a Dirigent control plane and removes what it created; several at a time, over its HTTP
 //! interface or the published system's form.
 
+mod acknowledgement;
+
 use std::{
     fs::File,
     io::{IsTerminal, Read, stderr},
@@ -38,8 +40,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of a file with a token: above any token, and a file without an end must not take all memory.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
+/// Most bytes of an answer's body that are read: far above a problem document, and what answers there may be anything.
+const MAX_BODY_BYTES: u64 = 1 << 16;
+
 /// How much is shown of an error's body that is no problem document.
 const SHOWN_BYTES: usize = 300;
+
+/// What is done to functions before load is sent.
+const REGISTERED: &str = "registered";
 
 /// Failures that are told one by one: of one file somebody corrects these first, and a control plane that is not there
 /// fails them all.
@@ -73,6 +81,7 @@ impl RegistrarError {
             stdio::note!("and {more} more");
         }
         let rest = match self.of - self.failed {
+            _ if self.act != REGISTERED => "; all are registered".to_owned(),
             0 => String::new(),
             kept => format!("; the rest ({kept}) is registered"),
         };
@@ -98,6 +107,20 @@ impl From<String> for Refusal {
     fn from(problem: String) -> Self {
         Self { problem, column: None }
     }
+}
+
+/// A function that was registered, as the control plane answers it. The form answers neither.
+#[derive(Deserialize)]
+struct Registration {
+    /// `false` while a data plane has not acknowledged it, or none is connected; absent otherwise.
+    known: Option<bool>,
+}
+
+/// What became of one function.
+struct Put {
+    is_new: bool,
+    /// Every data plane has acknowledged it, as far as the control plane says.
+    is_acknowledged: bool,
 }
 
 /// What a reader needs of an error as `application/problem+json` (RFC 9457).
@@ -156,15 +179,21 @@ impl Registrar {
         }
     }
 
-    /// Registers functions and returns the names of those that did not exist before.
+    /// Registers functions, waits until every data plane has acknowledged them, and returns the names of those that did
+    /// not exist before.
     ///
     /// # Errors
-    /// When one could not be registered, or when asked to stop; the error names those created so far.
+    /// When one could not be registered or was not acknowledged, or when asked to stop; the error names those created so
+    /// far.
     pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, RegistrarError> {
-        let created = Mutex::new(Vec::new());
-        let failures = in_parallel("registered", functions, Some(stop), |function| {
-            if self.put(function).map_err(|refusal| refusal.of(function))? {
+        let (created, unacknowledged) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let failures = in_parallel(REGISTERED, functions, Some(stop), |function| {
+            let put = self.put(function).map_err(|refusal| refusal.of(function))?;
+            if put.is_new {
                 created.lock().unwrap_or_else(PoisonError::into_inner).push(function.name.clone());
+            }
+            if !put.is_acknowledged {
+                unacknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(function);
             }
             Ok(())
         });
@@ -172,9 +201,11 @@ impl Registrar {
         let is_in_vain = failures.len() == functions.len() && !stop.asked();
         if let Some(mix_up) = is_in_vain.then(|| self.mix_up()).flatten() {
             let (failed, why) = (failures.len(), format!(": {mix_up}"));
-            return Err(RegistrarError { act: "registered", failed, of: failed, why, failures: Vec::new(), created });
+            return Err(RegistrarError { act: REGISTERED, failed, of: failed, why, failures: Vec::new(), created });
         }
-        self.failed("registered", functions.len(), failures, created)
+        let created = self.failed(REGISTERED, functions.len(), failures, created)?;
+        let unacknowledged = unacknowledged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.wait_for_data_planes(unacknowledged, created, stop)
     }
 
     /// What is wrong with the address, if another port of a cluster answers there than the one for operators.
@@ -195,8 +226,9 @@ impl Registrar {
         self.failed("removed", names.len(), failures, Vec::new()).map(|_| ())
     }
 
-    /// Registers one; whether it is new. The form does not tell, so there nothing counts as created.
-    fn put(&self, function: &FunctionLine) -> Result<bool, Refusal> {
+    /// Registers one. The form says neither whether it is new nor whether it is acknowledged, so there nothing counts as
+    /// created, and all as acknowledged.
+    fn put(&self, function: &FunctionLine) -> Result<Put, Refusal> {
         if self.form {
             let memory = match &function.memory {
                 None => "1".to_owned(),
@@ -215,22 +247,28 @@ impl Registrar {
             ];
             fields.extend(number("cpu").map(|cpu| ("requested_cpu", cpu)));
             let answer = self.http.post(format!("{}/registerService", self.base)).send_form(fields);
-            return self.expect(answer, &[200]).map(|_| false);
+            return self.expect(answer, &[200]).map(|_| Put { is_new: false, is_acknowledged: true });
         }
         let url = format!("{}/v1/functions/{}", self.base, function.name);
         let body = function.body().map_err(|error| error.to_string())?;
         let request = self.sign(self.http.put(url)).header("content-type", "application/json");
-        self.expect(request.send(body), &[200, 201]).map(|status| status == 201)
+        let (status, body) = self.expect(request.send(body), &[200, 201])?;
+        let known = serde_json::from_str::<Registration>(&body).ok().and_then(|registration| registration.known);
+        Ok(Put { is_new: status == 201, is_acknowledged: known != Some(false) })
     }
 
-    /// The status of a response that has one of those expected.
-    fn expect(&self, response: Result<Response<Body>, ureq::Error>, expected: &[u16]) -> Result<u16, Refusal> {
+    /// The status and body of a response that has one of the statuses expected.
+    fn expect(
+        &self,
+        response: Result<Response<Body>, ureq::Error>,
+        expected: &[u16],
+    ) -> Result<(u16, String), Refusal> {
         let mut response = response.map_err(|error| Refusal::from(error.to_string()))?;
         let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_string().unwrap_or_default();
         if expected.contains(&status) {
-            return Ok(status);
+            return Ok((status, body));
         }
-        let body = response.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
         let hint = match (status, &self.token) {
             (401, None) => " (--token-file names the file with its token)",
             (401, Some(_)) => " (the token in --token-file is not its own)",
@@ -265,11 +303,11 @@ impl Registrar {
 }
 
 /// Does something to each item, several at a time, and returns what failed; items not reached because of `stop` fail.
-fn in_parallel<T: Sync>(
+fn in_parallel<'a, T: Sync>(
     act: &'static str,
-    items: &[T],
+    items: &'a [T],
     stop: Option<&Stop>,
-    each: impl Fn(&T) -> Result<(), String> + Sync,
+    each: impl Fn(&'a T) -> Result<(), String> + Sync,
 ) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let show = Show::new(act, items.len());

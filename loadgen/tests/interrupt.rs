@@ -41,6 +41,24 @@ fn an_interrupt_keeps_every_row() {
 }
 
 #[test]
+fn nothing_is_sent_while_data_planes_do_not_know_the_functions() {
+    let (mock, control_plane, scratch) = (Mock::data_plane(), Mock::control_plane(), Scratch::new());
+    let (schedule, out) = (scratch.schedule(&[(0, "ok"), (5, "never-1")]), scratch.path("out"));
+    let (address, url) = (mock.address.to_string(), format!("http://{}", control_plane.address));
+    let run = ["run", "--schedule", &schedule, "--address", &address, "--out", &out, "--register", &url];
+    let running = Running(loadgen(&run).spawn().unwrap());
+    wait_until("it is registered again", || control_plane.count("PUT never-1") >= 2);
+    running.signal(Signal::SIGINT);
+    let (code, errors) = running.end();
+    let expected = format!(
+        "loadgen: 1 of 1 functions could not be confirmed as known to every data plane at {url}, the first of them, \
+         never-1: interrupted by the user"
+    );
+    assert_eq!((code, errors.lines().last()), (1, Some(expected.as_str())), "{errors}");
+    assert_eq!((mock.total(), control_plane.count("DELETE never-1")), (0, 1), "{errors}");
+}
+
+#[test]
 fn a_killed_replay_leaves_the_rows_that_were_flushed() {
     let (mock, scratch) = (Mock::data_plane(), Scratch::new());
     let running = started(&mock, &scratch);

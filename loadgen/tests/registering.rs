@@ -22,6 +22,18 @@ fn functions_of_a_file_are_registered_and_stay() {
 }
 
 #[test]
+fn functions_count_as_registered_once_data_planes_have_acknowledged_them() {
+    let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n{\"name\":\"third-1\",\"image\":\"i\"}\n").unwrap();
+    let url = format!("http://{}", control_plane.address);
+    let (code, printed, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+    assert_eq!((code, printed.as_str()), (0, "2 functions registered, 2 of them new\n"), "{errors}");
+    assert!(errors.contains("waiting until every data plane has acknowledged 1 functions"), "{errors}");
+    assert_eq!((control_plane.count("PUT new-1"), control_plane.count("PUT third-1")), (1, 3));
+}
+
+#[test]
 fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
     let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
     let from = scratch.path("functions.ndjson");

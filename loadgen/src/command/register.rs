@@ -29,7 +29,8 @@ pub(crate) struct RegisterArgs {
     /// asks for none can be used
     #[arg(long, value_name = "FILE", conflicts_with = "form")]
     token_file: Option<PathBuf>,
-    /// Speak the published system's form interface, which asks for no token
+    /// Speak the published system's form interface, which asks for no token and does not say whether data planes know a
+    /// function; without it, the command ends once they all do
     #[arg(long)]
     form: bool,
 }

@@ -80,7 +80,8 @@ struct TargetArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     timeout: Duration,
-    /// Register the functions at this control plane first, and remove those this created at the end
+    /// Register the functions at this control plane first, wait until every data plane knows them, and remove those this
+    /// created at the end
     #[arg(long, value_name = "URL")]
     register: Option<String>,
     /// What the functions that --register registers run

@@ -62,14 +62,22 @@ impl Mock {
     }
 
     /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already,
-    /// one that begins with `guarded` needs the token `secret`, and one with `picky` is refused for its concurrency.
+    /// one that begins with `guarded` needs the token `secret`, and one with `picky` is refused for its concurrency. Data
+    /// planes acknowledge one that begins with `third` by its third registration, and one with `never` not at all.
     pub(crate) fn control_plane() -> Self {
-        Self::start(|request, _| {
+        Self::start(|request, seen| {
             let name = request.uri().path().rsplit('/').next().unwrap_or("").to_owned();
             let is_authorized = request.headers().get("authorization").is_some_and(|shown| shown == "Bearer secret");
             let status = match *request.method() {
                 _ if name.starts_with("guarded") && !is_authorized => 401,
                 Method::PUT if name.starts_with("old") => 200,
+                Method::PUT if name.starts_with("third") || name.starts_with("never") => {
+                    let times = seen.lock().unwrap().get(&format!("PUT {name}")).copied().unwrap_or(0);
+                    let is_known = name.starts_with("third") && times > 2;
+                    let known = if is_known { "" } else { r#","known":false"# };
+                    let status = if times > 1 { 200 } else { 201 };
+                    return Box::pin(std::future::ready(Ok(answer(status, format!("{{\"result\":\"\"{known}}}")))));
+                }
                 Method::PUT if name.starts_with("bad") => 400,
                 Method::PUT if name.starts_with("picky") => return Box::pin(at_the_concurrency(request)),
                 Method::PUT => 201,
