@@ -11,7 +11,10 @@ use model::{FunctionName, LineReader};
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
-use super::http::{self, Server};
+use super::{
+    function::note_unknown,
+    http::{self, Server},
+};
 use crate::{
     command_line::Format,
     failure::{Failure, Outcome},
@@ -72,6 +75,7 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
     for problem in &problems {
         stdio::note!("{problem}");
     }
+    note_unknown(&results);
     match format {
         Format::Table => {
             stdio::print(format!("{} of {of} functions registered\n", of - problems.len()))?;

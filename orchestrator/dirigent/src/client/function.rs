@@ -139,7 +139,21 @@ fn register(control_plane: &Server, format: Format, register: Register) -> Outco
     let spec = register.flags.specify(name.clone()).map_err(Failure::Usage)?;
     let body = serde_json::to_value(&spec).map_err(anyhow::Error::from)?;
     let registered = control_plane.json(Method::PUT, &path(&name), Some(&body))?;
+    note_unknown(std::slice::from_ref(&registered));
     Ok(output::print_rows(format, &RESULTS, &[registered])?)
+}
+
+/// Says of registrations that were made how many of them a data plane may not know yet.
+pub(super) fn note_unknown(results: &[Value]) {
+    let functions = match results.iter().filter(|result| result.get("known") == Some(&Value::Bool(false))).count() {
+        0 => return,
+        1 => "1 function".to_owned(),
+        many => format!("{many} functions"),
+    };
+    stdio::note!(
+        "not known to every data plane yet, or none is connected: {functions}; until it is, an invocation may find no \
+         function, or the revision before"
+    );
 }
 
 fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Outcome {

@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, dirigent, wait_for};
+use crate::{
+    cluster::{Cluster, dirigent, wait_for},
+    lifecycle::start,
+};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("expected JSON ({error}): {text}"))
@@ -255,5 +258,33 @@ fn a_data_plane_that_goes_away_during_a_call_is_no_wrong_address() {
         );
         assert_eq!((output.status.code(), said), (Some(1), expected), "after {begun:?}");
         data_plane.join().unwrap();
+    }
+}
+
+#[test]
+fn a_registration_that_no_data_plane_knows_of_yet_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    let (_control_plane, ports) =
+        start(dir.path(), "alone", &["control-plane", "--stream", any, "--http", any, "--no-auth"]);
+    let operator = |arguments: &[&str]| {
+        let to = ["--control-plane", ports["http"].as_str().unwrap()];
+        dirigent().args(arguments).args(to).current_dir(dir.path()).output().unwrap()
+    };
+    let lines = ["a", "b"].map(|name| format!("{{\"name\":\"{name}\",\"image\":\"any\"}}\n"));
+    fs::write(dir.path().join("f.ndjson"), lines.concat()).unwrap();
+    let one: &[&str] = &["function", "register", "hello", "--image", "any", "--format", "csv"];
+    let many: &[&str] = &["function", "register", "--from", "f.ndjson"];
+    for (register, printed, functions) in
+        [(one, "name,result\nhello,created\n", "1 function"), (many, "2 of 2 functions registered\n", "2 functions")]
+    {
+        let output = operator(register);
+        let (stdout, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), &*stdout), (Some(0), printed), "{said}");
+        let expected = format!(
+            "not known to every data plane yet, or none is connected: {functions}; until it is, an invocation may find \
+             no function, or the revision before\n"
+        );
+        assert_eq!(said, expected, "{register:?}");
     }
 }

@@ -326,7 +326,7 @@ fn parts_of_one_host_that_were_given_no_name_have_names_of_their_own() {
 }
 
 /// Starts a daemon that keeps its data in the folder `name` of `directory` and writes to `name.log` there; its ports.
-fn start(directory: &Path, name: &str, arguments: &[&str]) -> (Ended, serde_json::Value) {
+pub(crate) fn start(directory: &Path, name: &str, arguments: &[&str]) -> (Ended, serde_json::Value) {
     let (folder, log) = (directory.join(name), directory.join(format!("{name}.log")));
     let stderr = fs::File::create(&log).unwrap();
     let child = dirigent().args(arguments).arg("--data-dir").arg(&folder).stderr(stderr).spawn().unwrap();
@@ -374,7 +374,7 @@ fn a_part_from_elsewhere_needs_the_file_with_the_cluster_s_token() {
 }
 
 /// A child that is ended with the test.
-struct Ended(std::process::Child);
+pub(crate) struct Ended(std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
