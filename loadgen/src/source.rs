@@ -149,12 +149,10 @@ const WARMUP_HINT: &str = "--warmup has to end before the last invocation is due
 /// What a source says.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// What to send and when.
+    /// What to send and when, with what a reader of the results should know of it.
     pub(crate) schedule: Schedule,
     /// The trace it was drawn from, if it was drawn.
     pub(crate) workload: Option<Workload>,
-    /// What a reader of the results should know of it.
-    pub(crate) notes: Vec<String>,
 }
 
 impl Loaded {
@@ -243,7 +241,7 @@ impl SourceArgs {
     }
 
     fn try_load(&self) -> anyhow::Result<Loaded> {
-        let plain = |schedule: Schedule| Loaded { notes: schedule.notes.clone(), schedule, workload: None };
+        let plain = |schedule: Schedule| Loaded { schedule, workload: None };
         if let Some(path) = &self.schedule {
             let mut schedule = of_option("--schedule", Schedule::read(path))?;
             if let Some(warmup) = self.draw.warmup {
@@ -265,9 +263,10 @@ impl SourceArgs {
         }
         let (workload, notes) = self.window()?;
         let (workload, mut notes) = self.sampled(workload, notes)?;
-        let schedule = Schedule::from_workload(&workload, &self.options())?;
-        notes.extend(schedule.notes.iter().cloned());
-        Ok(Loaded { schedule, workload: Some(workload), notes })
+        let mut schedule = Schedule::from_workload(&workload, &self.options())?;
+        notes.append(&mut schedule.notes);
+        schedule.notes = notes;
+        Ok(Loaded { schedule, workload: Some(workload) })
     }
 
     /// The trace, cut as asked.

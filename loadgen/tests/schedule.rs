@@ -62,6 +62,29 @@ fn a_schedule_that_was_written_is_read_back() {
 }
 
 #[test]
+fn what_was_changed_when_a_schedule_was_made_is_said_where_it_is_replayed() {
+    let (scratch, directory) = trace("HashOwner,HashApp,HashFunction,Trigger,1\no,a,f1,http,3\n");
+    let (mock, path, out) = (Mock::data_plane(), scratch.path("schedule.csv"), scratch.path("out"));
+    let notes = |arguments: &[&str], of: &str| {
+        let (code, printed, errors) = run(&[arguments, &["--format", "json"]].concat());
+        assert!(code == 0 || code == 3, "{arguments:?}: {errors}");
+        serde_json::from_str::<serde_json::Value>(&printed).unwrap()[of].clone()
+    };
+    let bounds = ["--max-run", "1ms", "--minute", "100ms"];
+    let said = notes(&[&["schedule", "--trace", &directory, "--out", &path][..], &bounds].concat(), "notes");
+    let expected = [
+        "1 rows of durations.csv match no function in invocations.csv",
+        "1 rows of memory.csv match no function in invocations.csv",
+        "3 of 3 run times were longer than the bound and were lowered to it (--max-run)",
+    ];
+    assert_eq!(said, serde_json::Value::from(expected.to_vec()));
+    assert_eq!(notes(&["inspect", "--schedule", &path], "problems"), said);
+    let address = mock.address.to_string();
+    let replayed = notes(&["run", "--schedule", &path, "--address", &address, "--out", &out], "notes");
+    assert!(expected.iter().all(|note| replayed.as_array().unwrap().contains(&(*note).into())), "{replayed}");
+}
+
+#[test]
 fn a_schedule_that_was_cut_off_is_said_to_be_one() {
     let (scratch, directory) = trace(INVOCATIONS);
     let path = scratch.path("schedule.csv");

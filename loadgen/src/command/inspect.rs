@@ -63,12 +63,12 @@ const SHARES: [f64; 6] = [0.01, 0.25, 0.5, 0.75, 0.99, 1.0];
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Ending> {
     let loaded = args.source.load()?;
     let summary = loaded.workload.map(|workload| workload.summary(&args.source.options()));
-    let inspection = inspect(&loaded.schedule, args.top, loaded.notes, summary);
+    let inspection = inspect(&loaded.schedule, args.top, summary);
     print_as(args.format, &inspection, table)?;
     Ok(Ending::Done)
 }
 
-fn inspect(schedule: &Schedule, top: usize, problems: Vec<String>, trace: Option<Summary>) -> Inspection {
+fn inspect(schedule: &Schedule, top: usize, trace: Option<Summary>) -> Inspection {
     let invocations = &schedule.invocations;
     Inspection {
         functions: schedule.functions.len(),
@@ -80,7 +80,7 @@ fn inspect(schedule: &Schedule, top: usize, problems: Vec<String>, trace: Option
         run_us: percentiles(invocations, |due| due.run_us),
         memory_mib: percentiles(invocations, |due| due.memory_mib),
         top: most_invoked(schedule, top),
-        problems,
+        problems: schedule.notes.clone(),
         trace,
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
         Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
         None => Vec::new(),
     };
-    let driven = drive((loaded.schedule, target), means, &results, &stop, loaded.notes);
+    let driven = drive((loaded.schedule, target), means, &results, &stop);
     let removed = registrar.map_or(Ok(()), |registrar| registrar.remove(&created));
     let summary = driven?;
     print_as(args.format, &summary, summary::table)?;

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
         invocations: schedule.invocations.len(),
         span_ns: schedule.span_ns,
         cores: schedule.cores(),
-        notes: loaded.notes.into_iter().chain(warmup).collect(),
+        notes: schedule.notes.iter().cloned().chain(warmup).collect(),
     };
     print_as(args.format, &written, table)?;
     Ok(Ending::Done)

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
     let results = Results::create(&out.0, true)?;
     let mock_before_us = mock.cpu_us();
     let means = Means { realtime: args.realtime, lanes: 1 };
-    let summary = drive((schedule, target), means, &results, &stop, Vec::new())?;
+    let summary = drive((schedule, target), means, &results, &stop)?;
     let cpu_us = summary.cpu_us.saturating_sub(mock.cpu_us() - mock_before_us);
     let precision = Precision {
         rate_per_s: args.rate,

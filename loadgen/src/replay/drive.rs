@@ -51,7 +51,8 @@ pub(crate) struct Means {
 const FLOOR_SLEEPS: u64 = 200;
 const FLOOR_RATE_PER_S: u64 = 1000;
 
-/// Replays a schedule, leaves its files in `results` and says how it went. `notes` go into the summary.
+/// Replays a schedule, leaves its files in `results` and says how it went. The schedule's notes go into the
+/// summary.
 ///
 /// # Errors
 /// When a file cannot be written or a thread not be started; never because of what the system answers. The summary on
@@ -61,8 +62,8 @@ pub(crate) fn drive(
     means: Means,
     results: &Results,
     stop: &Arc<Stop>,
-    mut notes: Vec<String>,
 ) -> anyhow::Result<LoadSummary> {
+    let mut notes = plan.0.notes.clone();
     let schedule_sha256 = plan.0.checksum();
     let floor = Floor::measure(FLOOR_RATE_PER_S, FLOOR_SLEEPS, means.realtime.pacing())
         .context("measuring how late this machine wakes")?;

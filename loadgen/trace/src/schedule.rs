@@ -106,7 +106,7 @@ pub struct Due {
 }
 
 /// Every invocation of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Functions by name, in the order of their names.
     pub functions: Vec<ScheduledFunction>,
@@ -120,22 +120,10 @@ pub struct Schedule {
     /// How it was made (`arrivals`, `min_run_us`, `max_run_us`, `minute_ns`, `warmup_ns`, …); written with it. A caller
     /// may add entries, whose keys must not be those of the file form ([`Schedule::write`]).
     pub settings: BTreeMap<String, String>,
-    /// What a reader of results should know of how it was made: how many values were held within bounds. No part of the
-    /// file form.
+    /// What a reader of results should know of how it was made, such as how many values were held within bounds; written
+    /// with it, so that a replay of the file says the same.
     pub notes: Vec<String>,
 }
-
-/// Schedules are equal when their file forms are.
-impl PartialEq for Schedule {
-    fn eq(&self, other: &Self) -> bool {
-        self.functions == other.functions
-            && self.invocations == other.invocations
-            && (self.seed, self.span_ns) == (other.seed, other.span_ns)
-            && self.settings == other.settings
-    }
-}
-
-impl Eq for Schedule {}
 
 impl Schedule {
     /// Draws every invocation of `workload`: the same counts, instants as `options` say, run time and memory by inverse

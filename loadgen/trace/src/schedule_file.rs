@@ -1,9 +1,10 @@
 //! A schedule on disk: one text file of three comma-separated tables, each with its header, a blank line between them.
 //!
 //! First `setting,value` (`format`, `version`, `seed`, `span_ns`, the number of `functions` and `invocations`, then how
-//! the schedule was made); then `function,memory_mib,invocations`; then `due_ns,function,run_us,memory_mib,phase` in
+//! the schedule was made, then its notes); then `function,memory_mib,invocations`; then `due_ns,function,run_us,memory_mib,phase` in
 //! due order. The bytes depend on the schedule alone, so their checksum identifies it.
 
+mod notes;
 mod parser;
 
 use std::{
@@ -64,9 +65,9 @@ impl Schedule {
     fn check_texts(&self) -> Result<(), TraceError> {
         let bad = |text: &str| text.is_empty() || text.contains(['\n', '\r', '"', ',']);
         for (key, value) in &self.settings {
-            if bad(key) || bad(value) || OWN_SETTINGS.contains(&key.as_str()) {
+            if bad(key) || bad(value) || OWN_SETTINGS.contains(&key.as_str()) || notes::is_key(key) {
                 let problem = format!(
-                    "expected a key and a value without quotes, commas or line breaks, the key none of {}, found {key:?} = {value:?}",
+                    "expected a key and a value without quotes, commas or line breaks, the key none of {} nor that of a note, found {key:?} = {value:?}",
                     OWN_SETTINGS.join(", ")
                 );
                 return Err(TraceError::Option { option: "settings", problem });
@@ -84,6 +85,10 @@ impl Schedule {
         writeln!(writer, "seed,{}\nspan_ns,{}", self.seed, self.span_ns)?;
         writeln!(writer, "functions,{}\ninvocations,{}", self.functions.len(), self.invocations.len())?;
         for (key, value) in &self.settings {
+            writeln!(writer, "{key},{value}")?;
+        }
+        for (place, note) in self.notes.iter().enumerate() {
+            let (key, value) = notes::setting(place, note);
             writeln!(writer, "{key},{value}")?;
         }
         writeln!(writer, "\n{}", FUNCTION_COLUMNS.join(","))?;

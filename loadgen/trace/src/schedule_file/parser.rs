@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{BUFFER, FORMAT, FUNCTION_COLUMNS, INVOCATION_COLUMNS, SETTING_COLUMNS, VERSION};
+use super::{BUFFER, FORMAT, FUNCTION_COLUMNS, INVOCATION_COLUMNS, SETTING_COLUMNS, VERSION, notes};
 use crate::{
     Due, Phase, Schedule, ScheduledFunction, TraceError,
     names::{LABEL, is_label},
@@ -27,7 +27,8 @@ pub(super) fn read(path: &Path) -> Result<Schedule, TraceError> {
     let (seed, span_ns) = (settings.own("seed")?, settings.own("span_ns")?);
     let functions = parser.functions(functions)?;
     let invocations = parser.invocations(invocations, &functions, span_ns)?;
-    Ok(Schedule { functions, invocations, seed, span_ns, settings: settings.entries, notes: Vec::new() })
+    let notes = notes::take(&mut settings.entries);
+    Ok(Schedule { functions, invocations, seed, span_ns, settings: settings.entries, notes })
 }
 
 /// The first table.
