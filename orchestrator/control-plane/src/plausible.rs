@@ -19,8 +19,10 @@ const MAX_MEMORY_MIB: u64 = 1 << 30;
 const MAX_NAME_BYTES: usize = 253;
 /// Nodes of one worker: as many as one with modelled nodes may have.
 const MAX_NODES: usize = 10_000;
-/// Sandboxes that a worker has: far more than any has had, and a sum of what they reserve stays in its type.
-const MAX_HELD: usize = 65_536;
+/// Most sandboxes of one worker, on all of its nodes. Placement gives it no further one, so that its hello may name all that
+/// it has: half of what a first message holds, far more than any worker has had, and a sum of what they reserve stays in its
+/// type.
+pub(crate) const MAX_SANDBOXES: usize = 1 << 18;
 /// Steps of a creation, and the longest name of one.
 const MAX_STEPS: usize = 16;
 /// See [`MAX_STEPS`].
@@ -75,8 +77,8 @@ pub(crate) fn worker_hello(hello: &mut wire::WorkerHello) -> Result<(), String> 
     if hello.nodes.len() > MAX_NODES {
         return Err(format!("a worker has {MAX_NODES} nodes at most, this one {}", hello.nodes.len()));
     }
-    if hello.sandboxes.len() > MAX_HELD {
-        return Err(format!("a worker has {MAX_HELD} sandboxes at most, this one {}", hello.sandboxes.len()));
+    if hello.sandboxes.len() > MAX_SANDBOXES {
+        return Err(format!("a worker has {MAX_SANDBOXES} sandboxes at most, this one {}", hello.sandboxes.len()));
     }
     for node in &mut hello.nodes {
         check_name("node", &node.name)?;
@@ -182,10 +184,31 @@ mod tests {
         many.nodes = vec![node.clone(); MAX_NODES + 1];
         assert!(worker_hello(&mut many).unwrap_err().contains("10000 nodes at most"));
         let mut most = hello("w", "");
-        most.sandboxes = vec![held.clone(); MAX_HELD];
+        most.sandboxes = vec![held.clone(); MAX_SANDBOXES];
         assert_eq!(worker_hello(&mut most), Ok(()));
         most.sandboxes.push(held.clone());
-        assert!(worker_hello(&mut most).unwrap_err().contains("65536 sandboxes at most"));
+        assert!(worker_hello(&mut most).unwrap_err().contains("262144 sandboxes at most"));
+    }
+
+    #[test]
+    fn the_largest_hello_fits_into_a_first_message() {
+        let held = wire::HeldSandbox {
+            sandbox: u64::MAX,
+            node: u32::MAX,
+            function: u64::MAX,
+            revision: u64::MAX,
+            address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned(),
+            cpu_millicores: u32::MAX,
+            memory_mib: u32::MAX,
+            concurrency: u32::MAX,
+            queued: true,
+        };
+        let node =
+            wire::NodeAnnouncement { name: "n".repeat(MAX_NAME_BYTES), cpu_millicores: u64::MAX, memory_mib: u64::MAX };
+        let bytes_of = |hello: wire::WorkerHello| prost::Message::encoded_len(&hello);
+        let of_one = bytes_of(wire::WorkerHello { sandboxes: vec![held], ..Default::default() }) * MAX_SANDBOXES
+            + bytes_of(wire::WorkerHello { nodes: vec![node], ..Default::default() }) * MAX_NODES;
+        assert!(of_one < api::MAX_MESSAGE_BYTES / 3 * 2, "{of_one} bytes");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod history;
 mod input;
 mod join;
 mod node;
+mod offer;
 mod operator;
 mod overdue;
 mod recall;
@@ -28,6 +29,7 @@ mod top;
 mod totals;
 mod view;
 mod worker;
+mod worker_load;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use model::{FunctionId, NodeName, NodeSpec, Resources, SandboxId};
 use policy::placement::{NodeKey, Pool};
 
-use super::{Map, SessionId, data_plane::DataPlaneKey};
+use super::{
+    Map, SessionId,
+    data_plane::DataPlaneKey,
+    offer::{Offer, Service},
+    worker_load::WorkerLoads,
+};
 
 /// A node that has failed so many functions, and none succeeded since, is believed to fail them all.
 const FAILED_FUNCTIONS: usize = 3;
@@ -37,6 +42,8 @@ pub(super) struct Node {
     /// Its place in its worker's hello.
     pub(super) index: u32,
     pub(super) worker: Arc<str>,
+    /// That has as many sandboxes as one may have.
+    is_worker_full: bool,
     /// When its worker was last heard of, in microseconds, once it is suspect.
     pub(super) silent_since_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
@@ -61,33 +68,6 @@ pub(super) struct Node {
     out_of_reach: Option<(DataPlaneKey, u64)>,
 }
 
-/// Whether sandboxes may be placed on a node, and what keeps it out of service first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Service {
-    In,
-    Drained,
-    Leaving,
-    Suspect,
-    Dead,
-}
-
-/// All nodes together, as seen by who finds no room on any.
-pub(super) struct Offer {
-    is_empty: bool,
-    /// The most CPU and the most memory of those in service; not all of it need be one node's.
-    largest: Option<Resources>,
-    missing: Missing,
-}
-
-/// How many nodes are out of service, by the reason.
-#[derive(Default)]
-struct Missing {
-    drained: u32,
-    leaving: u32,
-    suspect: u32,
-    dead: u32,
-}
-
 impl Node {
     fn service(&self) -> Service {
         match self.state {
@@ -96,52 +76,9 @@ impl Node {
             NodeState::Ready if self.session.is_none() => Service::Suspect,
             NodeState::Ready if self.leaving => Service::Leaving,
             NodeState::Ready if self.drained => Service::Drained,
+            NodeState::Ready if self.is_worker_full => Service::WorkerFull,
             NodeState::Ready => Service::In,
         }
-    }
-}
-
-impl Offer {
-    /// Why no sandbox of this size finds room, in words.
-    pub(super) fn no_room(&self, wanted: Resources) -> String {
-        let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
-        if self.is_empty {
-            return "no node has room: no worker has joined the cluster".to_owned();
-        }
-        match (self.largest, self.missing.in_words()) {
-            (None, why) => format!("no node is in service: {}", why.unwrap_or_default()),
-            (Some(largest), why) => {
-                let bound =
-                    if wanted.fits_in(largest) { String::new() } else { format!(" (largest {})", size(largest)) };
-                let why = why.map(|why| format!("; of the others {why}")).unwrap_or_default();
-                format!("no node has room for {}{bound}{why}", size(wanted))
-            }
-        }
-    }
-}
-
-impl Missing {
-    fn count(&mut self, service: Service) {
-        match service {
-            Service::In => {}
-            Service::Drained => self.drained += 1,
-            Service::Leaving => self.leaving += 1,
-            Service::Suspect => self.suspect += 1,
-            Service::Dead => self.dead += 1,
-        }
-    }
-
-    /// `None` when none is missing.
-    fn in_words(&self) -> Option<String> {
-        let parts = [
-            (self.drained, "drained (`dirigent node drain NAME --undo` takes it back)"),
-            (self.leaving, "ending"),
-            (self.suspect, "suspect (not heard of)"),
-            (self.dead, "dead"),
-        ];
-        let said = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        let said: Vec<String> = said.collect();
-        (!said.is_empty()).then(|| said.join(", "))
     }
 }
 
@@ -151,6 +88,7 @@ pub(super) struct Nodes {
     nodes: Vec<Option<Node>>,
     by_name: Map<NodeName, NodeKey>,
     pub(super) pool: Pool,
+    loads: WorkerLoads,
     /// Nodes that fail whatever is placed on them, newest last, and until when each is avoided, in microseconds.
     failing: Vec<(NodeKey, u64)>,
 }
@@ -210,6 +148,7 @@ impl Nodes {
             session: None,
             index: 0,
             worker: "".into(),
+            is_worker_full: false,
             silent_since_us: 0,
             ready_us: 0,
             newest_ready_us: 0,
@@ -234,14 +173,7 @@ impl Nodes {
 
     /// What is in service, and what is not: goes through all nodes.
     pub(super) fn offer(&self) -> Offer {
-        let mut offer = Offer { is_empty: self.by_name.is_empty(), largest: None, missing: Missing::default() };
-        for (_, node) in self.iter() {
-            match node.service() {
-                Service::In => offer.largest = Some(larger(offer.largest.unwrap_or_default(), node.capacity)),
-                out => offer.missing.count(out),
-            }
-        }
-        offer
+        Offer::of(self.iter().map(|(_, node)| (node.service(), node.capacity)))
     }
 
     /// Removes a node that holds nothing.
@@ -263,7 +195,7 @@ impl Nodes {
     pub(super) fn reserve(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) -> bool {
         let is_reserved = self.pool.reserve(key, resources);
         if is_reserved {
-            self.get_mut(key).sandboxes.insert(sandbox);
+            self.add(key, sandbox);
         }
         is_reserved
     }
@@ -272,13 +204,55 @@ impl Nodes {
         if self.get_mut(key).sandboxes.remove(&sandbox) {
             let was_reserved = self.pool.release(key, resources);
             debug_assert!(was_reserved, "what a sandbox reserved is released once");
+            let worker = self.get(key).worker.clone();
+            if self.loads.subtract(&worker, 1) {
+                self.refresh_worker(&worker);
+            }
         }
     }
 
     /// Takes note of a reservation that exists already, whether it fits or not.
     pub(super) fn adopt(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
-        if self.get_mut(key).sandboxes.insert(sandbox) {
+        if self.add(key, sandbox) {
             self.pool.adopt(key, resources);
+        }
+    }
+
+    /// A worker announces a node, with what it has there.
+    pub(super) fn assign(&mut self, key: NodeKey, worker: &Arc<str>) {
+        let node = self.get_mut(key);
+        let (before, sandboxes) = (std::mem::replace(&mut node.worker, worker.clone()), node.sandboxes.len());
+        if before != *worker {
+            let has_room_again = self.loads.subtract(&before, sandboxes);
+            let is_filled = self.loads.add(worker, sandboxes);
+            if has_room_again {
+                self.refresh_worker(&before);
+            }
+            if is_filled {
+                self.refresh_worker(worker);
+            }
+        }
+        self.get_mut(key).is_worker_full = self.loads.is_full(worker);
+    }
+
+    /// A node has a further sandbox; `false` when it had it already.
+    fn add(&mut self, key: NodeKey, sandbox: SandboxId) -> bool {
+        let node = self.get_mut(key);
+        let is_new = node.sandboxes.insert(sandbox);
+        let worker = node.worker.clone();
+        if is_new && self.loads.add(&worker, 1) {
+            self.refresh_worker(&worker);
+        }
+        is_new
+    }
+
+    /// A worker has become full, or is so no longer: goes through all nodes.
+    fn refresh_worker(&mut self, worker: &str) {
+        let is_full = self.loads.is_full(worker);
+        let of_worker = self.iter().filter(|(_, node)| *node.worker == *worker).map(|(key, _)| key);
+        for key in of_worker.collect::<Vec<_>>() {
+            self.get_mut(key).is_worker_full = is_full;
+            self.refresh_open(key);
         }
     }
 
@@ -321,16 +295,10 @@ impl Nodes {
     }
 }
 
-fn larger(one: Resources, other: Resources) -> Resources {
-    Resources {
-        cpu_millicores: one.cpu_millicores.max(other.cpu_millicores),
-        memory_mib: one.memory_mib.max(other.memory_mib),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plausible::MAX_SANDBOXES;
 
     const SMALL: Resources = Resources { cpu_millicores: 1000, memory_mib: 1000 };
 
@@ -366,5 +334,39 @@ mod tests {
         let large = Resources { memory_mib: 2000, ..SMALL };
         let expected = "no node has room for 2000 MiB and 1000 millicores (largest 1000 MiB and 1000 millicores)";
         assert_eq!(said(&[(Ready, false)], large), expected);
+    }
+    #[test]
+    fn a_worker_gets_no_more_sandboxes_than_its_hello_may_name() {
+        let mut nodes = nodes(&[(NodeState::Ready, false); 3]);
+        let [first, second, other] = ["n0", "n1", "n2"].map(|name| nodes.find(name).unwrap());
+        for (key, worker) in [(first, "w"), (second, "w"), (other, "v")] {
+            nodes.assign(key, &worker.into());
+            nodes.refresh_open(key);
+        }
+        let id = |number: usize| SandboxId::new(model::Epoch(1), number as u64).unwrap();
+        let none = Resources::default();
+        for number in 1..MAX_SANDBOXES {
+            assert!(nodes.reserve(if number % 2 == 0 { first } else { second }, id(number), none));
+        }
+        let open = |nodes: &Nodes| [first, second, other].map(|key| nodes.pool.is_open(key));
+        assert_eq!(open(&nodes), [true; 3]);
+        nodes.adopt(first, id(MAX_SANDBOXES), none);
+        assert_eq!(open(&nodes), [false, false, true], "all of its nodes are as if full");
+        let said = nodes.offer().no_room(SMALL);
+        assert!(said.ends_with("; of the others 2 of a worker that has as many sandboxes as one may have"), "{said}");
+        // Known again after its worker was away, it is full still.
+        nodes.assign(second, &"w".into());
+        nodes.refresh_open(second);
+        assert!(!nodes.pool.is_open(second));
+        for number in 1..1000 {
+            nodes.release(if number % 2 == 0 { first } else { second }, id(number), none);
+        }
+        assert_eq!(open(&nodes), [true; 3], "there is room again");
+        // Another worker announces one of its nodes: what is there counts there.
+        nodes.assign(first, &"v".into());
+        for number in 0..MAX_SANDBOXES / 2 + 500 {
+            assert!(nodes.reserve(other, id(2 * MAX_SANDBOXES + number), none));
+        }
+        assert_eq!(open(&nodes), [false, true, false]);
     }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{
     ClusterView, Now, State,
     function::Function,
-    node::{NodeState, Offer},
+    node::NodeState,
+    offer::Offer,
     view::{last_error, state_name},
 };
 

@@ -5,13 +5,7 @@ use std::{cell::LazyCell, ops::Deref};
 use model::{FunctionSpec, Resources};
 use serde::Serialize;
 
-use super::{
-    Now, State,
-    function::Function,
-    node::{NodeState, Offer},
-    sandbox::Standing,
-    totals::Totals,
-};
+use super::{Now, State, function::Function, node::NodeState, offer::Offer, sandbox::Standing, totals::Totals};
 
 /// Endpoints shown with one function; the counts tell of the rest.
 const MOST_ENDPOINTS: usize = 1000;

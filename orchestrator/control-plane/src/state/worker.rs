@@ -97,9 +97,9 @@ impl State {
         let node = self.nodes.get_mut(key);
         node.session = Some(session);
         node.index = index;
-        node.worker = worker.clone();
         node.state = NodeState::Ready;
         node.leaving = false;
+        self.nodes.assign(key, worker);
         self.nodes.refresh_open(key);
         Some(key)
     }
