@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     task::{Context, Poll, ready},
 };
 
@@ -13,8 +13,13 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 mod retained;
+mod sending;
 
-use self::retained::Retained;
+pub(crate) use self::sending::UploadWatch;
+use self::{
+    retained::Retained,
+    sending::{Piece, Sending},
+};
 use crate::{clients::Client, config::Limits, headers};
 
 /// Why a body ended early.
@@ -41,22 +46,23 @@ impl UploadError {
 
 /// A request's body as one attempt sees it.
 pub(crate) enum Upload {
-    /// There is none.
+    /// There is none, or no more.
     Empty,
     /// Read from the client, from the beginning.
     Shared {
         /// What all attempts share.
-        source: Arc<UploadSource>,
+        source: Sending,
         /// Bytes of it that this attempt has sent.
         sent: u64,
-        /// Whether this attempt has sent the trailers, or seen the end without any.
-        ended: bool,
     },
 }
 
 /// A request's body as the client sends it.
 pub(crate) struct UploadSource {
     state: Mutex<Source>,
+    /// Attempts that send it, and pieces that have not been written: of one attempt, and of earlier ones that have not been
+    /// ended yet.
+    shares: AtomicU32,
     hint: SizeHint,
     /// Whether it is being kept for another attempt.
     may_repeat: bool,
@@ -92,7 +98,8 @@ impl UploadSource {
             ended: false,
             error: None,
         };
-        Some(Arc::new(Self { state: Mutex::new(state), hint, may_repeat: retained > 0, client: client.clone() }))
+        let (state, shares) = (Mutex::new(state), AtomicU32::new(0));
+        Some(Arc::new(Self { state, shares, hint, may_repeat: retained > 0, client: client.clone() }))
     }
 
     /// Whether another attempt can send the same body: nothing of it was consumed, or all that was is still held.
@@ -187,25 +194,37 @@ impl Source {
 impl Upload {
     /// The body of an attempt.
     pub(crate) fn of(source: Arc<UploadSource>) -> Self {
-        Self::Shared { source, sent: 0, ended: false }
+        Self::Shared { source: Sending::begin(source), sent: 0 }
+    }
+
+    /// Shows whether it is being sent when something else has it.
+    pub(crate) fn watch(&self) -> UploadWatch {
+        match self {
+            Self::Empty => UploadWatch::default(),
+            Self::Shared { source, .. } => source.watch(),
+        }
     }
 }
 
 impl Body for Upload {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = UploadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
-        let Self::Shared { source, sent, ended } = &mut *self else { return Poll::Ready(None) };
-        if *ended {
-            return Poll::Ready(None);
-        }
-        let item = ready!(source.poll_next(*sent, cx));
-        match item.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
-            Some(Ok(Some(data))) => *sent += data.len() as u64,
-            // Trailers are the last; so is an end without any. An error is told as often as one asks.
-            Some(Ok(None)) | None => *ended = true,
-            Some(Err(_)) => {}
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, UploadError>>> {
+        let Self::Shared { source, sent } = &mut *self else { return Poll::Ready(None) };
+        let item = match ready!(source.source().poll_next(*sent, cx)) {
+            // It is told as often as one asks.
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => {
+                *sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                Some(Ok(frame.map_data(|data| source.piece(data))))
+            }
+            None => None,
+        };
+        // Trailers are the last; so is an end without any.
+        let is_over = item.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        if is_over || self.is_end_stream() {
+            *self = Self::Empty;
         }
         Poll::Ready(item)
     }
@@ -213,12 +232,11 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Shared { source, sent, ended } => {
-                let state = source.lock();
-                *ended
-                    || *sent >= state.read_bytes
-                        && state.trailers.is_none()
-                        && (state.ended || (state.error.is_none() && state.incoming.is_end_stream()))
+            Self::Shared { source, sent } => {
+                let state = source.source().lock();
+                *sent >= state.read_bytes
+                    && state.trailers.is_none()
+                    && (state.ended || (state.error.is_none() && state.incoming.is_end_stream()))
             }
         }
     }
@@ -226,7 +244,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Shared { source, .. } => source.hint,
+            Self::Shared { source, .. } => source.source().hint,
         }
     }
 }

@@ -19,7 +19,11 @@ use model::Protocol;
 use tokio::sync::oneshot;
 
 use super::wire::{Wire, WireHandle};
-use crate::{config::Limits, frames::Frames, upload::Upload};
+use crate::{
+    config::Limits,
+    frames::Frames,
+    upload::{Upload, UploadWatch},
+};
 
 /// Most bytes of an answer that are read at once: what the HTTP library allows by itself.
 const BUFFER_BYTES: usize = 400 * 1024;
@@ -37,7 +41,11 @@ pub(crate) struct Link {
 
 enum Speech {
     Http1(Box<Http1>),
-    Http2 { sender: http2::SendRequest<Upload> },
+    Http2 {
+        sender: http2::SendRequest<Upload>,
+        /// The HTTP library sends it in a task of its own, also when the response is complete.
+        upload: UploadWatch,
+    },
 }
 
 /// Boxed, so that a connection moves in and out of the idle ones as a pointer.
@@ -85,7 +93,7 @@ impl Link {
                 let (sender, connection) = builder.handshake(io).await?;
                 // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
                 tokio::spawn(async move { drop(connection.await) });
-                Speech::Http2 { sender }
+                Speech::Http2 { sender, upload: UploadWatch::default() }
             }
         };
         Ok(Self { speech, wire, reused: false })
@@ -105,7 +113,10 @@ impl Link {
         self.wire.begin();
         match &mut self.speech {
             Speech::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
-            Speech::Http2 { sender } => futures::future::Either::Right(sender.try_send_request(request)),
+            Speech::Http2 { sender, upload } => {
+                *upload = request.body().watch();
+                futures::future::Either::Right(sender.try_send_request(request))
+            }
         }
     }
 
@@ -130,7 +141,7 @@ impl Link {
     pub(crate) fn is_ready(&self) -> bool {
         match &self.speech {
             Speech::Http1(http1) => http1.connection.is_some() && http1.sender.is_ready(),
-            Speech::Http2 { sender } => sender.is_ready(),
+            Speech::Http2 { sender, upload } => sender.is_ready() && !upload.flows(),
         }
     }
 
@@ -138,7 +149,7 @@ impl Link {
     pub(crate) fn is_ended(&self) -> bool {
         match &self.speech {
             Speech::Http1(http1) => http1.connection.is_none(),
-            Speech::Http2 { sender } => sender.is_closed(),
+            Speech::Http2 { sender, .. } => sender.is_closed(),
         }
     }
 
@@ -165,12 +176,20 @@ impl Link {
     /// It has carried an invocation and is put aside.
     pub(super) fn rest(&mut self) {
         self.reused = true;
+        if let Speech::Http2 { upload, .. } = &mut self.speech {
+            *upload = UploadWatch::default();
+        }
     }
 
     /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running
-    /// stream was reset.
+    /// stream was reset. A request's body that still flows would hold the library up: as long as its client sends, or for
+    /// good where the sandbox takes nothing. It is ended by taking the connection from under it.
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
-        (self.wire.reclaim(), self.wire.clone())
+        let stream = self.wire.reclaim();
+        if matches!(&self.speech, Speech::Http2 { upload, .. } if upload.flows()) {
+            self.wire.take_away();
+        }
+        (stream, self.wire.clone())
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Wire {
 #[derive(Default)]
 pub(crate) struct WireHandle {
     broken: AtomicBool,
+    /// Whether its user has to leave it, for [`Wire::resume`].
+    taken_away: AtomicBool,
     /// Whether a byte has come in since the mark was cleared.
     heard: AtomicBool,
     /// Whether a byte has gone out since then.
@@ -68,6 +70,7 @@ impl Wire {
 
     /// A stream that was got back, still under its handle.
     pub(crate) fn resume(io: Io, handle: Arc<WireHandle>) -> Self {
+        handle.taken_away.store(false, Ordering::Relaxed);
         Self { io: Some(io), frames: None, handle }
     }
 
@@ -90,6 +93,9 @@ impl Wire {
         if self.handle.broken.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sandbox is gone"));
         }
+        if self.handle.taken_away.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection is wanted back"));
+        }
         self.io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -98,6 +104,12 @@ impl WireHandle {
     /// Breaks the connection off: its user sees an error at once.
     pub(crate) fn break_off(&self) {
         self.broken.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Its user sees an error at once and lets go of the stream, which stays open for whoever reclaims it.
+    pub(crate) fn take_away(&self) {
+        self.taken_away.store(true, Ordering::Release);
         self.reader.wake();
     }
 

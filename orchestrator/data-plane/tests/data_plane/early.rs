@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use api::{Io, Listener, Network, OsNetwork, wire::EndpointState};
+use api::{
+    Io, Listener, Network, OsNetwork,
+    wire::{self, EndpointState},
+};
 use futures::future::{BoxFuture, ready};
 use http::Method;
 use tokio::{
@@ -32,7 +35,7 @@ const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnecti
 const UPLOAD_BYTES: usize = 20_000_000;
 
 /// Reads the head only, answers, and closes at once; or never, and reads no more.
-async fn answer_early(listener: TcpListener, closes: bool) {
+pub(crate) async fn answer_early(listener: TcpListener, closes: bool) {
     let mut kept = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -49,17 +52,25 @@ async fn answer_early(listener: TcpListener, closes: bool) {
 }
 
 async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
+    with_server(function(), |listener| answer_early(listener, closes)).await
+}
+
+/// A function of `terms` with one sandbox of one slot, which is what `serve` does.
+pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
+    terms: wire::FunctionConfig,
+    serve: impl FnOnce(TcpListener) -> F,
+) -> (World, Session, JoinHandle<()>) {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.greeted(vec![terms]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
-    (world, session, tokio::spawn(answer_early(listener, closes)))
+    (world, session, tokio::spawn(serve(listener)))
 }
 
 /// What a client hears that reads while it sends.
-async fn upload(world: &World) -> String {
+pub(crate) async fn upload(world: &World) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let (mut hear, mut say) = connection.split();
     let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
@@ -201,7 +212,7 @@ async fn an_answer_that_came_before_the_connection_closed_is_read_although_writi
 }
 
 /// What a client hears that reads when it has sent everything.
-async fn upload_then_listen(world: &World) -> String {
+pub(crate) async fn upload_then_listen(world: &World) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
     connection.write_all(head.as_bytes()).await.unwrap();

@@ -11,6 +11,7 @@ mod world;
 mod clients;
 mod departures;
 mod early;
+mod early_http2;
 mod faults;
 mod framing;
 mod grants;

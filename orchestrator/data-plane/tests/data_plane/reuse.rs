@@ -1,24 +1,28 @@
 //! Connections to sandboxes that are used again: how they end, and what may be sent on them.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use api::wire::{self, EndpointState, Retry};
-use http::{Method, Request};
-use http_body_util::Empty;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body::{Body, Frame};
+use http_body_util::{Empty, StreamBody};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, timeout},
 };
 
 use super::{
-    client::{get, request, send, spawn_get, with_body},
+    client::{get, open_http2, read, request, send, spawn_get, with_body},
     control_plane::{PATIENCE, Session},
     sandbox::Sandbox,
     world::{World, delta, function, has_failures, until, with_function, with_sandbox},
@@ -48,6 +52,40 @@ async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
         let answer = timeout(Duration::from_secs(5), get(world.data_plane, "f", "/")).await.expect("an answer at once");
         assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "1"), "{protocol:?}");
     }
+}
+
+/// A body in frames that each end later than the one before, behind which there are trailers or nothing.
+fn in_frames(has_trailers: bool) -> impl Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {
+    let trailers = has_trailers.then(|| Frame::trailers(HeaderMap::from_iter([(header::ETAG, HeaderValue::from(7))])));
+    let frames = (0..4).map(|_| Frame::data(Bytes::from_static(&[b'x'; 5_000]))).chain(trailers);
+    let frames = stream::iter(frames.map(Ok)).then(async |frame| {
+        yield_now().await;
+        frame
+    });
+    StreamBody::new(Box::pin(frames))
+}
+
+#[tokio::test]
+async fn uploads_over_h2c_use_one_connection_again() {
+    let terms = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
+    let (world, _session, sandbox) = with_function(terms, 1).await;
+    for round in 0..10 {
+        let bytes = [0, 1, 5_000, 65_535, 65_536, 100_000, 1 << 20][round % 7];
+        for method in [Method::POST, Method::PUT] {
+            let upload = with_body(method, "f", "/count", vec![b'x'; bytes]);
+            let answer = send(world.data_plane, upload).await.unwrap();
+            assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, bytes.to_string().as_bytes()));
+        }
+        for has_trailers in [false, true] {
+            let head = || Request::post("http://f/count").header(header::HOST, "f");
+            let http1 = send(world.data_plane, head().body(in_frames(has_trailers)).unwrap()).await.unwrap();
+            let http2 = open_http2(world.data_plane, head().body(in_frames(has_trailers)).unwrap()).await.unwrap();
+            for answer in [http1, read(http2).await.unwrap()] {
+                assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"20000"[..]));
+            }
+        }
+    }
+    assert_eq!(sandbox.state.connections.load(Ordering::SeqCst), 1, "none was given up");
 }
 
 /// A sandbox that answers the first request of each connection and ends the connection when the second one comes: what
