@@ -3,10 +3,22 @@
 //! [`PORT_REST`](api::PORT_REST), as a rule. While there is no stream, each sandbox to which a connection may be opened is
 //! looked at more often than that; requests are not held up by it.
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt, stream, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{MissedTickBehavior, interval, timeout},
+};
 
 use super::{
     Sandbox,
@@ -26,7 +38,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// A program that accepts nothing while it is busy keeps each look in its backlog, though it has ended: five fill a backlog of
 /// five after 100 s. Looks are in vain from then on, from which nothing follows.
 const FULL_PERIOD: Duration = Duration::from_secs(20);
-/// Looks at once at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
+/// Looks under way at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
 const MAX_LOOKS: usize = 64;
 /// After a pause of this process, or a late tick, as many looks are taken as are due after this long, and no more: they would
 /// come together with the requests that waited. Twice those of a tick are all within 5 s, which leaves time for those that
@@ -35,6 +47,14 @@ const MAX_CAUGHT_UP: Duration = Duration::from_secs(2);
 /// Looks under way where descriptors are short: what is kept for everything else has room for so few. Without any, sandboxes
 /// would be given back that are there.
 const MIN_UNDER_WAY: usize = 16;
+
+/// Bounds the looks under way, at all addresses together. How many begin in a second is another matter: each takes about a
+/// round trip, so a few places are enough for thousands.
+struct Room {
+    places: Semaphore,
+    /// Number of them, in use or not.
+    size: AtomicUsize,
+}
 
 /// A sandbox to look at.
 struct Look {
@@ -49,8 +69,9 @@ struct Look {
 pub(crate) async fn confirm(plane: Arc<Plane>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let room = Room::new();
     let mut passes = FuturesUnordered::new();
-    let mut busy = BTreeMap::new();
+    let mut busy = BTreeSet::new();
     let mut last_us = plane.clock.now_us();
     loop {
         tokio::select! {
@@ -64,9 +85,12 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
                 if had_stream {
                     continue;
                 }
-                for (address, looks) in due(&plane, &busy, elapsed_us) {
-                    busy.insert(address, looks.len().min(MAX_LOOKS));
-                    passes.push(pass(&plane, address, looks));
+                room.resize(plane.spare_descriptors());
+                let due = due(&plane, &busy, elapsed_us);
+                let width = room.width(busy.len() + due.len());
+                for (address, looks) in due {
+                    busy.insert(address);
+                    passes.push(pass(&plane, &room, width, address, looks));
                 }
             }
             Some(address) = passes.next() => {
@@ -77,8 +101,9 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
 }
 
 /// The sandboxes to look at now, `elapsed_us` after the last time, by where they are: those first that were not looked at for
-/// longest. Gives back those that nobody knows to be there. Where an address is `busy` with so many, its turn comes later.
-fn due(plane: &Plane, busy: &BTreeMap<IpAddr, usize>, elapsed_us: u64) -> BTreeMap<IpAddr, Vec<Look>> {
+/// longest. Gives back those that nobody knows to be there. Where looks are under way already, as at those of `busy`, no more
+/// are due.
+fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAddr, Vec<Look>> {
     let (now_us, expects_stream) = (plane.clock.now_us(), plane.trust.expects_stream());
     let (mut count, mut given_back, mut looks) = (0, 0, Vec::new());
     for function in plane.functions.all() {
@@ -94,7 +119,7 @@ fn due(plane: &Plane, busy: &BTreeMap<IpAddr, usize>, elapsed_us: u64) -> BTreeM
             }
             let period = if usage == Usage::Full { FULL_PERIOD } else { PERIOD };
             let last_us = known_us.max(sandbox.tried_us());
-            if now_us.saturating_sub(last_us) >= micros(period) && !busy.contains_key(&sandbox.address().ip()) {
+            if now_us.saturating_sub(last_us) >= micros(period) && !busy.contains(&sandbox.address().ip()) {
                 looks.push(Look { function: function.clone(), sandbox, usage, last_us });
             }
         }
@@ -103,7 +128,7 @@ fn due(plane: &Plane, busy: &BTreeMap<IpAddr, usize>, elapsed_us: u64) -> BTreeM
         tracing::warn!(sandboxes = given_back, "sandboxes given back: they may have ended unseen");
     }
     looks.sort_by_key(|look| (look.last_us, look.sandbox.id()));
-    looks.truncate(share(count, elapsed_us).min(room(plane.spare_descriptors(), busy.values().sum())));
+    looks.truncate(share(count, elapsed_us));
     let mut by_address = BTreeMap::<_, Vec<_>>::new();
     for look in looks {
         by_address.entry(look.sandbox.address().ip()).or_default().push(look);
@@ -118,15 +143,34 @@ fn share(count: usize, elapsed_us: u64) -> usize {
     count.saturating_mul(part(elapsed_us.min(micros(MAX_CAUGHT_UP)))).div_ceil(part(micros(PERIOD)))
 }
 
-/// How many looks may begin beside those `under_way`, with so many `spare` descriptors: half of these stay for requests.
-fn room(spare: usize, under_way: usize) -> usize {
-    (spare / 2).max(MIN_UNDER_WAY).saturating_sub(under_way)
+impl Room {
+    fn new() -> Self {
+        Self { places: Semaphore::new(MIN_UNDER_WAY), size: AtomicUsize::new(MIN_UNDER_WAY) }
+    }
+
+    /// Makes it as large as so many `spare` descriptors allow: half of these stay for requests. Looks under way are not
+    /// ended; it is smaller when they are over.
+    fn resize(&self, spare: usize) {
+        let wanted = (spare / 2).clamp(MIN_UNDER_WAY, Semaphore::MAX_PERMITS);
+        let size = self.size.load(Ordering::Relaxed);
+        let taken_away = self.places.forget_permits(size.saturating_sub(wanted));
+        self.places.add_permits(wanted.saturating_sub(size));
+        self.size.store(size.max(wanted) - taken_away, Ordering::Relaxed);
+    }
+
+    /// Looks under way at each of so many addresses, so that one has room beside others that do not answer.
+    fn width(&self, addresses: usize) -> usize {
+        (self.size.load(Ordering::Relaxed) / addresses.max(1)).clamp(1, MAX_LOOKS)
+    }
 }
 
-/// Looks at sandboxes of one address.
-async fn pass(plane: &Plane, address: IpAddr, looks: Vec<Look>) -> IpAddr {
-    let looks = stream::iter(looks);
-    looks.for_each_concurrent(MAX_LOOKS, async |look: Look| look.look(plane).await).await;
+/// Looks at sandboxes of one address, at `width` of them at once.
+async fn pass(plane: &Plane, room: &Room, width: usize, address: IpAddr, looks: Vec<Look>) -> IpAddr {
+    let looks = stream::iter(looks).for_each_concurrent(width, async |look: Look| {
+        let Ok(_place) = room.places.acquire().await else { return };
+        look.look(plane).await;
+    });
+    looks.await;
     address
 }
 
@@ -164,16 +208,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_late_is_caught_up_in_parts_and_descriptors_are_left_for_requests() {
+    fn what_is_late_is_caught_up_in_parts() {
         let second = micros(TICK);
         assert_eq!([0, second / 2, second].map(|elapsed_us| share(10_000, elapsed_us)), [0, 500, 1_000]);
         assert_eq!([2, 5, 54].map(|seconds| share(10_000, seconds * second)), [2_000; 3]);
         assert_eq!((share(1, second), share(0, second)), (1, 0), "each has its turn");
-        assert_eq!((room(1_000, 0), room(1_000, 490), room(1_000, 700)), (500, 10, 0));
-        assert_eq!(
-            (room(0, 0), room(0, 10), room(0, 20)),
-            (MIN_UNDER_WAY, MIN_UNDER_WAY - 10, 0),
-            "a few all the same"
-        );
+    }
+
+    #[test]
+    fn half_of_the_spare_descriptors_are_for_looks_and_a_few_without_any() {
+        let room = Room::new();
+        assert_eq!((room.places.available_permits(), room.width(1)), (MIN_UNDER_WAY, MIN_UNDER_WAY));
+        room.resize(1_000);
+        assert_eq!((room.places.available_permits(), room.width(1), room.width(100)), (500, MAX_LOOKS, 5));
+        let under_way = room.places.try_acquire_many(490).unwrap();
+        room.resize(0);
+        assert_eq!(room.places.available_permits(), 0, "more are under way than may be");
+        drop(under_way);
+        room.resize(0);
+        assert_eq!((room.places.available_permits(), room.width(2), room.width(40)), (MIN_UNDER_WAY, 8, 1));
     }
 }
