@@ -18,18 +18,18 @@ use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fragment::Fragments,
     io::Traffic,
     open::SendDeadline,
+    requests::Dropped,
     unsent::{Heads, Unsent},
 };
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
-mod fragment;
 mod io;
 mod open;
 mod presence;
 mod refused;
+mod requests;
 mod socket;
 mod stream;
 mod unsent;
@@ -90,7 +90,7 @@ pub(crate) struct Client {
     /// Whether the body of the last request has not been read to its end. Of HTTP/1.1 only, which has one at a time.
     upload_unread: AtomicBool,
     traffic: Traffic,
-    fragments: Fragments,
+    dropped: Dropped,
     /// Of the HTTP/1.1 response under way.
     deadline: SendDeadline,
     /// The HTTP/2 stream that has just begun.
@@ -182,7 +182,12 @@ impl Client {
 
     /// Whether the target of the request that has just come had a fragment. Of HTTP/1.1 only.
     pub(crate) fn had_fragment(&self) -> bool {
-        self.fragments.take(self.requests())
+        self.dropped.fragment.take(self.requests())
+    }
+
+    /// Whether the request that has just come said in two ways where its body ends. Of HTTP/1.1 only.
+    pub(crate) fn had_two_framings(&self) -> bool {
+        self.dropped.length.take(self.requests())
     }
 
     /// Whether it may be sending a body that nobody reads.
@@ -334,7 +339,7 @@ impl Clients {
             is_http10: AtomicBool::new(false),
             upload_unread: AtomicBool::new(false),
             traffic: Traffic::default(),
-            fragments: Fragments::default(),
+            dropped: Dropped::default(),
             deadline: SendDeadline::default(),
             new_stream: Mutex::default(),
             unsent_refusals: AtomicU32::new(0),

@@ -67,9 +67,11 @@ pub(crate) async fn serve(
 ) -> Response<Download> {
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
-    let ends_connection = request.version() == Version::HTTP_10;
+    let is_http10 = request.version() == Version::HTTP_10;
     let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|most| most <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
+    // RFC 9112, section 6.1: whoever passed it on may see the end of its body elsewhere, and another request behind that.
+    let is_ambiguous = client.had_two_framings();
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
     }
@@ -89,14 +91,14 @@ pub(crate) async fn serve(
         plane.metrics.refused(refusal.cause);
         if open.refuse() { refusal.response() } else { refusal.head() }
     });
-    if ends_connection {
+    if is_http10 {
         // Where the body ends by it there is no other way. Of a response of the same version the library knows that it
         // says all there is to say.
         *response.version_mut() = Version::HTTP_10;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if client.has_unread_upload() && !(is_skipped && client.has_come_whole()) {
-        // Nobody reads what the client sends after that body, unless the function still does while it answers.
+    // Nobody reads what the client sends after that body, unless the function still does while it answers.
+    let is_unread = client.has_unread_upload() && !(is_skipped && client.has_come_whole());
+    if is_http10 || is_ambiguous || is_unread {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     open.answered(response.headers());

@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use model::Protocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Client, ClientSocket, fragment::Requests, refused};
+use super::{Client, ClientSocket, refused, requests::Requests};
 use crate::frames::Frames;
 
 /// Begins every HTTP/2 connection (RFC 9113, section 3.4), and no HTTP/1.1 request.
@@ -195,7 +195,7 @@ impl AsyncRead for ClientIo {
         match frames {
             Some(frames) => frames.pass(&buffer.filled()[before..])?,
             None => {
-                requests.pass(&buffer.filled()[before..], &client.fragments);
+                requests.pass(&buffer.filled()[before..], &client.dropped);
                 client.traffic.whole_requests.store(requests.whole(), Ordering::Relaxed);
             }
         }

@@ -1,6 +1,7 @@
-//! Targets with a fragment: a request line has no place for one (RFC 9112, section 3.2), and the HTTP library drops it
-//! without a word. So the requests of an HTTP/1.1 connection are followed as they come in, line by line and over their
-//! bodies, for as long as they can be read at all: what cannot is refused by the library, and ends the connection.
+//! What the HTTP library drops from a request without a word: a fragment of its target, for which a request line has no
+//! place (RFC 9112, section 3.2), and a length where the transfer coding says where the body ends (section 6.1). So the
+//! requests of an HTTP/1.1 connection are followed as they come in, line by line and over their bodies, for as long as they
+//! can be read at all: what cannot is refused by the library, and ends the connection.
 
 use std::{
     collections::VecDeque,
@@ -14,22 +15,32 @@ use std::{
 /// Bytes of a field's line that are looked at: enough for those that say how long a body is.
 const FIELD_BYTES: usize = 64;
 
-/// Which of a client's next requests have one, by their numbers on the connection, from 1.
+/// What a client's next requests have that the library does not show.
 #[derive(Debug, Default)]
-pub(super) struct Fragments {
+pub(super) struct Dropped {
+    /// A fragment in the target.
+    pub(super) fragment: Marks,
+    /// Both `Transfer-Encoding` and `Content-Length`.
+    pub(super) length: Marks,
+}
+
+/// Some of a client's next requests, by their numbers on the connection, from 1.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
     /// Read by each request, where `numbers` would be a lock.
     any: AtomicBool,
     /// As many as there are requests in what the library has read ahead.
     numbers: Mutex<VecDeque<u64>>,
 }
 
-impl Fragments {
+impl Marks {
+    /// Request `number`, which comes after all others, is one of them.
     fn push(&self, number: u64) {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push_back(number);
         self.any.store(true, Ordering::Relaxed);
     }
 
-    /// Whether request `number`, which is the latest that has come, has one.
+    /// Whether request `number`, which is the latest that has come, is one of them.
     pub(super) fn take(&self, number: u64) -> bool {
         if !self.any.load(Ordering::Relaxed) {
             return false;
@@ -57,6 +68,8 @@ pub(super) struct Requests {
     line_bytes: usize,
     line: Vec<u8>,
     body: Body,
+    /// Whether the latest gives the length of its body.
+    has_length: bool,
 }
 
 /// Where in a request the next byte is.
@@ -87,19 +100,20 @@ enum Body {
 }
 
 impl Requests {
-    /// `bytes` came in next. Notes in `fragments` which requests have one.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], fragments: &Fragments) {
+    /// `bytes` came in next. Notes in `dropped` what of them the library does not show.
+    pub(super) fn pass(&mut self, mut bytes: &[u8], dropped: &Dropped) {
         while let Some(&first) = bytes.first() {
             bytes = match self.place {
                 Place::Begin if first == b'\r' || first == b'\n' => &bytes[1..],
                 Place::Begin => {
                     self.count += 1;
                     self.body = Body::None;
+                    self.has_length = false;
                     self.place = Place::Line { spaces: 0, has_fragment: false };
                     bytes
                 }
-                Place::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, fragments),
-                Place::Fields { are_trailers } => self.pass_field(bytes, are_trailers),
+                Place::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, dropped),
+                Place::Fields { are_trailers } => self.pass_field(bytes, are_trailers, dropped),
                 Place::Body { left } => {
                     let count = left.min(bytes.len() as u64);
                     self.place = match left - count {
@@ -131,7 +145,7 @@ impl Requests {
         bytes: &'a [u8],
         mut spaces: u32,
         mut has_fragment: bool,
-        fragments: &Fragments,
+        dropped: &Dropped,
     ) -> &'a [u8] {
         for (index, byte) in bytes.iter().enumerate() {
             match byte {
@@ -139,7 +153,7 @@ impl Requests {
                 b'#' => has_fragment |= spaces == 1,
                 b'\n' => {
                     if has_fragment {
-                        fragments.push(self.count);
+                        dropped.fragment.push(self.count);
                     }
                     self.place = Place::Fields { are_trailers: false };
                     return &bytes[index + 1..];
@@ -151,7 +165,7 @@ impl Requests {
         &[]
     }
 
-    fn pass_field<'a>(&mut self, bytes: &'a [u8], are_trailers: bool) -> &'a [u8] {
+    fn pass_field<'a>(&mut self, bytes: &'a [u8], are_trailers: bool, dropped: &Dropped) -> &'a [u8] {
         let end = bytes.iter().position(|&byte| byte == b'\n');
         let piece = &bytes[..end.unwrap_or(bytes.len())];
         let matters = match self.line_bytes {
@@ -168,16 +182,26 @@ impl Requests {
         let is_empty = !is_cut && matches!(&self.line[..], b"" | b"\r");
         self.place = match (is_empty, are_trailers) {
             (true, true) => Place::Begin,
-            (true, false) => match self.body {
-                Body::None | Body::Bytes(0) => Place::Begin,
-                Body::Bytes(left) => Place::Body { left },
-                Body::Chunks => Place::Size { bytes: 0, ended: false },
-            },
+            (true, false) => self.begin_body(dropped),
             (false, true) => self.place,
             (false, false) => self.heed(is_cut),
         };
         self.line.clear();
         &bytes[end + 1..]
+    }
+
+    /// The header section is complete.
+    fn begin_body(&self, dropped: &Dropped) -> Place {
+        match self.body {
+            Body::None | Body::Bytes(0) => Place::Begin,
+            Body::Bytes(left) => Place::Body { left },
+            Body::Chunks => {
+                if self.has_length {
+                    dropped.length.push(self.count);
+                }
+                Place::Size { bytes: 0, ended: false }
+            }
+        }
     }
 
     /// Notes what the line says about the body. A length of which only a part is here is none.
@@ -187,7 +211,11 @@ impl Requests {
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             // Any other is refused.
             self.body = Body::Chunks;
-        } else if name.eq_ignore_ascii_case(b"content-length") && self.body != Body::Chunks {
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            self.has_length = true;
+            if self.body == Body::Chunks {
+                return self.place;
+            }
             let value = str::from_utf8(&value[1..]).unwrap_or_default().trim();
             let (Ok(length), false) = (value.parse(), is_cut) else { return Place::Lost };
             self.body = Body::Bytes(length);
@@ -215,13 +243,24 @@ impl Requests {
 mod tests {
     use super::*;
 
-    /// Which requests of `pieces` have a fragment.
-    fn found(pieces: [&[u8]; 2]) -> Vec<u64> {
-        let (mut requests, fragments) = (Requests::default(), Fragments::default());
+    /// Which requests of `pieces` have a fragment, and which both framings.
+    fn found(pieces: [&[u8]; 2]) -> [Vec<u64>; 2] {
+        let (mut requests, dropped) = (Requests::default(), Dropped::default());
         for piece in pieces {
-            requests.pass(piece, &fragments);
+            requests.pass(piece, &dropped);
         }
-        (1..=requests.count).filter(|&number| fragments.take(number)).collect()
+        [&dropped.fragment, &dropped.length]
+            .map(|marks| (1..=requests.count).filter(|&number| marks.take(number)).collect())
+    }
+
+    /// The same for `bytes`, wherever they are cut.
+    fn found_in(bytes: &str) -> [Vec<u64>; 2] {
+        let whole = found([bytes.as_bytes(), b""]);
+        for cut in 0..bytes.len() {
+            let (before, after) = bytes.as_bytes().split_at(cut);
+            assert_eq!(found([before, after]), whole, "{bytes} cut at {cut}");
+        }
+        whole
     }
 
     #[test]
@@ -252,20 +291,34 @@ mod tests {
             ("", &[]),
         ];
         for (bytes, expected) in cases {
-            for cut in 0..=bytes.len() {
-                let (before, after) = bytes.as_bytes().split_at(cut);
-                assert_eq!(found([before, after]), expected, "{bytes} cut at {cut}");
-            }
+            assert_eq!(found_in(bytes)[0], expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_is_noted_in_either_order() {
+        let body = "3\r\nabc\r\n0\r\ncontent-length: 1\r\n\r\n";
+        let cases: [(&[&str], &[u64]); 5] = [
+            (&["Content-Length: 4", "Transfer-Encoding: chunked"], &[1, 3]),
+            (&["transfer-encoding: chunked", "content-length: 4"], &[1, 3]),
+            (&["transfer-encoding: chunked", "content-length: x"], &[1, 3]),
+            (&["transfer-encoding: chunked"], &[]),
+            (&["transfer-encoding: chunked", "x-content-length: 4"], &[]),
+        ];
+        for (fields, expected) in cases {
+            let one = format!("POST / HTTP/1.1\r\n{}\r\n\r\n{body}", fields.join("\r\n"));
+            let plain = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+            assert_eq!(found_in(&format!("{one}{plain}{one}"))[1], expected, "{fields:?}");
         }
     }
 
     #[test]
     fn what_was_found_is_asked_for_once() {
-        let fragments = Fragments::default();
-        fragments.push(1);
-        fragments.push(3);
-        assert!(!fragments.take(2), "the first was not asked for");
-        assert!(fragments.take(3));
-        assert!(!fragments.take(3));
+        let marks = Marks::default();
+        marks.push(1);
+        marks.push(3);
+        assert!(!marks.take(2), "the first was not asked for");
+        assert!(marks.take(3));
+        assert!(!marks.take(3));
     }
 }
