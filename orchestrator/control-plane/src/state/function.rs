@@ -294,6 +294,7 @@ impl State {
         let needs_new_sandboxes = Arc::make_mut(&mut function.registered).update(spec, Revision(index));
         let was_unfit = function.unfit.is_some();
         function.check();
+        let fits_again = was_unfit && function.unfit.is_none();
         let window = function.registered.spec.scale.stable_window;
         function.hold_until_us = function.hold_until_us.min(now.after(window));
         if needs_new_sandboxes {
@@ -307,7 +308,7 @@ impl State {
             self.replace_autoscaler(id);
         }
         self.announce_function(id, index);
-        if was_unfit {
+        if fits_again {
             self.announce_trouble(id, String::new(), false);
         }
         if needs_new_sandboxes {

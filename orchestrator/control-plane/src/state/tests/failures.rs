@@ -536,3 +536,48 @@ fn a_node_is_avoided_by_all_when_more_than_one_data_plane_cannot_reach_it() {
     assert_eq!(avoided_after_breaks(2, &[0]), 0, "its own way there may be broken");
     assert_eq!(avoided_after_breaks(2, &[0, 1]), 1, "both say so");
 }
+
+#[test]
+fn what_went_wrong_stays_until_what_is_run_is_registered_differently() {
+    let mut kept = spec();
+    kept.scale.min = 1;
+    let (mut cluster, id) = cluster_with(kept.clone(), 1);
+    cluster.worker_reads(0);
+    cluster.worker_finishes_one(0, false);
+    cluster.worker_is_heard(0);
+    let shown = |cluster: &mut Cluster, spec: &FunctionSpec| {
+        cluster.put(spec.clone());
+        (0..8).for_each(|_| cluster.data_plane_reads(0));
+        let view = cluster.state.view_function(cluster.state.functions.find("f").unwrap());
+        (view.failures, view.last_error, cluster.data_planes[0].problems.contains_key(&id))
+    };
+    let failed = (1, Some("no luck".to_owned()), true);
+    assert_eq!(shown(&mut cluster, &kept), failed, "nothing has changed");
+    kept.scale.max = Some(7);
+    assert_eq!(shown(&mut cluster, &kept), failed, "what failed is run as before");
+    kept.image = "other".to_owned();
+    assert_eq!(shown(&mut cluster, &kept), (0, None, false), "nothing is known of this one");
+}
+
+#[test]
+fn what_exceeds_a_bound_still_is_a_problem_still() {
+    let mut unfit = spec();
+    unfit.timeout = model::duration::LONGEST + Duration::from_secs(1);
+    let (mut cluster, id) = cluster_with(unfit.clone(), 1);
+    cluster.data_planes[0].arrive(id);
+    hear_all(&mut cluster);
+    cluster.data_planes[0].waiting.clear();
+    cluster.data_plane_samples(0);
+    hear_all(&mut cluster);
+    for max in [2, 1] {
+        (0..8).for_each(|_| cluster.data_plane_reads(0));
+        let problem = cluster.data_planes[0].problems.get(&id);
+        assert!(problem.is_some_and(|(cause, permanent)| cause.contains("timeout") && *permanent), "{problem:?}");
+        unfit.scale.max = Some(max);
+        cluster.put(unfit.clone());
+    }
+    unfit.timeout = Duration::from_secs(1);
+    cluster.put(unfit);
+    (0..8).for_each(|_| cluster.data_plane_reads(0));
+    assert_eq!(cluster.data_planes[0].problems.get(&id), None);
+}

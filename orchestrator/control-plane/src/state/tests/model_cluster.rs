@@ -103,6 +103,8 @@ pub(super) struct ModelDataPlane {
     /// Sandboxes that do not work, with their functions: kept, and reported again, until they are said to be gone.
     pub(super) broken: BTreeMap<u64, u64>,
     limits: BTreeMap<u64, (u32, u64)>,
+    /// Why no sandboxes can be made, by function, and whether that is believed to last.
+    pub(super) problems: BTreeMap<u64, (String, bool)>,
     /// Deltas it was sent so far.
     pub(super) deltas_read: usize,
     /// Limits it was sent so far.
@@ -160,6 +162,7 @@ fn new_data_plane(index: usize, clock: Clock) -> ModelDataPlane {
         waiting: BTreeMap::new(),
         broken: BTreeMap::new(),
         limits: BTreeMap::new(),
+        problems: BTreeMap::new(),
         deltas_read: 0,
         limits_read: 0,
         named: None,
@@ -828,6 +831,13 @@ impl ModelDataPlane {
         }
         for limit in message.limits {
             self.obey_limit(&limit);
+        }
+        for problem in message.problems {
+            if problem.message.is_empty() {
+                self.problems.remove(&problem.function);
+            } else {
+                self.problems.insert(problem.function, (problem.message, problem.permanent));
+            }
         }
         if message.sequence > 0 {
             self.outgoing.push_back(wire::FromDataPlane { applied: message.sequence, ..Default::default() });
