@@ -1,4 +1,5 @@
-//! Who is served next of those that wait where more is asked for than can be done: the order of a worker's creations.
+//! Who is served next of those that wait where more is asked for than can be done: the order of a worker's creations, and of
+//! functions that no node has room for.
 //!
 //! First come, first served, as long as nobody has to wait for long. When somebody has, the one that has waited longest is the
 //! likeliest to be given up before it is of use: then the newest comes first ("adaptive LIFO": Maurer, Fail at Scale, ACM

@@ -1,22 +1,16 @@
 //! Functions with demand that no node has room for, in the order in which they are tried again.
 //!
-//! First come, first served, as long as nobody waits for long. When somebody does, more is asked for than there is room
-//! for, and whoever waits longest is the likeliest to give up before a sandbox is ready: then the newest demand comes
-//! first, so that what is made is still of use ("adaptive LIFO": Maurer, Fail at Scale, ACM Queue 13(8), 2015). Who has
-//! waited for very long all the same has every second room, the oldest first: it would wait without end otherwise.
+//! Which of them is next is decided in [`policy::adaptive_lifo`].
 //! Functions are kept by the size of their sandboxes: where a small one has room a large one may have none, and what
 //! one of a size did not find the others of that size need not look for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use model::{FunctionId, Resources};
+use policy::adaptive_lifo::{AdaptiveLifo, End};
 
 use super::{Map, Now, State};
 
-/// A wait beyond this means that more is asked for than there is room for.
-const LONG_WAIT_US: u64 = 1_000_000;
-/// Beyond this wait functions share what becomes free with newer demand: about as long as clients wait.
-const VERY_LONG_WAIT_US: u64 = 30_000_000;
 /// Sizes that may find no room before the others are left for the next time.
 const MOST_MISSES: usize = 32;
 
@@ -27,8 +21,7 @@ pub(super) struct Starved {
     lines: BTreeMap<(u64, u64), Line>,
     /// Demands so far.
     demands: u64,
-    /// The last room went to the newest demand: the next one goes to the oldest, if that has waited for very long.
-    oldest_is_due: bool,
+    order: AdaptiveLifo,
 }
 
 /// One function's wait.
@@ -89,20 +82,19 @@ impl Starved {
         Some(entry)
     }
 
-    /// Who is tried next, where none of the sizes `missed` had room.
-    fn next(&self, now: Now, missed: &[Resources]) -> Option<FunctionId> {
-        let oldest = self.lines.values().filter_map(|line| line.by_first.first_key_value()).min()?;
-        let since_us = self.entries.get(oldest.1).map_or(now.us, |entry| entry.since_us);
+    /// Who is tried next, of those that need less than what of the sizes `missed` found no room, and the order from then on if
+    /// it is served.
+    fn next(&self, now: Now, missed: &[Resources]) -> Option<(FunctionId, AdaptiveLifo)> {
         let lines = self.lines.iter().filter(|(size, _)| !missed.iter().any(|missed| is_within(*missed, **size)));
         let lines = lines.map(|(_, line)| line);
-        let waited_us = now.us.saturating_sub(since_us);
-        let is_its_turn = waited_us > VERY_LONG_WAIT_US && self.oldest_is_due;
-        let next = if waited_us > LONG_WAIT_US && !is_its_turn {
-            lines.filter_map(|line| line.by_newest.last_key_value()).max()
-        } else {
-            lines.filter_map(|line| line.by_first.first_key_value()).min()
+        let (_, oldest) = lines.clone().filter_map(|line| line.by_first.first_key_value()).min()?;
+        let since_us = self.entries.get(oldest).map_or(now.us, |entry| entry.since_us);
+        let mut order = self.order.clone();
+        let next = match order.serve(Duration::from_micros(now.us.saturating_sub(since_us))) {
+            End::Oldest => oldest,
+            End::Newest => lines.filter_map(|line| line.by_newest.last_key_value()).max()?.1,
         };
-        next.map(|(_, id)| *id)
+        Some((*next, order))
     }
 }
 
@@ -128,13 +120,13 @@ impl State {
     pub(super) fn feed_starved(&mut self, now: Now) {
         let mut missed = Vec::new();
         while missed.len() < MOST_MISSES {
-            let Some(id) = self.starved.next(now, &missed) else { return };
+            let Some((id, order)) = self.starved.next(now, &missed) else { return };
             let Some(entry) = self.starved.remove(id) else { return };
             let commanded = self.sandboxes_commanded;
             self.decide(now, id, now.us);
             let is_served = self.sandboxes_commanded > commanded;
             if is_served {
-                self.starved.oldest_is_due = !self.starved.oldest_is_due;
+                self.starved.order = order;
             }
             if let Some(now_starved) = self.starved.remove(id) {
                 // It keeps its place, as this was no new demand. What it still wants after it was served has just begun to wait.
@@ -147,7 +139,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use policy::adaptive_lifo::{LONG_WAIT, VERY_LONG_WAIT};
+
     use super::*;
+    use crate::clock::micros;
 
     fn at(us: u64) -> Now {
         Now::at_us(us)
@@ -166,34 +161,50 @@ mod tests {
         starved
     }
 
+    fn next(starved: &Starved, now: Now, missed: &[Resources]) -> Option<FunctionId> {
+        starved.next(now, missed).map(|(id, _)| id)
+    }
+
     #[test]
     fn the_first_come_is_first_and_new_demand_does_not_cost_it_its_place() {
         let mut starved = three();
         starved.note(at(9), FunctionId(1), size(100, 100));
-        assert_eq!(starved.next(at(10), &[]), Some(FunctionId(1)));
+        assert_eq!(next(&starved, at(10), &[]), Some(FunctionId(1)));
         starved.forget(FunctionId(1));
-        assert_eq!(starved.next(at(10), &[]), Some(FunctionId(2)));
+        assert_eq!(next(&starved, at(10), &[]), Some(FunctionId(2)));
         assert_eq!(starved.len(), 2);
     }
 
     #[test]
     fn the_newest_demand_is_first_when_somebody_has_waited_for_long() {
         let mut starved = three();
-        let late = at(LONG_WAIT_US + 2);
-        assert_eq!(starved.next(late, &[]), Some(FunctionId(3)));
+        let late = at(micros(LONG_WAIT) + 2);
+        assert_eq!(next(&starved, late, &[]), Some(FunctionId(3)));
         starved.note(late, FunctionId(1), size(100, 100));
-        assert_eq!(starved.next(late, &[]), Some(FunctionId(1)), "it was demanded again");
+        assert_eq!(next(&starved, late, &[]), Some(FunctionId(1)), "it was demanded again");
         starved.forget(FunctionId(1));
-        assert_eq!(starved.next(late, &[]), Some(FunctionId(2)), "the oldest has waited for less than a second now");
+        assert_eq!(next(&starved, late, &[]), Some(FunctionId(2)), "the oldest has waited for less than a second now");
     }
 
     #[test]
     fn what_needs_as_much_as_one_that_found_no_room_is_passed_over() {
         let starved = three();
-        assert_eq!(starved.next(at(9), &[size(100, 100)]), None);
-        assert_eq!(starved.next(at(9), &[size(500, 50)]), Some(FunctionId(1)));
+        assert_eq!(next(&starved, at(9), &[size(100, 100)]), None);
+        assert_eq!(next(&starved, at(9), &[size(500, 50)]), Some(FunctionId(1)));
         let mut starved = three();
         starved.forget(FunctionId(1));
-        assert_eq!(starved.next(at(9), &[size(500, 50)]), Some(FunctionId(3)), "a smaller one behind a larger one");
+        assert_eq!(next(&starved, at(9), &[size(500, 50)]), Some(FunctionId(3)), "a smaller one behind a larger one");
+    }
+    #[test]
+    fn one_whose_size_finds_no_room_does_not_make_the_others_wait_for_newer_ones() {
+        let mut starved = Starved::default();
+        starved.note(at(1), FunctionId(1), size(900, 900));
+        let late = micros(VERY_LONG_WAIT) + 10;
+        (2..4).for_each(|id| starved.note(at(late), FunctionId(id), size(100, 100)));
+        let (first, order) = starved.next(at(late + 9), &[]).unwrap();
+        assert_eq!(first, FunctionId(1));
+        // It would be the newest one's turn if all had waited for as long.
+        starved.order = order;
+        assert_eq!(next(&starved, at(late + 9), &[size(900, 900)]), Some(FunctionId(2)), "these have come just now");
     }
 }
