@@ -42,7 +42,8 @@ pub(crate) fn from_worker(message: &mut wire::FromWorker) {
             }
             Some(Event::Failed(failed)) => cut(&mut failed.message),
             Some(Event::Ended(ended)) => cut(&mut ended.message),
-            Some(Event::Progress(_)) | None => {}
+            Some(Event::Progress(progress)) => cut(&mut progress.cause),
+            None => {}
         }
     }
 }

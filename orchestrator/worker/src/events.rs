@@ -11,8 +11,8 @@ use tokio::time::Instant;
 pub(crate) enum Event {
     /// It answers.
     Ready(Ready),
-    /// Its creation waits for others.
-    Queued,
+    /// Its creation waits for others, or for what this says.
+    Queued(&'static str),
     /// Its creation does not wait any more.
     Begun,
     /// It never became ready, and is no more.
@@ -94,8 +94,8 @@ fn to_wire(event: Event, now: Instant) -> wire::sandbox_event::Event {
             own_us: micros(now.duration_since(ready.received)),
             steps: ready.steps.iter().map(|(name, took)| step(name, *took)).collect(),
         }),
-        Event::Queued => Wire::Progress(wire::CreationProgress { queued: true }),
-        Event::Begun => Wire::Progress(wire::CreationProgress { queued: false }),
+        Event::Queued(cause) => Wire::Progress(wire::CreationProgress { queued: true, cause: cause.to_owned() }),
+        Event::Begun => Wire::Progress(wire::CreationProgress { queued: false, cause: String::new() }),
         Event::Failed { message, permanent } => {
             Wire::Failed(wire::CreationFailed { message: shorten(message), permanent })
         }

@@ -303,6 +303,6 @@ fn note(sandbox: SandboxId, event: &Event) {
         Event::Ended { reason: wire::sandbox_ended::Reason::Exited, message } => {
             warn!(%sandbox, cause = message, "a sandbox ended by itself");
         }
-        Event::Ready(_) | Event::Queued | Event::Begun | Event::Ended { .. } => debug!(%sandbox, ?event),
+        Event::Ready(_) | Event::Queued(_) | Event::Begun | Event::Ended { .. } => debug!(%sandbox, ?event),
     }
 }

@@ -284,8 +284,11 @@ impl State {
     /// A creation waits for others, or does not any more. That it is over may be known before.
     pub(crate) fn progressed(&mut self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
         let entry = self.sandboxes.get_mut(&sandbox).filter(|entry| entry.phase == Phase::Creating)?;
-        entry.queued = progress == Progress::Queued;
-        let event = if entry.queued { Event::Queued } else { Event::Begun };
+        let event = match progress {
+            Progress::Queued(cause) => Event::Queued(cause),
+            Progress::Begun => Event::Begun,
+        };
+        entry.queued = progress != Progress::Begun;
         Some(Effect::Report { sandbox, event })
     }
 

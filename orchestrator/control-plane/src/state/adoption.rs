@@ -116,6 +116,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         creation_due_us: 0,
         commanded_us: 0,
         queued_until_us: None,
+        queued_for: None,
         retired: false,
         ready_us: 0,
         missed_us: 0,

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use api::wire;
 use model::{FunctionId, Resources, SandboxId};
 use policy::placement::NodeKey;
 
@@ -136,12 +137,13 @@ impl Queues {
 
 impl State {
     /// A creation waits for others of its worker, or begins: its time counts from then.
-    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, progress: wire::CreationProgress) {
         let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
         let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
         self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
         found.creation_due_us = now.after(self.settings.health.creation_deadline);
-        found.queued_until_us = queued.then_some(found.creation_due_us);
+        found.queued_until_us = progress.queued.then_some(found.creation_due_us);
+        found.queued_for = Some(progress.cause).filter(|cause| progress.queued && !cause.is_empty()).map(String::into);
         self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
     }
 
@@ -149,7 +151,7 @@ impl State {
     pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
         let believed = self.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
         if believed.is_some_and(|believed| believed != queued) {
-            self.creation_progressed(now, sandbox, queued);
+            self.creation_progressed(now, sandbox, wire::CreationProgress { queued, cause: String::new() });
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Sandbox {
     pub(super) commanded_us: u64,
     /// While its creation waits for others of its worker: by when it should have begun, in microseconds.
     pub(super) queued_until_us: Option<u64>,
+    /// What it waits for meanwhile, if that is not its turn.
+    pub(super) queued_for: Option<Box<str>>,
     /// An invocation in it does not end, so that it is to be drained.
     pub(super) retired: bool,
     /// When it became ready, in microseconds; 0 when that was before this control plane.

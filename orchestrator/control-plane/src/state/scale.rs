@@ -223,6 +223,7 @@ impl State {
             creation_due_us: now.after(self.settings.health.creation_deadline),
             commanded_us: now.us,
             queued_until_us: None,
+            queued_for: None,
             retired: false,
             ready_us: 0,
             missed_us: 0,

@@ -4,13 +4,7 @@ use std::{cell::LazyCell, ops::Deref};
 
 use serde::Serialize;
 
-use super::{
-    ClusterView, Now, State,
-    function::Function,
-    node::NodeState,
-    offer::Offer,
-    view::{last_error, state_name},
-};
+use super::{ClusterView, Now, State, function::Function, node::NodeState, offer::Offer, view::state_name};
 
 /// Nodes shown: the most loaded ones tell whether there is room.
 const MOST_NODES: usize = 10;
@@ -84,9 +78,27 @@ impl State {
         TopView {
             at_us: now.us,
             cluster: self.view_cluster(now),
-            functions: functions.into_iter().map(|function| top_function(function, &offer)).collect(),
+            functions: functions.into_iter().map(|function| self.top_function(function, &offer)).collect(),
             nodes: self.most_loaded(),
             phases: self.view_phases(),
+        }
+    }
+
+    fn top_function(&self, function: &Function, offer: &impl Deref<Target = Offer>) -> TopFunction {
+        let (demand, activity) = (function.demand(), function.activity);
+        TopFunction {
+            id: function.registered.id.0,
+            name: function.registered.spec.name.to_string(),
+            invocations: activity.invocations,
+            invocations_cold: activity.cold,
+            creations: activity.creations,
+            creations_failed: activity.creations_failed,
+            ready: function.ready,
+            starting: function.starting,
+            leaving: function.leaving(),
+            waiting: demand.waiting,
+            running: demand.running,
+            last_error: self.last_error(function, offer),
         }
     }
 
@@ -130,23 +142,5 @@ impl State {
             }
         };
         self.metrics.observed.phases().map(view).collect()
-    }
-}
-
-fn top_function(function: &Function, offer: &impl Deref<Target = Offer>) -> TopFunction {
-    let (demand, activity) = (function.demand(), function.activity);
-    TopFunction {
-        id: function.registered.id.0,
-        name: function.registered.spec.name.to_string(),
-        invocations: activity.invocations,
-        invocations_cold: activity.cold,
-        creations: activity.creations,
-        creations_failed: activity.creations_failed,
-        ready: function.ready,
-        starting: function.starting,
-        leaving: function.leaving(),
-        waiting: demand.waiting,
-        running: demand.running,
-        last_error: last_error(function, offer),
     }
 }

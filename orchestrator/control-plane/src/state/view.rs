@@ -33,7 +33,7 @@ pub(crate) struct FunctionView {
     pub(crate) running: u32,
     /// Creations that failed, and sandboxes that did soon after they were ready, since one lasted.
     pub(crate) failures: u32,
-    /// The newest failure, or lack of room, in words.
+    /// The newest failure, or what a creation waits for: room, or what its node lacks, in words.
     pub(crate) last_error: Option<String>,
     /// Its sandboxes, oldest first; empty in lists.
     pub(crate) endpoints: Vec<EndpointView>,
@@ -137,9 +137,31 @@ impl State {
             waiting: demand.waiting,
             running: demand.running,
             failures: function.trouble.failures,
-            last_error: last_error(function, offer),
+            last_error: self.last_error(function, offer),
             endpoints: Vec::new(),
         }
+    }
+
+    /// What keeps a function from having more sandboxes, or went wrong last with it, in words. `offer` is looked at where that
+    /// is a lack of room only.
+    pub(super) fn last_error(&self, function: &Function, offer: &impl Deref<Target = Offer>) -> Option<String> {
+        match &function.trouble {
+            _ if function.unfit.is_some() => function.unfit.clone(),
+            trouble if trouble.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
+            trouble => self.why_one_waits(function).or_else(|| trouble.last_error.clone()),
+        }
+    }
+
+    /// What one of its newest creations waits for, if not for its turn.
+    fn why_one_waits(&self, function: &Function) -> Option<String> {
+        if function.starting == 0 {
+            return None;
+        }
+        let mut newest = function.sandboxes.iter().rev().take(MOST_ENDPOINTS).filter_map(|id| self.sandboxes.get(id));
+        newest.find_map(|sandbox| {
+            let cause = sandbox.queued_for.as_ref().filter(|_| sandbox.standing == Standing::Starting)?;
+            Some(format!("a creation on node {} waits: {cause}", self.nodes.get(sandbox.node).name))
+        })
     }
 
     fn worker_admin(&self, node: &super::node::Node) -> Option<String> {
@@ -187,15 +209,6 @@ impl State {
             waiting: demand.waiting,
             running: demand.running,
         }
-    }
-}
-
-/// What went wrong last with a function, in words. `offer` is looked at where that is a lack of room only.
-pub(super) fn last_error(function: &Function, offer: &impl Deref<Target = Offer>) -> Option<String> {
-    match &function.trouble {
-        _ if function.unfit.is_some() => function.unfit.clone(),
-        trouble if trouble.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
-        trouble => trouble.last_error.clone(),
     }
 }
 

@@ -213,7 +213,7 @@ impl State {
                     self.note_timing(id, &ready, dispatched_us, read_us);
                     self.sandbox_ready(now, id, &ready.address);
                 }
-                Some(Event::Progress(progress)) => self.creation_progressed(now, id, progress.queued),
+                Some(Event::Progress(progress)) => self.creation_progressed(now, id, progress),
                 Some(Event::Failed(failure)) => {
                     self.creation_failed(now, id, failure);
                     made_room = true;

@@ -66,7 +66,7 @@ async fn a_cold_start_goes_from_demand_to_a_lent_slot_and_is_recorded() {
     assert_eq!((revision.name.as_str(), revision.revision), ("f", create.revision));
     // It waits for others of its worker first, which changes nothing about its record.
     for queued in [true, false] {
-        worker.event(create.sandbox, Event::Progress(wire::CreationProgress { queued })).await;
+        worker.event(create.sandbox, Event::Progress(wire::CreationProgress { queued, ..Default::default() })).await;
     }
     worker.ready(create.sandbox).await;
     let endpoint = data_plane.read_until(first_endpoint).await;

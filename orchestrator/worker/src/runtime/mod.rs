@@ -67,8 +67,8 @@ pub(crate) struct Order {
 /// Where a creation stands that could not begin at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It waits for others.
-    Queued,
+    /// It waits for its turn among the others, or for what this says.
+    Queued(&'static str),
     /// It waits no longer.
     Begun,
 }
@@ -83,12 +83,12 @@ impl Order {
         if let Some(place) = poll_immediate(&mut place).await {
             return Ok(place);
         }
-        self.wait(place).await
+        self.wait("", place).await
     }
 
-    /// Waits for what it needs, unless it is cancelled before, and reports that it waits.
-    pub(crate) async fn wait<T>(&self, needed: impl Future<Output = T>) -> Result<T, Failure> {
-        self.report(Progress::Queued).await;
+    /// Waits for what it needs, unless it is cancelled before, and reports that it waits: for its turn, or for this `cause`.
+    pub(crate) async fn wait<T>(&self, cause: &'static str, needed: impl Future<Output = T>) -> Result<T, Failure> {
+        self.report(Progress::Queued(cause)).await;
         let found = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(Failure::cancelled()),

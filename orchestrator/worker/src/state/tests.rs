@@ -170,7 +170,7 @@ fn a_new_stream_hears_of_what_is_held_but_not_of_what_ends() {
     let shown: Vec<(u64, &str)> = held.iter().map(|h| (h.sandbox, h.address.as_str())).collect();
     assert_eq!(shown, [(id(1).to_wire(), ""), (id(2).to_wire(), "127.1.0.0:80")]);
     assert_eq!((held[0].function, held[0].revision), (1, 5));
-    for (progress, queued) in [(Progress::Queued, true), (Progress::Begun, false)] {
+    for (progress, queued) in [(Progress::Queued("a port"), true), (Progress::Begun, false)] {
         state.progressed(id(1), progress).unwrap();
         assert_eq!(state.opening().sandboxes[0].queued, queued, "where its creation stands");
     }

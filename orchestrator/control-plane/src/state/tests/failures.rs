@@ -279,7 +279,7 @@ fn progress(cluster: &mut Cluster, sandbox: u64, queued: bool) {
 
 /// What that worker says of such a creation.
 pub(super) fn progress_at(cluster: &mut Cluster, worker: usize, sandbox: u64, queued: bool) {
-    let progress = Event::Progress(wire::CreationProgress { queued });
+    let progress = Event::Progress(wire::CreationProgress { queued, ..Default::default() });
     cluster.worker_says(worker, wire::SandboxEvent { sandbox, event: Some(progress) });
 }
 
@@ -438,7 +438,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         (spec.scale.min, spec.cpu, spec.memory) = (1, size, size);
         cluster.put(spec);
         let sandbox = newest(&cluster);
-        hear(&mut cluster, sandbox, Event::Progress(wire::CreationProgress { queued: true }));
+        hear(&mut cluster, sandbox, Event::Progress(wire::CreationProgress { queued: true, ..Default::default() }));
         made.push(sandbox);
     }
     for sandbox in &made[1..] {
@@ -580,4 +580,18 @@ fn what_exceeds_a_bound_still_is_a_problem_still() {
     cluster.put(unfit);
     (0..8).for_each(|_| cluster.data_plane_reads(0));
     assert_eq!(cluster.data_planes[0].problems.get(&id), None);
+}
+
+#[test]
+fn what_a_creation_waits_for_is_shown_while_it_waits() {
+    let (mut cluster, sandboxes) = queue(2);
+    let shown = |cluster: &Cluster| cluster.state.view_function(cluster.state.functions.find("f").unwrap()).last_error;
+    assert_eq!(shown(&cluster), None, "its turn will come");
+    let mut wait = |queued: bool, cause: &str| {
+        let progress = Event::Progress(wire::CreationProgress { queued, cause: cause.to_owned() });
+        cluster.worker_says(0, wire::SandboxEvent { sandbox: sandboxes[0], event: Some(progress) });
+        shown(&cluster)
+    };
+    assert_eq!(wait(true, "no port is free"), Some("a creation on node w0-node waits: no port is free".to_owned()));
+    assert_eq!(wait(false, ""), None, "it has begun");
 }

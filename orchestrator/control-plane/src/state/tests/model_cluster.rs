@@ -520,7 +520,7 @@ impl Cluster {
             worker.sandboxes.iter_mut().filter(|(_, sandbox)| !sandbox.ready && sandbox.queued_us.is_none())
         {
             sandbox.queued_us = Some(self.now_us);
-            let event = Some(Event::Progress(wire::CreationProgress { queued: true }));
+            let event = Some(Event::Progress(wire::CreationProgress { queued: true, ..Default::default() }));
             worker.outgoing.push_back(wire::SandboxEvent { sandbox: *id, event });
         }
     }
@@ -535,7 +535,7 @@ impl Cluster {
             End::Oldest => oldest,
             End::Newest => newest,
         };
-        let event = Some(Event::Progress(wire::CreationProgress { queued: false }));
+        let event = Some(Event::Progress(wire::CreationProgress::default()));
         worker.outgoing.push_back(wire::SandboxEvent { sandbox, event });
         self.worker_finishes(index, sandbox);
     }

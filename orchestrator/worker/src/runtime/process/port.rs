@@ -25,6 +25,10 @@ use crate::runtime::{Failure, Order};
 /// Time between two searches of a creation that waits for a port.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a creation waits for then, in words.
+pub(super) const NO_PORT: &str =
+    "every port of its worker's range is in use, or its connections have ended within a minute";
+
 /// Gives out ports, for sandboxes on one address.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -64,7 +68,7 @@ impl Ports {
     /// that is sooner.
     pub(super) async fn take(&self, order: &Order) -> Result<Port, Failure> {
         let found = match self.reserve() {
-            Ok(None) => order.wait(self.search()).await?,
+            Ok(None) => order.wait(NO_PORT, self.search()).await?,
             Ok(Some(port)) => Ok(port),
             Err(error) => Err(error),
         };
@@ -363,7 +367,7 @@ mod tests {
             _ = &mut taken => panic!("there was no port"),
             progress = progressed.recv() => progress,
         };
-        assert_eq!(queued, Some((order.sandbox, Progress::Queued)), "it begins to wait, and has not failed");
+        assert_eq!(queued, Some((order.sandbox, Progress::Queued(NO_PORT))), "it begins to wait, and has not failed");
         drop(first);
         let second = taken.await.unwrap();
         assert_eq!((second.address(), progressed.recv().await), (address, Some((order.sandbox, Progress::Begun))));

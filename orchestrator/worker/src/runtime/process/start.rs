@@ -267,7 +267,12 @@ mod tests {
         config::ProcessConfig,
         runtime::{
             Progress, Runtime,
-            process::{Process, port::Ports, port_queue::PortQueue, spawner::Spawner},
+            process::{
+                Process,
+                port::{NO_PORT, Ports},
+                port_queue::PortQueue,
+                spawner::Spawner,
+            },
         },
         starts::Starts,
     };
@@ -306,7 +311,7 @@ mod tests {
         tokio::select! {
             biased;
             _ = &mut made => panic!("its port is kept"),
-            queued = progressed.recv() => assert_eq!(queued, Some((sandbox, Progress::Queued))),
+            queued = progressed.recv() => assert_eq!(queued, Some((sandbox, Progress::Queued(NO_PORT)))),
         }
         let minute = Duration::from_secs(60);
         pause();
