@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::{ArgMatches, parser::ValueSource};
+use trace::Arrivals;
 
 use crate::ending::UsageError;
 
@@ -131,6 +132,9 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
             return Err(UsageError::of(anyhow!(problem)));
         }
         let is_sampled = given("functions") && (source == Trace || given("max_cores"));
+        if let Some(problem) = seedless(command, source, matches).filter(|_| rule.option == "seed") {
+            return Err(UsageError::of(anyhow!(problem)));
+        }
         if command == "synth" && rule.option == OF_CORES && !is_sampled {
             let problem =
                 format!("{} applies to samples: --functions with --max-cores, or of a --trace directory", rule.flag());
@@ -153,6 +157,18 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         return Err(UsageError::of(anyhow!("--functions is needed: how many functions the sample is to have")));
     }
     Ok(())
+}
+
+/// Why a seed changes nothing, where nothing is drawn.
+fn seedless(command: &str, source: Source, matches: &ArgMatches) -> Option<&'static str> {
+    let arrivals = matches.try_get_one::<Arrivals>("arrivals").ok().flatten();
+    if source == Rate && arrivals != Some(&Arrivals::Exponential) {
+        Some("--seed applies with --arrivals exponential: of calls at equal gaps nothing is drawn")
+    } else if command == "synth" && source == Trace && !matches.contains_id("functions") {
+        Some("--seed applies with --functions: of a whole --trace nothing is drawn")
+    } else {
+        None
+    }
 }
 
 /// Whether an option has no use for a command that makes a trace.
@@ -240,6 +256,7 @@ mod tests {
                     "max-cores" => "--functions 1",
                     "cold" => "--cooldown 1s",
                     "cooldown" => "--cold",
+                    "seed" => "--arrivals exponential",
                     _ => "",
                 };
                 let source = if option == "duration" { source.replace("--duration 1s", "") } else { source.clone() };
@@ -272,6 +289,30 @@ mod tests {
         }
         let rate = "loadgen inspect --rate 5 --duration 1s --arrivals exponential";
         assert_eq!(refusal(rate), None, "there the minutes differ");
+    }
+
+    #[test]
+    fn a_seed_is_refused_where_nothing_is_drawn() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().display();
+        let (rate, trace) = ("schedule --out x --rate 5 --duration 1s".to_owned(), format!("--trace {directory}"));
+        for (typed, expected) in [
+            (rate.clone(), Some("--seed applies with --arrivals exponential: of calls at equal gaps nothing is drawn")),
+            (format!("{rate} --arrivals equidistant"), Some("--seed applies with --arrivals exponential: ")),
+            (format!("{rate} --arrivals exponential"), None),
+            (
+                format!("synth --out x {trace}"),
+                Some("--seed applies with --functions: of a whole --trace nothing is drawn"),
+            ),
+            (format!("synth --out x {trace} --functions 5"), None),
+            ("synth --out x --synthetic azure".to_owned(), None),
+            (format!("schedule --out x {trace}"), None),
+        ] {
+            let refused = refusal(&format!("loadgen {typed} --seed 7"));
+            let is_so = refused.as_deref().map(|text| expected.is_some_and(|expected| text.starts_with(expected)));
+            assert_eq!(is_so, expected.map(|_| true), "{typed}: expected {expected:?}: {refused:?}");
+            assert_eq!(refusal(&format!("loadgen {typed}")), None, "{typed}");
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ struct WindowArgs {
 /// How invocations are drawn from a trace.
 #[derive(Args, Clone, Debug, Serialize)]
 struct DrawArgs {
-    /// Seed of everything random; not of exact traces, where nothing is, nor of a --schedule, which has its own
+    /// Seed of everything random: of traces with counts per minute that are made, sampled or drawn from, and of --rate with
+    /// exponential arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How invocations fall within their minute, of traces with counts per minute; with --rate, equidistant or exponential

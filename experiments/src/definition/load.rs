@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::written_load::WrittenLoad;
 
+/// Arrivals at equal gaps, of which nothing is drawn.
+pub const EQUIDISTANT: &str = "equidistant";
+
 /// The schedule and how it is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "WrittenLoad", into = "WrittenLoad")]

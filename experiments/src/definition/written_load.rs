@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::load::{Bursts, Calls, Load, Protocol, Rate, Source, Trace};
+use crate::definition::load::{Bursts, Calls, EQUIDISTANT, Load, Protocol, Rate, Source, Trace};
 
 /// The table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ impl TryFrom<WrittenLoad> for Load {
         }
         let (source, arrivals) = match written.kind {
             Kind::Trace => (Source::Trace(written.trace()?), "exponential"),
-            Kind::Rate => (Source::Rate(written.rate()?), "equidistant"),
+            Kind::Rate => (Source::Rate(written.rate()?), EQUIDISTANT),
         };
         Ok(Self {
             source,

@@ -1,8 +1,8 @@
 //! Where the schedule of a repetition and the functions it needs lie: every system is given the same files.
 //!
 //! Each repetition has a schedule of its own, from a seed of its own, so that what a claim about a trace rests on is not five
-//! times the same sample and arrivals. At a constant rate with equal gaps nothing is drawn, and all are given equal
-//! schedules.
+//! times the same sample and arrivals. At a constant rate with equal gaps nothing is drawn: no seed is used, and all are
+//! given equal schedules.
 
 use std::path::PathBuf;
 

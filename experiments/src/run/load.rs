@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     definition::{
-        load::{Calls, Rate, Trace},
+        load::{Calls, EQUIDISTANT, Rate, Trace},
         settings::Settings,
         template::Values,
     },
@@ -25,7 +25,10 @@ pub fn schedule_command(programs: &Programs, settings: &Settings, schedule: &Pat
     }
     option("warmup", duration(load.warmup()));
     option("arrivals", load.arrivals.clone());
-    option("seed", settings.seed.to_string());
+    // At equal gaps nothing is drawn, and the load generator refuses a seed there.
+    if load.rate().is_none() || load.arrivals != EQUIDISTANT {
+        option("seed", settings.seed.to_string());
+    }
     option("out", schedule.display().to_string());
     option("functions-out", functions.display().to_string());
     command
