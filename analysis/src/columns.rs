@@ -32,9 +32,9 @@ impl Columns {
         Self { heads: heads.into_iter().collect(), numbers, rows: Vec::new() }
     }
 
-    /// Adds a row with a cell for each column.
+    /// Adds a row with a cell for each column; it is as wide as a terminal shows it.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let row: Vec<String> = cells.into_iter().collect();
+        let row: Vec<String> = cells.into_iter().map(|cell| stdio::visible(&cell)).collect();
         debug_assert_eq!(row.len(), self.heads.len(), "a row has a cell for each column");
         self.rows.push(row);
     }

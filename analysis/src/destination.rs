@@ -1,8 +1,9 @@
-//! Where a figure or a table goes: standard output, or a file that is complete or not there.
+//! Where a figure or a table goes: standard output, or a file that is complete or not there. A terminal gets characters
+//! that command it as escapes; a file or pipe gets every byte.
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,12 @@ use anyhow::{Context, Result};
 /// When `write` fails, or what it wrote cannot be kept, as on a full disk.
 pub(crate) fn write_to(output: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Some(path) = output else {
-        return flushed(BufWriter::new(stdio::Output::lock()), write).map(drop);
+        let out = stdio::Output::lock();
+        if !io::stdout().is_terminal() {
+            return flushed(BufWriter::new(out), write).map(drop);
+        }
+        let mut shown = flushed(BufWriter::new(Shown { out, line: Vec::new() }), write)?;
+        return Ok(shown.flush()?);
     };
     let failed = || format!("cannot write {}", path.display());
     // A device or a pipe is written to; a link stays one, and the file behind it is replaced.
@@ -46,4 +52,29 @@ fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
+}
+
+/// Passes text on line by line, without what commands a terminal.
+struct Shown<W> {
+    out: W,
+    /// What came since the last line's end.
+    line: Vec<u8>,
+}
+
+impl<W: Write> Write for Shown<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if let Some(end) = self.line.iter().rposition(|byte| *byte == b'\n') {
+            let rest = self.line.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.line, rest);
+            self.out.write_all(stdio::visible_lines(&String::from_utf8_lossy(&lines)).as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let line = std::mem::take(&mut self.line);
+        self.out.write_all(stdio::visible_lines(&String::from_utf8_lossy(&line)).as_bytes())?;
+        self.out.flush()
+    }
 }

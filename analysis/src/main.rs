@@ -7,8 +7,8 @@ mod locked;
 use std::process::ExitCode;
 
 use analysis::{
-    ExportError, ReadError, Report, ReportError, Run, Timeouts, compare, draw_figure, export, judge_claims,
-    print_claims, print_comparison, print_summary, write_report,
+    ExportError, ReadError, Report, ReportError, Run, TableFormat, Timeouts, compare, draw_figure, export,
+    judge_claims, print_claims, print_comparison, print_summary, write_report,
 };
 use anyhow::Result;
 use arguments::{Arguments, Command, Source};
@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let report = write_report(&run, &timeouts)?;
             let mut text = Vec::new();
             print_summary(&report.summary, format, terminal(), &mut text)?;
-            stdio::print(text)?;
+            print(text, format)?;
             stdio::note!("page: {}", report.page.display());
             return Ok(verdict(&report));
         }
@@ -65,7 +65,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let claims = judge_claims(&run, &timeouts)?;
             let mut text = Vec::new();
             print_claims(&claims, format, terminal(), &mut text)?;
-            stdio::print(text)?;
+            print(text, format)?;
             return Ok(of_claims(&claims));
         }
         Command::Compare { before, after, timeout, format } => {
@@ -74,7 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let compared = compare(&runs[0], &runs[1], [&timeouts[0], &timeouts[1]])?;
             let mut text = Vec::new();
             print_comparison(&compared, format, terminal(), &mut text)?;
-            stdio::print(text)?;
+            print(text, format)?;
             compared.notes.iter().for_each(|note| stdio::note!("{note}"));
             return Ok(if compared.any_worse() { ExitCode::from(NOT_HELD) } else { ExitCode::SUCCESS });
         }
@@ -85,6 +85,13 @@ fn run(command: Command) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a result on standard output, without what commands a terminal: it holds texts of the run's files.
+fn print(result: Vec<u8>, format: TableFormat) -> Result<()> {
+    let result = String::from_utf8(result)?;
+    let shown = if format == TableFormat::Json { stdio::visible_json(&result) } else { stdio::visible_lines(&result) };
+    Ok(stdio::print(shown)?)
 }
 
 /// The columns of the terminal that results are printed on.

@@ -290,3 +290,25 @@ fn help_has_examples_and_version_has_a_revision() {
     let completions = analysis().args(["completions", "bash"]).assert().success();
     assert!(String::from_utf8_lossy(&completions.get_output().stdout).contains("analysis"));
 }
+
+#[test]
+fn no_text_of_a_run_commands_a_terminal() {
+    let fixture = Fixture::by_hand();
+    let name = "a\u{1b}[2J\u{9b}1m\u{202e}\u{7}b";
+    fs::rename(fixture.path().join("dirigent"), fixture.path().join(name)).unwrap();
+    let run = fixture.path();
+    for arguments in [["report", "--format", "table"], ["report", "--format", "csv"], ["report", "--format", "json"]] {
+        let mut command = analysis();
+        command.arg(arguments[0]).arg(run).args(&arguments[1..]);
+        let output = command.output().unwrap();
+        let (printed, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let commands = |text: &str| text.contains(|c: char| c == '\u{202e}' || (c.is_control() && c != '\n'));
+        assert!(!commands(&printed) && !commands(&said), "{arguments:?}: {printed:?}\n{said:?}");
+        if arguments.contains(&"json") {
+            let summary: Summary = serde_json::from_str(&printed).unwrap();
+            assert_eq!(summary.points[0].system, name, "a program reads the same value");
+        } else {
+            assert!(printed.contains(r"a\u{1b}[2J\u{9b}1m\u{202e}\u{7}b"), "{arguments:?}: {printed}");
+        }
+    }
+}

@@ -74,3 +74,15 @@ fn claims_are_wrapped_between_their_words() {
     let [piped, fitted] = shown(&["claims"], &[run.path()]);
     assert!(fitted.lines().count() > piped.lines().count(), "{fitted}");
 }
+
+#[test]
+fn what_is_exported_commands_no_terminal_and_is_whole_in_a_pipe() {
+    let run = Fixture::by_hand();
+    let name = "a\u{1b}[2J\u{9b}1m\u{202e}b";
+    std::fs::rename(run.path().join("dirigent"), run.path().join(name)).unwrap();
+    let piped = analysis(&["export"], &[run.path()]).output().unwrap().stdout;
+    assert!(String::from_utf8(piped).unwrap().contains(&format!("\n{name},azure-500,1,")));
+    let (status, shown) = programs::on_a_terminal(analysis(&["export"], &[run.path()]), 80).unwrap();
+    assert!(status.success() && shown.contains(r"a\u{1b}[2J\u{9b}1m\u{202e}b,azure-500,1,"), "{shown:?}");
+    assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{shown:?}");
+}

@@ -41,7 +41,7 @@ fn print(claims: &Claims) -> io::Result<()> {
     }
     // What a reader must know of them comes before them: their verdicts are the last thing that a run says.
     for claim in claims.claims.iter().filter(|claim| !claim.note.is_empty()) {
-        stdio::print(format!("{}: {}\n", claim.id, claim.note))?;
+        stdio::print(stdio::visible_lines(&format!("{}: {}\n", claim.id, claim.note)))?;
     }
     if claims.claims.is_empty() { Ok(()) } else { table.print(Format::Table) }
 }

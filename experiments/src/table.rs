@@ -46,13 +46,13 @@ impl Table {
         stdio::print(self.text(format, io::stdout().is_terminal()))
     }
 
-    /// It as text; `terminal` says whether long cells may be wrapped to the width of one.
+    /// It as text without what commands a terminal; `terminal` says whether long cells may be wrapped to the width of one.
     #[must_use]
     pub fn text(&self, format: Format, terminal: bool) -> String {
         match format {
             Format::Table => self.aligned(terminal),
-            Format::Json => self.json(),
-            Format::Csv => self.csv(),
+            Format::Json => stdio::visible_json(&self.json()),
+            Format::Csv => stdio::visible_lines(&self.csv()),
         }
     }
 
@@ -63,7 +63,7 @@ impl Table {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         for row in &self.rows {
-            table.add_row(row);
+            table.add_row(row.iter().map(|cell| stdio::visible_lines(cell)));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
         lines.concat()
@@ -94,6 +94,21 @@ fn quote(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cell_commands_a_terminal() {
+        let cell = "a\u{1b}[2J\u{9b}1m\u{202e}b";
+        let mut table = Table::new(&["name"]);
+        table.row([cell.to_owned()]);
+        for format in [Format::Table, Format::Csv, Format::Json] {
+            let text = table.text(format, false);
+            let is_command = |character: char| character == '\u{202e}' || (character.is_control() && character != '\n');
+            assert!(!text.contains(is_command), "{format:?}: {text:?}");
+            let shown =
+                if format == Format::Json { r"a\u001b[2J\u009b1m\u202eb" } else { r"a\u{1b}[2J\u{9b}1m\u{202e}b" };
+            assert!(text.contains(shown), "{format:?}: {text}");
+        }
+    }
 
     #[test]
     fn one_table_has_three_forms() {

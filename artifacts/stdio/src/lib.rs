@@ -38,10 +38,10 @@ pub fn print(result: impl AsRef<[u8]>) -> io::Result<()> {
     }
 }
 
-/// Writes a line for people on standard error. Nobody can be told when that fails.
+/// Writes a line for people on standard error, as a terminal may have it. Nobody learns when that fails.
 pub fn note(line: fmt::Arguments<'_>) {
     // One call, so that lines of several threads do not mix.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = io::stderr().write_all(visible_lines(&format!("{line}\n")).as_bytes());
 }
 
 /// Writes a line for people on standard error, with the arguments of `format!`; never fails.
@@ -56,9 +56,20 @@ macro_rules! note {
 /// change the direction of writing, which make text look like another. For text that comes from a peer or a function.
 #[must_use]
 pub fn visible(text: &str) -> String {
+    without(text, commands)
+}
+
+/// The same for a text of several lines: line ends and tabs stay.
+#[must_use]
+pub fn visible_lines(text: &str) -> String {
+    without(text, |character| commands(character) && !matches!(character, '\n' | '\t'))
+}
+
+/// The text with escapes instead of these characters.
+fn without(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if commands(character) {
+        if is_escaped(character) {
             // Writing to a string cannot fail.
             let _ = write!(shown, "{}", character.escape_default());
         } else {
@@ -163,6 +174,13 @@ mod tests {
     #[test]
     fn what_commands_a_terminal_is_escaped() {
         assert_eq!(visible("a\u{1b}[2J\r\nc\u{9b}1m \u{202e}d ü"), r"a\u{1b}[2J\r\nc\u{9b}1m \u{202e}d ü");
+    }
+
+    #[test]
+    fn lines_and_tabs_are_kept_of_a_text_of_several_lines() {
+        assert_eq!(visible_lines("a\tb\u{1b}[2J\nc\r\u{9b}\n"), "a\tb\\u{1b}[2J\nc\\r\\u{9b}\n");
+        let once = visible("\u{1b}\u{202e}");
+        assert_eq!(visible_lines(&once), once, "what is shown already stays");
     }
 
     #[test]

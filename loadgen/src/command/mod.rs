@@ -27,13 +27,13 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     stdio::print(format!("{}\n", text.trim_end())).context("writing to standard output")
 }
 
-/// Prints a result in the form asked for.
+/// Prints a result in the form asked for, without what commands a terminal: notes hold texts of traces and systems.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_as<T: Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
     match format {
-        Format::Table => print(&table(value)),
+        Format::Table => print(&stdio::visible_lines(&table(value))),
         Format::Json => print(&stdio::visible_json(&serde_json::to_string_pretty(value)?)),
     }
 }
