@@ -108,6 +108,8 @@ impl Drop for DirectoryLock {
     fn drop(&mut self) {
         // The file stays, because one that is removed could be locked by two; what it said is no longer so.
         let _ = self.file.set_len(0);
+        // To close it is not enough: a child of another thread has it open, too, from its fork until it runs its program.
+        let _ = self.file.unlock();
     }
 }
 
@@ -138,6 +140,17 @@ mod tests {
         DirectoryLock::check(&directory).unwrap();
         let second = DirectoryLock::take(&directory, &holder("again")).unwrap();
         drop(second);
+    }
+
+    #[test]
+    fn it_is_given_back_also_where_a_forked_child_still_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(folder.path(), &holder("first")).unwrap();
+        // As a child has it: another descriptor of the same open file.
+        let inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        DirectoryLock::check(folder.path()).unwrap();
+        drop(inherited);
     }
 
     #[test]
