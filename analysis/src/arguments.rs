@@ -35,7 +35,8 @@ pub(crate) enum Command {
         /// How to print the summary.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
-        /// The caller, such as `repro`, holds the lock of the run's directory; where nobody does, it is taken all the same.
+        /// A process that started this one, such as `repro`, holds the lock of the run's directory; where nobody does, it
+        /// is taken all the same, and where another process does, that is an error.
         #[arg(long)]
         under_lock: bool,
     },

@@ -3,7 +3,12 @@
 
 mod fixture;
 
-use std::{fs, path::PathBuf, process};
+use std::{
+    fs,
+    path::PathBuf,
+    process,
+    time::{Duration, Instant},
+};
 
 use assert_cmd::Command;
 use fixture::{Fixture, load, rows_by_hand};
@@ -147,6 +152,30 @@ fn a_run_that_another_process_writes_into_is_not_reported_and_its_holder_is_name
     drop(first);
     analysis().arg("report").arg(fixture.path()).assert().success();
     DirectoryLock::check(fixture.path()).unwrap();
+}
+
+#[test]
+fn a_lock_that_none_of_its_callers_holds_is_respected_whatever_is_claimed() {
+    let fixture = Fixture::by_hand();
+    let lock = fixture.path().join("lock");
+    fs::write(&lock, "").unwrap();
+    let mut holder =
+        process::Command::new("flock").arg(&lock).arg("cat").stdin(process::Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while DirectoryLock::check(fixture.path()).is_ok() {
+        assert!(Instant::now() < until, "expected that another process holds the lock");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let assert = analysis().arg("report").arg(fixture.path()).arg("--under-lock").assert().code(1);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(
+        said.contains("--under-lock: the lock is held, but by none of the processes that started this one"),
+        "{said}"
+    );
+    assert!(said.contains("is in use by") && !fixture.path().join("report").exists(), "{said}");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    analysis().arg("report").arg(fixture.path()).arg("--under-lock").assert().success();
 }
 
 #[test]

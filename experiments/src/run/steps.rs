@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, btree_map::Entry},
     fs,
     path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -276,6 +277,9 @@ impl Run<'_> {
     }
 }
 
+/// Option by which an analysis leaves the lock of the run's directory to its caller.
+const UNDER_LOCK: &str = "--under-lock";
+
 /// What the load generator does not take is for the user to correct, and no run that is gone on with would have other values.
 fn refused(error: anyhow::Error) -> anyhow::Error {
     let code = error.downcast_ref().and_then(|failed: &CommandFailed| failed.code);
@@ -294,10 +298,19 @@ pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::R
 
 /// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
 fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
-    let [verb, run, under_lock] = ["report", &dir.0.display().to_string(), "--under-lock"].map(str::to_owned);
-    let command = vec![programs.path("analysis"), verb, run, under_lock];
+    let analysis = programs.path("analysis");
+    let is_known = knows_under_lock(&analysis);
+    let mut command = vec![analysis, "report".to_owned(), dir.0.display().to_string()];
+    command.extend(is_known.then(|| UNDER_LOCK.to_owned()));
     let errand = Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN };
     let invalid = Exit::Invalid as i32;
     let code = session.run_accepting(&errand, &[0, invalid])?;
     Ok(if code == invalid { Exit::Invalid } else { Exit::Done })
+}
+
+/// Whether this analysis takes [`UNDER_LOCK`]: of a folder that was typed it may be of an earlier revision, which locks
+/// nothing. One that cannot be started says so when it is to make the report.
+fn knows_under_lock(analysis: &str) -> bool {
+    let asked = Command::new(analysis).args(["report", "--help"]).stdin(Stdio::null()).output();
+    asked.is_ok_and(|asked| String::from_utf8_lossy(&asked.stdout).contains(UNDER_LOCK))
 }

@@ -141,6 +141,8 @@ finish false
 
 /// Says what it was given, and how the run had ended by then; leaves the prepared claims, if there are any.
 const ANALYSIS: &str = r#"#!/bin/sh
+[ "$2" != --help ] || exit 0
+[ $# = 2 ] || { echo "error: unexpected argument '$3'" >&2; exit 2; }
 echo "analysed $(basename "$2")" "$(grep '"exit"' "$2/manifest.json")"
 [ ! -e "$(dirname "$0")/claims.json" ] || cp "$(dirname "$0")/claims.json" "$2/claims.json"
 echo "analysed after broken: $(grep -A1 '"weight": "validity"' "$2/invariants.json" | grep -c '"not held"')"
