@@ -112,7 +112,7 @@ impl Highest<'_, '_> {
 
 impl<'a> Trial<'a> {
     fn of(material: &Material<'a>, (rate, place): (f64, Place<'a>), number: u32, role: Role) -> Self {
-        let died = material.died(place, number).filter(|_| role == Role::Better);
+        let died = material.died(place, number, role);
         if let Some(died) = died {
             let reasons = died.reason();
             return Self {

@@ -110,7 +110,7 @@ impl<'a> Cost<'a> {
         let mut died = Vec::new();
         for number in material.planned() {
             planned += 1;
-            if let Some(one) = material.died(place, number).filter(|_| role == Role::Better) {
+            if let Some(one) = material.died(place, number, role) {
                 died.push(one);
                 continue;
             }

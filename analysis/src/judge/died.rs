@@ -10,7 +10,7 @@ use crate::{
     format::number,
     judge::{
         Ruling,
-        material::{Material, Place},
+        material::{Material, Place, Role},
     },
 };
 
@@ -25,8 +25,11 @@ pub(super) struct Died {
 
 impl Material<'_> {
     /// Whether a system was tried at a point in a repetition, and failed there, before the load or in it. What was not even tried
-    /// says nothing about it.
-    pub(super) fn died(&self, place: Place<'_>, number: u32) -> Option<Died> {
+    /// says nothing about it. Only asked of the system said to be better: what the other one did there is no result.
+    pub(super) fn died(&self, place: Place<'_>, number: u32, role: Role) -> Option<Died> {
+        if role != Role::Better {
+            return None;
+        }
         let failure = self.failure(place, number).filter(|failure| !failure.untried);
         let why = match failure {
             Some(failure) => failure.reason.lines().next().unwrap_or_default(),

@@ -95,7 +95,7 @@ fn at<'a>(
     let (mut values, mut rulings, mut died) = (Vec::new(), Vec::new(), Vec::new());
     for number in material.planned() {
         // Of what claims compare so, less is better: nothing is worse than what never came.
-        if let Some(one) = material.died(place, number).filter(|_| role == Role::Better) {
+        if let Some(one) = material.died(place, number, role) {
             values.push((f64::INFINITY, None));
             died.push(one);
             continue;
