@@ -182,12 +182,18 @@ impl Client {
 
     /// Whether the target of the request that has just come had a fragment. Of HTTP/1.1 only.
     pub(crate) fn had_fragment(&self) -> bool {
-        self.dropped.fragment.take(self.requests())
+        self.dropped.had_fragment(self.requests())
     }
 
-    /// Whether the request that has just come said in two ways where its body ends. Of HTTP/1.1 only.
+    /// Whether the request that has just come said in two ways where its body ends. What follows may be no request then.
+    /// Of HTTP/1.1 only.
     pub(crate) fn had_two_framings(&self) -> bool {
-        self.dropped.length.take(self.requests())
+        self.dropped.had_two_framings(self.requests())
+    }
+
+    /// Whether it may be sending what nobody reads.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.has_unread_upload() || self.dropped.had_any_two_framings()
     }
 
     /// Whether it may be sending a body that nobody reads.

@@ -61,7 +61,7 @@ const SCRAP_BYTES: usize = 16 * 1024;
 pub(crate) async fn carry(io: Io, client: Arc<Client>) {
     let socket = ClientSocket::new(io);
     speak(socket.clone(), client.clone()).await;
-    if client.has_unread_upload() {
+    if client.has_unread() {
         let has_to_end = async {
             client.leave.cancelled().await;
             sleep(HURRIED_OFF).await;

@@ -71,7 +71,7 @@ pub(crate) async fn serve(
     let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|most| most <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
     // RFC 9112, section 6.1: whoever passed it on may see the end of its body elsewhere, and another request behind that.
-    let is_ambiguous = client.had_two_framings();
+    let (is_ambiguous, had_fragment) = (client.had_two_framings(), client.had_fragment());
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
     }
@@ -80,6 +80,8 @@ pub(crate) async fn serve(
         Err(Cause::Overloaded.because("too many clients are connected"))
     } else if plane.is_full() || !plane.overload.admits(arrived_us) {
         Err(Cause::Overloaded.plain())
+    } else if had_fragment {
+        Err(Cause::BadRequest.about("target", "the target must have no fragment"))
     } else {
         Ok(())
     };
@@ -109,9 +111,6 @@ pub(crate) async fn serve(
 fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
     let plane = &client.plane;
     let (head, body) = request.into_parts();
-    if client.had_fragment() {
-        return Err(Cause::BadRequest.about("target", "the target must have no fragment"));
-    }
     let function = find(plane, &head)?;
     let limits = &plane.config.limits;
     if !headers::fits(&head.headers, limits) {

@@ -5,28 +5,47 @@
 
 use std::{
     collections::VecDeque,
-    mem::replace,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-/// Bytes of a field's line that are looked at: enough for those that say how long a body is.
-const FIELD_BYTES: usize = 64;
-
 /// What a client's next requests have that the library does not show.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
     /// A fragment in the target.
-    pub(super) fragment: Marks,
+    fragment: Marks,
     /// Both `Transfer-Encoding` and `Content-Length`.
-    pub(super) length: Marks,
+    length: Marks,
+    /// Whether that was so for one that has come.
+    any_length: AtomicBool,
+}
+
+impl Dropped {
+    /// Whether the target of request `number`, which is the latest that has come, had a fragment.
+    pub(super) fn had_fragment(&self, number: u64) -> bool {
+        self.fragment.take(number)
+    }
+
+    /// Whether that request said in two ways where its body ends.
+    pub(super) fn had_two_framings(&self, number: u64) -> bool {
+        let had_two = self.length.take(number);
+        if had_two {
+            self.any_length.store(true, Ordering::Relaxed);
+        }
+        had_two
+    }
+
+    /// Whether any request did that has come.
+    pub(super) fn had_any_two_framings(&self) -> bool {
+        self.any_length.load(Ordering::Relaxed)
+    }
 }
 
 /// Some of a client's next requests, by their numbers on the connection, from 1.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+struct Marks {
     /// Read by each request, where `numbers` would be a lock.
     any: AtomicBool,
     /// As many as there are requests in what the library has read ahead.
@@ -41,7 +60,7 @@ impl Marks {
     }
 
     /// Whether request `number`, which is the latest that has come, is one of them.
-    pub(super) fn take(&self, number: u64) -> bool {
+    fn take(&self, number: u64) -> bool {
         if !self.any.load(Ordering::Relaxed) {
             return false;
         }
@@ -64,12 +83,33 @@ pub(super) struct Requests {
     place: Place,
     /// Requests that have begun.
     count: u64,
-    /// Bytes of the line so far, and the first of them where they may matter.
-    line_bytes: usize,
-    line: Vec<u8>,
+    line: Line,
     body: Body,
     /// Whether the latest gives the length of its body.
     has_length: bool,
+}
+
+/// A line of a header section, as far as it has come.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: usize,
+    /// The first of them, up to a colon, and no more than matter.
+    name: Vec<u8>,
+    field: Field,
+}
+
+/// What a line says about the body.
+#[derive(Clone, Copy, Debug, Default)]
+enum Field {
+    /// It may say something: its name is not complete.
+    #[default]
+    Name,
+    /// How long it is, in the digits so far; `None`: what stands there is no length.
+    Length(Option<u64>),
+    /// Its end is in it. Any other coding is refused.
+    Coding,
+    /// Nothing.
+    Other,
 }
 
 /// Where in a request the next byte is.
@@ -96,6 +136,8 @@ enum Body {
     #[default]
     None,
     Bytes(u64),
+    /// What was given for its length is none.
+    Unreadable,
     Chunks,
 }
 
@@ -167,25 +209,14 @@ impl Requests {
 
     fn pass_field<'a>(&mut self, bytes: &'a [u8], are_trailers: bool, dropped: &Dropped) -> &'a [u8] {
         let end = bytes.iter().position(|&byte| byte == b'\n');
-        let piece = &bytes[..end.unwrap_or(bytes.len())];
-        let matters = match self.line_bytes {
-            0 => piece.first().is_some_and(|first| b"cCtT\r".contains(first)),
-            _ => !self.line.is_empty(),
-        };
-        if matters {
-            let room = FIELD_BYTES - self.line.len();
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
-        }
-        self.line_bytes += piece.len();
+        self.line.pass(&bytes[..end.unwrap_or(bytes.len())]);
         let Some(end) = end else { return &[] };
-        let is_cut = replace(&mut self.line_bytes, 0) > self.line.len();
-        let is_empty = !is_cut && matches!(&self.line[..], b"" | b"\r");
-        self.place = match (is_empty, are_trailers) {
-            (true, true) => Place::Begin,
-            (true, false) => self.begin_body(dropped),
-            (false, true) => self.place,
-            (false, false) => self.heed(is_cut),
-        };
+        match (self.line.is_empty(), are_trailers) {
+            (true, true) => self.place = Place::Begin,
+            (true, false) => self.place = self.begin_body(dropped),
+            (false, true) => {}
+            (false, false) => self.heed(self.line.field),
+        }
         self.line.clear();
         &bytes[end + 1..]
     }
@@ -195,6 +226,7 @@ impl Requests {
         match self.body {
             Body::None | Body::Bytes(0) => Place::Begin,
             Body::Bytes(left) => Place::Body { left },
+            Body::Unreadable => Place::Lost,
             Body::Chunks => {
                 if self.has_length {
                     dropped.length.push(self.count);
@@ -204,23 +236,17 @@ impl Requests {
         }
     }
 
-    /// Notes what the line says about the body. A length of which only a part is here is none.
-    fn heed(&mut self, is_cut: bool) -> Place {
-        let colon = self.line.iter().position(|&byte| byte == b':').unwrap_or(0);
-        let (name, value) = self.line.split_at(colon);
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            // Any other is refused.
-            self.body = Body::Chunks;
-        } else if name.eq_ignore_ascii_case(b"content-length") {
-            self.has_length = true;
-            if self.body == Body::Chunks {
-                return self.place;
+    fn heed(&mut self, field: Field) {
+        match field {
+            Field::Coding => self.body = Body::Chunks,
+            Field::Length(length) => {
+                self.has_length = true;
+                if self.body != Body::Chunks {
+                    self.body = length.map_or(Body::Unreadable, Body::Bytes);
+                }
             }
-            let value = str::from_utf8(&value[1..]).unwrap_or_default().trim();
-            let (Ok(length), false) = (value.parse(), is_cut) else { return Place::Lost };
-            self.body = Body::Bytes(length);
+            Field::Name | Field::Other => {}
         }
-        self.place
     }
 
     /// The next byte of the line with the size of a chunk.
@@ -236,6 +262,58 @@ impl Requests {
             },
             (_, None) => Place::Size { bytes: size, ended: true },
         };
+    }
+}
+
+impl Line {
+    const CODING: &[u8] = b"transfer-encoding";
+    const LENGTH: &[u8] = b"content-length";
+
+    /// `bytes` came in next.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        if self.bytes == 0 && !bytes.first().is_none_or(|first| b"cCtT\r".contains(first)) {
+            self.field = Field::Other;
+        }
+        self.bytes += bytes.len();
+        while let (Field::Name, Some((&byte, rest))) = (self.field, bytes.split_first()) {
+            bytes = rest;
+            match byte {
+                b':' => self.field = Field::of(&self.name),
+                _ if self.name.len() == Self::CODING.len() => self.field = Field::Other,
+                _ => self.name.push(byte),
+            }
+        }
+        if let Field::Length(length) = &mut self.field {
+            // As many blanks and zeros may stand there as the section has room for.
+            let digits = bytes.iter().filter(|byte| !b" \t\r".contains(byte));
+            *length = digits.fold(*length, |length, &byte| {
+                let digit = char::from(byte).to_digit(10)?;
+                length?.checked_mul(10)?.checked_add(digit.into())
+            });
+        }
+    }
+
+    /// Whether it ends the section.
+    fn is_empty(&self) -> bool {
+        self.bytes == self.name.len() && matches!(&self.name[..], b"" | b"\r")
+    }
+
+    fn clear(&mut self) {
+        self.bytes = 0;
+        self.name.clear();
+        self.field = Field::Name;
+    }
+}
+
+impl Field {
+    fn of(name: &[u8]) -> Self {
+        if name.eq_ignore_ascii_case(Line::CODING) {
+            Self::Coding
+        } else if name.eq_ignore_ascii_case(Line::LENGTH) {
+            Self::Length(Some(0))
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -266,15 +344,16 @@ mod tests {
     #[test]
     fn a_fragment_is_in_the_target_of_a_request_line_wherever_it_is_cut() {
         let padded = format!(
-            "POST / HTTP/1.1\r\ncontent-length: {}20\r\n\r\nGET /#1 HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\n\r\n",
-            "0".repeat(60)
+            "POST / HTTP/1.1\r\ncontent-length: {}20{}\r\n\r\nGET /#1 HTTP/1.1\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
+            "0".repeat(60),
+            " \t".repeat(60),
         );
         let long = format!("GET /{}#{} HTTP/1.1\r\n\r\n", "a".repeat(2000), "b".repeat(2000));
         let cases: [(&str, &[u64]); 14] = [
             ("GET /a#b HTTP/1.1\r\n\r\n", &[1]),
             ("\r\n\nGET # HTTP/1.0\n\n", &[1]),
             (&long, &[1]),
-            (&padded, &[]),
+            (&padded, &[2]),
             ("GET /a HTTP/1.1#\r\n\r\n", &[]),
             ("GET /a HTTP/1.1\r\nx-color: #fff\r\nx-see: GET /#1 HTTP/1.1\r\n\r\n", &[]),
             ("GET /a HTTP/1.1\r\n\r\nGET /#b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\nGET /#d HTTP/1.1\r\n\r\n", &[2, 4]),
@@ -298,7 +377,10 @@ mod tests {
     #[test]
     fn a_length_beside_a_transfer_coding_is_noted_in_either_order() {
         let body = "3\r\nabc\r\n0\r\ncontent-length: 1\r\n\r\n";
-        let cases: [(&[&str], &[u64]); 5] = [
+        let padded = format!("content-length:{}4", "\t ".repeat(60));
+        let cases: [(&[&str], &[u64]); 7] = [
+            (&[&padded, "transfer-encoding: chunked"], &[1, 3]),
+            (&["content-length: 18446744073709551616", "transfer-encoding: chunked"], &[1, 3]),
             (&["Content-Length: 4", "Transfer-Encoding: chunked"], &[1, 3]),
             (&["transfer-encoding: chunked", "content-length: 4"], &[1, 3]),
             (&["transfer-encoding: chunked", "content-length: x"], &[1, 3]),

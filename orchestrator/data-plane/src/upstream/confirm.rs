@@ -16,7 +16,7 @@ use std::{
 
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -40,6 +40,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const FULL_PERIOD: Duration = Duration::from_secs(20);
 /// Looks under way at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
 const MAX_LOOKS: usize = 64;
+/// The same where there are many addresses: some of them hang without holding up the others of their address for long.
+const MIN_LOOKS: usize = 4;
 /// After a pause of this process, or a late tick, as many looks are taken as are due after this long, and no more: they would
 /// come together with the requests that waited. Twice those of a tick are all within 5 s, which leaves time for those that
 /// were not known to be there for long.
@@ -54,6 +56,8 @@ struct Room {
     places: Semaphore,
     /// Number of them, in use or not.
     size: AtomicUsize,
+    /// How many there are to be, once enough of them are not in use.
+    wanted: AtomicUsize,
 }
 
 /// A sandbox to look at.
@@ -145,7 +149,8 @@ fn share(count: usize, elapsed_us: u64) -> usize {
 
 impl Room {
     fn new() -> Self {
-        Self { places: Semaphore::new(MIN_UNDER_WAY), size: AtomicUsize::new(MIN_UNDER_WAY) }
+        let [size, wanted] = [MIN_UNDER_WAY; 2].map(AtomicUsize::new);
+        Self { places: Semaphore::new(MIN_UNDER_WAY), size, wanted }
     }
 
     /// Makes it as large as so many `spare` descriptors allow: half of these stay for requests. Looks under way are not
@@ -156,19 +161,29 @@ impl Room {
         let taken_away = self.places.forget_permits(size.saturating_sub(wanted));
         self.places.add_permits(wanted.saturating_sub(size));
         self.size.store(size.max(wanted) - taken_away, Ordering::Relaxed);
+        self.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// A look is over. One that waits for a place does not get it where there are too many.
+    fn leave(&self, place: SemaphorePermit<'_>) {
+        if self.size.load(Ordering::Relaxed) > self.wanted.load(Ordering::Relaxed) {
+            self.size.fetch_sub(1, Ordering::Relaxed);
+            place.forget();
+        }
     }
 
     /// Looks under way at each of so many addresses, so that one has room beside others that do not answer.
     fn width(&self, addresses: usize) -> usize {
-        (self.size.load(Ordering::Relaxed) / addresses.max(1)).clamp(1, MAX_LOOKS)
+        (self.wanted.load(Ordering::Relaxed) / addresses.max(1)).clamp(MIN_LOOKS, MAX_LOOKS)
     }
 }
 
 /// Looks at sandboxes of one address, at `width` of them at once.
 async fn pass(plane: &Plane, room: &Room, width: usize, address: IpAddr, looks: Vec<Look>) -> IpAddr {
     let looks = stream::iter(looks).for_each_concurrent(width, async |look: Look| {
-        let Ok(_place) = room.places.acquire().await else { return };
+        let Ok(place) = room.places.acquire().await else { return };
         look.look(plane).await;
+        room.leave(place);
     });
     looks.await;
     address
@@ -205,6 +220,8 @@ impl Look {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -221,11 +238,17 @@ mod tests {
         assert_eq!((room.places.available_permits(), room.width(1)), (MIN_UNDER_WAY, MIN_UNDER_WAY));
         room.resize(1_000);
         assert_eq!((room.places.available_permits(), room.width(1), room.width(100)), (500, MAX_LOOKS, 5));
-        let under_way = room.places.try_acquire_many(490).unwrap();
+        let mut under_way: Vec<_> = (0..490).map(|_| room.places.try_acquire().unwrap()).collect();
         room.resize(0);
-        assert_eq!(room.places.available_permits(), 0, "more are under way than may be");
-        drop(under_way);
-        room.resize(0);
-        assert_eq!((room.places.available_permits(), room.width(2), room.width(40)), (MIN_UNDER_WAY, 8, 1));
+        let mut waiting = Box::pin(room.places.acquire());
+        let mut waits = || waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits(), "more are under way than may be");
+        for place in under_way.split_off(MIN_UNDER_WAY) {
+            room.leave(place);
+            assert!(waits(), "there are too many still");
+        }
+        under_way.drain(..).for_each(|place| room.leave(place));
+        assert!(!waits());
+        assert_eq!((room.places.available_permits(), room.width(2), room.width(40)), (MIN_UNDER_WAY, 8, MIN_LOOKS));
     }
 }

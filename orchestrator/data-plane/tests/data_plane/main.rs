@@ -20,6 +20,7 @@ mod late;
 mod looks;
 mod outage;
 mod overload;
+mod pipelining;
 mod queueing;
 mod retirement;
 mod reuse;

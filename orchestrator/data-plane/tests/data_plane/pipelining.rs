@@ -1,0 +1,70 @@
+//! What follows a request on its connection: another one, or nothing that may be taken for one (RFC 9112).
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    control_plane::PATIENCE,
+    framing::{OK, answers, exchange, with_scripted},
+};
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_turn() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let heard = exchange(
+        &world,
+        "POST /one HTTP/1.1\r\nhost: f\r\ncontent-length: 3\r\n\r\nabcGET /two HTTP/1.1\r\nhost: nobody\r\n\r\n\
+         GET /three HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answers(&heard), ["200", "404", "200"], "{heard}");
+    let sent = sandbox.sent().await;
+    assert!(sent.contains("POST /one ") && !sent.contains("/two") && sent.contains("GET /three "), "{sent}");
+}
+
+#[tokio::test]
+async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() {
+    let (world, _session, sandbox) = with_scripted(OK).await;
+    let inner = "GET /smuggled HTTP/1.1\r\nhost: f\r\n\r\n";
+    let outer = format!("POST /a HTTP/1.1\r\nhost: nobody\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
+    let heard = exchange(&world, &outer).await;
+    assert_eq!(answers(&heard), ["404"], "{heard}");
+    assert_eq!(sandbox.sent().await, "", "what was a body became a request");
+}
+
+#[tokio::test]
+async fn a_length_beside_a_coding_is_not_passed_on_and_ends_the_connection() {
+    for fields in ["content-length: 4\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 4"]
+    {
+        let (world, _session, sandbox) = with_scripted(OK).await;
+        let bytes = format!(
+            "GET /0 HTTP/1.1\r\nhost: f\r\n\r\nPOST /a HTTP/1.1\r\nhost: f\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+             GET /b HTTP/1.1\r\nhost: f\r\n\r\n"
+        );
+        let heard = exchange(&world, &bytes).await;
+        let sent = sandbox.sent().await;
+        // 9112, 6.1: the coding counts, the length must not go on, and what follows may be no request.
+        assert_eq!(answers(&heard), ["200", "200"], "{fields}: {heard}");
+        assert_eq!(heard.matches("connection: close").count(), 1, "{fields}: {heard}");
+        assert!(!sent.contains("content-length") && !sent.contains("/b"), "{fields}: {sent}");
+        assert!(sent.contains("transfer-encoding: chunked") && sent.contains("3\r\nabc\r\n0\r\n"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
+    let (world, _session, _sandbox) = with_scripted(OK).await;
+    let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
+    let fields = "content-length: 4\r\ntransfer-encoding: chunked";
+    let request = format!("POST /a HTTP/1.1\r\nhost: f\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    timeout(PATIENCE, connection.read_to_string(&mut heard)).await.expect("the data plane ends its side").unwrap();
+    assert_eq!(answers(&heard), ["200"], "{heard}");
+    // 9112, 9.6: a connection that is reset may cost a client the response.
+    let rest = vec![b'x'; 16 << 20];
+    timeout(PATIENCE, connection.write_all(&rest)).await.expect("it is read").expect("no reset");
+}
