@@ -18,13 +18,14 @@ use http::{HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    dropped::Dropped,
     io::Traffic,
     open::SendDeadline,
-    requests::Dropped,
     unsent::{Heads, Unsent},
 };
 use crate::{config::Limits, headers::ClientFields, plane::Plane};
 
+mod dropped;
 mod io;
 mod open;
 mod presence;
