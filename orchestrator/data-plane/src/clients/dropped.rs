@@ -8,6 +8,9 @@ use std::{
     },
 };
 
+/// Most requests of a connection that are remembered at once: more than the library can have read ahead.
+const MAX_MARKS: usize = 65_536;
+
 /// What a client's next requests have that the library does not show.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
@@ -52,7 +55,10 @@ pub(super) struct Marks {
 impl Marks {
     /// Request `number`, which comes after all others, is one of them.
     pub(super) fn push(&self, number: u64) {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push_back(number);
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if numbers.len() < MAX_MARKS {
+            numbers.push_back(number);
+        }
         self.any.store(true, Ordering::Relaxed);
     }
 

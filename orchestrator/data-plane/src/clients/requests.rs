@@ -48,14 +48,25 @@ enum Place {
     Begin,
     /// In its line, behind so many spaces.
     Line { spaces: u32, has_fragment: bool },
-    /// In a line of the header section, or of the trailer section.
-    Fields { are_trailers: bool },
+    /// In a line of the header section.
+    Fields,
+    /// In the trailer section.
+    Trailers(Trailers),
     /// In a body, or a chunk and its end, with so many bytes to come.
     Body { left: u64 },
     /// In the size of a chunk, or what follows it on the line.
     Size { bytes: u64, ended: bool },
     /// Beyond what can be read.
     Lost,
+}
+
+/// Where in a trailer section, which the library reads to the first line without a byte: its lines end by CRLF alone.
+#[derive(Clone, Copy, Debug)]
+enum Trailers {
+    LineBegins,
+    Line,
+    LineEnds,
+    SectionEnds,
 }
 
 /// How long the body of a request is.
@@ -83,7 +94,11 @@ impl Requests {
                     bytes
                 }
                 Place::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, dropped),
-                Place::Fields { are_trailers } => self.pass_field(bytes, are_trailers, dropped),
+                Place::Fields => self.pass_field(bytes, dropped),
+                Place::Trailers(trailers) => {
+                    self.place = trailers.then(first);
+                    &bytes[1..]
+                }
                 Place::Body { left } => {
                     let count = left.min(bytes.len() as u64);
                     self.place = match left - count {
@@ -125,7 +140,7 @@ impl Requests {
                     if has_fragment {
                         dropped.fragment.push(self.count);
                     }
-                    self.place = Place::Fields { are_trailers: false };
+                    self.place = Place::Fields;
                     return &bytes[index + 1..];
                 }
                 _ => {}
@@ -135,15 +150,14 @@ impl Requests {
         &[]
     }
 
-    fn pass_field<'a>(&mut self, bytes: &'a [u8], are_trailers: bool, dropped: &Dropped) -> &'a [u8] {
+    fn pass_field<'a>(&mut self, bytes: &'a [u8], dropped: &Dropped) -> &'a [u8] {
         let end = bytes.iter().position(|&byte| byte == b'\n');
         self.line.pass(&bytes[..end.unwrap_or(bytes.len())]);
         let Some(end) = end else { return &[] };
-        match (self.line.is_empty(), are_trailers) {
-            (true, true) => self.place = Place::Begin,
-            (true, false) => self.place = self.begin_body(dropped),
-            (false, true) => {}
-            (false, false) => self.heed(self.line.field),
+        if self.line.is_empty() {
+            self.place = self.begin_body(dropped);
+        } else {
+            self.heed(self.line.field);
         }
         self.line.clear();
         &bytes[end + 1..]
@@ -181,7 +195,7 @@ impl Requests {
     fn pass_size(&mut self, byte: u8, size: u64, ended: bool) {
         let digit = char::from(byte).to_digit(16).filter(|_| !ended);
         self.place = match (byte, digit) {
-            (b'\n', _) if size == 0 => Place::Fields { are_trailers: true },
+            (b'\n', _) if size == 0 => Place::Trailers(Trailers::LineBegins),
             // The chunk, and the end of its line.
             (b'\n', _) => Place::Body { left: size.saturating_add(2) },
             (_, Some(digit)) => match size.checked_mul(16) {
@@ -190,6 +204,20 @@ impl Requests {
             },
             (_, None) => Place::Size { bytes: size, ended: true },
         };
+    }
+}
+
+impl Trailers {
+    /// Where the next byte leads.
+    fn then(self, byte: u8) -> Place {
+        match (self, byte) {
+            (Self::LineBegins, b'\r') => Place::Trailers(Self::SectionEnds),
+            (Self::Line, b'\r') => Place::Trailers(Self::LineEnds),
+            (Self::LineBegins | Self::Line, _) => Place::Trailers(Self::Line),
+            (Self::LineEnds, b'\n') => Place::Trailers(Self::LineBegins),
+            (Self::SectionEnds, b'\n') => Place::Begin,
+            (Self::LineEnds | Self::SectionEnds, _) => Place::Lost,
+        }
     }
 }
 
@@ -277,7 +305,22 @@ mod tests {
             " \t".repeat(60),
         );
         let long = format!("GET /{}#{} HTTP/1.1\r\n\r\n", "a".repeat(2000), "b".repeat(2000));
-        let cases: [(&str, &[u64]); 14] = [
+        let cases: [(&str, &[u64]); 17] = [
+            // The trailer sections of the first requests end where the library sees their end.
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
+                 0\r\n\nGET /#1 HTTP/1.1\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
+                &[2],
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
+                 0\r\na: b\n\r\nGET /#1 HTTP/1.1\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
+                &[2],
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: b\r\nc: d\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
+                &[2],
+            ),
             ("GET /a#b HTTP/1.1\r\n\r\n", &[1]),
             ("\r\n\nGET # HTTP/1.0\n\n", &[1]),
             (&long, &[1]),

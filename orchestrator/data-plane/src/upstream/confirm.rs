@@ -41,7 +41,7 @@ const FULL_PERIOD: Duration = Duration::from_secs(20);
 /// Looks under way at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
 const MAX_LOOKS: usize = 64;
 /// The same where there are many addresses: some of them hang without holding up the others of their address for long.
-const MIN_LOOKS: usize = 4;
+const MIN_LOOKS: usize = 2;
 /// After a pause of this process, or a late tick, as many looks are taken as are due after this long, and no more: they would
 /// come together with the requests that waited. Twice those of a tick are all within 5 s, which leaves time for those that
 /// were not known to be there for long.

@@ -68,3 +68,14 @@ async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
     let rest = vec![b'x'; 16 << 20];
     timeout(PATIENCE, connection.write_all(&rest)).await.expect("it is read").expect("no reset");
 }
+
+#[tokio::test]
+async fn requests_are_counted_as_the_library_reads_them() {
+    let (world, _session, _sandbox) = with_scripted(OK).await;
+    // To the library the line that only a LF ends is one of the trailer section.
+    let chunked =
+        "POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\nGET /#x HTTP/1.1\r\n\r\n";
+    let others = "GET /b HTTP/1.1\r\nhost: f\r\n\r\nGET /c#d HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n";
+    let heard = exchange(&world, &format!("{chunked}{others}")).await;
+    assert_eq!(answers(&heard), ["200", "200", "400"], "{heard}");
+}
