@@ -27,6 +27,7 @@ mod starved;
 mod timer;
 mod top;
 mod totals;
+mod touched;
 mod view;
 mod worker;
 mod worker_load;
@@ -50,7 +51,7 @@ use rustc_hash::FxBuildHasher;
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, history::History, join::Joining, node::Nodes,
     operator::PendingReply, overdue::Overdue, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers,
-    totals::Totals, worker::Workers,
+    totals::Totals, touched::Touched, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -117,6 +118,8 @@ pub(crate) struct State {
     /// Functions that did something lately.
     recent: Recent,
     timers: Timers,
+    /// What is to be decided on before this input is over.
+    touched: Touched,
     recovery: Recovery,
     /// Nodes that are silent together, so many that the cause may be here.
     silent_together: BTreeSet<NodeKey>,
@@ -148,6 +151,7 @@ impl State {
             no_room_said_us: None,
             recent: Recent::default(),
             timers: Timers::default(),
+            touched: Touched::default(),
             recovery: Recovery::default(),
             silent_together: BTreeSet::new(),
             replies: VecDeque::new(),
@@ -176,6 +180,7 @@ impl State {
             Input::Time => {}
         }
         self.run_timers(now);
+        self.decide_touched(now);
     }
 
     /// What is to be done, in order.

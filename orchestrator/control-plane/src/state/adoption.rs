@@ -38,7 +38,7 @@ impl State {
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
             self.confirm_loan(data_plane, &grant);
         }
-        self.decide(now, FunctionId(held.function), now.us);
+        self.touch(FunctionId(held.function), now.us);
     }
 
     /// Whether a sandbox that is not believed in may be on a node: it was given up with that, or is of an older epoch, of

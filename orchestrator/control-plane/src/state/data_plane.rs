@@ -199,7 +199,7 @@ impl State {
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
-        self.decide_all(now, touched, now.us);
+        self.touch_all(touched, now.us);
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
@@ -246,7 +246,7 @@ impl State {
                 touched.push(id);
             }
         }
-        self.decide_all(now, touched, now.us);
+        self.touch_all(touched, now.us);
     }
 
     pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {
@@ -271,7 +271,7 @@ impl State {
         }
         let newest = self.function_sequence;
         // A function often occurs twice in a message (demand and acknowledgement): one decision sees both.
-        self.decide_all(now, touched, read_us);
+        self.touch_all(touched, read_us);
         if message.applied > 0
             && let Some(known) = self.data_planes.get_mut(key)
         {

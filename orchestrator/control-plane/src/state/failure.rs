@@ -43,7 +43,7 @@ impl State {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
             self.blame_node(now, id, node);
             self.note_failure(now, id, node, failure);
-            self.decide(now, id, now.us);
+            self.touch(id, now.us);
         }
     }
 
@@ -75,7 +75,7 @@ impl State {
         self.delete_sandbox(sandbox);
         self.blame_node(now, id, node);
         self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
-        self.decide(now, id, now.us);
+        self.touch(id, now.us);
     }
 
     /// A sandbox in service ended by itself or broke, for this `cause`: soon after it was ready, that is a failure of its

@@ -315,7 +315,7 @@ impl State {
             self.end_trouble(id);
             self.drain_other_revisions(now, id);
         }
-        self.decide(now, id, now.us);
+        self.touch(id, now.us);
         PutEffect::Updated
     }
 
@@ -326,7 +326,7 @@ impl State {
         function.check();
         self.functions.insert(function);
         self.announce_function(id, index);
-        self.decide(now, id, now.us);
+        self.touch(id, now.us);
     }
 
     /// Deregisters a function: its name is free at once, its sandboxes are drained and ended.

@@ -166,8 +166,10 @@ impl State {
                 let kept = if may_be_held { &mut node.given_up } else { &mut node.left_behind };
                 kept.insert(id);
                 self.forget_sandbox(id, "failed");
-                self.decide(now, function, now.us);
+                self.touch(function, now.us);
             }
+            // Others of its worker may be full no longer.
+            self.touch_room();
             self.settle_unclaimed(now);
         }
     }
@@ -193,7 +195,7 @@ impl State {
                 Standing::Starting => self.delete_sandbox(id),
                 Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
             }
-            self.decide(now, function, now.us);
+            self.touch(function, now.us);
         }
     }
 
@@ -206,7 +208,7 @@ impl State {
         for id in self.sandboxes_on(key) {
             self.resume_sandbox(id);
             if let Some(function) = self.sandboxes.get(&id).map(|sandbox| sandbox.function) {
-                self.decide(now, function, now.us);
+                self.touch(function, now.us);
             }
         }
     }
@@ -273,6 +275,6 @@ impl State {
                 touched.push(id);
             }
         }
-        self.decide_all(now, touched, now.us);
+        self.touch_all(touched, now.us);
     }
 }

@@ -249,11 +249,11 @@ impl State {
                 let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
                 self.drain_sandbox(now, id);
                 if let Some(function) = function {
-                    self.decide(now, function, now.us);
+                    self.touch(function, now.us);
                 }
             }
         } else {
-            self.feed_starved(now);
+            self.touch_room();
         }
         true
     }
@@ -270,9 +270,11 @@ impl State {
             let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
             self.forget_sandbox(id, "failed");
             if let Some(function) = function {
-                self.decide(now, function, now.us);
+                self.touch(function, now.us);
             }
         }
+        // Others of its worker may be full no longer.
+        self.touch_room();
         self.recovery.nodes_reported(&[key]);
         for (_, function) in self.functions.iter_mut() {
             function.trouble.avoid.retain(|(avoided, _)| *avoided != key);

@@ -173,7 +173,10 @@ impl State {
             }
         }
         self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
+        // All of it is postponed.
+        self.decide_touched(now);
         self.finish_recovery(now);
+        self.decide_touched(now);
     }
 
     /// Whether operators and clients can be served.
@@ -190,7 +193,7 @@ impl State {
         }
         recovery.until_us = None;
         for id in std::mem::take(&mut recovery.postponed) {
-            self.decide(now, id, now.us);
+            self.touch(id, now.us);
         }
     }
 
@@ -217,7 +220,7 @@ impl State {
             } else {
                 self.end_waiting_for_claims(id);
             }
-            self.decide(now, function, now.us);
+            self.touch(function, now.us);
         }
     }
 

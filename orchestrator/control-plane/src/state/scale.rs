@@ -101,15 +101,6 @@ impl State {
         tracing::warn!(function = %name, leaving, "fewer further sandboxes: invocations in retired ones do not end");
     }
 
-    /// Decides on functions that something happened to, each once and in a fixed order.
-    pub(super) fn decide_all(&mut self, now: Now, mut touched: Vec<FunctionId>, read_us: u64) {
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            self.decide(now, id, read_us);
-        }
-    }
-
     fn decide_again_at(&mut self, id: FunctionId, due: Option<u64>) {
         if let Some(function) = self.functions.get_mut(id) {
             let old = std::mem::replace(&mut function.due_us, due);

@@ -86,7 +86,7 @@ impl State {
             if let Some(function) = self.functions.get_mut(id) {
                 function.due_us = None;
             }
-            self.decide(now, id, now.us);
+            self.touch(id, now.us);
         }
         while let Some(&(due, id, timer)) = self.timers.sandboxes.first()
             && due <= now.us

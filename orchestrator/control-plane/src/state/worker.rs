@@ -88,7 +88,7 @@ impl State {
         self.recovery.nodes_reported(&nodes);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
-        self.feed_starved(now);
+        self.touch_room();
     }
 
     /// Takes a node that a worker announced into service.
@@ -125,7 +125,7 @@ impl State {
             let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
             self.forget_sandbox(id, "failed");
             if let Some(function) = function {
-                self.decide(now, function, now.us);
+                self.touch(function, now.us);
             }
         }
         for key in nodes {
@@ -193,7 +193,7 @@ impl State {
             for key in worker.nodes.clone() {
                 self.trust_node(now, key);
             }
-            self.feed_starved(now);
+            self.touch_room();
         }
     }
 
@@ -226,7 +226,7 @@ impl State {
             }
         }
         if made_room {
-            self.feed_starved(now);
+            self.touch_room();
         }
     }
 
@@ -270,7 +270,7 @@ impl State {
         (node.ready_us, node.newest_ready_us) = (now.us, node.newest_ready_us.max(commanded_us));
         self.set_standing(id, Standing::Ready);
         self.note_success(now, id);
-        self.decide(now, function_id, now.us);
+        self.touch(function_id, now.us);
     }
 
     fn sandbox_ended(&mut self, now: Now, id: SandboxId, ended: &wire::SandboxEnded) {
@@ -287,7 +287,7 @@ impl State {
         }
         self.forget_sandbox(id, if expected { "cancelled" } else { "failed" });
         if !expected || was_retired {
-            self.decide(now, function_id, now.us);
+            self.touch(function_id, now.us);
         }
     }
 }
