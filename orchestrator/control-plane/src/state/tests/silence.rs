@@ -190,3 +190,21 @@ fn a_drain_has_its_time_also_when_the_control_plane_stood_still() {
     cluster.settle(4);
     assert!(cluster.workers[0].sandboxes.is_empty(), "and no more than the deadline");
 }
+
+#[test]
+fn a_worker_that_leaves_costs_a_function_one_decision_however_many_sandboxes_it_has_there() {
+    let mut cluster = Cluster::new(4, 1);
+    let mut spec = FunctionSpec::new("f".parse().unwrap(), "any");
+    spec.cpu = u32::try_from(NODE_CPU / 4).unwrap();
+    cluster.put(spec);
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.data_plane_reads(0);
+    // One more than there is room for.
+    (0..17).for_each(|_| cluster.data_planes[0].arrive(id));
+    cluster.settle(20);
+    assert_eq!(sandboxes(&cluster).len(), 16, "every node is full");
+    let before = cluster.state.metrics.placement_failures.get();
+    cluster.cut_worker(0);
+    // Each decision looks for room in place of what is out of reach, and there is none.
+    assert_eq!(cluster.state.metrics.placement_failures.get() - before, 1);
+}
