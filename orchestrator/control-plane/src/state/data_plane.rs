@@ -252,26 +252,28 @@ impl State {
     pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {
         let TimedMessage { message, published, read_us } = said;
         let Some(key) = self.data_planes.by_session(session) else { return };
-        let mut touched = Vec::new();
         for demand in message.demand {
-            touched.extend(self.take_demand(now, key, &demand));
+            let touched = self.take_demand(now, key, &demand);
+            self.touch_all(touched, read_us);
         }
         for sample in message.samples {
-            touched.extend(self.take_sample(now, key, &sample));
+            let touched = self.take_sample(now, key, &sample);
+            self.touch_all(touched, read_us);
         }
         // Before the acknowledgements, which give back what does not work: it would be granted again.
         for failure in message.failures {
-            touched.extend(self.take_failure(now, key, &failure));
+            let touched = self.take_failure(now, key, &failure);
+            self.touch_all(touched, read_us);
         }
         for (ack, published_us) in message.acks.iter().zip(published) {
-            touched.extend(self.take_ack(key, ack, published_us, read_us));
+            let touched = self.take_ack(key, ack, published_us, read_us);
+            self.touch_all(touched, read_us);
         }
         for ack in message.limit_acks {
-            touched.extend(self.take_limit_ack(now, key, &ack));
+            let touched = self.take_limit_ack(now, key, &ack);
+            self.touch_all(touched, read_us);
         }
         let newest = self.function_sequence;
-        // A function often occurs twice in a message (demand and acknowledgement): one decision sees both.
-        self.touch_all(touched, read_us);
         if message.applied > 0
             && let Some(known) = self.data_planes.get_mut(key)
         {

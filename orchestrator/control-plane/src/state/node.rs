@@ -335,6 +335,7 @@ mod tests {
         let expected = "no node has room for 2000 MiB and 1000 millicores (largest 1000 MiB and 1000 millicores)";
         assert_eq!(said(&[(Ready, false)], large), expected);
     }
+
     #[test]
     fn a_worker_gets_no_more_sandboxes_than_its_hello_may_name() {
         let mut nodes = nodes(&[(NodeState::Ready, false); 3]);

@@ -1,4 +1,4 @@
-//! What all nodes offer together, and why some offer nothing: for whoever finds no room on any.
+//! What all nodes offer together, and why some offer nothing: for those that find no room on any.
 
 use model::Resources;
 

@@ -195,6 +195,7 @@ mod tests {
         starved.forget(FunctionId(1));
         assert_eq!(next(&starved, at(9), &[size(500, 50)]), Some(FunctionId(3)), "a smaller one behind a larger one");
     }
+
     #[test]
     fn one_whose_size_finds_no_room_does_not_make_the_others_wait_for_newer_ones() {
         let mut starved = Starved::default();

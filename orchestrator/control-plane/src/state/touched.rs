@@ -23,7 +23,7 @@ impl State {
     }
 
     /// The same for several.
-    pub(super) fn touch_all(&mut self, ids: Vec<FunctionId>, read_us: u64) {
+    pub(super) fn touch_all(&mut self, ids: impl IntoIterator<Item = FunctionId>, read_us: u64) {
         self.touched.functions.extend(ids.into_iter().map(|id| (id, read_us)));
     }
 

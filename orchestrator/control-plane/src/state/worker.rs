@@ -201,7 +201,6 @@ impl State {
         if self.workers.get(session).is_none() {
             return;
         }
-        let mut made_room = false;
         for TimedEvent { event, dispatched_us } in events {
             let id = SandboxId::from_wire(event.sandbox);
             // Of another worker's sandboxes it knows nothing.
@@ -216,17 +215,14 @@ impl State {
                 Some(Event::Progress(progress)) => self.creation_progressed(now, id, progress),
                 Some(Event::Failed(failure)) => {
                     self.creation_failed(now, id, failure);
-                    made_room = true;
+                    self.touch_room();
                 }
                 Some(Event::Ended(ended)) => {
                     self.sandbox_ended(now, id, &ended);
-                    made_room = true;
+                    self.touch_room();
                 }
                 None => {}
             }
-        }
-        if made_room {
-            self.touch_room();
         }
     }
 
