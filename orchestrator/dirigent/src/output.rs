@@ -14,7 +14,7 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
-use stdio::{visible, visible_json};
+use stdio::{visible, visible_json, visible_lines};
 
 use crate::command_line::Format;
 
@@ -216,8 +216,7 @@ fn shown(output: &str, max_line_characters: usize) -> String {
         let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
         let text = text.strip_suffix('\r').unwrap_or(text);
         let cut = text.char_indices().nth(max_line_characters).map_or(text.len(), |(cut, _)| cut);
-        let parts: Vec<_> = text[..cut].split('\t').map(visible).collect();
-        shown.push_str(&parts.join("\t"));
+        shown.push_str(&visible_lines(&text[..cut]));
         if cut < text.len() {
             // Writing to a string cannot fail.
             let _ = write!(shown, "… ({} bytes more of this line: a file or pipe gets them)", text.len() - cut);
