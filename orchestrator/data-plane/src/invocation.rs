@@ -70,7 +70,7 @@ pub(crate) async fn serve(
     let is_http10 = request.version() == Version::HTTP_10;
     let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|most| most <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
-    // RFC 9112, section 6.1: whoever passed it on may see the end of its body elsewhere, and another request behind that.
+    // RFC 9112, section 6.1: a proxy that passed it on may see the end of its body elsewhere, and another request behind that.
     // This version of the HTTP library ends such a connection by itself, but does not read what comes behind it.
     let (is_ambiguous, had_fragment) = (client.had_two_framings(), client.had_fragment());
     if !http_body::Body::is_end_stream(request.body()) {

@@ -160,6 +160,7 @@ mod tests {
             assert!(!sent.headers().contains_key(header::HOST));
         }
     }
+
     #[test]
     fn a_request_goes_out_in_the_protocol_that_its_sandbox_speaks_in_the_end() {
         let client = ClientFields { forwarded_for: HeaderValue::from_static("10.0.0.9") };

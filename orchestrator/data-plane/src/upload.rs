@@ -213,7 +213,7 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, UploadError>>> {
         let Self::Shared { source, sent } = &mut *self else { return Poll::Ready(None) };
         let item = match ready!(source.source().poll_next(*sent, cx)) {
-            // It is told as often as one asks.
+            // The library gets it each time it asks.
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => {
                 *sent += frame.data_ref().map_or(0, |data| data.len() as u64);

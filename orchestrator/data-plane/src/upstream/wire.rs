@@ -107,7 +107,7 @@ impl WireHandle {
         self.reader.wake();
     }
 
-    /// Its user sees an error at once and lets go of the stream, which stays open for whoever reclaims it.
+    /// Its user sees an error at once and lets go of the stream, which stays open for the one that reclaims it.
     pub(crate) fn take_away(&self) {
         self.taken_away.store(true, Ordering::Release);
         self.reader.wake();
