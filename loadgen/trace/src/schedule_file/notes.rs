@@ -1,5 +1,5 @@
 //! Notes of a schedule as settings of its file form, `note_1` and so on: what was changed when it was made would be lost
-//! otherwise to whoever replays the file. The form has no quoting, so characters it cannot hold are percent-encoded.
+//! otherwise to those who replay the file. The form has no quoting, so characters it cannot hold are percent-encoded.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
