@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use record::{ExitState, InvocationReader, NodeUsage, Outcome, RunDir, read_table};
+use record::{ExitState, Invariant, InvocationReader, NodeUsage, Outcome, RunDir, read_table};
 
 use crate::toy::said;
 
@@ -77,12 +77,25 @@ const TIMING: [&str; 4] = [
 /// rows of the baseline have no phases, and nothing says since when its activator could use a pod.
 const UNJUDGED: [(&str, &str); 3] = [("floor", ""), ("knative", "phases "), ("knative", "cold rows arrived before")];
 
+/// The systems of this checkout.
+fn systems() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systems.toml")).unwrap()
+}
+
 /// Runs a definition from start to report, and judges the run: nothing may be wrong that does not depend on timing.
 pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&str]) -> (tempfile::TempDir, RunDir) {
+    run_and_judge_with(&systems(), definition, options, of_systems)
+}
+
+fn run_and_judge_with(
+    systems: &str,
+    definition: &str,
+    options: &[&str],
+    of_systems: &[&str],
+) -> (tempfile::TempDir, RunDir) {
     let checkout = tempfile::tempdir().unwrap();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::create_dir_all(checkout.path().join("experiments/definitions")).unwrap();
-    fs::copy(own.join("systems.toml"), checkout.path().join("experiments/systems.toml")).unwrap();
+    fs::write(checkout.path().join("experiments/systems.toml"), systems).unwrap();
     fs::write(checkout.path().join("experiments/definitions/short.toml"), definition).unwrap();
     let programs = of_systems.iter().chain(&["loadgen", "analysis"]).map(|name| programs::path(name).unwrap());
     let programs: Vec<_> = programs.collect();
@@ -102,9 +115,11 @@ pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&s
         let rule = one["invariant"].as_str().unwrap();
         let of = one["where"].as_str().unwrap();
         let unjudged = UNJUDGED.iter().any(|(system, rules)| of.starts_with(system) && rule.starts_with(rules));
+        // Who else uses the machine is its own affair: on which side of a bound a share lies may stay open, never the share.
+        let share_is_known = Invariant::NOISE.contains(&rule) && one["found"].as_str().unwrap().contains('%');
         let fine = match one["verdict"].as_str().unwrap() {
             "held" | "marked" => true,
-            "not measured" => unjudged,
+            "not measured" => unjudged || share_is_known,
             _ => TIMING.contains(&rule),
         };
         assert!(fine, "{one:#}\n{told}");
