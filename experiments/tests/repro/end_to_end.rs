@@ -178,3 +178,32 @@ fn hollow_sandboxes() {
 fn process_sandboxes() {
     run("process");
 }
+
+/// Registers while the data plane stands still, and lets it go on once the registration waits for it, or has ended.
+const REGISTER_UNHEARD: &str = r#"
+pid=$(cat "$0/pid")
+kill -STOP "$pid"
+"$@" 2>"$0/said" & register=$!
+until grep -q 'waiting until every data plane' "$0/said" || ! kill -0 $register 2>/dev/null; do sleep 0.02; done
+kill -CONT "$pid"
+wait $register; code=$?
+cat "$0/said" >&2
+exit $code
+"#;
+
+#[test]
+fn no_load_begins_before_the_data_plane_knows_its_functions() {
+    let register = r#""{bin}/loadgen", "register","#;
+    let starts = r#"["{bin}/dirigent", "data-plane", "--config", "{dir}/data-plane.toml"]"#;
+    let unheard = format!(r#""sh", "-c", '''{REGISTER_UNHEARD}''', "{{dirs.data-plane}}", {register}"#);
+    let with_pid = r#"["sh", "-c", 'echo $$ > "$0/pid"; exec "$@"', "{dir}", "#.to_owned() + &starts[1..];
+    let systems = systems();
+    assert!(systems.contains(register) && systems.contains(starts), "the places to change");
+    let systems = systems.replacen(register, &unheard, 1).replacen(starts, &with_pid, 1);
+    let (_checkout, run) = run_and_judge_with(&systems, DEFINITION, &[], &["dirigent", "trace-function"]);
+    let point = run.point("dirigent", "replay", 1);
+    let said = fs::read_to_string(point.logs().join("register.log")).unwrap();
+    assert!(said.contains("waiting until every data plane"), "{said}");
+    let rows: Vec<_> = InvocationReader::open(&point.invocations()).unwrap().map(Result::unwrap).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.outcome == Outcome::Ok), "{rows:?}");
+}
