@@ -179,6 +179,8 @@ impl State {
             Input::Committed { first, commands } => self.committed(now, first, commands),
             Input::Time => {}
         }
+        // Room that this input made goes to whose turn it is, before functions whose timers happen to be due are decided on.
+        self.decide_touched(now);
         self.run_timers(now);
         self.decide_touched(now);
     }

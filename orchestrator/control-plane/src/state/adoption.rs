@@ -36,7 +36,7 @@ impl State {
         }
         self.insert_found(id, found(node, held, standing, address));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
-            self.confirm_loan(data_plane, &grant);
+            self.confirm_loan(now, data_plane, &grant);
         }
         self.touch(FunctionId(held.function), now.us);
     }

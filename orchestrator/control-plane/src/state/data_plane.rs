@@ -195,7 +195,7 @@ impl State {
         if is_new_process {
             self.recovery.holder_lost(key);
         }
-        let touched = self.reconcile_loans(key, &hello.held, is_new_process);
+        let touched = self.reconcile_loans(now, key, &hello.held, is_new_process);
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);

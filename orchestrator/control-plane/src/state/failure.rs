@@ -43,8 +43,9 @@ impl State {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
             self.blame_node(now, id, node);
             self.note_failure(now, id, node, failure);
-            self.touch(id, now.us);
         }
+        // One that was in service, which only a faulty worker says of it, is missing too.
+        self.touch(id, now.us);
     }
 
     /// A creation took too long. One that has begun is given up, and counts as failed; one that still waits for others says
@@ -66,8 +67,9 @@ impl State {
     /// only ends.
     pub(super) fn give_up_creation(&mut self, now: Now, sandbox: SandboxId, message: String) {
         let Some(found) = self.sandboxes.get(&sandbox) else { return };
-        let (id, node) = (found.function, found.node);
-        if found.standing != Standing::Starting {
+        let (id, node, was_starting) = (found.function, found.node, found.standing == Standing::Starting);
+        self.touch(id, now.us);
+        if !was_starting {
             return self.delete_sandbox(sandbox);
         }
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");
@@ -75,7 +77,6 @@ impl State {
         self.delete_sandbox(sandbox);
         self.blame_node(now, id, node);
         self.note_failure(now, id, node, wire::CreationFailed { message, permanent: false });
-        self.touch(id, now.us);
     }
 
     /// A sandbox in service ended by itself or broke, for this `cause`: soon after it was ready, that is a failure of its

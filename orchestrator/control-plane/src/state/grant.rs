@@ -114,6 +114,8 @@ impl State {
             function.note_free(id, is_free);
             let level = function.level_mut(loan.data_plane);
             level.held -= loan.slots;
+            // It runs nothing in what it does not hold, and may say so only with its next sample.
+            level.running = level.running.min(level.held);
             if !loan.acknowledged {
                 level.under_way -= loan.slots;
             }
@@ -199,10 +201,11 @@ impl State {
     }
 
     /// Compares what a data plane says it holds with what is believed, when it (re)connects; the functions of what it
-    /// holds no more. A new process knows nothing of the invocations that its predecessor began, and these may still
+    /// holds no more, of what it held while it was away, and of what lies free. A new process knows nothing of the invocations that its predecessor began, and these may still
     /// run: what was lent to it is ended, never lent again.
     pub(super) fn reconcile_loans(
         &mut self,
+        now: Now,
         key: DataPlaneKey,
         held: &[wire::HeldGrant],
         is_new_process: bool,
@@ -226,12 +229,17 @@ impl State {
                 self.delete_sandbox(id);
             }
         }
-        for (_, function) in self.functions.iter_mut() {
+        let mut touched: Vec<_> = lost.into_iter().map(|(_, function)| function).collect();
+        for (id, function) in self.functions.iter_mut() {
+            let mut is_back = !function.free.is_empty();
             // Its limits, demand and acknowledgements belong to the old connection.
             if function.levels.iter().any(|(level, _)| *level == key) {
                 let level = function.level_mut(key);
                 (level.waiting, level.running, level.limit) = (0, 0, super::data_plane::Limit::default());
-                level.silent = false;
+                is_back |= std::mem::take(&mut level.silent) && level.held > 0;
+            }
+            if is_back {
+                touched.push(id);
             }
         }
         if !self.recovery.expects_sandboxes() {
@@ -240,13 +248,13 @@ impl State {
             self.give_up_unknown(&unknown);
         }
         for grant in held {
-            self.confirm_loan(key, grant);
+            self.confirm_loan(now, key, grant);
         }
-        lost.into_iter().map(|(_, function)| function).collect()
+        touched
     }
 
     /// A data plane holds slots of a sandbox: confirm the loan, take note of it, or say that the sandbox is no more.
-    pub(super) fn confirm_loan(&mut self, key: DataPlaneKey, grant: &wire::HeldGrant) {
+    pub(super) fn confirm_loan(&mut self, now: Now, key: DataPlaneKey, grant: &wire::HeldGrant) {
         let id = SandboxId::from_wire(grant.sandbox);
         let Some(sandbox) = self.sandboxes.get_mut(&id) else {
             return self.claim_of_unknown(key, grant);
@@ -275,7 +283,7 @@ impl State {
                     function.note_free(id, false);
                     function.level_mut(key).held += slots;
                 }
-                self.end_waiting_for_claims(id);
+                self.end_waiting_for_claims(now, id);
             }
         }
         let state = match self.sandboxes.get(&id).map(|sandbox| sandbox.standing) {

@@ -9,7 +9,7 @@ use super::{
     Effect, Now, Origin, State,
     data_plane::DataPlaneKey,
     node::{Node, NodeState},
-    sandbox::Standing,
+    sandbox::{Sandbox, Standing},
     silence::{Silent, silent_together},
 };
 use crate::{clock::micros, store::Command};
@@ -206,18 +206,17 @@ impl State {
         tracing::info!(node = %node.name, "back");
         self.nodes.refresh_open(key);
         for id in self.sandboxes_on(key) {
-            self.resume_sandbox(id);
-            if let Some(function) = self.sandboxes.get(&id).map(|sandbox| sandbox.function) {
-                self.touch(function, now.us);
-            }
+            self.resume_sandbox(now, id);
         }
     }
 
-    pub(super) fn resume_sandbox(&mut self, id: SandboxId) {
-        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.standing == Standing::Suspended) {
-            self.set_standing(id, Standing::Ready);
-            self.send_endpoint(id, EndpointState::Active);
-        }
+    /// A sandbox whose node was suspect is in service again, perhaps in addition to its successor.
+    pub(super) fn resume_sandbox(&mut self, now: Now, id: SandboxId) {
+        let suspended = |sandbox: &&Sandbox| sandbox.standing == Standing::Suspended;
+        let Some(function) = self.sandboxes.get(&id).filter(suspended).map(|sandbox| sandbox.function) else { return };
+        self.set_standing(id, Standing::Ready);
+        self.send_endpoint(id, EndpointState::Active);
+        self.touch(function, now.us);
     }
 
     pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {

@@ -173,6 +173,8 @@ impl State {
             }
         }
         self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
+        // Reading the log took its time, and nobody could be heard of meanwhile: that was no standstill.
+        self.timers.restart_health(now);
         // All of it is postponed.
         self.decide_touched(now);
         self.finish_recovery(now);
@@ -218,16 +220,16 @@ impl State {
             if self.recovery.holders_lost || self.nodes.get(node).holders_lost {
                 self.delete_sandbox(id);
             } else {
-                self.end_waiting_for_claims(id);
+                self.end_waiting_for_claims(now, id);
             }
             self.touch(function, now.us);
         }
     }
 
     /// Whether a sandbox found after a restart is held, and by whom, is known now.
-    pub(super) fn end_waiting_for_claims(&mut self, id: SandboxId) {
+    pub(super) fn end_waiting_for_claims(&mut self, now: Now, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        let is_held = sandbox.loan.is_some();
+        let (function, is_held) = (sandbox.function, sandbox.loan.is_some());
         match sandbox.standing {
             Standing::Unclaimed if self.nodes.get(sandbox.node).state == NodeState::Ready => {
                 self.set_standing(id, Standing::Ready);
@@ -236,6 +238,8 @@ impl State {
             Standing::Draining if !is_held => self.delete_sandbox(id),
             _ => {}
         }
+        // While it was unclaimed it was no supply, and it may have been replaced.
+        self.touch(function, now.us);
     }
 
     /// Sandboxes that a data plane may hold that has not reported.

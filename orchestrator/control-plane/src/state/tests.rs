@@ -8,6 +8,7 @@ mod failures;
 mod model_cluster;
 mod overdue;
 mod properties;
+mod returning;
 mod set_back;
 mod silence;
 mod starved;

@@ -147,7 +147,7 @@ impl State {
                 Some(Standing::Deleting) => {
                     self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
                 }
-                Some(Standing::Suspended) => self.resume_sandbox(id),
+                Some(Standing::Suspended) => self.resume_sandbox(now, id),
                 Some(Standing::Starting | Standing::Ready | Standing::Unclaimed | Standing::Draining) => {
                     if let Some(address) = api::optional_address(&held.address).ok().flatten() {
                         self.became_ready(now, id, address);

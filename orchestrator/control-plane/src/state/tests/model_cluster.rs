@@ -79,6 +79,8 @@ pub(super) struct ModelWorker {
 
 /// A sandbox as a model data plane holds it.
 pub(super) struct Held {
+    /// Where it is: after the log was set back, another worker may have a sandbox of the same id.
+    pub(super) worker: usize,
     pub(super) function: u64,
     pub(super) slots: u32,
     pub(super) in_use: u32,
@@ -100,6 +102,10 @@ pub(super) struct ModelDataPlane {
     pub(super) functions: BTreeMap<u64, String>,
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) waiting: BTreeMap<u64, u32>,
+    /// The waiting invocations that the control plane was sent last, by function.
+    reported: BTreeMap<u64, u32>,
+    /// Functions of which samples are taken, with the invocations that arrived since the last one.
+    sampled: BTreeMap<u64, u32>,
     /// Sandboxes that do not work, with their functions: kept, and reported again, until they are said to be gone.
     pub(super) broken: BTreeMap<u64, u64>,
     limits: BTreeMap<u64, (u32, u64)>,
@@ -130,8 +136,8 @@ pub(super) struct Cluster {
     next_session: u64,
     pub(super) workers: Vec<ModelWorker>,
     pub(super) data_planes: Vec<ModelDataPlane>,
-    /// Invocations in each sandbox whose data plane was killed. They run as long as the sandbox lives.
-    pub(super) orphans: BTreeMap<u64, u32>,
+    /// Invocations in each sandbox, by worker, whose data plane was killed. They run as long as the sandbox lives.
+    pub(super) orphans: BTreeMap<(usize, u64), u32>,
     pub(super) answers: BTreeMap<Token, Answer>,
     /// How each creation went.
     pub(super) rows: Vec<ColdStart>,
@@ -160,6 +166,8 @@ fn new_data_plane(index: usize, clock: Clock) -> ModelDataPlane {
         functions: BTreeMap::new(),
         held: BTreeMap::new(),
         waiting: BTreeMap::new(),
+        reported: BTreeMap::new(),
+        sampled: BTreeMap::new(),
         broken: BTreeMap::new(),
         limits: BTreeMap::new(),
         problems: BTreeMap::new(),
@@ -316,7 +324,7 @@ impl Cluster {
             node: 0,
             function: sandbox.function,
             revision: sandbox.revision,
-            address: if sandbox.ready { address(*id) } else { String::new() },
+            address: if sandbox.ready { address(index, *id) } else { String::new() },
             cpu_millicores: u32::try_from(sandbox.cpu).unwrap(),
             memory_mib: u32::try_from(sandbox.memory).unwrap(),
             concurrency: sandbox.concurrency,
@@ -358,7 +366,7 @@ impl Cluster {
         (self.workers[index].obeyed, self.workers[index].known) = (Obeyed::default(), 0);
         self.workers[index].order = AdaptiveLifo::default();
         let ended: Vec<_> = std::mem::take(&mut self.workers[index].sandboxes).into_keys().collect();
-        ended.into_iter().for_each(|id| self.sandbox_ended(id));
+        ended.into_iter().for_each(|id| self.sandbox_ended(index, id));
         self.cut_worker(index);
     }
 
@@ -396,9 +404,12 @@ impl Cluster {
         for (id, function) in known.broken.clone() {
             known.report_broken(id, function, Vec::new());
         }
+        known.reported.clear();
         let functions: Vec<_> = known.functions.keys().copied().collect();
         for function in functions {
-            known.report(function);
+            if known.waiting_for(function) + known.running(function) > 0 {
+                known.report_anyhow(function);
+            }
         }
         self.input(Input::DataPlaneJoined { session, hello });
     }
@@ -415,10 +426,12 @@ impl Cluster {
         (known.obeyed, known.known) = (Obeyed::default(), 0);
         known.functions.clear();
         known.waiting.clear();
+        known.reported.clear();
+        known.sampled.clear();
         known.outgoing.clear();
         known.broken.clear();
         for (id, held) in std::mem::take(&mut known.held) {
-            *self.orphans.entry(id).or_default() += held.in_use;
+            *self.orphans.entry((held.worker, id)).or_default() += held.in_use;
         }
         self.cut_data_plane(index);
     }
@@ -482,7 +495,7 @@ impl Cluster {
             worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
             ended_now.push(id);
         }
-        ended_now.into_iter().for_each(|id| self.sandbox_ended(id));
+        ended_now.into_iter().for_each(|id| self.sandbox_ended(index, id));
     }
 
     /// A worker reads its welcome, and nothing of what comes with it.
@@ -492,10 +505,10 @@ impl Cluster {
         worker.obeyed = Obeyed::of(&message.welcome.expect("it is welcomed first"));
     }
 
-    /// Whatever ran in a sandbox has ended with it. After the log was set back, another one may have its id.
-    fn sandbox_ended(&mut self, id: u64) {
-        self.orphans.remove(&id);
-        self.data_planes.iter_mut().for_each(|known| known.break_sandbox(id));
+    /// Whatever ran in a sandbox has ended with it.
+    fn sandbox_ended(&mut self, worker: usize, id: u64) {
+        self.orphans.remove(&(worker, id));
+        self.data_planes.iter_mut().for_each(|known| known.break_sandbox(worker, id));
     }
 
     /// A worker finishes the oldest creation, well or badly.
@@ -505,7 +518,7 @@ impl Cluster {
         let event = if well {
             let made = worker.sandboxes.get_mut(&id).unwrap();
             (made.ready, made.queued_us) = (true, None);
-            Event::Ready(wire::SandboxReady { address: address(id), ..Default::default() })
+            Event::Ready(wire::SandboxReady { address: address(index, id), ..Default::default() })
         } else {
             worker.sandboxes.remove(&id);
             Event::Failed(wire::CreationFailed { message: "no luck".to_owned(), permanent: false })
@@ -545,7 +558,7 @@ impl Cluster {
         let worker = &mut self.workers[index];
         if let Some(made) = worker.sandboxes.get_mut(&sandbox) {
             (made.ready, made.queued_us) = (true, None);
-            let ready = wire::SandboxReady { address: address(sandbox), ..Default::default() };
+            let ready = wire::SandboxReady { address: address(index, sandbox), ..Default::default() };
             worker.outgoing.push_back(wire::SandboxEvent { sandbox, event: Some(Event::Ready(ready)) });
         }
     }
@@ -557,7 +570,7 @@ impl Cluster {
         worker.sandboxes.remove(&id);
         let ended = wire::SandboxEnded { reason: wire::sandbox_ended::Reason::Exited.into(), message: String::new() };
         worker.outgoing.push_back(wire::SandboxEvent { sandbox: id, event: Some(Event::Ended(ended)) });
-        self.sandbox_ended(id);
+        self.sandbox_ended(index, id);
     }
 
     /// Data planes cannot reach the ready sandboxes of a worker any more, which knows nothing of it.
@@ -565,7 +578,7 @@ impl Cluster {
         let ready = self.workers[index].sandboxes.iter().filter(|(_, sandbox)| sandbox.ready);
         let ready: Vec<_> = ready.map(|(id, _)| *id).collect();
         for known in &mut self.data_planes {
-            ready.iter().for_each(|id| known.break_sandbox(*id));
+            ready.iter().for_each(|id| known.break_sandbox(index, *id));
         }
     }
 
@@ -609,24 +622,29 @@ impl Cluster {
         self.input(Input::FromDataPlane { session, said });
     }
 
+    /// A data plane measures the functions that are in use. An idle span is the last one, as in the real one.
     pub(super) fn data_plane_samples(&mut self, index: usize) {
         let known = &mut self.data_planes[index];
-        let functions: Vec<_> = known.functions.keys().copied().collect();
-        let samples = functions.iter().map(|function| {
-            let (waiting, running) = (known.waiting_for(*function), known.running(*function));
-            wire::Sample {
-                function: *function,
+        let mut samples = Vec::new();
+        for (function, requests) in std::mem::take(&mut known.sampled) {
+            let (waiting, running) = (known.waiting_for(function), known.running(function));
+            samples.push(wire::Sample {
+                function,
                 span_ms: 1000,
                 concurrency_us: u64::from(waiting + running) * 1_000_000,
-                requests: waiting + running,
+                requests,
                 waiting,
                 running,
-                peak: waiting + running,
+                peak: requests.max(waiting + running),
                 cold: 0,
+            });
+            if requests + waiting + running > 0 || known.limits.contains_key(&function) {
+                known.sampled.insert(function, 0);
             }
-        });
-        let samples = samples.collect();
-        known.outgoing.push_back(wire::FromDataPlane { samples, ..Default::default() });
+        }
+        if !samples.is_empty() {
+            known.outgoing.push_back(wire::FromDataPlane { samples, ..Default::default() });
+        }
     }
 
     /// Time passes, and nobody gives a sign of life.
@@ -717,6 +735,7 @@ impl ModelDataPlane {
             return;
         }
         *self.waiting.entry(function).or_default() += 1;
+        *self.sampled.entry(function).or_default() += 1;
         self.hand_out(function);
         self.report(function);
     }
@@ -743,8 +762,17 @@ impl ModelDataPlane {
         }
     }
 
+    /// Says how many invocations of a function wait, if these became more, or half as many as was said last.
     fn report(&mut self, function: u64) {
+        let (waiting, reported) = (self.waiting_for(function), self.reported.get(&function).copied().unwrap_or(0));
+        if waiting > reported || (waiting < reported && waiting <= reported / 2) {
+            self.report_anyhow(function);
+        }
+    }
+
+    fn report_anyhow(&mut self, function: u64) {
         let (waiting, running) = (self.waiting_for(function), self.running(function));
+        self.reported.insert(function, waiting);
         let demand = vec![wire::Demand { function, waiting, running }];
         self.outgoing.push_back(wire::FromDataPlane { demand, ..Default::default() });
     }
@@ -755,7 +783,10 @@ impl ModelDataPlane {
     }
 
     /// A sandbox does not answer any more: its invocations fail, and it is reported.
-    fn break_sandbox(&mut self, id: u64) {
+    fn break_sandbox(&mut self, worker: usize, id: u64) {
+        if self.held.get(&id).is_none_or(|held| held.worker != worker) {
+            return;
+        }
         let Some(held) = self.held.remove(&id) else { return };
         self.answered += held.in_use;
         self.broken.insert(id, held.function);
@@ -823,6 +854,8 @@ impl ModelDataPlane {
         for function in removed {
             self.functions.remove(&function);
             self.broken.retain(|_, of| *of != function);
+            self.reported.remove(&function);
+            self.sampled.remove(&function);
             self.refused += self.waiting.remove(&function).unwrap_or(0);
         }
         self.deltas_read += message.endpoints.len();
@@ -854,6 +887,7 @@ impl ModelDataPlane {
             }
             wire::EndpointState::Active => {
                 let held = self.held.entry(id).or_insert(Held {
+                    worker: worker_at(&delta.address),
                     function: delta.function,
                     slots: 0,
                     in_use: 0,
@@ -866,6 +900,7 @@ impl ModelDataPlane {
             }
             wire::EndpointState::Suspended => {
                 let held = self.held.entry(id).or_insert(Held {
+                    worker: worker_at(&delta.address),
                     function: delta.function,
                     slots: 0,
                     in_use: 0,
@@ -901,6 +936,7 @@ impl ModelDataPlane {
         self.limits.remove(&limit.function);
         if limit.drain {
             self.limits.insert(limit.function, (limit.slots, limit.version));
+            self.sampled.entry(limit.function).or_default();
         }
         let idle: Vec<_> = self
             .held
@@ -923,6 +959,11 @@ impl ModelDataPlane {
     }
 }
 
-fn address(sandbox: u64) -> String {
-    format!("127.1.0.1:{}", 1 + sandbox % 60_000)
+fn address(worker: usize, sandbox: u64) -> String {
+    format!("127.1.{worker}.1:{}", 1 + sandbox % 60_000)
+}
+
+/// The worker that has an [`address`].
+fn worker_at(address: &str) -> usize {
+    address.split('.').nth(2).and_then(|part| part.parse().ok()).expect("a model worker's address")
 }

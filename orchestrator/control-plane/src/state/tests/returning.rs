@@ -1,0 +1,189 @@
+//! Supply that comes back: whoever was out of reach for a while is decided on again, though nobody demands anything.
+
+use std::time::Duration;
+
+use api::wire::{self, sandbox_event::Event};
+use model::FunctionSpec;
+
+use super::model_cluster::{Cluster, NODE_CPU};
+use crate::state::Request;
+
+const KEEP_ALIVE_S: u64 = 20;
+
+fn spec(name: &str) -> FunctionSpec {
+    let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
+    spec.scale.stable_window = Duration::from_secs(2);
+    spec.scale.keep_alive = Some(Duration::from_secs(KEEP_ALIVE_S));
+    spec
+}
+
+/// Two workers and one data plane, which had one invocation of `f`, whose sandbox is idle since.
+fn idle(spec: FunctionSpec) -> Cluster {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.put(spec);
+    cluster.data_plane_reads(0);
+    let id = cluster.function_id("f").expect("it was registered");
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    cluster.data_planes[0].finish_one(id);
+    cluster.settle(3);
+    assert_eq!(sandboxes(&cluster), 1);
+    cluster
+}
+
+fn sandboxes(cluster: &Cluster) -> usize {
+    cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum()
+}
+
+/// The worker that has the only sandbox.
+fn owner(cluster: &Cluster) -> usize {
+    cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).expect("one has it")
+}
+
+/// The sandbox of a function that wants none, and then of one that wants one at least: how many are left in the end.
+fn left_after(meanwhile: impl Fn(&mut Cluster)) -> [usize; 2] {
+    [0, 1].map(|min| {
+        let mut wanted = spec("f");
+        wanted.scale.min = min;
+        let mut cluster = idle(wanted);
+        meanwhile(&mut cluster);
+        cluster.settle(2 * KEEP_ALIVE_S);
+        sandboxes(&cluster)
+    })
+}
+
+#[test]
+fn a_worker_s_stream_that_breaks_and_comes_back_leaves_no_surplus() {
+    let left = left_after(|cluster| {
+        let owner = owner(cluster);
+        cluster.cut_worker(owner);
+        // Long enough for a successor elsewhere, and not for the node to be given up.
+        cluster.worker_reads(1 - owner);
+        cluster.worker_finishes_one(1 - owner, true);
+        cluster.worker_is_heard(1 - owner);
+        cluster.pass_with(500, &[true, true]);
+        cluster.connect_worker(owner);
+    });
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn a_worker_that_is_silent_for_a_while_leaves_no_surplus() {
+    let left = left_after(|cluster| {
+        let owner = owner(cluster);
+        cluster.pass_with(3000, &[owner != 0, owner != 1]);
+        cluster.worker_reads(1 - owner);
+        cluster.worker_finishes_one(1 - owner, true);
+        cluster.worker_is_heard(1 - owner);
+    });
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn a_data_plane_that_was_away_when_the_keep_alive_ended_leaves_no_surplus() {
+    let left = left_after(|cluster| {
+        cluster.pass_with((KEEP_ALIVE_S - 5) * 1000, &[true, true]);
+        cluster.cut_data_plane(0);
+        cluster.pass_with(10_000, &[true, true]);
+        cluster.connect_data_plane(0);
+    });
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn a_data_plane_that_reports_after_the_recovery_window_leaves_no_surplus() {
+    let left = left_after(|cluster| {
+        cluster.restart_control_plane();
+        (0..2).for_each(|worker| cluster.connect_worker(worker));
+        let window = u64::try_from(cluster.state.settings.health.recovery_window.as_millis()).unwrap();
+        cluster.pass_with(window + 500, &[true, true]);
+        cluster.connect_data_plane(0);
+    });
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn decisions_wait_for_the_recovery_window_however_long_the_log_took_to_read() {
+    let mut cluster = idle(spec("f"));
+    cluster.restart_control_plane();
+    let window = cluster.state.settings.health.recovery_window;
+    let waited_from_us = cluster.now_us;
+    cluster.connect_worker(0);
+    while !cluster.state.is_recovered() {
+        cluster.pass_with(100, &[true, true]);
+    }
+    let waited = Duration::from_micros(cluster.now_us - waited_from_us);
+    assert_eq!(waited, window, "the other peers may be no more");
+}
+
+#[test]
+fn a_function_keeps_its_lower_bound_whatever_a_worker_says_of_its_sandbox() {
+    let failed = Event::Failed(wire::CreationFailed { message: "no luck".to_owned(), permanent: false });
+    let unreachable = Event::Ready(wire::SandboxReady { address: String::new(), ..Default::default() });
+    for event in [failed, unreachable] {
+        let mut wanted = spec("f");
+        wanted.scale.min = 1;
+        let mut cluster = idle(wanted);
+        let owner = owner(&cluster);
+        let old = *cluster.workers[owner].sandboxes.keys().next().expect("it has one");
+        if matches!(event, Event::Failed(_)) {
+            cluster.workers[owner].sandboxes.clear();
+        }
+        cluster.worker_says(owner, wire::SandboxEvent { sandbox: old, event: Some(event.clone()) });
+        cluster.settle(1);
+        let ids: Vec<_> = cluster.workers.iter().flat_map(|worker| worker.sandboxes.keys().copied()).collect();
+        assert!(ids.len() == 1 && ids[0] != old, "{event:?}: {ids:?}");
+    }
+}
+
+#[test]
+fn a_data_plane_that_connects_is_granted_what_lies_free() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.cut_data_plane(0);
+    let mut wanted = spec("f");
+    wanted.scale.min = 1;
+    cluster.put(wanted);
+    cluster.worker_reads(0);
+    cluster.worker_finishes_one(0, true);
+    cluster.worker_is_heard(0);
+    cluster.pass_with(1000, &[true]);
+    cluster.connect_data_plane(0);
+    cluster.data_plane_reads(0);
+    assert_eq!(cluster.data_planes[0].held.len(), 1, "before anybody asks for it");
+}
+
+#[test]
+fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
+    let mut cluster = Cluster::new(1, 1);
+    for (name, policy) in [("filler", None), ("first", None), ("ticking", Some("dirigent"))] {
+        let mut wanted = spec(name);
+        wanted.cpu = u32::try_from(NODE_CPU).unwrap();
+        wanted.scale.policy = policy.map(str::to_owned);
+        cluster.put(wanted);
+    }
+    let [filler, first, ticking] = ["filler", "first", "ticking"].map(|name| cluster.function_id(name).unwrap());
+    cluster.data_plane_reads(0);
+    cluster.data_planes[0].arrive(filler);
+    cluster.settle(1);
+    // After a long wait the newest demand comes first.
+    for function in [ticking, first] {
+        cluster.data_planes[0].arrive(function);
+        while cluster.data_planes[0].has_said_more() {
+            cluster.data_plane_is_heard(0);
+        }
+    }
+    cluster.request(Request::Delete { name: "filler".parse().unwrap() });
+    cluster.data_plane_reads(0);
+    cluster.data_planes[0].finish_one(filler);
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    cluster.worker_reads(0);
+    let due_us = cluster.state.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us);
+    cluster.now_us = due_us.expect("it is decided on every few seconds");
+    // The input in which the filler's end is heard is the first one at that time.
+    cluster.worker_is_heard(0);
+    cluster.worker_reads(0);
+    let made: Vec<_> = cluster.workers[0].sandboxes.values().map(|sandbox| sandbox.name.as_str()).collect();
+    assert_eq!(made, ["first"]);
+}
