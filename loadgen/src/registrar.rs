@@ -153,7 +153,9 @@ impl Registrar {
         if authority.is_none_or(|authority| authority.as_str() != address || authority.port().is_none()) {
             return Err(UsageError::of(anyhow!("{option}: expected http://HOST:PORT, found {control_plane:?}")));
         }
-        let http = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
+        // No proxy of the user's leads to a control plane, and none should see its token.
+        let http = Agent::config_builder().proxy(None).max_redirects(0);
+        let http = http.timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().into();
         Ok(Self { option, http, base, form, token: None })
     }
 
@@ -253,8 +255,9 @@ impl Registrar {
         let body = function.body().map_err(|error| error.to_string())?;
         let request = self.sign(self.http.put(url)).header("content-type", "application/json");
         let (status, body) = self.expect(request.send(body), &[200, 201])?;
-        let known = serde_json::from_str::<Registration>(&body).ok().and_then(|registration| registration.known);
-        Ok(Put { is_new: status == 201, is_acknowledged: known != Some(false) })
+        let registration: Registration = serde_json::from_str(&body)
+            .map_err(|error| format!("status {status}, but its body is no registration: {error}"))?;
+        Ok(Put { is_new: status == 201, is_acknowledged: registration.known != Some(false) })
     }
 
     /// The status and body of a response that has one of the statuses expected.
@@ -265,10 +268,11 @@ impl Registrar {
     ) -> Result<(u16, String), Refusal> {
         let mut response = response.map_err(|error| Refusal::from(error.to_string()))?;
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_string().unwrap_or_default();
+        let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_string();
         if expected.contains(&status) {
-            return Ok((status, body));
+            return body.map(|body| (status, body)).map_err(|error| format!("status {status}, then {error}").into());
         }
+        let body = body.unwrap_or_default();
         let hint = match (status, &self.token) {
             (401, None) => " (--token-file names the file with its token)",
             (401, Some(_)) => " (the token in --token-file is not its own)",

@@ -4,6 +4,8 @@
 mod mock;
 mod program;
 
+use std::{fs, net::TcpListener};
+
 use mock::Mock;
 use nix::sys::signal::Signal;
 use program::{Running, Scratch, loadgen, read_rows, wait_until};
@@ -38,6 +40,25 @@ fn an_interrupt_keeps_every_row() {
         assert!(summary.interrupted && !summary.valid, "{summary:?}");
         assert_eq!(summary.sent, mock.total());
     }
+}
+
+#[test]
+fn a_registration_that_is_never_answered_ends_at_the_second_interrupt() {
+    let (listener, scratch) = (TcpListener::bind("127.0.0.1:0").unwrap(), Scratch::new());
+    let (from, url) = (scratch.path("functions.ndjson"), format!("http://{}", listener.local_addr().unwrap()));
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();
+    let mut running = Running(loadgen(&["register", "--from", &from, "--control-plane", &url]).spawn().unwrap());
+    let _asked = listener.accept().unwrap();
+    // Two that come together are one signal, so they are sent until the process has ended.
+    wait_until("it has ended", || {
+        let is_over = running.0.try_wait().unwrap().is_some();
+        if !is_over {
+            running.signal(Signal::SIGINT);
+        }
+        is_over
+    });
+    let (code, errors) = running.end();
+    assert!(code == 1 && errors.contains("stopped at once: what was registered so far stays"), "{code}: {errors}");
 }
 
 #[test]

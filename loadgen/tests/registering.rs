@@ -4,10 +4,15 @@
 mod mock;
 mod program;
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener},
+    thread,
+};
 
 use mock::Mock;
-use program::{Scratch, run};
+use program::{Scratch, ended, loadgen, run};
 
 #[test]
 fn functions_of_a_file_are_registered_and_stay() {
@@ -123,4 +128,42 @@ fn a_control_plane_that_asks_for_a_token_is_shown_the_one_in_the_file() {
     assert!(code == 1 && errors.contains("--token-file /dev/zero: expected a token of at most 4096 bytes"), "{errors}");
     let (code, _, errors) = run(&[&register[..], &["--token-file", &from.replace("functions", "none")]].concat());
     assert!(code == 1 && errors.contains("--token-file"), "{code}: {errors}");
+}
+
+#[test]
+fn no_proxy_of_the_user_leads_to_a_control_plane() {
+    let (control_plane, proxy, scratch) = (Mock::control_plane(), Mock::control_plane(), Scratch::new());
+    let from = scratch.path("functions.ndjson");
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();
+    let (url, proxied) = (format!("http://{}", control_plane.address), format!("http://{}", proxy.address));
+    for variable in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"] {
+        let mut register = loadgen(&["register", "--from", &from, "--control-plane", &url]);
+        let (code, _, errors) = ended(register.env(variable, &proxied).output().unwrap());
+        assert_eq!((code, proxy.total()), (0, 0), "{variable}: {errors}");
+    }
+}
+
+#[test]
+fn a_response_that_is_no_registration_is_no_acknowledgement() {
+    let scratch = Scratch::new();
+    let from = scratch.path("functions.ndjson");
+    fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();
+    for (response, why) in [
+        ("HTTP/1.1 201 Created\r\ncontent-length: 40\r\n\r\n{\"known\":", "status 201"),
+        ("HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nhello", "its body is no registration"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(response.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            drop(stream.read(&mut request));
+        });
+        let (code, _, errors) = run(&["register", "--from", &from, "--control-plane", &url]);
+        server.join().unwrap();
+        assert!(code == 1 && errors.contains(why), "{code}: {errors}");
+    }
 }

@@ -35,10 +35,18 @@ pub(crate) struct RegisterArgs {
     form: bool,
 }
 
+/// A request may be under way for as long as a control plane that stands still takes, and there is nothing to clean up.
+fn end_at_once(stop: &Stop) {
+    if stop.at_once() {
+        stdio::note!("stopped at once: what was registered so far stays");
+        std::process::exit(1);
+    }
+}
+
 /// Registers every function of the file that is right.
 pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     let Contents { functions, refused } = functions::read(&args.from)?;
-    let stop = Stop::listen()?;
+    let stop = Stop::listen_and(end_at_once)?;
     let registrar = Registrar::new("--control-plane", &args.control_plane, args.form)?
         .with_token_file(args.token_file.as_deref())?;
     refused.iter().for_each(|problem| stdio::note!("{problem}"));

@@ -24,6 +24,14 @@ impl Stop {
     /// # Errors
     /// When the signals cannot be blocked or the listening thread cannot be started.
     pub(crate) fn listen() -> io::Result<Arc<Self>> {
+        Self::listen_and(|_| {})
+    }
+
+    /// The same, and does something each time the user asks: where what is under way cannot look at this.
+    ///
+    /// # Errors
+    /// As of [`Stop::listen`].
+    pub(crate) fn listen_and(each_time: impl Fn(&Self) + Send + 'static) -> io::Result<Arc<Self>> {
         let stop = Arc::new(Self::default());
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGINT);
@@ -33,6 +41,7 @@ impl Stop {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             while signals.wait().is_ok() {
                 listener.ask();
+                each_time(&listener);
             }
         })?;
         Ok(stop)
