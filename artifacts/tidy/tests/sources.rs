@@ -103,6 +103,42 @@ fn tests_wait_for_states_and_none_is_ignored() {
     expect_none("tests", &findings);
 }
 
+/// What makes a client that sends requests through the proxy that the user's environment names.
+const PROXIED: [&str; 8] = [
+    "ureq::get(",
+    "ureq::post(",
+    "ureq::put(",
+    "ureq::delete(",
+    "ureq::head(",
+    "ureq::agent(",
+    "new_with_defaults(",
+    "Config::default(",
+];
+
+#[test]
+fn no_http_client_takes_the_proxy_of_the_user() {
+    let findings = over_sources(|name, source| {
+        let text = &source.text;
+        let builders = text.match_indices("Agent::config_builder()");
+        let unset = builders.filter(|(at, _)| {
+            let statement = text[*at..].split(';').next().unwrap_or_default();
+            !statement.contains(".proxy(None)")
+        });
+        let made = PROXIED.iter().filter(|_| text.contains("ureq")).flat_map(|call| text.match_indices(call));
+        unset
+            .chain(made)
+            .filter(|(at, _)| !text[..*at].ends_with('"'))
+            .map(|(at, found)| {
+                let line = text[..at].lines().count();
+                format!(
+                    "{name}:{line}: `{found}`, expected a client with `.proxy(None)`: all it asks is in the cluster"
+                )
+            })
+            .collect()
+    });
+    expect_none("proxies", &findings);
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let marks = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("FIX", "ME"), concat!("XX", "X")];

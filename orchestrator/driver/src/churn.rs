@@ -16,6 +16,7 @@ use crate::{
     Common,
     cluster::Cluster,
     daemon::{Daemon, sleep},
+    http::agent,
     invocation::Client,
     registration::{in_bulk, specifications},
     report::Report,
@@ -173,7 +174,7 @@ impl Churn<'_> {
         let mut specs = specifications(prefix, BATCH)?;
         specs.iter_mut().for_each(|spec| spec.cpu = SANDBOX_CPU);
         in_bulk(self.http, &specs)?;
-        let agent = ureq::Agent::new_with_defaults();
+        let agent = agent();
         runtime.block_on(async {
             let mut client = Client::connect(self.invoke).await?;
             for spec in &specs {

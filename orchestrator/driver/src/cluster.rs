@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     Common,
     daemon::{Daemon, sleep},
+    http::agent,
 };
 
 /// The cluster reaches what it should within this time.
@@ -76,7 +77,7 @@ impl Cluster {
 
     fn status(&self) -> anyhow::Result<Value> {
         let url = format!("http://{}/v1/status", self.control_plane.port("http"));
-        let text = ureq::get(&url).call().context("asking for the status")?.body_mut().read_to_string()?;
+        let text = agent().get(&url).call().context("asking for the status")?.body_mut().read_to_string()?;
         serde_json::from_str(&text).context("the status")
     }
 }

@@ -8,6 +8,7 @@ mod churn;
 mod cluster;
 mod creations;
 mod daemon;
+mod http;
 mod idle;
 mod invocation;
 mod memory;

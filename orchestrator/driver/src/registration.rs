@@ -14,7 +14,7 @@ use clap::Args;
 use model::FunctionSpec;
 use tokio::time::Instant;
 
-use crate::{Common, cluster::Cluster, report::Report};
+use crate::{Common, cluster::Cluster, http::agent, report::Report};
 
 /// Functions in one bulk request.
 const CHUNK: usize = 10_000;
@@ -89,10 +89,10 @@ pub(crate) fn specifications(prefix: &str, count: u32) -> anyhow::Result<Vec<Fun
 /// # Errors
 /// When one is refused.
 pub(crate) fn in_bulk(http: SocketAddr, specs: &[FunctionSpec]) -> anyhow::Result<()> {
-    let url = format!("http://{http}/v1/functions");
+    let (agent, url) = (agent(), format!("http://{http}/v1/functions"));
     for chunk in specs.chunks(CHUNK) {
         let lines = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-        let request = ureq::post(&url).header("content-type", "application/x-ndjson");
+        let request = agent.post(&url).header("content-type", "application/x-ndjson");
         let mut answer = request.send(lines.join("\n")).context("registering functions")?;
         let results = answer.body_mut().read_to_string()?;
         if let Some(refused) = results.lines().find(|line| line.contains("\"error\":\"")) {
@@ -104,7 +104,7 @@ pub(crate) fn in_bulk(http: SocketAddr, specs: &[FunctionSpec]) -> anyhow::Resul
 
 /// Registers functions one by one on one connection; how long each took, in microseconds.
 fn one_by_one(http: SocketAddr, client: u32, functions: u32) -> anyhow::Result<Vec<u64>> {
-    let agent = ureq::Agent::new_with_defaults();
+    let agent = agent();
     (0..functions)
         .map(|number| {
             let began = Instant::now();
