@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::{
     console::Console,
     enclosure,
-    exit::{Interrupted, SystemFailed},
+    exit::{Exit, Interrupted, SystemFailed},
     interrupt::{Interrupt, wait_regardless},
     run::repetition::now,
     system::{
@@ -53,9 +53,20 @@ pub struct Errand<'a> {
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct CommandFailed {
-    /// The exit code; `None` when a signal ended it, or it took too long.
-    pub code: Option<i32>,
+    /// How it ended.
+    pub how: CommandEnd,
     message: String,
+}
+
+/// How a command ended that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// With this exit code.
+    Code(i32),
+    /// By a signal.
+    Signal,
+    /// It was killed, since it took too long.
+    Overdue,
 }
 
 impl CommandFailed {
@@ -63,6 +74,15 @@ impl CommandFailed {
     #[must_use]
     pub fn of_system(error: anyhow::Error) -> anyhow::Error {
         if error.is::<Self>() { SystemFailed::of(error) } else { error }
+    }
+
+    /// The same of a command of the harness that asks the system for something: that the system did not do it is the system's
+    /// doing. That the command did not know its options, or was ended by a signal, is not.
+    #[must_use]
+    pub fn of_harness(error: anyhow::Error) -> anyhow::Error {
+        let refused = CommandEnd::Code(Exit::Failed as i32);
+        let is_of_system = |failed: &Self| failed.how == refused || failed.how == CommandEnd::Overdue;
+        if error.downcast_ref().is_some_and(is_of_system) { SystemFailed::of(error) } else { error }
     }
 }
 
@@ -121,14 +141,16 @@ impl Session {
                 Ok(status.code().unwrap_or_default())
             }
             Ok(Some(status)) => {
-                let message = format!("{} {}; {}", errand.program(), describe(status), process.excerpt());
-                Err(CommandFailed { code: status.code(), message }.into())
+                let last = process.last_line().map_or_else(String::new, |line| format!(": {line}"));
+                let message = format!("{} {}{last}; {}", errand.program(), describe(status), process.excerpt());
+                let how = status.code().map_or(CommandEnd::Signal, CommandEnd::Code);
+                Err(CommandFailed { how, message }.into())
             }
             Ok(None) => {
                 process.kill();
                 let (program, within) = (errand.program(), errand.within.as_secs());
                 let message = format!("{program} did not end within {within} s; {}", process.excerpt());
-                Err(CommandFailed { code: None, message }.into())
+                Err(CommandFailed { how: CommandEnd::Overdue, message }.into())
             }
             Err(Interrupted) => {
                 stop_politely(&mut process);

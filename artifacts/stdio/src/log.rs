@@ -30,6 +30,13 @@ pub fn excerpt(log: &Path) -> String {
     }
 }
 
+/// The last line of the log that is not empty: a program that gives up says last why. `None` where there is none.
+#[must_use]
+pub fn last_line(log: &Path) -> Option<String> {
+    let (_, tail) = read(log).ok()?;
+    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).map(shortened)
+}
+
 fn read(log: &Path) -> io::Result<(String, String)> {
     let mut file = File::open(log)?;
     let mut part = |from: SeekFrom, bytes: u64| {
@@ -115,6 +122,18 @@ mod tests {
         );
         assert_eq!(excerpt_of(""), "LOG is empty");
         assert!(excerpt(Path::new("no-such.log")).starts_with("no-such.log cannot be read: "));
+    }
+
+    #[test]
+    fn the_last_line_is_one_with_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("part.log");
+        let last_of = |text: &str| {
+            std::fs::write(&log, text).unwrap();
+            last_line(&log)
+        };
+        assert_eq!(last_of("begins\n  it gave up \n\n").as_deref(), Some("it gave up"));
+        assert_eq!((last_of("\n"), last_line(Path::new("no-such.log"))), (None, None));
     }
 
     #[test]

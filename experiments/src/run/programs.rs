@@ -85,6 +85,12 @@ impl Programs {
         Ok(programs)
     }
 
+    /// Whether a command's program is one of the harness, not of the system that is measured.
+    #[must_use]
+    pub fn is_of_harness(&self, program: &str) -> bool {
+        HARNESS.iter().any(|name| self.folder.join(name) == Path::new(program))
+    }
+
     fn at(folder: PathBuf) -> Self {
         Self { folder, unbuilt: BTreeMap::new() }
     }

@@ -212,9 +212,11 @@ impl Repetition<'_> {
     fn register(&self, session: &Session, cluster: &Cluster<'_>) -> anyhow::Result<()> {
         let task = session.console.begin("registering the functions");
         let command = cluster.values().expand_all(&self.system.register.command).context("the command to register")?;
+        let is_of_harness = command.first().is_some_and(|program| self.programs.is_of_harness(program));
+        let class = if is_of_harness { CommandFailed::of_harness } else { CommandFailed::of_system };
         let output = Output::File(self.point.logs().join("register.log"));
         let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
-        session.run(&errand).map_err(CommandFailed::of_system).context("registering the functions")?;
+        session.run(&errand).map_err(class).context("registering the functions")?;
         task.done("");
         Ok(())
     }

@@ -28,7 +28,7 @@ use crate::{
         repetition::Repetition,
         space,
     },
-    session::{CommandFailed, Errand, Session},
+    session::{CommandEnd, CommandFailed, Errand, Session},
     system::{launch::Output, needs},
     verify,
 };
@@ -282,8 +282,8 @@ const UNDER_LOCK: &str = "--under-lock";
 
 /// What the load generator does not take is for the user to correct, and no run that is gone on with would have other values.
 fn refused(error: anyhow::Error) -> anyhow::Error {
-    let code = error.downcast_ref().and_then(|failed: &CommandFailed| failed.code);
-    if code == Some(Exit::Usage as i32) { UsageError(format!("{error:#}")).into() } else { error }
+    let how = error.downcast_ref().map(|failed: &CommandFailed| failed.how);
+    if how == Some(CommandEnd::Code(Exit::Usage as i32)) { UsageError(format!("{error:#}")).into() } else { error }
 }
 
 /// Checks the invariants of a finished run again, and has its report made by what was found. Where it is not made, all that was

@@ -58,6 +58,12 @@ impl Process {
         let _ = wait_regardless(KILLED_WITHIN, || self.ended());
     }
 
+    /// The last thing that its log says, if anything.
+    #[must_use]
+    pub fn last_line(&self) -> Option<String> {
+        self.log.as_deref().and_then(stdio::log::last_line)
+    }
+
     /// What its log tells of a failure, for an error message.
     #[must_use]
     pub fn excerpt(&self) -> String {

@@ -124,6 +124,10 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
 #[test]
 fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_the_system() {
     let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
+    let of_harness = |script: &str| format!("[\"{{bin}}/loadgen\", \"register\", \"sh\", \"-c\", \"{script}\"]");
+    let [unknown, killed] = ["exit 2", "kill -9 $$"].map(of_harness);
+    let [refused, overdue] = ["echo nobody is there; exit 1", "exec sleep 99"].map(of_harness);
+    let overdue = overdue + ", within = \"1s\"";
     let no_log = "mkdir -p \"$1/../../logs/register.log\"; touch \"$1/up\"";
     for (place, from, to, untried, why) in [
         (
@@ -133,6 +137,11 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
             false,
             "registering the functions: false ended with exit code 1",
         ),
+        ("experiments/systems.toml", register, "[\"sh\", \"-c\", \"exit 2\"]", false, "sh ended with exit code 2"),
+        ("experiments/systems.toml", register, &unknown, true, "loadgen ended with exit code 2"),
+        ("experiments/systems.toml", register, &killed, true, "loadgen was ended by signal 9"),
+        ("experiments/systems.toml", register, &refused, false, "loadgen ended with exit code 1: nobody is there;"),
+        ("experiments/systems.toml", register, &overdue, false, "loadgen did not end within 1 s"),
         (
             "experiments/systems.toml",
             register,

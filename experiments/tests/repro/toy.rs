@@ -99,6 +99,8 @@ while :; do wait $child || :; [ -e "/proc/$child" ] || break; done
 const LOADGEN: &str = r#"#!/usr/bin/env -S --default-signal=INT sh
 bin=$(dirname "$0")
 verb=$1
+# As it registers functions, it does what a test's systems table says.
+if [ "$verb" = register ]; then shift; exec "$@"; fi
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2 ;;
