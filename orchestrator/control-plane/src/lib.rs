@@ -16,6 +16,7 @@ mod owner;
 mod part;
 mod plausible;
 mod policies;
+mod registry;
 mod state;
 mod store;
 mod streams;

@@ -21,8 +21,9 @@ use crate::{
     log_writer::LogWriter,
     metrics::Metrics,
     owner::{Owner, OwnerHandle},
+    registry::Registry,
     state::{Settings, State, Term},
-    store::{Command, Logged, Store, StoreError},
+    store::{Command, Store, StoreError},
     streams::Streams,
 };
 
@@ -94,10 +95,10 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
-    let mut log = store.load().await?;
-    let term = begin_term(&mut *store, &mut log).await?;
+    let mut registry = Registry::replay(store.load().await?);
+    let term = begin_term(&mut *store, &mut registry).await?;
     let mut state = State::new(settings, term, config.seed, metrics.clone());
-    state.recover(clock.now(), log);
+    state.recover(clock.now(), registry);
     let cold_starts = match &config.record {
         Some(directory) => {
             let (sender, rows) = mpsc::channel(MOST_WAITING_ROWS);
@@ -203,21 +204,15 @@ async fn bind(
 
 /// The cluster of the log, which an empty one begins, and the epoch after the newest in it: both are durable before the
 /// first command of that epoch is sent.
-async fn begin_term(store: &mut dyn Store, log: &mut Vec<Logged>) -> Result<Term, StoreError> {
-    let begun = log.iter().find_map(|entry| match entry.command {
-        Command::BeginCluster { id } => Some(id),
-        _ => None,
-    });
-    let newest = log.iter().filter_map(|entry| match entry.command {
-        Command::BeginEpoch { epoch, .. } => Some(epoch.0),
-        _ => None,
-    });
-    let epoch = Epoch(newest.max().unwrap_or(0) + 1);
+async fn begin_term(store: &mut dyn Store, registry: &mut Registry) -> Result<Term, StoreError> {
+    let epoch = Epoch(registry.epochs().newest().0 + 1);
     let nonce = api::draw_epoch_nonce();
-    let cluster = begun.unwrap_or_else(api::draw_cluster);
-    let begins = begun.is_none().then_some(Command::BeginCluster { id: cluster });
+    let cluster = registry.cluster().unwrap_or_else(api::draw_cluster);
+    let begins = registry.cluster().is_none().then_some(Command::BeginCluster { id: cluster });
     let commands: Vec<_> = begins.into_iter().chain([Command::BeginEpoch { epoch, nonce }]).collect();
     let first = store.append(commands.clone()).await?;
-    log.extend(commands.into_iter().zip(first..).map(|(command, index)| Logged { index, command }));
+    for (command, index) in commands.into_iter().zip(first..) {
+        registry.apply(index, command);
+    }
     Ok(Term { cluster, epoch, nonce })
 }

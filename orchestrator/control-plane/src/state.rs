@@ -5,13 +5,13 @@
 
 mod activity;
 mod adoption;
+mod committed;
 mod data_plane;
 mod effect;
 mod failure;
 mod function;
 mod grant;
 mod health;
-mod history;
 mod input;
 mod join;
 mod node;
@@ -49,9 +49,9 @@ use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    activity::Recent, data_plane::DataPlanes, function::Functions, history::History, join::Joining, node::Nodes,
-    operator::PendingReply, overdue::Overdue, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers,
-    totals::Totals, touched::Touched, worker::Workers,
+    activity::Recent, data_plane::DataPlanes, function::Functions, join::Joining, node::Nodes, operator::PendingReply,
+    overdue::Overdue, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals,
+    touched::Touched, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -61,7 +61,7 @@ pub(crate) use self::{
     top::TopView,
     view::{ClusterView, FunctionView, NodeView},
 };
-use crate::{clock::Now, config::Health, metrics::Metrics};
+use crate::{clock::Now, config::Health, metrics::Metrics, registry::Registry};
 
 /// A map with a fixed hash function, so that a seed replays a run exactly. Its keys are ids and names that operators
 /// choose, never clients.
@@ -91,13 +91,9 @@ pub(crate) struct Term {
 pub(crate) struct State {
     settings: Settings,
     term: Term,
-    /// The epochs that the log has begun.
-    history: History,
+    registry: Registry,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
-    /// Index of the newest command that changed the function table, or of the one that began the epoch: data planes
-    /// learn changes in this order.
-    function_sequence: u64,
     functions: Functions,
     nodes: Nodes,
     /// What placement remembers of the nodes.
@@ -135,9 +131,8 @@ impl State {
         Self {
             settings,
             term,
-            history: History::default(),
+            registry: Registry::default(),
             sandboxes_commanded: 0,
-            function_sequence: 0,
             functions: Functions::default(),
             nodes: Nodes::default(),
             placement: placement::Placement::new(),

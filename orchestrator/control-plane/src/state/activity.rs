@@ -107,7 +107,7 @@ impl State {
         });
         chosen.truncate(limit);
         let known: std::collections::BTreeSet<_> = chosen.iter().map(|function| function.registered.id).collect();
-        let others = self.functions.in_order().map(|(_, id)| id).filter(|id| !known.contains(id));
+        let others = self.registry.functions().map(|registered| registered.id).filter(|id| !known.contains(id));
         let missing = limit - chosen.len();
         chosen.extend(others.filter_map(|id| self.functions.get(id)).take(missing));
         chosen

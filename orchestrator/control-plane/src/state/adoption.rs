@@ -9,10 +9,12 @@ use policy::placement::NodeKey;
 use super::{
     Effect, Now, SessionId, State, WorkerChange,
     function::Function,
+    join::known_to_worker,
     node::Node,
     sandbox::{Sandbox, Standing},
     timer::SandboxTimer,
 };
+use crate::registry::WHY;
 
 impl State {
     /// Takes over a sandbox if its function still wants such ones, or lets what may run in it finish; ends it otherwise.
@@ -100,7 +102,48 @@ impl State {
         let spec = FunctionSpec::new(FunctionName::deregistered(), "");
         let policy = self.settings.autoscale;
         let registered = Registered { id, revision: Revision(held.revision), spec };
-        self.functions.insert_removed(Function::new(registered, policy));
+        self.functions.insert(Function { removed: true, ..Function::new(registered.into(), policy) });
+    }
+}
+
+impl State {
+    /// A worker was told of a data plane that joined after what this log has of the worker's epoch: that one may hold what
+    /// nobody else claims of the worker's sandboxes.
+    pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &wire::WorkerHello) {
+        let end = self.registry.epochs().end(known_to_worker(hello)).unwrap_or(0);
+        if hello.known > end {
+            let (worker, known) = (&hello.worker, hello.known);
+            tracing::warn!(worker, known, ends_at = end, "a data plane joined which this log does not have: {WHY}");
+            nodes.iter().for_each(|key| self.nodes.get_mut(*key).holders_lost = true);
+        }
+    }
+
+    /// What a worker holds and this log knows of; the rest ends. A worker that was in an epoch of this log may have made
+    /// sandboxes of what was registered then and is lost, and still have them in a later epoch, in which it missed that they
+    /// were to end.
+    pub(super) fn end_unknown(&mut self, session: SessionId, hello: &wire::WorkerHello) -> Vec<wire::HeldSandbox> {
+        let known = known_to_worker(hello);
+        let end = self.registry.epochs().end(known).unwrap_or(0);
+        let is_known = |held: &wire::HeldSandbox| {
+            let made_in = SandboxId::from_wire(held.sandbox).epoch();
+            held.function.max(held.revision) <= end.min(self.registry.epochs().end_of(made_in))
+                && made_in <= known.epoch
+        };
+        let (ours, unknown): (Vec<_>, Vec<_>) = hello.sandboxes.iter().cloned().partition(is_known);
+        if !unknown.is_empty() {
+            let (worker, sandboxes, epoch) = (&hello.worker, unknown.len(), known.epoch);
+            tracing::warn!(
+                worker,
+                sandboxes,
+                epoch = epoch.0,
+                ends_at = end,
+                "it holds sandboxes of commands that this log does not have: {WHY}"
+            );
+        }
+        for held in unknown {
+            self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
+        }
+        ours
     }
 }
 

@@ -84,8 +84,6 @@ pub(super) struct DataPlanes {
     known: Vec<Option<DataPlane>>,
     sessions: Map<SessionId, DataPlaneKey>,
     next_version: u64,
-    /// Index of the command with which the newest one joined.
-    pub(super) joined: u64,
 }
 
 impl DataPlanes {
@@ -205,10 +203,10 @@ impl State {
     fn send_snapshot(&mut self, key: DataPlaneKey, session: SessionId) {
         let welcome = self.welcome(0);
         self.effect(Effect::ToDataPlane { session, change: DataPlaneChange::Welcome(welcome) });
-        let sequence = self.function_sequence;
+        let sequence = self.registry.function_index();
         let mut problems = Vec::new();
-        for (_, id) in self.functions.in_order() {
-            let Some(function) = self.functions.get(id) else { continue };
+        for registered in self.registry.functions() {
+            let Some(function) = self.functions.get(registered.id) else { continue };
             let config = Box::new(function.config());
             let change = DataPlaneChange::Function(config, sequence);
             self.effects.push(Effect::ToDataPlane { session, change });
@@ -273,7 +271,7 @@ impl State {
             let touched = self.take_limit_ack(now, key, &ack);
             self.touch_all(touched, read_us);
         }
-        let newest = self.function_sequence;
+        let newest = self.registry.function_index();
         if message.applied > 0
             && let Some(known) = self.data_planes.get_mut(key)
         {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::wire;
-use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId, duration::LONGEST};
+use model::{FunctionId, FunctionSpec, Registered, SandboxId, duration::LONGEST};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
     balance,
@@ -65,78 +65,43 @@ pub(super) struct Function {
     pub(super) unfit: Option<String>,
 }
 
-/// All functions, by id and by name. Deregistered ones have no name any more.
+/// All functions by id: those of the registry, and removed ones until their last sandbox has ended.
 #[derive(Default)]
-pub(super) struct Functions {
-    by_id: Map<FunctionId, Box<Function>>,
-    by_name: std::collections::BTreeMap<FunctionName, FunctionId>,
-}
+pub(super) struct Functions(Map<FunctionId, Box<Function>>);
 
 impl Functions {
     pub(super) fn get(&self, id: FunctionId) -> Option<&Function> {
-        self.by_id.get(&id).map(AsRef::as_ref)
+        self.0.get(&id).map(AsRef::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
-        self.by_id.get_mut(&id).map(AsMut::as_mut)
-    }
-
-    pub(super) fn id_of(&self, name: &str) -> Option<FunctionId> {
-        self.by_name.get(name).copied()
-    }
-
-    pub(super) fn find(&self, name: &str) -> Option<&Function> {
-        self.get(self.id_of(name)?)
-    }
-
-    /// Registered functions in the order of their names.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = (&FunctionName, FunctionId)> {
-        self.by_name.iter().map(|(name, id)| (name, *id))
+        self.0.get_mut(&id).map(AsMut::as_mut)
     }
 
     /// Every function, also those being removed, in no useful order.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (FunctionId, &mut Function)> {
-        self.by_id.iter_mut().map(|(id, function)| (*id, function.as_mut()))
-    }
-
-    /// Registered functions after `name`, in the order of their names.
-    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = FunctionId> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = name.map_or(Unbounded, Excluded);
-        self.by_name.range::<str, _>((from, Unbounded)).map(|(_, id)| *id)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_name.len()
+        self.0.iter_mut().map(|(id, function)| (*id, function.as_mut()))
     }
 
     pub(super) fn insert(&mut self, function: Function) {
-        let (id, name) = (function.registered.id, function.registered.spec.name.clone());
-        self.by_name.insert(name, id);
-        self.by_id.insert(id, Box::new(function));
-    }
-
-    /// Adds a function without a name, as if it had been deregistered while it had sandboxes.
-    pub(super) fn insert_removed(&mut self, mut function: Function) {
-        function.removed = true;
-        self.by_id.insert(function.registered.id, Box::new(function));
-    }
-
-    /// Takes a function's name away, so that it can be registered anew.
-    pub(super) fn unname(&mut self, name: &str) -> Option<FunctionId> {
-        self.by_name.remove(name)
+        self.0.insert(function.registered.id, Box::new(function));
     }
 
     pub(super) fn forget(&mut self, id: FunctionId) {
-        self.by_id.remove(&id);
+        self.0.remove(&id);
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Function> {
+        self.0.values().map(AsRef::as_ref)
     }
 }
 
 impl Function {
-    pub(super) fn new(registered: Registered, policy: &Policy) -> Self {
+    pub(super) fn new(registered: Arc<Registered>, policy: &Policy) -> Self {
         Self {
             autoscaler: Autoscaler::new(policy, &registered.spec.scale, registered.spec.concurrency),
-            registered: Arc::new(registered),
+            registered,
             sandboxes: BTreeSet::new(),
             free: BTreeSet::new(),
             ready: 0,
@@ -279,24 +244,33 @@ impl State {
         spec.placement.as_deref().and_then(placement::find).unwrap_or(self.settings.placement)
     }
 
-    /// Registers or updates a function, as the command at `index` says. Whether anything changed, and was new.
-    pub(super) fn put_function(&mut self, now: Now, index: u64, spec: FunctionSpec) -> PutEffect {
-        let Some(id) = self.functions.id_of(spec.name.as_str()) else {
-            self.add_function(now, index, Registered { id: FunctionId(index), revision: Revision(index), spec });
-            return PutEffect::Created;
-        };
-        let Some(function) = self.functions.get_mut(id) else { return PutEffect::Unchanged };
-        if function.registered.spec == spec {
-            return PutEffect::Unchanged;
-        }
+    /// The registered function of that name.
+    pub(super) fn function_named(&self, name: &str) -> Option<&Function> {
+        self.functions.get(self.registry.function(name)?.id)
+    }
+
+    /// A function is registered.
+    pub(super) fn add_function(&mut self, now: Now, registered: Arc<Registered>) {
+        let (id, policy) = (registered.id, self.policy_of(&registered.spec));
+        let mut function = Function::new(registered, policy);
+        function.check();
+        self.functions.insert(function);
+        self.announce_function(id);
+        self.touch(id, now.us);
+    }
+
+    /// A function has another specification.
+    pub(super) fn update_function(&mut self, now: Now, registered: Arc<Registered>, needs_new_sandboxes: bool) {
+        let id = registered.id;
+        let Some(function) = self.functions.get_mut(id) else { return };
+        let spec = &registered.spec;
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
-        let needs_new_sandboxes = Arc::make_mut(&mut function.registered).update(spec, Revision(index));
+        function.hold_until_us = function.hold_until_us.min(now.after(spec.scale.stable_window));
+        function.registered = registered;
         let was_unfit = function.unfit.is_some();
         function.check();
         let fits_again = was_unfit && function.unfit.is_none();
-        let window = function.registered.spec.scale.stable_window;
-        function.hold_until_us = function.hold_until_us.min(now.after(window));
         if needs_new_sandboxes {
             function.trouble.failures = 0;
             // What went wrong with another program says nothing about this one.
@@ -307,7 +281,7 @@ impl State {
         if policy_changed {
             self.replace_autoscaler(id);
         }
-        self.announce_function(id, index);
+        self.announce_function(id);
         if fits_again {
             self.announce_trouble(id, String::new(), false);
         }
@@ -316,26 +290,14 @@ impl State {
             self.drain_other_revisions(now, id);
         }
         self.touch(id, now.us);
-        PutEffect::Updated
     }
 
-    /// Adds a function whose name is free, as the command at `index` says.
-    pub(super) fn add_function(&mut self, now: Now, index: u64, registered: Registered) {
-        let (id, policy) = (registered.id, self.policy_of(&registered.spec));
-        let mut function = Function::new(registered, policy);
-        function.check();
-        self.functions.insert(function);
-        self.announce_function(id, index);
-        self.touch(id, now.us);
-    }
-
-    /// Deregisters a function: its name is free at once, its sandboxes are drained and ended.
-    pub(super) fn delete_function(&mut self, now: Now, index: u64, name: &FunctionName) -> bool {
-        let Some(id) = self.functions.unname(name.as_str()) else { return false };
-        self.function_sequence = index;
+    /// A function is deregistered: its name is free at once, its sandboxes are drained and ended.
+    pub(super) fn remove_function(&mut self, now: Now, id: FunctionId) {
+        let index = self.registry.function_index();
         self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, index));
         self.starved.forget(id);
-        let Some(function) = self.functions.get_mut(id) else { return true };
+        let Some(function) = self.functions.get_mut(id) else { return };
         function.removed = true;
         let (due, sandboxes) = (function.due_us.take(), function.sandboxes.clone());
         self.timers.reschedule(id, due, None);
@@ -345,7 +307,6 @@ impl State {
         for sandbox in sandboxes {
             self.drain_sandbox(now, sandbox);
         }
-        true
     }
 
     fn replace_autoscaler(&mut self, id: FunctionId) {
@@ -367,10 +328,9 @@ impl State {
         }
     }
 
-    fn announce_function(&mut self, id: FunctionId, index: u64) {
-        self.function_sequence = index;
+    fn announce_function(&mut self, id: FunctionId) {
         let Some(function) = self.functions.get(id) else { return };
-        let config = function.config();
+        let (config, index) = (function.config(), self.registry.function_index());
         self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), index));
     }
 
@@ -379,12 +339,4 @@ impl State {
         let problem = wire::CreationProblem { function: id.0, permanent, message };
         self.tell_every_data_plane(|| DataPlaneChange::Problem(problem.clone()));
     }
-}
-
-/// What a PUT did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PutEffect {
-    Created,
-    Updated,
-    Unchanged,
 }

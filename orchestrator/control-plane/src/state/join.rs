@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use api::wire;
 use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
 
-use super::{Effect, Map, Now, Origin, SessionId, State, WorkerChange, history::Knowledge};
-use crate::store::Command;
+use super::{Effect, Map, Now, Origin, SessionId, State};
+use crate::{registry::Knowledge, store::Command};
 
 /// What a peer said first.
 pub(super) enum Hello {
@@ -46,7 +46,7 @@ impl State {
         if let Err(refusal) = self.check_worker(session, &hello) {
             return self.refuse(session, refusal);
         }
-        let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.nodes.has(node));
+        let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.registry.has_node(node));
         let unknown: Vec<_> = nodes.map(|node| Command::PutNode { node }).collect();
         if unknown.is_empty() {
             self.admit_worker(now, session, hello);
@@ -67,16 +67,6 @@ impl State {
         } else {
             // Durable, so that after a restart its slots are waited for before they are lent again.
             self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
-        }
-    }
-
-    /// A data plane is of the log from this command on. Workers hear of it before anything is lent to it: should the log be
-    /// set back to before it, they know that somebody may use what they have.
-    pub(super) fn put_data_plane(&mut self, now: Now, index: u64, id: &DataPlaneId) {
-        self.data_planes.put(id, now.us);
-        self.data_planes.joined = index;
-        for (session, _) in self.workers.iter() {
-            self.effects.push(Effect::ToWorker { session, change: WorkerChange::Known(index) });
         }
     }
 
@@ -127,11 +117,11 @@ impl State {
             let reason = format!("it has seen epoch {epoch} and does not say of which cluster: start it anew");
             return Err(Refusal::Other(reason));
         }
-        self.history.check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
+        self.registry.epochs().check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
     }
 
     fn check_worker(&self, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, Knowledge::of_worker(hello))?;
+        self.check_cluster(&hello.cluster, known_to_worker(hello))?;
         let name = &hello.worker;
         let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
         // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
@@ -154,7 +144,7 @@ impl State {
     }
 
     fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, Knowledge::of_data_plane(hello))?;
+        self.check_cluster(&hello.cluster, known_to_data_plane(hello))?;
         let id = DataPlaneId(hello.data_plane.clone());
         let known = self.data_planes.find(&id).and_then(|key| self.data_planes.get(key));
         let is_taken =
@@ -173,6 +163,15 @@ fn name_taken(part: &str, name: &str) -> Refusal {
     Refusal::Name(format!(
         "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name` (--name)"
     ))
+}
+
+/// What a worker knows of the log. What its sandboxes are of is held against the log one by one.
+pub(super) fn known_to_worker(hello: &wire::WorkerHello) -> Knowledge {
+    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: 0 }
+}
+
+pub(super) fn known_to_data_plane(hello: &wire::DataPlaneHello) -> Knowledge {
+    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: hello.known }
 }
 
 /// A node as its worker announces it.

@@ -120,11 +120,6 @@ impl Nodes {
         self.nodes.iter_mut().flatten()
     }
 
-    /// Whether there is such a node, with that capacity.
-    pub(super) fn has(&self, spec: &NodeSpec) -> bool {
-        self.by_name.get(&spec.name).is_some_and(|key| self.get(*key).capacity == spec.capacity)
-    }
-
     /// Adds a node, or gives a known one its new capacity. It is closed until its worker connects.
     pub(super) fn put(&mut self, spec: &NodeSpec) {
         if let Some(&key) = self.by_name.get(&spec.name) {

@@ -2,10 +2,7 @@
 
 use model::{FunctionName, FunctionSpec, PROCESS_IMAGES, ProcessImage};
 
-use super::{
-    ClusterView, Effect, FunctionView, NodeView, Now, Origin, State, Token, TopView, function::PutEffect,
-    node::NodeState,
-};
+use super::{ClusterView, Effect, FunctionView, NodeView, Now, Origin, State, Token, TopView};
 use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds. The answer
@@ -84,7 +81,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    fn put(outcome: PutOutcome) -> Self {
+    pub(super) fn put(outcome: PutOutcome) -> Self {
         Self::Put(Registration { outcome, is_known: false })
     }
 
@@ -112,18 +109,17 @@ impl State {
         let answer = match request {
             Request::Put { spec, only_over } => return self.request_put(now, token, spec, only_over.as_deref()),
             Request::Delete { name } => {
-                if self.functions.id_of(name.as_str()).is_some() {
+                if self.registry.function(name.as_str()).is_some() {
                     return self.append(Command::DeleteFunction { name }, token);
                 }
                 Answer::NotFound
             }
             Request::List { after, limit } => Answer::Functions(self.list_functions(after.as_deref(), limit)),
             Request::Show { name } => self
-                .functions
-                .find(&name)
+                .function_named(&name)
                 .map_or(Answer::NotFound, |function| Answer::Function(Box::new(self.view_function(function)))),
             Request::Known { name } => {
-                if self.functions.find(&name).is_some() {
+                if self.registry.function(&name).is_some() {
                     return self.reply_when_known(now, token, Answer::Known(false));
                 }
                 Answer::NotFound
@@ -154,7 +150,7 @@ impl State {
     }
 
     fn request_put(&mut self, now: Now, token: Token, spec: Box<FunctionSpec>, only_over: Option<&[FunctionSpec]>) {
-        let known = self.functions.find(spec.name.as_str()).map(|function| &function.registered.spec);
+        let known = self.registry.function(spec.name.as_str()).map(|registered| &registered.spec);
         let answer = match known {
             // Whoever asks wants to invoke it: that it was durable before does not mean that it is known everywhere.
             Some(known) if *known == *spec => {
@@ -182,106 +178,11 @@ impl State {
         self.effect(Effect::Append { command, origin: Origin::Operator(token) });
     }
 
-    /// Commands are durable: they are applied, and whoever waits for one is answered or let in.
-    pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
-        for ((command, origin), index) in commands.into_iter().zip(first..) {
-            let answer = self.apply(now, index, command);
-            match origin {
-                Origin::State => {}
-                Origin::Operator(token) => self.reply_when_known(now, token, answer),
-                Origin::Peer(session) => self.command_applied(now, session),
-            }
-        }
-        self.release_replies(now);
-    }
-
     /// Answers once every connected data plane knows of all changes so far, or has had the time to.
-    fn reply_when_known(&mut self, now: Now, token: Token, answer: Answer) {
-        let sequence = self.function_sequence;
+    pub(super) fn reply_when_known(&mut self, now: Now, token: Token, answer: Answer) {
+        let sequence = self.registry.function_index();
         self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_WITHIN_US });
         self.release_replies(now);
-    }
-
-    /// Carries out a durable command. The same commands in the same order give the same functions and nodes.
-    pub(super) fn apply(&mut self, now: Now, index: u64, command: Command) -> Answer {
-        let found = |found| if found { Answer::Done } else { Answer::NotFound };
-        match command {
-            Command::BeginCluster { .. } => Answer::Done,
-            Command::BeginEpoch { epoch, nonce } => {
-                self.history.begin(index, epoch, nonce);
-                Answer::Done
-            }
-            Command::PutFunction { spec } => Answer::put(match self.put_function(now, index, *spec) {
-                PutEffect::Created => PutOutcome::Created,
-                PutEffect::Updated => PutOutcome::Updated,
-                PutEffect::Unchanged => PutOutcome::Unchanged,
-            }),
-            Command::KeepFunction { registered } => {
-                self.add_function(now, index, *registered);
-                Answer::Done
-            }
-            Command::DeleteFunction { name } => found(self.delete_function(now, index, &name)),
-            Command::PutNode { node } => {
-                self.nodes.put(&node);
-                Answer::Done
-            }
-            Command::DrainNode { name, drained } => found(self.drain_node(now, &name.0, drained)),
-            Command::RemoveNode { name } => found(self.remove_node(now, &name.0)),
-            Command::PutDataPlane { id } => {
-                self.put_data_plane(now, index, &id);
-                Answer::Done
-            }
-            Command::RemoveDataPlane { id } => {
-                if let Some(key) = self.data_planes.find(&id) {
-                    self.remove_data_plane(now, key);
-                }
-                Answer::Done
-            }
-        }
-    }
-
-    fn drain_node(&mut self, now: Now, name: &str, drained: bool) -> bool {
-        let Some(key) = self.nodes.find(name) else { return false };
-        self.nodes.get_mut(key).drained = drained;
-        self.nodes.refresh_open(key);
-        if drained {
-            for id in self.sandboxes_on(key) {
-                let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
-                self.drain_sandbox(now, id);
-                if let Some(function) = function {
-                    self.touch(function, now.us);
-                }
-            }
-        } else {
-            self.touch_room();
-        }
-        true
-    }
-
-    fn remove_node(&mut self, now: Now, name: &str) -> bool {
-        let Some(key) = self.nodes.find(name) else { return false };
-        if let Some(session) = self.nodes.get(key).session {
-            // It came back after it was asked for: it is removed like the log says, and may announce itself anew.
-            self.effect(Effect::Close { session, reason: format!("its node {name:?} was removed") });
-            self.worker_left(now, session);
-        }
-        self.nodes.get_mut(key).state = NodeState::Dead;
-        for id in self.sandboxes_on(key) {
-            let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
-            self.forget_sandbox(id, "failed");
-            if let Some(function) = function {
-                self.touch(function, now.us);
-            }
-        }
-        // Others of its worker may be full no longer.
-        self.touch_room();
-        self.recovery.nodes_reported(&[key]);
-        for (_, function) in self.functions.iter_mut() {
-            function.trouble.avoid.retain(|(avoided, _)| *avoided != key);
-        }
-        self.nodes.remove(key);
-        self.settle_unclaimed(now);
-        true
     }
 
     /// Answers those whose change every connected data plane knows of, or who have waited long enough. Where none is

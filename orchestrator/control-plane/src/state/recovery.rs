@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::wire::HeldGrant;
-use model::{FunctionId, SandboxId};
+use model::{FunctionId, NodeSpec, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     node::NodeState,
     sandbox::{Sandbox, Standing},
 };
-use crate::store::Logged;
+use crate::registry::{RegisteredNode, Registry};
 
 /// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
 /// has. With one more, none is lent that nobody claims.
@@ -23,8 +23,6 @@ const MAX_GIVEN_UP: usize = 65_536;
 pub(super) struct Recovery {
     /// Decisions wait until then at most, in microseconds; `None` once they are made.
     until_us: Option<u64>,
-    /// While the log is replayed nothing is decided.
-    replaying: bool,
     /// Nodes whose worker has not reported.
     nodes: BTreeSet<NodeKey>,
     /// Data planes that have not reported.
@@ -44,7 +42,7 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Whether deciding on a function has to wait; it is decided on when the waiting is over.
     pub(super) fn postpones(&mut self, id: FunctionId) -> bool {
-        let waits = self.replaying || self.until_us.is_some();
+        let waits = self.until_us.is_some();
         if waits {
             self.postponed.insert(id);
         }
@@ -146,17 +144,21 @@ impl Recovery {
 }
 
 impl State {
-    /// Applies what is durable, up to the beginning of this epoch, and waits for those who know the rest.
-    pub(crate) fn recover(&mut self, now: Now, log: Vec<Logged>) {
-        let newest = log.last().map_or(0, |entry| entry.index);
-        self.recovery.replaying = true;
-        for entry in log {
-            self.apply(now, entry.index, entry.command);
+    /// Begins from what is durable, the beginning of this epoch included, and waits for those who know the rest.
+    pub(crate) fn recover(&mut self, now: Now, registry: Registry) {
+        self.registry = registry;
+        for (name, RegisteredNode { capacity, drained }) in self.registry.nodes() {
+            self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
+            if let Some(key) = self.nodes.find(&name.0) {
+                self.nodes.get_mut(key).drained = *drained;
+            }
         }
-        self.recovery.replaying = false;
-        // What was compacted away may have been of a higher index than any function that is left.
-        self.function_sequence = newest;
-        self.effects.clear();
+        for id in self.registry.data_planes() {
+            self.data_planes.put(id, now.us);
+        }
+        for registered in self.registry.functions().cloned().collect::<Vec<_>>() {
+            self.add_function(now, registered);
+        }
         self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
         self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();
         for key in self.recovery.nodes.clone() {
@@ -166,11 +168,6 @@ impl State {
         }
         for (_, function) in self.functions.iter_mut() {
             function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
-        }
-        for key in self.recovery.data_planes.clone() {
-            if let Some(known) = self.data_planes.get_mut(key) {
-                known.left_us = now.us;
-            }
         }
         self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
         // Reading the log took its time, and nobody could be heard of meanwhile: that was no standstill.

@@ -99,7 +99,8 @@ pub(crate) struct ClusterView {
 
 impl State {
     pub(super) fn list_functions(&self, after: Option<&str>, limit: usize) -> Vec<FunctionView> {
-        let functions = self.functions.after(after).filter_map(|id| self.functions.get(id));
+        let registered = self.registry.functions_after(after);
+        let functions = registered.filter_map(|registered| self.functions.get(registered.id));
         let offer = LazyCell::new(|| self.nodes.offer());
         functions.take(limit).map(|function| self.view_summary(function, &offer)).collect()
     }
@@ -195,7 +196,7 @@ impl State {
             leader: true,
             recovered: self.is_recovered(),
             uptime_ms: now.ms(),
-            functions: self.functions.len(),
+            functions: self.registry.functions().len(),
             nodes_ready: nodes(NodeState::Ready),
             nodes_suspect: nodes(NodeState::Suspect),
             nodes_dead: nodes(NodeState::Dead),

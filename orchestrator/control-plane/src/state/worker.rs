@@ -80,7 +80,7 @@ impl State {
         self.workers.by_session.insert(session, worker);
         let welcome = self.welcome(self.settings.beat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
-        self.effect(Effect::ToWorker { session, change: WorkerChange::Known(self.data_planes.joined) });
+        self.effect(Effect::ToWorker { session, change: WorkerChange::Known(self.registry.data_plane_index()) });
         self.note_lost_holders(&nodes, &hello);
         let held = self.end_unknown(session, &hello);
         self.reconcile_sandboxes(now, session, &nodes, &held);

@@ -2,50 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use model::{ClusterId, DataPlaneId, Epoch, FunctionSpec, NodeName, NodeSpec, Registered, Resources};
+use model::{ClusterId, DataPlaneId, Epoch, FunctionSpec, NodeName, NodeSpec, Resources};
 use proptest::prelude::*;
 
-use super::model_cluster::new_state;
 use crate::{
-    clock::Now,
-    state::{State, Term, history::Begun},
+    registry::Registry,
+    state::State,
     store::{Command, Logged, Snapshot},
 };
 
 pub(super) type Log = BTreeMap<u64, Command>;
 
-/// What is durable, as a state has it: functions with their ids and revisions, nodes, data planes, and the epochs.
-#[derive(Debug, PartialEq)]
-pub(super) struct Durable {
-    functions: Vec<Registered>,
-    nodes: BTreeMap<String, (Resources, bool)>,
-    data_planes: Vec<String>,
-    epochs: Vec<Begun>,
-    cluster: Option<ClusterId>,
+pub(super) fn replay(log: &Log) -> Registry {
+    Registry::replay(log.iter().map(|(index, command)| Logged { index: *index, command: command.clone() }))
 }
 
-pub(super) fn durable(state: &State, log: &Log) -> Durable {
-    let functions = state.functions.in_order().filter_map(|(_, id)| state.functions.get(id));
-    let nodes = state.nodes.iter().map(|(_, node)| (node.name.to_string(), (node.capacity, node.drained)));
-    let mut data_planes: Vec<_> = state.data_planes.iter().map(|(_, known)| known.id.to_string()).collect();
-    data_planes.sort();
-    Durable {
-        functions: functions.map(|function| function.registered.as_ref().clone()).collect(),
-        nodes: nodes.collect(),
-        data_planes,
-        epochs: state.history.epochs(),
-        cluster: log.values().find_map(|command| match command {
-            Command::BeginCluster { id } => Some(*id),
-            _ => None,
-        }),
+/// The same registry as far as its things go: of the newest change a compacted log may not know the index.
+pub(super) fn has_the_same(one: &Registry, other: &Registry) -> bool {
+    one.clone().without_indexes() == other.clone().without_indexes()
+}
+
+/// The tables of a state have what its registry has, and no more.
+pub(super) fn follows_registry(state: &State) -> Result<(), TestCaseError> {
+    let registered = state.functions.iter().filter(|function| !function.removed).count();
+    prop_assert_eq!(registered, state.registry.functions().len(), "functions");
+    for registered in state.registry.functions() {
+        let function = state.functions.get(registered.id).expect("a registered function is in the table");
+        prop_assert!(!function.removed && function.registered == *registered, "{:?}", registered.spec.name);
     }
-}
-
-pub(super) fn replay(log: &Log) -> Durable {
-    let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(1), nonce: 1 });
-    let entries = log.iter().map(|(index, command)| Logged { index: *index, command: command.clone() });
-    state.recover(Now::at_us(0), entries.collect());
-    durable(&state, log)
+    prop_assert_eq!(state.nodes.iter().count(), state.registry.nodes().len(), "nodes");
+    for (name, registered) in state.registry.nodes() {
+        let node = state.nodes.get(state.nodes.find(&name.0).expect("a registered node is in the table"));
+        prop_assert_eq!((node.capacity, node.drained), (registered.capacity, registered.drained), "{}", name);
+    }
+    prop_assert_eq!(state.data_planes.iter().count(), state.registry.data_planes().len(), "data planes");
+    for id in state.registry.data_planes() {
+        prop_assert!(state.data_planes.find(id).is_some(), "{}", id);
+    }
+    Ok(())
 }
 
 /// Takes the first `count` entries in.
@@ -101,22 +95,40 @@ proptest! {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place")]
         let place = (whole.len() as f64 * part) as usize;
         let (mut partly, _) = compact(&whole, place);
-        prop_assert_eq!(replay(&partly), replay(&whole), "after {} of {}", place, whole.len());
+        let is_the_same = has_the_same(&replay(&partly), &replay(&whole));
+        prop_assert!(is_the_same, "after {} of {}: {partly:?} for {whole:?}", place, whole.len());
 
         let first = whole.len() as u64 + 1;
         whole.extend((first..).zip(later.clone()));
         partly.extend((first..).zip(later));
-        prop_assert_eq!(replay(&partly), replay(&whole), "with commands appended afterwards");
+        let is_the_same = has_the_same(&replay(&partly), &replay(&whole));
+        prop_assert!(is_the_same, "with commands appended afterwards: {partly:?} for {whole:?}");
+    }
+
+    #[test]
+    fn a_registry_that_was_written_down_and_read_again_goes_on_as_the_one_before(
+        commands in commands(),
+        later in commands(),
+    ) {
+        let whole = logged(commands);
+        let mut before = replay(&whole);
+        let mut read: Registry = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        prop_assert_eq!(&read, &before);
+        for (index, command) in (whole.len() as u64 + 1..).zip(later) {
+            prop_assert_eq!(read.apply(index, command.clone()), before.apply(index, command));
+        }
+        prop_assert_eq!(read, before);
     }
 
     #[test]
     fn it_leaves_one_command_for_each_thing_there_is_and_nothing_to_do_again(commands in commands()) {
         let whole = logged(commands);
         let (once, snapshot) = compact(&whole, whole.len());
-        let Durable { functions, nodes, data_planes, epochs, cluster } = replay(&whole);
-        let drained = nodes.values().filter(|(_, drained)| *drained).count();
-        let things = functions.len() + nodes.len() + drained + data_planes.len() + epochs.len();
-        let things = things + usize::from(cluster.is_some());
+        let registry = replay(&whole);
+        let drained = registry.nodes().filter(|(_, node)| node.drained).count();
+        let things = registry.functions().len() + registry.nodes().len() + drained;
+        let things = things + registry.data_planes().len() + registry.epochs().len();
+        let things = things + usize::from(registry.cluster().is_some());
         prop_assert_eq!(once.len(), things, "{:?}", &once);
         prop_assert_eq!(snapshot.len(), things as u64, "the count that is kept is the true one");
         let (twice, _) = compact(&once, once.len());

@@ -21,6 +21,7 @@ use crate::{
     config::Health,
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
+    registry::Registry,
     state::{
         Answer, DataPlaneChange, Effect, Input, Origin, Request, SessionId, Settings, State, Term, TimedEvent,
         TimedMessage, Token, WorkerChange,
@@ -304,7 +305,7 @@ impl Cluster {
     }
 
     pub(super) fn function_id(&self, name: &str) -> Option<u64> {
-        self.state.functions.id_of(name).map(|id| id.0)
+        self.state.registry.function(name).map(|registered| registered.id.0)
     }
 
     // ---- links ----
@@ -448,9 +449,9 @@ impl Cluster {
         let Term { epoch, nonce, .. } = self.term;
         self.writing.clear();
         self.log.push(Command::BeginEpoch { epoch, nonce });
-        let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command }).collect();
+        let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command });
         self.state = new_state(self.term);
-        self.state.recover(Now::at_us(self.now_us), log);
+        self.state.recover(Now::at_us(self.now_us), Registry::replay(log));
         self.perform();
     }
 

@@ -161,7 +161,7 @@ fn a_creation_that_begins_again_keeps_the_time_at_which_it_was_asked_for() {
 fn a_long_wait_leaves_the_nodes_avoided_that_failed_the_function() {
     let mut cluster = overtaken(6, 3, 1);
     let failed: Vec<_> = (1..5).map(|node| cluster.state.nodes.find(&format!("w{node}-node")).unwrap()).collect();
-    let id = cluster.state.functions.id_of("f").unwrap();
+    let id = cluster.state.registry.function("f").unwrap().id;
     let trouble = &mut cluster.state.functions.get_mut(id).unwrap().trouble;
     trouble.avoid = failed.iter().map(|node| (*node, u64::MAX)).collect();
     pass(&mut cluster, CHECK_MS);
@@ -185,7 +185,7 @@ fn nodes_that_can_have_nothing_hide_none_that_can() {
 #[test]
 fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() {
     let mut cluster = overtaken(2, 2, 1);
-    let id = cluster.state.functions.id_of("f").unwrap();
+    let id = cluster.state.registry.function("f").unwrap().id;
     cluster.state.functions.get_mut(id).unwrap().trouble.failures = 9;
     let queue = |cluster: &mut Cluster| [0, 1].map(|worker| under_way(cluster, worker).len());
     pass(&mut cluster, CHECK_MS);

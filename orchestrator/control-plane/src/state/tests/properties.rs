@@ -6,7 +6,7 @@ use model::{FunctionSpec, SandboxId};
 use proptest::prelude::*;
 
 use super::{
-    compaction::{durable, logged, replay},
+    compaction::{follows_registry, logged, replay},
     model_cluster::{Cluster, NODE_CPU, NODE_MEMORY},
 };
 use crate::state::{Request, sandbox::Standing};
@@ -203,7 +203,8 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
     }
     // What is acted on is what the next control plane would know.
     let log = logged(cluster.log.clone());
-    prop_assert_eq!(durable(&cluster.state, &log), replay(&log), "acted on, and replayed");
+    prop_assert_eq!(&cluster.state.registry, &replay(&log), "acted on, and replayed");
+    follows_registry(&cluster.state)?;
     let mut held: BTreeMap<(usize, u64), u32> = cluster.orphans.clone();
     for known in &cluster.data_planes {
         for (id, grant) in &known.held {

@@ -1,0 +1,102 @@
+//! Commands that are durable: the registry has them first, and then the rest of the state follows what they changed.
+
+use super::{Answer, Effect, Now, Origin, PutOutcome, State, WorkerChange, node::NodeState};
+use crate::{registry::Change, store::Command};
+
+impl State {
+    /// Commands are durable: they are applied, and whoever waits for one is answered or let in.
+    pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
+        for ((command, origin), index) in commands.into_iter().zip(first..) {
+            let change = self.registry.apply(index, command);
+            let answer = self.follow(now, change);
+            match origin {
+                Origin::State => {}
+                Origin::Operator(token) => self.reply_when_known(now, token, answer),
+                Origin::Peer(session) => self.command_applied(now, session),
+            }
+        }
+        self.release_replies(now);
+    }
+
+    /// Does what follows from a change of the registry; the answer to the operator who wanted it.
+    fn follow(&mut self, now: Now, change: Change) -> Answer {
+        match change {
+            Change::Begun => {}
+            Change::FunctionAdded(registered) => {
+                self.add_function(now, registered);
+                return Answer::put(PutOutcome::Created);
+            }
+            Change::FunctionUpdated { registered, needs_new_sandboxes } => {
+                self.update_function(now, registered, needs_new_sandboxes);
+                return Answer::put(PutOutcome::Updated);
+            }
+            Change::FunctionUnchanged => return Answer::put(PutOutcome::Unchanged),
+            Change::FunctionRemoved(id) => self.remove_function(now, id),
+            Change::NodePut(node) => self.nodes.put(&node),
+            Change::NodeDrained { name, drained } => self.drain_node(now, &name.0, drained),
+            Change::NodeRemoved(name) => self.remove_node(now, &name.0),
+            Change::DataPlanePut(id) => {
+                self.data_planes.put(&id, now.us);
+                self.announce_data_plane();
+            }
+            Change::DataPlaneRemoved(id) => {
+                if let Some(key) = self.data_planes.find(&id) {
+                    self.remove_data_plane(now, key);
+                }
+            }
+            Change::NotFound => return Answer::NotFound,
+        }
+        Answer::Done
+    }
+
+    /// Workers hear of a data plane before anything is lent to it: should the log be set back to before it, they know that
+    /// somebody may use what they have.
+    fn announce_data_plane(&mut self) {
+        let index = self.registry.data_plane_index();
+        for (session, _) in self.workers.iter() {
+            self.effects.push(Effect::ToWorker { session, change: WorkerChange::Known(index) });
+        }
+    }
+
+    fn drain_node(&mut self, now: Now, name: &str, drained: bool) {
+        let Some(key) = self.nodes.find(name) else { return };
+        self.nodes.get_mut(key).drained = drained;
+        self.nodes.refresh_open(key);
+        if drained {
+            for id in self.sandboxes_on(key) {
+                let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+                self.drain_sandbox(now, id);
+                if let Some(function) = function {
+                    self.touch(function, now.us);
+                }
+            }
+        } else {
+            self.touch_room();
+        }
+    }
+
+    fn remove_node(&mut self, now: Now, name: &str) {
+        let Some(key) = self.nodes.find(name) else { return };
+        if let Some(session) = self.nodes.get(key).session {
+            // It came back after it was asked for: it is removed like the log says, and may announce itself anew.
+            self.effect(Effect::Close { session, reason: format!("its node {name:?} was removed") });
+            self.worker_left(now, session);
+        }
+        self.nodes.get_mut(key).state = NodeState::Dead;
+        for id in self.sandboxes_on(key) {
+            let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+            self.forget_sandbox(id, "failed");
+            if let Some(function) = function {
+                self.touch(function, now.us);
+            }
+        }
+        // Others of its worker may be full no longer.
+        self.touch_room();
+        self.recovery.nodes_reported(&[key]);
+        for (_, function) in self.functions.iter_mut() {
+            function.trouble.avoid.retain(|(avoided, _)| *avoided != key);
+        }
+        self.nodes.remove(key);
+        self.settle_unclaimed(now);
+    }
+}
