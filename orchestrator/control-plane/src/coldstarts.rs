@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 
 /// Rows that may wait to be written; the owner drops rows (and says so) rather than wait for a disk.
-pub(crate) const MOST_WAITING_ROWS: usize = 65_536;
+pub(crate) const MAX_WAITING_ROWS: usize = 65_536;
 /// Rows are handed to the operating system this often.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 

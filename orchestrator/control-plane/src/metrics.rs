@@ -51,14 +51,14 @@ pub(crate) struct Metrics {
     sandboxes_ready: Gauge,
     sandboxes_starting: Gauge,
     sandboxes_leaving: Gauge,
-    slots_lent: Gauge,
+    granted_slots: Gauge,
     waiting: Gauge,
     running: Gauge,
     nodes_ready: Gauge,
     nodes_suspect: Gauge,
     nodes_dead: Gauge,
     data_planes: Gauge,
-    starved: Gauge,
+    unschedulable: Gauge,
 }
 
 impl Metrics {
@@ -87,14 +87,14 @@ impl Metrics {
             sandboxes_ready: Gauge::default(),
             sandboxes_starting: Gauge::default(),
             sandboxes_leaving: Gauge::default(),
-            slots_lent: Gauge::default(),
+            granted_slots: Gauge::default(),
             waiting: Gauge::default(),
             running: Gauge::default(),
             nodes_ready: Gauge::default(),
             nodes_suspect: Gauge::default(),
             nodes_dead: Gauge::default(),
             data_planes: Gauge::default(),
-            starved: Gauge::default(),
+            unschedulable: Gauge::default(),
         };
         metrics.registry.register("creations_ended", "Sandbox creations by outcome", creations_ended);
         metrics.registry.register_collector(Box::new(Scrape(metrics.observed.clone())));
@@ -131,14 +131,14 @@ impl Metrics {
         registry.register("sandboxes_ready", "Sandboxes in service", self.sandboxes_ready.clone());
         registry.register("sandboxes_starting", "Sandboxes being made", self.sandboxes_starting.clone());
         registry.register("sandboxes_leaving", "Sandboxes drained or being ended", self.sandboxes_leaving.clone());
-        registry.register("slots_lent", "Slots lent to data planes", self.slots_lent.clone());
+        registry.register("granted_slots", "Slots granted to data planes", self.granted_slots.clone());
         registry.register("waiting", "Invocations without a slot, as last reported", self.waiting.clone());
         registry.register("running", "Invocations running, as last reported", self.running.clone());
         registry.register("nodes_ready", "Nodes in service", self.nodes_ready.clone());
         registry.register("nodes_suspect", "Nodes whose worker is silent", self.nodes_suspect.clone());
         registry.register("nodes_dead", "Nodes that were given up", self.nodes_dead.clone());
         registry.register("data_planes", "Connected data planes", self.data_planes.clone());
-        registry.register("functions_starved", "Functions that no node has room for", self.starved.clone());
+        registry.register("functions_unschedulable", "Functions that no node has room for", self.unschedulable.clone());
     }
 
     /// Counts the end of a creation.
@@ -161,7 +161,7 @@ impl Metrics {
         let set = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
-        self.slots_lent.set(i64::try_from(cluster.slots_lent).unwrap_or(i64::MAX));
+        self.granted_slots.set(i64::try_from(cluster.granted_slots).unwrap_or(i64::MAX));
         self.waiting.set(cluster.waiting.into());
         self.running.set(cluster.running.into());
         set(&self.sandboxes_leaving, cluster.sandboxes_leaving);
@@ -172,6 +172,6 @@ impl Metrics {
         set(&self.nodes_ready, cluster.nodes_ready);
         set(&self.nodes_suspect, cluster.nodes_suspect);
         set(&self.data_planes, cluster.data_planes.len());
-        set(&self.starved, cluster.functions_starved);
+        set(&self.unschedulable, cluster.functions_unschedulable);
     }
 }

@@ -155,7 +155,7 @@ impl DataPlaneBatch {
             DataPlaneChange::Endpoint(delta, ready_us) => {
                 self.endpoints.insert(delta.sandbox, (delta, ready_us));
             }
-            DataPlaneChange::Limit(limit) => {
+            DataPlaneChange::GrantCap(limit) => {
                 self.limits.insert(limit.function, limit);
             }
             DataPlaneChange::Problem(problem) => {
@@ -293,7 +293,7 @@ mod tests {
             batch.add(DataPlaneChange::Endpoint(delta, 0));
             let problem = wire::CreationProblem { function: id, permanent: false, message: text() };
             batch.add(DataPlaneChange::Problem(problem));
-            batch.add(DataPlaneChange::Limit(wire::GrantLimit { function: id, version: id, ..Default::default() }));
+            batch.add(DataPlaneChange::GrantCap(wire::GrantLimit { function: id, version: id, ..Default::default() }));
         }
         let messages: Vec<_> = std::iter::from_fn(|| batch.take()).collect();
         let largest = messages.iter().map(prost::Message::encoded_len).max().unwrap();

@@ -34,7 +34,7 @@ use crate::{
 /// Messages that may wait for the owner; a sender beyond it waits, and slows down its own peer only.
 const INBOX: usize = 8192;
 /// Inputs handled before their effects are performed: batches grow with load and cost little delay.
-const MOST_PER_ROUND: usize = 256;
+const MAX_INPUTS_PER_ROUND: usize = 256;
 
 /// A worker's place at the owner.
 pub(crate) type WorkerPeer = Peer<Outbox<WorkerBatch>>;
@@ -161,7 +161,7 @@ impl Owner {
 
     /// Runs until shutdown, or until the log cannot be written: then nothing may be acknowledged any more.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut messages = Vec::with_capacity(MOST_PER_ROUND);
+        let mut messages = Vec::with_capacity(MAX_INPUTS_PER_ROUND);
         loop {
             self.perform();
             let due = self.state.next_due_us().map(|us| self.clock.instant(us));
@@ -169,7 +169,7 @@ impl Owner {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(written) = self.written.recv() => self.committed(written?),
-                count = self.inbox.recv_many(&mut messages, MOST_PER_ROUND) => {
+                count = self.inbox.recv_many(&mut messages, MAX_INPUTS_PER_ROUND) => {
                     self.metrics.inbox.set(i64::try_from(count).unwrap_or(i64::MAX));
                     self.hear();
                     for message in messages.drain(..) {

@@ -16,7 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::{
     Config, ConfigError,
     clock::Clock,
-    coldstarts::{ColdStartLog, MOST_WAITING_ROWS},
+    coldstarts::{ColdStartLog, MAX_WAITING_ROWS},
     http::{self, Access},
     log_writer::LogWriter,
     metrics::Metrics,
@@ -101,7 +101,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     state.recover(clock.now(), registry);
     let cold_starts = match &config.record {
         Some(directory) => {
-            let (sender, rows) = mpsc::channel(MOST_WAITING_ROWS);
+            let (sender, rows) = mpsc::channel(MAX_WAITING_ROWS);
             Some((sender, (ColdStartLog::create(directory, clock)?, rows)))
         }
         None => None,

@@ -18,16 +18,16 @@ mod node;
 mod offer;
 mod operator;
 mod overdue;
-mod recall;
 mod recovery;
+mod revocation;
 mod sandbox;
 mod scale;
 mod silence;
-mod starved;
 mod timer;
 mod top;
 mod totals;
 mod touched;
+mod unschedulable;
 mod view;
 mod worker;
 mod worker_load;
@@ -50,8 +50,8 @@ use rustc_hash::FxBuildHasher;
 
 use self::{
     activity::Recent, data_plane::DataPlanes, function::Functions, join::Joining, node::Nodes, operator::PendingReply,
-    overdue::Overdue, recovery::Recovery, sandbox::Sandbox, starved::Starved, timer::Timers, totals::Totals,
-    touched::Touched, worker::Workers,
+    overdue::Overdue, recovery::Recovery, sandbox::Sandbox, timer::Timers, totals::Totals, touched::Touched,
+    unschedulable::Unschedulable, worker::Workers,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -106,11 +106,11 @@ pub(crate) struct State {
     /// Counts of them.
     totals: Totals,
     /// Functions with demand that no node had room for.
-    starved: Starved,
+    unschedulable: Unschedulable,
     /// Creations that wait for longer than one may take.
     overdue: Overdue,
     /// When it was last logged that there is no room, in microseconds.
-    no_room_said_us: Option<u64>,
+    no_room_logged_us: Option<u64>,
     /// Functions that did something lately.
     recent: Recent,
     timers: Timers,
@@ -141,9 +141,9 @@ impl State {
             joining: Joining::default(),
             sandboxes: Map::default(),
             totals: Totals::default(),
-            starved: Starved::default(),
+            unschedulable: Unschedulable::default(),
             overdue: Overdue::default(),
-            no_room_said_us: None,
+            no_room_logged_us: None,
             recent: Recent::default(),
             timers: Timers::default(),
             touched: Touched::default(),
@@ -169,7 +169,7 @@ impl State {
             Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),
             Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),
             Input::DataPlaneLeft { session } => self.data_plane_left(now, session),
-            Input::FromDataPlane { session, said } => self.data_plane_said(now, session, said),
+            Input::FromDataPlane { session, said } => self.on_data_plane_message(now, session, said),
             Input::Request { token, request } => self.request(now, token, request),
             Input::Committed { first, commands } => self.committed(now, first, commands),
             Input::Time => {}

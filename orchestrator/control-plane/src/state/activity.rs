@@ -11,9 +11,9 @@ use policy::autoscale::Demand;
 use super::{Now, State, function::Function};
 
 /// Entries kept of who was active when: twice as many as functions that can be active at once, 4 MiB.
-const MOST_ENTRIES: usize = 1 << 18;
+const MAX_ENTRIES: usize = 1 << 18;
 /// Whoever has waiting or running invocations is sampled each second, so whoever was silent for this long has none.
-const BUSY_WITHIN_S: u32 = 10;
+const BUSY_WINDOW_S: u32 = 10;
 
 /// Counts of one function.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +67,7 @@ impl State {
         let counts = |(second, id): &(u32, FunctionId)| {
             functions.get(*id).is_some_and(|function| function.activity.active_s == *second)
         };
-        self.recent.add((second_of(now), id), MOST_ENTRIES, counts);
+        self.recent.add((second_of(now), id), MAX_ENTRIES, counts);
     }
 
     /// Functions by their last activity, the latest first, each once.
@@ -80,7 +80,7 @@ impl State {
     }
 
     fn busy_lately(&self, now: Now) -> impl Iterator<Item = &Function> {
-        let since = second_of(now).saturating_sub(BUSY_WITHIN_S);
+        let since = second_of(now).saturating_sub(BUSY_WINDOW_S);
         self.by_activity().take_while(move |(second, _)| *second >= since).map(|(_, function)| function)
     }
 
@@ -97,7 +97,7 @@ impl State {
     /// At most `limit` functions: those with most waiting and running invocations, then those active last, then in the
     /// order of their names.
     pub(super) fn most_active(&self, now: Now, limit: usize) -> Vec<&Function> {
-        let since = second_of(now).saturating_sub(BUSY_WITHIN_S);
+        let since = second_of(now).saturating_sub(BUSY_WINDOW_S);
         let lately = self.by_activity().zip(0..).take_while(|((second, _), place)| *second >= since || *place < limit);
         let mut chosen: Vec<&Function> = lately.map(|((_, function), _)| function).collect();
         chosen.sort_by_key(|function| {

@@ -11,7 +11,7 @@ use super::{
     function::Function,
     join::known_to_worker,
     node::Node,
-    sandbox::{Sandbox, Standing},
+    sandbox::{Sandbox, SandboxState},
     timer::SandboxTimer,
 };
 use crate::registry::WHY;
@@ -27,18 +27,18 @@ impl State {
         }
         self.nodes.get_mut(node).left_behind.remove(&id);
         let was_given_up = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
-        let standing = self.standing_of_found(node, held);
+        let state = self.state_of_found(node, held);
         let address = api::parse_address(&held.address).ok().filter(|_| !was_given_up);
-        let (Some(standing), Some(address)) = (standing, address) else {
+        let (Some(state), Some(address)) = (state, address) else {
             return self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
         };
-        if standing == Standing::Draining {
+        if state == SandboxState::Draining {
             self.remember_function(held);
             self.timers.watch(now.after(self.settings.health.drain_deadline), id, SandboxTimer::Drain);
         }
-        self.insert_found(id, found(node, held, standing, address));
+        self.insert_found(id, found(node, held, state, address));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
-            self.confirm_loan(now, data_plane, &grant);
+            self.confirm_grant(now, data_plane, &grant);
         }
         self.touch(FunctionId(held.function), now.us);
     }
@@ -67,7 +67,7 @@ impl State {
     }
 
     /// Where a sandbox stands that was found; `None` when nothing may run in it and nobody wants it.
-    fn standing_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<Standing> {
+    fn state_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<SandboxState> {
         let id = SandboxId::from_wire(held.sandbox);
         let is_older = id.epoch() < self.term.epoch;
         let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.nodes.get(node).holders_lost;
@@ -76,19 +76,19 @@ impl State {
             !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained
         });
         if is_current {
-            return Some(if may_be_held { Standing::Unclaimed } else { Standing::Ready });
+            return Some(if may_be_held { SandboxState::Unclaimed } else { SandboxState::Ready });
         }
         // It was being drained when the control plane before this one ended, or would be by now.
-        (may_be_held || is_older && self.recovery.is_claimed(id)).then_some(Standing::Draining)
+        (may_be_held || is_older && self.recovery.is_claimed(id)).then_some(SandboxState::Draining)
     }
 
     fn insert_found(&mut self, id: SandboxId, sandbox: Sandbox) {
         self.nodes.adopt(sandbox.node, id, sandbox.resources);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
-            function.add_sandbox(id, sandbox.standing);
+            function.add_sandbox(id, sandbox.state);
             function.note_free(id, sandbox.is_free());
         }
-        self.totals.add(sandbox.standing);
+        self.totals.add(sandbox.state);
         self.sandboxes.insert(id, sandbox);
     }
 
@@ -147,14 +147,14 @@ impl State {
     }
 }
 
-fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: SocketAddr) -> Sandbox {
+fn found(node: NodeKey, held: &wire::HeldSandbox, state: SandboxState, address: SocketAddr) -> Sandbox {
     Sandbox {
         function: FunctionId(held.function),
         revision: Revision(held.revision),
         node,
         resources: Resources { cpu_millicores: held.cpu_millicores.into(), memory_mib: held.memory_mib.into() },
         concurrency: held.concurrency,
-        standing,
+        state,
         address: Some(address),
         creation_due_us: 0,
         commanded_us: 0,
@@ -163,7 +163,7 @@ fn found(node: NodeKey, held: &wire::HeldSandbox, standing: Standing, address: S
         retired: false,
         ready_us: 0,
         missed_us: 0,
-        loan: None,
+        grant: None,
         version: 0,
         timing: None,
     }

@@ -49,7 +49,7 @@ impl State {
         Answer::Done
     }
 
-    /// Workers hear of a data plane before anything is lent to it: should the log be set back to before it, they know that
+    /// Workers hear of a data plane before anything is granted to it: should the log be set back to before it, they know that
     /// somebody may use what they have.
     fn announce_data_plane(&mut self) {
         let index = self.registry.data_plane_index();
@@ -94,7 +94,7 @@ impl State {
         self.touch_room();
         self.recovery.nodes_reported(&[key]);
         for (_, function) in self.functions.iter_mut() {
-            function.trouble.avoid.retain(|(avoided, _)| *avoided != key);
+            function.backoff.avoid.retain(|(avoided, _)| *avoided != key);
         }
         self.nodes.remove(key);
         self.settle_unclaimed(now);

@@ -6,7 +6,7 @@ use api::wire;
 use model::{DataPlaneId, EndpointState, Epoch, FunctionId, SandboxId};
 use policy::autoscale::Sample;
 
-use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::Standing};
+use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::SandboxState};
 
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,14 +14,14 @@ pub(super) struct DataPlaneKey(pub(super) u32);
 
 /// What one data plane says of one function, and what it holds of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Level {
+pub(super) struct FunctionLoad {
     pub(super) waiting: u32,
     pub(super) running: u32,
-    /// Slots lent to it.
+    /// Slots granted to it.
     pub(super) held: u32,
-    /// Slots lent to it that it has not acknowledged: they will serve part of `waiting`.
+    /// Slots granted to it that it has not acknowledged: they will serve part of `waiting`.
     pub(super) under_way: u32,
-    pub(super) limit: Limit,
+    pub(super) cap: GrantCap,
     /// It is disconnected, or has not answered in time when asked for slots: what it holds serves nobody else, and is not
     /// waited for.
     pub(super) silent: bool,
@@ -29,7 +29,7 @@ pub(super) struct Level {
 
 /// The newest limit sent to one data plane for one function.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Limit {
+pub(super) struct GrantCap {
     pub(super) version: u64,
     /// Slots it should hold at most, while the limit stands.
     pub(super) slots: Option<u32>,
@@ -43,16 +43,16 @@ pub(super) struct Limit {
     pub(super) not_before_us: u64,
 }
 
-impl Level {
+impl FunctionLoad {
     /// Invocations that wait and that nothing sent so far will serve.
     pub(super) fn unmet(&self) -> u32 {
         self.waiting.saturating_sub(self.under_way)
     }
 
     /// Slots it has been asked to give back and has neither given nor refused.
-    pub(super) fn asked_back(&self) -> u32 {
-        let stands = !self.silent && (self.limit.pending || self.limit.drain);
-        self.limit.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
+    pub(super) fn pending_revocation(&self) -> u32 {
+        let stands = !self.silent && (self.cap.pending || self.cap.drain);
+        self.cap.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
     }
 
     /// Slots held and unused, as far as is known.
@@ -193,7 +193,7 @@ impl State {
         if is_new_process {
             self.recovery.holder_lost(key);
         }
-        let touched = self.reconcile_loans(now, key, &hello.held, is_new_process);
+        let touched = self.reconcile_grants(now, key, &hello.held, is_new_process);
         self.recovery.data_plane_reported(key);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
@@ -234,12 +234,12 @@ impl State {
     fn note_disconnected(&mut self, now: Now, key: DataPlaneKey) {
         let mut touched = Vec::new();
         for (id, function) in self.functions.iter_mut() {
-            if function.level(key).is_none_or(|level| level.held == 0) {
+            if function.load(key).is_none_or(|load| load.held == 0) {
                 continue;
             }
             let waited_for = function.demand().waiting > 0;
-            let level = function.level_mut(key);
-            (level.limit, level.silent) = (Limit::default(), true);
+            let load = function.load_mut(key);
+            (load.cap, load.silent) = (GrantCap::default(), true);
             if waited_for {
                 touched.push(id);
             }
@@ -247,28 +247,28 @@ impl State {
         self.touch_all(touched, now.us);
     }
 
-    pub(super) fn data_plane_said(&mut self, now: Now, session: SessionId, said: TimedMessage) {
+    pub(super) fn on_data_plane_message(&mut self, now: Now, session: SessionId, said: TimedMessage) {
         let TimedMessage { message, published, read_us } = said;
         let Some(key) = self.data_planes.by_session(session) else { return };
         for demand in message.demand {
-            let touched = self.take_demand(now, key, &demand);
+            let touched = self.on_demand(now, key, &demand);
             self.touch_all(touched, read_us);
         }
         for sample in message.samples {
-            let touched = self.take_sample(now, key, &sample);
+            let touched = self.on_sample(now, key, &sample);
             self.touch_all(touched, read_us);
         }
         // Before the acknowledgements, which give back what does not work: it would be granted again.
         for failure in message.failures {
-            let touched = self.take_failure(now, key, &failure);
+            let touched = self.on_endpoint_failure(now, key, &failure);
             self.touch_all(touched, read_us);
         }
         for (ack, published_us) in message.acks.iter().zip(published) {
-            let touched = self.take_ack(key, ack, published_us, read_us);
+            let touched = self.on_grant_ack(key, ack, published_us, read_us);
             self.touch_all(touched, read_us);
         }
         for ack in message.limit_acks {
-            let touched = self.take_limit_ack(now, key, &ack);
+            let touched = self.on_cap_ack(now, key, &ack);
             self.touch_all(touched, read_us);
         }
         let newest = self.registry.function_index();
@@ -281,24 +281,24 @@ impl State {
     }
 
     /// Takes note of demand; the function, if its policy acts on demand at once.
-    fn take_demand(&mut self, now: Now, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
+    fn on_demand(&mut self, now: Now, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
         let id = FunctionId(demand.function);
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
-        let level = function.level_mut(key);
-        (level.waiting, level.running) = (demand.waiting, demand.running);
+        let load = function.load_mut(key);
+        (load.waiting, load.running) = (demand.waiting, demand.running);
         let is_news = (demand.waiting > 0 || demand.running > 0) && function.activity.touch(now);
-        let decides = function.autoscaler.on_demand() || level_is_unmet(function, key);
+        let decides = function.autoscaler.on_demand() || load_is_unmet(function, key);
         if is_news {
             self.note_active(now, id);
         }
         decides.then_some(id)
     }
 
-    fn take_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
+    fn on_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
         let id = FunctionId(sample.function);
         let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
-        let level = function.level_mut(key);
-        (level.waiting, level.running) = (sample.waiting, sample.running);
+        let load = function.load_mut(key);
+        (load.waiting, load.running) = (sample.waiting, sample.running);
         function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
         function.activity.cold = function.activity.cold.saturating_add(sample.cold);
         let is_news = (sample.requests > 0 || sample.peak > 0) && function.activity.touch(now);
@@ -322,7 +322,12 @@ impl State {
     /// when it broke may have been given back since, or not be claimed yet after a restart. Of what another one holds it
     /// knows nothing. Either way it is told to forget the sandbox, which it does not do of its own accord, unless other
     /// invocations run in what it holds: then the sandbox is drained.
-    fn take_failure(&mut self, now: Now, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
+    fn on_endpoint_failure(
+        &mut self,
+        now: Now,
+        key: DataPlaneKey,
+        failure: &wire::EndpointFailure,
+    ) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
         let grant = wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 };
         let Some(sandbox) = self.sandboxes.get(&id) else {
@@ -336,9 +341,9 @@ impl State {
             self.send_gone(key, &grant);
             return None;
         };
-        let drains = failure.drains && sandbox.loan.is_some_and(|loan| loan.data_plane == key);
-        let is_elsewhere = sandbox.loan.is_some_and(|loan| loan.data_plane != key);
-        let was_granted = !matches!(sandbox.standing, Standing::Starting | Standing::Deleting);
+        let drains = failure.drains && sandbox.grant.is_some_and(|grant| grant.data_plane == key);
+        let is_elsewhere = sandbox.grant.is_some_and(|grant| grant.data_plane != key);
+        let was_granted = !matches!(sandbox.state, SandboxState::Starting | SandboxState::Terminating);
         if is_elsewhere || !was_granted || sandbox.function.0 != failure.function {
             self.send_gone(key, &grant);
             return None;
@@ -347,14 +352,14 @@ impl State {
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.metrics.endpoint_failures.inc();
         // While its node is suspect that is the node's fault, and one that was retired had worked.
-        if matches!(sandbox.standing, Standing::Ready | Standing::Unclaimed) && !failure.retired {
+        if matches!(sandbox.state, SandboxState::Ready | SandboxState::Unclaimed) && !failure.retired {
             self.note_end_of_service(now, id, Some(key), &failure.cause);
         }
         if drains {
             self.drain_retired(now, id);
         } else {
             self.send_gone(key, &grant);
-            self.end_loan(id);
+            self.end_grant(id);
             self.delete_sandbox(id);
         }
         Some(function)
@@ -365,7 +370,7 @@ impl State {
     fn drain_retired(&mut self, now: Now, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         sandbox.retired = true;
-        if sandbox.standing == Standing::Draining {
+        if sandbox.state == SandboxState::Draining {
             // Its holder waits to be told, and may have missed it.
             return self.send_endpoint(id, EndpointState::Draining);
         }
@@ -374,7 +379,7 @@ impl State {
     }
 }
 
-/// Whether a data plane has waiting invocations that nothing serves: free sandboxes may be lent, whatever the policy.
-fn level_is_unmet(function: &super::function::Function, key: DataPlaneKey) -> bool {
-    !function.free.is_empty() && function.level(key).is_some_and(|level| level.unmet() > 0)
+/// Whether a data plane has waiting invocations that nothing serves: free sandboxes may be granted, whatever the policy.
+fn load_is_unmet(function: &super::function::Function, key: DataPlaneKey) -> bool {
+    !function.free.is_empty() && function.load(key).is_some_and(|load| load.unmet() > 0)
 }

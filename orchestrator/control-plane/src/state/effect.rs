@@ -60,7 +60,7 @@ pub(crate) enum DataPlaneChange {
     /// The newest state of a sandbox, which became ready at that time of the control plane's clock, in microseconds.
     Endpoint(wire::EndpointDelta, u64),
     /// The most slots of a function it may hold.
-    Limit(wire::GrantLimit),
+    GrantCap(wire::GrantLimit),
     /// Whether sandboxes of a function can be made.
     Problem(wire::CreationProblem),
 }

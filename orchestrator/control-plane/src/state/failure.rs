@@ -10,15 +10,15 @@ use policy::placement::NodeKey;
 use super::{
     Now, State,
     data_plane::DataPlaneKey,
-    sandbox::{Sandbox, Standing},
+    sandbox::{Sandbox, SandboxState},
     timer::SandboxTimer,
 };
 use crate::clock::micros;
 
 /// First wait after a failed creation; it doubles with each further one.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// Longest wait between attempts.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Attempts before a permanent failure is believed and waiting invocations are told.
 const PERMANENT_AFTER: u32 = 3;
 /// Nodes that failed a function and are avoided for its next sandboxes.
@@ -27,7 +27,7 @@ const AVOIDED_NODES: usize = 4;
 const AVOIDED_FOR: Duration = Duration::from_secs(30);
 /// A sandbox that has been ready for so long was a success: the longest back-off, so that a function whose sandboxes
 /// live shorter never comes out of it.
-const PROVEN_AFTER: Duration = LONGEST_BACK_OFF;
+const PROVEN_AFTER: Duration = MAX_BACKOFF;
 /// From so many failures on one sandbox is made at a time, and no sooner after the one before than [`PACE`]: more of
 /// them would most likely fail as well.
 pub(super) const PACED_FROM: u32 = 5;
@@ -37,7 +37,7 @@ impl State {
     /// Takes note of a failed creation: the next attempt waits, and goes elsewhere.
     pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
         let Some(failed) = self.sandboxes.get(&sandbox) else { return };
-        let (id, node, was_wanted) = (failed.function, failed.node, failed.standing == Standing::Starting);
+        let (id, node, was_wanted) = (failed.function, failed.node, failed.state == SandboxState::Starting);
         self.forget_sandbox(sandbox, "failed");
         if was_wanted {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
@@ -51,7 +51,7 @@ impl State {
     /// A creation took too long. One that has begun is given up, and counts as failed; one that still waits for others says
     /// nothing about its function or its node.
     pub(super) fn creation_overdue(&mut self, now: Now, sandbox: SandboxId) {
-        let starting = |found: &&Sandbox| found.standing == Standing::Starting;
+        let starting = |found: &&Sandbox| found.state == SandboxState::Starting;
         let Some(overdue) = self.sandboxes.get(&sandbox).filter(starting) else { return };
         if overdue.queued_until_us.is_some() {
             return self.note_overdue(now, sandbox);
@@ -67,7 +67,7 @@ impl State {
     /// only ends.
     pub(super) fn give_up_creation(&mut self, now: Now, sandbox: SandboxId, message: String) {
         let Some(found) = self.sandboxes.get(&sandbox) else { return };
-        let (id, node, was_starting) = (found.function, found.node, found.standing == Standing::Starting);
+        let (id, node, was_starting) = (found.function, found.node, found.state == SandboxState::Starting);
         self.touch(id, now.us);
         if !was_starting {
             return self.delete_sandbox(sandbox);
@@ -94,7 +94,7 @@ impl State {
         let (id, node) = (found.function, found.node);
         let is_believed = said_by.is_none_or(|by| self.is_out_of_reach(now, node, by));
         if let Some(function) = self.functions.get_mut(id) {
-            function.trouble.last_error = Some(format!("sandbox {sandbox} ended by itself: {cause}"));
+            function.backoff.last_error = Some(format!("sandbox {sandbox} ended by itself: {cause}"));
         }
         if lived_us < micros(PROVEN_AFTER) {
             let message = format!("sandbox {sandbox} failed {} ms after it was ready: {cause}", lived_us / 1000);
@@ -125,34 +125,34 @@ impl State {
 
     fn note_failure(&mut self, now: Now, id: FunctionId, node: NodeKey, failure: wire::CreationFailed) {
         let Some(function) = self.functions.get_mut(id) else { return };
-        let trouble = &mut function.trouble;
-        trouble.avoid.retain(|(avoided, _)| *avoided != node);
-        trouble.avoid.push((node, now.after(AVOIDED_FOR)));
-        if trouble.avoid.len() > AVOIDED_NODES {
-            trouble.avoid.remove(0);
+        let backoff = &mut function.backoff;
+        backoff.avoid.retain(|(avoided, _)| *avoided != node);
+        backoff.avoid.push((node, now.after(AVOIDED_FOR)));
+        if backoff.avoid.len() > AVOIDED_NODES {
+            backoff.avoid.remove(0);
         }
-        trouble.failed_us = now.us;
+        backoff.failed_us = now.us;
         // Several failures of one burst are one failure: the next attempt waits for all of them.
-        if now.us >= trouble.not_before_us || trouble.failures >= PACED_FROM {
-            trouble.failures = trouble.failures.saturating_add(1);
-            let doubled = FIRST_BACK_OFF.saturating_mul(1 << trouble.failures.saturating_sub(1).min(16));
-            trouble.not_before_us = now.after(doubled.min(LONGEST_BACK_OFF));
+        if now.us >= backoff.not_before_us || backoff.failures >= PACED_FROM {
+            backoff.failures = backoff.failures.saturating_add(1);
+            let doubled = INITIAL_BACKOFF.saturating_mul(1 << backoff.failures.saturating_sub(1).min(16));
+            backoff.not_before_us = now.after(doubled.min(MAX_BACKOFF));
         }
-        trouble.permanent = failure.permanent && trouble.failures >= PERMANENT_AFTER;
-        trouble.last_error = Some(failure.message.clone());
-        trouble.announced = true;
-        if trouble.permanent {
-            trouble.not_before_us = now.after(LONGEST_BACK_OFF);
+        backoff.permanent = failure.permanent && backoff.failures >= PERMANENT_AFTER;
+        backoff.last_error = Some(failure.message.clone());
+        backoff.announced = true;
+        if backoff.permanent {
+            backoff.not_before_us = now.after(MAX_BACKOFF);
         }
-        let permanent = trouble.permanent;
-        self.announce_trouble(id, failure.message, permanent);
+        let permanent = backoff.permanent;
+        self.announce_creation_problem(id, failure.message, permanent);
     }
 
     /// A sandbox is ready. That ends nothing yet: whether it stays so is seen later.
     pub(super) fn note_success(&mut self, now: Now, sandbox: SandboxId) {
         let Some((id, node)) = self.sandboxes.get(&sandbox).map(|found| (found.function, found.node)) else { return };
-        self.end_trouble(id);
-        if self.functions.get(id).is_some_and(|function| function.trouble.failures > 0) {
+        self.end_backoff(id);
+        if self.functions.get(id).is_some_and(|function| function.backoff.failures > 0) {
             self.timers.watch(now.after(PROVEN_AFTER), sandbox, SandboxTimer::Proof);
         } else {
             self.nodes.creation_succeeded(node);
@@ -161,12 +161,12 @@ impl State {
 
     /// A sandbox has been ready for long enough, if it still is: creations of its function work.
     pub(super) fn sandbox_proven(&mut self, sandbox: SandboxId) {
-        let in_service = |found: &&Sandbox| matches!(found.standing, Standing::Ready | Standing::Suspended);
+        let in_service = |found: &&Sandbox| matches!(found.state, SandboxState::Ready | SandboxState::Suspended);
         let Some(found) = self.sandboxes.get(&sandbox).filter(in_service) else { return };
         self.nodes.creation_succeeded(found.node);
         if let Some(function) = self.functions.get_mut(found.function) {
-            function.trouble.failures = 0;
-            function.trouble.avoid.retain(|(avoided, _)| *avoided != found.node);
+            function.backoff.failures = 0;
+            function.backoff.avoid.retain(|(avoided, _)| *avoided != found.node);
         }
     }
 
@@ -175,24 +175,24 @@ impl State {
     /// [`PROVEN_AFTER`] would never come out of their failures.
     pub(super) fn note_orderly_end(&mut self, sandbox: SandboxId) {
         let Some(found) = self.sandboxes.get(&sandbox) else { return };
-        let was_lent = found.version > 0 && found.loan.is_none();
+        let was_granted = found.version > 0 && found.grant.is_none();
         let (id, node, ready_us) = (found.function, found.node, found.ready_us);
-        let Some(function) = self.functions.get_mut(id).filter(|function| function.trouble.failures > 0) else {
+        let Some(function) = self.functions.get_mut(id).filter(|function| function.backoff.failures > 0) else {
             return;
         };
-        if was_lent && ready_us > function.trouble.failed_us {
-            function.trouble.failures = 0;
-            function.trouble.avoid.retain(|(avoided, _)| *avoided != node);
+        if was_granted && ready_us > function.backoff.failed_us {
+            function.backoff.failures = 0;
+            function.backoff.avoid.retain(|(avoided, _)| *avoided != node);
             self.nodes.creation_succeeded(node);
         }
     }
 
     /// Of `missing` sandboxes of a function, how many may be made now, and when to look again if not all.
     pub(super) fn paced(&self, now: Now, id: FunctionId, missing: u32) -> (u32, Option<u64>) {
-        let Some(function) = self.functions.get(id).filter(|function| function.trouble.failures >= PACED_FROM) else {
+        let Some(function) = self.functions.get(id).filter(|function| function.backoff.failures >= PACED_FROM) else {
             return (missing, None);
         };
-        let next_us = function.trouble.made_us.saturating_add(micros(PACE));
+        let next_us = function.backoff.made_us.saturating_add(micros(PACE));
         if missing == 0 {
             (0, None)
         } else if now.us < next_us {
@@ -206,11 +206,11 @@ impl State {
     }
 
     /// Creations of a function work again, or deserve another attempt.
-    pub(super) fn end_trouble(&mut self, id: FunctionId) {
+    pub(super) fn end_backoff(&mut self, id: FunctionId) {
         let Some(function) = self.functions.get_mut(id) else { return };
-        if std::mem::take(&mut function.trouble.announced) {
-            function.trouble.permanent = false;
-            self.announce_trouble(id, String::new(), false);
+        if std::mem::take(&mut function.backoff.announced) {
+            function.backoff.permanent = false;
+            self.announce_creation_problem(id, String::new(), false);
         }
     }
 }
@@ -218,12 +218,12 @@ impl State {
 /// For how long a sandbox was in service, in microseconds; `None` when it is not, or is leaving. One of the time before
 /// a restart has been for as long as anybody can tell.
 fn lived_us(sandbox: &Sandbox, now: Now) -> Option<u64> {
-    match sandbox.standing {
-        Standing::Starting => Some(0),
-        Standing::Ready | Standing::Suspended if sandbox.ready_us > 0 => {
+    match sandbox.state {
+        SandboxState::Starting => Some(0),
+        SandboxState::Ready | SandboxState::Suspended if sandbox.ready_us > 0 => {
             Some(now.us.saturating_sub(sandbox.ready_us).saturating_sub(sandbox.missed_us))
         }
-        Standing::Ready | Standing::Suspended | Standing::Unclaimed => Some(u64::MAX),
-        Standing::Draining | Standing::Deleting => None,
+        SandboxState::Ready | SandboxState::Suspended | SandboxState::Unclaimed => Some(u64::MAX),
+        SandboxState::Draining | SandboxState::Terminating => None,
     }
 }

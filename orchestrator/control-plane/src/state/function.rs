@@ -13,13 +13,13 @@ use policy::{
 use super::{
     DataPlaneChange, Map, Now, State,
     activity::Activity,
-    data_plane::{DataPlaneKey, Level},
-    sandbox::Standing,
+    data_plane::{DataPlaneKey, FunctionLoad},
+    sandbox::SandboxState,
 };
 
 /// Creations of a function that failed lately.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct CreationBackoff {
     /// Failures since a sandbox was made that lasted, or was of use until it was given up.
     pub(super) failures: u32,
     /// When the newest sandbox was commanded, in microseconds.
@@ -46,14 +46,14 @@ pub(super) struct Function {
     pub(super) registered: Arc<Registered>,
     pub(super) autoscaler: Autoscaler,
     pub(super) sandboxes: BTreeSet<SandboxId>,
-    /// Ready sandboxes that are lent to nobody.
+    /// Ready sandboxes that are granted to nobody.
     pub(super) free: BTreeSet<SandboxId>,
     pub(super) ready: u32,
     pub(super) starting: u32,
     /// Demand, and slots held, by data plane.
-    pub(super) levels: Vec<(DataPlaneKey, Level)>,
+    pub(super) loads: Vec<(DataPlaneKey, FunctionLoad)>,
     pub(super) desired: u32,
-    pub(super) trouble: Trouble,
+    pub(super) backoff: CreationBackoff,
     pub(super) activity: Activity,
     /// When it is next decided on without an event.
     pub(super) due_us: Option<u64>,
@@ -106,9 +106,9 @@ impl Function {
             free: BTreeSet::new(),
             ready: 0,
             starting: 0,
-            levels: Vec::new(),
+            loads: Vec::new(),
             desired: 0,
-            trouble: Trouble::default(),
+            backoff: CreationBackoff::default(),
             activity: Activity::default(),
             due_us: None,
             hold_until_us: 0,
@@ -150,18 +150,19 @@ impl Function {
 
     /// Why no sandbox can be made, as data planes are to know it, if so.
     pub(super) fn creation_problem(&self) -> Option<wire::CreationProblem> {
-        let trouble = &self.trouble;
+        let backoff = &self.backoff;
         let (message, permanent) = match &self.unfit {
             Some(unfit) => (unfit.clone(), true),
-            None if trouble.announced => (trouble.last_error.clone().unwrap_or_default(), trouble.permanent),
+            None if backoff.announced => (backoff.last_error.clone().unwrap_or_default(), backoff.permanent),
             None => return None,
         };
         Some(wire::CreationProblem { function: self.registered.id.0, permanent, message })
     }
 
     pub(super) fn demand(&self) -> Demand {
-        let sum = |of: fn(&Level) -> u32| self.levels.iter().map(|(_, level)| of(level)).fold(0, u32::saturating_add);
-        Demand { waiting: sum(|level| level.waiting), running: sum(|level| level.running) }
+        let sum =
+            |of: fn(&FunctionLoad) -> u32| self.loads.iter().map(|(_, load)| of(load)).fold(0, u32::saturating_add);
+        Demand { waiting: sum(|load| load.waiting), running: sum(|load| load.running) }
     }
 
     pub(super) fn supply(&self) -> Supply {
@@ -174,36 +175,36 @@ impl Function {
         total.saturating_sub(self.ready + self.starting)
     }
 
-    pub(super) fn level(&self, data_plane: DataPlaneKey) -> Option<&Level> {
-        self.levels.iter().find(|(key, _)| *key == data_plane).map(|(_, level)| level)
+    pub(super) fn load(&self, data_plane: DataPlaneKey) -> Option<&FunctionLoad> {
+        self.loads.iter().find(|(key, _)| *key == data_plane).map(|(_, load)| load)
     }
 
     /// Whether the slots of a further sandbox can be counted with those that a data plane holds. What cannot is granted to
     /// nobody: a sum that wrapped would be wrong from then on.
     pub(super) fn may_hold(&self, data_plane: DataPlaneKey, slots: u32) -> bool {
-        self.level(data_plane).is_none_or(|level| level.held.checked_add(slots).is_some())
+        self.load(data_plane).is_none_or(|load| load.held.checked_add(slots).is_some())
     }
 
-    pub(super) fn level_mut(&mut self, data_plane: DataPlaneKey) -> &mut Level {
-        let place = self.levels.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
-            self.levels.push((data_plane, Level::default()));
-            self.levels.len() - 1
+    pub(super) fn load_mut(&mut self, data_plane: DataPlaneKey) -> &mut FunctionLoad {
+        let place = self.loads.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
+            self.loads.push((data_plane, FunctionLoad::default()));
+            self.loads.len() - 1
         });
-        &mut self.levels[place].1
+        &mut self.loads[place].1
     }
 
-    pub(super) fn add_sandbox(&mut self, id: SandboxId, standing: Standing) {
+    pub(super) fn add_sandbox(&mut self, id: SandboxId, state: SandboxState) {
         self.sandboxes.insert(id);
-        self.add(standing);
+        self.add(state);
     }
 
-    pub(super) fn remove_sandbox(&mut self, id: SandboxId, standing: Standing) {
+    pub(super) fn remove_sandbox(&mut self, id: SandboxId, state: SandboxState) {
         self.sandboxes.remove(&id);
         self.free.remove(&id);
-        self.subtract(standing);
+        self.subtract(state);
     }
 
-    pub(super) fn count(&mut self, before: Standing, after: Standing) {
+    pub(super) fn count(&mut self, before: SandboxState, after: SandboxState) {
         self.subtract(before);
         self.add(after);
     }
@@ -216,19 +217,19 @@ impl Function {
         }
     }
 
-    fn add(&mut self, standing: Standing) {
-        match standing {
-            Standing::Ready => self.ready += 1,
-            Standing::Starting => self.starting += 1,
-            Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
+    fn add(&mut self, state: SandboxState) {
+        match state {
+            SandboxState::Ready => self.ready += 1,
+            SandboxState::Starting => self.starting += 1,
+            SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating => {}
         }
     }
 
-    fn subtract(&mut self, standing: Standing) {
-        match standing {
-            Standing::Ready => self.ready -= 1,
-            Standing::Starting => self.starting -= 1,
-            Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
+    fn subtract(&mut self, state: SandboxState) {
+        match state {
+            SandboxState::Ready => self.ready -= 1,
+            SandboxState::Starting => self.starting -= 1,
+            SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating => {}
         }
     }
 }
@@ -272,21 +273,21 @@ impl State {
         function.check();
         let fits_again = was_unfit && function.unfit.is_none();
         if needs_new_sandboxes {
-            function.trouble.failures = 0;
+            function.backoff.failures = 0;
             // What went wrong with another program says nothing about this one.
-            function.trouble.last_error = None;
-            function.trouble.not_before_us = 0;
-            function.trouble.found_no_room = false;
+            function.backoff.last_error = None;
+            function.backoff.not_before_us = 0;
+            function.backoff.found_no_room = false;
         }
         if policy_changed {
             self.replace_autoscaler(id);
         }
         self.announce_function(id);
         if fits_again {
-            self.announce_trouble(id, String::new(), false);
+            self.announce_creation_problem(id, String::new(), false);
         }
         if needs_new_sandboxes {
-            self.end_trouble(id);
+            self.end_backoff(id);
             self.drain_other_revisions(now, id);
         }
         self.touch(id, now.us);
@@ -296,7 +297,7 @@ impl State {
     pub(super) fn remove_function(&mut self, now: Now, id: FunctionId) {
         let index = self.registry.function_index();
         self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, index));
-        self.starved.forget(id);
+        self.unschedulable.forget(id);
         let Some(function) = self.functions.get_mut(id) else { return };
         function.removed = true;
         let (due, sandboxes) = (function.due_us.take(), function.sandboxes.clone());
@@ -335,7 +336,7 @@ impl State {
     }
 
     /// Tells data planes whether sandboxes of a function can be made.
-    pub(super) fn announce_trouble(&mut self, id: FunctionId, message: String, permanent: bool) {
+    pub(super) fn announce_creation_problem(&mut self, id: FunctionId, message: String, permanent: bool) {
         let problem = wire::CreationProblem { function: id.0, permanent, message };
         self.tell_every_data_plane(|| DataPlaneChange::Problem(problem.clone()));
     }

@@ -9,7 +9,7 @@ use super::{
     Effect, Now, Origin, State,
     data_plane::DataPlaneKey,
     node::{Node, NodeState},
-    sandbox::{Sandbox, Standing},
+    sandbox::{Sandbox, SandboxState},
     silence::{Silent, silent_together},
 };
 use crate::{clock::micros, store::Command};
@@ -45,8 +45,8 @@ impl State {
         }
         self.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));
         for (_, function) in self.functions.iter_mut() {
-            for (_, level) in &mut function.levels {
-                level.limit.due_us = level.limit.due_us.map(|due| due.saturating_add(late_us));
+            for (_, load) in &mut function.loads {
+                load.cap.due_us = load.cap.due_us.map(|due| due.saturating_add(late_us));
             }
         }
         self.timers.postpone_sandboxes(late_us);
@@ -70,7 +70,7 @@ impl State {
         for (session, last_beat_us, nodes) in silent {
             for key in nodes {
                 self.nodes.note_silence(key, last_beat_us);
-                self.suspect_node(now, key);
+                self.mark_suspect(now, key);
             }
             if silence(last_beat_us) >= dead_after {
                 self.effect(Effect::Close { session, reason: "silent for too long".to_owned() });
@@ -83,9 +83,9 @@ impl State {
             is_away && silence(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
         });
         for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.suspect_node(now, key);
+            self.mark_suspect(now, key);
         }
-        self.bury_nodes(now, dead_after);
+        self.mark_dead_nodes(now, dead_after);
         self.end_grace(now);
     }
 
@@ -145,7 +145,7 @@ impl State {
     }
 
     /// Nodes without a worker for too long are dead.
-    fn bury_nodes(&mut self, now: Now, dead_after: u64) {
+    fn mark_dead_nodes(&mut self, now: Now, dead_after: u64) {
         let dead: Vec<_> = self
             .nodes
             .iter()
@@ -175,7 +175,7 @@ impl State {
     }
 
     /// No new work for a node; its waiting invocations go elsewhere.
-    pub(super) fn suspect_node(&mut self, now: Now, key: NodeKey) {
+    pub(super) fn mark_suspect(&mut self, now: Now, key: NodeKey) {
         let node = self.nodes.get_mut(key);
         if node.state != NodeState::Ready {
             return;
@@ -186,21 +186,24 @@ impl State {
         for id in self.sandboxes_on(key) {
             let Some(sandbox) = self.sandboxes.get(&id) else { continue };
             let function = sandbox.function;
-            match sandbox.standing {
-                Standing::Ready => {
-                    self.set_standing(id, Standing::Suspended);
+            match sandbox.state {
+                SandboxState::Ready => {
+                    self.set_sandbox_state(id, SandboxState::Suspended);
                     self.send_endpoint(id, EndpointState::Suspended);
                 }
                 // It will not be ready soon, if at all: its demand is served elsewhere.
-                Standing::Starting => self.delete_sandbox(id),
-                Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => {}
+                SandboxState::Starting => self.delete_sandbox(id),
+                SandboxState::Suspended
+                | SandboxState::Unclaimed
+                | SandboxState::Draining
+                | SandboxState::Terminating => {}
             }
             self.touch(function, now.us);
         }
     }
 
     /// A suspect node gave a sign of life.
-    pub(super) fn trust_node(&mut self, now: Now, key: NodeKey) {
+    pub(super) fn mark_ready(&mut self, now: Now, key: NodeKey) {
         let node = self.nodes.get_mut(key);
         node.state = NodeState::Ready;
         tracing::info!(node = %node.name, "back");
@@ -212,9 +215,9 @@ impl State {
 
     /// A sandbox whose node was suspect is in service again, perhaps in addition to its successor.
     pub(super) fn resume_sandbox(&mut self, now: Now, id: SandboxId) {
-        let suspended = |sandbox: &&Sandbox| sandbox.standing == Standing::Suspended;
+        let suspended = |sandbox: &&Sandbox| sandbox.state == SandboxState::Suspended;
         let Some(function) = self.sandboxes.get(&id).filter(suspended).map(|sandbox| sandbox.function) else { return };
-        self.set_standing(id, Standing::Ready);
+        self.set_sandbox_state(id, SandboxState::Ready);
         self.send_endpoint(id, EndpointState::Active);
         self.touch(function, now.us);
     }
@@ -241,17 +244,17 @@ impl State {
         }
     }
 
-    /// Ends what a data plane held, never to be lent again, and forgets it.
+    /// Ends what a data plane held, never to be granted again, and forgets it.
     pub(super) fn remove_data_plane(&mut self, now: Now, key: DataPlaneKey) {
         if let Some(session) = self.data_planes.get(key).and_then(|known| known.session) {
             // It came back by another way than it left: it has to say anew what it holds.
             self.effect(Effect::Close { session, reason: "it was given up meanwhile".to_owned() });
             self.data_plane_left(now, session);
         }
-        let lent_to_it = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_lent_to(key));
-        for id in lent_to_it.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let granted_to_it = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
+        for id in granted_to_it.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.delete_sandbox(id);
-            self.end_loan(id);
+            self.end_grant(id);
         }
         // It may hold what nobody else claims, and cannot be asked.
         self.recovery.holder_lost(key);
@@ -259,18 +262,18 @@ impl State {
             tracing::warn!(data_plane = %known.id, "gone: the sandboxes it held are ended");
         }
         self.recovery.data_plane_reported(key);
-        self.forget_levels(now, key);
+        self.forget_loads(now, key);
         self.data_planes.remove(key);
         self.settle_unclaimed(now);
     }
 
     /// Forgets the demand that a data plane reported.
-    fn forget_levels(&mut self, now: Now, key: DataPlaneKey) {
+    fn forget_loads(&mut self, now: Now, key: DataPlaneKey) {
         let mut touched = Vec::new();
         for (id, function) in self.functions.iter_mut() {
-            let before = function.levels.len();
-            function.levels.retain(|(level, _)| *level != key);
-            if function.levels.len() < before {
+            let before = function.loads.len();
+            function.loads.retain(|(load, _)| *load != key);
+            if function.loads.len() < before {
                 touched.push(id);
             }
         }

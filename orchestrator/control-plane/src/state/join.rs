@@ -65,7 +65,7 @@ impl State {
         if self.data_planes.find(&id).is_some_and(stays) {
             self.admit_data_plane(now, session, hello);
         } else {
-            // Durable, so that after a restart its slots are waited for before they are lent again.
+            // Durable, so that after a restart its slots are waited for before they are granted again.
             self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
         }
     }

@@ -15,7 +15,7 @@ use super::{
 /// A node that has failed so many functions, and none succeeded since, is believed to fail them all.
 const FAILED_FUNCTIONS: usize = 3;
 /// Failing nodes that placement avoids at most: it looks through the list for each node it considers.
-const MOST_FAILING: usize = 8;
+const MAX_FAILING_NODES: usize = 8;
 
 /// Whether a node may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub(super) struct Node {
     pub(super) ready_us: u64,
     /// When the newest creation that has become ready there was commanded, in microseconds.
     pub(super) newest_ready_us: u64,
-    /// Given up with it while lent: who held them may not know, and what was begun there may still run. They are ended
-    /// when it returns, never lent again.
+    /// Given up with it while granted: who held them may not know, and what was begun there may still run. They are ended
+    /// when it returns, never granted again.
     pub(super) given_up: BTreeSet<SandboxId>,
     /// Given up with it while nobody held them: they may be taken over when it returns.
     pub(super) left_behind: BTreeSet<SandboxId>,
@@ -265,7 +265,7 @@ impl Nodes {
         if failed.len() == FAILED_FUNCTIONS {
             self.failing.retain(|(failing, _)| *failing != key);
             self.failing.push((key, avoided_until_us));
-            if self.failing.len() > MOST_FAILING {
+            if self.failing.len() > MAX_FAILING_NODES {
                 self.failing.remove(0);
             }
         }

@@ -7,7 +7,7 @@ use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds. The answer
 /// says so: the operator needs to know soon that it is durable, and a data plane may hang for long.
-const REPLY_WITHIN_US: u64 = 1_000_000;
+const REPLY_TIMEOUT_US: u64 = 1_000_000;
 /// What workers call the runtime whose sandboxes are processes.
 const PROCESS_RUNTIME: &str = "process";
 
@@ -181,7 +181,7 @@ impl State {
     /// Answers once every connected data plane knows of all changes so far, or has had the time to.
     pub(super) fn reply_when_known(&mut self, now: Now, token: Token, answer: Answer) {
         let sequence = self.registry.function_index();
-        self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_WITHIN_US });
+        self.replies.push_back(PendingReply { token, answer, sequence, deadline_us: now.us + REPLY_TIMEOUT_US });
         self.release_replies(now);
     }
 

@@ -13,7 +13,7 @@ use policy::placement::NodeKey;
 use super::{
     Map, Now, SessionId, State,
     failure::PACED_FROM,
-    sandbox::{Sandbox, Standing, Timing},
+    sandbox::{Sandbox, SandboxState, Timing},
     timer::SandboxTimer,
 };
 use crate::clock::micros;
@@ -138,7 +138,7 @@ impl Queues {
 impl State {
     /// A creation waits for others of its worker, or begins: its time counts from then.
     pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, progress: wire::CreationProgress) {
-        let starting = |found: &&mut Sandbox| found.standing == Standing::Starting;
+        let starting = |found: &&mut Sandbox| found.state == SandboxState::Starting;
         let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
         self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
         found.creation_due_us = now.after(self.settings.health.creation_deadline);
@@ -191,7 +191,7 @@ impl State {
 
     /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
     fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
-        let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.standing == Standing::Starting)?;
+        let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.state == SandboxState::Starting)?;
         Some((sandbox.node, sandbox.queued_until_us?))
     }
 
@@ -255,7 +255,7 @@ impl State {
             pool.is_open(node) && pool.has_room(node, resources) && !avoided.contains(&node)
         });
         // Another function may have a place on the nodes that this one avoids.
-        if place.is_none() && function.trouble.avoid.iter().all(|(_, until_us)| *until_us <= now.us) {
+        if place.is_none() && function.backoff.avoid.iter().all(|(_, until_us)| *until_us <= now.us) {
             queues.placeless.entry(source).or_default().push(resources);
         }
         place
@@ -265,9 +265,9 @@ impl State {
     /// time, that is this one.
     fn may_create(&self, now: Now, id: FunctionId) -> bool {
         self.functions.get(id).is_some_and(|function| {
-            let trouble = &function.trouble;
-            let is_paced = trouble.failures >= PACED_FROM && function.starting > 1;
-            !function.removed && function.unfit.is_none() && now.us >= trouble.not_before_us && !is_paced
+            let backoff = &function.backoff;
+            let is_paced = backoff.failures >= PACED_FROM && function.starting > 1;
+            !function.removed && function.unfit.is_none() && now.us >= backoff.not_before_us && !is_paced
         })
     }
 

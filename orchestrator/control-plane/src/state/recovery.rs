@@ -10,12 +10,12 @@ use super::{
     Map, Now, State,
     data_plane::DataPlaneKey,
     node::NodeState,
-    sandbox::{Sandbox, Standing},
+    sandbox::{Sandbox, SandboxState},
 };
 use crate::registry::{RegisteredNode, Registry};
 
 /// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
-/// has. With one more, none is lent that nobody claims.
+/// has. With one more, none is granted that nobody claims.
 const MAX_GIVEN_UP: usize = 65_536;
 
 /// What is known of the time before the restart but not yet confirmed.
@@ -83,7 +83,7 @@ impl Recovery {
         }
     }
 
-    /// Whether a sandbox of the time before the restart, as found on its worker, may be lent at once.
+    /// Whether a sandbox of the time before the restart, as found on its worker, may be granted at once.
     pub(super) fn trusts_unclaimed(&self) -> bool {
         !self.awaits_data_planes() && !self.holders_lost
     }
@@ -226,13 +226,13 @@ impl State {
     /// Whether a sandbox found after a restart is held, and by whom, is known now.
     pub(super) fn end_waiting_for_claims(&mut self, now: Now, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        let (function, is_held) = (sandbox.function, sandbox.loan.is_some());
-        match sandbox.standing {
-            Standing::Unclaimed if self.nodes.get(sandbox.node).state == NodeState::Ready => {
-                self.set_standing(id, Standing::Ready);
+        let (function, is_held) = (sandbox.function, sandbox.grant.is_some());
+        match sandbox.state {
+            SandboxState::Unclaimed if self.nodes.get(sandbox.node).state == NodeState::Ready => {
+                self.set_sandbox_state(id, SandboxState::Ready);
             }
-            Standing::Unclaimed => self.set_standing(id, Standing::Suspended),
-            Standing::Draining if !is_held => self.delete_sandbox(id),
+            SandboxState::Unclaimed => self.set_sandbox_state(id, SandboxState::Suspended),
+            SandboxState::Draining if !is_held => self.delete_sandbox(id),
             _ => {}
         }
         // While it was unclaimed it was no supply, and it may have been replaced.
@@ -241,9 +241,9 @@ impl State {
 
     /// Sandboxes that a data plane may hold that has not reported.
     pub(super) fn unclaimed(&self) -> Vec<SandboxId> {
-        let may_be_held = |sandbox: &Sandbox| match sandbox.standing {
-            Standing::Unclaimed => true,
-            Standing::Draining => sandbox.loan.is_none(),
+        let may_be_held = |sandbox: &Sandbox| match sandbox.state {
+            SandboxState::Unclaimed => true,
+            SandboxState::Draining => sandbox.grant.is_none(),
             _ => false,
         };
         self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox)).map(|(id, _)| *id).collect()

@@ -12,7 +12,7 @@ use crate::metrics::Phases;
 
 /// Where a sandbox stands. Only the first two count as supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum SandboxState {
     /// Commanded, not yet ready.
     Starting,
     /// In service.
@@ -24,12 +24,12 @@ pub(super) enum Standing {
     /// Leaving service: its data plane gives its slots back.
     Draining,
     /// Its worker was told to end it.
-    Deleting,
+    Terminating,
 }
 
-/// The slots of a sandbox, lent to one data plane.
+/// The slots of a sandbox, granted to one data plane.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Loan {
+pub(super) struct Grant {
     pub(super) data_plane: DataPlaneKey,
     pub(super) slots: u32,
     /// Whether the data plane has said that it knows.
@@ -44,7 +44,7 @@ pub(super) struct Sandbox {
     pub(super) node: NodeKey,
     pub(super) resources: Resources,
     pub(super) concurrency: u32,
-    pub(super) standing: Standing,
+    pub(super) state: SandboxState,
     pub(super) address: Option<SocketAddr>,
     /// While it is being made: when that has taken too long, in microseconds.
     pub(super) creation_due_us: u64,
@@ -60,7 +60,7 @@ pub(super) struct Sandbox {
     pub(super) ready_us: u64,
     /// For how long this process has stood still since then, in microseconds: whatever happened there was not heard of.
     pub(super) missed_us: u64,
-    pub(super) loan: Option<Loan>,
+    pub(super) grant: Option<Grant>,
     /// Version of the newest delta about it.
     pub(super) version: u64,
     pub(super) timing: Option<Box<Timing>>,
@@ -104,9 +104,9 @@ impl Timing {
 }
 
 impl Sandbox {
-    /// Whether it may be lent.
+    /// Whether it may be granted.
     pub(super) fn is_free(&self) -> bool {
-        self.standing == Standing::Ready && self.loan.is_none()
+        self.state == SandboxState::Ready && self.grant.is_none()
     }
 
     /// This process stood still for so long: its creation has so much longer, or it was in service so much shorter, as far
@@ -121,34 +121,35 @@ impl Sandbox {
 
     /// Whether it is drained because an invocation in it does not end.
     pub(super) fn drains_retired(&self) -> bool {
-        self.retired && self.standing == Standing::Draining
+        self.retired && self.state == SandboxState::Draining
     }
 
     /// Whether a data plane holds its slots.
-    pub(super) fn is_lent_to(&self, data_plane: DataPlaneKey) -> bool {
-        self.loan.is_some_and(|loan| loan.data_plane == data_plane)
+    pub(super) fn is_granted_to(&self, data_plane: DataPlaneKey) -> bool {
+        self.grant.is_some_and(|grant| grant.data_plane == data_plane)
     }
 
     /// Whether invocations may run in it, as far as is known here.
     pub(super) fn may_be_held(&self) -> bool {
-        let leaves_or_unknown = matches!(self.standing, Standing::Unclaimed | Standing::Draining | Standing::Deleting);
-        self.loan.is_some() || leaves_or_unknown
+        let leaves_or_unknown =
+            matches!(self.state, SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating);
+        self.grant.is_some() || leaves_or_unknown
     }
 }
 
 impl State {
     /// Changes where a sandbox stands, and its function's counts with it.
-    pub(super) fn set_standing(&mut self, id: SandboxId, standing: Standing) {
+    pub(super) fn set_sandbox_state(&mut self, id: SandboxId, state: SandboxState) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut sandbox.standing, standing);
-        if before == Standing::Starting {
+        let before = std::mem::replace(&mut sandbox.state, state);
+        if before == SandboxState::Starting {
             self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
             self.nodes.get_mut(sandbox.node).starting -= 1;
         }
         self.totals.subtract(before);
-        self.totals.add(standing);
+        self.totals.add(state);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
-            function.count(before, standing);
+            function.count(before, state);
             function.note_free(id, sandbox.is_free());
         }
     }
@@ -156,11 +157,11 @@ impl State {
     /// Tells its worker to end a sandbox. It stays known, and its reservation kept, until the worker says it is no more.
     pub(super) fn delete_sandbox(&mut self, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        if sandbox.standing == Standing::Deleting {
+        if sandbox.state == SandboxState::Terminating {
             return;
         }
         let node = sandbox.node;
-        self.set_standing(id, Standing::Deleting);
+        self.set_sandbox_state(id, SandboxState::Terminating);
         if let Some(session) = self.nodes.get(node).session {
             self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(id.to_wire()) });
         }
@@ -172,13 +173,13 @@ impl State {
         self.end_creation(id, outcome);
         let Some(sandbox) = self.sandboxes.remove(&id) else { return };
         self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
-        self.totals.subtract(sandbox.standing);
-        if sandbox.standing == Standing::Starting {
+        self.totals.subtract(sandbox.state);
+        if sandbox.state == SandboxState::Starting {
             self.nodes.get_mut(sandbox.node).starting -= 1;
         }
         self.nodes.release(sandbox.node, id, sandbox.resources);
         if let Some(function) = self.functions.get_mut(sandbox.function) {
-            function.remove_sandbox(id, sandbox.standing);
+            function.remove_sandbox(id, sandbox.state);
             let is_over = function.removed && function.sandboxes.is_empty();
             if is_over {
                 let due = function.due_us;

@@ -11,15 +11,15 @@ use policy::{
 
 use super::{
     Effect, Now, State, WorkerChange,
-    sandbox::{Sandbox, Standing, Timing},
+    sandbox::{Sandbox, SandboxState, Timing},
     timer::SandboxTimer,
 };
 use crate::clock::micros;
 
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
-const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(1);
+const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
-const MOST_PER_DECISION: u32 = 1024;
+const MAX_PER_DECISION: u32 = 1024;
 /// Sandboxes of a function that are drained because an invocation in them does not end: as many as its bound, and as this, in
 /// addition to the others that it may have, or wants if it has no bound. Each further one is instead of one of those.
 const MAX_RETIRED: u32 = 32;
@@ -37,13 +37,13 @@ impl State {
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
         let mut again_us = decision.again_in_ms.map(|ms| now.after(Duration::from_millis(ms)));
-        // What is to be given up though it is in use is not lent anew, or whoever waits would get it back for ever.
+        // What is to be given up though it is in use is not granted anew, or whoever waits would get it back for ever.
         if have <= decision.sandboxes || !decision.drain {
-            self.lend_to_waiting(id);
+            self.grant_to_waiting(id);
         }
         // Slots that lie idle elsewhere come first; when no sandbox may be made, busy ones come as they are free.
         let has_others = self.data_planes.connected().nth(1).is_some();
-        let coming = if has_others { self.recall(now, id, decision.sandboxes <= have) } else { 0 };
+        let coming = if has_others { self.request_revocations(now, id, decision.sandboxes <= have) } else { 0 };
         again_us = earlier(again_us, self.note_unanswered(now, id));
         if decision.sandboxes > have {
             let missing = (decision.sandboxes - have).saturating_sub(coming);
@@ -51,13 +51,13 @@ impl State {
             let again = self.grow(now, id, missing, read_us);
             again_us = earlier(again_us, again);
         } else {
-            self.starved.forget(id);
+            self.unschedulable.forget(id);
             let again = self.shrink(now, id, have - decision.sandboxes, &decision);
             again_us = earlier(again_us, again);
         }
         // What is free now is wanted, though perhaps nobody waits for it.
-        self.lend_to_waiting(id);
-        self.lend_in_advance(id);
+        self.grant_to_waiting(id);
+        self.grant_in_advance(id);
         self.decide_again_at(id, again_us);
     }
 
@@ -69,7 +69,7 @@ impl State {
         let room = bound.map_or(missing, |bound| bound.saturating_sub(supply.ready + supply.starting));
         let without_retired = missing.min(room.saturating_sub(self.retired_too_many(id)));
         if without_retired < missing.min(room) {
-            self.say_retired(now, id);
+            self.log_retired(now, id);
         }
         without_retired
     }
@@ -87,13 +87,13 @@ impl State {
         retired.saturating_sub(most)
     }
 
-    fn say_retired(&mut self, now: Now, id: FunctionId) {
+    fn log_retired(&mut self, now: Now, id: FunctionId) {
         if let Some(function) = self.functions.get_mut(id) {
             let leaving = function.leaving();
             let why = format!("fewer sandboxes are made while {leaving} are retired, in which invocations do not end");
-            function.trouble.last_error = Some(why);
+            function.backoff.last_error = Some(why);
         }
-        if !self.may_say_no_room(now) {
+        if !self.may_log_no_room(now) {
             return;
         }
         let Some(function) = self.functions.get(id) else { return };
@@ -116,59 +116,59 @@ impl State {
         if let Some(unfit) = &function.unfit {
             if function.demand().waiting > 0 {
                 let message = unfit.clone();
-                self.announce_trouble(id, message, true);
+                self.announce_creation_problem(id, message, true);
             }
-            self.starved.forget(id);
+            self.unschedulable.forget(id);
             return None;
         }
-        if now.us < function.trouble.not_before_us {
-            let again = Some(function.trouble.not_before_us);
-            if function.trouble.permanent {
+        if now.us < function.backoff.not_before_us {
+            let again = Some(function.backoff.not_before_us);
+            if function.backoff.permanent {
                 // Those who have begun to wait since it was announced are told as well.
-                let message = function.trouble.last_error.clone().unwrap_or_default();
-                self.announce_trouble(id, message, true);
+                let message = function.backoff.last_error.clone().unwrap_or_default();
+                self.announce_creation_problem(id, message, true);
             }
             return again;
         }
-        if function.trouble.announced && function.trouble.permanent {
+        if function.backoff.announced && function.backoff.permanent {
             // The back-off is over: let invocations wait again for another attempt.
-            self.end_trouble(id);
+            self.end_backoff(id);
         }
         let (missing, again) = self.paced(now, id, missing);
         for made in 0..missing {
-            if made == MOST_PER_DECISION {
+            if made == MAX_PER_DECISION {
                 return Some(now.us);
             }
             if !self.create(now, id, read_us) {
                 if made > 0 {
-                    self.starved.forget(id);
+                    self.unschedulable.forget(id);
                 }
-                self.note_starved(now, id);
+                self.note_unschedulable(now, id);
                 self.metrics.placement_failures.inc();
-                self.say_no_room(now, id);
+                self.log_no_room(now, id);
                 return None;
             }
         }
-        self.starved.forget(id);
+        self.unschedulable.forget(id);
         again
     }
 
-    fn say_no_room(&mut self, now: Now, id: FunctionId) {
-        if !self.may_say_no_room(now) {
+    fn log_no_room(&mut self, now: Now, id: FunctionId) {
+        if !self.may_log_no_room(now) {
             return;
         }
         let Some(function) = self.functions.get(id) else { return };
         let spec = &function.registered.spec;
-        let (cause, starved) = (self.nodes.offer().no_room(spec.resources()), self.starved.len());
-        tracing::warn!(function = %spec.name, starved, cause, "no place for a sandbox");
+        let (cause, unschedulable) = (self.nodes.offer().no_room(spec.resources()), self.unschedulable.len());
+        tracing::warn!(function = %spec.name, unschedulable, cause, "no place for a sandbox");
     }
 
     /// Whether a line about a lack of room is written now.
-    fn may_say_no_room(&mut self, now: Now) -> bool {
+    fn may_log_no_room(&mut self, now: Now) -> bool {
         let is_too_soon =
-            self.no_room_said_us.is_some_and(|said_us| now.us < said_us.saturating_add(micros(NO_ROOM_SAID_EVERY)));
+            self.no_room_logged_us.is_some_and(|said_us| now.us < said_us.saturating_add(micros(NO_ROOM_LOG_INTERVAL)));
         if !is_too_soon {
-            self.no_room_said_us = Some(now.us);
+            self.no_room_logged_us = Some(now.us);
         }
         !is_too_soon
     }
@@ -186,7 +186,7 @@ impl State {
 
     /// Nodes that failed a function lately, or whatever was placed on them.
     pub(super) fn avoided(&self, now: Now, id: FunctionId) -> Vec<NodeKey> {
-        let of_function = self.functions.get(id).into_iter().flat_map(|function| &function.trouble.avoid);
+        let of_function = self.functions.get(id).into_iter().flat_map(|function| &function.backoff.avoid);
         let avoided = self.nodes.failing().chain(of_function).filter(|(_, until_us)| now.us < *until_us);
         avoided.map(|(node, _)| *node).collect()
     }
@@ -209,7 +209,7 @@ impl State {
             node,
             resources,
             concurrency,
-            standing: Standing::Starting,
+            state: SandboxState::Starting,
             address: None,
             creation_due_us: now.after(self.settings.health.creation_deadline),
             commanded_us: now.us,
@@ -218,19 +218,19 @@ impl State {
             retired: false,
             ready_us: 0,
             missed_us: 0,
-            loan: None,
+            grant: None,
             version: 0,
             timing: Some(Box::new(timing)),
         };
         self.timers.watch(created.creation_due_us, sandbox, SandboxTimer::Creation);
         self.sandboxes.insert(sandbox, created);
-        self.totals.add(Standing::Starting);
+        self.totals.add(SandboxState::Starting);
         self.nodes.get_mut(node).starting += 1;
         self.metrics.creations.inc();
         if let Some(function) = self.functions.get_mut(id) {
-            function.add_sandbox(sandbox, Standing::Starting);
-            function.trouble.made_us = now.us;
-            function.trouble.found_no_room = false;
+            function.add_sandbox(sandbox, SandboxState::Starting);
+            function.backoff.made_us = now.us;
+            function.backoff.found_no_room = false;
             function.activity.creations = function.activity.creations.saturating_add(1);
             if function.activity.touch(now) {
                 self.note_active(now, id);
@@ -273,15 +273,15 @@ impl State {
             self.delete_sandbox(sandbox);
             left -= 1;
         }
-        self.ask_back(now, id, left, decision);
-        let refused = self.functions.get(id)?.levels.iter().map(|(_, level)| level.limit.not_before_us);
+        self.revoke_surplus(now, id, left, decision);
+        let refused = self.functions.get(id)?.loads.iter().map(|(_, load)| load.cap.not_before_us);
         refused.filter(|at| *at > now.us).min()
     }
 
     fn youngest_starting(&self, id: FunctionId, count: u32) -> Vec<SandboxId> {
         let Some(function) = self.functions.get(id) else { return Vec::new() };
         let is_starting =
-            |id: &&SandboxId| self.sandboxes.get(id).is_some_and(|sandbox| sandbox.standing == Standing::Starting);
+            |id: &&SandboxId| self.sandboxes.get(id).is_some_and(|sandbox| sandbox.state == SandboxState::Starting);
         function.sandboxes.iter().rev().filter(is_starting).take(count as usize).copied().collect()
     }
 }

@@ -11,5 +11,5 @@ mod properties;
 mod returning;
 mod set_back;
 mod silence;
-mod starved;
+mod unschedulable;
 mod vectors;

@@ -4,10 +4,10 @@ use std::{cell::LazyCell, ops::Deref};
 
 use serde::Serialize;
 
-use super::{ClusterView, Now, State, function::Function, node::NodeState, offer::Offer, view::state_name};
+use super::{ClusterView, Now, State, function::Function, node::NodeState, offer::Offer, view::node_state_name};
 
 /// Nodes shown: the most loaded ones tell whether there is room.
-const MOST_NODES: usize = 10;
+const MAX_NODES: usize = 10;
 
 /// One look at the cluster.
 #[derive(Clone, Debug, Serialize)]
@@ -124,11 +124,11 @@ impl State {
         });
         let view = |(reserved_share, node): (f64, &super::node::Node)| TopNode {
             name: node.name.to_string(),
-            state: state_name(node.state),
+            state: node_state_name(node.state),
             reserved_share,
             sandboxes: node.sandboxes.len(),
         };
-        nodes.into_iter().take(MOST_NODES).map(view).collect()
+        nodes.into_iter().take(MAX_NODES).map(view).collect()
     }
 
     fn view_phases(&self) -> Vec<TopPhase> {

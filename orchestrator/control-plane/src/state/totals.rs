@@ -1,36 +1,38 @@
-//! How many sandboxes there are and how many slots are lent, counted as they change: whoever looks at the cluster must
+//! How many sandboxes there are and how many slots are granted, counted as they change: whoever looks at the cluster must
 //! not hold up its decisions for as long as all sandboxes are counted.
 
-use super::{State, sandbox::Standing};
+use super::{State, sandbox::SandboxState};
 
 /// Counts over all sandboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) starting: usize,
     pub(super) ready: usize,
-    pub(super) slots_lent: u64,
+    pub(super) granted_slots: u64,
 }
 
 impl Totals {
     /// A sandbox stands there now.
-    pub(super) fn add(&mut self, standing: Standing) {
-        if let Some(count) = self.of(standing) {
+    pub(super) fn add(&mut self, state: SandboxState) {
+        if let Some(count) = self.of(state) {
             *count += 1;
         }
     }
 
     /// A sandbox stands there no more.
-    pub(super) fn subtract(&mut self, standing: Standing) {
-        if let Some(count) = self.of(standing) {
+    pub(super) fn subtract(&mut self, state: SandboxState) {
+        if let Some(count) = self.of(state) {
             *count -= 1;
         }
     }
 
-    fn of(&mut self, standing: Standing) -> Option<&mut usize> {
-        match standing {
-            Standing::Starting => Some(&mut self.starting),
-            Standing::Ready => Some(&mut self.ready),
-            Standing::Suspended | Standing::Unclaimed | Standing::Draining | Standing::Deleting => None,
+    fn of(&mut self, state: SandboxState) -> Option<&mut usize> {
+        match state {
+            SandboxState::Starting => Some(&mut self.starting),
+            SandboxState::Ready => Some(&mut self.ready),
+            SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating => {
+                None
+            }
         }
     }
 }
@@ -40,8 +42,8 @@ impl State {
     pub(super) fn count_totals(&self) -> Totals {
         let mut totals = Totals::default();
         for sandbox in self.sandboxes.values() {
-            totals.add(sandbox.standing);
-            totals.slots_lent += sandbox.loan.map_or(0, |loan| u64::from(loan.slots));
+            totals.add(sandbox.state);
+            totals.granted_slots += sandbox.grant.map_or(0, |grant| u64::from(grant.slots));
         }
         totals
     }

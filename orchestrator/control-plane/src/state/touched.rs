@@ -42,7 +42,7 @@ impl State {
             self.decide(now, id, read_us);
         }
         if std::mem::take(&mut self.touched.has_room) {
-            self.feed_starved(now);
+            self.retry_unschedulable(now);
         }
         debug_assert!(self.touched.functions.is_empty(), "deciding is no cause for a decision");
         // Its memory is used again.

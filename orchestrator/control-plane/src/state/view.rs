@@ -5,10 +5,10 @@ use std::{cell::LazyCell, ops::Deref};
 use model::{FunctionSpec, Resources};
 use serde::Serialize;
 
-use super::{Now, State, function::Function, node::NodeState, offer::Offer, sandbox::Standing, totals::Totals};
+use super::{Now, State, function::Function, node::NodeState, offer::Offer, sandbox::SandboxState, totals::Totals};
 
 /// Endpoints shown with one function; the counts tell of the rest.
-const MOST_ENDPOINTS: usize = 1000;
+const MAX_ENDPOINTS: usize = 1000;
 
 /// One function.
 #[derive(Clone, Debug, Serialize)]
@@ -88,9 +88,9 @@ pub(crate) struct ClusterView {
     pub(crate) sandboxes_starting: usize,
     pub(crate) sandboxes_ready: usize,
     pub(crate) sandboxes_leaving: usize,
-    pub(crate) functions_starved: usize,
-    /// Slots lent to data planes.
-    pub(crate) slots_lent: u64,
+    pub(crate) functions_unschedulable: usize,
+    /// Slots granted to data planes.
+    pub(crate) granted_slots: u64,
     /// Invocations waiting for a slot, as data planes last reported.
     pub(crate) waiting: u32,
     /// Invocations running, as data planes last reported.
@@ -106,15 +106,15 @@ impl State {
     }
 
     pub(super) fn view_function(&self, function: &Function) -> FunctionView {
-        let endpoints = function.sandboxes.iter().take(MOST_ENDPOINTS).filter_map(|id| {
+        let endpoints = function.sandboxes.iter().take(MAX_ENDPOINTS).filter_map(|id| {
             let sandbox = self.sandboxes.get(id)?;
             let node = self.nodes.get(sandbox.node);
-            let holder = sandbox.loan.and_then(|loan| self.data_planes.get(loan.data_plane));
+            let holder = sandbox.grant.and_then(|grant| self.data_planes.get(grant.data_plane));
             Some(EndpointView {
                 sandbox: id.to_string(),
                 node: node.name.to_string(),
                 address: sandbox.address.map(|address| address.to_string()),
-                state: standing_name(sandbox.standing),
+                state: sandbox_state_name(sandbox.state),
                 data_plane: holder.map(|known| known.id.to_string()),
                 worker_admin: self.worker_admin(node),
             })
@@ -137,7 +137,7 @@ impl State {
             leaving: function.leaving(),
             waiting: demand.waiting,
             running: demand.running,
-            failures: function.trouble.failures,
+            failures: function.backoff.failures,
             last_error: self.last_error(function, offer),
             endpoints: Vec::new(),
         }
@@ -146,10 +146,10 @@ impl State {
     /// What keeps a function from having more sandboxes, or went wrong last with it, in words. `offer` is looked at where that
     /// is a lack of room only.
     pub(super) fn last_error(&self, function: &Function, offer: &impl Deref<Target = Offer>) -> Option<String> {
-        match &function.trouble {
+        match &function.backoff {
             _ if function.unfit.is_some() => function.unfit.clone(),
-            trouble if trouble.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
-            trouble => self.why_one_waits(function).or_else(|| trouble.last_error.clone()),
+            backoff if backoff.found_no_room => Some(offer.no_room(function.registered.spec.resources())),
+            backoff => self.why_one_waits(function).or_else(|| backoff.last_error.clone()),
         }
     }
 
@@ -158,9 +158,9 @@ impl State {
         if function.starting == 0 {
             return None;
         }
-        let mut newest = function.sandboxes.iter().rev().take(MOST_ENDPOINTS).filter_map(|id| self.sandboxes.get(id));
+        let mut newest = function.sandboxes.iter().rev().take(MAX_ENDPOINTS).filter_map(|id| self.sandboxes.get(id));
         newest.find_map(|sandbox| {
-            let cause = sandbox.queued_for.as_ref().filter(|_| sandbox.standing == Standing::Starting)?;
+            let cause = sandbox.queued_for.as_ref().filter(|_| sandbox.state == SandboxState::Starting)?;
             Some(format!("a creation on node {} waits: {cause}", self.nodes.get(sandbox.node).name))
         })
     }
@@ -173,7 +173,7 @@ impl State {
     pub(super) fn view_nodes(&self) -> Vec<NodeView> {
         let view = |(key, node): (_, &super::node::Node)| NodeView {
             name: node.name.to_string(),
-            state: state_name(node.state),
+            state: node_state_name(node.state),
             drained: node.drained,
             worker: node.worker.to_string(),
             worker_admin: self.worker_admin(node),
@@ -187,7 +187,7 @@ impl State {
     pub(super) fn view_cluster(&self, now: Now) -> ClusterView {
         let nodes = |state| self.nodes.iter().filter(|(_, node)| node.state == state).count();
         debug_assert_eq!(self.totals, self.count_totals(), "what is counted as it changes is what there is");
-        let Totals { starting, ready, slots_lent } = self.totals;
+        let Totals { starting, ready, granted_slots } = self.totals;
         let demand = self.total_demand(now);
         let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
         ClusterView {
@@ -205,26 +205,26 @@ impl State {
             sandboxes_starting: starting,
             sandboxes_ready: ready,
             sandboxes_leaving: self.sandboxes.len() - starting - ready,
-            functions_starved: self.starved.len(),
-            slots_lent,
+            functions_unschedulable: self.unschedulable.len(),
+            granted_slots,
             waiting: demand.waiting,
             running: demand.running,
         }
     }
 }
 
-fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Starting => "starting",
-        Standing::Ready => "ready",
-        Standing::Suspended => "suspended",
-        Standing::Unclaimed => "unclaimed",
-        Standing::Draining => "draining",
-        Standing::Deleting => "deleting",
+fn sandbox_state_name(state: SandboxState) -> &'static str {
+    match state {
+        SandboxState::Starting => "starting",
+        SandboxState::Ready => "ready",
+        SandboxState::Suspended => "suspended",
+        SandboxState::Unclaimed => "unclaimed",
+        SandboxState::Draining => "draining",
+        SandboxState::Terminating => "deleting",
     }
 }
 
-pub(super) fn state_name(state: NodeState) -> &'static str {
+pub(super) fn node_state_name(state: NodeState) -> &'static str {
     match state {
         NodeState::Ready => "ready",
         NodeState::Suspect => "suspect",

@@ -8,7 +8,7 @@ use policy::placement::NodeKey;
 
 use super::{
     Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, join::node_spec, node::NodeState,
-    sandbox::Standing,
+    sandbox::SandboxState,
 };
 
 /// A connected worker.
@@ -142,13 +142,15 @@ impl State {
                 self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
                 continue;
             }
-            match self.sandboxes.get(&id).map(|sandbox| sandbox.standing) {
+            match self.sandboxes.get(&id).map(|sandbox| sandbox.state) {
                 None => self.adopt(now, session, node, held),
-                Some(Standing::Deleting) => {
+                Some(SandboxState::Terminating) => {
                     self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
                 }
-                Some(Standing::Suspended) => self.resume_sandbox(now, id),
-                Some(Standing::Starting | Standing::Ready | Standing::Unclaimed | Standing::Draining) => {
+                Some(SandboxState::Suspended) => self.resume_sandbox(now, id),
+                Some(
+                    SandboxState::Starting | SandboxState::Ready | SandboxState::Unclaimed | SandboxState::Draining,
+                ) => {
                     if let Some(address) = api::optional_address(&held.address).ok().flatten() {
                         self.became_ready(now, id, address);
                     } else {
@@ -179,7 +181,7 @@ impl State {
             self.nodes.refresh_open(key);
             // Where many are silent their connections end too, and that says as little; who said that it ends has ended.
             if self.silent_together.is_empty() || self.nodes.get(key).leaving {
-                self.suspect_node(now, key);
+                self.mark_suspect(now, key);
             }
         }
     }
@@ -191,7 +193,7 @@ impl State {
         let was_suspect = worker.nodes.first().is_some_and(|key| self.nodes.get(*key).state != NodeState::Ready);
         if was_suspect {
             for key in worker.nodes.clone() {
-                self.trust_node(now, key);
+                self.mark_ready(now, key);
             }
             self.touch_room();
         }
@@ -257,14 +259,14 @@ impl State {
     fn became_ready(&mut self, now: Now, id: SandboxId, address: std::net::SocketAddr) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         sandbox.address = Some(address);
-        if sandbox.standing != Standing::Starting {
+        if sandbox.state != SandboxState::Starting {
             return;
         }
         sandbox.ready_us = now.us;
         let (function_id, commanded_us) = (sandbox.function, sandbox.commanded_us);
         let node = self.nodes.get_mut(sandbox.node);
         (node.ready_us, node.newest_ready_us) = (now.us, node.newest_ready_us.max(commanded_us));
-        self.set_standing(id, Standing::Ready);
+        self.set_sandbox_state(id, SandboxState::Ready);
         self.note_success(now, id);
         self.touch(function_id, now.us);
     }
@@ -272,7 +274,7 @@ impl State {
     fn sandbox_ended(&mut self, now: Now, id: SandboxId, ended: &wire::SandboxEnded) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let function_id = sandbox.function;
-        let expected = sandbox.standing == Standing::Deleting;
+        let expected = sandbox.state == SandboxState::Terminating;
         // Its place may have been waited for.
         let was_retired = sandbox.retired;
         let by_itself = !expected && ended.reason() != Reason::Stopped;

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::{Command, StoreError};
 
 /// A log shorter than this is not compacted while it is written: reading it takes no time.
-const FEWEST_ENTRIES: u64 = 10_000;
+const MIN_ENTRIES: u64 = 10_000;
 /// Nor is one with fewer entries than this many times those of its newest snapshot. So a command is, on average, moved
 /// less than once, and the log at most this much longer than need be.
 const GROWTH: u64 = 4;
@@ -71,7 +71,7 @@ impl Snapshot {
 
     /// Whether a log of so many entries is to be compacted while it is written.
     pub(super) fn is_outgrown(&self, entries: u64) -> bool {
-        entries > FEWEST_ENTRIES.max(GROWTH * self.len())
+        entries > MIN_ENTRIES.max(GROWTH * self.len())
     }
 
     /// Takes in the next entry: what it supersedes is erased. Whether it stays; if not, it only changed earlier ones.

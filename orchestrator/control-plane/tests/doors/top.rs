@@ -56,14 +56,19 @@ async fn a_cold_start_is_counted_by_function_and_by_phase() {
     let create_phase = phase(&top, "create");
     assert_eq!((&create_phase["count"], &create_phase["sum_us"]), (&1.into(), &5.into()));
     assert_eq!(create_phase["buckets"], serde_json::json!([{ "most_us": 5, "count": 1 }]));
-    assert_eq!((&top["cluster"]["slots_lent"], &top["cluster"]["running"]), (&1.into(), &1.into()));
+    assert_eq!((&top["cluster"]["granted_slots"], &top["cluster"]["running"]), (&1.into(), &1.into()));
 
     for phase in ["decide", "place", "dispatch", "create", "ready", "publish", "net_worker", "net_dataplane"] {
         let name = format!("dirigent_control_plane_creation_phase_seconds_count{{phase=\"{phase}\"}}");
         assert_eq!(metric(&running, &name).await, Some(1.0), "{name}");
     }
-    let levels =
-        [("slots_lent", 1.0), ("running", 1.0), ("waiting", 0.0), ("nodes_dead", 0.0), ("functions_starved", 0.0)];
+    let levels = [
+        ("granted_slots", 1.0),
+        ("running", 1.0),
+        ("waiting", 0.0),
+        ("nodes_dead", 0.0),
+        ("functions_unschedulable", 0.0),
+    ];
     for (level, expected) in levels {
         let name = format!("dirigent_control_plane_{level}");
         assert_eq!(metric(&running, &name).await, Some(expected), "{name}");

@@ -14,7 +14,7 @@ const COLUMNS: [Column; 17] = [
     Column::new("recovered", "/recovered"),
     Column::new("uptime_ms", "/uptime_ms"),
     Column::new("functions", "/functions"),
-    Column::new("functions without room", "/functions_starved"),
+    Column::new("functions without room", "/functions_unschedulable"),
     Column::new("workers", "/workers"),
     Column::new("nodes ready", "/nodes_ready"),
     Column::new("nodes suspect", "/nodes_suspect"),
@@ -23,7 +23,7 @@ const COLUMNS: [Column; 17] = [
     Column::new("sandboxes ready", "/sandboxes_ready"),
     Column::new("sandboxes starting", "/sandboxes_starting"),
     Column::new("sandboxes leaving", "/sandboxes_leaving"),
-    Column::new("slots lent", "/slots_lent"),
+    Column::new("granted slots", "/granted_slots"),
     Column::new("invocations waiting", "/waiting"),
     Column::new("invocations running", "/running"),
 ];

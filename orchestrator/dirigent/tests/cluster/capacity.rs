@@ -75,7 +75,7 @@ fn a_full_cluster_says_so_and_uses_room_as_soon_as_there_is_some() {
     cluster.wait_for_level(0, "third", 1, 0);
     wait_for("the control plane to lack room for it, and for nothing else", || {
         let status = cluster.status();
-        look(number(&status["functions_starved"]) == 1, &status)
+        look(number(&status["functions_unschedulable"]) == 1, &status)
     });
     let stream = cluster.control_plane.address("stream").to_owned();
     cluster.add_worker(PLAN, &stream);

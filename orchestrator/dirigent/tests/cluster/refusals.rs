@@ -41,7 +41,7 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
     let waiting = Invocation::of("huge").begin(cluster.door()).unwrap();
     wait_for("the control plane to lack room for it", || {
         let status = cluster.status();
-        look(number(&status["functions_starved"]) == 1, &status)
+        look(number(&status["functions_unschedulable"]) == 1, &status)
     });
     let late = waiting.answer().unwrap();
     late.assert_refused(504, "queue-deadline");
@@ -51,7 +51,7 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
     );
     wait_for("nothing to lack room, since nobody waits any more", || {
         let status = cluster.status();
-        look(number(&status["functions_starved"]) == 0, &status)
+        look(number(&status["functions_unschedulable"]) == 0, &status)
     });
     // What does not fit today may be made to fit.
     cluster.register("small", json!({ "cpu": 1000 }));

@@ -32,7 +32,7 @@ fn top_tells_what_runs_and_what_it_took() {
         (&"hello".into(), &"idle".into()),
         "{top}"
     );
-    assert_eq!((&top["functions"][0]["ready"], &top["cluster"]["slots_lent"]), (&1.into(), &1.into()), "{top}");
+    assert_eq!((&top["functions"][0]["ready"], &top["cluster"]["granted_slots"]), (&1.into(), &1.into()), "{top}");
     assert!(top["span_s"].as_f64().is_some_and(|span_s| span_s >= 0.3), "{top}");
     let phases: Vec<_> = top["phases"].as_array().unwrap().iter().map(|phase| phase["phase"].clone()).collect();
     assert_eq!(phases.len(), 8, "{phases:?}");
@@ -50,7 +50,7 @@ fn top_tells_what_runs_and_what_it_took() {
     }
     assert!(!table.contains('\u{1b}'), "expected no control sequences: {table:?}");
     let status = json(&cluster.operator_ok(&["status", "--format", "json"]));
-    assert_eq!((&status["slots_lent"], &status["running"]), (&1.into(), &1.into()), "{status}");
+    assert_eq!((&status["granted_slots"], &status["running"]), (&1.into(), &1.into()), "{status}");
     invocation.kill().unwrap();
     invocation.wait().unwrap();
 }

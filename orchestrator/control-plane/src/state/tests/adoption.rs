@@ -110,7 +110,7 @@ fn expect_ended(cluster: &mut Cluster, id: u64, sandbox: u64, what: &str) {
     cluster.data_plane_is_heard(1);
     for _ in 0..5 {
         (0..2).for_each(|index| cluster.data_plane_reads(index));
-        assert!(!cluster.data_planes[1].held.contains_key(&sandbox), "{what}: it was lent to the other one");
+        assert!(!cluster.data_planes[1].held.contains_key(&sandbox), "{what}: it was granted to the other one");
         cluster.settle(1);
     }
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "{what}: it ends");
@@ -165,7 +165,7 @@ fn a_slot_that_cannot_be_counted_is_granted_to_nobody() {
     cluster.connect_worker(0);
     let key = cluster.state.data_planes.iter().find(|(_, known)| &*known.id.0 == "d0").unwrap().0;
     let function = cluster.state.functions.iter_mut().find(|(function, _)| function.0 == id).unwrap().1;
-    function.level_mut(key).held = u32::MAX;
+    function.load_mut(key).held = u32::MAX;
     cluster.connect_data_plane(0);
     cluster.data_plane_reads(0);
     assert!(!cluster.data_planes[0].held.contains_key(&sandbox), "it is said to be gone");

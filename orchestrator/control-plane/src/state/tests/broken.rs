@@ -63,7 +63,7 @@ fn a_sandbox_that_broke_while_its_data_plane_was_disconnected_is_replaced() {
     cluster.cut_data_plane(0);
     cluster.sandboxes_break(0);
     expect_replaced(&mut cluster, id, "cut");
-    let last_error = cluster.state.function_named("f").unwrap().trouble.last_error.clone();
+    let last_error = cluster.state.function_named("f").unwrap().backoff.last_error.clone();
     assert!(last_error.as_ref().is_some_and(|error| error.contains("refused")), "{last_error:?}");
 }
 

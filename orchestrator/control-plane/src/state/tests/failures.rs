@@ -6,7 +6,7 @@ use api::wire::{self, sandbox_event::Event};
 use model::{FunctionSpec, SandboxId};
 
 use super::model_cluster::Cluster;
-use crate::state::{Input, Request, SessionId, TimedEvent, sandbox::Standing};
+use crate::state::{Input, Request, SessionId, TimedEvent, sandbox::SandboxState};
 
 /// How a sandbox that was ready turns out to be of no use.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
     let mut seen = BTreeSet::new();
     let mut created = Vec::new();
     for _ in 0..seconds * 20 {
-        let failures = cluster.state.function_named("f").unwrap().trouble.failures;
+        let failures = cluster.state.function_named("f").unwrap().backoff.failures;
         for index in 0..cluster.workers.len() {
             cluster.worker_beats(index);
             cluster.worker_reads(index);
@@ -86,7 +86,7 @@ fn a_crash_loop_makes_one_sandbox_a_second_at_most_after_ten_failures() {
             let (mut cluster, _) = cluster_with(looping, 2);
             let created = crash_loop(&mut cluster, waiting, end, 120);
             let late: Vec<u64> = created.iter().filter(|(_, failures)| *failures >= 10).map(|(at, _)| *at).collect();
-            let failures = cluster.state.function_named("f").unwrap().trouble.failures;
+            let failures = cluster.state.function_named("f").unwrap().backoff.failures;
             assert!(failures >= 10, "{what}: {failures} failures");
             assert!(late.len() >= 2, "{what}: it is tried again and again: {created:?}");
             for pair in late.windows(2) {
@@ -123,9 +123,9 @@ fn where_a_sandbox_ended_soon_after_it_was_ready_the_next_one_is_not_made() {
             cluster.worker_reads(on);
         }
         assert_ne!(used[0], used[1], "{end:?}");
-        let trouble = &cluster.state.function_named("f").unwrap().trouble;
-        assert_eq!(trouble.failures, 2, "{end:?}");
-        assert!(trouble.last_error.as_ref().unwrap().contains("after it was ready"), "{end:?}: {trouble:?}");
+        let backoff = &cluster.state.function_named("f").unwrap().backoff;
+        assert_eq!(backoff.failures, 2, "{end:?}");
+        assert!(backoff.last_error.as_ref().unwrap().contains("after it was ready"), "{end:?}: {backoff:?}");
     }
 }
 
@@ -135,9 +135,9 @@ fn a_sandbox_that_has_lasted_ends_the_count_of_failures_and_its_end_is_none() {
     kept.scale.min = 1;
     let (mut cluster, _) = cluster_with(kept, 1);
     crash_loop(&mut cluster, 0, End::Exits, 3);
-    assert!(cluster.state.function_named("f").unwrap().trouble.failures >= 3);
+    assert!(cluster.state.function_named("f").unwrap().backoff.failures >= 3);
     cluster.settle(30);
-    let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().trouble.failures;
+    let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().backoff.failures;
     assert_eq!(failures(&cluster), 0, "it has lasted");
     cluster.sandbox_exits(0);
     cluster.worker_is_heard(0);
@@ -154,7 +154,7 @@ fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures(
         short_lived.scale.min = min;
         let (mut cluster, id) = cluster_with(short_lived, 2);
         crash_loop(&mut cluster, 2, End::Exits, 30);
-        let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().trouble.failures;
+        let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().backoff.failures;
         assert!(failures(&cluster) >= 5, "{}", failures(&cluster));
         // From now on the program works: whoever waits is served, by one sandbox after the other.
         while cluster.data_planes[0].waiting_for(id) > 0 {
@@ -186,7 +186,7 @@ fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     assert!(cluster.workers[on].sandboxes.is_empty(), "it is ended");
     assert_eq!(cluster.workers[1 - on].sandboxes.len(), 1, "and another one made on the other node");
     let function = cluster.state.function_named("f").unwrap();
-    assert!(function.trouble.last_error.as_ref().unwrap().contains("was not ready within"), "{:?}", function.trouble);
+    assert!(function.backoff.last_error.as_ref().unwrap().contains("was not ready within"), "{:?}", function.backoff);
     assert_eq!(function.activity.creations_failed, 1);
     cluster.worker_finishes_one(1 - on, true);
     cluster.settle(1);
@@ -223,7 +223,7 @@ fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
     cluster.settle(1);
     assert!(!retired.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "nothing runs there any more");
     assert_eq!(cluster.data_planes[0].running(id), 1);
-    assert_eq!(cluster.state.function_named("f").unwrap().trouble.failures, 0, "it had worked");
+    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 0, "it had worked");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_lon
     }
     let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
     assert_eq!(all, sandboxes, "each was made once");
-    assert_eq!(cluster.state.function_named("f").unwrap().trouble.failures, 0);
+    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 0);
 }
 
 /// A cluster with a worker that can make one sandbox a second, and with a function `f` whose creation waits there behind
@@ -350,7 +350,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
 
 pub(super) fn expect_no_blame(cluster: &Cluster) {
     let function = cluster.state.function_named("f").unwrap();
-    assert_eq!((function.trouble.failures, function.activity.creations_failed), (0, 0));
+    assert_eq!((function.backoff.failures, function.activity.creations_failed), (0, 0));
     assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
 }
 
@@ -449,8 +449,8 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         let address = "127.1.0.1:80".to_owned();
         hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
     }
-    let still = cluster.state.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.standing);
-    assert_eq!(still, Some(Standing::Starting), "its turn is still to come");
+    let still = cluster.state.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state);
+    assert_eq!(still, Some(SandboxState::Starting), "its turn is still to come");
 }
 
 /// How many creations had failed after one deadline and a half in which others became ready at the worker of a creation
@@ -525,7 +525,7 @@ fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
     while cluster.data_planes.iter().any(|known| known.has_said_more()) {
         (0..data_planes).for_each(|index| cluster.data_plane_is_heard(index));
     }
-    let failed = |number| cluster.state.function_named(&format!("f{number}")).unwrap().trouble.failures;
+    let failed = |number| cluster.state.function_named(&format!("f{number}")).unwrap().backoff.failures;
     assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
     cluster.state.nodes.failing().count()
 }

@@ -824,7 +824,7 @@ impl ModelDataPlane {
         }
     }
 
-    /// A limit that is met is over: what is lent afterwards is kept.
+    /// A limit that is met is over: what is granted afterwards is kept.
     fn end_limit_if_met(&mut self, function: u64) {
         let Some((most, version)) = self.limits.get(&function).copied() else { return };
         let slots = self.held_of(function);

@@ -8,7 +8,7 @@ use super::{
     failures::{HALF_DEADLINE_MS, expect_no_blame, progress_at},
     model_cluster::{Cluster, NODE_CPU},
 };
-use crate::state::{Request, sandbox::Standing};
+use crate::state::{Request, sandbox::SandboxState};
 
 /// Two checks of the creations that are overdue are no further apart.
 const CHECK_MS: u64 = HALF_DEADLINE_MS / 2;
@@ -121,7 +121,7 @@ fn a_creation_keeps_its_room_while_no_other_node_has_any() {
     let waiting = under_way(&mut cluster, 0);
     pass(&mut cluster, 3 * CHECK_MS);
     assert_eq!(under_way(&mut cluster, 0), waiting);
-    assert_eq!(cluster.state.starved.len(), 0);
+    assert_eq!(cluster.state.unschedulable.len(), 0);
 }
 
 #[test]
@@ -162,11 +162,11 @@ fn a_long_wait_leaves_the_nodes_avoided_that_failed_the_function() {
     let mut cluster = overtaken(6, 3, 1);
     let failed: Vec<_> = (1..5).map(|node| cluster.state.nodes.find(&format!("w{node}-node")).unwrap()).collect();
     let id = cluster.state.registry.function("f").unwrap().id;
-    let trouble = &mut cluster.state.functions.get_mut(id).unwrap().trouble;
-    trouble.avoid = failed.iter().map(|node| (*node, u64::MAX)).collect();
+    let backoff = &mut cluster.state.functions.get_mut(id).unwrap().backoff;
+    backoff.avoid = failed.iter().map(|node| (*node, u64::MAX)).collect();
     pass(&mut cluster, CHECK_MS);
     let avoided: Vec<_> =
-        cluster.state.functions.get(id).unwrap().trouble.avoid.iter().map(|(node, _)| *node).collect();
+        cluster.state.functions.get(id).unwrap().backoff.avoid.iter().map(|(node, _)| *node).collect();
     assert_eq!(avoided, failed);
     let lengths: Vec<_> = (0..6).map(|worker| under_way(&mut cluster, worker).len()).collect();
     assert_eq!(lengths, [2, 0, 0, 0, 0, 1], "it moves to the only node that did not fail it");
@@ -186,7 +186,7 @@ fn nodes_that_can_have_nothing_hide_none_that_can() {
 fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() {
     let mut cluster = overtaken(2, 2, 1);
     let id = cluster.state.registry.function("f").unwrap().id;
-    cluster.state.functions.get_mut(id).unwrap().trouble.failures = 9;
+    cluster.state.functions.get_mut(id).unwrap().backoff.failures = 9;
     let queue = |cluster: &mut Cluster| [0, 1].map(|worker| under_way(cluster, worker).len());
     pass(&mut cluster, CHECK_MS);
     assert_eq!(queue(&mut cluster), [2, 0], "of two, each waits for the other");
@@ -200,7 +200,7 @@ fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() 
     assert_eq!(queue(&mut cluster), [4, 0]);
     pass(&mut cluster, 2 * CHECK_MS);
     let waits =
-        cluster.state.sandboxes.iter().filter(|(_, one)| one.function == id && one.standing == Standing::Starting);
+        cluster.state.sandboxes.iter().filter(|(_, one)| one.function == id && one.state == SandboxState::Starting);
     let oldest = waits.map(|(id, _)| id.to_wire()).min().unwrap();
     assert!(oldest > last, "it is the only one of its function");
 }

@@ -9,7 +9,7 @@ use super::{
     compaction::{follows_registry, logged, replay},
     model_cluster::{Cluster, NODE_CPU, NODE_MEMORY},
 };
-use crate::state::{Request, sandbox::Standing};
+use crate::state::{Request, sandbox::SandboxState};
 
 const WORKERS: usize = 3;
 const DATA_PLANES: usize = 2;
@@ -20,7 +20,7 @@ const MOST_SANDBOXES: u32 = 6;
 /// The cluster, its epoch, and what puts each of its functions, nodes and data planes.
 const COMMANDS_AT_FIRST: usize = 2 + WORKERS + DATA_PLANES + FUNCTIONS;
 /// While nothing happens every sandbox leaves, and is replaced. One that is granted over and over has more: four a second.
-const MOST_DELTAS_AT_REST: usize = 2 * FUNCTIONS * MOST_SANDBOXES as usize;
+const MAX_DELTAS_AT_REST: usize = 2 * FUNCTIONS * MOST_SANDBOXES as usize;
 
 /// One thing that happens in a history.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
     prop_assert_eq!(cluster.state.totals, cluster.state.count_totals());
     for (key, node) in cluster.state.nodes.iter() {
         let on_it = cluster.state.sandboxes.values().filter(|sandbox| sandbox.node == key);
-        let starting = on_it.filter(|sandbox| sandbox.standing == Standing::Starting).count();
+        let starting = on_it.filter(|sandbox| sandbox.state == SandboxState::Starting).count();
         prop_assert_eq!(node.starting as usize, starting, "{} has as many as are counted", node.name);
     }
     // What is acted on is what the next control plane would know.
@@ -327,7 +327,7 @@ proptest! {
         let before = deltas_read(&cluster);
         cluster.settle(20);
         let read = deltas_read(&cluster) - before;
-        prop_assert!(read <= MOST_DELTAS_AT_REST, "nothing happens, and there are {read} deltas");
+        prop_assert!(read <= MAX_DELTAS_AT_REST, "nothing happens, and there are {read} deltas");
         // … and then everything ends.
         for _ in 0..200 {
             finish_all(&mut cluster);

@@ -139,7 +139,7 @@ fn what_a_data_plane_uses_that_joined_after_the_copy_is_lent_to_no_other() {
             cluster.data_plane_is_heard(0);
         }
         cluster.data_plane_reads(0);
-        assert!(!cluster.data_planes[0].held.contains_key(&used), "worker first {worker_first}: it was lent");
+        assert!(!cluster.data_planes[0].held.contains_key(&used), "worker first {worker_first}: it was granted");
         cluster.settle(3);
         assert!(!cluster.workers[0].sandboxes.contains_key(&used), "worker first {worker_first}: it ends");
         assert_eq!(cluster.data_planes[0].running(id), 1, "another one serves");

@@ -164,7 +164,7 @@ fn a_sandbox_that_ended_while_the_control_plane_stood_still_did_not_last() {
     cluster.stand_still(LONG_MS);
     cluster.sandbox_exits(0);
     cluster.worker_is_heard(0);
-    assert_eq!(cluster.state.function_named("f").unwrap().trouble.failures, 1, "it was ready for two seconds");
+    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 1, "it was ready for two seconds");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Cluster {
     pub(super) epoch: u32,
     pub(super) uptime_ms: u64,
     pub(super) functions: usize,
-    pub(super) functions_starved: usize,
+    pub(super) functions_unschedulable: usize,
     pub(super) data_planes: Vec<String>,
     pub(super) nodes_ready: usize,
     pub(super) nodes_suspect: usize,
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     pub(super) sandboxes_ready: usize,
     pub(super) sandboxes_starting: usize,
     pub(super) sandboxes_leaving: usize,
-    pub(super) slots_lent: u64,
+    pub(super) granted_slots: u64,
     pub(super) waiting: u32,
     pub(super) running: u32,
 }

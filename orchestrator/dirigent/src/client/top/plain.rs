@@ -80,19 +80,19 @@ pub(super) fn summary(rates: &Rates) -> [String; 3] {
     [
         format!("{role}, epoch {}, up {up}; data planes {}; {span}", cluster.epoch, cluster.data_planes.len()),
         format!(
-            "nodes {} ready, {} suspect, {} dead; functions {}, {} starved",
+            "nodes {} ready, {} suspect, {} dead; functions {}, {} unschedulable",
             cluster.nodes_ready,
             cluster.nodes_suspect,
             cluster.nodes_dead,
             cluster.functions,
-            cluster.functions_starved
+            cluster.functions_unschedulable
         ),
         format!(
-            "sandboxes {} ready, {} starting, {} leaving; slots lent {}; invocations {} waiting, {} running",
+            "sandboxes {} ready, {} starting, {} leaving; granted slots {}; invocations {} waiting, {} running",
             cluster.sandboxes_ready,
             cluster.sandboxes_starting,
             cluster.sandboxes_leaving,
-            cluster.slots_lent,
+            cluster.granted_slots,
             cluster.waiting,
             cluster.running
         ),

@@ -188,7 +188,7 @@ mod tests {
             look.functions[0].last_error = Some("a cause that is longer than any terminal is wide ".repeat(5));
             look.functions[0].waiting = 1_234_567;
         }
-        after.cluster.slots_lent = 123_456;
+        after.cluster.granted_slots = 123_456;
         after.cluster.waiting = 1_234_567;
         after.cluster.running = 98_765;
         let phase = &mut after.phases[0];

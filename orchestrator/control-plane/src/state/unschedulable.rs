@@ -12,11 +12,11 @@ use policy::adaptive_lifo::{AdaptiveLifo, End};
 use super::{Map, Now, State};
 
 /// Sizes that may find no room before the others are left for the next time.
-const MOST_MISSES: usize = 32;
+const MAX_MISSES: usize = 32;
 
 /// The functions without room.
 #[derive(Debug, Default)]
-pub(super) struct Starved {
+pub(super) struct Unschedulable {
     entries: Map<FunctionId, Entry>,
     lines: BTreeMap<(u64, u64), Line>,
     /// Demands so far.
@@ -41,7 +41,7 @@ struct Line {
     by_newest: BTreeMap<u64, FunctionId>,
 }
 
-impl Starved {
+impl Unschedulable {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -109,28 +109,28 @@ fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> boo
 
 impl State {
     /// No node had room for a sandbox of `id`.
-    pub(super) fn note_starved(&mut self, now: Now, id: FunctionId) {
+    pub(super) fn note_unschedulable(&mut self, now: Now, id: FunctionId) {
         if let Some(function) = self.functions.get_mut(id) {
-            function.trouble.found_no_room = true;
-            self.starved.note(now, id, function.registered.spec.resources());
+            function.backoff.found_no_room = true;
+            self.unschedulable.note(now, id, function.registered.spec.resources());
         }
     }
 
     /// Room was made: tries the functions again that found none, until there is none again.
-    pub(super) fn feed_starved(&mut self, now: Now) {
+    pub(super) fn retry_unschedulable(&mut self, now: Now) {
         let mut missed = Vec::new();
-        while missed.len() < MOST_MISSES {
-            let Some((id, order)) = self.starved.next(now, &missed) else { return };
-            let Some(entry) = self.starved.remove(id) else { return };
+        while missed.len() < MAX_MISSES {
+            let Some((id, order)) = self.unschedulable.next(now, &missed) else { return };
+            let Some(entry) = self.unschedulable.remove(id) else { return };
             let commanded = self.sandboxes_commanded;
             self.decide(now, id, now.us);
             let is_served = self.sandboxes_commanded > commanded;
             if is_served {
-                self.starved.order = order;
+                self.unschedulable.order = order;
             }
-            if let Some(now_starved) = self.starved.remove(id) {
+            if let Some(now_starved) = self.unschedulable.remove(id) {
                 // It keeps its place, as this was no new demand. What it still wants after it was served has just begun to wait.
-                self.starved.insert(id, if is_served { now_starved } else { entry });
+                self.unschedulable.insert(id, if is_served { now_starved } else { entry });
                 missed.push(entry.size);
             }
         }
@@ -153,59 +153,71 @@ mod tests {
     }
 
     /// Three functions, noted in the order of their ids.
-    fn three() -> Starved {
-        let mut starved = Starved::default();
+    fn three() -> Unschedulable {
+        let mut unschedulable = Unschedulable::default();
         for (id, size) in [(1, size(100, 100)), (2, size(900, 100)), (3, size(100, 100))] {
-            starved.note(at(id), FunctionId(id), size);
+            unschedulable.note(at(id), FunctionId(id), size);
         }
-        starved
+        unschedulable
     }
 
-    fn next(starved: &Starved, now: Now, missed: &[Resources]) -> Option<FunctionId> {
-        starved.next(now, missed).map(|(id, _)| id)
+    fn next(unschedulable: &Unschedulable, now: Now, missed: &[Resources]) -> Option<FunctionId> {
+        unschedulable.next(now, missed).map(|(id, _)| id)
     }
 
     #[test]
     fn the_first_come_is_first_and_new_demand_does_not_cost_it_its_place() {
-        let mut starved = three();
-        starved.note(at(9), FunctionId(1), size(100, 100));
-        assert_eq!(next(&starved, at(10), &[]), Some(FunctionId(1)));
-        starved.forget(FunctionId(1));
-        assert_eq!(next(&starved, at(10), &[]), Some(FunctionId(2)));
-        assert_eq!(starved.len(), 2);
+        let mut unschedulable = three();
+        unschedulable.note(at(9), FunctionId(1), size(100, 100));
+        assert_eq!(next(&unschedulable, at(10), &[]), Some(FunctionId(1)));
+        unschedulable.forget(FunctionId(1));
+        assert_eq!(next(&unschedulable, at(10), &[]), Some(FunctionId(2)));
+        assert_eq!(unschedulable.len(), 2);
     }
 
     #[test]
     fn the_newest_demand_is_first_when_somebody_has_waited_for_long() {
-        let mut starved = three();
+        let mut unschedulable = three();
         let late = at(micros(LONG_WAIT) + 2);
-        assert_eq!(next(&starved, late, &[]), Some(FunctionId(3)));
-        starved.note(late, FunctionId(1), size(100, 100));
-        assert_eq!(next(&starved, late, &[]), Some(FunctionId(1)), "it was demanded again");
-        starved.forget(FunctionId(1));
-        assert_eq!(next(&starved, late, &[]), Some(FunctionId(2)), "the oldest has waited for less than a second now");
+        assert_eq!(next(&unschedulable, late, &[]), Some(FunctionId(3)));
+        unschedulable.note(late, FunctionId(1), size(100, 100));
+        assert_eq!(next(&unschedulable, late, &[]), Some(FunctionId(1)), "it was demanded again");
+        unschedulable.forget(FunctionId(1));
+        assert_eq!(
+            next(&unschedulable, late, &[]),
+            Some(FunctionId(2)),
+            "the oldest has waited for less than a second now"
+        );
     }
 
     #[test]
     fn what_needs_as_much_as_one_that_found_no_room_is_passed_over() {
-        let starved = three();
-        assert_eq!(next(&starved, at(9), &[size(100, 100)]), None);
-        assert_eq!(next(&starved, at(9), &[size(500, 50)]), Some(FunctionId(1)));
-        let mut starved = three();
-        starved.forget(FunctionId(1));
-        assert_eq!(next(&starved, at(9), &[size(500, 50)]), Some(FunctionId(3)), "a smaller one behind a larger one");
+        let unschedulable = three();
+        assert_eq!(next(&unschedulable, at(9), &[size(100, 100)]), None);
+        assert_eq!(next(&unschedulable, at(9), &[size(500, 50)]), Some(FunctionId(1)));
+        let mut unschedulable = three();
+        unschedulable.forget(FunctionId(1));
+        assert_eq!(
+            next(&unschedulable, at(9), &[size(500, 50)]),
+            Some(FunctionId(3)),
+            "a smaller one behind a larger one"
+        );
     }
 
     #[test]
     fn one_whose_size_finds_no_room_does_not_make_the_others_wait_for_newer_ones() {
-        let mut starved = Starved::default();
-        starved.note(at(1), FunctionId(1), size(900, 900));
+        let mut unschedulable = Unschedulable::default();
+        unschedulable.note(at(1), FunctionId(1), size(900, 900));
         let late = micros(VERY_LONG_WAIT) + 10;
-        (2..4).for_each(|id| starved.note(at(late), FunctionId(id), size(100, 100)));
-        let (first, order) = starved.next(at(late + 9), &[]).unwrap();
+        (2..4).for_each(|id| unschedulable.note(at(late), FunctionId(id), size(100, 100)));
+        let (first, order) = unschedulable.next(at(late + 9), &[]).unwrap();
         assert_eq!(first, FunctionId(1));
         // It would be the newest one's turn if all had waited for as long.
-        starved.order = order;
-        assert_eq!(next(&starved, at(late + 9), &[size(900, 900)]), Some(FunctionId(2)), "these have come just now");
+        unschedulable.order = order;
+        assert_eq!(
+            next(&unschedulable, at(late + 9), &[size(900, 900)]),
+            Some(FunctionId(2)),
+            "these have come just now"
+        );
     }
 }
