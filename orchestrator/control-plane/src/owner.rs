@@ -161,6 +161,7 @@ impl Owner {
 
     /// Runs until shutdown, or until the log cannot be written: then nothing may be acknowledged any more.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        self.state.recover(self.clock.now());
         let mut messages = Vec::with_capacity(MAX_INPUTS_PER_ROUND);
         loop {
             self.perform();

@@ -98,7 +98,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let mut registry = Registry::replay(store.load().await?);
     let term = begin_term(&mut *store, &mut registry).await?;
     let mut state = State::new(settings, term, config.seed, metrics.clone());
-    state.recover(clock.now(), registry);
+    state.load(registry);
     let cold_starts = match &config.record {
         Some(directory) => {
             let (sender, rows) = mpsc::channel(MAX_WAITING_ROWS);

@@ -230,17 +230,17 @@ impl State {
     }
 
     /// What a data plane was asked to give back it will not give back over a connection that has ended, and what it
-    /// holds serves its own clients only.
+    /// holds serves its own clients only: others need successors, also to keep a lower bound.
     fn note_disconnected(&mut self, now: Now, key: DataPlaneKey) {
         let mut touched = Vec::new();
         for (id, function) in self.functions.iter_mut() {
             if function.load(key).is_none_or(|load| load.held == 0) {
                 continue;
             }
-            let waited_for = function.demand().waiting > 0;
+            let is_wanted = function.demand().waiting > 0 || function.registered.spec.scale.min > 0;
             let load = function.load_mut(key);
             (load.cap, load.silent) = (GrantCap::default(), true);
-            if waited_for {
+            if is_wanted {
                 touched.push(id);
             }
         }
@@ -250,12 +250,13 @@ impl State {
     pub(super) fn on_data_plane_message(&mut self, now: Now, session: SessionId, said: TimedMessage) {
         let TimedMessage { message, published, read_us } = said;
         let Some(key) = self.data_planes.by_session(session) else { return };
-        for demand in message.demand {
-            let touched = self.on_demand(now, key, &demand);
-            self.touch_all(touched, read_us);
-        }
+        // Demand is as of when the message was written, a sample may be older.
         for sample in message.samples {
             let touched = self.on_sample(now, key, &sample);
+            self.touch_all(touched, read_us);
+        }
+        for demand in message.demand {
+            let touched = self.on_demand(now, key, &demand);
             self.touch_all(touched, read_us);
         }
         // Before the acknowledgements, which give back what does not work: it would be granted again.

@@ -38,6 +38,9 @@ impl State {
     pub(super) fn creation_failed(&mut self, now: Now, sandbox: SandboxId, failure: wire::CreationFailed) {
         let Some(failed) = self.sandboxes.get(&sandbox) else { return };
         let (id, node, was_wanted) = (failed.function, failed.node, failed.state == SandboxState::Starting);
+        if !was_wanted {
+            self.note_end_of_service(now, sandbox, None, &failure.message);
+        }
         self.forget_sandbox(sandbox, "failed");
         if was_wanted {
             tracing::warn!(%sandbox, cause = failure.message, "a creation failed");
@@ -70,6 +73,7 @@ impl State {
         let (id, node, was_starting) = (found.function, found.node, found.state == SandboxState::Starting);
         self.touch(id, now.us);
         if !was_starting {
+            self.note_end_of_service(now, sandbox, None, &message);
             return self.delete_sandbox(sandbox);
         }
         tracing::warn!(%sandbox, node = %self.nodes.get(node).name, cause = message, "a creation failed");

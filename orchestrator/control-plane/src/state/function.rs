@@ -252,12 +252,17 @@ impl State {
 
     /// A function is registered.
     pub(super) fn add_function(&mut self, now: Now, registered: Arc<Registered>) {
-        let (id, policy) = (registered.id, self.policy_of(&registered.spec));
+        let id = registered.id;
+        self.insert_function(registered);
+        self.announce_function(id);
+        self.touch(id, now.us);
+    }
+
+    pub(super) fn insert_function(&mut self, registered: Arc<Registered>) {
+        let policy = self.policy_of(&registered.spec);
         let mut function = Function::new(registered, policy);
         function.check();
         self.functions.insert(function);
-        self.announce_function(id);
-        self.touch(id, now.us);
     }
 
     /// A function has another specification.

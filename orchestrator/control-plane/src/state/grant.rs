@@ -15,6 +15,10 @@ use super::{
     timer::SandboxTimer,
 };
 
+/// A data plane that has returned says within this time what it runs: until then its busy slots look idle, and would be
+/// asked back first.
+const RETURN_GRACE_US: u64 = 250_000;
+
 impl State {
     /// Grants free sandboxes of a function to the data planes where invocations wait.
     pub(super) fn grant_to_waiting(&mut self, id: FunctionId) {
@@ -201,8 +205,9 @@ impl State {
     }
 
     /// Compares what a data plane says it holds with what is believed, when it (re)connects; the functions of what it
-    /// holds no more, of what it held while it was away, and of what lies free. A new process knows nothing of the invocations that its predecessor began, and these may still
-    /// run: what was granted to it is ended, never granted again.
+    /// holds no more, and of what lies free. Those of what it held while it was away are decided on a little later. A new
+    /// process knows nothing of the invocations that its predecessor began, and these may still run: what was granted to it
+    /// is ended, never granted again.
     pub(super) fn reconcile_grants(
         &mut self,
         now: Now,
@@ -229,9 +234,10 @@ impl State {
                 self.delete_sandbox(id);
             }
         }
-        let mut touched: Vec<_> = lost.into_iter().map(|(_, function)| function).collect();
+        let (mut touched, mut back): (Vec<_>, _) =
+            (lost.into_iter().map(|(_, function)| function).collect(), Vec::new());
         for (id, function) in self.functions.iter_mut() {
-            let mut is_back = !function.free.is_empty();
+            let mut is_back = false;
             // Its limits, demand and acknowledgements belong to the old connection.
             if function.loads.iter().any(|(load, _)| *load == key) {
                 let load = function.load_mut(key);
@@ -239,9 +245,12 @@ impl State {
                 is_back |= std::mem::take(&mut load.silent) && load.held > 0;
             }
             if is_back {
+                back.push(id);
+            } else if !function.free.is_empty() {
                 touched.push(id);
             }
         }
+        back.into_iter().for_each(|id| self.decide_by(id, now.us + RETURN_GRACE_US));
         if !self.recovery.expects_sandboxes() {
             let ids = held.iter().map(|grant| SandboxId::from_wire(grant.sandbox));
             let unknown: Vec<_> = ids.filter(|id| !self.sandboxes.contains_key(id)).collect();
@@ -264,6 +273,7 @@ impl State {
             SandboxState::Starting | SandboxState::Terminating => false,
         };
         let slots = held.slots.min(sandbox.concurrency);
+        let is_away = self.data_planes.get(key).is_none_or(|known| known.session.is_none());
         let can_count = self.functions.get(sandbox.function).is_none_or(|function| function.may_hold(key, slots));
         match sandbox.grant {
             Some(grant) if grant.data_plane != key => return self.send_gone(key, held),
@@ -281,7 +291,10 @@ impl State {
                 let function_id = sandbox.function;
                 if let Some(function) = self.functions.get_mut(function_id) {
                     function.note_free(id, false);
-                    function.load_mut(key).held += slots;
+                    let load = function.load_mut(key);
+                    load.held += slots;
+                    // It may have left again since it claimed them.
+                    load.silent |= is_away;
                 }
                 self.end_waiting_for_claims(now, id);
             }

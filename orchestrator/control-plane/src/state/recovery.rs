@@ -144,8 +144,8 @@ impl Recovery {
 }
 
 impl State {
-    /// Begins from what is durable, the beginning of this epoch included, and waits for those who know the rest.
-    pub(crate) fn recover(&mut self, now: Now, registry: Registry) {
+    /// Takes over what is durable, the beginning of this epoch included.
+    pub(crate) fn load(&mut self, registry: Registry) {
         self.registry = registry;
         for (name, RegisteredNode { capacity, drained }) in self.registry.nodes() {
             self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
@@ -154,11 +154,16 @@ impl State {
             }
         }
         for id in self.registry.data_planes() {
-            self.data_planes.put(id, now.us);
+            self.data_planes.put(id, 0);
         }
         for registered in self.registry.functions().cloned().collect::<Vec<_>>() {
-            self.add_function(now, registered);
+            self.insert_function(registered);
         }
+    }
+
+    /// Peers can connect from now on: waits for those who know what is not durable. However long it took to get here, they
+    /// could not be heard of.
+    pub(crate) fn recover(&mut self, now: Now) {
         self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
         self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();
         for key in self.recovery.nodes.clone() {
@@ -166,11 +171,14 @@ impl State {
             (node.state, node.has_older) = (NodeState::Suspect, true);
             self.nodes.note_silence(key, now.us);
         }
-        for (_, function) in self.functions.iter_mut() {
+        self.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
+        let mut functions = Vec::new();
+        for (id, function) in self.functions.iter_mut() {
             function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
+            functions.push(id);
         }
+        self.touch_all(functions, now.us);
         self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
-        // Reading the log took its time, and nobody could be heard of meanwhile: that was no standstill.
         self.timers.restart_health(now);
         // All of it is postponed.
         self.decide_touched(now);

@@ -101,6 +101,12 @@ impl State {
         tracing::warn!(function = %name, leaving, "fewer further sandboxes: invocations in retired ones do not end");
     }
 
+    /// Decides on a function at `due_us` at the latest.
+    pub(super) fn decide_by(&mut self, id: FunctionId, due_us: u64) {
+        let due = self.functions.get(id).and_then(|function| function.due_us);
+        self.decide_again_at(id, earlier(due, Some(due_us)));
+    }
+
     fn decide_again_at(&mut self, id: FunctionId, due: Option<u64>) {
         if let Some(function) = self.functions.get_mut(id) {
             let old = std::mem::replace(&mut function.due_us, due);
@@ -137,7 +143,8 @@ impl State {
         let (missing, again) = self.paced(now, id, missing);
         for made in 0..missing {
             if made == MAX_PER_DECISION {
-                return Some(now.us);
+                // With the next input: others have their turn before.
+                return Some(now.us + 1);
             }
             if !self.create(now, id, read_us) {
                 if made > 0 {

@@ -451,7 +451,8 @@ impl Cluster {
         self.log.push(Command::BeginEpoch { epoch, nonce });
         let log = self.log.iter().cloned().zip(1..).map(|(command, index)| Logged { index, command });
         self.state = new_state(self.term);
-        self.state.recover(Now::at_us(self.now_us), Registry::replay(log));
+        self.state.load(Registry::replay(log));
+        self.state.recover(Now::at_us(self.now_us));
         self.perform();
     }
 
@@ -721,6 +722,11 @@ impl ModelDataPlane {
         self.held.values().filter(|held| held.function == function).map(|held| held.in_use).sum()
     }
 
+    /// Says something, which arrives in its turn.
+    pub(super) fn say(&mut self, message: wire::FromDataPlane) {
+        self.outgoing.push_back(message);
+    }
+
     /// Whether something that it said has not arrived.
     pub(super) fn has_said_more(&self) -> bool {
         !self.outgoing.is_empty()
@@ -937,7 +943,6 @@ impl ModelDataPlane {
         self.limits.remove(&limit.function);
         if limit.drain {
             self.limits.insert(limit.function, (limit.slots, limit.version));
-            self.sampled.entry(limit.function).or_default();
         }
         let idle: Vec<_> = self
             .held
@@ -956,6 +961,10 @@ impl ModelDataPlane {
         let limit_acks = vec![wire::LimitAck { function: limit.function, version: limit.version, slots }];
         self.outgoing.push_back(wire::FromDataPlane { limit_acks, ..Default::default() });
         self.end_limit_if_met(limit.function);
+        if self.limits.contains_key(&limit.function) {
+            // Its limit is looked at again with each sample.
+            self.sampled.entry(limit.function).or_default();
+        }
         self.report(limit.function);
     }
 }

@@ -129,6 +129,7 @@ fn spec(index: usize, changed: bool) -> FunctionSpec {
     spec.concurrency = if index == 0 { 1 } else { 2 };
     spec.scale.max = Some(MOST_SANDBOXES);
     spec.scale.min = u32::from(index == KEPT);
+    spec.scale.policy = (index == 1).then(|| "dirigent".to_owned());
     // Two policies place on the same nodes, and what one found full is full for the other.
     spec.placement = (index == 0).then(|| "round-robin".to_owned());
     spec.scale.stable_window = Duration::from_secs(10);

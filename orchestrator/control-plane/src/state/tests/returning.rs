@@ -1,6 +1,6 @@
 //! Supply that comes back: whoever was out of reach for a while is decided on again, though nobody demands anything.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use api::wire::{self, sandbox_event::Event};
 use model::FunctionSpec;
@@ -134,6 +134,137 @@ fn a_function_keeps_its_lower_bound_whatever_a_worker_says_of_its_sandbox() {
         let ids: Vec<_> = cluster.workers.iter().flat_map(|worker| worker.sandboxes.keys().copied()).collect();
         assert!(ids.len() == 1 && ids[0] != old, "{event:?}: {ids:?}");
     }
+}
+
+#[test]
+fn a_worker_that_says_of_all_its_sandboxes_that_they_failed_is_asked_for_few() {
+    let mut wanted = spec("f");
+    wanted.scale.min = 1;
+    let mut cluster = idle(wanted);
+    let mut commanded = BTreeSet::new();
+    for _ in 0..100 {
+        for worker in 0..2 {
+            cluster.worker_reads(worker);
+            cluster.worker_finishes_one(worker, true);
+            cluster.worker_is_heard(worker);
+            let made: Vec<_> = cluster.workers[worker].sandboxes.keys().copied().collect();
+            for id in made {
+                cluster.workers[worker].sandboxes.remove(&id);
+                commanded.insert(id);
+                let failed = wire::CreationFailed { message: "no luck".to_owned(), permanent: false };
+                cluster.worker_says(worker, wire::SandboxEvent { sandbox: id, event: Some(Event::Failed(failed)) });
+            }
+        }
+        cluster.pass_with(10, &[true, true]);
+    }
+    assert!((2..=5).contains(&commanded.len()), "{} within a second", commanded.len());
+}
+
+#[test]
+fn what_a_data_plane_claimed_that_has_left_again_is_out_of_reach() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.put(spec("f"));
+    (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    let id = cluster.function_id("f").unwrap();
+    cluster.data_planes[0].arrive(id);
+    cluster.settle(2);
+    cluster.restart_control_plane();
+    (0..2).for_each(|data_plane| cluster.connect_data_plane(data_plane));
+    cluster.cut_data_plane(0);
+    cluster.connect_worker(0);
+    cluster.data_planes[1].arrive(id);
+    while cluster.data_planes[1].has_said_more() {
+        cluster.data_plane_is_heard(1);
+    }
+    cluster.pass_with(1000, &[true]);
+    cluster.worker_reads(0);
+    assert_eq!(sandboxes(&cluster), 2, "the second data plane has one of its own");
+}
+
+#[test]
+fn a_lower_bound_is_kept_where_the_holder_is_away() {
+    let mut cluster = Cluster::new(1, 2);
+    let mut wanted = spec("f");
+    wanted.scale.min = 1;
+    cluster.put(wanted);
+    cluster.settle(1);
+    let holder = (0..2).find(|index| !cluster.data_planes[*index].held.is_empty()).expect("one has it");
+    cluster.cut_data_plane(holder);
+    cluster.worker_reads(0);
+    cluster.worker_finishes_one(0, true);
+    cluster.worker_is_heard(0);
+    cluster.data_plane_reads(1 - holder);
+    assert_eq!(cluster.data_planes[1 - holder].held.len(), 1, "the other one has a warm sandbox, too");
+    cluster.settle(2 * KEEP_ALIVE_S);
+    assert_eq!(sandboxes(&cluster), 1, "and there is no surplus once it is back");
+}
+
+#[test]
+fn a_data_plane_that_returns_keeps_what_it_uses_and_idle_ones_go() {
+    for busy in 0..2 {
+        let mut cluster = Cluster::new(1, 2);
+        let mut wanted = spec("f");
+        (wanted.cpu, wanted.memory) = (1, 1);
+        (wanted.scale.policy, wanted.scale.target_utilization) = (Some("dirigent".to_owned()), 1.0);
+        cluster.put(wanted);
+        (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+        let id = cluster.function_id("f").unwrap();
+        (0..5).for_each(|_| cluster.data_planes[busy].arrive(id));
+        cluster.settle(3);
+        assert_eq!(cluster.data_planes[busy].running(id), 5);
+        cluster.cut_data_plane(busy);
+        for _ in 0..30 {
+            cluster.worker_reads(0);
+            cluster.worker_finishes_one(0, true);
+            cluster.worker_is_heard(0);
+            cluster.data_plane_reads(1 - busy);
+            while cluster.data_planes[1 - busy].has_said_more() {
+                cluster.data_plane_is_heard(1 - busy);
+            }
+            cluster.pass_with(100, &[true]);
+        }
+        assert_eq!(cluster.data_planes[1 - busy].held.len(), 5, "{busy}: successors are made");
+        let limits_read = cluster.data_planes[busy].limits_read;
+        cluster.connect_data_plane(busy);
+        cluster.settle(4);
+        assert_eq!(cluster.data_planes[busy].limits_read, limits_read, "{busy}: it is not asked for busy ones");
+        assert_eq!(cluster.data_planes[busy].running(id), 5, "{busy}");
+        assert!(cluster.data_planes[1 - busy].held.is_empty(), "{busy}: idle ones are given back");
+    }
+}
+
+#[test]
+fn a_sample_that_is_older_than_the_demand_of_its_message_does_not_undo_it() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.put(spec("f"));
+    cluster.data_plane_reads(0);
+    let function = cluster.function_id("f").unwrap();
+    let demand = vec![wire::Demand { function, waiting: 1, running: 0 }];
+    let samples = vec![wire::Sample { function, span_ms: 1000, ..Default::default() }];
+    cluster.data_planes[0].say(wire::FromDataPlane { demand, samples, ..Default::default() });
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    cluster.worker_reads(0);
+    assert_eq!(sandboxes(&cluster), 1);
+}
+
+#[test]
+fn one_input_makes_a_bounded_number_of_sandboxes_of_a_function() {
+    let mut cluster = Cluster::new(1, 1);
+    let mut tiny = spec("f");
+    (tiny.cpu, tiny.memory) = (0, 0);
+    cluster.put(tiny);
+    cluster.data_plane_reads(0);
+    let function = cluster.function_id("f").unwrap();
+    let demand = vec![wire::Demand { function, waiting: 3000, running: 0 }];
+    cluster.data_planes[0].say(wire::FromDataPlane { demand, ..Default::default() });
+    while cluster.data_planes[0].has_said_more() {
+        cluster.data_plane_is_heard(0);
+    }
+    assert_eq!(cluster.state.sandboxes.len(), 1024);
+    cluster.pass_with(100, &[true]);
+    assert_eq!(cluster.state.sandboxes.len(), 2048, "the next input makes more");
 }
 
 #[test]

@@ -218,7 +218,8 @@ fn a_peer_of_an_older_version_is_let_in_for_one_stream_and_then_told_to_be_start
     log.push(Command::BeginEpoch { epoch: Epoch(2), nonce: 77 });
     let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(2), nonce: 77 });
     let log = logged(log).into_iter().map(|(index, command)| Logged { index, command });
-    state.recover(Now::at_us(0), Registry::replay(log));
+    state.load(Registry::replay(log));
+    state.recover(Now::at_us(0));
     let check = |epoch, epoch_nonce| {
         let hello = wire::WorkerHello { epoch, epoch_nonce, ..Default::default() };
         state.registry.epochs().check(known_to_worker(&hello)).map_err(|refusal| refusal.to_string())
@@ -239,7 +240,8 @@ fn so_many_epochs_are_remembered_and_who_was_in_an_older_one_is_a_stranger() {
     assert!(has_the_same(&replay(&compacted), &replay(&log)));
     let mut state = new_state(Term { cluster: ClusterId(1), epoch: Epoch(newest), nonce: newest.into() });
     let log = log.into_iter().map(|(index, command)| Logged { index, command });
-    state.recover(Now::at_us(0), Registry::replay(log));
+    state.load(Registry::replay(log));
+    state.recover(Now::at_us(0));
     let is_known = |epoch: u32, known: u64| {
         let hello = wire::DataPlaneHello { epoch, epoch_nonce: epoch.into(), known, ..Default::default() };
         state.registry.epochs().check(known_to_data_plane(&hello)).is_ok()
