@@ -33,7 +33,7 @@ pub(crate) struct ReportBatch {
     clock: Clock,
     hello: Option<wire::DataPlaneHello>,
     news: BTreeMap<FunctionId, Arc<Function>>,
-    samples: BTreeMap<FunctionId, wire::Sample>,
+    samples: BTreeMap<FunctionId, (Arc<Function>, wire::Sample)>,
     /// Answers about sandboxes and limits of functions that are not known here: nothing of them is held.
     strange_acks: BTreeMap<u64, wire::EndpointAck>,
     strange_limits: BTreeMap<u64, wire::LimitAck>,
@@ -108,11 +108,11 @@ impl Reports {
     }
 
     /// Samples are to be sent. Of one function only one is: an unsent one covers both spans.
-    pub(crate) fn sample(&self, samples: Vec<wire::Sample>) {
+    pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, wire::Sample)>) {
         if let Some(outbox) = &*self.outbox.load() {
             outbox.update_soon(|batch| {
-                for sample in samples {
-                    batch.add_sample(sample);
+                for (function, sample) in samples {
+                    batch.add_sample(function, sample);
                 }
             });
         }
@@ -169,10 +169,10 @@ impl ReportBatch {
         Backlog { unsent, silent_us: now_us.saturating_sub(self.written_us) }
     }
 
-    fn add_sample(&mut self, sample: wire::Sample) {
+    fn add_sample(&mut self, function: Arc<Function>, sample: wire::Sample) {
         self.samples
-            .entry(FunctionId(sample.function))
-            .and_modify(|unsent| {
+            .entry(function.id())
+            .and_modify(|(_, unsent)| {
                 let newest = sample;
                 *unsent = wire::Sample {
                     span_ms: unsent.span_ms.saturating_add(newest.span_ms),
@@ -183,7 +183,7 @@ impl ReportBatch {
                     ..newest
                 };
             })
-            .or_insert(sample);
+            .or_insert((function, sample));
     }
 }
 
@@ -216,9 +216,11 @@ impl Batch for ReportBatch {
             }
         }
         while message.samples.len() < MAX_ENTRIES
-            && let Some((_, sample)) = self.samples.pop_first()
+            && let Some((_, (function, sample))) = self.samples.pop_first()
         {
-            message.samples.push(sample);
+            // Demand that is newer than the sample may have been sent before it.
+            let (waiting, running) = function.view(|state| (state.waiting(), state.running()));
+            message.samples.push(wire::Sample { waiting, running, ..sample });
         }
         if self.applied > self.applied_sent {
             self.applied_sent = self.applied;
@@ -234,12 +236,30 @@ impl Batch for ReportBatch {
 
 #[cfg(test)]
 mod tests {
+    use api::OsNetwork;
+    use tokio::sync::oneshot;
+
     use super::*;
+    use crate::{Config, plane::Plane};
+
+    /// Function 1 of a data plane without a stream.
+    fn function() -> Arc<Function> {
+        let policy = &policy::balance::policies()[0];
+        let plane = Arc::new(Plane::new(Config::default(), policy, Arc::new(OsNetwork), 1));
+        let config = wire::FunctionConfig { function: 1, name: "f".to_owned(), concurrency: 1, ..Default::default() };
+        plane.functions.configure(&plane, &config);
+        plane.functions.by_id(FunctionId(1)).unwrap()
+    }
 
     #[test]
     fn unsent_samples_of_one_function_become_one() {
         let mut batch = ReportBatch::new(Clock::start());
         batch.applied = 3;
+        let function = function();
+        function.change(|state, now_us, effects| {
+            let (ticket, _) = state.arrive(now_us, effects);
+            state.join(ticket, oneshot::channel().0, now_us, effects);
+        });
         let sample = wire::Sample {
             function: 1,
             span_ms: 1000,
@@ -250,13 +270,13 @@ mod tests {
             peak: 7,
             cold: 1,
         };
-        batch.add_sample(sample);
-        batch.add_sample(wire::Sample { waiting: 0, running: 2, peak: 3, ..sample });
+        batch.add_sample(function.clone(), sample);
+        batch.add_sample(function.clone(), wire::Sample { waiting: 0, running: 2, peak: 3, ..sample });
         assert_eq!(batch.backlog(0).unsent, 1);
         let message = batch.take().unwrap();
         let expected =
-            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 0, running: 2, cold: 2, ..sample };
-        assert_eq!((message.samples, message.applied), (vec![expected], 3));
+            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 1, running: 0, cold: 2, ..sample };
+        assert_eq!((message.samples, message.applied), (vec![expected], 3), "it says how many wait now");
         assert_eq!((batch.take(), batch.backlog(0).unsent), (None, 0), "all of it was sent");
     }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         let mut samples = Vec::new();
         for function in plane.sampled.take(slice) {
             let Some((sample, active)) = function.sample() else { continue };
-            samples.push(sample);
+            samples.push((function.clone(), sample));
             if active {
                 plane.sampled.begin(function);
             }
