@@ -1,7 +1,6 @@
 //! The one task that owns the state: it feeds inputs in, and performs the effects that come out.
 
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc,
@@ -12,7 +11,7 @@ use std::{
 use api::Outbox;
 use record::ColdStart;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,9 +24,7 @@ use crate::{
     log_writer::{CommandBatch, LogWriter, Written},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
-    state::{
-        Answer, DataPlaneChange, Effect, Input, Map, Request, SessionId, State, TimedMessage, Token, WorkerChange,
-    },
+    state::{DataPlaneChange, Effect, Input, Map, Reply, Request, SessionId, State, TimedMessage, WorkerChange},
     store::{Store, StoreError},
 };
 
@@ -61,8 +58,6 @@ pub(crate) enum Message {
     WorkerJoined(SessionId, Box<api::wire::WorkerHello>, Box<WorkerPeer>, Option<IpAddr>),
     /// A data plane connected.
     DataPlaneJoined(SessionId, Box<api::wire::DataPlaneHello>, Box<DataPlanePeer>),
-    /// An operator waits for an answer.
-    Request(Request, oneshot::Sender<Answer>),
     /// Anything else.
     Input(Input),
 }
@@ -91,10 +86,14 @@ impl OwnerHandle {
         self.inbox.send(message).await.map_err(|_| Stopped)
     }
 
-    pub(crate) async fn ask(&self, request: Request) -> Result<Answer, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Request(request, reply)).await?;
-        answer.await.map_err(|_| Stopped)
+    /// Sends a request, and waits for its response.
+    pub(crate) async fn request<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Stopped> {
+        let (reply, response) = Reply::channel();
+        self.send(Message::Input(Input::Request(request(reply)))).await?;
+        response.await.map_err(|_| Stopped)
     }
 }
 
@@ -109,8 +108,6 @@ pub(crate) struct Owner {
     data_planes: Map<SessionId, ConnectedDataPlane>,
     /// What was logged about connections that were ended.
     ended: Endings,
-    replies: BTreeMap<Token, oneshot::Sender<Answer>>,
-    next_token: u64,
     /// Commands that wait for the batch before them.
     commands: CommandBatch,
     /// Whether a batch is being written.
@@ -148,8 +145,6 @@ impl Owner {
             workers: Map::default(),
             data_planes: Map::default(),
             ended: Endings::default(),
-            replies: BTreeMap::new(),
-            next_token: 0,
             commands: Vec::new(),
             is_writing: false,
             log,
@@ -222,12 +217,6 @@ impl Owner {
                 self.data_planes.insert(session, ConnectedDataPlane { peer, name });
                 Input::DataPlaneJoined { session, hello: *hello }
             }
-            Message::Request(request, reply) => {
-                self.next_token += 1;
-                let token = Token(self.next_token);
-                self.replies.insert(token, reply);
-                Input::Request { token, request }
-            }
         };
         self.state.handle(now, input);
     }
@@ -265,12 +254,7 @@ impl Owner {
                 peer.outbox.update(|batch| batch.add(change));
             }
             Effect::Append { command, origin } => self.commands.push((command, origin)),
-            Effect::Reply { token, answer } => {
-                if let Some(reply) = self.replies.remove(&token) {
-                    // Whoever asked may have gone away.
-                    drop(reply.send(answer));
-                }
-            }
+            Effect::Reply(response) => response.deliver(),
             Effect::Record(row) => {
                 if let Some(rows) = &self.cold_starts
                     && rows.try_send(row).is_err()

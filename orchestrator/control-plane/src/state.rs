@@ -19,6 +19,7 @@ mod offer;
 mod operator;
 mod overdue;
 mod recovery;
+mod reply;
 mod revocation;
 mod sandbox;
 mod scale;
@@ -55,8 +56,9 @@ use self::{
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
-    input::{Input, Origin, SessionId, TimedEvent, TimedMessage, Token},
-    operator::{Answer, PutOutcome, Registration, Request},
+    input::{Input, Origin, SessionId, TimedEvent, TimedMessage},
+    operator::{Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request},
+    reply::Reply,
     sandbox::Timing,
     top::TopView,
     view::{ClusterView, FunctionView, NodeView},
@@ -170,7 +172,7 @@ impl State {
             Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),
             Input::DataPlaneLeft { session } => self.data_plane_left(now, session),
             Input::FromDataPlane { session, said } => self.on_data_plane_message(now, session, said),
-            Input::Request { token, request } => self.request(now, token, request),
+            Input::Request(request) => self.request(now, request),
             Input::Committed { first, commands } => self.committed(now, first, commands),
             Input::Time => {}
         }

@@ -16,7 +16,7 @@ use super::{
     functions,
     problem::Problem,
 };
-use crate::state::{Answer, PutOutcome, Request};
+use crate::state::{Acknowledgement, PutOutcome, Request};
 
 /// Windows that `cold_start_sweep=true` stands for.
 const SWEEP_STABLE_WINDOW: Duration = Duration::from_secs(6);
@@ -39,20 +39,16 @@ pub(super) async fn register(State(operators): State<Operators>, body: Bytes) ->
     if !operators.invoke_addresses.is_empty() {
         return Ok(operators.invoke_addresses.join(";"));
     }
-    match operators.owner.ask(Request::Status).await? {
-        Answer::Cluster(cluster) => Ok(cluster.data_planes.join(";")),
-        _ => Err(Problem::unexpected()),
-    }
+    let cluster = operators.owner.request(|reply| Request::Status { reply }).await?;
+    Ok(cluster.data_planes.join(";"))
 }
 
 /// Says in which fields of the form a function that is registered already differs from what was `asked` for.
 async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem, Problem> {
     let name = asked.name.to_string();
-    let found = match operators.owner.ask(Request::Show { name: name.clone() }).await? {
-        Answer::Function(function) => differences(&function.spec, asked),
-        // Deregistered since: then nothing of it can be said any more.
-        _ => Vec::new(),
-    };
+    let function = operators.owner.request(|reply| Request::Show { name: name.clone(), reply }).await?;
+    // If it was deregistered since, nothing of it can be said any more.
+    let found = function.map(|function| differences(&function.spec, asked)).unwrap_or_default();
     let list: Vec<String> =
         found.iter().map(|difference| format!("{} {}", form_field(&difference.field), difference.problem)).collect();
     let detail = format!("{name:?} is registered with another specification: {}", list.join("; "));
@@ -71,11 +67,10 @@ pub(super) async fn check(
 ) -> Result<&'static str, Problem> {
     let fields = Fields::of_query(query.as_deref());
     let name = fields.needed("name", "the name of a function, like /check?name=hello")?;
-    match operators.owner.ask(Request::Known { name: name.to_owned() }).await? {
-        Answer::Known(true) => Ok("ok\n"),
-        Answer::Known(false) => Err(Problem::unknown_to_data_planes(name)),
-        Answer::NotFound => Err(Problem::no_function(name)),
-        _ => Err(Problem::unexpected()),
+    match operators.owner.request(|reply| Request::Acknowledged { name: name.to_owned(), reply }).await? {
+        Acknowledgement::Complete => Ok("ok\n"),
+        Acknowledgement::Missing => Err(Problem::unknown_to_data_planes(name)),
+        Acknowledgement::NoSuchFunction => Err(Problem::no_function(name)),
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Operators, fields::Fields, name::Name, problem::Problem};
 use crate::{
     policies::Decides,
-    state::{Answer, FunctionView, PutOutcome, Registration, Request},
+    state::{ChangeOutcome, FunctionView, ImageRefused, PutOutcome, Registration, Request},
 };
 
 /// Functions in one page unless asked otherwise.
@@ -36,20 +36,15 @@ pub(super) async fn list(
     let fields = Fields::of_query(query.as_deref());
     let limit = fields.within("limit", 1..=LARGEST_PAGE)?.unwrap_or(PAGE);
     let after = fields.one("after").map(str::to_owned);
-    let Answer::Functions(functions) = operators.owner.ask(Request::List { after, limit }).await? else {
-        return Err(Problem::unexpected());
-    };
+    let functions = operators.owner.request(|reply| Request::List { after, limit, reply }).await?;
     let last = functions.last().filter(|_| functions.len() == limit);
     let next = last.map(|function| function.spec.name.to_string());
     Ok(Json(FunctionPage { functions, next }))
 }
 
 pub(super) async fn show(State(operators): State<Operators>, Name(name): Name) -> Result<Json<FunctionView>, Problem> {
-    match operators.owner.ask(Request::Show { name: name.clone() }).await? {
-        Answer::Function(function) => Ok(Json(*function)),
-        Answer::NotFound => Err(Problem::no_function(&name)),
-        _ => Err(Problem::unexpected()),
-    }
+    let function = operators.owner.request(|reply| Request::Show { name: name.clone(), reply }).await?;
+    function.map(|function| Json(*function)).ok_or_else(|| Problem::no_function(&name))
 }
 
 pub(super) async fn put(
@@ -103,10 +98,10 @@ pub(super) fn status(registration: Registration) -> StatusCode {
 
 pub(super) async fn delete(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
     let name: FunctionName = name.parse().map_err(|_| Problem::no_function(&name))?;
-    match operators.owner.ask(Request::Delete { name: name.clone() }).await? {
-        Answer::Done => Ok(StatusCode::ACCEPTED),
-        Answer::NotFound => Err(Problem::no_function(name.as_str())),
-        _ => Err(Problem::unexpected()),
+    match operators.owner.request(|reply| Request::Delete { name: name.clone(), reply }).await? {
+        ChangeOutcome::Done => Ok(StatusCode::ACCEPTED),
+        ChangeOutcome::NotFound => Err(Problem::no_function(name.as_str())),
+        ChangeOutcome::Refused(reason) => Err(Problem::new(StatusCode::CONFLICT, reason)),
     }
 }
 
@@ -116,11 +111,8 @@ pub(super) async fn register(
     spec: FunctionSpec,
     only_over: Option<Vec<FunctionSpec>>,
 ) -> Result<Registration, Problem> {
-    match operators.owner.ask(Request::Put { spec: Box::new(spec), only_over }).await? {
-        Answer::Put(registration) => Ok(registration),
-        Answer::Refused(problem) => Err(Problem::bad_field("image", problem)),
-        _ => Err(Problem::unexpected()),
-    }
+    let registered = operators.owner.request(|reply| Request::Put { spec: Box::new(spec), only_over, reply }).await?;
+    registered.map_err(|ImageRefused(problem)| Problem::bad_field("image", problem))
 }
 
 /// Checks the names of policies; everything else about a specification is checked where it is read.

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 
 use super::{Operators, name::Name, problem::Problem};
-use crate::state::{Answer, NodeView, Request};
+use crate::state::{ChangeOutcome, NodeView, Request};
 
 /// All nodes.
 #[derive(Serialize)]
@@ -13,29 +13,29 @@ pub(super) struct NodeList {
 }
 
 pub(super) async fn list(State(operators): State<Operators>) -> Result<Json<NodeList>, Problem> {
-    match operators.owner.ask(Request::Nodes).await? {
-        Answer::Nodes(nodes) => Ok(Json(NodeList { nodes })),
-        _ => Err(Problem::unexpected()),
-    }
+    let nodes = operators.owner.request(|reply| Request::Nodes { reply }).await?;
+    Ok(Json(NodeList { nodes }))
 }
 
 pub(super) async fn drain(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
-    change(&operators, &name, Request::DrainNode { name: name.clone(), drained: true }).await
+    let drain = |reply| Request::DrainNode { name: name.clone(), drained: true, reply };
+    status(&name, operators.owner.request(drain).await?)
 }
 
 pub(super) async fn undrain(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
-    change(&operators, &name, Request::DrainNode { name: name.clone(), drained: false }).await
+    let undrain = |reply| Request::DrainNode { name: name.clone(), drained: false, reply };
+    status(&name, operators.owner.request(undrain).await?)
 }
 
 pub(super) async fn remove(State(operators): State<Operators>, Name(name): Name) -> Result<StatusCode, Problem> {
-    change(&operators, &name, Request::RemoveNode { name: name.clone() }).await
+    let remove = |reply| Request::RemoveNode { name: name.clone(), reply };
+    status(&name, operators.owner.request(remove).await?)
 }
 
-async fn change(operators: &Operators, name: &str, request: Request) -> Result<StatusCode, Problem> {
-    match operators.owner.ask(request).await? {
-        Answer::Done => Ok(StatusCode::ACCEPTED),
-        Answer::NotFound => Err(Problem::no_node(name)),
-        Answer::Refused(reason) => Err(Problem::new(StatusCode::CONFLICT, reason)),
-        _ => Err(Problem::unexpected()),
+fn status(name: &str, outcome: ChangeOutcome) -> Result<StatusCode, Problem> {
+    match outcome {
+        ChangeOutcome::Done => Ok(StatusCode::ACCEPTED),
+        ChangeOutcome::NotFound => Err(Problem::no_node(name)),
+        ChangeOutcome::Refused(reason) => Err(Problem::new(StatusCode::CONFLICT, reason)),
     }
 }

@@ -8,20 +8,14 @@ use axum::{
 };
 
 use super::{Operators, problem::Problem};
-use crate::state::{Answer, ClusterView, Request};
+use crate::state::{ClusterView, Request};
 
 async fn cluster(operators: &Operators) -> Result<Box<ClusterView>, Problem> {
-    match operators.owner.ask(Request::Status).await? {
-        Answer::Cluster(cluster) => Ok(cluster),
-        _ => Err(Problem::unexpected()),
-    }
+    Ok(operators.owner.request(|reply| Request::Status { reply }).await?)
 }
 
 async fn is_recovered(operators: &Operators) -> Result<bool, Problem> {
-    match operators.owner.ask(Request::Recovered).await? {
-        Answer::Recovered(recovered) => Ok(recovered),
-        _ => Err(Problem::unexpected()),
-    }
+    Ok(operators.owner.request(|reply| Request::Recovered { reply }).await?)
 }
 
 pub(super) async fn status(State(operators): State<Operators>) -> Result<Json<ClusterView>, Problem> {

@@ -60,11 +60,6 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("no node is named {name:?}"))
     }
 
-    /// An answer of another kind than was asked for: cannot happen, and is not worth ending a control plane for.
-    pub(super) fn unexpected() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer does not fit the request")
-    }
-
     /// The sentence that says what is wrong, and the field that it is about.
     pub(super) fn into_detail(self) -> (String, Option<String>) {
         (self.detail, self.field)

@@ -6,7 +6,7 @@ use axum::{
 };
 
 use super::{Operators, fields::Fields, problem::Problem};
-use crate::state::{Answer, Request, TopView};
+use crate::state::{Request, TopView};
 
 /// Functions shown unless asked otherwise: a screen of them.
 const FUNCTIONS: usize = 30;
@@ -19,8 +19,5 @@ pub(super) async fn top(
 ) -> Result<Json<TopView>, Problem> {
     let limit = Fields::of_query(query.as_deref()).within("limit", 0..=MOST_FUNCTIONS)?;
     let limit = limit.unwrap_or(FUNCTIONS);
-    match operators.owner.ask(Request::Top { limit }).await? {
-        Answer::Top(view) => Ok(Json(*view)),
-        _ => Err(Problem::unexpected()),
-    }
+    Ok(Json(*operators.owner.request(|reply| Request::Top { limit, reply }).await?))
 }

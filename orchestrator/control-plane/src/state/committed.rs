@@ -1,6 +1,6 @@
 //! Commands that are durable: the registry has them first, and then the rest of the state follows what they changed.
 
-use super::{Answer, Effect, Now, Origin, PutOutcome, State, WorkerChange, node::NodeState};
+use super::{ChangeOutcome, Effect, Now, Origin, PutOutcome, State, WorkerChange, node::NodeState, operator::Waiting};
 use crate::{registry::Change, store::Command};
 
 impl State {
@@ -8,29 +8,26 @@ impl State {
     pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
         for ((command, origin), index) in commands.into_iter().zip(first..) {
             let change = self.registry.apply(index, command);
-            let answer = self.follow(now, change);
+            let (put, changed) = (put_outcome(&change), change_outcome(&change));
+            self.follow(now, change);
             match origin {
                 Origin::State => {}
-                Origin::Operator(token) => self.reply_when_known(now, token, answer),
+                Origin::Put(reply) => self.reply_when_known(now, Waiting::Put(reply, put)),
+                Origin::Change(reply) => self.reply_when_known(now, Waiting::Change(reply, changed)),
                 Origin::Peer(session) => self.command_applied(now, session),
             }
         }
         self.release_replies(now);
     }
 
-    /// Does what follows from a change of the registry; the answer to the operator who wanted it.
-    fn follow(&mut self, now: Now, change: Change) -> Answer {
+    /// Does what follows from a change of the registry.
+    fn follow(&mut self, now: Now, change: Change) {
         match change {
-            Change::Begun => {}
-            Change::FunctionAdded(registered) => {
-                self.add_function(now, registered);
-                return Answer::put(PutOutcome::Created);
-            }
+            Change::Begun | Change::FunctionUnchanged | Change::NotFound => {}
+            Change::FunctionAdded(registered) => self.add_function(now, registered),
             Change::FunctionUpdated { registered, needs_new_sandboxes } => {
                 self.update_function(now, registered, needs_new_sandboxes);
-                return Answer::put(PutOutcome::Updated);
             }
-            Change::FunctionUnchanged => return Answer::put(PutOutcome::Unchanged),
             Change::FunctionRemoved(id) => self.remove_function(now, id),
             Change::NodePut(node) => self.nodes.put(&node),
             Change::NodeDrained { name, drained } => self.drain_node(now, &name.0, drained),
@@ -44,9 +41,7 @@ impl State {
                     self.remove_data_plane(now, key);
                 }
             }
-            Change::NotFound => return Answer::NotFound,
         }
-        Answer::Done
     }
 
     /// Workers hear of a data plane before anything is granted to it: should the log be set back to before it, they know that
@@ -99,4 +94,16 @@ impl State {
         self.nodes.remove(key);
         self.settle_unclaimed(now);
     }
+}
+
+fn put_outcome(change: &Change) -> PutOutcome {
+    match change {
+        Change::FunctionAdded(_) => PutOutcome::Created,
+        Change::FunctionUpdated { .. } => PutOutcome::Updated,
+        _ => PutOutcome::Unchanged,
+    }
+}
+
+fn change_outcome(change: &Change) -> ChangeOutcome {
+    if *change == Change::NotFound { ChangeOutcome::NotFound } else { ChangeOutcome::Done }
 }

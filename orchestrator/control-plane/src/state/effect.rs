@@ -7,8 +7,8 @@ use model::{ClusterId, Registered};
 use record::ColdStart;
 
 use super::{
-    input::{Origin, SessionId, Token},
-    operator::Answer,
+    input::{Origin, SessionId},
+    reply::Response,
 };
 use crate::store::Command;
 
@@ -21,8 +21,8 @@ pub(crate) enum Effect {
     ToDataPlane { session: SessionId, change: DataPlaneChange },
     /// Write a command to the log; the state applies it once it is durable.
     Append { command: Command, origin: Origin },
-    /// Answer an operator.
-    Reply { token: Token, answer: Answer },
+    /// Respond to an operator.
+    Reply(Response),
     /// Write down how a creation went.
     Record(Box<ColdStart>),
     /// End a connection, for the reason given.

@@ -2,24 +2,22 @@
 
 use api::wire;
 
-use super::operator::Request;
+use super::{ChangeOutcome, PutResult, Reply, Request};
 use crate::store::Command;
 
 /// One connection of one peer; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
 
-/// Stands for whoever waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Token(pub(crate) u64);
-
 /// Who waits for a command to be durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Origin {
     /// Nobody: the state itself wanted it.
     State,
-    /// An operator, who is answered then.
-    Operator(Token),
+    /// An operator who registers a function.
+    Put(Reply<PutResult>),
+    /// An operator who changes something else.
+    Change(Reply<ChangeOutcome>),
     /// A peer, who is let in then.
     Peer(SessionId),
 }
@@ -57,7 +55,7 @@ pub(crate) enum Input {
     /// A data plane's message.
     FromDataPlane { session: SessionId, said: TimedMessage },
     /// An operator wants something.
-    Request { token: Token, request: Request },
+    Request(Request),
     /// Commands are durable; the first has index `first`.
     Committed { first: u64, commands: Vec<(Command, Origin)> },
     /// Time has passed.

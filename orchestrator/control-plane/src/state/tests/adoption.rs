@@ -24,7 +24,7 @@ fn busy(data_planes: usize) -> (Cluster, u64) {
 }
 
 fn delete(cluster: &mut Cluster) {
-    cluster.request(Request::Delete { name: "f".parse().unwrap() });
+    cluster.ask(|reply| Request::Delete { name: "f".parse().unwrap(), reply });
 }
 
 /// The control plane comes back, and hears of its peers in one order or the other.
@@ -83,7 +83,7 @@ fn what_runs_in_a_sandbox_of_an_older_revision_or_on_a_drained_node_finishes_too
         if is_update {
             cluster.put(spec(200));
         } else {
-            cluster.request(Request::DrainNode { name: "w0-node".to_owned(), drained: true });
+            cluster.ask(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
         }
         restart(&mut cluster, true);
         assert_eq!(cluster.data_planes[0].running(id), 1, "update {is_update}: it still runs");

@@ -320,7 +320,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
     let mut cluster = Cluster::new(workers, 1);
     let drain_others = |cluster: &mut Cluster, drained| {
         for index in 1..workers {
-            cluster.request(Request::DrainNode { name: format!("w{index}-node"), drained });
+            cluster.ask(|reply| Request::DrainNode { name: format!("w{index}-node"), drained, reply });
         }
     };
     drain_others(&mut cluster, true);
@@ -458,7 +458,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
 /// that their creations were not given up.
 fn failed_after_reconnection(was_queued: bool, is_queued: bool) -> u32 {
     let mut cluster = Cluster::new(2, 1);
-    cluster.request(Request::DrainNode { name: "w1-node".to_owned(), drained: true });
+    cluster.ask(|reply| Request::DrainNode { name: "w1-node".to_owned(), drained: true, reply });
     let mut spec = spec();
     (spec.scale.min, spec.cpu, spec.memory) = (4, 1, 1);
     cluster.put(spec);

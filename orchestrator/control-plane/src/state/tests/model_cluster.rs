@@ -15,6 +15,7 @@ use policy::{
     autoscale, placement,
 };
 use record::ColdStart;
+use tokio::sync::oneshot::Receiver;
 
 use crate::{
     clock::{Clock, Now},
@@ -23,8 +24,8 @@ use crate::{
     outbox::{DataPlaneBatch, WorkerBatch},
     registry::Registry,
     state::{
-        Answer, DataPlaneChange, Effect, Input, Origin, Request, SessionId, Settings, State, Term, TimedEvent,
-        TimedMessage, Token, WorkerChange,
+        DataPlaneChange, Effect, Input, Origin, Reply, Request, SessionId, Settings, State, Term, TimedEvent,
+        TimedMessage, WorkerChange,
     },
     store::{Command, Logged},
 };
@@ -139,7 +140,6 @@ pub(super) struct Cluster {
     pub(super) data_planes: Vec<ModelDataPlane>,
     /// Invocations in each sandbox, by worker, whose data plane was killed. They run as long as the sandbox lives.
     pub(super) orphans: BTreeMap<(usize, u64), u32>,
-    pub(super) answers: BTreeMap<Token, Answer>,
     /// How each creation went.
     pub(super) rows: Vec<ColdStart>,
 }
@@ -209,7 +209,6 @@ impl Cluster {
             workers: (0..workers).map(worker).collect(),
             data_planes: (0..data_planes).map(|index| new_data_plane(index, clock)).collect(),
             orphans: BTreeMap::new(),
-            answers: BTreeMap::new(),
             rows: Vec::new(),
         };
         cluster.restart_control_plane();
@@ -252,7 +251,7 @@ impl Cluster {
                     }
                 }
                 Effect::Append { command, origin } => commands.push((command, origin)),
-                Effect::Reply { token, answer } => drop(self.answers.insert(token, answer)),
+                Effect::Reply(response) => response.deliver(),
                 Effect::Record(row) => self.rows.push(*row),
                 Effect::Close { session, .. } | Effect::RefuseName { session, .. } => self.close(session),
                 Effect::RefuseStranger { session, .. } => self.turn_away(session),
@@ -294,14 +293,14 @@ impl Cluster {
     }
 
     pub(super) fn put(&mut self, spec: FunctionSpec) {
-        self.request(Request::Put { spec: Box::new(spec), only_over: None });
+        self.ask(|reply| Request::Put { spec: Box::new(spec), only_over: None, reply });
     }
 
-    pub(super) fn request(&mut self, request: Request) -> Token {
-        self.next_session += 1;
-        let token = Token(self.next_session);
-        self.input(Input::Request { token, request });
-        token
+    /// Asks for something; the response, once there is one.
+    pub(super) fn ask<T: Send + 'static>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> Receiver<T> {
+        let (reply, response) = Reply::channel();
+        self.input(Input::Request(request(reply)));
+        response
     }
 
     pub(super) fn function_id(&self, name: &str) -> Option<u64> {

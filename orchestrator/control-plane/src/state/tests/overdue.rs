@@ -22,7 +22,7 @@ fn put(cluster: &mut Cluster, name: &str, creations: u32, cpu: u32) {
 }
 
 fn drain(cluster: &mut Cluster, node: usize, drained: bool) {
-    cluster.request(Request::DrainNode { name: format!("w{node}-node"), drained });
+    cluster.ask(|reply| Request::DrainNode { name: format!("w{node}-node"), drained, reply });
 }
 
 fn pass(cluster: &mut Cluster, ms: u64) {

@@ -152,7 +152,7 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::Put(function, changed) => cluster.put(spec(function, changed)),
         Step::Delete(function) => {
             let name = format!("f{function}").parse().unwrap();
-            cluster.request(Request::Delete { name });
+            cluster.ask(|reply| Request::Delete { name, reply });
         }
         Step::WorkerReads(worker) => cluster.worker_reads(worker),
         Step::WorkerFinishes(worker, well) => cluster.worker_finishes_one(worker, well),
@@ -185,10 +185,10 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::Commit(most) => cluster.commit(most),
         Step::Silence(ms, speak) => cluster.pass_with(ms, &speak),
         Step::DrainNode(worker, drained) => {
-            cluster.request(Request::DrainNode { name: format!("w{worker}-node"), drained });
+            cluster.ask(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained, reply });
         }
         Step::RemoveNode(worker) => {
-            cluster.request(Request::RemoveNode { name: format!("w{worker}-node") });
+            cluster.ask(|reply| Request::RemoveNode { name: format!("w{worker}-node"), reply });
         }
     }
 }
@@ -312,7 +312,7 @@ proptest! {
         cluster.writes_slowly = false;
         cluster.commit(usize::MAX);
         for worker in 0..WORKERS {
-            cluster.request(Request::DrainNode { name: format!("w{worker}-node"), drained: false });
+            cluster.ask(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained: false, reply });
         }
         cluster.settle(60);
         check_always(&cluster)?;

@@ -303,7 +303,7 @@ fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
             cluster.data_plane_is_heard(0);
         }
     }
-    cluster.request(Request::Delete { name: "filler".parse().unwrap() });
+    cluster.ask(|reply| Request::Delete { name: "filler".parse().unwrap(), reply });
     cluster.data_plane_reads(0);
     cluster.data_planes[0].finish_one(filler);
     while cluster.data_planes[0].has_said_more() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use model::FunctionSpec;
 
 use super::model_cluster::{Cluster, NODE_CPU};
-use crate::state::{Answer, Request, node::NodeState};
+use crate::state::{Acknowledgement, Request, node::NodeState};
 
 /// Longer than a worker may be silent before it is dead.
 const LONG_MS: u64 = 12_000;
@@ -148,14 +148,14 @@ fn ms(duration: Duration) -> u64 {
 fn what_was_acknowledged_while_the_control_plane_stood_still_is_read_before_it_answers() {
     let (mut cluster, _) = busy(1);
     cluster.put(FunctionSpec::new("g".parse().unwrap(), "any"));
-    let known = cluster.request(Request::Known { name: "g".to_owned() });
+    let mut known = cluster.ask(|reply| Request::Acknowledged { name: "g".to_owned(), reply });
     cluster.data_plane_reads(0);
     cluster.stand_still(LONG_MS);
-    assert!(!cluster.answers.contains_key(&known), "what the data plane said meanwhile is not read yet");
+    assert!(known.try_recv().is_err(), "what the data plane said meanwhile is not read yet");
     while cluster.data_planes[0].has_said_more() {
         cluster.data_plane_is_heard(0);
     }
-    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
+    assert_eq!(known.try_recv(), Ok(Acknowledgement::Complete));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_data_plane_that_was_away_has_its_grace_also_when_the_control_plane_stood_st
 fn a_drain_has_its_time_also_when_the_control_plane_stood_still() {
     let (mut cluster, id) = busy(1);
     let deadline = ms(cluster.state.settings.health.drain_deadline);
-    cluster.request(Request::DrainNode { name: "w0-node".to_owned(), drained: true });
+    cluster.ask(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
     cluster.stand_still(2 * deadline);
     cluster.settle(deadline / 1000 - 2);
     assert_eq!(cluster.data_planes[0].running(id), 1, "it had no time to end");

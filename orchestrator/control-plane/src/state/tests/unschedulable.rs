@@ -16,7 +16,7 @@ fn put(cluster: &mut Cluster, name: &str, sandboxes: u32) {
 
 /// Ends the sandbox of a function. Who has its room?
 fn successor_of(cluster: &mut Cluster, name: &str) -> String {
-    cluster.request(Request::Delete { name: name.parse().unwrap() });
+    cluster.ask(|reply| Request::Delete { name: name.parse().unwrap(), reply });
     cluster.settle(1);
     let made = cluster.workers[0].sandboxes.last_key_value().expect("the node is full again");
     made.1.name.clone()
@@ -54,7 +54,7 @@ fn who_is_served_and_wants_more_has_waited_no_longer_than_that() {
     cluster.settle(32);
     let mut served = Vec::new();
     for filler in &fillers {
-        cluster.request(Request::Delete { name: filler.parse().unwrap() });
+        cluster.ask(|reply| Request::Delete { name: filler.parse().unwrap(), reply });
         cluster.commit(usize::MAX);
         cluster.data_plane_reads(0);
         while cluster.data_planes[0].has_said_more() {

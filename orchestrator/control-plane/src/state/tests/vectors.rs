@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::FunctionSpec;
 
 use super::model_cluster::Cluster;
-use crate::state::{Answer, PutOutcome, Registration, Request};
+use crate::state::{Acknowledgement, PutOutcome, Registration, Request};
 
 fn spec(name: &str) -> FunctionSpec {
     let mut spec = FunctionSpec::new(name.parse().unwrap(), "any");
@@ -101,7 +101,7 @@ fn a_full_cluster_serves_the_rest_as_soon_as_there_is_room() {
     cluster.data_planes[0].arrive(other);
     cluster.settle(2);
     assert_eq!(cluster.data_planes[0].running(other), 0, "both nodes are full");
-    cluster.request(Request::Delete { name: "f".parse().unwrap() });
+    cluster.ask(|reply| Request::Delete { name: "f".parse().unwrap(), reply });
     (0..2).for_each(|_| cluster.data_planes[0].finish_one(id));
     cluster.settle(1);
     assert_eq!(cluster.data_planes[0].running(other), 1, "room was made");
@@ -126,7 +126,7 @@ fn a_cluster_that_has_been_full_for_long_serves_the_newest_demand_first() {
         id
     });
     cluster.settle(3);
-    cluster.request(Request::Delete { name: "f".parse().unwrap() });
+    cluster.ask(|reply| Request::Delete { name: "f".parse().unwrap(), reply });
     cluster.data_planes[0].finish_one(id);
     cluster.settle(1);
     assert_eq!(later.map(|id| cluster.data_planes[0].running(id)), [0, 1], "the newest has the longest to wait yet");
@@ -187,33 +187,24 @@ fn what_a_dead_worker_ran_runs_elsewhere() {
 fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
     let mut cluster = Cluster::new(1, 1);
     cluster.settle(1);
-    let token = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
-    assert!(!cluster.answers.contains_key(&token), "the data plane has not acknowledged it");
+    let mut first = cluster.ask(|reply| Request::Put { spec: Box::new(spec("f")), only_over: None, reply });
+    assert!(first.try_recv().is_err(), "the data plane has not acknowledged it");
     cluster.data_plane_reads(0);
     cluster.data_plane_is_heard(0);
-    assert!(matches!(
-        cluster.answers.get(&token),
-        Some(Answer::Put(Registration { outcome: PutOutcome::Created, is_known: true }))
-    ));
-    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
-    assert!(matches!(
-        cluster.answers.get(&again),
-        Some(Answer::Put(Registration { outcome: PutOutcome::Unchanged, is_known: true }))
-    ));
-    let known = cluster.request(Request::Known { name: "f".to_owned() });
-    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
-    let deaf = cluster.request(Request::Put { spec: Box::new(spec("g")), only_over: None });
-    let unknown = cluster.request(Request::Known { name: "g".to_owned() });
+    assert_eq!(first.try_recv(), Ok(Ok(Registration { outcome: PutOutcome::Created, is_known: true })));
+    let mut again = cluster.ask(|reply| Request::Put { spec: Box::new(spec("f")), only_over: None, reply });
+    assert_eq!(again.try_recv(), Ok(Ok(Registration { outcome: PutOutcome::Unchanged, is_known: true })));
+    let mut known = cluster.ask(|reply| Request::Acknowledged { name: "f".to_owned(), reply });
+    assert_eq!(known.try_recv(), Ok(Acknowledgement::Complete));
+    let mut deaf = cluster.ask(|reply| Request::Put { spec: Box::new(spec("g")), only_over: None, reply });
+    let mut unknown = cluster.ask(|reply| Request::Acknowledged { name: "g".to_owned(), reply });
     cluster.pass(1001);
     let expected = Registration { outcome: PutOutcome::Created, is_known: false };
-    assert!(
-        matches!(cluster.answers.get(&deaf), Some(Answer::Put(answered)) if *answered == expected),
-        "waits one second at most, and the answer says so"
-    );
-    assert!(matches!(cluster.answers.get(&unknown), Some(Answer::Known(false))));
+    assert_eq!(deaf.try_recv(), Ok(Ok(expected)), "waits one second at most, and the response says so");
+    assert_eq!(unknown.try_recv(), Ok(Acknowledgement::Missing));
     cluster.cut_data_plane(0);
-    let nobody = cluster.request(Request::Known { name: "f".to_owned() });
-    assert!(matches!(cluster.answers.get(&nobody), Some(Answer::Known(false))), "no data plane is waited for");
+    let mut nobody = cluster.ask(|reply| Request::Acknowledged { name: "f".to_owned(), reply });
+    assert_eq!(nobody.try_recv(), Ok(Acknowledgement::Missing), "no data plane is waited for");
 }
 
 #[test]
@@ -221,21 +212,18 @@ fn who_asks_again_is_told_that_a_function_is_there_once_data_planes_know_it() {
     let mut cluster = Cluster::new(1, 2);
     cluster.settle(1);
     cluster.put(spec("f"));
-    let again = cluster.request(Request::Put { spec: Box::new(spec("f")), only_over: None });
-    let known = cluster.request(Request::Known { name: "f".to_owned() });
-    let other = cluster.request(Request::Known { name: "g".to_owned() });
-    assert!(matches!(cluster.answers.get(&other), Some(Answer::NotFound)), "nobody need know of what is not there");
+    let mut again = cluster.ask(|reply| Request::Put { spec: Box::new(spec("f")), only_over: None, reply });
+    let mut known = cluster.ask(|reply| Request::Acknowledged { name: "f".to_owned(), reply });
+    let mut other = cluster.ask(|reply| Request::Acknowledged { name: "g".to_owned(), reply });
+    assert_eq!(other.try_recv(), Ok(Acknowledgement::NoSuchFunction), "nobody need know of what is not there");
     for data_plane in 0..2 {
-        let answered = [again, known].map(|token| cluster.answers.contains_key(&token));
+        let answered = [again.try_recv().is_ok(), known.try_recv().is_ok()];
         assert_eq!(answered, [false, false], "{data_plane} of 2 data planes know it");
         cluster.data_plane_reads(data_plane);
         cluster.data_plane_is_heard(data_plane);
     }
-    assert!(matches!(
-        cluster.answers.get(&again),
-        Some(Answer::Put(Registration { outcome: PutOutcome::Unchanged, is_known: true }))
-    ));
-    assert!(matches!(cluster.answers.get(&known), Some(Answer::Known(true))));
+    assert_eq!(again.try_recv(), Ok(Ok(Registration { outcome: PutOutcome::Unchanged, is_known: true })));
+    assert_eq!(known.try_recv(), Ok(Acknowledgement::Complete));
 }
 
 #[test]
