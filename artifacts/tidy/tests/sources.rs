@@ -85,6 +85,16 @@ fn names_of_files_and_folders_say_what_is_inside() {
 }
 
 #[test]
+fn a_module_lies_beside_its_folder() {
+    let findings = over_sources(|name, _| {
+        // In `tests/` a file beside the folder would be a test program of its own.
+        let is_old = name.ends_with("/mod.rs") && !name.contains("/tests/");
+        is_old.then(|| format!("{name}:1: expected the folder's name and `.rs`, beside it")).into_iter().collect()
+    });
+    expect_none("modules", &findings);
+}
+
+#[test]
 fn tests_wait_for_states_and_none_is_ignored() {
     let sleep = concat!("sleep", "(");
     let findings = over_sources(|name, source| {

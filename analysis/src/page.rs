@@ -51,7 +51,7 @@ impl Page<'_> {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     title { (title) }
-                    style { (PreEscaped(palette::style_sheet())) (PreEscaped(include_str!("style.css"))) }
+                    style { (PreEscaped(palette::style_sheet())) (PreEscaped(include_str!("page/style.css"))) }
                 }
                 body {
                     (self.header(&title))
