@@ -14,11 +14,8 @@ use std::{
 };
 
 use futures::future::poll_immediate;
-use nix::{
-    sched::{CloneFlags, unshare},
-    unistd::Pid,
-};
-use support::{WorkerStream, exists, get, pid_of, revision, script, start_processes as start, until};
+use nix::sched::{CloneFlags, unshare};
+use support::{daemon_that_left, exists, get, pid_of, revision, script, start_processes as start, until};
 use tokio::time::timeout;
 use worker::{MemoryControl, SandboxAddress};
 
@@ -195,54 +192,12 @@ async fn what_left_its_sandbox_ends_with_the_worker_at_the_latest() {
     .await;
 }
 
-/// A function that starts a daemon when it is told to end, and ends once that has left its process group. The daemon has
-/// an empty environment, and writes its pid to `pid`.
-fn function_that_leaves(folder: &Path, pid: &Path) -> String {
-    let (function, pid) = (programs::path("trace-function").unwrap(), pid.display());
-    let daemon = format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 3600");
-    let body = format!(
-        "leave() {{\n  setsid env -i PATH=\"$PATH\" sh -c '{daemon}' > /dev/null 2>&1 &\n  while [ ! -e {pid} ]; do :; done\n  \
-         exit 0\n}}\ntrap leave TERM\n{} &\nwait",
-        function.display()
-    );
-    script(folder, &body)
-}
-
-fn pid_in(file: &Path) -> Pid {
-    Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap())
-}
-
-/// The daemon of a sandbox that has ended.
-async fn daemon_that_left(stream: &mut WorkerStream) -> Pid {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pid");
-    let sandbox = stream.create(1, revision(&function_that_leaves(folder.path(), &file))).await;
-    stream.ready(sandbox).await;
-    stream.delete(sandbox).await;
-    stream.ended(sandbox).await;
-    pid_in(&file)
-}
-
 #[tokio::test]
 async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
     let (_control_plane, _worker, mut stream) =
         start(|config| config.process.monitor_interval = Duration::from_millis(500)).await;
     let daemon = daemon_that_left(&mut stream).await;
     until("the daemon is ended and reaped", async || !exists(daemon)).await;
-}
-
-#[tokio::test]
-async fn what_left_its_sandbox_without_an_environment_ends_with_the_worker_at_the_latest() {
-    let (_control_plane, worker, mut stream) =
-        start(|config| config.process.monitor_interval = Duration::from_secs(3600)).await;
-    let daemon = daemon_that_left(&mut stream).await;
-    assert!(exists(daemon), "nobody has looked");
-    worker.end().await;
-    until("the daemon is dead", async || {
-        let status = fs::read_to_string(format!("/proc/{daemon}/status")).unwrap_or_default();
-        status.is_empty() || status.contains("State:\tZ")
-    })
-    .await;
 }
 
 #[tokio::test]

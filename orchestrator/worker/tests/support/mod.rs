@@ -41,7 +41,7 @@ struct Service {
     /// Commands in the same message as the welcome.
     greeting: wire::ToWorker,
     streams: mpsc::Sender<WorkerStream>,
-    beats: watch::Sender<u64>,
+    heartbeats: watch::Sender<u64>,
 }
 
 /// One open stream of a worker.
@@ -84,12 +84,12 @@ impl Orchestrator for Service {
 
     async fn heartbeat(
         &self,
-        request: Request<Streaming<wire::WorkerBeat>>,
+        request: Request<Streaming<wire::WorkerHeartbeat>>,
     ) -> Result<Response<wire::HeartbeatEnd>, Status> {
-        let mut beats = request.into_inner();
-        while let Some(beat) = beats.message().await? {
-            assert_eq!(beat.worker, "w");
-            self.beats.send_modify(|count| *count += 1);
+        let mut heartbeats = request.into_inner();
+        while let Some(heartbeat) = heartbeats.message().await? {
+            assert_eq!(heartbeat.worker, "w");
+            self.heartbeats.send_modify(|count| *count += 1);
         }
         Ok(Response::new(wire::HeartbeatEnd {}))
     }
@@ -98,7 +98,7 @@ impl Orchestrator for Service {
 /// A control plane on a loopback port. Dropping it breaks its connections.
 pub(crate) struct ControlPlane {
     pub(crate) address: SocketAddr,
-    pub(crate) beats: watch::Receiver<u64>,
+    pub(crate) heartbeats: watch::Receiver<u64>,
     streams: mpsc::Receiver<WorkerStream>,
     _server: AbortOnDropHandle<()>,
 }
@@ -113,8 +113,8 @@ impl ControlPlane {
         let listener = OsNetwork.bind(address).await.unwrap();
         let address = listener.local_address().unwrap();
         let (sender, streams) = mpsc::channel(4);
-        let (beats_sender, beats) = watch::channel(0);
-        let service = Service { epoch, greeting, streams: sender, beats: beats_sender };
+        let (heartbeat_sender, heartbeats) = watch::channel(0);
+        let service = Service { epoch, greeting, streams: sender, heartbeats: heartbeat_sender };
         let serve = Incoming::server()
             .add_service(InterceptedService::new(
                 OrchestratorServer::new(service).max_decoding_message_size(api::MAX_MESSAGE_BYTES),
@@ -122,7 +122,7 @@ impl ControlPlane {
             ))
             .serve_with_incoming(Incoming::stream(listener));
         let server = AbortOnDropHandle::new(tokio::spawn(async move { serve.await.unwrap() }));
-        Self { address, beats, streams, _server: server }
+        Self { address, heartbeats, streams, _server: server }
     }
 
     /// The next stream that a worker opens.
@@ -359,4 +359,32 @@ pub(crate) async fn pid_of(worker: &Worker, sandbox: SandboxId) -> Pid {
 /// Whether a process is there, zombies included.
 pub(crate) fn exists(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// A function that starts a daemon when it is told to end, and ends once that has left its process group. The daemon has
+/// an empty environment, and writes its pid to `pid`.
+fn function_that_leaves(folder: &Path, pid: &Path) -> String {
+    let (function, pid) = (programs::path("trace-function").unwrap(), pid.display());
+    let daemon = format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 3600");
+    let body = format!(
+        "leave() {{\n  setsid env -i PATH=\"$PATH\" sh -c '{daemon}' > /dev/null 2>&1 &\n  while [ ! -e {pid} ]; do :; done\n  \
+         exit 0\n}}\ntrap leave TERM\n{} &\nwait",
+        function.display()
+    );
+    script(folder, &body)
+}
+
+fn pid_in(file: &Path) -> Pid {
+    Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap())
+}
+
+/// The daemon of a sandbox that has ended.
+pub(crate) async fn daemon_that_left(stream: &mut WorkerStream) -> Pid {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let sandbox = stream.create(1, revision(&function_that_leaves(folder.path(), &file))).await;
+    stream.ready(sandbox).await;
+    stream.delete(sandbox).await;
+    stream.ended(sandbox).await;
+    pid_in(&file)
 }
