@@ -32,7 +32,7 @@ pub enum ConnectError {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A silent peer is pinged this often, so that a cut link is noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// The same where signs of life tell who is gone long before: these pings only end a connection that broke alone. With
+/// The same where heartbeats tell who is gone long before: these pings only end a connection that broke alone. With
 /// thousands of workers they would cost more than the signs themselves.
 const QUIET_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A ping unanswered for this long ends the connection.

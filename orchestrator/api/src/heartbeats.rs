@@ -1,4 +1,4 @@
-//! Signs of life of workers, from both ends.
+//! Heartbeats of workers, from both ends.
 //!
 //! They go as datagrams, to the port of the control plane's streams: whoever takes them looks every now and then, where a
 //! message on a connection wakes its process: with them on connections an idle control plane of thousands of workers takes
@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Datagrams, Network, Token, TokenSource, connect,
-    wire::{WorkerBeat, orchestrator_client::OrchestratorClient},
+    wire::{WorkerHeartbeat, orchestrator_client::OrchestratorClient},
 };
 
 /// Longest datagram: a worker's name and a few bytes.
@@ -44,13 +44,13 @@ const JUMP_PERIODS: u32 = 3;
 /// A control plane that has answered before and has not for so many periods is gone.
 const SILENT_PERIODS: u32 = 12;
 
-/// Takes signs of life as datagrams.
-pub struct BeatReceiver {
+/// Takes heartbeats as datagrams.
+pub struct HeartbeatReceiver {
     socket: Box<dyn Datagrams>,
     port: u16,
 }
 
-impl BeatReceiver {
+impl HeartbeatReceiver {
     /// Receives on `address`.
     ///
     /// # Errors
@@ -67,10 +67,10 @@ impl BeatReceiver {
         self.port
     }
 
-    /// Hands each sign of life and where it came from to `heard`, for ever. What `heard` says is from a connected worker is
+    /// Hands each heartbeat and where it came from to `heard`, for ever. What `heard` says is from a connected worker is
     /// answered, if an answer is wanted; nothing else is, and no answer: whoever forges an address could make two
     /// receivers talk to each other, or this one to somebody who never asked.
-    pub async fn run(self, mut heard: impl FnMut(WorkerBeat, SocketAddr) -> bool) {
+    pub async fn run(self, mut heard: impl FnMut(WorkerHeartbeat, SocketAddr) -> bool) {
         let mut buffer = [0; LONGEST_BYTES];
         let (mut looked, mut pause) = (Instant::now(), LONGEST_WAIT);
         loop {
@@ -84,13 +84,13 @@ impl BeatReceiver {
             {
                 taken += 1;
                 let bytes = &buffer[..length];
-                // What is no sign of life is somebody else's mistake, and of no consequence.
-                let Ok(beat) = WorkerBeat::decode(bytes) else { continue };
-                if beat.is_answer || beat.worker.is_empty() {
+                // What is no heartbeat is somebody else's mistake, and of no consequence.
+                let Ok(heartbeat) = WorkerHeartbeat::decode(bytes) else { continue };
+                if heartbeat.is_answer || heartbeat.worker.is_empty() {
                     continue;
                 }
-                let wants_answer = beat.answer;
-                if heard(beat, from) && wants_answer {
+                let wants_answer = heartbeat.answer;
+                if heard(heartbeat, from) && wants_answer {
                     // A lost answer is like a lost question.
                     let _ = self.socket.send(&answer(), from);
                 }
@@ -100,9 +100,9 @@ impl BeatReceiver {
     }
 }
 
-/// The answer to a sign of life: shorter than any of them.
+/// The answer to a heartbeat: shorter than any of them.
 fn answer() -> Vec<u8> {
-    WorkerBeat { is_answer: true, ..Default::default() }.encode_to_vec()
+    WorkerHeartbeat { is_answer: true, ..Default::default() }.encode_to_vec()
 }
 
 /// Until the next look, after `taken` came in `elapsed`.
@@ -110,9 +110,9 @@ fn wait(taken: usize, elapsed: Duration) -> Duration {
     elapsed.mul_f64(AT_A_LOOK as f64 / taken.max(1) as f64).min(LONGEST_WAIT)
 }
 
-/// The signs of life of one worker.
+/// The heartbeats of one worker.
 #[derive(Clone)]
-pub struct Beats {
+pub struct Heartbeats {
     /// How to reach the control plane.
     pub network: Arc<dyn Network>,
     /// Where its streams are, `host:port`.
@@ -129,12 +129,12 @@ pub struct Beats {
     pub token: TokenSource,
 }
 
-impl Beats {
+impl Heartbeats {
     /// Gives one at once and every period. Ends when the control plane has fallen silent, which only one that answers
     /// datagrams can.
     pub async fn run(self) {
         let Some((socket, to)) = self.datagrams().await else { return self.over_streams().await };
-        // The hello was a sign of life, so there is time to see whether datagrams arrive.
+        // The hello was a heartbeat, so there is time to see whether datagrams arrive.
         let (mut answered, mut proven) = (Instant::now(), false);
         let mut stand_in: Option<AbortOnDropHandle<()>> = None;
         let mut ticks = interval(self.period);
@@ -152,22 +152,22 @@ impl Beats {
                 (answered, proven, stand_in) = (Instant::now(), true, None);
             }
             let unanswered = answered.elapsed();
-            let beat = self.beat(!proven || unanswered >= self.period * CONTENT_PERIODS);
+            let heartbeat = self.heartbeat(!proven || unanswered >= self.period * CONTENT_PERIODS);
             // A datagram that is not sent is like one that is lost.
-            let _ = socket.send(&beat.encode_to_vec(), to);
+            let _ = socket.send(&heartbeat.encode_to_vec(), to);
             if proven && unanswered >= self.period * SILENT_PERIODS {
                 return;
             }
             if !proven && unanswered >= self.period * UNPROVEN_PERIODS && stand_in.is_none() {
-                tracing::info!(%to, "datagrams are not answered: signs of life go over a connection");
+                tracing::info!(%to, "datagrams are not answered: heartbeats go over a connection");
                 stand_in = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
             }
         }
     }
 
-    /// One sign of life; with `answer`, one that is to be answered.
-    fn beat(&self, answer: bool) -> WorkerBeat {
-        WorkerBeat { worker: self.worker.clone(), answer, is_answer: false, instance: self.instance }
+    /// One heartbeat; with `answer`, one that is to be answered.
+    fn heartbeat(&self, answer: bool) -> WorkerHeartbeat {
+        WorkerHeartbeat { worker: self.worker.clone(), answer, is_answer: false, instance: self.instance }
     }
 
     /// A socket, and where to send to.
@@ -184,20 +184,20 @@ impl Beats {
 
     /// Gives them over one stream after another, for ever.
     async fn over_streams(self) {
-        let beat = self.beat(false);
+        let heartbeat = self.heartbeat(false);
         let Self { network, address, period, token, .. } = self;
         loop {
             if let Ok(channel) = connect::connect_quietly(Arc::clone(&network), &address).await {
                 let mut ticks = interval(period);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                let beats = futures::stream::unfold((ticks, beat.clone()), |(mut ticks, beat)| async {
+                let heartbeats = futures::stream::unfold((ticks, heartbeat.clone()), |(mut ticks, heartbeat)| async {
                     ticks.tick().await;
-                    Some((beat.clone(), (ticks, beat)))
+                    Some((heartbeat.clone(), (ticks, heartbeat)))
                 });
                 // Without one it is refused, which is said where the other stream is.
                 let token = token.token(&address).ok().flatten();
                 // However it ended, there is another one after this.
-                let _ = OrchestratorClient::new(channel).heartbeat(Token::sign(token.as_ref(), beats)).await;
+                let _ = OrchestratorClient::new(channel).heartbeat(Token::sign(token.as_ref(), heartbeats)).await;
             }
             sleep(period).await;
         }
@@ -209,7 +209,7 @@ fn came_back(socket: &dyn Datagrams) -> bool {
     let mut buffer = [0; LONGEST_BYTES];
     let mut any = false;
     while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
-        any |= WorkerBeat::decode(&buffer[..length]).is_ok_and(|beat| beat.is_answer);
+        any |= WorkerHeartbeat::decode(&buffer[..length]).is_ok_and(|heartbeat| heartbeat.is_answer);
     }
     any
 }
@@ -225,9 +225,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Gives signs of life to whoever has the other end of `streams` and of the port.
+    /// Gives heartbeats to whoever has the other end of `streams` and of the port.
     fn begin(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
-        let beats = Beats {
+        let heartbeats = Heartbeats {
             network: Arc::new(OsNetwork),
             address: streams.local_addr().unwrap().to_string(),
             port: port.into(),
@@ -236,21 +236,21 @@ mod tests {
             period: Duration::from_millis(100),
             token: TokenSource::default(),
         };
-        AbortOnDropHandle::new(tokio::spawn(beats.run()))
+        AbortOnDropHandle::new(tokio::spawn(heartbeats.run()))
     }
 
-    /// Gives signs of life to a receiver that does not receive yet, beside streams that nobody takes yet.
-    async fn begin_beside_a_receiver() -> (TcpListener, BeatReceiver, AbortOnDropHandle<()>) {
+    /// Gives heartbeats to a receiver that does not receive yet, beside streams that nobody takes yet.
+    async fn begin_beside_a_receiver() -> (TcpListener, HeartbeatReceiver, AbortOnDropHandle<()>) {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
-        let beats = begin(&streams, receiver.port());
-        (streams, receiver, beats)
+        let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let heartbeats = begin(&streams, receiver.port());
+        (streams, receiver, heartbeats)
     }
 
     /// Receives datagrams; the names come out of the channel.
-    fn receive(receiver: BeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
+    fn receive(receiver: HeartbeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
         let (heard, names) = mpsc::unbounded_channel();
-        let run = receiver.run(move |beat, _| heard.send(beat.worker).is_ok());
+        let run = receiver.run(move |heartbeat, _| heard.send(heartbeat.worker).is_ok());
         (names, AbortOnDropHandle::new(tokio::spawn(run)))
     }
 
@@ -277,9 +277,9 @@ mod tests {
 
         fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
             if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-                let beat = WorkerBeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
-                buffer[..beat.len()].copy_from_slice(&beat);
-                return Ok(Some((beat.len(), ANY_LOOPBACK)));
+                let heartbeat = WorkerHeartbeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
+                buffer[..heartbeat.len()].copy_from_slice(&heartbeat);
+                return Ok(Some((heartbeat.len(), ANY_LOOPBACK)));
             }
             self.left.store(self.at_a_look, Relaxed);
             let looks = self.looks.fetch_add(1, Relaxed);
@@ -297,7 +297,7 @@ mod tests {
         for at_a_look in [0, 1, 40] {
             let looks = Arc::new(AtomicUsize::new(0));
             let socket = Counted { at_a_look, left: AtomicUsize::new(at_a_look), looks: looks.clone() };
-            let receiver = BeatReceiver { socket: Box::new(socket), port: 1 };
+            let receiver = HeartbeatReceiver { socket: Box::new(socket), port: 1 };
             let _ = timeout(Duration::from_secs(10), receiver.run(|_, _| true)).await;
             let looks = looks.load(Relaxed);
             assert!((195..=201).contains(&looks), "{looks} looks within 10 s, with {at_a_look} datagrams each");
@@ -306,14 +306,18 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_and_answers_are_not_answered() {
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
-        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiver.run(|beat, _| beat.worker == "known")));
+        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiver.run(|heartbeat, _| heartbeat.worker == "known")));
         let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();
-        let beat =
-            |worker: &str, is_answer| WorkerBeat { worker: worker.to_owned(), answer: true, is_answer, instance: 1 };
+        let heartbeat = |worker: &str, is_answer| WorkerHeartbeat {
+            worker: worker.to_owned(),
+            answer: true,
+            is_answer,
+            instance: 1,
+        };
         for (worker, is_answer) in [("unknown", false), ("known", true), ("", false), ("", true), ("known", false)] {
-            socket.send(&beat(worker, is_answer).encode_to_vec(), to).unwrap();
+            socket.send(&heartbeat(worker, is_answer).encode_to_vec(), to).unwrap();
         }
         let mut answers = Vec::new();
         let mut buffer = [0; LONGEST_BYTES];
@@ -321,18 +325,18 @@ mod tests {
             while answers.is_empty() {
                 sleep(Duration::from_millis(10)).await;
                 while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
-                    answers.push(WorkerBeat::decode(&buffer[..length]).unwrap());
+                    answers.push(WorkerHeartbeat::decode(&buffer[..length]).unwrap());
                 }
             }
         };
         // The last one is answered, so those before it were not.
         timeout(PATIENCE, first).await.expect("a connected worker is answered");
-        assert_eq!(answers, [WorkerBeat { is_answer: true, ..Default::default() }]);
+        assert_eq!(answers, [WorkerHeartbeat { is_answer: true, ..Default::default() }]);
     }
 
     #[tokio::test]
     async fn datagrams_that_arrive_are_all_there_is() {
-        let (streams, receiver, _beats) = begin_beside_a_receiver().await;
+        let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
         let (mut names, _receiving) = receive(receiver);
         for _ in 0..12 {
             let name = timeout(PATIENCE, names.recv()).await.unwrap();
@@ -343,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_stands_in_while_datagrams_are_not_answered() {
-        let (streams, receiver, _beats) = begin_beside_a_receiver().await;
+        let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
         let (mut stream, _) = timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
         let (mut names, _receiving) = receive(receiver);
         assert_eq!(timeout(PATIENCE, names.recv()).await.unwrap().as_deref(), Some("w"));
@@ -353,36 +357,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_control_plane_that_answered_and_fell_silent_is_gone() {
-        let (streams, receiver, beats) = begin_beside_a_receiver().await;
+        let (streams, receiver, heartbeats) = begin_beside_a_receiver().await;
         let (mut names, receiving) = receive(receiver);
         for _ in 0..6 {
             timeout(PATIENCE, names.recv()).await.unwrap().unwrap();
         }
-        assert!(!beats.is_finished(), "it is answered");
+        assert!(!heartbeats.is_finished(), "it is answered");
         drop(receiving);
-        timeout(PATIENCE, beats).await.expect("the silence is noticed").unwrap();
+        timeout(PATIENCE, heartbeats).await.expect("the silence is noticed").unwrap();
         assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
     }
 
     #[tokio::test]
     async fn where_nobody_takes_datagrams_there_is_a_stream_at_once() {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let _beats = begin(&streams, 0);
+        let _heartbeats = begin(&streams, 0);
         timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
     }
 
     #[tokio::test]
     async fn rubbish_is_nobodys_sign_of_life() {
-        let receiver = BeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
+        let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
         let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();
-        let mut beat = WorkerBeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
+        let mut heartbeat = WorkerHeartbeat { worker: "w".to_owned(), ..Default::default() }.encode_to_vec();
         for bytes in [&[0xff; 600][..], &[], b"GET / HTTP/1.1"] {
             socket.send(bytes, to).unwrap();
         }
-        socket.send(&beat, to).unwrap();
-        beat.truncate(2);
-        socket.send(&beat, to).unwrap();
+        socket.send(&heartbeat, to).unwrap();
+        heartbeat.truncate(2);
+        socket.send(&heartbeat, to).unwrap();
         let (mut names, _receiving) = receive(receiver);
         let first = timeout(PATIENCE, names.recv()).await.unwrap();
         assert_eq!(first.as_deref(), Some("w"));

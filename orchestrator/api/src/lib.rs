@@ -4,10 +4,10 @@
 //! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
 
 mod accept;
-mod beats;
 mod bounds;
 mod connect;
 mod convert;
+mod heartbeats;
 mod identity;
 mod listen;
 mod network;
@@ -35,12 +35,12 @@ pub mod wire {
 
 use std::time::Duration;
 
-pub use beats::{BeatReceiver, Beats};
 pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, check_size, shorten};
 pub use connect::{ConnectError, connect, connect_quietly, is_address, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
+pub use heartbeats::{HeartbeatReceiver, Heartbeats};
 pub use identity::{
     MAX_UNWANTED_PAUSE, NameTaken, cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance,
     is_refused_for_name, is_unwanted, refuse_name, refuse_other_cluster,

@@ -1,4 +1,4 @@
-//! Signs of life of workers, collected beside the owner: thousands of workers give four a second each, and none of them
+//! Heartbeats of workers, collected beside the owner: thousands of workers give four a second each, and none of them
 //! is worth waking the owner for. It takes them up with whatever it handles next, at the latest when it looks at who is
 //! silent.
 
@@ -7,13 +7,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use api::wire::WorkerBeat;
+use api::wire::WorkerHeartbeat;
 
 use crate::state::Map;
 
-/// Who may give signs of life, and the newest of each since the owner last looked.
+/// Who may send heartbeats, and the newest of each since the owner last looked.
 #[derive(Default)]
-pub(crate) struct Beats(Mutex<Table>);
+pub(crate) struct Heartbeats(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
@@ -30,7 +30,7 @@ pub(crate) struct Sender {
     pub(crate) address: Option<IpAddr>,
 }
 
-impl Beats {
+impl Heartbeats {
     /// A worker is connected.
     pub(crate) fn connect(&self, worker: String, sender: Sender) {
         self.lock().connected.insert(worker, sender);
@@ -44,19 +44,19 @@ impl Beats {
         }
     }
 
-    /// A sign of life came at that time of the control plane's clock, in microseconds; `from` that address if it was a
+    /// A heartbeat came at that time of the control plane's clock, in microseconds; `from` that address if it was a
     /// datagram, which anybody may send. False, and nothing noted, when it is no connected worker's.
-    pub(crate) fn note(&self, beat: WorkerBeat, from: Option<IpAddr>, at_us: u64) -> bool {
+    pub(crate) fn note(&self, heartbeat: WorkerHeartbeat, from: Option<IpAddr>, at_us: u64) -> bool {
         let mut table = self.lock();
-        let is_known = table.connected.get(&beat.worker).is_some_and(|sender| {
+        let is_known = table.connected.get(&heartbeat.worker).is_some_and(|sender| {
             let comes_from_there = match (from, sender.address) {
                 (Some(from), Some(address)) => from.to_canonical() == address.to_canonical(),
                 _ => true,
             };
-            sender.instance == beat.instance && comes_from_there
+            sender.instance == heartbeat.instance && comes_from_there
         });
         if is_known {
-            table.heard.insert(beat.worker, at_us);
+            table.heard.insert(heartbeat.worker, at_us);
         }
         is_known
     }
@@ -77,22 +77,23 @@ mod tests {
 
     #[test]
     fn only_the_connected_process_gives_signs_of_life_and_from_its_own_address() {
-        let beats = Beats::default();
+        let heartbeats = Heartbeats::default();
         let at = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        let beat = |worker: &str, instance| WorkerBeat { worker: worker.to_owned(), instance, ..Default::default() };
-        assert!(!beats.note(beat("w", 1), at("10.0.0.1"), 1), "it is not connected");
-        beats.connect("w".to_owned(), Sender { instance: 1, address: at("10.0.0.1") });
+        let heartbeat =
+            |worker: &str, instance| WorkerHeartbeat { worker: worker.to_owned(), instance, ..Default::default() };
+        assert!(!heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 1), "it is not connected");
+        heartbeats.connect("w".to_owned(), Sender { instance: 1, address: at("10.0.0.1") });
         for (instance, from) in [(2, "10.0.0.1"), (0, "10.0.0.1"), (1, "10.0.0.2")] {
-            assert!(!beats.note(beat("w", instance), at(from), 2), "{instance} from {from}");
+            assert!(!heartbeats.note(heartbeat("w", instance), at(from), 2), "{instance} from {from}");
         }
-        assert!(!beats.note(beat("v", 1), at("10.0.0.1"), 2));
-        assert_eq!(beats.take(), []);
-        assert!(beats.note(beat("w", 1), at("::ffff:10.0.0.1"), 3));
-        assert!(beats.note(beat("w", 1), None, 4), "over a stream");
-        assert_eq!(beats.take(), [("w".to_owned(), 4)]);
-        beats.disconnect("w", Sender { instance: 2, address: None });
-        assert!(beats.note(beat("w", 1), at("10.0.0.1"), 5), "another one of its name has left");
-        beats.disconnect("w", Sender { instance: 1, address: at("10.0.0.1") });
-        assert!(!beats.note(beat("w", 1), at("10.0.0.1"), 6));
+        assert!(!heartbeats.note(heartbeat("v", 1), at("10.0.0.1"), 2));
+        assert_eq!(heartbeats.take(), []);
+        assert!(heartbeats.note(heartbeat("w", 1), at("::ffff:10.0.0.1"), 3));
+        assert!(heartbeats.note(heartbeat("w", 1), None, 4), "over a stream");
+        assert_eq!(heartbeats.take(), [("w".to_owned(), 4)]);
+        heartbeats.disconnect("w", Sender { instance: 2, address: None });
+        assert!(heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 5), "another one of its name has left");
+        heartbeats.disconnect("w", Sender { instance: 1, address: at("10.0.0.1") });
+        assert!(!heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 6));
     }
 }

@@ -3,11 +3,11 @@
 //! [`build`] binds its ports and reads the command log; [`Built::run`] serves until told to stop. One task owns all
 //! state ([`state`](self)), and everything durable goes through a [`Store`].
 
-mod beats;
 mod clock;
 mod coldstarts;
 mod config;
 mod ending;
+mod heartbeats;
 mod http;
 mod log_writer;
 mod metrics;

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    beats::{Beats, Sender},
     clock::Clock,
     ending::{Endings, Peer},
+    heartbeats::{Heartbeats, Sender},
     log_writer::{CommandBatch, LogWriter, Written},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
@@ -38,7 +38,7 @@ pub(crate) type WorkerPeer = Peer<Outbox<WorkerBatch>>;
 /// A data plane's place at the owner.
 pub(crate) type DataPlanePeer = Peer<Outbox<DataPlaneBatch>>;
 
-/// A worker's place, and how its signs of life are told from others.
+/// A worker's place, and how its heartbeats are told from others.
 struct ConnectedWorker {
     peer: Box<WorkerPeer>,
     name: String,
@@ -67,7 +67,7 @@ pub(crate) enum Message {
 pub(crate) struct OwnerHandle {
     inbox: mpsc::Sender<Message>,
     sessions: Arc<AtomicU64>,
-    pub(crate) beats: Arc<Beats>,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -103,7 +103,7 @@ pub(crate) struct Owner {
     clock: Clock,
     metrics: Arc<Metrics>,
     inbox: mpsc::Receiver<Message>,
-    beats: Arc<Beats>,
+    heartbeats: Arc<Heartbeats>,
     workers: Map<SessionId, ConnectedWorker>,
     data_planes: Map<SessionId, ConnectedDataPlane>,
     /// What was logged about connections that were ended.
@@ -128,11 +128,11 @@ impl Owner {
     ) -> (Self, OwnerHandle, LogWriter) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (writer, log, written) = LogWriter::new(store, metrics.clone());
-        let beats = Arc::new(Beats::default());
+        let heartbeats = Arc::new(Heartbeats::default());
         let handle = OwnerHandle {
             inbox: sender,
             sessions: Arc::new(AtomicU64::new(1)),
-            beats: beats.clone(),
+            heartbeats: heartbeats.clone(),
             clock,
             metrics: metrics.clone(),
         };
@@ -141,7 +141,7 @@ impl Owner {
             clock,
             metrics,
             inbox,
-            beats,
+            heartbeats,
             workers: Map::default(),
             data_planes: Map::default(),
             ended: Endings::default(),
@@ -167,13 +167,13 @@ impl Owner {
                 Some(written) = self.written.recv() => self.committed(written?),
                 count = self.inbox.recv_many(&mut messages, MAX_INPUTS_PER_ROUND) => {
                     self.metrics.inbox.set(i64::try_from(count).unwrap_or(i64::MAX));
-                    self.hear();
+                    self.receive_heartbeats();
                     for message in messages.drain(..) {
                         self.handle(message);
                     }
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.hear();
+                    self.receive_heartbeats();
                     self.state.handle(self.clock.now(), Input::Time);
                 }
             }
@@ -183,11 +183,11 @@ impl Owner {
         Ok(())
     }
 
-    /// Takes up the signs of life, before anything is concluded from silence.
-    fn hear(&mut self) {
-        let heard = self.beats.take();
+    /// Takes up the heartbeats, before anything is concluded from silence.
+    fn receive_heartbeats(&mut self) {
+        let heard = self.heartbeats.take();
         if !heard.is_empty() {
-            self.state.handle(self.clock.now(), Input::WorkerBeats { heard });
+            self.state.handle(self.clock.now(), Input::Heartbeats { heard });
         }
     }
 
@@ -242,7 +242,7 @@ impl Owner {
                 let Some(worker) = self.workers.get_mut(&session) else { return };
                 if matches!(change, WorkerChange::Welcome(_)) {
                     worker.peer.admit();
-                    self.beats.connect(worker.name.clone(), worker.sender);
+                    self.heartbeats.connect(worker.name.clone(), worker.sender);
                 }
                 worker.peer.outbox.update(|batch| batch.add(change));
             }
@@ -287,7 +287,7 @@ impl Owner {
 
     fn forget_worker(&mut self, session: SessionId) -> Option<ConnectedWorker> {
         let worker = self.workers.remove(&session)?;
-        self.beats.disconnect(&worker.name, worker.sender);
+        self.heartbeats.disconnect(&worker.name, worker.sender);
         Some(worker)
     }
 }

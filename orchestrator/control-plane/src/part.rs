@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use api::{
-    BeatReceiver, CLUSTER_TOKEN_FILE, Incoming, Listener, Network, Token, TokenError,
+    CLUSTER_TOKEN_FILE, HeartbeatReceiver, Incoming, Listener, Network, Token, TokenError,
     wire::orchestrator_server::OrchestratorServer,
 };
 use model::Epoch;
@@ -72,7 +72,7 @@ pub struct Built {
     log: LogWriter,
     cold_starts: Option<(ColdStartLog, mpsc::Receiver<Box<record::ColdStart>>)>,
     stream: Box<dyn Listener>,
-    beats: Option<BeatReceiver>,
+    heartbeats: Option<HeartbeatReceiver>,
     http: Box<dyn Listener>,
     stream_address: SocketAddr,
     http_address: SocketAddr,
@@ -90,8 +90,8 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     config.check()?;
     let mut settings = settings(&config)?;
     let (stream, stream_address) = bind(&*network, "stream", config.stream).await?;
-    let beats = receive_beats(&*network, stream_address);
-    settings.beat_port = beats.as_ref().map_or(0, BeatReceiver::port);
+    let heartbeats = receive_heartbeats(&*network, stream_address);
+    settings.heartbeat_port = heartbeats.as_ref().map_or(0, HeartbeatReceiver::port);
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
@@ -117,7 +117,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
         log,
         cold_starts,
         stream,
-        beats,
+        heartbeats,
         http,
         stream_address,
         http_address,
@@ -155,10 +155,12 @@ impl Built {
         let (invoke_addresses, access) = (self.invoke_addresses.into(), Arc::new(self.access));
         let operators = http::Operators { owner: self.handle.clone(), invoke_addresses, access };
         tasks.spawn(http::serve(self.http, operators, stop.clone()));
-        if let Some(beats) = self.beats {
+        if let Some(heartbeats) = self.heartbeats {
             let (handle, stop) = (self.handle.clone(), stop.clone());
-            let heard = move |beat, from: SocketAddr| handle.beats.note(beat, Some(from.ip()), handle.clock.now_us());
-            tasks.spawn(async move { stop.run_until_cancelled_owned(beats.run(heard)).await });
+            let heard = move |heartbeat, from: SocketAddr| {
+                handle.heartbeats.note(heartbeat, Some(from.ip()), handle.clock.now_us())
+            };
+            tasks.spawn(async move { stop.run_until_cancelled_owned(heartbeats.run(heard)).await });
         }
         let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
         let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
@@ -181,13 +183,19 @@ impl Built {
 
 fn settings(config: &Config) -> Result<Settings, ConfigError> {
     let (autoscale, placement) = config.policies()?;
-    Ok(Settings { autoscale, placement, health: config.health.clone(), beat_port: 0, records: config.record.is_some() })
+    Ok(Settings {
+        autoscale,
+        placement,
+        health: config.health.clone(),
+        heartbeat_port: 0,
+        records: config.record.is_some(),
+    })
 }
 
-/// Takes signs of life as datagrams beside the streams. Workers do without where that cannot be.
-fn receive_beats(network: &dyn Network, address: SocketAddr) -> Option<BeatReceiver> {
-    BeatReceiver::bind(network, address)
-        .inspect_err(|cause| tracing::info!(%address, %cause, "signs of life come over connections only"))
+/// Takes heartbeats as datagrams beside the streams. Workers do without where that cannot be.
+fn receive_heartbeats(network: &dyn Network, address: SocketAddr) -> Option<HeartbeatReceiver> {
+    HeartbeatReceiver::bind(network, address)
+        .inspect_err(|cause| tracing::info!(%address, %cause, "heartbeats come over connections only"))
         .ok()
 }
 

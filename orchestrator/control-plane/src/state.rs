@@ -74,8 +74,8 @@ pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
     pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
-    /// Where workers may send signs of life as datagrams; 0: nowhere.
-    pub(crate) beat_port: u16,
+    /// Where workers may send heartbeats as datagrams; 0: nowhere.
+    pub(crate) heartbeat_port: u16,
     /// Whether anybody wants to read how each creation went.
     pub(crate) records: bool,
 }
@@ -165,8 +165,8 @@ impl State {
             Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
             Input::WorkerLeaves { session } => self.worker_leaves(session),
             Input::WorkerLeft { session } => self.worker_left(now, session),
-            Input::WorkerBeats { heard } => {
-                heard.iter().for_each(|(worker, at_us)| self.worker_beat(now, worker, *at_us))
+            Input::Heartbeats { heard } => {
+                heard.iter().for_each(|(worker, at_us)| self.on_heartbeat(now, worker, *at_us))
             }
             Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),
             Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),

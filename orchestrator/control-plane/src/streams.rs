@@ -88,17 +88,17 @@ impl Orchestrator for Streams {
 
     async fn heartbeat(
         &self,
-        request: Request<Streaming<wire::WorkerBeat>>,
+        request: Request<Streaming<wire::WorkerHeartbeat>>,
     ) -> Result<Response<wire::HeartbeatEnd>, Status> {
-        let mut beats = request.into_inner();
+        let mut heartbeats = request.into_inner();
         loop {
-            let beat = tokio::select! {
+            let heartbeat = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Err(shutting_down()),
-                beat = beats.next() => beat,
+                heartbeat = heartbeats.next() => heartbeat,
             };
-            let Some(Ok(beat)) = beat else { return Ok(Response::new(wire::HeartbeatEnd {})) };
-            self.owner.beats.note(beat, None, self.owner.clock.now_us());
+            let Some(Ok(heartbeat)) = heartbeat else { return Ok(Response::new(wire::HeartbeatEnd {})) };
+            self.owner.heartbeats.note(heartbeat, None, self.owner.clock.now_us());
         }
     }
 }

@@ -43,10 +43,10 @@ pub struct Config {
     pub runtime: RuntimeKind,
     /// Threads of its process, 0: half of the cores. Hollow sandboxes are served by them.
     pub threads: usize,
-    /// Time between signs of life.
+    /// Time between heartbeats.
     #[serde(with = "model::duration")]
     pub heartbeat: Duration,
-    /// Whether signs of life may go as UDP datagrams, to the port of the control plane's streams. Where none arrives there
+    /// Whether heartbeats may go as UDP datagrams, to the port of the control plane's streams. Where none arrives there
     /// they go over a connection in any case.
     pub datagrams: bool,
     /// Seed of everything random here; equal seeds and names give equal creation delays.

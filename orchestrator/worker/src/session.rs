@@ -1,10 +1,10 @@
 //! The connection to the control plane: finds the leader, passes its commands to the owner and the owner's events
-//! back, sends signs of life, and begins again when the link breaks.
+//! back, sends heartbeats, and begins again when the link breaks.
 
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    Beats, MAX_UNWANTED_PAUSE, NameTaken, Network, Token, TokenError, TokenSource, WireError, wire,
+    Heartbeats, MAX_UNWANTED_PAUSE, NameTaken, Network, Token, TokenError, TokenSource, WireError, wire,
     wire::orchestrator_client::OrchestratorClient,
 };
 use model::Epoch;
@@ -63,7 +63,7 @@ enum SessionError {
     Closed,
     #[error("no welcome within {WELCOME:?}")]
     Silent,
-    #[error("the control plane does not answer signs of life any more")]
+    #[error("the control plane does not answer heartbeats any more")]
     Unanswered,
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -132,7 +132,7 @@ impl Session {
         let first = first.map_err(SessionError::Refused)?;
         let mut received = Instant::now();
         let mut batch = first.ok_or(SessionError::Closed)?;
-        let (commander, beat_port) = check_welcome(batch.welcome.take())?;
+        let (commander, heartbeat_port) = check_welcome(batch.welcome.take())?;
         let epoch = commander.epoch;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Welcome(commander, reply)).await?;
@@ -140,22 +140,22 @@ impl Session {
         *welcomed = true;
         info!(control_plane = %address, epoch = epoch.0, "connected to the control plane");
 
-        let beats = Beats {
+        let heartbeats = Heartbeats {
             network: Arc::clone(&self.network),
             address: address.to_owned(),
-            port: if self.datagrams { beat_port } else { 0 },
+            port: if self.datagrams { heartbeat_port } else { 0 },
             worker: self.worker.clone(),
             instance: self.instance,
             period: self.heartbeat,
             token: self.token.clone(),
         };
-        let mut beats = AbortOnDropHandle::new(tokio::spawn(beats.run()));
+        let mut heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats.run()));
         loop {
             self.tell(Input::Commands(batch, received)).await?;
             batch = tokio::select! {
                 biased;
                 batch = next(&mut commands) => batch?.ok_or(SessionError::Closed)?,
-                _ended = &mut beats => return Err(SessionError::Unanswered),
+                _ended = &mut heartbeats => return Err(SessionError::Unanswered),
             };
             received = Instant::now();
         }
@@ -205,5 +205,5 @@ fn check_welcome(welcome: Option<wire::Welcome>) -> Result<(Commander, u32), Wir
         return Err(WireError::Version { theirs: welcome.protocol_version, ours: api::PROTOCOL_VERSION });
     }
     let (cluster, epoch, nonce) = (welcome.cluster, Epoch(welcome.epoch), welcome.epoch_nonce);
-    Ok((Commander { cluster, epoch, nonce }, welcome.beat_port))
+    Ok((Commander { cluster, epoch, nonce }, welcome.heartbeat_port))
 }

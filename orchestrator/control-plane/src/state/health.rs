@@ -36,7 +36,7 @@ impl State {
         self.timers.restart_health(now);
         tracing::warn!(late_us, "this process stood still: whoever was silent meanwhile is given the time again");
         let moved = |us: u64| us.saturating_add(late_us).min(now.us);
-        self.workers.iter_mut().for_each(|worker| worker.last_beat_us = moved(worker.last_beat_us));
+        self.workers.iter_mut().for_each(|worker| worker.last_heartbeat_us = moved(worker.last_heartbeat_us));
         for node in self.nodes.iter_mut() {
             node.silent_since_us = moved(node.silent_since_us);
             if node.ready_us > 0 {
@@ -63,16 +63,16 @@ impl State {
         let silent: Vec<_> = self
             .workers
             .iter()
-            .filter(|(_, worker)| silence(worker.last_beat_us) >= suspect_after)
+            .filter(|(_, worker)| silence(worker.last_heartbeat_us) >= suspect_after)
             .filter(|(_, worker)| !worker.nodes.iter().any(|key| self.silent_together.contains(key)))
-            .map(|(session, worker)| (session, worker.last_beat_us, worker.nodes.clone()))
+            .map(|(session, worker)| (session, worker.last_heartbeat_us, worker.nodes.clone()))
             .collect();
-        for (session, last_beat_us, nodes) in silent {
+        for (session, last_heartbeat_us, nodes) in silent {
             for key in nodes {
-                self.nodes.note_silence(key, last_beat_us);
+                self.nodes.note_silence(key, last_heartbeat_us);
                 self.mark_suspect(now, key);
             }
-            if silence(last_beat_us) >= dead_after {
+            if silence(last_heartbeat_us) >= dead_after {
                 self.effect(Effect::Close { session, reason: "silent for too long".to_owned() });
                 self.worker_left(now, session);
             }
@@ -92,7 +92,7 @@ impl State {
     /// When a node was last heard of, in microseconds.
     fn heard_us(&self, node: &Node) -> u64 {
         let worker = node.session.and_then(|session| self.workers.get(session));
-        worker.map_or(node.silent_since_us, |worker| worker.last_beat_us)
+        worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
     }
 
     /// Takes note of which nodes are silent together, so that the cause is likely to be here. Nothing is concluded from
@@ -135,7 +135,7 @@ impl State {
     fn forgive_silence(&mut self, now: Now, over: &BTreeSet<NodeKey>) {
         let forgiven = |worker: &super::worker::Worker| worker.nodes.iter().any(|key| over.contains(key));
         for worker in self.workers.iter_mut().filter(|worker| forgiven(worker)) {
-            worker.last_beat_us = now.us;
+            worker.last_heartbeat_us = now.us;
         }
         for key in over {
             if self.nodes.contains(*key) {
@@ -202,7 +202,7 @@ impl State {
         }
     }
 
-    /// A suspect node gave a sign of life.
+    /// A suspect node sent a heartbeat.
     pub(super) fn mark_ready(&mut self, now: Now, key: NodeKey) {
         let node = self.nodes.get_mut(key);
         node.state = NodeState::Ready;

@@ -44,8 +44,8 @@ pub(crate) enum Input {
     WorkerLeaves { session: SessionId },
     /// A worker's connection ended.
     WorkerLeft { session: SessionId },
-    /// Workers gave signs of life, at those times in microseconds.
-    WorkerBeats { heard: Vec<(String, u64)> },
+    /// Workers sent heartbeats, at those times in microseconds.
+    Heartbeats { heard: Vec<(String, u64)> },
     /// A worker reports on sandboxes; `read_us` is when the message was read.
     SandboxEvents { session: SessionId, events: Vec<TimedEvent>, read_us: u64 },
     /// A data plane connected.

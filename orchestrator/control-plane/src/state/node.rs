@@ -20,7 +20,7 @@ const MAX_FAILING_NODES: usize = 8;
 /// Whether a node may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeState {
-    /// Its worker is connected and gives signs of life.
+    /// Its worker is connected and sends heartbeats.
     Ready,
     /// Its worker is silent or disconnected.
     Suspect,

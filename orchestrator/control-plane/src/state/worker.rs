@@ -22,8 +22,8 @@ pub(super) struct Worker {
     /// Where its operators' pages are.
     pub(super) admin: Arc<str>,
     pub(super) nodes: Vec<NodeKey>,
-    /// When it last gave a sign of life, in microseconds.
-    pub(super) last_beat_us: u64,
+    /// When it last sent a heartbeat, in microseconds.
+    pub(super) last_heartbeat_us: u64,
 }
 
 /// Connected workers.
@@ -74,11 +74,11 @@ impl State {
             runtime: hello.runtime.as_str().into(),
             admin: hello.admin.as_str().into(),
             nodes: nodes.clone(),
-            last_beat_us: now.us,
+            last_heartbeat_us: now.us,
         };
         self.workers.by_name.insert(name, session);
         self.workers.by_session.insert(session, worker);
-        let welcome = self.welcome(self.settings.beat_port);
+        let welcome = self.welcome(self.settings.heartbeat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
         self.effect(Effect::ToWorker { session, change: WorkerChange::Known(self.registry.data_plane_index()) });
         self.note_lost_holders(&nodes, &hello);
@@ -104,12 +104,12 @@ impl State {
         Some(key)
     }
 
-    /// The first thing that a peer is told, with the port for signs of life.
-    pub(super) fn welcome(&self, beat_port: u16) -> wire::Welcome {
+    /// The first thing that a peer is told, with the port for heartbeats.
+    pub(super) fn welcome(&self, heartbeat_port: u16) -> wire::Welcome {
         wire::Welcome {
             protocol_version: api::PROTOCOL_VERSION,
             epoch: self.term.epoch.0,
-            beat_port: beat_port.into(),
+            heartbeat_port: heartbeat_port.into(),
             cluster: self.term.cluster.to_string(),
             epoch_nonce: self.term.nonce,
         }
@@ -177,7 +177,7 @@ impl State {
         self.workers.by_name.remove(&worker.name);
         for key in worker.nodes {
             self.nodes.get_mut(key).session = None;
-            self.nodes.note_silence(key, worker.last_beat_us.min(now.us));
+            self.nodes.note_silence(key, worker.last_heartbeat_us.min(now.us));
             self.nodes.refresh_open(key);
             // Where many are silent their connections end too, and that says as little; who said that it ends has ended.
             if self.silent_together.is_empty() || self.nodes.get(key).leaving {
@@ -186,10 +186,10 @@ impl State {
         }
     }
 
-    pub(super) fn worker_beat(&mut self, now: Now, worker: &str, at_us: u64) {
+    pub(super) fn on_heartbeat(&mut self, now: Now, worker: &str, at_us: u64) {
         let Some(session) = self.workers.by_name.get(worker) else { return };
         let Some(worker) = self.workers.by_session.get_mut(session) else { return };
-        worker.last_beat_us = worker.last_beat_us.max(at_us);
+        worker.last_heartbeat_us = worker.last_heartbeat_us.max(at_us);
         let was_suspect = worker.nodes.first().is_some_and(|key| self.nodes.get(*key).state != NodeState::Ready);
         if was_suspect {
             for key in worker.nodes.clone() {

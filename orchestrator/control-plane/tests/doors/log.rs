@@ -127,7 +127,7 @@ async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobod
     let named = |message: &wire::ToDataPlane| (!message.functions.is_empty()).then_some(());
     let (registered, ()) = tokio::join!(registered, data_plane.read_until(named));
     assert_eq!(registered.0, 200);
-    worker.beat(&running.stream).await;
+    worker.heartbeat(&running.stream).await;
     data_plane.demand(data_plane.id_of("window"), 1, 0).await;
     worker.read_until(first_creation).await;
     assert_eq!(running.json("/v1/functions/window").await["last_error"], serde_json::Value::Null);

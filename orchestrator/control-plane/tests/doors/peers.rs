@@ -208,10 +208,14 @@ impl Worker {
         while let Ok(Some(_)) = timeout(SOON, incoming.message()).await.expect("the control plane ends the stream") {}
     }
 
-    /// Gives one sign of life.
-    pub(crate) async fn beat(&self, stream: &StreamPort) {
-        let beat = wire::WorkerBeat { worker: "w".to_owned(), ..Default::default() };
-        client(stream).await.heartbeat(stream.sign(tokio_stream::iter([beat]))).await.expect("the beat is taken");
+    /// Gives one heartbeat.
+    pub(crate) async fn heartbeat(&self, stream: &StreamPort) {
+        let heartbeat = wire::WorkerHeartbeat { worker: "w".to_owned(), ..Default::default() };
+        client(stream)
+            .await
+            .heartbeat(stream.sign(tokio_stream::iter([heartbeat])))
+            .await
+            .expect("the heartbeat is taken");
     }
 
     /// Why the control plane ends the connection without a command.

@@ -188,14 +188,14 @@ async fn a_drained_node_gets_nothing_new_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_silent_worker_is_suspect_and_one_that_beats_is_not() {
+async fn a_worker_without_heartbeats_is_suspect_and_one_with_them_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
     worker.read().await;
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
-    worker.beat(&running.stream).await;
+    worker.heartbeat(&running.stream).await;
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
     running.stop().await;
 }

@@ -221,7 +221,7 @@ impl Orchestrator for Service {
 
     async fn heartbeat(
         &self,
-        _request: Request<Streaming<wire::WorkerBeat>>,
+        _request: Request<Streaming<wire::WorkerHeartbeat>>,
     ) -> Result<Response<wire::HeartbeatEnd>, Status> {
         Err(Status::unimplemented("no workers here"))
     }

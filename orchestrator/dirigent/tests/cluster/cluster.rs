@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) process: &'static str,
     /// Further keys of its table `hollow`.
     pub(crate) hollow: &'static str,
-    /// Whether a worker's signs of life may go beside its connections.
+    /// Whether a worker's heartbeats may go beside its connections.
     pub(crate) datagrams: bool,
 }
 

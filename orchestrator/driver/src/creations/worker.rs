@@ -1,11 +1,11 @@
 //! A worker as the control plane sees it: announces nodes, makes and ends sandboxes that are nothing but an address,
-//! and gives signs of life.
+//! and sends heartbeats.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use api::{
-    Batch, Beats, OsNetwork, Outbox, PROTOCOL_VERSION, TokenSource,
+    Batch, Heartbeats, OsNetwork, Outbox, PROTOCOL_VERSION, TokenSource,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -86,17 +86,17 @@ pub(crate) async fn start_all(
 ) -> anyhow::Result<()> {
     let connect = |number| async move { connect(number, options, stream).await };
     let mut connected = stream::iter((0..options.workers()).map(connect)).buffer_unordered(CONNECTING);
-    while let Some((beats, commands, outbox)) = connected.try_next().await? {
+    while let Some((heartbeats, commands, outbox)) = connected.try_next().await? {
         tasks.spawn(obey(commands, outbox, options.delay));
         tasks.spawn(async move {
-            beats.run().await;
-            anyhow::bail!("the control plane does not answer signs of life any more")
+            heartbeats.run().await;
+            anyhow::bail!("the control plane does not answer heartbeats any more")
         });
     }
     Ok(())
 }
 
-type Connected = (Beats, Streaming<wire::ToWorker>, Outbox<Events>);
+type Connected = (Heartbeats, Streaming<wire::ToWorker>, Outbox<Events>);
 
 async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::Result<Connected> {
     let first = number * options.nodes_per_worker;
@@ -116,15 +116,15 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
         ..Default::default()
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
-    // As real workers do, which learn from their signs of life when nobody is there.
+    // As real workers do, which learn from their heartbeats when nobody is there.
     let channel = api::connect_quietly(Arc::new(OsNetwork), &stream.to_string()).await?;
     let commands = orchestrator(channel).connect_worker(messages).await.context("opening a worker's stream")?;
     let mut commands = commands.into_inner();
     let first = commands.message().await?.context("the control plane closed a worker's stream")?;
-    let port = first.welcome.context("a worker was not welcomed")?.beat_port;
+    let port = first.welcome.context("a worker was not welcomed")?.heartbeat_port;
     let (network, address) = (Arc::new(OsNetwork), stream.to_string());
     Ok((
-        Beats { network, address, port, worker: name, instance, period: HEARTBEAT, token: TokenSource::default() },
+        Heartbeats { network, address, port, worker: name, instance, period: HEARTBEAT, token: TokenSource::default() },
         commands,
         outbox,
     ))

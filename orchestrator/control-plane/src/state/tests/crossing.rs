@@ -29,7 +29,7 @@ fn slots_given_back_while_their_sandbox_comes_back_into_reach_are_not_lent_twice
     assert_eq!(held(&cluster), 0, "it was given back");
     // … while the sandbox's node is suspected, and trusted again.
     cluster.pass(2000);
-    cluster.worker_beats(0);
+    cluster.worker_sends_heartbeat(0);
     for _ in 0..8 {
         for data_plane in [1, 0] {
             cluster.data_plane_is_heard(data_plane);

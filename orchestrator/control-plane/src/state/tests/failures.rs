@@ -45,7 +45,7 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
     for _ in 0..seconds * 20 {
         let failures = cluster.state.function_named("f").unwrap().backoff.failures;
         for index in 0..cluster.workers.len() {
-            cluster.worker_beats(index);
+            cluster.worker_sends_heartbeat(index);
             cluster.worker_reads(index);
             let new: Vec<_> = cluster.workers[index].sandboxes.keys().filter(|id| seen.insert(**id)).collect();
             created.extend(new.iter().map(|_| (cluster.now_us, failures)));
@@ -444,7 +444,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     for sandbox in &made[1..] {
         for _ in 0..HALF_DEADLINE_MS / 500 {
             cluster.pass(500);
-            cluster.input(Input::WorkerBeats { heard: vec![(worker.clone(), cluster.now_us)] });
+            cluster.input(Input::Heartbeats { heard: vec![(worker.clone(), cluster.now_us)] });
         }
         let address = "127.1.0.1:80".to_owned();
         hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));

@@ -152,7 +152,8 @@ fn new_term(epoch: u32) -> Term {
 pub(super) fn new_state(term: Term) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
-    let settings = Settings { autoscale: policy, placement, health: Health::default(), beat_port: 0, records: true };
+    let settings =
+        Settings { autoscale: policy, placement, health: Health::default(), heartbeat_port: 0, records: true };
     State::new(settings, term, 7, Metrics::new().into())
 }
 
@@ -598,11 +599,11 @@ impl Cluster {
         self.input(Input::SandboxEvents { session, events, read_us });
     }
 
-    pub(super) fn worker_beats(&mut self, index: usize) {
+    pub(super) fn worker_sends_heartbeat(&mut self, index: usize) {
         if self.workers[index].session.is_some() {
             let worker = self.workers[index].name.clone();
             let heard = vec![(worker, self.now_us)];
-            self.input(Input::WorkerBeats { heard });
+            self.input(Input::Heartbeats { heard });
         }
     }
 
@@ -648,15 +649,15 @@ impl Cluster {
         }
     }
 
-    /// Time passes, and nobody gives a sign of life.
+    /// Time passes, and nobody sends a heartbeat.
     pub(super) fn pass(&mut self, ms: u64) {
         self.pass_while(ms, |_| {});
     }
 
-    /// Time passes, and these workers give signs of life, as far as they are connected.
+    /// Time passes, and these workers send heartbeats, as far as they are connected.
     pub(super) fn pass_with(&mut self, ms: u64, speak: &[bool]) {
         self.pass_while(ms, |cluster| {
-            (0..speak.len()).filter(|worker| speak[*worker]).for_each(|worker| cluster.worker_beats(worker));
+            (0..speak.len()).filter(|worker| speak[*worker]).for_each(|worker| cluster.worker_sends_heartbeat(worker));
         });
     }
 
@@ -691,7 +692,7 @@ impl Cluster {
         }
         for step in 0..seconds * 4 {
             for index in 0..self.workers.len() {
-                self.worker_beats(index);
+                self.worker_sends_heartbeat(index);
                 self.worker_reads(index);
                 while self.workers[index].sandboxes.values().any(|sandbox| !sandbox.ready) {
                     self.worker_finishes_one(index, true);

@@ -55,7 +55,7 @@ enum Step {
     /// Commands are durable only when that happens, from now on.
     WriteSlowly,
     Commit(usize),
-    /// Time passes, and some workers give no sign of life.
+    /// Time passes, and some workers send no heartbeat.
     Silence(u64, [bool; WORKERS]),
     /// The control plane's process stands still.
     StandStill(u64),

@@ -172,7 +172,7 @@ fn what_a_dead_worker_ran_runs_elsewhere() {
     let other = 1 - on;
     for _ in 0..8 {
         cluster.data_plane_is_heard(0);
-        cluster.worker_beats(other);
+        cluster.worker_sends_heartbeat(other);
         cluster.worker_reads(other);
         cluster.worker_finishes_one(other, true);
         cluster.worker_is_heard(other);
@@ -239,7 +239,7 @@ fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_lent() {
         cluster.data_plane_reads(1);
         cluster.data_plane_is_heard(1);
         cluster.pass(250);
-        cluster.worker_beats(0);
+        cluster.worker_sends_heartbeat(0);
         cluster.worker_reads(0);
         cluster.worker_finishes_one(0, true);
         cluster.worker_is_heard(0);
@@ -290,7 +290,7 @@ fn what_was_lent_when_its_node_was_given_up_is_lent_to_nobody_when_the_node_retu
     cluster.data_planes[1].arrive(id);
     for _ in 0..8 {
         cluster.data_plane_is_heard(1);
-        cluster.worker_beats(0);
+        cluster.worker_sends_heartbeat(0);
         cluster.worker_reads(0);
         cluster.worker_finishes_one(0, true);
         cluster.worker_is_heard(0);
