@@ -57,7 +57,7 @@ fn a_seed_replays_the_same_events() {
 }
 
 /// A run with these faults, in which a few sandboxes live for ever: the second data plane uses them from the beginning,
-/// and the first one wants them too from `from_ms` on. So one that is lent twice soon runs two invocations at once.
+/// and the first one wants them too from `from_ms` on. So one that is granted twice soon runs two invocations at once.
 fn contended(from_ms: u64, faults: &[(Fault, u64, u64)]) -> Scenario {
     let mut scenario = Scenario { faults: planned(faults), ..Scenario::of_seed(1) };
     scenario.calls.retain(|call| call.data_plane == 2 || call.at_ms > from_ms);
@@ -78,7 +78,7 @@ fn functions_of_a_lost_worker_run_elsewhere() {
 }
 
 /// A worker that does not report after a restart is given up; data planes that use its sandboxes must be told so in a
-/// way they understand, because when it comes back its sandboxes are lent anew.
+/// way they understand, because when it comes back its sandboxes are granted anew.
 #[test]
 fn sandboxes_of_a_worker_given_up_after_a_restart_are_not_lent_twice() {
     let cut = Fault::Cut(Host::Worker(4), CONTROL_PLANE);

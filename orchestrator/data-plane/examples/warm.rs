@@ -116,7 +116,7 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
         retry: wire::Retry::Idempotent.into(),
         connection_idle_ms: None,
     };
-    session.greet(1, vec![function]);
+    session.send_hello(1, vec![function]);
     // As in production, each sandbox has one slot.
     for number in 1..=slots {
         session.delta(wire::EndpointDelta {

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Longest wait, at the end, for what is given back to reach the control plane.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A data plane could not be built.
 #[derive(Debug, Error)]
@@ -139,7 +139,7 @@ impl Built {
         tasks.spawn(admin::run(plane.clone(), admin, ended));
         let serving = async {
             server::run(plane.clone(), invoke, shutdown).await;
-            farewell(&plane).await;
+            flush_returned(&plane).await;
         };
         tokio::select! {
             biased;
@@ -159,11 +159,11 @@ impl Drop for End {
 }
 
 /// Gives back all slots, and waits for the control plane to have read the news.
-async fn farewell(plane: &Arc<Plane>) {
+async fn flush_returned(plane: &Arc<Plane>) {
     for function in plane.functions.all() {
         function.change(FunctionState::give_back_all);
     }
     plane.reports.close();
     // A control plane that is away learns it from the missing data plane.
-    let _ = timeout(FAREWELL, plane.reports.ended()).await;
+    let _ = timeout(SHUTDOWN_FLUSH_TIMEOUT, plane.reports.ended()).await;
 }

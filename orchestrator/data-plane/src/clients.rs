@@ -45,11 +45,11 @@ pub(crate) use self::{
 };
 
 /// Connections beyond the bound that are served a refusal.
-pub(crate) const MOST_SURPLUS: usize = 64;
+pub(crate) const MAX_SURPLUS: usize = 64;
 /// Idle connections that are told to end together: so that not each new connection looks for one.
 const RECYCLED_AT_ONCE: usize = 32;
 /// A connection without a request is not idle before this time has passed.
-const FIRST_REQUEST_US: u64 = 1_000_000;
+const FIRST_REQUEST_TIMEOUT_US: u64 = 1_000_000;
 /// Connections looked at by one search for idle ones.
 const LOOKED_AT: usize = 256;
 
@@ -372,7 +372,7 @@ impl Clients {
             // One that takes nothing of what is here for it is as good as idle.
             let is_unused = seen.requests == Some(requests) && client.debt() != Debt::Answers;
             // Who has just come is about to ask.
-            let had_time = requests > 0 || now_us > seen.since_us + FIRST_REQUEST_US;
+            let had_time = requests > 0 || now_us > seen.since_us + FIRST_REQUEST_TIMEOUT_US;
             if is_unused && had_time {
                 client.end_when_idle();
                 recycled += 1;

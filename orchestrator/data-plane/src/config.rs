@@ -7,12 +7,12 @@ use policy::balance::{self, Balance};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::clients::MOST_SURPLUS;
+use crate::clients::MAX_SURPLUS;
 
 /// Invocations at once unless configured: so many may wait with some KiB each.
-const MOST_INVOCATIONS: usize = 65_536;
+const DEFAULT_MAX_INVOCATIONS: usize = 65_536;
 /// Longest name: as a worker's.
-const LONGEST_NAME: usize = 200;
+const MAX_NAME_BYTES: usize = 200;
 
 /// A data plane's configuration. Every key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -217,14 +217,14 @@ impl Limits {
     /// Connections to sandboxes at once, idle or not: what client connections leave, and some for everything else.
     #[must_use]
     pub fn upstream_connections(&self) -> usize {
-        let left = self.descriptors.saturating_sub(self.client_connections() + MOST_SURPLUS);
+        let left = self.descriptors.saturating_sub(self.client_connections() + MAX_SURPLUS);
         (left - left / 8).max(1)
     }
 
     /// Invocations at once.
     #[must_use]
     pub fn invocations(&self) -> usize {
-        self.invocations.unwrap_or_else(|| self.upstream_connections().min(MOST_INVOCATIONS)).max(1)
+        self.invocations.unwrap_or_else(|| self.upstream_connections().min(DEFAULT_MAX_INVOCATIONS)).max(1)
     }
 }
 
@@ -241,7 +241,7 @@ impl Config {
     pub fn check(&self) -> Result<&'static Balance, ConfigError> {
         let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if self.name.len() > LONGEST_NAME || !self.name.bytes().all(is_plain) {
+        if self.name.len() > MAX_NAME_BYTES || !self.name.bytes().all(is_plain) {
             return fail("name", "(--name): expected at most 200 letters, digits, '.', '_' or '-'");
         }
         if self.control_planes.is_empty() {

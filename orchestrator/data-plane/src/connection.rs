@@ -31,15 +31,15 @@ use crate::{
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// A client that is owed nothing but refusals has this long to take them when its connection is to end, and one of HTTP/2
 /// to end it itself: nobody made them wait for anything.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them, and has so
 /// long in all.
-const LINGER_PAUSE: Duration = Duration::from_secs(5);
-const LINGER_RESPONSES: Duration = Duration::from_secs(10);
+const LINGER_PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
+const LINGER_RESPONSES_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of header sections that an HTTP/2 client may leave for so long while it takes nothing, and at all.
 const MAX_UNSENT_HEADS: u64 = 1024 * 1024;
 const HEADS_TIMEOUT: Duration = Duration::from_secs(5);
-const MOST_UNSENT_HEADS: u64 = 16 * MAX_UNSENT_HEADS;
+const MAX_UNSENT_HEADS_IN_ALL: u64 = 16 * MAX_UNSENT_HEADS;
 
 /// Late streams are looked for at most so often within `limits.send_timeout`.
 const MAX_LOOKS: u32 = 64;
@@ -211,8 +211,8 @@ impl Watch {
             heads: Alarm::default(),
             late_responses: None,
             pause: Alarm::default(),
-            for_responses: Budget::of(LINGER_RESPONSES),
-            for_rest: Budget::of(LINGER),
+            for_responses: Budget::of(LINGER_RESPONSES_TIMEOUT),
+            for_rest: Budget::of(LINGER_TIMEOUT),
         }
     }
 
@@ -273,7 +273,7 @@ impl Watch {
             }
             self.heads = Alarm::default();
         }
-        bytes > MOST_UNSENT_HEADS
+        bytes > MAX_UNSENT_HEADS_IN_ALL
     }
 
     /// Ends HTTP/2 streams whose responses should have left. Whether the connection is to leave because others should have,
@@ -320,7 +320,7 @@ impl Watch {
         }
         let owes_responses = debt == Debt::Responses;
         let taken = owes_responses.then(|| self.client.taken());
-        self.pause.rings(taken, LINGER_PAUSE, cx)
+        self.pause.rings(taken, LINGER_PAUSE_TIMEOUT, cx)
             || self.for_responses.is_spent(owes_responses, cx)
             || self.for_rest.is_spent(matches!(debt, Debt::Refusals | Debt::Nothing), cx)
     }

@@ -25,8 +25,8 @@ mod state;
 mod tests;
 
 pub(crate) use grants::{Delta, Limit, Stamp};
-pub(crate) use queue::{Ticket, Verdict};
-pub(crate) use report::{Failing, Haste};
+pub(crate) use queue::{ArrivalNumber, WaitOutcome};
+pub(crate) use report::{Failing, FlushPriority};
 pub(crate) use slot::{Slot, Usage};
 pub(crate) use state::{Effects, FunctionState, Terms};
 
@@ -44,9 +44,9 @@ pub(crate) struct Function {
 }
 
 /// How an invocation begins.
-pub(crate) struct Beginning {
+pub(crate) struct Admitted {
     /// Its place in the order of arrival.
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: ArrivalNumber,
     /// The terms in force for it.
     pub(crate) terms: Terms,
     /// Its slot, or where to wait for one.
@@ -58,14 +58,14 @@ pub(crate) enum Turn {
     /// There was a free slot.
     Now(Slot),
     /// It stands in the queue; dropping this leaves it.
-    Later(Place),
+    Later(QueueEntry),
 }
 
 /// A place in a function's queue. Dropping it leaves the queue; a slot that arrives meanwhile goes to the next.
-pub(crate) struct Place {
+pub(crate) struct QueueEntry {
     function: Arc<Function>,
-    ticket: Ticket,
-    verdict: oneshot::Receiver<Verdict>,
+    ticket: ArrivalNumber,
+    wait_outcome: oneshot::Receiver<WaitOutcome>,
 }
 
 impl Function {
@@ -95,7 +95,7 @@ impl Function {
     ///
     /// # Errors
     /// The answer when it is not accepted.
-    pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<Beginning, Refusal> {
+    pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<Admitted, Refusal> {
         self.enter(None, now_us)
     }
 
@@ -103,8 +103,8 @@ impl Function {
     ///
     /// # Errors
     /// The answer when the function is no more.
-    pub(crate) fn retry(self: &Arc<Self>, ticket: Ticket) -> Result<Turn, Refusal> {
-        self.enter(Some(ticket), self.plane.clock.now_us()).map(|beginning| beginning.turn)
+    pub(crate) fn retry(self: &Arc<Self>, ticket: ArrivalNumber) -> Result<Turn, Refusal> {
+        self.enter(Some(ticket), self.plane.clock.now_us()).map(|admitted| admitted.turn)
     }
 
     /// Changes the state, then carries out what follows.
@@ -170,7 +170,7 @@ impl Function {
         })
     }
 
-    fn enter(self: &Arc<Self>, ticket: Option<Ticket>, now_us: u64) -> Result<Beginning, Refusal> {
+    fn enter(self: &Arc<Self>, ticket: Option<ArrivalNumber>, now_us: u64) -> Result<Admitted, Refusal> {
         let mut effects = Effects::default();
         let mut state = self.lock();
         let terms = state.terms();
@@ -182,14 +182,14 @@ impl Function {
             Admission::Served(sandbox) => Ok(Turn::Now(Slot::new(self.clone(), sandbox, now_us))),
             Admission::Refused(refusal) => Err(refusal),
             Admission::Wait => {
-                let (waiter, verdict) = oneshot::channel();
+                let (waiter, wait_outcome) = oneshot::channel();
                 state.join(ticket, waiter, now_us, &mut effects);
-                Ok(Turn::Later(Place { function: self.clone(), ticket, verdict }))
+                Ok(Turn::Later(QueueEntry { function: self.clone(), ticket, wait_outcome }))
             }
         };
         drop(state);
         self.perform(effects);
-        turn.map(|turn| Beginning { ticket, terms, turn })
+        turn.map(|turn| Admitted { ticket, terms, turn })
     }
 
     fn note_unwanted(&self, sandbox: &Arc<Sandbox>, has_ended: bool) {
@@ -208,7 +208,7 @@ impl Function {
         while let Some((waiter, sandbox)) = served.pop_front() {
             let now_us = self.plane.clock.now_us();
             let slot = Slot::new(self.clone(), sandbox, now_us);
-            if let Err(Verdict::Served(slot)) = waiter.send(Verdict::Served(slot)) {
+            if let Err(WaitOutcome::Served(slot)) = waiter.send(WaitOutcome::Served(slot)) {
                 let sandbox = slot.into_sandbox();
                 self.lock().release(&sandbox, now_us, &mut effects);
                 served.extend(effects.served.drain(..));
@@ -216,7 +216,7 @@ impl Function {
         }
         for (waiter, refusal) in effects.refused {
             // A waiter that went away needs no answer.
-            let _ = waiter.send(Verdict::Refused(refusal));
+            let _ = waiter.send(WaitOutcome::Refused(refusal));
         }
         for sandbox in effects.left {
             sandbox.close_idle(&self.plane);
@@ -228,7 +228,7 @@ impl Function {
         if effects.sample {
             self.plane.sampled.begin(self.clone());
         }
-        if effects.report > Haste::None {
+        if effects.report > FlushPriority::None {
             self.plane.reports.fetch(self, effects.report);
         }
         if effects.ended {
@@ -242,10 +242,10 @@ impl Function {
     }
 }
 
-impl Place {
+impl QueueEntry {
     /// How the wait ends; `None` never in practice (the function is kept alive by this place).
-    pub(crate) async fn verdict(&mut self) -> Option<Verdict> {
-        (&mut self.verdict).await.ok()
+    pub(crate) async fn wait_outcome(&mut self) -> Option<WaitOutcome> {
+        (&mut self.wait_outcome).await.ok()
     }
 
     /// The answer when the wait has become too long.
@@ -254,14 +254,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         // A slot on its way here is dropped with the channel, and so given back.
-        if self.verdict.is_terminated() {
+        if self.wait_outcome.is_terminated() {
             return;
         }
-        self.verdict.close();
-        drop(self.verdict.try_recv());
+        self.wait_outcome.close();
+        drop(self.wait_outcome.try_recv());
         let ticket = self.ticket;
         self.function.change(|state, now_us, effects| state.leave(ticket, now_us, effects));
     }

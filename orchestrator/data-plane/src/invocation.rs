@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout_at};
 use crate::{
     clients::{Client, Stream},
     download::{Ahead, Download, DownloadError},
-    function::{Beginning, Function, Slot, Terms, Ticket, Turn, Verdict},
+    function::{Admitted, ArrivalNumber, Function, Slot, Terms, Turn, WaitOutcome},
     headers, host,
     outgoing::Outgoing,
     plane::Plane,
@@ -35,7 +35,7 @@ const SKIPPED_BYTES: u64 = 1024;
 struct Invocation {
     plane: Arc<Plane>,
     function: Arc<Function>,
-    ticket: Ticket,
+    ticket: ArrivalNumber,
     terms: Terms,
     arrived_us: u64,
     outgoing: Outgoing,
@@ -120,7 +120,7 @@ fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> R
     if http_body::Body::size_hint(&body).lower() > limits.body.as_u64() {
         return Err(Cause::BodyTooLarge.plain());
     }
-    let Beginning { ticket, terms, turn } = function.arrive(arrived_us)?;
+    let Admitted { ticket, terms, turn } = function.arrive(arrived_us)?;
     // RFC 9110, section 9.2.2.
     let repeatable = head.method.is_idempotent() || terms.retry_any;
     let upload = UploadSource::new(body, client, repeatable);
@@ -178,15 +178,15 @@ impl Invocation {
 
     /// Waits for a slot, until the queue's deadline at most.
     async fn wait(&self, turn: Turn) -> Result<Slot, Refusal> {
-        let mut place = match turn {
+        let mut queue_entry = match turn {
             Turn::Now(slot) => return Ok(slot),
-            Turn::Later(place) => place,
+            Turn::Later(queue_entry) => queue_entry,
         };
-        match timeout_at(self.plane.clock.at(self.give_up_us()), place.verdict()).await {
-            Ok(Some(Verdict::Served(slot))) => Ok(slot),
-            Ok(Some(Verdict::Refused(refusal))) => Err(refusal),
+        match timeout_at(self.plane.clock.at(self.give_up_us()), queue_entry.wait_outcome()).await {
+            Ok(Some(WaitOutcome::Served(slot))) => Ok(slot),
+            Ok(Some(WaitOutcome::Refused(refusal))) => Err(refusal),
             Ok(None) => Err(Cause::ShuttingDown.plain()),
-            Err(_elapsed) => Err(place.overdue()),
+            Err(_elapsed) => Err(queue_entry.overdue()),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    function::{Function, Haste},
+    function::{FlushPriority, Function},
 };
 
 /// Entries of one message: some 100 KiB, so that one message never holds up the next by much.
@@ -35,8 +35,8 @@ pub(crate) struct ReportBatch {
     news: BTreeMap<FunctionId, Arc<Function>>,
     samples: BTreeMap<FunctionId, (Arc<Function>, wire::Sample)>,
     /// Answers about sandboxes and limits of functions that are not known here: nothing of them is held.
-    strange_acks: BTreeMap<u64, wire::EndpointAck>,
-    strange_limits: BTreeMap<u64, wire::LimitAck>,
+    orphan_acks: BTreeMap<u64, wire::EndpointAck>,
+    orphan_limits: BTreeMap<u64, wire::LimitAck>,
     applied: u64,
     applied_sent: u64,
     /// When the newest message was written, in microseconds; before that, when the stream began.
@@ -53,7 +53,7 @@ pub(crate) struct Backlog {
 }
 
 impl Reports {
-    /// A new stream begins: from now on news are collected for it. Its first message waits for [`Self::greet`].
+    /// A new stream begins: from now on news are collected for it. Its first message waits for [`Self::send_hello`].
     pub(crate) fn begin(&self, clock: Clock) -> (Outbox<ReportBatch>, OutboxMessages<ReportBatch>) {
         let (outbox, messages) = Outbox::new(ReportBatch::new(clock));
         self.outbox.store(Some(Arc::new(outbox.clone())));
@@ -98,12 +98,12 @@ impl Reports {
     }
 
     /// `function` has news.
-    pub(crate) fn fetch(&self, function: &Arc<Function>, haste: Haste) {
+    pub(crate) fn fetch(&self, function: &Arc<Function>, priority: FlushPriority) {
         let Some(outbox) = &*self.outbox.load() else { return };
         let add = |batch: &mut ReportBatch| batch.news.insert(function.id(), function.clone());
-        match haste {
-            Haste::Now => outbox.update(add),
-            Haste::Soon | Haste::None => outbox.update_soon(add),
+        match priority {
+            FlushPriority::Now => outbox.update(add),
+            FlushPriority::Soon | FlushPriority::None => outbox.update_soon(add),
         };
     }
 
@@ -123,7 +123,7 @@ impl Reports {
         let wire::EndpointDelta { sandbox, function, version, .. } = *delta;
         let ack = wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 };
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.strange_acks.insert(sandbox, ack));
+            outbox.update(|batch| batch.orphan_acks.insert(sandbox, ack));
         }
     }
 
@@ -131,7 +131,7 @@ impl Reports {
     pub(crate) fn unknown_limit(&self, limit: &wire::GrantLimit) {
         let ack = wire::LimitAck { function: limit.function, version: limit.version, slots: 0 };
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.strange_limits.insert(limit.function, ack));
+            outbox.update(|batch| batch.orphan_limits.insert(limit.function, ack));
         }
     }
 
@@ -151,21 +151,21 @@ impl ReportBatch {
             hello: None,
             news: BTreeMap::new(),
             samples: BTreeMap::new(),
-            strange_acks: BTreeMap::new(),
-            strange_limits: BTreeMap::new(),
+            orphan_acks: BTreeMap::new(),
+            orphan_limits: BTreeMap::new(),
             applied: 0,
             applied_sent: 0,
         }
     }
 
     /// The stream's first message.
-    pub(crate) fn greet(&mut self, hello: wire::DataPlaneHello) {
+    pub(crate) fn send_hello(&mut self, hello: wire::DataPlaneHello) {
         self.hello = Some(hello);
     }
 
     fn backlog(&self, now_us: u64) -> Backlog {
-        let strange = self.strange_acks.len() + self.strange_limits.len();
-        let unsent = self.news.len() + self.samples.len() + strange;
+        let orphans = self.orphan_acks.len() + self.orphan_limits.len();
+        let unsent = self.news.len() + self.samples.len() + orphans;
         Backlog { unsent, silent_us: now_us.saturating_sub(self.written_us) }
     }
 
@@ -197,12 +197,12 @@ impl Batch for ReportBatch {
         }
         let now_us = self.clock.now_us();
         while message.acks.len() < MAX_ENTRIES
-            && let Some((_, ack)) = self.strange_acks.pop_first()
+            && let Some((_, ack)) = self.orphan_acks.pop_first()
         {
             message.acks.push(ack);
         }
         while message.limit_acks.len() < MAX_ENTRIES
-            && let Some((_, ack)) = self.strange_limits.pop_first()
+            && let Some((_, ack)) = self.orphan_limits.pop_first()
         {
             message.limit_acks.push(ack);
         }

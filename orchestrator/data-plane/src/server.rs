@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::{Clients, MOST_SURPLUS},
+    clients::{Clients, MAX_SURPLUS},
     connection::carry,
     function::FunctionState,
     plane::Plane,
@@ -21,11 +21,11 @@ use crate::{
 /// under way waits for all of them: its answers, which free slots, and the requests of clients that are here already. If
 /// a thousand are accepted between two answers, each slot serves one invocation per thousand connections, clients that
 /// wait come with more of them, and nothing is left of the capacity. The others wait with the kernel, at no cost.
-const MOST_TAKEN: u32 = 4;
+const MAX_ACCEPTED_AT_ONCE: u32 = 4;
 /// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 /// After the drain deadline, time for the last refusals to reach their clients.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const REFUSAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves clients until `stopping`; then lets what has begun end, until the drain deadline, while new requests are
 /// answered 503.
@@ -55,7 +55,7 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping
         let refusal = Cause::ShuttingDown.plain();
         function.change(|state: &mut FunctionState, now_us, effects| state.refuse_all(&refusal, now_us, effects));
     }
-    sleep(LAST_WORDS).await;
+    sleep(REFUSAL_FLUSH_TIMEOUT).await;
 }
 
 struct Server {
@@ -69,10 +69,10 @@ struct Server {
 impl Server {
     /// Takes connections for ever.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
-        let most = self.plane.config.limits.client_connections() + MOST_SURPLUS;
+        let most = self.plane.config.limits.client_connections() + MAX_SURPLUS;
         let mut taken = 0;
         loop {
-            if taken == MOST_TAKEN {
+            if taken == MAX_ACCEPTED_AT_ONCE {
                 taken = 0;
                 yield_now().await;
             }
@@ -87,7 +87,7 @@ impl Server {
                     }
                     Err(error) => {
                         tracing::warn!(cause = %error, "cannot accept a connection");
-                        sleep(ACCEPT_BACK_OFF).await;
+                        sleep(ACCEPT_BACKOFF).await;
                     }
                 }
             }

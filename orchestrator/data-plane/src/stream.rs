@@ -19,10 +19,10 @@ use crate::{function::Effects, plane::Plane};
 use apply::Applier;
 
 /// Wait after the first failure to connect; doubles with each further one.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest wait between attempts. A control plane that came back is found as soon by data planes as by workers: the first
 /// cold start after its restart waits for both.
-const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
 /// A control plane that takes the stream but says nothing for this long is not one.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// A snapshot of which nothing comes for this long is not waited for: the control plane may hang with a connection that lives,
@@ -75,7 +75,7 @@ impl StreamError {
 pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
-    let mut back_off = FIRST_BACK_OFF;
+    let mut back_off = INITIAL_BACKOFF;
     let mut retold = api::Retold::default();
     let mut name_taken = NameTaken::default();
     for control_plane in plane.config.control_planes.iter().cycle() {
@@ -88,7 +88,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             break;
         }
         if welcomed {
-            back_off = FIRST_BACK_OFF;
+            back_off = INITIAL_BACKOFF;
             retold.clear();
             name_taken.welcomed();
         }
@@ -111,7 +111,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         // Half of it at random, so that many data planes do not come back in step.
         let pause = back_off.mul_f64(random.random_range(0.5..1.0));
         sleep(name_taken.next_attempt(pause)).await;
-        back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { LONGEST_BACK_OFF });
+        back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { MAX_BACKOFF });
     }
     // The data plane is about to end; until then there is nothing left to do here.
     std::future::pending().await
@@ -142,7 +142,7 @@ impl Session<'_> {
         let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbox, messages) = plane.reports.begin(plane.clock);
         let hello = self.hello(applier);
-        outbox.update(|batch| batch.greet(hello));
+        outbox.update(|batch| batch.send_hello(hello));
         let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(Token::sign(token.as_ref(), messages)));
         let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;

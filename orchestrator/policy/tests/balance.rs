@@ -52,7 +52,7 @@ fn least_loaded_leaves_surplus_idle() {
         assert_eq!(slots.acquire(), Some('b'), "the one used last serves all of a light load");
         assert!(slots.release('b', now_ms));
     }
-    assert_eq!(slots.idle_longest(900, 900), Some('c'), "lent at 0 and never used");
+    assert_eq!(slots.idle_longest(900, 900), Some('c'), "granted at 0 and never used");
     slots.remove('c');
     assert_eq!((slots.idle_since_ms(), slots.idle_longest(890, 900)), (Some(10), Some('a')));
     assert_eq!(slots.idle_longest(891, 900), None);
@@ -139,7 +139,7 @@ fn slots_taken_away_are_not_taken_again() {
     let mut slots = slots("least-loaded", &[('a', 3)]);
     assert_eq!(acquired(&mut slots, 3), "aaa");
     slots.insert('a', 1, 1);
-    assert!(!slots.release('a', 2) && !slots.release('a', 3), "two lent no more");
+    assert!(!slots.release('a', 2) && !slots.release('a', 3), "two granted no more");
     assert_eq!(slots.acquire(), None);
     assert!(slots.release('a', 4));
     assert_eq!(slots.acquire(), Some('a'));
@@ -256,7 +256,7 @@ fn take(
     prop_assert!(allowed.contains(&key), "{:?} chose {}, expected one of {:?}", chooser, key, allowed);
     let sandbox = plain.get_mut(&key).unwrap();
     sandbox.in_use += 1;
-    prop_assert!(sandbox.open && sandbox.in_use <= sandbox.slots, "more than was lent: {:?}", sandbox);
+    prop_assert!(sandbox.open && sandbox.in_use <= sandbox.slots, "more than was granted: {:?}", sandbox);
     (sandbox.taken, sandbox.used) = (step, step);
     chooser.last = Some(key);
     Ok(())

@@ -84,7 +84,7 @@ impl State {
     /// Asks data planes that hold slots and have nobody waiting to give some to those where invocations wait and
     /// nothing under way will serve them. How many sandboxes may come of it.
     ///
-    /// Who is asked may have used its slots in the meantime and refuse; with `until_given` it gives them back as soon as
+    /// Who is asked may have used its slots in the meantime and refuse; with `until_free` it gives them back as soon as
     /// they are free.
     pub(super) fn request_revocations(&mut self, now: Now, id: FunctionId, until_free: bool) -> u32 {
         let Some(function) = self.functions.get(id) else { return 0 };

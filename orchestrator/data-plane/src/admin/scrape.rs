@@ -41,7 +41,7 @@ impl Scrape {
                 "Requests without a complete response, or with a large one that has not left",
                 count(plane.open_requests()),
             ),
-            ("slots_held", "Slots lent by the control plane", held),
+            ("slots_held", "Slots granted by the control plane", held),
             ("reports_unsent", "Entries that wait to be sent to the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),
             ("upstream_connections_idle", "Idle connections to sandboxes", count(plane.idle.count())),

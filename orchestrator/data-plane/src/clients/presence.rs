@@ -24,8 +24,8 @@ const MAX_RESET_WAIT: Duration = Duration::from_secs(1);
 /// One that fills the buffers is asked so often for each request, first after this time, then after so many times as long
 /// each time: there are clients that take five interim responses before a response and no more, and one of them may be the
 /// HTTP library's own.
-const MAX_ASKED: u32 = 4;
-const FIRST_ASKED: Duration = Duration::from_millis(500);
+const MAX_PROBES: u32 = 4;
+const INITIAL_PROBE_DELAY: Duration = Duration::from_millis(500);
 const ASKED_GROWTH: u32 = 4;
 /// A client that has closed its side, and can be sent no interim response, is waited for so long without a byte for it.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ impl PresenceWatch {
             *filling = None;
         }
         let state = filling.get_or_insert_with(|| Filling::new(request));
-        while state.asked < MAX_ASKED && state.look.as_mut().poll(cx).is_ready() {
+        while state.asked < MAX_PROBES && state.look.as_mut().poll(cx).is_ready() {
             if client.may_be_sent_interim() && socket.is_filled() {
                 state.asked += 1;
                 if !socket.send_interim() {
@@ -122,7 +122,7 @@ impl PresenceWatch {
 
 impl Filling {
     fn new(request: u64) -> Self {
-        Self { request, look: Box::pin(sleep(FIRST_ASKED)), next_wait: FIRST_ASKED, asked: 0 }
+        Self { request, look: Box::pin(sleep(INITIAL_PROBE_DELAY)), next_wait: INITIAL_PROBE_DELAY, asked: 0 }
     }
 }
 

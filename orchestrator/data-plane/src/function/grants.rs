@@ -1,4 +1,4 @@
-//! The sandboxes lent to this data plane: deltas of the control plane, limits, giving back, and failures.
+//! The sandboxes granted to this data plane: deltas of the control plane, limits, giving back, and failures.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) struct Stamp {
 pub(crate) struct Delta {
     /// Which sandbox, and where.
     pub(crate) endpoint: Endpoint,
-    /// Slots lent.
+    /// Slots granted.
     pub(crate) slots: u32,
     /// What may be done with it.
     pub(crate) state: EndpointState,
@@ -67,14 +67,14 @@ pub(super) enum Service {
     Retired,
 }
 
-/// A sandbox lent to this data plane.
+/// A sandbox granted to this data plane.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) service: Service,
     stamp: Stamp,
     /// Slots that the control plane was last told we hold; of a failed sandbox, what still runs there.
-    told: u32,
+    reported: u32,
     /// Slots in use by what nobody waits for any more.
     unwanted: u32,
 }
@@ -109,13 +109,13 @@ impl FunctionState {
             EndpointState::Active | EndpointState::Suspended if self.removed || delta.slots == 0 => {
                 self.set_service(id, Service::Draining, delta.stamp);
             }
-            EndpointState::Active => self.lend(delta, Service::Open, now_us),
-            EndpointState::Suspended => self.lend(delta, Service::Suspended, now_us),
+            EndpointState::Active => self.take_grant(delta, Service::Open, now_us),
+            EndpointState::Suspended => self.take_grant(delta, Service::Suspended, now_us),
         }
         self.settle(id, effects);
         let slots = self.slots_of(id);
         if let Some(held) = self.held.get_mut(&id) {
-            held.told = slots;
+            held.reported = slots;
         }
         self.report.answer(id, slots, delta.stamp.version, now_us);
         self.serve_queue(effects);
@@ -222,12 +222,12 @@ impl FunctionState {
             held.service = Service::Retired;
             self.slots.insert(id, 0, now_us / 1000);
             self.slots.set_open(id, false);
-            held.told = self.slots.in_use(id);
+            held.reported = self.slots.in_use(id);
         } else {
             held.service = Service::Failed;
-            held.told = self.slots.remove(id).unwrap_or(0);
+            held.reported = self.slots.remove(id).unwrap_or(0);
         }
-        self.report.failed(id, held.told, failing);
+        self.report.failed(id, held.reported, failing);
         effects.left.push(sandbox.clone());
         self.changed(self.level(), now_us, effects);
         true
@@ -255,7 +255,7 @@ impl FunctionState {
             let Some(held) = self.held.get_mut(&id) else { continue };
             // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
             held.stamp = Stamp::default();
-            held.told = slots;
+            held.reported = slots;
             let failing = held.failing("this connection");
             // Held until it is gone, or it would be granted to somebody else before the news of it is heard.
             let least = u32::from(failing.is_some());
@@ -284,7 +284,7 @@ impl FunctionState {
     /// An invocation in a sandbox has ended.
     pub(super) fn free_slot(&mut self, id: SandboxId, now_us: u64) {
         match self.held.get_mut(&id) {
-            Some(held) if held.service == Service::Failed => held.told = held.told.saturating_sub(1),
+            Some(held) if held.service == Service::Failed => held.reported = held.reported.saturating_sub(1),
             _ => {
                 self.slots.release(id, now_us / 1000);
                 self.return_beyond_limit(id);
@@ -307,8 +307,8 @@ impl FunctionState {
         let slots = self.slots_of(id);
         let Some(held) = self.held.get_mut(&id) else { return };
         let leaving = matches!(held.service, Service::Draining | Service::Returning);
-        if slots < held.told && held.service != Service::Failed {
-            held.told = slots;
+        if slots < held.reported && held.service != Service::Failed {
+            held.reported = slots;
             self.report.hold(id, slots, held.stamp.version);
         }
         if leaving && slots == 0 {
@@ -318,17 +318,17 @@ impl FunctionState {
         self.end_limit_when_met();
     }
 
-    fn lend(&mut self, delta: Delta, service: Service, now_us: u64) {
+    fn take_grant(&mut self, delta: Delta, service: Service, now_us: u64) {
         let id = delta.endpoint.sandbox;
-        let (terms, told) = (self.terms, delta.slots);
+        let (terms, reported) = (self.terms, delta.slots);
         let held = self.held.entry(id).or_insert_with(|| {
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &terms, now_us.saturating_sub(delta.ready_age_us)));
-            Held { sandbox, service, stamp: delta.stamp, told, unwanted: 0 }
+            Held { sandbox, service, stamp: delta.stamp, reported, unwanted: 0 }
         });
         // Lent again by a control plane that the news of the failure has not reached.
-        if let Some(failing) = held.failing("it was lent again") {
+        if let Some(failing) = held.failing("it was granted again") {
             held.stamp = held.stamp.max(delta.stamp);
-            self.report.failed(id, held.told, failing);
+            self.report.failed(id, held.reported, failing);
             return;
         }
         self.slots.insert(id, delta.slots, now_us / 1000);
@@ -357,12 +357,12 @@ impl FunctionState {
             Some(Service::Open | Service::Suspended) => self.slots.held(id).unwrap_or(0).max(in_use),
             Some(Service::Draining | Service::Returning) => in_use,
             Some(Service::Retired) => in_use.max(1),
-            Some(Service::Failed) => self.held.get(&id).map_or(0, |held| held.told),
+            Some(Service::Failed) => self.held.get(&id).map_or(0, |held| held.reported),
             None => 0,
         }
     }
 
-    /// Slots lent of sandboxes that are not leaving.
+    /// Slots granted of sandboxes that are not leaving.
     fn kept_slots(&self) -> u64 {
         self.held.iter().filter(|(_, held)| held.kept()).map(|(&id, _)| u64::from(self.slots_of(id))).sum()
     }

@@ -12,11 +12,11 @@ use crate::refusal::Refusal;
 
 /// The place of an invocation in the order of arrival at its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(super) u64);
+pub(crate) struct ArrivalNumber(pub(super) u64);
 
 /// How a wait ends.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum WaitOutcome {
     /// With a slot.
     Served(Slot),
     /// With an answer that is not the function's.
@@ -24,12 +24,12 @@ pub(crate) enum Verdict {
 }
 
 /// Where a waiting invocation is told how its wait ended.
-pub(crate) type Waiter = oneshot::Sender<Verdict>;
+pub(crate) type Waiter = oneshot::Sender<WaitOutcome>;
 
 /// Waiting invocations of one function. Every operation costs O(log waiting).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiters: BTreeMap<Ticket, Waiter>,
+    waiters: BTreeMap<ArrivalNumber, Waiter>,
 }
 
 impl Queue {
@@ -44,12 +44,12 @@ impl Queue {
     }
 
     /// Takes a place in the line.
-    pub(super) fn join(&mut self, ticket: Ticket, waiter: Waiter) {
+    pub(super) fn join(&mut self, ticket: ArrivalNumber, waiter: Waiter) {
         self.waiters.insert(ticket, waiter);
     }
 
     /// Leaves the line; false when its turn had come before.
-    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn leave(&mut self, ticket: ArrivalNumber) -> bool {
         self.waiters.remove(&ticket).is_some()
     }
 

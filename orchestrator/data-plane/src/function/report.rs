@@ -50,7 +50,7 @@ struct Ack {
 
 /// How soon the control plane is to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Haste {
+pub(crate) enum FlushPriority {
     /// There is nothing to tell.
     #[default]
     None,
@@ -64,12 +64,12 @@ pub(crate) enum Haste {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// Of what is unsent.
-    haste: Haste,
+    priority: FlushPriority,
     /// As the outbox knows it.
-    queued: Haste,
+    queued: FlushPriority,
     demand: bool,
     /// The waiting invocations that the control plane was told of last.
-    told_waiting: u32,
+    reported_waiting: u32,
     acks: BTreeMap<SandboxId, Ack>,
     failures: BTreeMap<SandboxId, Failing>,
     /// The newest limit carried out, and the slots that were held then.
@@ -78,7 +78,7 @@ pub(super) struct Report {
 
 /// The levels that go into a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Levels {
+pub(super) struct FunctionLoad {
     pub(super) function: u64,
     pub(super) waiting: u32,
     pub(super) running: u32,
@@ -89,30 +89,30 @@ impl Report {
     /// Waiting changed: growth beyond what was told matters at once; a shrinking crowd matters when it has halved or is
     /// gone, and not that much, so that a queue that breathes costs no message per invocation.
     pub(super) fn waiting_is(&mut self, waiting: u32) {
-        let told = self.told_waiting;
-        if waiting > told {
+        let reported = self.reported_waiting;
+        if waiting > reported {
             self.tell_demand();
-        } else if waiting < told && waiting <= told / 2 {
+        } else if waiting < reported && waiting <= reported / 2 {
             self.demand = true;
-            self.hurry(Haste::Soon);
+            self.raise_priority(FlushPriority::Soon);
         }
     }
 
     /// The demand is to be told, whatever was told before.
     pub(super) fn tell_demand(&mut self) {
         self.demand = true;
-        self.hurry(Haste::Now);
+        self.raise_priority(FlushPriority::Now);
     }
 
-    fn hurry(&mut self, haste: Haste) {
-        self.haste = self.haste.max(haste);
+    fn raise_priority(&mut self, priority: FlushPriority) {
+        self.priority = self.priority.max(priority);
     }
 
     /// A delta of `version`, read at `read_us`, left us with `slots` of a sandbox.
     pub(super) fn answer(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
         self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
         // Slots that came are used here already; slots that go are wanted elsewhere.
-        self.hurry(if slots > 0 { Haste::Soon } else { Haste::Now });
+        self.raise_priority(if slots > 0 { FlushPriority::Soon } else { FlushPriority::Now });
     }
 
     /// We now hold `slots` of a sandbox, as far as deltas up to `version` say: if the control plane has sent a newer one, that
@@ -121,7 +121,7 @@ impl Report {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
         ack.version = ack.version.max(version);
-        self.hurry(Haste::Now);
+        self.raise_priority(FlushPriority::Now);
     }
 
     /// A sandbox does not work; `running` invocations have not ended there.
@@ -130,14 +130,14 @@ impl Report {
             ack.slots = running;
         }
         self.failures.insert(sandbox, failing);
-        self.hurry(Haste::Now);
+        self.raise_priority(FlushPriority::Now);
     }
 
-    /// The limit of `version` is carried out as far as possible, which leaves so many slots. What is lent before that is
-    /// said is lent beside the limit, and does not make it unmet.
+    /// The limit of `version` is carried out as far as possible, which leaves so many slots. What is granted before that is
+    /// said is granted beside the limit, and does not make it unmet.
     pub(super) fn limited(&mut self, version: u64, slots: u32) {
         self.limit_ack = Some((version, slots));
-        self.hurry(Haste::Now);
+        self.raise_priority(FlushPriority::Now);
     }
 
     /// Forgets everything unsent: a new stream begins.
@@ -146,20 +146,20 @@ impl Report {
     }
 
     /// How soon the outbox is to fetch what there is, where it does not know that yet; it does from now on.
-    pub(super) fn queue(&mut self) -> Haste {
-        if self.haste <= self.queued {
-            return Haste::None;
+    pub(super) fn queue(&mut self) -> FlushPriority {
+        if self.priority <= self.queued {
+            return FlushPriority::None;
         }
-        self.queued = self.haste;
-        self.haste
+        self.queued = self.priority;
+        self.priority
     }
 
     /// Moves what is unsent into `message`, written at `now_us`. True when there is more than one message takes.
-    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: Levels, now_us: u64) -> bool {
-        let Levels { function, waiting, running, held } = levels;
-        (self.haste, self.queued) = (Haste::None, Haste::None);
+    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: FunctionLoad, now_us: u64) -> bool {
+        let FunctionLoad { function, waiting, running, held } = levels;
+        (self.priority, self.queued) = (FlushPriority::None, FlushPriority::None);
         if std::mem::take(&mut self.demand) {
-            self.told_waiting = waiting;
+            self.reported_waiting = waiting;
             message.demand.push(wire::Demand { function, waiting, running });
         }
         // Failures first: slots of a failed sandbox that are given back must not be granted anew.
@@ -195,7 +195,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    const LEVELS: Levels = Levels { function: 7, waiting: 4, running: 2, held: 3 };
+    const LEVELS: FunctionLoad = FunctionLoad { function: 7, waiting: 4, running: 2, held: 3 };
 
     fn sandbox(number: u64) -> SandboxId {
         SandboxId::new(model::Epoch(1), number).unwrap()
@@ -204,17 +204,17 @@ mod tests {
     #[test]
     fn demand_is_told_when_it_grows_halves_or_ends() {
         let mut report = Report::default();
-        let told = |report: &mut Report, waiting| {
+        let reported = |report: &mut Report, waiting| {
             report.waiting_is(waiting);
             let mut message = wire::FromDataPlane::default();
-            report.write(&mut message, Levels { waiting, ..LEVELS }, 0);
+            report.write(&mut message, FunctionLoad { waiting, ..LEVELS }, 0);
             !message.demand.is_empty()
         };
         let expected = [(1, true), (8, true), (7, false), (8, false), (5, false), (4, true), (3, false), (0, true)];
         for (waiting, expected) in expected {
-            assert_eq!(told(&mut report, waiting), expected, "waiting {waiting}");
+            assert_eq!(reported(&mut report, waiting), expected, "waiting {waiting}");
         }
-        assert!(!told(&mut report, 0), "nothing changed");
+        assert!(!reported(&mut report, 0), "nothing changed");
     }
 
     #[test]
@@ -252,19 +252,19 @@ mod tests {
         now(&mut report);
         report.answer(sandbox(1), 0, 6, 100);
         now(&mut report);
-        assert_eq!(hastes, [Haste::Now, Haste::Soon, Haste::Soon, Haste::Now]);
+        assert_eq!(hastes, [FlushPriority::Now, FlushPriority::Soon, FlushPriority::Soon, FlushPriority::Now]);
     }
 
     #[test]
     fn one_answer_per_sandbox_with_the_newest_level_and_the_greatest_version() {
         let mut report = Report::default();
         report.answer(sandbox(1), 2, 5, 100);
-        assert_eq!(report.queue(), Haste::Soon, "an acknowledgement");
+        assert_eq!(report.queue(), FlushPriority::Soon, "an acknowledgement");
         report.hold(sandbox(1), 0, 0);
         report.hold(sandbox(2), 0, 0);
         report.limited(9, 2);
-        assert_eq!(report.queue(), Haste::Now, "slots given back");
-        assert_eq!(report.queue(), Haste::None, "the outbox knows by now");
+        assert_eq!(report.queue(), FlushPriority::Now, "slots given back");
+        assert_eq!(report.queue(), FlushPriority::None, "the outbox knows by now");
         let mut message = wire::FromDataPlane::default();
         report.write(&mut message, LEVELS, 130);
         let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
@@ -272,8 +272,8 @@ mod tests {
         assert_eq!(
             message.limit_acks,
             [wire::LimitAck { function: 7, version: 9, slots: 2 }],
-            "not 3: one was lent since"
+            "not 3: one was granted since"
         );
-        assert_eq!(report.queue(), Haste::None, "all of it was written");
+        assert_eq!(report.queue(), FlushPriority::None, "all of it was written");
     }
 }

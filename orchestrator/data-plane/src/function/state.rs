@@ -14,8 +14,8 @@ use rand_pcg::Pcg32;
 use super::{
     activity::Activity,
     grants::{Held, Limit},
-    queue::{Queue, Ticket, Waiter},
-    report::{Haste, Levels, Report},
+    queue::{ArrivalNumber, Queue, Waiter},
+    report::{FlushPriority, FunctionLoad, Report},
 };
 use crate::{
     refusal::{Cause, Refusal},
@@ -57,7 +57,7 @@ pub(crate) struct Effects {
     /// Sandboxes that are no more: whatever runs there is to be broken off.
     pub(crate) gone: Vec<Arc<Sandbox>>,
     /// How soon the control plane is to be told.
-    pub(crate) report: Haste,
+    pub(crate) report: FlushPriority,
     /// Samples must begin.
     pub(crate) sample: bool,
     /// The function was deregistered and nothing of it is left.
@@ -133,10 +133,10 @@ impl FunctionState {
     }
 
     /// An invocation arrives: its ticket, and a slot or a place in the queue if there is one.
-    pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (Ticket, Admission) {
+    pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (ArrivalNumber, Admission) {
         self.tickets += 1;
         effects.sample |= self.activity.arrive(now_us);
-        (Ticket(self.tickets), self.admit(now_us))
+        (ArrivalNumber(self.tickets), self.admit(now_us))
     }
 
     /// An invocation whose sandbox failed asks for another slot. It was accepted before, so the queue's limit does not
@@ -170,14 +170,14 @@ impl FunctionState {
     }
 
     /// Takes a place in the queue.
-    pub(crate) fn join(&mut self, ticket: Ticket, waiter: Waiter, now_us: u64, effects: &mut Effects) {
+    pub(crate) fn join(&mut self, ticket: ArrivalNumber, waiter: Waiter, now_us: u64, effects: &mut Effects) {
         let before = self.level();
         self.queue.join(ticket, waiter);
         self.changed(before, now_us, effects);
     }
 
     /// Leaves the queue: the client went away or the deadline passed.
-    pub(crate) fn leave(&mut self, ticket: Ticket, now_us: u64, effects: &mut Effects) {
+    pub(crate) fn leave(&mut self, ticket: ArrivalNumber, now_us: u64, effects: &mut Effects) {
         let before = self.level();
         if self.queue.leave(ticket) {
             self.changed(before, now_us, effects);
@@ -245,7 +245,8 @@ impl FunctionState {
 
     /// Moves the news into `message`.
     pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
-        let levels = Levels { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
+        let levels =
+            FunctionLoad { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
         self.report.write(message, levels, now_us)
     }
 
@@ -274,7 +275,7 @@ impl FunctionState {
         self.activity.change(now_us, before, self.level());
         self.report.waiting_is(self.queue.len());
         if self.abandoned {
-            effects.report = Haste::None;
+            effects.report = FlushPriority::None;
         } else {
             effects.report = effects.report.max(self.report.queue());
         }

@@ -13,7 +13,9 @@ use proptest::prelude::*;
 use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
-use super::{Delta, Effects, Failing, FunctionState, Limit, Stamp, Terms, Ticket, Verdict, state::Admission};
+use super::{
+    ArrivalNumber, Delta, Effects, Failing, FunctionState, Limit, Stamp, Terms, WaitOutcome, state::Admission,
+};
 use crate::{refusal::Cause, upstream::Sandbox};
 
 const TERMS: Terms = Terms {
@@ -46,10 +48,10 @@ struct World {
     state: FunctionState,
     now_us: u64,
     version: u64,
-    waiting: BTreeMap<Ticket, oneshot::Receiver<Verdict>>,
-    running: Vec<(Ticket, Arc<Sandbox>)>,
+    waiting: BTreeMap<ArrivalNumber, oneshot::Receiver<WaitOutcome>>,
+    running: Vec<(ArrivalNumber, Arc<Sandbox>)>,
     /// Slots of each sandbox that may be used, as the control plane has said and taken back.
-    lent: BTreeMap<SandboxId, u32>,
+    granted: BTreeMap<SandboxId, u32>,
     /// Slots of each sandbox that the control plane believes we hold.
     believed: BTreeMap<SandboxId, u32>,
     failed: BTreeSet<SandboxId>,
@@ -64,7 +66,7 @@ impl World {
             version: 0,
             waiting: BTreeMap::new(),
             running: Vec::new(),
-            lent: BTreeMap::new(),
+            granted: BTreeMap::new(),
             believed: BTreeMap::new(),
             failed: BTreeSet::new(),
             limit_acks: Vec::new(),
@@ -77,17 +79,17 @@ impl World {
         let mut effects = Effects::default();
         let result = change(&mut self.state, self.now_us, &mut effects);
         for (waiter, sandbox) in effects.served {
-            let marker = Verdict::Refused(Cause::NotReady.plain());
+            let marker = WaitOutcome::Refused(Cause::NotReady.plain());
             assert!(waiter.send(marker).is_ok(), "a waiter that has not left is there");
-            let (ticket, mut verdict) = self.waiting.pop_first().expect("only who waits is served");
-            assert!(verdict.try_recv().is_ok(), "the one who came first is served first");
+            let (ticket, mut wait_outcome) = self.waiting.pop_first().expect("only who waits is served");
+            assert!(wait_outcome.try_recv().is_ok(), "the one who came first is served first");
             self.started(ticket, sandbox);
         }
         for (waiter, refusal) in effects.refused {
-            assert!(waiter.send(Verdict::Refused(refusal)).is_ok(), "a waiter that has not left is there");
+            assert!(waiter.send(WaitOutcome::Refused(refusal)).is_ok(), "a waiter that has not left is there");
         }
         // Whoever got a verdict waits no more.
-        self.waiting.retain(|_, verdict| verdict.try_recv().is_err());
+        self.waiting.retain(|_, wait_outcome| wait_outcome.try_recv().is_err());
         self.read_report();
         result
     }
@@ -111,24 +113,24 @@ impl World {
         self.limit_acks.extend(message.limit_acks);
     }
 
-    fn started(&mut self, ticket: Ticket, sandbox: Arc<Sandbox>) {
+    fn started(&mut self, ticket: ArrivalNumber, sandbox: Arc<Sandbox>) {
         let id = sandbox.id();
         self.running.push((ticket, sandbox));
-        let lent = self.lent.get(&id).copied().unwrap_or(0);
-        assert!(self.in_use(id) <= lent, "{id}: {} invocations in {lent} slots", self.in_use(id));
+        let granted = self.granted.get(&id).copied().unwrap_or(0);
+        assert!(self.in_use(id) <= granted, "{id}: {} invocations in {granted} slots", self.in_use(id));
     }
 
     fn in_use(&self, id: SandboxId) -> u32 {
         u32::try_from(self.running.iter().filter(|(_, sandbox)| sandbox.id() == id).count()).unwrap()
     }
 
-    fn admitted(&mut self, ticket: Ticket, admission: Admission) {
+    fn admitted(&mut self, ticket: ArrivalNumber, admission: Admission) {
         match admission {
             Admission::Served(sandbox) => self.started(ticket, sandbox),
             Admission::Refused(_) => {}
             Admission::Wait => {
-                let (waiter, verdict) = oneshot::channel();
-                self.waiting.insert(ticket, verdict);
+                let (waiter, wait_outcome) = oneshot::channel();
+                self.waiting.insert(ticket, wait_outcome);
                 self.change(|state, now_us, effects| state.join(ticket, waiter, now_us, effects));
             }
         }
@@ -146,7 +148,7 @@ impl World {
             ready_age_us: 0,
         };
         let open = state == EndpointState::Active;
-        self.lent.insert(id, if open { slots } else { 0 });
+        self.granted.insert(id, if open { slots } else { 0 });
         if state == EndpointState::Gone {
             // What runs there is broken off.
             let gone: Vec<_> = self.running.extract_if(.., |(_, sandbox)| sandbox.id() == id).collect();
@@ -161,7 +163,7 @@ impl World {
         }
     }
 
-    fn finish(&mut self, index: usize) -> Option<Ticket> {
+    fn finish(&mut self, index: usize) -> Option<ArrivalNumber> {
         if self.running.is_empty() {
             return None;
         }

@@ -13,7 +13,7 @@ const BURST_US: u64 = 150_000;
 const ALPHA: f64 = 0.125;
 const BETA: f64 = 1.25;
 /// Updates that one counts for at most.
-const MOST_STEPS: f64 = 10.0;
+const MAX_STEPS: f64 = 10.0;
 /// The share changes by so much at most once it is above a tenth.
 const STEP: f64 = 0.02;
 /// A delay beyond it raises the share whatever the trend, in microseconds.
@@ -42,7 +42,7 @@ impl Pie {
     pub(super) fn update(&mut self, delay_us: u64, passed_us: u64) -> f64 {
         let delay_us = delay_us as f64;
         let before_us = std::mem::replace(&mut self.delay_us, delay_us);
-        let steps = (passed_us as f64 / UPDATE_US as f64).clamp(1.0, MOST_STEPS);
+        let steps = (passed_us as f64 / UPDATE_US as f64).clamp(1.0, MAX_STEPS);
         let change = (ALPHA * (delay_us - TARGET_US) * steps + BETA * (delay_us - before_us)) / 1e6;
         let change = change * self.caution();
         let change = if self.share >= 0.1 { change.min(STEP * steps) } else { change };

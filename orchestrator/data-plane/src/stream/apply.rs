@@ -123,7 +123,7 @@ impl Applier {
         let state = state_from_wire(delta.state)?;
         let sandbox = SandboxId::from_wire(delta.sandbox);
         let Some(function) = self.plane.functions.by_id(FunctionId(delta.function)) else {
-            // Whatever was lent of it is not held here.
+            // Whatever was granted of it is not held here.
             self.plane.reports.unknown(delta);
             return Ok(());
         };

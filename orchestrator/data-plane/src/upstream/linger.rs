@@ -18,7 +18,7 @@ const SCRAP_BYTES: usize = 4096;
 
 /// A server may send the end of its side just before it drops what it was running (hyper shuts the socket down first).
 /// This much later it has done so, also when it was interrupted in between.
-const LETTING_GO: Duration = Duration::from_millis(20);
+const RELEASE_DELAY: Duration = Duration::from_millis(20);
 
 /// What is left of an invocation that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn linger(link: Link, slot: Slot, rest: Rest) {
             }
         };
         match timeout_at(until, closed).await {
-            Ok(()) => sleep(LETTING_GO).await,
+            Ok(()) => sleep(RELEASE_DELAY).await,
             // The HTTP/2 library may go on waiting for a stream that it has reset itself.
             Err(_elapsed) if rest == Rest::Unwanted => breaker.break_off(),
             Err(_elapsed) => slot.retire("it did not end a cancelled invocation in time"),

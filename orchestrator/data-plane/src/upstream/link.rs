@@ -33,13 +33,13 @@ pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<U
 
 /// A connection that is this one's alone.
 pub(crate) struct Link {
-    speech: Speech,
+    http_version: HttpVersion,
     wire: Arc<WireHandle>,
     /// Whether it was idle between two invocations.
     reused: bool,
 }
 
-enum Speech {
+enum HttpVersion {
     Http1(Box<Http1>),
     Http2 {
         sender: http2::SendRequest<Upload>,
@@ -79,13 +79,13 @@ impl Link {
         let frames = (protocol == Protocol::H2c).then(|| Frames::new(0, limits.http2_trailer_block()));
         let (bytes, wire) = Wire::new(io, frames);
         let io = TokioIo::new(bytes);
-        let speech = match protocol {
+        let http_version = match protocol {
             Protocol::Http1 => {
                 let mut builder = http1::Builder::new();
                 builder.max_header_size(limits.http1_header_bytes()).max_headers(limits.http1_header_count());
                 builder.max_buf_size(BUFFER_BYTES.max(limits.http1_header_bytes()));
                 let (sender, connection) = builder.handshake(io).await?;
-                Speech::Http1(Box::new(Http1 { sender, connection: Some(connection), ended: None }))
+                HttpVersion::Http1(Box::new(Http1 { sender, connection: Some(connection), ended: None }))
             }
             Protocol::H2c => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -93,10 +93,10 @@ impl Link {
                 let (sender, connection) = builder.handshake(io).await?;
                 // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
                 tokio::spawn(async move { drop(connection.await) });
-                Speech::Http2 { sender, upload: UploadWatch::default() }
+                HttpVersion::Http2 { sender, upload: UploadWatch::default() }
             }
         };
-        Ok(Self { speech, wire, reused: false })
+        Ok(Self { http_version, wire, reused: false })
     }
 
     /// Its handle, to break it off.
@@ -111,9 +111,9 @@ impl Link {
     ) -> futures::future::Either<impl Future<Output = LinkResponse> + use<>, impl Future<Output = LinkResponse> + use<>>
     {
         self.wire.begin();
-        match &mut self.speech {
-            Speech::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
-            Speech::Http2 { sender, upload } => {
+        match &mut self.http_version {
+            HttpVersion::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
+            HttpVersion::Http2 { sender, upload } => {
                 *upload = request.body().watch();
                 futures::future::Either::Right(sender.try_send_request(request))
             }
@@ -122,9 +122,9 @@ impl Link {
 
     /// Moves bytes. Ready when the connection has ended.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.speech {
-            Speech::Http1(http1) => http1.poll_drive(cx),
-            Speech::Http2 { .. } => Poll::Pending,
+        match &mut self.http_version {
+            HttpVersion::Http1(http1) => http1.poll_drive(cx),
+            HttpVersion::Http2 { .. } => Poll::Pending,
         }
     }
 
@@ -139,23 +139,23 @@ impl Link {
 
     /// Whether another invocation may use it now; call [`Self::poll_drive`] before.
     pub(crate) fn is_ready(&self) -> bool {
-        match &self.speech {
-            Speech::Http1(http1) => http1.connection.is_some() && http1.sender.is_ready(),
-            Speech::Http2 { sender, upload } => sender.is_ready() && !upload.flows(),
+        match &self.http_version {
+            HttpVersion::Http1(http1) => http1.connection.is_some() && http1.sender.is_ready(),
+            HttpVersion::Http2 { sender, upload } => sender.is_ready() && !upload.flows(),
         }
     }
 
     /// Whether it has ended; call [`Self::poll_drive`] before.
     pub(crate) fn is_ended(&self) -> bool {
-        match &self.speech {
-            Speech::Http1(http1) => http1.connection.is_none(),
-            Speech::Http2 { sender, .. } => sender.is_closed(),
+        match &self.http_version {
+            HttpVersion::Http1(http1) => http1.connection.is_none(),
+            HttpVersion::Http2 { sender, .. } => sender.is_closed(),
         }
     }
 
     /// Whether a byte of an answer has come in. HTTP/2 connections are never silent, so there only whole heads count.
     pub(crate) fn heard_answer(&self) -> bool {
-        matches!(self.speech, Speech::Http1(_)) && self.wire.heard()
+        matches!(self.http_version, HttpVersion::Http1(_)) && self.wire.heard()
     }
 
     /// Whether a byte of the request has gone out.
@@ -176,7 +176,7 @@ impl Link {
     /// It has carried an invocation and is put aside.
     pub(super) fn rest(&mut self) {
         self.reused = true;
-        if let Speech::Http2 { upload, .. } = &mut self.speech {
+        if let HttpVersion::Http2 { upload, .. } = &mut self.http_version {
             *upload = UploadWatch::default();
         }
     }
@@ -186,7 +186,7 @@ impl Link {
     /// good where the sandbox takes nothing. It is ended by taking the connection from under it.
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
         let stream = self.wire.reclaim();
-        if matches!(&self.speech, Speech::Http2 { upload, .. } if upload.flows()) {
+        if matches!(&self.http_version, HttpVersion::Http2 { upload, .. } if upload.flows()) {
             self.wire.take_away();
         }
         (stream, self.wire.clone())

@@ -1,4 +1,4 @@
-//! A sandbox lent to this data plane: where it is, its idle connections, and all that are open, to break them off.
+//! A sandbox granted to this data plane: where it is, its idle connections, and all that are open, to break them off.
 
 use std::{
     collections::VecDeque,
@@ -141,7 +141,7 @@ impl Sandbox {
         self.protocol
     }
 
-    /// When it became ready, in microseconds of the data plane's clock; before that it may have been lent elsewhere.
+    /// When it became ready, in microseconds of the data plane's clock; before that it may have been granted elsewhere.
     pub(crate) fn ready_us(&self) -> u64 {
         self.ready_us
     }

@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Welcome and a snapshot of `functions`.
-    pub(crate) fn greet(&self, epoch: u32, functions: Vec<wire::FunctionConfig>) {
+    pub(crate) fn send_hello(&self, epoch: u32, functions: Vec<wire::FunctionConfig>) {
         let welcome = Some(wire::Welcome { protocol_version: PROTOCOL_VERSION, epoch, ..Default::default() });
         self.send(wire::ToDataPlane { welcome, ..Default::default() });
         self.send(wire::ToDataPlane { functions, sequence: 1, snapshot_end: true, ..Default::default() });

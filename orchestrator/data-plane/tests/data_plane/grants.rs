@@ -1,4 +1,4 @@
-//! What the control plane lends and takes back.
+//! What the control plane grants and takes back.
 
 use api::wire::{self, EndpointState};
 

@@ -236,7 +236,7 @@ async fn after_standing_still_nothing_is_given_back_before_a_new_stream_can_say_
     let mut session = outage.world.control_plane.session().await;
     outage.go_on(3).await;
     assert_eq!(outage.metric("slots_held").await, 1, "its snapshot may be on its way");
-    session.greet(1, vec![Outage::function()]);
+    session.send_hello(1, vec![Outage::function()]);
     session.delta(active(1, &outage.sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     outage.sandbox.end_connections().await;

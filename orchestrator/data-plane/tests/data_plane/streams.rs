@@ -33,7 +33,7 @@ async fn warm_traffic_goes_on_without_a_control_plane_and_the_next_one_hears_wha
     let mut session = world.control_plane.session().await;
     assert_eq!(session.hello.held, [wire::HeldGrant { function: 1, sandbox: 1, slots: 1 }]);
     assert_eq!((session.hello.data_plane.as_str(), session.hello.epoch), ("dp", 1));
-    session.greet(2, vec![function()]);
+    session.send_hello(2, vec![function()]);
     session.waiting(1).await;
     // Versions count anew with the new stream.
     session.delta(delta(1, sandbox.address, 1, EndpointState::Active, 1));
@@ -50,7 +50,7 @@ async fn a_function_that_the_new_snapshot_does_not_name_is_forgotten() {
     sandbox.running(1).await;
     session.close();
     let mut session = world.control_plane.session().await;
-    session.greet(2, vec![wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() }]);
+    session.send_hello(2, vec![wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() }]);
     session.applied(1).await;
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (404, "unknown-function"));
     sandbox.state.gate.add_permits(1);
@@ -64,7 +64,7 @@ async fn an_outdated_or_foreign_control_plane_is_left() {
     session.close();
     let mut outdated = world.control_plane.session().await;
     // Epoch 0 is over; epoch 1 has been seen.
-    outdated.greet(0, Vec::new());
+    outdated.send_hello(0, Vec::new());
     let mut foreign = world.control_plane.session().await;
     let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7, ..Default::default() });
     foreign.send(wire::ToDataPlane { welcome, ..Default::default() });
@@ -72,7 +72,7 @@ async fn an_outdated_or_foreign_control_plane_is_left() {
     foreign.ended().await;
     let mut session = world.control_plane.session().await;
     assert_eq!(session.hello.epoch, 1, "neither counts");
-    session.greet(1, vec![function()]);
+    session.send_hello(1, vec![function()]);
     session.applied(1).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
 }

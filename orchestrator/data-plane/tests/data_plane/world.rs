@@ -57,7 +57,7 @@ impl World {
     /// Accepts its stream with a snapshot of `functions`.
     pub(crate) async fn greeted(&mut self, functions: Vec<wire::FunctionConfig>) -> Session {
         let mut session = self.control_plane.session().await;
-        session.greet(1, functions);
+        session.send_hello(1, functions);
         session.applied(1).await;
         session
     }

@@ -137,7 +137,7 @@ fn an_idle_slot_is_recalled_before_a_second_sandbox_is_made() {
         assert_eq!(
             answer.assert_ok().sandbox(),
             first,
-            "turn {turn}: expected the idle sandbox to be lent: {answer:?}"
+            "turn {turn}: expected the idle sandbox to be granted: {answer:?}"
         );
     }
     assert_eq!(cluster.held().len(), 1, "expected one sandbox: {:?}", cluster.held());

@@ -50,7 +50,7 @@ fn one_that_dies_takes_nothing_with_it_but_its_own_connections() {
         let status = cluster.status();
         look(status["data_planes"].as_array().unwrap().len() == 1, &status)
     });
-    // What the dead one held is not lent blindly: the other gets a sandbox of its own.
+    // What the dead one held is not granted blindly: the other gets a sandbox of its own.
     Invocation::of("mine").at(&other).assert_ok();
     cluster.data_planes[0].start_again();
     cluster.wait_until_whole();

@@ -146,19 +146,19 @@ fn what_goes_on_in_the_sandboxes_of_a_frozen_worker_is_never_joined() {
 fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
     let cluster = Cluster::start(Plan { data_planes: 2, ..Plan::HOLLOW });
     cluster.register("warm", json!({}));
-    // Its only sandbox is lent to the one that will stand still.
-    cluster.register("lent", json!({}));
-    cluster.invoke("lent").assert_ok();
+    // Its only sandbox is granted to the one that will stand still.
+    cluster.register("granted", json!({}));
+    cluster.invoke("granted").assert_ok();
     let other = cluster.data_planes[1].address("invoke").to_owned();
     Invocation::of("warm").at(&other).assert_ok();
     wait_for("the control plane to know that nothing runs", || {
-        let shown = cluster.show("lent");
+        let shown = cluster.show("granted");
         look(shown["running"] == 0 && shown["waiting"] == 0, shown)
     });
     let before_kib = process::memory_kib(cluster.control_plane.pid());
     cluster.data_planes[0].send(Signal::SIGSTOP);
     let stopped = Instant::now();
-    let traffic = Traffic::start(&other, &["warm", "lent"], 20);
+    let traffic = Traffic::start(&other, &["warm", "granted"], 20);
     let (mut longest, mut held_up) = (Duration::ZERO, 0);
     for number in 0..CHANGES {
         let name = format!("f{number}");

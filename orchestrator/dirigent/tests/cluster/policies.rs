@@ -10,11 +10,11 @@ use crate::{
 const SANDBOXES: usize = 8;
 const NODES: usize = 4;
 
-/// A cluster with the function `f` of [`SANDBOXES`] sandboxes that stay, all lent to the data plane.
+/// A cluster with the function `f` of [`SANDBOXES`] sandboxes that stay, all granted to the data plane.
 fn start(fields: &Value) -> Cluster {
     let cluster = Cluster::start(Plan { workers: NODES, ..Plan::HOLLOW });
     cluster.register("f", specification(fields));
-    wait_for("every sandbox to be lent to the data plane", || {
+    wait_for("every sandbox to be granted to the data plane", || {
         let level = cluster.level(0, "f");
         look(level["held"] == SANDBOXES, &level)
     });

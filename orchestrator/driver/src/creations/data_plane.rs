@@ -1,4 +1,4 @@
-//! A data plane as the control plane sees it: reports demand, takes the sandboxes lent to it, samples its load each
+//! A data plane as the control plane sees it: reports demand, takes the sandboxes granted to it, samples its load each
 //! second, and gives back what it is asked for. Invocations take no time.
 
 use std::{
@@ -59,7 +59,7 @@ struct Function {
     sampled: bool,
 }
 
-/// A sandbox that is lent.
+/// A sandbox that is granted.
 #[derive(Clone, Copy)]
 struct Held {
     sandbox: u64,

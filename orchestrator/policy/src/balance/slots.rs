@@ -1,6 +1,6 @@
-//! The book of slots of one function in one data plane: which sandboxes lend how many, which are taken.
+//! The book of slots of one function in one data plane: how many each sandbox grants, which are taken.
 //!
-//! Owns the rule that never more invocations run in a sandbox than slots were lent for it, also while they shrink.
+//! Owns the rule that never more invocations run in a sandbox than slots were granted for it, also while they shrink.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,9 +22,9 @@ pub struct Slots<K> {
     sandboxes: BTreeMap<K, Sandbox>,
     /// Open sandboxes with a free slot, in the policy's order.
     free: Free<K>,
-    /// Sandboxes that lend slots of which none is in use, since when.
+    /// Sandboxes that grant slots of which none is in use, since when.
     idle: BTreeSet<(u64, K)>,
-    /// Slots lent.
+    /// Slots granted.
     held_total: u64,
     /// Slots in use.
     in_use_total: u64,
@@ -41,7 +41,7 @@ struct Sandbox {
     slots: u32,
     open: bool,
     used: Use,
-    /// When it was last given a slot back, or lent.
+    /// When it was last given a slot back, or granted.
     idle_since_ms: u64,
 }
 
@@ -100,7 +100,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.policy
     }
 
-    /// Sets how many slots are lent for a sandbox. A new one is open, and idle from `now_ms` on; a known one keeps what
+    /// Sets how many slots are granted for a sandbox. A new one is open, and idle from `now_ms` on; a known one keeps what
     /// is in use, and until that falls below `slots` no more are handed out.
     pub fn insert(&mut self, key: K, slots: u32, now_ms: u64) {
         if self.change(key, |sandbox| sandbox.slots = slots).is_none() {
@@ -163,7 +163,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.used.in_use)
     }
 
-    /// Slots lent for a sandbox; `None` when it is unknown.
+    /// Slots granted for a sandbox; `None` when it is unknown.
     #[must_use]
     pub fn held(&self, key: K) -> Option<u32> {
         self.sandboxes.get(&key).map(|sandbox| sandbox.slots)
@@ -181,7 +181,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.free_total
     }
 
-    /// Slots lent, over all sandboxes, open or closed.
+    /// Slots granted, over all sandboxes, open or closed.
     #[must_use]
     pub fn held_total(&self) -> u64 {
         self.held_total
@@ -199,7 +199,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.sandboxes.is_empty()
     }
 
-    /// The sandboxes known, by key, with the slots lent for each.
+    /// The sandboxes known, by key, with the slots granted for each.
     pub fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
         self.sandboxes.iter().map(|(&key, sandbox)| (key, sandbox.slots))
     }

@@ -132,7 +132,7 @@ fn a_failed_sandbox_stays_unused_whatever_is_said_of_it_until_it_is_gone() {
     arrive(&mut world, 1);
     world.happen(Event::Fail(0));
     world.delta(1, 2, EndpointState::Active);
-    world.lent.clear();
+    world.granted.clear();
     arrive(&mut world, 1);
     assert_eq!((world.waiting.len(), world.running.len()), (1, 1));
     assert_eq!(world.state.held_slots(), 0);
@@ -147,5 +147,5 @@ fn a_full_queue_refuses_but_not_who_was_accepted_before() {
     world.happen(Event::Fail(0));
     world.happen(Event::Retry(0));
     assert_eq!(world.waiting.len(), 6, "the retried one waits as well");
-    assert_eq!(world.waiting.keys().next(), Some(&Ticket(1)), "before all who came later");
+    assert_eq!(world.waiting.keys().next(), Some(&ArrivalNumber(1)), "before all who came later");
 }
