@@ -11,9 +11,8 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, ImplItem, Item, visit::Visit};
-use tidy::Source;
+use tidy::{Source, identifiers, words_of};
 
 /// Words that name nothing an engineer of this field would search for, as parts of identifiers.
 const PRIVATE_WORDS: [&str; 48] = [
@@ -138,25 +137,18 @@ impl Totals {
         self.function_lines.extend(source.functions.iter().map(|function| function.lines));
         let mut finder = Finder { totals: self, name, is_test: source.is_test };
         finder.visit_file(file);
-        let tokens: TokenStream = source.text.parse().unwrap_or_default();
-        self.count_words(tokens);
+        self.count_words(&source.text);
         if !source.is_test {
             self.count_comments(source);
         }
     }
 
-    fn count_words(&mut self, tokens: TokenStream) {
-        for token in tokens {
-            match token {
-                TokenTree::Group(group) => self.count_words(group.stream()),
-                TokenTree::Ident(ident) => {
-                    for word in words_of(&ident.to_string()) {
-                        if let Some(private) = PRIVATE_WORDS.iter().find(|private| **private == word) {
-                            *self.private_words.entry(private).or_default() += 1;
-                        }
-                    }
+    fn count_words(&mut self, text: &str) {
+        for (_, identifier) in identifiers(text) {
+            for word in words_of(&identifier) {
+                if let Some(private) = PRIVATE_WORDS.iter().find(|private| **private == word) {
+                    *self.private_words.entry(private).or_default() += 1;
                 }
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
         }
     }
@@ -221,23 +213,6 @@ fn spread(lines: &[usize]) -> String {
     let total: usize = sorted.iter().sum();
     let (median, p90, most) = (at(50), at(90), at(100));
     format!("{} with {total} lines; median {median}, p90 {p90}, longest {most}", sorted.len())
-}
-
-/// The words of an identifier in snake, camel or upper case, in lower case.
-fn words_of(identifier: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut before_is_lower = false;
-    for letter in identifier.chars() {
-        if letter == '_' || (letter.is_uppercase() && before_is_lower) {
-            words.push(String::new());
-        }
-        before_is_lower = letter.is_lowercase();
-        if let Some(word) = words.last_mut().filter(|_| letter != '_') {
-            word.extend(letter.to_lowercase());
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 struct Finder<'a> {

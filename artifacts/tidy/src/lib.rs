@@ -5,10 +5,12 @@
 
 mod markdown;
 mod source;
+mod words;
 mod workspace;
 
 pub use markdown::{Block, CommandLine, blocks, commands, table};
 pub use source::{Function, Source};
+pub use words::{identifiers, words_of};
 pub use workspace::{Workspace, relative};
 
 /// Fails the calling test with every finding, one per line.

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::{ANY_LOOPBACK, OsNetwork};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Gives heartbeats to whoever has the other end of `streams` and of the port.
     fn begin(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
@@ -330,7 +330,7 @@ mod tests {
             }
         };
         // The last one is answered, so those before it were not.
-        timeout(PATIENCE, first).await.expect("a connected worker is answered");
+        timeout(WAIT_TIMEOUT, first).await.expect("a connected worker is answered");
         assert_eq!(answers, [WorkerHeartbeat { is_answer: true, ..Default::default() }]);
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
         let (mut names, _receiving) = receive(receiver);
         for _ in 0..12 {
-            let name = timeout(PATIENCE, names.recv()).await.unwrap();
+            let name = timeout(WAIT_TIMEOUT, names.recv()).await.unwrap();
             assert_eq!(name.as_deref(), Some("w"));
         }
         assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
@@ -348,11 +348,11 @@ mod tests {
     #[tokio::test]
     async fn a_stream_stands_in_while_datagrams_are_not_answered() {
         let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
-        let (mut stream, _) = timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
+        let (mut stream, _) = timeout(WAIT_TIMEOUT, streams.accept()).await.expect("a connection is opened").unwrap();
         let (mut names, _receiving) = receive(receiver);
-        assert_eq!(timeout(PATIENCE, names.recv()).await.unwrap().as_deref(), Some("w"));
+        assert_eq!(timeout(WAIT_TIMEOUT, names.recv()).await.unwrap().as_deref(), Some("w"));
         let ended = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
-        timeout(PATIENCE, ended).await.expect("the connection ends once datagrams are answered");
+        timeout(WAIT_TIMEOUT, ended).await.expect("the connection ends once datagrams are answered");
     }
 
     #[tokio::test]
@@ -360,11 +360,11 @@ mod tests {
         let (streams, receiver, heartbeats) = begin_beside_a_receiver().await;
         let (mut names, receiving) = receive(receiver);
         for _ in 0..6 {
-            timeout(PATIENCE, names.recv()).await.unwrap().unwrap();
+            timeout(WAIT_TIMEOUT, names.recv()).await.unwrap().unwrap();
         }
         assert!(!heartbeats.is_finished(), "it is answered");
         drop(receiving);
-        timeout(PATIENCE, heartbeats).await.expect("the silence is noticed").unwrap();
+        timeout(WAIT_TIMEOUT, heartbeats).await.expect("the silence is noticed").unwrap();
         assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
     }
 
@@ -372,7 +372,7 @@ mod tests {
     async fn where_nobody_takes_datagrams_there_is_a_stream_at_once() {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
         let _heartbeats = begin(&streams, 0);
-        timeout(PATIENCE, streams.accept()).await.expect("a connection is opened").unwrap();
+        timeout(WAIT_TIMEOUT, streams.accept()).await.expect("a connection is opened").unwrap();
     }
 
     #[tokio::test]
@@ -388,7 +388,7 @@ mod tests {
         heartbeat.truncate(2);
         socket.send(&heartbeat, to).unwrap();
         let (mut names, _receiving) = receive(receiver);
-        let first = timeout(PATIENCE, names.recv()).await.unwrap();
+        let first = timeout(WAIT_TIMEOUT, names.recv()).await.unwrap();
         assert_eq!(first.as_deref(), Some("w"));
     }
 }

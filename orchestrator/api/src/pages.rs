@@ -257,7 +257,7 @@ mod tests {
     use crate::{ANY_LOOPBACK, Network, OsNetwork};
 
     /// Longer than any time-out of this file.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
     async fn start(connections: usize) -> (std::net::SocketAddr, CancellationToken, JoinHandle<()>) {
         let listener = OsNetwork.bind(ANY_LOOPBACK).await.unwrap();
@@ -273,7 +273,7 @@ mod tests {
         let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         answer
     }
 
@@ -298,7 +298,7 @@ mod tests {
         }
         assert!(ask(address, "/healthz", "Host: evil.example\r\n").await.contains(" 200 "));
         shutdown.cancel();
-        timeout(PATIENCE, ended).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, ended).await.unwrap().unwrap();
     }
 
     #[tokio::test]
@@ -316,7 +316,7 @@ mod tests {
         assert!(ask(address, "/healthz", "Host: localhost\r\n").await.contains(" 200 "));
         drop(silent);
         shutdown.cancel();
-        timeout(PATIENCE, ended).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, ended).await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

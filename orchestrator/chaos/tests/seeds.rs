@@ -80,14 +80,14 @@ fn functions_of_a_lost_worker_run_elsewhere() {
 /// A worker that does not report after a restart is given up; data planes that use its sandboxes must be told so in a
 /// way they understand, because when it comes back its sandboxes are granted anew.
 #[test]
-fn sandboxes_of_a_worker_given_up_after_a_restart_are_not_lent_twice() {
+fn sandboxes_of_a_worker_given_up_after_a_restart_are_not_granted_twice() {
     let cut = Fault::Cut(Host::Worker(4), CONTROL_PLANE);
     expect_no_violation(contended(12_000, &[(cut, 5_900, 12_500), (Fault::Kill(CONTROL_PLANE), 6_500, 6_800)]));
 }
 
 /// A dead worker comes back while a data plane that uses its sandboxes cannot be told that they were given up.
 #[test]
-fn sandboxes_used_by_a_data_plane_out_of_reach_are_not_lent_twice() {
+fn sandboxes_used_by_a_data_plane_out_of_reach_are_not_granted_twice() {
     let cut = |host| Fault::Cut(host, CONTROL_PLANE);
     let faults = [(cut(Host::DataPlane(2)), 5_000, 13_500), (cut(Host::Worker(4)), 5_000, 11_000)];
     expect_no_violation(contended(11_000, &faults));

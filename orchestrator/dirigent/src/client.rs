@@ -2,13 +2,13 @@
 
 mod address;
 mod bulk;
+mod connect_retry;
 pub(crate) mod function;
 mod http;
 pub(crate) mod invoke;
 mod log;
 mod mix_up;
 pub(crate) mod node;
-mod patience;
 mod specification;
 pub(crate) mod status;
 mod timeline;

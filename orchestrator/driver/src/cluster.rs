@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The cluster reaches what it should within this time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Its parts. Dropping it kills them and removes their data.
@@ -68,7 +68,7 @@ impl Cluster {
             if wanted(&status) {
                 return Ok(());
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > WAIT_TIMEOUT {
                 bail!("the cluster does not get there; its status is {status}");
             }
             sleep(LOOK);

@@ -27,7 +27,7 @@ use crate::{
 /// Batches read and not yet obeyed: a few, so that a busy owner slows the control plane down and not this memory.
 const INPUTS: usize = 64;
 /// Longest wait for the last reports to be sent when the worker ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Added to the grace of the sandboxes for ending them all.
 const END_MARGIN: Duration = Duration::from_secs(5);
 
@@ -165,10 +165,10 @@ impl Built {
         let session = session(&config, instance, network, inputs).run(shutdown.clone());
         let session = AbortOnDropHandle::new(tokio::spawn(session));
         shutdown.cancelled().await;
-        let patience = config.process.grace + END_MARGIN;
-        timeout(patience, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(patience))?;
+        let client_timeout = config.process.grace + END_MARGIN;
+        timeout(client_timeout, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(client_timeout))?;
         // The reports are on their way; a control plane that does not take them is not waited for.
-        let _ = timeout(FAREWELL, session).await;
+        let _ = timeout(SHUTDOWN_FLUSH_TIMEOUT, session).await;
         Ok(())
     }
 }

@@ -180,7 +180,7 @@ async fn signs_of_life_come_at_once_and_go_on() {
     let mut control_plane = ControlPlane::start(1).await;
     let _worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
     let _stream = control_plane.stream().await;
-    tokio::time::timeout(support::PATIENCE, control_plane.heartbeats.wait_for(|count| *count >= 10))
+    tokio::time::timeout(support::WAIT_TIMEOUT, control_plane.heartbeats.wait_for(|count| *count >= 10))
         .await
         .unwrap()
         .unwrap();

@@ -75,7 +75,7 @@ fn a_worker_whose_address_comes_a_moment_later_starts_root() {
                 let mut built = Box::pin(worker::build(at(folder.path(), address), Arc::new(api::OsNetwork)));
                 assert!(poll_immediate(&mut built).await.is_none(), "{address}: it waits");
                 assert!(Command::new("ip").args(comes.split(' ')).status().unwrap().success());
-                timeout(support::PATIENCE, built).await.unwrap().unwrap();
+                timeout(support::WAIT_TIMEOUT, built).await.unwrap().unwrap();
             }
         });
     });

@@ -20,7 +20,8 @@ use nix::{
     unistd::Pid,
 };
 use support::{
-    ControlPlane, PATIENCE, Worker, exists, get, pid_of, processes, revision, script, start_processes as start, until,
+    ControlPlane, WAIT_TIMEOUT, Worker, exists, get, pid_of, processes, revision, script, start_processes as start,
+    until,
 };
 
 /// Address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
@@ -305,7 +306,7 @@ async fn a_worker_to_be_killed() {
         config.data_dir = data_dir.into();
     })
     .await;
-    let _ = tokio::time::timeout(PATIENCE, std::future::pending::<()>()).await;
+    let _ = tokio::time::timeout(WAIT_TIMEOUT, std::future::pending::<()>()).await;
 }
 
 /// Killed when the test ends, however it ends.

@@ -45,11 +45,11 @@ async fn invoke(call: Call, function: String, ledger: &Ledger) -> Event {
     let (id, to) = (call.id, Host::DataPlane(call.data_plane));
     let request = request(&call, &function);
     ledger.record(Event::Sent { call: id, function, to });
-    let patience_ms = call.abandon_after_ms.unwrap_or(ANSWER_WITHIN_MS);
+    let client_timeout_ms = call.abandon_after_ms.unwrap_or(ANSWER_WITHIN_MS);
     let answer = tokio::select! {
         biased;
         answer = ask(to, INVOKE_PORT, request) => answer,
-        () = sleep(Duration::from_millis(patience_ms)) => {
+        () = sleep(Duration::from_millis(client_timeout_ms)) => {
             return if call.abandon_after_ms.is_some() { Event::Abandoned { call: id } } else { Event::Unanswered { call: id } };
         }
     };

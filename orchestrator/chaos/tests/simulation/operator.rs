@@ -46,7 +46,7 @@ pub(crate) async fn run(scenario: Arc<Scenario>, ledger: Ledger) -> turmoil::Res
         page(Host::ControlPlane, OPERATORS_PORT, "PUT", &path, body).await?;
         ledger.record(Event::Registered { function: spec.name.to_string() });
     }
-    // Every invocation ends, if only by its client's patience; the simulation ends a run in which one does not.
+    // Every invocation ends, if only by its client's time-out; the simulation ends a run in which one does not.
     while ledger.clients_done() < DATA_PLANES {
         sleep(LOOK_EVERY).await;
     }

@@ -128,9 +128,9 @@ impl State {
             if is_served {
                 self.unschedulable.order = order;
             }
-            if let Some(now_starved) = self.unschedulable.remove(id) {
+            if let Some(still_unschedulable) = self.unschedulable.remove(id) {
                 // It keeps its place, as this was no new demand. What it still wants after it was served has just begun to wait.
-                self.unschedulable.insert(id, if is_served { now_starved } else { entry });
+                self.unschedulable.insert(id, if is_served { still_unschedulable } else { entry });
                 missed.push(entry.size);
             }
         }

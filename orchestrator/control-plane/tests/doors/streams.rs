@@ -48,7 +48,7 @@ pub(crate) async fn served(running: &Running) -> Served {
 }
 
 #[tokio::test]
-async fn a_cold_start_goes_from_demand_to_a_lent_slot_and_is_recorded() {
+async fn a_cold_start_goes_from_demand_to_a_granted_slot_and_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let record = dir.path().join("record");
     let config = Config { data_dir: dir.path().to_owned(), record: Some(record.clone()), ..Config::default() };

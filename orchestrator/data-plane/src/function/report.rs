@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn only_growth_is_urgent_and_acknowledged_slots_are_not() {
         let mut report = Report::default();
-        let mut hastes = Vec::new();
+        let mut priorities = Vec::new();
         let mut now = |report: &mut Report| {
-            hastes.push(report.queue());
+            priorities.push(report.queue());
             report.write(&mut wire::FromDataPlane::default(), LEVELS, 0);
         };
         report.waiting_is(5);
@@ -252,7 +252,7 @@ mod tests {
         now(&mut report);
         report.answer(sandbox(1), 0, 6, 100);
         now(&mut report);
-        assert_eq!(hastes, [FlushPriority::Now, FlushPriority::Soon, FlushPriority::Soon, FlushPriority::Now]);
+        assert_eq!(priorities, [FlushPriority::Now, FlushPriority::Soon, FlushPriority::Soon, FlushPriority::Now]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The end of an invocation whose client or patience is gone: its slot stays taken until the sandbox closes its side.
+//! The end of an invocation whose client or time is gone: its slot stays taken until the sandbox closes its side.
 //!
 //! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own, as [`Rest`] says
 //! for how long. One that does not may still be running the invocation, so it is retired.

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::control_plane::PATIENCE;
+use super::control_plane::WAIT_TIMEOUT;
 
 /// It listens.
 pub(crate) struct Blocking(TcpListener);
@@ -27,7 +27,7 @@ impl Blocking {
 
     /// Its next connection.
     pub(crate) async fn accept(&self) -> TcpStream {
-        timeout(PATIENCE, self.0.accept()).await.expect("the data plane connects in time").unwrap().0
+        timeout(WAIT_TIMEOUT, self.0.accept()).await.expect("the data plane connects in time").unwrap().0
     }
 
     /// Its next invocation over HTTP/1.1, without a body.
@@ -67,7 +67,7 @@ impl Call {
     pub(crate) fn answer_with(mut self, bytes: Vec<u8>) {
         tokio::spawn(async move {
             self.0.write_all(&bytes).await.unwrap();
-            let _ = timeout(PATIENCE, self.0.read_to_end(&mut Vec::new())).await;
+            let _ = timeout(WAIT_TIMEOUT, self.0.read_to_end(&mut Vec::new())).await;
         });
     }
 }

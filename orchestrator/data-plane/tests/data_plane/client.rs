@@ -9,7 +9,7 @@ use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
-use super::control_plane::PATIENCE;
+use super::control_plane::WAIT_TIMEOUT;
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ where
     let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
     let (mut sender, connection) = conn::http1::handshake(io).await?;
     let task = tokio::spawn(async move { drop(connection.await) });
-    let response = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer comes in time")?;
+    let response = timeout(WAIT_TIMEOUT, sender.send_request(request)).await.expect("an answer comes in time")?;
     Ok((response, task))
 }
 
@@ -59,13 +59,13 @@ where
     let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
     let (mut sender, connection) = conn::http2::handshake(TokioExecutor::new(), io).await?;
     tokio::spawn(async move { drop(connection.await) });
-    timeout(PATIENCE, sender.send_request(request)).await.expect("an answer comes in time")
+    timeout(WAIT_TIMEOUT, sender.send_request(request)).await.expect("an answer comes in time")
 }
 
 /// Reads an answer to its end.
 pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
     let (head, body) = response.into_parts();
-    let body = timeout(PATIENCE, body.collect()).await.expect("the body ends in time")?.to_bytes();
+    let body = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends in time")?.to_bytes();
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 

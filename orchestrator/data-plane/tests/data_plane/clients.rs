@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     client::{get, open_http2},
-    control_plane::PATIENCE,
+    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, until, with_function},
 };
@@ -33,7 +33,8 @@ async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
 async fn is_closed(connection: &mut TcpStream) {
     let mut heard = Vec::new();
     // A reset is an end as well.
-    let _ = timeout(PATIENCE, connection.read_to_end(&mut heard)).await.expect("the data plane closes the connection");
+    let _ =
+        timeout(WAIT_TIMEOUT, connection.read_to_end(&mut heard)).await.expect("the data plane closes the connection");
 }
 
 #[tokio::test]
@@ -45,7 +46,7 @@ async fn a_request_that_has_begun_has_to_come() {
     assert!(connection.read_u8().await.is_ok());
     connection.write_all(HALF_A_HEAD).await.unwrap();
     let drip = async { while connection.write_all(b"x").await.is_ok() {} };
-    timeout(PATIENCE, drip).await.expect("the data plane closes the connection");
+    timeout(WAIT_TIMEOUT, drip).await.expect("the data plane closes the connection");
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn answers_that_are_not_taken_do_not_lock_others_out() {
                 yield_now().await
             }
         };
-        timeout(PATIENCE, ended).await.expect("its connection ends");
+        timeout(WAIT_TIMEOUT, ended).await.expect("its connection ends");
     }
 }
 
@@ -142,7 +143,7 @@ pub(crate) async fn with_window(world: &World, bytes: u32) -> HttpTwo {
 pub(crate) async fn ask(sender: &HttpTwo, host: &str, path: &str) -> http::Response<h2::RecvStream> {
     let request = Request::get(format!("http://{host}{path}")).body(()).unwrap();
     let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
-    timeout(PATIENCE, response).await.expect("an answer in time").unwrap()
+    timeout(WAIT_TIMEOUT, response).await.expect("an answer in time").unwrap()
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn refusals_that_are_not_taken_hold_no_place_and_end() {
     assert_eq!(bodiless, 2 * (100 - 64), "the others wait");
     for refusal in refusals {
         let mut body = refusal.into_body();
-        let end = timeout(PATIENCE, body.data()).await.expect("the stream ends");
+        let end = timeout(WAIT_TIMEOUT, body.data()).await.expect("the stream ends");
         assert!(end.is_none_or(|end| end.is_err()), "nothing fits into the window");
     }
 }
@@ -195,7 +196,7 @@ pub(crate) async fn ask_often(sender: &HttpTwo, count: usize, path: &str) -> Vec
     for _ in 0..count {
         let request = Request::get(format!("http://f{path}")).body(()).unwrap();
         let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
-        let answer = timeout(PATIENCE, response).await.expect("an answer in time");
+        let answer = timeout(WAIT_TIMEOUT, response).await.expect("an answer in time");
         bodies.push(answer.map(http::Response::into_body).ok());
     }
     bodies
@@ -205,7 +206,7 @@ pub(crate) async fn ask_often(sender: &HttpTwo, count: usize, path: &str) -> Vec
 pub(crate) async fn is_reset(body: Option<h2::RecvStream>) -> bool {
     let Some(mut body) = body else { return true };
     loop {
-        match timeout(PATIENCE, body.data()).await.expect("the stream ends") {
+        match timeout(WAIT_TIMEOUT, body.data()).await.expect("the stream ends") {
             Some(Ok(_)) => {}
             end => return end.is_some(),
         }
@@ -259,7 +260,7 @@ async fn a_client_that_takes_nothing_is_disconnected() {
     let mut deaf = TcpStream::connect(world.data_plane).await.unwrap();
     let requests = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n".repeat(100);
     let ask = async { while deaf.write_all(&requests).await.is_ok() {} };
-    timeout(PATIENCE, ask).await.expect("the data plane closes the connection");
+    timeout(WAIT_TIMEOUT, ask).await.expect("the data plane closes the connection");
     // An HTTP/2 client that does not answer pings is not there.
     let mut mute = connect(&world, &HALF_A_FRAME[..33]).await;
     is_closed(&mut mute).await;

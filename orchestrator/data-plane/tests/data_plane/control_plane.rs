@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
 /// Nothing that a test waits for takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -58,7 +58,7 @@ impl ControlPlane {
 
     /// The next stream that a data plane opens.
     pub(crate) async fn session(&mut self) -> Session {
-        timeout(PATIENCE, self.streams.recv()).await.expect("the data plane opens a stream").unwrap()
+        timeout(WAIT_TIMEOUT, self.streams.recv()).await.expect("the data plane opens a stream").unwrap()
     }
 
     /// Ends, and frees its port once its connections have ended.
@@ -116,7 +116,7 @@ impl Session {
                 }
             }
         };
-        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("not heard in time: {what}"))
+        timeout(WAIT_TIMEOUT, heard).await.unwrap_or_else(|_| panic!("not heard in time: {what}"))
     }
 
     fn hear(&mut self, message: wire::FromDataPlane) {
@@ -180,7 +180,7 @@ impl Session {
                 self.hear(message)
             }
         };
-        timeout(PATIENCE, end).await.expect("the data plane ends its stream");
+        timeout(WAIT_TIMEOUT, end).await.expect("the data plane ends its stream");
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::PATIENCE,
+    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, with_sandbox},
 };
@@ -100,7 +100,7 @@ async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_
         };
         tokio::join!(listen, async { writes.write_all(&all).await.unwrap() });
     };
-    timeout(PATIENCE, talk).await.expect("the response comes");
+    timeout(WAIT_TIMEOUT, talk).await.expect("the response comes");
     let mut response = &heard[..];
     while let Some(rest) = response.strip_prefix(INTERIM) {
         response = rest;
@@ -148,7 +148,7 @@ async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let mut heard = Vec::new();
-    timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the response ends").unwrap();
+    timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the response ends").unwrap();
     assert!(heard[8..].starts_with(b" 200 OK\r\n"), "{}", String::from_utf8_lossy(&heard[..100]));
     assert!(heard.ends_with(&body), "{} bytes of {}", heard.len(), body.len());
 }
@@ -179,7 +179,7 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
     session.delta(active(1, &sandbox, 1));
     for (mut client, (_, body)) in clients.into_iter().zip(requests) {
         let mut heard = Vec::new();
-        timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
+        timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
         let response = heard.strip_prefix(INTERIM).unwrap_or(&heard);
         assert!(
             response[8..].starts_with(b" 200 OK\r\n"),
@@ -192,7 +192,7 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
     let mut client = connect(&world, requests[0].0).await;
     client.shutdown().await.unwrap();
     let mut heard = Vec::new();
-    timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
+    timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
     assert!(heard.ends_with(b"ok"), "{}", String::from_utf8_lossy(&heard));
 }
 
@@ -207,7 +207,7 @@ async fn a_response_goes_on_while_it_is_taken() {
                 assert!(client.read_buf(&mut heard).await.unwrap() > 0, "the response is cut short");
             }
         };
-        timeout(PATIENCE, hears).await.expect("the next part comes");
+        timeout(WAIT_TIMEOUT, hears).await.expect("the next part comes");
         client.shutdown().await.unwrap();
         sandbox.state.gate.add_permits(1);
     }

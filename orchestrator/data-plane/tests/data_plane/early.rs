@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     blocking::Blocking,
     client::{send, with_body},
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function, has_failures},
 };
 
@@ -94,7 +94,7 @@ pub(crate) async fn upload(world: &World) -> String {
     };
     tokio::select! {
         () = say => String::new(),
-        heard = timeout(PATIENCE, hear) => heard.expect("an answer comes"),
+        heard = timeout(WAIT_TIMEOUT, hear) => heard.expect("an answer comes"),
     }
 }
 
@@ -131,7 +131,7 @@ async fn an_early_answer_that_comes_in_parts_says_that_it_ends_the_connection() 
             }
             String::from_utf8(heard).unwrap()
         };
-        let heard = timeout(PATIENCE, hear).await.expect("the head comes before the rest");
+        let heard = timeout(WAIT_TIMEOUT, hear).await.expect("the head comes before the rest");
         assert!(heard.starts_with("HTTP/1.1 401 ") && heard.contains("connection: close\r\n"), "{length}: {heard}");
         drop(call);
     }
@@ -222,7 +222,7 @@ pub(crate) async fn upload_then_listen(world: &World) -> String {
         connection.read_to_end(&mut heard).await.expect("no reset");
         String::from_utf8_lossy(&heard).into_owned()
     };
-    timeout(PATIENCE, upload).await.expect("an answer comes")
+    timeout(WAIT_TIMEOUT, upload).await.expect("an answer comes")
 }
 
 #[tokio::test]

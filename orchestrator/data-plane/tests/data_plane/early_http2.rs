@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     early::{answer_early, upload, upload_then_listen, with_server},
     world::{World, function, has_failures},
 };
@@ -137,13 +137,13 @@ impl Early {
             };
             Self { status: head.status.as_u16(), body: body.into(), ended, upload }
         };
-        timeout(PATIENCE, hear).await.expect("a response comes, and ends")
+        timeout(WAIT_TIMEOUT, hear).await.expect("a response comes, and ends")
     }
 
     /// How the data plane ends the upload.
     async fn end_of_upload(mut self) -> Reason {
         let reset = poll_fn(|cx| self.upload.poll_reset(cx));
-        timeout(PATIENCE, reset).await.expect("the upload is ended").unwrap()
+        timeout(WAIT_TIMEOUT, reset).await.expect("the upload is ended").unwrap()
     }
 }
 
@@ -224,6 +224,6 @@ async fn a_time_out_within_a_response_over_h2c_is_seen_by_a_sandbox_that_takes_n
     assert_eq!((early.status, &early.body[..]), (401, &b"no\n"[..]));
     assert!(early.ended.is_err(), "it had no end");
     let mut running = eager.running.subscribe();
-    timeout(PATIENCE, running.wait_for(|running| *running == 0)).await.expect("it is ended").unwrap();
+    timeout(WAIT_TIMEOUT, running.wait_for(|running| *running == 0)).await.expect("it is ended").unwrap();
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function, until},
 };
 
@@ -88,7 +88,7 @@ pub(super) async fn exchange(world: &World, bytes: &str) -> String {
     connection.write_all(bytes.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
     // A reset after the answer is an end like another.
-    let _ = timeout(PATIENCE, connection.read_to_end(&mut heard)).await.expect("the data plane closes in the end");
+    let _ = timeout(WAIT_TIMEOUT, connection.read_to_end(&mut heard)).await.expect("the data plane closes in the end");
     String::from_utf8_lossy(&heard).into_owned()
 }
 

@@ -185,7 +185,7 @@ async fn raw(world: &World, bytes: &str, enough: &str) -> String {
             heard.extend_from_slice(&buffer[..count]);
         }
     };
-    tokio::time::timeout(super::control_plane::PATIENCE, hear).await.expect("an answer comes");
+    tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, hear).await.expect("an answer comes");
     String::from_utf8(heard).unwrap()
 }
 

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{
-    control_plane::PATIENCE,
+    control_plane::WAIT_TIMEOUT,
     framing::{OK, answers, exchange, with_scripted},
 };
 
@@ -62,11 +62,11 @@ async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
     let request = format!("POST /a HTTP/1.1\r\nhost: f\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut heard = String::new();
-    timeout(PATIENCE, connection.read_to_string(&mut heard)).await.expect("the data plane ends its side").unwrap();
+    timeout(WAIT_TIMEOUT, connection.read_to_string(&mut heard)).await.expect("the data plane ends its side").unwrap();
     assert_eq!(answers(&heard), ["200"], "{heard}");
     // 9112, 9.6: a connection that is reset may cost a client the response.
     let rest = vec![b'x'; 16 << 20];
-    timeout(PATIENCE, connection.write_all(&rest)).await.expect("it is read").expect("no reset");
+    timeout(WAIT_TIMEOUT, connection.write_all(&rest)).await.expect("it is read").expect("no reset");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     client::{get, send, spawn_get, with_body},
-    control_plane::PATIENCE,
+    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, with_function, with_sandbox},
 };
@@ -51,7 +51,7 @@ async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_come() 
         sandbox.running(1).await;
         assert!(!invocation.is_finished(), "it waits for the gate");
         sandbox.state.gate.add_permits(1);
-        let answer = timeout(PATIENCE, invocation).await.expect("the one who came first is served first").unwrap();
+        let answer = timeout(WAIT_TIMEOUT, invocation).await.expect("the one who came first is served first").unwrap();
         assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-cold")), (200, "1"), "invocation {index}");
         assert!(!answer.header("server-timing").contains("cold;dur=0.000"), "{:?}", answer.headers);
     }
@@ -176,8 +176,8 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
                 let mut invocation = spawn_get(to, "f", "/slow");
                 if (client + round).is_multiple_of(3) {
                     // This client has no patience: some are queued when it leaves, some running, some done.
-                    let patience = Duration::from_millis(4 * (round % 8));
-                    if timeout(patience, &mut invocation).await.is_err() {
+                    let client_timeout = Duration::from_millis(4 * (round % 8));
+                    if timeout(client_timeout, &mut invocation).await.is_err() {
                         invocation.abort();
                     }
                 } else {
@@ -198,7 +198,7 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
                     again.tick().await;
                 }
             };
-            timeout(PATIENCE, begun).await.expect("it gets its turn");
+            timeout(WAIT_TIMEOUT, begun).await.expect("it gets its turn");
             invocation.abort();
         }
     });

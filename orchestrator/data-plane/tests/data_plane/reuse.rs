@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     client::{get, open_http2, read, request, send, spawn_get, with_body},
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     sandbox::Sandbox,
     world::{World, delta, function, has_failures, until, with_function, with_sandbox},
 };
@@ -156,7 +156,7 @@ async fn with_idle(count: usize) -> (World, Session, Arc<Once>, JoinHandle<()>) 
 
 async fn reaches(counter: &watch::Sender<usize>, count: usize) {
     let mut counter = counter.subscribe();
-    let reached = timeout(PATIENCE, counter.wait_for(|value| *value == count)).await;
+    let reached = timeout(WAIT_TIMEOUT, counter.wait_for(|value| *value == count)).await;
     reached.unwrap_or_else(|_| panic!("{count} should be reached")).unwrap();
 }
 

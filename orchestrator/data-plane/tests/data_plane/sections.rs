@@ -21,7 +21,7 @@ use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{
     client::get,
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function},
 };
 
@@ -156,7 +156,7 @@ async fn exchange(world: &World, http2: bool, host: &str, place: Place, [up, dow
         builder.max_header_list_size(u32::try_from(PLENTY).unwrap());
         let (mut sender, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
-        timeout(PATIENCE, sender.send_request(request)).await
+        timeout(WAIT_TIMEOUT, sender.send_request(request)).await
     } else {
         request.headers_mut().insert(header::HOST, HeaderValue::try_from(host).unwrap());
         request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -164,12 +164,12 @@ async fn exchange(world: &World, http2: bool, host: &str, place: Place, [up, dow
         builder.max_headers(MANY).max_header_size(PLENTY).max_buf_size(PLENTY);
         let (mut sender, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
-        timeout(PATIENCE, sender.send_request(request)).await
+        timeout(WAIT_TIMEOUT, sender.send_request(request)).await
     };
     let what = || format!("an answer to {place:?} {up:?}, {down:?} for {host}, HTTP/2: {http2}");
     let Ok(response) = response.unwrap_or_else(|_| panic!("{}", what())) else { return Heard::Broken };
     let (head, body) = response.into_parts();
-    let Ok(body) = timeout(PATIENCE, body.collect()).await.expect("the body ends") else { return Heard::Broken };
+    let Ok(body) = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends") else { return Heard::Broken };
     let trailer = body.trailers().map_or(0, Fields::found_in);
     if head.status != 200 {
         let error = head.headers.get("x-dirigent-error").map_or("", |name| name.to_str().unwrap());

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     client::get,
     clients::{HttpTwo, ask, ask_often, is_reset, with_window},
-    control_plane::PATIENCE,
+    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, until},
 };
@@ -51,7 +51,7 @@ async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever
     let served = async || get(world.data_plane, "nobody", "/").await.status == 404;
     until("a client is served at the bound", served).await;
     for connected in [first_connected, second_connected] {
-        timeout(PATIENCE, connected).await.expect("a connection that is to end does").unwrap();
+        timeout(WAIT_TIMEOUT, connected).await.expect("a connection that is to end does").unwrap();
     }
 
     let (last, _connected) = pinging(&world).await;
@@ -148,7 +148,7 @@ async fn a_connection_that_leaves_a_small_response_takes_no_more_requests_and_en
     let running = hold(&client);
     sandbox.running(1).await;
     let mut stalled = ask(&client, "f", &long_path()).await.into_body();
-    let refused = timeout(PATIENCE, lively(&client)).await;
+    let refused = timeout(WAIT_TIMEOUT, lively(&client)).await;
     refused.expect("no more requests are taken, though the others' responses are").unwrap();
     assert!(!is_over(&mut stalled), "it may still be taken");
     sandbox.state.gate.add_permits(1);
@@ -189,7 +189,7 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
             }
         }
     };
-    timeout(3 * PATIENCE, all).await.expect("the response ends");
+    timeout(3 * WAIT_TIMEOUT, all).await.expect("the response ends");
     assert!(PAUSE * pauses > send_timeout, "it took longer than without bytes: {pauses} pauses");
     assert!(length - taken <= 8000, "{taken} bytes of {length}");
 }
@@ -290,5 +290,5 @@ async fn header_sections_that_are_not_taken_hold_so_many_bytes_in_all() {
             ticks.tick().await;
         }
     };
-    timeout(2 * PATIENCE, ended).await.expect("its connection ends");
+    timeout(2 * WAIT_TIMEOUT, ended).await.expect("its connection ends");
 }

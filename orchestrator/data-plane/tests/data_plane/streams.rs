@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     client::{get, open, read, request, spawn_get},
-    control_plane::{ControlPlane, PATIENCE},
+    control_plane::{ControlPlane, WAIT_TIMEOUT},
     sandbox::Sandbox,
     world::{World, active, delta, function, with_sandbox},
 };
@@ -94,7 +94,7 @@ async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
     advance(Duration::from_secs(11)).await;
     resume();
     let left = async { while refuse(&mut world).await.epoch != 0 {} };
-    timeout(PATIENCE, left).await.expect("it leaves the cluster");
+    timeout(WAIT_TIMEOUT, left).await.expect("it leaves the cluster");
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
 
@@ -122,7 +122,7 @@ async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() 
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, refused).await.expect("new requests are refused");
+        timeout(WAIT_TIMEOUT, refused).await.expect("new requests are refused");
         sandbox.state.gate.add_permits(1);
         running.await.unwrap().unwrap()
     };

@@ -9,7 +9,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
 use super::{
     blocking::{Blocking, Call},
     client::{Answer, get, open, read, request, send, spawn_get, with_body},
-    control_plane::{PATIENCE, Session},
+    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function},
 };
 
@@ -62,7 +62,7 @@ async fn http2_call(sandbox: &Blocking) -> Call {
             }
         }
     };
-    timeout(PATIENCE, preface).await.expect("a request comes in time");
+    timeout(WAIT_TIMEOUT, preface).await.expect("a request comes in time");
     Call::on(stream)
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    control_plane::{ControlPlane, PATIENCE, Session, network},
+    control_plane::{ControlPlane, Session, WAIT_TIMEOUT, network},
     sandbox::Sandbox,
 };
 
@@ -65,7 +65,7 @@ impl World {
     /// Waits for the end that was asked for.
     pub(crate) async fn ended(&mut self) {
         let run = self.run.take().unwrap();
-        timeout(PATIENCE, run).await.expect("the data plane ends").unwrap();
+        timeout(WAIT_TIMEOUT, run).await.expect("the data plane ends").unwrap();
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn has_failures(session: &mut Session) -> bool {
     !session.failures.is_empty()
 }
 
-/// Looks until `is_so`, for as long as a test has patience.
+/// Looks until `is_so`, until the time-out of a test.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut ticks = interval(Duration::from_millis(5));
     let look = async {
@@ -151,5 +151,5 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
             ticks.tick().await;
         }
     };
-    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
+    timeout(WAIT_TIMEOUT, look).await.unwrap_or_else(|_| panic!("{what}: not within {WAIT_TIMEOUT:?}"));
 }

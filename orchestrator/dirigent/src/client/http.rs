@@ -14,8 +14,8 @@ use ureq::{
 
 use super::{
     address::Address,
+    connect_retry::{ConnectRetry, START_TIMEOUT},
     mix_up::Port,
-    patience::{PATIENCE, Patience},
     token::Source,
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct Server {
     agent: Agent,
     timeout: Duration,
     /// Longest wait until it listens.
-    patience: Duration,
+    connect_retry: Duration,
     /// Shown with calls that change something; where it was named, with every call.
     token: Option<Source>,
 }
@@ -66,13 +66,13 @@ impl Server {
     /// The part playing `role` at `base`.
     pub(crate) fn new(role: Role, base: &Address, timeout: Duration) -> Self {
         // What an option names may just be starting; a worker was named by the control plane.
-        let patience = if role == Role::Worker { Duration::ZERO } else { PATIENCE.min(timeout) };
-        Self { role, base: base.to_string(), agent: agent(timeout), timeout, patience, token: None }
+        let connect_retry = if role == Role::Worker { Duration::ZERO } else { START_TIMEOUT.min(timeout) };
+        Self { role, base: base.to_string(), agent: agent(timeout), timeout, connect_retry, token: None }
     }
 
     /// The same, for who asks again and again anyway.
     pub(crate) fn at_once(self) -> Self {
-        Self { patience: Duration::ZERO, ..self }
+        Self { connect_retry: Duration::ZERO, ..self }
     }
 
     /// The same, with the token that it asks for before it changes something.
@@ -165,18 +165,18 @@ impl Server {
     /// # Errors
     /// When the part cannot be reached.
     pub(crate) fn run(&self, request: &Request<impl AsSendBody + Clone>) -> anyhow::Result<(Response<Body>, Instant)> {
-        let mut patience = Patience::new(self.patience);
+        let mut connect_retry = ConnectRetry::new(self.connect_retry);
         loop {
             let sent = Instant::now();
             match self.agent.run(request.clone()) {
                 Err(ureq::Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     let what = format!("{}: connection refused, nothing listens there", self.describe());
-                    if !patience.wait(&what) {
+                    if !connect_retry.wait(&what) {
                         return Err(anyhow!("{what}{}", self.remedy()));
                     }
                 }
                 Ok(response) if self.is_starting(&response) => {
-                    if !patience.wait(&format!("{}: no control plane has been heard of yet", self.describe())) {
+                    if !connect_retry.wait(&format!("{}: no control plane has been heard of yet", self.describe())) {
                         return Ok((response, sent));
                     }
                 }

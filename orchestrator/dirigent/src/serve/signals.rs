@@ -18,13 +18,13 @@ pub(super) fn shutdown_token() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        for hurry in [false, true] {
+        for raise_priority in [false, true] {
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if hurry {
+            if raise_priority {
                 tracing::warn!("ending at once");
                 std::process::exit(HURRIED);
             }

@@ -71,10 +71,10 @@ fn a_slot_stays_taken_when_its_client_hangs_up() {
                 let invocation = Invocation::of("f").run_ms(60);
                 for round in 0..8 {
                     // Some wait to the end; the others lose patience in the queue, or while they run.
-                    let patience = Duration::from_millis((client * 37 + round * 53) % 400 + 1);
+                    let client_timeout = Duration::from_millis((client * 37 + round * 53) % 400 + 1);
                     let answer = match client % 3 {
                         0 => Some(invocation.at(door)),
-                        _ => invocation.begin(door).unwrap().answer_within(patience),
+                        _ => invocation.begin(door).unwrap().answer_within(client_timeout),
                     };
                     if let Some(answer) = answer {
                         answer.assert_ok();
@@ -96,8 +96,8 @@ fn a_slot_stays_taken_when_its_client_hangs_up() {
 fn a_sandbox_that_does_not_end_a_cancelled_invocation_is_retired() {
     let (cluster, directory) = start(Plan::PROCESS, 1, 1);
     let first = cluster.invoke("f").assert_ok().sandbox().to_owned();
-    let patience = Duration::from_millis(100);
-    let hung_up = Invocation::of("f").run_ms(300_000).begin(cluster.door()).unwrap().answer_within(patience);
+    let client_timeout = Duration::from_millis(100);
+    let hung_up = Invocation::of("f").run_ms(300_000).begin(cluster.door()).unwrap().answer_within(client_timeout);
     assert!(hung_up.is_none(), "expected no answer yet");
     let next = cluster.invoke("f");
     assert_ne!(next.assert_ok().sandbox(), first, "expected the sandbox that still runs it to be left alone");

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// A request that has no answer after this is a failure: longer than any time-out or deadline of these tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request that was sent.
 pub(crate) struct Ongoing {
@@ -54,7 +54,7 @@ pub(crate) fn ask(address: &str, start: &str, body: &str) -> Answer {
 impl Ongoing {
     /// Waits for the whole answer.
     pub(crate) fn answer(mut self) -> Result<Answer, String> {
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);
         let took = self.since.elapsed();
@@ -62,9 +62,9 @@ impl Ongoing {
         Answer::parse(&String::from_utf8_lossy(&bytes), took)
     }
 
-    /// Waits for `patience`, then hangs up; the answer if it came before.
-    pub(crate) fn answer_within(mut self, patience: Duration) -> Option<Answer> {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
+    /// Waits for `client_timeout`, then hangs up; the answer if it came before.
+    pub(crate) fn answer_within(mut self, client_timeout: Duration) -> Option<Answer> {
+        self.stream.set_read_timeout(Some(client_timeout)).unwrap();
         let mut first = [0];
         match self.stream.peek(&mut first) {
             Ok(1) => self.answer().ok(),

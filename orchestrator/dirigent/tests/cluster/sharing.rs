@@ -62,7 +62,7 @@ fn invoke(client: usize, doors: &[String], seen: &Seen) {
             thread::park_timeout(Duration::from_millis(RUN_MS.into()));
             continue;
         };
-        let patience = Duration::from_millis(((client * 37 + round * 53) % 200 + 1) as u64);
+        let client_timeout = Duration::from_millis(((client * 37 + round * 53) % 200 + 1) as u64);
         let answer = match round % 3 {
             0 => match ongoing.answer() {
                 Ok(answer) => answer,
@@ -71,7 +71,7 @@ fn invoke(client: usize, doors: &[String], seen: &Seen) {
                     continue;
                 }
             },
-            _ => match ongoing.answer_within(patience) {
+            _ => match ongoing.answer_within(client_timeout) {
                 Some(answer) => answer,
                 None => {
                     seen.hung_up.fetch_add(1, Ordering::Relaxed);

@@ -33,7 +33,7 @@ use tonic::{Request, Response, Status, Streaming, service::interceptor::Intercep
 use worker::{Addressing, Config, RuntimeKind};
 
 /// Longest wait for anything; reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came from a worker, stream by stream.
 struct Service {
@@ -127,7 +127,7 @@ impl ControlPlane {
 
     /// The next stream that a worker opens.
     pub(crate) async fn stream(&mut self) -> WorkerStream {
-        timeout(PATIENCE, self.streams.recv()).await.expect("a worker connects").unwrap()
+        timeout(WAIT_TIMEOUT, self.streams.recv()).await.expect("a worker connects").unwrap()
     }
 }
 
@@ -137,7 +137,7 @@ impl WorkerStream {
     }
 
     pub(crate) async fn send(&self, message: wire::ToWorker) {
-        timeout(PATIENCE, self.commands.send(Ok(message))).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, self.commands.send(Ok(message))).await.unwrap().unwrap();
     }
 
     /// Tells a revision and commands one sandbox of it on node 0.
@@ -155,7 +155,7 @@ impl WorkerStream {
     /// The next event, of whatever sandbox.
     pub(crate) async fn event(&mut self) -> (SandboxId, Event) {
         while self.waiting.is_empty() {
-            let message = timeout(PATIENCE, self.events.message()).await.expect("an event comes").unwrap();
+            let message = timeout(WAIT_TIMEOUT, self.events.message()).await.expect("an event comes").unwrap();
             self.waiting = message.expect("the stream is open").events;
         }
         let event = self.waiting.remove(0);
@@ -204,10 +204,10 @@ impl WorkerStream {
         }
     }
 
-    /// Whether the worker closes its side within the patience of a test.
+    /// Whether the worker closes its side within the time-out of a test.
     pub(crate) async fn closes(&mut self) -> bool {
         loop {
-            match timeout(PATIENCE, self.events.message()).await.expect("the stream ends") {
+            match timeout(WAIT_TIMEOUT, self.events.message()).await.expect("the stream ends") {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return true,
             }
@@ -246,7 +246,7 @@ impl Worker {
     pub(crate) async fn end(&self) {
         self.shutdown.cancel();
         let running = self.running.lock().unwrap().take().unwrap();
-        timeout(PATIENCE, running).await.expect("the worker ends").unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, running).await.expect("the worker ends").unwrap().unwrap();
     }
 
     /// A page of its admin surface: status and body.
@@ -309,7 +309,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> std::
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
         Ok((status, body.to_owned()))
     };
-    timeout(PATIENCE, exchange).await.expect("an answer or an error comes")
+    timeout(WAIT_TIMEOUT, exchange).await.expect("an answer or an error comes")
 }
 
 /// Waits until `condition` holds.
@@ -320,7 +320,7 @@ pub(crate) async fn until(expected: &str, mut condition: impl AsyncFnMut() -> bo
             ticks.tick().await;
         }
     };
-    timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("expected: {expected}"));
+    timeout(WAIT_TIMEOUT, poll).await.unwrap_or_else(|_| panic!("expected: {expected}"));
 }
 
 /// A worker whose sandboxes are processes, changed by `change`, and its stream.

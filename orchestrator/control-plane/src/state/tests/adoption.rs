@@ -120,7 +120,7 @@ fn expect_ended(cluster: &mut Cluster, id: u64, sandbox: u64, what: &str) {
 const LONGER_THAN_DEAD_MS: u64 = 12_000;
 
 #[test]
-fn what_a_data_plane_holds_when_it_comes_back_after_the_node_was_given_up_is_lent_to_nobody() {
+fn what_a_data_plane_holds_when_it_comes_back_after_the_node_was_given_up_is_granted_to_nobody() {
     for breaks in [false, true] {
         let (mut cluster, id, sandbox) = restarted_with_user();
         if breaks {
@@ -135,7 +135,7 @@ fn what_a_data_plane_holds_when_it_comes_back_after_the_node_was_given_up_is_len
 }
 
 #[test]
-fn what_was_found_broken_after_its_node_was_given_up_is_lent_to_nobody() {
+fn what_was_found_broken_after_its_node_was_given_up_is_granted_to_nobody() {
     let (mut cluster, id, sandbox) = restarted_with_user();
     cluster.data_planes[0].held.clear();
     cluster.connect_data_plane(0);
@@ -148,7 +148,7 @@ fn what_was_found_broken_after_its_node_was_given_up_is_lent_to_nobody() {
 }
 
 #[test]
-fn what_a_process_claimed_that_is_no_more_is_lent_to_nobody() {
+fn what_a_process_claimed_that_is_no_more_is_granted_to_nobody() {
     let (mut cluster, id, sandbox) = restarted_with_user();
     cluster.connect_data_plane(0);
     cluster.data_plane_reads(0);

@@ -10,7 +10,7 @@ fn held(cluster: &Cluster) -> u32 {
 }
 
 #[test]
-fn slots_given_back_while_their_sandbox_comes_back_into_reach_are_not_lent_twice() {
+fn slots_given_back_while_their_sandbox_comes_back_into_reach_are_not_granted_twice() {
     let mut cluster = Cluster::new(1, 2);
     let mut spec = FunctionSpec::new("f".parse().unwrap(), "any");
     (spec.concurrency, spec.scale.max) = (1, Some(1));

@@ -297,7 +297,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn slots_are_never_lent_twice_nodes_never_overfilled_and_nothing_is_left_behind(
+    fn slots_are_never_granted_twice_nodes_never_overfilled_and_nothing_is_left_behind(
         steps in steps(),
         disturbances in disturbances(),
     ) {

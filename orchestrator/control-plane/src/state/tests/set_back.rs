@@ -114,7 +114,7 @@ fn a_sandbox_of_what_is_lost_ends_also_when_its_worker_missed_that_the_first_tim
 
 /// What it uses is of before the copy, and nobody waits for it, as the log does not have it.
 #[test]
-fn what_a_data_plane_uses_that_joined_after_the_copy_is_lent_to_no_other() {
+fn what_a_data_plane_uses_that_joined_after_the_copy_is_granted_to_no_other() {
     for worker_first in [true, false] {
         let mut cluster = Cluster::new(1, 1);
         let mut kept = spec("kept");

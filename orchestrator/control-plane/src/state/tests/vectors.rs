@@ -227,7 +227,7 @@ fn who_asks_again_is_told_that_a_function_is_there_once_data_planes_know_it() {
 }
 
 #[test]
-fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_lent() {
+fn after_a_restart_slots_that_an_absent_data_plane_may_hold_are_not_granted() {
     let (mut cluster, id) = shared_by_two(spec("f"));
     cluster.data_planes[0].arrive(id);
     cluster.settle(1);
@@ -269,7 +269,7 @@ fn what_a_killed_data_plane_began_is_joined_by_nothing_also_over_a_restart() {
 }
 
 #[test]
-fn what_was_lent_when_its_node_was_given_up_is_lent_to_nobody_when_the_node_returns() {
+fn what_was_granted_when_its_node_was_given_up_is_granted_to_nobody_when_the_node_returns() {
     let mut cluster = Cluster::new(1, 2);
     cluster.put(spec("f"));
     let id = cluster.function_id("f").expect("it was registered");

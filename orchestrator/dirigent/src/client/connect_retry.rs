@@ -6,20 +6,20 @@ use std::{thread, time::Duration};
 use tokio::time::Instant;
 
 /// Longest wait for a part to listen. A cluster listens within a second, on a busy machine within a few.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Who waits longer than this is told what for.
 const SILENT: Duration = Duration::from_secs(1);
 /// Between two attempts: short against what a command takes, and no burden for a machine.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long one call waits.
-pub(crate) struct Patience {
+pub(crate) struct ConnectRetry {
     since: Instant,
     limit: Duration,
     has_said_so: bool,
 }
 
-impl Patience {
+impl ConnectRetry {
     /// At most for `limit` from now on.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { since: Instant::now(), limit, has_said_so: false }
