@@ -8,6 +8,9 @@ use policy::autoscale::Sample;
 
 use super::{DataPlaneChange, Effect, Map, Now, SessionId, State, TimedMessage, sandbox::SandboxState};
 
+/// A lower bound is kept for the others from when a data plane has been away for so long: most are back sooner.
+const AWAY_GRACE_US: u64 = 2_000_000;
+
 /// A data plane, stable over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct DataPlaneKey(pub(super) u32);
@@ -232,25 +235,29 @@ impl State {
     /// What a data plane was asked to give back it will not give back over a connection that has ended, and what it
     /// holds serves its own clients only: others need successors, also to keep a lower bound.
     fn note_disconnected(&mut self, now: Now, key: DataPlaneKey) {
-        let mut touched = Vec::new();
+        let (mut touched, mut later) = (Vec::new(), Vec::new());
+        let has_others = self.data_planes.connected().next().is_some();
         for (id, function) in self.functions.iter_mut() {
             if function.load(key).is_none_or(|load| load.held == 0) {
                 continue;
             }
-            let is_wanted = function.demand().waiting > 0 || function.registered.spec.scale.min > 0;
+            let (is_waited_for, min) = (function.demand().waiting > 0, function.registered.spec.scale.min);
             let load = function.load_mut(key);
             (load.cap, load.silent) = (GrantCap::default(), true);
-            if is_wanted {
+            if is_waited_for {
                 touched.push(id);
+            } else if min > 0 && has_others {
+                later.push(id);
             }
         }
+        later.into_iter().for_each(|id| self.decide_by(id, now.us + AWAY_GRACE_US));
         self.touch_all(touched, now.us);
     }
 
     pub(super) fn on_data_plane_message(&mut self, now: Now, session: SessionId, said: TimedMessage) {
         let TimedMessage { message, published, read_us } = said;
         let Some(key) = self.data_planes.by_session(session) else { return };
-        // Demand is as of when the message was written, a sample may be older.
+        // The levels of both are those of when the message was written, but of older programs only those of demand are.
         for sample in message.samples {
             let touched = self.on_sample(now, key, &sample);
             self.touch_all(touched, read_us);

@@ -39,6 +39,7 @@ impl State {
         let Some(failed) = self.sandboxes.get(&sandbox) else { return };
         let (id, node, was_wanted) = (failed.function, failed.node, failed.state == SandboxState::Starting);
         if !was_wanted {
+            tracing::warn!(%sandbox, cause = failure.message, "a sandbox in service is said to have failed");
             self.note_end_of_service(now, sandbox, None, &failure.message);
         }
         self.forget_sandbox(sandbox, "failed");

@@ -143,6 +143,7 @@ impl State {
         let (missing, again) = self.paced(now, id, missing);
         for made in 0..missing {
             if made == MAX_PER_DECISION {
+                self.unschedulable.forget(id);
                 // With the next input: others have their turn before.
                 return Some(now.us + 1);
             }
