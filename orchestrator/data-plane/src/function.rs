@@ -160,6 +160,11 @@ impl Function {
         self.lock().write_report(self.id.0, message, now_us)
     }
 
+    /// A sample as it is sent: with what waits and runs now.
+    pub(crate) fn write_sample(&self, sample: wire::Sample) -> wire::Sample {
+        self.lock().write_sample(sample)
+    }
+
     /// A sample of its load, and whether it is still active; `None` when nobody is told of it.
     pub(crate) fn sample(self: &Arc<Self>) -> Option<(wire::Sample, bool)> {
         self.change(|state, now_us, effects| {

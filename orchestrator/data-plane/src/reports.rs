@@ -219,8 +219,7 @@ impl Batch for ReportBatch {
             && let Some((_, (function, sample))) = self.samples.pop_first()
         {
             // Demand that is newer than the sample may have been sent before it.
-            let (waiting, running) = function.view(|state| (state.waiting(), state.running()));
-            message.samples.push(wire::Sample { waiting, running, ..sample });
+            message.samples.push(function.write_sample(sample));
         }
         if self.applied > self.applied_sent {
             self.applied_sent = self.applied;

@@ -98,6 +98,11 @@ impl Report {
         }
     }
 
+    /// A sample says how many wait, so growth beyond that is news.
+    pub(super) fn sampled(&mut self, waiting: u32) {
+        self.reported_waiting = waiting;
+    }
+
     /// The demand is to be told, whatever was told before.
     pub(super) fn tell_demand(&mut self) {
         self.demand = true;
@@ -215,6 +220,19 @@ mod tests {
             assert_eq!(reported(&mut report, waiting), expected, "waiting {waiting}");
         }
         assert!(!reported(&mut report, 0), "nothing changed");
+    }
+
+    #[test]
+    fn growth_beyond_what_a_sample_said_is_told() {
+        let mut report = Report::default();
+        let mut message = wire::FromDataPlane::default();
+        report.waiting_is(100);
+        report.write(&mut message, FunctionLoad { waiting: 100, ..LEVELS }, 0);
+        report.waiting_is(60);
+        report.sampled(60);
+        assert_eq!(report.queue(), FlushPriority::None, "it was said with the sample");
+        report.waiting_is(61);
+        assert_eq!(report.queue(), FlushPriority::Now);
     }
 
     #[test]

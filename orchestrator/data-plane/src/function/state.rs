@@ -250,6 +250,13 @@ impl FunctionState {
         self.report.write(message, levels, now_us)
     }
 
+    /// A sample as it is sent: with what waits and runs now.
+    pub(crate) fn write_sample(&mut self, sample: wire::Sample) -> wire::Sample {
+        let (waiting, running) = (self.queue.len(), self.running);
+        self.report.sampled(waiting);
+        wire::Sample { waiting, running, ..sample }
+    }
+
     /// Waiting invocations.
     pub(crate) fn waiting(&self) -> u32 {
         self.queue.len()
