@@ -1,6 +1,6 @@
 //! What every step of a run acts with: the launcher of children, the user's wish to stop, and the console.
 
-use std::{path::Path, process::ExitStatus, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
@@ -63,8 +63,8 @@ pub struct CommandFailed {
 pub enum CommandEnd {
     /// With this exit code.
     Code(i32),
-    /// By a signal.
-    Signal,
+    /// By this signal.
+    Signal(i32),
     /// It was killed, since it took too long.
     Overdue,
 }
@@ -143,7 +143,10 @@ impl Session {
             Ok(Some(status)) => {
                 let last = process.last_line().map_or_else(String::new, |line| format!(": {line}"));
                 let message = format!("{} {}{last}; {}", errand.program(), describe(status), process.excerpt());
-                let how = status.code().map_or(CommandEnd::Signal, CommandEnd::Code);
+                let how = match (status.code(), status.signal()) {
+                    (Some(code), _) => CommandEnd::Code(code),
+                    (None, signal) => CommandEnd::Signal(signal.unwrap_or_default()),
+                };
                 Err(CommandFailed { how, message }.into())
             }
             Ok(None) => {

@@ -26,6 +26,9 @@ use crate::{
 /// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
 const HARNESS: [&str; 2] = ["loadgen", "analysis"];
 
+/// The program that starts the baseline and speaks to it.
+const TESTBED: &str = "knative";
+
 /// The folder with all built programs: `{bin}`.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -85,10 +88,11 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Whether a command's program is one of the harness, not of the system that is measured.
+    /// Whether a command's program is one of ours that only speaks to the system that is measured: the harness itself, or the
+    /// testbed of the baseline.
     #[must_use]
-    pub fn is_of_harness(&self, program: &str) -> bool {
-        HARNESS.iter().any(|name| self.folder.join(name) == Path::new(program))
+    pub fn is_ours(&self, program: &str) -> bool {
+        HARNESS.iter().chain(&[TESTBED]).any(|name| self.folder.join(name) == Path::new(program))
     }
 
     fn at(folder: PathBuf) -> Self {

@@ -21,7 +21,7 @@ use crate::{
         harvest, join, load, preparation,
         programs::Programs,
     },
-    session::{CommandFailed, Errand, Session, stop_politely},
+    session::{CommandEnd, CommandFailed, Errand, Session, stop_politely},
     system::{
         System,
         cluster::{Cluster, Stopped, ended_early},
@@ -94,6 +94,18 @@ struct GeneratorFailed {
     killed: bool,
     /// Greatest memory of the system's processes by then, in MiB.
     system_mib: u64,
+}
+
+/// An error of a command, with what memory the system held where the command was killed.
+fn killed_with(error: anyhow::Error, cluster: &Cluster<'_>) -> anyhow::Error {
+    let killed = CommandEnd::Signal(Signal::SIGKILL as i32);
+    if error.downcast_ref().is_none_or(|failed: &CommandFailed| failed.how != killed) {
+        return error;
+    }
+    let sampler = cluster.processes().and_then(|processes| Ok(Sampler::start(processes)?));
+    let system_mib = sampler.map_or(0, |sampler| exhaustion::memory_mib(&sampler.finish()));
+    let how = "that registers was killed".to_owned();
+    anyhow::Error::from(GeneratorFailed { how, killed: true, system_mib }).context(error)
 }
 
 /// Where the facts of a repetition lie.
@@ -212,11 +224,12 @@ impl Repetition<'_> {
     fn register(&self, session: &Session, cluster: &Cluster<'_>) -> anyhow::Result<()> {
         let task = session.console.begin("registering the functions");
         let command = cluster.values().expand_all(&self.system.register.command).context("the command to register")?;
-        let is_of_harness = command.first().is_some_and(|program| self.programs.is_of_harness(program));
-        let class = if is_of_harness { CommandFailed::of_harness } else { CommandFailed::of_system };
+        let is_ours = command.first().is_some_and(|program| self.programs.is_ours(program));
+        let class = if is_ours { CommandFailed::of_harness } else { CommandFailed::of_system };
         let output = Output::File(self.point.logs().join("register.log"));
         let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
-        session.run(&errand).map_err(class).context("registering the functions")?;
+        let registered = session.run(&errand).map_err(class).map_err(|error| killed_with(error, cluster));
+        registered.context("registering the functions")?;
         task.done("");
         Ok(())
     }

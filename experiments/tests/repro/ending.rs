@@ -175,9 +175,13 @@ fn failures_in(output: &Output) -> Vec<FailedRepetition> {
 #[test]
 fn a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_failed() {
     let test = "a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_failed";
-    let of_memory = |available: &str| {
+    let in_load = ("bin/loadgen", "wait $sleeper\n", "wait $sleeper\nkill -9 $$\n");
+    let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
+    let killed = "[\"{bin}/loadgen\", \"register\", \"sh\", \"-c\", \"kill -9 $$\"]";
+    let as_it_registers = ("experiments/systems.toml", register, killed);
+    let of_memory = |available: &str, (place, from, to): (&str, &str, &str)| {
         let toy = Toy::new("well");
-        toy.edit("bin/loadgen", "wait $sleeper\n", "wait $sleeper\nkill -9 $$\n");
+        toy.edit(place, from, to);
         let run = format!(
             "sed 's/^MemAvailable:.*/MemAvailable: {available} kB/' /proc/meminfo > \"$0/meminfo\" && mount --bind \"$0/meminfo\" \
              /proc/meminfo && {{ \"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"; echo MANIFEST; cat \
@@ -186,11 +190,18 @@ fn a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_
         on_a_small_disk(test, (&toy, "300m"), &run).map(|output| (failures_in(&output), said(&output)))
     };
     // The two daemons are shells of a few MiB.
-    for (available, untried, why) in [
-        ("2048", false, " of 2 MiB of memory: the load generator was ended by signal 9"),
-        ("999999999", true, "the load generator was ended by signal 9"),
+    for (available, edit, untried, why) in [
+        ("2048", in_load, false, " of 2 MiB of memory: the load generator was ended by signal 9"),
+        ("999999999", in_load, true, "the load generator was ended by signal 9"),
+        (
+            "2048",
+            as_it_registers,
+            false,
+            " of 2 MiB of memory: registering the functions: loadgen was ended by signal 9",
+        ),
+        ("999999999", as_it_registers, true, "registering the functions: loadgen was ended by signal 9"),
     ] {
-        let Some((failures, text)) = of_memory(available) else { return };
+        let Some((failures, text)) = of_memory(available, edit) else { return };
         let [failure] = failures.try_into().unwrap_or_else(|_| panic!("{text}"));
         assert!(failure.untried == untried && failure.reason.contains(why), "{failure:?}: {text}");
     }

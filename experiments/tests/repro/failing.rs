@@ -128,6 +128,7 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
     let [unknown, killed] = ["exit 2", "kill -9 $$"].map(of_harness);
     let [refused, overdue] = ["echo nobody is there; exit 1", "exec sleep 99"].map(of_harness);
     let overdue = overdue + ", within = \"1s\"";
+    let of_testbed = unknown.replace("/loadgen", "/knative");
     let no_log = "mkdir -p \"$1/../../logs/register.log\"; touch \"$1/up\"";
     for (place, from, to, untried, why) in [
         (
@@ -139,6 +140,7 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
         ),
         ("experiments/systems.toml", register, "[\"sh\", \"-c\", \"exit 2\"]", false, "sh ended with exit code 2"),
         ("experiments/systems.toml", register, &unknown, true, "loadgen ended with exit code 2"),
+        ("experiments/systems.toml", register, &of_testbed, true, "knative ended with exit code 2"),
         ("experiments/systems.toml", register, &killed, true, "loadgen was ended by signal 9"),
         ("experiments/systems.toml", register, &refused, false, "loadgen ended with exit code 1: nobody is there;"),
         ("experiments/systems.toml", register, &overdue, false, "loadgen did not end within 1 s"),
@@ -154,6 +156,7 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
         ("bin/toyd", "{\"http\":", "no JSON {", false, "ports.json"),
     ] {
         let toy = Toy::new("well");
+        fs::copy(toy.path("bin/loadgen"), toy.path("bin/knative")).unwrap();
         toy.edit(place, from, to);
         let output = toy.run(&[]);
         let [failure] = toy.manifest().failures.try_into().unwrap_or_else(|_| panic!("{to}: {}", said(&output)));
