@@ -225,7 +225,7 @@ mod tests {
 
     const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Gives heartbeats to whoever has the other end of `streams` and of the port.
+    /// Sends heartbeats to whoever has the other end of `streams` and of the port.
     fn begin(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
         let heartbeats = Heartbeats {
             network: Arc::new(OsNetwork),
@@ -239,7 +239,7 @@ mod tests {
         AbortOnDropHandle::new(tokio::spawn(heartbeats.run()))
     }
 
-    /// Gives heartbeats to a receiver that does not receive yet, beside streams that nobody takes yet.
+    /// Sends heartbeats to a receiver that does not receive yet, beside streams that nobody takes yet.
     async fn begin_beside_a_receiver() -> (TcpListener, HeartbeatReceiver, AbortOnDropHandle<()>) {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
         let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();

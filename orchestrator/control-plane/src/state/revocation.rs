@@ -154,7 +154,7 @@ impl State {
         if ack.slots > asked && !load.cap.drain {
             load.running = load.running.max(ack.slots.saturating_sub(load.waiting));
         }
-        // A limit that was met ends there, and granted slots meanwhile are not given back for it: here it ends as well, or
+        // A limit that was met ends there, and slots granted meanwhile are not given back for it: here it ends as well, or
         // they would be counted on for ever.
         if !load.cap.drain || ack.slots <= asked {
             (load.cap.slots, load.cap.drain) = (None, false);

@@ -208,7 +208,7 @@ impl Worker {
         while let Ok(Some(_)) = timeout(SOON, incoming.message()).await.expect("the control plane ends the stream") {}
     }
 
-    /// Gives one heartbeat.
+    /// Sends one heartbeat.
     pub(crate) async fn heartbeat(&self, stream: &StreamPort) {
         let heartbeat = wire::WorkerHeartbeat { worker: "w".to_owned(), ..Default::default() };
         client(stream)
