@@ -5,6 +5,7 @@
 
 mod activity;
 mod adoption;
+mod cluster;
 mod committed;
 mod data_plane;
 mod effect;
@@ -41,7 +42,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{ClusterId, Epoch, SandboxId};
+use model::{ClusterId, Epoch};
 use policy::{
     autoscale,
     placement::{self, NodeKey},
@@ -50,9 +51,8 @@ use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    activity::Recent, data_plane::DataPlanes, function::Functions, join::Joining, node::Nodes, operator::PendingReply,
-    overdue::Overdue, recovery::Recovery, sandbox::Sandbox, timer::Timers, totals::Totals, touched::Touched,
-    unschedulable::Unschedulable, worker::Workers,
+    cluster::Cluster, join::Joining, operator::PendingReply, overdue::Overdue, recovery::Recovery, timer::Timers,
+    touched::Touched,
 };
 pub(crate) use self::{
     effect::{DataPlaneChange, Effect, WorkerChange},
@@ -96,25 +96,13 @@ pub(crate) struct State {
     registry: Registry,
     /// Sandboxes commanded in this epoch so far.
     sandboxes_commanded: u64,
-    functions: Functions,
-    nodes: Nodes,
-    /// What placement remembers of the nodes.
-    placement: placement::Placement,
-    workers: Workers,
-    data_planes: DataPlanes,
+    cluster: Cluster,
     /// Peers that are not let in yet.
     joining: Joining,
-    sandboxes: Map<SandboxId, Sandbox>,
-    /// Counts of them.
-    totals: Totals,
-    /// Functions with demand that no node had room for.
-    unschedulable: Unschedulable,
     /// Creations that wait for longer than one may take.
     overdue: Overdue,
     /// When it was last logged that there is no room, in microseconds.
     no_room_logged_us: Option<u64>,
-    /// Functions that did something lately.
-    recent: Recent,
     timers: Timers,
     /// What is to be decided on before this input is over.
     touched: Touched,
@@ -135,18 +123,10 @@ impl State {
             term,
             registry: Registry::default(),
             sandboxes_commanded: 0,
-            functions: Functions::default(),
-            nodes: Nodes::default(),
-            placement: placement::Placement::new(),
-            workers: Workers::default(),
-            data_planes: DataPlanes::default(),
+            cluster: Cluster::default(),
             joining: Joining::default(),
-            sandboxes: Map::default(),
-            totals: Totals::default(),
-            unschedulable: Unschedulable::default(),
             overdue: Overdue::default(),
             no_room_logged_us: None,
-            recent: Recent::default(),
             timers: Timers::default(),
             touched: Touched::default(),
             recovery: Recovery::default(),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use model::FunctionId;
 use policy::autoscale::Demand;
 
-use super::{Now, State, function::Function};
+use super::{Cluster, Now, State, function::Function};
 
 /// Entries kept of who was active when: twice as many as functions that can be active at once, 4 MiB.
 const MAX_ENTRIES: usize = 1 << 18;
@@ -60,16 +60,7 @@ impl Recent {
     }
 }
 
-impl State {
-    /// Takes note of a function that was touched.
-    pub(super) fn note_active(&mut self, now: Now, id: FunctionId) {
-        let functions = &self.functions;
-        let counts = |(second, id): &(u32, FunctionId)| {
-            functions.get(*id).is_some_and(|function| function.activity.active_s == *second)
-        };
-        self.recent.add((second_of(now), id), MAX_ENTRIES, counts);
-    }
-
+impl Cluster {
     /// Functions by their last activity, the latest first, each once.
     fn by_activity(&self) -> impl Iterator<Item = (u32, &Function)> {
         let newest = |&(second, id): &(u32, FunctionId)| {
@@ -93,12 +84,24 @@ impl State {
         }
         total
     }
+}
+
+impl State {
+    /// Takes note of a function that was touched.
+    pub(super) fn note_active(&mut self, now: Now, id: FunctionId) {
+        let functions = &self.cluster.functions;
+        let counts = |(second, id): &(u32, FunctionId)| {
+            functions.get(*id).is_some_and(|function| function.activity.active_s == *second)
+        };
+        self.cluster.recent.add((second_of(now), id), MAX_ENTRIES, counts);
+    }
 
     /// At most `limit` functions: those with most waiting and running invocations, then those active last, then in the
     /// order of their names.
     pub(super) fn most_active(&self, now: Now, limit: usize) -> Vec<&Function> {
         let since = second_of(now).saturating_sub(BUSY_WINDOW_S);
-        let lately = self.by_activity().zip(0..).take_while(|((second, _), place)| *second >= since || *place < limit);
+        let lately =
+            self.cluster.by_activity().zip(0..).take_while(|((second, _), place)| *second >= since || *place < limit);
         let mut chosen: Vec<&Function> = lately.map(|((_, function), _)| function).collect();
         chosen.sort_by_key(|function| {
             let Demand { waiting, running } = function.demand();
@@ -109,7 +112,7 @@ impl State {
         let known: std::collections::BTreeSet<_> = chosen.iter().map(|function| function.registered.id).collect();
         let others = self.registry.functions().map(|registered| registered.id).filter(|id| !known.contains(id));
         let missing = limit - chosen.len();
-        chosen.extend(others.filter_map(|id| self.functions.get(id)).take(missing));
+        chosen.extend(others.filter_map(|id| self.cluster.functions.get(id)).take(missing));
         chosen
     }
 }

@@ -21,12 +21,12 @@ impl State {
     pub(super) fn adopt(&mut self, now: Now, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
         let id = SandboxId::from_wire(held.sandbox);
         if !self.may_exist(node, id) {
-            let name = &self.nodes.get(node).name;
+            let name = &self.cluster.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "it says it has a sandbox that it was never commanded to make");
             return self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
         }
-        self.nodes.get_mut(node).left_behind.remove(&id);
-        let was_given_up = self.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
+        self.cluster.nodes.get_mut(node).left_behind.remove(&id);
+        let was_given_up = self.cluster.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
         let state = self.state_of_found(node, held);
         let address = api::parse_address(&held.address).ok().filter(|_| !was_given_up);
         let (Some(state), Some(address)) = (state, address) else {
@@ -46,7 +46,7 @@ impl State {
     /// Whether a sandbox that is not believed in may be on a node: it was given up with that, or is of an older epoch, of
     /// which the node has not reported yet. Anything else its worker made up, and others may have it.
     fn may_exist(&self, node: NodeKey, id: SandboxId) -> bool {
-        let node = self.nodes.get(node);
+        let node = self.cluster.nodes.get(node);
         let is_older = id.epoch() < self.term.epoch;
         node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
     }
@@ -58,7 +58,7 @@ impl State {
             return;
         }
         let may_have = |node: &Node| node.has_older || !node.left_behind.is_empty() || !node.given_up.is_empty();
-        let nodes: Vec<_> = self.nodes.iter().filter(|(_, node)| may_have(node)).map(|(key, _)| key).collect();
+        let nodes: Vec<_> = self.cluster.nodes.iter().filter(|(_, node)| may_have(node)).map(|(key, _)| key).collect();
         for id in ids {
             if nodes.iter().any(|node| self.may_exist(*node, *id)) {
                 self.recovery.give_up(*id);
@@ -70,10 +70,12 @@ impl State {
     fn state_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<SandboxState> {
         let id = SandboxId::from_wire(held.sandbox);
         let is_older = id.epoch() < self.term.epoch;
-        let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.nodes.get(node).holders_lost;
+        let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.cluster.nodes.get(node).holders_lost;
         let may_be_held = is_older && !trusts_unclaimed;
-        let is_current = self.functions.get(FunctionId(held.function)).is_some_and(|function| {
-            !function.removed && function.registered.revision.0 == held.revision && !self.nodes.get(node).drained
+        let is_current = self.cluster.functions.get(FunctionId(held.function)).is_some_and(|function| {
+            !function.removed
+                && function.registered.revision.0 == held.revision
+                && !self.cluster.nodes.get(node).drained
         });
         if is_current {
             return Some(if may_be_held { SandboxState::Unclaimed } else { SandboxState::Ready });
@@ -83,26 +85,26 @@ impl State {
     }
 
     fn insert_found(&mut self, id: SandboxId, sandbox: Sandbox) {
-        self.nodes.adopt(sandbox.node, id, sandbox.resources);
-        if let Some(function) = self.functions.get_mut(sandbox.function) {
+        self.cluster.nodes.adopt(sandbox.node, id, sandbox.resources);
+        if let Some(function) = self.cluster.functions.get_mut(sandbox.function) {
             function.add_sandbox(id, sandbox.state);
             function.note_free(id, sandbox.is_free());
         }
-        self.totals.add(sandbox.state);
-        self.sandboxes.insert(id, sandbox);
+        self.cluster.totals.add(sandbox.state);
+        self.cluster.sandboxes.insert(id, sandbox);
     }
 
     /// A sandbox outlives its function, which is not in the log any more: it is known again until the last one ends.
     fn remember_function(&mut self, held: &wire::HeldSandbox) {
         let id = FunctionId(held.function);
-        if self.functions.get(id).is_some() {
+        if self.cluster.functions.get(id).is_some() {
             return;
         }
         // Nothing is made for it, so only its identity matters.
         let spec = FunctionSpec::new(FunctionName::deregistered(), "");
         let policy = self.settings.autoscale;
         let registered = Registered { id, revision: Revision(held.revision), spec };
-        self.functions.insert(Function { removed: true, ..Function::new(registered.into(), policy) });
+        self.cluster.functions.insert(Function { removed: true, ..Function::new(registered.into(), policy) });
     }
 }
 
@@ -114,7 +116,7 @@ impl State {
         if hello.known > end {
             let (worker, known) = (&hello.worker, hello.known);
             tracing::warn!(worker, known, ends_at = end, "a data plane joined which this log does not have: {WHY}");
-            nodes.iter().for_each(|key| self.nodes.get_mut(*key).holders_lost = true);
+            nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
         }
     }
 

@@ -29,15 +29,15 @@ impl State {
                 self.update_function(now, registered, needs_new_sandboxes);
             }
             Change::FunctionRemoved(id) => self.remove_function(now, id),
-            Change::NodePut(node) => self.nodes.put(&node),
+            Change::NodePut(node) => self.cluster.nodes.put(&node),
             Change::NodeDrained { name, drained } => self.drain_node(now, &name.0, drained),
             Change::NodeRemoved(name) => self.remove_node(now, &name.0),
             Change::DataPlanePut(id) => {
-                self.data_planes.put(&id, now.us);
+                self.cluster.data_planes.put(&id, now.us);
                 self.announce_data_plane();
             }
             Change::DataPlaneRemoved(id) => {
-                if let Some(key) = self.data_planes.find(&id) {
+                if let Some(key) = self.cluster.data_planes.find(&id) {
                     self.remove_data_plane(now, key);
                 }
             }
@@ -48,18 +48,18 @@ impl State {
     /// somebody may use what they have.
     fn announce_data_plane(&mut self) {
         let index = self.registry.data_plane_index();
-        for (session, _) in self.workers.iter() {
+        for (session, _) in self.cluster.workers.iter() {
             self.effects.push(Effect::ToWorker { session, change: WorkerChange::Known(index) });
         }
     }
 
     fn drain_node(&mut self, now: Now, name: &str, drained: bool) {
-        let Some(key) = self.nodes.find(name) else { return };
-        self.nodes.get_mut(key).drained = drained;
-        self.nodes.refresh_open(key);
+        let Some(key) = self.cluster.nodes.find(name) else { return };
+        self.cluster.nodes.get_mut(key).drained = drained;
+        self.cluster.nodes.refresh_open(key);
         if drained {
-            for id in self.sandboxes_on(key) {
-                let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+            for id in self.cluster.sandboxes_on(key) {
+                let function = self.cluster.sandboxes.get(&id).map(|sandbox| sandbox.function);
                 self.drain_sandbox(now, id);
                 if let Some(function) = function {
                     self.touch(function, now.us);
@@ -71,15 +71,15 @@ impl State {
     }
 
     fn remove_node(&mut self, now: Now, name: &str) {
-        let Some(key) = self.nodes.find(name) else { return };
-        if let Some(session) = self.nodes.get(key).session {
+        let Some(key) = self.cluster.nodes.find(name) else { return };
+        if let Some(session) = self.cluster.nodes.get(key).session {
             // It came back after it was asked for: it is removed like the log says, and may announce itself anew.
             self.effect(Effect::Close { session, reason: format!("its node {name:?} was removed") });
             self.worker_left(now, session);
         }
-        self.nodes.get_mut(key).state = NodeState::Dead;
-        for id in self.sandboxes_on(key) {
-            let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+        self.cluster.nodes.get_mut(key).state = NodeState::Dead;
+        for id in self.cluster.sandboxes_on(key) {
+            let function = self.cluster.sandboxes.get(&id).map(|sandbox| sandbox.function);
             self.forget_sandbox(id, "failed");
             if let Some(function) = function {
                 self.touch(function, now.us);
@@ -88,10 +88,10 @@ impl State {
         // Others of its worker may be full no longer.
         self.touch_room();
         self.recovery.nodes_reported(&[key]);
-        for (_, function) in self.functions.iter_mut() {
+        for (_, function) in self.cluster.functions.iter_mut() {
             function.backoff.avoid.retain(|(avoided, _)| *avoided != key);
         }
-        self.nodes.remove(key);
+        self.cluster.nodes.remove(key);
         self.settle_unclaimed(now);
     }
 }

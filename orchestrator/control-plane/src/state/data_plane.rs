@@ -168,13 +168,13 @@ impl DataPlanes {
 
 impl State {
     pub(super) fn tell_data_plane(&mut self, key: DataPlaneKey, change: DataPlaneChange) {
-        if let Some(session) = self.data_planes.get(key).and_then(|known| known.session) {
+        if let Some(session) = self.cluster.data_planes.get(key).and_then(|known| known.session) {
             self.effect(Effect::ToDataPlane { session, change });
         }
     }
 
     pub(super) fn tell_every_data_plane(&mut self, change: impl Fn() -> DataPlaneChange) {
-        for (_, session, _) in self.data_planes.connected() {
+        for (_, session, _) in self.cluster.data_planes.connected() {
             self.effects.push(Effect::ToDataPlane { session, change: change() });
         }
     }
@@ -182,11 +182,11 @@ impl State {
     /// Takes a data plane in that the log knows.
     pub(super) fn admit_data_plane(&mut self, now: Now, session: SessionId, hello: wire::DataPlaneHello) {
         let id = DataPlaneId(hello.data_plane);
-        let Some(key) = self.data_planes.find(&id) else { return };
-        if let Some(old) = self.data_planes.attach(key, session) {
+        let Some(key) = self.cluster.data_planes.find(&id) else { return };
+        if let Some(old) = self.cluster.data_planes.attach(key, session) {
             self.effect(Effect::Close { session: old, reason: format!("data plane {id} connected anew") });
         }
-        if let Some(known) = self.data_planes.get_mut(key) {
+        if let Some(known) = self.cluster.data_planes.get_mut(key) {
             known.address = hello.address.parse().ok();
             known.applied = 0;
             known.instance = hello.instance;
@@ -209,7 +209,7 @@ impl State {
         let sequence = self.registry.function_index();
         let mut problems = Vec::new();
         for registered in self.registry.functions() {
-            let Some(function) = self.functions.get(registered.id) else { continue };
+            let Some(function) = self.cluster.functions.get(registered.id) else { continue };
             let config = Box::new(function.config());
             let change = DataPlaneChange::Function(config, sequence);
             self.effects.push(Effect::ToDataPlane { session, change });
@@ -223,8 +223,8 @@ impl State {
 
     pub(super) fn data_plane_left(&mut self, now: Now, session: SessionId) {
         self.joining.forget(session);
-        let Some(key) = self.data_planes.detach(session) else { return };
-        if let Some(known) = self.data_planes.get_mut(key) {
+        let Some(key) = self.cluster.data_planes.detach(session) else { return };
+        if let Some(known) = self.cluster.data_planes.get_mut(key) {
             known.left_us = now.us;
             tracing::info!(data_plane = %known.id, "its stream ended; what it holds waits for it");
         }
@@ -236,8 +236,8 @@ impl State {
     /// holds serves its own clients only: others need successors, also to keep a lower bound.
     fn note_disconnected(&mut self, now: Now, key: DataPlaneKey) {
         let (mut touched, mut later) = (Vec::new(), Vec::new());
-        let has_others = self.data_planes.connected().next().is_some();
-        for (id, function) in self.functions.iter_mut() {
+        let has_others = self.cluster.data_planes.connected().next().is_some();
+        for (id, function) in self.cluster.functions.iter_mut() {
             if function.load(key).is_none_or(|load| load.held == 0) {
                 continue;
             }
@@ -256,7 +256,7 @@ impl State {
 
     pub(super) fn on_data_plane_message(&mut self, now: Now, session: SessionId, said: TimedMessage) {
         let TimedMessage { message, published, read_us } = said;
-        let Some(key) = self.data_planes.by_session(session) else { return };
+        let Some(key) = self.cluster.data_planes.by_session(session) else { return };
         // The levels of both are those of when the message was written, but of older programs only those of demand are.
         for sample in message.samples {
             let touched = self.on_sample(now, key, &sample);
@@ -281,7 +281,7 @@ impl State {
         }
         let newest = self.registry.function_index();
         if message.applied > 0
-            && let Some(known) = self.data_planes.get_mut(key)
+            && let Some(known) = self.cluster.data_planes.get_mut(key)
         {
             known.applied = known.applied.max(message.applied.min(newest));
             self.release_replies(now);
@@ -291,7 +291,7 @@ impl State {
     /// Takes note of demand; the function, if its policy acts on demand at once.
     fn on_demand(&mut self, now: Now, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
         let id = FunctionId(demand.function);
-        let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
+        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
         (load.waiting, load.running) = (demand.waiting, demand.running);
         let is_news = (demand.waiting > 0 || demand.running > 0) && function.activity.touch(now);
@@ -304,7 +304,7 @@ impl State {
 
     fn on_sample(&mut self, now: Now, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
         let id = FunctionId(sample.function);
-        let function = self.functions.get_mut(id).filter(|function| !function.removed)?;
+        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
         (load.waiting, load.running) = (sample.waiting, sample.running);
         function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
@@ -338,7 +338,7 @@ impl State {
     ) -> Option<FunctionId> {
         let id = SandboxId::from_wire(failure.sandbox);
         let grant = wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 };
-        let Some(sandbox) = self.sandboxes.get(&id) else {
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else {
             let is_expected = id.epoch() < self.term.epoch && self.recovery.expects_sandboxes();
             match (is_expected, failure.drains) {
                 // The data plane said that it holds this: granted when its worker has reported it, and reported again.
@@ -376,13 +376,13 @@ impl State {
     /// Lets what runs in a sandbox that is not used any more end: what began before takes the function's time-out at most.
     /// Too many such sandboxes leave less room for others, and none is ended for another.
     fn drain_retired(&mut self, now: Now, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         sandbox.retired = true;
         if sandbox.state == SandboxState::Draining {
             // Its holder waits to be told, and may have missed it.
             return self.send_endpoint(id, EndpointState::Draining);
         }
-        let timeout = self.functions.get(sandbox.function).map(|function| function.registered.spec.timeout);
+        let timeout = self.cluster.functions.get(sandbox.function).map(|function| function.registered.spec.timeout);
         self.drain_within(now, id, self.settings.health.drain_deadline.saturating_add(timeout.unwrap_or_default()));
     }
 }

@@ -247,7 +247,7 @@ impl State {
 
     /// The registered function of that name.
     pub(super) fn function_named(&self, name: &str) -> Option<&Function> {
-        self.functions.get(self.registry.function(name)?.id)
+        self.cluster.functions.get(self.registry.function(name)?.id)
     }
 
     /// A function is registered.
@@ -262,13 +262,13 @@ impl State {
         let policy = self.policy_of(&registered.spec);
         let mut function = Function::new(registered, policy);
         function.check();
-        self.functions.insert(function);
+        self.cluster.functions.insert(function);
     }
 
     /// A function has another specification.
     pub(super) fn update_function(&mut self, now: Now, registered: Arc<Registered>, needs_new_sandboxes: bool) {
         let id = registered.id;
-        let Some(function) = self.functions.get_mut(id) else { return };
+        let Some(function) = self.cluster.functions.get_mut(id) else { return };
         let spec = &registered.spec;
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
@@ -302,13 +302,13 @@ impl State {
     pub(super) fn remove_function(&mut self, now: Now, id: FunctionId) {
         let index = self.registry.function_index();
         self.tell_every_data_plane(|| DataPlaneChange::Removed(id.0, index));
-        self.unschedulable.forget(id);
-        let Some(function) = self.functions.get_mut(id) else { return };
+        self.cluster.unschedulable.forget(id);
+        let Some(function) = self.cluster.functions.get_mut(id) else { return };
         function.removed = true;
         let (due, sandboxes) = (function.due_us.take(), function.sandboxes.clone());
         self.timers.reschedule(id, due, None);
         if sandboxes.is_empty() {
-            self.functions.forget(id);
+            self.cluster.functions.forget(id);
         }
         for sandbox in sandboxes {
             self.drain_sandbox(now, sandbox);
@@ -316,26 +316,26 @@ impl State {
     }
 
     fn replace_autoscaler(&mut self, id: FunctionId) {
-        let Some(function) = self.functions.get(id) else { return };
+        let Some(function) = self.cluster.functions.get(id) else { return };
         let spec = &function.registered.spec;
         let autoscaler = Autoscaler::new(self.policy_of(spec), &spec.scale, spec.concurrency);
-        if let Some(function) = self.functions.get_mut(id) {
+        if let Some(function) = self.cluster.functions.get_mut(id) {
             function.autoscaler = autoscaler;
         }
     }
 
     fn drain_other_revisions(&mut self, now: Now, id: FunctionId) {
-        let Some(function) = self.functions.get(id) else { return };
+        let Some(function) = self.cluster.functions.get(id) else { return };
         let revision = function.registered.revision;
         for sandbox in function.sandboxes.clone() {
-            if self.sandboxes.get(&sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
+            if self.cluster.sandboxes.get(&sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
                 self.drain_sandbox(now, sandbox);
             }
         }
     }
 
     fn announce_function(&mut self, id: FunctionId) {
-        let Some(function) = self.functions.get(id) else { return };
+        let Some(function) = self.cluster.functions.get(id) else { return };
         let (config, index) = (function.config(), self.registry.function_index());
         self.tell_every_data_plane(|| DataPlaneChange::Function(Box::new(config.clone()), index));
     }

@@ -9,7 +9,7 @@ use api::wire;
 use model::{EndpointState, FunctionId, MAX_CONCURRENCY, SandboxId};
 
 use super::{
-    DataPlaneChange, Now, State,
+    Cluster, DataPlaneChange, Now, State,
     data_plane::{DataPlaneKey, FunctionLoad},
     sandbox::{Grant, SandboxState},
     timer::SandboxTimer,
@@ -19,25 +19,7 @@ use super::{
 /// asked back first.
 const RETURN_GRACE_US: u64 = 250_000;
 
-impl State {
-    /// Grants free sandboxes of a function to the data planes where invocations wait.
-    pub(super) fn grant_to_waiting(&mut self, id: FunctionId) {
-        while let Some(sandbox) = self.first_free(id)
-            && let Some(holder) = self.neediest(id)
-        {
-            self.grant_sandbox(sandbox, holder);
-        }
-    }
-
-    /// Grants free sandboxes of a function that nobody waits for, so that the next invocation finds them.
-    pub(super) fn grant_in_advance(&mut self, id: FunctionId) {
-        while let Some(sandbox) = self.first_free(id)
-            && let Some(holder) = self.standby(id)
-        {
-            self.grant_sandbox(sandbox, holder);
-        }
-    }
-
+impl Cluster {
     fn first_free(&self, id: FunctionId) -> Option<SandboxId> {
         self.functions.get(id)?.free.first().copied()
     }
@@ -62,15 +44,35 @@ impl State {
         let connected = self.data_planes.connected().filter(|(key, ..)| function.may_hold(*key, MAX_CONCURRENCY));
         connected.map(|(key, _, _)| (held(key), key)).min().map(|(_, key)| key)
     }
+}
+
+impl State {
+    /// Grants free sandboxes of a function to the data planes where invocations wait.
+    pub(super) fn grant_to_waiting(&mut self, id: FunctionId) {
+        while let Some(sandbox) = self.cluster.first_free(id)
+            && let Some(holder) = self.cluster.neediest(id)
+        {
+            self.grant_sandbox(sandbox, holder);
+        }
+    }
+
+    /// Grants free sandboxes of a function that nobody waits for, so that the next invocation finds them.
+    pub(super) fn grant_in_advance(&mut self, id: FunctionId) {
+        while let Some(sandbox) = self.cluster.first_free(id)
+            && let Some(holder) = self.cluster.standby(id)
+        {
+            self.grant_sandbox(sandbox, holder);
+        }
+    }
 
     fn grant_sandbox(&mut self, id: SandboxId, holder: DataPlaneKey) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         debug_assert!(sandbox.is_free(), "only a free sandbox is granted");
         let slots = sandbox.concurrency;
         sandbox.grant = Some(Grant { data_plane: holder, slots, acknowledged: false });
-        self.totals.granted_slots += u64::from(slots);
+        self.cluster.totals.granted_slots += u64::from(slots);
         let function_id = sandbox.function;
-        let Some(function) = self.functions.get_mut(function_id) else { return };
+        let Some(function) = self.cluster.functions.get_mut(function_id) else { return };
         function.note_free(id, false);
         let load = function.load_mut(holder);
         load.held += slots;
@@ -84,8 +86,8 @@ impl State {
 
     /// Sends the newest state of a granted sandbox to its holder.
     pub(super) fn send_endpoint(&mut self, id: SandboxId, state: EndpointState) {
-        let version = self.data_planes.next_version();
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let version = self.cluster.data_planes.next_version();
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         let (Some(grant), Some(address)) = (sandbox.grant, sandbox.address) else { return };
         sandbox.version = version;
         let delta = wire::EndpointDelta {
@@ -110,11 +112,11 @@ impl State {
 
     /// Takes note that nobody holds a sandbox's slots any more.
     pub(super) fn end_grant(&mut self, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         let Some(grant) = sandbox.grant.take() else { return };
-        self.totals.granted_slots -= u64::from(grant.slots);
+        self.cluster.totals.granted_slots -= u64::from(grant.slots);
         let is_free = sandbox.is_free();
-        if let Some(function) = self.functions.get_mut(sandbox.function) {
+        if let Some(function) = self.cluster.functions.get_mut(sandbox.function) {
             function.note_free(id, is_free);
             let load = function.load_mut(grant.data_plane);
             load.held -= grant.slots;
@@ -133,7 +135,7 @@ impl State {
 
     /// The same, with another deadline for what runs there.
     pub(super) fn drain_within(&mut self, now: Now, id: SandboxId, within: Duration) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
         let may_be_held = sandbox.grant.is_some() || sandbox.state == SandboxState::Unclaimed;
         match sandbox.state {
             SandboxState::Draining | SandboxState::Terminating => {}
@@ -151,7 +153,7 @@ impl State {
 
     /// A drain took too long: whatever still runs there has had its time.
     pub(super) fn drain_overdue(&mut self, id: SandboxId) {
-        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.state == SandboxState::Draining) {
+        if self.cluster.sandboxes.get(&id).is_some_and(|sandbox| sandbox.state == SandboxState::Draining) {
             tracing::warn!(sandbox = %id, "invocations did not end within the drain deadline; ending their sandbox");
             self.withdraw(id);
             self.delete_sandbox(id);
@@ -167,7 +169,7 @@ impl State {
         read_us: u64,
     ) -> Option<FunctionId> {
         let id = SandboxId::from_wire(ack.sandbox);
-        let sandbox = self.sandboxes.get_mut(&id)?;
+        let sandbox = self.cluster.sandboxes.get_mut(&id)?;
         let grant = sandbox.grant.as_mut().filter(|grant| grant.data_plane == key)?;
         // What was said before the newest delta was read says nothing about it, also when it gives the slots back: with the
         // newest one they were granted again, and that is answered too.
@@ -187,7 +189,7 @@ impl State {
         if !grant.acknowledged {
             grant.acknowledged = true;
             let slots = grant.slots;
-            if let Some(function) = self.functions.get_mut(function) {
+            if let Some(function) = self.cluster.functions.get_mut(function) {
                 function.load_mut(key).under_way -= slots;
             }
         }
@@ -197,7 +199,7 @@ impl State {
 
     /// The first acknowledgement of a new sandbox ends its creation.
     fn finish_timing(&mut self, id: SandboxId, ack: &wire::EndpointAck, published_us: Option<u64>, read_us: u64) {
-        if let Some(mut timing) = self.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
+        if let Some(mut timing) = self.cluster.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
             timing.published_us = published_us;
             timing.net_dataplane_us = published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
             self.record_creation(id, &timing, "ready");
@@ -217,6 +219,7 @@ impl State {
     ) -> Vec<FunctionId> {
         let named: BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
         let lost: Vec<_> = self
+            .cluster
             .sandboxes
             .iter()
             .filter(|(id, sandbox)| {
@@ -230,13 +233,13 @@ impl State {
                 self.delete_sandbox(id);
             }
             self.end_grant(id);
-            if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.state == SandboxState::Draining) {
+            if self.cluster.sandboxes.get(&id).is_some_and(|sandbox| sandbox.state == SandboxState::Draining) {
                 self.delete_sandbox(id);
             }
         }
         let (mut touched, mut back): (Vec<_>, _) =
             (lost.into_iter().map(|(_, function)| function).collect(), Vec::new());
-        for (id, function) in self.functions.iter_mut() {
+        for (id, function) in self.cluster.functions.iter_mut() {
             let mut is_back = false;
             // Its limits, demand and acknowledgements belong to the old connection.
             if function.loads.iter().any(|(load, _)| *load == key) {
@@ -256,7 +259,7 @@ impl State {
         back.into_iter().for_each(|id| self.decide_by(id, now.us + RETURN_GRACE_US));
         if !self.recovery.expects_sandboxes() {
             let ids = held.iter().map(|grant| SandboxId::from_wire(grant.sandbox));
-            let unknown: Vec<_> = ids.filter(|id| !self.sandboxes.contains_key(id)).collect();
+            let unknown: Vec<_> = ids.filter(|id| !self.cluster.sandboxes.contains_key(id)).collect();
             self.give_up_unknown(&unknown);
         }
         for grant in held {
@@ -268,7 +271,7 @@ impl State {
     /// A data plane holds slots of a sandbox: confirm the grant, take note of it, or say that the sandbox is no more.
     pub(super) fn confirm_grant(&mut self, now: Now, key: DataPlaneKey, held: &wire::HeldGrant) {
         let id = SandboxId::from_wire(held.sandbox);
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else {
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else {
             return self.claim_of_unknown(key, held);
         };
         let may_be_held = match sandbox.state {
@@ -276,8 +279,9 @@ impl State {
             SandboxState::Starting | SandboxState::Terminating => false,
         };
         let slots = held.slots.min(sandbox.concurrency);
-        let is_away = self.data_planes.get(key).is_none_or(|known| known.session.is_none());
-        let can_count = self.functions.get(sandbox.function).is_none_or(|function| function.may_hold(key, slots));
+        let is_away = self.cluster.data_planes.get(key).is_none_or(|known| known.session.is_none());
+        let can_count =
+            self.cluster.functions.get(sandbox.function).is_none_or(|function| function.may_hold(key, slots));
         match sandbox.grant {
             Some(grant) if grant.data_plane != key => return self.send_gone(key, held),
             Some(_) => {}
@@ -290,9 +294,9 @@ impl State {
             }
             None => {
                 sandbox.grant = Some(Grant { data_plane: key, slots, acknowledged: true });
-                self.totals.granted_slots += u64::from(slots);
+                self.cluster.totals.granted_slots += u64::from(slots);
                 let function_id = sandbox.function;
-                if let Some(function) = self.functions.get_mut(function_id) {
+                if let Some(function) = self.cluster.functions.get_mut(function_id) {
                     function.note_free(id, false);
                     let load = function.load_mut(key);
                     load.held += slots;
@@ -302,7 +306,7 @@ impl State {
                 self.end_waiting_for_claims(now, id);
             }
         }
-        let state = match self.sandboxes.get(&id).map(|sandbox| sandbox.state) {
+        let state = match self.cluster.sandboxes.get(&id).map(|sandbox| sandbox.state) {
             Some(SandboxState::Draining) => EndpointState::Draining,
             Some(SandboxState::Suspended) => EndpointState::Suspended,
             Some(SandboxState::Ready) => EndpointState::Active,
@@ -328,7 +332,7 @@ impl State {
             address: String::new(),
             slots: 0,
             state: api::state_to_wire(EndpointState::Gone).into(),
-            version: self.data_planes.next_version(),
+            version: self.cluster.data_planes.next_version(),
             ready_age_us: 0,
         };
         self.tell_data_plane(key, DataPlaneChange::Endpoint(delta, 0));

@@ -6,7 +6,7 @@ use model::{EndpointState, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    Effect, Now, Origin, State,
+    Cluster, Effect, Now, Origin, State,
     data_plane::DataPlaneKey,
     node::{Node, NodeState},
     sandbox::{Sandbox, SandboxState},
@@ -18,7 +18,7 @@ use crate::{clock::micros, store::Command};
 /// meanwhile, whoever spoke. A third of the shortest silence that means something.
 const CLOCK_JUMP_US: u64 = 500_000;
 
-impl State {
+impl Cluster {
     /// Whether anybody is there whose silence would mean something.
     pub(super) fn watches_health(&self) -> bool {
         self.workers.len() > 0
@@ -26,31 +26,43 @@ impl State {
             || self.nodes.iter().any(|(_, node)| node.state == NodeState::Suspect)
     }
 
+    /// When a node was last heard of, in microseconds.
+    fn heard_us(&self, node: &Node) -> u64 {
+        let worker = node.session.and_then(|session| self.workers.get(session));
+        worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
+    }
+
+    pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {
+        self.nodes.get(key).sandboxes.iter().copied().collect()
+    }
+}
+
+impl State {
     /// Before anything is concluded from the time: if this process stood still, all that was measured until now is moved
     /// by the gap.
     pub(super) fn note_clock_jump(&mut self, now: Now) {
         let late_us = now.us.saturating_sub(self.timers.health_us());
-        if !self.watches_health() || late_us < CLOCK_JUMP_US {
+        if !self.cluster.watches_health() || late_us < CLOCK_JUMP_US {
             return;
         }
         self.timers.restart_health(now);
         tracing::warn!(late_us, "this process stood still: whoever was silent meanwhile is given the time again");
         let moved = |us: u64| us.saturating_add(late_us).min(now.us);
-        self.workers.iter_mut().for_each(|worker| worker.last_heartbeat_us = moved(worker.last_heartbeat_us));
-        for node in self.nodes.iter_mut() {
+        self.cluster.workers.iter_mut().for_each(|worker| worker.last_heartbeat_us = moved(worker.last_heartbeat_us));
+        for node in self.cluster.nodes.iter_mut() {
             node.silent_since_us = moved(node.silent_since_us);
             if node.ready_us > 0 {
                 node.ready_us = moved(node.ready_us);
             }
         }
-        self.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));
-        for (_, function) in self.functions.iter_mut() {
+        self.cluster.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));
+        for (_, function) in self.cluster.functions.iter_mut() {
             for (_, load) in &mut function.loads {
                 load.cap.due_us = load.cap.due_us.map(|due| due.saturating_add(late_us));
             }
         }
         self.timers.postpone_sandboxes(late_us);
-        self.sandboxes.values_mut().for_each(|sandbox| sandbox.note_standstill(late_us));
+        self.cluster.sandboxes.values_mut().for_each(|sandbox| sandbox.note_standstill(late_us));
         self.replies.iter_mut().for_each(|reply| reply.deadline_us = reply.deadline_us.saturating_add(late_us));
         self.recovery.postpone(late_us);
     }
@@ -61,6 +73,7 @@ impl State {
         self.note_common_silence(now, suspect_after);
         let silence = |since: u64| now.us.saturating_sub(since);
         let silent: Vec<_> = self
+            .cluster
             .workers
             .iter()
             .filter(|(_, worker)| silence(worker.last_heartbeat_us) >= suspect_after)
@@ -69,7 +82,7 @@ impl State {
             .collect();
         for (session, last_heartbeat_us, nodes) in silent {
             for key in nodes {
-                self.nodes.note_silence(key, last_heartbeat_us);
+                self.cluster.nodes.note_silence(key, last_heartbeat_us);
                 self.mark_suspect(now, key);
             }
             if silence(last_heartbeat_us) >= dead_after {
@@ -78,7 +91,7 @@ impl State {
             }
         }
         // Those whose connection ended while others were silent together.
-        let left = self.nodes.iter().filter(|(key, node)| {
+        let left = self.cluster.nodes.iter().filter(|(key, node)| {
             let is_away = node.session.is_none() && node.state == NodeState::Ready;
             is_away && silence(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
         });
@@ -87,12 +100,6 @@ impl State {
         }
         self.mark_dead_nodes(now, dead_after);
         self.end_grace(now);
-    }
-
-    /// When a node was last heard of, in microseconds.
-    fn heard_us(&self, node: &Node) -> u64 {
-        let worker = node.session.and_then(|session| self.workers.get(session));
-        worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
     }
 
     /// Takes note of which nodes are silent together, so that the cause is likely to be here. Nothing is concluded from
@@ -115,9 +122,9 @@ impl State {
     /// may be no more, and those whose worker said that it ends do what it said: they are no evidence.
     fn common_silence(&self, now: Now, suspect_after: u64) -> BTreeSet<NodeKey> {
         let is_evidence = |node: &Node| node.state != NodeState::Dead && !node.worker.is_empty() && !node.leaving;
-        let evidence = || self.nodes.iter().filter(|(_, node)| is_evidence(node));
+        let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
         let silent_us = |since_us: u64| now.us.saturating_sub(since_us);
-        let heard = evidence().map(|(node, known)| (node, self.heard_us(known), &*known.worker));
+        let heard = evidence().map(|(node, known)| (node, self.cluster.heard_us(known), &*known.worker));
         // Nobody falls silent in the same moment as others: who has missed half of it counts with who missed all.
         let quiet = heard.filter(|(_, since_us, _)| silent_us(*since_us) >= suspect_after / 2);
         let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
@@ -125,7 +132,8 @@ impl State {
             return BTreeSet::new();
         }
         let has_begun = |node: &NodeKey| {
-            self.silent_together.contains(node) || silent_us(self.heard_us(self.nodes.get(*node))) >= suspect_after
+            self.silent_together.contains(node)
+                || silent_us(self.cluster.heard_us(self.cluster.nodes.get(*node))) >= suspect_after
         };
         let groups = silent_together(quiet, evidence().count(), suspect_after);
         groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
@@ -134,12 +142,12 @@ impl State {
     /// Begins to count the silence of these nodes anew.
     fn forgive_silence(&mut self, now: Now, over: &BTreeSet<NodeKey>) {
         let forgiven = |worker: &super::worker::Worker| worker.nodes.iter().any(|key| over.contains(key));
-        for worker in self.workers.iter_mut().filter(|worker| forgiven(worker)) {
+        for worker in self.cluster.workers.iter_mut().filter(|worker| forgiven(worker)) {
             worker.last_heartbeat_us = now.us;
         }
         for key in over {
-            if self.nodes.contains(*key) {
-                self.nodes.note_silence(*key, now.us);
+            if self.cluster.nodes.contains(*key) {
+                self.cluster.nodes.note_silence(*key, now.us);
             }
         }
     }
@@ -147,6 +155,7 @@ impl State {
     /// Nodes without a worker for too long are dead.
     fn mark_dead_nodes(&mut self, now: Now, dead_after: u64) {
         let dead: Vec<_> = self
+            .cluster
             .nodes
             .iter()
             .filter(|(_, node)| node.state == NodeState::Suspect && node.session.is_none())
@@ -155,14 +164,14 @@ impl State {
             .map(|(key, _)| key)
             .collect();
         for key in dead {
-            tracing::warn!(node = %self.nodes.get(key).name, "dead: its sandboxes are replaced");
-            self.nodes.get_mut(key).state = NodeState::Dead;
+            tracing::warn!(node = %self.cluster.nodes.get(key).name, "dead: its sandboxes are replaced");
+            self.cluster.nodes.get_mut(key).state = NodeState::Dead;
             self.recovery.nodes_reported(&[key]);
-            for id in self.sandboxes_on(key) {
-                let Some(sandbox) = self.sandboxes.get(&id) else { continue };
+            for id in self.cluster.sandboxes_on(key) {
+                let Some(sandbox) = self.cluster.sandboxes.get(&id) else { continue };
                 let function = sandbox.function;
                 let may_be_held = sandbox.may_be_held();
-                let node = self.nodes.get_mut(key);
+                let node = self.cluster.nodes.get_mut(key);
                 let kept = if may_be_held { &mut node.given_up } else { &mut node.left_behind };
                 kept.insert(id);
                 self.forget_sandbox(id, "failed");
@@ -176,15 +185,15 @@ impl State {
 
     /// No new work for a node; its waiting invocations go elsewhere.
     pub(super) fn mark_suspect(&mut self, now: Now, key: NodeKey) {
-        let node = self.nodes.get_mut(key);
+        let node = self.cluster.nodes.get_mut(key);
         if node.state != NodeState::Ready {
             return;
         }
         node.state = NodeState::Suspect;
         tracing::info!(node = %node.name, "suspect: silent or disconnected; no new work");
-        self.nodes.refresh_open(key);
-        for id in self.sandboxes_on(key) {
-            let Some(sandbox) = self.sandboxes.get(&id) else { continue };
+        self.cluster.nodes.refresh_open(key);
+        for id in self.cluster.sandboxes_on(key) {
+            let Some(sandbox) = self.cluster.sandboxes.get(&id) else { continue };
             let function = sandbox.function;
             match sandbox.state {
                 SandboxState::Ready => {
@@ -204,11 +213,11 @@ impl State {
 
     /// A suspect node sent a heartbeat.
     pub(super) fn mark_ready(&mut self, now: Now, key: NodeKey) {
-        let node = self.nodes.get_mut(key);
+        let node = self.cluster.nodes.get_mut(key);
         node.state = NodeState::Ready;
         tracing::info!(node = %node.name, "back");
-        self.nodes.refresh_open(key);
-        for id in self.sandboxes_on(key) {
+        self.cluster.nodes.refresh_open(key);
+        for id in self.cluster.sandboxes_on(key) {
             self.resume_sandbox(now, id);
         }
     }
@@ -216,14 +225,12 @@ impl State {
     /// A sandbox whose node was suspect is in service again, perhaps in addition to its successor.
     pub(super) fn resume_sandbox(&mut self, now: Now, id: SandboxId) {
         let suspended = |sandbox: &&Sandbox| sandbox.state == SandboxState::Suspended;
-        let Some(function) = self.sandboxes.get(&id).filter(suspended).map(|sandbox| sandbox.function) else { return };
+        let Some(function) = self.cluster.sandboxes.get(&id).filter(suspended).map(|sandbox| sandbox.function) else {
+            return;
+        };
         self.set_sandbox_state(id, SandboxState::Ready);
         self.send_endpoint(id, EndpointState::Active);
         self.touch(function, now.us);
-    }
-
-    pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {
-        self.nodes.get(key).sandboxes.iter().copied().collect()
     }
 
     /// A data plane that stays away loses what it holds, once that is durable: until then it may come back, and after
@@ -231,7 +238,7 @@ impl State {
     fn end_grace(&mut self, now: Now) {
         let grace = micros(self.settings.health.data_plane_grace);
         let is_gone = |left_us: u64| now.us.saturating_sub(left_us) >= grace;
-        let known = self.data_planes.iter_mut();
+        let known = self.cluster.data_planes.iter_mut();
         let gone: Vec<_> = known
             .filter(|known| known.session.is_none() && !known.leaving && is_gone(known.left_us))
             .map(|known| {
@@ -246,31 +253,31 @@ impl State {
 
     /// Ends what a data plane held, never to be granted again, and forgets it.
     pub(super) fn remove_data_plane(&mut self, now: Now, key: DataPlaneKey) {
-        if let Some(session) = self.data_planes.get(key).and_then(|known| known.session) {
+        if let Some(session) = self.cluster.data_planes.get(key).and_then(|known| known.session) {
             // It came back by another way than it left: it has to say anew what it holds.
             self.effect(Effect::Close { session, reason: "it was given up meanwhile".to_owned() });
             self.data_plane_left(now, session);
         }
-        let granted_to_it = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
+        let granted_to_it = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
         for id in granted_to_it.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.delete_sandbox(id);
             self.end_grant(id);
         }
         // It may hold what nobody else claims, and cannot be asked.
         self.recovery.holder_lost(key);
-        if let Some(known) = self.data_planes.get(key) {
+        if let Some(known) = self.cluster.data_planes.get(key) {
             tracing::warn!(data_plane = %known.id, "gone: the sandboxes it held are ended");
         }
         self.recovery.data_plane_reported(key);
         self.forget_loads(now, key);
-        self.data_planes.remove(key);
+        self.cluster.data_planes.remove(key);
         self.settle_unclaimed(now);
     }
 
     /// Forgets the demand that a data plane reported.
     fn forget_loads(&mut self, now: Now, key: DataPlaneKey) {
         let mut touched = Vec::new();
-        for (id, function) in self.functions.iter_mut() {
+        for (id, function) in self.cluster.functions.iter_mut() {
             let before = function.loads.len();
             function.loads.retain(|(load, _)| *load != key);
             if function.loads.len() < before {

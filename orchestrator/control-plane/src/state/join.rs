@@ -61,8 +61,8 @@ impl State {
             return self.refuse(session, refusal);
         }
         let id = DataPlaneId(hello.data_plane.clone());
-        let stays = |key| self.data_planes.get(key).is_some_and(|known| !known.leaving);
-        if self.data_planes.find(&id).is_some_and(stays) {
+        let stays = |key| self.cluster.data_planes.get(key).is_some_and(|known| !known.leaving);
+        if self.cluster.data_planes.find(&id).is_some_and(stays) {
             self.admit_data_plane(now, session, hello);
         } else {
             // Durable, so that after a restart its slots are waited for before they are granted again.
@@ -123,7 +123,7 @@ impl State {
     fn check_worker(&self, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
         self.check_cluster(&hello.cluster, known_to_worker(hello))?;
         let name = &hello.worker;
-        let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
+        let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
         // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
         if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
             return Err(name_taken("worker", name));
@@ -133,7 +133,7 @@ impl State {
             if !names.insert(node) {
                 return Err(Refusal::Other(format!("it announces node {node:?} twice")));
             }
-            let Some(known) = self.nodes.find(node).map(|key| self.nodes.get(key)) else { continue };
+            let Some(known) = self.cluster.nodes.find(node).map(|key| self.cluster.nodes.get(key)) else { continue };
             if known.session.is_some() && *known.worker != **name {
                 let owner = &known.worker;
                 let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
@@ -146,7 +146,7 @@ impl State {
     fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
         self.check_cluster(&hello.cluster, known_to_data_plane(hello))?;
         let id = DataPlaneId(hello.data_plane.clone());
-        let known = self.data_planes.find(&id).and_then(|key| self.data_planes.get(key));
+        let known = self.cluster.data_planes.find(&id).and_then(|key| self.cluster.data_planes.get(key));
         let is_taken =
             known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
         if is_taken { Err(name_taken("data plane", &id.0)) } else { Ok(()) }

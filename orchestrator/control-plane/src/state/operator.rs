@@ -2,7 +2,9 @@
 
 use model::{FunctionName, FunctionSpec, PROCESS_IMAGES, ProcessImage};
 
-use super::{ClusterView, Effect, FunctionView, NodeView, Now, Origin, Reply, State, TopView, reply::Response};
+use super::{
+    Cluster, ClusterView, Effect, FunctionView, NodeView, Now, Origin, Reply, State, TopView, reply::Response,
+};
 use crate::store::Command;
 
 /// A registration is answered after this time even if some data plane has not acknowledged it, in microseconds. The answer
@@ -110,6 +112,17 @@ impl Waiting {
     }
 }
 
+impl Cluster {
+    /// Returns false if there are workers and all of them run processes, which this image can never be. A worker that
+    /// comes later may run anything.
+    fn may_run(&self, image: &str) -> bool {
+        let mut workers = self.workers.iter();
+        ProcessImage::read(image).is_some()
+            || self.workers.len() == 0
+            || workers.any(|(_, worker)| &*worker.runtime != PROCESS_RUNTIME)
+    }
+}
+
 impl State {
     pub(super) fn request(&mut self, now: Now, request: Request) {
         let response = match request {
@@ -123,7 +136,7 @@ impl State {
             Request::List { after, limit, reply } => reply.with(self.list_functions(after.as_deref(), limit)),
             Request::Show { name, reply } => {
                 let function = self.function_named(&name);
-                reply.with(function.map(|function| Box::new(self.view_function(function))))
+                reply.with(function.map(|function| Box::new(self.cluster.view_function(function))))
             }
             Request::Acknowledged { name, reply } => {
                 if self.registry.function(&name).is_some() {
@@ -131,21 +144,21 @@ impl State {
                 }
                 reply.with(Acknowledgement::NoSuchFunction)
             }
-            Request::Nodes { reply } => reply.with(self.view_nodes()),
-            Request::DrainNode { name, drained, reply } => match self.nodes.find(&name) {
+            Request::Nodes { reply } => reply.with(self.cluster.view_nodes()),
+            Request::DrainNode { name, drained, reply } => match self.cluster.nodes.find(&name) {
                 Some(key) => {
-                    let name = self.nodes.get(key).name.clone();
+                    let name = self.cluster.nodes.get(key).name.clone();
                     return self.append(Command::DrainNode { name, drained }, Origin::Change(reply));
                 }
                 None => reply.with(ChangeOutcome::NotFound),
             },
-            Request::RemoveNode { name, reply } => match self.nodes.find(&name) {
-                Some(key) if self.nodes.get(key).session.is_some() => {
+            Request::RemoveNode { name, reply } => match self.cluster.nodes.find(&name) {
+                Some(key) if self.cluster.nodes.get(key).session.is_some() => {
                     let reason = "its worker is connected: stop the worker first".to_owned();
                     reply.with(ChangeOutcome::Refused(reason))
                 }
                 Some(key) => {
-                    let name = self.nodes.get(key).name.clone();
+                    let name = self.cluster.nodes.get(key).name.clone();
                     return self.append(Command::RemoveNode { name }, Origin::Change(reply));
                 }
                 None => reply.with(ChangeOutcome::NotFound),
@@ -173,22 +186,13 @@ impl State {
             Some(known) if only_over.is_some_and(|over| !over.contains(known)) => {
                 reply.with(Ok(Registration { outcome: PutOutcome::Conflict, is_known: false }))
             }
-            _ if !self.may_run(&spec.image) => {
+            _ if !self.cluster.may_run(&spec.image) => {
                 let refused = format!("image: expected {PROCESS_IMAGES}, got text {:?}", spec.image);
                 reply.with(Err(ImageRefused(refused)))
             }
             _ => return self.append(Command::PutFunction { spec }, Origin::Put(reply)),
         };
         self.effect(Effect::Reply(response));
-    }
-
-    /// Returns false if there are workers and all of them run processes, which this image can never be. A worker that
-    /// comes later may run anything.
-    fn may_run(&self, image: &str) -> bool {
-        let mut workers = self.workers.iter();
-        ProcessImage::read(image).is_some()
-            || self.workers.len() == 0
-            || workers.any(|(_, worker)| &*worker.runtime != PROCESS_RUNTIME)
     }
 
     fn append(&mut self, command: Command, origin: Origin) {
@@ -205,7 +209,7 @@ impl State {
     /// Answers those whose change every connected data plane knows of, or who have waited long enough. Where none is
     /// connected nobody is waited for, and nobody knows.
     pub(super) fn release_replies(&mut self, now: Now) {
-        let applied = self.data_planes.connected().map(|(_, _, known)| known.applied).min();
+        let applied = self.cluster.data_planes.connected().map(|(_, _, known)| known.applied).min();
         while let Some(reply) = self.replies.front() {
             let is_known = applied.is_some_and(|applied| reply.sequence <= applied);
             if !is_known && applied.is_some() && now.us < reply.deadline_us {

@@ -11,7 +11,7 @@ use model::{FunctionId, Resources, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    Map, Now, SessionId, State,
+    Cluster, Map, Now, SessionId, State,
     failure::PACED_FROM,
     sandbox::{Sandbox, SandboxState, Timing},
     timer::SandboxTimer,
@@ -135,106 +135,11 @@ impl Queues {
     }
 }
 
-impl State {
-    /// A creation waits for others of its worker, or begins: its time counts from then.
-    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, progress: wire::CreationProgress) {
-        let starting = |found: &&mut Sandbox| found.state == SandboxState::Starting;
-        let Some(found) = self.sandboxes.get_mut(&sandbox).filter(starting) else { return };
-        self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
-        found.creation_due_us = now.after(self.settings.health.creation_deadline);
-        found.queued_until_us = progress.queued.then_some(found.creation_due_us);
-        found.queued_for = Some(progress.cause).filter(|cause| progress.queued && !cause.is_empty()).map(String::into);
-        self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
-    }
-
-    /// A worker that connects says where a creation stands: what it said of that before may have been lost.
-    pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
-        let believed = self.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
-        if believed.is_some_and(|believed| believed != queued) {
-            self.creation_progressed(now, sandbox, wire::CreationProgress { queued, cause: String::new() });
-        }
-    }
-
-    /// A creation should have begun by now: it is checked with the others of its kind from now on.
-    pub(super) fn note_overdue(&mut self, now: Now, sandbox: SandboxId) {
-        let next_us = self.overdue.checked_us.saturating_add(self.overdue_period_us());
-        self.overdue.creations.insert(sandbox);
-        self.overdue.check_us.get_or_insert(next_us.max(now.us));
-    }
-
-    fn overdue_period_us(&self) -> u64 {
-        (micros(self.settings.health.creation_deadline) / OVERDUE_CHECKS).max(1)
-    }
-
-    /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
-    /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
-    /// begin again, the oldest first, where that changes something: on a worker with a shorter queue, half as long if
-    /// creations are overtaken there too. Where none becomes ready for as long as a creation may take, they move to any
-    /// worker where that is otherwise. Each does so once in such a time at most, without blame or back-off, and only where
-    /// there is room for it. The others get their turn where they are: with every second place that becomes free there.
-    pub(super) fn check_overdue(&mut self, now: Now) {
-        let mut overdue = std::mem::take(&mut self.overdue.creations);
-        overdue.retain(|id| self.queued_since(*id).is_some());
-        let mut queues = self.queues(now, &overdue);
-        let mut left = MAX_PER_CHECK;
-        for id in &overdue {
-            if left > 0 && self.begin_again(now, *id, &mut queues) {
-                left -= 1;
-            }
-        }
-        overdue.retain(|id| self.queued_since(*id).is_some());
-        self.log_begun_again(&queues);
-        let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
-        let check_us = (!overdue.is_empty()).then_some(now.us.saturating_add(pause_us));
-        self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
-    }
-
+impl Cluster {
     /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
     fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
         let sandbox = self.sandboxes.get(&id).filter(|sandbox| sandbox.state == SandboxState::Starting)?;
         Some((sandbox.node, sandbox.queued_until_us?))
-    }
-
-    fn queues(&self, now: Now, overdue: &BTreeSet<SandboxId>) -> Queues {
-        let deadline_us = micros(self.settings.health.creation_deadline);
-        let mut by_session: Map<SessionId, Queue> = Map::default();
-        for (session, worker) in self.workers.iter() {
-            let mut queue = Queue { nodes: worker.nodes.clone(), ..Queue::default() };
-            for node in worker.nodes.iter().map(|key| self.nodes.get(*key)) {
-                queue.starting += node.starting;
-                queue.last_ready_us = queue.last_ready_us.max(node.ready_us);
-                queue.newest_ready_us = queue.newest_ready_us.max(node.newest_ready_us);
-            }
-            by_session.insert(session, queue);
-        }
-        for id in overdue {
-            let Some((node, queued_until_us)) = self.queued_since(*id) else { continue };
-            let session = self.nodes.get(node).session;
-            if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
-                queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
-            }
-        }
-        let by_length = by_session.iter().map(|(session, queue)| (queue.starting, *session)).collect();
-        Queues { by_session, by_length, placeless: Map::default(), deadline_us }
-    }
-
-    /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
-    /// the time at which it was asked for.
-    fn begin_again(&mut self, now: Now, old: SandboxId, queues: &mut Queues) -> bool {
-        let Some((node, queued_until_us)) = self.queued_since(old) else { return false };
-        let Some(source) = self.nodes.get(node).session else { return false };
-        let is_passed = queues.passes_over(now, source, queued_until_us);
-        let Some(id) = self.sandboxes.get(&old).map(|sandbox| sandbox.function) else { return false };
-        if !is_passed || now.us < queued_until_us || !self.may_create(now, id) {
-            return false;
-        }
-        let Some((target, node)) = self.place_again(now, source, id, queues) else { return false };
-        queues.pass_node(target);
-        let has_begun = self.succeed(now, old, node);
-        if has_begun {
-            queues.note_begun(source, target);
-        }
-        has_begun
     }
 
     /// Where a creation of a function that is overdue at `source` may begin again.
@@ -271,9 +176,114 @@ impl State {
         })
     }
 
+    fn log_begun_again(&self, queues: &Queues) {
+        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved > 0) {
+            let Queue { moved, starting, .. } = queue;
+            let worker = self.workers.get(*session).map_or("", |worker| &*worker.name);
+            tracing::info!(worker, moved, starting, "creations that did not get their turn begin again");
+        }
+    }
+}
+
+impl State {
+    /// A creation waits for others of its worker, or begins: its time counts from then.
+    pub(super) fn creation_progressed(&mut self, now: Now, sandbox: SandboxId, progress: wire::CreationProgress) {
+        let starting = |found: &&mut Sandbox| found.state == SandboxState::Starting;
+        let Some(found) = self.cluster.sandboxes.get_mut(&sandbox).filter(starting) else { return };
+        self.timers.forget(found.creation_due_us, sandbox, SandboxTimer::Creation);
+        found.creation_due_us = now.after(self.settings.health.creation_deadline);
+        found.queued_until_us = progress.queued.then_some(found.creation_due_us);
+        found.queued_for = Some(progress.cause).filter(|cause| progress.queued && !cause.is_empty()).map(String::into);
+        self.timers.watch(found.creation_due_us, sandbox, SandboxTimer::Creation);
+    }
+
+    /// A worker that connects says where a creation stands: what it said of that before may have been lost.
+    pub(super) fn creation_found(&mut self, now: Now, sandbox: SandboxId, queued: bool) {
+        let believed = self.cluster.sandboxes.get(&sandbox).map(|found| found.queued_until_us.is_some());
+        if believed.is_some_and(|believed| believed != queued) {
+            self.creation_progressed(now, sandbox, wire::CreationProgress { queued, cause: String::new() });
+        }
+    }
+
+    /// A creation should have begun by now: it is checked with the others of its kind from now on.
+    pub(super) fn note_overdue(&mut self, now: Now, sandbox: SandboxId) {
+        let next_us = self.overdue.checked_us.saturating_add(self.overdue_period_us());
+        self.overdue.creations.insert(sandbox);
+        self.overdue.check_us.get_or_insert(next_us.max(now.us));
+    }
+
+    fn overdue_period_us(&self) -> u64 {
+        (micros(self.settings.health.creation_deadline) / OVERDUE_CHECKS).max(1)
+    }
+
+    /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
+    /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
+    /// begin again, the oldest first, where that changes something: on a worker with a shorter queue, half as long if
+    /// creations are overtaken there too. Where none becomes ready for as long as a creation may take, they move to any
+    /// worker where that is otherwise. Each does so once in such a time at most, without blame or back-off, and only where
+    /// there is room for it. The others get their turn where they are: with every second place that becomes free there.
+    pub(super) fn check_overdue(&mut self, now: Now) {
+        let mut overdue = std::mem::take(&mut self.overdue.creations);
+        overdue.retain(|id| self.cluster.queued_since(*id).is_some());
+        let mut queues = self.queues(now, &overdue);
+        let mut left = MAX_PER_CHECK;
+        for id in &overdue {
+            if left > 0 && self.begin_again(now, *id, &mut queues) {
+                left -= 1;
+            }
+        }
+        overdue.retain(|id| self.cluster.queued_since(*id).is_some());
+        self.cluster.log_begun_again(&queues);
+        let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
+        let check_us = (!overdue.is_empty()).then_some(now.us.saturating_add(pause_us));
+        self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
+    }
+
+    fn queues(&self, now: Now, overdue: &BTreeSet<SandboxId>) -> Queues {
+        let deadline_us = micros(self.settings.health.creation_deadline);
+        let mut by_session: Map<SessionId, Queue> = Map::default();
+        for (session, worker) in self.cluster.workers.iter() {
+            let mut queue = Queue { nodes: worker.nodes.clone(), ..Queue::default() };
+            for node in worker.nodes.iter().map(|key| self.cluster.nodes.get(*key)) {
+                queue.starting += node.starting;
+                queue.last_ready_us = queue.last_ready_us.max(node.ready_us);
+                queue.newest_ready_us = queue.newest_ready_us.max(node.newest_ready_us);
+            }
+            by_session.insert(session, queue);
+        }
+        for id in overdue {
+            let Some((node, queued_until_us)) = self.cluster.queued_since(*id) else { continue };
+            let session = self.cluster.nodes.get(node).session;
+            if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
+                queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
+            }
+        }
+        let by_length = by_session.iter().map(|(session, queue)| (queue.starting, *session)).collect();
+        Queues { by_session, by_length, placeless: Map::default(), deadline_us }
+    }
+
+    /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
+    /// the time at which it was asked for.
+    fn begin_again(&mut self, now: Now, old: SandboxId, queues: &mut Queues) -> bool {
+        let Some((node, queued_until_us)) = self.cluster.queued_since(old) else { return false };
+        let Some(source) = self.cluster.nodes.get(node).session else { return false };
+        let is_passed = queues.passes_over(now, source, queued_until_us);
+        let Some(id) = self.cluster.sandboxes.get(&old).map(|sandbox| sandbox.function) else { return false };
+        if !is_passed || now.us < queued_until_us || !self.cluster.may_create(now, id) {
+            return false;
+        }
+        let Some((target, node)) = self.cluster.place_again(now, source, id, queues) else { return false };
+        queues.pass_node(target);
+        let has_begun = self.succeed(now, old, node);
+        if has_begun {
+            queues.note_begun(source, target);
+        }
+        has_begun
+    }
+
     /// Commands a creation on `node` in the place of `old`, if there is room.
     fn succeed(&mut self, now: Now, old: SandboxId, node: NodeKey) -> bool {
-        let Some(sandbox) = self.sandboxes.get(&old) else { return false };
+        let Some(sandbox) = self.cluster.sandboxes.get(&old) else { return false };
         let (id, decided_us) = (sandbox.function, now.measured_us());
         let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
         let is_made = self.command(now, id, node, Timing { requested_us, decided_us, ..Timing::default() });
@@ -281,13 +291,5 @@ impl State {
             self.delete_sandbox(old);
         }
         is_made
-    }
-
-    fn log_begun_again(&self, queues: &Queues) {
-        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved > 0) {
-            let Queue { moved, starting, .. } = queue;
-            let worker = self.workers.get(*session).map_or("", |worker| &*worker.name);
-            tracing::info!(worker, moved, starting, "creations that did not get their turn begin again");
-        }
     }
 }

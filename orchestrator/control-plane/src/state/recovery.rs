@@ -7,7 +7,7 @@ use model::{FunctionId, NodeSpec, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    Map, Now, State,
+    Cluster, Map, Now, State,
     data_plane::DataPlaneKey,
     node::NodeState,
     sandbox::{Sandbox, SandboxState},
@@ -143,18 +143,30 @@ impl Recovery {
     }
 }
 
+impl Cluster {
+    /// Sandboxes that a data plane may hold that has not reported.
+    pub(super) fn unclaimed(&self) -> Vec<SandboxId> {
+        let may_be_held = |sandbox: &Sandbox| match sandbox.state {
+            SandboxState::Unclaimed => true,
+            SandboxState::Draining => sandbox.grant.is_none(),
+            _ => false,
+        };
+        self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox)).map(|(id, _)| *id).collect()
+    }
+}
+
 impl State {
     /// Takes over what is durable, the beginning of this epoch included.
     pub(crate) fn load(&mut self, registry: Registry) {
         self.registry = registry;
         for (name, RegisteredNode { capacity, drained }) in self.registry.nodes() {
-            self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
-            if let Some(key) = self.nodes.find(&name.0) {
-                self.nodes.get_mut(key).drained = *drained;
+            self.cluster.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
+            if let Some(key) = self.cluster.nodes.find(&name.0) {
+                self.cluster.nodes.get_mut(key).drained = *drained;
             }
         }
         for id in self.registry.data_planes() {
-            self.data_planes.put(id, 0);
+            self.cluster.data_planes.put(id, 0);
         }
         for registered in self.registry.functions().cloned().collect::<Vec<_>>() {
             self.insert_function(registered);
@@ -164,16 +176,16 @@ impl State {
     /// Peers can connect from now on: waits for those who know what is not durable. However long it took to get here, they
     /// could not be heard of.
     pub(crate) fn recover(&mut self, now: Now) {
-        self.recovery.nodes = self.nodes.iter().map(|(key, _)| key).collect();
-        self.recovery.data_planes = self.data_planes.iter().map(|(key, _)| key).collect();
+        self.recovery.nodes = self.cluster.nodes.iter().map(|(key, _)| key).collect();
+        self.recovery.data_planes = self.cluster.data_planes.iter().map(|(key, _)| key).collect();
         for key in self.recovery.nodes.clone() {
-            let node = self.nodes.get_mut(key);
+            let node = self.cluster.nodes.get_mut(key);
             (node.state, node.has_older) = (NodeState::Suspect, true);
-            self.nodes.note_silence(key, now.us);
+            self.cluster.nodes.note_silence(key, now.us);
         }
-        self.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
+        self.cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
         let mut functions = Vec::new();
-        for (id, function) in self.functions.iter_mut() {
+        for (id, function) in self.cluster.functions.iter_mut() {
             function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
             functions.push(id);
         }
@@ -216,13 +228,15 @@ impl State {
         if self.recovery.awaits_data_planes() {
             return;
         }
-        let mut unclaimed = self.unclaimed();
+        let mut unclaimed = self.cluster.unclaimed();
         unclaimed.sort_unstable();
         for id in unclaimed {
-            let Some((function, node)) = self.sandboxes.get(&id).map(|sandbox| (sandbox.function, sandbox.node)) else {
+            let Some((function, node)) =
+                self.cluster.sandboxes.get(&id).map(|sandbox| (sandbox.function, sandbox.node))
+            else {
                 continue;
             };
-            if self.recovery.holders_lost || self.nodes.get(node).holders_lost {
+            if self.recovery.holders_lost || self.cluster.nodes.get(node).holders_lost {
                 self.delete_sandbox(id);
             } else {
                 self.end_waiting_for_claims(now, id);
@@ -233,10 +247,10 @@ impl State {
 
     /// Whether a sandbox found after a restart is held, and by whom, is known now.
     pub(super) fn end_waiting_for_claims(&mut self, now: Now, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
         let (function, is_held) = (sandbox.function, sandbox.grant.is_some());
         match sandbox.state {
-            SandboxState::Unclaimed if self.nodes.get(sandbox.node).state == NodeState::Ready => {
+            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node).state == NodeState::Ready => {
                 self.set_sandbox_state(id, SandboxState::Ready);
             }
             SandboxState::Unclaimed => self.set_sandbox_state(id, SandboxState::Suspended),
@@ -245,15 +259,5 @@ impl State {
         }
         // While it was unclaimed it was no supply, and it may have been replaced.
         self.touch(function, now.us);
-    }
-
-    /// Sandboxes that a data plane may hold that has not reported.
-    pub(super) fn unclaimed(&self) -> Vec<SandboxId> {
-        let may_be_held = |sandbox: &Sandbox| match sandbox.state {
-            SandboxState::Unclaimed => true,
-            SandboxState::Draining => sandbox.grant.is_none(),
-            _ => false,
-        };
-        self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox)).map(|(id, _)| *id).collect()
     }
 }

@@ -6,7 +6,7 @@ use model::{FunctionId, SandboxId};
 use policy::autoscale::{Decision, Supply};
 
 use super::{
-    DataPlaneChange, Now, State,
+    Cluster, DataPlaneChange, Now, State,
     data_plane::{DataPlaneKey, FunctionLoad, GrantCap},
     sandbox::SandboxState,
 };
@@ -24,7 +24,7 @@ struct RevocationRequest {
     drain: bool,
 }
 
-impl State {
+impl Cluster {
     /// What a function has to serve with: without what is granted to data planes that do not answer.
     pub(super) fn supply_in_reach(&self, id: FunctionId) -> Supply {
         let Some(function) = self.functions.get(id) else { return Supply::default() };
@@ -41,10 +41,12 @@ impl State {
         let out_of_reach = function.sandboxes.iter().filter(is_out_of_reach).count();
         Supply { ready: supply.ready.saturating_sub(u32::try_from(out_of_reach).unwrap_or(u32::MAX)), ..supply }
     }
+}
 
+impl State {
     /// Takes note of data planes that should have answered by now. When the next one should have.
     pub(super) fn note_unanswered(&mut self, now: Now, id: FunctionId) -> Option<u64> {
-        let function = self.functions.get_mut(id)?;
+        let function = self.cluster.functions.get_mut(id)?;
         for (_, load) in &mut function.loads {
             if load.cap.due_us.is_some_and(|due| due <= now.us) {
                 (load.cap.due_us, load.silent) = (None, true);
@@ -55,7 +57,7 @@ impl State {
 
     /// Asks data planes to give back `surplus` sandboxes of a function, those with most idle slots first.
     pub(super) fn revoke_surplus(&mut self, now: Now, id: FunctionId, surplus: u32, decision: &Decision) {
-        let Some(function) = self.functions.get(id) else { return };
+        let Some(function) = self.cluster.functions.get(id) else { return };
         let concurrency = function.registered.spec.concurrency;
         let mut holders: Vec<_> = function
             .loads
@@ -66,7 +68,7 @@ impl State {
         holders.sort_unstable_by(|one, other| other.cmp(one));
         let mut left = surplus;
         for (_, key) in holders {
-            let Some(load) = self.functions.get(id).and_then(|function| function.load(key)) else { continue };
+            let Some(load) = self.cluster.functions.get(id).and_then(|function| function.load(key)) else { continue };
             let back = left.min(load.held.div_ceil(concurrency));
             if back == 0 {
                 return;
@@ -87,7 +89,7 @@ impl State {
     /// Who is asked may have used its slots in the meantime and refuse; with `until_free` it gives them back as soon as
     /// they are free.
     pub(super) fn request_revocations(&mut self, now: Now, id: FunctionId, until_free: bool) -> u32 {
-        let Some(function) = self.functions.get(id) else { return 0 };
+        let Some(function) = self.cluster.functions.get(id) else { return 0 };
         let concurrency = function.registered.spec.concurrency;
         let unmet: u32 = function.loads.iter().map(|(_, load)| load.unmet()).fold(0, u32::saturating_add);
         if unmet == 0 {
@@ -103,7 +105,7 @@ impl State {
         let holders: Vec<_> = holders.map(|(key, load)| (*key, load.held)).collect();
         let mut coming = asked;
         for (key, held) in holders {
-            let is_connected = self.data_planes.get(key).is_some_and(|known| known.session.is_some());
+            let is_connected = self.cluster.data_planes.get(key).is_some_and(|known| known.session.is_some());
             if missing == 0 || !is_connected {
                 continue;
             }
@@ -111,7 +113,7 @@ impl State {
             missing = missing.saturating_sub(back);
             coming += back;
             self.send_cap(id, key, RevocationRequest { slots: held - back, min_idle_ms: 0, drain: until_free });
-            if let Some(function) = self.functions.get_mut(id) {
+            if let Some(function) = self.cluster.functions.get_mut(id) {
                 function.load_mut(key).cap.due_us = Some(now.us + REVOCATION_TIMEOUT_US);
             }
         }
@@ -120,8 +122,8 @@ impl State {
 
     fn send_cap(&mut self, id: FunctionId, key: DataPlaneKey, ask: RevocationRequest) {
         let RevocationRequest { slots, min_idle_ms, drain } = ask;
-        let version = self.data_planes.next_version();
-        let Some(function) = self.functions.get_mut(id) else { return };
+        let version = self.cluster.data_planes.next_version();
+        let Some(function) = self.cluster.functions.get_mut(id) else { return };
         let limit = &mut function.load_mut(key).cap;
         *limit = GrantCap { version, slots: Some(slots), drain, pending: true, due_us: None, ..*limit };
         let limit = wire::GrantLimit { function: id.0, version, slots, min_idle_ms, drain };
@@ -131,7 +133,7 @@ impl State {
     /// Ends a limit that would make a data plane give back what it is granted.
     pub(super) fn lift_cap(&mut self, id: FunctionId, key: DataPlaneKey) {
         self.send_cap(id, key, RevocationRequest { slots: u32::MAX, min_idle_ms: 0, drain: false });
-        if let Some(function) = self.functions.get_mut(id) {
+        if let Some(function) = self.cluster.functions.get_mut(id) {
             function.load_mut(key).cap.slots = None;
         }
     }
@@ -139,7 +141,7 @@ impl State {
     /// A data plane has done what a limit asked, as far as it could. The function, as a decision follows.
     pub(super) fn on_cap_ack(&mut self, now: Now, key: DataPlaneKey, ack: &wire::LimitAck) -> Option<FunctionId> {
         let id = FunctionId(ack.function);
-        let function = self.functions.get_mut(id)?;
+        let function = self.cluster.functions.get_mut(id)?;
         let load = function.load_mut(key);
         if load.cap.version != ack.version {
             return None;

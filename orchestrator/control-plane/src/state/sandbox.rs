@@ -140,15 +140,15 @@ impl Sandbox {
 impl State {
     /// Changes where a sandbox stands, and its function's counts with it.
     pub(super) fn set_sandbox_state(&mut self, id: SandboxId, state: SandboxState) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         let before = std::mem::replace(&mut sandbox.state, state);
         if before == SandboxState::Starting {
             self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
-            self.nodes.get_mut(sandbox.node).starting -= 1;
+            self.cluster.nodes.get_mut(sandbox.node).starting -= 1;
         }
-        self.totals.subtract(before);
-        self.totals.add(state);
-        if let Some(function) = self.functions.get_mut(sandbox.function) {
+        self.cluster.totals.subtract(before);
+        self.cluster.totals.add(state);
+        if let Some(function) = self.cluster.functions.get_mut(sandbox.function) {
             function.count(before, state);
             function.note_free(id, sandbox.is_free());
         }
@@ -156,13 +156,13 @@ impl State {
 
     /// Tells its worker to end a sandbox. It stays known, and its reservation kept, until the worker says it is no more.
     pub(super) fn delete_sandbox(&mut self, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
         if sandbox.state == SandboxState::Terminating {
             return;
         }
         let node = sandbox.node;
         self.set_sandbox_state(id, SandboxState::Terminating);
-        if let Some(session) = self.nodes.get(node).session {
+        if let Some(session) = self.cluster.nodes.get(node).session {
             self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(id.to_wire()) });
         }
     }
@@ -171,27 +171,27 @@ impl State {
     pub(super) fn forget_sandbox(&mut self, id: SandboxId, outcome: &str) {
         self.withdraw(id);
         self.end_creation(id, outcome);
-        let Some(sandbox) = self.sandboxes.remove(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.remove(&id) else { return };
         self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
-        self.totals.subtract(sandbox.state);
+        self.cluster.totals.subtract(sandbox.state);
         if sandbox.state == SandboxState::Starting {
-            self.nodes.get_mut(sandbox.node).starting -= 1;
+            self.cluster.nodes.get_mut(sandbox.node).starting -= 1;
         }
-        self.nodes.release(sandbox.node, id, sandbox.resources);
-        if let Some(function) = self.functions.get_mut(sandbox.function) {
+        self.cluster.nodes.release(sandbox.node, id, sandbox.resources);
+        if let Some(function) = self.cluster.functions.get_mut(sandbox.function) {
             function.remove_sandbox(id, sandbox.state);
             let is_over = function.removed && function.sandboxes.is_empty();
             if is_over {
                 let due = function.due_us;
                 self.timers.reschedule(sandbox.function, due, None);
-                self.functions.forget(sandbox.function);
+                self.cluster.functions.forget(sandbox.function);
             }
         }
     }
 
     /// A creation has ended so, unless it had ended before.
     pub(super) fn end_creation(&mut self, id: SandboxId, outcome: &str) {
-        if let Some(timing) = self.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
+        if let Some(timing) = self.cluster.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.take()) {
             self.record_creation(id, &timing, outcome);
         }
     }
@@ -199,8 +199,8 @@ impl State {
     /// Counts how a creation went, once, and writes it down if anybody wants to read it.
     pub(super) fn record_creation(&mut self, id: SandboxId, timing: &Timing, outcome: &str) {
         self.metrics.creation_ended(outcome, timing);
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        let Some(function) = self.functions.get_mut(sandbox.function) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
+        let Some(function) = self.cluster.functions.get_mut(sandbox.function) else { return };
         if outcome == "failed" {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
         }
@@ -212,7 +212,7 @@ impl State {
         let row = ColdStart {
             function: function.registered.spec.name.to_string(),
             sandbox: id.to_string(),
-            node: self.nodes.get(sandbox.node).name.to_string(),
+            node: self.cluster.nodes.get(sandbox.node).name.to_string(),
             requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
             decide_us: phases.decide_us,
             place_us: phases.place_us,

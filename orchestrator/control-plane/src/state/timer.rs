@@ -72,7 +72,7 @@ impl State {
         let reply = self.replies.front().map(|reply| reply.deadline_us);
         let function = self.timers.functions.first().map(|(due, _)| *due);
         let sandbox = self.timers.sandboxes.first().map(|(due, ..)| *due);
-        let health = self.watches_health().then_some(self.timers.health_us);
+        let health = self.cluster.watches_health().then_some(self.timers.health_us);
         [reply, function, sandbox, health, self.recovery.due_us(), self.overdue.due_us()].into_iter().flatten().min()
     }
 
@@ -83,7 +83,7 @@ impl State {
             && due <= now.us
         {
             self.timers.functions.pop_first();
-            if let Some(function) = self.functions.get_mut(id) {
+            if let Some(function) = self.cluster.functions.get_mut(id) {
                 function.due_us = None;
             }
             self.touch(id, now.us);
@@ -101,7 +101,7 @@ impl State {
         if self.overdue.due_us().is_some_and(|due| due <= now.us) {
             self.check_overdue(now);
         }
-        if self.watches_health() && self.timers.health_us <= now.us {
+        if self.cluster.watches_health() && self.timers.health_us <= now.us {
             self.timers.restart_health(now);
             self.check_health(now);
         }

@@ -4,7 +4,9 @@ use std::{cell::LazyCell, ops::Deref};
 
 use serde::Serialize;
 
-use super::{ClusterView, Now, State, function::Function, node::NodeState, offer::Offer, view::node_state_name};
+use super::{
+    Cluster, ClusterView, Now, State, function::Function, node::NodeState, offer::Offer, view::node_state_name,
+};
 
 /// Nodes shown: the most loaded ones tell whether there is room.
 const MAX_NODES: usize = 10;
@@ -71,19 +73,7 @@ pub(crate) struct TopBucket {
     pub(crate) count: u64,
 }
 
-impl State {
-    pub(super) fn view_top(&self, now: Now, limit: usize) -> TopView {
-        let offer = LazyCell::new(|| self.nodes.offer());
-        let functions = self.most_active(now, limit);
-        TopView {
-            at_us: now.us,
-            cluster: self.view_cluster(now),
-            functions: functions.into_iter().map(|function| self.top_function(function, &offer)).collect(),
-            nodes: self.most_loaded(),
-            phases: self.view_phases(),
-        }
-    }
-
+impl Cluster {
     fn top_function(&self, function: &Function, offer: &impl Deref<Target = Offer>) -> TopFunction {
         let (demand, activity) = (function.demand(), function.activity);
         TopFunction {
@@ -129,6 +119,20 @@ impl State {
             sandboxes: node.sandboxes.len(),
         };
         nodes.into_iter().take(MAX_NODES).map(view).collect()
+    }
+}
+
+impl State {
+    pub(super) fn view_top(&self, now: Now, limit: usize) -> TopView {
+        let offer = LazyCell::new(|| self.cluster.nodes.offer());
+        let functions = self.most_active(now, limit);
+        TopView {
+            at_us: now.us,
+            cluster: self.view_cluster(now),
+            functions: functions.into_iter().map(|function| self.cluster.top_function(function, &offer)).collect(),
+            nodes: self.cluster.most_loaded(),
+            phases: self.view_phases(),
+        }
     }
 
     fn view_phases(&self) -> Vec<TopPhase> {

@@ -1,7 +1,7 @@
 //! How many sandboxes there are and how many slots are granted, counted as they change: whoever looks at the cluster must
 //! not hold up its decisions for as long as all sandboxes are counted.
 
-use super::{State, sandbox::SandboxState};
+use super::{Cluster, sandbox::SandboxState};
 
 /// Counts over all sandboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Totals {
     }
 }
 
-impl State {
+impl Cluster {
     /// The same, counted now; for tests.
     pub(super) fn count_totals(&self) -> Totals {
         let mut totals = Totals::default();

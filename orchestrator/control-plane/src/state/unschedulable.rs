@@ -110,9 +110,9 @@ fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> boo
 impl State {
     /// No node had room for a sandbox of `id`.
     pub(super) fn note_unschedulable(&mut self, now: Now, id: FunctionId) {
-        if let Some(function) = self.functions.get_mut(id) {
+        if let Some(function) = self.cluster.functions.get_mut(id) {
             function.backoff.found_no_room = true;
-            self.unschedulable.note(now, id, function.registered.spec.resources());
+            self.cluster.unschedulable.note(now, id, function.registered.spec.resources());
         }
     }
 
@@ -120,17 +120,17 @@ impl State {
     pub(super) fn retry_unschedulable(&mut self, now: Now) {
         let mut missed = Vec::new();
         while missed.len() < MAX_MISSES {
-            let Some((id, order)) = self.unschedulable.next(now, &missed) else { return };
-            let Some(entry) = self.unschedulable.remove(id) else { return };
+            let Some((id, order)) = self.cluster.unschedulable.next(now, &missed) else { return };
+            let Some(entry) = self.cluster.unschedulable.remove(id) else { return };
             let commanded = self.sandboxes_commanded;
             self.decide(now, id, now.us);
             let is_served = self.sandboxes_commanded > commanded;
             if is_served {
-                self.unschedulable.order = order;
+                self.cluster.unschedulable.order = order;
             }
-            if let Some(still_unschedulable) = self.unschedulable.remove(id) {
+            if let Some(still_unschedulable) = self.cluster.unschedulable.remove(id) {
                 // It keeps its place, as this was no new demand. What it still wants after it was served has just begun to wait.
-                self.unschedulable.insert(id, if is_served { still_unschedulable } else { entry });
+                self.cluster.unschedulable.insert(id, if is_served { still_unschedulable } else { entry });
                 missed.push(entry.size);
             }
         }

@@ -5,7 +5,9 @@ use std::{cell::LazyCell, ops::Deref};
 use model::{FunctionSpec, Resources};
 use serde::Serialize;
 
-use super::{Now, State, function::Function, node::NodeState, offer::Offer, sandbox::SandboxState, totals::Totals};
+use super::{
+    Cluster, Now, State, function::Function, node::NodeState, offer::Offer, sandbox::SandboxState, totals::Totals,
+};
 
 /// Endpoints shown with one function; the counts tell of the rest.
 const MAX_ENDPOINTS: usize = 1000;
@@ -97,14 +99,7 @@ pub(crate) struct ClusterView {
     pub(crate) running: u32,
 }
 
-impl State {
-    pub(super) fn list_functions(&self, after: Option<&str>, limit: usize) -> Vec<FunctionView> {
-        let registered = self.registry.functions_after(after);
-        let functions = registered.filter_map(|registered| self.functions.get(registered.id));
-        let offer = LazyCell::new(|| self.nodes.offer());
-        functions.take(limit).map(|function| self.view_summary(function, &offer)).collect()
-    }
-
+impl Cluster {
     pub(super) fn view_function(&self, function: &Function) -> FunctionView {
         let endpoints = function.sandboxes.iter().take(MAX_ENDPOINTS).filter_map(|id| {
             let sandbox = self.sandboxes.get(id)?;
@@ -183,12 +178,25 @@ impl State {
         };
         self.nodes.iter().map(view).collect()
     }
+}
+
+impl State {
+    pub(super) fn list_functions(&self, after: Option<&str>, limit: usize) -> Vec<FunctionView> {
+        let registered = self.registry.functions_after(after);
+        let functions = registered.filter_map(|registered| self.cluster.functions.get(registered.id));
+        let offer = LazyCell::new(|| self.cluster.nodes.offer());
+        functions.take(limit).map(|function| self.cluster.view_summary(function, &offer)).collect()
+    }
 
     pub(super) fn view_cluster(&self, now: Now) -> ClusterView {
-        let nodes = |state| self.nodes.iter().filter(|(_, node)| node.state == state).count();
-        debug_assert_eq!(self.totals, self.count_totals(), "what is counted as it changes is what there is");
-        let Totals { starting, ready, granted_slots } = self.totals;
-        let demand = self.total_demand(now);
+        let nodes = |state| self.cluster.nodes.iter().filter(|(_, node)| node.state == state).count();
+        debug_assert_eq!(
+            self.cluster.totals,
+            self.cluster.count_totals(),
+            "what is counted as it changes is what there is"
+        );
+        let Totals { starting, ready, granted_slots } = self.cluster.totals;
+        let demand = self.cluster.total_demand(now);
         let address = |known: &super::data_plane::DataPlane| known.address.map(|address| address.to_string());
         ClusterView {
             cluster: self.term.cluster.to_string(),
@@ -200,12 +208,12 @@ impl State {
             nodes_ready: nodes(NodeState::Ready),
             nodes_suspect: nodes(NodeState::Suspect),
             nodes_dead: nodes(NodeState::Dead),
-            workers: self.workers.len(),
-            data_planes: self.data_planes.connected().filter_map(|(_, _, known)| address(known)).collect(),
+            workers: self.cluster.workers.len(),
+            data_planes: self.cluster.data_planes.connected().filter_map(|(_, _, known)| address(known)).collect(),
             sandboxes_starting: starting,
             sandboxes_ready: ready,
-            sandboxes_leaving: self.sandboxes.len() - starting - ready,
-            functions_unschedulable: self.unschedulable.len(),
+            sandboxes_leaving: self.cluster.sandboxes.len() - starting - ready,
+            functions_unschedulable: self.cluster.unschedulable.len(),
             granted_slots,
             waiting: demand.waiting,
             running: demand.running,

@@ -7,7 +7,7 @@ use model::{NodeName, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, join::node_spec, node::NodeState,
+    Cluster, Effect, Map, Now, SessionId, State, WorkerChange, input::TimedEvent, join::node_spec, node::NodeState,
     sandbox::SandboxState,
 };
 
@@ -57,11 +57,18 @@ impl Workers {
     }
 }
 
+impl Cluster {
+    /// Whether a sandbox is on a node of the worker of that session.
+    fn is_on(&self, id: SandboxId, session: SessionId) -> bool {
+        self.sandboxes.get(&id).is_some_and(|sandbox| self.nodes.get(sandbox.node).session == Some(session))
+    }
+}
+
 impl State {
     /// Takes a worker in whose nodes the log knows.
     pub(super) fn admit_worker(&mut self, now: Now, session: SessionId, hello: wire::WorkerHello) {
         let name: Arc<str> = hello.worker.as_str().into();
-        if let Some(old) = self.workers.by_name.get(&name).copied() {
+        if let Some(old) = self.cluster.workers.by_name.get(&name).copied() {
             self.effect(Effect::Close { session: old, reason: format!("worker {name} connected anew") });
             self.worker_left(now, old);
         }
@@ -76,15 +83,15 @@ impl State {
             nodes: nodes.clone(),
             last_heartbeat_us: now.us,
         };
-        self.workers.by_name.insert(name, session);
-        self.workers.by_session.insert(session, worker);
+        self.cluster.workers.by_name.insert(name, session);
+        self.cluster.workers.by_session.insert(session, worker);
         let welcome = self.welcome(self.settings.heartbeat_port);
         self.effect(Effect::ToWorker { session, change: WorkerChange::Welcome(welcome) });
         self.effect(Effect::ToWorker { session, change: WorkerChange::Known(self.registry.data_plane_index()) });
         self.note_lost_holders(&nodes, &hello);
         let held = self.end_unknown(session, &hello);
         self.reconcile_sandboxes(now, session, &nodes, &held);
-        nodes.iter().for_each(|key| self.nodes.get_mut(*key).has_older = false);
+        nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).has_older = false);
         self.recovery.nodes_reported(&nodes);
         self.settle_unclaimed(now);
         self.finish_recovery(now);
@@ -93,14 +100,14 @@ impl State {
 
     /// Takes a node that a worker announced into service.
     fn attach_node(&mut self, session: SessionId, worker: &Arc<str>, name: &NodeName, index: u32) -> Option<NodeKey> {
-        let key = self.nodes.find(&name.0)?;
-        let node = self.nodes.get_mut(key);
+        let key = self.cluster.nodes.find(&name.0)?;
+        let node = self.cluster.nodes.get_mut(key);
         node.session = Some(session);
         node.index = index;
         node.state = NodeState::Ready;
         node.leaving = false;
-        self.nodes.assign(key, worker);
-        self.nodes.refresh_open(key);
+        self.cluster.nodes.assign(key, worker);
+        self.cluster.nodes.refresh_open(key);
         Some(key)
     }
 
@@ -118,31 +125,31 @@ impl State {
     /// Compares what a worker holds with what is believed, when it (re)connects.
     fn reconcile_sandboxes(&mut self, now: Now, session: SessionId, nodes: &[NodeKey], held: &[wire::HeldSandbox]) {
         let named: BTreeSet<u64> = held.iter().map(|held| held.sandbox).collect();
-        let believed = nodes.iter().flat_map(|key| self.nodes.get(*key).sandboxes.iter().copied());
+        let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes.iter().copied());
         let lost: Vec<_> = believed.filter(|id| !named.contains(&id.to_wire())).collect();
         for id in lost {
             // Ended while the worker was away, or the command never arrived.
-            let function = self.sandboxes.get(&id).map(|sandbox| sandbox.function);
+            let function = self.cluster.sandboxes.get(&id).map(|sandbox| sandbox.function);
             self.forget_sandbox(id, "failed");
             if let Some(function) = function {
                 self.touch(function, now.us);
             }
         }
         for key in nodes {
-            let node = self.nodes.get_mut(*key);
+            let node = self.cluster.nodes.get_mut(*key);
             node.given_up.retain(|id| named.contains(&id.to_wire()));
             node.left_behind.retain(|id| named.contains(&id.to_wire()));
         }
         for held in held {
             let id = SandboxId::from_wire(held.sandbox);
             let Some(node) = nodes.get(held.node as usize).copied() else { continue };
-            let is_elsewhere = self.sandboxes.get(&id).is_some_and(|sandbox| !nodes.contains(&sandbox.node));
+            let is_elsewhere = self.cluster.sandboxes.get(&id).is_some_and(|sandbox| !nodes.contains(&sandbox.node));
             if is_elsewhere {
-                tracing::warn!(sandbox = %id, node = %self.nodes.get(node).name, "it says it has a sandbox of another node");
+                tracing::warn!(sandbox = %id, node = %self.cluster.nodes.get(node).name, "it says it has a sandbox of another node");
                 self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
                 continue;
             }
-            match self.sandboxes.get(&id).map(|sandbox| sandbox.state) {
+            match self.cluster.sandboxes.get(&id).map(|sandbox| sandbox.state) {
                 None => self.adopt(now, session, node, held),
                 Some(SandboxState::Terminating) => {
                     self.effect(Effect::ToWorker { session, change: WorkerChange::Delete(held.sandbox) });
@@ -163,34 +170,35 @@ impl State {
 
     /// A worker ends: nothing is placed there any more, and that its sandboxes end is no fault of theirs.
     pub(super) fn worker_leaves(&mut self, session: SessionId) {
-        let Some(worker) = self.workers.by_session.get(&session) else { return };
+        let Some(worker) = self.cluster.workers.by_session.get(&session) else { return };
         tracing::info!(worker = %worker.name, "it ends: no new work");
         for key in worker.nodes.clone() {
-            self.nodes.get_mut(key).leaving = true;
-            self.nodes.refresh_open(key);
+            self.cluster.nodes.get_mut(key).leaving = true;
+            self.cluster.nodes.refresh_open(key);
         }
     }
 
     pub(super) fn worker_left(&mut self, now: Now, session: SessionId) {
         self.joining.forget(session);
-        let Some(worker) = self.workers.by_session.remove(&session) else { return };
-        self.workers.by_name.remove(&worker.name);
+        let Some(worker) = self.cluster.workers.by_session.remove(&session) else { return };
+        self.cluster.workers.by_name.remove(&worker.name);
         for key in worker.nodes {
-            self.nodes.get_mut(key).session = None;
-            self.nodes.note_silence(key, worker.last_heartbeat_us.min(now.us));
-            self.nodes.refresh_open(key);
+            self.cluster.nodes.get_mut(key).session = None;
+            self.cluster.nodes.note_silence(key, worker.last_heartbeat_us.min(now.us));
+            self.cluster.nodes.refresh_open(key);
             // Where many are silent their connections end too, and that says as little; who said that it ends has ended.
-            if self.silent_together.is_empty() || self.nodes.get(key).leaving {
+            if self.silent_together.is_empty() || self.cluster.nodes.get(key).leaving {
                 self.mark_suspect(now, key);
             }
         }
     }
 
     pub(super) fn on_heartbeat(&mut self, now: Now, worker: &str, at_us: u64) {
-        let Some(session) = self.workers.by_name.get(worker) else { return };
-        let Some(worker) = self.workers.by_session.get_mut(session) else { return };
+        let Some(session) = self.cluster.workers.by_name.get(worker) else { return };
+        let Some(worker) = self.cluster.workers.by_session.get_mut(session) else { return };
         worker.last_heartbeat_us = worker.last_heartbeat_us.max(at_us);
-        let was_suspect = worker.nodes.first().is_some_and(|key| self.nodes.get(*key).state != NodeState::Ready);
+        let was_suspect =
+            worker.nodes.first().is_some_and(|key| self.cluster.nodes.get(*key).state != NodeState::Ready);
         if was_suspect {
             for key in worker.nodes.clone() {
                 self.mark_ready(now, key);
@@ -200,13 +208,13 @@ impl State {
     }
 
     pub(super) fn sandbox_events(&mut self, now: Now, session: SessionId, events: Vec<TimedEvent>, read_us: u64) {
-        if self.workers.get(session).is_none() {
+        if self.cluster.workers.get(session).is_none() {
             return;
         }
         for TimedEvent { event, dispatched_us } in events {
             let id = SandboxId::from_wire(event.sandbox);
             // Of another worker's sandboxes it knows nothing.
-            if !self.is_on(id, session) {
+            if !self.cluster.is_on(id, session) {
                 continue;
             }
             match event.event {
@@ -228,13 +236,8 @@ impl State {
         }
     }
 
-    /// Whether a sandbox is on a node of the worker of that session.
-    fn is_on(&self, id: SandboxId, session: SessionId) -> bool {
-        self.sandboxes.get(&id).is_some_and(|sandbox| self.nodes.get(sandbox.node).session == Some(session))
-    }
-
     fn note_timing(&mut self, id: SandboxId, ready: &wire::SandboxReady, dispatched_us: Option<u64>, read_us: u64) {
-        if let Some(timing) = self.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.as_mut()) {
+        if let Some(timing) = self.cluster.sandboxes.get_mut(&id).and_then(|sandbox| sandbox.timing.as_mut()) {
             timing.dispatched_us = dispatched_us;
             timing.ready_us = read_us.max(1);
             timing.worker_own_us = ready.own_us;
@@ -257,14 +260,14 @@ impl State {
     }
 
     fn became_ready(&mut self, now: Now, id: SandboxId, address: std::net::SocketAddr) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get_mut(&id) else { return };
         sandbox.address = Some(address);
         if sandbox.state != SandboxState::Starting {
             return;
         }
         sandbox.ready_us = now.us;
         let (function_id, commanded_us) = (sandbox.function, sandbox.commanded_us);
-        let node = self.nodes.get_mut(sandbox.node);
+        let node = self.cluster.nodes.get_mut(sandbox.node);
         (node.ready_us, node.newest_ready_us) = (now.us, node.newest_ready_us.max(commanded_us));
         self.set_sandbox_state(id, SandboxState::Ready);
         self.note_success(now, id);
@@ -272,7 +275,7 @@ impl State {
     }
 
     fn sandbox_ended(&mut self, now: Now, id: SandboxId, ended: &wire::SandboxEnded) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
         let function_id = sandbox.function;
         let expected = sandbox.state == SandboxState::Terminating;
         // Its place may have been waited for.

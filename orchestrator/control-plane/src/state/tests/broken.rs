@@ -35,7 +35,7 @@ fn expect_replaced(cluster: &mut Cluster, id: u64, what: &str) {
     cluster.settle(5);
     assert_eq!(cluster.data_planes[0].deltas_read, read, "{what}: nothing is granted any more");
     let function = cluster.state.function_named("f").unwrap();
-    assert!(cluster.state.totals == cluster.state.count_totals() && function.free.is_empty(), "{what}");
+    assert!(cluster.state.cluster.totals == cluster.state.cluster.count_totals() && function.free.is_empty(), "{what}");
 }
 
 #[test]

@@ -24,20 +24,21 @@ pub(super) fn has_the_same(one: &Registry, other: &Registry) -> bool {
 
 /// The tables of a state have what its registry has, and no more.
 pub(super) fn follows_registry(state: &State) -> Result<(), TestCaseError> {
-    let registered = state.functions.iter().filter(|function| !function.removed).count();
+    let registered = state.cluster.functions.iter().filter(|function| !function.removed).count();
     prop_assert_eq!(registered, state.registry.functions().len(), "functions");
     for registered in state.registry.functions() {
-        let function = state.functions.get(registered.id).expect("a registered function is in the table");
+        let function = state.cluster.functions.get(registered.id).expect("a registered function is in the table");
         prop_assert!(!function.removed && function.registered == *registered, "{:?}", registered.spec.name);
     }
-    prop_assert_eq!(state.nodes.iter().count(), state.registry.nodes().len(), "nodes");
+    prop_assert_eq!(state.cluster.nodes.iter().count(), state.registry.nodes().len(), "nodes");
     for (name, registered) in state.registry.nodes() {
-        let node = state.nodes.get(state.nodes.find(&name.0).expect("a registered node is in the table"));
+        let node =
+            state.cluster.nodes.get(state.cluster.nodes.find(&name.0).expect("a registered node is in the table"));
         prop_assert_eq!((node.capacity, node.drained), (registered.capacity, registered.drained), "{}", name);
     }
-    prop_assert_eq!(state.data_planes.iter().count(), state.registry.data_planes().len(), "data planes");
+    prop_assert_eq!(state.cluster.data_planes.iter().count(), state.registry.data_planes().len(), "data planes");
     for id in state.registry.data_planes() {
-        prop_assert!(state.data_planes.find(id).is_some(), "{}", id);
+        prop_assert!(state.cluster.data_planes.find(id).is_some(), "{}", id);
     }
     Ok(())
 }

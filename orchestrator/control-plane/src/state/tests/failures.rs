@@ -351,7 +351,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
 pub(super) fn expect_no_blame(cluster: &Cluster) {
     let function = cluster.state.function_named("f").unwrap();
     assert_eq!((function.backoff.failures, function.activity.creations_failed), (0, 0));
-    assert_eq!(cluster.state.nodes.failing().count(), 0, "no node is avoided by others");
+    assert_eq!(cluster.state.cluster.nodes.failing().count(), 0, "no node is avoided by others");
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     let worker = "of-two".to_owned();
     let hello = wire::WorkerHello { worker: worker.clone(), nodes: vec![node("n0"), node("n1")], ..Default::default() };
     cluster.input(Input::WorkerJoined { session, hello });
-    let newest = |cluster: &Cluster| cluster.state.sandboxes.keys().max().expect("one was commanded").to_wire();
+    let newest = |cluster: &Cluster| cluster.state.cluster.sandboxes.keys().max().expect("one was commanded").to_wire();
     let hear = |cluster: &mut Cluster, sandbox, event| {
         let event = TimedEvent { event: wire::SandboxEvent { sandbox, event: Some(event) }, dispatched_us: None };
         cluster.input(Input::SandboxEvents { session, events: vec![event], read_us: cluster.now_us });
@@ -449,7 +449,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         let address = "127.1.0.1:80".to_owned();
         hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
     }
-    let still = cluster.state.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state);
+    let still = cluster.state.cluster.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state);
     assert_eq!(still, Some(SandboxState::Starting), "its turn is still to come");
 }
 
@@ -527,7 +527,7 @@ fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
     }
     let failed = |number| cluster.state.function_named(&format!("f{number}")).unwrap().backoff.failures;
     assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
-    cluster.state.nodes.failing().count()
+    cluster.state.cluster.nodes.failing().count()
 }
 
 #[test]
@@ -548,7 +548,7 @@ fn what_went_wrong_stays_until_what_is_run_is_registered_differently() {
     let shown = |cluster: &mut Cluster, spec: &FunctionSpec| {
         cluster.put(spec.clone());
         (0..8).for_each(|_| cluster.data_plane_reads(0));
-        let view = cluster.state.view_function(cluster.state.function_named("f").unwrap());
+        let view = cluster.state.cluster.view_function(cluster.state.function_named("f").unwrap());
         (view.failures, view.last_error, cluster.data_planes[0].problems.contains_key(&id))
     };
     let failed = (1, Some("no luck".to_owned()), true);
@@ -585,7 +585,8 @@ fn what_exceeds_a_bound_still_is_a_problem_still() {
 #[test]
 fn what_a_creation_waits_for_is_shown_while_it_waits() {
     let (mut cluster, sandboxes) = queue(2);
-    let shown = |cluster: &Cluster| cluster.state.view_function(cluster.state.function_named("f").unwrap()).last_error;
+    let shown =
+        |cluster: &Cluster| cluster.state.cluster.view_function(cluster.state.function_named("f").unwrap()).last_error;
     assert_eq!(shown(&cluster), None, "its turn will come");
     let mut wait = |queued: bool, cause: &str| {
         let progress = Event::Progress(wire::CreationProgress { queued, cause: cause.to_owned() });

@@ -196,9 +196,9 @@ fn take(cluster: &mut Cluster, step: &Step) {
 /// What must hold at every moment: no sandbox's slots are held twice, or while a dead data plane's invocations run
 /// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
-    prop_assert_eq!(cluster.state.totals, cluster.state.count_totals());
-    for (key, node) in cluster.state.nodes.iter() {
-        let on_it = cluster.state.sandboxes.values().filter(|sandbox| sandbox.node == key);
+    prop_assert_eq!(cluster.state.cluster.totals, cluster.state.cluster.count_totals());
+    for (key, node) in cluster.state.cluster.nodes.iter() {
+        let on_it = cluster.state.cluster.sandboxes.values().filter(|sandbox| sandbox.node == key);
         let starting = on_it.filter(|sandbox| sandbox.state == SandboxState::Starting).count();
         prop_assert_eq!(node.starting as usize, starting, "{} has as many as are counted", node.name);
     }
@@ -229,7 +229,7 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
 /// A creation is commanded as soon as it is wanted, or after it has waited at a worker for as long as one may take.
 fn check_begun_again(cluster: &Cluster) -> Result<(), TestCaseError> {
     let deadline = cluster.state.settings.health.creation_deadline.as_micros();
-    for (id, sandbox) in &cluster.state.sandboxes {
+    for (id, sandbox) in &cluster.state.cluster.sandboxes {
         let Some(timing) = &sandbox.timing else { continue };
         let waited_us = u128::from(sandbox.commanded_us - timing.requested_us);
         prop_assert!(waited_us == 0 || waited_us >= deadline, "{id} was commanded {waited_us} µs late");
@@ -249,10 +249,12 @@ fn check_code(cluster: &Cluster) -> Result<(), TestCaseError> {
             prop_assert!(name.is_none_or(|name| *name == sandbox.name), "{name:?} has {id} of {}", sandbox.name);
         }
         // A worker that has not come back after the log was set back may have another one of the same id.
-        let node = cluster.state.nodes.find(&format!("w{worker}-node"));
-        let believed = cluster.state.sandboxes.get(&SandboxId::from_wire(id));
+        let node = cluster.state.cluster.nodes.find(&format!("w{worker}-node"));
+        let believed = cluster.state.cluster.sandboxes.get(&SandboxId::from_wire(id));
         let Some(believed) = believed.filter(|believed| Some(believed.node) == node) else { continue };
-        let Some(function) = cluster.state.functions.get(believed.function).filter(|function| !function.removed) else {
+        let Some(function) =
+            cluster.state.cluster.functions.get(believed.function).filter(|function| !function.removed)
+        else {
             continue;
         };
         let registered = &function.registered;
@@ -279,8 +281,8 @@ fn check_at_rest(cluster: &Cluster) -> Result<(), TestCaseError> {
     prop_assert_eq!(held, wanted, "as many are held as the lower bounds say");
     let existing: usize = cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum();
     prop_assert_eq!(existing, wanted, "as many exist as the lower bounds say");
-    prop_assert_eq!(cluster.state.sandboxes.len(), wanted, "and the control plane believes in no others");
-    let reserved: usize = cluster.state.nodes.iter().map(|(_, node)| node.sandboxes.len()).sum();
+    prop_assert_eq!(cluster.state.cluster.sandboxes.len(), wanted, "and the control plane believes in no others");
+    let reserved: usize = cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes.len()).sum();
     prop_assert_eq!(reserved, wanted);
     Ok(())
 }

@@ -270,9 +270,9 @@ fn one_input_makes_a_bounded_number_of_sandboxes_of_a_function() {
     while cluster.data_planes[0].has_said_more() {
         cluster.data_plane_is_heard(0);
     }
-    assert_eq!(cluster.state.sandboxes.len(), 1024);
+    assert_eq!(cluster.state.cluster.sandboxes.len(), 1024);
     cluster.pass_with(100, &[true]);
-    assert_eq!(cluster.state.sandboxes.len(), 2048, "the next input makes more");
+    assert_eq!(cluster.state.cluster.sandboxes.len(), 2048, "the next input makes more");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
         cluster.data_plane_is_heard(0);
     }
     cluster.worker_reads(0);
-    let due_us = cluster.state.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us);
+    let due_us = cluster.state.cluster.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us);
     cluster.now_us = due_us.expect("it is decided on every few seconds");
     // The input in which the filler's end is heard is the first one at that time.
     cluster.worker_is_heard(0);

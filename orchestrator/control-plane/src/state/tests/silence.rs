@@ -30,7 +30,7 @@ fn sandboxes(cluster: &Cluster) -> BTreeSet<u64> {
 
 /// The workers speak again: the same sandboxes are used as before, and there is no other.
 fn expect_the_same(cluster: &mut Cluster, id: u64, before: &BTreeSet<u64>, what: &str) {
-    let dead = cluster.state.nodes.iter().filter(|(_, node)| node.state == NodeState::Dead).count();
+    let dead = cluster.state.cluster.nodes.iter().filter(|(_, node)| node.state == NodeState::Dead).count();
     assert_eq!(dead, 0, "{what}: nodes were given up");
     cluster.settle(1);
     let count = u32::try_from(before.len()).unwrap();
@@ -77,12 +77,12 @@ fn workers_that_come_back_one_after_the_other_are_not_dead_because_the_first_one
 fn one_of_many_that_is_silent_is_replaced() {
     let (mut cluster, _) = busy(4);
     cluster.pass_with(LONG_MS, &[false, true, true, true]);
-    let states: Vec<_> = cluster.state.nodes.iter().map(|(_, node)| node.state).collect();
+    let states: Vec<_> = cluster.state.cluster.nodes.iter().map(|(_, node)| node.state).collect();
     assert_eq!(states, [NodeState::Dead, NodeState::Ready, NodeState::Ready, NodeState::Ready]);
 }
 
 fn states(cluster: &Cluster) -> Vec<NodeState> {
-    cluster.state.nodes.iter().map(|(_, node)| node.state).collect()
+    cluster.state.cluster.nodes.iter().map(|(_, node)| node.state).collect()
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn the_grace_of_a_data_plane_ends_though_workers_are_silent_together() {
     cluster.kill_data_plane(0);
     let grace = cluster.state.settings.health.data_plane_grace;
     cluster.pass_with(u64::try_from(grace.as_millis()).unwrap() + 1000, &[false, false, true, true, true]);
-    assert_eq!(cluster.state.data_planes.iter().count(), 0, "nobody waits for it any more");
+    assert_eq!(cluster.state.cluster.data_planes.iter().count(), 0, "nobody waits for it any more");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn when_the_control_plane_itself_stood_still_nobody_was_silent() {
         let (mut cluster, id) = busy(workers);
         let before = sandboxes(&cluster);
         cluster.stand_still(LONG_MS);
-        let suspects = cluster.state.nodes.iter().filter(|(_, node)| node.state != NodeState::Ready).count();
+        let suspects = cluster.state.cluster.nodes.iter().filter(|(_, node)| node.state != NodeState::Ready).count();
         assert_eq!(suspects, 0, "in the moment in which it wakes");
         expect_the_same(&mut cluster, id, &before, "it stood still");
     }
@@ -174,9 +174,9 @@ fn a_data_plane_that_was_away_has_its_grace_also_when_the_control_plane_stood_st
     cluster.cut_data_plane(0);
     cluster.stand_still(2 * grace);
     cluster.pass_with(grace - 1000, &[true]);
-    assert_eq!(cluster.state.data_planes.iter().count(), 1, "it had no time to come back");
+    assert_eq!(cluster.state.cluster.data_planes.iter().count(), 1, "it had no time to come back");
     cluster.pass_with(2000, &[true]);
-    assert_eq!(cluster.state.data_planes.iter().count(), 0, "and no more than its grace");
+    assert_eq!(cluster.state.cluster.data_planes.iter().count(), 0, "and no more than its grace");
 }
 
 #[test]
