@@ -9,8 +9,8 @@ mod words;
 mod workspace;
 
 pub use markdown::{Block, CommandLine, blocks, commands, table};
-pub use source::{Function, Source};
-pub use words::{identifiers, words_of};
+pub use source::{Function, Source, is_test_only};
+pub use words::{REFUSED_WORDS, identifiers, words_of};
 pub use workspace::{Workspace, relative};
 
 /// Fails the calling test with every finding, one per line.

@@ -134,7 +134,8 @@ impl<'ast> Visit<'ast> for Finder {
 }
 
 /// Whether an item is marked `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
-fn is_test_only(attributes: &[Attribute]) -> bool {
+#[must_use]
+pub fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let last = attribute.path().segments.last().map(|segment| segment.ident.to_string());
         match last.as_deref() {

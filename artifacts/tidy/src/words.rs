@@ -2,6 +2,29 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 
+/// Words for known concepts that only this code had, and the terms that engineers of this field search for.
+pub const REFUSED_WORDS: [(&str, &str); 19] = [
+    ("loan", "grant"),
+    ("lent", "granted"),
+    ("lend", "grant"),
+    ("borrower", "holder"),
+    ("trouble", "creation back-off"),
+    ("starved", "unschedulable"),
+    ("feed", "retry"),
+    ("beat", "heartbeat"),
+    ("beats", "heartbeats"),
+    ("bury", "mark dead"),
+    ("haste", "flush priority"),
+    ("hastes", "flush priorities"),
+    ("hurry", "raise the priority"),
+    ("speech", "HTTP version"),
+    ("patience", "time-out or deadline"),
+    ("farewell", "shutdown flush"),
+    ("letting", "release"),
+    ("greet", "hello or handshake"),
+    ("excuse", "exemption"),
+];
+
 /// Every identifier of a file with its line, from 1; those in strings and comments are none. Empty where it is not Rust.
 #[must_use]
 pub fn identifiers(text: &str) -> Vec<(usize, String)> {

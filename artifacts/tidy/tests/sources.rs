@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use tidy::{Source, Workspace, expect_none, identifiers, words_of};
+use tidy::{REFUSED_WORDS, Source, Workspace, expect_none, identifiers, words_of};
 
 /// A file that is longer holds more than one noun.
 const MOST_FILE_LINES: usize = 400;
@@ -94,35 +94,12 @@ fn a_module_lies_beside_its_folder() {
     expect_none("modules", &findings);
 }
 
-/// Words for known concepts that only this code had, and the terms that engineers of this field search for.
-const PRIVATE_WORDS: [(&str, &str); 19] = [
-    ("loan", "grant"),
-    ("lent", "granted"),
-    ("lend", "grant"),
-    ("borrower", "holder"),
-    ("trouble", "creation back-off"),
-    ("starved", "unschedulable"),
-    ("feed", "retry"),
-    ("beat", "heartbeat"),
-    ("beats", "heartbeats"),
-    ("bury", "mark dead"),
-    ("haste", "flush priority"),
-    ("hastes", "flush priorities"),
-    ("hurry", "raise the priority"),
-    ("speech", "HTTP version"),
-    ("patience", "time-out or deadline"),
-    ("farewell", "shutdown flush"),
-    ("letting", "release"),
-    ("greet", "hello or handshake"),
-    ("excuse", "exemption"),
-];
-
 #[test]
 fn identifiers_use_the_words_of_the_field() {
     let findings = over_sources(|name, source| {
         let of_private = |(line, identifier): (usize, String)| {
             let words = words_of(&identifier);
-            let (word, term) = PRIVATE_WORDS.iter().find(|(word, _)| words.iter().any(|own| own == word))?;
+            let (word, term) = REFUSED_WORDS.iter().find(|(word, _)| words.iter().any(|own| own == word))?;
             Some(format!("{name}:{line}: `{identifier}` says \"{word}\", expected the standard term: {term}"))
         };
         identifiers(&source.text).into_iter().filter_map(of_private).collect()
