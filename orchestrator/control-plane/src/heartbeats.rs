@@ -1,4 +1,4 @@
-//! Heartbeats of workers, collected beside the owner: thousands of workers give four a second each, and none of them
+//! Heartbeats of workers, collected outside the owner: thousands of workers give four a second each, and none of them
 //! is worth waking the owner for. It takes them up with whatever it handles next, at the latest when it looks at who is
 //! silent.
 

@@ -4,7 +4,7 @@ use super::{ChangeOutcome, Effect, Now, Origin, PutOutcome, State, WorkerChange,
 use crate::{registry::Change, store::Command};
 
 impl State {
-    /// Commands are durable: they are applied, and whoever waits for one is answered or let in.
+    /// Commands are durable: they are applied, and who waits for one gets the response or is let in.
     pub(super) fn committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
         for ((command, origin), index) in commands.into_iter().zip(first..) {
             let change = self.registry.apply(index, command);

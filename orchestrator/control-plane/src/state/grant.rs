@@ -245,7 +245,7 @@ impl State {
             if function.loads.iter().any(|(load, _)| *load == key) {
                 let load = function.load_mut(key);
                 (load.waiting, load.running, load.cap) = (0, 0, super::data_plane::GrantCap::default());
-                is_back |= std::mem::take(&mut load.silent) && load.held > 0;
+                is_back = std::mem::take(&mut load.silent) && load.held > 0;
                 if is_back {
                     load.cap.not_before_us = now.us + RETURN_GRACE_US;
                 }

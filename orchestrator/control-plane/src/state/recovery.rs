@@ -238,10 +238,10 @@ impl State {
             };
             if self.recovery.holders_lost || self.cluster.nodes.get(node).holders_lost {
                 self.delete_sandbox(id);
+                self.touch(function, now.us);
             } else {
                 self.end_waiting_for_claims(now, id);
             }
-            self.touch(function, now.us);
         }
     }
 

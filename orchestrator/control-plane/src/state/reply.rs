@@ -7,7 +7,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 /// Takes the response to one request.
 pub(crate) struct Reply<T>(Sender<T>);
 
-/// A response with the way to whoever waits for it.
+/// A response with the way to who waits for it.
 pub(crate) struct Response(Box<dyn FnOnce() + Send>);
 
 impl<T: Send + 'static> Reply<T> {
@@ -18,7 +18,7 @@ impl<T: Send + 'static> Reply<T> {
 
     /// The response, to be delivered with the other effects.
     pub(super) fn with(self, value: T) -> Response {
-        // Whoever asked may have gone away.
+        // Who asked may have gone away.
         Response(Box::new(move || drop(self.0.send(value))))
     }
 }

@@ -143,9 +143,7 @@ fn what_was_found_broken_after_its_node_was_given_up_is_granted_to_nobody() {
     cluster.connect_data_plane(0);
     cluster.pass(LONGER_THAN_DEAD_MS);
     cluster.data_planes[0].report_broken(sandbox, id, Vec::new());
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
+    cluster.data_plane_is_heard_out(0);
     expect_ended(&mut cluster, id, sandbox, "broken");
 }
 
@@ -174,9 +172,7 @@ fn a_slot_that_cannot_be_counted_is_granted_to_nobody() {
     cluster.worker_reads(0);
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "what may still run there is ended");
     cluster.data_planes[0].arrive(id);
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
+    cluster.data_plane_is_heard_out(0);
     cluster.settle(1);
     assert_eq!(cluster.data_planes[0].running(id), 0, "nor is another one granted");
 }

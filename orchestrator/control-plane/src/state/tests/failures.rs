@@ -29,13 +29,6 @@ fn spec() -> FunctionSpec {
     FunctionSpec::new("f".parse().unwrap(), "any")
 }
 
-/// Everything that the data plane has said arrives.
-fn receive_all(cluster: &mut Cluster) {
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
-}
-
 /// For some time so many invocations wait, and every sandbox is ready at once and ends soon afterwards. When sandboxes were commanded, in
 /// microseconds, and after how many failures.
 fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Vec<(u64, u32)> {
@@ -70,7 +63,7 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
             }
             cluster.worker_is_heard(index);
         }
-        receive_all(cluster);
+        cluster.data_plane_is_heard_out(0);
         cluster.pass(25);
     }
     created
@@ -118,7 +111,7 @@ fn where_a_sandbox_ended_soon_after_it_was_ready_the_next_one_is_not_made() {
                 End::Breaks => cluster.sandboxes_break(on),
             }
             cluster.worker_is_heard(on);
-            receive_all(&mut cluster);
+            cluster.data_plane_is_heard_out(0);
             // What broke is ended by command.
             cluster.worker_reads(on);
         }
@@ -174,7 +167,7 @@ fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures(
 fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     let (mut cluster, id) = cluster_with(spec(), 2);
     cluster.data_planes[0].arrive(id);
-    receive_all(&mut cluster);
+    cluster.data_plane_is_heard_out(0);
     (0..2).for_each(|worker| cluster.worker_reads(worker));
     let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).expect("it is being made");
     let deadline = cluster.state.settings.health.creation_deadline;
@@ -565,10 +558,10 @@ fn what_exceeds_a_bound_still_is_a_problem_still() {
     unfit.timeout = model::duration::LONGEST + Duration::from_secs(1);
     let (mut cluster, id) = cluster_with(unfit.clone(), 1);
     cluster.data_planes[0].arrive(id);
-    receive_all(&mut cluster);
+    cluster.data_plane_is_heard_out(0);
     cluster.data_planes[0].waiting.clear();
     cluster.data_plane_samples(0);
-    receive_all(&mut cluster);
+    cluster.data_plane_is_heard_out(0);
     for max in [2, 1] {
         (0..8).for_each(|_| cluster.data_plane_reads(0));
         let problem = cluster.data_planes[0].problems.get(&id);

@@ -624,6 +624,13 @@ impl Cluster {
         self.input(Input::FromDataPlane { session, said });
     }
 
+    /// All that a data plane has said so far arrives.
+    pub(super) fn data_plane_is_heard_out(&mut self, index: usize) {
+        while self.data_planes[index].admitted && self.data_planes[index].has_said_more() {
+            self.data_plane_is_heard(index);
+        }
+    }
+
     /// A data plane measures the functions that are in use. An idle span is the last one, as in the real one.
     pub(super) fn data_plane_samples(&mut self, index: usize) {
         let known = &mut self.data_planes[index];
@@ -704,9 +711,7 @@ impl Cluster {
                     self.data_plane_samples(index);
                 }
                 self.data_plane_reads(index);
-                while self.data_planes[index].admitted && !self.data_planes[index].outgoing.is_empty() {
-                    self.data_plane_is_heard(index);
-                }
+                self.data_plane_is_heard_out(index);
             }
             self.pass(250);
         }

@@ -1,4 +1,4 @@
-//! Supply that comes back: whoever was out of reach for a while is decided on again, though nobody demands anything.
+//! Supply that comes back: what was out of reach for a while is decided on again, though nobody demands anything.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -173,9 +173,7 @@ fn what_a_data_plane_claimed_that_has_left_again_is_out_of_reach() {
     cluster.cut_data_plane(0);
     cluster.connect_worker(0);
     cluster.data_planes[1].arrive(id);
-    while cluster.data_planes[1].has_said_more() {
-        cluster.data_plane_is_heard(1);
-    }
+    cluster.data_plane_is_heard_out(1);
     cluster.pass_with(1000, &[true]);
     cluster.worker_reads(0);
     assert_eq!(sandboxes(&cluster), 2, "the second data plane has one of its own");
@@ -223,9 +221,7 @@ fn a_data_plane_that_returns_keeps_what_it_uses_and_idle_ones_go() {
             cluster.worker_finishes_one(0, true);
             cluster.worker_is_heard(0);
             cluster.data_plane_reads(1 - busy);
-            while cluster.data_planes[1 - busy].has_said_more() {
-                cluster.data_plane_is_heard(1 - busy);
-            }
+            cluster.data_plane_is_heard_out(1 - busy);
             cluster.pass_with(100, &[true]);
         }
         assert_eq!(cluster.data_planes[1 - busy].held.len(), 5, "{busy}: successors are made");
@@ -250,9 +246,7 @@ fn a_sample_that_is_older_than_the_demand_of_its_message_does_not_undo_it() {
     let demand = vec![wire::Demand { function, waiting: 1, running: 0 }];
     let samples = vec![wire::Sample { function, span_ms: 1000, ..Default::default() }];
     cluster.data_planes[0].say(wire::FromDataPlane { demand, samples, ..Default::default() });
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
+    cluster.data_plane_is_heard_out(0);
     cluster.worker_reads(0);
     assert_eq!(sandboxes(&cluster), 1);
 }
@@ -267,9 +261,7 @@ fn one_input_makes_a_bounded_number_of_sandboxes_of_a_function() {
     let function = cluster.function_id("f").unwrap();
     let demand = vec![wire::Demand { function, waiting: 3000, running: 0 }];
     cluster.data_planes[0].say(wire::FromDataPlane { demand, ..Default::default() });
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
+    cluster.data_plane_is_heard_out(0);
     assert_eq!(cluster.state.cluster.sandboxes.len(), 1024);
     cluster.pass_with(100, &[true]);
     assert_eq!(cluster.state.cluster.sandboxes.len(), 2048, "the next input makes more");
@@ -307,16 +299,12 @@ fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
     // After a long wait the newest demand comes first.
     for function in [ticking, first] {
         cluster.data_planes[0].arrive(function);
-        while cluster.data_planes[0].has_said_more() {
-            cluster.data_plane_is_heard(0);
-        }
+        cluster.data_plane_is_heard_out(0);
     }
     cluster.ask(|reply| Request::Delete { name: "filler".parse().unwrap(), reply });
     cluster.data_plane_reads(0);
     cluster.data_planes[0].finish_one(filler);
-    while cluster.data_planes[0].has_said_more() {
-        cluster.data_plane_is_heard(0);
-    }
+    cluster.data_plane_is_heard_out(0);
     cluster.worker_reads(0);
     let due_us = cluster.state.cluster.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us);
     cluster.now_us = due_us.expect("it is decided on every few seconds");

@@ -135,9 +135,7 @@ fn what_a_data_plane_uses_that_joined_after_the_copy_is_granted_to_no_other() {
         cluster.connect_data_plane(0);
         cluster.connect_worker(0);
         cluster.data_planes[0].arrive(id);
-        while cluster.data_planes[0].has_said_more() {
-            cluster.data_plane_is_heard(0);
-        }
+        cluster.data_plane_is_heard_out(0);
         cluster.data_plane_reads(0);
         assert!(!cluster.data_planes[0].held.contains_key(&used), "worker first {worker_first}: it was granted");
         cluster.settle(3);

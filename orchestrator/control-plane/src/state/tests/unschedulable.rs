@@ -57,9 +57,7 @@ fn who_is_served_and_wants_more_has_waited_no_longer_than_that() {
         cluster.ask(|reply| Request::Delete { name: filler.parse().unwrap(), reply });
         cluster.commit(usize::MAX);
         cluster.data_plane_reads(0);
-        while cluster.data_planes[0].has_said_more() {
-            cluster.data_plane_is_heard(0);
-        }
+        cluster.data_plane_is_heard_out(0);
         cluster.worker_reads(0);
         // It is the oldest, and the newest as well.
         cluster.data_planes[0].arrive(greedy);
