@@ -18,7 +18,7 @@ pub(crate) struct Heartbeats(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     connected: Map<String, Sender>,
-    heard: Map<String, u64>,
+    received: Map<String, u64>,
 }
 
 /// A connected worker.
@@ -56,14 +56,14 @@ impl Heartbeats {
             sender.instance == heartbeat.instance && comes_from_there
         });
         if is_known {
-            table.heard.insert(heartbeat.worker, at_us);
+            table.received.insert(heartbeat.worker, at_us);
         }
         is_known
     }
 
     /// Those since the last call.
     pub(crate) fn take(&self) -> Vec<(String, u64)> {
-        std::mem::take(&mut self.lock().heard).into_iter().collect()
+        std::mem::take(&mut self.lock().received).into_iter().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

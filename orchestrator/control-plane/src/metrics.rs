@@ -19,7 +19,7 @@ use prometheus_client::{
 use self::phases::{Observed, Scrape};
 pub(crate) use self::{durations::Durations, phases::Phases};
 
-use crate::state::{ClusterView, Timing};
+use crate::state::{ClusterView, CreationOutcome, Timing};
 
 /// How a creation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,13 +64,14 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let creations_ended = Family::<OutcomeLabel, Counter>::default();
-        let by_outcome = |outcome| creations_ended.get_or_create_owned(&OutcomeLabel { outcome });
+        let by_outcome =
+            |outcome: CreationOutcome| creations_ended.get_or_create_owned(&OutcomeLabel { outcome: outcome.name() });
         let mut metrics = Self {
             registry: Registry::with_prefix("dirigent_control_plane"),
             creations: Counter::default(),
-            creations_ready: by_outcome("ready"),
-            creations_failed: by_outcome("failed"),
-            creations_cancelled: by_outcome("cancelled"),
+            creations_ready: by_outcome(CreationOutcome::Ready),
+            creations_failed: by_outcome(CreationOutcome::Failed),
+            creations_cancelled: by_outcome(CreationOutcome::Cancelled),
             observed: Arc::default(),
             creation_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             placement_failures: Counter::default(),
@@ -142,13 +143,13 @@ impl Metrics {
     }
 
     /// Counts the end of a creation.
-    pub(crate) fn creation_ended(&self, outcome: &str, timing: &Timing) {
+    pub(crate) fn creation_ended(&self, outcome: CreationOutcome, timing: &Timing) {
         match outcome {
-            "ready" => self.creations_ready.inc(),
-            "failed" => self.creations_failed.inc(),
-            _ => self.creations_cancelled.inc(),
+            CreationOutcome::Ready => self.creations_ready.inc(),
+            CreationOutcome::Failed => self.creations_failed.inc(),
+            CreationOutcome::Cancelled => self.creations_cancelled.inc(),
         };
-        if outcome == "ready"
+        if outcome == CreationOutcome::Ready
             && let Some(published_us) = timing.published_us
         {
             let us = published_us.saturating_sub(timing.requested_us);

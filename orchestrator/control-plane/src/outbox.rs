@@ -113,7 +113,7 @@ pub(crate) struct DataPlaneBatch {
     sequence: u64,
     snapshot_end: bool,
     /// Newest delta by sandbox, and when the sandbox became ready, in microseconds.
-    endpoints: BTreeMap<u64, (wire::EndpointDelta, u64)>,
+    endpoints: BTreeMap<u64, (wire::EndpointDelta, Option<u64>)>,
     limits: BTreeMap<u64, wire::GrantLimit>,
     problems: BTreeMap<u64, wire::CreationProblem>,
     /// When each endpoint was handed to the connection, in microseconds, until it is acknowledged.
@@ -213,7 +213,8 @@ impl Batch for DataPlaneBatch {
             && let Some((sandbox, (mut delta, ready_us))) = self.endpoints.pop_first()
         {
             self.published.insert(sandbox, now_us);
-            delta.ready_age_us = now_us.saturating_sub(ready_us);
+            // One of the time before this control plane is at least as old as that.
+            delta.ready_age_us = now_us.saturating_sub(ready_us.unwrap_or(0));
             message.endpoints.push(room.fill(delta));
         }
         while room.is_left()
@@ -290,7 +291,7 @@ mod tests {
             let config = wire::FunctionConfig { function: id, name: "f".repeat(63), ..Default::default() };
             batch.add(DataPlaneChange::Function(Box::new(config), id));
             let delta = wire::EndpointDelta { sandbox: id, address: "[::1]:65535".to_owned(), ..Default::default() };
-            batch.add(DataPlaneChange::Endpoint(delta, 0));
+            batch.add(DataPlaneChange::Endpoint(delta, None));
             let problem = wire::CreationProblem { function: id, permanent: false, message: text() };
             batch.add(DataPlaneChange::Problem(problem));
             batch.add(DataPlaneChange::GrantCap(wire::GrantLimit { function: id, version: id, ..Default::default() }));
@@ -322,7 +323,7 @@ mod tests {
             batch.add(DataPlaneChange::Function(Box::new(config), function));
         }
         batch.add(DataPlaneChange::SnapshotEnd(7));
-        batch.add(DataPlaneChange::Endpoint(wire::EndpointDelta { sandbox: 1, ..Default::default() }, 0));
+        batch.add(DataPlaneChange::Endpoint(wire::EndpointDelta { sandbox: 1, ..Default::default() }, None));
         let sizes: Vec<_> = std::iter::from_fn(|| batch.take())
             .map(|message| (message.functions.len(), message.endpoints.len(), message.snapshot_end, message.sequence))
             .collect();

@@ -185,9 +185,9 @@ impl Owner {
 
     /// Takes up the heartbeats, before anything is concluded from silence.
     fn receive_heartbeats(&mut self) {
-        let heard = self.heartbeats.take();
-        if !heard.is_empty() {
-            self.state.handle(self.clock.now(), Input::Heartbeats { heard });
+        let received = self.heartbeats.take();
+        if !received.is_empty() {
+            self.state.handle(self.clock.now(), Input::Heartbeats { received });
         }
     }
 
@@ -198,7 +198,7 @@ impl Owner {
                 match &input {
                     Input::WorkerLeft { session } => drop(self.forget_worker(*session)),
                     Input::DataPlaneLeft { session } => drop(self.data_planes.remove(session)),
-                    Input::FromDataPlane { said: TimedMessage { read_us, .. }, .. }
+                    Input::FromDataPlane { message: TimedMessage { read_us, .. }, .. }
                     | Input::SandboxEvents { read_us, .. } => {
                         self.metrics.observed.input_wait.record(now.us.saturating_sub(*read_us));
                     }

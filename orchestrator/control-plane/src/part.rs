@@ -91,7 +91,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let mut settings = settings(&config)?;
     let (stream, stream_address) = bind(&*network, "stream", config.stream).await?;
     let heartbeats = receive_heartbeats(&*network, stream_address);
-    settings.heartbeat_port = heartbeats.as_ref().map_or(0, HeartbeatReceiver::port);
+    settings.heartbeat_port = heartbeats.as_ref().map(HeartbeatReceiver::port);
     let (http, http_address) = bind(&*network, "http", config.http).await?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
@@ -187,7 +187,7 @@ fn settings(config: &Config) -> Result<Settings, ConfigError> {
         autoscale,
         placement,
         health: config.health.clone(),
-        heartbeat_port: 0,
+        heartbeat_port: None,
         records: config.record.is_some(),
     })
 }

@@ -1,86 +1,74 @@
-//! All that the control plane knows and decides: one plain value with one owner.
+//! Everything that the control plane knows and decides: one plain value with one owner.
 //!
-//! Each input is handled by a synchronous method that leaves a list of effects. Nothing here waits, does I/O, or reads
-//! a clock, so every decision can be tested without a network.
+//! Each input is handled synchronously and leaves a list of effects. Nothing here waits, does I/O, or reads a clock, so
+//! every decision can be tested without a network.
+//!
+//! [`registry`](crate::registry) is the durable part. [`cluster`] has the tables of what is believed to exist, [`handlers`]
+//! change them, one kind of event each, and [`views`] show them to operators.
 
-mod activity;
-mod adoption;
 mod cluster;
-mod committed;
-mod data_plane;
-mod effect;
-mod failure;
-mod function;
-mod grant;
-mod health;
+mod context;
+mod effects;
+mod handlers;
 mod input;
-mod join;
-mod node;
-mod offer;
-mod operator;
-mod overdue;
 mod recovery;
 mod reply;
-mod revocation;
-mod sandbox;
-mod scale;
-mod silence;
-mod timer;
-mod top;
-mod totals;
-mod touched;
-mod unschedulable;
-mod view;
-mod worker;
-mod worker_load;
+mod views;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use model::{ClusterId, Epoch};
+use model::{ClusterId, Epoch, FunctionSpec};
 use policy::{
     autoscale,
     placement::{self, NodeKey},
 };
-use rand_pcg::Pcg64;
 use rustc_hash::FxBuildHasher;
 
 use self::{
-    cluster::Cluster, join::Joining, operator::PendingReply, overdue::Overdue, recovery::Recovery, timer::Timers,
-    touched::Touched,
+    cluster::{Cluster, SandboxTimer},
+    context::Context,
+    effects::Effects,
+    handlers::{Admitted, Joining, Overdue, Replies, Scaler, Waiting},
+    recovery::Recovery,
 };
 pub(crate) use self::{
-    effect::{DataPlaneChange, Effect, WorkerChange},
+    cluster::{CreationOutcome, Timing},
+    effects::{DataPlaneChange, Effect, WorkerChange},
+    handlers::{Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request},
     input::{Input, Origin, SessionId, TimedEvent, TimedMessage},
-    operator::{Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request},
     reply::Reply,
-    sandbox::Timing,
-    top::TopView,
-    view::{ClusterView, FunctionView, NodeView},
+    views::{ClusterView, FunctionView, NodeView, TopView},
 };
-use crate::{clock::Now, config::Health, metrics::Metrics, registry::Registry};
+use crate::{
+    clock::Now,
+    config::Health,
+    metrics::Metrics,
+    registry::{Change, Registry},
+    store::Command,
+};
 
 /// A map with a fixed hash function, so that a seed replays a run exactly. Its keys are ids and names that operators
 /// choose, never clients.
 pub(crate) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
-/// What the state is told once.
+/// Settings that do not change while the control plane runs.
 pub(crate) struct Settings {
     pub(crate) autoscale: &'static autoscale::Policy,
     pub(crate) placement: &'static placement::Policy,
     pub(crate) health: Health,
-    /// Where workers may send heartbeats as datagrams; 0: nowhere.
-    pub(crate) heartbeat_port: u16,
-    /// Whether anybody wants to read how each creation went.
+    /// The port where workers may send heartbeats as datagrams, if there is one.
+    pub(crate) heartbeat_port: Option<u16>,
+    /// Each creation is recorded with its steps.
     pub(crate) records: bool,
 }
 
-/// Which control plane this is: what every peer is told first.
+/// The identity of this control plane, which every peer is sent first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) cluster: ClusterId,
@@ -93,27 +81,32 @@ pub(crate) struct Term {
 pub(crate) struct State {
     settings: Settings,
     term: Term,
+    metrics: Arc<Metrics>,
     registry: Registry,
-    /// Sandboxes commanded in this epoch so far.
-    sandboxes_commanded: u64,
     cluster: Cluster,
-    /// Peers that are not let in yet.
-    joining: Joining,
-    /// Creations that wait for longer than one may take.
-    overdue: Overdue,
-    /// When it was last logged that there is no room, in microseconds.
-    no_room_logged_us: Option<u64>,
-    timers: Timers,
-    /// What is to be decided on before this input is over.
-    touched: Touched,
+    scaler: Scaler,
     recovery: Recovery,
+    /// Peers that are not admitted yet.
+    joining: Joining,
+    /// Creations that are queued for longer than one may take.
+    overdue: Overdue,
     /// Nodes that are silent together, so many that the cause may be here.
     silent_together: BTreeSet<NodeKey>,
-    /// Registrations that are durable and wait for data planes to know of them, oldest first.
-    replies: VecDeque<PendingReply>,
-    rng: Pcg64,
-    metrics: Arc<Metrics>,
-    effects: Vec<Effect>,
+    /// Operators who wait until data planes know of their change.
+    replies: Replies,
+    effects: Effects,
+}
+
+impl Settings {
+    /// The policy that scales a function; registration refuses unknown names.
+    fn autoscale_for(&self, spec: &FunctionSpec) -> &'static autoscale::Policy {
+        spec.scale.policy.as_deref().and_then(autoscale::find).unwrap_or(self.autoscale)
+    }
+
+    /// The policy that places sandboxes of a function; registration refuses unknown names.
+    fn placement_for(&self, spec: &FunctionSpec) -> &'static placement::Policy {
+        spec.placement.as_deref().and_then(placement::find).unwrap_or(self.placement)
+    }
 }
 
 impl State {
@@ -121,53 +114,185 @@ impl State {
         Self {
             settings,
             term,
+            metrics,
             registry: Registry::default(),
-            sandboxes_commanded: 0,
             cluster: Cluster::default(),
+            scaler: Scaler::new(seed, term.epoch),
+            recovery: Recovery::default(),
             joining: Joining::default(),
             overdue: Overdue::default(),
-            no_room_logged_us: None,
-            timers: Timers::default(),
-            touched: Touched::default(),
-            recovery: Recovery::default(),
             silent_together: BTreeSet::new(),
-            replies: VecDeque::new(),
-            rng: Pcg64::new(u128::from(seed), u128::from(term.epoch.0)),
-            metrics,
-            effects: Vec::new(),
+            replies: Replies::default(),
+            effects: Effects::default(),
         }
     }
 
-    /// Handles one input; what is to be done about it waits in [`State::take_effects`].
+    /// Takes over what is durable, the start of this epoch included.
+    pub(crate) fn load(&mut self, registry: Registry) {
+        self.cluster.load(&registry, &self.settings);
+        self.registry = registry;
+    }
+
+    /// Peers can connect from now on: waits for those that know what is not durable. However long the start took, no peer
+    /// could be heard before.
+    pub(crate) fn recover(&mut self, now: Now) {
+        self.recovery_handler(now).begin();
+        // All of it is postponed.
+        self.decide_touched(now);
+        self.recovery_handler(now).finish();
+        self.decide_touched(now);
+    }
+
+    /// Handles one input; the effects are left for [`State::take_effects`].
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         self.note_clock_jump(now);
-        match input {
-            Input::WorkerJoined { session, hello } => self.worker_joined(now, session, hello),
-            Input::WorkerLeaves { session } => self.worker_leaves(session),
-            Input::WorkerLeft { session } => self.worker_left(now, session),
-            Input::Heartbeats { heard } => {
-                heard.iter().for_each(|(worker, at_us)| self.on_heartbeat(now, worker, *at_us))
-            }
-            Input::SandboxEvents { session, events, read_us } => self.sandbox_events(now, session, events, read_us),
-            Input::DataPlaneJoined { session, hello } => self.data_plane_joined(now, session, hello),
-            Input::DataPlaneLeft { session } => self.data_plane_left(now, session),
-            Input::FromDataPlane { session, said } => self.on_data_plane_message(now, session, said),
-            Input::Request(request) => self.request(now, request),
-            Input::Committed { first, commands } => self.committed(now, first, commands),
-            Input::Time => {}
-        }
-        // Room that this input made goes to whose turn it is, before functions whose timers happen to be due are decided on.
+        self.dispatch(now, input);
+        self.replies.release(now, &self.cluster.data_planes, &mut self.effects);
+        // Functions that found no room have the first claim on room that this input made, before functions whose timers
+        // happen to be due are decided on.
         self.decide_touched(now);
         self.run_timers(now);
         self.decide_touched(now);
     }
 
-    /// What is to be done, in order.
+    /// Takes the effects to perform, in order.
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+        self.effects.take()
     }
 
-    fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
+    /// When [`Input::Time`] is needed next, in microseconds.
+    pub(crate) fn next_due_us(&self) -> Option<u64> {
+        let timers = self.cluster.timers.next_due_us();
+        let health = self.cluster.watches_health().then(|| self.cluster.timers.health_us());
+        let due = [timers, health, self.replies.due_us(), self.recovery.due_us(), self.overdue.due_us()];
+        due.into_iter().flatten().min()
+    }
+
+    fn dispatch(&mut self, now: Now, input: Input) {
+        match input {
+            Input::WorkerJoined { session, hello } => {
+                let admitted = self.join_handler(now).worker_joined(session, hello);
+                self.admit(now, admitted);
+            }
+            Input::DataPlaneJoined { session, hello } => {
+                let admitted = self.join_handler(now).data_plane_joined(session, hello);
+                self.admit(now, admitted);
+            }
+            Input::WorkerLeaves { session } => self.worker_handler(now).on_shutdown(session),
+            Input::WorkerLeft { session } => {
+                self.joining.forget(session);
+                self.node_handler(now).worker_left(session);
+            }
+            Input::DataPlaneLeft { session } => {
+                self.joining.forget(session);
+                self.data_plane_handler(now).on_disconnect(session);
+            }
+            Input::Heartbeats { received } => {
+                let mut workers = self.worker_handler(now);
+                received.iter().for_each(|(worker, at_us)| workers.on_heartbeat(worker, *at_us));
+            }
+            Input::SandboxEvents { session, events, read_us } => {
+                self.worker_handler(now).on_sandbox_events(session, events, read_us);
+            }
+            Input::FromDataPlane { session, message } => {
+                self.data_plane_handler(now).on_message(session, message);
+            }
+            Input::Request(request) => self.operator_handler(now).on_request(request),
+            Input::Committed { first, commands } => self.on_committed(now, first, commands),
+            Input::Time => {}
+        }
+    }
+
+    /// Commands are durable: the registry applies each, the tables follow, and the operator or peer that waits for it goes
+    /// on.
+    fn on_committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
+        for ((command, origin), index) in commands.into_iter().zip(first..) {
+            let change = self.registry.apply(index, command);
+            let (put, changed) = (PutOutcome::of(&change), ChangeOutcome::of(&change));
+            self.follow(now, change);
+            let sequence = self.registry.function_index();
+            match origin {
+                Origin::State => {}
+                Origin::Put(reply) => self.replies.add(now, sequence, Waiting::Put(reply, put)),
+                Origin::Change(reply) => self.replies.add(now, sequence, Waiting::Change(reply, changed)),
+                Origin::Peer(session) => {
+                    let admitted = self.join_handler(now).on_command_applied(session);
+                    self.admit(now, admitted);
+                }
+            }
+        }
+    }
+
+    /// Brings the tables in line with a change of the registry.
+    fn follow(&mut self, now: Now, change: Change) {
+        match change {
+            Change::Begun | Change::FunctionUnchanged | Change::NotFound => {}
+            Change::FunctionAdded(registered) => self.function_handler(now).add(registered),
+            Change::FunctionUpdated { registered, needs_new_sandboxes } => {
+                self.function_handler(now).update(registered, needs_new_sandboxes);
+            }
+            Change::FunctionRemoved(id) => self.function_handler(now).remove(id),
+            Change::NodePut(node) => {
+                self.cluster.nodes.put(&node);
+            }
+            Change::NodeDrained { name, drained } => self.node_handler(now).set_drained(&name.0, drained),
+            Change::NodeRemoved(name) => self.node_handler(now).remove(&name.0),
+            Change::DataPlanePut(id) => {
+                self.cluster.data_planes.put(&id, now.us);
+                self.worker_handler(now).announce_data_plane();
+            }
+            Change::DataPlaneRemoved(id) => self.data_plane_handler(now).remove(&id),
+        }
+    }
+
+    fn admit(&mut self, now: Now, admitted: Option<Admitted>) {
+        match admitted {
+            Some(Admitted::Worker(session, hello)) => self.worker_handler(now).admit(session, hello),
+            Some(Admitted::DataPlane(session, hello)) => self.data_plane_handler(now).admit(session, hello),
+            None => {}
+        }
+    }
+
+    /// Decides on the functions to which something happened, then on those that found no room, if there may be some.
+    fn decide_touched(&mut self, now: Now) {
+        let touched = self.effects.take_touched();
+        for (id, read_us) in &touched {
+            self.scaling_handler(now).decide(*id, *read_us);
+        }
+        if self.effects.take_room() {
+            self.scaling_handler(now).retry_unschedulable();
+        }
+        self.effects.reuse(touched);
+    }
+
+    fn run_timers(&mut self, now: Now) {
+        self.recovery_handler(now).finish();
+        while let Some(id) = self.cluster.pop_due_function(now.us) {
+            self.effects.touch(id, now.us);
+        }
+        while let Some((id, timer)) = self.cluster.timers.pop_due_sandbox(now.us) {
+            match timer {
+                SandboxTimer::Creation => self.overdue_handler(now).on_creation_deadline(id),
+                SandboxTimer::Proof => self.sandbox_handler(now).backoff().on_proven(id),
+                SandboxTimer::Drain => self.sandbox_handler(now).on_drain_deadline(id),
+            }
+        }
+        if self.overdue.due_us().is_some_and(|due| due <= now.us) {
+            self.overdue_handler(now).check();
+        }
+        if self.cluster.watches_health() && self.cluster.timers.health_us() <= now.us {
+            self.cluster.timers.restart_health(now);
+            self.health_handler(now).check();
+        }
+    }
+
+    /// Before anything is concluded from the time: if this process stood still, everything measured until now is moved by
+    /// the gap.
+    fn note_clock_jump(&mut self, now: Now) {
+        let Some(late_us) = self.cluster.clock_jump_us(now.us) else { return };
+        tracing::warn!(late_us, "this process stood still: peers that were silent meanwhile get the time again");
+        self.cluster.postpone(now, late_us);
+        self.replies.postpone(late_us);
+        self.recovery.postpone(late_us);
     }
 }

@@ -145,8 +145,8 @@ impl Streams {
             } else {
                 outbox.inspect(|batch| message.acks.iter().map(|ack| batch.take_published(ack.sandbox)).collect())
             };
-            let said = TimedMessage { message, published, read_us };
-            let input = Input::FromDataPlane { session, said };
+            let message = TimedMessage { message, published, read_us };
+            let input = Input::FromDataPlane { session, message };
             if self.owner.send(Message::Input(input)).await.is_err() {
                 return;
             }

@@ -1,13 +1,48 @@
-//! What the control plane believes is there: the tables of functions, sandboxes, nodes and peers, with what is counted of
-//! them. What operators see is read from here alone.
+//! The tables of what the control plane believes exists: functions, sandboxes, nodes, workers, data planes, and the times
+//! at which something is due.
+//!
+//! A sandbox is counted in several tables: by its function, its node, the totals, and the timers. Its state and its grant
+//! are private to this module, so that only the methods here change them, each in all of these tables at once.
 
+mod activity;
+#[cfg(test)]
+mod consistency;
+mod data_plane;
+mod function;
+mod node;
+mod offer;
+mod sandbox;
+mod sandboxes;
+mod timers;
+mod totals;
+mod unschedulable;
+mod worker;
+mod worker_load;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::{FunctionId, NodeSpec, SandboxId};
 use policy::placement;
 
-use model::SandboxId;
+use super::Settings;
+use crate::{
+    clock::Now,
+    registry::{RegisteredNode, Registry},
+};
 
-use super::{
-    Map, activity::Recent, data_plane::DataPlanes, function::Functions, node::Nodes, sandbox::Sandbox, totals::Totals,
-    unschedulable::Unschedulable, worker::Workers,
+pub(crate) use self::sandbox::{CreationOutcome, Timing};
+pub(super) use self::{
+    activity::Recent,
+    data_plane::{DataPlane, DataPlaneKey, DataPlanes, FunctionLoad, GrantCap},
+    function::{CreationBackoff, Function, Functions},
+    node::{Node, NodeState, Nodes},
+    offer::Offer,
+    sandbox::{Found, Sandbox, SandboxState},
+    sandboxes::Sandboxes,
+    timers::{SandboxTimer, Timers},
+    totals::Totals,
+    unschedulable::Unschedulable,
+    worker::{Worker, Workers},
 };
 
 /// The tables.
@@ -15,15 +50,146 @@ use super::{
 pub(super) struct Cluster {
     pub(super) functions: Functions,
     pub(super) nodes: Nodes,
-    /// What placement remembers of the nodes.
+    /// Per-node data of the placement policies.
     pub(super) placement: placement::Placement,
     pub(super) workers: Workers,
     pub(super) data_planes: DataPlanes,
-    pub(super) sandboxes: Map<SandboxId, Sandbox>,
-    /// Counts of them.
-    pub(super) totals: Totals,
-    /// Functions with demand that no node had room for.
+    pub(super) sandboxes: Sandboxes,
+    pub(super) timers: Timers,
+    /// Functions with demand that no node has room for.
     pub(super) unschedulable: Unschedulable,
-    /// Functions that did something lately.
+    /// Functions that were active lately.
     pub(super) recent: Recent,
+}
+
+impl Cluster {
+    /// Adds what is durable. Peers report the rest.
+    pub(super) fn load(&mut self, registry: &Registry, settings: &Settings) {
+        for (name, RegisteredNode { capacity, drained }) in registry.nodes() {
+            let key = self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
+            self.nodes.get_mut(key).drained = *drained;
+        }
+        for id in registry.data_planes() {
+            self.data_planes.put(id, 0);
+        }
+        for registered in registry.functions() {
+            self.functions.insert(Function::registered(registered.clone(), settings.autoscale_for(&registered.spec)));
+        }
+    }
+
+    /// Moves what was measured until now by the `late_us` microseconds for which this process stood still.
+    pub(super) fn postpone(&mut self, now: Now, late_us: u64) {
+        self.timers.restart_health(now);
+        let moved = |us: u64| us.saturating_add(late_us).min(now.us);
+        self.workers.iter_mut().for_each(|worker| worker.last_heartbeat_us = moved(worker.last_heartbeat_us));
+        for node in self.nodes.iter_mut() {
+            node.silent_since_us = moved(node.silent_since_us);
+            node.ready_us = node.ready_us.map(moved);
+        }
+        self.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));
+        for (_, function) in self.functions.iter_mut() {
+            for (_, load) in &mut function.loads {
+                load.cap.due_us = load.cap.due_us.map(|due| due.saturating_add(late_us));
+            }
+        }
+        self.timers.postpone_sandboxes(late_us);
+        self.sandboxes.iter_mut().for_each(|sandbox| sandbox.note_standstill(late_us));
+    }
+
+    /// Adds a sandbox whose resources are reserved on its node already.
+    pub(super) fn insert_sandbox(&mut self, id: SandboxId, sandbox: Sandbox) {
+        debug_assert!(self.nodes.get(sandbox.node).sandboxes.contains(&id), "its resources are reserved");
+        if sandbox.state() == SandboxState::Starting {
+            self.timers.watch(sandbox.creation_due_us, id, SandboxTimer::Creation);
+            self.nodes.get_mut(sandbox.node).starting += 1;
+        }
+        if let Some(function) = self.functions.known_mut(sandbox.function) {
+            function.add_sandbox(id, sandbox.state());
+            function.note_free(id, sandbox.is_free());
+        }
+        self.sandboxes.insert(id, sandbox);
+    }
+
+    /// Changes the state of a sandbox.
+    pub(super) fn set_sandbox_state(&mut self, id: SandboxId, state: SandboxState) {
+        let Some((before, sandbox)) = self.sandboxes.set_state(id, state) else { return };
+        if before == SandboxState::Starting {
+            self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
+            self.nodes.get_mut(sandbox.node).starting -= 1;
+        }
+        if let Some(function) = self.functions.known_mut(sandbox.function) {
+            function.count(before, state);
+            function.note_free(id, sandbox.is_free());
+        }
+    }
+
+    /// Removes a sandbox that nobody holds, and releases its resources. A function that was deregistered is removed with
+    /// its last sandbox.
+    pub(super) fn remove_sandbox(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.remove(id) else { return };
+        debug_assert!(sandbox.grant().is_none(), "its grant is ended before");
+        if sandbox.state() == SandboxState::Starting {
+            self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
+            self.nodes.get_mut(sandbox.node).starting -= 1;
+        }
+        self.nodes.release(sandbox.node, id, sandbox.resources);
+        if let Some(function) = self.functions.known_mut(sandbox.function) {
+            function.remove_sandbox(id, sandbox.state());
+            if function.removed && function.sandboxes.is_empty() {
+                self.remove_function(sandbox.function);
+            }
+        }
+    }
+
+    /// Removes a function without sandboxes.
+    pub(super) fn remove_function(&mut self, id: FunctionId) {
+        self.decide_again_at(id, None);
+        self.functions.remove(id);
+    }
+
+    /// Gives a creation until `due_us`; `queued` if it has not begun, since it waits for others of its worker.
+    pub(super) fn set_creation_due(&mut self, id: SandboxId, due_us: u64, queued: bool) {
+        let Some(sandbox) = self.sandboxes.known_mut(id) else { return };
+        debug_assert_eq!(sandbox.state(), SandboxState::Starting, "only a creation has a deadline");
+        self.timers.forget(sandbox.creation_due_us, id, SandboxTimer::Creation);
+        sandbox.creation_due_us = due_us;
+        sandbox.queued_until_us = queued.then_some(due_us);
+        self.timers.watch(due_us, id, SandboxTimer::Creation);
+    }
+
+    /// Decides on a function at `due_us` at the latest.
+    pub(super) fn decide_by(&mut self, id: FunctionId, due_us: u64) {
+        let due = self.functions.get(id).and_then(|function| function.due_us);
+        self.decide_again_at(id, due.into_iter().chain([due_us]).min());
+    }
+
+    /// Decides on a function at `due_us`, and not before unless something happens to it.
+    pub(super) fn decide_again_at(&mut self, id: FunctionId, due_us: Option<u64>) {
+        if let Some(function) = self.functions.known_mut(id) {
+            let old = std::mem::replace(&mut function.due_us, due_us);
+            if old != due_us {
+                self.timers.reschedule(id, old, due_us);
+            }
+        }
+    }
+
+    /// Takes the first function whose next decision is due.
+    pub(super) fn pop_due_function(&mut self, now_us: u64) -> Option<FunctionId> {
+        let id = self.timers.pop_due_function(now_us)?;
+        if let Some(function) = self.functions.known_mut(id) {
+            function.due_us = None;
+        }
+        Some(id)
+    }
+}
+
+/// An entry of a table whose key comes from another table. That it is missing is a fault of this program: a debug build
+/// stops there, a release build writes it to the log once and goes on without.
+fn expect_known<T>(entry: Option<T>, table: &'static str) -> Option<T> {
+    static LOGGED: AtomicBool = AtomicBool::new(false);
+    debug_assert!(entry.is_some(), "another table names a {table} that does not exist");
+    if entry.is_none() && !LOGGED.swap(true, Ordering::Relaxed) {
+        tracing::error!(table, "the tables disagree: one of them names an entry that another does not have");
+    }
+    entry
 }

@@ -1,4 +1,4 @@
-//! What the state is told.
+//! Inputs of the state.
 
 use api::wire;
 
@@ -9,16 +9,16 @@ use crate::store::Command;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
 
-/// Who waits for a command to be durable.
+/// The peer or operator that waits for a command to be durable.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// Nobody: the state itself wanted it.
+    /// Nobody: the state itself decided it.
     State,
     /// An operator who registers a function.
     Put(Reply<PutResult>),
     /// An operator who changes something else.
     Change(Reply<ChangeOutcome>),
-    /// A peer, who is let in then.
+    /// A peer that is admitted then.
     Peer(SessionId),
 }
 
@@ -36,16 +36,16 @@ pub(crate) struct TimedMessage {
     pub(crate) read_us: u64,
 }
 
-/// One thing that happened.
+/// One event.
 pub(crate) enum Input {
     /// A worker connected.
     WorkerJoined { session: SessionId, hello: wire::WorkerHello },
-    /// A worker said that it ends: nothing can be made there any more.
+    /// A worker shuts down: nothing can be created there any more.
     WorkerLeaves { session: SessionId },
     /// A worker's connection ended.
     WorkerLeft { session: SessionId },
     /// Workers sent heartbeats, at those times in microseconds.
-    Heartbeats { heard: Vec<(String, u64)> },
+    Heartbeats { received: Vec<(String, u64)> },
     /// A worker reports on sandboxes; `read_us` is when the message was read.
     SandboxEvents { session: SessionId, events: Vec<TimedEvent>, read_us: u64 },
     /// A data plane connected.
@@ -53,11 +53,11 @@ pub(crate) enum Input {
     /// A data plane's connection ended.
     DataPlaneLeft { session: SessionId },
     /// A data plane's message.
-    FromDataPlane { session: SessionId, said: TimedMessage },
-    /// An operator wants something.
+    FromDataPlane { session: SessionId, message: TimedMessage },
+    /// A request of an operator.
     Request(Request),
-    /// Commands are durable; the first has index `first`.
+    /// Commands are durable; the first has index `first` in the log.
     Committed { first: u64, commands: Vec<(Command, Origin)> },
-    /// Time has passed.
+    /// Something may be due.
     Time,
 }

@@ -1,18 +1,12 @@
-//! After a restart: who has to report before anything is decided, and what they claim to hold.
+//! After a restart: the peers that have to report before anything is decided, and the grants that they claim.
 
 use std::collections::BTreeSet;
 
 use api::wire::HeldGrant;
-use model::{FunctionId, NodeSpec, SandboxId};
+use model::{FunctionId, SandboxId};
 use policy::placement::NodeKey;
 
-use super::{
-    Cluster, Map, Now, State,
-    data_plane::DataPlaneKey,
-    node::NodeState,
-    sandbox::{Sandbox, SandboxState},
-};
-use crate::registry::{RegisteredNode, Registry};
+use super::{Map, Now, cluster::DataPlaneKey};
 
 /// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
 /// has. With one more, none is granted that nobody claims.
@@ -40,6 +34,45 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
+    /// Waits until `until_us` at most for these peers.
+    pub(super) fn begin(
+        &mut self,
+        until_us: u64,
+        nodes: impl IntoIterator<Item = NodeKey>,
+        data_planes: impl IntoIterator<Item = DataPlaneKey>,
+    ) {
+        self.nodes = nodes.into_iter().collect();
+        self.data_planes = data_planes.into_iter().collect();
+        self.until_us = Some(until_us);
+    }
+
+    /// Ends the wait, once every peer has reported or the window is over. Returns the functions to decide on.
+    pub(super) fn finish(&mut self, now: Now) -> BTreeSet<FunctionId> {
+        let all_reported = self.nodes.is_empty() && self.data_planes.is_empty();
+        if self.until_us.is_some_and(|until_us| all_reported || now.us >= until_us) {
+            self.until_us = None;
+            return std::mem::take(&mut self.postponed);
+        }
+        BTreeSet::new()
+    }
+
+    /// Returns true once operators and clients can be served.
+    pub(super) fn is_finished(&self) -> bool {
+        self.until_us.is_none()
+    }
+
+    /// Takes all claims.
+    pub(super) fn take_claims(&mut self) -> Vec<(SandboxId, DataPlaneKey, HeldGrant)> {
+        let mut claims: Vec<_> = self.claims.drain().map(|(id, (holder, grant))| (id, holder, grant)).collect();
+        claims.sort_unstable_by_key(|(id, ..)| *id);
+        claims
+    }
+
+    /// Returns true if a sandbox that nobody claims may still run invocations that somebody began.
+    pub(super) fn has_lost_holders(&self) -> bool {
+        self.holders_lost
+    }
+
     /// Whether deciding on a function has to wait; it is decided on when the waiting is over.
     pub(super) fn postpones(&mut self, id: FunctionId) -> bool {
         let waits = self.until_us.is_some();
@@ -140,124 +173,5 @@ impl Recovery {
 
     pub(super) fn data_plane_reported(&mut self, key: DataPlaneKey) {
         self.data_planes.remove(&key);
-    }
-}
-
-impl Cluster {
-    /// Sandboxes that a data plane may hold that has not reported.
-    pub(super) fn unclaimed(&self) -> Vec<SandboxId> {
-        let may_be_held = |sandbox: &Sandbox| match sandbox.state {
-            SandboxState::Unclaimed => true,
-            SandboxState::Draining => sandbox.grant.is_none(),
-            _ => false,
-        };
-        self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox)).map(|(id, _)| *id).collect()
-    }
-}
-
-impl State {
-    /// Takes over what is durable, the beginning of this epoch included.
-    pub(crate) fn load(&mut self, registry: Registry) {
-        self.registry = registry;
-        for (name, RegisteredNode { capacity, drained }) in self.registry.nodes() {
-            self.cluster.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
-            if let Some(key) = self.cluster.nodes.find(&name.0) {
-                self.cluster.nodes.get_mut(key).drained = *drained;
-            }
-        }
-        for id in self.registry.data_planes() {
-            self.cluster.data_planes.put(id, 0);
-        }
-        for registered in self.registry.functions().cloned().collect::<Vec<_>>() {
-            self.insert_function(registered);
-        }
-    }
-
-    /// Peers can connect from now on: waits for those who know what is not durable. However long it took to get here, they
-    /// could not be heard of.
-    pub(crate) fn recover(&mut self, now: Now) {
-        self.recovery.nodes = self.cluster.nodes.iter().map(|(key, _)| key).collect();
-        self.recovery.data_planes = self.cluster.data_planes.iter().map(|(key, _)| key).collect();
-        for key in self.recovery.nodes.clone() {
-            let node = self.cluster.nodes.get_mut(key);
-            (node.state, node.has_older) = (NodeState::Suspect, true);
-            self.cluster.nodes.note_silence(key, now.us);
-        }
-        self.cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
-        let mut functions = Vec::new();
-        for (id, function) in self.cluster.functions.iter_mut() {
-            function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
-            functions.push(id);
-        }
-        self.touch_all(functions, now.us);
-        self.recovery.until_us = Some(now.after(self.settings.health.recovery_window));
-        self.timers.restart_health(now);
-        // All of it is postponed.
-        self.decide_touched(now);
-        self.finish_recovery(now);
-        self.decide_touched(now);
-    }
-
-    /// Whether operators and clients can be served.
-    pub(super) fn is_recovered(&self) -> bool {
-        self.recovery.until_us.is_none()
-    }
-
-    /// Begins to decide, once everybody has reported or the window is over.
-    pub(super) fn finish_recovery(&mut self, now: Now) {
-        let recovery = &mut self.recovery;
-        let all_reported = recovery.nodes.is_empty() && recovery.data_planes.is_empty();
-        if recovery.until_us.is_none_or(|until| now.us < until && !all_reported) {
-            return;
-        }
-        recovery.until_us = None;
-        for id in std::mem::take(&mut recovery.postponed) {
-            self.touch(id, now.us);
-        }
-    }
-
-    /// Once every data plane and worker has reported or was given up, what nobody claimed is free, and what nobody
-    /// has is gone.
-    pub(super) fn settle_unclaimed(&mut self, now: Now) {
-        if !self.recovery.expects_sandboxes() && !self.recovery.claims.is_empty() {
-            for (id, (data_plane, grant)) in std::mem::take(&mut self.recovery.claims) {
-                self.recovery.give_up(id);
-                self.send_gone(data_plane, &grant);
-            }
-        }
-        if self.recovery.awaits_data_planes() {
-            return;
-        }
-        let mut unclaimed = self.cluster.unclaimed();
-        unclaimed.sort_unstable();
-        for id in unclaimed {
-            let Some((function, node)) =
-                self.cluster.sandboxes.get(&id).map(|sandbox| (sandbox.function, sandbox.node))
-            else {
-                continue;
-            };
-            if self.recovery.holders_lost || self.cluster.nodes.get(node).holders_lost {
-                self.delete_sandbox(id);
-                self.touch(function, now.us);
-            } else {
-                self.end_waiting_for_claims(now, id);
-            }
-        }
-    }
-
-    /// Whether a sandbox found after a restart is held, and by whom, is known now.
-    pub(super) fn end_waiting_for_claims(&mut self, now: Now, id: SandboxId) {
-        let Some(sandbox) = self.cluster.sandboxes.get(&id) else { return };
-        let (function, is_held) = (sandbox.function, sandbox.grant.is_some());
-        match sandbox.state {
-            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node).state == NodeState::Ready => {
-                self.set_sandbox_state(id, SandboxState::Ready);
-            }
-            SandboxState::Unclaimed => self.set_sandbox_state(id, SandboxState::Suspended),
-            SandboxState::Draining if !is_held => self.delete_sandbox(id),
-            _ => {}
-        }
-        // While it was unclaimed it was no supply, and it may have been replaced.
-        self.touch(function, now.us);
     }
 }

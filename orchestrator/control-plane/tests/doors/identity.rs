@@ -21,7 +21,7 @@ async fn a_second_worker_of_one_name_is_refused_and_a_new_stream_of_the_same_pro
     assert!(refusal.message().contains("another worker of the name \"w\" is connected"), "{refusal}");
     let mut again = Worker::connect(&running.stream, hello(1)).await.unwrap();
     assert!(again.read().await.welcome.is_some(), "its old stream is broken");
-    assert!(first.refusal().await.message().contains("anew"));
+    assert!(first.refusal().await.message().contains("again"));
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
 
     // A name is free when the stream of its worker has ended; silence is not the end.

@@ -6,7 +6,7 @@ use api::wire::{self, sandbox_event::Event};
 use model::{FunctionSpec, SandboxId};
 
 use super::model_cluster::Cluster;
-use crate::state::{Input, Request, SessionId, TimedEvent, sandbox::SandboxState};
+use crate::state::{Input, Request, SessionId, TimedEvent, cluster::SandboxState, views::show_function};
 
 /// How a sandbox that was ready turns out to be of no use.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
     let mut seen = BTreeSet::new();
     let mut created = Vec::new();
     for _ in 0..seconds * 20 {
-        let failures = cluster.state.function_named("f").unwrap().backoff.failures;
+        let failures = cluster.believed("f").backoff.failures;
         for index in 0..cluster.workers.len() {
             cluster.worker_sends_heartbeat(index);
             cluster.worker_reads(index);
@@ -79,7 +79,7 @@ fn a_crash_loop_makes_one_sandbox_a_second_at_most_after_ten_failures() {
             let (mut cluster, _) = cluster_with(looping, 2);
             let created = crash_loop(&mut cluster, waiting, end, 120);
             let late: Vec<u64> = created.iter().filter(|(_, failures)| *failures >= 10).map(|(at, _)| *at).collect();
-            let failures = cluster.state.function_named("f").unwrap().backoff.failures;
+            let failures = cluster.believed("f").backoff.failures;
             assert!(failures >= 10, "{what}: {failures} failures");
             assert!(late.len() >= 2, "{what}: it is tried again and again: {created:?}");
             for pair in late.windows(2) {
@@ -116,7 +116,7 @@ fn where_a_sandbox_ended_soon_after_it_was_ready_the_next_one_is_not_made() {
             cluster.worker_reads(on);
         }
         assert_ne!(used[0], used[1], "{end:?}");
-        let backoff = &cluster.state.function_named("f").unwrap().backoff;
+        let backoff = &cluster.believed("f").backoff;
         assert_eq!(backoff.failures, 2, "{end:?}");
         assert!(backoff.last_error.as_ref().unwrap().contains("after it was ready"), "{end:?}: {backoff:?}");
     }
@@ -128,9 +128,9 @@ fn a_sandbox_that_has_lasted_ends_the_count_of_failures_and_its_end_is_none() {
     kept.scale.min = 1;
     let (mut cluster, _) = cluster_with(kept, 1);
     crash_loop(&mut cluster, 0, End::Exits, 3);
-    assert!(cluster.state.function_named("f").unwrap().backoff.failures >= 3);
+    assert!(cluster.believed("f").backoff.failures >= 3);
     cluster.settle(30);
-    let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().backoff.failures;
+    let failures = |cluster: &Cluster| cluster.believed("f").backoff.failures;
     assert_eq!(failures(&cluster), 0, "it has lasted");
     cluster.sandbox_exits(0);
     cluster.worker_is_heard(0);
@@ -147,7 +147,7 @@ fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures(
         short_lived.scale.min = min;
         let (mut cluster, id) = cluster_with(short_lived, 2);
         crash_loop(&mut cluster, 2, End::Exits, 30);
-        let failures = |cluster: &Cluster| cluster.state.function_named("f").unwrap().backoff.failures;
+        let failures = |cluster: &Cluster| cluster.believed("f").backoff.failures;
         assert!(failures(&cluster) >= 5, "{}", failures(&cluster));
         // From now on the program works: whoever waits is served, by one sandbox after the other.
         while cluster.data_planes[0].waiting_for(id) > 0 {
@@ -178,7 +178,7 @@ fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     (0..2).for_each(|worker| cluster.worker_reads(worker));
     assert!(cluster.workers[on].sandboxes.is_empty(), "it is ended");
     assert_eq!(cluster.workers[1 - on].sandboxes.len(), 1, "and another one made on the other node");
-    let function = cluster.state.function_named("f").unwrap();
+    let function = cluster.believed("f");
     assert!(function.backoff.last_error.as_ref().unwrap().contains("was not ready within"), "{:?}", function.backoff);
     assert_eq!(function.activity.creations_failed, 1);
     cluster.worker_finishes_one(1 - on, true);
@@ -216,7 +216,7 @@ fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
     cluster.settle(1);
     assert!(!retired.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "nothing runs there any more");
     assert_eq!(cluster.data_planes[0].running(id), 1);
-    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 0, "it had worked");
+    assert_eq!(cluster.believed("f").backoff.failures, 0, "it had worked");
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_lon
     }
     let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
     assert_eq!(all, sandboxes, "each was made once");
-    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 0);
+    assert_eq!(cluster.believed("f").backoff.failures, 0);
 }
 
 /// A cluster with a worker that can make one sandbox a second, and with a function `f` whose creation waits there behind
@@ -342,7 +342,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
 }
 
 pub(super) fn expect_no_blame(cluster: &Cluster) {
-    let function = cluster.state.function_named("f").unwrap();
+    let function = cluster.believed("f");
     assert_eq!((function.backoff.failures, function.activity.creations_failed), (0, 0));
     assert_eq!(cluster.state.cluster.nodes.failing().count(), 0, "no node is avoided by others");
 }
@@ -363,7 +363,7 @@ fn a_creation_that_later_ones_overtake_on_the_only_node_has_its_turn_there() {
     let deadlines = 2;
     let (cluster, of_f) = overload(1, deadlines * 2 * HALF_DEADLINE_MS / 1000, u64::MAX);
     assert_eq!(of_f.len(), 1, "it does not begin again");
-    let function = cluster.state.function_named("f").unwrap();
+    let function = cluster.believed("f");
     assert_eq!((function.ready, function.starting), (1, 0));
     let longest = cluster.workers[0].sandboxes.values().filter_map(|sandbox| sandbox.queued_us).min();
     assert!(longest.is_some_and(|since_us| since_us > 0), "and so had those that came before it");
@@ -418,7 +418,9 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     let worker = "of-two".to_owned();
     let hello = wire::WorkerHello { worker: worker.clone(), nodes: vec![node("n0"), node("n1")], ..Default::default() };
     cluster.input(Input::WorkerJoined { session, hello });
-    let newest = |cluster: &Cluster| cluster.state.cluster.sandboxes.keys().max().expect("one was commanded").to_wire();
+    let newest = |cluster: &Cluster| {
+        cluster.state.cluster.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
+    };
     let hear = |cluster: &mut Cluster, sandbox, event| {
         let event = TimedEvent { event: wire::SandboxEvent { sandbox, event: Some(event) }, dispatched_us: None };
         cluster.input(Input::SandboxEvents { session, events: vec![event], read_us: cluster.now_us });
@@ -437,12 +439,12 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     for sandbox in &made[1..] {
         for _ in 0..HALF_DEADLINE_MS / 500 {
             cluster.pass(500);
-            cluster.input(Input::Heartbeats { heard: vec![(worker.clone(), cluster.now_us)] });
+            cluster.input(Input::Heartbeats { received: vec![(worker.clone(), cluster.now_us)] });
         }
         let address = "127.1.0.1:80".to_owned();
         hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
     }
-    let still = cluster.state.cluster.sandboxes.get(&SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state);
+    let still = cluster.state.cluster.sandboxes.get(SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state());
     assert_eq!(still, Some(SandboxState::Starting), "its turn is still to come");
 }
 
@@ -470,7 +472,7 @@ fn failed_after_reconnection(was_queued: bool, is_queued: bool) -> u32 {
         cluster.worker_is_heard(0);
     }
     cluster.worker_reads(0);
-    let function = cluster.state.function_named("f").unwrap();
+    let function = cluster.believed("f");
     let is_there = cluster.workers[0].sandboxes.contains_key(&sandboxes[0]);
     assert_eq!(is_there, function.activity.creations_failed == 0, "it is given up if it failed");
     function.activity.creations_failed
@@ -489,7 +491,7 @@ fn the_time_of_a_creation_counts_from_when_it_begins_and_it_fails_once_that_is_o
     cluster.pass_with(HALF_DEADLINE_MS, &[true]);
     progress(&mut cluster, sandboxes[1], false);
     cluster.pass_with(HALF_DEADLINE_MS + 1000, &[true]);
-    let failed = |cluster: &Cluster| cluster.state.function_named("f").unwrap().activity.creations_failed;
+    let failed = |cluster: &Cluster| cluster.believed("f").activity.creations_failed;
     assert_eq!(failed(&cluster), 1, "the one that began first");
     cluster.worker_reads(0);
     assert!(cluster.workers[0].sandboxes.contains_key(&sandboxes[1]), "the other one still has time");
@@ -518,7 +520,7 @@ fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
     while cluster.data_planes.iter().any(|known| known.has_said_more()) {
         (0..data_planes).for_each(|index| cluster.data_plane_is_heard(index));
     }
-    let failed = |number| cluster.state.function_named(&format!("f{number}")).unwrap().backoff.failures;
+    let failed = |number| cluster.believed(&format!("f{number}")).backoff.failures;
     assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
     cluster.state.cluster.nodes.failing().count()
 }
@@ -541,7 +543,7 @@ fn what_went_wrong_stays_until_what_is_run_is_registered_differently() {
     let shown = |cluster: &mut Cluster, spec: &FunctionSpec| {
         cluster.put(spec.clone());
         (0..8).for_each(|_| cluster.data_plane_reads(0));
-        let view = cluster.state.cluster.view_function(cluster.state.function_named("f").unwrap());
+        let view = show_function(&cluster.state.cluster, cluster.believed("f"));
         (view.failures, view.last_error, cluster.data_planes[0].problems.contains_key(&id))
     };
     let failed = (1, Some("no luck".to_owned()), true);
@@ -578,8 +580,7 @@ fn what_exceeds_a_bound_still_is_a_problem_still() {
 #[test]
 fn what_a_creation_waits_for_is_shown_while_it_waits() {
     let (mut cluster, sandboxes) = queue(2);
-    let shown =
-        |cluster: &Cluster| cluster.state.cluster.view_function(cluster.state.function_named("f").unwrap()).last_error;
+    let shown = |cluster: &Cluster| show_function(&cluster.state.cluster, cluster.believed("f")).last_error;
     assert_eq!(shown(&cluster), None, "its turn will come");
     let mut wait = |queued: bool, cause: &str| {
         let progress = Event::Progress(wire::CreationProgress { queued, cause: cause.to_owned() });

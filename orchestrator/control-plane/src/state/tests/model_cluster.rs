@@ -25,7 +25,7 @@ use crate::{
     registry::Registry,
     state::{
         DataPlaneChange, Effect, Input, Origin, Reply, Request, SessionId, Settings, State, Term, TimedEvent,
-        TimedMessage, WorkerChange,
+        TimedMessage, WorkerChange, cluster::Function,
     },
     store::{Command, Logged},
 };
@@ -153,7 +153,7 @@ pub(super) fn new_state(term: Term) -> State {
     let policy = autoscale::find("reactive").unwrap();
     let placement = placement::find("power-of-two").unwrap();
     let settings =
-        Settings { autoscale: policy, placement, health: Health::default(), heartbeat_port: 0, records: true };
+        Settings { autoscale: policy, placement, health: Health::default(), heartbeat_port: None, records: true };
     State::new(settings, term, 7, Metrics::new().into())
 }
 
@@ -306,6 +306,12 @@ impl Cluster {
 
     pub(super) fn function_id(&self, name: &str) -> Option<u64> {
         self.state.registry.function(name).map(|registered| registered.id.0)
+    }
+
+    /// A registered function, as the control plane has it.
+    pub(super) fn believed(&self, name: &str) -> &Function {
+        let registered = self.state.registry.function(name).expect("it is registered");
+        self.state.cluster.functions.get(registered.id).expect("a registered function is in the table")
     }
 
     // ---- links ----
@@ -603,7 +609,7 @@ impl Cluster {
         if self.workers[index].session.is_some() {
             let worker = self.workers[index].name.clone();
             let heard = vec![(worker, self.now_us)];
-            self.input(Input::Heartbeats { heard });
+            self.input(Input::Heartbeats { received: heard });
         }
     }
 
@@ -621,7 +627,7 @@ impl Cluster {
         let Some(session) = known.session.filter(|_| known.admitted) else { return };
         let Some(message) = known.outgoing.pop_front() else { return };
         let said = TimedMessage { published: vec![None; message.acks.len()], message, read_us: self.now_us };
-        self.input(Input::FromDataPlane { session, said });
+        self.input(Input::FromDataPlane { session, message: said });
     }
 
     /// All that a data plane has said so far arrives.

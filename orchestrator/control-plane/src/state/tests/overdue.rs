@@ -8,7 +8,7 @@ use super::{
     failures::{HALF_DEADLINE_MS, expect_no_blame, progress_at},
     model_cluster::{Cluster, NODE_CPU},
 };
-use crate::state::{Request, sandbox::SandboxState};
+use crate::state::{Request, cluster::SandboxState};
 
 /// Two checks of the creations that are overdue are no further apart.
 const CHECK_MS: u64 = HALF_DEADLINE_MS / 2;
@@ -82,7 +82,7 @@ fn a_later_creation_that_is_made_first_levels_two_queues_and_empties_none() {
     let queues = [0, 1].map(|worker| all_wait(&mut cluster, worker));
     pass(&mut cluster, HALF_DEADLINE_MS);
     (0..2).for_each(|worker| finish(&mut cluster, worker, *queues[worker].last().unwrap()));
-    let commanded = cluster.state.sandboxes_commanded;
+    let commanded = cluster.state.scaler.sandboxes_commanded;
     pass(&mut cluster, HALF_DEADLINE_MS + 1000);
     put(&mut cluster, "much-later", 20, 1);
     for (worker, before) in queues.iter().enumerate() {
@@ -91,7 +91,7 @@ fn a_later_creation_that_is_made_first_levels_two_queues_and_empties_none() {
         finish(&mut cluster, worker, newest);
     }
     pass(&mut cluster, CHECK_MS);
-    let again = cluster.state.sandboxes_commanded - commanded - 20;
+    let again = cluster.state.scaler.sandboxes_commanded - commanded - 20;
     assert!(again <= 2, "{again} began again though each worker made one");
 }
 
@@ -101,9 +101,9 @@ fn the_creations_that_have_waited_longest_move_first_and_no_more_than_a_bound_at
     let waiting = under_way(&mut cluster, 0);
     let mut most = 0;
     for _ in 0..CHECK_MS / 100 {
-        let before = cluster.state.sandboxes_commanded;
+        let before = cluster.state.scaler.sandboxes_commanded;
         pass(&mut cluster, 100);
-        most = most.max(cluster.state.sandboxes_commanded - before);
+        most = most.max(cluster.state.scaler.sandboxes_commanded - before);
     }
     assert!((1..=MAX_AT_ONCE).contains(&most), "{most} at once");
     let left = under_way(&mut cluster, 0);
@@ -205,7 +205,7 @@ fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() 
         .cluster
         .sandboxes
         .iter()
-        .filter(|(_, one)| one.function == id && one.state == SandboxState::Starting);
+        .filter(|(_, one)| one.function == id && one.state() == SandboxState::Starting);
     let oldest = waits.map(|(id, _)| id.to_wire()).min().unwrap();
     assert!(oldest > last, "it is the only one of its function");
 }

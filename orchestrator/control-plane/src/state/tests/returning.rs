@@ -109,7 +109,7 @@ fn decisions_wait_for_the_recovery_window_however_long_the_log_took_to_read() {
     let window = cluster.state.settings.health.recovery_window;
     let waited_from_us = cluster.now_us;
     cluster.connect_worker(0);
-    while !cluster.state.is_recovered() {
+    while !cluster.state.recovery.is_finished() {
         cluster.pass_with(100, &[true, true]);
     }
     let waited = Duration::from_micros(cluster.now_us - waited_from_us);

@@ -12,7 +12,7 @@ use crate::{
     registry::Registry,
     state::{
         Term,
-        join::{known_to_data_plane, known_to_worker},
+        handlers::{known_to_data_plane, known_to_worker},
     },
     store::{Command, Logged, MAX_EPOCHS},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use model::FunctionSpec;
 
 use super::model_cluster::{Cluster, NODE_CPU};
-use crate::state::{Acknowledgement, Request, node::NodeState};
+use crate::state::{Acknowledgement, Request, cluster::NodeState};
 
 /// Longer than a worker may be silent before it is dead.
 const LONG_MS: u64 = 12_000;
@@ -162,7 +162,7 @@ fn a_sandbox_that_ended_while_the_control_plane_stood_still_did_not_last() {
     cluster.stand_still(LONG_MS);
     cluster.sandbox_exits(0);
     cluster.worker_is_heard(0);
-    assert_eq!(cluster.state.function_named("f").unwrap().backoff.failures, 1, "it was ready for two seconds");
+    assert_eq!(cluster.believed("f").backoff.failures, 1, "it was ready for two seconds");
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! What functions have done since this control plane began, and which did something lately.
+//!
+//! Kept for `GET /v1/top`: choosing the most active functions must not look at all of them, since the owner task makes
+//! no decision meanwhile.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, VecDeque},
+};
+
+use model::FunctionId;
+use policy::autoscale::Demand;
+
+use super::{super::Now, Cluster, function::Function};
+use crate::registry::Registry;
+
+/// Entries kept: twice as many as functions that can be active at once, 4 MiB.
+const MAX_ENTRIES: usize = 1 << 18;
+/// A function with waiting or running invocations is sampled each second, so one without samples for this long has none.
+const BUSY_WINDOW_S: u32 = 10;
+
+/// Counts of one function.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::state) struct Activity {
+    /// Invocations that data planes have reported in samples.
+    pub(in crate::state) invocations: u64,
+    /// Those of them that were cold starts.
+    pub(in crate::state) cold: u32,
+    /// Sandboxes commanded.
+    pub(in crate::state) creations: u32,
+    /// Creations that failed.
+    pub(in crate::state) creations_failed: u32,
+    /// The second, counted from one, in which it last did something; 0: never.
+    active_s: u32,
+}
+
+/// A hundred thousand idle functions have one each.
+const _: () = assert!(size_of::<Activity>() <= 24);
+
+/// Who was active in which second, oldest first. Only a function's newest entry counts.
+#[derive(Debug, Default)]
+pub(in crate::state) struct Recent {
+    entries: VecDeque<(u32, FunctionId)>,
+}
+
+impl Activity {
+    /// Records that the function does something now. Returns true if it did nothing in this second before.
+    fn touch(&mut self, now: Now) -> bool {
+        let second = second_of(now);
+        std::mem::replace(&mut self.active_s, second) != second
+    }
+}
+
+impl Recent {
+    /// Adds an entry; of `most` that there are already, only those that still count are kept, and half of `most` at most.
+    fn add(&mut self, entry: (u32, FunctionId), most: usize, counts: impl Fn(&(u32, FunctionId)) -> bool) {
+        if self.entries.len() >= most {
+            self.entries.retain(counts);
+            let surplus = self.entries.len().saturating_sub(most / 2);
+            self.entries.drain(..surplus);
+        }
+        self.entries.push_back(entry);
+    }
+}
+
+impl Cluster {
+    /// Functions by their last activity, the latest first, each once.
+    fn by_activity(&self) -> impl Iterator<Item = (u32, &Function)> {
+        let newest = |&(second, id): &(u32, FunctionId)| {
+            let function = self.functions.get(id).filter(|function| !function.removed)?;
+            (function.activity.active_s == second).then_some((second, function))
+        };
+        self.recent.entries.iter().rev().filter_map(newest)
+    }
+
+    fn busy_lately(&self, now: Now) -> impl Iterator<Item = &Function> {
+        let since = second_of(now).saturating_sub(BUSY_WINDOW_S);
+        self.by_activity().take_while(move |(second, _)| *second >= since).map(|(_, function)| function)
+    }
+
+    /// Remembers that a function does something now.
+    pub(in crate::state) fn note_active(&mut self, now: Now, id: FunctionId) {
+        if !self.functions.known_mut(id).is_some_and(|function| function.activity.touch(now)) {
+            return;
+        }
+        let functions = &self.functions;
+        let counts = |(second, id): &(u32, FunctionId)| {
+            functions.get(*id).is_some_and(|function| function.activity.active_s == *second)
+        };
+        self.recent.add((second_of(now), id), MAX_ENTRIES, counts);
+    }
+
+    /// At most `limit` functions: those with most waiting and running invocations, then those active last, then in the
+    /// order of their names.
+    pub(in crate::state) fn most_active(&self, registry: &Registry, now: Now, limit: usize) -> Vec<&Function> {
+        let since = second_of(now).saturating_sub(BUSY_WINDOW_S);
+        let lately = self.by_activity().zip(0..).take_while(|((second, _), place)| *second >= since || *place < limit);
+        let mut chosen: Vec<&Function> = lately.map(|((_, function), _)| function).collect();
+        chosen.sort_by_key(|function| {
+            let Demand { waiting, running } = function.demand();
+            let id = function.registered.id;
+            (Reverse((waiting.saturating_add(running), function.activity.active_s)), id)
+        });
+        chosen.truncate(limit);
+        let known: BTreeSet<_> = chosen.iter().map(|function| function.registered.id).collect();
+        let others = registry.functions().map(|registered| registered.id).filter(|id| !known.contains(id));
+        let missing = limit - chosen.len();
+        chosen.extend(others.filter_map(|id| self.functions.get(id)).take(missing));
+        chosen
+    }
+
+    /// Waiting and running invocations of all functions, as last reported.
+    pub(in crate::state) fn total_demand(&self, now: Now) -> Demand {
+        let mut total = Demand { waiting: 0, running: 0 };
+        for demand in self.busy_lately(now).map(Function::demand) {
+            total.waiting = total.waiting.saturating_add(demand.waiting);
+            total.running = total.running.saturating_add(demand.running);
+        }
+        total
+    }
+}
+
+fn second_of(now: Now) -> u32 {
+    u32::try_from(now.us / 1_000_000 + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_entries_stay() {
+        let mut recent = Recent::default();
+        // Function 0 is active in each second, the others once each.
+        for second in 1..=1000 {
+            for id in [0, u64::from(second)] {
+                recent.add((second, FunctionId(id)), 16, |&(then, id)| id.0 != 0 || then + 1 >= second);
+            }
+            assert!(recent.entries.len() <= 16);
+        }
+        assert_eq!(recent.entries.back(), Some(&(1000, FunctionId(1000))));
+        assert!((997..=1000).all(|id| recent.entries.contains(&(id, FunctionId(u64::from(id))))), "{recent:?}");
+    }
+
+    #[test]
+    fn a_function_is_remembered_once_a_second() {
+        let mut activity = Activity::default();
+        let touched = [0, 999_999, 1_000_000, 1_500_000].map(|us| activity.touch(Now::at_us(us)));
+        assert_eq!(touched, [true, false, true, false]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Data planes, and what they report and hold of each function.
+
+use std::net::SocketAddr;
+
+use model::DataPlaneId;
+
+use super::super::{Map, SessionId};
+
+/// A data plane, stable over reconnects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::state) struct DataPlaneKey(pub(in crate::state) u32);
+
+/// What one data plane says of one function, and what it holds of it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct FunctionLoad {
+    pub(in crate::state) waiting: u32,
+    pub(in crate::state) running: u32,
+    /// Slots granted to it.
+    pub(in crate::state) held: u32,
+    /// Slots granted to it that it has not acknowledged: they will serve part of `waiting`.
+    pub(in crate::state) under_way: u32,
+    pub(in crate::state) cap: GrantCap,
+    /// It is disconnected, or has not answered in time when asked for slots: what it holds serves nobody else, and is not
+    /// waited for.
+    pub(in crate::state) silent: bool,
+}
+
+/// The newest limit sent to one data plane for one function.
+#[derive(Clone, Debug, Default)]
+pub(in crate::state) struct GrantCap {
+    pub(in crate::state) version: u64,
+    /// Slots it should hold at most, while the limit stands.
+    pub(in crate::state) slots: Option<u32>,
+    /// It was asked to give busy sandboxes back too, as they become free.
+    pub(in crate::state) drain: bool,
+    /// It has not answered yet.
+    pub(in crate::state) pending: bool,
+    /// While somebody waits for what was asked back: when it should have answered, in microseconds.
+    pub(in crate::state) due_us: Option<u64>,
+    /// No further limit before this time, in microseconds: it just refused one.
+    pub(in crate::state) not_before_us: u64,
+}
+
+impl FunctionLoad {
+    /// Invocations that wait and that nothing sent so far will serve.
+    pub(in crate::state) fn unmet(&self) -> u32 {
+        self.waiting.saturating_sub(self.under_way)
+    }
+
+    /// Slots it has been asked to give back and has neither given nor refused.
+    pub(in crate::state) fn pending_revocation(&self) -> u32 {
+        let stands = !self.silent && (self.cap.pending || self.cap.drain);
+        self.cap.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
+    }
+
+    /// Slots held and unused, as far as is known.
+    pub(in crate::state) fn idle(&self) -> u32 {
+        self.held.saturating_sub(self.running.saturating_add(self.waiting))
+    }
+}
+
+/// One data plane.
+#[derive(Debug)]
+pub(in crate::state) struct DataPlane {
+    pub(in crate::state) id: DataPlaneId,
+    pub(in crate::state) session: Option<SessionId>,
+    /// Where it takes invocations.
+    pub(in crate::state) address: Option<SocketAddr>,
+    /// The greatest function change it has applied.
+    pub(in crate::state) applied: u64,
+    /// When it vanished, in microseconds.
+    pub(in crate::state) left_us: u64,
+    /// The process that is or was connected.
+    pub(in crate::state) instance: u64,
+    /// It is being given up: what it says it holds after that is news.
+    pub(in crate::state) leaving: bool,
+}
+
+/// All data planes.
+#[derive(Default)]
+pub(in crate::state) struct DataPlanes {
+    known: Vec<Option<DataPlane>>,
+    sessions: Map<SessionId, DataPlaneKey>,
+    next_version: u64,
+}
+
+impl DataPlanes {
+    pub(in crate::state) fn get(&self, key: DataPlaneKey) -> Option<&DataPlane> {
+        self.known.get(key.0 as usize)?.as_ref()
+    }
+
+    pub(in crate::state) fn iter_mut(&mut self) -> impl Iterator<Item = &mut DataPlane> {
+        self.known.iter_mut().flatten()
+    }
+
+    pub(in crate::state) fn get_mut(&mut self, key: DataPlaneKey) -> Option<&mut DataPlane> {
+        self.known.get_mut(key.0 as usize)?.as_mut()
+    }
+
+    pub(in crate::state) fn iter(&self) -> impl Iterator<Item = (DataPlaneKey, &DataPlane)> {
+        self.known.iter().zip(0..).filter_map(|(known, key)| known.as_ref().map(|known| (DataPlaneKey(key), known)))
+    }
+
+    pub(in crate::state) fn connected(&self) -> impl Iterator<Item = (DataPlaneKey, SessionId, &DataPlane)> {
+        self.iter().filter_map(|(key, known)| known.session.map(|session| (key, session, known)))
+    }
+
+    pub(in crate::state) fn find(&self, id: &DataPlaneId) -> Option<DataPlaneKey> {
+        self.iter().find(|(_, known)| known.id == *id).map(|(key, _)| key)
+    }
+
+    /// Adds a data plane, unless there is one of that name. It is away since `left_us`.
+    pub(in crate::state) fn put(&mut self, id: &DataPlaneId, left_us: u64) {
+        if self.find(id).is_some() {
+            return;
+        }
+        let place = self.known.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.known.push(None);
+            self.known.len() - 1
+        });
+        self.known[place] = Some(DataPlane {
+            id: id.clone(),
+            session: None,
+            address: None,
+            applied: 0,
+            left_us,
+            instance: 0,
+            leaving: false,
+        });
+    }
+
+    pub(in crate::state) fn remove(&mut self, key: DataPlaneKey) {
+        if let Some(known) = self.known.get_mut(key.0 as usize) {
+            *known = None;
+        }
+    }
+
+    pub(in crate::state) fn by_session(&self, session: SessionId) -> Option<DataPlaneKey> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// A version greater than all before; versions order deltas and limits within an epoch.
+    pub(in crate::state) fn next_version(&mut self) -> u64 {
+        self.next_version += 1;
+        self.next_version
+    }
+
+    pub(in crate::state) fn attach(&mut self, key: DataPlaneKey, session: SessionId) -> Option<SessionId> {
+        self.sessions.insert(session, key);
+        let old = self.get_mut(key).and_then(|known| known.session.replace(session));
+        if let Some(old) = old {
+            self.sessions.remove(&old);
+        }
+        old
+    }
+
+    pub(in crate::state) fn detach(&mut self, session: SessionId) -> Option<DataPlaneKey> {
+        let key = self.sessions.remove(&session)?;
+        self.get_mut(key)?.session = None;
+        Some(key)
+    }
+}

@@ -1,0 +1,259 @@
+//! Functions: their specification, demand, supply, and what went wrong with them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::wire;
+use model::{FunctionId, FunctionSpec, Registered, SandboxId, duration::LONGEST};
+use policy::{
+    autoscale::{Autoscaler, Demand, Policy, Supply},
+    balance,
+    placement::NodeKey,
+};
+
+use super::{
+    super::Map,
+    activity::Activity,
+    data_plane::{DataPlaneKey, FunctionLoad},
+    sandbox::SandboxState,
+};
+
+/// Creations of a function that failed lately.
+#[derive(Debug, Default)]
+pub(in crate::state) struct CreationBackoff {
+    /// Failures since a sandbox was made that lasted, or was of use until it was given up.
+    pub(in crate::state) failures: u32,
+    /// When the newest sandbox was commanded, in microseconds.
+    pub(in crate::state) made_us: u64,
+    /// When one failed last, in microseconds.
+    pub(in crate::state) failed_us: Option<u64>,
+    /// No attempt before this time, in microseconds.
+    pub(in crate::state) not_before_us: u64,
+    /// The newest failure, in words.
+    pub(in crate::state) last_error: Option<String>,
+    /// Since the newest sandbox was commanded, another one found no room: that is newer than any failure.
+    pub(in crate::state) found_no_room: bool,
+    /// Another attempt cannot succeed, as far as the worker can tell.
+    pub(in crate::state) permanent: bool,
+    /// Nodes that failed it, newest last, and until when each is avoided, in microseconds.
+    pub(in crate::state) avoid: Vec<(NodeKey, u64)>,
+    /// Data planes were told.
+    pub(in crate::state) announced: bool,
+}
+
+/// One registered function.
+pub(in crate::state) struct Function {
+    /// Shared with commands that are under way.
+    pub(in crate::state) registered: Arc<Registered>,
+    pub(in crate::state) autoscaler: Autoscaler,
+    pub(in crate::state) sandboxes: BTreeSet<SandboxId>,
+    /// Ready sandboxes that are granted to nobody.
+    pub(in crate::state) free: BTreeSet<SandboxId>,
+    pub(in crate::state) ready: u32,
+    pub(in crate::state) starting: u32,
+    /// Demand, and slots held, by data plane.
+    pub(in crate::state) loads: Vec<(DataPlaneKey, FunctionLoad)>,
+    pub(in crate::state) desired: u32,
+    pub(in crate::state) backoff: CreationBackoff,
+    pub(in crate::state) activity: Activity,
+    /// When it is next decided on without an event.
+    pub(in crate::state) due_us: Option<u64>,
+    /// Not scaled down before this time: after a restart, one stable window.
+    pub(in crate::state) hold_until_us: u64,
+    /// Deregistered; kept until its last sandbox is no more.
+    pub(in crate::state) removed: bool,
+    /// Why no sandbox of it is made: the log has it from before there was a bound that its specification exceeds.
+    pub(in crate::state) unfit: Option<String>,
+}
+
+/// All functions by id: those of the registry, and removed ones until their last sandbox has ended.
+#[derive(Default)]
+pub(in crate::state) struct Functions(Map<FunctionId, Box<Function>>);
+
+impl Functions {
+    pub(in crate::state) fn get(&self, id: FunctionId) -> Option<&Function> {
+        self.0.get(&id).map(AsRef::as_ref)
+    }
+
+    pub(in crate::state) fn get_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
+        self.0.get_mut(&id).map(AsMut::as_mut)
+    }
+
+    /// A function that exists, as its id comes from another table.
+    pub(in crate::state) fn known(&self, id: FunctionId) -> Option<&Function> {
+        super::expect_known(self.get(id), "function")
+    }
+
+    /// The same, to change it.
+    pub(in crate::state) fn known_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
+        super::expect_known(self.get_mut(id), "function")
+    }
+
+    /// Every function, also those being removed, in no useful order.
+    pub(in crate::state) fn iter_mut(&mut self) -> impl Iterator<Item = (FunctionId, &mut Function)> {
+        self.0.iter_mut().map(|(id, function)| (*id, function.as_mut()))
+    }
+
+    pub(in crate::state) fn insert(&mut self, function: Function) {
+        self.0.insert(function.registered.id, Box::new(function));
+    }
+
+    pub(super) fn remove(&mut self, id: FunctionId) {
+        self.0.remove(&id);
+    }
+
+    #[cfg(test)]
+    pub(in crate::state) fn iter(&self) -> impl Iterator<Item = &Function> {
+        self.0.values().map(AsRef::as_ref)
+    }
+}
+
+impl Function {
+    pub(in crate::state) fn new(registered: Arc<Registered>, policy: &Policy) -> Self {
+        Self {
+            autoscaler: Autoscaler::new(policy, &registered.spec.scale, registered.spec.concurrency),
+            registered,
+            sandboxes: BTreeSet::new(),
+            free: BTreeSet::new(),
+            ready: 0,
+            starting: 0,
+            loads: Vec::new(),
+            desired: 0,
+            backoff: CreationBackoff::default(),
+            activity: Activity::default(),
+            due_us: None,
+            hold_until_us: 0,
+            removed: false,
+            unfit: None,
+        }
+    }
+
+    /// A function of the registry.
+    pub(in crate::state) fn registered(registered: Arc<Registered>, policy: &Policy) -> Self {
+        let mut function = Self::new(registered, policy);
+        function.check();
+        function
+    }
+
+    /// Checks the size of the specification: what is in the log may be older than the bound. What was taken then and only
+    /// would not be registered now goes on to work.
+    pub(in crate::state) fn check(&mut self) {
+        let spec = &self.registered.spec;
+        self.unfit = spec.check_size().err().map(|error| {
+            tracing::warn!(function = %spec.name, %error, "no sandbox of it is made until it is registered again");
+            format!("{error}: register the function again, it was before there was this bound")
+        });
+    }
+
+    /// What data planes know of it. Of a specification that exceeds a bound they get what is within it: a message stays as
+    /// small, and a time as short, as they expect, and its sandboxes that there are serve as before.
+    pub(in crate::state) fn config(&self) -> wire::FunctionConfig {
+        let Registered { id, revision, spec } = self.registered.as_ref();
+        if self.unfit.is_none() {
+            return api::function_config(&self.registered);
+        }
+        let mut bounded = FunctionSpec {
+            protocol: spec.protocol,
+            concurrency: spec.concurrency,
+            retry: spec.retry,
+            timeout: spec.timeout.min(LONGEST),
+            queue: spec.queue,
+            connection_idle: spec.connection_idle.min(LONGEST),
+            balance: spec.balance.clone().filter(|name| balance::find(name).is_some()),
+            ..FunctionSpec::new(spec.name.clone(), "")
+        };
+        bounded.queue.deadline = bounded.queue.deadline.min(LONGEST);
+        api::function_config(&Registered { id: *id, revision: *revision, spec: bounded })
+    }
+
+    /// Why no sandbox can be made, as data planes are to know it, if so.
+    pub(in crate::state) fn creation_problem(&self) -> Option<wire::CreationProblem> {
+        let backoff = &self.backoff;
+        let (message, permanent) = match &self.unfit {
+            Some(unfit) => (unfit.clone(), true),
+            None if backoff.announced => (backoff.last_error.clone().unwrap_or_default(), backoff.permanent),
+            None => return None,
+        };
+        Some(wire::CreationProblem { function: self.registered.id.0, permanent, message })
+    }
+
+    pub(in crate::state) fn demand(&self) -> Demand {
+        let sum =
+            |of: fn(&FunctionLoad) -> u32| self.loads.iter().map(|(_, load)| of(load)).fold(0, u32::saturating_add);
+        Demand { waiting: sum(|load| load.waiting), running: sum(|load| load.running) }
+    }
+
+    pub(in crate::state) fn supply(&self) -> Supply {
+        Supply { ready: self.ready, starting: self.starting, concurrency: self.registered.spec.concurrency }
+    }
+
+    /// Sandboxes that are known and neither in service nor being made.
+    pub(in crate::state) fn leaving(&self) -> u32 {
+        let total = u32::try_from(self.sandboxes.len()).unwrap_or(u32::MAX);
+        total.saturating_sub(self.ready + self.starting)
+    }
+
+    pub(in crate::state) fn load(&self, data_plane: DataPlaneKey) -> Option<&FunctionLoad> {
+        self.loads.iter().find(|(key, _)| *key == data_plane).map(|(_, load)| load)
+    }
+
+    /// Whether the slots of a further sandbox can be counted with those that a data plane holds. What cannot is granted to
+    /// nobody: a sum that wrapped would be wrong from then on.
+    pub(in crate::state) fn may_hold(&self, data_plane: DataPlaneKey, slots: u32) -> bool {
+        self.load(data_plane).is_none_or(|load| load.held.checked_add(slots).is_some())
+    }
+
+    pub(in crate::state) fn load_mut(&mut self, data_plane: DataPlaneKey) -> &mut FunctionLoad {
+        let place = self.loads.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
+            self.loads.push((data_plane, FunctionLoad::default()));
+            self.loads.len() - 1
+        });
+        &mut self.loads[place].1
+    }
+
+    /// Forgets what a data plane reported. Returns true if it had reported anything.
+    pub(in crate::state) fn forget_load(&mut self, data_plane: DataPlaneKey) -> bool {
+        let before = self.loads.len();
+        self.loads.retain(|(key, _)| *key != data_plane);
+        self.loads.len() < before
+    }
+
+    pub(super) fn add_sandbox(&mut self, id: SandboxId, state: SandboxState) {
+        self.sandboxes.insert(id);
+        self.add(state);
+    }
+
+    pub(super) fn remove_sandbox(&mut self, id: SandboxId, state: SandboxState) {
+        self.sandboxes.remove(&id);
+        self.free.remove(&id);
+        self.subtract(state);
+    }
+
+    pub(super) fn count(&mut self, before: SandboxState, after: SandboxState) {
+        self.subtract(before);
+        self.add(after);
+    }
+
+    pub(super) fn note_free(&mut self, id: SandboxId, is_free: bool) {
+        if is_free {
+            self.free.insert(id);
+        } else {
+            self.free.remove(&id);
+        }
+    }
+
+    fn add(&mut self, state: SandboxState) {
+        match state {
+            SandboxState::Ready => self.ready += 1,
+            SandboxState::Starting => self.starting += 1,
+            SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating => {}
+        }
+    }
+
+    fn subtract(&mut self, state: SandboxState) {
+        match state {
+            SandboxState::Ready => self.ready -= 1,
+            SandboxState::Starting => self.starting -= 1,
+            SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating => {}
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What every handler may read.
+
+use api::wire;
+
+use super::{Settings, Term};
+use crate::{clock::Now, metrics::Metrics, registry::Registry};
+
+/// The moment of the input at hand, and what no handler changes.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) settings: &'a Settings,
+    pub(super) term: Term,
+    /// Changed by durable commands alone.
+    pub(super) registry: &'a Registry,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Context<'_> {
+    /// The first message to a peer, with the port for heartbeats if it may use one.
+    pub(super) fn welcome(&self, heartbeat_port: Option<u16>) -> wire::Welcome {
+        wire::Welcome {
+            protocol_version: api::PROTOCOL_VERSION,
+            epoch: self.term.epoch.0,
+            heartbeat_port: heartbeat_port.unwrap_or_default().into(),
+            cluster: self.term.cluster.to_string(),
+            epoch_nonce: self.term.nonce,
+        }
+    }
+}

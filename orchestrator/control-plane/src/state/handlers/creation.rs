@@ -1,0 +1,131 @@
+//! Commands to create sandboxes.
+
+use std::time::Duration;
+
+use api::wire;
+use model::{Epoch, FunctionId, SandboxId};
+use policy::placement::{NodeKey, Wanted};
+use rand_pcg::Pcg64;
+
+use super::{
+    super::{
+        Now,
+        cluster::{Cluster, Sandbox, Timing},
+        context::Context,
+        effects::{Effects, WorkerChange},
+    },
+    sandbox::SandboxHandler,
+};
+use crate::clock::micros;
+
+/// Between two log lines about a lack of room: while there is none, every decision meets it.
+const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What decisions on sandboxes depend on besides the tables.
+pub(in crate::state) struct Scaler {
+    /// Sandboxes commanded in this epoch so far.
+    pub(in crate::state) sandboxes_commanded: u64,
+    /// Of the placement policies.
+    rng: Pcg64,
+    /// When a lack of room was logged last, in microseconds.
+    no_room_logged_us: Option<u64>,
+}
+
+impl Scaler {
+    pub(in crate::state) fn new(seed: u64, epoch: Epoch) -> Self {
+        let rng = Pcg64::new(u128::from(seed), u128::from(epoch.0));
+        Self { sandboxes_commanded: 0, rng, no_room_logged_us: None }
+    }
+
+    /// Returns true, once in an interval, if a line about a lack of room is to be logged now.
+    pub(super) fn may_log_no_room(&mut self, now: Now) -> bool {
+        let is_due = |logged_us: u64| now.us >= logged_us.saturating_add(micros(NO_ROOM_LOG_INTERVAL));
+        let may_log = self.no_room_logged_us.is_none_or(is_due);
+        if may_log {
+            self.no_room_logged_us = Some(now.us);
+        }
+        may_log
+    }
+}
+
+/// Commands sandboxes.
+pub(in crate::state) struct CreationHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) scaler: &'a mut Scaler,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl CreationHandler<'_> {
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    /// Places one sandbox and tells its worker to create it; `false` when no node has room.
+    pub(super) fn create(&mut self, id: FunctionId, read_us: u64) -> bool {
+        let now = self.context.now;
+        let decided_us = now.measured_us();
+        let Some(function) = self.cluster.functions.known(id) else { return false };
+        let spec = &function.registered.spec;
+        let avoid = self.cluster.avoided(now, id);
+        let policy = self.context.settings.placement_for(spec);
+        let wanted = Wanted { policy, resources: spec.resources(), avoid: &avoid };
+        let Some(node) = self.cluster.placement.choose(&self.cluster.nodes.pool, wanted, &mut self.scaler.rng) else {
+            return false;
+        };
+        self.command(id, node, Timing { requested_us: read_us.min(decided_us), decided_us, ..Timing::default() })
+    }
+
+    /// Commands a sandbox on `node` in the place of `old`, if there is room. It keeps the time of its request.
+    pub(super) fn replace(&mut self, old: SandboxId, node: NodeKey) -> bool {
+        let decided_us = self.context.now.measured_us();
+        let Some(sandbox) = self.cluster.sandboxes.known(old) else { return false };
+        let function = sandbox.function;
+        let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
+        let is_commanded = self.command(function, node, Timing { requested_us, decided_us, ..Timing::default() });
+        if is_commanded {
+            self.sandboxes().delete(old);
+        }
+        is_commanded
+    }
+
+    /// Tells the worker of `node` to create a sandbox there; `false` when the node has no room. `timing` says when it was
+    /// requested and decided.
+    fn command(&mut self, id: FunctionId, node: NodeKey, timing: Timing) -> bool {
+        let now = self.context.now;
+        let Some(function) = self.cluster.functions.known_mut(id) else { return false };
+        let registered = function.registered.clone();
+        let Some(sandbox) = SandboxId::new(self.context.term.epoch, self.scaler.sandboxes_commanded + 1) else {
+            return false;
+        };
+        if !self.cluster.nodes.reserve(node, sandbox, registered.spec.resources()) {
+            return false;
+        }
+        self.scaler.sandboxes_commanded += 1;
+        function.backoff.made_us = now.us;
+        function.backoff.found_no_room = false;
+        function.activity.creations = function.activity.creations.saturating_add(1);
+        let timing = Timing { placed_us: now.measured_us(), ..timing };
+        let due_us = now.after(self.context.settings.health.creation_deadline);
+        let created = Sandbox::commanded(&registered, node, now.us, due_us, timing);
+        self.cluster.insert_sandbox(sandbox, created);
+        self.cluster.note_active(now, id);
+        self.context.metrics.creations.inc();
+        let node = self.cluster.nodes.get(node);
+        if let Some(session) = node.session {
+            let create =
+                wire::CreateSandbox { sandbox: sandbox.to_wire(), node: node.index, revision: registered.revision.0 };
+            self.effects.send_to_worker(session, WorkerChange::Create(create, registered));
+        }
+        true
+    }
+}
+
+impl Cluster {
+    /// Nodes that failed a function lately, or whatever was placed on them.
+    pub(super) fn avoided(&self, now: Now, id: FunctionId) -> Vec<NodeKey> {
+        let of_function = self.functions.known(id).into_iter().flat_map(|function| &function.backoff.avoid);
+        let avoided = self.nodes.failing().chain(of_function).filter(|(_, until_us)| now.us < *until_us);
+        avoided.map(|(node, _)| *node).collect()
+    }
+}

@@ -1,0 +1,289 @@
+//! Messages of data planes.
+
+use api::wire;
+use model::{DataPlaneId, Epoch, FunctionId, SandboxId};
+use policy::autoscale::Sample;
+
+use super::{
+    super::{
+        SessionId, TimedMessage,
+        cluster::{Cluster, CreationOutcome, DataPlaneKey, Function, GrantCap, SandboxState},
+        context::Context,
+        effects::{DataPlaneChange, Effects},
+        recovery::Recovery,
+    },
+    backoff::Source,
+    grant::GrantHandler,
+    recovery::RecoveryHandler,
+    sandbox::SandboxHandler,
+};
+
+/// A lower bound is kept at other data planes once one has been away for so long: most are back sooner.
+const AWAY_GRACE_US: u64 = 2_000_000;
+
+/// Handles what data planes send.
+pub(in crate::state) struct DataPlaneHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) recovery: &'a mut Recovery,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl DataPlaneHandler<'_> {
+    fn grants(&mut self) -> GrantHandler<'_> {
+        GrantHandler::of(self.context, self.cluster, self.effects)
+    }
+
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    fn recovery(&mut self) -> RecoveryHandler<'_> {
+        RecoveryHandler { context: self.context, cluster: self.cluster, recovery: self.recovery, effects: self.effects }
+    }
+
+    /// Admits a data plane that is durable.
+    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: wire::DataPlaneHello) {
+        let id = DataPlaneId(hello.data_plane);
+        // It may have been removed since the command that it waited for.
+        let Some(key) = self.cluster.data_planes.find(&id) else { return };
+        if let Some(old) = self.cluster.data_planes.attach(key, session) {
+            self.effects.close(old, format!("data plane {id} connected again"));
+        }
+        if let Some(known) = self.cluster.data_planes.get_mut(key) {
+            known.address = hello.address.parse().ok();
+            known.applied = 0;
+            known.instance = hello.instance;
+        }
+        self.send_snapshot(key);
+        let is_new_process = hello.epoch == Epoch::default().0;
+        self.recovery().on_data_plane_reported(key, &hello.held, is_new_process);
+    }
+
+    fn send_snapshot(&mut self, key: DataPlaneKey) {
+        let Self { context, cluster: Cluster { functions, data_planes, .. }, effects, .. } = self;
+        let mut send = |change| effects.send_to_data_plane(data_planes, key, change);
+        send(DataPlaneChange::Welcome(context.welcome(None)));
+        let sequence = context.registry.function_index();
+        let mut problems = Vec::new();
+        for function in context.registry.functions().filter_map(|registered| functions.known(registered.id)) {
+            send(DataPlaneChange::Function(Box::new(function.config()), sequence));
+            problems.extend(function.creation_problem());
+        }
+        send(DataPlaneChange::SnapshotEnd(sequence));
+        problems.into_iter().for_each(|problem| send(DataPlaneChange::Problem(problem)));
+    }
+
+    /// A data plane's connection ended. It will not give back what it was asked for over that connection, and what it holds
+    /// serves its own clients only: others need successors, also to keep a lower bound.
+    pub(in crate::state) fn on_disconnect(&mut self, session: SessionId) {
+        // A peer that was never admitted holds nothing.
+        let Some(key) = self.cluster.data_planes.detach(session) else { return };
+        let now_us = self.context.now.us;
+        if let Some(known) = self.cluster.data_planes.get_mut(key) {
+            known.left_us = now_us;
+            tracing::info!(data_plane = %known.id, "its stream ended; what it holds waits for it");
+        }
+        let mut below_bound_later = Vec::new();
+        let has_others = self.cluster.data_planes.connected().next().is_some();
+        for (id, function) in self.cluster.functions.iter_mut() {
+            if function.load(key).is_none_or(|load| load.held == 0) {
+                continue;
+            }
+            let (is_waited_for, min) = (function.demand().waiting > 0, function.registered.spec.scale.min);
+            let load = function.load_mut(key);
+            (load.cap, load.silent) = (GrantCap::default(), true);
+            if is_waited_for {
+                self.effects.touch(id, now_us);
+            } else if min > 0 && has_others {
+                below_bound_later.push(id);
+            }
+        }
+        below_bound_later.into_iter().for_each(|id| self.cluster.decide_by(id, now_us + AWAY_GRACE_US));
+    }
+
+    /// Ends what a data plane held, never to be granted again, and forgets it.
+    pub(in crate::state) fn remove(&mut self, id: &DataPlaneId) {
+        // The log may name one twice: one that left, came back, and left again.
+        let Some(key) = self.cluster.data_planes.find(id) else { return };
+        if let Some(session) = self.cluster.data_planes.get(key).and_then(|known| known.session) {
+            // It came back on another connection after it was given up: it has to say again what it holds.
+            self.effects.close(session, "it was given up meanwhile".to_owned());
+            self.on_disconnect(session);
+        }
+        let held = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
+        for id in held.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.sandboxes().delete(id);
+            self.grants().end_grant(id);
+        }
+        // It may hold sandboxes that nobody else claims, and cannot be asked.
+        self.recovery.holder_lost(key);
+        tracing::warn!(data_plane = %id, "gone: the sandboxes it held are ended");
+        self.recovery.data_plane_reported(key);
+        for (id, function) in self.cluster.functions.iter_mut() {
+            if function.forget_load(key) {
+                self.effects.touch(id, self.context.now.us);
+            }
+        }
+        self.cluster.data_planes.remove(key);
+        self.recovery().resolve_unclaimed();
+    }
+
+    pub(in crate::state) fn on_message(&mut self, session: SessionId, timed: TimedMessage) {
+        let TimedMessage { message, published, read_us } = timed;
+        // Its connection may have been closed since.
+        let Some(key) = self.cluster.data_planes.by_session(session) else { return };
+        // The loads of both are those of when the message was written, but of older programs only those of demand are.
+        for sample in &message.samples {
+            let touched = self.on_sample(key, sample);
+            self.effects.touch_all(touched, read_us);
+        }
+        for demand in &message.demand {
+            let touched = self.on_demand(key, demand);
+            self.effects.touch_all(touched, read_us);
+        }
+        // Before the acknowledgements, which give back what does not work: it would be granted again.
+        for failure in &message.failures {
+            let touched = self.on_endpoint_failure(key, failure);
+            self.effects.touch_all(touched, read_us);
+        }
+        for (ack, published_us) in message.acks.iter().zip(published) {
+            let touched = self.on_grant_ack(key, ack, published_us, read_us);
+            self.effects.touch_all(touched, read_us);
+        }
+        for ack in &message.limit_acks {
+            let touched = self.grants().on_cap_ack(key, ack);
+            self.effects.touch_all(touched, read_us);
+        }
+        let newest = self.context.registry.function_index();
+        if let Some(known) = self.cluster.data_planes.get_mut(key) {
+            known.applied = known.applied.max(message.applied.min(newest));
+        }
+    }
+
+    /// Records demand. Returns the function, if its policy acts on demand at once.
+    fn on_demand(&mut self, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
+        let id = FunctionId(demand.function);
+        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
+        let load = function.load_mut(key);
+        (load.waiting, load.running) = (demand.waiting, demand.running);
+        let decides = function.autoscaler.on_demand() || has_free_for_unmet(function, key);
+        if demand.waiting > 0 || demand.running > 0 {
+            self.cluster.note_active(self.context.now, id);
+        }
+        decides.then_some(id)
+    }
+
+    fn on_sample(&mut self, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
+        let now = self.context.now;
+        let id = FunctionId(sample.function);
+        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
+        let load = function.load_mut(key);
+        (load.waiting, load.running) = (sample.waiting, sample.running);
+        function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
+        function.activity.cold = function.activity.cold.saturating_add(sample.cold);
+        let is_active = sample.requests > 0 || sample.peak > 0;
+        let sample = Sample {
+            span_ms: sample.span_ms,
+            concurrency_us: sample.concurrency_us,
+            requests: sample.requests,
+            waiting: sample.waiting,
+            running: sample.running,
+            peak: sample.peak,
+        };
+        function.autoscaler.record(now.ms(), key.0, &sample);
+        let decides = function.autoscaler.on_demand() || function.due_us.is_none();
+        if is_active {
+            self.cluster.note_active(now, id);
+        }
+        decides.then_some(id)
+    }
+
+    /// A data plane says how many slots of a sandbox it holds. Returns the function, if a decision may follow from it.
+    fn on_grant_ack(
+        &mut self,
+        key: DataPlaneKey,
+        ack: &wire::EndpointAck,
+        published_us: Option<u64>,
+        read_us: u64,
+    ) -> Option<FunctionId> {
+        let id = SandboxId::from_wire(ack.sandbox);
+        let sandbox = self.cluster.sandboxes.get(id).filter(|sandbox| sandbox.is_granted_to(key))?;
+        // What was sent before the newest delta was read says nothing about it, also when it gives the slots back: with the
+        // newest one they were granted again, and that is acknowledged too.
+        if sandbox.version != Some(ack.version) {
+            return None;
+        }
+        let function = sandbox.function;
+        if ack.slots == 0 {
+            let leaves = sandbox.state() == SandboxState::Draining;
+            self.grants().end_grant(id);
+            if leaves {
+                self.sandboxes().backoff().on_orderly_end(id);
+                self.sandboxes().delete(id);
+            }
+            return Some(function);
+        }
+        self.cluster.sandboxes.acknowledge_grant(&mut self.cluster.functions, id);
+        // The first acknowledgement of a new sandbox ends its creation.
+        if let Some(timing) = self.cluster.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
+            timing.published_us = published_us;
+            timing.net_dataplane_us = published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
+            self.sandboxes().end_creation(id, CreationOutcome::Ready);
+        }
+        None
+    }
+
+    /// A data plane saw that a sandbox does not work: the sandbox is deleted, also when nobody holds it, because what was
+    /// held when it broke may have been given back since, or not be claimed yet after a restart. A data plane knows nothing
+    /// of what another one holds. Either way it is told to forget the sandbox, which it does not do of its own accord,
+    /// unless other invocations run in what it holds: then the sandbox is drained.
+    fn on_endpoint_failure(&mut self, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
+        let id = SandboxId::from_wire(failure.sandbox);
+        let reported = wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 };
+        let Some(sandbox) = self.cluster.sandboxes.get(id) else {
+            self.on_failure_of_unknown(key, id, failure.drains, &reported);
+            return None;
+        };
+        let (is_held_here, is_held) = (sandbox.is_granted_to(key), sandbox.grant().is_some());
+        let was_granted = !matches!(sandbox.state(), SandboxState::Starting | SandboxState::Terminating);
+        if (is_held && !is_held_here) || !was_granted || sandbox.function.0 != failure.function {
+            self.grants().send_gone(key, &reported);
+            return None;
+        }
+        let function = sandbox.function;
+        let was_in_service = matches!(sandbox.state(), SandboxState::Ready | SandboxState::Unclaimed);
+        tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
+        self.context.metrics.endpoint_failures.inc();
+        // While its node is suspect that is the node's fault, and one that was retired had worked.
+        if was_in_service && !failure.retired {
+            self.sandboxes().backoff().on_end_of_service(id, Source::DataPlane(key), &failure.cause);
+        }
+        if failure.drains && is_held_here {
+            self.sandboxes().drain_retired(id);
+        } else {
+            self.grants().send_gone(key, &reported);
+            self.grants().end_grant(id);
+            self.sandboxes().delete(id);
+        }
+        Some(function)
+    }
+
+    /// The same of a sandbox that is not in the tables.
+    fn on_failure_of_unknown(&mut self, key: DataPlaneKey, id: SandboxId, drains: bool, reported: &wire::HeldGrant) {
+        let is_expected = id.epoch() < self.context.term.epoch && self.recovery.expects_sandboxes();
+        match (is_expected, drains) {
+            // The data plane said that it holds it: granted when its worker has reported it, and reported broken again.
+            (true, true) => return,
+            (true, false) => self.recovery.note_broken(key, id),
+            (false, _) => self.recovery().give_up_unknown(&[id]),
+        }
+        self.grants().send_gone(key, reported);
+    }
+}
+
+/// Returns true if a data plane has waiting invocations that nothing serves, and there are free sandboxes, which may be
+/// granted whatever the policy.
+fn has_free_for_unmet(function: &Function, key: DataPlaneKey) -> bool {
+    !function.free.is_empty() && function.load(key).is_some_and(|load| load.unmet() > 0)
+}

@@ -1,0 +1,111 @@
+//! Functions that are registered, changed, and deregistered.
+
+use std::sync::Arc;
+
+use model::{FunctionId, Registered};
+use policy::autoscale::Autoscaler;
+
+use super::{
+    super::{
+        cluster::{Cluster, Function},
+        context::Context,
+        effects::{DataPlaneChange, Effects},
+    },
+    backoff::BackoffHandler,
+    sandbox::SandboxHandler,
+};
+
+/// Follows the registry's changes of functions.
+pub(in crate::state) struct FunctionHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl FunctionHandler<'_> {
+    fn backoff(&mut self) -> BackoffHandler<'_> {
+        BackoffHandler::of(self.context, self.cluster, self.effects)
+    }
+
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    /// A function is registered.
+    pub(in crate::state) fn add(&mut self, registered: Arc<Registered>) {
+        let id = registered.id;
+        let policy = self.context.settings.autoscale_for(&registered.spec);
+        self.cluster.functions.insert(Function::registered(registered, policy));
+        self.announce(id);
+        self.effects.touch(id, self.context.now.us);
+    }
+
+    /// A function has another specification.
+    pub(in crate::state) fn update(&mut self, registered: Arc<Registered>, needs_new_sandboxes: bool) {
+        let id = registered.id;
+        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        let spec = &registered.spec;
+        let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
+        function.autoscaler.retune(&spec.scale, spec.concurrency);
+        function.hold_until_us = function.hold_until_us.min(self.context.now.after(spec.scale.stable_window));
+        if policy_changed {
+            let policy = self.context.settings.autoscale_for(spec);
+            function.autoscaler = Autoscaler::new(policy, &spec.scale, spec.concurrency);
+        }
+        function.registered = registered;
+        let was_unfit = function.unfit.is_some();
+        function.check();
+        let fits_again = was_unfit && function.unfit.is_none();
+        if needs_new_sandboxes {
+            // What went wrong with another program says nothing about this one.
+            function.backoff.failures = 0;
+            function.backoff.last_error = None;
+            function.backoff.not_before_us = 0;
+            function.backoff.found_no_room = false;
+        }
+        self.announce(id);
+        if fits_again {
+            self.backoff().announce(id, String::new(), false);
+        }
+        if needs_new_sandboxes {
+            self.backoff().end(id);
+            self.drain_other_revisions(id);
+        }
+        self.effects.touch(id, self.context.now.us);
+    }
+
+    /// A function is deregistered: its name is free at once, its sandboxes are drained and ended.
+    pub(in crate::state) fn remove(&mut self, id: FunctionId) {
+        let index = self.context.registry.function_index();
+        let change = || DataPlaneChange::Removed(id.0, index);
+        self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
+        self.cluster.unschedulable.forget(id);
+        self.cluster.decide_again_at(id, None);
+        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        function.removed = true;
+        let sandboxes = function.sandboxes.clone();
+        if sandboxes.is_empty() {
+            self.cluster.remove_function(id);
+        }
+        for sandbox in sandboxes {
+            self.sandboxes().drain(sandbox);
+        }
+    }
+
+    fn drain_other_revisions(&mut self, id: FunctionId) {
+        let Some(function) = self.cluster.functions.known(id) else { return };
+        let revision = function.registered.revision;
+        for sandbox in function.sandboxes.clone() {
+            if self.cluster.sandboxes.known(sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
+                self.sandboxes().drain(sandbox);
+            }
+        }
+    }
+
+    fn announce(&mut self, id: FunctionId) {
+        let Some(function) = self.cluster.functions.known(id) else { return };
+        let (config, index) = (function.config(), self.context.registry.function_index());
+        let change = || DataPlaneChange::Function(Box::new(config.clone()), index);
+        self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
+    }
+}

@@ -1,0 +1,191 @@
+//! The health of peers: nodes that miss heartbeats are suspect, then dead; a data plane that stays away loses its grants.
+
+mod silence;
+
+use std::collections::BTreeSet;
+
+use policy::placement::NodeKey;
+
+use self::silence::{Silent, silent_together};
+use super::{
+    super::{
+        Origin,
+        cluster::{Cluster, Node, NodeState, Worker},
+        context::Context,
+        effects::Effects,
+        recovery::Recovery,
+    },
+    node::NodeHandler,
+};
+use crate::{clock::micros, store::Command};
+
+/// A check that comes this much too late, in microseconds, was held up with the whole process: nothing was received
+/// meanwhile, whoever sent it. A third of the shortest silence that means something.
+const CLOCK_JUMP_US: u64 = 500_000;
+
+/// Concludes from the silence of peers.
+pub(in crate::state) struct HealthHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) recovery: &'a mut Recovery,
+    pub(super) silent_together: &'a mut BTreeSet<NodeKey>,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl HealthHandler<'_> {
+    fn nodes(&mut self) -> NodeHandler<'_> {
+        NodeHandler {
+            context: self.context,
+            cluster: self.cluster,
+            recovery: self.recovery,
+            silent_together: self.silent_together,
+            effects: self.effects,
+        }
+    }
+
+    pub(in crate::state) fn check(&mut self) {
+        let health = &self.context.settings.health;
+        let (suspect_after, dead_after) = (micros(health.suspect_after), micros(health.dead_after));
+        self.note_common_silence(suspect_after);
+        self.suspect_silent_workers(suspect_after, dead_after);
+        self.suspect_disconnected_nodes(suspect_after);
+        self.mark_dead_nodes(dead_after);
+        self.end_grace();
+    }
+
+    fn silence_us(&self, since_us: u64) -> u64 {
+        self.context.now.us.saturating_sub(since_us)
+    }
+
+    fn suspect_silent_workers(&mut self, suspect_after: u64, dead_after: u64) {
+        let silent: Vec<_> = self
+            .cluster
+            .workers
+            .iter()
+            .filter(|(_, worker)| self.silence_us(worker.last_heartbeat_us) >= suspect_after)
+            .filter(|(_, worker)| !worker.nodes.iter().any(|key| self.silent_together.contains(key)))
+            .map(|(session, worker)| (session, worker.last_heartbeat_us, worker.nodes.clone()))
+            .collect();
+        for (session, last_heartbeat_us, nodes) in silent {
+            for key in nodes {
+                self.cluster.nodes.note_silence(key, last_heartbeat_us);
+                self.nodes().mark_suspect(key);
+            }
+            if self.silence_us(last_heartbeat_us) >= dead_after {
+                self.effects.close(session, "silent for too long".to_owned());
+                self.nodes().worker_left(session);
+            }
+        }
+    }
+
+    /// Nodes whose connection ended while others were silent together.
+    fn suspect_disconnected_nodes(&mut self, suspect_after: u64) {
+        let left = self.cluster.nodes.iter().filter(|(key, node)| {
+            let is_away = node.session.is_none() && node.state == NodeState::Ready;
+            is_away && self.silence_us(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
+        });
+        for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.nodes().mark_suspect(key);
+        }
+    }
+
+    fn mark_dead_nodes(&mut self, dead_after: u64) {
+        let dead: Vec<_> = self
+            .cluster
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.state == NodeState::Suspect && node.session.is_none())
+            .filter(|(_, node)| self.silence_us(node.silent_since_us) >= dead_after)
+            .filter(|(key, _)| !self.silent_together.contains(key))
+            .map(|(key, _)| key)
+            .collect();
+        for key in dead {
+            self.nodes().mark_dead(key);
+        }
+    }
+
+    /// Finds the nodes that are silent together, so that the cause is likely to be here. Nothing is concluded from their
+    /// silence for as long as it lasts.
+    fn note_common_silence(&mut self, suspect_after: u64) {
+        let common = self.common_silence(suspect_after);
+        let before = std::mem::replace(self.silent_together, common);
+        self.context.metrics.self_suspicion.set(i64::from(!self.silent_together.is_empty()));
+        if before.is_empty() && !self.silent_together.is_empty() {
+            tracing::warn!("so many nodes are silent that the cause may be here; they are not replaced");
+        }
+        // Nodes that were silent with the others get the time again, too: they do not all come back in one moment.
+        let over: BTreeSet<_> = before.difference(self.silent_together).copied().collect();
+        if !over.is_empty() {
+            self.forgive_silence(&over);
+        }
+    }
+
+    /// The nodes that are silent together. Nodes that were given up, or never heard of since this control plane began, may
+    /// not exist any more, and those whose worker announced its end do what it announced: they are no evidence.
+    fn common_silence(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
+        let is_evidence = |node: &Node| node.state != NodeState::Dead && !node.worker.is_empty() && !node.leaving;
+        let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
+        let heard = evidence().map(|(node, known)| (node, self.cluster.last_heard_us(known), &*known.worker));
+        // No two nodes fall silent in the same moment: one that has missed half of the time counts with the others.
+        let quiet = heard.filter(|(_, since_us, _)| self.silence_us(*since_us) >= suspect_after / 2);
+        let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
+        if quiet.is_empty() {
+            return BTreeSet::new();
+        }
+        let has_begun = |node: &NodeKey| {
+            let heard_us = self.cluster.last_heard_us(self.cluster.nodes.get(*node));
+            self.silent_together.contains(node) || self.silence_us(heard_us) >= suspect_after
+        };
+        let groups = silent_together(quiet, evidence().count(), suspect_after);
+        groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
+    }
+
+    /// Counts the silence of these nodes from now.
+    fn forgive_silence(&mut self, over: &BTreeSet<NodeKey>) {
+        let now_us = self.context.now.us;
+        let is_forgiven = |worker: &Worker| worker.nodes.iter().any(|key| over.contains(key));
+        for worker in self.cluster.workers.iter_mut().filter(|worker| is_forgiven(worker)) {
+            worker.last_heartbeat_us = now_us;
+        }
+        for key in over {
+            // It may have been removed since.
+            if self.cluster.nodes.contains(*key) {
+                self.cluster.nodes.note_silence(*key, now_us);
+            }
+        }
+    }
+
+    /// A data plane that stays away loses what it holds, once that is durable: until then it may come back, and after
+    /// that it is a new one, here and for the next control plane.
+    fn end_grace(&mut self) {
+        let grace = micros(self.context.settings.health.data_plane_grace);
+        let now_us = self.context.now.us;
+        let is_gone = |left_us: u64| now_us.saturating_sub(left_us) >= grace;
+        let known = self.cluster.data_planes.iter_mut();
+        for known in known.filter(|known| known.session.is_none() && !known.leaving && is_gone(known.left_us)) {
+            known.leaving = true;
+            self.effects.append(Command::RemoveDataPlane { id: known.id.clone() }, Origin::State);
+        }
+    }
+}
+
+impl Cluster {
+    /// For how long this process stood still before `now_us`, in microseconds, if it did.
+    pub(in crate::state) fn clock_jump_us(&self, now_us: u64) -> Option<u64> {
+        let late_us = now_us.saturating_sub(self.timers.health_us());
+        (self.watches_health() && late_us >= CLOCK_JUMP_US).then_some(late_us)
+    }
+
+    /// Returns true if there is a peer whose silence would mean something.
+    pub(in crate::state) fn watches_health(&self) -> bool {
+        self.workers.len() > 0
+            || self.data_planes.iter().next().is_some()
+            || self.nodes.iter().any(|(_, node)| node.state == NodeState::Suspect)
+    }
+
+    /// When the last heartbeat of a node was received, in microseconds.
+    fn last_heard_us(&self, node: &Node) -> u64 {
+        let worker = node.session.and_then(|session| self.workers.get(session));
+        worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
+    }
+}

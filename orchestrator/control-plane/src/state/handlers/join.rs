@@ -1,0 +1,202 @@
+//! Admission of peers: those of this cluster, under names that no other connected peer has, and not before everything
+//! that the next control plane must know of them is durable.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::wire;
+use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
+
+use super::super::{
+    Map, Origin, SessionId,
+    cluster::Cluster,
+    context::Context,
+    effects::{Effect, Effects},
+};
+use crate::{registry::Knowledge, store::Command};
+
+/// A peer that is to be admitted now.
+pub(in crate::state) enum Admitted {
+    Worker(SessionId, wire::WorkerHello),
+    DataPlane(SessionId, wire::DataPlaneHello),
+}
+
+/// The first message of a peer.
+enum Hello {
+    Worker(wire::WorkerHello),
+    DataPlane(wire::DataPlaneHello),
+}
+
+/// Peers that wait for commands to be durable. Their streams are not read before they are admitted.
+#[derive(Default)]
+pub(in crate::state) struct Joining(Map<SessionId, Pending>);
+
+struct Pending {
+    hello: Hello,
+    /// Commands that are not durable yet.
+    missing: usize,
+}
+
+/// Why a peer is not admitted.
+enum Refusal {
+    /// What it knows means something else here.
+    Stranger(String),
+    /// Another process has its name, or that of one of its nodes.
+    Name(String),
+    Other(String),
+}
+
+impl Joining {
+    pub(in crate::state) fn forget(&mut self, session: SessionId) {
+        self.0.remove(&session);
+    }
+}
+
+/// Decides whom to admit.
+pub(in crate::state) struct JoinHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a Cluster,
+    pub(super) joining: &'a mut Joining,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl JoinHandler<'_> {
+    pub(in crate::state) fn worker_joined(&mut self, session: SessionId, hello: wire::WorkerHello) -> Option<Admitted> {
+        if let Err(refusal) = self.check_worker(session, &hello) {
+            self.refuse(session, refusal);
+            return None;
+        }
+        let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.context.registry.has_node(node));
+        let unknown: Vec<_> = nodes.map(|node| Command::PutNode { node }).collect();
+        if unknown.is_empty() {
+            return Some(Admitted::Worker(session, hello));
+        }
+        // Durable, so that after a restart its sandboxes are waited for before they are replaced.
+        self.await_commands(session, Hello::Worker(hello), unknown);
+        None
+    }
+
+    pub(in crate::state) fn data_plane_joined(
+        &mut self,
+        session: SessionId,
+        hello: wire::DataPlaneHello,
+    ) -> Option<Admitted> {
+        if let Err(refusal) = self.check_data_plane(&hello) {
+            self.refuse(session, refusal);
+            return None;
+        }
+        let id = DataPlaneId(hello.data_plane.clone());
+        let stays = |key| self.cluster.data_planes.get(key).is_some_and(|known| !known.leaving);
+        if self.cluster.data_planes.find(&id).is_some_and(stays) {
+            return Some(Admitted::DataPlane(session, hello));
+        }
+        // Durable, so that after a restart its slots are waited for before they are granted again.
+        self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
+        None
+    }
+
+    fn await_commands(&mut self, session: SessionId, hello: Hello, commands: Vec<Command>) {
+        self.joining.0.insert(session, Pending { hello, missing: commands.len() });
+        for command in commands {
+            self.effects.append(command, Origin::Peer(session));
+        }
+    }
+
+    /// A command that a peer waits for is durable and applied: with the last one the peer is admitted, if it would still be.
+    pub(in crate::state) fn on_command_applied(&mut self, session: SessionId) -> Option<Admitted> {
+        // It may have left since.
+        let pending = self.joining.0.get_mut(&session)?;
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return None;
+        }
+        match self.joining.0.remove(&session)?.hello {
+            Hello::Worker(hello) => self.worker_joined(session, hello),
+            Hello::DataPlane(hello) => self.data_plane_joined(session, hello),
+        }
+    }
+
+    fn refuse(&mut self, session: SessionId, refusal: Refusal) {
+        self.effects.push(match refusal {
+            Refusal::Stranger(reason) => Effect::RefuseStranger { session, ours: self.context.term.cluster, reason },
+            Refusal::Name(reason) => Effect::RefuseName { session, reason },
+            Refusal::Other(reason) => Effect::Close { session, reason },
+        });
+    }
+
+    /// Ids of functions, revisions and sandboxes mean something else in every cluster, and in every copy of its log that
+    /// was set back and went on from there.
+    fn check_cluster(&self, cluster: &str, known: Knowledge) -> Result<(), Refusal> {
+        let ours = self.context.term.cluster.to_string();
+        if !cluster.is_empty() && cluster != ours {
+            let reason = format!(
+                "it belongs to cluster {cluster}, this control plane to {ours}: if the other cluster is no more, start it anew"
+            );
+            return Err(Refusal::Stranger(reason));
+        }
+        if cluster.is_empty() && known.epoch > Epoch::default() {
+            let epoch = known.epoch;
+            let reason = format!("it has seen epoch {epoch} and does not say of which cluster: start it anew");
+            return Err(Refusal::Other(reason));
+        }
+        self.context.registry.epochs().check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
+    }
+
+    fn check_worker(&self, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
+        self.check_cluster(&hello.cluster, known_to_worker(hello))?;
+        let name = &hello.worker;
+        let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
+        // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
+        if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
+            return Err(name_taken("worker", name));
+        }
+        let mut names = BTreeSet::new();
+        for node in hello.nodes.iter().map(|node| node.name.as_str()) {
+            if !names.insert(node) {
+                return Err(Refusal::Other(format!("it announces node {node:?} twice")));
+            }
+            let Some(known) = self.cluster.nodes.find(node).map(|key| self.cluster.nodes.get(key)) else { continue };
+            if known.session.is_some() && *known.worker != **name {
+                let owner = &known.worker;
+                let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
+                return Err(Refusal::Name(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
+        self.check_cluster(&hello.cluster, known_to_data_plane(hello))?;
+        let id = DataPlaneId(hello.data_plane.clone());
+        let known = self.cluster.data_planes.find(&id).and_then(|key| self.cluster.data_planes.get(key));
+        let is_taken =
+            known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
+        if is_taken { Err(name_taken("data plane", &id.0)) } else { Ok(()) }
+    }
+}
+
+/// Whether a peer that connects is the process that is connected, whose old stream is broken then. A process without a
+/// number is never taken for another.
+fn is_same_process(known: u64, instance: u64) -> bool {
+    known != 0 && known == instance
+}
+
+fn name_taken(part: &str, name: &str) -> Refusal {
+    Refusal::Name(format!(
+        "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name` (--name)"
+    ))
+}
+
+/// What a worker knows of the log. What its sandboxes are of is held against the log one by one.
+pub(in crate::state) fn known_to_worker(hello: &wire::WorkerHello) -> Knowledge {
+    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: 0 }
+}
+
+pub(in crate::state) fn known_to_data_plane(hello: &wire::DataPlaneHello) -> Knowledge {
+    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: hello.known }
+}
+
+/// A node as its worker announces it.
+pub(super) fn node_spec(announced: &wire::NodeAnnouncement) -> NodeSpec {
+    let capacity = Resources { cpu_millicores: announced.cpu_millicores, memory_mib: announced.memory_mib };
+    NodeSpec { name: NodeName(Arc::from(announced.name.as_str())), capacity }
+}

@@ -1,0 +1,152 @@
+//! Nodes: ready, suspect, drained, removed.
+
+use std::collections::BTreeSet;
+
+use model::{EndpointState, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    super::{
+        SessionId,
+        cluster::{Cluster, CreationOutcome, NodeState, SandboxState},
+        context::Context,
+        effects::Effects,
+        recovery::Recovery,
+    },
+    recovery::RecoveryHandler,
+    sandbox::SandboxHandler,
+};
+
+/// Changes the state of nodes, and of the sandboxes on them.
+pub(in crate::state) struct NodeHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) recovery: &'a mut Recovery,
+    pub(super) silent_together: &'a BTreeSet<NodeKey>,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl NodeHandler<'_> {
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    pub(super) fn recovery(&mut self) -> RecoveryHandler<'_> {
+        RecoveryHandler { context: self.context, cluster: self.cluster, recovery: self.recovery, effects: self.effects }
+    }
+
+    /// A worker's connection ended.
+    pub(in crate::state) fn worker_left(&mut self, session: SessionId) {
+        // A peer that was never admitted has no nodes.
+        let Some(worker) = self.cluster.workers.detach(session) else { return };
+        for key in worker.nodes {
+            self.cluster.nodes.get_mut(key).session = None;
+            self.cluster.nodes.note_silence(key, worker.last_heartbeat_us.min(self.context.now.us));
+            self.cluster.nodes.refresh_open(key);
+            // Where many nodes are silent their connections end too, and that says as little; a worker that announced its
+            // end has ended.
+            if self.silent_together.is_empty() || self.cluster.nodes.get(key).leaving {
+                self.mark_suspect(key);
+            }
+        }
+    }
+
+    /// A node gets no new work; invocations that wait for its sandboxes go elsewhere.
+    pub(super) fn mark_suspect(&mut self, key: NodeKey) {
+        let node = self.cluster.nodes.get_mut(key);
+        if node.state != NodeState::Ready {
+            return;
+        }
+        node.state = NodeState::Suspect;
+        tracing::info!(node = %node.name, "suspect: silent or disconnected; no new work");
+        self.cluster.nodes.refresh_open(key);
+        for id in self.cluster.sandboxes_on(key) {
+            match self.cluster.sandboxes.state_of(id) {
+                Some(SandboxState::Ready) => {
+                    self.cluster.set_sandbox_state(id, SandboxState::Suspended);
+                    self.sandboxes().grants().send_endpoint(id, EndpointState::Suspended);
+                }
+                // It will not be ready soon, if at all: its demand is served elsewhere.
+                Some(SandboxState::Starting) => self.sandboxes().delete(id),
+                _ => {}
+            }
+            self.touch_function_of(id);
+        }
+    }
+
+    /// A suspect node sent a heartbeat.
+    pub(super) fn mark_ready(&mut self, key: NodeKey) {
+        let node = self.cluster.nodes.get_mut(key);
+        node.state = NodeState::Ready;
+        tracing::info!(node = %node.name, "back");
+        self.cluster.nodes.refresh_open(key);
+        for id in self.cluster.sandboxes_on(key) {
+            self.sandboxes().resume(id);
+        }
+    }
+
+    /// A node was without a worker for too long: its sandboxes are replaced.
+    pub(super) fn mark_dead(&mut self, key: NodeKey) {
+        tracing::warn!(node = %self.cluster.nodes.get(key).name, "dead: its sandboxes are replaced");
+        self.cluster.nodes.get_mut(key).state = NodeState::Dead;
+        for id in self.cluster.sandboxes_on(key) {
+            let may_be_held = self.cluster.sandboxes.known(id).is_some_and(|sandbox| sandbox.may_be_held());
+            let node = self.cluster.nodes.get_mut(key);
+            let kept = if may_be_held { &mut node.given_up } else { &mut node.left_behind };
+            kept.insert(id);
+            self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
+        }
+        // Other nodes of its worker may have room again.
+        self.effects.touch_room();
+        self.recovery().on_nodes_reported(&[key]);
+    }
+
+    /// An operator drained a node, or took it back into service.
+    pub(in crate::state) fn set_drained(&mut self, name: &str, drained: bool) {
+        // It may have been removed since.
+        let Some(key) = self.cluster.nodes.find(name) else { return };
+        self.cluster.nodes.get_mut(key).drained = drained;
+        self.cluster.nodes.refresh_open(key);
+        if !drained {
+            return self.effects.touch_room();
+        }
+        for id in self.cluster.sandboxes_on(key) {
+            self.sandboxes().drain(id);
+            self.touch_function_of(id);
+        }
+    }
+
+    /// An operator removed a node.
+    pub(in crate::state) fn remove(&mut self, name: &str) {
+        let Some(key) = self.cluster.nodes.find(name) else { return };
+        if let Some(session) = self.cluster.nodes.get(key).session {
+            // Its worker connected after the request: the node is removed as the log says, and may be announced again.
+            self.effects.close(session, format!("its node {name:?} was removed"));
+            self.worker_left(session);
+        }
+        self.cluster.nodes.get_mut(key).state = NodeState::Dead;
+        for id in self.cluster.sandboxes_on(key) {
+            self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
+        }
+        // Other nodes of its worker may have room again.
+        self.effects.touch_room();
+        for (_, function) in self.cluster.functions.iter_mut() {
+            function.backoff.avoid.retain(|(avoided, _)| *avoided != key);
+        }
+        self.cluster.nodes.remove(key);
+        self.recovery().on_nodes_reported(&[key]);
+    }
+
+    fn touch_function_of(&mut self, id: SandboxId) {
+        if let Some(sandbox) = self.cluster.sandboxes.known(id) {
+            self.effects.touch(sandbox.function, self.context.now.us);
+        }
+    }
+}
+
+impl Cluster {
+    /// Sandboxes on a node, in the order of their ids.
+    pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {
+        self.nodes.get(key).sandboxes.iter().copied().collect()
+    }
+}

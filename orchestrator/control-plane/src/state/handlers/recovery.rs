@@ -1,0 +1,126 @@
+//! After a restart, and whenever a peer returns: what it has is compared with what is believed.
+
+mod adoption;
+mod grants;
+mod sandboxes;
+
+use model::SandboxId;
+use policy::placement::NodeKey;
+
+use super::{
+    super::{
+        cluster::{Cluster, NodeState, Sandbox, SandboxState},
+        context::Context,
+        effects::Effects,
+        recovery::Recovery,
+    },
+    grant::GrantHandler,
+    sandbox::SandboxHandler,
+};
+
+/// Brings the tables in line with what peers report.
+pub(in crate::state) struct RecoveryHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) recovery: &'a mut Recovery,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl RecoveryHandler<'_> {
+    fn grants(&mut self) -> GrantHandler<'_> {
+        GrantHandler::of(self.context, self.cluster, self.effects)
+    }
+
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    /// Waits for the peers that know what is not durable.
+    pub(in crate::state) fn begin(&mut self) {
+        let Self { context: Context { now, settings, .. }, cluster, recovery, effects } = self;
+        let nodes: Vec<_> = cluster.nodes.iter().map(|(key, _)| key).collect();
+        for key in &nodes {
+            let node = cluster.nodes.get_mut(*key);
+            (node.state, node.has_older) = (NodeState::Suspect, true);
+            cluster.nodes.note_silence(*key, now.us);
+        }
+        cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
+        let until_us = now.after(settings.health.recovery_window);
+        recovery.begin(until_us, nodes, cluster.data_planes.iter().map(|(key, _)| key));
+        for (id, function) in cluster.functions.iter_mut() {
+            function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
+            effects.touch(id, now.us);
+        }
+        cluster.timers.restart_health(*now);
+    }
+
+    /// Begins to decide, once every peer has reported or the window is over.
+    pub(in crate::state) fn finish(&mut self) {
+        let postponed = self.recovery.finish(self.context.now);
+        self.effects.touch_all(postponed, self.context.now.us);
+    }
+
+    /// Nodes have reported, or are not waited for any more.
+    pub(super) fn on_nodes_reported(&mut self, nodes: &[NodeKey]) {
+        self.recovery.nodes_reported(nodes);
+        self.resolve_unclaimed();
+    }
+
+    /// Once every data plane and node has reported or was given up, sandboxes that nobody claims are free, and claims of
+    /// sandboxes that nobody has are over.
+    pub(super) fn resolve_unclaimed(&mut self) {
+        if !self.recovery.expects_sandboxes() {
+            for (id, data_plane, grant) in self.recovery.take_claims() {
+                self.recovery.give_up(id);
+                self.grants().send_gone(data_plane, &grant);
+            }
+        }
+        if self.recovery.awaits_data_planes() {
+            return;
+        }
+        for (id, node) in self.cluster.unclaimed() {
+            if self.recovery.has_lost_holders() || self.cluster.nodes.get(node).holders_lost {
+                self.sandboxes().delete(id);
+                self.touch_function_of(id);
+            } else {
+                self.end_waiting_for_claims(id);
+            }
+        }
+    }
+
+    /// It is known now who holds a sandbox that was found after a restart, if anybody does.
+    fn end_waiting_for_claims(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        match sandbox.state() {
+            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node).state == NodeState::Ready => {
+                self.cluster.set_sandbox_state(id, SandboxState::Ready);
+            }
+            SandboxState::Unclaimed => self.cluster.set_sandbox_state(id, SandboxState::Suspended),
+            SandboxState::Draining if sandbox.grant().is_none() => self.sandboxes().delete(id),
+            _ => {}
+        }
+        // While it was unclaimed it was no supply, and it may have been replaced.
+        self.touch_function_of(id);
+    }
+
+    fn touch_function_of(&mut self, id: SandboxId) {
+        if let Some(sandbox) = self.cluster.sandboxes.known(id) {
+            self.effects.touch(sandbox.function, self.context.now.us);
+        }
+    }
+}
+
+impl Cluster {
+    /// Sandboxes that a data plane may hold that has not reported, and their nodes, in the order of their ids.
+    fn unclaimed(&self) -> Vec<(SandboxId, NodeKey)> {
+        let may_be_held = |sandbox: &Sandbox| match sandbox.state() {
+            SandboxState::Unclaimed => true,
+            SandboxState::Draining => sandbox.grant().is_none(),
+            _ => false,
+        };
+        let unclaimed = self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox));
+        let mut unclaimed: Vec<_> = unclaimed.map(|(id, sandbox)| (id, sandbox.node)).collect();
+        unclaimed.sort_unstable();
+        unclaimed
+    }
+}

@@ -1,0 +1,78 @@
+//! A worker that connects says which sandboxes it has.
+
+use std::collections::BTreeSet;
+
+use api::wire;
+use model::SandboxId;
+use policy::placement::NodeKey;
+
+use super::{
+    super::super::{
+        SessionId,
+        cluster::{CreationOutcome, SandboxState},
+        effects::WorkerChange,
+    },
+    RecoveryHandler,
+};
+
+impl RecoveryHandler<'_> {
+    /// A worker connects and says what it has on its nodes.
+    pub(in crate::state::handlers) fn on_worker_reported(
+        &mut self,
+        session: SessionId,
+        nodes: &[NodeKey],
+        hello: &wire::WorkerHello,
+    ) {
+        self.note_lost_holders(nodes, hello);
+        let held = self.end_unknown(session, hello);
+        self.reconcile_sandboxes(session, nodes, &held);
+        nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).has_older = false);
+        self.on_nodes_reported(nodes);
+        self.finish();
+    }
+
+    /// Compares what a worker has with what is believed.
+    fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[wire::HeldSandbox]) {
+        let named: BTreeSet<SandboxId> = held.iter().map(|held| SandboxId::from_wire(held.sandbox)).collect();
+        let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes.iter().copied());
+        let lost: Vec<_> = believed.filter(|id| !named.contains(id)).collect();
+        for id in lost {
+            // It ended while the worker was away, or the command never arrived.
+            self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
+        }
+        for key in nodes {
+            let node = self.cluster.nodes.get_mut(*key);
+            node.given_up.retain(|id| named.contains(id));
+            node.left_behind.retain(|id| named.contains(id));
+        }
+        for held in held {
+            // A worker that names a node which it has not announced is faulty.
+            if let Some(node) = nodes.get(held.node as usize).copied() {
+                self.reconcile_sandbox(session, nodes, node, held);
+            }
+        }
+    }
+
+    fn reconcile_sandbox(&mut self, session: SessionId, nodes: &[NodeKey], node: NodeKey, held: &wire::HeldSandbox) {
+        let id = SandboxId::from_wire(held.sandbox);
+        let Some(sandbox) = self.cluster.sandboxes.get(id) else {
+            return self.adopt(session, node, held);
+        };
+        if !nodes.contains(&sandbox.node) {
+            let name = &self.cluster.nodes.get(node).name;
+            tracing::warn!(sandbox = %id, node = %name, "a worker says it has a sandbox of another node");
+            return self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox));
+        }
+        match sandbox.state() {
+            SandboxState::Terminating => self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox)),
+            SandboxState::Suspended => self.sandboxes().resume(id),
+            SandboxState::Starting | SandboxState::Ready | SandboxState::Unclaimed | SandboxState::Draining => {
+                if let Some(address) = api::optional_address(&held.address).ok().flatten() {
+                    self.sandboxes().on_ready(id, address);
+                } else {
+                    self.sandboxes().on_creation_found(id, held.queued);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What becomes of a creation: queued, begun, ready, failed, or given up.
+
+use std::net::SocketAddr;
+
+use api::wire::{self, sandbox_ended::Reason};
+use model::SandboxId;
+use record::ColdStart;
+
+use super::{
+    super::{
+        super::{
+            cluster::{Cluster, CreationOutcome, SandboxState, Timing},
+            context::Context,
+            effects::{Effect, Effects},
+        },
+        backoff::{Failure, Source},
+    },
+    SandboxHandler,
+};
+
+/// How a creation went, once it has ended.
+pub(super) struct CreationReport<'a> {
+    pub(super) id: SandboxId,
+    pub(super) timing: &'a Timing,
+    pub(super) outcome: CreationOutcome,
+}
+
+impl SandboxHandler<'_> {
+    /// A creation is queued behind others of its worker, or begins: its time counts from then.
+    pub(in crate::state::handlers) fn on_progress(&mut self, id: SandboxId, progress: wire::CreationProgress) {
+        if self.cluster.sandboxes.state_of(id) != Some(SandboxState::Starting) {
+            return;
+        }
+        let due_us = self.context.now.after(self.context.settings.health.creation_deadline);
+        self.cluster.set_creation_due(id, due_us, progress.queued);
+        if let Some(sandbox) = self.cluster.sandboxes.known_mut(id) {
+            let is_for_resource = progress.queued && !progress.cause.is_empty();
+            sandbox.queued_for = is_for_resource.then(|| progress.cause.into());
+        }
+    }
+
+    /// A worker that connects says whether a creation is queued: an earlier message about that may have been lost.
+    pub(in crate::state::handlers) fn on_creation_found(&mut self, id: SandboxId, queued: bool) {
+        let believed = self.cluster.sandboxes.known(id).map(|sandbox| sandbox.queued_until_us.is_some());
+        if believed.is_some_and(|believed| believed != queued) {
+            self.on_progress(id, wire::CreationProgress { queued, cause: String::new() });
+        }
+    }
+
+    /// A worker reports that a sandbox is ready.
+    pub(in crate::state::handlers) fn on_ready_report(
+        &mut self,
+        id: SandboxId,
+        ready: wire::SandboxReady,
+        dispatched_us: Option<u64>,
+        read_us: u64,
+    ) {
+        if let Some(timing) = self.cluster.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
+            timing.dispatched_us = dispatched_us;
+            timing.ready_us = Some(read_us);
+            timing.worker_own_us = ready.own_us;
+            timing.create_us = ready.create_us;
+            timing.probe_us = ready.ready_us;
+            if self.context.settings.records {
+                timing.steps = ready.steps;
+            }
+        }
+        match api::parse_address(&ready.address) {
+            Ok(address) => self.on_ready(id, address),
+            Err(error) => {
+                tracing::error!(sandbox = %id, cause = %error, "a worker reports no usable address");
+                self.give_up_creation(id, format!("its worker reports no usable address: {error}"));
+            }
+        }
+    }
+
+    /// A sandbox is ready at an address.
+    pub(in crate::state::handlers) fn on_ready(&mut self, id: SandboxId, address: SocketAddr) {
+        let now_us = self.context.now.us;
+        let Some(sandbox) = self.cluster.sandboxes.known_mut(id) else { return };
+        sandbox.address = Some(address);
+        if sandbox.state() != SandboxState::Starting {
+            return;
+        }
+        sandbox.ready_us = Some(now_us);
+        let (function, commanded_us) = (sandbox.function, sandbox.commanded_us);
+        let node = self.cluster.nodes.get_mut(sandbox.node);
+        (node.ready_us, node.newest_ready_us) = (Some(now_us), node.newest_ready_us.max(commanded_us));
+        self.cluster.set_sandbox_state(id, SandboxState::Ready);
+        self.backoff().on_ready(id);
+        self.effects.touch(function, now_us);
+    }
+
+    /// A worker reports that a creation failed.
+    pub(in crate::state::handlers) fn on_failure_report(&mut self, id: SandboxId, failure: wire::CreationFailed) {
+        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let (function, node, was_starting) =
+            (sandbox.function, sandbox.node, sandbox.state() == SandboxState::Starting);
+        let wire::CreationFailed { message, permanent } = failure;
+        if !was_starting {
+            tracing::warn!(sandbox = %id, cause = message, "a worker says that a sandbox in service has failed");
+            self.backoff().on_end_of_service(id, Source::Worker, &message);
+        }
+        self.forget(id, CreationOutcome::Failed);
+        if was_starting {
+            tracing::warn!(sandbox = %id, cause = message, "a creation failed");
+            self.backoff().on_creation_failed(function, node, Failure { message, is_permanent: permanent });
+        }
+        // A successor of a sandbox in service is needed too, though only a faulty worker reports that.
+        self.effects.touch(function, self.context.now.us);
+    }
+
+    /// A creation has failed, though its worker did not say so. A sandbox that was ready only ends.
+    pub(in crate::state::handlers) fn give_up_creation(&mut self, id: SandboxId, message: String) {
+        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let (function, node, was_starting) =
+            (sandbox.function, sandbox.node, sandbox.state() == SandboxState::Starting);
+        self.effects.touch(function, self.context.now.us);
+        if !was_starting {
+            self.backoff().on_end_of_service(id, Source::Worker, &message);
+            return self.delete(id);
+        }
+        tracing::warn!(sandbox = %id, node = %self.cluster.nodes.get(node).name, cause = message, "a creation failed");
+        self.end_creation(id, CreationOutcome::Failed);
+        self.delete(id);
+        self.backoff().on_creation_failed(function, node, Failure::temporary(message));
+    }
+
+    /// A worker reports that a sandbox has ended.
+    pub(in crate::state::handlers) fn on_ended(&mut self, id: SandboxId, ended: &wire::SandboxEnded) {
+        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let function = sandbox.function;
+        let is_expected = sandbox.state() == SandboxState::Terminating;
+        // A creation may wait for its place.
+        let was_retired = sandbox.retired;
+        if !is_expected && ended.reason() != Reason::Stopped {
+            self.context.metrics.sandbox_exits.inc();
+            tracing::warn!(sandbox = %id, reason = ?ended.reason(), cause = ended.message, "a sandbox ended by itself");
+            self.backoff().on_end_of_service(id, Source::Worker, &ended.message);
+        }
+        self.forget(id, if is_expected { CreationOutcome::Cancelled } else { CreationOutcome::Failed });
+        if !is_expected || was_retired {
+            self.effects.touch(function, self.context.now.us);
+        }
+    }
+}
+
+impl CreationReport<'_> {
+    /// Counts the creation, and records it if the settings say so.
+    pub(super) fn publish(&self, context: Context<'_>, cluster: &mut Cluster, effects: &mut Effects) {
+        let Self { id, timing, outcome } = self;
+        context.metrics.creation_ended(*outcome, timing);
+        let Some(sandbox) = cluster.sandboxes.known(*id) else { return };
+        let Some(function) = cluster.functions.known_mut(sandbox.function) else { return };
+        if *outcome == CreationOutcome::Failed {
+            function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
+        }
+        let phases = timing.phases();
+        context.metrics.observed.creation(&phases);
+        if !context.settings.records {
+            return;
+        }
+        let row = ColdStart {
+            function: function.registered.spec.name.to_string(),
+            sandbox: id.to_string(),
+            node: cluster.nodes.get(sandbox.node).name.to_string(),
+            requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
+            decide_us: phases.decide_us,
+            place_us: phases.place_us,
+            dispatch_us: phases.dispatch_us,
+            create_us: phases.create_us,
+            ready_us: phases.ready_us,
+            publish_us: phases.publish_us,
+            net_worker_us: phases.net_worker_us,
+            net_dataplane_us: phases.net_dataplane_us,
+            outcome: outcome.name().to_owned(),
+            create_steps: steps_text(&timing.steps),
+        };
+        effects.push(Effect::Record(Box::new(row)));
+    }
+}
+
+fn steps_text(steps: &[wire::Step]) -> Option<String> {
+    let parts: Vec<_> = steps.iter().map(|step| format!("{}={}", step.name, step.us)).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}

@@ -1,0 +1,149 @@
+//! Messages of workers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::wire::{self, sandbox_event::Event};
+use model::{NodeName, SandboxId};
+use policy::placement::NodeKey;
+
+use super::{
+    super::{
+        SessionId,
+        cluster::{Cluster, NodeState, Worker},
+        context::Context,
+        effects::{Effects, WorkerChange},
+        input::TimedEvent,
+        recovery::Recovery,
+    },
+    join::node_spec,
+    node::NodeHandler,
+    sandbox::SandboxHandler,
+};
+
+/// Handles what workers send.
+pub(in crate::state) struct WorkerHandler<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) recovery: &'a mut Recovery,
+    pub(super) silent_together: &'a BTreeSet<NodeKey>,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl WorkerHandler<'_> {
+    fn sandboxes(&mut self) -> SandboxHandler<'_> {
+        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+    }
+
+    fn nodes(&mut self) -> NodeHandler<'_> {
+        NodeHandler {
+            context: self.context,
+            cluster: self.cluster,
+            recovery: self.recovery,
+            silent_together: self.silent_together,
+            effects: self.effects,
+        }
+    }
+
+    /// Admits a worker whose nodes are durable.
+    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: wire::WorkerHello) {
+        let name: Arc<str> = hello.worker.as_str().into();
+        if let Some((old, _)) = self.cluster.workers.by_name(&name) {
+            self.effects.close(old, format!("worker {name} connected again"));
+            self.nodes().worker_left(old);
+        }
+        let nodes = hello.nodes.iter().zip(0..);
+        let nodes = nodes.filter_map(|(node, index)| self.attach_node(session, &name, &node_spec(node).name, index));
+        let nodes: Vec<NodeKey> = nodes.collect();
+        let worker = Worker {
+            name,
+            instance: hello.instance,
+            runtime: hello.runtime.as_str().into(),
+            admin: hello.admin.as_str().into(),
+            nodes: nodes.clone(),
+            last_heartbeat_us: self.context.now.us,
+        };
+        self.cluster.workers.attach(session, worker);
+        let welcome = self.context.welcome(self.context.settings.heartbeat_port);
+        self.effects.send_to_worker(session, WorkerChange::Welcome(welcome));
+        self.effects.send_to_worker(session, WorkerChange::Known(self.context.registry.data_plane_index()));
+        self.nodes().recovery().on_worker_reported(session, &nodes, &hello);
+        self.effects.touch_room();
+    }
+
+    /// Takes a node that a worker announced into service.
+    fn attach_node(&mut self, session: SessionId, worker: &Arc<str>, name: &NodeName, index: u32) -> Option<NodeKey> {
+        let key = self.cluster.nodes.find(&name.0)?;
+        let node = self.cluster.nodes.get_mut(key);
+        node.session = Some(session);
+        node.index = index;
+        node.state = NodeState::Ready;
+        node.leaving = false;
+        self.cluster.nodes.assign(key, worker);
+        self.cluster.nodes.refresh_open(key);
+        Some(key)
+    }
+
+    /// Workers learn of a data plane before anything is granted to it: should the log be set back to before it, they know
+    /// that a data plane may use what they have.
+    pub(in crate::state) fn announce_data_plane(&mut self) {
+        let index = self.context.registry.data_plane_index();
+        for (session, _) in self.cluster.workers.iter() {
+            self.effects.send_to_worker(session, WorkerChange::Known(index));
+        }
+    }
+
+    /// A worker shuts down: nothing is placed there any more, and it is no failure of its sandboxes that they end.
+    pub(in crate::state) fn on_shutdown(&mut self, session: SessionId) {
+        // Its connection may have been closed since.
+        let Some(worker) = self.cluster.workers.get(session) else { return };
+        tracing::info!(worker = %worker.name, "it shuts down: no new work");
+        for key in worker.nodes.clone() {
+            self.cluster.nodes.get_mut(key).leaving = true;
+            self.cluster.nodes.refresh_open(key);
+        }
+    }
+
+    pub(in crate::state) fn on_heartbeat(&mut self, worker: &str, at_us: u64) {
+        // Its connection may have been closed since.
+        let Some((session, _)) = self.cluster.workers.by_name(worker) else { return };
+        let Some(worker) = self.cluster.workers.get_mut(session) else { return };
+        worker.last_heartbeat_us = worker.last_heartbeat_us.max(at_us);
+        let is_ready = |key: &NodeKey| self.cluster.nodes.get(*key).state == NodeState::Ready;
+        if !worker.nodes.first().is_none_or(is_ready) {
+            for key in worker.nodes.clone() {
+                self.nodes().mark_ready(key);
+            }
+            self.effects.touch_room();
+        }
+    }
+
+    pub(in crate::state) fn on_sandbox_events(&mut self, session: SessionId, events: Vec<TimedEvent>, read_us: u64) {
+        for TimedEvent { event, dispatched_us } in events {
+            let id = SandboxId::from_wire(event.sandbox);
+            // A worker knows nothing of another worker's sandboxes.
+            if !self.cluster.is_on(id, session) {
+                continue;
+            }
+            match event.event {
+                Some(Event::Ready(ready)) => self.sandboxes().on_ready_report(id, ready, dispatched_us, read_us),
+                Some(Event::Progress(progress)) => self.sandboxes().on_progress(id, progress),
+                Some(Event::Failed(failure)) => {
+                    self.sandboxes().on_failure_report(id, failure);
+                    self.effects.touch_room();
+                }
+                Some(Event::Ended(ended)) => {
+                    self.sandboxes().on_ended(id, &ended);
+                    self.effects.touch_room();
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Returns true if a sandbox is on a node of the worker of that session.
+    fn is_on(&self, id: SandboxId, session: SessionId) -> bool {
+        self.sandboxes.get(id).is_some_and(|sandbox| self.nodes.get(sandbox.node).session == Some(session))
+    }
+}
