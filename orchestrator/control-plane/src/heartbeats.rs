@@ -25,7 +25,7 @@ struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {
     /// Its process.
-    pub(crate) instance: u64,
+    pub(crate) instance: Option<u64>,
     /// Where its stream comes from, if that is known: datagrams from elsewhere are not its own.
     pub(crate) address: Option<IpAddr>,
 }
@@ -53,7 +53,7 @@ impl Heartbeats {
                 (Some(from), Some(address)) => from.to_canonical() == address.to_canonical(),
                 _ => true,
             };
-            sender.instance == heartbeat.instance && comes_from_there
+            sender.instance.unwrap_or(0) == heartbeat.instance && comes_from_there
         });
         if is_known {
             table.received.insert(heartbeat.worker, at_us);
@@ -82,7 +82,7 @@ mod tests {
         let heartbeat =
             |worker: &str, instance| WorkerHeartbeat { worker: worker.to_owned(), instance, ..Default::default() };
         assert!(!heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 1), "it is not connected");
-        heartbeats.connect("w".to_owned(), Sender { instance: 1, address: at("10.0.0.1") });
+        heartbeats.connect("w".to_owned(), Sender { instance: Some(1), address: at("10.0.0.1") });
         for (instance, from) in [(2, "10.0.0.1"), (0, "10.0.0.1"), (1, "10.0.0.2")] {
             assert!(!heartbeats.note(heartbeat("w", instance), at(from), 2), "{instance} from {from}");
         }
@@ -91,9 +91,9 @@ mod tests {
         assert!(heartbeats.note(heartbeat("w", 1), at("::ffff:10.0.0.1"), 3));
         assert!(heartbeats.note(heartbeat("w", 1), None, 4), "over a stream");
         assert_eq!(heartbeats.take(), [("w".to_owned(), 4)]);
-        heartbeats.disconnect("w", Sender { instance: 2, address: None });
+        heartbeats.disconnect("w", Sender { instance: Some(2), address: None });
         assert!(heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 5), "another one of its name has left");
-        heartbeats.disconnect("w", Sender { instance: 1, address: at("10.0.0.1") });
+        heartbeats.disconnect("w", Sender { instance: Some(1), address: at("10.0.0.1") });
         assert!(!heartbeats.note(heartbeat("w", 1), at("10.0.0.1"), 6));
     }
 }

@@ -22,9 +22,10 @@ use crate::{
     ending::{Endings, Peer},
     heartbeats::{Heartbeats, Sender},
     log_writer::{CommandBatch, LogWriter, Written},
+    message::{DataPlaneHello, DataPlaneMessage, WorkerHello},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
-    state::{DataPlaneChange, Effect, Input, Map, Reply, Request, SessionId, State, TimedMessage, WorkerChange},
+    state::{DataPlaneChange, Effect, Input, Map, Reply, Request, SessionId, State, WorkerChange},
     store::{Store, StoreError},
 };
 
@@ -52,12 +53,11 @@ struct ConnectedDataPlane {
 }
 
 /// A message to the owner.
-#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and a box would cost each of them an allocation")]
 pub(crate) enum Message {
     /// A worker connected from an address, if that is known.
-    WorkerJoined(SessionId, Box<api::wire::WorkerHello>, Box<WorkerPeer>, Option<IpAddr>),
+    WorkerJoined(SessionId, Box<WorkerHello>, Box<WorkerPeer>, Option<IpAddr>),
     /// A data plane connected.
-    DataPlaneJoined(SessionId, Box<api::wire::DataPlaneHello>, Box<DataPlanePeer>),
+    DataPlaneJoined(SessionId, Box<DataPlaneHello>, Box<DataPlanePeer>),
     /// Anything else.
     Input(Input),
 }
@@ -198,8 +198,8 @@ impl Owner {
                 match &input {
                     Input::WorkerLeft { session } => drop(self.forget_worker(*session)),
                     Input::DataPlaneLeft { session } => drop(self.data_planes.remove(session)),
-                    Input::FromDataPlane { message: TimedMessage { read_us, .. }, .. }
-                    | Input::SandboxEvents { read_us, .. } => {
+                    Input::FromDataPlane { message: DataPlaneMessage { read_us, .. }, .. }
+                    | Input::SandboxReports { read_us, .. } => {
                         self.metrics.observed.input_wait.record(now.us.saturating_sub(*read_us));
                     }
                     _ => {}
@@ -208,14 +208,14 @@ impl Owner {
             }
             Message::WorkerJoined(session, hello, peer, address) => {
                 let sender = Sender { instance: hello.instance, address };
-                let worker = ConnectedWorker { peer, name: hello.worker.clone(), sender };
+                let worker = ConnectedWorker { peer, name: hello.name.clone(), sender };
                 self.workers.insert(session, worker);
-                Input::WorkerJoined { session, hello: *hello }
+                Input::WorkerJoined { session, hello }
             }
             Message::DataPlaneJoined(session, hello, peer) => {
-                let name = hello.data_plane.clone();
+                let name = hello.id.0.clone();
                 self.data_planes.insert(session, ConnectedDataPlane { peer, name });
-                Input::DataPlaneJoined { session, hello: *hello }
+                Input::DataPlaneJoined { session, hello }
             }
         };
         self.state.handle(now, input);

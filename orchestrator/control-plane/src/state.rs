@@ -30,6 +30,8 @@ use policy::{
 };
 use rustc_hash::FxBuildHasher;
 
+#[cfg(test)]
+pub(crate) use self::effects::{CreationProblem, Endpoint};
 use self::{
     cluster::{Cluster, SandboxTimer},
     context::Context,
@@ -39,9 +41,9 @@ use self::{
 };
 pub(crate) use self::{
     cluster::{CreationOutcome, Timing},
-    effects::{DataPlaneChange, Effect, WorkerChange},
+    effects::{CapChange, DataPlaneChange, Effect, EndpointChange, ProblemChange, Welcome, WorkerChange},
     handlers::{Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request},
-    input::{Input, Origin, SessionId, TimedEvent, TimedMessage},
+    input::{Input, Origin, SessionId},
     reply::Reply,
     views::{ClusterView, FunctionView, NodeView, TopView},
 };
@@ -171,11 +173,11 @@ impl State {
     fn dispatch(&mut self, now: Now, input: Input) {
         match input {
             Input::WorkerJoined { session, hello } => {
-                let admitted = self.join_handler(now).worker_joined(session, hello);
+                let admitted = self.join_handler(now).worker_joined(session, *hello);
                 self.admit(now, admitted);
             }
             Input::DataPlaneJoined { session, hello } => {
-                let admitted = self.join_handler(now).data_plane_joined(session, hello);
+                let admitted = self.join_handler(now).data_plane_joined(session, *hello);
                 self.admit(now, admitted);
             }
             Input::WorkerLeaves { session } => self.worker_handler(now).on_shutdown(session),
@@ -191,11 +193,11 @@ impl State {
                 let mut workers = self.worker_handler(now);
                 received.iter().for_each(|(worker, at_us)| workers.on_heartbeat(worker, *at_us));
             }
-            Input::SandboxEvents { session, events, read_us } => {
-                self.worker_handler(now).on_sandbox_events(session, events, read_us);
+            Input::SandboxReports { session, reports, read_us } => {
+                self.worker_handler(now).on_sandbox_reports(session, reports, read_us);
             }
             Input::FromDataPlane { session, message } => {
-                self.data_plane_handler(now).on_message(session, message);
+                self.data_plane_handler(now).on_message(session, &message);
             }
             Input::Request(request) => self.operator_handler(now).on_request(request),
             Input::Committed { first, commands } => self.on_committed(now, first, commands),

@@ -1,10 +1,10 @@
-//! The streams of data planes and workers: reading what they say, and who they are.
+//! The streams of data planes and workers: their messages are read, and converted from the wire.
 
 use std::{pin::Pin, time::Duration};
 
 use api::{
     Outbox, PROTOCOL_VERSION, PeerInfo, WireError,
-    wire::{self, orchestrator_server::Orchestrator, sandbox_event::Event},
+    wire::{self, orchestrator_server::Orchestrator},
 };
 use futures::{Stream, StreamExt, stream};
 use tokio::{sync::oneshot, time::timeout};
@@ -13,14 +13,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     ending::{Ending, Peer},
+    message::{DataPlaneHello, DataPlaneMessage, SandboxReport, WorkerHello},
     outbox::{DataPlaneBatch, WorkerBatch},
     owner::{Message, OwnerHandle},
-    plausible,
-    state::{Input, SessionId, TimedEvent, TimedMessage},
+    state::{Input, SessionId},
 };
 
-/// A peer that has connected says who it is within this time.
-const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Time for a peer that has connected to send its hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the streams.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Orchestrator for Streams {
         let mut messages = request.into_inner();
         let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
-        plausible::data_plane_hello(&hello).map_err(refused)?;
+        let hello = DataPlaneHello::check(hello).map_err(refused)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(DataPlaneBatch::new(self.owner.clock));
         let ending = Ending::default();
@@ -52,7 +52,7 @@ impl Orchestrator for Streams {
         let joined = Message::DataPlaneJoined(session, Box::new(hello), Box::new(peer));
         let reader = self.clone();
         let reading = async move {
-            if reader.is_let_in(admitted).await {
+            if reader.is_admitted(admitted).await {
                 reader.read_data_plane(session, messages, &outbox).await;
             }
             outbox.close();
@@ -67,9 +67,9 @@ impl Orchestrator for Streams {
     ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
         let address = request.extensions().get::<PeerInfo>().map(|peer| peer.address.ip());
         let mut messages = request.into_inner();
-        let mut hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
+        let hello = first(&mut messages).await?.hello.ok_or_else(no_hello)?;
         check_version(hello.protocol_version)?;
-        plausible::worker_hello(&mut hello).map_err(refused)?;
+        let hello = WorkerHello::check(hello).map_err(refused)?;
         let session = self.owner.new_session();
         let (outbox, outgoing) = Outbox::new(WorkerBatch::new(self.owner.clock));
         let ending = Ending::default();
@@ -77,7 +77,7 @@ impl Orchestrator for Streams {
         let joined = Message::WorkerJoined(session, Box::new(hello), Box::new(peer), address);
         let reader = self.clone();
         let reading = async move {
-            if reader.is_let_in(admitted).await {
+            if reader.is_admitted(admitted).await {
                 reader.read_worker(session, messages, &outbox).await;
             }
             outbox.close();
@@ -104,8 +104,7 @@ impl Orchestrator for Streams {
 }
 
 impl Streams {
-    /// Says that a peer has `joined`, does the `reading` of its stream beside everything else, and says then that it has
-    /// `left`.
+    /// Tells the owner that a peer has `joined`, reads its stream in a task, and tells the owner then that it has `left`.
     async fn attend(
         &self,
         joined: Message,
@@ -122,8 +121,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Whether a peer is let in: nothing of what it says is read before that.
-    async fn is_let_in(&self, admitted: oneshot::Receiver<()>) -> bool {
+    /// Waits until a peer is admitted, and returns false if it is not. None of its messages is read before.
+    async fn is_admitted(&self, admitted: oneshot::Receiver<()>) -> bool {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => false,
@@ -137,15 +136,13 @@ impl Streams {
         mut messages: Streaming<wire::FromDataPlane>,
         outbox: &Outbox<DataPlaneBatch>,
     ) {
-        while let Some(mut message) = self.next(&mut messages).await {
+        while let Some(message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
-            plausible::from_data_plane(&mut message);
-            let published = if message.acks.is_empty() {
-                Vec::new()
+            let message = if message.acks.is_empty() {
+                DataPlaneMessage::of(message, |_| None, read_us)
             } else {
-                outbox.inspect(|batch| message.acks.iter().map(|ack| batch.take_published(ack.sandbox)).collect())
+                outbox.inspect(|batch| DataPlaneMessage::of(message, |id| batch.take_published(id), read_us))
             };
-            let message = TimedMessage { message, published, read_us };
             let input = Input::FromDataPlane { session, message };
             if self.owner.send(Message::Input(input)).await.is_err() {
                 return;
@@ -159,20 +156,16 @@ impl Streams {
         mut messages: Streaming<wire::FromWorker>,
         outbox: &Outbox<WorkerBatch>,
     ) {
-        while let Some(mut message) = self.next(&mut messages).await {
+        while let Some(message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
-            plausible::from_worker(&mut message);
-            let timed = |batch: &mut WorkerBatch, event: wire::SandboxEvent| {
-                // A creation that waits, or begins, is still under way.
-                let is_under_way = matches!(event.event, Some(Event::Progress(_)));
-                let dispatched_us = (!is_under_way).then(|| batch.take_dispatched(event.sandbox)).flatten();
-                TimedEvent { event, dispatched_us }
-            };
             if message.leaving && self.owner.send(Message::Input(Input::WorkerLeaves { session })).await.is_err() {
                 return;
             }
-            let events = outbox.inspect(|batch| message.events.into_iter().map(|event| timed(batch, event)).collect());
-            let input = Input::SandboxEvents { session, events, read_us };
+            let reports = outbox.inspect(|batch| {
+                let report = |event| SandboxReport::of(event, |id| batch.take_dispatched(id));
+                message.events.into_iter().filter_map(report).collect()
+            });
+            let input = Input::SandboxReports { session, reports, read_us };
             if self.owner.send(Message::Input(input)).await.is_err() {
                 return;
             }
@@ -191,14 +184,14 @@ impl Streams {
     }
 }
 
-/// What a peer is told, and in the end why there is no more, if the owner gave a reason.
+/// The messages to a peer, then the reason why no more follow, if the owner gave one.
 fn with_ending<T: Send + 'static>(outgoing: impl Stream<Item = T> + Send + 'static, ending: Ending) -> Messages<T> {
     let last = stream::once(async move { ending.status() }).filter_map(|status| async { status.map(Err) });
     Box::pin(outgoing.map(Ok).chain(last))
 }
 
 async fn first<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
-    let message = timeout(HELLO_WITHIN, messages.message()).await;
+    let message = timeout(HELLO_TIMEOUT, messages.message()).await;
     message.map_err(|_| Status::deadline_exceeded("no hello in time"))??.ok_or_else(no_hello)
 }
 

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::store::MAX_EPOCHS;
 
 /// How much of a log a peer knows.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Knowledge {
     /// The newest epoch it was in; 0 for none.
     pub(crate) epoch: Epoch,

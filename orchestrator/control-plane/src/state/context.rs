@@ -1,8 +1,6 @@
 //! What every handler may read.
 
-use api::wire;
-
-use super::{Settings, Term};
+use super::{Settings, Term, effects::Welcome};
 use crate::{clock::Now, metrics::Metrics, registry::Registry};
 
 /// The moment of the input at hand, and what no handler changes.
@@ -18,13 +16,7 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// The first message to a peer, with the port for heartbeats if it may use one.
-    pub(super) fn welcome(&self, heartbeat_port: Option<u16>) -> wire::Welcome {
-        wire::Welcome {
-            protocol_version: api::PROTOCOL_VERSION,
-            epoch: self.term.epoch.0,
-            heartbeat_port: heartbeat_port.unwrap_or_default().into(),
-            cluster: self.term.cluster.to_string(),
-            epoch_nonce: self.term.nonce,
-        }
+    pub(super) fn welcome(&self, heartbeat_port: Option<u16>) -> Welcome {
+        Welcome { term: self.term, heartbeat_port }
     }
 }

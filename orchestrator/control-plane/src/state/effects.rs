@@ -3,13 +3,13 @@
 //! Handlers note the functions and decide nothing, so that each changes no more than what its input is about, and a
 //! function to which much happens at once is decided on once.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use api::wire;
-use model::{ClusterId, FunctionId, Registered};
+use model::{ClusterId, EndpointState, FunctionId, Registered, Revision, SandboxId};
 use record::ColdStart;
 
 use super::{
+    Term,
     cluster::{DataPlaneKey, DataPlanes},
     input::{Origin, SessionId},
     reply::Response,
@@ -37,37 +37,92 @@ pub(crate) enum Effect {
     RefuseStranger { session: SessionId, ours: ClusterId, reason: String },
 }
 
+/// The first message to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Welcome {
+    pub(crate) term: Term,
+    /// Where it may send heartbeats as datagrams, if it may.
+    pub(crate) heartbeat_port: Option<u16>,
+}
+
 /// A change of what a worker should know.
 #[derive(Debug)]
 pub(crate) enum WorkerChange {
-    /// It is accepted, and commands follow.
-    Welcome(wire::Welcome),
-    /// A sandbox to make, and of what.
-    Create(wire::CreateSandbox, Arc<Registered>),
+    /// It is admitted, and commands follow.
+    Welcome(Welcome),
+    /// A sandbox to create, on the node at this place of the worker's hello, and of what.
+    Create { sandbox: SandboxId, node: u32, registered: Arc<Registered> },
     /// A sandbox to end.
-    Delete(u64),
-    /// The index of the command with which the newest data plane joined.
-    Known(u64),
+    Delete(SandboxId),
+    /// The index of the command with which the newest data plane joined; 0 for none.
+    DataPlaneJoined(u64),
 }
 
 /// A change of what a data plane should know.
 #[derive(Debug)]
 pub(crate) enum DataPlaneChange {
-    /// It is accepted, and a snapshot follows.
-    Welcome(wire::Welcome),
+    /// It is admitted, and a snapshot follows.
+    Welcome(Welcome),
     /// A function's newest configuration, with its place in the order of changes.
-    Function(Box<wire::FunctionConfig>, u64),
-    /// A function that is no more, with its place in the order of changes.
-    Removed(u64, u64),
+    Function(Arc<Registered>, u64),
+    /// A function that does not exist any more, with its place in the order of changes.
+    Removed(FunctionId, u64),
     /// Every function has been named.
     SnapshotEnd(u64),
-    /// The newest state of a sandbox, which became ready at that time of the control plane's clock, in microseconds;
-    /// `None` when that was before this control plane.
-    Endpoint(wire::EndpointDelta, Option<u64>),
-    /// The most slots of a function it may hold.
-    GrantCap(wire::GrantLimit),
-    /// Whether sandboxes of a function can be made.
-    Problem(wire::CreationProblem),
+    Endpoint(EndpointChange),
+    GrantCap(CapChange),
+    Problem(ProblemChange),
+}
+
+/// The newest state of a sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointChange {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) function: FunctionId,
+    /// Grows with each change of the sandbox.
+    pub(crate) version: u64,
+    /// `None` if no such sandbox exists.
+    pub(crate) endpoint: Option<Endpoint>,
+}
+
+/// Where a sandbox takes invocations.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) revision: Revision,
+    pub(crate) address: SocketAddr,
+    /// Slots granted to the data plane.
+    pub(crate) slots: u32,
+    pub(crate) state: EndpointState,
+    /// When it became ready, in microseconds of the control plane's clock; `None` when that was before this control plane.
+    pub(crate) ready_us: Option<u64>,
+}
+
+/// The most slots of a function that a data plane may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CapChange {
+    pub(crate) function: FunctionId,
+    pub(crate) version: u64,
+    pub(crate) slots: u32,
+    /// Only sandboxes that were idle for at least this long are given back.
+    pub(crate) min_idle_ms: u64,
+    /// Slots are also given back as they become free, until the cap is met.
+    pub(crate) drain: bool,
+}
+
+/// Whether sandboxes of a function can be created.
+#[derive(Clone, Debug)]
+pub(crate) struct ProblemChange {
+    pub(crate) function: FunctionId,
+    /// `None` if they can.
+    pub(crate) problem: Option<CreationProblem>,
+}
+
+/// Why sandboxes of a function cannot be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CreationProblem {
+    pub(crate) message: String,
+    /// Invocations that wait are to fail now.
+    pub(crate) is_permanent: bool,
 }
 
 /// Everything that the input at hand leads to so far.

@@ -24,8 +24,6 @@ mod worker;
 use super::{Context, State};
 use crate::clock::Now;
 
-#[cfg(test)]
-pub(super) use self::join::{known_to_data_plane, known_to_worker};
 pub(crate) use self::operator::{
     Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request,
 };

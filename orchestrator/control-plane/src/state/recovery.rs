@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use api::wire::HeldGrant;
 use model::{FunctionId, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{Map, Now, cluster::DataPlaneKey};
+use crate::message::HeldGrant;
 
 /// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
 /// has. With one more, none is granted that nobody claims.
@@ -61,10 +61,10 @@ impl Recovery {
         self.until_us.is_none()
     }
 
-    /// Takes all claims.
-    pub(super) fn take_claims(&mut self) -> Vec<(SandboxId, DataPlaneKey, HeldGrant)> {
-        let mut claims: Vec<_> = self.claims.drain().map(|(id, (holder, grant))| (id, holder, grant)).collect();
-        claims.sort_unstable_by_key(|(id, ..)| *id);
+    /// Takes all claims, in the order of their sandboxes.
+    pub(super) fn take_claims(&mut self) -> Vec<(DataPlaneKey, HeldGrant)> {
+        let mut claims: Vec<_> = self.claims.drain().map(|(_, claim)| claim).collect();
+        claims.sort_unstable_by_key(|(_, grant)| grant.sandbox);
         claims
     }
 
@@ -124,7 +124,7 @@ impl Recovery {
     /// A data plane says that it holds slots of a sandbox. False when another one has said so before.
     #[must_use]
     pub(super) fn claim(&mut self, data_plane: DataPlaneKey, grant: HeldGrant) -> bool {
-        let claim = self.claims.entry(SandboxId::from_wire(grant.sandbox)).or_insert((data_plane, grant));
+        let claim = self.claims.entry(grant.sandbox).or_insert((data_plane, grant));
         let is_first = claim.0 == data_plane;
         if is_first {
             claim.1 = grant;

@@ -71,7 +71,7 @@ pub(in crate::state) struct DataPlane {
     /// When it vanished, in microseconds.
     pub(in crate::state) left_us: u64,
     /// The process that is or was connected.
-    pub(in crate::state) instance: u64,
+    pub(in crate::state) instance: Option<u64>,
     /// It is being given up: what it says it holds after that is news.
     pub(in crate::state) leaving: bool,
 }
@@ -124,7 +124,7 @@ impl DataPlanes {
             address: None,
             applied: 0,
             left_us,
-            instance: 0,
+            instance: None,
             leaving: false,
         });
     }

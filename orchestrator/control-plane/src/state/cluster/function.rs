@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::wire;
 use model::{FunctionId, FunctionSpec, Registered, SandboxId, duration::LONGEST};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
@@ -11,7 +10,7 @@ use policy::{
 };
 
 use super::{
-    super::Map,
+    super::{Map, effects::CreationProblem},
     activity::Activity,
     data_plane::{DataPlaneKey, FunctionLoad},
     sandbox::SandboxState,
@@ -145,12 +144,12 @@ impl Function {
     }
 
     /// What data planes know of it. Of a specification that exceeds a bound they get what is within it: a message stays as
-    /// small, and a time as short, as they expect, and its sandboxes that there are serve as before.
-    pub(in crate::state) fn config(&self) -> wire::FunctionConfig {
-        let Registered { id, revision, spec } = self.registered.as_ref();
+    /// small, and a time as short, as they expect, and its sandboxes that exist serve as before.
+    pub(in crate::state) fn config(&self) -> Arc<Registered> {
         if self.unfit.is_none() {
-            return api::function_config(&self.registered);
+            return self.registered.clone();
         }
+        let Registered { id, revision, spec } = self.registered.as_ref();
         let mut bounded = FunctionSpec {
             protocol: spec.protocol,
             concurrency: spec.concurrency,
@@ -162,18 +161,20 @@ impl Function {
             ..FunctionSpec::new(spec.name.clone(), "")
         };
         bounded.queue.deadline = bounded.queue.deadline.min(LONGEST);
-        api::function_config(&Registered { id: *id, revision: *revision, spec: bounded })
+        Arc::new(Registered { id: *id, revision: *revision, spec: bounded })
     }
 
     /// Why no sandbox can be made, as data planes are to know it, if so.
-    pub(in crate::state) fn creation_problem(&self) -> Option<wire::CreationProblem> {
+    pub(in crate::state) fn creation_problem(&self) -> Option<CreationProblem> {
         let backoff = &self.backoff;
-        let (message, permanent) = match &self.unfit {
-            Some(unfit) => (unfit.clone(), true),
-            None if backoff.announced => (backoff.last_error.clone().unwrap_or_default(), backoff.permanent),
-            None => return None,
-        };
-        Some(wire::CreationProblem { function: self.registered.id.0, permanent, message })
+        match &self.unfit {
+            Some(unfit) => Some(CreationProblem { message: unfit.clone(), is_permanent: true }),
+            None if backoff.announced => {
+                let message = backoff.last_error.clone().unwrap_or_default();
+                Some(CreationProblem { message, is_permanent: backoff.permanent })
+            }
+            None => None,
+        }
     }
 
     pub(in crate::state) fn demand(&self) -> Demand {

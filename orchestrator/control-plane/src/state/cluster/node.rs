@@ -300,7 +300,7 @@ impl Nodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plausible::MAX_SANDBOXES;
+    use crate::message::MAX_SANDBOXES;
 
     const SMALL: Resources = Resources { cpu_millicores: 1000, memory_mib: 1000 };
 

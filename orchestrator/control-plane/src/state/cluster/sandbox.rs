@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use api::wire;
 use model::{FunctionId, Registered, Resources, Revision};
 use policy::placement::NodeKey;
 
 use super::DataPlaneKey;
-use crate::metrics::Phases;
+use crate::{message::Step, metrics::Phases};
 
 /// The state of a sandbox. Only the first two count as supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +98,7 @@ pub(crate) struct Timing {
     pub(crate) create_us: u64,
     pub(crate) probe_us: u64,
     /// Empty unless creations are recorded.
-    pub(crate) steps: Vec<wire::Step>,
+    pub(crate) steps: Vec<Step>,
     /// When the endpoint was sent, and for how long it was on its way and back, without the data plane's own time.
     pub(crate) published_us: Option<u64>,
     pub(crate) net_dataplane_us: Option<u64>,

@@ -1,6 +1,6 @@
 //! Connected workers.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use policy::placement::NodeKey;
 
@@ -11,11 +11,11 @@ use super::super::{Map, SessionId};
 pub(in crate::state) struct Worker {
     pub(in crate::state) name: Arc<str>,
     /// Its process.
-    pub(in crate::state) instance: u64,
+    pub(in crate::state) instance: Option<u64>,
     /// What it makes sandboxes of.
     pub(in crate::state) runtime: Arc<str>,
     /// Where its operators' pages are.
-    pub(in crate::state) admin: Arc<str>,
+    pub(in crate::state) admin: Option<SocketAddr>,
     pub(in crate::state) nodes: Vec<NodeKey>,
     /// When it last sent a heartbeat, in microseconds.
     pub(in crate::state) last_heartbeat_us: u64,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::super::Map;
-use crate::plausible::MAX_SANDBOXES;
+use crate::message::MAX_SANDBOXES;
 
 /// A worker that has been full gets further sandboxes when it has so many fewer. Opening and closing goes through all
 /// nodes, which sandboxes that come and go are not to cause each time.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use api::wire;
 use model::{FunctionId, SandboxId};
 use policy::placement::NodeKey;
 
@@ -14,7 +13,7 @@ use super::super::{
         Sandboxes, Timers,
     },
     context::Context,
-    effects::{DataPlaneChange, Effects},
+    effects::{CreationProblem, DataPlaneChange, Effects, ProblemChange},
 };
 use crate::clock::micros;
 
@@ -161,7 +160,7 @@ impl BackoffHandler<'_> {
             backoff.not_before_us = now.after(MAX_BACKOFF);
         }
         let permanent = backoff.permanent;
-        self.announce(id, failure.message, permanent);
+        self.announce(id, Some(CreationProblem { message: failure.message, is_permanent: permanent }));
     }
 
     /// A sandbox is ready. The back-off ends only when the sandbox has stayed so.
@@ -212,14 +211,14 @@ impl BackoffHandler<'_> {
         let Some(function) = self.functions.known_mut(id) else { return };
         if std::mem::take(&mut function.backoff.announced) {
             function.backoff.permanent = false;
-            self.announce(id, String::new(), false);
+            self.announce(id, None);
         }
     }
 
-    /// Tells data planes why sandboxes of a function cannot be made; an empty `message` if they can.
-    pub(super) fn announce(&mut self, id: FunctionId, message: String, permanent: bool) {
-        let problem = wire::CreationProblem { function: id.0, permanent, message };
-        self.effects.send_to_every_data_plane(self.data_planes, || DataPlaneChange::Problem(problem.clone()));
+    /// Tells data planes why sandboxes of a function cannot be made; `None` if they can.
+    pub(super) fn announce(&mut self, function: FunctionId, problem: Option<CreationProblem>) {
+        let change = ProblemChange { function, problem };
+        self.effects.send_to_every_data_plane(self.data_planes, || DataPlaneChange::Problem(change.clone()));
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use api::wire;
 use model::{Epoch, FunctionId, SandboxId};
 use policy::placement::{NodeKey, Wanted};
 use rand_pcg::Pcg64;
@@ -113,9 +112,7 @@ impl CreationHandler<'_> {
         self.context.metrics.creations.inc();
         let node = self.cluster.nodes.get(node);
         if let Some(session) = node.session {
-            let create =
-                wire::CreateSandbox { sandbox: sandbox.to_wire(), node: node.index, revision: registered.revision.0 };
-            self.effects.send_to_worker(session, WorkerChange::Create(create, registered));
+            self.effects.send_to_worker(session, WorkerChange::Create { sandbox, node: node.index, registered });
         }
         true
     }

@@ -1,15 +1,13 @@
 //! Messages of data planes.
 
-use api::wire;
-use model::{DataPlaneId, Epoch, FunctionId, SandboxId};
-use policy::autoscale::Sample;
+use model::{DataPlaneId, FunctionId};
 
 use super::{
     super::{
-        SessionId, TimedMessage,
+        SessionId,
         cluster::{Cluster, CreationOutcome, DataPlaneKey, Function, GrantCap, SandboxState},
         context::Context,
-        effects::{DataPlaneChange, Effects},
+        effects::{DataPlaneChange, Effects, ProblemChange},
         recovery::Recovery,
     },
     backoff::Source,
@@ -17,6 +15,7 @@ use super::{
     recovery::RecoveryHandler,
     sandbox::SandboxHandler,
 };
+use crate::message::{DataPlaneHello, DataPlaneMessage, Demand, EndpointFailure, FunctionSample, GrantAck};
 
 /// A lower bound is kept at other data planes once one has been away for so long: most are back sooner.
 const AWAY_GRACE_US: u64 = 2_000_000;
@@ -43,21 +42,20 @@ impl DataPlaneHandler<'_> {
     }
 
     /// Admits a data plane that is durable.
-    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: wire::DataPlaneHello) {
-        let id = DataPlaneId(hello.data_plane);
+    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: DataPlaneHello) {
+        let id = &hello.id;
         // It may have been removed since the command that it waited for.
-        let Some(key) = self.cluster.data_planes.find(&id) else { return };
+        let Some(key) = self.cluster.data_planes.find(id) else { return };
         if let Some(old) = self.cluster.data_planes.attach(key, session) {
             self.effects.close(old, format!("data plane {id} connected again"));
         }
         if let Some(known) = self.cluster.data_planes.get_mut(key) {
-            known.address = hello.address.parse().ok();
+            known.address = hello.address;
             known.applied = 0;
             known.instance = hello.instance;
         }
         self.send_snapshot(key);
-        let is_new_process = hello.epoch == Epoch::default().0;
-        self.recovery().on_data_plane_reported(key, &hello.held, is_new_process);
+        self.recovery().on_data_plane_reported(key, &hello.held, hello.is_new_process());
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey) {
@@ -67,8 +65,10 @@ impl DataPlaneHandler<'_> {
         let sequence = context.registry.function_index();
         let mut problems = Vec::new();
         for function in context.registry.functions().filter_map(|registered| functions.known(registered.id)) {
-            send(DataPlaneChange::Function(Box::new(function.config()), sequence));
-            problems.extend(function.creation_problem());
+            send(DataPlaneChange::Function(function.config(), sequence));
+            if let Some(problem) = function.creation_problem() {
+                problems.push(ProblemChange { function: function.registered.id, problem: Some(problem) });
+            }
         }
         send(DataPlaneChange::SnapshotEnd(sequence));
         problems.into_iter().for_each(|problem| send(DataPlaneChange::Problem(problem)));
@@ -129,10 +129,10 @@ impl DataPlaneHandler<'_> {
         self.recovery().resolve_unclaimed();
     }
 
-    pub(in crate::state) fn on_message(&mut self, session: SessionId, timed: TimedMessage) {
-        let TimedMessage { message, published, read_us } = timed;
+    pub(in crate::state) fn on_message(&mut self, session: SessionId, message: &DataPlaneMessage) {
         // Its connection may have been closed since.
         let Some(key) = self.cluster.data_planes.by_session(session) else { return };
+        let read_us = message.read_us;
         // The loads of both are those of when the message was written, but of older programs only those of demand are.
         for sample in &message.samples {
             let touched = self.on_sample(key, sample);
@@ -147,71 +147,55 @@ impl DataPlaneHandler<'_> {
             let touched = self.on_endpoint_failure(key, failure);
             self.effects.touch_all(touched, read_us);
         }
-        for (ack, published_us) in message.acks.iter().zip(published) {
-            let touched = self.on_grant_ack(key, ack, published_us, read_us);
+        for ack in &message.acks {
+            let touched = self.on_grant_ack(key, ack, read_us);
             self.effects.touch_all(touched, read_us);
         }
-        for ack in &message.limit_acks {
+        for ack in &message.cap_acks {
             let touched = self.grants().on_cap_ack(key, ack);
             self.effects.touch_all(touched, read_us);
         }
-        let newest = self.context.registry.function_index();
-        if let Some(known) = self.cluster.data_planes.get_mut(key) {
-            known.applied = known.applied.max(message.applied.min(newest));
+        if let (Some(applied), Some(known)) = (message.applied, self.cluster.data_planes.get_mut(key)) {
+            known.applied = known.applied.max(applied.min(self.context.registry.function_index()));
         }
     }
 
     /// Records demand. Returns the function, if its policy acts on demand at once.
-    fn on_demand(&mut self, key: DataPlaneKey, demand: &wire::Demand) -> Option<FunctionId> {
-        let id = FunctionId(demand.function);
+    fn on_demand(&mut self, key: DataPlaneKey, demand: &Demand) -> Option<FunctionId> {
+        let Demand { function: id, waiting, running } = *demand;
         let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
-        (load.waiting, load.running) = (demand.waiting, demand.running);
+        (load.waiting, load.running) = (waiting, running);
         let decides = function.autoscaler.on_demand() || has_free_for_unmet(function, key);
-        if demand.waiting > 0 || demand.running > 0 {
+        if waiting > 0 || running > 0 {
             self.cluster.note_active(self.context.now, id);
         }
         decides.then_some(id)
     }
 
-    fn on_sample(&mut self, key: DataPlaneKey, sample: &wire::Sample) -> Option<FunctionId> {
+    fn on_sample(&mut self, key: DataPlaneKey, sample: &FunctionSample) -> Option<FunctionId> {
         let now = self.context.now;
-        let id = FunctionId(sample.function);
-        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
+        let FunctionSample { function: id, cold, sample } = sample;
+        let function = self.cluster.functions.get_mut(*id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
         (load.waiting, load.running) = (sample.waiting, sample.running);
         function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
-        function.activity.cold = function.activity.cold.saturating_add(sample.cold);
-        let is_active = sample.requests > 0 || sample.peak > 0;
-        let sample = Sample {
-            span_ms: sample.span_ms,
-            concurrency_us: sample.concurrency_us,
-            requests: sample.requests,
-            waiting: sample.waiting,
-            running: sample.running,
-            peak: sample.peak,
-        };
-        function.autoscaler.record(now.ms(), key.0, &sample);
+        function.activity.cold = function.activity.cold.saturating_add(*cold);
+        function.autoscaler.record(now.ms(), key.0, sample);
         let decides = function.autoscaler.on_demand() || function.due_us.is_none();
-        if is_active {
-            self.cluster.note_active(now, id);
+        if sample.requests > 0 || sample.peak > 0 {
+            self.cluster.note_active(now, *id);
         }
-        decides.then_some(id)
+        decides.then_some(*id)
     }
 
     /// A data plane says how many slots of a sandbox it holds. Returns the function, if a decision may follow from it.
-    fn on_grant_ack(
-        &mut self,
-        key: DataPlaneKey,
-        ack: &wire::EndpointAck,
-        published_us: Option<u64>,
-        read_us: u64,
-    ) -> Option<FunctionId> {
-        let id = SandboxId::from_wire(ack.sandbox);
+    fn on_grant_ack(&mut self, key: DataPlaneKey, ack: &GrantAck, read_us: u64) -> Option<FunctionId> {
+        let id = ack.sandbox;
         let sandbox = self.cluster.sandboxes.get(id).filter(|sandbox| sandbox.is_granted_to(key))?;
         // What was sent before the newest delta was read says nothing about it, also when it gives the slots back: with the
         // newest one they were granted again, and that is acknowledged too.
-        if sandbox.version != Some(ack.version) {
+        if sandbox.version != ack.version {
             return None;
         }
         let function = sandbox.function;
@@ -227,8 +211,8 @@ impl DataPlaneHandler<'_> {
         self.cluster.sandboxes.acknowledge_grant(&mut self.cluster.functions, id);
         // The first acknowledgement of a new sandbox ends its creation.
         if let Some(timing) = self.cluster.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
-            timing.published_us = published_us;
-            timing.net_dataplane_us = published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
+            timing.published_us = ack.published_us;
+            timing.net_dataplane_us = ack.published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
             self.sandboxes().end_creation(id, CreationOutcome::Ready);
         }
         None
@@ -238,17 +222,16 @@ impl DataPlaneHandler<'_> {
     /// held when it broke may have been given back since, or not be claimed yet after a restart. A data plane knows nothing
     /// of what another one holds. Either way it is told to forget the sandbox, which it does not do of its own accord,
     /// unless other invocations run in what it holds: then the sandbox is drained.
-    fn on_endpoint_failure(&mut self, key: DataPlaneKey, failure: &wire::EndpointFailure) -> Option<FunctionId> {
-        let id = SandboxId::from_wire(failure.sandbox);
-        let reported = wire::HeldGrant { function: failure.function, sandbox: failure.sandbox, slots: 0 };
+    fn on_endpoint_failure(&mut self, key: DataPlaneKey, failure: &EndpointFailure) -> Option<FunctionId> {
+        let id = failure.sandbox;
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {
-            self.on_failure_of_unknown(key, id, failure.drains, &reported);
+            self.on_failure_of_unknown(key, failure);
             return None;
         };
         let (is_held_here, is_held) = (sandbox.is_granted_to(key), sandbox.grant().is_some());
         let was_granted = !matches!(sandbox.state(), SandboxState::Starting | SandboxState::Terminating);
-        if (is_held && !is_held_here) || !was_granted || sandbox.function.0 != failure.function {
-            self.grants().send_gone(key, &reported);
+        if (is_held && !is_held_here) || !was_granted || sandbox.function != failure.function {
+            self.grants().send_gone(key, failure.function, id);
             return None;
         }
         let function = sandbox.function;
@@ -256,13 +239,13 @@ impl DataPlaneHandler<'_> {
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.context.metrics.endpoint_failures.inc();
         // While its node is suspect that is the node's fault, and one that was retired had worked.
-        if was_in_service && !failure.retired {
+        if was_in_service && !failure.is_retired {
             self.sandboxes().backoff().on_end_of_service(id, Source::DataPlane(key), &failure.cause);
         }
         if failure.drains && is_held_here {
             self.sandboxes().drain_retired(id);
         } else {
-            self.grants().send_gone(key, &reported);
+            self.grants().send_gone(key, failure.function, id);
             self.grants().end_grant(id);
             self.sandboxes().delete(id);
         }
@@ -270,15 +253,16 @@ impl DataPlaneHandler<'_> {
     }
 
     /// The same of a sandbox that is not in the tables.
-    fn on_failure_of_unknown(&mut self, key: DataPlaneKey, id: SandboxId, drains: bool, reported: &wire::HeldGrant) {
+    fn on_failure_of_unknown(&mut self, key: DataPlaneKey, failure: &EndpointFailure) {
+        let id = failure.sandbox;
         let is_expected = id.epoch() < self.context.term.epoch && self.recovery.expects_sandboxes();
-        match (is_expected, drains) {
+        match (is_expected, failure.drains) {
             // The data plane said that it holds it: granted when its worker has reported it, and reported broken again.
             (true, true) => return,
             (true, false) => self.recovery.note_broken(key, id),
             (false, _) => self.recovery().give_up_unknown(&[id]),
         }
-        self.grants().send_gone(key, reported);
+        self.grants().send_gone(key, failure.function, id);
     }
 }
 

@@ -65,7 +65,7 @@ impl FunctionHandler<'_> {
         }
         self.announce(id);
         if fits_again {
-            self.backoff().announce(id, String::new(), false);
+            self.backoff().announce(id, None);
         }
         if needs_new_sandboxes {
             self.backoff().end(id);
@@ -77,7 +77,7 @@ impl FunctionHandler<'_> {
     /// A function is deregistered: its name is free at once, its sandboxes are drained and ended.
     pub(in crate::state) fn remove(&mut self, id: FunctionId) {
         let index = self.context.registry.function_index();
-        let change = || DataPlaneChange::Removed(id.0, index);
+        let change = || DataPlaneChange::Removed(id, index);
         self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
         self.cluster.unschedulable.forget(id);
         self.cluster.decide_again_at(id, None);
@@ -105,7 +105,7 @@ impl FunctionHandler<'_> {
     fn announce(&mut self, id: FunctionId) {
         let Some(function) = self.cluster.functions.known(id) else { return };
         let (config, index) = (function.config(), self.context.registry.function_index());
-        let change = || DataPlaneChange::Function(Box::new(config.clone()), index);
+        let change = || DataPlaneChange::Function(config.clone(), index);
         self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
     }
 }

@@ -3,14 +3,13 @@
 //! All slots of a sandbox are granted to one data plane at a time, so that their sum never exceeds its concurrency. A slot
 //! is free again only after its holder has said so.
 
-use api::wire;
 use model::{EndpointState, FunctionId, MAX_CONCURRENCY, SandboxId};
 
 use super::super::{
     Now,
     cluster::{Cluster, DataPlaneKey, DataPlanes, FunctionLoad, Functions, Sandboxes},
     context::Context,
-    effects::{DataPlaneChange, Effects},
+    effects::{DataPlaneChange, Effects, Endpoint, EndpointChange},
 };
 
 /// Changes who holds which sandbox.
@@ -91,33 +90,17 @@ impl GrantHandler<'_> {
         let Some(sandbox) = self.sandboxes.known_mut(id) else { return };
         let (Some(grant), Some(address)) = (sandbox.grant(), sandbox.address) else { return };
         sandbox.version = Some(version);
-        let delta = wire::EndpointDelta {
-            function: sandbox.function.0,
-            sandbox: id.to_wire(),
-            revision: sandbox.revision.0,
-            address: address.to_string(),
-            slots: grant.slots,
-            state: api::state_to_wire(state).into(),
-            version,
-            ready_age_us: 0,
-        };
-        let change = DataPlaneChange::Endpoint(delta, sandbox.ready_us);
-        self.effects.send_to_data_plane(self.data_planes, grant.data_plane, change);
+        let endpoint =
+            Endpoint { revision: sandbox.revision, address, slots: grant.slots, state, ready_us: sandbox.ready_us };
+        let change = EndpointChange { sandbox: id, function: sandbox.function, version, endpoint: Some(endpoint) };
+        self.effects.send_to_data_plane(self.data_planes, grant.data_plane, DataPlaneChange::Endpoint(change));
     }
 
     /// Tells a data plane that a sandbox does not exist which it says it holds.
-    pub(super) fn send_gone(&mut self, key: DataPlaneKey, held: &wire::HeldGrant) {
-        let delta = wire::EndpointDelta {
-            function: held.function,
-            sandbox: held.sandbox,
-            revision: 0,
-            address: String::new(),
-            slots: 0,
-            state: api::state_to_wire(EndpointState::Gone).into(),
-            version: self.data_planes.next_version(),
-            ready_age_us: 0,
-        };
-        self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::Endpoint(delta, None));
+    pub(super) fn send_gone(&mut self, key: DataPlaneKey, function: FunctionId, sandbox: SandboxId) {
+        let version = self.data_planes.next_version();
+        let change = EndpointChange { sandbox, function, version, endpoint: None };
+        self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::Endpoint(change));
     }
 
     /// Takes a sandbox that has ended from its holder, without asking.

@@ -1,10 +1,9 @@
 //! Admission of peers: those of this cluster, under names that no other connected peer has, and not before everything
 //! that the next control plane must know of them is durable.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use api::wire;
-use model::{DataPlaneId, Epoch, NodeName, NodeSpec, Resources};
+use model::Epoch;
 
 use super::super::{
     Map, Origin, SessionId,
@@ -12,18 +11,22 @@ use super::super::{
     context::Context,
     effects::{Effect, Effects},
 };
-use crate::{registry::Knowledge, store::Command};
+use crate::{
+    message::{DataPlaneHello, WorkerHello},
+    registry::Knowledge,
+    store::Command,
+};
 
 /// A peer that is to be admitted now.
 pub(in crate::state) enum Admitted {
-    Worker(SessionId, wire::WorkerHello),
-    DataPlane(SessionId, wire::DataPlaneHello),
+    Worker(SessionId, WorkerHello),
+    DataPlane(SessionId, DataPlaneHello),
 }
 
 /// The first message of a peer.
 enum Hello {
-    Worker(wire::WorkerHello),
-    DataPlane(wire::DataPlaneHello),
+    Worker(WorkerHello),
+    DataPlane(DataPlaneHello),
 }
 
 /// Peers that wait for commands to be durable. Their streams are not read before they are admitted.
@@ -60,13 +63,13 @@ pub(in crate::state) struct JoinHandler<'a> {
 }
 
 impl JoinHandler<'_> {
-    pub(in crate::state) fn worker_joined(&mut self, session: SessionId, hello: wire::WorkerHello) -> Option<Admitted> {
+    pub(in crate::state) fn worker_joined(&mut self, session: SessionId, hello: WorkerHello) -> Option<Admitted> {
         if let Err(refusal) = self.check_worker(session, &hello) {
             self.refuse(session, refusal);
             return None;
         }
-        let nodes = hello.nodes.iter().map(node_spec).filter(|node| !self.context.registry.has_node(node));
-        let unknown: Vec<_> = nodes.map(|node| Command::PutNode { node }).collect();
+        let nodes = hello.nodes.iter().filter(|node| !self.context.registry.has_node(node));
+        let unknown: Vec<_> = nodes.map(|node| Command::PutNode { node: node.clone() }).collect();
         if unknown.is_empty() {
             return Some(Admitted::Worker(session, hello));
         }
@@ -78,13 +81,13 @@ impl JoinHandler<'_> {
     pub(in crate::state) fn data_plane_joined(
         &mut self,
         session: SessionId,
-        hello: wire::DataPlaneHello,
+        hello: DataPlaneHello,
     ) -> Option<Admitted> {
         if let Err(refusal) = self.check_data_plane(&hello) {
             self.refuse(session, refusal);
             return None;
         }
-        let id = DataPlaneId(hello.data_plane.clone());
+        let id = hello.id.clone();
         let stays = |key| self.cluster.data_planes.get(key).is_some_and(|known| !known.leaving);
         if self.cluster.data_planes.find(&id).is_some_and(stays) {
             return Some(Admitted::DataPlane(session, hello));
@@ -125,32 +128,31 @@ impl JoinHandler<'_> {
 
     /// Ids of functions, revisions and sandboxes mean something else in every cluster, and in every copy of its log that
     /// was set back and went on from there.
-    fn check_cluster(&self, cluster: &str, known: Knowledge) -> Result<(), Refusal> {
+    fn check_cluster(&self, cluster: Option<&str>, known: Knowledge) -> Result<(), Refusal> {
         let ours = self.context.term.cluster.to_string();
-        if !cluster.is_empty() && cluster != ours {
-            let reason = format!(
-                "it belongs to cluster {cluster}, this control plane to {ours}: if the other cluster is no more, start it anew"
-            );
-            return Err(Refusal::Stranger(reason));
+        match cluster {
+            Some(cluster) if cluster != ours => Err(Refusal::Stranger(format!(
+                "it belongs to cluster {cluster}, this control plane to {ours}: if the other cluster is no more, start it \
+                 anew"
+            ))),
+            None if known.epoch > Epoch::default() => Err(Refusal::Other(format!(
+                "it has seen epoch {} and does not say of which cluster: start it anew",
+                known.epoch
+            ))),
+            _ => self.context.registry.epochs().check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string())),
         }
-        if cluster.is_empty() && known.epoch > Epoch::default() {
-            let epoch = known.epoch;
-            let reason = format!("it has seen epoch {epoch} and does not say of which cluster: start it anew");
-            return Err(Refusal::Other(reason));
-        }
-        self.context.registry.epochs().check(known).map_err(|unknown| Refusal::Stranger(unknown.to_string()))
     }
 
-    fn check_worker(&self, session: SessionId, hello: &wire::WorkerHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, known_to_worker(hello))?;
-        let name = &hello.worker;
+    fn check_worker(&self, session: SessionId, hello: &WorkerHello) -> Result<(), Refusal> {
+        self.check_cluster(hello.cluster.as_deref(), hello.known)?;
+        let name = &hello.name;
         let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
         // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
         if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
             return Err(name_taken("worker", name));
         }
         let mut names = BTreeSet::new();
-        for node in hello.nodes.iter().map(|node| node.name.as_str()) {
+        for node in hello.nodes.iter().map(|node| &*node.name.0) {
             if !names.insert(node) {
                 return Err(Refusal::Other(format!("it announces node {node:?} twice")));
             }
@@ -164,39 +166,23 @@ impl JoinHandler<'_> {
         Ok(())
     }
 
-    fn check_data_plane(&self, hello: &wire::DataPlaneHello) -> Result<(), Refusal> {
-        self.check_cluster(&hello.cluster, known_to_data_plane(hello))?;
-        let id = DataPlaneId(hello.data_plane.clone());
-        let known = self.cluster.data_planes.find(&id).and_then(|key| self.cluster.data_planes.get(key));
+    fn check_data_plane(&self, hello: &DataPlaneHello) -> Result<(), Refusal> {
+        self.check_cluster(hello.cluster.as_deref(), hello.known)?;
+        let known = self.cluster.data_planes.find(&hello.id).and_then(|key| self.cluster.data_planes.get(key));
         let is_taken =
             known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
-        if is_taken { Err(name_taken("data plane", &id.0)) } else { Ok(()) }
+        if is_taken { Err(name_taken("data plane", &hello.id.0)) } else { Ok(()) }
     }
 }
 
-/// Whether a peer that connects is the process that is connected, whose old stream is broken then. A process without a
-/// number is never taken for another.
-fn is_same_process(known: u64, instance: u64) -> bool {
-    known != 0 && known == instance
+/// Returns true if a peer that connects is the process that is connected, whose old stream is broken then. A process that
+/// does not say is never taken for another.
+fn is_same_process(known: Option<u64>, instance: Option<u64>) -> bool {
+    known.is_some() && known == instance
 }
 
 fn name_taken(part: &str, name: &str) -> Refusal {
     Refusal::Name(format!(
         "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name` (--name)"
     ))
-}
-
-/// What a worker knows of the log. What its sandboxes are of is held against the log one by one.
-pub(in crate::state) fn known_to_worker(hello: &wire::WorkerHello) -> Knowledge {
-    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: 0 }
-}
-
-pub(in crate::state) fn known_to_data_plane(hello: &wire::DataPlaneHello) -> Knowledge {
-    Knowledge { epoch: Epoch(hello.epoch), nonce: hello.epoch_nonce, index: hello.known }
-}
-
-/// A node as its worker announces it.
-pub(super) fn node_spec(announced: &wire::NodeAnnouncement) -> NodeSpec {
-    let capacity = Resources { cpu_millicores: announced.cpu_millicores, memory_mib: announced.memory_mib };
-    NodeSpec { name: NodeName(Arc::from(announced.name.as_str())), capacity }
 }

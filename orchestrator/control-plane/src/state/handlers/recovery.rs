@@ -17,6 +17,7 @@ use super::{
     grant::GrantHandler,
     sandbox::SandboxHandler,
 };
+use crate::message::HeldGrant;
 
 /// Brings the tables in line with what peers report.
 pub(in crate::state) struct RecoveryHandler<'a> {
@@ -70,9 +71,9 @@ impl RecoveryHandler<'_> {
     /// sandboxes that nobody has are over.
     pub(super) fn resolve_unclaimed(&mut self) {
         if !self.recovery.expects_sandboxes() {
-            for (id, data_plane, grant) in self.recovery.take_claims() {
-                self.recovery.give_up(id);
-                self.grants().send_gone(data_plane, &grant);
+            for (data_plane, HeldGrant { function, sandbox, .. }) in self.recovery.take_claims() {
+                self.recovery.give_up(sandbox);
+                self.grants().send_gone(data_plane, function, sandbox);
             }
         }
         if self.recovery.awaits_data_planes() {

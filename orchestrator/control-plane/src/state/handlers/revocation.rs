@@ -1,17 +1,17 @@
 //! Revocation of grants: data planes are asked to give back a surplus, and slots that others wait for. They may refuse to
 //! give back what they use, and one that does not respond is not waited for.
 
-use api::wire;
 use model::{FunctionId, SandboxId};
 use policy::autoscale::{Decision, Supply};
 
 use super::{
     super::{
         cluster::{Cluster, DataPlaneKey, FunctionLoad, GrantCap, SandboxState},
-        effects::DataPlaneChange,
+        effects::{CapChange, DataPlaneChange},
     },
     grant::GrantHandler,
 };
+use crate::message::CapAck;
 
 /// Shortest time between a cap that brought no slots back and the next one.
 const REVOCATION_RETRY_US: u64 = 1_000_000;
@@ -132,8 +132,8 @@ impl GrantHandler<'_> {
         let Some(function) = self.functions.known_mut(id) else { return };
         let cap = &mut function.load_mut(key).cap;
         *cap = GrantCap { version, slots: Some(slots), drain, pending: true, due_us: None, ..*cap };
-        let limit = wire::GrantLimit { function: id.0, version, slots, min_idle_ms, drain };
-        self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::GrantCap(limit));
+        let change = CapChange { function: id, version, slots, min_idle_ms, drain };
+        self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::GrantCap(change));
     }
 
     /// Ends a cap.
@@ -145,8 +145,8 @@ impl GrantHandler<'_> {
     }
 
     /// A data plane has obeyed a cap as far as it could. Returns the function, as a decision follows.
-    pub(super) fn on_cap_ack(&mut self, key: DataPlaneKey, ack: &wire::LimitAck) -> Option<FunctionId> {
-        let id = FunctionId(ack.function);
+    pub(super) fn on_cap_ack(&mut self, key: DataPlaneKey, ack: &CapAck) -> Option<FunctionId> {
+        let id = ack.function;
         let function = self.functions.get_mut(id)?;
         let load = function.load_mut(key);
         if load.cap.version != ack.version {

@@ -44,7 +44,7 @@ impl SandboxHandler<'_> {
         self.cluster.set_sandbox_state(id, SandboxState::Terminating);
         // A worker that is away learns it when it connects.
         if let Some(session) = self.cluster.nodes.get(node).session {
-            self.effects.send_to_worker(session, WorkerChange::Delete(id.to_wire()));
+            self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     super::{
         cluster::{Cluster, Sandbox, SandboxState},
         context::Context,
-        effects::Effects,
+        effects::{CreationProblem, Effects},
         recovery::Recovery,
     },
     backoff::BackoffHandler,
@@ -137,8 +137,8 @@ impl ScalingHandler<'_> {
         let function = self.cluster.functions.known(id)?;
         if let Some(unfit) = &function.unfit {
             if function.demand().waiting > 0 {
-                let message = unfit.clone();
-                self.backoff().announce(id, message, true);
+                let problem = CreationProblem { message: unfit.clone(), is_permanent: true };
+                self.backoff().announce(id, Some(problem));
             }
             self.cluster.unschedulable.forget(id);
             return None;
@@ -148,7 +148,7 @@ impl ScalingHandler<'_> {
             if function.backoff.permanent {
                 // Invocations that have begun to wait since it was announced are told as well.
                 let message = function.backoff.last_error.clone().unwrap_or_default();
-                self.backoff().announce(id, message, true);
+                self.backoff().announce(id, Some(CreationProblem { message, is_permanent: true }));
             }
             return again;
         }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::wire::{self, sandbox_event::Event};
 use model::{NodeName, SandboxId};
 use policy::placement::NodeKey;
 
@@ -12,13 +11,13 @@ use super::{
         cluster::{Cluster, NodeState, Worker},
         context::Context,
         effects::{Effects, WorkerChange},
-        input::TimedEvent,
         recovery::Recovery,
     },
-    join::node_spec,
+    backoff::Failure,
     node::NodeHandler,
     sandbox::SandboxHandler,
 };
+use crate::message::{SandboxEvent, SandboxReport, WorkerHello};
 
 /// Handles what workers send.
 pub(in crate::state) struct WorkerHandler<'a> {
@@ -45,27 +44,27 @@ impl WorkerHandler<'_> {
     }
 
     /// Admits a worker whose nodes are durable.
-    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: wire::WorkerHello) {
-        let name: Arc<str> = hello.worker.as_str().into();
+    pub(in crate::state) fn admit(&mut self, session: SessionId, hello: WorkerHello) {
+        let name: Arc<str> = hello.name.as_str().into();
         if let Some((old, _)) = self.cluster.workers.by_name(&name) {
             self.effects.close(old, format!("worker {name} connected again"));
             self.nodes().worker_left(old);
         }
         let nodes = hello.nodes.iter().zip(0..);
-        let nodes = nodes.filter_map(|(node, index)| self.attach_node(session, &name, &node_spec(node).name, index));
+        let nodes = nodes.filter_map(|(node, index)| self.attach_node(session, &name, &node.name, index));
         let nodes: Vec<NodeKey> = nodes.collect();
         let worker = Worker {
             name,
             instance: hello.instance,
             runtime: hello.runtime.as_str().into(),
-            admin: hello.admin.as_str().into(),
+            admin: hello.admin,
             nodes: nodes.clone(),
             last_heartbeat_us: self.context.now.us,
         };
         self.cluster.workers.attach(session, worker);
         let welcome = self.context.welcome(self.context.settings.heartbeat_port);
         self.effects.send_to_worker(session, WorkerChange::Welcome(welcome));
-        self.effects.send_to_worker(session, WorkerChange::Known(self.context.registry.data_plane_index()));
+        self.effects.send_to_worker(session, WorkerChange::DataPlaneJoined(self.context.registry.data_plane_index()));
         self.nodes().recovery().on_worker_reported(session, &nodes, &hello);
         self.effects.touch_room();
     }
@@ -88,7 +87,7 @@ impl WorkerHandler<'_> {
     pub(in crate::state) fn announce_data_plane(&mut self) {
         let index = self.context.registry.data_plane_index();
         for (session, _) in self.cluster.workers.iter() {
-            self.effects.send_to_worker(session, WorkerChange::Known(index));
+            self.effects.send_to_worker(session, WorkerChange::DataPlaneJoined(index));
         }
     }
 
@@ -117,25 +116,28 @@ impl WorkerHandler<'_> {
         }
     }
 
-    pub(in crate::state) fn on_sandbox_events(&mut self, session: SessionId, events: Vec<TimedEvent>, read_us: u64) {
-        for TimedEvent { event, dispatched_us } in events {
-            let id = SandboxId::from_wire(event.sandbox);
+    pub(in crate::state) fn on_sandbox_reports(
+        &mut self,
+        session: SessionId,
+        reports: Vec<SandboxReport>,
+        read_us: u64,
+    ) {
+        for SandboxReport { id, event, dispatched_us } in reports {
             // A worker knows nothing of another worker's sandboxes.
             if !self.cluster.is_on(id, session) {
                 continue;
             }
-            match event.event {
-                Some(Event::Ready(ready)) => self.sandboxes().on_ready_report(id, ready, dispatched_us, read_us),
-                Some(Event::Progress(progress)) => self.sandboxes().on_progress(id, progress),
-                Some(Event::Failed(failure)) => {
-                    self.sandboxes().on_failure_report(id, failure);
+            match event {
+                SandboxEvent::Ready(ready) => self.sandboxes().on_ready_report(id, ready, dispatched_us, read_us),
+                SandboxEvent::Progress(progress) => self.sandboxes().on_progress(id, progress),
+                SandboxEvent::Failed { message, is_permanent } => {
+                    self.sandboxes().on_failure_report(id, Failure { message, is_permanent });
                     self.effects.touch_room();
                 }
-                Some(Event::Ended(ended)) => {
-                    self.sandboxes().on_ended(id, &ended);
+                SandboxEvent::Ended { reason, message } => {
+                    self.sandboxes().on_ended(id, reason, &message);
                     self.effects.touch_room();
                 }
-                None => {}
             }
         }
     }

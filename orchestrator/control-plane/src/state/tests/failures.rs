@@ -6,7 +6,10 @@ use api::wire::{self, sandbox_event::Event};
 use model::{FunctionSpec, SandboxId};
 
 use super::model_cluster::Cluster;
-use crate::state::{Input, Request, SessionId, TimedEvent, cluster::SandboxState, views::show_function};
+use crate::{
+    message::{SandboxReport, WorkerHello},
+    state::{Input, Request, SessionId, cluster::SandboxState, views::show_function},
+};
 
 /// How a sandbox that was ready turns out to be of no use.
 #[derive(Clone, Copy, Debug)]
@@ -417,13 +420,14 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     let node = |name: &str| wire::NodeAnnouncement { name: name.to_owned(), cpu_millicores: 100, memory_mib: 100 };
     let worker = "of-two".to_owned();
     let hello = wire::WorkerHello { worker: worker.clone(), nodes: vec![node("n0"), node("n1")], ..Default::default() };
+    let hello = Box::new(WorkerHello::check(hello).unwrap());
     cluster.input(Input::WorkerJoined { session, hello });
     let newest = |cluster: &Cluster| {
         cluster.state.cluster.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
     };
     let hear = |cluster: &mut Cluster, sandbox, event| {
-        let event = TimedEvent { event: wire::SandboxEvent { sandbox, event: Some(event) }, dispatched_us: None };
-        cluster.input(Input::SandboxEvents { session, events: vec![event], read_us: cluster.now_us });
+        let report = SandboxReport::of(wire::SandboxEvent { sandbox, event: Some(event) }, |_| None).unwrap();
+        cluster.input(Input::SandboxReports { session, reports: vec![report], read_us: cluster.now_us });
     };
     let mut made = Vec::new();
     for round in 0..8 {

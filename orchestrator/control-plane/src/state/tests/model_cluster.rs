@@ -20,12 +20,13 @@ use tokio::sync::oneshot::Receiver;
 use crate::{
     clock::{Clock, Now},
     config::Health,
+    message::{DataPlaneHello, DataPlaneMessage, SandboxReport, WorkerHello},
     metrics::Metrics,
     outbox::{DataPlaneBatch, WorkerBatch},
     registry::Registry,
     state::{
-        DataPlaneChange, Effect, Input, Origin, Reply, Request, SessionId, Settings, State, Term, TimedEvent,
-        TimedMessage, WorkerChange, cluster::Function,
+        DataPlaneChange, Effect, Input, Origin, Reply, Request, SessionId, Settings, State, Term, WorkerChange,
+        cluster::Function,
     },
     store::{Command, Logged},
 };
@@ -351,6 +352,7 @@ impl Cluster {
             sandboxes: held.collect(),
             ..Default::default()
         };
+        let hello = Box::new(WorkerHello::check(hello).expect("a hello that can be"));
         self.input(Input::WorkerJoined { session, hello });
     }
 
@@ -418,6 +420,7 @@ impl Cluster {
                 known.report_anyhow(function);
             }
         }
+        let hello = Box::new(DataPlaneHello::check(hello).expect("a hello that can be"));
         self.input(Input::DataPlaneJoined { session, hello });
     }
 
@@ -600,9 +603,9 @@ impl Cluster {
     pub(super) fn worker_is_heard(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         let (Some(session), true) = (worker.session, worker.admitted && !worker.outgoing.is_empty()) else { return };
-        let events = worker.outgoing.drain(..).map(|event| TimedEvent { event, dispatched_us: None }).collect();
+        let reports = worker.outgoing.drain(..).filter_map(|event| SandboxReport::of(event, |_| None)).collect();
         let read_us = self.now_us;
-        self.input(Input::SandboxEvents { session, events, read_us });
+        self.input(Input::SandboxReports { session, reports, read_us });
     }
 
     pub(super) fn worker_sends_heartbeat(&mut self, index: usize) {
@@ -626,8 +629,8 @@ impl Cluster {
         let known = &mut self.data_planes[index];
         let Some(session) = known.session.filter(|_| known.admitted) else { return };
         let Some(message) = known.outgoing.pop_front() else { return };
-        let said = TimedMessage { published: vec![None; message.acks.len()], message, read_us: self.now_us };
-        self.input(Input::FromDataPlane { session, message: said });
+        let message = DataPlaneMessage::of(message, |_| None, self.now_us);
+        self.input(Input::FromDataPlane { session, message });
     }
 
     /// All that a data plane has said so far arrives.

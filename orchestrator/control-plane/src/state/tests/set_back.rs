@@ -9,11 +9,9 @@ use super::{
 };
 use crate::{
     clock::Now,
+    message::{DataPlaneHello, WorkerHello},
     registry::Registry,
-    state::{
-        Term,
-        handlers::{known_to_data_plane, known_to_worker},
-    },
+    state::Term,
     store::{Command, Logged, MAX_EPOCHS},
 };
 
@@ -219,8 +217,8 @@ fn a_peer_of_an_older_version_is_let_in_for_one_stream_and_then_told_to_be_start
     state.load(Registry::replay(log));
     state.recover(Now::at_us(0));
     let check = |epoch, epoch_nonce| {
-        let hello = wire::WorkerHello { epoch, epoch_nonce, ..Default::default() };
-        state.registry.epochs().check(known_to_worker(&hello)).map_err(|refusal| refusal.to_string())
+        let hello = wire::WorkerHello { worker: "w".to_owned(), epoch, epoch_nonce, ..Default::default() };
+        state.registry.epochs().check(WorkerHello::check(hello).unwrap().known).map_err(|refusal| refusal.to_string())
     };
     assert_eq!(check(1, 0), Ok(()), "of the epoch before the upgrade");
     let refused = check(2, 0).expect_err("it does not say the nonce of the epoch it has been in since");
@@ -241,8 +239,9 @@ fn so_many_epochs_are_remembered_and_who_was_in_an_older_one_is_a_stranger() {
     state.load(Registry::replay(log));
     state.recover(Now::at_us(0));
     let is_known = |epoch: u32, known: u64| {
-        let hello = wire::DataPlaneHello { epoch, epoch_nonce: epoch.into(), known, ..Default::default() };
-        state.registry.epochs().check(known_to_data_plane(&hello)).is_ok()
+        let data_plane = "d".to_owned();
+        let hello = wire::DataPlaneHello { data_plane, epoch, epoch_nonce: epoch.into(), known, ..Default::default() };
+        state.registry.epochs().check(DataPlaneHello::check(hello).unwrap().known).is_ok()
     };
     assert!(!is_known(2, 2) && is_known(3, 3) && is_known(newest, u64::MAX));
     // The epoch ends before the next one begins.

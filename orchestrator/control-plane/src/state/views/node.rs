@@ -38,7 +38,7 @@ pub(in crate::state) fn list_nodes(cluster: &Cluster) -> Vec<NodeView> {
 /// The address of the admin pages of a node's worker, while that is connected and has some.
 pub(super) fn worker_admin(cluster: &Cluster, node: &Node) -> Option<String> {
     let worker = node.session.and_then(|session| cluster.workers.get(session))?;
-    Some(worker.admin.to_string()).filter(|admin| !admin.is_empty())
+    worker.admin.map(|admin| admin.to_string())
 }
 
 pub(super) fn node_state_name(state: NodeState) -> &'static str {

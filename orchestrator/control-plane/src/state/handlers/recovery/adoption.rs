@@ -1,38 +1,36 @@
 //! Sandboxes that a worker has and this control plane did not command: some are taken over, the others end.
 
-use api::wire;
-use model::{FunctionId, FunctionName, FunctionSpec, Registered, Resources, Revision, SandboxId};
+use model::{FunctionName, FunctionSpec, Registered, SandboxId};
 use policy::placement::NodeKey;
 
 use super::{
-    super::{
-        super::{
-            SessionId,
-            cluster::{Found, Function, Node, Sandbox, SandboxState, SandboxTimer},
-            effects::WorkerChange,
-        },
-        join::known_to_worker,
+    super::super::{
+        SessionId,
+        cluster::{Found, Function, Node, Sandbox, SandboxState, SandboxTimer},
+        effects::WorkerChange,
     },
     RecoveryHandler,
 };
-use crate::registry::WHY;
+use crate::{
+    message::{HeldSandbox, HeldState, WorkerHello},
+    registry::WHY,
+};
 
 impl RecoveryHandler<'_> {
     /// Takes over a sandbox if its function still wants such ones, or lets what may run in it finish; ends it otherwise.
-    pub(super) fn adopt(&mut self, session: SessionId, node: NodeKey, held: &wire::HeldSandbox) {
+    pub(super) fn adopt(&mut self, session: SessionId, node: NodeKey, held: &HeldSandbox) {
         let now = self.context.now;
-        let id = SandboxId::from_wire(held.sandbox);
+        let id = held.id;
         if !self.may_exist(node, id) {
             let name = &self.cluster.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "it says it has a sandbox that it was never commanded to make");
-            return self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox));
+            return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
         self.cluster.nodes.get_mut(node).left_behind.remove(&id);
         let was_given_up = self.cluster.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
         let state = self.state_of_found(node, held);
-        let address = api::parse_address(&held.address).ok().filter(|_| !was_given_up);
-        let (Some(state), Some(address)) = (state, address) else {
-            return self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox));
+        let (Some(state), HeldState::Ready(address), false) = (state, held.state, was_given_up) else {
+            return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         };
         if state == SandboxState::Draining {
             self.remember_function(held);
@@ -40,10 +38,10 @@ impl RecoveryHandler<'_> {
             self.cluster.timers.watch(deadline_us, id, SandboxTimer::Drain);
         }
         let found = Found {
-            function: FunctionId(held.function),
-            revision: Revision(held.revision),
+            function: held.function,
+            revision: held.revision,
             node,
-            resources: Resources { cpu_millicores: held.cpu_millicores.into(), memory_mib: held.memory_mib.into() },
+            resources: held.resources,
             concurrency: held.concurrency,
             address,
         };
@@ -52,7 +50,7 @@ impl RecoveryHandler<'_> {
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
             self.confirm_grant(data_plane, &grant);
         }
-        self.effects.touch(FunctionId(held.function), now.us);
+        self.effects.touch(held.function, now.us);
     }
 
     /// Whether a sandbox that is not believed in may be on a node: it was given up with that, or is of an older epoch, of
@@ -79,15 +77,13 @@ impl RecoveryHandler<'_> {
     }
 
     /// The state of a sandbox that was found; `None` when nothing may run in it and nobody wants it.
-    fn state_of_found(&self, node: NodeKey, held: &wire::HeldSandbox) -> Option<SandboxState> {
-        let id = SandboxId::from_wire(held.sandbox);
+    fn state_of_found(&self, node: NodeKey, held: &HeldSandbox) -> Option<SandboxState> {
+        let id = held.id;
         let is_older = id.epoch() < self.context.term.epoch;
         let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.cluster.nodes.get(node).holders_lost;
         let may_be_held = is_older && !trusts_unclaimed;
-        let is_current = self.cluster.functions.get(FunctionId(held.function)).is_some_and(|function| {
-            !function.removed
-                && function.registered.revision.0 == held.revision
-                && !self.cluster.nodes.get(node).drained
+        let is_current = self.cluster.functions.get(held.function).is_some_and(|function| {
+            !function.removed && function.registered.revision == held.revision && !self.cluster.nodes.get(node).drained
         });
         if is_current {
             return Some(if may_be_held { SandboxState::Unclaimed } else { SandboxState::Ready });
@@ -97,24 +93,24 @@ impl RecoveryHandler<'_> {
     }
 
     /// A sandbox outlives its function, which is not in the log any more: it is known again until the last one ends.
-    fn remember_function(&mut self, held: &wire::HeldSandbox) {
-        let id = FunctionId(held.function);
+    fn remember_function(&mut self, held: &HeldSandbox) {
+        let id = held.function;
         if self.cluster.functions.get(id).is_some() {
             return;
         }
         // Nothing is made for it, so only its identity matters.
         let spec = FunctionSpec::new(FunctionName::deregistered(), "");
         let policy = self.context.settings.autoscale;
-        let registered = Registered { id, revision: Revision(held.revision), spec };
+        let registered = Registered { id, revision: held.revision, spec };
         self.cluster.functions.insert(Function { removed: true, ..Function::new(registered.into(), policy) });
     }
 
     /// A worker was told of a data plane that joined after what this log has of the worker's epoch: that one may hold what
     /// nobody else claims of the worker's sandboxes.
-    pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &wire::WorkerHello) {
-        let end = self.context.registry.epochs().end(known_to_worker(hello)).unwrap_or(0);
-        if hello.known > end {
-            let (worker, known) = (&hello.worker, hello.known);
+    pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &WorkerHello) {
+        let end = self.context.registry.epochs().end(hello.known).unwrap_or(0);
+        if hello.data_plane_index > end {
+            let (worker, known) = (&hello.name, hello.data_plane_index);
             tracing::warn!(worker, known, ends_at = end, "a data plane joined which this log does not have: {WHY}");
             nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
         }
@@ -123,17 +119,17 @@ impl RecoveryHandler<'_> {
     /// What a worker holds and this log knows of; the rest ends. A worker that was in an epoch of this log may have made
     /// sandboxes of what was registered then and is lost, and still have them in a later epoch, in which it missed that they
     /// were to end.
-    pub(super) fn end_unknown(&mut self, session: SessionId, hello: &wire::WorkerHello) -> Vec<wire::HeldSandbox> {
-        let known = known_to_worker(hello);
+    pub(super) fn end_unknown(&mut self, session: SessionId, hello: &WorkerHello) -> Vec<HeldSandbox> {
+        let known = hello.known;
         let end = self.context.registry.epochs().end(known).unwrap_or(0);
-        let is_known = |held: &wire::HeldSandbox| {
-            let made_in = SandboxId::from_wire(held.sandbox).epoch();
-            held.function.max(held.revision) <= end.min(self.context.registry.epochs().end_of(made_in))
+        let is_known = |held: &HeldSandbox| {
+            let made_in = held.id.epoch();
+            held.function.0.max(held.revision.0) <= end.min(self.context.registry.epochs().end_of(made_in))
                 && made_in <= known.epoch
         };
-        let (ours, unknown): (Vec<_>, Vec<_>) = hello.sandboxes.iter().cloned().partition(is_known);
+        let (ours, unknown): (Vec<_>, Vec<_>) = hello.sandboxes.iter().copied().partition(is_known);
         if !unknown.is_empty() {
-            let (worker, sandboxes, epoch) = (&hello.worker, unknown.len(), known.epoch);
+            let (worker, sandboxes, epoch) = (&hello.name, unknown.len(), known.epoch);
             tracing::warn!(
                 worker,
                 sandboxes,
@@ -143,7 +139,7 @@ impl RecoveryHandler<'_> {
             );
         }
         for held in unknown {
-            self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox));
+            self.effects.send_to_worker(session, WorkerChange::Delete(held.id));
         }
         ours
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use api::wire;
 use model::{EndpointState, FunctionId, SandboxId};
 
 use super::{
     super::super::cluster::{DataPlaneKey, GrantCap, SandboxState},
     RecoveryHandler,
 };
+use crate::message::HeldGrant;
 
 /// A data plane that has returned says within this time what it runs: until then its busy slots look idle, and would be
 /// revoked first.
@@ -20,7 +20,7 @@ impl RecoveryHandler<'_> {
     pub(in crate::state::handlers) fn on_data_plane_reported(
         &mut self,
         key: DataPlaneKey,
-        held: &[wire::HeldGrant],
+        held: &[HeldGrant],
         is_new_process: bool,
     ) {
         if is_new_process {
@@ -36,16 +36,11 @@ impl RecoveryHandler<'_> {
     /// Compares what a data plane says it holds with what is believed. Returns the functions of what it does not hold any
     /// more, and those with free sandboxes. Functions of which it held something while it was away are decided on a little
     /// later.
-    fn reconcile_grants(
-        &mut self,
-        key: DataPlaneKey,
-        held: &[wire::HeldGrant],
-        is_new_process: bool,
-    ) -> Vec<FunctionId> {
+    fn reconcile_grants(&mut self, key: DataPlaneKey, held: &[HeldGrant], is_new_process: bool) -> Vec<FunctionId> {
         let mut touched = self.end_lost_grants(key, held, is_new_process);
         touched.extend(self.reset_loads(key));
         if !self.recovery.expects_sandboxes() {
-            let ids = held.iter().map(|grant| SandboxId::from_wire(grant.sandbox));
+            let ids = held.iter().map(|grant| grant.sandbox);
             let unknown: Vec<_> = ids.filter(|id| self.cluster.sandboxes.get(*id).is_none()).collect();
             self.give_up_unknown(&unknown);
         }
@@ -56,15 +51,10 @@ impl RecoveryHandler<'_> {
     }
 
     /// Ends the grants that a data plane does not know of. Returns their functions.
-    fn end_lost_grants(
-        &mut self,
-        key: DataPlaneKey,
-        held: &[wire::HeldGrant],
-        is_new_process: bool,
-    ) -> Vec<FunctionId> {
-        let named: BTreeSet<u64> = held.iter().map(|grant| grant.sandbox).collect();
+    fn end_lost_grants(&mut self, key: DataPlaneKey, held: &[HeldGrant], is_new_process: bool) -> Vec<FunctionId> {
+        let named: BTreeSet<SandboxId> = held.iter().map(|grant| grant.sandbox).collect();
         let granted = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
-        let lost = granted.filter(|(id, _)| !named.contains(&id.to_wire()));
+        let lost = granted.filter(|(id, _)| !named.contains(id));
         let lost: Vec<_> = lost.map(|(id, sandbox)| (id, sandbox.function)).collect();
         for (id, _) in &lost {
             if is_new_process {
@@ -104,8 +94,8 @@ impl RecoveryHandler<'_> {
     }
 
     /// A data plane holds slots of a sandbox: confirms the grant, records it, or says that the sandbox does not exist.
-    pub(super) fn confirm_grant(&mut self, key: DataPlaneKey, held: &wire::HeldGrant) {
-        let id = SandboxId::from_wire(held.sandbox);
+    pub(super) fn confirm_grant(&mut self, key: DataPlaneKey, held: &HeldGrant) {
+        let HeldGrant { sandbox: id, function, slots } = *held;
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {
             return self.claim_unknown(key, held);
         };
@@ -113,22 +103,21 @@ impl RecoveryHandler<'_> {
             SandboxState::Ready | SandboxState::Suspended | SandboxState::Unclaimed | SandboxState::Draining => true,
             SandboxState::Starting | SandboxState::Terminating => false,
         };
-        let slots = held.slots.min(sandbox.concurrency);
+        let slots = slots.min(sandbox.concurrency);
         let is_away = self.cluster.data_planes.get(key).is_none_or(|known| known.session.is_none());
-        let function = self.cluster.functions.known(sandbox.function);
-        let can_count = function.is_none_or(|function| function.may_hold(key, slots));
+        let believed = self.cluster.functions.known(sandbox.function);
+        let can_count = believed.is_none_or(|function| function.may_hold(key, slots));
         match sandbox.grant() {
-            Some(grant) if grant.data_plane != key => return self.grants().send_gone(key, held),
+            Some(grant) if grant.data_plane != key => return self.grants().send_gone(key, function, id),
             Some(_) => {}
-            None if slots == 0 || !may_be_held || sandbox.function.0 != held.function => {
-                return self.grants().send_gone(key, held);
+            None if slots == 0 || !may_be_held || sandbox.function != function => {
+                return self.grants().send_gone(key, function, id);
             }
             None if !can_count => {
-                self.grants().send_gone(key, held);
+                self.grants().send_gone(key, function, id);
                 return self.sandboxes().delete(id);
             }
             None => {
-                let function = sandbox.function;
                 self.cluster.sandboxes.adopt_grant(&mut self.cluster.functions, id, key, slots);
                 if let Some(function) = self.cluster.functions.known_mut(function) {
                     // It may have left again since it claimed them.
@@ -149,9 +138,9 @@ impl RecoveryHandler<'_> {
     }
 
     /// A data plane holds slots of a sandbox that is not known: a worker that is still awaited may have it.
-    fn claim_unknown(&mut self, key: DataPlaneKey, held: &wire::HeldGrant) {
+    fn claim_unknown(&mut self, key: DataPlaneKey, held: &HeldGrant) {
         if !self.recovery.expects_sandboxes() || !self.recovery.claim(key, *held) {
-            self.grants().send_gone(key, held);
+            self.grants().send_gone(key, held.function, held.sandbox);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use api::wire;
 use model::SandboxId;
 use policy::placement::NodeKey;
 
@@ -14,6 +13,7 @@ use super::{
     },
     RecoveryHandler,
 };
+use crate::message::{HeldSandbox, HeldState, WorkerHello};
 
 impl RecoveryHandler<'_> {
     /// A worker connects and says what it has on its nodes.
@@ -21,7 +21,7 @@ impl RecoveryHandler<'_> {
         &mut self,
         session: SessionId,
         nodes: &[NodeKey],
-        hello: &wire::WorkerHello,
+        hello: &WorkerHello,
     ) {
         self.note_lost_holders(nodes, hello);
         let held = self.end_unknown(session, hello);
@@ -32,8 +32,8 @@ impl RecoveryHandler<'_> {
     }
 
     /// Compares what a worker has with what is believed.
-    fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[wire::HeldSandbox]) {
-        let named: BTreeSet<SandboxId> = held.iter().map(|held| SandboxId::from_wire(held.sandbox)).collect();
+    fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[HeldSandbox]) {
+        let named: BTreeSet<SandboxId> = held.iter().map(|held| held.id).collect();
         let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes.iter().copied());
         let lost: Vec<_> = believed.filter(|id| !named.contains(id)).collect();
         for id in lost {
@@ -47,30 +47,30 @@ impl RecoveryHandler<'_> {
         }
         for held in held {
             // A worker that names a node which it has not announced is faulty.
-            if let Some(node) = nodes.get(held.node as usize).copied() {
+            if let Some(node) = nodes.get(held.node).copied() {
                 self.reconcile_sandbox(session, nodes, node, held);
             }
         }
     }
 
-    fn reconcile_sandbox(&mut self, session: SessionId, nodes: &[NodeKey], node: NodeKey, held: &wire::HeldSandbox) {
-        let id = SandboxId::from_wire(held.sandbox);
+    fn reconcile_sandbox(&mut self, session: SessionId, nodes: &[NodeKey], node: NodeKey, held: &HeldSandbox) {
+        let id = held.id;
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {
             return self.adopt(session, node, held);
         };
         if !nodes.contains(&sandbox.node) {
             let name = &self.cluster.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "a worker says it has a sandbox of another node");
-            return self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox));
+            return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
         match sandbox.state() {
-            SandboxState::Terminating => self.effects.send_to_worker(session, WorkerChange::Delete(held.sandbox)),
+            SandboxState::Terminating => self.effects.send_to_worker(session, WorkerChange::Delete(id)),
             SandboxState::Suspended => self.sandboxes().resume(id),
             SandboxState::Starting | SandboxState::Ready | SandboxState::Unclaimed | SandboxState::Draining => {
-                if let Some(address) = api::optional_address(&held.address).ok().flatten() {
-                    self.sandboxes().on_ready(id, address);
-                } else {
-                    self.sandboxes().on_creation_found(id, held.queued);
+                match held.state {
+                    HeldState::Ready(address) => self.sandboxes().on_ready(id, address),
+                    HeldState::Queued => self.sandboxes().on_creation_found(id, true),
+                    HeldState::Creating => self.sandboxes().on_creation_found(id, false),
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use api::wire::{self, sandbox_ended::Reason};
 use model::SandboxId;
 use record::ColdStart;
 
@@ -17,6 +16,7 @@ use super::{
     },
     SandboxHandler,
 };
+use crate::message::{CreationProgress, EndReason, SandboxReady, Step};
 
 /// How a creation went, once it has ended.
 pub(super) struct CreationReport<'a> {
@@ -27,23 +27,27 @@ pub(super) struct CreationReport<'a> {
 
 impl SandboxHandler<'_> {
     /// A creation is queued behind others of its worker, or begins: its time counts from then.
-    pub(in crate::state::handlers) fn on_progress(&mut self, id: SandboxId, progress: wire::CreationProgress) {
+    pub(in crate::state::handlers) fn on_progress(&mut self, id: SandboxId, progress: CreationProgress) {
         if self.cluster.sandboxes.state_of(id) != Some(SandboxState::Starting) {
             return;
         }
         let due_us = self.context.now.after(self.context.settings.health.creation_deadline);
-        self.cluster.set_creation_due(id, due_us, progress.queued);
+        let is_queued = matches!(progress, CreationProgress::Queued { .. });
+        self.cluster.set_creation_due(id, due_us, is_queued);
         if let Some(sandbox) = self.cluster.sandboxes.known_mut(id) {
-            let is_for_resource = progress.queued && !progress.cause.is_empty();
-            sandbox.queued_for = is_for_resource.then(|| progress.cause.into());
+            sandbox.queued_for = match progress {
+                CreationProgress::Queued { cause } => cause.map(String::into),
+                CreationProgress::Begun => None,
+            };
         }
     }
 
     /// A worker that connects says whether a creation is queued: an earlier message about that may have been lost.
-    pub(in crate::state::handlers) fn on_creation_found(&mut self, id: SandboxId, queued: bool) {
+    pub(in crate::state::handlers) fn on_creation_found(&mut self, id: SandboxId, is_queued: bool) {
         let believed = self.cluster.sandboxes.known(id).map(|sandbox| sandbox.queued_until_us.is_some());
-        if believed.is_some_and(|believed| believed != queued) {
-            self.on_progress(id, wire::CreationProgress { queued, cause: String::new() });
+        if believed.is_some_and(|believed| believed != is_queued) {
+            let queued = CreationProgress::Queued { cause: None };
+            self.on_progress(id, if is_queued { queued } else { CreationProgress::Begun });
         }
     }
 
@@ -51,7 +55,7 @@ impl SandboxHandler<'_> {
     pub(in crate::state::handlers) fn on_ready_report(
         &mut self,
         id: SandboxId,
-        ready: wire::SandboxReady,
+        ready: SandboxReady,
         dispatched_us: Option<u64>,
         read_us: u64,
     ) {
@@ -60,12 +64,12 @@ impl SandboxHandler<'_> {
             timing.ready_us = Some(read_us);
             timing.worker_own_us = ready.own_us;
             timing.create_us = ready.create_us;
-            timing.probe_us = ready.ready_us;
+            timing.probe_us = ready.probe_us;
             if self.context.settings.records {
                 timing.steps = ready.steps;
             }
         }
-        match api::parse_address(&ready.address) {
+        match ready.address {
             Ok(address) => self.on_ready(id, address),
             Err(error) => {
                 tracing::error!(sandbox = %id, cause = %error, "a worker reports no usable address");
@@ -92,19 +96,18 @@ impl SandboxHandler<'_> {
     }
 
     /// A worker reports that a creation failed.
-    pub(in crate::state::handlers) fn on_failure_report(&mut self, id: SandboxId, failure: wire::CreationFailed) {
+    pub(in crate::state::handlers) fn on_failure_report(&mut self, id: SandboxId, failure: Failure) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
             (sandbox.function, sandbox.node, sandbox.state() == SandboxState::Starting);
-        let wire::CreationFailed { message, permanent } = failure;
         if !was_starting {
-            tracing::warn!(sandbox = %id, cause = message, "a worker says that a sandbox in service has failed");
-            self.backoff().on_end_of_service(id, Source::Worker, &message);
+            tracing::warn!(sandbox = %id, cause = failure.message, "a worker says that a sandbox in service has failed");
+            self.backoff().on_end_of_service(id, Source::Worker, &failure.message);
         }
         self.forget(id, CreationOutcome::Failed);
         if was_starting {
-            tracing::warn!(sandbox = %id, cause = message, "a creation failed");
-            self.backoff().on_creation_failed(function, node, Failure { message, is_permanent: permanent });
+            tracing::warn!(sandbox = %id, cause = failure.message, "a creation failed");
+            self.backoff().on_creation_failed(function, node, failure);
         }
         // A successor of a sandbox in service is needed too, though only a faulty worker reports that.
         self.effects.touch(function, self.context.now.us);
@@ -127,16 +130,16 @@ impl SandboxHandler<'_> {
     }
 
     /// A worker reports that a sandbox has ended.
-    pub(in crate::state::handlers) fn on_ended(&mut self, id: SandboxId, ended: &wire::SandboxEnded) {
+    pub(in crate::state::handlers) fn on_ended(&mut self, id: SandboxId, reason: EndReason, message: &str) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         let function = sandbox.function;
         let is_expected = sandbox.state() == SandboxState::Terminating;
         // A creation may wait for its place.
         let was_retired = sandbox.retired;
-        if !is_expected && ended.reason() != Reason::Stopped {
+        if !is_expected && reason != EndReason::Stopped {
             self.context.metrics.sandbox_exits.inc();
-            tracing::warn!(sandbox = %id, reason = ?ended.reason(), cause = ended.message, "a sandbox ended by itself");
-            self.backoff().on_end_of_service(id, Source::Worker, &ended.message);
+            tracing::warn!(sandbox = %id, ?reason, cause = message, "a sandbox ended by itself");
+            self.backoff().on_end_of_service(id, Source::Worker, message);
         }
         self.forget(id, if is_expected { CreationOutcome::Cancelled } else { CreationOutcome::Failed });
         if !is_expected || was_retired {
@@ -180,7 +183,7 @@ impl CreationReport<'_> {
     }
 }
 
-fn steps_text(steps: &[wire::Step]) -> Option<String> {
+fn steps_text(steps: &[Step]) -> Option<String> {
     let parts: Vec<_> = steps.iter().map(|step| format!("{}={}", step.name, step.us)).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
 }
