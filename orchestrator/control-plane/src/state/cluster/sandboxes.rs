@@ -23,11 +23,6 @@ impl Sandboxes {
         self.by_id.get(&id)
     }
 
-    /// The same, to change what no other table depends on.
-    pub(in crate::state) fn get_mut(&mut self, id: SandboxId) -> Option<&mut Sandbox> {
-        self.by_id.get_mut(&id)
-    }
-
     /// A sandbox that exists, as its id comes from another table.
     pub(in crate::state) fn known(&self, id: SandboxId) -> Option<&Sandbox> {
         super::expect_known(self.by_id.get(&id), "sandbox")
@@ -118,7 +113,7 @@ impl Sandboxes {
 
     /// Ends the grant of a sandbox, if it has one: nobody holds its slots any more.
     pub(in crate::state) fn end_grant(&mut self, functions: &mut Functions, id: SandboxId) {
-        let Some(sandbox) = self.get_mut(id) else { return };
+        let Some(sandbox) = self.known_mut(id) else { return };
         let Some(grant) = sandbox.grant.take() else { return };
         let (function, is_free) = (sandbox.function, sandbox.is_free());
         self.totals.granted_slots -= u64::from(grant.slots);
@@ -150,7 +145,7 @@ impl Sandboxes {
     }
 
     pub(super) fn remove(&mut self, id: SandboxId) -> Option<Sandbox> {
-        let sandbox = self.by_id.remove(&id)?;
+        let sandbox = super::expect_known(self.by_id.remove(&id), "sandbox")?;
         self.totals.subtract(sandbox.state);
         Some(sandbox)
     }
