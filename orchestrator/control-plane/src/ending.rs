@@ -28,7 +28,7 @@ pub(crate) struct Endings(Retold);
 
 impl Endings {
     /// A connection of a peer is ended.
-    pub(crate) fn tell(&mut self, part: &str, name: &str, reason: &str) {
+    pub(crate) fn log(&mut self, part: &str, name: &str, reason: &str) {
         if self.0.is_due(&format!("{part} {name}"), reason) {
             tracing::warn!(part, name, reason, "closing a connection; the same is said again after a minute");
         }

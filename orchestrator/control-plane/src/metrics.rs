@@ -100,7 +100,7 @@ impl Metrics {
         metrics.registry.register("creations_ended", "Sandbox creations by outcome", creations_ended);
         metrics.registry.register_collector(Box::new(Scrape(metrics.observed.clone())));
         metrics.register_events();
-        metrics.register_levels();
+        metrics.register_gauges();
         metrics
     }
 
@@ -122,7 +122,7 @@ impl Metrics {
         registry.register_with_unit("log_compaction", help, Unit::Seconds, self.compaction_seconds.clone());
     }
 
-    fn register_levels(&mut self) {
+    fn register_gauges(&mut self) {
         let registry = &mut self.registry;
         registry.register("inbox", "Inputs handled together in the last round", self.inbox.clone());
         let help = "1 while so many workers are silent that nothing is replaced";
@@ -158,7 +158,7 @@ impl Metrics {
     }
 
     /// Takes over the levels that the state knows.
-    pub(crate) fn set_levels(&self, cluster: &ClusterView) {
+    pub(crate) fn set_gauges(&self, cluster: &ClusterView) {
         let set = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };

@@ -275,11 +275,11 @@ impl Owner {
     /// Ends a connection, and tells the peer why.
     fn close(&mut self, session: SessionId, status: Status) {
         if let Some(ConnectedWorker { peer, name, .. }) = self.forget_worker(session) {
-            self.ended.tell("worker", &name, status.message());
+            self.ended.log("worker", &name, status.message());
             peer.ending.set(status);
             peer.outbox.close();
         } else if let Some(ConnectedDataPlane { peer, name }) = self.data_planes.remove(&session) {
-            self.ended.tell("data plane", &name, status.message());
+            self.ended.log("data plane", &name, status.message());
             peer.ending.set(status);
             peer.outbox.close();
         }

@@ -38,7 +38,7 @@ pub(super) async fn readyz(State(operators): State<Operators>) -> Result<&'stati
 pub(super) async fn metrics(State(operators): State<Operators>) -> Result<Response, Problem> {
     let cluster = cluster(&operators).await?;
     let metrics = &operators.owner.metrics;
-    metrics.set_levels(&cluster);
+    metrics.set_gauges(&cluster);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded"))?;

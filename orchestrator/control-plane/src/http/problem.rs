@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_too_early_is_given_a_time_to_ask_again() {
+    fn a_request_that_comes_too_early_is_told_when_to_retry() {
         let response = Problem::unknown_to_data_planes("f").into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers().get(header::RETRY_AFTER).map(header::HeaderValue::as_bytes), Some(&b"1"[..]));

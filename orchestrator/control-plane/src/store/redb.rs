@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_log_is_compacted_while_it_is_written_and_says_the_same_as_one_compacted_at_a_start() {
+    async fn a_long_log_is_compacted_while_it_is_written_as_one_is_at_a_start() {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [mut store, mut untouched] = [&dirs[0], &dirs[1]].map(|dir| RedbStore::open(dir.path()).unwrap());
         let mut steps = 0;

@@ -36,14 +36,14 @@ async fn what_writes_needs_the_token_and_what_reads_does_not() {
     ] {
         for headers in [&[HOST, JSON][..], &[HOST, JSON, ("authorization", "Bearer 0123456789abcdef0123456789abcdef")]]
         {
-            let (status, said) = running.ask_with(method, path, headers, BODY).await;
+            let (status, said) = running.request_with(method, path, headers, BODY).await;
             assert_eq!(status, 401, "{method} {path}: {said:?}");
             assert!(String::from_utf8_lossy(&said).contains("--token-file"), "{said:?}");
         }
     }
-    assert_eq!(running.ask("GET", PATH, "").await.0, 404, "nothing was registered");
+    assert_eq!(running.request("GET", PATH, "").await.0, 404, "nothing was registered");
     for path in ["/v1/functions", "/v1/nodes", "/v1/status", "/v1/top", "/healthz", "/metrics"] {
-        assert_eq!(running.ask_with("GET", path, &[HOST], "").await.0, 200, "{path}");
+        assert_eq!(running.request_with("GET", path, &[HOST], "").await.0, 200, "{path}");
     }
     assert_eq!(running.put("f", BODY).await, 201);
     let token = running.token.clone();
@@ -62,18 +62,18 @@ async fn a_body_that_a_browser_may_send_unasked_is_refused() {
     for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data")] {
         let headers: Vec<_> = [HOST].into_iter().chain(kind.map(|kind| ("content-type", kind))).collect();
         for (method, path) in [("PUT", PATH), ("POST", "/v1/functions")] {
-            let (status, said) = running.ask_with(method, path, &headers, BODY).await;
+            let (status, said) = running.request_with(method, path, &headers, BODY).await;
             assert_eq!(status, 415, "{method} {path} {kind:?}: {said:?}");
         }
     }
     let foreign = [HOST, JSON, ("origin", "http://evil.example")];
-    assert_eq!(running.ask_with("PUT", PATH, &foreign, BODY).await.0, 403);
-    assert_eq!(running.ask_with("PUT", PATH, &[("host", "evil.example"), JSON], BODY).await.0, 403);
+    assert_eq!(running.request_with("PUT", PATH, &foreign, BODY).await.0, 403);
+    assert_eq!(running.request_with("PUT", PATH, &[("host", "evil.example"), JSON], BODY).await.0, 403);
     let json = [HOST, ("content-type", "Application/JSON; charset=utf-8")];
-    assert_eq!(running.ask_with("PUT", PATH, &json, BODY).await.0, 201, "without auth nothing else is asked for");
+    assert_eq!(running.request_with("PUT", PATH, &json, BODY).await.0, 201, "without auth nothing else is asked for");
     let lines = [HOST, ("content-type", "application/x-ndjson")];
-    assert_eq!(running.ask_with("POST", "/v1/functions", &lines, r#"{"name":"g","image":"any"}"#).await.0, 200);
-    assert_eq!(running.ask_with("PUT", PATH, &lines, BODY).await.0, 415, "one document is no lines");
+    assert_eq!(running.request_with("POST", "/v1/functions", &lines, r#"{"name":"g","image":"any"}"#).await.0, 200);
+    assert_eq!(running.request_with("PUT", PATH, &lines, BODY).await.0, 415, "one document is no lines");
     running.stop().await;
 }
 
@@ -81,18 +81,22 @@ async fn a_body_that_a_browser_may_send_unasked_is_refused() {
 async fn the_form_has_a_switch_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let (status, said) = running.ask("POST", "/", "name=f&image=any").await;
+    let (status, said) = running.request("POST", "/", "name=f&image=any").await;
     assert_eq!(status, 403);
     assert!(String::from_utf8_lossy(&said).contains("--form, or `form = true`"), "{said:?}");
     running.stop().await;
     let running =
         Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
     let form = [HOST, ("content-type", "application/x-www-form-urlencoded")];
-    assert_eq!(running.ask_with("POST", "/", &form, "name=f&image=any").await.0, 200, "existing clients show no token");
-    assert_eq!(running.ask_with("POST", "/", &[HOST, JSON], "name=g&image=any").await.0, 415);
+    assert_eq!(
+        running.request_with("POST", "/", &form, "name=f&image=any").await.0,
+        200,
+        "existing clients show no token"
+    );
+    assert_eq!(running.request_with("POST", "/", &[HOST, JSON], "name=g&image=any").await.0, 415);
     let page = [HOST, form[1], ("origin", "http://evil.example")];
     assert_eq!(
-        running.ask_with("POST", "/", &page, "name=g&image=any").await.0,
+        running.request_with("POST", "/", &page, "name=g&image=any").await.0,
         403,
         "a browser says whose page it is"
     );

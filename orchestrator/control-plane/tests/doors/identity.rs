@@ -74,10 +74,10 @@ async fn a_node_has_one_owner_and_removing_it_leaves_the_control_plane_whole() {
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
     let mut heir = Worker::connect(&running.stream, thief).await.unwrap();
     heir.read().await;
-    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 409, "its worker is connected");
+    assert_eq!(running.request("DELETE", "/v1/nodes/w-node", "").await.0, 409, "its worker is connected");
     drop(heir);
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
-    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 202);
+    assert_eq!(running.request("DELETE", "/v1/nodes/w-node", "").await.0, 202);
     let mut back = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
     back.read().await;
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "ready").await;
@@ -154,7 +154,7 @@ async fn after_an_older_copy_of_the_log_was_put_back_who_knows_more_than_it_is_r
     let lost = {
         let named = data_plane.read_until(|message| message.functions.first().map(|config| config.function));
         let ((status, _), function) =
-            tokio::join!(running.ask("PUT", "/v1/functions/lost", r#"{"image":"any"}"#), named);
+            tokio::join!(running.request("PUT", "/v1/functions/lost", r#"{"image":"any"}"#), named);
         assert_eq!(status, 201);
         function
     };

@@ -20,7 +20,7 @@ impl Running {
         let line = |index| {
             format!("{{\"name\":\"f{index}\",\"image\":\"any\",\"memory\":{memory},\"scale\":{{\"max\":{most}}}}}\n")
         };
-        let (status, _) = self.ask("POST", "/v1/functions", (0..count).map(line).collect::<String>()).await;
+        let (status, _) = self.request("POST", "/v1/functions", (0..count).map(line).collect::<String>()).await;
         assert_eq!(status, 200);
     }
 
@@ -37,7 +37,7 @@ impl Running {
     }
 
     async fn metric(&self, name: &str) -> u64 {
-        let (_, text) = self.ask("GET", "/metrics", "").await;
+        let (_, text) = self.request("GET", "/metrics", "").await;
         let text = String::from_utf8(text.to_vec()).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("dirigent_control_plane_{name} ")));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
@@ -52,7 +52,7 @@ async fn the_log_stays_small_and_every_function_keeps_its_id_and_revision() {
         running.put_all(2000, memory, most).await;
     }
     for index in 0..100 {
-        assert_eq!(running.ask("DELETE", &format!("/v1/functions/f{index}"), "").await.0, 202);
+        assert_eq!(running.request("DELETE", &format!("/v1/functions/f{index}"), "").await.0, 202);
     }
     running.put("f0", r#"{"image":"any"}"#).await;
     let before = running.registered().await;
@@ -123,7 +123,7 @@ async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobod
         described = worker.read().await.functions;
     }
     assert_eq!(described.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(), ["good"]);
-    let registered = running.ask("PUT", "/v1/functions/window", r#"{"image":"any","memory":64}"#);
+    let registered = running.request("PUT", "/v1/functions/window", r#"{"image":"any","memory":64}"#);
     let named = |message: &wire::ToDataPlane| (!message.functions.is_empty()).then_some(());
     let (registered, ()) = tokio::join!(registered, data_plane.read_until(named));
     assert_eq!(registered.0, 200);

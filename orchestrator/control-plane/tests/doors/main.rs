@@ -57,16 +57,16 @@ impl Running {
     }
 
     /// Status and body of one request of an operator.
-    async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Bytes) {
+    async fn request(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Bytes) {
         let is_form = ["/", "/registerService"].contains(&path);
         let kind = if is_form { "application/x-www-form-urlencoded" } else { "application/json" };
         let bearer = format!("Bearer {}", self.token);
         let headers = [("host", "control-plane"), ("content-type", kind), ("authorization", &bearer)];
-        self.ask_with(method, path, &headers, body).await
+        self.request_with(method, path, &headers, body).await
     }
 
     /// Status and body of one request with these headers.
-    async fn ask_with(
+    async fn request_with(
         &self,
         method: &str,
         path: &str,
@@ -87,7 +87,7 @@ impl Running {
     }
 
     async fn json(&self, path: &str) -> Value {
-        let (status, body) = self.ask("GET", path, "").await;
+        let (status, body) = self.request("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
     }
@@ -98,7 +98,7 @@ impl Running {
     }
 
     async fn put(&self, name: &str, body: &str) -> u16 {
-        self.ask("PUT", &format!("/v1/functions/{name}"), body.to_owned()).await.0
+        self.request("PUT", &format!("/v1/functions/{name}"), body.to_owned()).await.0
     }
 
     /// Asks again and again until the answer at `path` is as expected.

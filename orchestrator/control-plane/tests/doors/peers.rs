@@ -70,7 +70,7 @@ impl DataPlane {
         wire::DataPlaneHello { cluster, epoch, epoch_nonce, ..Self::hello(name) }
     }
 
-    pub(crate) async fn say(&self, message: wire::FromDataPlane) {
+    pub(crate) async fn send(&self, message: wire::FromDataPlane) {
         self.outgoing.send(message).await.expect("the control plane reads");
     }
 
@@ -93,7 +93,7 @@ impl DataPlane {
             own_us: 0,
         };
         let acks = message.endpoints.iter().map(ack).collect();
-        self.say(wire::FromDataPlane { acks, applied: message.sequence, ..Default::default() }).await;
+        self.send(wire::FromDataPlane { acks, applied: message.sequence, ..Default::default() }).await;
         message
     }
 
@@ -126,7 +126,7 @@ impl DataPlane {
 
     pub(crate) async fn demand(&self, function: u64, waiting: u32, running: u32) {
         let demand = vec![wire::Demand { function, waiting, running }];
-        self.say(wire::FromDataPlane { demand, ..Default::default() }).await;
+        self.send(wire::FromDataPlane { demand, ..Default::default() }).await;
     }
 
     /// Why the control plane ends the connection without a snapshot.

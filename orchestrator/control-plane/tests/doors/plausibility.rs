@@ -60,7 +60,7 @@ async fn a_peer_changes_nothing_about_what_others_have() {
     assert_eq!(liar.read_until(gone).await, EndpointState::Gone);
     let failure =
         wire::EndpointFailure { sandbox: create.sandbox, function, cause: "broken".to_owned(), ..Default::default() };
-    liar.say(wire::FromDataPlane { failures: vec![failure], applied: u64::MAX, ..Default::default() }).await;
+    liar.send(wire::FromDataPlane { failures: vec![failure], applied: u64::MAX, ..Default::default() }).await;
     liar.demand(function, u32::MAX, u32::MAX).await;
     let seen = running.wait_for("/v1/functions/f", |function| function["waiting"].as_u64() > Some(1)).await;
     assert!(seen["waiting"].as_u64() < Some(u64::from(u32::MAX)), "{seen}");

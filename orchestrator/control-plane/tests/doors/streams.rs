@@ -12,7 +12,7 @@ pub(crate) async fn data_plane_with(running: &Running, function: &str) -> (DataP
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     data_plane.read_until(|message| message.snapshot_end.then_some(())).await;
     let path = format!("/v1/functions/{function}");
-    let (status, ()) = tokio::join!(running.ask("PUT", &path, r#"{"image":"any"}"#), async {
+    let (status, ()) = tokio::join!(running.request("PUT", &path, r#"{"image":"any"}"#), async {
         let named = |message: &wire::ToDataPlane| (!message.functions.is_empty()).then_some(());
         data_plane.read_until(named).await;
     });
@@ -152,7 +152,7 @@ async fn deregistration_drains_before_it_deletes() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
     let Served { mut data_plane, mut worker, create, .. } = served(&running).await;
-    let (deleted, draining) = tokio::join!(running.ask("DELETE", "/v1/functions/f", ""), async {
+    let (deleted, draining) = tokio::join!(running.request("DELETE", "/v1/functions/f", ""), async {
         let draining = |message: &wire::ToDataPlane| {
             message.endpoints.iter().find(|delta| delta.state() == wire::EndpointState::Draining).cloned()
         };
@@ -173,16 +173,16 @@ async fn a_drained_node_gets_nothing_new_and_is_remembered() {
     let running = Running::start(dir.path()).await;
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
     worker.read().await;
-    assert_eq!(running.ask("POST", "/v1/nodes/nothing/drain", "").await.0, 404);
-    assert_eq!(running.ask("POST", "/v1/nodes/w-node/drain", "").await.0, 202);
+    assert_eq!(running.request("POST", "/v1/nodes/nothing/drain", "").await.0, 404);
+    assert_eq!(running.request("POST", "/v1/nodes/w-node/drain", "").await.0, 202);
     assert_eq!(running.json("/v1/nodes").await["nodes"][0]["drained"], true);
-    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 409, "its worker is connected");
+    assert_eq!(running.request("DELETE", "/v1/nodes/w-node", "").await.0, 409, "its worker is connected");
     drop(worker);
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
     running.stop().await;
     let running = Running::start(dir.path()).await;
     assert_eq!(running.json("/v1/nodes").await["nodes"][0]["drained"], true, "the order is durable");
-    assert_eq!(running.ask("DELETE", "/v1/nodes/w-node", "").await.0, 202);
+    assert_eq!(running.request("DELETE", "/v1/nodes/w-node", "").await.0, 202);
     assert_eq!(running.json("/v1/nodes").await["nodes"].as_array().unwrap().len(), 0);
     running.stop().await;
 }
@@ -247,7 +247,7 @@ async fn a_message_beyond_the_bound_ends_its_stream_and_no_other() {
     let sample = wire::Sample { function, span_ms: 1000, concurrency_us: 1_000_000, requests: 1, ..Default::default() };
     let message = wire::FromDataPlane { samples: vec![sample; 200_000], ..Default::default() };
     assert!(prost::Message::encoded_len(&message) > api::MESSAGE_BYTES);
-    data_plane.say(message).await;
+    data_plane.send(message).await;
     data_plane.ended().await;
     let again = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     again.demand(function, 1, 0).await;

@@ -11,13 +11,13 @@ use super::{
 
 /// The line of a metric, labels included, as a number.
 async fn metric(running: &Running, name: &str) -> Option<f64> {
-    let (_, text) = running.ask("GET", "/metrics", "").await;
+    let (_, text) = running.request("GET", "/metrics", "").await;
     let text = String::from_utf8(text.to_vec()).unwrap();
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 async fn sample(data_plane: &DataPlane, sample: wire::Sample) {
-    data_plane.say(wire::FromDataPlane { samples: vec![sample], ..Default::default() }).await;
+    data_plane.send(wire::FromDataPlane { samples: vec![sample], ..Default::default() }).await;
 }
 
 fn phase<'a>(top: &'a Value, name: &str) -> &'a Value {
@@ -62,14 +62,14 @@ async fn a_cold_start_is_counted_by_function_and_by_phase() {
         let name = format!("dirigent_control_plane_creation_phase_seconds_count{{phase=\"{phase}\"}}");
         assert_eq!(metric(&running, &name).await, Some(1.0), "{name}");
     }
-    let levels = [
+    let gauges = [
         ("granted_slots", 1.0),
         ("running", 1.0),
         ("waiting", 0.0),
         ("nodes_dead", 0.0),
         ("functions_unschedulable", 0.0),
     ];
-    for (level, expected) in levels {
+    for (level, expected) in gauges {
         let name = format!("dirigent_control_plane_{level}");
         assert_eq!(metric(&running, &name).await, Some(expected), "{name}");
     }
@@ -105,11 +105,11 @@ async fn failures_are_counted_and_the_busiest_function_comes_first() {
     assert_eq!(top["functions"][1]["last_error"], "no such image");
     let one = running.json("/v1/top?limit=1").await;
     assert_eq!(one["functions"].as_array().unwrap().len(), 1);
-    assert_eq!(running.ask("GET", "/v1/top?limit=many", "").await.0, 400);
+    assert_eq!(running.request("GET", "/v1/top?limit=many", "").await.0, 400);
     let failed = metric(&running, "dirigent_control_plane_creations_ended_total{outcome=\"failed\"}").await;
     assert!(failed >= Some(1.0), "{failed:?}");
     assert_eq!(metric(&running, "dirigent_control_plane_waiting").await, Some(6.0));
-    let (_, text) = running.ask("GET", "/metrics", "").await;
+    let (_, text) = running.request("GET", "/metrics", "").await;
     let text = String::from_utf8(text.to_vec()).unwrap();
     assert!(!text.contains("z-busy") && !text.contains("a-quiet"), "no label is a function's name:\n{text}");
     running.stop().await;

@@ -320,22 +320,22 @@ mod tests {
     #[test]
     fn nodes_out_of_service_are_not_called_full() {
         use NodeState::{Dead, Ready, Suspect};
-        let said = |states: &[_], wanted| nodes(states).offer().no_room(wanted);
-        assert_eq!(said(&[], SMALL), "no node has room: no worker has joined the cluster");
+        let text = |states: &[_], wanted| nodes(states).offer().no_room(wanted);
+        assert_eq!(text(&[], SMALL), "no node has room: no worker has joined the cluster");
         assert_eq!(
-            said(&[(Ready, true)], SMALL),
+            text(&[(Ready, true)], SMALL),
             "no node is in service: 1 drained (`dirigent node drain NAME --undo` takes it back)"
         );
         assert_eq!(
-            said(&[(Suspect, false), (Dead, true), (Suspect, true)], SMALL),
+            text(&[(Suspect, false), (Dead, true), (Suspect, true)], SMALL),
             "no node is in service: 2 suspect (not heard of), 1 dead"
         );
         let room = "no node has room for 1000 MiB and 1000 millicores";
-        assert_eq!(said(&[(Ready, false)], SMALL), room);
-        assert_eq!(said(&[(Ready, false), (Dead, false)], SMALL), format!("{room}; of the others 1 dead"));
+        assert_eq!(text(&[(Ready, false)], SMALL), room);
+        assert_eq!(text(&[(Ready, false), (Dead, false)], SMALL), format!("{room}; of the others 1 dead"));
         let large = Resources { memory_mib: 2000, ..SMALL };
         let expected = "no node has room for 2000 MiB and 1000 millicores (largest 1000 MiB and 1000 millicores)";
-        assert_eq!(said(&[(Ready, false)], large), expected);
+        assert_eq!(text(&[(Ready, false)], large), expected);
     }
 
     #[test]
@@ -355,8 +355,8 @@ mod tests {
         assert_eq!(open(&nodes), [true; 3]);
         nodes.adopt(first, id(MAX_SANDBOXES), none);
         assert_eq!(open(&nodes), [false, false, true], "all of its nodes are as if full");
-        let said = nodes.offer().no_room(SMALL);
-        assert!(said.ends_with("; of the others 2 of a worker that has as many sandboxes as one may have"), "{said}");
+        let text = nodes.offer().no_room(SMALL);
+        assert!(text.ends_with("; of the others 2 of a worker that has as many sandboxes as one may have"), "{text}");
         // Known again after its worker was away, it is full still.
         nodes.assign(second, &"w".into());
         nodes.refresh_open(second);

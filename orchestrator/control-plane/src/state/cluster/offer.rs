@@ -84,9 +84,9 @@ impl Missing {
             (self.suspect, "suspect (not heard of)"),
             (self.dead, "dead"),
         ];
-        let said = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        let said: Vec<String> = said.collect();
-        (!said.is_empty()).then(|| said.join(", "))
+        let text = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let text: Vec<String> = text.collect();
+        (!text.is_empty()).then(|| text.join(", "))
     }
 }
 

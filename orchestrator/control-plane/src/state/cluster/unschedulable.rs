@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_come_is_first_and_new_demand_does_not_cost_it_its_place() {
+    fn the_first_come_is_first_and_new_demand_does_not_cost_it_its_position() {
         let mut unschedulable = three();
         unschedulable.note(at(9), FunctionId(1), size(100, 100));
         assert_eq!(next(&unschedulable, at(10), &[]), Some(FunctionId(1)));

@@ -125,16 +125,16 @@ impl HealthHandler<'_> {
     fn common_silence(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
         let is_evidence = |node: &Node| node.state != NodeState::Dead && !node.worker.is_empty() && !node.leaving;
         let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
-        let heard = evidence().map(|(node, known)| (node, self.cluster.last_heard_us(known), &*known.worker));
+        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_contact_us(known), &*known.worker));
         // No two nodes fall silent in the same moment: one that has missed half of the time counts with the others.
-        let quiet = heard.filter(|(_, since_us, _)| self.silence_us(*since_us) >= suspect_after / 2);
+        let quiet = contacts.filter(|(_, since_us, _)| self.silence_us(*since_us) >= suspect_after / 2);
         let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
         if quiet.is_empty() {
             return BTreeSet::new();
         }
         let has_begun = |node: &NodeKey| {
-            let heard_us = self.cluster.last_heard_us(self.cluster.nodes.get(*node));
-            self.silent_together.contains(node) || self.silence_us(heard_us) >= suspect_after
+            let contact_us = self.cluster.last_contact_us(self.cluster.nodes.get(*node));
+            self.silent_together.contains(node) || self.silence_us(contact_us) >= suspect_after
         };
         let groups = silent_together(quiet, evidence().count(), suspect_after);
         groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
@@ -184,7 +184,7 @@ impl Cluster {
     }
 
     /// When the last heartbeat of a node was received, in microseconds.
-    fn last_heard_us(&self, node: &Node) -> u64 {
+    fn last_contact_us(&self, node: &Node) -> u64 {
         let worker = node.session.and_then(|session| self.workers.get(session));
         worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
     }

@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     /// Where a creation of a function that is overdue at `source` may begin again.
-    fn place_again(
+    fn place_elsewhere(
         &self,
         now: Now,
         source: SessionId,
@@ -286,7 +286,7 @@ impl OverdueHandler<'_> {
         if !is_passed || now.us < queued_until_us || !self.cluster.may_create(now, id) {
             return false;
         }
-        let Some((target, node)) = self.cluster.place_again(now, source, id, queues) else { return false };
+        let Some((target, node)) = self.cluster.place_elsewhere(now, source, id, queues) else { return false };
         queues.pass_node(target);
         let has_begun = self.creations().replace(old, node);
         if has_begun {

@@ -18,13 +18,13 @@ fn busy(data_planes: usize) -> (Cluster, u64) {
     let id = cluster.function_id("f").expect("it was registered");
     cluster.data_plane_reads(0);
     cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), 1);
     (cluster, id)
 }
 
 fn delete(cluster: &mut Cluster) {
-    cluster.ask(|reply| Request::Delete { name: "f".parse().unwrap(), reply });
+    cluster.request(|reply| Request::Delete { name: "f".parse().unwrap(), reply });
 }
 
 /// The control plane comes back, and hears of its peers in one order or the other.
@@ -34,7 +34,7 @@ fn restart(cluster: &mut Cluster, worker_first: bool) {
         cluster.connect_worker(0);
     }
     cluster.connect_data_plane(0);
-    cluster.settle(1);
+    cluster.quiesce(1);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_runs_in_a_sandbox_of_a_deleted_function_finishes_and_then_it_ends() {
         assert_eq!(cluster.data_planes[0].running(id), 1, "order {order}: it still runs");
         assert_eq!(cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes.len()).sum::<usize>(), 1);
         cluster.data_planes[0].finish_one(id);
-        cluster.settle(2);
+        cluster.quiesce(2);
         assert!(cluster.workers[0].sandboxes.is_empty(), "order {order}: and then it ends");
         assert!(
             cluster.state.cluster.sandboxes.len() == 0 && cluster.state.cluster.functions.iter_mut().next().is_none()
@@ -59,9 +59,9 @@ fn a_drain_over_a_restart_ends_at_the_deadline() {
     let (mut cluster, id) = busy(1);
     delete(&mut cluster);
     restart(&mut cluster, true);
-    cluster.settle(DRAIN_DEADLINE_MS / 1000 - 5);
+    cluster.quiesce(DRAIN_DEADLINE_MS / 1000 - 5);
     assert_eq!(cluster.data_planes[0].running(id), 1, "it has its time");
-    cluster.settle(10);
+    cluster.quiesce(10);
     assert!(cluster.workers[0].sandboxes.is_empty(), "and no more");
 }
 
@@ -74,7 +74,7 @@ fn what_nobody_holds_ends_once_that_is_known() {
     cluster.connect_worker(0);
     cluster.worker_reads(0);
     assert_eq!(cluster.workers[0].sandboxes.len(), 1, "who may hold it has not reported");
-    cluster.settle(2);
+    cluster.quiesce(2);
     assert!(cluster.workers[0].sandboxes.is_empty());
 }
 
@@ -85,12 +85,12 @@ fn what_runs_in_a_sandbox_of_an_older_revision_or_on_a_drained_node_finishes_too
         if is_update {
             cluster.put(spec(200));
         } else {
-            cluster.ask(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
+            cluster.request(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
         }
         restart(&mut cluster, true);
         assert_eq!(cluster.data_planes[0].running(id), 1, "update {is_update}: it still runs");
         cluster.data_planes[0].finish_one(id);
-        cluster.settle(2);
+        cluster.quiesce(2);
         assert!(cluster.workers[0].sandboxes.is_empty(), "update {is_update}: and then it ends");
     }
 }
@@ -109,11 +109,11 @@ fn restarted_with_user() -> (Cluster, u64, u64) {
 fn expect_ended(cluster: &mut Cluster, id: u64, sandbox: u64, what: &str) {
     cluster.connect_worker(0);
     cluster.data_planes[1].arrive(id);
-    cluster.data_plane_is_heard(1);
+    cluster.deliver_from_data_plane(1);
     for _ in 0..5 {
         (0..2).for_each(|index| cluster.data_plane_reads(index));
         assert!(!cluster.data_planes[1].held.contains_key(&sandbox), "{what}: it was granted to the other one");
-        cluster.settle(1);
+        cluster.quiesce(1);
     }
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "{what}: it ends");
     assert_eq!(cluster.data_planes[1].running(id), 1, "{what}: another one serves");
@@ -143,7 +143,7 @@ fn what_was_found_broken_after_its_node_was_given_up_is_granted_to_nobody() {
     cluster.connect_data_plane(0);
     cluster.pass(LONGER_THAN_DEAD_MS);
     cluster.data_planes[0].report_broken(sandbox, id, Vec::new());
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     expect_ended(&mut cluster, id, sandbox, "broken");
 }
 
@@ -172,7 +172,7 @@ fn a_slot_that_cannot_be_counted_is_granted_to_nobody() {
     cluster.worker_reads(0);
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandbox), "what may still run there is ended");
     cluster.data_planes[0].arrive(id);
-    cluster.data_plane_is_heard_out(0);
-    cluster.settle(1);
+    cluster.deliver_all_from_data_plane(0);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), 0, "nor is another one granted");
 }

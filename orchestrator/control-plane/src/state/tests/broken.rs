@@ -13,9 +13,9 @@ fn with_one_sandbox() -> (Cluster, u64) {
     let id = cluster.function_id("f").expect("it was registered");
     cluster.data_plane_reads(0);
     cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.data_planes[0].finish_one(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.workers[0].sandboxes.len(), 1);
     (cluster, id)
 }
@@ -24,7 +24,7 @@ fn with_one_sandbox() -> (Cluster, u64) {
 fn expect_replaced(cluster: &mut Cluster, id: u64, what: &str) {
     let broken: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
     cluster.data_planes[0].arrive(id);
-    cluster.settle(5);
+    cluster.quiesce(5);
     assert_eq!(cluster.data_planes[0].running(id), 1, "{what}: what waits is served");
     assert!(
         broken.iter().all(|id| !cluster.workers[0].sandboxes.contains_key(id)),
@@ -32,7 +32,7 @@ fn expect_replaced(cluster: &mut Cluster, id: u64, what: &str) {
     );
     assert!(cluster.data_planes[0].broken.is_empty(), "{what}: and forgotten by who found it broken");
     let read = cluster.data_planes[0].deltas_read;
-    cluster.settle(5);
+    cluster.quiesce(5);
     assert_eq!(cluster.data_planes[0].deltas_read, read, "{what}: nothing is granted any more");
     let function = cluster.believed("f");
     assert!(function.free.is_empty(), "{what}");
@@ -41,7 +41,7 @@ fn expect_replaced(cluster: &mut Cluster, id: u64, what: &str) {
 #[test]
 fn a_sandbox_that_broke_while_the_control_plane_was_away_is_replaced() {
     for worker_first in [true, false] {
-        for heard_first in [true, false] {
+        for deliver_first in [true, false] {
             let (mut cluster, id) = with_one_sandbox();
             cluster.restart_control_plane();
             cluster.sandboxes_break(0);
@@ -49,10 +49,10 @@ fn a_sandbox_that_broke_while_the_control_plane_was_away_is_replaced() {
                 cluster.connect_worker(0);
             }
             cluster.connect_data_plane(0);
-            while heard_first && cluster.data_planes[0].has_said_more() {
-                cluster.data_plane_is_heard(0);
+            while deliver_first && cluster.data_planes[0].has_outgoing() {
+                cluster.deliver_from_data_plane(0);
             }
-            expect_replaced(&mut cluster, id, &format!("worker first: {worker_first}, heard first: {heard_first}"));
+            expect_replaced(&mut cluster, id, &format!("worker first: {worker_first}, heard first: {deliver_first}"));
         }
     }
 }
@@ -85,20 +85,20 @@ fn a_sandbox_that_broke_while_its_holder_was_disconnected_is_granted_to_nobody_e
     let id = cluster.function_id("f").expect("it was registered");
     (0..2).for_each(|index| cluster.data_plane_reads(index));
     cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), 1);
     cluster.cut_data_plane(0);
     cluster.sandboxes_break(0);
     let broken: Vec<u64> = cluster.data_planes[0].broken.keys().copied().collect();
     cluster.data_planes[1].arrive(id);
-    cluster.data_plane_is_heard(1);
+    cluster.deliver_from_data_plane(1);
     cluster.connect_data_plane(0);
     cluster.data_plane_reads(1);
     assert!(
         !broken.iter().any(|id| cluster.data_planes[1].held.contains_key(id)),
         "{broken:?} is what the first one has"
     );
-    cluster.settle(5);
+    cluster.quiesce(5);
     assert_eq!(cluster.data_planes[1].running(id), 1, "another one serves it");
     assert!(cluster.data_planes[0].broken.is_empty());
 }

@@ -18,13 +18,13 @@ fn slots_given_back_while_their_sandbox_comes_back_into_reach_are_not_granted_tw
     let id = cluster.function_id("f").expect("it was registered");
     (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
     cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.data_planes[0].finish_one(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
 
     // The other one needs the slot, which the first gives back: that is under way …
     cluster.data_planes[1].arrive(id);
-    cluster.data_plane_is_heard(1);
+    cluster.deliver_from_data_plane(1);
     cluster.data_plane_reads(0);
     assert_eq!(held(&cluster), 0, "it was given back");
     // … while the sandbox's node is suspected, and trusted again.
@@ -32,11 +32,11 @@ fn slots_given_back_while_their_sandbox_comes_back_into_reach_are_not_granted_tw
     cluster.worker_sends_heartbeat(0);
     for _ in 0..8 {
         for data_plane in [1, 0] {
-            cluster.data_plane_is_heard(data_plane);
+            cluster.deliver_from_data_plane(data_plane);
             cluster.data_plane_reads(data_plane);
             assert!(held(&cluster) <= 1, "two data planes use a sandbox for one invocation at a time");
         }
     }
-    cluster.settle(3);
+    cluster.quiesce(3);
     assert_eq!(cluster.data_planes[1].running(id), 1, "and the one that needs the slot has it");
 }

@@ -48,7 +48,7 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
             while cluster.workers[index].sandboxes.values().any(|sandbox| !sandbox.ready) {
                 cluster.worker_finishes_one(index, true);
             }
-            cluster.worker_is_heard(index);
+            cluster.deliver_from_worker(index);
         }
         while cluster.data_planes[0].waiting_for(id) < waiting {
             cluster.data_planes[0].arrive(id);
@@ -64,9 +64,9 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
                 }
                 End::Breaks => cluster.sandboxes_break(index),
             }
-            cluster.worker_is_heard(index);
+            cluster.deliver_from_worker(index);
         }
-        cluster.data_plane_is_heard_out(0);
+        cluster.deliver_all_from_data_plane(0);
         cluster.pass(25);
     }
     created
@@ -107,14 +107,14 @@ fn where_a_sandbox_ended_soon_after_it_was_ready_the_next_one_is_not_made() {
             let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).unwrap();
             used.push(on);
             cluster.worker_finishes_one(on, true);
-            cluster.worker_is_heard(on);
+            cluster.deliver_from_worker(on);
             cluster.data_plane_reads(0);
             match end {
                 End::Exits => cluster.sandbox_exits(on),
                 End::Breaks => cluster.sandboxes_break(on),
             }
-            cluster.worker_is_heard(on);
-            cluster.data_plane_is_heard_out(0);
+            cluster.deliver_from_worker(on);
+            cluster.deliver_all_from_data_plane(0);
             // What broke is ended by command.
             cluster.worker_reads(on);
         }
@@ -132,11 +132,11 @@ fn a_sandbox_that_has_lasted_ends_the_count_of_failures_and_its_end_is_none() {
     let (mut cluster, _) = cluster_with(kept, 1);
     crash_loop(&mut cluster, 0, End::Exits, 3);
     assert!(cluster.believed("f").backoff.failures >= 3);
-    cluster.settle(30);
+    cluster.quiesce(30);
     let failures = |cluster: &Cluster| cluster.believed("f").backoff.failures;
     assert_eq!(failures(&cluster), 0, "it has lasted");
     cluster.sandbox_exits(0);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     assert_eq!(failures(&cluster), 0, "whatever ends after that long was made well");
     cluster.worker_reads(0);
     assert_eq!(cluster.workers[0].sandboxes.len(), 1, "and the next one is made at once");
@@ -154,14 +154,14 @@ fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures(
         assert!(failures(&cluster) >= 5, "{}", failures(&cluster));
         // From now on the program works: whoever waits is served, by one sandbox after the other.
         while cluster.data_planes[0].waiting_for(id) > 0 {
-            cluster.settle(1);
+            cluster.quiesce(1);
             assert!(cluster.now_us < 120_000_000, "min {min}: it was never served");
         }
         assert!(failures(&cluster) >= 5, "min {min}: that they are ready proves nothing");
         while cluster.data_planes[0].running(id) > 0 {
             cluster.data_planes[0].finish_one(id);
         }
-        cluster.settle(8);
+        cluster.quiesce(8);
         assert_eq!(failures(&cluster), 0, "min {min}: the surplus was given up in good order");
     }
 }
@@ -170,7 +170,7 @@ fn sandboxes_that_are_given_up_soon_after_they_served_end_the_count_of_failures(
 fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     let (mut cluster, id) = cluster_with(spec(), 2);
     cluster.data_planes[0].arrive(id);
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     (0..2).for_each(|worker| cluster.worker_reads(worker));
     let on = cluster.workers.iter().position(|worker| !worker.sandboxes.is_empty()).expect("it is being made");
     let deadline = cluster.state.settings.health.creation_deadline;
@@ -185,7 +185,7 @@ fn a_creation_that_takes_too_long_is_given_up_and_made_elsewhere() {
     assert!(function.backoff.last_error.as_ref().unwrap().contains("was not ready within"), "{:?}", function.backoff);
     assert_eq!(function.activity.creations_failed, 1);
     cluster.worker_finishes_one(1 - on, true);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), 1);
 }
 
@@ -195,10 +195,10 @@ fn with_retired_sandbox() -> (Cluster, u64) {
     shared.concurrency = 3;
     let (mut cluster, id) = cluster_with(shared, 1);
     (0..3).for_each(|_| cluster.data_planes[0].arrive(id));
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!((cluster.workers[0].sandboxes.len(), cluster.data_planes[0].running(id)), (1, 3));
     cluster.data_planes[0].retire_all();
-    cluster.settle(1);
+    cluster.quiesce(1);
     (cluster, id)
 }
 
@@ -207,16 +207,16 @@ fn a_retired_sandbox_ends_when_what_runs_there_has_ended() {
     let (mut cluster, id) = with_retired_sandbox();
     let retired: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
     cluster.data_planes[0].arrive(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), 4, "another one serves what came since");
     assert!(retired.iter().all(|id| cluster.workers[0].sandboxes.contains_key(id)), "three still run there");
     for left in [2, 1] {
         cluster.data_planes[0].finish_one(id);
-        cluster.settle(1);
+        cluster.quiesce(1);
         assert!(retired.iter().all(|id| cluster.workers[0].sandboxes.contains_key(id)), "{left} still run there");
     }
     cluster.data_planes[0].finish_one(id);
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert!(!retired.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "nothing runs there any more");
     assert_eq!(cluster.data_planes[0].running(id), 1);
     assert_eq!(cluster.believed("f").backoff.failures, 0, "it had worked");
@@ -229,9 +229,9 @@ fn retired_sandboxes_of_a_function_without_a_bound_are_not_without_bound() {
     let (mut cluster, id) = cluster_with(shared, 1);
     for _ in 0..40 {
         cluster.data_planes[0].arrive(id);
-        cluster.settle(1);
+        cluster.quiesce(1);
         cluster.data_planes[0].retire_all();
-        cluster.settle(1);
+        cluster.quiesce(1);
     }
     assert_eq!(cluster.workers[0].sandboxes.len(), 33);
     let known = &cluster.data_planes[0];
@@ -245,16 +245,16 @@ fn retired_sandboxes_are_no_more_than_a_function_may_have_and_none_ends_for_anot
     let (mut cluster, id) = cluster_with(shared, 1);
     for round in 1..6u32 {
         (0..3).for_each(|_| cluster.data_planes[0].arrive(id));
-        cluster.settle(1);
+        cluster.quiesce(1);
         let there = cluster.workers[0].sandboxes.len();
         assert!(there <= 4, "{there} in round {round}: two that are retired, and two that are not");
         assert_eq!(cluster.data_planes[0].running(id), 3 * round.min(4), "nothing that runs is ended in round {round}");
         cluster.data_planes[0].retire_all();
-        cluster.settle(1);
+        cluster.quiesce(1);
     }
     assert_eq!(cluster.data_planes[0].waiting_for(id), 3, "there is no place for another sandbox");
     (0..3).for_each(|_| cluster.data_planes[0].finish_one(id));
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!((cluster.data_planes[0].waiting_for(id), cluster.data_planes[0].running(id)), (0, 12));
 }
 
@@ -262,9 +262,9 @@ fn retired_sandboxes_are_no_more_than_a_function_may_have_and_none_ends_for_anot
 fn a_retired_sandbox_has_the_time_out_of_its_function_to_drain() {
     let (mut cluster, _) = with_retired_sandbox();
     let deadline = cluster.state.settings.health.drain_deadline + spec().timeout;
-    cluster.settle(deadline.as_secs() - 5);
+    cluster.quiesce(deadline.as_secs() - 5);
     assert_eq!(cluster.workers[0].sandboxes.len(), 1, "its invocations may take as long");
-    cluster.settle(10);
+    cluster.quiesce(10);
     assert!(cluster.workers[0].sandboxes.is_empty(), "nothing runs for longer than that");
 }
 
@@ -276,7 +276,7 @@ fn progress(cluster: &mut Cluster, sandbox: u64, queued: bool) {
 /// What that worker says of such a creation.
 pub(super) fn progress_at(cluster: &mut Cluster, worker: usize, sandbox: u64, queued: bool) {
     let progress = Event::Progress(wire::CreationProgress { queued, ..Default::default() });
-    cluster.worker_says(worker, wire::SandboxEvent { sandbox, event: Some(progress) });
+    cluster.worker_sends(worker, wire::SandboxEvent { sandbox, event: Some(progress) });
 }
 
 /// A cluster with one worker that has so many creations to do, all but the first of which wait for that; in order.
@@ -301,7 +301,7 @@ fn creations_that_wait_for_others_which_become_ready_are_no_failures_however_lon
         progress(&mut cluster, *sandbox, false);
         cluster.pass_with(HALF_DEADLINE_MS, &[true]);
         cluster.worker_finishes_one(0, true);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
         cluster.worker_reads(0);
     }
     let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
@@ -316,7 +316,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
     let mut cluster = Cluster::new(workers, 1);
     let drain_others = |cluster: &mut Cluster, drained| {
         for index in 1..workers {
-            cluster.ask(|reply| Request::DrainNode { name: format!("w{index}-node"), drained, reply });
+            cluster.request(|reply| Request::DrainNode { name: format!("w{index}-node"), drained, reply });
         }
     };
     drain_others(&mut cluster, true);
@@ -336,10 +336,10 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
         cluster.worker_reads(0);
         of_f.extend(cluster.workers[0].sandboxes.iter().filter(|(_, one)| one.name == "f").map(|(id, _)| *id));
         cluster.worker_queues(0);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
         cluster.pass_with(1000, &vec![true; workers]);
         cluster.worker_serves_next(0);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
     }
     (cluster, of_f)
 }
@@ -362,7 +362,7 @@ fn a_creation_that_later_ones_overtake_for_as_long_as_it_may_take_is_made_elsewh
 }
 
 #[test]
-fn a_creation_that_later_ones_overtake_on_the_only_node_has_its_turn_there() {
+fn a_creation_that_later_ones_overtake_on_the_only_node_is_served_there() {
     let deadlines = 2;
     let (cluster, of_f) = overload(1, deadlines * 2 * HALF_DEADLINE_MS / 1000, u64::MAX);
     assert_eq!(of_f.len(), 1, "it does not begin again");
@@ -381,7 +381,7 @@ fn creations_that_are_served_the_newest_first_are_made_once_however_long_they_wa
         progress(&mut cluster, *sandbox, false);
         cluster.pass_with(HALF_DEADLINE_MS, &[true]);
         cluster.worker_finishes(0, *sandbox);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
         cluster.worker_reads(0);
     }
     let all: Vec<_> = cluster.workers[0].sandboxes.keys().copied().collect();
@@ -394,7 +394,7 @@ fn the_time_in_which_the_control_plane_stood_still_is_no_time_that_a_creation_wa
     let finish = |cluster: &mut Cluster, sandbox| {
         progress(cluster, sandbox, false);
         cluster.worker_finishes(0, sandbox);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
     };
     cluster.pass_with(HALF_DEADLINE_MS, &[true]);
     finish(&mut cluster, sandboxes[0]);
@@ -425,7 +425,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     let newest = |cluster: &Cluster| {
         cluster.state.cluster.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
     };
-    let hear = |cluster: &mut Cluster, sandbox, event| {
+    let report = |cluster: &mut Cluster, sandbox, event| {
         let report = SandboxReport::of(wire::SandboxEvent { sandbox, event: Some(event) }, |_| None).unwrap();
         cluster.input(Input::SandboxReports { session, reports: vec![report], read_us: cluster.now_us });
     };
@@ -437,7 +437,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         (spec.scale.min, spec.cpu, spec.memory) = (1, size, size);
         cluster.put(spec);
         let sandbox = newest(&cluster);
-        hear(&mut cluster, sandbox, Event::Progress(wire::CreationProgress { queued: true, ..Default::default() }));
+        report(&mut cluster, sandbox, Event::Progress(wire::CreationProgress { queued: true, ..Default::default() }));
         made.push(sandbox);
     }
     for sandbox in &made[1..] {
@@ -446,7 +446,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
             cluster.input(Input::Heartbeats { received: vec![(worker.clone(), cluster.now_us)] });
         }
         let address = "127.1.0.1:80".to_owned();
-        hear(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
+        report(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
     }
     let still = cluster.state.cluster.sandboxes.get(SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state());
     assert_eq!(still, Some(SandboxState::Starting), "its turn is still to come");
@@ -457,7 +457,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
 /// that their creations were not given up.
 fn failed_after_reconnection(was_queued: bool, is_queued: bool) -> u32 {
     let mut cluster = Cluster::new(2, 1);
-    cluster.ask(|reply| Request::DrainNode { name: "w1-node".to_owned(), drained: true, reply });
+    cluster.request(|reply| Request::DrainNode { name: "w1-node".to_owned(), drained: true, reply });
     let mut spec = spec();
     (spec.scale.min, spec.cpu, spec.memory) = (4, 1, 1);
     cluster.put(spec);
@@ -473,7 +473,7 @@ fn failed_after_reconnection(was_queued: bool, is_queued: bool) -> u32 {
     for sandbox in &sandboxes[1..] {
         cluster.pass_with(HALF_DEADLINE_MS, &[true, true]);
         cluster.worker_finishes(0, *sandbox);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_worker(0);
     }
     cluster.worker_reads(0);
     let function = cluster.believed("f");
@@ -501,7 +501,7 @@ fn the_time_of_a_creation_counts_from_when_it_begins_and_it_fails_once_that_is_o
     assert!(cluster.workers[0].sandboxes.contains_key(&sandboxes[1]), "the other one still has time");
     cluster.pass_with(HALF_DEADLINE_MS, &[true]);
     cluster.worker_reads(0);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     assert!(!cluster.workers[0].sandboxes.contains_key(&sandboxes[1]));
     assert!(failed(&cluster) >= 2, "and then it failed, too");
 }
@@ -517,12 +517,12 @@ fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
         (0..data_planes).for_each(|index| cluster.data_plane_reads(index));
         let holder = holders[number % holders.len()];
         cluster.data_planes[holder].arrive(id);
-        cluster.settle(1);
+        cluster.quiesce(1);
         assert_eq!(cluster.data_planes[holder].running(id), 1);
     }
     cluster.sandboxes_break(0);
-    while cluster.data_planes.iter().any(|known| known.has_said_more()) {
-        (0..data_planes).for_each(|index| cluster.data_plane_is_heard(index));
+    while cluster.data_planes.iter().any(|known| known.has_outgoing()) {
+        (0..data_planes).for_each(|index| cluster.deliver_from_data_plane(index));
     }
     let failed = |number| cluster.believed(&format!("f{number}")).backoff.failures;
     assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
@@ -543,7 +543,7 @@ fn what_went_wrong_stays_until_what_is_run_is_registered_differently() {
     let (mut cluster, id) = cluster_with(kept.clone(), 1);
     cluster.worker_reads(0);
     cluster.worker_finishes_one(0, false);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     let shown = |cluster: &mut Cluster, spec: &FunctionSpec| {
         cluster.put(spec.clone());
         (0..8).for_each(|_| cluster.data_plane_reads(0));
@@ -564,10 +564,10 @@ fn what_exceeds_a_bound_still_is_a_problem_still() {
     unfit.timeout = model::duration::LONGEST + Duration::from_secs(1);
     let (mut cluster, id) = cluster_with(unfit.clone(), 1);
     cluster.data_planes[0].arrive(id);
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     cluster.data_planes[0].waiting.clear();
     cluster.data_plane_samples(0);
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     for max in [2, 1] {
         (0..8).for_each(|_| cluster.data_plane_reads(0));
         let problem = cluster.data_planes[0].problems.get(&id);
@@ -588,7 +588,7 @@ fn what_a_creation_waits_for_is_shown_while_it_waits() {
     assert_eq!(shown(&cluster), None, "its turn will come");
     let mut wait = |queued: bool, cause: &str| {
         let progress = Event::Progress(wire::CreationProgress { queued, cause: cause.to_owned() });
-        cluster.worker_says(0, wire::SandboxEvent { sandbox: sandboxes[0], event: Some(progress) });
+        cluster.worker_sends(0, wire::SandboxEvent { sandbox: sandboxes[0], event: Some(progress) });
         shown(&cluster)
     };
     assert_eq!(wait(true, "no port is free"), Some("a creation on node w0-node waits: no port is free".to_owned()));

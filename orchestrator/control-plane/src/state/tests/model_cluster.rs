@@ -256,7 +256,7 @@ impl Cluster {
                 Effect::Reply(response) => response.deliver(),
                 Effect::Record(row) => self.rows.push(*row),
                 Effect::Close { session, .. } | Effect::RefuseName { session, .. } => self.close(session),
-                Effect::RefuseStranger { session, .. } => self.turn_away(session),
+                Effect::RefuseStranger { session, .. } => self.reject(session),
             }
         }
         self.writing.extend(commands);
@@ -286,7 +286,7 @@ impl Cluster {
     }
 
     /// A peer knows what this log does not have. A data plane forgets it; a worker is started anew by an operator.
-    fn turn_away(&mut self, session: SessionId) {
+    fn reject(&mut self, session: SessionId) {
         let worker = self.workers.iter().position(|worker| worker.session == Some(session));
         let data_plane = self.data_planes.iter().position(|known| known.session == Some(session));
         self.close(session);
@@ -295,11 +295,11 @@ impl Cluster {
     }
 
     pub(super) fn put(&mut self, spec: FunctionSpec) {
-        self.ask(|reply| Request::Put { spec: Box::new(spec), only_over: None, reply });
+        self.request(|reply| Request::Put { spec: Box::new(spec), only_over: None, reply });
     }
 
     /// Asks for something; the response, once there is one.
-    pub(super) fn ask<T: Send + 'static>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> Receiver<T> {
+    pub(super) fn request<T: Send + 'static>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> Receiver<T> {
         let (reply, response) = Reply::channel();
         self.input(Input::Request(request(reply)));
         response
@@ -594,13 +594,13 @@ impl Cluster {
     }
 
     /// A worker says something, which arrives at once.
-    pub(super) fn worker_says(&mut self, index: usize, event: wire::SandboxEvent) {
+    pub(super) fn worker_sends(&mut self, index: usize, event: wire::SandboxEvent) {
         self.workers[index].outgoing.push_back(event);
-        self.worker_is_heard(index);
+        self.deliver_from_worker(index);
     }
 
     /// What a worker said arrives.
-    pub(super) fn worker_is_heard(&mut self, index: usize) {
+    pub(super) fn deliver_from_worker(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         let (Some(session), true) = (worker.session, worker.admitted && !worker.outgoing.is_empty()) else { return };
         let reports = worker.outgoing.drain(..).filter_map(|event| SandboxReport::of(event, |_| None)).collect();
@@ -625,7 +625,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn data_plane_is_heard(&mut self, index: usize) {
+    pub(super) fn deliver_from_data_plane(&mut self, index: usize) {
         let known = &mut self.data_planes[index];
         let Some(session) = known.session.filter(|_| known.admitted) else { return };
         let Some(message) = known.outgoing.pop_front() else { return };
@@ -634,9 +634,9 @@ impl Cluster {
     }
 
     /// All that a data plane has said so far arrives.
-    pub(super) fn data_plane_is_heard_out(&mut self, index: usize) {
-        while self.data_planes[index].admitted && self.data_planes[index].has_said_more() {
-            self.data_plane_is_heard(index);
+    pub(super) fn deliver_all_from_data_plane(&mut self, index: usize) {
+        while self.data_planes[index].admitted && self.data_planes[index].has_outgoing() {
+            self.deliver_from_data_plane(index);
         }
     }
 
@@ -694,7 +694,7 @@ impl Cluster {
     }
 
     /// Everything that is under way arrives, all creations succeed, and nothing new happens, for `seconds`.
-    pub(super) fn settle(&mut self, seconds: u64) {
+    pub(super) fn quiesce(&mut self, seconds: u64) {
         self.commit(usize::MAX);
         // Those that are turned away the first time come back with empty hands.
         for _ in 0..2 {
@@ -713,14 +713,14 @@ impl Cluster {
                 while self.workers[index].sandboxes.values().any(|sandbox| !sandbox.ready) {
                     self.worker_finishes_one(index, true);
                 }
-                self.worker_is_heard(index);
+                self.deliver_from_worker(index);
             }
             for index in 0..self.data_planes.len() {
                 if step % 4 == 0 {
                     self.data_plane_samples(index);
                 }
                 self.data_plane_reads(index);
-                self.data_plane_is_heard_out(index);
+                self.deliver_all_from_data_plane(index);
             }
             self.pass(250);
         }
@@ -737,12 +737,12 @@ impl ModelDataPlane {
     }
 
     /// Says something, which arrives in its turn.
-    pub(super) fn say(&mut self, message: wire::FromDataPlane) {
+    pub(super) fn send(&mut self, message: wire::FromDataPlane) {
         self.outgoing.push_back(message);
     }
 
     /// Whether something that it said has not arrived.
-    pub(super) fn has_said_more(&self) -> bool {
+    pub(super) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 

@@ -22,7 +22,7 @@ fn put(cluster: &mut Cluster, name: &str, creations: u32, cpu: u32) {
 }
 
 fn drain(cluster: &mut Cluster, node: usize, drained: bool) {
-    cluster.ask(|reply| Request::DrainNode { name: format!("w{node}-node"), drained, reply });
+    cluster.request(|reply| Request::DrainNode { name: format!("w{node}-node"), drained, reply });
 }
 
 fn pass(cluster: &mut Cluster, ms: u64) {
@@ -33,7 +33,7 @@ fn pass(cluster: &mut Cluster, ms: u64) {
 /// The sandboxes of a worker that are not ready, as it has them once it has read everything.
 fn under_way(cluster: &mut Cluster, worker: usize) -> BTreeSet<u64> {
     cluster.worker_reads(worker);
-    cluster.worker_is_heard(worker);
+    cluster.deliver_from_worker(worker);
     let sandboxes = cluster.workers[worker].sandboxes.iter();
     sandboxes.filter(|(_, sandbox)| !sandbox.ready).map(|(id, _)| *id).collect()
 }
@@ -41,7 +41,7 @@ fn under_way(cluster: &mut Cluster, worker: usize) -> BTreeSet<u64> {
 fn finish(cluster: &mut Cluster, worker: usize, sandbox: u64) {
     progress_at(cluster, worker, sandbox, false);
     cluster.worker_finishes(worker, sandbox);
-    cluster.worker_is_heard(worker);
+    cluster.deliver_from_worker(worker);
 }
 
 fn all_wait(cluster: &mut Cluster, worker: usize) -> BTreeSet<u64> {
@@ -72,7 +72,7 @@ fn overtaken(workers: usize, creations: u32, cpu: u32) -> Cluster {
 }
 
 #[test]
-fn a_later_creation_that_is_made_first_levels_two_queues_and_empties_none() {
+fn a_later_creation_that_is_ready_first_balances_two_queues_and_empties_none() {
     let mut cluster = overtaken(2, 200, 1);
     pass(&mut cluster, CHECK_MS);
     let lengths = [0, 1].map(|worker| under_way(&mut cluster, worker).len());
@@ -148,7 +148,7 @@ fn a_creation_that_begins_again_keeps_the_time_at_which_it_was_asked_for() {
     let mut cluster = overtaken(2, 3, 1);
     pass(&mut cluster, CHECK_MS);
     assert!(!under_way(&mut cluster, 1).is_empty(), "one has moved");
-    cluster.settle(1);
+    cluster.quiesce(1);
     let moved: Vec<_> = cluster.rows.iter().filter(|row| row.node == "w1-node" && row.outcome == "ready").collect();
     assert!(!moved.is_empty(), "{:?}", cluster.rows);
     for row in moved {

@@ -36,11 +36,11 @@ enum Step {
     WorkerServesNext(usize),
     /// The creations of a worker wait there for longer than one may take.
     LongWait(usize),
-    WorkerHeard(usize),
+    DeliverFromWorker(usize),
     SandboxExits(usize),
     SandboxesBreak(usize),
     DataPlaneReads(usize),
-    DataPlaneHeard(usize),
+    DeliverFromDataPlane(usize),
     Samples(usize),
     Pass(u64),
     CutWorker(usize),
@@ -76,11 +76,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => worker.clone().prop_map(Step::WorkerQueues),
         3 => worker.clone().prop_map(Step::WorkerServesNext),
         2 => worker.clone().prop_map(Step::LongWait),
-        10 => worker.clone().prop_map(Step::WorkerHeard),
+        10 => worker.clone().prop_map(Step::DeliverFromWorker),
         1 => worker.clone().prop_map(Step::SandboxExits),
         1 => worker.clone().prop_map(Step::SandboxesBreak),
         12 => data_plane.clone().prop_map(Step::DataPlaneReads),
-        14 => data_plane.clone().prop_map(Step::DataPlaneHeard),
+        14 => data_plane.clone().prop_map(Step::DeliverFromDataPlane),
         3 => data_plane.clone().prop_map(Step::Samples),
         6 => prop_oneof![Just(1), Just(100), Just(1000), Just(5000), Just(70_000)].prop_map(Step::Pass),
         1 => worker.clone().prop_map(Step::CutWorker),
@@ -108,11 +108,11 @@ fn disturbances() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => worker.clone().prop_map(Step::CutWorker),
         3 => worker.clone().prop_map(Step::ConnectWorker),
-        2 => worker.prop_map(Step::WorkerHeard),
+        2 => worker.prop_map(Step::DeliverFromWorker),
         2 => data_plane.clone().prop_map(Step::CutDataPlane),
         3 => data_plane.clone().prop_map(Step::ConnectDataPlane),
         2 => data_plane.clone().prop_map(Step::DataPlaneReads),
-        2 => data_plane.prop_map(Step::DataPlaneHeard),
+        2 => data_plane.prop_map(Step::DeliverFromDataPlane),
         1 => Just(Step::RestartControlPlane),
         5 => prop_oneof![Just(100), Just(700), Just(3000)].prop_map(Step::Pass),
         2 => (prop_oneof![Just(1000), Just(3000)], any::<[bool; WORKERS]>())
@@ -152,7 +152,7 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::Put(function, changed) => cluster.put(spec(function, changed)),
         Step::Delete(function) => {
             let name = format!("f{function}").parse().unwrap();
-            cluster.ask(|reply| Request::Delete { name, reply });
+            cluster.request(|reply| Request::Delete { name, reply });
         }
         Step::WorkerReads(worker) => cluster.worker_reads(worker),
         Step::WorkerFinishes(worker, well) => cluster.worker_finishes_one(worker, well),
@@ -161,14 +161,14 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::LongWait(worker) => {
             cluster.worker_reads(worker);
             cluster.worker_queues(worker);
-            cluster.worker_is_heard(worker);
+            cluster.deliver_from_worker(worker);
             cluster.pass_with(35_000, &[true; WORKERS]);
         }
-        Step::WorkerHeard(worker) => cluster.worker_is_heard(worker),
+        Step::DeliverFromWorker(worker) => cluster.deliver_from_worker(worker),
         Step::SandboxExits(worker) => cluster.sandbox_exits(worker),
         Step::SandboxesBreak(worker) => cluster.sandboxes_break(worker),
         Step::DataPlaneReads(data_plane) => cluster.data_plane_reads(data_plane),
-        Step::DataPlaneHeard(data_plane) => cluster.data_plane_is_heard(data_plane),
+        Step::DeliverFromDataPlane(data_plane) => cluster.deliver_from_data_plane(data_plane),
         Step::Samples(data_plane) => cluster.data_plane_samples(data_plane),
         Step::Pass(ms) => cluster.pass_with(ms, &[true; WORKERS]),
         Step::StandStill(ms) => cluster.stand_still(ms),
@@ -185,10 +185,10 @@ fn take(cluster: &mut Cluster, step: &Step) {
         Step::Commit(most) => cluster.commit(most),
         Step::Silence(ms, speak) => cluster.pass_with(ms, &speak),
         Step::DrainNode(worker, drained) => {
-            cluster.ask(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained, reply });
+            cluster.request(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained, reply });
         }
         Step::RemoveNode(worker) => {
-            cluster.ask(|reply| Request::RemoveNode { name: format!("w{worker}-node"), reply });
+            cluster.request(|reply| Request::RemoveNode { name: format!("w{worker}-node"), reply });
         }
     }
 }
@@ -310,9 +310,9 @@ proptest! {
         cluster.writes_slowly = false;
         cluster.commit(usize::MAX);
         for worker in 0..WORKERS {
-            cluster.ask(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained: false, reply });
+            cluster.request(|reply| Request::DrainNode { name: format!("w{worker}-node"), drained: false, reply });
         }
-        cluster.settle(60);
+        cluster.quiesce(60);
         check_always(&cluster)?;
         for known in &cluster.data_planes {
             for (function, waiting) in &known.waiting {
@@ -324,13 +324,13 @@ proptest! {
         // and granted again …
         let deltas_read = |cluster: &Cluster| cluster.data_planes.iter().map(|known| known.deltas_read).sum::<usize>();
         let before = deltas_read(&cluster);
-        cluster.settle(20);
+        cluster.quiesce(20);
         let read = deltas_read(&cluster) - before;
         prop_assert!(read <= MAX_DELTAS_AT_REST, "nothing happens, and there are {read} deltas");
         // … and then everything ends.
         for _ in 0..200 {
             finish_all(&mut cluster);
-            cluster.settle(1);
+            cluster.quiesce(1);
         }
         // … also when links break while its last sandboxes are idle.
         for index in 0..FUNCTIONS {
@@ -338,14 +338,14 @@ proptest! {
                 cluster.data_planes[index % DATA_PLANES].arrive(function);
             }
         }
-        cluster.settle(2);
+        cluster.quiesce(2);
         finish_all(&mut cluster);
-        cluster.settle(2);
+        cluster.quiesce(2);
         for step in &disturbances {
             take(&mut cluster, step);
             check_always(&cluster)?;
         }
-        cluster.settle(120);
+        cluster.quiesce(120);
         check_at_rest(&cluster)?;
     }
 }

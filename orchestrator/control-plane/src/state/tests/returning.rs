@@ -24,9 +24,9 @@ fn idle(spec: FunctionSpec) -> Cluster {
     cluster.data_plane_reads(0);
     let id = cluster.function_id("f").expect("it was registered");
     cluster.data_planes[0].arrive(id);
-    cluster.settle(2);
+    cluster.quiesce(2);
     cluster.data_planes[0].finish_one(id);
-    cluster.settle(3);
+    cluster.quiesce(3);
     assert_eq!(sandboxes(&cluster), 1);
     cluster
 }
@@ -47,7 +47,7 @@ fn left_after(meanwhile: impl Fn(&mut Cluster)) -> [usize; 2] {
         wanted.scale.min = min;
         let mut cluster = idle(wanted);
         meanwhile(&mut cluster);
-        cluster.settle(2 * KEEP_ALIVE_S);
+        cluster.quiesce(2 * KEEP_ALIVE_S);
         sandboxes(&cluster)
     })
 }
@@ -60,7 +60,7 @@ fn a_worker_s_stream_that_breaks_and_comes_back_leaves_no_surplus() {
         // Long enough for a successor elsewhere, and not for the node to be given up.
         cluster.worker_reads(1 - owner);
         cluster.worker_finishes_one(1 - owner, true);
-        cluster.worker_is_heard(1 - owner);
+        cluster.deliver_from_worker(1 - owner);
         cluster.pass_with(500, &[true, true]);
         cluster.connect_worker(owner);
     });
@@ -74,7 +74,7 @@ fn a_worker_that_is_silent_for_a_while_leaves_no_surplus() {
         cluster.pass_with(3000, &[owner != 0, owner != 1]);
         cluster.worker_reads(1 - owner);
         cluster.worker_finishes_one(1 - owner, true);
-        cluster.worker_is_heard(1 - owner);
+        cluster.deliver_from_worker(1 - owner);
     });
     assert_eq!(left, [0, 1]);
 }
@@ -117,7 +117,7 @@ fn decisions_wait_for_the_recovery_window_however_long_the_log_took_to_read() {
 }
 
 #[test]
-fn a_function_keeps_its_lower_bound_whatever_a_worker_says_of_its_sandbox() {
+fn a_function_keeps_its_lower_bound_whatever_a_worker_reports_of_its_sandbox() {
     let failed = Event::Failed(wire::CreationFailed { message: "no luck".to_owned(), permanent: false });
     let unreachable = Event::Ready(wire::SandboxReady { address: String::new(), ..Default::default() });
     for event in [failed, unreachable] {
@@ -129,15 +129,15 @@ fn a_function_keeps_its_lower_bound_whatever_a_worker_says_of_its_sandbox() {
         if matches!(event, Event::Failed(_)) {
             cluster.workers[owner].sandboxes.clear();
         }
-        cluster.worker_says(owner, wire::SandboxEvent { sandbox: old, event: Some(event.clone()) });
-        cluster.settle(1);
+        cluster.worker_sends(owner, wire::SandboxEvent { sandbox: old, event: Some(event.clone()) });
+        cluster.quiesce(1);
         let ids: Vec<_> = cluster.workers.iter().flat_map(|worker| worker.sandboxes.keys().copied()).collect();
         assert!(ids.len() == 1 && ids[0] != old, "{event:?}: {ids:?}");
     }
 }
 
 #[test]
-fn a_worker_that_says_of_all_its_sandboxes_that_they_failed_is_asked_for_few() {
+fn a_worker_that_reports_all_its_sandboxes_as_failed_gets_few() {
     let mut wanted = spec("f");
     wanted.scale.min = 1;
     let mut cluster = idle(wanted);
@@ -146,13 +146,13 @@ fn a_worker_that_says_of_all_its_sandboxes_that_they_failed_is_asked_for_few() {
         for worker in 0..2 {
             cluster.worker_reads(worker);
             cluster.worker_finishes_one(worker, true);
-            cluster.worker_is_heard(worker);
+            cluster.deliver_from_worker(worker);
             let made: Vec<_> = cluster.workers[worker].sandboxes.keys().copied().collect();
             for id in made {
                 cluster.workers[worker].sandboxes.remove(&id);
                 commanded.insert(id);
                 let failed = wire::CreationFailed { message: "no luck".to_owned(), permanent: false };
-                cluster.worker_says(worker, wire::SandboxEvent { sandbox: id, event: Some(Event::Failed(failed)) });
+                cluster.worker_sends(worker, wire::SandboxEvent { sandbox: id, event: Some(Event::Failed(failed)) });
             }
         }
         cluster.pass_with(10, &[true, true]);
@@ -167,13 +167,13 @@ fn what_a_data_plane_claimed_that_has_left_again_is_out_of_reach() {
     (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
     let id = cluster.function_id("f").unwrap();
     cluster.data_planes[0].arrive(id);
-    cluster.settle(2);
+    cluster.quiesce(2);
     cluster.restart_control_plane();
     (0..2).for_each(|data_plane| cluster.connect_data_plane(data_plane));
     cluster.cut_data_plane(0);
     cluster.connect_worker(0);
     cluster.data_planes[1].arrive(id);
-    cluster.data_plane_is_heard_out(1);
+    cluster.deliver_all_from_data_plane(1);
     cluster.pass_with(1000, &[true]);
     cluster.worker_reads(0);
     assert_eq!(sandboxes(&cluster), 2, "the second data plane has one of its own");
@@ -185,7 +185,7 @@ fn a_lower_bound_is_kept_where_the_holder_is_away() {
     let mut wanted = spec("f");
     wanted.scale.min = 1;
     cluster.put(wanted);
-    cluster.settle(1);
+    cluster.quiesce(1);
     let holder = (0..2).find(|index| !cluster.data_planes[*index].held.is_empty()).expect("one has it");
     cluster.cut_data_plane(holder);
     cluster.pass_with(1000, &[true]);
@@ -194,10 +194,10 @@ fn a_lower_bound_is_kept_where_the_holder_is_away() {
     cluster.pass_with(1500, &[true]);
     cluster.worker_reads(0);
     cluster.worker_finishes_one(0, true);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     cluster.data_plane_reads(1 - holder);
     assert_eq!(cluster.data_planes[1 - holder].held.len(), 1, "the other one has a warm sandbox, too");
-    cluster.settle(2 * KEEP_ALIVE_S);
+    cluster.quiesce(2 * KEEP_ALIVE_S);
     assert_eq!(sandboxes(&cluster), 1, "and there is no surplus once it is back");
 }
 
@@ -213,15 +213,15 @@ fn a_data_plane_that_returns_keeps_what_it_uses_and_idle_ones_go() {
         (0..2).for_each(|data_plane| cluster.data_plane_reads(data_plane));
         let id = cluster.function_id("f").unwrap();
         (0..5).for_each(|_| cluster.data_planes[busy].arrive(id));
-        cluster.settle(3);
+        cluster.quiesce(3);
         assert_eq!(cluster.data_planes[busy].running(id), 5);
         cluster.cut_data_plane(busy);
         for _ in 0..30 {
             cluster.worker_reads(0);
             cluster.worker_finishes_one(0, true);
-            cluster.worker_is_heard(0);
+            cluster.deliver_from_worker(0);
             cluster.data_plane_reads(1 - busy);
-            cluster.data_plane_is_heard_out(1 - busy);
+            cluster.deliver_all_from_data_plane(1 - busy);
             cluster.pass_with(100, &[true]);
         }
         assert_eq!(cluster.data_planes[1 - busy].held.len(), 5, "{busy}: successors are made");
@@ -230,7 +230,7 @@ fn a_data_plane_that_returns_keeps_what_it_uses_and_idle_ones_go() {
             cluster.data_planes[busy].held.pop_first();
         }
         cluster.connect_data_plane(busy);
-        cluster.settle(4);
+        cluster.quiesce(4);
         assert_eq!(cluster.data_planes[busy].limits_read, limits_read, "{busy}: it is not asked for busy ones");
         assert_eq!(cluster.data_planes[busy].running(id), 5 - lost, "{busy}");
         assert!(cluster.data_planes[1 - busy].held.is_empty(), "{busy}: idle ones are given back");
@@ -245,8 +245,8 @@ fn a_sample_that_is_older_than_the_demand_of_its_message_does_not_undo_it() {
     let function = cluster.function_id("f").unwrap();
     let demand = vec![wire::Demand { function, waiting: 1, running: 0 }];
     let samples = vec![wire::Sample { function, span_ms: 1000, ..Default::default() }];
-    cluster.data_planes[0].say(wire::FromDataPlane { demand, samples, ..Default::default() });
-    cluster.data_plane_is_heard_out(0);
+    cluster.data_planes[0].send(wire::FromDataPlane { demand, samples, ..Default::default() });
+    cluster.deliver_all_from_data_plane(0);
     cluster.worker_reads(0);
     assert_eq!(sandboxes(&cluster), 1);
 }
@@ -260,8 +260,8 @@ fn one_input_makes_a_bounded_number_of_sandboxes_of_a_function() {
     cluster.data_plane_reads(0);
     let function = cluster.function_id("f").unwrap();
     let demand = vec![wire::Demand { function, waiting: 3000, running: 0 }];
-    cluster.data_planes[0].say(wire::FromDataPlane { demand, ..Default::default() });
-    cluster.data_plane_is_heard_out(0);
+    cluster.data_planes[0].send(wire::FromDataPlane { demand, ..Default::default() });
+    cluster.deliver_all_from_data_plane(0);
     assert_eq!(cluster.state.cluster.sandboxes.len(), 1024);
     cluster.pass_with(100, &[true]);
     assert_eq!(cluster.state.cluster.sandboxes.len(), 2048, "the next input makes more");
@@ -276,7 +276,7 @@ fn a_data_plane_that_connects_is_granted_what_lies_free() {
     cluster.put(wanted);
     cluster.worker_reads(0);
     cluster.worker_finishes_one(0, true);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     cluster.pass_with(1000, &[true]);
     cluster.connect_data_plane(0);
     cluster.data_plane_reads(0);
@@ -284,7 +284,7 @@ fn a_data_plane_that_connects_is_granted_what_lies_free() {
 }
 
 #[test]
-fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
+fn room_goes_to_the_first_in_the_queue_though_the_timer_of_another_is_due() {
     let mut cluster = Cluster::new(1, 1);
     for (name, policy) in [("filler", None), ("first", None), ("ticking", Some("dirigent"))] {
         let mut wanted = spec(name);
@@ -295,21 +295,21 @@ fn room_goes_to_whose_turn_it_is_though_the_timer_of_another_is_due() {
     let [filler, first, ticking] = ["filler", "first", "ticking"].map(|name| cluster.function_id(name).unwrap());
     cluster.data_plane_reads(0);
     cluster.data_planes[0].arrive(filler);
-    cluster.settle(1);
+    cluster.quiesce(1);
     // After a long wait the newest demand comes first.
     for function in [ticking, first] {
         cluster.data_planes[0].arrive(function);
-        cluster.data_plane_is_heard_out(0);
+        cluster.deliver_all_from_data_plane(0);
     }
-    cluster.ask(|reply| Request::Delete { name: "filler".parse().unwrap(), reply });
+    cluster.request(|reply| Request::Delete { name: "filler".parse().unwrap(), reply });
     cluster.data_plane_reads(0);
     cluster.data_planes[0].finish_one(filler);
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     cluster.worker_reads(0);
     let due_us = cluster.state.cluster.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us);
     cluster.now_us = due_us.expect("it is decided on every few seconds");
     // The input in which the filler's end is heard is the first one at that time.
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     cluster.worker_reads(0);
     let made: Vec<_> = cluster.workers[0].sandboxes.values().map(|sandbox| sandbox.name.as_str()).collect();
     assert_eq!(made, ["first"]);

@@ -31,7 +31,7 @@ fn programs(cluster: &Cluster) -> Vec<&str> {
 fn cluster(later_epochs: usize, data_plane_stays: bool) -> (Cluster, usize) {
     let mut cluster = Cluster::new(1, 1);
     cluster.put(spec("kept"));
-    cluster.settle(1);
+    cluster.quiesce(1);
     let copied = cluster.log.len();
     if !data_plane_stays {
         cluster.cut_data_plane(0);
@@ -44,12 +44,12 @@ fn cluster(later_epochs: usize, data_plane_stays: bool) -> (Cluster, usize) {
     cluster.put(spec("lost"));
     cluster.connect_worker(0);
     if data_plane_stays {
-        cluster.settle(1);
+        cluster.quiesce(1);
     }
     cluster.pass(1000);
     cluster.worker_reads(0);
     cluster.worker_finishes_one(0, true);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     cluster.data_plane_reads(0);
     assert!(programs(&cluster).ends_with(&["lost"]), "{:?}", programs(&cluster));
     (cluster, copied)
@@ -70,9 +70,9 @@ fn set_back(cluster: &mut Cluster, copied: usize) -> u64 {
 
 /// An invocation of `other` runs its program.
 fn expect_own_program(cluster: &mut Cluster, other: u64) {
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.data_planes[0].arrive(other);
-    cluster.settle(3);
+    cluster.quiesce(3);
     assert_eq!(cluster.data_planes[0].running(other), 1, "it is invoked");
     for (id, _) in cluster.data_planes[0].held.iter().filter(|(_, held)| held.in_use > 0) {
         assert_eq!(cluster.workers[0].sandboxes[id].name, "other", "sandbox {id} is invoked");
@@ -118,12 +118,12 @@ fn what_a_data_plane_uses_that_joined_after_the_copy_is_granted_to_no_other() {
         let mut kept = spec("kept");
         kept.scale.max = Some(1);
         cluster.put(kept);
-        cluster.settle(1);
+        cluster.quiesce(1);
         let (id, copied) = (cluster.function_id("kept").unwrap(), cluster.log.len());
         cluster.add_data_plane();
-        cluster.settle(1);
+        cluster.quiesce(1);
         cluster.data_planes[1].arrive(id);
-        cluster.settle(3);
+        cluster.quiesce(3);
         assert_eq!(cluster.data_planes[1].running(id), 1, "the new one uses it");
         let used = *cluster.workers[0].sandboxes.keys().next().unwrap();
         cluster.set_back(copied);
@@ -133,10 +133,10 @@ fn what_a_data_plane_uses_that_joined_after_the_copy_is_granted_to_no_other() {
         cluster.connect_data_plane(0);
         cluster.connect_worker(0);
         cluster.data_planes[0].arrive(id);
-        cluster.data_plane_is_heard_out(0);
+        cluster.deliver_all_from_data_plane(0);
         cluster.data_plane_reads(0);
         assert!(!cluster.data_planes[0].held.contains_key(&used), "worker first {worker_first}: it was granted");
-        cluster.settle(3);
+        cluster.quiesce(3);
         assert!(!cluster.workers[0].sandboxes.contains_key(&used), "worker first {worker_first}: it ends");
         assert_eq!(cluster.data_planes[0].running(id), 1, "another one serves");
     }
@@ -147,16 +147,16 @@ fn what_a_data_plane_uses_that_joined_after_the_copy_is_granted_to_no_other() {
 fn what_nobody_uses_is_taken_over_when_data_planes_have_come_and_gone() {
     let mut cluster = Cluster::new(1, 1);
     cluster.put(spec("kept"));
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.add_data_plane();
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.cut_data_plane(1);
     cluster.data_planes.pop();
-    cluster.settle(40);
+    cluster.quiesce(40);
     let before: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
     for _ in 0..3 {
         cluster.restart_control_plane();
-        cluster.settle(3);
+        cluster.quiesce(3);
         assert!(cluster.workers[0].sandboxes.keys().eq(&before), "it is used as before");
     }
 }
@@ -166,27 +166,27 @@ fn what_nobody_uses_is_taken_over_when_data_planes_have_come_and_gone() {
 fn a_worker_forgets_a_data_plane_that_the_log_lost_once_what_that_held_has_ended() {
     let mut cluster = Cluster::new(1, 0);
     cluster.put(spec("kept"));
-    cluster.settle(1);
+    cluster.quiesce(1);
     let (copied, held) = (cluster.log.len(), cluster.workers[0].sandboxes.keys().copied().collect::<Vec<_>>());
     (0..20).for_each(|number| cluster.put(FunctionSpec::new(format!("lost{number}").parse().unwrap(), "any")));
     cluster.add_data_plane();
-    cluster.settle(1);
+    cluster.quiesce(1);
     cluster.cut_data_plane(0);
     cluster.data_planes.pop();
     cluster.set_back(copied);
-    cluster.settle(3);
+    cluster.quiesce(3);
     assert!(!held.iter().any(|id| cluster.workers[0].sandboxes.contains_key(id)), "the data plane may hold it");
     let made: Vec<u64> = cluster.workers[0].sandboxes.keys().copied().collect();
     assert_eq!(made.len(), 1);
     for restart in 1..4 {
         cluster.restart_control_plane();
-        cluster.settle(3);
+        cluster.quiesce(3);
         assert!(cluster.workers[0].sandboxes.keys().eq(&made), "restart {restart}: nobody holds it");
     }
 }
 
 #[test]
-fn peers_that_were_in_an_epoch_that_is_lost_begin_anew_also_when_its_number_is_used_again() {
+fn peers_of_a_lost_epoch_start_again_also_when_its_number_is_reused() {
     for epochs in [1, 2] {
         let (mut cluster, copied) = cluster(epochs, true);
         let lost = set_back(&mut cluster, copied);
@@ -202,13 +202,13 @@ fn a_log_that_was_never_set_back_turns_nobody_away_however_often_it_is_read() {
     for _ in 0..20 {
         cluster.restart_control_plane();
     }
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(programs(&cluster), ["kept", "lost"]);
 }
 
 /// Its program knows no nonces, as that of the control plane did not that wrote the log so far.
 #[test]
-fn a_peer_of_an_older_version_is_let_in_for_one_stream_and_then_told_to_be_started_anew() {
+fn a_peer_of_an_older_version_is_admitted_for_one_stream_and_then_to_be_restarted() {
     let mut log = vec![Command::BeginCluster { id: ClusterId(1) }];
     log.push(Command::BeginEpoch { epoch: Epoch(1), nonce: 0 });
     log.push(Command::BeginEpoch { epoch: Epoch(2), nonce: 77 });

@@ -19,7 +19,7 @@ fn busy(workers: usize) -> (Cluster, u64) {
     let id = cluster.function_id("f").expect("it was registered");
     cluster.data_plane_reads(0);
     (0..workers).for_each(|_| cluster.data_planes[0].arrive(id));
-    cluster.settle(2);
+    cluster.quiesce(2);
     assert_eq!(sandboxes(&cluster).len(), workers);
     (cluster, id)
 }
@@ -32,7 +32,7 @@ fn sandboxes(cluster: &Cluster) -> BTreeSet<u64> {
 fn expect_the_same(cluster: &mut Cluster, id: u64, before: &BTreeSet<u64>, what: &str) {
     let dead = cluster.state.cluster.nodes.iter().filter(|(_, node)| node.state == NodeState::Dead).count();
     assert_eq!(dead, 0, "{what}: nodes were given up");
-    cluster.settle(1);
+    cluster.quiesce(1);
     let count = u32::try_from(before.len()).unwrap();
     assert_eq!(&sandboxes(cluster), before, "{what}: sandboxes were replaced");
     assert_eq!(cluster.data_planes[0].running(id), count, "{what}: what ran there runs");
@@ -40,7 +40,7 @@ fn expect_the_same(cluster: &mut Cluster, id: u64, before: &BTreeSet<u64>, what:
         cluster.data_planes[0].finish_one(id);
         cluster.data_planes[0].arrive(id);
     }
-    cluster.settle(1);
+    cluster.quiesce(1);
     assert_eq!(cluster.data_planes[0].running(id), count, "{what}: the same sandboxes serve");
     assert_eq!(&sandboxes(cluster), before, "{what}: and no other");
 }
@@ -63,7 +63,7 @@ fn when_all_workers_are_silent_together_nothing_is_replaced_for_as_long_as_they_
 }
 
 #[test]
-fn workers_that_come_back_one_after_the_other_are_not_dead_because_the_first_one_was_heard() {
+fn workers_that_return_one_after_the_other_are_not_dead_because_the_first_one_returned() {
     let (mut cluster, id) = busy(3);
     let before = sandboxes(&cluster);
     cluster.pass(LONG_MS);
@@ -86,7 +86,7 @@ fn states(cluster: &Cluster) -> Vec<NodeState> {
 }
 
 #[test]
-fn workers_that_end_in_good_order_say_nothing_of_the_others() {
+fn workers_that_shut_down_are_no_evidence_about_the_others() {
     let (mut cluster, _) = busy(3);
     (0..2).for_each(|worker| cluster.end_worker(worker));
     cluster.pass_with(LONG_MS, &[false, false, true]);
@@ -148,11 +148,11 @@ fn ms(duration: Duration) -> u64 {
 fn what_was_acknowledged_while_the_control_plane_stood_still_is_read_before_it_answers() {
     let (mut cluster, _) = busy(1);
     cluster.put(FunctionSpec::new("g".parse().unwrap(), "any"));
-    let mut known = cluster.ask(|reply| Request::Acknowledged { name: "g".to_owned(), reply });
+    let mut known = cluster.request(|reply| Request::Acknowledged { name: "g".to_owned(), reply });
     cluster.data_plane_reads(0);
     cluster.stand_still(LONG_MS);
     assert!(known.try_recv().is_err(), "what the data plane said meanwhile is not read yet");
-    cluster.data_plane_is_heard_out(0);
+    cluster.deliver_all_from_data_plane(0);
     assert_eq!(known.try_recv(), Ok(Acknowledgement::Complete));
 }
 
@@ -161,7 +161,7 @@ fn a_sandbox_that_ended_while_the_control_plane_stood_still_did_not_last() {
     let (mut cluster, _) = busy(1);
     cluster.stand_still(LONG_MS);
     cluster.sandbox_exits(0);
-    cluster.worker_is_heard(0);
+    cluster.deliver_from_worker(0);
     assert_eq!(cluster.believed("f").backoff.failures, 1, "it was ready for two seconds");
 }
 
@@ -181,11 +181,11 @@ fn a_data_plane_that_was_away_has_its_grace_also_when_the_control_plane_stood_st
 fn a_drain_has_its_time_also_when_the_control_plane_stood_still() {
     let (mut cluster, id) = busy(1);
     let deadline = ms(cluster.state.settings.health.drain_deadline);
-    cluster.ask(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
+    cluster.request(|reply| Request::DrainNode { name: "w0-node".to_owned(), drained: true, reply });
     cluster.stand_still(2 * deadline);
-    cluster.settle(deadline / 1000 - 2);
+    cluster.quiesce(deadline / 1000 - 2);
     assert_eq!(cluster.data_planes[0].running(id), 1, "it had no time to end");
-    cluster.settle(4);
+    cluster.quiesce(4);
     assert!(cluster.workers[0].sandboxes.is_empty(), "and no more than the deadline");
 }
 
@@ -199,7 +199,7 @@ fn a_worker_that_leaves_costs_a_function_one_decision_however_many_sandboxes_it_
     cluster.data_plane_reads(0);
     // One more than there is room for.
     (0..17).for_each(|_| cluster.data_planes[0].arrive(id));
-    cluster.settle(20);
+    cluster.quiesce(20);
     assert_eq!(sandboxes(&cluster).len(), 16, "every node is full");
     let before = cluster.state.metrics.placement_failures.get();
     cluster.cut_worker(0);

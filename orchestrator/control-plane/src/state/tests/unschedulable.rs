@@ -16,8 +16,8 @@ fn put(cluster: &mut Cluster, name: &str, sandboxes: u32) {
 
 /// Ends the sandbox of a function. Who has its room?
 fn successor_of(cluster: &mut Cluster, name: &str) -> String {
-    cluster.ask(|reply| Request::Delete { name: name.parse().unwrap(), reply });
-    cluster.settle(1);
+    cluster.request(|reply| Request::Delete { name: name.parse().unwrap(), reply });
+    cluster.quiesce(1);
     let made = cluster.workers[0].sandboxes.last_key_value().expect("the node is full again");
     made.1.name.clone()
 }
@@ -28,8 +28,8 @@ fn who_has_waited_for_very_long_has_room_by_turns_with_newer_demand() {
     let names = |kind: &str| (0..ROOM).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
     let (fillers, old, new) = (names("filler"), names("old"), names("new"));
     fillers.iter().chain(&old).for_each(|name| put(&mut cluster, name, 1));
-    cluster.settle(1);
-    cluster.settle(31);
+    cluster.quiesce(1);
+    cluster.quiesce(31);
     let mut served = Vec::new();
     for (filler, newest) in fillers.iter().zip(&new) {
         put(&mut cluster, newest, 1);
@@ -47,22 +47,22 @@ fn who_is_served_and_wants_more_has_waited_no_longer_than_that() {
     fillers.iter().for_each(|name| put(&mut cluster, name, 1));
     put(&mut cluster, "greedy", 0);
     let greedy = cluster.function_id("greedy").unwrap();
-    cluster.settle(1);
+    cluster.quiesce(1);
     (0..200).for_each(|_| cluster.data_planes[0].arrive(greedy));
-    cluster.settle(1);
+    cluster.quiesce(1);
     ["old-0", "old-1"].iter().for_each(|name| put(&mut cluster, name, 1));
-    cluster.settle(32);
+    cluster.quiesce(32);
     let mut served = Vec::new();
     for filler in &fillers {
-        cluster.ask(|reply| Request::Delete { name: filler.parse().unwrap(), reply });
+        cluster.request(|reply| Request::Delete { name: filler.parse().unwrap(), reply });
         cluster.commit(usize::MAX);
         cluster.data_plane_reads(0);
-        cluster.data_plane_is_heard_out(0);
+        cluster.deliver_all_from_data_plane(0);
         cluster.worker_reads(0);
         // It is the oldest, and the newest as well.
         cluster.data_planes[0].arrive(greedy);
-        cluster.data_plane_is_heard(0);
-        cluster.worker_is_heard(0);
+        cluster.deliver_from_data_plane(0);
+        cluster.deliver_from_worker(0);
         cluster.worker_reads(0);
         served.push(cluster.workers[0].sandboxes.last_key_value().expect("the node is full again").1.name.clone());
     }

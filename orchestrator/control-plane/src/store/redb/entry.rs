@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_its_version_and_those_without_one_are_read_too() {
+    fn an_entry_has_a_version_and_those_without_one_are_read_too() {
         for command in [put(), keep(), Command::BeginEpoch { epoch: model::Epoch(3), nonce: u64::MAX }] {
             let mut entry: Value = serde_json::from_slice(&encode(&command).unwrap()).unwrap();
             assert_eq!(entry["version"], VERSION);
