@@ -270,18 +270,9 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 }
 
-/// Returns true if the value comes from an accessor of entries that must exist.
+/// Returns true if the value is that of an accessor of entries that must exist.
 fn is_asserted(expression: &syn::Expr) -> bool {
-    struct Accessors(bool);
-    impl<'ast> Visit<'ast> for Accessors {
-        fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-            self.0 |= call.method == "known" || call.method == "known_mut";
-            syn::visit::visit_expr_method_call(self, call);
-        }
-    }
-    let mut accessors = Accessors(false);
-    accessors.visit_expr(expression);
-    accessors.0
+    matches!(expression, syn::Expr::MethodCall(call) if call.method == "known" || call.method == "known_mut")
 }
 
 fn is_test(attribute: &Attribute) -> bool {

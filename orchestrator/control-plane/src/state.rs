@@ -170,6 +170,17 @@ impl State {
         due.into_iter().flatten().min()
     }
 
+    #[cfg(test)]
+    fn assert_consistent(&self) {
+        self.cluster.assert_consistent();
+        for (id, sandbox) in
+            self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.state() == cluster::SandboxState::Starting)
+        {
+            let is_watched = self.cluster.watches_creation(id) || self.overdue.contains(id);
+            assert!(is_watched, "somebody looks at the creation of {id} again, queued or not: {sandbox:?}");
+        }
+    }
+
     fn dispatch(&mut self, now: Now, input: Input) {
         match input {
             Input::WorkerJoined { session, hello } => {
@@ -222,6 +233,8 @@ impl State {
                     self.admit(now, admitted);
                 }
             }
+            // Before a data plane is admitted by the next command: this response does not wait for that one.
+            self.replies.release(now, &self.cluster.data_planes, &mut self.effects);
         }
     }
 

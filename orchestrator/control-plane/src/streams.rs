@@ -138,11 +138,12 @@ impl Streams {
     ) {
         while let Some(message) = self.next(&mut messages).await {
             let read_us = self.owner.clock.now_us();
-            let message = if message.acks.is_empty() {
-                DataPlaneMessage::of(message, |_| None, read_us)
-            } else {
-                outbox.inspect(|batch| DataPlaneMessage::of(message, |id| batch.take_published(id), read_us))
-            };
+            let mut message = DataPlaneMessage::of(message, read_us);
+            if !message.acks.is_empty() {
+                outbox.inspect(|batch| {
+                    message.acks.iter_mut().for_each(|ack| ack.published_us = batch.take_published(ack.sandbox));
+                });
+            }
             let input = Input::FromDataPlane { session, message };
             if self.owner.send(Message::Input(input)).await.is_err() {
                 return;
@@ -161,9 +162,11 @@ impl Streams {
             if message.leaving && self.owner.send(Message::Input(Input::WorkerLeaves { session })).await.is_err() {
                 return;
             }
-            let reports = outbox.inspect(|batch| {
-                let report = |event| SandboxReport::of(event, |id| batch.take_dispatched(id));
-                message.events.into_iter().filter_map(report).collect()
+            let mut reports: Vec<_> = message.events.into_iter().filter_map(SandboxReport::of).collect();
+            outbox.inspect(|batch| {
+                for report in reports.iter_mut().filter(|report| report.ends_creation()) {
+                    report.dispatched_us = batch.take_dispatched(report.id);
+                }
             });
             let input = Input::SandboxReports { session, reports, read_us };
             if self.owner.send(Message::Input(input)).await.is_err() {

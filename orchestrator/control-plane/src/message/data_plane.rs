@@ -76,7 +76,8 @@ pub(crate) struct GrantAck {
     pub(crate) version: Option<u64>,
     /// From reading that change to writing this, in microseconds.
     pub(crate) own_us: u64,
-    /// When the change was handed to the connection, in microseconds of the control plane's clock; known once.
+    /// When the change was handed to the connection, in microseconds of the control plane's clock. The connection knows it,
+    /// once; it is not part of the message.
     pub(crate) published_us: Option<u64>,
 }
 
@@ -96,7 +97,7 @@ pub(crate) struct EndpointFailure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CapAck {
     pub(crate) function: FunctionId,
-    pub(crate) version: u64,
+    pub(crate) version: Option<u64>,
     /// Slots of the function that it holds after that.
     pub(crate) slots: u32,
 }
@@ -130,30 +131,28 @@ impl HeldGrant {
 }
 
 impl DataPlaneMessage {
-    /// `published` tells when the newest change of a sandbox was handed to the connection, once.
-    pub(crate) fn of(
-        message: wire::FromDataPlane,
-        mut published: impl FnMut(SandboxId) -> Option<u64>,
-        read_us: u64,
-    ) -> Self {
-        let ack = |ack: wire::EndpointAck| {
-            let sandbox = SandboxId::from_wire(ack.sandbox);
-            GrantAck {
-                sandbox,
-                slots: ack.slots,
-                version: non_zero(ack.version),
-                own_us: ack.own_us.min(MAX_TIME_US),
-                published_us: published(sandbox),
-            }
-        };
+    /// Converts a message that was read at `read_us`, in microseconds of the control plane's clock.
+    pub(crate) fn of(message: wire::FromDataPlane, read_us: u64) -> Self {
         Self {
             read_us,
             demand: message.demand.iter().map(Demand::of).collect(),
             samples: message.samples.iter().map(FunctionSample::of).collect(),
-            acks: message.acks.into_iter().map(ack).collect(),
+            acks: message.acks.iter().map(GrantAck::of).collect(),
             failures: message.failures.into_iter().map(EndpointFailure::of).collect(),
             cap_acks: message.limit_acks.iter().map(CapAck::of).collect(),
             applied: non_zero(message.applied),
+        }
+    }
+}
+
+impl GrantAck {
+    fn of(ack: &wire::EndpointAck) -> Self {
+        Self {
+            sandbox: SandboxId::from_wire(ack.sandbox),
+            slots: ack.slots,
+            version: non_zero(ack.version),
+            own_us: ack.own_us.min(MAX_TIME_US),
+            published_us: None,
         }
     }
 }
@@ -202,7 +201,7 @@ impl EndpointFailure {
 impl CapAck {
     fn of(ack: &wire::LimitAck) -> Self {
         let wire::LimitAck { function, version, slots } = *ack;
-        Self { function: FunctionId(function), version, slots }
+        Self { function: FunctionId(function), version: non_zero(version), slots }
     }
 }
 
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
 
     fn read(message: wire::FromDataPlane) -> DataPlaneMessage {
-        DataPlaneMessage::of(message, |_| None, 1)
+        DataPlaneMessage::of(message, 1)
     }
 
     #[test]

@@ -20,6 +20,8 @@ const MAX_NODES: usize = 10_000;
 pub(crate) const MAX_SANDBOXES: usize = 1 << 18;
 /// Steps of a creation, and the longest name of one.
 const MAX_STEPS: usize = 16;
+/// The reason of a failure whose worker gives none.
+const NO_REASON: &str = "its worker gives no reason";
 /// See [`MAX_STEPS`].
 const MAX_STEP_BYTES: usize = 32;
 
@@ -69,7 +71,8 @@ pub(crate) enum HeldState {
 pub(crate) struct SandboxReport {
     pub(crate) id: SandboxId,
     pub(crate) event: SandboxEvent,
-    /// When its creation was handed to the worker's connection, in microseconds of the control plane's clock.
+    /// When its creation was handed to the worker's connection, in microseconds of the control plane's clock. The connection
+    /// knows it, once; it is not part of the message.
     pub(crate) dispatched_us: Option<u64>,
 }
 
@@ -192,14 +195,15 @@ impl HeldSandbox {
 }
 
 impl SandboxReport {
-    /// `None` for an event that this version does not know. `dispatched` tells when the creation of a sandbox was handed to
-    /// the worker's connection, once.
-    pub(crate) fn of(report: wire::SandboxEvent, dispatched: impl FnOnce(SandboxId) -> Option<u64>) -> Option<Self> {
+    /// `None` for an event that this version does not know.
+    pub(crate) fn of(report: wire::SandboxEvent) -> Option<Self> {
         let id = SandboxId::from_wire(report.sandbox);
-        let event = SandboxEvent::of(report.event?);
-        // After progress the creation is still under way.
-        let dispatched_us = if matches!(event, SandboxEvent::Progress(_)) { None } else { dispatched(id) };
-        Some(Self { id, event, dispatched_us })
+        Some(Self { id, event: SandboxEvent::of(report.event?), dispatched_us: None })
+    }
+
+    /// Returns false while the creation is still under way.
+    pub(crate) fn ends_creation(&self) -> bool {
+        !matches!(self.event, SandboxEvent::Progress(_))
     }
 }
 
@@ -208,7 +212,11 @@ impl SandboxEvent {
         use wire::sandbox_event::Event;
         match event {
             Event::Ready(ready) => Self::Ready(SandboxReady::of(ready)),
-            Event::Failed(failed) => Self::Failed { message: shorten(failed.message), is_permanent: failed.permanent },
+            Event::Failed(failed) => {
+                // Towards data planes an empty message says that sandboxes can be created again.
+                let message = non_empty(shorten(failed.message)).unwrap_or_else(|| NO_REASON.to_owned());
+                Self::Failed { message, is_permanent: failed.permanent }
+            }
             Event::Ended(ended) => {
                 Self::Ended { reason: EndReason::of(ended.reason()), message: shorten(ended.message) }
             }
@@ -318,20 +326,20 @@ mod tests {
         let ready =
             wire::SandboxReady { create_us: u64::MAX, ready_us: 3, own_us: u64::MAX, steps, ..Default::default() };
         let event = Some(wire::sandbox_event::Event::Ready(ready));
-        let report = SandboxReport::of(wire::SandboxEvent { sandbox: 1, event }, |_| Some(7)).unwrap();
+        let report = SandboxReport::of(wire::SandboxEvent { sandbox: 1, event }).unwrap();
+        assert!(report.ends_creation());
         let SandboxEvent::Ready(ready) = report.event else { panic!("{report:?}") };
         assert_eq!((ready.create_us, ready.probe_us, ready.own_us), (MAX_TIME_US, 3, MAX_TIME_US));
         assert!(ready.steps.len() == MAX_STEPS - 1 && ready.steps.iter().all(|step| step.us == MAX_TIME_US));
-        assert_eq!(report.dispatched_us, Some(7));
     }
 
     #[test]
-    fn the_time_of_a_command_is_taken_when_its_creation_has_ended() {
+    fn progress_does_not_end_a_creation() {
         let progress = wire::CreationProgress { queued: true, cause: String::new() };
         let event = Some(wire::sandbox_event::Event::Progress(progress));
-        let taken = |_| -> Option<u64> { panic!("it is still under way") };
-        let report = SandboxReport::of(wire::SandboxEvent { sandbox: 1, event }, taken).unwrap();
+        let report = SandboxReport::of(wire::SandboxEvent { sandbox: 1, event }).unwrap();
+        assert!(!report.ends_creation());
         assert!(matches!(report.event, SandboxEvent::Progress(CreationProgress::Queued { cause: None })));
-        assert!(SandboxReport::of(wire::SandboxEvent::default(), taken).is_none(), "of a newer version");
+        assert!(SandboxReport::of(wire::SandboxEvent::default()).is_none(), "of a newer version");
     }
 }

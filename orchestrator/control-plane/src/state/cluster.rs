@@ -19,7 +19,12 @@ mod unschedulable;
 mod worker;
 mod worker_load;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    panic::Location,
+    sync::{Mutex, PoisonError},
+};
 
 use model::{FunctionId, NodeSpec, SandboxId};
 use policy::placement;
@@ -67,7 +72,7 @@ impl Cluster {
     pub(super) fn load(&mut self, registry: &Registry, settings: &Settings) {
         for (name, RegisteredNode { capacity, drained }) in registry.nodes() {
             let key = self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
-            self.nodes.get_mut(key).drained = *drained;
+            self.nodes.set_drained(key, *drained);
         }
         for id in registry.data_planes() {
             self.data_planes.put(id, 0);
@@ -96,15 +101,28 @@ impl Cluster {
         self.sandboxes.iter_mut().for_each(|sandbox| sandbox.note_standstill(late_us));
     }
 
-    /// Adds a sandbox whose resources are reserved on its node already.
-    pub(super) fn insert_sandbox(&mut self, id: SandboxId, sandbox: Sandbox) {
-        debug_assert!(self.nodes.get(sandbox.node).sandboxes.contains(&id), "its resources are reserved");
-        if sandbox.state() == SandboxState::Starting {
+    /// Adds a sandbox that is to be created, if its node has room for it; `false` otherwise.
+    pub(super) fn add_commanded(&mut self, id: SandboxId, sandbox: Sandbox) -> bool {
+        let has_room = self.nodes.reserve(sandbox.node, id, sandbox.resources);
+        if has_room {
+            self.insert(id, sandbox);
+        }
+        has_room
+    }
+
+    /// Adds a sandbox that exists already, whether its node has room for it or not.
+    pub(super) fn add_found(&mut self, id: SandboxId, sandbox: Sandbox) {
+        self.nodes.adopt(sandbox.node, id, sandbox.resources);
+        self.insert(id, sandbox);
+    }
+
+    fn insert(&mut self, id: SandboxId, sandbox: Sandbox) {
+        if sandbox.state == SandboxState::Starting {
             self.timers.watch(sandbox.creation_due_us, id, SandboxTimer::Creation);
             self.nodes.get_mut(sandbox.node).starting += 1;
         }
         if let Some(function) = self.functions.known_mut(sandbox.function) {
-            function.add_sandbox(id, sandbox.state());
+            function.add_sandbox(id, sandbox.state);
             function.note_free(id, sandbox.is_free());
         }
         self.sandboxes.insert(id, sandbox);
@@ -184,12 +202,21 @@ impl Cluster {
 }
 
 /// An entry of a table whose key comes from another table. That it is missing is a fault of this program: a debug build
-/// stops there, a release build writes it to the log once and goes on without.
-fn expect_known<T>(entry: Option<T>, table: &'static str) -> Option<T> {
-    static LOGGED: AtomicBool = AtomicBool::new(false);
-    debug_assert!(entry.is_some(), "another table names a {table} that does not exist");
-    if entry.is_none() && !LOGGED.swap(true, Ordering::Relaxed) {
-        tracing::error!(table, "the tables disagree: one of them names an entry that another does not have");
+/// stops there, a release build writes to the log where, once for each place in the code, and goes on without.
+#[track_caller]
+fn expect_known<T>(entry: Option<T>, table: &'static str, id: impl Display) -> Option<T> {
+    if entry.is_none() {
+        report_missing(table, &id.to_string(), Location::caller());
     }
     entry
+}
+
+#[cold]
+fn report_missing(table: &'static str, id: &str, at: &'static Location<'static>) {
+    static REPORTED: Mutex<BTreeSet<(&str, u32)>> = Mutex::new(BTreeSet::new());
+    debug_assert!(false, "{table} {id} does not exist, and another table names it ({at})");
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if reported.insert((at.file(), at.line())) {
+        tracing::error!(table, id, %at, "the tables disagree: one of them names an entry that another does not have");
+    }
 }

@@ -1,5 +1,5 @@
-//! One handler for each kind of event. A handler borrows exactly what it may change; what it may only read is in its
-//! [`Context`].
+//! One handler for each kind of event. A handler borrows what it may change: besides the tables, whose indexes only their
+//! own methods change, that is the part of the state that is its concern. What it may only read is in its [`Context`].
 //!
 //! A handler makes the narrower ones that it needs out of what it borrows: [`grant`] and [`backoff`] have the
 //! narrowest, then come [`sandbox`], [`creation`], [`recovery`], and [`node`]. The others are made

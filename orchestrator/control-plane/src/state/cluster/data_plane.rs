@@ -16,32 +16,42 @@ pub(in crate::state) struct FunctionLoad {
     pub(in crate::state) waiting: u32,
     pub(in crate::state) running: u32,
     /// Slots granted to it.
-    pub(in crate::state) held: u32,
+    pub(super) held: u32,
     /// Slots granted to it that it has not acknowledged: they will serve part of `waiting`.
-    pub(in crate::state) under_way: u32,
+    pub(super) under_way: u32,
     pub(in crate::state) cap: GrantCap,
-    /// It is disconnected, or has not answered in time when asked for slots: what it holds serves nobody else, and is not
-    /// waited for.
+    /// It is disconnected, or has not acknowledged a cap in time: what it holds serves nobody else, and is not waited for.
     pub(in crate::state) silent: bool,
 }
 
-/// The newest limit sent to one data plane for one function.
+/// The newest cap sent to one data plane for one function.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct GrantCap {
-    pub(in crate::state) version: u64,
-    /// Slots it should hold at most, while the limit stands.
+    /// `None` before the first one.
+    pub(in crate::state) version: Option<u64>,
+    /// Slots it should hold at most, while the cap is in force.
     pub(in crate::state) slots: Option<u32>,
-    /// It was asked to give busy sandboxes back too, as they become free.
+    /// It was also to give busy sandboxes back, as they become free.
     pub(in crate::state) drain: bool,
-    /// It has not answered yet.
+    /// It has not acknowledged it yet.
     pub(in crate::state) pending: bool,
-    /// While somebody waits for what was asked back: when it should have answered, in microseconds.
+    /// While somebody waits for what was asked back: when it should have acknowledged, in microseconds.
     pub(in crate::state) due_us: Option<u64>,
-    /// No further limit before this time, in microseconds: it just refused one.
+    /// No further cap before this time, in microseconds: it just refused one.
     pub(in crate::state) not_before_us: u64,
 }
 
 impl FunctionLoad {
+    #[cfg(test)]
+    pub(in crate::state) fn set_held(&mut self, slots: u32) {
+        self.held = slots;
+    }
+
+    /// Slots granted to the data plane.
+    pub(in crate::state) fn held(&self) -> u32 {
+        self.held
+    }
+
     /// Invocations that wait and that nothing sent so far will serve.
     pub(in crate::state) fn unmet(&self) -> u32 {
         self.waiting.saturating_sub(self.under_way)

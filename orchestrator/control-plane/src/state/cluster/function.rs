@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use model::{FunctionId, FunctionSpec, Registered, SandboxId, duration::LONGEST};
+use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId, duration::LONGEST};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
     balance,
@@ -44,18 +44,18 @@ pub(in crate::state) struct Function {
     /// Shared with commands that are under way.
     pub(in crate::state) registered: Arc<Registered>,
     pub(in crate::state) autoscaler: Autoscaler,
-    pub(in crate::state) sandboxes: BTreeSet<SandboxId>,
+    pub(super) sandboxes: BTreeSet<SandboxId>,
     /// Ready sandboxes that are granted to nobody.
-    pub(in crate::state) free: BTreeSet<SandboxId>,
-    pub(in crate::state) ready: u32,
-    pub(in crate::state) starting: u32,
+    pub(super) free: BTreeSet<SandboxId>,
+    pub(super) ready: u32,
+    pub(super) starting: u32,
     /// Demand, and slots held, by data plane.
-    pub(in crate::state) loads: Vec<(DataPlaneKey, FunctionLoad)>,
+    pub(super) loads: Vec<(DataPlaneKey, FunctionLoad)>,
     pub(in crate::state) desired: u32,
     pub(in crate::state) backoff: CreationBackoff,
     pub(in crate::state) activity: Activity,
     /// When it is next decided on without an event.
-    pub(in crate::state) due_us: Option<u64>,
+    pub(super) due_us: Option<u64>,
     /// Not scaled down before this time: after a restart, one stable window.
     pub(in crate::state) hold_until_us: u64,
     /// Deregistered; kept until its last sandbox is no more.
@@ -78,13 +78,15 @@ impl Functions {
     }
 
     /// A function that exists, as its id comes from another table.
+    #[track_caller]
     pub(in crate::state) fn known(&self, id: FunctionId) -> Option<&Function> {
-        super::expect_known(self.get(id), "function")
+        super::expect_known(self.get(id), "function", id)
     }
 
     /// The same, to change it.
+    #[track_caller]
     pub(in crate::state) fn known_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
-        super::expect_known(self.get_mut(id), "function")
+        super::expect_known(self.get_mut(id), "function", id)
     }
 
     /// Every function, also those being removed, in no useful order.
@@ -93,7 +95,8 @@ impl Functions {
     }
 
     pub(in crate::state) fn insert(&mut self, function: Function) {
-        self.0.insert(function.registered.id, Box::new(function));
+        let before = self.0.insert(function.registered.id, Box::new(function));
+        debug_assert!(before.is_none(), "an id names one function");
     }
 
     pub(super) fn remove(&mut self, id: FunctionId) {
@@ -124,6 +127,13 @@ impl Function {
             removed: false,
             unfit: None,
         }
+    }
+
+    /// A function that is not in the log any more, of which a sandbox was found: it is known again until the last one ends.
+    pub(in crate::state) fn deregistered(id: FunctionId, revision: Revision, policy: &Policy) -> Self {
+        // Nothing is created for it, so only its identity matters.
+        let spec = FunctionSpec::new(FunctionName::deregistered(), "");
+        Self { removed: true, ..Self::new(Registered { id, revision, spec }.into(), policy) }
     }
 
     /// A function of the registry.
@@ -177,6 +187,40 @@ impl Function {
         }
     }
 
+    /// Its sandboxes in any state, oldest first.
+    pub(in crate::state) fn sandboxes(&self) -> &BTreeSet<SandboxId> {
+        &self.sandboxes
+    }
+
+    /// Ready sandboxes that are granted to no data plane.
+    pub(in crate::state) fn free(&self) -> &BTreeSet<SandboxId> {
+        &self.free
+    }
+
+    /// Number of ready sandboxes.
+    pub(in crate::state) fn ready(&self) -> u32 {
+        self.ready
+    }
+
+    /// Number of sandboxes that are being made.
+    pub(in crate::state) fn starting(&self) -> u32 {
+        self.starting
+    }
+
+    /// When it is next decided on without an event, in microseconds.
+    pub(in crate::state) fn due_us(&self) -> Option<u64> {
+        self.due_us
+    }
+
+    /// The data planes that have reported or hold something.
+    pub(in crate::state) fn loads(&self) -> impl Iterator<Item = (DataPlaneKey, &FunctionLoad)> {
+        self.loads.iter().map(|(key, load)| (*key, load))
+    }
+
+    pub(in crate::state) fn loads_mut(&mut self) -> impl Iterator<Item = &mut FunctionLoad> {
+        self.loads.iter_mut().map(|(_, load)| load)
+    }
+
     pub(in crate::state) fn demand(&self) -> Demand {
         let sum =
             |of: fn(&FunctionLoad) -> u32| self.loads.iter().map(|(_, load)| of(load)).fold(0, u32::saturating_add);
@@ -203,6 +247,11 @@ impl Function {
         self.load(data_plane).is_none_or(|load| load.held.checked_add(slots).is_some())
     }
 
+    pub(in crate::state) fn reported_load_mut(&mut self, data_plane: DataPlaneKey) -> Option<&mut FunctionLoad> {
+        self.loads.iter_mut().find(|(key, _)| *key == data_plane).map(|(_, load)| load)
+    }
+
+    /// What a data plane reported, or nothing yet.
     pub(in crate::state) fn load_mut(&mut self, data_plane: DataPlaneKey) -> &mut FunctionLoad {
         let place = self.loads.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
             self.loads.push((data_plane, FunctionLoad::default()));
@@ -213,9 +262,10 @@ impl Function {
 
     /// Forgets what a data plane reported. Returns true if it had reported anything.
     pub(in crate::state) fn forget_load(&mut self, data_plane: DataPlaneKey) -> bool {
-        let before = self.loads.len();
-        self.loads.retain(|(key, _)| *key != data_plane);
-        self.loads.len() < before
+        let Some(place) = self.loads.iter().position(|(key, _)| *key == data_plane) else { return false };
+        let (_, load) = self.loads.swap_remove(place);
+        debug_assert_eq!(load.held, 0, "its grants are ended before");
+        true
     }
 
     pub(super) fn add_sandbox(&mut self, id: SandboxId, state: SandboxState) {

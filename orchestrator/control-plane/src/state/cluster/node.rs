@@ -32,23 +32,23 @@ pub(in crate::state) enum NodeState {
 #[derive(Debug)]
 pub(in crate::state) struct Node {
     pub(in crate::state) name: NodeName,
-    pub(in crate::state) capacity: Resources,
-    pub(in crate::state) state: NodeState,
+    capacity: Resources,
+    state: NodeState,
     /// No sandbox may be placed on it, by an operator's order.
-    pub(in crate::state) drained: bool,
+    drained: bool,
     /// Its worker said that it ends.
-    pub(in crate::state) leaving: bool,
-    pub(in crate::state) session: Option<SessionId>,
+    leaving: bool,
+    session: Option<SessionId>,
     /// Its place in its worker's hello.
-    pub(in crate::state) index: u32,
-    pub(in crate::state) worker: Arc<str>,
+    index: u32,
+    worker: Arc<str>,
     /// That has as many sandboxes as one may have.
     is_worker_full: bool,
     /// When its worker was last heard of, in microseconds, once it is suspect.
     pub(in crate::state) silent_since_us: u64,
-    pub(in crate::state) sandboxes: BTreeSet<SandboxId>,
+    sandboxes: BTreeSet<SandboxId>,
     /// Those of them that are being made.
-    pub(in crate::state) starting: u32,
+    pub(super) starting: u32,
     /// When a sandbox became ready there last, in microseconds.
     pub(in crate::state) ready_us: Option<u64>,
     /// When the newest creation that has become ready there was commanded, in microseconds.
@@ -69,6 +69,53 @@ pub(in crate::state) struct Node {
 }
 
 impl Node {
+    pub(in crate::state) fn capacity(&self) -> Resources {
+        self.capacity
+    }
+
+    pub(in crate::state) fn state(&self) -> NodeState {
+        self.state
+    }
+
+    pub(in crate::state) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Returns true if its worker said that it shuts down.
+    pub(in crate::state) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The connection of its worker.
+    pub(in crate::state) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// Its position in its worker's hello.
+    pub(in crate::state) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The worker that announced it last; empty before the first.
+    pub(in crate::state) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Its sandboxes in any state, oldest first.
+    pub(in crate::state) fn sandboxes(&self) -> &BTreeSet<SandboxId> {
+        &self.sandboxes
+    }
+
+    /// Number of sandboxes that are being made there.
+    pub(in crate::state) fn starting(&self) -> u32 {
+        self.starting
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_service(&self) -> bool {
+        self.service() == Service::In
+    }
+
     fn service(&self) -> Service {
         match self.state {
             NodeState::Dead => Service::Dead,
@@ -87,7 +134,7 @@ impl Node {
 pub(in crate::state) struct Nodes {
     nodes: Vec<Option<Node>>,
     by_name: Map<NodeName, NodeKey>,
-    pub(in crate::state) pool: Pool,
+    pool: Pool,
     loads: WorkerLoads,
     /// Nodes that fail whatever is placed on them, newest last, and until when each is avoided, in microseconds.
     failing: Vec<(NodeKey, u64)>,
@@ -167,6 +214,11 @@ impl Nodes {
         key
     }
 
+    /// Capacity and reservations of the nodes, as placement reads them.
+    pub(in crate::state) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// What is in service, and what is not: goes through all nodes.
     pub(in crate::state) fn offer(&self) -> Offer {
         Offer::of(self.iter().map(|(_, node)| (node.service(), node.capacity)))
@@ -182,13 +234,18 @@ impl Nodes {
     }
 
     /// Opens or closes a node for placement, as its state, its worker and its operator say.
-    pub(in crate::state) fn refresh_open(&mut self, key: NodeKey) {
+    fn refresh_open(&mut self, key: NodeKey) {
         let open = self.get(key).service() == Service::In;
         self.pool.set_open(key, open);
     }
 
+    #[cfg(test)]
+    pub(super) fn sandboxes_of_workers(&self) -> std::collections::BTreeMap<&str, usize> {
+        self.loads.sandboxes()
+    }
+
     /// Reserves room for a sandbox; `false`, and nothing reserved, when there is none.
-    pub(in crate::state) fn reserve(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) -> bool {
+    pub(super) fn reserve(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) -> bool {
         let is_reserved = self.pool.reserve(key, resources);
         if is_reserved {
             self.add(key, sandbox);
@@ -196,7 +253,7 @@ impl Nodes {
         is_reserved
     }
 
-    pub(in crate::state) fn release(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
+    pub(super) fn release(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
         if self.get_mut(key).sandboxes.remove(&sandbox) {
             let was_reserved = self.pool.release(key, resources);
             debug_assert!(was_reserved, "what a sandbox reserved is released once");
@@ -208,14 +265,45 @@ impl Nodes {
     }
 
     /// Takes note of a reservation that exists already, whether it fits or not.
-    pub(in crate::state) fn adopt(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
+    pub(super) fn adopt(&mut self, key: NodeKey, sandbox: SandboxId, resources: Resources) {
         if self.add(key, sandbox) {
             self.pool.adopt(key, resources);
         }
     }
 
+    /// A worker connects, with what it has there: the node is in service.
+    pub(in crate::state) fn attach(&mut self, key: NodeKey, session: SessionId, worker: &Arc<str>, index: u32) {
+        let node = self.get_mut(key);
+        (node.session, node.index, node.state, node.leaving) = (Some(session), index, NodeState::Ready, false);
+        self.assign(key, worker);
+        self.refresh_open(key);
+    }
+
+    /// Its worker's connection ended; the last heartbeat came at `since_us`, in microseconds.
+    pub(in crate::state) fn detach(&mut self, key: NodeKey, since_us: u64) {
+        self.get_mut(key).session = None;
+        self.note_silence(key, since_us);
+        self.refresh_open(key);
+    }
+
+    pub(in crate::state) fn set_state(&mut self, key: NodeKey, state: NodeState) {
+        self.get_mut(key).state = state;
+        self.refresh_open(key);
+    }
+
+    pub(in crate::state) fn set_drained(&mut self, key: NodeKey, drained: bool) {
+        self.get_mut(key).drained = drained;
+        self.refresh_open(key);
+    }
+
+    /// Its worker shuts down.
+    pub(in crate::state) fn set_leaving(&mut self, key: NodeKey) {
+        self.get_mut(key).leaving = true;
+        self.refresh_open(key);
+    }
+
     /// A worker announces a node, with what it has there.
-    pub(in crate::state) fn assign(&mut self, key: NodeKey, worker: &Arc<str>) {
+    fn assign(&mut self, key: NodeKey, worker: &Arc<str>) {
         let node = self.get_mut(key);
         let (before, sandboxes) = (std::mem::replace(&mut node.worker, worker.clone()), node.sandboxes.len());
         if before != *worker {

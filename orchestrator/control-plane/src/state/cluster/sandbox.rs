@@ -37,15 +37,15 @@ pub(in crate::state) struct Grant {
 /// One sandbox.
 #[derive(Debug)]
 pub(in crate::state) struct Sandbox {
-    pub(in crate::state) function: FunctionId,
+    pub(super) function: FunctionId,
     pub(in crate::state) revision: Revision,
-    pub(in crate::state) node: NodeKey,
-    pub(in crate::state) resources: Resources,
+    pub(super) node: NodeKey,
+    pub(super) resources: Resources,
     pub(in crate::state) concurrency: u32,
     pub(super) state: SandboxState,
     pub(in crate::state) address: Option<SocketAddr>,
     /// While it is being made: the deadline for that, in microseconds.
-    pub(in crate::state) creation_due_us: u64,
+    pub(super) creation_due_us: u64,
     /// When its creation was commanded, in microseconds; `None` when that was before this control plane.
     pub(in crate::state) commanded_us: Option<u64>,
     /// While its creation is queued behind others of its worker: by when it should have begun, in microseconds.
@@ -187,6 +187,14 @@ impl Sandbox {
         }
     }
 
+    pub(in crate::state) fn function(&self) -> FunctionId {
+        self.function
+    }
+
+    pub(in crate::state) fn node(&self) -> NodeKey {
+        self.node
+    }
+
     pub(in crate::state) fn state(&self) -> SandboxState {
         self.state
     }
@@ -225,5 +233,26 @@ impl Sandbox {
         let leaves_or_unknown =
             matches!(self.state, SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating);
         self.grant.is_some() || leaves_or_unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_after_a_report_that_was_lost_are_unknown() {
+        let begun = Timing { requested_us: 10, decided_us: 12, placed_us: 15, ..Timing::default() };
+        let sent = Timing { dispatched_us: Some(20), published_us: Some(90), ..begun.clone() };
+        let phases = sent.phases();
+        assert_eq!((phases.decide_us, phases.place_us, phases.dispatch_us), (Some(2), Some(3), Some(5)));
+        let later = (phases.create_us, phases.ready_us, phases.publish_us, phases.net_worker_us);
+        assert_eq!(
+            later,
+            (None, None, None, None),
+            "its worker said when it connected that it is ready, not since when"
+        );
+        let phases = Timing { ready_us: Some(80), worker_own_us: 50, create_us: 40, ..sent }.phases();
+        assert_eq!((phases.create_us, phases.publish_us, phases.net_worker_us), (Some(40), Some(10), Some(10)));
     }
 }

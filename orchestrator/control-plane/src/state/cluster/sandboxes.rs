@@ -24,13 +24,15 @@ impl Sandboxes {
     }
 
     /// A sandbox that exists, as its id comes from another table.
+    #[track_caller]
     pub(in crate::state) fn known(&self, id: SandboxId) -> Option<&Sandbox> {
-        super::expect_known(self.by_id.get(&id), "sandbox")
+        super::expect_known(self.by_id.get(&id), "sandbox", id)
     }
 
     /// The same, to change what no other table depends on.
+    #[track_caller]
     pub(in crate::state) fn known_mut(&mut self, id: SandboxId) -> Option<&mut Sandbox> {
-        super::expect_known(self.by_id.get_mut(&id), "sandbox")
+        super::expect_known(self.by_id.get_mut(&id), "sandbox", id)
     }
 
     /// The function of a sandbox, if the sandbox exists.
@@ -61,6 +63,11 @@ impl Sandboxes {
     /// Counts by state, and the slots that are granted.
     pub(in crate::state) fn totals(&self) -> Totals {
         debug_assert_eq!(self.totals, Totals::count(self.by_id.values()), "counts follow every change");
+        self.totals
+    }
+
+    #[cfg(test)]
+    pub(super) fn uncounted_totals(&self) -> Totals {
         self.totals
     }
 
@@ -137,7 +144,7 @@ impl Sandboxes {
 
     /// Changes the state of a sandbox; the state before, and the sandbox.
     pub(super) fn set_state(&mut self, id: SandboxId, state: SandboxState) -> Option<(SandboxState, &Sandbox)> {
-        let sandbox = super::expect_known(self.by_id.get_mut(&id), "sandbox")?;
+        let sandbox = super::expect_known(self.by_id.get_mut(&id), "sandbox", id)?;
         let before = std::mem::replace(&mut sandbox.state, state);
         self.totals.subtract(before);
         self.totals.add(state);
@@ -145,7 +152,7 @@ impl Sandboxes {
     }
 
     pub(super) fn remove(&mut self, id: SandboxId) -> Option<Sandbox> {
-        let sandbox = super::expect_known(self.by_id.remove(&id), "sandbox")?;
+        let sandbox = super::expect_known(self.by_id.remove(&id), "sandbox", id)?;
         self.totals.subtract(sandbox.state);
         Some(sandbox)
     }

@@ -30,7 +30,7 @@ pub(in crate::state) struct Timers {
 
 impl Timers {
     /// Moves a function's next decision from `old` to `new`.
-    pub(in crate::state) fn reschedule(&mut self, function: FunctionId, old: Option<u64>, new: Option<u64>) {
+    pub(super) fn reschedule(&mut self, function: FunctionId, old: Option<u64>, new: Option<u64>) {
         if let Some(due) = old {
             self.functions.remove(&(due, function));
         }
@@ -45,7 +45,7 @@ impl Timers {
     }
 
     /// Undoes [`Timers::watch`].
-    pub(in crate::state) fn forget(&mut self, due: u64, sandbox: SandboxId, timer: SandboxTimer) {
+    pub(super) fn forget(&mut self, due: u64, sandbox: SandboxId, timer: SandboxTimer) {
         self.sandboxes.remove(&(due, sandbox, timer));
     }
 
@@ -64,6 +64,16 @@ impl Timers {
     pub(in crate::state) fn restart_health(&mut self, now: Now) {
         self.health_us = now.us + HEALTH_INTERVAL_US;
     }
+    #[cfg(test)]
+    pub(super) fn functions(&self) -> &BTreeSet<(u64, FunctionId)> {
+        &self.functions
+    }
+
+    #[cfg(test)]
+    pub(super) fn sandboxes(&self, timer: SandboxTimer) -> impl Iterator<Item = SandboxId> {
+        self.sandboxes.iter().filter(move |(_, _, of)| *of == timer).map(|(_, id, _)| *id)
+    }
+
     #[cfg(test)]
     pub(super) fn has_sandbox(&self, due: u64, sandbox: SandboxId, timer: SandboxTimer) -> bool {
         self.sandboxes.contains(&(due, sandbox, timer))

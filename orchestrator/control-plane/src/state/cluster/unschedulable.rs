@@ -49,7 +49,12 @@ struct Line {
 }
 
 impl Unschedulable {
-    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn functions(&self) -> impl Iterator<Item = FunctionId> {
+        self.entries.keys().copied()
+    }
+
+    /// Number of functions.
     pub(in crate::state) fn len(&self) -> usize {
         self.entries.len()
     }

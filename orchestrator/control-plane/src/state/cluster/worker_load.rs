@@ -22,6 +22,11 @@ struct Load {
 }
 
 impl WorkerLoads {
+    #[cfg(test)]
+    pub(super) fn sandboxes(&self) -> std::collections::BTreeMap<&str, usize> {
+        self.0.iter().map(|(worker, load)| (&**worker, load.sandboxes)).collect()
+    }
+
     /// Returns true if a worker gets no further sandbox.
     pub(in crate::state) fn is_full(&self, worker: &str) -> bool {
         self.0.get(worker).is_some_and(|load| load.is_full)

@@ -80,7 +80,7 @@ impl Cluster {
             (0, None)
         } else if now.us < next_us {
             (0, Some(next_us))
-        } else if function.starting > 0 {
+        } else if function.starting() > 0 {
             // However it ends, that leads to the next decision.
             (0, None)
         } else {
@@ -108,7 +108,7 @@ impl BackoffHandler<'_> {
     pub(super) fn on_end_of_service(&mut self, sandbox: SandboxId, source: Source, cause: &str) {
         let Some(found) = self.sandboxes.known(sandbox) else { return };
         let Some(lived_us) = lived_us(found, self.context.now) else { return };
-        let (id, node) = (found.function, found.node);
+        let (id, node) = (found.function(), found.node());
         let is_believed = match source {
             Source::Worker => true,
             Source::DataPlane(by) => self.is_out_of_reach(node, by),
@@ -166,7 +166,7 @@ impl BackoffHandler<'_> {
     /// A sandbox is ready. The back-off ends only when the sandbox has stayed so.
     pub(super) fn on_ready(&mut self, sandbox: SandboxId) {
         let Some(found) = self.sandboxes.known(sandbox) else { return };
-        let (id, node) = (found.function, found.node);
+        let (id, node) = (found.function(), found.node());
         self.end(id);
         if self.functions.known(id).is_some_and(|function| function.backoff.failures > 0) {
             self.timers.watch(self.context.now.after(PROVEN_AFTER), sandbox, SandboxTimer::Proof);
@@ -181,7 +181,7 @@ impl BackoffHandler<'_> {
         let found = self.sandboxes.get(sandbox);
         let in_service = found.filter(|found| matches!(found.state(), SandboxState::Ready | SandboxState::Suspended));
         if let Some(found) = in_service {
-            self.note_success(found.function, found.node);
+            self.note_success(found.function(), found.node());
         }
     }
 
@@ -191,10 +191,10 @@ impl BackoffHandler<'_> {
     pub(super) fn on_orderly_end(&mut self, sandbox: SandboxId) {
         let Some(found) = self.sandboxes.known(sandbox) else { return };
         let was_granted = found.version.is_some() && found.grant().is_none();
-        let backoff = self.functions.known(found.function).map(|function| &function.backoff);
+        let backoff = self.functions.known(found.function()).map(|function| &function.backoff);
         let is_newer = |backoff: &CreationBackoff| backoff.failures > 0 && found.ready_us > backoff.failed_us;
         if was_granted && backoff.is_some_and(is_newer) {
-            self.note_success(found.function, found.node);
+            self.note_success(found.function(), found.node());
         }
     }
 

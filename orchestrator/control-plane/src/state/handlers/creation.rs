@@ -69,7 +69,7 @@ impl CreationHandler<'_> {
         let avoid = self.cluster.avoided(now, id);
         let policy = self.context.settings.placement_for(spec);
         let wanted = Wanted { policy, resources: spec.resources(), avoid: &avoid };
-        let Some(node) = self.cluster.placement.choose(&self.cluster.nodes.pool, wanted, &mut self.scaler.rng) else {
+        let Some(node) = self.cluster.placement.choose(self.cluster.nodes.pool(), wanted, &mut self.scaler.rng) else {
             return false;
         };
         self.command(id, node, Timing { requested_us: read_us.min(decided_us), decided_us, ..Timing::default() })
@@ -79,7 +79,7 @@ impl CreationHandler<'_> {
     pub(super) fn replace(&mut self, old: SandboxId, node: NodeKey) -> bool {
         let decided_us = self.context.now.measured_us();
         let Some(sandbox) = self.cluster.sandboxes.known(old) else { return false };
-        let function = sandbox.function;
+        let function = sandbox.function();
         let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
         let is_commanded = self.command(function, node, Timing { requested_us, decided_us, ..Timing::default() });
         if is_commanded {
@@ -92,27 +92,28 @@ impl CreationHandler<'_> {
     /// requested and decided.
     fn command(&mut self, id: FunctionId, node: NodeKey, timing: Timing) -> bool {
         let now = self.context.now;
-        let Some(function) = self.cluster.functions.known_mut(id) else { return false };
+        let Some(function) = self.cluster.functions.known(id) else { return false };
         let registered = function.registered.clone();
         let Some(sandbox) = SandboxId::new(self.context.term.epoch, self.scaler.sandboxes_commanded + 1) else {
             return false;
         };
-        if !self.cluster.nodes.reserve(node, sandbox, registered.spec.resources()) {
+        let timing = Timing { placed_us: now.measured_us(), ..timing };
+        let due_us = now.after(self.context.settings.health.creation_deadline);
+        let commanded = Sandbox::commanded(&registered, node, now.us, due_us, timing);
+        if !self.cluster.add_commanded(sandbox, commanded) {
             return false;
         }
         self.scaler.sandboxes_commanded += 1;
-        function.backoff.made_us = now.us;
-        function.backoff.found_no_room = false;
-        function.activity.creations = function.activity.creations.saturating_add(1);
-        let timing = Timing { placed_us: now.measured_us(), ..timing };
-        let due_us = now.after(self.context.settings.health.creation_deadline);
-        let created = Sandbox::commanded(&registered, node, now.us, due_us, timing);
-        self.cluster.insert_sandbox(sandbox, created);
+        if let Some(function) = self.cluster.functions.known_mut(id) {
+            function.backoff.made_us = now.us;
+            function.backoff.found_no_room = false;
+            function.activity.creations = function.activity.creations.saturating_add(1);
+        }
         self.cluster.note_active(now, id);
         self.context.metrics.creations.inc();
         let node = self.cluster.nodes.get(node);
-        if let Some(session) = node.session {
-            self.effects.send_to_worker(session, WorkerChange::Create { sandbox, node: node.index, registered });
+        if let Some(session) = node.session() {
+            self.effects.send_to_worker(session, WorkerChange::Create { sandbox, node: node.index(), registered });
         }
         true
     }

@@ -87,7 +87,7 @@ impl DataPlaneHandler<'_> {
         let mut below_bound_later = Vec::new();
         let has_others = self.cluster.data_planes.connected().next().is_some();
         for (id, function) in self.cluster.functions.iter_mut() {
-            if function.load(key).is_none_or(|load| load.held == 0) {
+            if function.load(key).is_none_or(|load| load.held() == 0) {
                 continue;
             }
             let (is_waited_for, min) = (function.demand().waiting > 0, function.registered.spec.scale.min);
@@ -182,7 +182,7 @@ impl DataPlaneHandler<'_> {
         function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
         function.activity.cold = function.activity.cold.saturating_add(*cold);
         function.autoscaler.record(now.ms(), key.0, sample);
-        let decides = function.autoscaler.on_demand() || function.due_us.is_none();
+        let decides = function.autoscaler.on_demand() || function.due_us().is_none();
         if sample.requests > 0 || sample.peak > 0 {
             self.cluster.note_active(now, *id);
         }
@@ -198,7 +198,7 @@ impl DataPlaneHandler<'_> {
         if sandbox.version != ack.version {
             return None;
         }
-        let function = sandbox.function;
+        let function = sandbox.function();
         if ack.slots == 0 {
             let leaves = sandbox.state() == SandboxState::Draining;
             self.grants().end_grant(id);
@@ -230,11 +230,11 @@ impl DataPlaneHandler<'_> {
         };
         let (is_held_here, is_held) = (sandbox.is_granted_to(key), sandbox.grant().is_some());
         let was_granted = !matches!(sandbox.state(), SandboxState::Starting | SandboxState::Terminating);
-        if (is_held && !is_held_here) || !was_granted || sandbox.function != failure.function {
+        if (is_held && !is_held_here) || !was_granted || sandbox.function() != failure.function {
             self.grants().send_gone(key, failure.function, id);
             return None;
         }
-        let function = sandbox.function;
+        let function = sandbox.function();
         let was_in_service = matches!(sandbox.state(), SandboxState::Ready | SandboxState::Unclaimed);
         tracing::warn!(sandbox = %id, cause = failure.cause, "a data plane could not reach a sandbox");
         self.context.metrics.endpoint_failures.inc();
@@ -269,5 +269,5 @@ impl DataPlaneHandler<'_> {
 /// Returns true if a data plane has waiting invocations that nothing serves, and there are free sandboxes, which may be
 /// granted whatever the policy.
 fn has_free_for_unmet(function: &Function, key: DataPlaneKey) -> bool {
-    !function.free.is_empty() && function.load(key).is_some_and(|load| load.unmet() > 0)
+    !function.free().is_empty() && function.load(key).is_some_and(|load| load.unmet() > 0)
 }

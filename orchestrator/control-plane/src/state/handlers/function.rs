@@ -83,7 +83,7 @@ impl FunctionHandler<'_> {
         self.cluster.decide_again_at(id, None);
         let Some(function) = self.cluster.functions.known_mut(id) else { return };
         function.removed = true;
-        let sandboxes = function.sandboxes.clone();
+        let sandboxes = function.sandboxes().clone();
         if sandboxes.is_empty() {
             self.cluster.remove_function(id);
         }
@@ -95,7 +95,7 @@ impl FunctionHandler<'_> {
     fn drain_other_revisions(&mut self, id: FunctionId) {
         let Some(function) = self.cluster.functions.known(id) else { return };
         let revision = function.registered.revision;
-        for sandbox in function.sandboxes.clone() {
+        for sandbox in function.sandboxes().clone() {
             if self.cluster.sandboxes.known(sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
                 self.sandboxes().drain(sandbox);
             }

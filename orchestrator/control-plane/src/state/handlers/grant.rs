@@ -48,7 +48,7 @@ impl GrantHandler<'_> {
     }
 
     fn first_free(&self, id: FunctionId) -> Option<SandboxId> {
-        self.functions.known(id)?.free.first().copied()
+        self.functions.known(id)?.free().first().copied()
     }
 
     /// The connected data plane with the most waiting invocations of a function that no grant on its way will serve.
@@ -67,7 +67,7 @@ impl GrantHandler<'_> {
     /// The connected data plane that holds the fewest slots of a function: it keeps a sandbox that nobody waits for.
     fn standby(&self, id: FunctionId) -> Option<DataPlaneKey> {
         let function = self.functions.known(id)?;
-        let held = |key| function.load(key).map_or(0, |load| load.held);
+        let held = |key| function.load(key).map_or(0, |load| load.held());
         let connected = self.data_planes.connected().filter(|(key, ..)| function.may_hold(*key, MAX_CONCURRENCY));
         connected.map(|(key, _, _)| (held(key), key)).min().map(|(_, key)| key)
     }
@@ -77,7 +77,7 @@ impl GrantHandler<'_> {
         if let Some(function_id) = self.sandboxes.function_of(id) {
             let load = self.functions.known(function_id).and_then(|function| function.load(holder));
             // A cap that is in force would make the data plane give back what it is granted.
-            if load.is_some_and(|load| load.cap.slots.is_some_and(|slots| load.held > slots)) {
+            if load.is_some_and(|load| load.cap.slots.is_some_and(|slots| load.held() > slots)) {
                 self.lift_cap(function_id, holder);
             }
         }
@@ -92,7 +92,7 @@ impl GrantHandler<'_> {
         sandbox.version = Some(version);
         let endpoint =
             Endpoint { revision: sandbox.revision, address, slots: grant.slots, state, ready_us: sandbox.ready_us };
-        let change = EndpointChange { sandbox: id, function: sandbox.function, version, endpoint: Some(endpoint) };
+        let change = EndpointChange { sandbox: id, function: sandbox.function(), version, endpoint: Some(endpoint) };
         self.effects.send_to_data_plane(self.data_planes, grant.data_plane, DataPlaneChange::Endpoint(change));
     }
 

@@ -81,7 +81,7 @@ impl HealthHandler<'_> {
     /// Nodes whose connection ended while others were silent together.
     fn suspect_disconnected_nodes(&mut self, suspect_after: u64) {
         let left = self.cluster.nodes.iter().filter(|(key, node)| {
-            let is_away = node.session.is_none() && node.state == NodeState::Ready;
+            let is_away = node.session().is_none() && node.state() == NodeState::Ready;
             is_away && self.silence_us(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
         });
         for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
@@ -94,7 +94,7 @@ impl HealthHandler<'_> {
             .cluster
             .nodes
             .iter()
-            .filter(|(_, node)| node.state == NodeState::Suspect && node.session.is_none())
+            .filter(|(_, node)| node.state() == NodeState::Suspect && node.session().is_none())
             .filter(|(_, node)| self.silence_us(node.silent_since_us) >= dead_after)
             .filter(|(key, _)| !self.silent_together.contains(key))
             .map(|(key, _)| key)
@@ -123,9 +123,10 @@ impl HealthHandler<'_> {
     /// The nodes that are silent together. Nodes that were given up, or never heard of since this control plane began, may
     /// not exist any more, and those whose worker announced its end do what it announced: they are no evidence.
     fn common_silence(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
-        let is_evidence = |node: &Node| node.state != NodeState::Dead && !node.worker.is_empty() && !node.leaving;
+        let is_evidence =
+            |node: &Node| node.state() != NodeState::Dead && !node.worker().is_empty() && !node.is_leaving();
         let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
-        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_contact_us(known), &*known.worker));
+        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_contact_us(known), known.worker()));
         // No two nodes fall silent in the same moment: one that has missed half of the time counts with the others.
         let quiet = contacts.filter(|(_, since_us, _)| self.silence_us(*since_us) >= suspect_after / 2);
         let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
@@ -180,12 +181,12 @@ impl Cluster {
     pub(in crate::state) fn watches_health(&self) -> bool {
         self.workers.len() > 0
             || self.data_planes.iter().next().is_some()
-            || self.nodes.iter().any(|(_, node)| node.state == NodeState::Suspect)
+            || self.nodes.iter().any(|(_, node)| node.state() == NodeState::Suspect)
     }
 
     /// When the last heartbeat of a node was received, in microseconds.
     fn last_contact_us(&self, node: &Node) -> u64 {
-        let worker = node.session.and_then(|session| self.workers.get(session));
+        let worker = node.session().and_then(|session| self.workers.get(session));
         worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
     }
 }

@@ -157,8 +157,8 @@ impl JoinHandler<'_> {
                 return Err(Refusal::Other(format!("it announces node {node:?} twice")));
             }
             let Some(known) = self.cluster.nodes.find(node).map(|key| self.cluster.nodes.get(key)) else { continue };
-            if known.session.is_some() && *known.worker != **name {
-                let owner = &known.worker;
+            if known.session().is_some() && known.worker() != name {
+                let owner = known.worker();
                 let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
                 return Err(Refusal::Name(reason));
             }

@@ -40,12 +40,10 @@ impl NodeHandler<'_> {
         // A peer that was never admitted has no nodes.
         let Some(worker) = self.cluster.workers.detach(session) else { return };
         for key in worker.nodes {
-            self.cluster.nodes.get_mut(key).session = None;
-            self.cluster.nodes.note_silence(key, worker.last_heartbeat_us.min(self.context.now.us));
-            self.cluster.nodes.refresh_open(key);
+            self.cluster.nodes.detach(key, worker.last_heartbeat_us.min(self.context.now.us));
             // Where many nodes are silent their connections end too, and that says as little; a worker that announced its
             // end has ended.
-            if self.silent_together.is_empty() || self.cluster.nodes.get(key).leaving {
+            if self.silent_together.is_empty() || self.cluster.nodes.get(key).is_leaving() {
                 self.mark_suspect(key);
             }
         }
@@ -53,13 +51,12 @@ impl NodeHandler<'_> {
 
     /// A node gets no new work; invocations that wait for its sandboxes go elsewhere.
     pub(super) fn mark_suspect(&mut self, key: NodeKey) {
-        let node = self.cluster.nodes.get_mut(key);
-        if node.state != NodeState::Ready {
+        let node = self.cluster.nodes.get(key);
+        if node.state() != NodeState::Ready {
             return;
         }
-        node.state = NodeState::Suspect;
-        tracing::info!(node = %node.name, "suspect: silent or disconnected; no new work");
-        self.cluster.nodes.refresh_open(key);
+        tracing::info!(node = %node.name, "suspect: it misses heartbeats or is disconnected; no new work");
+        self.cluster.nodes.set_state(key, NodeState::Suspect);
         for id in self.cluster.sandboxes_on(key) {
             match self.cluster.sandboxes.state_of(id) {
                 Some(SandboxState::Ready) => {
@@ -76,10 +73,8 @@ impl NodeHandler<'_> {
 
     /// A suspect node sent a heartbeat.
     pub(super) fn mark_ready(&mut self, key: NodeKey) {
-        let node = self.cluster.nodes.get_mut(key);
-        node.state = NodeState::Ready;
-        tracing::info!(node = %node.name, "back");
-        self.cluster.nodes.refresh_open(key);
+        tracing::info!(node = %self.cluster.nodes.get(key).name, "back");
+        self.cluster.nodes.set_state(key, NodeState::Ready);
         for id in self.cluster.sandboxes_on(key) {
             self.sandboxes().resume(id);
         }
@@ -88,7 +83,7 @@ impl NodeHandler<'_> {
     /// A node was without a worker for too long: its sandboxes are replaced.
     pub(super) fn mark_dead(&mut self, key: NodeKey) {
         tracing::warn!(node = %self.cluster.nodes.get(key).name, "dead: its sandboxes are replaced");
-        self.cluster.nodes.get_mut(key).state = NodeState::Dead;
+        self.cluster.nodes.set_state(key, NodeState::Dead);
         for id in self.cluster.sandboxes_on(key) {
             let may_be_held = self.cluster.sandboxes.known(id).is_some_and(|sandbox| sandbox.may_be_held());
             let node = self.cluster.nodes.get_mut(key);
@@ -105,8 +100,7 @@ impl NodeHandler<'_> {
     pub(in crate::state) fn set_drained(&mut self, name: &str, drained: bool) {
         // It may have been removed since.
         let Some(key) = self.cluster.nodes.find(name) else { return };
-        self.cluster.nodes.get_mut(key).drained = drained;
-        self.cluster.nodes.refresh_open(key);
+        self.cluster.nodes.set_drained(key, drained);
         if !drained {
             return self.effects.touch_room();
         }
@@ -119,12 +113,12 @@ impl NodeHandler<'_> {
     /// An operator removed a node.
     pub(in crate::state) fn remove(&mut self, name: &str) {
         let Some(key) = self.cluster.nodes.find(name) else { return };
-        if let Some(session) = self.cluster.nodes.get(key).session {
+        if let Some(session) = self.cluster.nodes.get(key).session() {
             // Its worker connected after the request: the node is removed as the log says, and may be announced again.
             self.effects.close(session, format!("its node {name:?} was removed"));
             self.worker_left(session);
         }
-        self.cluster.nodes.get_mut(key).state = NodeState::Dead;
+        self.cluster.nodes.set_state(key, NodeState::Dead);
         for id in self.cluster.sandboxes_on(key) {
             self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
         }
@@ -139,7 +133,7 @@ impl NodeHandler<'_> {
 
     fn touch_function_of(&mut self, id: SandboxId) {
         if let Some(sandbox) = self.cluster.sandboxes.known(id) {
-            self.effects.touch(sandbox.function, self.context.now.us);
+            self.effects.touch(sandbox.function(), self.context.now.us);
         }
     }
 }
@@ -147,6 +141,6 @@ impl NodeHandler<'_> {
 impl Cluster {
     /// Sandboxes on a node, in the order of their ids.
     pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {
-        self.nodes.get(key).sandboxes.iter().copied().collect()
+        self.nodes.get(key).sandboxes().iter().copied().collect()
     }
 }

@@ -194,7 +194,7 @@ impl OperatorHandler<'_> {
                 None => reply.with(ChangeOutcome::NotFound),
             },
             Request::RemoveNode { name, reply } => match cluster.nodes.find(&name) {
-                Some(key) if cluster.nodes.get(key).session.is_some() => {
+                Some(key) if cluster.nodes.get(key).session().is_some() => {
                     let reason = "its worker is connected: stop the worker first".to_owned();
                     reply.with(ChangeOutcome::Refused(reason))
                 }

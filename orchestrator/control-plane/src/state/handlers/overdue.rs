@@ -42,6 +42,11 @@ pub(in crate::state) struct Overdue {
 }
 
 impl Overdue {
+    #[cfg(test)]
+    pub(in crate::state) fn contains(&self, id: SandboxId) -> bool {
+        self.check_us.is_some() && self.creations.contains(&id)
+    }
+
     /// When [`OverdueHandler::check`] is due, in microseconds.
     pub(in crate::state) fn due_us(&self) -> Option<u64> {
         self.check_us
@@ -143,7 +148,7 @@ impl Cluster {
     /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
     fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
         let sandbox = self.sandboxes.get(id).filter(|sandbox| sandbox.state() == SandboxState::Starting)?;
-        Some((sandbox.node, sandbox.queued_until_us?))
+        Some((sandbox.node(), sandbox.queued_until_us?))
     }
 
     /// Where a creation of a function that is overdue at `source` may begin again.
@@ -159,7 +164,7 @@ impl Cluster {
         if queues.placeless.get(&source).is_some_and(|sizes| sizes.contains(&resources)) {
             return None;
         }
-        let (pool, avoided) = (&self.nodes.pool, self.avoided(now, id));
+        let (pool, avoided) = (self.nodes.pool(), self.avoided(now, id));
         let place = queues.place(now, source, |node| {
             pool.is_open(node) && pool.has_room(node, resources) && !avoided.contains(&node)
         });
@@ -175,7 +180,7 @@ impl Cluster {
     fn may_create(&self, now: Now, id: FunctionId) -> bool {
         self.functions.get(id).is_some_and(|function| {
             let backoff = &function.backoff;
-            let is_paced = backoff.failures >= PACED_FROM && function.starting > 1;
+            let is_paced = backoff.failures >= PACED_FROM && function.starting() > 1;
             !function.removed && function.unfit.is_none() && now.us >= backoff.not_before_us && !is_paced
         })
     }
@@ -258,7 +263,7 @@ impl OverdueHandler<'_> {
         for (session, worker) in self.cluster.workers.iter() {
             let mut queue = Queue { nodes: worker.nodes.clone(), ..Queue::default() };
             for node in worker.nodes.iter().map(|key| self.cluster.nodes.get(*key)) {
-                queue.starting += node.starting;
+                queue.starting += node.starting();
                 queue.last_ready_us = queue.last_ready_us.max(node.ready_us);
                 queue.newest_ready_us = queue.newest_ready_us.max(node.newest_ready_us);
             }
@@ -266,7 +271,7 @@ impl OverdueHandler<'_> {
         }
         for id in overdue {
             let Some((node, queued_until_us)) = self.cluster.queued_since(*id) else { continue };
-            let session = self.cluster.nodes.get(node).session;
+            let session = self.cluster.nodes.get(node).session();
             if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
                 queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
             }
@@ -280,7 +285,7 @@ impl OverdueHandler<'_> {
     fn begin_again(&mut self, old: SandboxId, queues: &mut Queues) -> bool {
         let now = self.context.now;
         let Some((node, queued_until_us)) = self.cluster.queued_since(old) else { return false };
-        let Some(source) = self.cluster.nodes.get(node).session else { return false };
+        let Some(source) = self.cluster.nodes.get(node).session() else { return false };
         let is_passed = queues.passes_over(now, source, queued_until_us);
         let Some(id) = self.cluster.sandboxes.function_of(old) else { return false };
         if !is_passed || now.us < queued_until_us || !self.cluster.may_create(now, id) {

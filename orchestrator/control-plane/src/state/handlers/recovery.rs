@@ -41,8 +41,8 @@ impl RecoveryHandler<'_> {
         let Self { context: Context { now, settings, .. }, cluster, recovery, effects } = self;
         let nodes: Vec<_> = cluster.nodes.iter().map(|(key, _)| key).collect();
         for key in &nodes {
-            let node = cluster.nodes.get_mut(*key);
-            (node.state, node.has_older) = (NodeState::Suspect, true);
+            cluster.nodes.set_state(*key, NodeState::Suspect);
+            cluster.nodes.get_mut(*key).has_older = true;
             cluster.nodes.note_silence(*key, now.us);
         }
         cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
@@ -93,7 +93,7 @@ impl RecoveryHandler<'_> {
     fn end_waiting_for_claims(&mut self, id: SandboxId) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         match sandbox.state() {
-            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node).state == NodeState::Ready => {
+            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node()).state() == NodeState::Ready => {
                 self.cluster.set_sandbox_state(id, SandboxState::Ready);
             }
             SandboxState::Unclaimed => self.cluster.set_sandbox_state(id, SandboxState::Suspended),
@@ -106,7 +106,7 @@ impl RecoveryHandler<'_> {
 
     fn touch_function_of(&mut self, id: SandboxId) {
         if let Some(sandbox) = self.cluster.sandboxes.known(id) {
-            self.effects.touch(sandbox.function, self.context.now.us);
+            self.effects.touch(sandbox.function(), self.context.now.us);
         }
     }
 }
@@ -120,7 +120,7 @@ impl Cluster {
             _ => false,
         };
         let unclaimed = self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox));
-        let mut unclaimed: Vec<_> = unclaimed.map(|(id, sandbox)| (id, sandbox.node)).collect();
+        let mut unclaimed: Vec<_> = unclaimed.map(|(id, sandbox)| (id, sandbox.node())).collect();
         unclaimed.sort_unstable();
         unclaimed
     }

@@ -32,7 +32,7 @@ impl Cluster {
     pub(super) fn supply_in_reach(&self, id: FunctionId) -> Supply {
         let Some(function) = self.functions.known(id) else { return Supply::default() };
         let supply = function.supply();
-        if !function.loads.iter().any(|(_, load)| load.silent) {
+        if !function.loads().any(|(_, load)| load.silent) {
             return supply;
         }
         let is_out_of_reach = |id: &&SandboxId| {
@@ -41,7 +41,7 @@ impl Cluster {
                 sandbox.state() == SandboxState::Ready && holder.is_some_and(|load| load.silent)
             })
         };
-        let out_of_reach = function.sandboxes.iter().filter(is_out_of_reach).count();
+        let out_of_reach = function.sandboxes().iter().filter(is_out_of_reach).count();
         Supply { ready: supply.ready.saturating_sub(u32::try_from(out_of_reach).unwrap_or(u32::MAX)), ..supply }
     }
 }
@@ -52,12 +52,12 @@ impl GrantHandler<'_> {
     pub(super) fn note_unacknowledged(&mut self, id: FunctionId) -> Option<u64> {
         let now = self.now;
         let function = self.functions.known_mut(id)?;
-        for (_, load) in &mut function.loads {
+        for load in function.loads_mut() {
             if load.cap.due_us.is_some_and(|due| due <= now.us) {
                 (load.cap.due_us, load.silent) = (None, true);
             }
         }
-        function.loads.iter().filter_map(|(_, load)| load.cap.due_us).min()
+        function.loads().filter_map(|(_, load)| load.cap.due_us).min()
     }
 
     /// Requests `surplus` sandboxes of a function back from data planes, those with the most idle slots first.
@@ -65,21 +65,20 @@ impl GrantHandler<'_> {
         let Some(function) = self.functions.known(id) else { return };
         let concurrency = function.registered.spec.concurrency;
         let mut holders: Vec<_> = function
-            .loads
-            .iter()
-            .filter(|(_, load)| load.held > 0 && !load.silent)
-            .map(|(key, load)| (load.idle(), *key))
+            .loads()
+            .filter(|(_, load)| load.held() > 0 && !load.silent)
+            .map(|(key, load)| (load.idle(), key))
             .collect();
         holders.sort_unstable_by(|one, other| other.cmp(one));
         let mut left = surplus;
         for (_, key) in holders {
             let Some(load) = self.functions.known(id).and_then(|function| function.load(key)) else { continue };
-            let back = left.min(load.held.div_ceil(concurrency));
+            let back = left.min(load.held().div_ceil(concurrency));
             if back == 0 {
                 return;
             }
             left -= back;
-            let slots = load.held.saturating_sub(back.saturating_mul(concurrency));
+            let slots = load.held().saturating_sub(back.saturating_mul(concurrency));
             let is_asked = load.cap.slots == Some(slots) && (load.cap.pending || load.cap.drain);
             if !is_asked && self.now.us >= load.cap.not_before_us {
                 let (min_idle_ms, drain) = (decision.min_idle_ms, decision.drain);
@@ -96,19 +95,19 @@ impl GrantHandler<'_> {
     pub(super) fn request_revocations(&mut self, id: FunctionId, until_free: bool) -> u32 {
         let Some(function) = self.functions.known(id) else { return 0 };
         let concurrency = function.registered.spec.concurrency;
-        let unmet: u32 = function.loads.iter().map(|(_, load)| load.unmet()).fold(0, u32::saturating_add);
+        let unmet: u32 = function.loads().map(|(_, load)| load.unmet()).fold(0, u32::saturating_add);
         if unmet == 0 {
             return 0;
         }
-        let requested: u32 =
-            function.loads.iter().map(|(_, load)| load.pending_revocation()).fold(0, u32::saturating_add);
-        let mut missing = unmet.saturating_sub(function.starting.saturating_mul(concurrency)).saturating_sub(requested);
+        let requested: u32 = function.loads().map(|(_, load)| load.pending_revocation()).fold(0, u32::saturating_add);
+        let mut missing =
+            unmet.saturating_sub(function.starting().saturating_mul(concurrency)).saturating_sub(requested);
         let may_give_back = |load: &FunctionLoad| {
             let is_asked = load.silent || load.pending_revocation() > 0;
-            load.held > 0 && load.waiting == 0 && !is_asked && self.now.us >= load.cap.not_before_us
+            load.held() > 0 && load.waiting == 0 && !is_asked && self.now.us >= load.cap.not_before_us
         };
-        let holders = function.loads.iter().filter(|(_, load)| may_give_back(load));
-        let holders: Vec<_> = holders.map(|(key, load)| (*key, load.held)).collect();
+        let holders = function.loads().filter(|(_, load)| may_give_back(load));
+        let holders: Vec<_> = holders.map(|(key, load)| (key, load.held())).collect();
         let mut coming = requested;
         for (key, held) in holders {
             let is_connected = self.data_planes.get(key).is_some_and(|known| known.session.is_some());
@@ -131,7 +130,7 @@ impl GrantHandler<'_> {
         let version = self.data_planes.next_version();
         let Some(function) = self.functions.known_mut(id) else { return };
         let cap = &mut function.load_mut(key).cap;
-        *cap = GrantCap { version, slots: Some(slots), drain, pending: true, due_us: None, ..*cap };
+        *cap = GrantCap { version: Some(version), slots: Some(slots), drain, pending: true, due_us: None, ..*cap };
         let change = CapChange { function: id, version, slots, min_idle_ms, drain };
         self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::GrantCap(change));
     }
@@ -147,14 +146,14 @@ impl GrantHandler<'_> {
     /// A data plane has obeyed a cap as far as it could. Returns the function, as a decision follows.
     pub(super) fn on_cap_ack(&mut self, key: DataPlaneKey, ack: &CapAck) -> Option<FunctionId> {
         let id = ack.function;
-        let function = self.functions.get_mut(id)?;
-        let load = function.load_mut(key);
+        // The function may be gone, and a load is not made for what a data plane says of it.
+        let load = self.functions.get_mut(id)?.reported_load_mut(key)?;
         if load.cap.version != ack.version {
             return None;
         }
         (load.cap.pending, load.cap.due_us, load.silent) = (false, None, false);
         let cap = load.cap.slots.unwrap_or(u32::MAX);
-        if load.held > cap {
+        if load.held() > cap {
             // It uses more than was believed, or its slots are not idle for long enough, or it holds less than is believed
             // here: whatever the reason, the same cap would bring the same response now.
             load.cap.not_before_us = self.now.us + REVOCATION_RETRY_US;

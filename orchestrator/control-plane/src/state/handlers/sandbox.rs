@@ -40,10 +40,10 @@ impl SandboxHandler<'_> {
         if sandbox.state() == SandboxState::Terminating {
             return;
         }
-        let node = sandbox.node;
+        let node = sandbox.node();
         self.cluster.set_sandbox_state(id, SandboxState::Terminating);
         // A worker that is away learns it when it connects.
-        if let Some(session) = self.cluster.nodes.get(node).session {
+        if let Some(session) = self.cluster.nodes.get(node).session() {
             self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
     }
@@ -85,7 +85,7 @@ impl SandboxHandler<'_> {
             // Its holder waits for this message, and may have missed it.
             return self.grants().send_endpoint(id, EndpointState::Draining);
         }
-        let function = self.cluster.functions.known(sandbox.function);
+        let function = self.cluster.functions.known(sandbox.function());
         let timeout = function.map(|function| function.registered.spec.timeout).unwrap_or_default();
         self.drain_within(id, self.context.settings.health.drain_deadline.saturating_add(timeout));
     }
@@ -119,7 +119,7 @@ impl SandboxHandler<'_> {
     /// A sandbox whose node was suspect is in service again, perhaps in addition to its successor.
     pub(super) fn resume(&mut self, id: SandboxId) {
         let suspended = |sandbox: &&Sandbox| sandbox.state() == SandboxState::Suspended;
-        if let Some(function) = self.cluster.sandboxes.known(id).filter(suspended).map(|sandbox| sandbox.function) {
+        if let Some(function) = self.cluster.sandboxes.known(id).filter(suspended).map(|sandbox| sandbox.function()) {
             self.cluster.set_sandbox_state(id, SandboxState::Ready);
             self.grants().send_endpoint(id, EndpointState::Active);
             self.effects.touch(function, self.context.now.us);

@@ -200,9 +200,9 @@ impl ScalingHandler<'_> {
         if now.us < function.hold_until_us {
             return Some(function.hold_until_us);
         }
-        let free: Vec<_> = function.free.iter().copied().take(surplus as usize).collect();
-        let starting = function.starting;
-        let ready = function.ready;
+        let free: Vec<_> = function.free().iter().copied().take(surplus as usize).collect();
+        let starting = function.starting();
+        let ready = function.ready();
         let mut left = surplus;
         for sandbox in free {
             self.backoff().on_orderly_end(sandbox);
@@ -216,7 +216,7 @@ impl ScalingHandler<'_> {
             left -= 1;
         }
         self.grants().revoke_surplus(id, left, decision);
-        let refused = self.cluster.functions.known(id)?.loads.iter().map(|(_, load)| load.cap.not_before_us);
+        let refused = self.cluster.functions.known(id)?.loads().map(|(_, load)| load.cap.not_before_us);
         refused.filter(|at| *at > now.us).min()
     }
 }
@@ -231,14 +231,14 @@ impl Cluster {
             return 0;
         }
         let is_retired = |id: &&SandboxId| self.sandboxes.known(**id).is_some_and(Sandbox::drains_retired);
-        let retired = u32::try_from(function.sandboxes.iter().filter(is_retired).count()).unwrap_or(u32::MAX);
+        let retired = u32::try_from(function.sandboxes().iter().filter(is_retired).count()).unwrap_or(u32::MAX);
         retired.saturating_sub(most)
     }
 
     fn youngest_starting(&self, id: FunctionId, count: u32) -> Vec<SandboxId> {
         let Some(function) = self.functions.known(id) else { return Vec::new() };
         let is_starting = |id: &&SandboxId| self.sandboxes.state_of(**id) == Some(SandboxState::Starting);
-        function.sandboxes.iter().rev().filter(is_starting).take(count as usize).copied().collect()
+        function.sandboxes().iter().rev().filter(is_starting).take(count as usize).copied().collect()
     }
 }
 

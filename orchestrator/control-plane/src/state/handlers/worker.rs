@@ -72,13 +72,7 @@ impl WorkerHandler<'_> {
     /// Takes a node that a worker announced into service.
     fn attach_node(&mut self, session: SessionId, worker: &Arc<str>, name: &NodeName, index: u32) -> Option<NodeKey> {
         let key = self.cluster.nodes.find(&name.0)?;
-        let node = self.cluster.nodes.get_mut(key);
-        node.session = Some(session);
-        node.index = index;
-        node.state = NodeState::Ready;
-        node.leaving = false;
-        self.cluster.nodes.assign(key, worker);
-        self.cluster.nodes.refresh_open(key);
+        self.cluster.nodes.attach(key, session, worker, index);
         Some(key)
     }
 
@@ -97,8 +91,7 @@ impl WorkerHandler<'_> {
         let Some(worker) = self.cluster.workers.get(session) else { return };
         tracing::info!(worker = %worker.name, "it shuts down: no new work");
         for key in worker.nodes.clone() {
-            self.cluster.nodes.get_mut(key).leaving = true;
-            self.cluster.nodes.refresh_open(key);
+            self.cluster.nodes.set_leaving(key);
         }
     }
 
@@ -107,7 +100,7 @@ impl WorkerHandler<'_> {
         let Some((session, _)) = self.cluster.workers.by_name(worker) else { return };
         let Some(worker) = self.cluster.workers.get_mut(session) else { return };
         worker.last_heartbeat_us = worker.last_heartbeat_us.max(at_us);
-        let is_ready = |key: &NodeKey| self.cluster.nodes.get(*key).state == NodeState::Ready;
+        let is_ready = |key: &NodeKey| self.cluster.nodes.get(*key).state() == NodeState::Ready;
         if !worker.nodes.first().is_none_or(is_ready) {
             for key in worker.nodes.clone() {
                 self.nodes().mark_ready(key);
@@ -146,6 +139,6 @@ impl WorkerHandler<'_> {
 impl Cluster {
     /// Returns true if a sandbox is on a node of the worker of that session.
     fn is_on(&self, id: SandboxId, session: SessionId) -> bool {
-        self.sandboxes.get(id).is_some_and(|sandbox| self.nodes.get(sandbox.node).session == Some(session))
+        self.sandboxes.get(id).is_some_and(|sandbox| self.nodes.get(sandbox.node()).session() == Some(session))
     }
 }

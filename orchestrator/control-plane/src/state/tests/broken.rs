@@ -35,7 +35,7 @@ fn expect_replaced(cluster: &mut Cluster, id: u64, what: &str) {
     cluster.quiesce(5);
     assert_eq!(cluster.data_planes[0].deltas_read, read, "{what}: nothing is granted any more");
     let function = cluster.believed("f");
-    assert!(function.free.is_empty(), "{what}");
+    assert!(function.free().is_empty(), "{what}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) fn follows_registry(state: &State) -> Result<(), TestCaseError> {
     for (name, registered) in state.registry.nodes() {
         let node =
             state.cluster.nodes.get(state.cluster.nodes.find(&name.0).expect("a registered node is in the table"));
-        prop_assert_eq!((node.capacity, node.drained), (registered.capacity, registered.drained), "{}", name);
+        prop_assert_eq!((node.capacity(), node.is_drained()), (registered.capacity, registered.drained), "{}", name);
     }
     prop_assert_eq!(state.cluster.data_planes.iter().count(), state.registry.data_planes().len(), "data planes");
     for id in state.registry.data_planes() {

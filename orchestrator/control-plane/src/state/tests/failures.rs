@@ -73,6 +73,28 @@ fn crash_loop(cluster: &mut Cluster, waiting: u32, end: End, seconds: u64) -> Ve
 }
 
 #[test]
+fn a_permanent_failure_without_a_reason_is_announced() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.quiesce(1);
+    cluster.put(spec());
+    let id = cluster.function_id("f").unwrap();
+    cluster.quiesce(1);
+    cluster.data_planes[0].arrive(id);
+    for _ in 0..3 {
+        cluster.deliver_all_from_data_plane(0);
+        cluster.pass_with(500, &[true]);
+        cluster.worker_reads(0);
+        let sandbox = *cluster.workers[0].sandboxes.keys().next().expect("another attempt is made");
+        cluster.workers[0].sandboxes.clear();
+        let failed = Event::Failed(wire::CreationFailed { message: String::new(), permanent: true });
+        cluster.worker_sends(0, wire::SandboxEvent { sandbox, event: Some(failed) });
+    }
+    cluster.data_plane_reads(0);
+    let problem = ("its worker gives no reason".to_owned(), true);
+    assert_eq!(cluster.data_planes[0].problems.get(&id), Some(&problem), "an empty text would say that it is over");
+}
+
+#[test]
 fn a_crash_loop_makes_one_sandbox_a_second_at_most_after_ten_failures() {
     for end in [End::Exits, End::Breaks] {
         for (waiting, min) in [(0, 1), (0, 4), (20, 0)] {
@@ -367,7 +389,7 @@ fn a_creation_that_later_ones_overtake_on_the_only_node_is_served_there() {
     let (cluster, of_f) = overload(1, deadlines * 2 * HALF_DEADLINE_MS / 1000, u64::MAX);
     assert_eq!(of_f.len(), 1, "it does not begin again");
     let function = cluster.believed("f");
-    assert_eq!((function.ready, function.starting), (1, 0));
+    assert_eq!((function.ready(), function.starting()), (1, 0));
     let longest = cluster.workers[0].sandboxes.values().filter_map(|sandbox| sandbox.queued_us).min();
     assert!(longest.is_some_and(|since_us| since_us > 0), "and so had those that came before it");
     expect_no_blame(&cluster);
@@ -426,7 +448,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         cluster.state.cluster.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
     };
     let report = |cluster: &mut Cluster, sandbox, event| {
-        let report = SandboxReport::of(wire::SandboxEvent { sandbox, event: Some(event) }, |_| None).unwrap();
+        let report = SandboxReport::of(wire::SandboxEvent { sandbox, event: Some(event) }).unwrap();
         cluster.input(Input::SandboxReports { session, reports: vec![report], read_us: cluster.now_us });
     };
     let mut made = Vec::new();

@@ -603,7 +603,7 @@ impl Cluster {
     pub(super) fn deliver_from_worker(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         let (Some(session), true) = (worker.session, worker.admitted && !worker.outgoing.is_empty()) else { return };
-        let reports = worker.outgoing.drain(..).filter_map(|event| SandboxReport::of(event, |_| None)).collect();
+        let reports = worker.outgoing.drain(..).filter_map(SandboxReport::of).collect();
         let read_us = self.now_us;
         self.input(Input::SandboxReports { session, reports, read_us });
     }
@@ -629,7 +629,7 @@ impl Cluster {
         let known = &mut self.data_planes[index];
         let Some(session) = known.session.filter(|_| known.admitted) else { return };
         let Some(message) = known.outgoing.pop_front() else { return };
-        let message = DataPlaneMessage::of(message, |_| None, self.now_us);
+        let message = DataPlaneMessage::of(message, self.now_us);
         self.input(Input::FromDataPlane { session, message });
     }
 

@@ -205,7 +205,7 @@ fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() 
         .cluster
         .sandboxes
         .iter()
-        .filter(|(_, one)| one.function == id && one.state() == SandboxState::Starting);
+        .filter(|(_, one)| one.function() == id && one.state() == SandboxState::Starting);
     let oldest = waits.map(|(id, _)| id.to_wire()).min().unwrap();
     assert!(oldest > last, "it is the only one of its function");
 }

@@ -196,7 +196,7 @@ fn take(cluster: &mut Cluster, step: &Step) {
 /// What must hold at every moment: no sandbox's slots are held twice, or while a dead data plane's invocations run
 /// there, and no node holds more than it has.
 fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
-    cluster.state.cluster.assert_consistent();
+    cluster.state.assert_consistent();
     // What is acted on is what the next control plane would know.
     let log = logged(cluster.log.clone());
     prop_assert_eq!(&cluster.state.registry, &replay(&log), "acted on, and replayed");
@@ -247,9 +247,9 @@ fn check_code(cluster: &Cluster) -> Result<(), TestCaseError> {
         // A worker that has not come back after the log was set back may have another one of the same id.
         let node = cluster.state.cluster.nodes.find(&format!("w{worker}-node"));
         let believed = cluster.state.cluster.sandboxes.get(SandboxId::from_wire(id));
-        let Some(believed) = believed.filter(|believed| Some(believed.node) == node) else { continue };
+        let Some(believed) = believed.filter(|believed| Some(believed.node()) == node) else { continue };
         let Some(function) =
-            cluster.state.cluster.functions.get(believed.function).filter(|function| !function.removed)
+            cluster.state.cluster.functions.get(believed.function()).filter(|function| !function.removed)
         else {
             continue;
         };
@@ -278,7 +278,7 @@ fn check_at_rest(cluster: &Cluster) -> Result<(), TestCaseError> {
     let existing: usize = cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum();
     prop_assert_eq!(existing, wanted, "as many exist as the lower bounds say");
     prop_assert_eq!(cluster.state.cluster.sandboxes.len(), wanted, "and the control plane believes in no others");
-    let reserved: usize = cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes.len()).sum();
+    let reserved: usize = cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes().len()).sum();
     prop_assert_eq!(reserved, wanted);
     Ok(())
 }

@@ -208,6 +208,17 @@ fn a_registration_is_answered_once_the_data_plane_knows_of_it() {
 }
 
 #[test]
+fn a_response_does_not_wait_for_a_data_plane_that_a_later_command_of_the_batch_admits() {
+    let mut cluster = Cluster::new(1, 0);
+    cluster.writes_slowly = true;
+    let mut put = cluster.request(|reply| Request::Put { spec: Box::new(spec("f")), only_over: None, reply });
+    cluster.add_data_plane();
+    assert!(put.try_recv().is_err(), "nothing is durable yet");
+    cluster.commit(2);
+    assert_eq!(put.try_recv(), Ok(Ok(Registration { outcome: PutOutcome::Created, is_known: false })));
+}
+
+#[test]
 fn a_repeated_registration_responds_once_data_planes_know_the_function() {
     let mut cluster = Cluster::new(1, 2);
     cluster.quiesce(1);

@@ -37,7 +37,7 @@ pub(crate) struct ClusterView {
 }
 
 pub(in crate::state) fn show_cluster(context: Context<'_>, cluster: &Cluster, recovery: &Recovery) -> ClusterView {
-    let nodes = |state| cluster.nodes.iter().filter(|(_, node)| node.state == state).count();
+    let nodes = |state| cluster.nodes.iter().filter(|(_, node)| node.state() == state).count();
     let Totals { starting, ready, granted_slots } = cluster.sandboxes.totals();
     let demand = cluster.total_demand(context.now);
     let address = |known: &DataPlane| known.address.map(|address| address.to_string());

@@ -73,9 +73,9 @@ pub(in crate::state) fn list_functions(
 
 /// One function with its endpoints.
 pub(in crate::state) fn show_function(cluster: &Cluster, function: &Function) -> FunctionView {
-    let endpoints = function.sandboxes.iter().take(MAX_ENDPOINTS).filter_map(|id| {
+    let endpoints = function.sandboxes().iter().take(MAX_ENDPOINTS).filter_map(|id| {
         let sandbox = cluster.sandboxes.known(*id)?;
-        let node = cluster.nodes.get(sandbox.node);
+        let node = cluster.nodes.get(sandbox.node());
         let holder = sandbox.grant().and_then(|grant| cluster.data_planes.get(grant.data_plane));
         Some(EndpointView {
             sandbox: id.to_string(),
@@ -99,8 +99,8 @@ fn summary(cluster: &Cluster, function: &Function, offer: &impl Deref<Target = O
         revision: function.registered.revision.0,
         spec: function.registered.spec.clone(),
         desired: function.desired,
-        ready: function.ready,
-        starting: function.starting,
+        ready: function.ready(),
+        starting: function.starting(),
         leaving: function.leaving(),
         waiting: demand.waiting,
         running: demand.running,
@@ -122,13 +122,13 @@ pub(super) fn last_error(cluster: &Cluster, function: &Function, offer: &impl De
 
 /// The resource that one of its newest creations waits for, if one waits for more than its place in the queue.
 fn queued_for(cluster: &Cluster, function: &Function) -> Option<String> {
-    if function.starting == 0 {
+    if function.starting() == 0 {
         return None;
     }
-    let newest = function.sandboxes.iter().rev().take(MAX_ENDPOINTS);
+    let newest = function.sandboxes().iter().rev().take(MAX_ENDPOINTS);
     newest.filter_map(|id| cluster.sandboxes.known(*id)).find_map(|sandbox| {
         let cause = sandbox.queued_for.as_ref().filter(|_| sandbox.state() == SandboxState::Starting)?;
-        Some(format!("a creation on node {} waits: {cause}", cluster.nodes.get(sandbox.node).name))
+        Some(format!("a creation on node {} waits: {cause}", cluster.nodes.get(sandbox.node()).name))
     })
 }
 

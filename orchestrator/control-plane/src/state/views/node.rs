@@ -24,20 +24,20 @@ pub(crate) struct NodeView {
 pub(in crate::state) fn list_nodes(cluster: &Cluster) -> Vec<NodeView> {
     let view = |(key, node): (_, &Node)| NodeView {
         name: node.name.to_string(),
-        state: node_state_name(node.state),
-        drained: node.drained,
-        worker: node.worker.to_string(),
+        state: node_state_name(node.state()),
+        drained: node.is_drained(),
+        worker: node.worker().to_string(),
         worker_admin: worker_admin(cluster, node),
-        capacity: node.capacity,
-        reserved: cluster.nodes.pool.reserved(key).unwrap_or_default(),
-        sandboxes: node.sandboxes.len(),
+        capacity: node.capacity(),
+        reserved: cluster.nodes.pool().reserved(key).unwrap_or_default(),
+        sandboxes: node.sandboxes().len(),
     };
     cluster.nodes.iter().map(view).collect()
 }
 
 /// The address of the admin pages of a node's worker, while that is connected and has some.
 pub(super) fn worker_admin(cluster: &Cluster, node: &Node) -> Option<String> {
-    let worker = node.session.and_then(|session| cluster.workers.get(session))?;
+    let worker = node.session().and_then(|session| cluster.workers.get(session))?;
     worker.admin.map(|admin| admin.to_string())
 }
 

@@ -107,8 +107,8 @@ fn top_function(cluster: &Cluster, function: &Function, offer: &impl Deref<Targe
         invocations_cold: activity.cold,
         creations: activity.creations,
         creations_failed: activity.creations_failed,
-        ready: function.ready,
-        starting: function.starting,
+        ready: function.ready(),
+        starting: function.starting(),
         leaving: function.leaving(),
         waiting: demand.waiting,
         running: demand.running,
@@ -118,26 +118,26 @@ fn top_function(cluster: &Cluster, function: &Function, offer: &impl Deref<Targe
 
 fn most_loaded(cluster: &Cluster) -> Vec<TopNode> {
     let share = |key, node: &Node| {
-        let reserved = cluster.nodes.pool.reserved(key).unwrap_or_default();
+        let reserved = cluster.nodes.pool().reserved(key).unwrap_or_default();
         let of = |part: u64, whole: u64| {
             #[allow(clippy::cast_precision_loss, reason = "a share for people")]
             let share = part as f64 / whole.max(1) as f64;
             share
         };
-        let cpu = of(reserved.cpu_millicores, node.capacity.cpu_millicores);
-        cpu.max(of(reserved.memory_mib, node.capacity.memory_mib))
+        let cpu = of(reserved.cpu_millicores, node.capacity().cpu_millicores);
+        cpu.max(of(reserved.memory_mib, node.capacity().memory_mib))
     };
     let mut nodes: Vec<_> = cluster.nodes.iter().map(|(key, node)| (share(key, node), node)).collect();
     // Nodes out of service come before full ones.
     nodes.sort_by(|(one_share, one), (other_share, other)| {
-        let in_service = |node: &Node| node.state == NodeState::Ready;
+        let in_service = |node: &Node| node.state() == NodeState::Ready;
         in_service(one).cmp(&in_service(other)).then(other_share.total_cmp(one_share)).then(one.name.cmp(&other.name))
     });
     let view = |(reserved_share, node): (f64, &Node)| TopNode {
         name: node.name.to_string(),
-        state: node_state_name(node.state),
+        state: node_state_name(node.state()),
         reserved_share,
-        sandboxes: node.sandboxes.len(),
+        sandboxes: node.sandboxes().len(),
     };
     nodes.into_iter().take(MAX_NODES).map(view).collect()
 }

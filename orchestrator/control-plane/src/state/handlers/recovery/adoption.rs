@@ -1,6 +1,6 @@
 //! Sandboxes that a worker has and this control plane did not command: some are taken over, the others end.
 
-use model::{FunctionName, FunctionSpec, Registered, SandboxId};
+use model::SandboxId;
 use policy::placement::NodeKey;
 
 use super::{
@@ -45,8 +45,7 @@ impl RecoveryHandler<'_> {
             concurrency: held.concurrency,
             address,
         };
-        self.cluster.nodes.adopt(node, id, found.resources);
-        self.cluster.insert_sandbox(id, Sandbox::found(found, state));
+        self.cluster.add_found(id, Sandbox::found(found, state));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
             self.confirm_grant(data_plane, &grant);
         }
@@ -83,7 +82,9 @@ impl RecoveryHandler<'_> {
         let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.cluster.nodes.get(node).holders_lost;
         let may_be_held = is_older && !trusts_unclaimed;
         let is_current = self.cluster.functions.get(held.function).is_some_and(|function| {
-            !function.removed && function.registered.revision == held.revision && !self.cluster.nodes.get(node).drained
+            !function.removed
+                && function.registered.revision == held.revision
+                && !self.cluster.nodes.get(node).is_drained()
         });
         if is_current {
             return Some(if may_be_held { SandboxState::Unclaimed } else { SandboxState::Ready });
@@ -98,11 +99,8 @@ impl RecoveryHandler<'_> {
         if self.cluster.functions.get(id).is_some() {
             return;
         }
-        // Nothing is made for it, so only its identity matters.
-        let spec = FunctionSpec::new(FunctionName::deregistered(), "");
         let policy = self.context.settings.autoscale;
-        let registered = Registered { id, revision: held.revision, spec };
-        self.cluster.functions.insert(Function { removed: true, ..Function::new(registered.into(), policy) });
+        self.cluster.functions.insert(Function::deregistered(id, held.revision, policy));
     }
 
     /// A worker was told of a data plane that joined after what this log has of the worker's epoch: that one may hold what

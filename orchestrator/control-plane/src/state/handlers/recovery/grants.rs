@@ -55,7 +55,7 @@ impl RecoveryHandler<'_> {
         let named: BTreeSet<SandboxId> = held.iter().map(|grant| grant.sandbox).collect();
         let granted = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
         let lost = granted.filter(|(id, _)| !named.contains(id));
-        let lost: Vec<_> = lost.map(|(id, sandbox)| (id, sandbox.function)).collect();
+        let lost: Vec<_> = lost.map(|(id, sandbox)| (id, sandbox.function())).collect();
         for (id, _) in &lost {
             if is_new_process {
                 self.sandboxes().delete(*id);
@@ -78,14 +78,14 @@ impl RecoveryHandler<'_> {
             if function.load(key).is_some() {
                 let load = function.load_mut(key);
                 (load.waiting, load.running, load.cap) = (0, 0, GrantCap::default());
-                has_returned = std::mem::take(&mut load.silent) && load.held > 0;
+                has_returned = std::mem::take(&mut load.silent) && load.held() > 0;
                 if has_returned {
                     load.cap.not_before_us = decide_us;
                 }
             }
             if has_returned {
                 returned.push(id);
-            } else if !function.free.is_empty() {
+            } else if !function.free().is_empty() {
                 with_free.push(id);
             }
         }
@@ -105,12 +105,12 @@ impl RecoveryHandler<'_> {
         };
         let slots = slots.min(sandbox.concurrency);
         let is_away = self.cluster.data_planes.get(key).is_none_or(|known| known.session.is_none());
-        let believed = self.cluster.functions.known(sandbox.function);
+        let believed = self.cluster.functions.known(sandbox.function());
         let can_count = believed.is_none_or(|function| function.may_hold(key, slots));
         match sandbox.grant() {
             Some(grant) if grant.data_plane != key => return self.grants().send_gone(key, function, id),
             Some(_) => {}
-            None if slots == 0 || !may_be_held || sandbox.function != function => {
+            None if slots == 0 || !may_be_held || sandbox.function() != function => {
                 return self.grants().send_gone(key, function, id);
             }
             None if !can_count => {

@@ -34,7 +34,7 @@ impl RecoveryHandler<'_> {
     /// Compares what a worker has with what is believed.
     fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[HeldSandbox]) {
         let named: BTreeSet<SandboxId> = held.iter().map(|held| held.id).collect();
-        let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes.iter().copied());
+        let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes().iter().copied());
         let lost: Vec<_> = believed.filter(|id| !named.contains(id)).collect();
         for id in lost {
             // It ended while the worker was away, or the command never arrived.
@@ -58,7 +58,7 @@ impl RecoveryHandler<'_> {
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {
             return self.adopt(session, node, held);
         };
-        if !nodes.contains(&sandbox.node) {
+        if !nodes.contains(&sandbox.node()) {
             let name = &self.cluster.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "a worker says it has a sandbox of another node");
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));

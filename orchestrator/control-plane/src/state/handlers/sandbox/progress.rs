@@ -87,8 +87,8 @@ impl SandboxHandler<'_> {
             return;
         }
         sandbox.ready_us = Some(now_us);
-        let (function, commanded_us) = (sandbox.function, sandbox.commanded_us);
-        let node = self.cluster.nodes.get_mut(sandbox.node);
+        let (function, commanded_us) = (sandbox.function(), sandbox.commanded_us);
+        let node = self.cluster.nodes.get_mut(sandbox.node());
         (node.ready_us, node.newest_ready_us) = (Some(now_us), node.newest_ready_us.max(commanded_us));
         self.cluster.set_sandbox_state(id, SandboxState::Ready);
         self.backoff().on_ready(id);
@@ -99,7 +99,7 @@ impl SandboxHandler<'_> {
     pub(in crate::state::handlers) fn on_failure_report(&mut self, id: SandboxId, failure: Failure) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
-            (sandbox.function, sandbox.node, sandbox.state() == SandboxState::Starting);
+            (sandbox.function(), sandbox.node(), sandbox.state() == SandboxState::Starting);
         if !was_starting {
             tracing::warn!(sandbox = %id, cause = failure.message, "a worker says that a sandbox in service has failed");
             self.backoff().on_end_of_service(id, Source::Worker, &failure.message);
@@ -117,7 +117,7 @@ impl SandboxHandler<'_> {
     pub(in crate::state::handlers) fn give_up_creation(&mut self, id: SandboxId, message: String) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
-            (sandbox.function, sandbox.node, sandbox.state() == SandboxState::Starting);
+            (sandbox.function(), sandbox.node(), sandbox.state() == SandboxState::Starting);
         self.effects.touch(function, self.context.now.us);
         if !was_starting {
             self.backoff().on_end_of_service(id, Source::Worker, &message);
@@ -132,7 +132,7 @@ impl SandboxHandler<'_> {
     /// A worker reports that a sandbox has ended.
     pub(in crate::state::handlers) fn on_ended(&mut self, id: SandboxId, reason: EndReason, message: &str) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
-        let function = sandbox.function;
+        let function = sandbox.function();
         let is_expected = sandbox.state() == SandboxState::Terminating;
         // A creation may wait for its place.
         let was_retired = sandbox.retired;
@@ -154,7 +154,7 @@ impl CreationReport<'_> {
         let Self { id, timing, outcome } = self;
         context.metrics.creation_ended(*outcome, timing);
         let Some(sandbox) = cluster.sandboxes.known(*id) else { return };
-        let Some(function) = cluster.functions.known_mut(sandbox.function) else { return };
+        let Some(function) = cluster.functions.known_mut(sandbox.function()) else { return };
         if *outcome == CreationOutcome::Failed {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
         }
@@ -166,7 +166,7 @@ impl CreationReport<'_> {
         let row = ColdStart {
             function: function.registered.spec.name.to_string(),
             sandbox: id.to_string(),
-            node: cluster.nodes.get(sandbox.node).name.to_string(),
+            node: cluster.nodes.get(sandbox.node()).name.to_string(),
             requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
             decide_us: phases.decide_us,
             place_us: phases.place_us,
