@@ -10,6 +10,7 @@ mod consistency;
 mod data_plane;
 mod function;
 mod node;
+mod nodes;
 mod offer;
 mod sandbox;
 mod sandboxes;
@@ -40,7 +41,8 @@ pub(super) use self::{
     activity::Recent,
     data_plane::{DataPlane, DataPlaneKey, DataPlanes, FunctionLoad, GrantCap},
     function::{CreationBackoff, Function, Functions},
-    node::{Node, NodeState, Nodes},
+    node::{Node, NodeState},
+    nodes::Nodes,
     offer::Offer,
     sandbox::{Found, Sandbox, SandboxState},
     sandboxes::Sandboxes,
