@@ -161,7 +161,7 @@ impl Drop for End {
 /// Gives back all slots, and waits for the control plane to have read the news.
 async fn flush_returned(plane: &Arc<Plane>) {
     for function in plane.functions.all() {
-        function.change(FunctionState::give_back_all);
+        function.change(FunctionState::return_all_grants);
     }
     plane.reports.close();
     // A control plane that is away learns it from the missing data plane.

@@ -24,14 +24,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use grants::{Delta, Limit, Stamp};
+pub(crate) use grants::{Delta, GrantCap, Stamp};
 pub(crate) use queue::{ArrivalNumber, WaitOutcome};
-pub(crate) use report::{Failing, FlushPriority};
+pub(crate) use report::{FlushPriority, SandboxFailure};
 pub(crate) use slot::{Slot, Usage};
-pub(crate) use state::{Effects, FunctionState, Terms};
+pub(crate) use state::{Effects, FunctionConfig, FunctionState};
 
 use crate::{plane::Plane, refusal::Refusal, upstream::Sandbox};
-use state::Admission;
+use state::AdmissionDecision;
 
 /// A registered function.
 pub(crate) struct Function {
@@ -44,27 +44,27 @@ pub(crate) struct Function {
 }
 
 /// How an invocation begins.
-pub(crate) struct Admitted {
+pub(crate) struct AdmittedInvocation {
     /// Its place in the order of arrival.
-    pub(crate) ticket: ArrivalNumber,
+    pub(crate) arrival: ArrivalNumber,
     /// The terms in force for it.
-    pub(crate) terms: Terms,
+    pub(crate) config: FunctionConfig,
     /// Its slot, or where to wait for one.
-    pub(crate) turn: Turn,
+    pub(crate) admission: Admission,
 }
 
 /// A slot, or the wait for one.
-pub(crate) enum Turn {
+pub(crate) enum Admission {
     /// There was a free slot.
-    Now(Slot),
+    Immediate(Slot),
     /// It stands in the queue; dropping this leaves it.
-    Later(QueueEntry),
+    Queued(QueueEntry),
 }
 
 /// A place in a function's queue. Dropping it leaves the queue; a slot that arrives meanwhile goes to the next.
 pub(crate) struct QueueEntry {
     function: Arc<Function>,
-    ticket: ArrivalNumber,
+    arrival: ArrivalNumber,
     wait_outcome: oneshot::Receiver<WaitOutcome>,
 }
 
@@ -74,10 +74,10 @@ impl Function {
         plane: Arc<Plane>,
         id: FunctionId,
         name: FunctionName,
-        terms: Terms,
+        config: FunctionConfig,
         policy: &'static Balance,
     ) -> Self {
-        let state = FunctionState::new(terms, policy, plane.random_for(id));
+        let state = FunctionState::new(config, policy, plane.random_for(id));
         Self { id, name, state: Mutex::new(state), cold: AtomicU32::new(0), plane }
     }
 
@@ -95,7 +95,7 @@ impl Function {
     ///
     /// # Errors
     /// The answer when it is not accepted.
-    pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<Admitted, Refusal> {
+    pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<AdmittedInvocation, Refusal> {
         self.enter(None, now_us)
     }
 
@@ -103,8 +103,8 @@ impl Function {
     ///
     /// # Errors
     /// The answer when the function is no more.
-    pub(crate) fn retry(self: &Arc<Self>, ticket: ArrivalNumber) -> Result<Turn, Refusal> {
-        self.enter(Some(ticket), self.plane.clock.now_us()).map(|admitted| admitted.turn)
+    pub(crate) fn retry(self: &Arc<Self>, arrival: ArrivalNumber) -> Result<Admission, Refusal> {
+        self.enter(Some(arrival), self.plane.clock.now_us()).map(|admitted| admitted.admission)
     }
 
     /// Changes the state, then carries out what follows.
@@ -117,36 +117,36 @@ impl Function {
     }
 
     /// A sandbox does not work: no invocation goes there any more, and the control plane is told.
-    pub(crate) fn give_up(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failing: Failing) {
-        self.give_up_if(|_| true, sandbox, failing);
+    pub(crate) fn fail_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failure: SandboxFailure) {
+        self.fail_sandbox_if(|_| true, sandbox, failure);
     }
 
     /// The same, if a slot of the sandbox is free, so that it should take a connection.
-    pub(crate) fn give_up_unless_full(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failing: Failing) {
-        self.give_up_if(|state| state.usage(sandbox.id()) != Usage::Full, sandbox, failing);
+    pub(crate) fn fail_sandbox_unless_full(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failure: SandboxFailure) {
+        self.fail_sandbox_if(|state| state.usage(sandbox.id()) != Usage::Full, sandbox, failure);
     }
 
-    fn give_up_if(
+    fn fail_sandbox_if(
         self: &Arc<Self>,
-        is_so: impl FnOnce(&FunctionState) -> bool,
+        condition: impl FnOnce(&FunctionState) -> bool,
         sandbox: &Arc<Sandbox>,
-        failing: Failing,
+        failure: SandboxFailure,
     ) {
-        let cause = failing.cause.clone();
+        let cause = failure.cause.clone();
         // Once for each sandbox, however many invocations find that it does not work.
-        if self.change(|state, now_us, effects| is_so(state) && state.fail(sandbox, failing, now_us, effects)) {
+        if self.change(|state, now_us, effects| condition(state) && state.fail(sandbox, failure, now_us, effects)) {
             tracing::warn!(function = %self.name, sandbox = %sandbox.id(), cause, "sandbox failed");
             self.plane.metrics.sandbox_failed();
         }
     }
 
     /// It is not known whether a sandbox is still there: no invocation goes there any more. True when that is news.
-    pub(crate) fn give_back(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> bool {
-        self.change(|state, now_us, effects| state.give_back(sandbox, now_us, effects))
+    pub(crate) fn return_grant(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> bool {
+        self.change(|state, now_us, effects| state.return_grant(sandbox, now_us, effects))
     }
 
     /// A cold start was answered.
-    pub(crate) fn answered_cold(&self) {
+    pub(crate) fn count_cold_start(&self) {
         self.cold.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -168,37 +168,37 @@ impl Function {
     /// A sample of its load, and whether it is still active; `None` when nobody is told of it.
     pub(crate) fn sample(self: &Arc<Self>) -> Option<(wire::Sample, bool)> {
         self.change(|state, now_us, effects| {
-            state.review_limit(now_us, effects);
+            state.recheck_cap(now_us, effects);
             let (sample, active) = state.sample(now_us)?;
             let cold = self.cold.swap(0, Ordering::Relaxed);
             Some((wire::Sample { function: self.id.0, cold, ..sample }, active))
         })
     }
 
-    fn enter(self: &Arc<Self>, ticket: Option<ArrivalNumber>, now_us: u64) -> Result<Admitted, Refusal> {
+    fn enter(self: &Arc<Self>, arrival: Option<ArrivalNumber>, now_us: u64) -> Result<AdmittedInvocation, Refusal> {
         let mut effects = Effects::default();
         let mut state = self.lock();
-        let terms = state.terms();
-        let (ticket, admission) = match ticket {
-            Some(ticket) => (ticket, state.retry(now_us)),
+        let config = state.config();
+        let (arrival, admission) = match arrival {
+            Some(arrival) => (arrival, state.retry(now_us)),
             None => state.arrive(now_us, &mut effects),
         };
-        let turn = match admission {
-            Admission::Served(sandbox) => Ok(Turn::Now(Slot::new(self.clone(), sandbox, now_us))),
-            Admission::Refused(refusal) => Err(refusal),
-            Admission::Wait => {
+        let admission = match admission {
+            AdmissionDecision::Served(sandbox) => Ok(Admission::Immediate(Slot::new(self.clone(), sandbox, now_us))),
+            AdmissionDecision::Refused(refusal) => Err(refusal),
+            AdmissionDecision::Wait => {
                 let (waiter, wait_outcome) = oneshot::channel();
-                state.join(ticket, waiter, now_us, &mut effects);
-                Ok(Turn::Later(QueueEntry { function: self.clone(), ticket, wait_outcome }))
+                state.join(arrival, waiter, now_us, &mut effects);
+                Ok(Admission::Queued(QueueEntry { function: self.clone(), arrival, wait_outcome }))
             }
         };
         drop(state);
         self.perform(effects);
-        turn.map(|turn| Admitted { ticket, terms, turn })
+        admission.map(|admission| AdmittedInvocation { arrival, config, admission })
     }
 
-    fn note_unwanted(&self, sandbox: &Arc<Sandbox>, has_ended: bool) {
-        self.lock().note_unwanted(sandbox, has_ended);
+    fn note_abandoned(&self, sandbox: &Arc<Sandbox>, has_ended: bool) {
+        self.lock().note_abandoned(sandbox, has_ended);
     }
 
     fn release(self: &Arc<Self>, sandbox: &Arc<Sandbox>, now_us: u64) {
@@ -254,8 +254,8 @@ impl QueueEntry {
     }
 
     /// The answer when the wait has become too long.
-    pub(crate) fn overdue(&self) -> Refusal {
-        self.function.view(FunctionState::overdue)
+    pub(crate) fn queue_deadline_refusal(&self) -> Refusal {
+        self.function.view(FunctionState::queue_deadline_refusal)
     }
 }
 
@@ -267,7 +267,7 @@ impl Drop for QueueEntry {
         }
         self.wait_outcome.close();
         drop(self.wait_outcome.try_recv());
-        let ticket = self.ticket;
-        self.function.change(|state, now_us, effects| state.leave(ticket, now_us, effects));
+        let arrival = self.arrival;
+        self.function.change(|state, now_us, effects| state.leave(arrival, now_us, effects));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout_at};
 use crate::{
     clients::{Client, Stream},
     download::{Ahead, Download, DownloadError},
-    function::{Admitted, ArrivalNumber, Function, Slot, Terms, Turn, WaitOutcome},
+    function::{Admission, AdmittedInvocation, ArrivalNumber, Function, FunctionConfig, Slot, WaitOutcome},
     headers, host,
     outgoing::Outgoing,
     plane::Plane,
@@ -35,8 +35,8 @@ const SKIPPED_BYTES: u64 = 1024;
 struct Invocation {
     plane: Arc<Plane>,
     function: Arc<Function>,
-    ticket: ArrivalNumber,
-    terms: Terms,
+    arrival: ArrivalNumber,
+    config: FunctionConfig,
     arrived_us: u64,
     outgoing: Outgoing,
     /// Whether it may be sent again although a sandbox may have acted on it.
@@ -87,7 +87,7 @@ pub(crate) async fn serve(
         Ok(())
     };
     let outcome = match outcome.and_then(|()| admit(&client, request, arrived_us)) {
-        Ok((invocation, turn)) => invocation.run(turn).await,
+        Ok((invocation, admission)) => invocation.run(admission).await,
         Err(refusal) => Err(refusal),
     };
     let mut response = outcome.unwrap_or_else(|refusal| {
@@ -109,7 +109,11 @@ pub(crate) async fn serve(
 }
 
 /// Finds the function and takes a slot, or a place in its queue.
-fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> Result<(Invocation, Turn), Refusal> {
+fn admit(
+    client: &Arc<Client>,
+    request: Request<Incoming>,
+    arrived_us: u64,
+) -> Result<(Invocation, Admission), Refusal> {
     let plane = &client.plane;
     let (head, body) = request.into_parts();
     let function = find(plane, &head)?;
@@ -120,16 +124,16 @@ fn admit(client: &Arc<Client>, request: Request<Incoming>, arrived_us: u64) -> R
     if http_body::Body::size_hint(&body).lower() > limits.body.as_u64() {
         return Err(Cause::BodyTooLarge.plain());
     }
-    let Admitted { ticket, terms, turn } = function.arrive(arrived_us)?;
+    let AdmittedInvocation { arrival, config, admission } = function.arrive(arrived_us)?;
     // RFC 9110, section 9.2.2.
-    let repeatable = head.method.is_idempotent() || terms.retry_any;
+    let repeatable = head.method.is_idempotent() || config.retry_any;
     let upload = UploadSource::new(body, client, repeatable);
-    let mut outgoing = Outgoing::new(head, upload, &client.fields, terms.protocol)?;
+    let mut outgoing = Outgoing::new(head, upload, &client.fields, config.protocol)?;
     outgoing.ensure_id(|| plane.request_ids.next());
     let plane = plane.clone();
     let invocation =
-        Invocation { plane, function, ticket, terms, arrived_us, outgoing, repeatable, attempts: 0, refused: 0 };
-    Ok((invocation, turn))
+        Invocation { plane, function, arrival, config, arrived_us, outgoing, repeatable, attempts: 0, refused: 0 };
+    Ok((invocation, admission))
 }
 
 fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> {
@@ -154,8 +158,8 @@ fn find(plane: &Plane, head: &request::Parts) -> Result<Arc<Function>, Refusal> 
 }
 
 impl Invocation {
-    async fn run(mut self, turn: Turn) -> Result<Response<Download>, Refusal> {
-        let outcome = self.take_turns(turn).await;
+    async fn run(mut self, admission: Admission) -> Result<Response<Download>, Refusal> {
+        let outcome = self.run_attempts(admission).await;
         if let Err(Refusal { cause, detail, .. }) = &outcome {
             // Counted by cause for everybody; a line each only for whoever asks, since clients decide how many there are.
             let (function, cause, detail) = (self.function.name(), cause.name(), detail.as_deref());
@@ -165,34 +169,34 @@ impl Invocation {
     }
 
     /// Slot after slot, until one of them answers.
-    async fn take_turns(&mut self, mut turn: Turn) -> Result<Response<Download>, Refusal> {
+    async fn run_attempts(&mut self, mut admission: Admission) -> Result<Response<Download>, Refusal> {
         loop {
-            let slot = self.wait(turn).await?;
+            let slot = self.wait(admission).await?;
             self.attempts += 1;
             match self.attempt(slot).await {
                 Ok(response) => return Ok(response),
-                Err(fault) => turn = self.recover(fault)?,
+                Err(fault) => admission = self.recover(fault)?,
             }
         }
     }
 
     /// Waits for a slot, until the queue's deadline at most.
-    async fn wait(&self, turn: Turn) -> Result<Slot, Refusal> {
-        let mut queue_entry = match turn {
-            Turn::Now(slot) => return Ok(slot),
-            Turn::Later(queue_entry) => queue_entry,
+    async fn wait(&self, admission: Admission) -> Result<Slot, Refusal> {
+        let mut queue_entry = match admission {
+            Admission::Immediate(slot) => return Ok(slot),
+            Admission::Queued(queue_entry) => queue_entry,
         };
-        match timeout_at(self.plane.clock.at(self.give_up_us()), queue_entry.wait_outcome()).await {
+        match timeout_at(self.plane.clock.at(self.wait_deadline_us()), queue_entry.wait_outcome()).await {
             Ok(Some(WaitOutcome::Served(slot))) => Ok(slot),
             Ok(Some(WaitOutcome::Refused(refusal))) => Err(refusal),
             Ok(None) => Err(Cause::ShuttingDown.plain()),
-            Err(_elapsed) => Err(queue_entry.overdue()),
+            Err(_elapsed) => Err(queue_entry.queue_deadline_refusal()),
         }
     }
 
     /// Gives it to the sandbox of `slot`. The answer's body goes on while this is over.
     async fn attempt(&mut self, mut slot: Slot) -> Result<Response<Download>, Fault> {
-        let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.terms.timeout_us));
+        let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.config.timeout_us));
         let mut sleep = pin!(sleep_until(deadline));
         loop {
             let link = self.link(&slot).await?;
@@ -234,7 +238,7 @@ impl Invocation {
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
                     OpenError::Local(_) => self.plane.idle.shed_many(&self.plane),
-                    OpenError::Unsure | OpenError::Outlasted => slot.give_back(),
+                    OpenError::Unsure | OpenError::Outlasted => slot.return_grant(),
                     sandboxes => slot.fail(&sandboxes.to_string()),
                 }
                 Fault::Unreachable(error)
@@ -299,7 +303,7 @@ impl Invocation {
         slot.sandbox().heard(timeline.answered_us);
         self.plane.metrics.answered(&timeline);
         if timeline.is_cold() {
-            self.function.answered_cold();
+            self.function.count_cold_start();
         }
         // The function's own timing, if it sends one, follows ours.
         headers::insert_first(&mut head.headers, &headers::SERVER_TIMING, timeline.server_timing());
@@ -329,7 +333,7 @@ impl Invocation {
     }
 
     /// Another turn after `fault`, where one is allowed.
-    fn recover(&mut self, fault: Fault) -> Result<Turn, Refusal> {
+    fn recover(&mut self, fault: Fault) -> Result<Admission, Refusal> {
         let (again, refusal) = match fault {
             Fault::Timeout => return Err(Cause::Timeout.plain()),
             Fault::Body(UploadError::TooLarge) => return Err(Cause::BodyTooLarge.plain()),
@@ -356,16 +360,16 @@ impl Invocation {
                 (again, Cause::Upstream.because(cause))
             }
         };
-        if !again || self.plane.clock.now_us() >= self.give_up_us() {
+        if !again || self.plane.clock.now_us() >= self.wait_deadline_us() {
             return Err(refusal);
         }
         self.plane.metrics.retried();
-        self.function.retry(self.ticket)
+        self.function.retry(self.arrival)
     }
 
     /// Until when it may wait for a slot, the first or another.
-    fn give_up_us(&self) -> u64 {
-        self.arrived_us.saturating_add(self.terms.queue_deadline_us)
+    fn wait_deadline_us(&self) -> u64 {
+        self.arrived_us.saturating_add(self.config.queue_deadline_us)
     }
 }
 

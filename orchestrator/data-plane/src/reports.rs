@@ -128,7 +128,7 @@ impl Reports {
     }
 
     /// A limit concerns a function that is not known here.
-    pub(crate) fn unknown_limit(&self, limit: &wire::GrantLimit) {
+    pub(crate) fn unknown_cap(&self, limit: &wire::GrantLimit) {
         let ack = wire::LimitAck { function: limit.function, version: limit.version, slots: 0 };
         if let Some(outbox) = &*self.outbox.load() {
             outbox.update(|batch| batch.orphan_limits.insert(limit.function, ack));

@@ -60,7 +60,7 @@ impl Running {
             sandbox.put_idle(link, plane, now_us);
         } else if !ended {
             // It answered before it had the whole request: wait until it has stopped reading.
-            linger(link, slot.into_unwanted(), Rest::Unwanted);
+            linger(link, slot.into_abandoned(), Rest::Unwanted);
             return;
         }
         slot.release(now_us);
@@ -86,7 +86,7 @@ impl Running {
                 Protocol::Http1 => Rest::Unreadable { deadline: self.deadline },
                 Protocol::H2c => Rest::Unwanted,
             };
-            linger(link, slot.into_unwanted(), rest);
+            linger(link, slot.into_abandoned(), rest);
         }
     }
 
@@ -99,7 +99,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some((slot, link)) = self.parts.take() {
-            linger(link, slot.into_unwanted(), Rest::Answer { deadline: self.deadline });
+            linger(link, slot.into_abandoned(), Rest::Answer { deadline: self.deadline });
         }
     }
 }

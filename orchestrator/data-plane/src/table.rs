@@ -11,7 +11,7 @@ use model::{DEFAULT_CONNECTION_IDLE, FunctionId, FunctionName, Protocol};
 use policy::balance::{self, Balance};
 
 use crate::{
-    function::{Function, FunctionState, Terms},
+    function::{Function, FunctionConfig, FunctionState},
     plane::Plane,
 };
 
@@ -103,13 +103,13 @@ impl Table {
     }
 }
 
-fn terms(config: &wire::FunctionConfig) -> Terms {
+fn terms(config: &wire::FunctionConfig) -> FunctionConfig {
     let protocol = match config.protocol() {
         wire::Protocol::Http1 => Protocol::Http1,
         wire::Protocol::H2c => Protocol::H2c,
     };
     let default_idle_us = u64::try_from(DEFAULT_CONNECTION_IDLE.as_micros()).unwrap_or(u64::MAX);
-    Terms {
+    FunctionConfig {
         timeout_us: config.timeout_ms.saturating_mul(1000),
         queue_deadline_us: config.queue_deadline_ms.saturating_mul(1000),
         queue_limit: config.queue_limit,

@@ -43,8 +43,8 @@ impl Activity {
     /// What was measured since the last sample (with `waiting` and `running` as of now), and whether to go on: an idle
     /// span is the last one.
     pub(super) fn sample(&mut self, now_us: u64, waiting: u32, running: u32) -> (wire::Sample, bool) {
-        let level = waiting + running;
-        self.count(now_us, level);
+        let load = waiting + running;
+        self.count(now_us, load);
         let sample = wire::Sample {
             function: 0,
             span_ms: u32::try_from(now_us.saturating_sub(self.span_since_us) / 1000).unwrap_or(u32::MAX),
@@ -52,25 +52,25 @@ impl Activity {
             requests: self.requests,
             waiting,
             running,
-            peak: self.peak.max(level),
+            peak: self.peak.max(load),
             cold: 0,
         };
-        let active = level > 0 || self.requests > 0 || self.integral_us > 0;
+        let active = load > 0 || self.requests > 0 || self.integral_us > 0;
         *self = Self {
             sampled: active,
             span_since_us: now_us,
             counted_until_us: now_us,
             integral_us: 0,
             requests: 0,
-            peak: level,
+            peak: load,
         };
         (sample, active)
     }
 
-    fn count(&mut self, now_us: u64, level: u32) {
+    fn count(&mut self, now_us: u64, load: u32) {
         // Two threads may read the clock in one order and take the lock in the other.
         let span_us = now_us.saturating_sub(self.counted_until_us);
-        self.integral_us += span_us * u64::from(level);
+        self.integral_us += span_us * u64::from(load);
         self.counted_until_us += span_us;
     }
 }

@@ -44,13 +44,13 @@ impl Queue {
     }
 
     /// Takes a place in the line.
-    pub(super) fn join(&mut self, ticket: ArrivalNumber, waiter: Waiter) {
-        self.waiters.insert(ticket, waiter);
+    pub(super) fn join(&mut self, arrival: ArrivalNumber, waiter: Waiter) {
+        self.waiters.insert(arrival, waiter);
     }
 
     /// Leaves the line; false when its turn had come before.
-    pub(super) fn leave(&mut self, ticket: ArrivalNumber) -> bool {
-        self.waiters.remove(&ticket).is_some()
+    pub(super) fn leave(&mut self, arrival: ArrivalNumber) -> bool {
+        self.waiters.remove(&arrival).is_some()
     }
 
     /// The one who has waited longest.

@@ -14,7 +14,7 @@ const MAX_FAILURES: usize = 256;
 
 /// In what way a sandbox does not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failing {
+pub(crate) struct SandboxFailure {
     pub(crate) cause: String,
     /// It worked, but may still run an invocation whose client has left.
     pub(crate) retired: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Failing {
     pub(crate) drains: bool,
 }
 
-impl Failing {
+impl SandboxFailure {
     /// It does not take connections.
     pub(crate) fn broken(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), retired: false, drains: false }
@@ -71,9 +71,9 @@ pub(super) struct Report {
     /// The waiting invocations that the control plane was told of last.
     reported_waiting: u32,
     acks: BTreeMap<SandboxId, Ack>,
-    failures: BTreeMap<SandboxId, Failing>,
+    failures: BTreeMap<SandboxId, SandboxFailure>,
     /// The newest limit carried out, and the slots that were held then.
-    limit_ack: Option<(u64, u32)>,
+    cap_ack: Option<(u64, u32)>,
 }
 
 /// The levels that go into a message.
@@ -88,10 +88,10 @@ pub(super) struct FunctionLoad {
 impl Report {
     /// Waiting changed: growth beyond what was told matters at once; a shrinking crowd matters when it has halved or is
     /// gone, and not that much, so that a queue that breathes costs no message per invocation.
-    pub(super) fn waiting_is(&mut self, waiting: u32) {
+    pub(super) fn on_waiting_changed(&mut self, waiting: u32) {
         let reported = self.reported_waiting;
         if waiting > reported {
-            self.tell_demand();
+            self.require_demand_report();
         } else if waiting < reported && waiting <= reported / 2 {
             self.demand = true;
             self.raise_priority(FlushPriority::Soon);
@@ -104,7 +104,7 @@ impl Report {
     }
 
     /// The demand is to be told, whatever was told before.
-    pub(super) fn tell_demand(&mut self) {
+    pub(super) fn require_demand_report(&mut self) {
         self.demand = true;
         self.raise_priority(FlushPriority::Now);
     }
@@ -114,7 +114,7 @@ impl Report {
     }
 
     /// A delta of `version`, read at `read_us`, left us with `slots` of a sandbox.
-    pub(super) fn answer(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
+    pub(super) fn acknowledge(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
         self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
         // Slots that came are used here already; slots that go are wanted elsewhere.
         self.raise_priority(if slots > 0 { FlushPriority::Soon } else { FlushPriority::Now });
@@ -122,7 +122,7 @@ impl Report {
 
     /// We now hold `slots` of a sandbox, as far as deltas up to `version` say: if the control plane has sent a newer one, that
     /// counts, and is answered.
-    pub(super) fn hold(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
+    pub(super) fn slots_returned(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
         ack.version = ack.version.max(version);
@@ -130,18 +130,18 @@ impl Report {
     }
 
     /// A sandbox does not work; `running` invocations have not ended there.
-    pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, failing: Failing) {
+    pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, failure: SandboxFailure) {
         if let Some(ack) = self.acks.get_mut(&sandbox) {
             ack.slots = running;
         }
-        self.failures.insert(sandbox, failing);
+        self.failures.insert(sandbox, failure);
         self.raise_priority(FlushPriority::Now);
     }
 
     /// The limit of `version` is carried out as far as possible, which leaves so many slots. What is granted before that is
     /// said is granted beside the limit, and does not make it unmet.
-    pub(super) fn limited(&mut self, version: u64, slots: u32) {
-        self.limit_ack = Some((version, slots));
+    pub(super) fn on_cap_applied(&mut self, version: u64, slots: u32) {
+        self.cap_ack = Some((version, slots));
         self.raise_priority(FlushPriority::Now);
     }
 
@@ -151,7 +151,7 @@ impl Report {
     }
 
     /// How soon the outbox is to fetch what there is, where it does not know that yet; it does from now on.
-    pub(super) fn queue(&mut self) -> FlushPriority {
+    pub(super) fn mark_queued(&mut self) -> FlushPriority {
         if self.priority <= self.queued {
             return FlushPriority::None;
         }
@@ -160,8 +160,8 @@ impl Report {
     }
 
     /// Moves what is unsent into `message`, written at `now_us`. True when there is more than one message takes.
-    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, levels: FunctionLoad, now_us: u64) -> bool {
-        let FunctionLoad { function, waiting, running, held } = levels;
+    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, load: FunctionLoad, now_us: u64) -> bool {
+        let FunctionLoad { function, waiting, running, held } = load;
         (self.priority, self.queued) = (FlushPriority::None, FlushPriority::None);
         if std::mem::take(&mut self.demand) {
             self.reported_waiting = waiting;
@@ -169,7 +169,7 @@ impl Report {
         }
         // Failures first: slots of a failed sandbox that are given back must not be granted anew.
         while message.failures.len() < MAX_FAILURES
-            && let Some((sandbox, Failing { cause, retired, drains })) = self.failures.pop_first()
+            && let Some((sandbox, SandboxFailure { cause, retired, drains })) = self.failures.pop_first()
         {
             let (sandbox, cause) = (sandbox.to_wire(), api::shorten(cause));
             message.failures.push(wire::EndpointFailure { sandbox, function, cause, retired, drains });
@@ -189,7 +189,7 @@ impl Report {
         if !(self.acks.is_empty() && self.failures.is_empty()) {
             return true;
         }
-        if let Some((version, slots)) = self.limit_ack.take() {
+        if let Some((version, slots)) = self.cap_ack.take() {
             message.limit_acks.push(wire::LimitAck { function, version, slots: slots.min(held) });
         }
         false
@@ -200,7 +200,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    const LEVELS: FunctionLoad = FunctionLoad { function: 7, waiting: 4, running: 2, held: 3 };
+    const LOAD: FunctionLoad = FunctionLoad { function: 7, waiting: 4, running: 2, held: 3 };
 
     fn sandbox(number: u64) -> SandboxId {
         SandboxId::new(model::Epoch(1), number).unwrap()
@@ -210,9 +210,9 @@ mod tests {
     fn demand_is_told_when_it_grows_halves_or_ends() {
         let mut report = Report::default();
         let reported = |report: &mut Report, waiting| {
-            report.waiting_is(waiting);
+            report.on_waiting_changed(waiting);
             let mut message = wire::FromDataPlane::default();
-            report.write(&mut message, FunctionLoad { waiting, ..LEVELS }, 0);
+            report.write(&mut message, FunctionLoad { waiting, ..LOAD }, 0);
             !message.demand.is_empty()
         };
         let expected = [(1, true), (8, true), (7, false), (8, false), (5, false), (4, true), (3, false), (0, true)];
@@ -226,27 +226,27 @@ mod tests {
     fn growth_beyond_what_a_sample_said_is_told() {
         let mut report = Report::default();
         let mut message = wire::FromDataPlane::default();
-        report.waiting_is(100);
-        report.write(&mut message, FunctionLoad { waiting: 100, ..LEVELS }, 0);
-        report.waiting_is(60);
+        report.on_waiting_changed(100);
+        report.write(&mut message, FunctionLoad { waiting: 100, ..LOAD }, 0);
+        report.on_waiting_changed(60);
         report.sampled(60);
-        assert_eq!(report.queue(), FlushPriority::None, "it was said with the sample");
-        report.waiting_is(61);
-        assert_eq!(report.queue(), FlushPriority::Now);
+        assert_eq!(report.mark_queued(), FlushPriority::None, "it was said with the sample");
+        report.on_waiting_changed(61);
+        assert_eq!(report.mark_queued(), FlushPriority::Now);
     }
 
     #[test]
     fn what_is_more_than_a_message_takes_comes_in_several_and_the_limit_last() {
         let mut report = Report::default();
         for number in 1..=10_000 {
-            report.answer(sandbox(number), 0, 5, 100);
-            report.failed(sandbox(number), 0, Failing::broken("x".repeat(10_000)));
+            report.acknowledge(sandbox(number), 0, 5, 100);
+            report.failed(sandbox(number), 0, SandboxFailure::broken("x".repeat(10_000)));
         }
-        report.limited(9, 0);
+        report.on_cap_applied(9, 0);
         let (mut acks, mut failures, mut more) = (0, 0, true);
         while more {
             let mut message = wire::FromDataPlane::default();
-            more = report.write(&mut message, LEVELS, 0);
+            more = report.write(&mut message, LOAD, 0);
             assert!(prost::Message::encoded_len(&message) < api::MESSAGE_BYTES);
             assert_eq!(message.limit_acks.is_empty(), more, "it speaks of what was acknowledged before");
             (acks, failures) = (acks + message.acks.len(), failures + message.failures.len());
@@ -259,16 +259,16 @@ mod tests {
         let mut report = Report::default();
         let mut priorities = Vec::new();
         let mut now = |report: &mut Report| {
-            priorities.push(report.queue());
-            report.write(&mut wire::FromDataPlane::default(), LEVELS, 0);
+            priorities.push(report.mark_queued());
+            report.write(&mut wire::FromDataPlane::default(), LOAD, 0);
         };
-        report.waiting_is(5);
+        report.on_waiting_changed(5);
         now(&mut report);
-        report.waiting_is(1);
+        report.on_waiting_changed(1);
         now(&mut report);
-        report.answer(sandbox(1), 1, 5, 100);
+        report.acknowledge(sandbox(1), 1, 5, 100);
         now(&mut report);
-        report.answer(sandbox(1), 0, 6, 100);
+        report.acknowledge(sandbox(1), 0, 6, 100);
         now(&mut report);
         assert_eq!(priorities, [FlushPriority::Now, FlushPriority::Soon, FlushPriority::Soon, FlushPriority::Now]);
     }
@@ -276,15 +276,15 @@ mod tests {
     #[test]
     fn one_answer_per_sandbox_with_the_newest_level_and_the_greatest_version() {
         let mut report = Report::default();
-        report.answer(sandbox(1), 2, 5, 100);
-        assert_eq!(report.queue(), FlushPriority::Soon, "an acknowledgement");
-        report.hold(sandbox(1), 0, 0);
-        report.hold(sandbox(2), 0, 0);
-        report.limited(9, 2);
-        assert_eq!(report.queue(), FlushPriority::Now, "slots given back");
-        assert_eq!(report.queue(), FlushPriority::None, "the outbox knows by now");
+        report.acknowledge(sandbox(1), 2, 5, 100);
+        assert_eq!(report.mark_queued(), FlushPriority::Soon, "an acknowledgement");
+        report.slots_returned(sandbox(1), 0, 0);
+        report.slots_returned(sandbox(2), 0, 0);
+        report.on_cap_applied(9, 2);
+        assert_eq!(report.mark_queued(), FlushPriority::Now, "slots given back");
+        assert_eq!(report.mark_queued(), FlushPriority::None, "the outbox knows by now");
         let mut message = wire::FromDataPlane::default();
-        report.write(&mut message, LEVELS, 130);
+        report.write(&mut message, LOAD, 130);
         let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
         assert_eq!(acks, [(sandbox(1).to_wire(), 0, 5, 30), (sandbox(2).to_wire(), 0, 0, 0)]);
         assert_eq!(
@@ -292,6 +292,6 @@ mod tests {
             [wire::LimitAck { function: 7, version: 9, slots: 2 }],
             "not 3: one was granted since"
         );
-        assert_eq!(report.queue(), FlushPriority::None, "all of it was written");
+        assert_eq!(report.mark_queued(), FlushPriority::None, "all of it was written");
     }
 }

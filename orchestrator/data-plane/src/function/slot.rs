@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Failing, Function};
+use super::{Function, SandboxFailure};
 use crate::{plane::Plane, upstream::Sandbox};
 
 /// A slot that is in use.
@@ -11,7 +11,7 @@ pub(crate) struct Slot {
     held: Option<(Arc<Function>, Arc<Sandbox>)>,
     taken_us: u64,
     /// Nobody waits for what runs in it.
-    unwanted: bool,
+    abandoned: bool,
 }
 
 /// How many slots of a sandbox are in use.
@@ -27,7 +27,7 @@ pub(crate) enum Usage {
 
 impl Slot {
     pub(super) fn new(function: Arc<Function>, sandbox: Arc<Sandbox>, taken_us: u64) -> Self {
-        Self { held: Some((function, sandbox)), taken_us, unwanted: false }
+        Self { held: Some((function, sandbox)), taken_us, abandoned: false }
     }
 
     /// The sandbox it is a slot of.
@@ -47,19 +47,19 @@ impl Slot {
 
     /// The sandbox does not work: no invocation goes there any more, and the control plane is told.
     pub(crate) fn fail(&self, cause: &str) {
-        self.give_up(Failing::broken(cause));
+        self.fail_sandbox(SandboxFailure::broken(cause));
     }
 
     /// Connections to the sandbox end again and again: no invocation goes there any more, and the control plane is told. A
     /// program may end them for what it was sent, so others that run there may end.
     pub(crate) fn fail_repeatedly(&self, cause: &str) {
-        self.give_up(Failing::breaking(cause));
+        self.fail_sandbox(SandboxFailure::breaking(cause));
     }
 
     /// It is not known whether the sandbox is still there: no invocation goes there any more, without a word against it.
-    pub(crate) fn give_back(&self) {
+    pub(crate) fn return_grant(&self) {
         let (function, sandbox) = self.parts();
-        if function.give_back(sandbox) {
+        if function.return_grant(sandbox) {
             let id = sandbox.id();
             tracing::warn!(function = %function.name(), sandbox = %id, "sandbox given back: it may have ended unseen");
         }
@@ -68,19 +68,19 @@ impl Slot {
     /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there
     /// may end.
     pub(crate) fn retire(&self, cause: &str) {
-        self.give_up(Failing::retired(cause));
+        self.fail_sandbox(SandboxFailure::retired(cause));
     }
 
-    fn give_up(&self, failing: Failing) {
+    fn fail_sandbox(&self, failure: SandboxFailure) {
         let (function, sandbox) = self.parts();
-        function.give_up(sandbox, failing);
+        function.fail_sandbox(sandbox, failure);
     }
 
     /// Nobody waits any more for what runs in it.
-    pub(crate) fn into_unwanted(mut self) -> Self {
-        self.unwanted = true;
+    pub(crate) fn into_abandoned(mut self) -> Self {
+        self.abandoned = true;
         let (function, sandbox) = self.parts();
-        function.note_unwanted(sandbox, false);
+        function.note_abandoned(sandbox, false);
         self
     }
 
@@ -110,8 +110,8 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some((function, sandbox)) = self.held.take() {
-            if self.unwanted {
-                function.note_unwanted(&sandbox, true);
+            if self.abandoned {
+                function.note_abandoned(&sandbox, true);
             }
             let now_us = function.plane.clock.now_us();
             function.release(&sandbox, now_us);

@@ -13,7 +13,7 @@ use rand_pcg::Pcg32;
 
 use super::{
     activity::Activity,
-    grants::{Held, Limit},
+    grants::{Grant, GrantCap},
     queue::{ArrivalNumber, Queue, Waiter},
     report::{FlushPriority, FunctionLoad, Report},
 };
@@ -24,11 +24,11 @@ use crate::{
 
 /// A permanent creation problem answers new invocations at once for this long; after that one more is let in to wait, so
 /// that the control plane hears of the demand and may try again.
-const PROBLEM_STANDS_US: u64 = 1_000_000;
+const CREATION_FAILURE_TTL_US: u64 = 1_000_000;
 
 /// What a data plane knows of a function besides its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct FunctionConfig {
     /// Longest run of one invocation, microseconds.
     pub(crate) timeout_us: u64,
     /// Longest wait in the queue, microseconds.
@@ -66,7 +66,7 @@ pub(crate) struct Effects {
 
 /// What becomes of an invocation that asks for a slot.
 #[derive(Debug)]
-pub(crate) enum Admission {
+pub(crate) enum AdmissionDecision {
     /// It has one.
     Served(Arc<Sandbox>),
     /// It must wait: [`FunctionState::join`] is to be called.
@@ -78,19 +78,19 @@ pub(crate) enum Admission {
 /// The state of one function.
 #[derive(Debug)]
 pub(crate) struct FunctionState {
-    pub(super) terms: Terms,
+    pub(super) config: FunctionConfig,
     pub(super) slots: Slots<SandboxId>,
-    pub(super) held: BTreeMap<SandboxId, Held>,
+    pub(super) grants: BTreeMap<SandboxId, Grant>,
     pub(super) queue: Queue,
     /// Running invocations, also those in sandboxes that have been forgotten.
     pub(super) running: u32,
-    pub(super) limit: Option<Limit>,
+    pub(super) cap: Option<GrantCap>,
     pub(super) report: Report,
     pub(super) removed: bool,
     /// It belongs to a cluster that was left: nobody is told anything of it any more.
-    pub(super) abandoned: bool,
+    pub(super) detached: bool,
     activity: Activity,
-    tickets: u64,
+    arrivals: u64,
     problem: Option<Problem>,
 }
 
@@ -104,94 +104,94 @@ struct Problem {
 
 impl FunctionState {
     /// A function without sandboxes. `random` feeds a policy that chooses at random.
-    pub(crate) fn new(terms: Terms, policy: &'static Balance, random: Pcg32) -> Self {
+    pub(crate) fn new(config: FunctionConfig, policy: &'static Balance, random: Pcg32) -> Self {
         Self {
-            terms,
-            slots: Slots::new(policy, terms.concurrency, random),
-            held: BTreeMap::new(),
+            config,
+            slots: Slots::new(policy, config.concurrency, random),
+            grants: BTreeMap::new(),
             queue: Queue::default(),
             running: 0,
-            limit: None,
+            cap: None,
             report: Report::default(),
             removed: false,
-            abandoned: false,
+            detached: false,
             activity: Activity::default(),
-            tickets: 0,
+            arrivals: 0,
             problem: None,
         }
     }
 
     /// The terms in force.
-    pub(crate) fn terms(&self) -> Terms {
-        self.terms
+    pub(crate) fn config(&self) -> FunctionConfig {
+        self.config
     }
 
     /// New terms and balancing, for whoever arrives or is served from now on.
-    pub(crate) fn configure(&mut self, terms: Terms, policy: &'static Balance) {
-        self.terms = terms;
-        self.slots.set_policy(policy, terms.concurrency);
+    pub(crate) fn configure(&mut self, config: FunctionConfig, policy: &'static Balance) {
+        self.config = config;
+        self.slots.set_policy(policy, config.concurrency);
     }
 
     /// An invocation arrives: its ticket, and a slot or a place in the queue if there is one.
-    pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (ArrivalNumber, Admission) {
-        self.tickets += 1;
+    pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (ArrivalNumber, AdmissionDecision) {
+        self.arrivals += 1;
         effects.sample |= self.activity.arrive(now_us);
-        (ArrivalNumber(self.tickets), self.admit(now_us))
+        (ArrivalNumber(self.arrivals), self.admit(now_us))
     }
 
     /// An invocation whose sandbox failed asks for another slot. It was accepted before, so the queue's limit does not
     /// apply to it.
-    pub(crate) fn retry(&mut self, now_us: u64) -> Admission {
+    pub(crate) fn retry(&mut self, now_us: u64) -> AdmissionDecision {
         match self.acquire(now_us) {
-            Some(sandbox) => Admission::Served(sandbox),
-            None if self.removed => Admission::Refused(Cause::UnknownFunction.plain()),
-            None => Admission::Wait,
+            Some(sandbox) => AdmissionDecision::Served(sandbox),
+            None if self.removed => AdmissionDecision::Refused(Cause::UnknownFunction.plain()),
+            None => AdmissionDecision::Wait,
         }
     }
 
-    fn admit(&mut self, now_us: u64) -> Admission {
+    fn admit(&mut self, now_us: u64) -> AdmissionDecision {
         if self.removed {
-            return Admission::Refused(Cause::UnknownFunction.plain());
+            return AdmissionDecision::Refused(Cause::UnknownFunction.plain());
         }
         if let Some(sandbox) = self.acquire(now_us) {
-            return Admission::Served(sandbox);
+            return AdmissionDecision::Served(sandbox);
         }
         if let Some(problem) = &self.problem
             && problem.permanent
-            && self.held.is_empty()
-            && now_us < problem.since_us + PROBLEM_STANDS_US
+            && self.grants.is_empty()
+            && now_us < problem.since_us + CREATION_FAILURE_TTL_US
         {
-            return Admission::Refused(Cause::CreationFailed.plain());
+            return AdmissionDecision::Refused(Cause::CreationFailed.plain());
         }
-        if self.queue.len() >= self.terms.queue_limit {
-            return Admission::Refused(Cause::QueueFull.plain());
+        if self.queue.len() >= self.config.queue_limit {
+            return AdmissionDecision::Refused(Cause::QueueFull.plain());
         }
-        Admission::Wait
+        AdmissionDecision::Wait
     }
 
     /// Takes a place in the queue.
-    pub(crate) fn join(&mut self, ticket: ArrivalNumber, waiter: Waiter, now_us: u64, effects: &mut Effects) {
-        let before = self.level();
-        self.queue.join(ticket, waiter);
+    pub(crate) fn join(&mut self, arrival: ArrivalNumber, waiter: Waiter, now_us: u64, effects: &mut Effects) {
+        let before = self.load();
+        self.queue.join(arrival, waiter);
         self.changed(before, now_us, effects);
     }
 
     /// Leaves the queue: the client went away or the deadline passed.
-    pub(crate) fn leave(&mut self, ticket: ArrivalNumber, now_us: u64, effects: &mut Effects) {
-        let before = self.level();
-        if self.queue.leave(ticket) {
+    pub(crate) fn leave(&mut self, arrival: ArrivalNumber, now_us: u64, effects: &mut Effects) {
+        let before = self.load();
+        if self.queue.leave(arrival) {
             self.changed(before, now_us, effects);
         }
     }
 
     /// An invocation in `sandbox` has ended, and the sandbox with it as far as this slot goes.
     pub(crate) fn release(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
-        let before = self.level();
+        let before = self.load();
         self.running -= 1;
         let id = sandbox.id();
-        if self.held.get(&id).is_some_and(|held| Arc::ptr_eq(&held.sandbox, sandbox)) {
+        if self.grants.get(&id).is_some_and(|grant| Arc::ptr_eq(&grant.sandbox, sandbox)) {
             self.free_slot(id, now_us);
-            self.settle(id, effects);
+            self.reconcile(id, effects);
         }
         self.serve_queue(effects);
         self.changed(before, now_us, effects);
@@ -201,12 +201,12 @@ impl FunctionState {
     pub(crate) fn remove(&mut self, now_us: u64, effects: &mut Effects) {
         self.removed = true;
         self.refuse_all(&Cause::UnknownFunction.plain(), now_us, effects);
-        self.give_back_all(now_us, effects);
+        self.return_all_grants(now_us, effects);
     }
 
     /// Ends every wait with `refusal`.
     pub(crate) fn refuse_all(&mut self, refusal: &Refusal, now_us: u64, effects: &mut Effects) {
-        let before = self.level();
+        let before = self.load();
         while let Some(waiter) = self.queue.pop() {
             effects.refused.push((waiter, refusal.clone()));
         }
@@ -214,7 +214,7 @@ impl FunctionState {
     }
 
     /// Sandboxes cannot be made at present, or (with an empty message) can again.
-    pub(crate) fn problem(&mut self, problem: wire::CreationProblem, now_us: u64, effects: &mut Effects) {
+    pub(crate) fn set_creation_problem(&mut self, problem: wire::CreationProblem, now_us: u64, effects: &mut Effects) {
         if problem.message.is_empty() {
             self.problem = None;
             return;
@@ -226,7 +226,7 @@ impl FunctionState {
     }
 
     /// The answer to an invocation that has waited as long as it may.
-    pub(crate) fn overdue(&self) -> Refusal {
+    pub(crate) fn queue_deadline_refusal(&self) -> Refusal {
         match &self.problem {
             Some(_) => Cause::QueueDeadline.because("no sandbox could be made in time"),
             None => Cause::QueueDeadline.plain(),
@@ -235,7 +235,7 @@ impl FunctionState {
 
     /// What was measured since the last sample, and whether the function is still active; `None` when nobody is told.
     pub(crate) fn sample(&mut self, now_us: u64) -> Option<(wire::Sample, bool)> {
-        if self.abandoned {
+        if self.detached {
             return None;
         }
         let (sample, active) = self.activity.sample(now_us, self.queue.len(), self.running);
@@ -245,9 +245,8 @@ impl FunctionState {
 
     /// Moves the news into `message`.
     pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
-        let levels =
-            FunctionLoad { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
-        self.report.write(message, levels, now_us)
+        let load = FunctionLoad { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
+        self.report.write(message, load, now_us)
     }
 
     /// A sample as it is sent: with what waits and runs now.
@@ -279,18 +278,18 @@ impl FunctionState {
 
     /// Brings measurements and reports up to date after a change from level `before`.
     pub(super) fn changed(&mut self, before: u32, now_us: u64, effects: &mut Effects) {
-        self.activity.change(now_us, before, self.level());
-        self.report.waiting_is(self.queue.len());
-        if self.abandoned {
+        self.activity.change(now_us, before, self.load());
+        self.report.on_waiting_changed(self.queue.len());
+        if self.detached {
             effects.report = FlushPriority::None;
         } else {
-            effects.report = effects.report.max(self.report.queue());
+            effects.report = effects.report.max(self.report.mark_queued());
         }
-        effects.ended = self.removed && self.held.is_empty() && self.running == 0;
+        effects.ended = self.removed && self.grants.is_empty() && self.running == 0;
     }
 
     /// Waiting and running invocations.
-    pub(super) fn level(&self) -> u32 {
+    pub(super) fn load(&self) -> u32 {
         self.queue.len() + self.running
     }
 
@@ -300,16 +299,16 @@ impl FunctionState {
     }
 
     fn keep_sampling(&mut self, now_us: u64) -> bool {
-        let limited = self.limit.is_some();
-        if limited {
+        let is_capped = self.cap.is_some();
+        if is_capped {
             // Its clock may have stopped with an idle span; the limit is looked at again with each sample.
             self.begin_sampling(now_us);
         }
-        limited
+        is_capped
     }
 
     fn acquire(&mut self, now_us: u64) -> Option<Arc<Sandbox>> {
-        let before = self.level();
+        let before = self.load();
         let sandbox = self.take_slot()?;
         self.activity.change(now_us, before, before + 1);
         Some(sandbox)
@@ -317,8 +316,8 @@ impl FunctionState {
 
     fn take_slot(&mut self) -> Option<Arc<Sandbox>> {
         let id = self.slots.acquire()?;
-        let held = self.held.get(&id).expect("slots has exactly the sandboxes held");
+        let grant = self.grants.get(&id).expect("slots has exactly the sandboxes granted");
         self.running += 1;
-        Some(held.sandbox.clone())
+        Some(grant.sandbox.clone())
     }
 }

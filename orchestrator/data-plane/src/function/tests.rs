@@ -14,11 +14,12 @@ use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
 use super::{
-    ArrivalNumber, Delta, Effects, Failing, FunctionState, Limit, Stamp, Terms, WaitOutcome, state::Admission,
+    ArrivalNumber, Delta, Effects, FunctionConfig, FunctionState, GrantCap, SandboxFailure, Stamp, WaitOutcome,
+    state::AdmissionDecision,
 };
 use crate::{refusal::Cause, upstream::Sandbox};
 
-const TERMS: Terms = Terms {
+const CONFIG: FunctionConfig = FunctionConfig {
     timeout_us: 1_000_000,
     queue_deadline_us: 1_000_000,
     queue_limit: 5,
@@ -36,7 +37,7 @@ enum Event {
     Leave(usize),
     Retry(usize),
     Delta { sandbox: u64, slots: u32, state: EndpointState },
-    Limit { slots: u32, min_idle_ms: u64, drain: bool },
+    GrantCap { slots: u32, min_idle_ms: u64, drain: bool },
     Fail(usize),
     Review,
     Problem(bool),
@@ -61,7 +62,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            state: FunctionState::new(TERMS, &balance::policies()[0], Pcg32::new(1, 1)),
+            state: FunctionState::new(CONFIG, &balance::policies()[0], Pcg32::new(1, 1)),
             now_us: 0,
             version: 0,
             waiting: BTreeMap::new(),
@@ -81,9 +82,9 @@ impl World {
         for (waiter, sandbox) in effects.served {
             let marker = WaitOutcome::Refused(Cause::NotReady.plain());
             assert!(waiter.send(marker).is_ok(), "a waiter that has not left is there");
-            let (ticket, mut wait_outcome) = self.waiting.pop_first().expect("only who waits is served");
+            let (arrival, mut wait_outcome) = self.waiting.pop_first().expect("only who waits is served");
             assert!(wait_outcome.try_recv().is_ok(), "the one who came first is served first");
-            self.started(ticket, sandbox);
+            self.started(arrival, sandbox);
         }
         for (waiter, refusal) in effects.refused {
             assert!(waiter.send(WaitOutcome::Refused(refusal)).is_ok(), "a waiter that has not left is there");
@@ -113,9 +114,9 @@ impl World {
         self.limit_acks.extend(message.limit_acks);
     }
 
-    fn started(&mut self, ticket: ArrivalNumber, sandbox: Arc<Sandbox>) {
+    fn started(&mut self, arrival: ArrivalNumber, sandbox: Arc<Sandbox>) {
         let id = sandbox.id();
-        self.running.push((ticket, sandbox));
+        self.running.push((arrival, sandbox));
         let granted = self.granted.get(&id).copied().unwrap_or(0);
         assert!(self.in_use(id) <= granted, "{id}: {} invocations in {granted} slots", self.in_use(id));
     }
@@ -124,14 +125,14 @@ impl World {
         u32::try_from(self.running.iter().filter(|(_, sandbox)| sandbox.id() == id).count()).unwrap()
     }
 
-    fn admitted(&mut self, ticket: ArrivalNumber, admission: Admission) {
+    fn admitted(&mut self, arrival: ArrivalNumber, admission: AdmissionDecision) {
         match admission {
-            Admission::Served(sandbox) => self.started(ticket, sandbox),
-            Admission::Refused(_) => {}
-            Admission::Wait => {
+            AdmissionDecision::Served(sandbox) => self.started(arrival, sandbox),
+            AdmissionDecision::Refused(_) => {}
+            AdmissionDecision::Wait => {
                 let (waiter, wait_outcome) = oneshot::channel();
-                self.waiting.insert(ticket, wait_outcome);
-                self.change(|state, now_us, effects| state.join(ticket, waiter, now_us, effects));
+                self.waiting.insert(arrival, wait_outcome);
+                self.change(|state, now_us, effects| state.join(arrival, waiter, now_us, effects));
             }
         }
     }
@@ -167,48 +168,50 @@ impl World {
         if self.running.is_empty() {
             return None;
         }
-        let (ticket, sandbox) = self.running.remove(index % self.running.len());
+        let (arrival, sandbox) = self.running.remove(index % self.running.len());
         self.change(|state, now_us, effects| state.release(&sandbox, now_us, effects));
-        Some(ticket)
+        Some(arrival)
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive => {
-                let (ticket, admission) = self.change(FunctionState::arrive);
-                self.admitted(ticket, admission);
+                let (arrival, admission) = self.change(FunctionState::arrive);
+                self.admitted(arrival, admission);
             }
             Event::Finish(index) => {
                 self.finish(index);
             }
             Event::Retry(index) => {
-                if let Some(ticket) = self.finish(index) {
+                if let Some(arrival) = self.finish(index) {
                     let admission = self.change(|state, now_us, _| state.retry(now_us));
-                    self.admitted(ticket, admission);
+                    self.admitted(arrival, admission);
                 }
             }
             Event::Leave(index) => {
-                if let Some(&ticket) = self.waiting.keys().nth(index % self.waiting.len().max(1)) {
-                    self.waiting.remove(&ticket);
-                    self.change(|state, now_us, effects| state.leave(ticket, now_us, effects));
+                if let Some(&arrival) = self.waiting.keys().nth(index % self.waiting.len().max(1)) {
+                    self.waiting.remove(&arrival);
+                    self.change(|state, now_us, effects| state.leave(arrival, now_us, effects));
                 }
             }
             Event::Delta { sandbox, slots, state } => self.delta(sandbox, slots, state),
-            Event::Limit { slots, min_idle_ms, drain } => {
+            Event::GrantCap { slots, min_idle_ms, drain } => {
                 self.version += 1;
-                let limit = Limit { slots, min_idle_ms, drain, version: self.version };
-                self.change(|state, now_us, effects| state.apply_limit(limit, now_us, effects));
+                let cap = GrantCap { slots, min_idle_ms, drain, version: self.version };
+                self.change(|state, now_us, effects| state.apply_cap(cap, now_us, effects));
             }
             Event::Fail(index) => {
                 if !self.running.is_empty() {
                     let sandbox = self.running[index % self.running.len()].1.clone();
-                    self.change(|s, now_us, effects| s.fail(&sandbox, Failing::broken("broke"), now_us, effects));
+                    self.change(|s, now_us, effects| {
+                        s.fail(&sandbox, SandboxFailure::broken("broke"), now_us, effects)
+                    });
                 }
             }
-            Event::Review => self.change(|state, now_us, effects| state.review_limit(now_us, effects)),
+            Event::Review => self.change(|state, now_us, effects| state.recheck_cap(now_us, effects)),
             Event::Problem(permanent) => {
                 let problem = wire::CreationProblem { function: 1, permanent, message: "no such image".to_owned() };
-                self.change(|state, now_us, effects| state.problem(problem, now_us, effects));
+                self.change(|state, now_us, effects| state.set_creation_problem(problem, now_us, effects));
             }
             Event::Resync => {
                 let mut held = Vec::new();
@@ -221,8 +224,8 @@ impl World {
                 self.believed = believed.into_iter().collect();
             }
             Event::Configure { policy, concurrency } => {
-                let terms = Terms { concurrency, ..TERMS };
-                self.change(|state, _, _| state.configure(terms, &balance::policies()[policy]));
+                let config = FunctionConfig { concurrency, ..CONFIG };
+                self.change(|state, _, _| state.configure(config, &balance::policies()[policy]));
             }
         }
     }
@@ -251,7 +254,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..8).prop_map(Event::Retry),
         5 => (0u64..4, 1u32..4, state).prop_map(|(sandbox, slots, state)| Event::Delta { sandbox, slots, state }),
         2 => (0u32..6, 0u64..4, any::<bool>())
-            .prop_map(|(slots, min_idle_ms, drain)| Event::Limit { slots, min_idle_ms, drain }),
+            .prop_map(|(slots, min_idle_ms, drain)| Event::GrantCap { slots, min_idle_ms, drain }),
         1 => (0usize..8).prop_map(Event::Fail),
         1 => Just(Event::Review),
         1 => any::<bool>().prop_map(Event::Problem),

@@ -6,7 +6,7 @@ use api::{WireError, parse_address, state_from_wire, wire};
 use model::{Endpoint, EndpointState, FunctionId, SandboxId};
 
 use crate::{
-    function::{Delta, FunctionState, Limit, Stamp},
+    function::{Delta, FunctionState, GrantCap, Stamp},
     plane::Plane,
 };
 
@@ -60,7 +60,7 @@ impl Applier {
         (self.cluster, self.epoch, self.snapshot) = (String::new(), 0, None);
         (self.nonce, self.known) = (0, 0);
         for function in self.plane.functions.all() {
-            function.change(FunctionState::abandon);
+            function.change(FunctionState::detach);
         }
         self.plane.functions.clear();
     }
@@ -100,12 +100,12 @@ impl Applier {
                 tracing::error!(cause = %error, sandbox = %SandboxId::from_wire(delta.sandbox), "unusable endpoint delta");
             }
         }
-        for limit in &message.limits {
-            self.limit(limit);
+        for cap in &message.limits {
+            self.cap(cap);
         }
         for problem in message.problems {
             if let Some(function) = functions.by_id(FunctionId(problem.function)) {
-                function.change(|state, now_us, effects| state.problem(problem, now_us, effects));
+                function.change(|state, now_us, effects| state.set_creation_problem(problem, now_us, effects));
             }
         }
         if message.snapshot_end
@@ -144,14 +144,14 @@ impl Applier {
         Ok(())
     }
 
-    fn limit(&self, limit: &wire::GrantLimit) {
-        let wire::GrantLimit { function, version, slots, min_idle_ms, drain } = *limit;
+    fn cap(&self, cap: &wire::GrantLimit) {
+        let wire::GrantLimit { function, version, slots, min_idle_ms, drain } = *cap;
         match self.plane.functions.by_id(FunctionId(function)) {
             Some(function) => {
-                let limit = Limit { slots, min_idle_ms, drain, version };
-                function.change(|state, now_us, effects| state.apply_limit(limit, now_us, effects));
+                let cap = GrantCap { slots, min_idle_ms, drain, version };
+                function.change(|state, now_us, effects| state.apply_cap(cap, now_us, effects));
             }
-            None => self.plane.reports.unknown_limit(limit),
+            None => self.plane.reports.unknown_cap(cap),
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::micros,
-    function::{Failing, Function, Usage},
+    function::{Function, SandboxFailure, Usage},
     plane::Plane,
 };
 
@@ -109,15 +109,15 @@ pub(crate) async fn confirm(plane: Arc<Plane>) {
 /// are due.
 fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAddr, Vec<Look>> {
     let (now_us, expects_stream) = (plane.clock.now_us(), plane.trust.expects_stream());
-    let (mut count, mut given_back, mut looks) = (0, 0, Vec::new());
+    let (mut count, mut returned, mut looks) = (0, 0, Vec::new());
     for function in plane.functions.all() {
-        for (sandbox, usage) in function.view(|state| state.kept_sandboxes()) {
+        for (sandbox, usage) in function.view(|state| state.usable_sandboxes()) {
             count += 1;
             let known_us = sandbox.known_us(plane, now_us);
             if !is_the_same(known_us, now_us) {
                 // A look would find whatever has its address.
                 if usage == Usage::Idle && !expects_stream {
-                    given_back += usize::from(function.give_back(&sandbox));
+                    returned += usize::from(function.return_grant(&sandbox));
                 }
                 continue;
             }
@@ -128,8 +128,8 @@ fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAd
             }
         }
     }
-    if given_back > 0 {
-        tracing::warn!(sandboxes = given_back, "sandboxes given back: they may have ended unseen");
+    if returned > 0 {
+        tracing::warn!(sandboxes = returned, "sandboxes given back: they may have ended unseen");
     }
     looks.sort_by_key(|look| (look.last_us, look.sandbox.id()));
     looks.truncate(share(count, elapsed_us));
@@ -209,8 +209,8 @@ impl Look {
                     && usage != Usage::Full
                     && sandbox.known_us(plane, now_us) <= began_us =>
             {
-                let failing = Failing::broken("it takes no connections, and there is no control plane");
-                function.give_up_unless_full(&sandbox, failing);
+                let failing = SandboxFailure::broken("it takes no connections, and there is no control plane");
+                function.fail_sandbox_unless_full(&sandbox, failing);
             }
             // It is given back when that has gone on for too long.
             _ => {}

@@ -24,7 +24,7 @@ use super::{
     trust::{is_the_same, is_trusted},
     wire::WireHandle,
 };
-use crate::{Config, function::Terms, plane::Plane};
+use crate::{Config, function::FunctionConfig, plane::Plane};
 
 /// A sandbox is taken for broken when its connections end without an answer this many times in a row.
 const BREAKS_IN_A_ROW: u32 = 2;
@@ -113,13 +113,13 @@ struct Resting {
 
 impl Sandbox {
     /// A sandbox of a function with `terms` that became ready at `ready_us`.
-    pub(crate) fn new(endpoint: Endpoint, terms: &Terms, ready_us: u64) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, config: &FunctionConfig, ready_us: u64) -> Self {
         let header = HeaderValue::from_str(&endpoint.sandbox.to_string()).expect("an id is digits and a hyphen");
         Self {
             id: endpoint.sandbox,
             address: endpoint.address,
-            protocol: terms.protocol,
-            connection_idle_us: terms.connection_idle_us,
+            protocol: config.protocol,
+            connection_idle_us: config.connection_idle_us,
             ready_us,
             header,
             breaks: AtomicU32::new(0),

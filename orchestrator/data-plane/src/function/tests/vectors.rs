@@ -57,10 +57,10 @@ fn a_limit_gives_back_what_has_been_idle_longest_and_long_enough() {
     let mut world = with_sandboxes(&[1, 2, 3], 1);
     arrive(&mut world, 1);
     let busy = world.running[0].1.id().sequence();
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 1_000, drain: false });
+    world.happen(Event::GrantCap { slots: 1, min_idle_ms: 1_000, drain: false });
     assert_eq!(believed(&world).iter().map(|(_, slots)| slots).sum::<u32>(), 3, "nothing was idle for that long");
     assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(3));
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 1, drain: false });
+    world.happen(Event::GrantCap { slots: 1, min_idle_ms: 1, drain: false });
     let kept: Vec<_> = believed(&world).into_iter().filter(|(_, slots)| *slots > 0).collect();
     assert_eq!(kept, [(busy, 1)], "only the busy one is kept");
     assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(1));
@@ -70,7 +70,7 @@ fn a_limit_gives_back_what_has_been_idle_longest_and_long_enough() {
 fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
     let mut world = with_sandboxes(&[1, 2], 1);
     arrive(&mut world, 3);
-    world.happen(Event::Limit { slots: 1, min_idle_ms: 0, drain: true });
+    world.happen(Event::GrantCap { slots: 1, min_idle_ms: 0, drain: true });
     assert_eq!(world.limit_acks.last().map(|ack| ack.slots), Some(2), "both are busy");
     world.finish(0);
     assert_eq!((world.waiting.len(), world.running.len()), (1, 1), "the freed slot went back, not to the waiter");
@@ -82,7 +82,7 @@ fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
 #[test]
 fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
     let mut world = with_sandboxes(&[1], 1);
-    world.happen(Event::Limit { slots: 0, min_idle_ms: 3, drain: true });
+    world.happen(Event::GrantCap { slots: 0, min_idle_ms: 3, drain: true });
     assert_eq!(believed(&world), [(1, 1)]);
     for _ in 0..3 {
         world.happen(Event::Review);
@@ -111,7 +111,7 @@ fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
     arrive(&mut world, 2);
     world.happen(Event::Problem(false));
     assert_eq!(world.waiting.len(), 2, "the next attempt may succeed");
-    let detail = world.state.overdue().detail;
+    let detail = world.state.queue_deadline_refusal().detail;
     assert_eq!(
         detail.as_deref(),
         Some("no sandbox could be made in time"),
@@ -143,7 +143,7 @@ fn a_full_queue_refuses_but_not_who_was_accepted_before() {
     let mut world = with_sandboxes(&[1], 1);
     arrive(&mut world, 6);
     let (_, admission) = world.change(FunctionState::arrive);
-    assert!(matches!(admission, Admission::Refused(refusal) if refusal.cause == Cause::QueueFull));
+    assert!(matches!(admission, AdmissionDecision::Refused(refusal) if refusal.cause == Cause::QueueFull));
     world.happen(Event::Fail(0));
     world.happen(Event::Retry(0));
     assert_eq!(world.waiting.len(), 6, "the retried one waits as well");
