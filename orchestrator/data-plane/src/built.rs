@@ -131,7 +131,7 @@ impl Built {
         tasks.spawn(stream::run(plane.clone(), advertised, seed));
         tasks.spawn(sampler::run(plane.clone()));
         tasks.spawn(upstream::close_aged(plane.clone()));
-        tasks.spawn(upstream::confirm(plane.clone()));
+        tasks.spawn(upstream::probe_sandboxes(plane.clone()));
         tasks.spawn(overload::run(plane.clone()));
         // Its connections are tasks of their own.
         let ended = CancellationToken::new();

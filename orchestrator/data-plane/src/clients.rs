@@ -47,19 +47,19 @@ pub(crate) use self::{
 /// Connections beyond the bound that are served a refusal.
 pub(crate) const MAX_SURPLUS: usize = 64;
 /// Idle connections that are told to end together: so that not each new connection looks for one.
-const RECYCLED_AT_ONCE: usize = 32;
+const MAX_RECYCLED: usize = 32;
 /// A connection without a request is not idle before this time has passed.
-const FIRST_REQUEST_TIMEOUT_US: u64 = 1_000_000;
+const FIRST_REQUEST_GRACE_US: u64 = 1_000_000;
 /// Connections looked at by one search for idle ones.
-const LOOKED_AT: usize = 256;
+const MAX_EXAMINED: usize = 256;
 
 /// What a connection still owes to its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Debt {
+pub(crate) enum Owed {
     /// Answers that are not here yet, or not as a whole.
-    Answers,
+    IncompleteResponses,
     /// Only answers that are here as a whole, and wait for the client to take them.
-    Responses,
+    CompleteResponses,
     /// The same, and this data plane made all of them: they are refusals.
     Refusals,
     /// Nothing.
@@ -79,7 +79,7 @@ pub(crate) struct Client {
     /// Requests whose answers have not left.
     open: AtomicU32,
     /// Those of them whose answers are here as a whole: only the client is waited for.
-    settled: AtomicU32,
+    complete_responses: AtomicU32,
     /// Whether the last answer was a refusal.
     refused: AtomicBool,
     /// Requests so far.
@@ -234,23 +234,23 @@ impl Client {
 
     /// What its end would cost it. The HTTP library may have forgotten an answer that waits for its client; of HTTP/1.1 the
     /// last one counts then.
-    pub(crate) fn debt(&self) -> Debt {
+    pub(crate) fn owed(&self) -> Owed {
         let open = self.open.load(Ordering::Relaxed);
-        if open > self.settled.load(Ordering::Relaxed) {
-            return Debt::Answers;
+        if open > self.complete_responses.load(Ordering::Relaxed) {
+            return Owed::IncompleteResponses;
         }
         let is_forgotten = match self.is_http2() {
             true => self.unsent.responses() > 0,
             false => self.traffic.blocked().is_some(),
         };
         if open == 0 && !is_forgotten {
-            return Debt::Nothing;
+            return Owed::Nothing;
         }
         let are_refusals = match self.is_http2() {
             true => open == self.unsent_refusals.load(Ordering::Relaxed) && !is_forgotten,
             false => self.refused.load(Ordering::Relaxed),
         };
-        if are_refusals { Debt::Refusals } else { Debt::Responses }
+        if are_refusals { Owed::Refusals } else { Owed::CompleteResponses }
     }
 
     /// Whether the head of a request has begun, and no more is known of it.
@@ -309,10 +309,10 @@ impl Client {
 /// the end, and one that was not used between two looks is idle).
 #[derive(Default)]
 pub(crate) struct Clients {
-    ring: VecDeque<Seen>,
+    ring: VecDeque<RingEntry>,
 }
 
-struct Seen {
+struct RingEntry {
     client: Weak<Client>,
     /// When it came, in microseconds of the data plane's clock.
     since_us: u64,
@@ -322,7 +322,7 @@ struct Seen {
 
 impl Clients {
     /// A new connection from `peer`, the `count`-th of those open now. All end with `leave`.
-    pub(crate) fn enter(
+    pub(crate) fn register(
         &mut self,
         plane: &Arc<Plane>,
         peer: SocketAddr,
@@ -339,7 +339,7 @@ impl Clients {
             leave: leave.child_token(),
             leaving: AtomicBool::new(false),
             open: AtomicU32::new(0),
-            settled: AtomicU32::new(0),
+            complete_responses: AtomicU32::new(0),
             refused: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             awaits_response: AtomicBool::new(false),
@@ -357,7 +357,7 @@ impl Clients {
         if !client.is_surplus {
             // Where connections come and go, those that have ended are met here and not only at the bound.
             self.forget_ended(2);
-            self.ring.push_back(Seen { client: Arc::downgrade(&client), since_us: now_us, requests: None });
+            self.ring.push_back(RingEntry { client: Arc::downgrade(&client), since_us: now_us, requests: None });
         }
         client
     }
@@ -365,23 +365,23 @@ impl Clients {
     /// Tells some connections to end on which nobody is waited for but the client; how many.
     fn recycle(&mut self, now_us: u64) -> usize {
         let mut recycled = 0;
-        for _ in 0..LOOKED_AT.min(2 * self.ring.len()) {
-            let Some(mut seen) = self.ring.pop_front() else { break };
-            let Some(client) = seen.client.upgrade() else { continue };
+        for _ in 0..MAX_EXAMINED.min(2 * self.ring.len()) {
+            let Some(mut entry) = self.ring.pop_front() else { break };
+            let Some(client) = entry.client.upgrade() else { continue };
             let requests = client.requests();
             // One that takes nothing of what is here for it is as good as idle.
-            let is_unused = seen.requests == Some(requests) && client.debt() != Debt::Answers;
+            let is_unused = entry.requests == Some(requests) && client.owed() != Owed::IncompleteResponses;
             // Who has just come is about to ask.
-            let had_time = requests > 0 || now_us > seen.since_us + FIRST_REQUEST_TIMEOUT_US;
+            let had_time = requests > 0 || now_us > entry.since_us + FIRST_REQUEST_GRACE_US;
             if is_unused && had_time {
                 client.end_when_idle();
                 recycled += 1;
-                if recycled == RECYCLED_AT_ONCE {
+                if recycled == MAX_RECYCLED {
                     break;
                 }
             } else {
-                seen.requests = Some(requests);
-                self.ring.push_back(seen);
+                entry.requests = Some(requests);
+                self.ring.push_back(entry);
             }
         }
         recycled
@@ -390,9 +390,9 @@ impl Clients {
     /// Forgets those of the next `count` that have ended.
     fn forget_ended(&mut self, count: usize) {
         for _ in 0..count.min(self.ring.len()) {
-            let Some(seen) = self.ring.pop_front() else { return };
-            if seen.client.strong_count() > 0 {
-                self.ring.push_back(seen);
+            let Some(entry) = self.ring.pop_front() else { return };
+            if entry.client.strong_count() > 0 {
+                self.ring.push_back(entry);
             }
         }
     }

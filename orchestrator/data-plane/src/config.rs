@@ -302,14 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn the_example_says_what_is_far_beyond_a_section_over_http2() {
+    fn the_example_states_the_largest_section_over_http2() {
         let example = include_str!("../../dirigent/examples/data-plane.toml");
         let kib = u64::from(Limits::default().http2_header_bytes()) / 1024;
         assert!(example.contains(&format!("({kib} KiB at these defaults")), "{kib} KiB");
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn an_unusable_value_is_reported_by_its_key() {
         type Change = fn(&mut Config);
         let changes: [(Change, &str); 12] = [
             (|c| c.name = "a b".to_owned(), "name"),

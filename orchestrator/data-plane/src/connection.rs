@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    clients::{AllUnsent, Client, ClientIo, ClientSocket, Debt, PresenceWatch, Streams},
+    clients::{AllUnsent, Client, ClientIo, ClientSocket, Owed, PresenceWatch, Streams},
     invocation::serve,
 };
 
@@ -31,18 +31,18 @@ use crate::{
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// A client that is owed nothing but refusals has this long to take them when its connection is to end, and one of HTTP/2
 /// to end it itself: nobody made them wait for anything.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const REFUSALS_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them, and has so
 /// long in all.
-const LINGER_PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
-const LINGER_RESPONSES_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSES_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of header sections that an HTTP/2 client may leave for so long while it takes nothing, and at all.
 const MAX_UNSENT_HEADS: u64 = 1024 * 1024;
 const HEADS_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_UNSENT_HEADS_IN_ALL: u64 = 16 * MAX_UNSENT_HEADS;
+const MAX_UNSENT_HEADS_TOTAL: u64 = 16 * MAX_UNSENT_HEADS;
 
 /// Late streams are looked for at most so often within `limits.send_timeout`.
-const MAX_LOOKS: u32 = 64;
+const MAX_LATE_CHECKS: u32 = 64;
 
 /// Room in a connection's buffer beside the largest header section.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -50,25 +50,25 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 1024;
 
 /// A client that still sends what nobody wants may do so for this long, and pause for so long within it.
-const SEEN_OFF: Duration = Duration::from_secs(30);
-const SEEN_OFF_PAUSE: Duration = Duration::from_secs(2);
+const LINGERING_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+const LINGERING_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where its connection is to end, with this data plane or because there are too many, only so long.
-const HURRIED_OFF: Duration = Duration::from_secs(1);
+const LEAVING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of it that are read at once.
-const SCRAP_BYTES: usize = 16 * 1024;
+const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Carries one connection from its acceptance to its end.
-pub(crate) async fn carry(io: Io, client: Arc<Client>) {
+pub(crate) async fn serve_client(io: Io, client: Arc<Client>) {
     let socket = ClientSocket::new(io);
-    speak(socket.clone(), client.clone()).await;
+    serve_protocol(socket.clone(), client.clone()).await;
     if client.has_unread() {
         let has_to_end = async {
             client.leave.cancelled().await;
-            sleep(HURRIED_OFF).await;
+            sleep(LEAVING_CLOSE_TIMEOUT).await;
         };
         tokio::select! {
-            () = see_off(socket) => {}
-            () = sleep(SEEN_OFF) => {}
+            () = lingering_close(socket) => {}
+            () = sleep(LINGERING_CLOSE_TIMEOUT) => {}
             () = has_to_end => {}
         }
     }
@@ -76,31 +76,31 @@ pub(crate) async fn carry(io: Io, client: Arc<Client>) {
 
 /// Closes our side and reads what the client still sends, until it ends. Closed with bytes unread, a connection is reset,
 /// and the client may lose the answer that it has not read yet (RFC 9112, section 9.6).
-async fn see_off(mut socket: ClientSocket) {
+async fn lingering_close(mut socket: ClientSocket) {
     // It may be closed already.
     let _ = socket.shutdown().await;
-    let mut scrap = vec![0; SCRAP_BYTES];
-    while let Ok(Ok(1..)) = timeout(SEEN_OFF_PAUSE, socket.read(&mut scrap)).await {}
+    let mut discarded = vec![0; DISCARD_BUFFER_BYTES];
+    while let Ok(Ok(1..)) = timeout(LINGERING_READ_TIMEOUT, socket.read(&mut discarded)).await {}
 }
 
 /// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
-async fn speak(socket: ClientSocket, client: Arc<Client>) {
-    let tells_presence = socket.tells_presence();
+async fn serve_protocol(socket: ClientSocket, client: Arc<Client>) {
+    let can_probe_presence = socket.can_probe_presence();
     let mut io = ClientIo::new(socket.clone(), client.clone());
-    let mut watch = Watch::new(client.clone(), socket);
+    let mut watch = ConnectionWatch::new(client.clone(), socket);
     // Whatever else happens before there is a request ends it.
     let protocol = poll_fn(|cx| match io.poll_protocol(cx) {
         Poll::Pending => watch.poll(cx).map(|_event| None),
         protocol => protocol,
     });
     match protocol.await {
-        Some(Protocol::Http1) => speak_http1(io, &client, watch, tells_presence).await,
-        Some(Protocol::H2c) => speak_http2(io, &client, watch).await,
+        Some(Protocol::Http1) => serve_http1(io, &client, watch, can_probe_presence).await,
+        Some(Protocol::H2c) => serve_http2(io, &client, watch).await,
         None => {}
     }
 }
 
-async fn speak_http1(io: ClientIo, client: &Arc<Client>, watch: Watch, tells_presence: bool) {
+async fn serve_http1(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch, can_probe_presence: bool) {
     let limits = &client.plane.config.limits;
     let mut builder = http1::Builder::new();
     builder
@@ -108,16 +108,16 @@ async fn speak_http1(io: ClientIo, client: &Arc<Client>, watch: Watch, tells_pre
         .max_headers(limits.http1_header_count())
         .max_header_size(limits.http1_header_bytes())
         // The library takes the end of a client's side for its leaving. Where that can be found out, it is done here.
-        .half_close(tells_presence);
+        .half_close(can_probe_presence);
     let service = service_fn(|request| {
         let client = client.clone();
         async move { Ok::<_, Infallible>(serve(client, None, request).await) }
     });
     let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    converse(connection, watch, http1::Connection::graceful_shutdown).await;
+    drive(connection, watch, http1::Connection::graceful_shutdown).await;
 }
 
-async fn speak_http2(io: ClientIo, client: &Arc<Client>, watch: Watch) {
+async fn serve_http2(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch) {
     let _entered = AllUnsent::enter(client);
     let limits = &client.plane.config.limits;
     let mut builder = http2::Builder::new(Streams::new(client.clone()));
@@ -133,11 +133,11 @@ async fn speak_http2(io: ClientIo, client: &Arc<Client>, watch: Watch) {
         async move { Ok::<_, Infallible>(serve(client, Some(stream), request).await) }
     });
     let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    converse(connection, watch, http2::Connection::graceful_shutdown).await;
+    drive(connection, watch, http2::Connection::graceful_shutdown).await;
 }
 
 /// Lets a connection go on until it ends or its watch says so; `leave` lets it end once its requests are answered.
-async fn converse<C: Future>(mut connection: Pin<&mut C>, mut watch: Watch, leave: impl Fn(Pin<&mut C>)) {
+async fn drive<C: Future>(mut connection: Pin<&mut C>, mut watch: ConnectionWatch, leave: impl Fn(Pin<&mut C>)) {
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
             // Its errors are the client's: a broken message or a closed connection.
@@ -161,7 +161,7 @@ enum Event {
 
 /// Watches over one connection: that it is not idle for too long, that a request that has begun comes, that its client
 /// is there, that a response leaves, and that it ends with this data plane.
-struct Watch {
+struct ConnectionWatch {
     client: Arc<Client>,
     presence: PresenceWatch,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -170,30 +170,30 @@ struct Watch {
     leaving: bool,
     /// Whether it came while this data plane was stopping: it shall at least be told so.
     late: bool,
-    looks: Interval,
+    idle_ticks: Interval,
     /// Requests at the last look.
-    seen: u64,
+    seen_requests: u64,
     /// Rings when the head of a request has begun and does not end.
-    head: Alarm,
+    head_timer: StallTimer,
     /// Rings when the client takes nothing of what is to be sent.
-    blocked: Alarm,
+    blocked: StallTimer,
     /// Rings while header sections do not leave.
-    heads: Alarm,
+    heads: StallTimer,
     /// Set while there are HTTP/2 responses, or may be.
-    late_responses: Option<LateLook>,
+    late_check: Option<LateCheck>,
     /// Rings when a client that is to leave takes nothing of the responses that are there for it.
-    pause: Alarm,
+    drain_stall: StallTimer,
     /// The time that it has for these, and for everything else. Nothing that it does renews them.
-    for_responses: Budget,
-    for_rest: Budget,
+    responses_budget: Budget,
+    refusals_budget: Budget,
 }
 
-impl Watch {
+impl ConnectionWatch {
     fn new(client: Arc<Client>, socket: ClientSocket) -> Self {
         let idle = client.plane.config.limits.client_idle;
         let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
-        let mut looks = interval_at(Instant::now() + idle, idle);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle_ticks = interval_at(Instant::now() + idle, idle);
+        idle_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
         let presence = PresenceWatch::new(client.clone(), socket);
@@ -204,15 +204,15 @@ impl Watch {
             listening: false,
             leaving: late,
             late,
-            looks,
-            seen: 0,
-            head: Alarm::default(),
-            blocked: Alarm::default(),
-            heads: Alarm::default(),
-            late_responses: None,
-            pause: Alarm::default(),
-            for_responses: Budget::of(LINGER_RESPONSES_TIMEOUT),
-            for_rest: Budget::of(LINGER_TIMEOUT),
+            idle_ticks,
+            seen_requests: 0,
+            head_timer: StallTimer::default(),
+            blocked: StallTimer::default(),
+            heads: StallTimer::default(),
+            late_check: None,
+            drain_stall: StallTimer::default(),
+            responses_budget: Budget::of(RESPONSES_DRAIN_TIMEOUT),
+            refusals_budget: Budget::of(REFUSALS_DRAIN_TIMEOUT),
         }
     }
 
@@ -227,7 +227,7 @@ impl Watch {
         }
         let header_timeout = self.client.limits().header_timeout;
         let partial = self.client.has_partial_head().then(|| self.client.requests());
-        if self.head.rings(partial, header_timeout, cx) || self.presence.poll_gone(cx) {
+        if self.head_timer.has_stalled(partial, header_timeout, cx) || self.presence.poll_gone(cx) {
             return Poll::Ready(Event::End);
         }
         if self.takes_too_little(cx) || self.may_end(cx) {
@@ -237,10 +237,10 @@ impl Watch {
         if self.has_late_responses(cx) && !self.leaving {
             return self.begin_to_leave();
         }
-        while self.looks.poll_tick(cx).is_ready() {
+        while self.idle_ticks.poll_tick(cx).is_ready() {
             let requests = self.client.requests();
-            let idle = requests == self.seen && self.client.is_idle();
-            self.seen = requests;
+            let idle = requests == self.seen_requests && self.client.is_idle();
+            self.seen_requests = requests;
             if idle {
                 return if self.leaving { Poll::Ready(Event::End) } else { self.begin_to_leave() };
             }
@@ -256,7 +256,9 @@ impl Watch {
     /// Whether the connection has to end because its client does not take what is sent.
     fn takes_too_little(&mut self, cx: &mut Context<'_>) -> bool {
         let send_timeout = self.client.limits().send_timeout;
-        self.leaves_heads(cx) || self.blocked.rings(self.client.blocked(), send_timeout, cx) || self.client.is_late()
+        self.leaves_heads(cx)
+            || self.blocked.has_stalled(self.client.blocked(), send_timeout, cx)
+            || self.client.is_late()
     }
 
     /// Whether an HTTP/2 client leaves too much of header sections, which are no stream's any more. While the connection takes
@@ -267,43 +269,43 @@ impl Watch {
         }
         let bytes = self.client.unsent_heads();
         let waits = self.client.blocked().map(|_| 0);
-        while self.heads.rings(waits, HEADS_TIMEOUT, cx) {
+        while self.heads.has_stalled(waits, HEADS_TIMEOUT, cx) {
             if bytes > MAX_UNSENT_HEADS {
                 return true;
             }
-            self.heads = Alarm::default();
+            self.heads = StallTimer::default();
         }
-        bytes > MAX_UNSENT_HEADS_IN_ALL
+        bytes > MAX_UNSENT_HEADS_TOTAL
     }
 
     /// Ends HTTP/2 streams whose responses should have left. Whether the connection is to leave because others should have,
     /// whose streams cannot be ended. One timer for all: a response is late `limits.send_timeout` after it was complete, or
     /// later.
     fn has_late_responses(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_looked_at = self.late_responses.is_some() || !self.client.is_idle() || self.client.leaves_forgotten();
-        if !self.client.is_http2() || !is_looked_at {
+        let needs_check = self.late_check.is_some() || !self.client.is_idle() || self.client.leaves_forgotten();
+        if !self.client.is_http2() || !needs_check {
             return false;
         }
         let send_timeout = self.client.limits().send_timeout;
         let now = Instant::now;
-        let look = self.late_responses.get_or_insert_with(|| LateLook {
+        let check = self.late_check.get_or_insert_with(|| LateCheck {
             next: Box::pin(sleep(send_timeout)),
             generation_ends: now() + send_timeout,
         });
         let mut has_late = false;
-        while look.next.as_mut().poll(cx).is_ready() {
-            if now() >= look.generation_ends {
-                look.generation_ends = now() + send_timeout;
+        while check.next.as_mut().poll(cx).is_ready() {
+            if now() >= check.generation_ends {
+                check.generation_ends = now() + send_timeout;
                 has_late |= self.client.has_late_forgotten();
             }
             let due = self.client.end_late();
             if due.is_none() && !self.client.leaves_forgotten() && self.client.is_idle() {
-                self.late_responses = None;
+                self.late_check = None;
                 break;
             }
-            let soonest = now() + send_timeout / MAX_LOOKS;
-            let due = due.map_or(look.generation_ends, |us| self.client.plane.clock.at(us).min(look.generation_ends));
-            look.next.as_mut().reset(due.max(soonest));
+            let earliest = now() + send_timeout / MAX_LATE_CHECKS;
+            let due = due.map_or(check.generation_ends, |us| self.client.plane.clock.at(us).min(check.generation_ends));
+            check.next.as_mut().reset(due.max(earliest));
         }
         has_late
     }
@@ -314,20 +316,20 @@ impl Watch {
         if !self.leaving || self.late {
             return false;
         }
-        let debt = self.client.debt();
-        if debt == Debt::Nothing && !self.client.is_http2() {
+        let owed = self.client.owed();
+        if owed == Owed::Nothing && !self.client.is_http2() {
             return true;
         }
-        let owes_responses = debt == Debt::Responses;
+        let owes_responses = owed == Owed::CompleteResponses;
         let taken = owes_responses.then(|| self.client.taken());
-        self.pause.rings(taken, LINGER_PAUSE_TIMEOUT, cx)
-            || self.for_responses.is_spent(owes_responses, cx)
-            || self.for_rest.is_spent(matches!(debt, Debt::Refusals | Debt::Nothing), cx)
+        self.drain_stall.has_stalled(taken, DRAIN_STALL_TIMEOUT, cx)
+            || self.responses_budget.is_spent(owes_responses, cx)
+            || self.refusals_budget.is_spent(matches!(owed, Owed::Refusals | Owed::Nothing), cx)
     }
 }
 
 /// When HTTP/2 responses are looked at that may be late.
-struct LateLook {
+struct LateCheck {
     next: Pin<Box<Sleep>>,
     /// What was given before this and is forgotten is late one generation after it.
     generation_ends: Instant,
@@ -361,15 +363,15 @@ impl Budget {
 
 /// A timer that is set only while there is something to wait for.
 #[derive(Default)]
-struct Alarm {
+struct StallTimer {
     sleep: Option<Pin<Box<Sleep>>>,
     /// What it waits to see change.
     mark: u64,
 }
 
-impl Alarm {
+impl StallTimer {
     /// Whether `mark` has been the same for so long; `None` ends the wait.
-    fn rings(&mut self, mark: Option<u64>, after: Duration, cx: &mut Context<'_>) -> bool {
+    fn has_stalled(&mut self, mark: Option<u64>, after: Duration, cx: &mut Context<'_>) -> bool {
         let Some(mark) = mark else {
             self.sleep = None;
             return false;

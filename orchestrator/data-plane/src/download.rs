@@ -41,7 +41,7 @@ pub(crate) enum DownloadError {
 pub(crate) struct Download {
     content: Content,
     /// What is left of the frame that is being given.
-    rest: Bytes,
+    remaining: Bytes,
     /// What follows the content, where it is here.
     trailers: Option<HeaderMap>,
     /// Counts the request as open until its answer has left.
@@ -56,17 +56,17 @@ enum Content {
 }
 
 /// What has come of a sandbox's answer together with its head.
-pub(crate) enum Ahead {
+pub(crate) enum Prefetched {
     /// All of its body, and the trailers.
     Whole(Bytes, Option<HeaderMap>),
     /// The first frames of it, or nothing.
-    Part(FirstFrames),
+    Part(InitialFrames),
 }
 
 /// The first frames of a body, in their order: two, so that trailers behind a body of one piece are among them.
-pub(crate) type FirstFrames = [Option<Frame<Bytes>>; 2];
+pub(crate) type InitialFrames = [Option<Frame<Bytes>>; 2];
 
-impl Ahead {
+impl Prefetched {
     /// Reads what is there.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ fn read_frame(
 
 struct Flow {
     /// What was read ahead.
-    ahead: FirstFrames,
+    prefetched: InitialFrames,
     incoming: Incoming,
     /// `None` once the sandbox has no more to do with it. Dropped before its end, its slot stays taken until the sandbox
     /// has closed the connection.
@@ -134,38 +134,38 @@ struct Flow {
 impl Download {
     /// A body that is all here.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), rest: Bytes::new(), trailers: None, open: None }
+        Self { content: Content::Whole(bytes), remaining: Bytes::new(), trailers: None, open: None }
     }
 
     /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
-    pub(crate) fn begin(running: Running, ahead: Ahead, incoming: Incoming, cx: &mut Context<'_>) -> Self {
-        match ahead {
-            Ahead::Whole(bytes, mut trailers) => {
+    pub(crate) fn begin(running: Running, prefetched: Prefetched, incoming: Incoming, cx: &mut Context<'_>) -> Self {
+        match prefetched {
+            Prefetched::Whole(bytes, mut trailers) => {
                 running.complete(cx);
                 trailers.iter_mut().for_each(headers::trailers);
                 Self { trailers, ..Self::whole(bytes) }
             }
-            Ahead::Part(ahead) => Self::flowing(ahead, incoming, running, cx),
+            Prefetched::Part(prefetched) => Self::flowing(prefetched, incoming, running, cx),
         }
     }
 
     /// Counts `open` as long as this body has not left.
     pub(crate) fn counting(mut self, mut open: OpenRequest) -> Self {
         match &self.content {
-            Content::Whole(bytes) => open.is_whole(bytes.len()),
-            Content::Flowing(flow) => open.flows_until(flow.deadline.deadline()),
+            Content::Whole(bytes) => open.set_whole_body(bytes.len()),
+            Content::Flowing(flow) => open.set_streaming_until(flow.deadline.deadline()),
         }
         self.open = Some(open);
         self
     }
 
-    fn flowing(ahead: FirstFrames, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
+    fn flowing(prefetched: InitialFrames, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
         let mut deadline = Box::pin(sleep_until(running.deadline()));
         // It must wake this task also when nobody asks for the body, because the client takes none. When it has passed
         // already, the first look at the body says so.
         let _ = deadline.as_mut().poll(cx);
-        let flow = Flow { ahead, incoming, running: Some(running), deadline };
-        Self { content: Content::Flowing(Box::pin(flow)), rest: Bytes::new(), trailers: None, open: None }
+        let flow = Flow { prefetched, incoming, running: Some(running), deadline };
+        Self { content: Content::Flowing(Box::pin(flow)), remaining: Bytes::new(), trailers: None, open: None }
     }
 }
 
@@ -176,7 +176,7 @@ impl Flow {
             self.running = None;
             return Poll::Ready(Some(Err(DownloadError::Timeout)));
         }
-        let [first, second] = &mut self.ahead;
+        let [first, second] = &mut self.prefetched;
         let item = match first.take().or_else(|| second.take()) {
             Some(frame) => Some(Ok(frame)),
             None => {
@@ -199,7 +199,7 @@ impl Flow {
                 }))
             }
             Some(Ok(frame)) => {
-                if self.ahead[1].is_none() && self.incoming.is_end_stream() {
+                if self.prefetched[1].is_none() && self.incoming.is_end_stream() {
                     self.complete(cx);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -227,24 +227,24 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, DownloadError>>> {
-        let Self { content, rest, trailers, open } = &mut *self;
+        let Self { content, remaining, trailers, open } = &mut *self;
         // Whoever sends it has counted it before.
         let Some(open) = open else { return Poll::Ready(None) };
-        if open.has_to_end() {
+        if open.must_end() {
             return Poll::Ready(Some(Err(DownloadError::Unsent)));
         }
-        if !open.may_go_on() {
+        if !open.may_continue() {
             return Poll::Pending;
         }
-        while rest.is_empty() {
+        while remaining.is_empty() {
             let item = match content {
                 Content::Whole(bytes) if bytes.is_empty() => trailers.take().map(|fields| Ok(Frame::trailers(fields))),
                 Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
                 Content::Flowing(flow) => {
                     let item = ready!(flow.poll_next(cx));
                     match item {
-                        Some(Err(_)) => open.broke_off(),
-                        _ if flow.running.is_none() => open.gave_last(),
+                        Some(Err(_)) => open.fail_early(),
+                        _ if flow.running.is_none() => open.set_complete(),
                         _ => {}
                     }
                     item
@@ -257,7 +257,7 @@ impl Body for Download {
             };
             match frame.into_data() {
                 // Some clients end a connection for empty frames, so that none is sent.
-                Ok(bytes) => *rest = bytes,
+                Ok(bytes) => *remaining = bytes,
                 Err(frame) => {
                     // What is no data is trailers.
                     let fields = frame.into_trailers().unwrap_or_default();
@@ -265,7 +265,7 @@ impl Body for Download {
                 }
             }
         }
-        let bytes = rest.split_to(rest.len().min(open.most_at_once()));
+        let bytes = remaining.split_to(remaining.len().min(open.max_part_bytes()));
         let part = open.part(bytes, cx.waker());
         Poll::Ready(Some(part.map(Frame::data).ok_or(DownloadError::Unsent)))
     }
@@ -276,9 +276,9 @@ impl Body for Download {
             Content::Flowing(flow) => flow.running.is_none(),
         };
         is_given
-            && self.rest.is_empty()
+            && self.remaining.is_empty()
             && self.trailers.is_none()
-            && self.open.as_ref().is_none_or(OpenRequest::may_go_on)
+            && self.open.as_ref().is_none_or(OpenRequest::may_continue)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -287,12 +287,12 @@ impl Body for Download {
             Content::Whole(_) if self.trailers.is_some() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Flowing(flow) => {
-                let ahead = flow.ahead.iter().flatten().filter_map(Frame::data_ref);
-                let ahead: u64 = ahead.map(|data| data.len() as u64).sum();
+                let prefetched = flow.prefetched.iter().flatten().filter_map(Frame::data_ref);
+                let prefetched: u64 = prefetched.map(|data| data.len() as u64).sum();
                 flow.incoming
                     .size_hint()
                     .exact()
-                    .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
+                    .map_or_else(SizeHint::default, |remaining| SizeHint::with_exact(remaining + prefetched))
             }
         }
     }

@@ -12,9 +12,9 @@ const CONTINUATION: u8 = 9;
 /// Follows the frames that one side sends.
 pub(crate) struct Frames {
     /// Most bytes in the block of a trailer section.
-    most: u64,
+    max_bytes: u64,
     /// Bytes before the next frame begins.
-    rest: usize,
+    remaining: usize,
     /// The head of the next frame, as far as it has come.
     head: [u8; HEAD_BYTES],
     have: usize,
@@ -27,8 +27,8 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// Those that begin after `preface` bytes, with blocks of trailers of `most` bytes at most.
-    pub(crate) fn new(preface: usize, most: u64) -> Self {
-        Self { most, rest: preface, head: [0; HEAD_BYTES], have: 0, newest: 0, is_trailer: false, block: 0 }
+    pub(crate) fn new(preface: usize, max_bytes: u64) -> Self {
+        Self { max_bytes, remaining: preface, head: [0; HEAD_BYTES], have: 0, newest: 0, is_trailer: false, block: 0 }
     }
 
     /// What came in next.
@@ -37,9 +37,9 @@ impl Frames {
     /// When the block of a trailer section is too long.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            if self.rest > 0 {
-                let count = self.rest.min(bytes.len());
-                self.rest -= count;
+            if self.remaining > 0 {
+                let count = self.remaining.min(bytes.len());
+                self.remaining -= count;
                 bytes = &bytes[count..];
                 continue;
             }
@@ -58,7 +58,7 @@ impl Frames {
     fn begin_frame(&mut self) -> io::Result<()> {
         let [a, b, c, kind, _flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
-        self.rest = length as usize;
+        self.remaining = length as usize;
         match kind {
             HEADERS => {
                 // The first bit means nothing.
@@ -71,7 +71,7 @@ impl Frames {
             _ => return Ok(()),
         }
         self.block += u64::from(length);
-        if self.is_trailer && self.block > self.most {
+        if self.is_trailer && self.block > self.max_bytes {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a trailer section is larger than allowed"));
         }
         Ok(())

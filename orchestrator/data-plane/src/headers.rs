@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_one_hop_or_to_us_is_dropped_and_the_rest_stays() {
+    fn hop_by_hop_and_reserved_fields_are_dropped_and_the_others_stay() {
         let mut request = fields(&[
             ("host", "f"),
             ("connection", "keep-alive, X-Private"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_comes_before_all_of_a_functions() {
+    fn own_fields_come_before_those_of_the_function() {
         let mut answer = fields(&[("server-timing", "a"), ("set-cookie", "x"), ("server-timing", "b")]);
         insert_first(&mut answer, &SERVER_TIMING, HeaderValue::from_static("ours"));
         let values: Vec<_> = answer.get_all(SERVER_TIMING).iter().collect();

@@ -9,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
     clients::{Client, Stream},
-    download::{Ahead, Download, DownloadError},
+    download::{Download, DownloadError, Prefetched},
     function::{Admission, AdmittedInvocation, ArrivalNumber, Function, FunctionConfig, Slot, WaitOutcome},
     headers, host,
     outgoing::Outgoing,
@@ -19,7 +19,7 @@ use crate::{
     target,
     timeline::Timeline,
     upload::{UploadError, UploadSource},
-    upstream::{Link, NoResponse, OpenError, poll_answer},
+    upstream::{NoResponse, OpenError, UpstreamConnection, poll_response},
 };
 
 /// Sandboxes that an invocation is sent to at most. A request that kills its sandbox must not kill many.
@@ -52,7 +52,7 @@ enum Fault {
     /// The sandbox could not be reached; nothing was sent.
     Unreachable(OpenError),
     /// The connection ended, `heard` after the first byte of an answer, `sent` after the first byte of the request.
-    Broke { cause: String, heard: bool, sent: bool },
+    NoUsableResponse { cause: String, response_started: bool, sent: bool },
     /// The client's body ended early.
     Body(UploadError),
     /// The function's time-out passed.
@@ -68,7 +68,7 @@ pub(crate) async fn serve(
     let plane = client.plane.clone();
     let arrived_us = plane.clock.now_us();
     let is_http10 = request.version() == Version::HTTP_10;
-    let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|most| most <= SKIPPED_BYTES);
+    let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|upper| upper <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
     // RFC 9112, section 6.1: a proxy that passed it on may see the end of its body elsewhere, and another request behind that.
     // This version of the HTTP library ends such a connection by itself, but does not read what comes behind it.
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
     if is_http10 || is_ambiguous || is_unread {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    open.answered(response.headers());
+    open.responded(response.headers());
     response.map(|body| body.counting(open))
 }
 
@@ -199,27 +199,27 @@ impl Invocation {
         let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.config.timeout_us));
         let mut sleep = pin!(sleep_until(deadline));
         loop {
-            let link = self.link(&slot).await?;
+            let connection = self.connection(&slot).await?;
             let Some(request) = self.outgoing.request(slot.sandbox().protocol()) else {
                 let cause = "the request cannot be sent again".to_owned();
-                return Err(Fault::Broke { cause, heard: false, sent: true });
+                return Err(Fault::NoUsableResponse { cause, response_started: false, sent: true });
             };
-            let mut running = Running::new(slot, link, deadline);
-            let mut answer = pin!(running.link().send(request));
+            let mut running = Running::new(slot, connection, deadline);
+            let mut response = pin!(running.connection().send(request));
             let outcome = poll_fn(|cx| {
-                if let Poll::Ready(outcome) = poll_answer(running.link(), answer.as_mut(), cx) {
+                if let Poll::Ready(outcome) = poll_response(running.connection(), response.as_mut(), cx) {
                     return Poll::Ready(Some(outcome));
                 }
                 sleep.as_mut().poll(cx).map(|()| None)
             });
             match outcome.await {
-                Some(Ok(response)) => return self.answer(running, response).await,
+                Some(Ok(response)) => return self.handle_response(running, response).await,
                 None => return Err(Fault::Timeout),
                 Some(Err(mut error)) => match (error.take_message(), running) {
                     // The connection had ended while it was idle: nothing was sent, so another one is taken.
                     (Some(request), mut running) => {
                         self.outgoing.unsent(request);
-                        if !running.link().is_reused() {
+                        if !running.connection().is_reused() {
                             // A new one was not idle: there would be no end to it.
                             return Err(self.broke(running, &error.into_error()));
                         }
@@ -232,13 +232,13 @@ impl Invocation {
     }
 
     /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
-    async fn link(&self, slot: &Slot) -> Result<Link, Fault> {
+    async fn connection(&self, slot: &Slot) -> Result<UpstreamConnection, Fault> {
         match slot.sandbox().take_idle(&self.plane, slot.taken_us(), self.repeatable).await {
-            Some(link) => Ok(link),
+            Some(connection) => Ok(connection),
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
                     OpenError::Local(_) => self.plane.idle.shed_many(&self.plane),
-                    OpenError::Unsure | OpenError::Outlasted => slot.return_grant(),
+                    OpenError::NotTrusted | OpenError::TrustExpired => slot.return_grant(),
                     sandboxes => slot.fail(&sandboxes.to_string()),
                 }
                 Fault::Unreachable(error)
@@ -252,44 +252,52 @@ impl Invocation {
         if let Some(error) = self.outgoing.upload_error() {
             return Fault::Body(error);
         }
-        let link = running.link();
+        let connection = running.connection();
         let kind = NoResponse::of(error);
-        let heard = link.heard_answer() || kind == NoResponse::Unreadable;
-        let sent = link.sent_request() && kind != NoResponse::Unprocessed;
-        let reused = link.is_reused();
-        let is_deaf = link.is_deaf();
+        let response_started = connection.response_started() || kind == NoResponse::Unreadable;
+        let sent = connection.request_started() && kind != NoResponse::Unprocessed;
+        let reused = connection.is_reused();
+        let stopped_reading = connection.stopped_reading();
         let cause = api::with_causes(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, ?kind, "no response");
         match kind {
             NoResponse::Unreadable | NoResponse::StreamReset | NoResponse::Unprocessed => {
-                slot.sandbox().answered();
+                slot.sandbox().responded();
                 running.discard();
             }
             // The sandbox may have ended it for having been idle, and with it the others.
-            NoResponse::ConnectionEnded if reused && !heard => slot.sandbox().shed_idle(&self.plane),
+            NoResponse::ConnectionEnded if reused && !response_started => slot.sandbox().shed_idle(&self.plane),
             // One that reads less than we write is not broken.
-            NoResponse::ConnectionEnded if !is_deaf && slot.sandbox().broke() => slot.fail_repeatedly(&cause),
+            NoResponse::ConnectionEnded if !stopped_reading && slot.sandbox().broke() => slot.fail_repeatedly(&cause),
             NoResponse::ConnectionEnded => {}
         }
-        Fault::Broke { cause, heard, sent }
+        Fault::NoUsableResponse { cause, response_started, sent }
     }
 
-    async fn answer(&self, mut running: Running, response: Response<Incoming>) -> Result<Response<Download>, Fault> {
+    async fn handle_response(
+        &self,
+        mut running: Running,
+        response: Response<Incoming>,
+    ) -> Result<Response<Download>, Fault> {
         let (mut head, mut body) = response.into_parts();
         if let Err(fault) = self.check(&mut head) {
             running.discard();
             return Err(fault);
         }
-        let ahead = match poll_fn(|cx| Poll::Ready(Ahead::read(&mut running, &mut body, cx))).await {
-            Ok(ahead) => ahead,
+        let prefetched = match poll_fn(|cx| Poll::Ready(Prefetched::read(&mut running, &mut body, cx))).await {
+            Ok(prefetched) => prefetched,
             Err(error) => {
                 match error {
                     // Nothing follows trailers.
                     DownloadError::TrailersTooLarge => running.completed().await,
                     _ => running.discard(),
                 }
-                return Err(Fault::Broke { cause: api::with_causes(&error), heard: true, sent: true });
+                return Err(Fault::NoUsableResponse {
+                    cause: api::with_causes(&error),
+                    response_started: true,
+                    sent: true,
+                });
             }
         };
         let slot = running.slot();
@@ -297,11 +305,11 @@ impl Invocation {
             arrived_us: self.arrived_us,
             taken_us: slot.taken_us(),
             ready_us: slot.sandbox().ready_us(),
-            answered_us: self.plane.clock.now_us(),
+            responded_us: self.plane.clock.now_us(),
         };
         // Whoever waits for it reads it at once. How much later the rest is read is for the client to say.
-        slot.sandbox().heard(timeline.answered_us);
-        self.plane.metrics.answered(&timeline);
+        slot.sandbox().observed_alive(timeline.responded_us);
+        self.plane.metrics.responded(&timeline);
         if timeline.is_cold() {
             self.function.count_cold_start();
         }
@@ -312,9 +320,9 @@ impl Invocation {
         head.headers.insert(headers::SANDBOX, slot.sandbox().header().clone());
         head.headers.insert(headers::ATTEMPTS, attempts_value(self.attempts));
         head.version = http::Version::HTTP_11;
-        let mut parts = Some((running, ahead, body));
+        let mut parts = Some((running, prefetched, body));
         let body = poll_fn(|cx| match parts.take() {
-            Some((running, ahead, body)) => Poll::Ready(Download::begin(running, ahead, body, cx)),
+            Some((running, prefetched, body)) => Poll::Ready(Download::begin(running, prefetched, body, cx)),
             None => Poll::Pending,
         });
         Ok(Response::from_parts(head, body.await))
@@ -322,7 +330,8 @@ impl Invocation {
 
     /// Makes the head of an answer fit for the client.
     fn check(&self, head: &mut response::Parts) -> Result<(), Fault> {
-        let broke = |cause: &str| Fault::Broke { cause: cause.to_owned(), heard: true, sent: true };
+        let broke =
+            |cause: &str| Fault::NoUsableResponse { cause: cause.to_owned(), response_started: true, sent: true };
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(broke("it switched protocols unasked"));
         }
@@ -343,10 +352,10 @@ impl Invocation {
             Fault::Body(UploadError::Client) => {
                 return Err(Cause::BadRequest.about("body", "the request's body was cut short, or cannot be read"));
             }
-            Fault::Unreachable(OpenError::Unsure) => {
+            Fault::Unreachable(OpenError::NotTrusted) => {
                 // It was not even tried, and is not again: the search takes no time, and there are so many sandboxes.
                 self.attempts -= 1;
-                (true, Cause::Upstream.because(OpenError::Unsure.to_string()))
+                (true, Cause::Upstream.because(OpenError::NotTrusted.to_string()))
             }
             Fault::Unreachable(error) => {
                 self.refused += 1;
@@ -354,8 +363,8 @@ impl Invocation {
                 let cause = if error.is_local() { Cause::Overloaded } else { Cause::Upstream };
                 (self.refused < MAX_REFUSED, cause.because(error.to_string()))
             }
-            Fault::Broke { cause, heard, sent } => {
-                let is_allowed = !heard && (self.repeatable || !sent);
+            Fault::NoUsableResponse { cause, response_started, sent } => {
+                let is_allowed = !response_started && (self.repeatable || !sent);
                 let again = is_allowed && self.attempts - self.refused < MAX_ATTEMPTS && self.outgoing.can_repeat();
                 (again, Cause::Upstream.because(cause))
             }

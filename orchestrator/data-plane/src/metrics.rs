@@ -8,21 +8,21 @@ use std::{
 use crate::{refusal::Cause, timeline::Timeline};
 
 /// Upper bounds of latency buckets: powers of two from 64 µs to 67 s, so that finding one is a count of leading zeros.
-const FIRST_BOUND_US: u64 = 64;
+const MIN_BOUND_US: u64 = 64;
 /// Bounded buckets; one more takes the rest.
 const BUCKETS: usize = 21;
 
 /// Every counter.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    answered: AtomicU64,
+    responded: AtomicU64,
     cold: AtomicU64,
     client_gone: AtomicU64,
     refused: [AtomicU64; Cause::ALL.len()],
     retries: AtomicU64,
     sandboxes_failed: AtomicU64,
     responses_broken: AtomicU64,
-    links_opened: AtomicU64,
+    connections_opened: AtomicU64,
     streams: AtomicU64,
     /// From arrival to slot, of invocations that waited.
     pub(crate) wait: Latency,
@@ -47,8 +47,8 @@ pub(crate) struct Counts {
 
 impl Metrics {
     /// A function answered.
-    pub(crate) fn answered(&self, timeline: &Timeline) {
-        add(&self.answered);
+    pub(crate) fn responded(&self, timeline: &Timeline) {
+        add(&self.responded);
         if timeline.is_cold() {
             add(&self.cold);
         }
@@ -84,8 +84,8 @@ impl Metrics {
     }
 
     /// A connection to a sandbox was opened.
-    pub(crate) fn link_opened(&self) {
-        add(&self.links_opened);
+    pub(crate) fn connection_opened(&self) {
+        add(&self.connections_opened);
     }
 
     /// A control plane took our stream.
@@ -96,7 +96,7 @@ impl Metrics {
     /// The counts as of now.
     pub(crate) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let own = [("answered", read(&self.answered)), ("client-gone", read(&self.client_gone))];
+        let own = [("answered", read(&self.responded)), ("client-gone", read(&self.client_gone))];
         let refused = Cause::ALL.iter().map(|&cause| (cause.name(), read(&self.refused[cause as usize])));
         Counts {
             outcomes: own.into_iter().chain(refused).collect(),
@@ -105,7 +105,7 @@ impl Metrics {
                 ("retries", "Further attempts after a sandbox failed", read(&self.retries)),
                 ("sandboxes_failed", "Sandboxes found not to work", read(&self.sandboxes_failed)),
                 ("responses_broken", "Responses that ended early after their heads", read(&self.responses_broken)),
-                ("upstream_connections_opened", "Connections to sandboxes opened", read(&self.links_opened)),
+                ("upstream_connections_opened", "Connections to sandboxes opened", read(&self.connections_opened)),
                 ("streams_opened", "Streams to a control plane opened", read(&self.streams)),
             ],
         }
@@ -115,7 +115,7 @@ impl Metrics {
 impl Latency {
     fn record(&self, us: u64) {
         let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
-        let bucket = bits.saturating_sub(FIRST_BOUND_US.ilog2()) as usize;
+        let bucket = bits.saturating_sub(MIN_BOUND_US.ilog2()) as usize;
         add(&self.buckets[bucket.min(BUCKETS)]);
         self.sum_us.fetch_add(us, Ordering::Relaxed);
     }
@@ -124,7 +124,7 @@ impl Latency {
     pub(crate) fn read(&self) -> (f64, Vec<(f64, u64)>) {
         #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact to 285 years")]
         let seconds = |us: u64| us as f64 / 1e6;
-        let bounds = (0..BUCKETS).map(|index| seconds(FIRST_BOUND_US << index)).chain([f64::MAX]);
+        let bounds = (0..BUCKETS).map(|index| seconds(MIN_BOUND_US << index)).chain([f64::MAX]);
         let counts = self.buckets.iter().map(|count| count.load(Ordering::Relaxed));
         (seconds(self.sum_us.load(Ordering::Relaxed)), bounds.zip(counts).collect())
     }

@@ -35,7 +35,7 @@ pub(crate) struct Overload {
     /// What arrivals have added up; one is refused when it overflows, so that refusals are spread evenly.
     carry: AtomicU32,
     /// When a measurement was asked for, in microseconds; 0: none is under way.
-    asked_us: AtomicU64,
+    requested_us: AtomicU64,
     /// The newest measurement, in microseconds.
     delay_us: AtomicU64,
     watch: AtomicWaker,
@@ -45,9 +45,9 @@ impl Overload {
     /// A request arrives at `now_us`. Whether there is time for it.
     pub(crate) fn admits(&self, now_us: u64) -> bool {
         if self.arrivals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ARRIVALS)
-            && self.asked_us.load(Ordering::Relaxed) == 0
+            && self.requested_us.load(Ordering::Relaxed) == 0
         {
-            self.asked_us.store(now_us.max(1), Ordering::Relaxed);
+            self.requested_us.store(now_us.max(1), Ordering::Relaxed);
             self.watch.wake();
         }
         let share = self.share.load(Ordering::Relaxed);
@@ -68,16 +68,16 @@ impl Overload {
     pub(crate) async fn watch(&self, clock: Clock) {
         let mut control = Control::default();
         loop {
-            let asked_us = poll_fn(|cx| {
+            let requested_us = poll_fn(|cx| {
                 self.watch.register(cx.waker());
-                match self.asked_us.swap(0, Ordering::Relaxed) {
+                match self.requested_us.swap(0, Ordering::Relaxed) {
                     0 => Poll::Pending,
-                    asked_us => Poll::Ready(asked_us),
+                    requested_us => Poll::Ready(requested_us),
                 }
             })
             .await;
             let now_us = clock.now_us();
-            let delay_us = now_us.saturating_sub(asked_us);
+            let delay_us = now_us.saturating_sub(requested_us);
             self.delay_us.store(delay_us, Ordering::Relaxed);
             if let Some(share) = control.measured(delay_us, now_us) {
                 self.share.store(parts(share), Ordering::Relaxed);
@@ -103,7 +103,7 @@ struct Control {
     pie: Pie,
     updated_us: u64,
     /// The least delay since then.
-    least_us: Option<u64>,
+    min_us: Option<u64>,
 }
 
 impl Control {
@@ -114,13 +114,13 @@ impl Control {
             *self = Self { updated_us: now_us, ..Self::default() };
             return Some(0.0);
         }
-        let least_us = self.least_us.map_or(delay_us, |least_us| least_us.min(delay_us));
-        self.least_us = Some(least_us);
+        let min_us = self.min_us.map_or(delay_us, |min_us| min_us.min(delay_us));
+        self.min_us = Some(min_us);
         if passed_us < UPDATE_US {
             return None;
         }
-        (self.updated_us, self.least_us) = (now_us, None);
-        Some(self.pie.update(least_us, passed_us))
+        (self.updated_us, self.min_us) = (now_us, None);
+        Some(self.pie.update(min_us, passed_us))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     reports::Reports,
     sampler::Sampled,
     table::Table,
-    upstream::{IdleLinks, Trust},
+    upstream::{IdleConnections, Trust},
 };
 
 /// One data plane.
@@ -35,7 +35,7 @@ pub(crate) struct Plane {
     /// Functions whose load is being sampled.
     pub(crate) sampled: Sampled,
     pub(crate) reports: Reports,
-    pub(crate) idle: IdleLinks,
+    pub(crate) idle: IdleConnections,
     pub(crate) request_ids: RequestIds,
     seed: u64,
     /// This process, among those of its name.
@@ -56,7 +56,7 @@ impl Plane {
     /// A data plane that knows nothing yet. `seed` makes its request ids and its functions' random choices its own.
     pub(crate) fn new(config: Config, policy: &'static Balance, network: Arc<dyn Network>, seed: u64) -> Self {
         Self {
-            idle: IdleLinks::new(config.limits.idle_connections()),
+            idle: IdleConnections::new(config.limits.idle_connections()),
             config,
             policy,
             network,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clients::{Clients, MAX_SURPLUS},
-    connection::carry,
+    connection::serve_client,
     function::FunctionState,
     plane::Plane,
     refusal::Cause,
@@ -69,21 +69,21 @@ struct Server {
 impl Server {
     /// Takes connections for ever.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
-        let most = self.plane.config.limits.client_connections() + MAX_SURPLUS;
-        let mut taken = 0;
+        let max_connections = self.plane.config.limits.client_connections() + MAX_SURPLUS;
+        let mut accepted_count = 0;
         loop {
-            if taken == MAX_ACCEPTED_AT_ONCE {
-                taken = 0;
+            if accepted_count == MAX_ACCEPTED_AT_ONCE {
+                accepted_count = 0;
                 yield_now().await;
             }
             tokio::select! {
                 biased;
                 Some(_ended) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < most => match accepted {
+                accepted = self.listener.accept(), if connections.len() < max_connections => match accepted {
                     Ok(Accepted { io, peer, .. }) => {
-                        let client = self.clients.enter(&self.plane, peer, connections.len() + 1, &self.leave);
-                        connections.spawn(carry(io, client));
-                        taken += 1;
+                        let client = self.clients.register(&self.plane, peer, connections.len() + 1, &self.leave);
+                        connections.spawn(serve_client(io, client));
+                        accepted_count += 1;
                     }
                     Err(error) => {
                         tracing::warn!(cause = %error, "cannot accept a connection");

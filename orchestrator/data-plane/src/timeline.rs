@@ -12,7 +12,7 @@ pub(crate) struct Timeline {
     /// The sandbox of that slot became ready.
     pub(crate) ready_us: u64,
     /// The head of the sandbox's answer had been read.
-    pub(crate) answered_us: u64,
+    pub(crate) responded_us: u64,
 }
 
 impl Timeline {
@@ -28,7 +28,7 @@ impl Timeline {
 
     /// From the slot to the head of the answer.
     pub(crate) fn executed_us(&self) -> u64 {
-        self.answered_us.saturating_sub(self.taken_us)
+        self.responded_us.saturating_sub(self.taken_us)
     }
 
     /// The value of `Server-Timing`: a wait counts as `cold` or as `queue`, never as both.
@@ -95,18 +95,18 @@ mod tests {
 
     #[test]
     fn a_wait_is_cold_when_the_sandbox_came_after_the_invocation() {
-        let warm = Timeline { arrived_us: 5_000, taken_us: 5_000, ready_us: 10, answered_us: 6_234 };
+        let warm = Timeline { arrived_us: 5_000, taken_us: 5_000, ready_us: 10, responded_us: 6_234 };
         assert_eq!(warm.server_timing(), "queue;dur=0.000, cold;dur=0.000, exec;dur=1.234");
         let queued = Timeline { taken_us: 5_070, ..warm };
         assert_eq!(queued.server_timing(), "queue;dur=0.070, cold;dur=0.000, exec;dur=1.164");
-        let cold = Timeline { ready_us: 105_000, taken_us: 105_010, answered_us: 205_010, ..warm };
+        let cold = Timeline { ready_us: 105_000, taken_us: 105_010, responded_us: 205_010, ..warm };
         assert!(cold.is_cold() && !queued.is_cold());
         assert_eq!(cold.server_timing(), "queue;dur=0.000, cold;dur=100.010, exec;dur=100.000");
     }
 
     #[test]
     fn the_greatest_numbers_fit() {
-        let longest = Timeline { arrived_us: 0, taken_us: u64::MAX, ready_us: 0, answered_us: u64::MAX };
+        let longest = Timeline { arrived_us: 0, taken_us: u64::MAX, ready_us: 0, responded_us: u64::MAX };
         assert_eq!(longest.server_timing(), "queue;dur=18446744073709551.615, cold;dur=0.000, exec;dur=0.000");
     }
 }

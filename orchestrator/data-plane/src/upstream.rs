@@ -3,19 +3,19 @@
 //! HTTP/2 connections are used the same way, one invocation at a time: the end of a connection is the only sign,
 //! in both protocols, that a sandbox has stopped working on a cancelled invocation.
 
-mod confirm;
+mod connection;
 mod idle;
-mod linger;
-mod link;
+mod lingering_close;
+mod monitored_io;
 mod no_response;
+mod probe;
 mod sandbox;
 mod trust;
-mod wire;
 
-pub(crate) use confirm::confirm;
-pub(crate) use idle::{IdleLinks, close_aged};
-pub(crate) use linger::{Rest, linger};
-pub(crate) use link::{Link, poll_answer};
+pub(crate) use connection::{UpstreamConnection, poll_response};
+pub(crate) use idle::{IdleConnections, close_aged};
+pub(crate) use lingering_close::{PendingWork, close_lingering};
 pub(crate) use no_response::NoResponse;
+pub(crate) use probe::probe_sandboxes;
 pub(crate) use sandbox::{OpenError, Sandbox};
 pub(crate) use trust::Trust;

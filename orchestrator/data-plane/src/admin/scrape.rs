@@ -22,14 +22,14 @@ impl Scrape {
     }
 
     /// Levels, which cost nothing until somebody asks: name, what it is, value.
-    fn levels(&self) -> [(&'static str, &'static str, i64); 9] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
         let plane = &self.plane;
         let (mut waiting, mut running, mut held) = (0, 0, 0);
         for function in plane.functions.all() {
-            let levels = function.view(|state| (state.waiting(), state.running(), state.held_slots()));
-            waiting += i64::from(levels.0);
-            running += i64::from(levels.1);
-            held += i64::from(levels.2);
+            let counts = function.view(|state| [state.waiting(), state.running(), state.held_slots()].map(i64::from));
+            waiting += counts[0];
+            running += counts[1];
+            held += counts[2];
         }
         let unsent = plane.reports.backlog(plane.clock.now_us()).map_or(0, |backlog| backlog.unsent);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -51,7 +51,7 @@ impl Scrape {
     }
 
     /// How long ago the newest message to the control plane was written. Absent without a stream.
-    fn encode_silence(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode_report_age(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(backlog) = self.plane.reports.backlog(self.plane.clock.now_us()) else { return Ok(()) };
         let age = Duration::from_micros(backlog.silent_us).as_secs_f64();
         encode_gauge(
@@ -95,11 +95,11 @@ impl Collector for Scrape {
         for (name, help, count) in counts.totals {
             ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        for (name, help, level) in self.levels() {
-            ConstGauge::new(level).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        for (name, help, value) in self.gauges() {
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         self.encode_overload(&mut encoder)?;
-        self.encode_silence(&mut encoder)?;
+        self.encode_report_age(&mut encoder)?;
         let histograms: [(&str, &str, &Latency); 2] = [
             ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),
             ("execution", "From slot to the head of the answer", &metrics.execution),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_is_asked_for_once() {
+    fn a_mark_is_taken_once() {
         let marks = Marks::default();
         marks.push(1);
         marks.push(3);

@@ -23,7 +23,7 @@ use crate::frames::Frames;
 /// Begins every HTTP/2 connection (RFC 9113, section 3.4), and no HTTP/1.1 request.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read to find the protocol out: mostly a whole request, so that it costs no read of its own.
-const FIRST_BYTES: usize = 1024;
+const PREFACE_READ_BYTES: usize = 1024;
 
 /// A client's bytes.
 pub(crate) struct ClientIo {
@@ -81,20 +81,20 @@ impl ClientIo {
 
     /// Writes the refusal instead of `length` bytes of the library's.
     fn poll_refuse(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut rest = self.refusal.take().unwrap_or_default();
-        while rest.has_remaining() {
-            match self.socket().poll_write(cx, &rest) {
-                Poll::Ready(Ok(count @ 1..)) => rest.advance(count),
+        let mut remaining = self.refusal.take().unwrap_or_default();
+        while remaining.has_remaining() {
+            match self.socket().poll_write(cx, &remaining) {
+                Poll::Ready(Ok(count @ 1..)) => remaining.advance(count),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    self.refusal = Some(rest);
+                    self.refusal = Some(remaining);
                     return Poll::Pending;
                 }
             }
         }
         // The library writes no more; if it did, that would go nowhere.
-        self.refusal = Some(rest);
+        self.refusal = Some(remaining);
         Poll::Ready(Ok(length))
     }
 
@@ -109,7 +109,7 @@ impl ClientIo {
             if !HTTP2_PREFACE.starts_with(&self.ahead) {
                 return Poll::Ready(Some(Protocol::Http1));
             }
-            let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
+            let mut space = [const { MaybeUninit::uninit() }; PREFACE_READ_BYTES];
             let mut buffer = ReadBuf::uninit(&mut space);
             match ready!(self.poll_socket(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     Client,
     stream::{Departure, Part, Stream},
-    unsent::Forgotten,
+    unsent::Reservation,
 };
 use crate::headers;
 
@@ -53,17 +53,17 @@ pub(crate) struct OpenRequest {
     client: Arc<Client>,
     /// Its stream; absent in HTTP/1.1, where the connection has one response at a time.
     stream: Option<Arc<Stream>>,
-    answered: bool,
+    responded: bool,
     refused: bool,
     /// Whether the whole of its response is here.
-    settled: bool,
+    is_complete: bool,
     /// Whether its response is counted as broken.
     broken: bool,
     /// Room in the client's allowance: for the only part of its response, and for itself.
-    room: Option<Forgotten>,
-    own: Option<Forgotten>,
+    reservation: Option<Reservation>,
+    own_reservation: Option<Reservation>,
     /// Whether it holds a place, of which there are as many as invocations may be under way.
-    placed: bool,
+    holds_permit: bool,
 }
 
 impl OpenRequest {
@@ -73,19 +73,19 @@ impl OpenRequest {
         Self {
             client,
             stream,
-            answered: false,
+            responded: false,
             refused: false,
-            settled: false,
+            is_complete: false,
             broken: false,
-            room: None,
-            own: None,
-            placed: true,
+            reservation: None,
+            own_reservation: None,
+            holds_permit: true,
         }
     }
 
     /// The head of its answer is there, with these fields.
-    pub(crate) fn answered(&mut self, fields: &HeaderMap) {
-        self.answered = true;
+    pub(crate) fn responded(&mut self, fields: &HeaderMap) {
+        self.responded = true;
         if self.stream.is_some() {
             self.client.heads.give(headers::size(fields) as u64, self.client.traffic.written());
         }
@@ -96,12 +96,12 @@ impl OpenRequest {
     /// It is refused, and holds no place of others while the refusal is on its way. Whether the refusal may have a body.
     pub(crate) fn refuse(&mut self) -> bool {
         self.refused = true;
-        self.leave_place();
+        self.release_permit();
         self.client.unsent_refusals.fetch_add(1, Ordering::Relaxed) < UNSENT_REFUSALS
     }
 
     /// Its response comes as the function makes it, until `deadline`, and its head goes to the client.
-    pub(crate) fn flows_until(&mut self, deadline: Instant) {
+    pub(crate) fn set_streaming_until(&mut self, deadline: Instant) {
         let until_us = self.client.plane.clock.us_at(deadline).max(1);
         match &self.stream {
             Some(stream) => stream.hold(until_us),
@@ -110,63 +110,63 @@ impl OpenRequest {
     }
 
     /// The last part of its response is here. On a stream it holds no place from now on: its bytes are bounded.
-    pub(crate) fn gave_last(&mut self) {
-        if replace(&mut self.settled, true) {
+    pub(crate) fn set_complete(&mut self) {
+        if replace(&mut self.is_complete, true) {
             return;
         }
-        self.client.settled.fetch_add(1, Ordering::Relaxed);
+        self.client.complete_responses.fetch_add(1, Ordering::Relaxed);
         if let Some(stream) = &self.stream {
-            stream.settle();
-            self.leave_place();
+            stream.set_complete();
+            self.release_permit();
         }
     }
 
     /// Its response ends early.
-    pub(crate) fn broke_off(&mut self) {
+    pub(crate) fn fail_early(&mut self) {
         self.count_broken();
-        self.gave_last();
+        self.set_complete();
     }
 
     /// Its response of `length` bytes is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its
     /// connection, whose watch knows it.
-    pub(crate) fn is_whole(&mut self, length: usize) {
+    pub(crate) fn set_whole_body(&mut self, length: usize) {
         if length <= SMALL_RESPONSE_BYTES {
-            self.leave_place();
+            self.release_permit();
         }
         // Without a body its end goes with its head.
         if let Some(stream) = self.stream.as_ref().filter(|_| length > 0) {
-            match Forgotten::of(&self.client, length as u64, self.refused) {
-                Some((part, own)) => (self.room, self.own) = (Some(part), Some(own)),
+            match Reservation::of(&self.client, length as u64, self.refused) {
+                Some((part, own)) => (self.reservation, self.own_reservation) = (Some(part), Some(own)),
                 None => stream.hold(u64::MAX),
             }
         }
-        self.gave_last();
+        self.set_complete();
     }
 
     /// A part of its response as it goes to the client, in a task that `waker` wakes; `None` where it has to end.
     pub(crate) fn part(&mut self, bytes: Bytes, waker: &Waker) -> Option<Part> {
-        match (&self.stream, self.room.take()) {
-            (Some(_), Some(room)) => Some(Part::last(bytes, room)),
+        match (&self.stream, self.reservation.take()) {
+            (Some(_), Some(reservation)) => Some(Part::last(bytes, reservation)),
             (Some(stream), None) => stream.give(bytes, waker),
             (None, _) => Some(Part::uncounted(bytes)),
         }
     }
 
     /// The most bytes that a part of its response may have.
-    pub(crate) fn most_at_once(&self) -> usize {
+    pub(crate) fn max_part_bytes(&self) -> usize {
         let is_held = self.stream.as_ref().is_some_and(|stream| stream.is_held());
         if is_held { MAX_PART_BYTES } else { usize::MAX }
     }
 
     /// Whether more of its response may follow what was given, or its end. On a held stream, whose task is woken when it may,
     /// that is once all has left.
-    pub(crate) fn may_go_on(&self) -> bool {
+    pub(crate) fn may_continue(&self) -> bool {
         self.stream.as_ref().is_none_or(|stream| stream.has_left())
     }
 
     /// Whether it has to end early.
-    pub(crate) fn has_to_end(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.has_to_end())
+    pub(crate) fn must_end(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.must_end())
     }
 
     fn count_broken(&mut self) {
@@ -175,8 +175,8 @@ impl OpenRequest {
         }
     }
 
-    fn leave_place(&mut self) {
-        if take(&mut self.placed) {
+    fn release_permit(&mut self) {
+        if take(&mut self.holds_permit) {
             self.client.plane.request_closed();
         }
     }
@@ -188,23 +188,23 @@ impl Drop for OpenRequest {
             Some(stream) => stream.end(),
             None => Departure { cut: false, whole: true },
         };
-        drop(self.own.take());
+        drop(self.own_reservation.take());
         self.client.deadline.set(0);
         self.client.traffic.at_request();
-        let has_left = self.settled && departure.whole;
-        if !has_left && self.answered && !self.refused && (departure.cut || self.client.is_cut()) {
+        let has_left = self.is_complete && departure.whole;
+        if !has_left && self.responded && !self.refused && (departure.cut || self.client.is_cut()) {
             self.count_broken();
         }
         // In this order: for a moment it may seem to be waited for, but no other one seems not to be.
-        if self.settled {
-            self.client.settled.fetch_sub(1, Ordering::Relaxed);
+        if self.is_complete {
+            self.client.complete_responses.fetch_sub(1, Ordering::Relaxed);
         }
         self.client.open.fetch_sub(1, Ordering::Relaxed);
         if self.refused {
             self.client.unsent_refusals.fetch_sub(1, Ordering::Relaxed);
         }
-        self.leave_place();
-        if !self.answered {
+        self.release_permit();
+        if !self.responded {
             self.client.awaits_response.store(false, Ordering::Relaxed);
             self.client.plane.metrics.client_gone();
         }

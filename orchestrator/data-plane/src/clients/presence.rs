@@ -26,9 +26,9 @@ const MAX_RESET_WAIT: Duration = Duration::from_secs(1);
 /// HTTP library's own.
 const MAX_PROBES: u32 = 4;
 const INITIAL_PROBE_DELAY: Duration = Duration::from_millis(500);
-const ASKED_GROWTH: u32 = 4;
+const PROBE_DELAY_FACTOR: u32 = 4;
 /// A client that has closed its side, and can be sent no interim response, is waited for so long without a byte for it.
-const MAX_SILENCE: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Watches over the presence of one client.
 pub(crate) struct PresenceWatch {
@@ -42,14 +42,14 @@ pub(crate) struct PresenceWatch {
 struct Filling {
     /// Which of its requests that is.
     request: u64,
-    look: Pin<Box<Sleep>>,
+    check: Pin<Box<Sleep>>,
     next_wait: Duration,
-    asked: u32,
+    probes: u32,
 }
 
 /// A client that has closed its side.
 struct HalfClosed {
-    look: Pin<Box<Sleep>>,
+    check: Pin<Box<Sleep>>,
     next_wait: Duration,
     probed: bool,
     /// Writes that it took, and since when there was none.
@@ -87,15 +87,15 @@ impl PresenceWatch {
             *filling = None;
         }
         let state = filling.get_or_insert_with(|| Filling::new(request));
-        while state.asked < MAX_PROBES && state.look.as_mut().poll(cx).is_ready() {
+        while state.probes < MAX_PROBES && state.check.as_mut().poll(cx).is_ready() {
             if client.may_be_sent_interim() && socket.is_filled() {
-                state.asked += 1;
+                state.probes += 1;
                 if !socket.send_interim() {
                     return true;
                 }
-                state.next_wait *= ASKED_GROWTH;
+                state.next_wait *= PROBE_DELAY_FACTOR;
             }
-            state.look.as_mut().reset(Instant::now() + state.next_wait);
+            state.check.as_mut().reset(Instant::now() + state.next_wait);
         }
         false
     }
@@ -103,7 +103,7 @@ impl PresenceWatch {
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> bool {
         let Self { client, socket, half_closed, .. } = self;
         let state = half_closed.get_or_insert_with(|| HalfClosed::new(client.written()));
-        while let Poll::Ready(()) = state.look.as_mut().poll(cx) {
+        while let Poll::Ready(()) = state.check.as_mut().poll(cx) {
             if !state.probed && client.may_be_sent_interim() {
                 state.probed = true;
                 if !socket.send_interim() {
@@ -113,7 +113,7 @@ impl PresenceWatch {
             if !state.probed && state.is_silent(client.written()) {
                 return true;
             }
-            state.look.as_mut().reset(Instant::now() + state.next_wait);
+            state.check.as_mut().reset(Instant::now() + state.next_wait);
             state.next_wait = (state.next_wait * 2).min(MAX_RESET_WAIT);
         }
         false
@@ -122,20 +122,20 @@ impl PresenceWatch {
 
 impl Filling {
     fn new(request: u64) -> Self {
-        Self { request, look: Box::pin(sleep(INITIAL_PROBE_DELAY)), next_wait: INITIAL_PROBE_DELAY, asked: 0 }
+        Self { request, check: Box::pin(sleep(INITIAL_PROBE_DELAY)), next_wait: INITIAL_PROBE_DELAY, probes: 0 }
     }
 }
 
 impl HalfClosed {
     fn new(written: u64) -> Self {
-        let look = Box::pin(sleep(PROBE_DELAY));
-        Self { look, next_wait: MIN_RESET_WAIT, probed: false, written, silent_since: Instant::now() }
+        let check = Box::pin(sleep(PROBE_DELAY));
+        Self { check, next_wait: MIN_RESET_WAIT, probed: false, written, silent_since: Instant::now() }
     }
 
     fn is_silent(&mut self, written: u64) -> bool {
         if written != std::mem::replace(&mut self.written, written) {
             self.silent_since = Instant::now();
         }
-        self.silent_since.elapsed() >= MAX_SILENCE
+        self.silent_since.elapsed() >= SILENCE_TIMEOUT
     }
 }

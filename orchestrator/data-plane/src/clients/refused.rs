@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_library_writes_by_itself_is_replaced() {
+    fn only_refusals_of_the_library_itself_are_replaced() {
         let bare = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         let (cause, text) = instead_of(bare).unwrap();
         assert_eq!(cause, Cause::BadRequest);

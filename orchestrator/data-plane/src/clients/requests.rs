@@ -8,7 +8,7 @@ use super::dropped::Dropped;
 /// Follows the requests of an HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    place: Place,
+    position: Position,
     /// Requests that have begun.
     count: u64,
     line: Line,
@@ -42,7 +42,7 @@ enum Field {
 
 /// Where in a request the next byte is.
 #[derive(Clone, Copy, Debug, Default)]
-enum Place {
+enum Position {
     /// Before its line, where empty lines are passed over (RFC 9112, section 2.2).
     #[default]
     Begin,
@@ -57,7 +57,7 @@ enum Place {
     /// In the size of a chunk, or what follows it on the line.
     Size { bytes: u64, ended: bool },
     /// Beyond what can be read.
-    Lost,
+    Unparseable,
 }
 
 /// Where in a trailer section, which the library reads to the first line without a byte: its lines end by CRLF alone.
@@ -84,43 +84,43 @@ impl Requests {
     /// `bytes` came in next. Notes in `dropped` what of them the library does not show.
     pub(super) fn pass(&mut self, mut bytes: &[u8], dropped: &Dropped) {
         while let Some(&first) = bytes.first() {
-            bytes = match self.place {
-                Place::Begin if first == b'\r' || first == b'\n' => &bytes[1..],
-                Place::Begin => {
+            bytes = match self.position {
+                Position::Begin if first == b'\r' || first == b'\n' => &bytes[1..],
+                Position::Begin => {
                     self.count += 1;
                     self.body = Body::None;
                     self.has_length = false;
-                    self.place = Place::Line { spaces: 0, has_fragment: false };
+                    self.position = Position::Line { spaces: 0, has_fragment: false };
                     bytes
                 }
-                Place::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, dropped),
-                Place::Fields => self.pass_field(bytes, dropped),
-                Place::Trailers(trailers) => {
-                    self.place = trailers.then(first);
+                Position::Line { spaces, has_fragment } => self.pass_line(bytes, spaces, has_fragment, dropped),
+                Position::Fields => self.pass_field(bytes, dropped),
+                Position::Trailers(trailers) => {
+                    self.position = trailers.then(first);
                     &bytes[1..]
                 }
-                Place::Body { left } => {
+                Position::Body { left } => {
                     let count = left.min(bytes.len() as u64);
-                    self.place = match left - count {
-                        0 if self.body == Body::Chunks => Place::Size { bytes: 0, ended: false },
-                        0 => Place::Begin,
-                        left => Place::Body { left },
+                    self.position = match left - count {
+                        0 if self.body == Body::Chunks => Position::Size { bytes: 0, ended: false },
+                        0 => Position::Begin,
+                        left => Position::Body { left },
                     };
                     &bytes[usize::try_from(count).unwrap_or(bytes.len())..]
                 }
-                Place::Size { bytes: size, ended } => {
+                Position::Size { bytes: size, ended } => {
                     self.pass_size(first, size, ended);
                     &bytes[1..]
                 }
-                Place::Lost => return,
+                Position::Unparseable => return,
             };
         }
     }
 
     /// Requests that have come to the last byte of their bodies, as far as they can be read.
     pub(super) fn whole(&self) -> u64 {
-        match self.place {
-            Place::Begin => self.count,
+        match self.position {
+            Position::Begin => self.count,
             _ => self.count.saturating_sub(1),
         }
     }
@@ -140,13 +140,13 @@ impl Requests {
                     if has_fragment {
                         dropped.fragment.push(self.count);
                     }
-                    self.place = Place::Fields;
+                    self.position = Position::Fields;
                     return &bytes[index + 1..];
                 }
                 _ => {}
             }
         }
-        self.place = Place::Line { spaces, has_fragment };
+        self.position = Position::Line { spaces, has_fragment };
         &[]
     }
 
@@ -155,30 +155,30 @@ impl Requests {
         self.line.pass(&bytes[..end.unwrap_or(bytes.len())]);
         let Some(end) = end else { return &[] };
         if self.line.is_empty() {
-            self.place = self.begin_body(dropped);
+            self.position = self.begin_body(dropped);
         } else {
-            self.heed(self.line.field);
+            self.apply_field(self.line.field);
         }
         self.line.clear();
         &bytes[end + 1..]
     }
 
     /// The header section is complete.
-    fn begin_body(&self, dropped: &Dropped) -> Place {
+    fn begin_body(&self, dropped: &Dropped) -> Position {
         match self.body {
-            Body::None | Body::Bytes(0) => Place::Begin,
-            Body::Bytes(left) => Place::Body { left },
-            Body::Unreadable => Place::Lost,
+            Body::None | Body::Bytes(0) => Position::Begin,
+            Body::Bytes(left) => Position::Body { left },
+            Body::Unreadable => Position::Unparseable,
             Body::Chunks => {
                 if self.has_length {
                     dropped.length.push(self.count);
                 }
-                Place::Size { bytes: 0, ended: false }
+                Position::Size { bytes: 0, ended: false }
             }
         }
     }
 
-    fn heed(&mut self, field: Field) {
+    fn apply_field(&mut self, field: Field) {
         match field {
             Field::Coding => self.body = Body::Chunks,
             Field::Length(length) => {
@@ -194,29 +194,29 @@ impl Requests {
     /// The next byte of the line with the size of a chunk.
     fn pass_size(&mut self, byte: u8, size: u64, ended: bool) {
         let digit = char::from(byte).to_digit(16).filter(|_| !ended);
-        self.place = match (byte, digit) {
-            (b'\n', _) if size == 0 => Place::Trailers(Trailers::LineBegins),
+        self.position = match (byte, digit) {
+            (b'\n', _) if size == 0 => Position::Trailers(Trailers::LineBegins),
             // The chunk, and the end of its line.
-            (b'\n', _) => Place::Body { left: size.saturating_add(2) },
+            (b'\n', _) => Position::Body { left: size.saturating_add(2) },
             (_, Some(digit)) => match size.checked_mul(16) {
-                Some(size) => Place::Size { bytes: size + u64::from(digit), ended },
-                None => Place::Lost,
+                Some(size) => Position::Size { bytes: size + u64::from(digit), ended },
+                None => Position::Unparseable,
             },
-            (_, None) => Place::Size { bytes: size, ended: true },
+            (_, None) => Position::Size { bytes: size, ended: true },
         };
     }
 }
 
 impl Trailers {
     /// Where the next byte leads.
-    fn then(self, byte: u8) -> Place {
+    fn then(self, byte: u8) -> Position {
         match (self, byte) {
-            (Self::LineBegins, b'\r') => Place::Trailers(Self::SectionEnds),
-            (Self::Line, b'\r') => Place::Trailers(Self::LineEnds),
-            (Self::LineBegins | Self::Line, _) => Place::Trailers(Self::Line),
-            (Self::LineEnds, b'\n') => Place::Trailers(Self::LineBegins),
-            (Self::SectionEnds, b'\n') => Place::Begin,
-            (Self::LineEnds | Self::SectionEnds, _) => Place::Lost,
+            (Self::LineBegins, b'\r') => Position::Trailers(Self::SectionEnds),
+            (Self::Line, b'\r') => Position::Trailers(Self::LineEnds),
+            (Self::LineBegins | Self::Line, _) => Position::Trailers(Self::Line),
+            (Self::LineEnds, b'\n') => Position::Trailers(Self::LineBegins),
+            (Self::SectionEnds, b'\n') => Position::Begin,
+            (Self::LineEnds | Self::SectionEnds, _) => Position::Unparseable,
         }
     }
 }

@@ -18,10 +18,10 @@ use tokio::{
 };
 
 /// Times that a socket which is ready again each time it is asked is asked at once.
-const MAX_ASKED_AT_ONCE: u32 = 4;
+const MAX_READY_POLLS: u32 = 4;
 
 /// A system has room for so many unread bytes at least: while there are fewer, the client can send more, and its end.
-const FILLED_BYTES: usize = 32 * 1024;
+const FULL_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Asks a client to go on (RFC 9110, section 15.2.1), which every client of HTTP/1.1 has to understand at any time.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -54,7 +54,7 @@ impl ClientSocket {
     }
 
     /// Whether the client's presence can be asked for: not in a simulated network.
-    pub(crate) fn tells_presence(&self) -> bool {
+    pub(crate) fn can_probe_presence(&self) -> bool {
         (*self.lock().io).socket().is_some()
     }
 
@@ -63,7 +63,7 @@ impl ClientSocket {
     pub(super) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
         let State { io, hides_bytes } = &mut *self.lock();
         let Some(socket) = (**io).socket() else { return Presence::Here };
-        for _ in 0..MAX_ASKED_AT_ONCE {
+        for _ in 0..MAX_READY_POLLS {
             match socket.poll_read_ready(cx) {
                 Poll::Pending => return Presence::Here,
                 Poll::Ready(Err(_)) => return Presence::Gone,
@@ -88,10 +88,10 @@ impl ClientSocket {
 
     /// Whether so much is unread that the client may not be able to send more.
     pub(super) fn is_filled(&self) -> bool {
-        let mut space = vec![MaybeUninit::uninit(); FILLED_BYTES];
+        let mut space = vec![MaybeUninit::uninit(); FULL_BUFFER_BYTES];
         let state = self.lock();
         let peeked = (*state.io).socket().map(|socket| SockRef::from(socket).peek(&mut space));
-        matches!(peeked, Some(Ok(FILLED_BYTES)))
+        matches!(peeked, Some(Ok(FULL_BUFFER_BYTES)))
     }
 
     /// Sends an interim response; false when that is impossible. Nothing of a response may have been written.
@@ -126,11 +126,11 @@ impl State {
             return None;
         }
         let socket = (*self.io).socket()?;
-        let room = buffer.initialize_unfilled();
-        match (&*SockRef::from(socket)).read(room) {
+        let space = buffer.initialize_unfilled();
+        match (&*SockRef::from(socket)).read(space) {
             Ok(count) => {
                 // Where they fill the room there may be more.
-                self.hides_bytes = count > 0 && count == room.len();
+                self.hides_bytes = count > 0 && count == space.len();
                 buffer.advance(count);
                 Some(Ok(()))
             }

@@ -19,7 +19,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use hyper::rt::Executor;
 
-use super::{Client, unsent::Forgotten};
+use super::{Client, unsent::Reservation};
 use crate::clock::micros;
 
 /// Memory of a stream besides the bytes of its response: its request, its state and its task.
@@ -55,13 +55,13 @@ struct State {
     /// Those of them that are no parts.
     fixed: u64,
     /// When the HTTP library was given the part that it has.
-    given_us: Option<u64>,
+    queued_us: Option<u64>,
     /// When what is given must have left.
     until_us: u64,
     /// When the function's time-out passes; `u64::MAX` once the whole of the response is here.
     flows_until_us: u64,
     /// The whole of the response is here.
-    settled: bool,
+    is_complete: bool,
     /// A part was let go of before it was taken.
     lost: bool,
     /// Wakes the task that runs the stream.
@@ -81,12 +81,12 @@ impl Stream {
     }
 
     /// The whole of the response is here.
-    pub(super) fn settle(&self) {
+    pub(super) fn set_complete(&self) {
         if !self.is_held() {
             return;
         }
         let mut state = self.lock();
-        (state.settled, state.flows_until_us) = (true, u64::MAX);
+        (state.is_complete, state.flows_until_us) = (true, u64::MAX);
         state.fixed = STREAM_BYTES;
         self.count(&mut state, STREAM_BYTES);
         state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
@@ -103,14 +103,14 @@ impl Stream {
             none => *none = Some(waker.clone()),
         }
         let now_us = self.client.plane.clock.now_us();
-        state.given_us = Some(now_us);
-        let rest = bytes.len() as u64;
-        self.count(&mut state, rest);
-        self.client.unsent.parts.fetch_add(rest, Ordering::Relaxed);
+        state.queued_us = Some(now_us);
+        let remaining = bytes.len() as u64;
+        self.count(&mut state, remaining);
+        self.client.unsent.parts.fetch_add(remaining, Ordering::Relaxed);
         state.until_us = self.deadline_us(&state, now_us);
         drop(state);
         self.client.plane.unsent.relieve(self.client.limits(), now_us);
-        Some(Part { bytes, given: Some(Given::Held { stream: self.clone(), rest }) })
+        Some(Part { bytes, accounting: Some(Accounting::Held { stream: self.clone(), remaining }) })
     }
 
     /// When what waits at `now_us` must have left.
@@ -122,11 +122,11 @@ impl Stream {
 
     /// Whether its end may follow: the HTTP library has nothing of a held one.
     pub(super) fn has_left(&self) -> bool {
-        !self.is_held() || self.lock().given_us.is_none()
+        !self.is_held() || self.lock().queued_us.is_none()
     }
 
     /// Whether it has to end before its response has left.
-    pub(super) fn has_to_end(&self) -> bool {
+    pub(super) fn must_end(&self) -> bool {
         self.is_cut() && !self.has_left()
     }
 
@@ -147,7 +147,7 @@ impl Stream {
         let mut state = self.lock();
         let fixed = std::mem::take(&mut state.fixed);
         self.uncount(&mut state, fixed);
-        let departure = Departure { cut: self.is_cut(), whole: state.given_us.is_none() && !state.lost };
+        let departure = Departure { cut: self.is_cut(), whole: state.queued_us.is_none() && !state.lost };
         drop(state);
         self.client.unsent.leave(self);
         departure
@@ -161,7 +161,7 @@ impl Stream {
     /// Ends the stream when its deadline has passed at `now_us`. The deadline, if not.
     pub(super) fn cut_if_late(&self, now_us: u64) -> Option<u64> {
         let state = self.lock();
-        if state.given_us.is_none() || self.is_cut() {
+        if state.queued_us.is_none() || self.is_cut() {
             return None;
         }
         if state.until_us > now_us {
@@ -174,12 +174,12 @@ impl Stream {
     /// Since when its part has waited, and the bytes that its end would free; `None` when it waits for nobody.
     pub(super) fn waits(&self) -> Option<(u64, u64)> {
         let state = self.lock();
-        let given_us = state.given_us.filter(|_| !self.is_cut())?;
-        Some((given_us, state.bytes))
+        let queued_us = state.queued_us.filter(|_| !self.is_cut())?;
+        Some((queued_us, state.bytes))
     }
 
     fn cut_now(&self, state: &State) {
-        if state.given_us.is_none() || self.is_cut.swap(true, Ordering::Relaxed) {
+        if state.queued_us.is_none() || self.is_cut.swap(true, Ordering::Relaxed) {
             return;
         }
         self.client.unsent.cut.fetch_add(state.bytes, Ordering::Relaxed);
@@ -195,26 +195,26 @@ impl Stream {
         if self.is_held() && !self.is_cut() {
             self.cut_if_late(self.client.plane.clock.now_us());
         }
-        self.has_to_end()
+        self.must_end()
     }
 
     /// The client took so many bytes of a part.
-    fn took(&self, bytes: u64) {
+    fn on_taken(&self, bytes: u64) {
         let mut state = self.lock();
         self.client.unsent.parts.fetch_sub(bytes, Ordering::Relaxed);
         self.uncount(&mut state, bytes);
-        if !state.settled {
+        if !state.is_complete {
             state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
         }
     }
 
     /// The library lets go of its part, of which so many bytes were not taken. The next one, or the end, may follow.
-    fn let_go(&self, rest: u64) {
+    fn on_released(&self, remaining: u64) {
         let mut state = self.lock();
-        state.given_us = None;
-        state.lost |= rest > 0;
-        self.client.unsent.parts.fetch_sub(rest, Ordering::Relaxed);
-        self.uncount(&mut state, rest);
+        state.queued_us = None;
+        state.lost |= remaining > 0;
+        self.client.unsent.parts.fetch_sub(remaining, Ordering::Relaxed);
+        self.uncount(&mut state, remaining);
         if let Some(waker) = &state.waker {
             waker.wake_by_ref();
         }
@@ -249,41 +249,41 @@ impl Stream {
 pub(crate) struct Part {
     bytes: Bytes,
     /// How it counts until the HTTP library lets go of it. Of HTTP/2 only.
-    given: Option<Given>,
+    accounting: Option<Accounting>,
 }
 
-enum Given {
+enum Accounting {
     /// For its stream, and so many bytes of it were not taken.
-    Held { stream: Arc<Stream>, rest: u64 },
+    Held { stream: Arc<Stream>, remaining: u64 },
     /// Within the client's allowance.
-    Forgotten { room: Forgotten },
+    Allowance { reservation: Reservation },
 }
 
 impl Part {
     /// One that is not counted.
     pub(super) fn uncounted(bytes: Bytes) -> Self {
-        Self { bytes, given: None }
+        Self { bytes, accounting: None }
     }
 
     /// One that ends a response, and whose stream may be forgotten.
-    pub(super) fn last(bytes: Bytes, room: Forgotten) -> Self {
-        Self { bytes, given: Some(Given::Forgotten { room }) }
+    pub(super) fn last(bytes: Bytes, reservation: Reservation) -> Self {
+        Self { bytes, accounting: Some(Accounting::Allowance { reservation }) }
     }
 
-    fn took(&mut self, count: usize) {
-        if let Some(Given::Held { stream, rest }) = &mut self.given {
-            *rest -= count as u64;
-            stream.took(count as u64);
+    fn on_taken(&mut self, count: usize) {
+        if let Some(Accounting::Held { stream, remaining }) = &mut self.accounting {
+            *remaining -= count as u64;
+            stream.on_taken(count as u64);
         }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        match &self.given {
-            Some(Given::Held { stream, rest }) => stream.let_go(*rest),
-            Some(Given::Forgotten { room }) if self.bytes.has_remaining() => room.lose(),
-            Some(Given::Forgotten { .. }) | None => {}
+        match &self.accounting {
+            Some(Accounting::Held { stream, remaining }) => stream.on_released(*remaining),
+            Some(Accounting::Allowance { reservation }) if self.bytes.has_remaining() => reservation.lose(),
+            Some(Accounting::Allowance { .. }) | None => {}
         }
     }
 }
@@ -299,12 +299,12 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        self.took(count);
+        self.on_taken(count);
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
         let copied = self.bytes.copy_to_bytes(length);
-        self.took(length);
+        self.on_taken(length);
         copied
     }
 }
@@ -335,11 +335,11 @@ where
         tokio::spawn(async move {
             let mut task = pin!(task);
             poll_fn(|cx| {
-                let has_to_end = stream.is_late();
+                let must_end = stream.is_late();
                 // The body of one that has to end tells the library, which resets the stream and lets go of its part. Where
                 // that has not gone as far as the stream, the library does not ask the body: the end of the task drops it.
                 match task.as_mut().poll(cx) {
-                    Poll::Pending if !has_to_end => Poll::Pending,
+                    Poll::Pending if !must_end => Poll::Pending,
                     _ => Poll::Ready(()),
                 }
             })

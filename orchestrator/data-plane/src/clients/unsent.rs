@@ -23,7 +23,7 @@ use crate::config::Limits;
 const FORGOTTEN_BYTES: u64 = 1024;
 /// For so long after it was given to the HTTP library, in microseconds, a part is only on its way. A client's youngest one is
 /// the last that is ended then.
-const YOUTH_US: u64 = 1_000_000;
+const IN_FLIGHT_US: u64 = 1_000_000;
 /// Beyond the bound so much of it is freed at once, one part of so many: finding out which streams wait costs a look at
 /// each of them.
 const FREED_SHARE: u64 = 8;
@@ -66,8 +66,8 @@ impl Unsent {
     /// A held stream is over.
     pub(super) fn leave(&self, stream: &Stream) {
         let mut streams = self.streams();
-        if let Some(place) = streams.iter().position(|other| std::ptr::eq(Arc::as_ptr(other), stream)) {
-            streams.swap_remove(place);
+        if let Some(index) = streams.iter().position(|other| std::ptr::eq(Arc::as_ptr(other), stream)) {
+            streams.swap_remove(index);
         }
     }
 
@@ -109,8 +109,8 @@ impl Unsent {
     }
 
     /// The oldest of what waits here beyond `level` bytes.
-    fn beyond(&self, level: u64) -> Vec<Waiting> {
-        let mut rest = self.lasting();
+    fn beyond(&self, fair_share: u64) -> Vec<Waiting> {
+        let mut remaining = self.lasting();
         let streams = self.streams();
         let mut waiting: Vec<_> = streams.iter().filter_map(Waiting::on).collect();
         drop(streams);
@@ -119,8 +119,8 @@ impl Unsent {
             youngest.is_youngest = true;
         }
         waiting.retain(|waiting| {
-            let is_beyond = rest > level;
-            rest = rest.saturating_sub(waiting.bytes);
+            let is_beyond = remaining > fair_share;
+            remaining = remaining.saturating_sub(waiting.bytes);
             is_beyond
         });
         waiting
@@ -162,14 +162,14 @@ impl Heads {
 }
 
 /// Room in a client's allowance, for a complete response.
-pub(super) struct Forgotten {
+pub(super) struct Reservation {
     client: Arc<Client>,
     bytes: u64,
     is_refusal: bool,
     generation: usize,
 }
 
-impl Forgotten {
+impl Reservation {
     /// Room for the part of a response and for its stream, if there is. Streams that ask at once may pass the allowance by
     /// one each.
     pub(super) fn of(client: &Arc<Client>, part: u64, is_refusal: bool) -> Option<(Self, Self)> {
@@ -181,9 +181,9 @@ impl Forgotten {
 
     fn new(client: &Arc<Client>, bytes: u64, is_refusal: bool) -> Self {
         let generation = client.unsent.generation.load(Ordering::Relaxed);
-        let room = Self { client: client.clone(), bytes, is_refusal, generation };
-        room.used().fetch_add(bytes, Ordering::Relaxed);
-        room
+        let reservation = Self { client: client.clone(), bytes, is_refusal, generation };
+        reservation.used().fetch_add(bytes, Ordering::Relaxed);
+        reservation
     }
 
     /// What it is for was let go of before it was taken. Where the client ends its connection, that is its own affair.
@@ -199,7 +199,7 @@ impl Forgotten {
     }
 }
 
-impl Drop for Forgotten {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.used().fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -260,8 +260,8 @@ impl AllUnsent {
 
     /// Ends streams while those that are held have more than half of `limits.unsent_responses`.
     pub(super) fn relieve(&self, limits: &Limits, now_us: u64) {
-        let most = limits.unsent_responses.as_u64() / 2;
-        if self.lasting() <= most {
+        let max_held = limits.unsent_responses.as_u64() / 2;
+        if self.lasting() <= max_held {
             return;
         }
         let clients = match self.clients.try_lock() {
@@ -270,12 +270,12 @@ impl AllUnsent {
             // Who has it does the same, or is done in a moment.
             Err(TryLockError::WouldBlock) => return,
         };
-        let target = most - most / FREED_SHARE;
+        let target = max_held - max_held / FREED_SHARE;
         let holders: Vec<_> = clients.iter().filter_map(Weak::upgrade).collect();
-        let level = level(holders.iter().map(|client| client.unsent.lasting()).collect(), target);
-        let mut waiting: Vec<_> = holders.iter().flat_map(|client| client.unsent.beyond(level)).collect();
+        let fair_share = fair_share(holders.iter().map(|client| client.unsent.lasting()).collect(), target);
+        let mut waiting: Vec<_> = holders.iter().flat_map(|client| client.unsent.beyond(fair_share)).collect();
         waiting.sort_unstable_by_key(|waiting| {
-            let is_young = now_us < waiting.oldest_us.saturating_add(YOUTH_US);
+            let is_young = now_us < waiting.oldest_us.saturating_add(IN_FLIGHT_US);
             (is_young, waiting.is_youngest, waiting.oldest_us)
         });
         for Waiting { stream, .. } in waiting {
@@ -294,7 +294,7 @@ impl AllUnsent {
 }
 
 /// The most bytes that each may have so that all together have `target` at most (max-min fairness).
-fn level(mut each: Vec<u64>, target: u64) -> u64 {
+fn fair_share(mut each: Vec<u64>, target: u64) -> u64 {
     each.sort_unstable();
     let mut left = target;
     let mut others = each.len() as u64;
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compression_saves_does_not_add_up() {
+    fn bytes_saved_by_compression_do_not_add_up() {
         let (heads, mut written) = (Heads::default(), 0);
         for _ in 0..1000 {
             heads.give(300, written);
@@ -345,12 +345,12 @@ mod tests {
     }
 
     #[test]
-    fn who_has_most_gives_until_it_has_no_more_than_others_may_have() {
-        assert_eq!(level(vec![], 10), u64::MAX);
-        assert_eq!(level(vec![3, 4], 10), u64::MAX, "there is room");
-        assert_eq!(level(vec![3, 100], 10), 7);
-        assert_eq!(level(vec![100, 3, 100], 10), 3);
-        assert_eq!(level(vec![0, 0, 20], 10), 10);
-        assert_eq!(level(vec![50, 60, 70], 90), 30);
+    fn the_fair_share_cuts_the_largest_first_down_to_what_the_others_may_have() {
+        assert_eq!(fair_share(vec![], 10), u64::MAX);
+        assert_eq!(fair_share(vec![3, 4], 10), u64::MAX, "there is room");
+        assert_eq!(fair_share(vec![3, 100], 10), 7);
+        assert_eq!(fair_share(vec![100, 3, 100], 10), 3);
+        assert_eq!(fair_share(vec![0, 0, 20], 10), 10);
+        assert_eq!(fair_share(vec![50, 60, 70], 90), 30);
     }
 }

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_integrates_levels_over_time_and_an_idle_one_is_the_last() {
+    fn a_sample_integrates_load_over_time_and_an_idle_one_is_the_last() {
         let mut activity = Activity::default();
         assert!(activity.arrive(1_000), "the first arrival begins the samples");
         activity.change(1_000, 0, 1);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_stays_counts_in_every_span() {
+    fn a_constant_load_counts_in_every_span() {
         let mut activity = Activity::default();
         activity.arrive(0);
         activity.change(0, 0, 3);

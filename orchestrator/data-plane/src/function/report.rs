@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn demand_is_told_when_it_grows_halves_or_ends() {
+    fn demand_is_reported_when_it_grows_halves_or_ends() {
         let mut report = Report::default();
         let reported = |report: &mut Report, waiting| {
             report.on_waiting_changed(waiting);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_beyond_what_a_sample_said_is_told() {
+    fn growth_beyond_the_last_sample_is_reported() {
         let mut report = Report::default();
         let mut message = wire::FromDataPlane::default();
         report.on_waiting_changed(100);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_a_message_takes_comes_in_several_and_the_limit_last() {
+    fn a_report_larger_than_a_message_is_split_and_the_cap_is_acknowledged_last() {
         let mut report = Report::default();
         for number in 1..=10_000 {
             report.acknowledge(sandbox(number), 0, 5, 100);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_per_sandbox_with_the_newest_level_and_the_greatest_version() {
+    fn acknowledgements_merge_per_sandbox_with_the_newest_slots_and_the_greatest_version() {
         let mut report = Report::default();
         report.acknowledge(sandbox(1), 2, 5, 100);
         assert_eq!(report.mark_queued(), FlushPriority::Soon, "an acknowledgement");

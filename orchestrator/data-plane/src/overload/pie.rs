@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_delay_is_answered_within_a_second_and_forgotten_within_ten() {
+    fn a_persistent_delay_raises_the_share_within_a_second_and_its_end_clears_it_within_ten() {
         let mut pie = Pie::default();
         let share = (0..66).map(|_| pie.update(200_000, UPDATE_US)).last().unwrap();
         assert!(share > 0.1, "{share} after a second of 200 ms");

@@ -7,14 +7,14 @@ use bytes::{Bytes, BytesMut};
 pub(super) struct Retained {
     bytes: BytesMut,
     /// Most bytes held; 0 holds nothing.
-    most: u64,
+    max_bytes: u64,
     is_whole: bool,
 }
 
 impl Retained {
     /// Nothing yet, and `most` bytes at most.
-    pub(super) fn new(most: u64) -> Self {
-        Self { bytes: BytesMut::new(), most, is_whole: most > 0 }
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { bytes: BytesMut::new(), max_bytes, is_whole: max_bytes > 0 }
     }
 
     /// Whether all of the body so far is here.
@@ -25,13 +25,13 @@ impl Retained {
     /// Adds what was read next of a body that is `expected` bytes long in all, if that is known.
     pub(super) fn push(&mut self, data: &[u8], expected: Option<u64>) {
         let length = (self.bytes.len() + data.len()) as u64;
-        if !self.is_whole || length > self.most {
+        if !self.is_whole || length > self.max_bytes {
             self.is_whole = false;
             self.bytes = BytesMut::new();
             return;
         }
         if self.bytes.is_empty() {
-            let expected = expected.unwrap_or(0).clamp(length, self.most);
+            let expected = expected.unwrap_or(0).clamp(length, self.max_bytes);
             self.bytes.reserve(usize::try_from(expected).unwrap_or(0));
         }
         self.bytes.extend_from_slice(data);
@@ -39,8 +39,8 @@ impl Retained {
 
     /// What follows the first `sent` bytes. A copy, because more may be added; only second attempts ask.
     pub(super) fn after(&self, sent: u64) -> Bytes {
-        let rest = usize::try_from(sent).ok().and_then(|sent| self.bytes.get(sent..)).unwrap_or_default();
-        Bytes::copy_from_slice(rest)
+        let remaining = usize::try_from(sent).ok().and_then(|sent| self.bytes.get(sent..)).unwrap_or_default();
+        Bytes::copy_from_slice(remaining)
     }
 }
 
@@ -50,15 +50,15 @@ mod tests {
 
     #[test]
     fn a_body_costs_its_size_in_however_many_pieces_it_comes() {
-        const MOST: u64 = 65_536;
-        for expected in [None, Some(MOST)] {
-            let mut retained = Retained::new(MOST);
-            for index in 0..MOST {
+        const MAX_BYTES: u64 = 65_536;
+        for expected in [None, Some(MAX_BYTES)] {
+            let mut retained = Retained::new(MAX_BYTES);
+            for index in 0..MAX_BYTES {
                 retained.push(&index.to_le_bytes()[..1], expected);
             }
             assert!(retained.is_whole());
-            assert!(retained.bytes.capacity() as u64 <= 2 * MOST, "{} bytes held", retained.bytes.capacity());
-            assert_eq!(&retained.after(MOST - 2)[..], [254, 255]);
+            assert!(retained.bytes.capacity() as u64 <= 2 * MAX_BYTES, "{} bytes held", retained.bytes.capacity());
+            assert_eq!(&retained.after(MAX_BYTES - 2)[..], [254, 255]);
             retained.push(b"x", expected);
             assert!(!retained.is_whole(), "longer than may be held");
             assert_eq!((retained.bytes.capacity(), retained.after(0).len()), (0, 0));

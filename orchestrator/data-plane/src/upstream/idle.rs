@@ -23,7 +23,7 @@ use super::Sandbox;
 use crate::plane::Plane;
 
 /// Counts idle connections and knows whose they are.
-pub(crate) struct IdleLinks {
+pub(crate) struct IdleConnections {
     limit: usize,
     count: AtomicUsize,
     owners: Mutex<Owners>,
@@ -40,15 +40,15 @@ struct Owners {
 
 /// Sandboxes whose connections are closed when one more is put aside than there may be. So many take about a
 /// millisecond; that they are closed together saves wakes on both sides.
-pub(crate) const SHED_FEW: usize = 32;
+pub(crate) const MAX_SHED_AT_ONCE: usize = 32;
 
 /// How often aged connections are looked for. None is used that has become too old meanwhile.
 const AGED_PERIOD: Duration = Duration::from_secs(1);
 
 /// Owners below which no pruning is worth its while.
-const FEW_OWNERS: usize = 64;
+const MIN_PRUNE_OWNERS: usize = 64;
 
-impl IdleLinks {
+impl IdleConnections {
     /// At most `limit` idle connections.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, count: AtomicUsize::new(0), owners: Mutex::default() }
@@ -75,13 +75,13 @@ impl IdleLinks {
         owners.sandboxes.insert(sandbox.id(), Arc::downgrade(sandbox));
         if owners.sandboxes.len() >= owners.prune_at {
             owners.sandboxes.retain(|_, sandbox| sandbox.strong_count() > 0);
-            owners.prune_at = (owners.sandboxes.len() * 2).max(FEW_OWNERS);
+            owners.prune_at = (owners.sandboxes.len() * 2).max(MIN_PRUNE_OWNERS);
         }
     }
 
     /// Closes some while a quarter of the bound is not free.
     pub(crate) fn shed_beyond(&self, plane: &Plane) {
-        self.shed(plane, SHED_FEW, self.limit - self.limit / 4);
+        self.shed(plane, MAX_SHED_AT_ONCE, self.limit - self.limit / 4);
     }
 
     /// Closes half of them: descriptors are needed now.
@@ -90,8 +90,8 @@ impl IdleLinks {
     }
 
     /// Closes those of the least recently used sandboxes, of `most` at the most, while there are more than `kept`.
-    pub(crate) fn shed(&self, plane: &Plane, most: usize, kept: usize) {
-        for _ in 0..most {
+    pub(crate) fn shed(&self, plane: &Plane, max_sandboxes: usize, kept: usize) {
+        for _ in 0..max_sandboxes {
             if self.count() <= kept {
                 return;
             }
@@ -136,7 +136,7 @@ pub(crate) async fn close_aged(plane: Arc<Plane>) {
         let mut closed = 0;
         for sandbox in plane.idle.sandboxes() {
             closed += sandbox.close_aged(&plane, now_us);
-            if closed >= SHED_FEW {
+            if closed >= MAX_SHED_AT_ONCE {
                 closed = 0;
                 yield_now().await;
             }
@@ -146,11 +146,11 @@ pub(crate) async fn close_aged(plane: Arc<Plane>) {
 
 impl Owners {
     /// The `most` least recently used sandboxes that have idle connections.
-    fn in_order_of_use(&self, most: usize) -> VecDeque<(u64, Weak<Sandbox>)> {
+    fn in_order_of_use(&self, max_sandboxes: usize) -> VecDeque<(u64, Weak<Sandbox>)> {
         let living = self.sandboxes.iter().filter_map(|(id, sandbox)| Some((id, sandbox, sandbox.upgrade()?)));
         let idle = living.filter(|(_, _, living)| living.has_idle());
         let mut order: Vec<_> = idle.map(|(id, sandbox, living)| (living.used_us(), *id, sandbox)).collect();
         order.sort_unstable_by_key(|(used_us, id, _)| (*used_us, *id));
-        order.into_iter().take(most).map(|(used_us, _, sandbox)| (used_us, sandbox.clone())).collect()
+        order.into_iter().take(max_sandboxes).map(|(used_us, _, sandbox)| (used_us, sandbox.clone())).collect()
     }
 }

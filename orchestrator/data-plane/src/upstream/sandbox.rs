@@ -19,10 +19,10 @@ use thiserror::Error;
 use tokio::{task::unconstrained, time::timeout};
 
 use super::{
-    Link,
-    idle::SHED_FEW,
+    UpstreamConnection,
+    idle::MAX_SHED_AT_ONCE,
+    monitored_io::IoMonitor,
     trust::{is_the_same, is_trusted},
-    wire::WireHandle,
 };
 use crate::{Config, function::FunctionConfig, plane::Plane};
 
@@ -35,7 +35,7 @@ const DOUBTFUL_US: u64 = 100_000;
 
 /// Requests that must not be sent twice take only connections that were idle for this part of the longest time: a
 /// sandbox whose own time for idle connections is little above ours, or even below it, ends none of those meanwhile.
-const SURE_PART: u64 = 8;
+const UNREPEATABLE_IDLE_DIVISOR: u64 = 8;
 
 /// No connection could be opened.
 #[derive(Debug, Error)]
@@ -48,16 +48,16 @@ pub(crate) enum OpenError {
         "connection refused: {source}; {address} is a loopback address, which only its own machine can connect to: set \
          process.address on the worker"
     )]
-    Elsewhere { address: SocketAddr, source: io::Error },
+    NotOnThisHost { address: SocketAddr, source: io::Error },
     /// It did not take it within the time-out.
     #[error("no connection within {0} ms")]
-    Late(u128),
+    Timeout(u128),
     /// It was not tried: nobody said for too long that the sandbox is there, and its address may be another one's.
     #[error("it is not known whether the sandbox is still there")]
-    Unsure,
+    NotTrusted,
     /// It was tried, and took until that was so.
     #[error("the connection took so long that it is not known whether it is to the sandbox")]
-    Outlasted,
+    TrustExpired,
     /// This process cannot open more connections: not the sandbox's fault.
     #[error("out of resources here: {0}")]
     Local(io::Error),
@@ -87,27 +87,27 @@ pub(crate) struct Sandbox {
     /// When a connection of it was last put aside, microseconds; 0 before the first.
     used_us: AtomicU64,
     /// When something of it was last read as it came, which it cannot have sent much earlier.
-    heard_us: AtomicU64,
+    received_us: AtomicU64,
     /// When a look at it began that found it there, and when the last one did.
-    seen_us: AtomicU64,
-    tried_us: AtomicU64,
-    links: Mutex<Links>,
+    probe_succeeded_us: AtomicU64,
+    probe_started_us: AtomicU64,
+    connections: Mutex<Connections>,
 }
 
 #[derive(Default)]
-struct Links {
+struct Connections {
     /// The one used last is at the end and is used next.
-    idle: VecDeque<Resting>,
+    idle: VecDeque<IdleConnection>,
     /// Every open connection, and some that have ended.
-    open: Vec<Weak<WireHandle>>,
+    open: Vec<Weak<IoMonitor>>,
     closed: bool,
     /// Whether the list of sandboxes with idle connections has this one.
     known: bool,
 }
 
 /// An idle connection.
-struct Resting {
-    link: Link,
+struct IdleConnection {
+    connection: UpstreamConnection,
     since_us: u64,
 }
 
@@ -124,10 +124,10 @@ impl Sandbox {
             header,
             breaks: AtomicU32::new(0),
             used_us: AtomicU64::new(0),
-            heard_us: AtomicU64::new(0),
-            seen_us: AtomicU64::new(0),
-            tried_us: AtomicU64::new(0),
-            links: Mutex::default(),
+            received_us: AtomicU64::new(0),
+            probe_succeeded_us: AtomicU64::new(0),
+            probe_started_us: AtomicU64::new(0),
+            connections: Mutex::default(),
         }
     }
 
@@ -157,29 +157,33 @@ impl Sandbox {
     }
 
     /// It took a connection that was tried at `began_us`.
-    pub(super) fn seen(&self, began_us: u64) {
-        self.seen_us.fetch_max(began_us, Ordering::Relaxed);
+    pub(super) fn probe_succeeded(&self, began_us: u64) {
+        self.probe_succeeded_us.fetch_max(began_us, Ordering::Relaxed);
     }
 
     /// A look at it begins.
-    pub(super) fn tried(&self, now_us: u64) {
-        self.tried_us.store(now_us, Ordering::Relaxed);
+    pub(super) fn probe_started(&self, now_us: u64) {
+        self.probe_started_us.store(now_us, Ordering::Relaxed);
     }
 
     /// When the last look at it began, 0 before the first.
-    pub(super) fn tried_us(&self) -> u64 {
-        self.tried_us.load(Ordering::Relaxed)
+    pub(super) fn probe_started_us(&self) -> u64 {
+        self.probe_started_us.load(Ordering::Relaxed)
     }
 
     /// When it was last known to be there.
     pub(super) fn known_us(&self, plane: &Plane, now_us: u64) -> u64 {
-        plane.trust.known_us(self.heard_us.load(Ordering::Relaxed), self.seen_us.load(Ordering::Relaxed), now_us)
+        plane.trust.known_us(
+            self.received_us.load(Ordering::Relaxed),
+            self.probe_succeeded_us.load(Ordering::Relaxed),
+            now_us,
+        )
     }
 
     /// It began a response, or ended a connection, at `now_us`: that was read as it came. Nothing is to be said of what was
     /// read later, like the rest of a response that the client takes slowly: the sandbox may have ended long before.
-    pub(crate) fn heard(&self, now_us: u64) {
-        self.heard_us.store(now_us, Ordering::Relaxed);
+    pub(crate) fn observed_alive(&self, now_us: u64) {
+        self.received_us.store(now_us, Ordering::Relaxed);
     }
 
     /// When a connection of it was last put aside, 0 before the first.
@@ -189,52 +193,59 @@ impl Sandbox {
 
     /// Takes the idle connection used last, passing over ended ones. `repeatable`: whether the request may be sent again
     /// should the connection end just now; one that may not takes none that is likely to.
-    pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64, repeatable: bool) -> Option<Link> {
-        let longest_us = if repeatable { self.connection_idle_us } else { self.connection_idle_us / SURE_PART };
+    pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64, repeatable: bool) -> Option<UpstreamConnection> {
+        let max_idle_us =
+            if repeatable { self.connection_idle_us } else { self.connection_idle_us / UNREPEATABLE_IDLE_DIVISOR };
         // Each look costs the task a part of its turn. When the turn is used up every connection looks alive, so that
         // must not happen within the search; the search is bounded by the connections that there are.
-        unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, longest_us, cx)))).await
+        unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, max_idle_us, cx)))).await
     }
 
-    fn search_idle(&self, plane: &Plane, now_us: u64, longest_us: u64, cx: &mut Context<'_>) -> Option<Link> {
+    fn search_idle(
+        &self,
+        plane: &Plane,
+        now_us: u64,
+        max_idle_us: u64,
+        cx: &mut Context<'_>,
+    ) -> Option<UpstreamConnection> {
         loop {
-            let Resting { mut link, since_us } = self.lock().idle.pop_back()?;
+            let IdleConnection { mut connection, since_us } = self.lock().idle.pop_back()?;
             plane.idle.taken(1);
             let idle_us = now_us.saturating_sub(since_us);
-            if idle_us >= longest_us {
+            if idle_us >= max_idle_us {
                 // The others have been idle for longer. This one is closed, so that those that replace it do not add up.
                 return None;
             }
-            if link.is_alive(idle_us > DOUBTFUL_US, cx) {
-                return Some(link);
+            if connection.is_alive(idle_us > DOUBTFUL_US, cx) {
+                return Some(connection);
             }
         }
     }
 
     /// Closes the connections that have been idle for too long; how many.
     pub(super) fn close_aged(&self, plane: &Plane, now_us: u64) -> usize {
-        let mut links = self.lock();
-        let aged = |resting: &Resting| now_us.saturating_sub(resting.since_us) >= self.connection_idle_us;
-        let fresh = links.idle.iter().position(|resting| !aged(resting)).unwrap_or(links.idle.len());
-        let aged: Vec<_> = links.idle.drain(..fresh).collect();
-        drop(links);
+        let mut connections = self.lock();
+        let aged = |idle: &IdleConnection| now_us.saturating_sub(idle.since_us) >= self.connection_idle_us;
+        let fresh = connections.idle.iter().position(|idle| !aged(idle)).unwrap_or(connections.idle.len());
+        let aged: Vec<_> = connections.idle.drain(..fresh).collect();
+        drop(connections);
         plane.idle.taken(aged.len());
         aged.len()
     }
 
     /// Puts a connection aside for the next invocation.
-    pub(crate) fn put_idle(self: &Arc<Self>, mut link: Link, plane: &Plane, now_us: u64) {
+    pub(crate) fn put_idle(self: &Arc<Self>, mut connection: UpstreamConnection, plane: &Plane, now_us: u64) {
         self.used_us.store(now_us, Ordering::Relaxed);
-        let mut links = self.lock();
-        if links.closed || self.connection_idle_us == 0 {
+        let mut connections = self.lock();
+        if connections.closed || self.connection_idle_us == 0 {
             return;
         }
-        link.rest();
-        links.idle.push_back(Resting { link, since_us: now_us });
+        connection.mark_idle();
+        connections.idle.push_back(IdleConnection { connection, since_us: now_us });
         // Counted under the lock, so that nobody can take it before it is counted.
         let crowded = plane.idle.put();
-        let first = !std::mem::replace(&mut links.known, true);
-        drop(links);
+        let first = !std::mem::replace(&mut connections.known, true);
+        drop(connections);
         if first {
             plane.idle.enlist(self);
         }
@@ -245,10 +256,10 @@ impl Sandbox {
 
     /// Closes the idle connections, and lets no further one be put aside.
     pub(crate) fn close_idle(&self, plane: &Plane) {
-        let mut links = self.lock();
-        links.closed = true;
-        let idle = std::mem::take(&mut links.idle);
-        drop(links);
+        let mut connections = self.lock();
+        connections.closed = true;
+        let idle = std::mem::take(&mut connections.idle);
+        drop(connections);
         plane.idle.taken(idle.len());
     }
 
@@ -265,59 +276,59 @@ impl Sandbox {
 
     /// Breaks every connection off: the sandbox is no more.
     pub(crate) fn break_off(&self) {
-        for wire in std::mem::take(&mut self.lock().open) {
-            if let Some(wire) = wire.upgrade() {
-                wire.break_off();
+        for monitor in std::mem::take(&mut self.lock().open) {
+            if let Some(monitor) = monitor.upgrade() {
+                monitor.break_off();
             }
         }
     }
 
     /// Opens a connection.
-    pub(crate) async fn open(&self, plane: &Plane) -> Result<Link, OpenError> {
+    pub(crate) async fn open(&self, plane: &Plane) -> Result<UpstreamConnection, OpenError> {
         let now_us = plane.clock.now_us();
         if !is_trusted(self.known_us(plane, now_us), now_us) {
-            return Err(OpenError::Unsure);
+            return Err(OpenError::NotTrusted);
         }
         if plane.is_short_of_descriptors() {
-            plane.idle.shed(plane, SHED_FEW, 0);
+            plane.idle.shed(plane, MAX_SHED_AT_ONCE, 0);
         }
         let limit = plane.config.limits.connect_timeout;
-        let late = |_| OpenError::Late(limit.as_millis());
+        let late = |_| OpenError::Timeout(limit.as_millis());
         let connected = timeout(limit, plane.network.connect_to(self.address)).await;
         let now_us = plane.clock.now_us();
         // Meanwhile this process may have stood still, and the time-out may be long.
         if !is_the_same(self.known_us(plane, now_us), now_us) {
-            return Err(OpenError::Outlasted);
+            return Err(OpenError::TrustExpired);
         }
         let io = connected.map_err(late)?.map_err(|error| self.not_connected(error, &plane.config))?;
-        let open = Link::open(io, self.protocol, &plane.config.limits);
-        let link = timeout(limit, open).await.map_err(late)?.map_err(OpenError::Handshake)?;
-        plane.metrics.link_opened();
-        let mut links = self.lock();
-        if links.open.len() == links.open.capacity() {
+        let open = UpstreamConnection::open(io, self.protocol, &plane.config.limits);
+        let connection = timeout(limit, open).await.map_err(late)?.map_err(OpenError::Handshake)?;
+        plane.metrics.connection_opened();
+        let mut connections = self.lock();
+        if connections.open.len() == connections.open.capacity() {
             // Ended ones are dropped whenever the list would grow, so it stays within twice the open ones.
-            links.open.retain(|wire| wire.strong_count() > 0);
+            connections.open.retain(|monitor| monitor.strong_count() > 0);
         }
-        links.open.push(Arc::downgrade(link.wire()));
-        if links.closed {
+        connections.open.push(Arc::downgrade(connection.monitor()));
+        if connections.closed {
             // It went away while the connection was being made: let the first read fail.
-            link.wire().break_off();
+            connection.monitor().break_off();
         }
-        drop(links);
-        Ok(link)
+        drop(connections);
+        Ok(connection)
     }
 
     fn not_connected(&self, error: io::Error, config: &Config) -> OpenError {
         match of_connect(error) {
             OpenError::Refused(source) if self.address.ip().is_loopback() && config.may_be_alone_here() => {
-                OpenError::Elsewhere { address: self.address, source }
+                OpenError::NotOnThisHost { address: self.address, source }
             }
             other => other,
         }
     }
 
     /// A connection brought an answer.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn responded(&self) {
         if self.breaks.load(Ordering::Relaxed) != 0 {
             self.breaks.store(0, Ordering::Relaxed);
         }
@@ -328,8 +339,8 @@ impl Sandbox {
         self.breaks.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_IN_A_ROW
     }
 
-    fn lock(&self) -> MutexGuard<'_, Links> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

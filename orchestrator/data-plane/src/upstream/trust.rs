@@ -20,7 +20,7 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 /// One that did not for longer stood still: by then a control plane ends its stream.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// What was received while the process stood still is read within this time of its going on.
-const SETTLE: Duration = Duration::from_secs(2);
+const STALE_READ_WINDOW: Duration = Duration::from_secs(2);
 /// To a sandbox of which it is not known for this long that it is there no connection is opened. What is left of
 /// [`PORT_REST`] is time for noticing that the stream is over, and for the connection.
 const TRUSTED_FOR: Duration = PORT_REST.saturating_sub(Duration::from_secs(10));
@@ -117,10 +117,10 @@ impl Trust {
 
     /// When a sandbox was last known to be there, of which something was last read as it came at `heard_us` and which took a
     /// connection that was opened at `looked_at_us`.
-    pub(super) fn known_us(&self, heard_us: u64, looked_at_us: u64, now_us: u64) -> u64 {
-        let heard_us = if self.is_doubtful(heard_us, now_us) { 0 } else { heard_us };
+    pub(super) fn known_us(&self, received_us: u64, probed_us: u64, now_us: u64) -> u64 {
+        let received_us = if self.is_doubtful(received_us, now_us) { 0 } else { received_us };
         let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };
-        heard_us.max(looked_at_us).max(stream_us)
+        received_us.max(probed_us).max(stream_us)
     }
 
     /// Whether there is a stream at `now_us`.
@@ -138,8 +138,8 @@ impl Trust {
     fn is_doubtful(&self, at_us: u64, now_us: u64) -> bool {
         // First, for the same reason.
         let is_since_asleep = self.is_asleep(now_us) && at_us > self.awake_us.load(SeqCst);
-        let settled_us = self.woke_us.load(SeqCst).saturating_add(micros(SETTLE));
-        is_since_asleep || (at_us > self.asleep_us.load(SeqCst) && at_us < settled_us)
+        let current_from_us = self.woke_us.load(SeqCst).saturating_add(micros(STALE_READ_WINDOW));
+        is_since_asleep || (at_us > self.asleep_us.load(SeqCst) && at_us < current_from_us)
     }
 }
 
@@ -183,11 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_stood_still_trusts_nothing_that_it_finds_on_waking() {
+    fn a_suspended_process_trusts_nothing_that_it_reads_on_resuming() {
         let trust = Trust::default();
         trust.begin(0);
         go_on(&trust, 0..=10);
-        let known = |heard: u64, now: u64| trust.known_us(heard * SECOND, 0, now * SECOND) / SECOND;
+        let known = |observed_alive: u64, now: u64| trust.known_us(observed_alive * SECOND, 0, now * SECOND) / SECOND;
         // Whatever comes first: a request, a response that came meanwhile, the end of the stream, the tick.
         assert_eq!((known(0, 110), known(9, 110), known(110, 110)), (10, 10, 10));
         trust.end(0, 110 * SECOND);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_that_was_there_is_given_up() {
+    async fn the_stream_from_before_a_pause_is_abandoned() {
         let trust = Trust::default();
         trust.begin(0);
         go_on(&trust, 0..=5);
@@ -218,18 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_begins_while_the_process_notes_that_it_stood_still_does_not_count() {
+    fn a_stream_that_begins_while_a_suspension_is_detected_does_not_count() {
         // Each goes on when it likes, so the one is tried at many moments of the other.
         const ROUNDS: u64 = 50_000;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         let (trust, begun, ended) = (Trust::default(), AtomicU64::new(0), AtomicU64::new(0));
         let woke_us = |round: u64| round * 100 * SECOND;
         let wait_for = |counter: &AtomicU64, round: u64| {
-            let mut looks: u32 = 0;
+            let mut probes: u32 = 0;
             while counter.load(SeqCst) < round {
-                looks += 1;
+                probes += 1;
                 // The other one may have no processor.
-                if looks.is_multiple_of(10_000) { std::thread::yield_now() } else { std::hint::spin_loop() }
+                if probes.is_multiple_of(10_000) { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
         };
         std::thread::scope(|scope| {

@@ -53,7 +53,7 @@ impl Call {
     }
 
     /// Answers and ends.
-    pub(crate) async fn answer(mut self) {
+    pub(crate) async fn response(mut self) {
         self.0.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
     }
 
@@ -64,7 +64,7 @@ impl Call {
     }
 
     /// Writes `bytes` and ends when the data plane does: before that, the end could overtake them.
-    pub(crate) fn answer_with(mut self, bytes: Vec<u8>) {
+    pub(crate) fn respond_with(mut self, bytes: Vec<u8>) {
         tokio::spawn(async move {
             self.0.write_all(&bytes).await.unwrap();
             let _ = timeout(WAIT_TIMEOUT, self.0.read_to_end(&mut Vec::new())).await;

@@ -13,13 +13,13 @@ use super::control_plane::WAIT_TIMEOUT;
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct BufferedResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl BufferedResponse {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -63,14 +63,14 @@ where
 }
 
 /// Reads an answer to its end.
-pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<Answer> {
+pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<BufferedResponse> {
     let (head, body) = response.into_parts();
     let body = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends in time")?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(BufferedResponse { status: head.status, headers: head.headers, body })
 }
 
 /// The answer to `request`.
-pub(crate) async fn send<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<Answer>
+pub(crate) async fn send<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<BufferedResponse>
 where
     B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
 {
@@ -79,12 +79,12 @@ where
 }
 
 /// The answer to a GET of `path` for `host`.
-pub(crate) async fn get(to: SocketAddr, host: &str, path: &str) -> Answer {
+pub(crate) async fn get(to: SocketAddr, host: &str, path: &str) -> BufferedResponse {
     send(to, request(host, path)).await.expect("a complete answer")
 }
 
 /// A GET in a task of its own; aborting it closes the connection.
-pub(crate) fn spawn_get(to: SocketAddr, host: &str, path: &str) -> JoinHandle<Answer> {
+pub(crate) fn spawn_get(to: SocketAddr, host: &str, path: &str) -> JoinHandle<BufferedResponse> {
     let request = request(host, path);
     tokio::spawn(async move { send(to, request).await.expect("a complete answer") })
 }

@@ -31,10 +31,11 @@ async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
 }
 
 async fn is_closed(connection: &mut TcpStream) {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     // A reset is an end as well.
-    let _ =
-        timeout(WAIT_TIMEOUT, connection.read_to_end(&mut heard)).await.expect("the data plane closes the connection");
+    let _ = timeout(WAIT_TIMEOUT, connection.read_to_end(&mut received))
+        .await
+        .expect("the data plane closes the connection");
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn half_requests_do_not_hold_up_a_shutdown() {
 }
 
 /// Refuses to listen: asks, one request behind another, until there is no more room for the answers.
-async fn deaf(world: &World, request: &[u8]) -> TcpStream {
+async fn stalled(world: &World, request: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let requests = request.repeat(100);
     // Where it only seems to be full, the test is easier to pass, no more.
@@ -91,11 +92,11 @@ async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
     let mut session = world.greeted(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
-    let _deaf = deaf(&world, FOR_NOBODY).await;
+    let _deaf = stalled(&world, FOR_NOBODY).await;
     let (refused, served) = (closed_window(&world).await, closed_window(&world).await);
-    let mut answers = vec![ask(&served, "f", "/").await];
+    let mut responses = vec![fetch(&served, "f", "/").await];
     for _ in 0..50 {
-        answers.push(ask(&refused, "nobody", "/").await);
+        responses.push(fetch(&refused, "nobody", "/").await);
     }
     world.shutdown.cancel();
     session.ack(1, |ack| ack.slots == 0).await;
@@ -110,7 +111,7 @@ async fn answers_that_are_not_taken_do_not_lock_others_out() {
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let (refused, served) = (closed_window(&world).await, closed_window(&world).await);
-    let _answers = [ask(&refused, "nobody", "/").await, ask(&served, "f", "/").await];
+    let _answers = [fetch(&refused, "nobody", "/").await, fetch(&served, "f", "/").await];
     assert_eq!(get(world.data_plane, "nobody", "/").await.status, 404, "a client is served at the bound");
     // Those that were told to end have to.
     for mut client in [refused, served] {
@@ -140,14 +141,14 @@ pub(crate) async fn with_window(world: &World, bytes: u32) -> HttpTwo {
     sender
 }
 
-pub(crate) async fn ask(sender: &HttpTwo, host: &str, path: &str) -> http::Response<h2::RecvStream> {
+pub(crate) async fn fetch(sender: &HttpTwo, host: &str, path: &str) -> http::Response<h2::RecvStream> {
     let request = Request::get(format!("http://{host}{path}")).body(()).unwrap();
     let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
     timeout(WAIT_TIMEOUT, response).await.expect("an answer in time").unwrap()
 }
 
 #[tokio::test]
-async fn refusals_that_are_not_taken_hold_no_place_and_end() {
+async fn unread_refusals_hold_no_permit_and_end() {
     let mut world = World::with(|config| {
         config.limits.invocations = Some(50);
         config.limits.send_timeout = Duration::from_secs(2);
@@ -158,7 +159,7 @@ async fn refusals_that_are_not_taken_hold_no_place_and_end() {
     let senders = [closed_window(&world).await, closed_window(&world).await];
     for sender in &senders {
         for _ in 0..100 {
-            let response = ask(sender, "nobody", "/").await;
+            let response = fetch(sender, "nobody", "/").await;
             assert_eq!(response.status(), 404, "number {}", refusals.len());
             refusals.push(response);
         }
@@ -174,7 +175,7 @@ async fn refusals_that_are_not_taken_hold_no_place_and_end() {
 }
 
 #[tokio::test]
-async fn small_responses_that_are_not_taken_hold_no_place() {
+async fn small_unread_responses_hold_no_permit() {
     let mut world = World::with(|config| config.limits.invocations = Some(50)).await;
     let session = world.greeted(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -182,7 +183,7 @@ async fn small_responses_that_are_not_taken_hold_no_place() {
     let sender = closed_window(&world).await;
     let mut responses = Vec::new();
     for number in 0..100 {
-        responses.push(ask(&sender, "f", "/").await);
+        responses.push(fetch(&sender, "f", "/").await);
         assert_eq!(responses[number].status(), 200, "number {number}");
     }
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "others are served");
@@ -191,13 +192,13 @@ async fn small_responses_that_are_not_taken_hold_no_place() {
 }
 
 /// Answers of so many requests for `path`, as far as their heads; `None` where the stream was reset before that.
-pub(crate) async fn ask_often(sender: &HttpTwo, count: usize, path: &str) -> Vec<Option<h2::RecvStream>> {
+pub(crate) async fn fetch_many(sender: &HttpTwo, count: usize, path: &str) -> Vec<Option<h2::RecvStream>> {
     let mut bodies = Vec::new();
     for _ in 0..count {
         let request = Request::get(format!("http://f{path}")).body(()).unwrap();
         let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
-        let answer = timeout(WAIT_TIMEOUT, response).await.expect("an answer in time");
-        bodies.push(answer.map(http::Response::into_body).ok());
+        let response = timeout(WAIT_TIMEOUT, response).await.expect("an answer in time");
+        bodies.push(response.map(http::Response::into_body).ok());
     }
     bodies
 }
@@ -225,11 +226,11 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
     // In the other window there is room for the first part, and then for none.
     for (window, path) in [(0, "/flood"), (5, "/drip")] {
         let sender = with_window(&world, window).await;
-        let response = ask(&sender, "f", path).await;
+        let response = fetch(&sender, "f", path).await;
         assert_eq!(response.status(), 200);
         sandbox.running(0).await;
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
-        assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+        assert_eq!(fetch(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
     }
 }
 
@@ -244,11 +245,11 @@ async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out
     let mut slow = open_http2(world.data_plane, request).await.unwrap().into_body();
     assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap(), "drop\n");
     let sender = closed_window(&world).await;
-    let response = ask(&sender, "f", "/flood").await;
+    let response = fetch(&sender, "f", "/flood").await;
     assert_eq!(response.status(), 200);
     sandbox.running(2).await;
     sandbox.running(1).await;
-    assert_eq!(ask(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
+    assert_eq!(fetch(&sender, "nobody", "/").await.status(), 404, "the connection is as before");
     sandbox.state.gate.add_permits(1);
     assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap(), "drop\n");
 }
@@ -257,10 +258,10 @@ async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out
 async fn a_client_that_takes_nothing_is_disconnected() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_millis(300)).await;
     let _session = world.greeted(vec![function()]).await;
-    let mut deaf = TcpStream::connect(world.data_plane).await.unwrap();
+    let mut stalled = TcpStream::connect(world.data_plane).await.unwrap();
     let requests = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n".repeat(100);
-    let ask = async { while deaf.write_all(&requests).await.is_ok() {} };
-    timeout(WAIT_TIMEOUT, ask).await.expect("the data plane closes the connection");
+    let fetch = async { while stalled.write_all(&requests).await.is_ok() {} };
+    timeout(WAIT_TIMEOUT, fetch).await.expect("the data plane closes the connection");
     // An HTTP/2 client that does not answer pings is not there.
     let mut mute = connect(&world, &HALF_A_FRAME[..33]).await;
     is_closed(&mut mute).await;

@@ -104,22 +104,22 @@ impl Session {
     }
 
     /// Hears until `look` finds what it looks for.
-    async fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let heard = async {
+    async fn until<T>(&mut self, what: &str, mut check: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let received = async {
             loop {
-                if let Some(found) = look(self) {
+                if let Some(found) = check(self) {
                     return found;
                 }
                 match self.from.message().await {
-                    Ok(Some(message)) => self.hear(message),
+                    Ok(Some(message)) => self.receive(message),
                     end => panic!("the stream ended ({end:?}) before {what}"),
                 }
             }
         };
-        timeout(WAIT_TIMEOUT, heard).await.unwrap_or_else(|_| panic!("not heard in time: {what}"))
+        timeout(WAIT_TIMEOUT, received).await.unwrap_or_else(|_| panic!("not heard in time: {what}"))
     }
 
-    fn hear(&mut self, message: wire::FromDataPlane) {
+    fn receive(&mut self, message: wire::FromDataPlane) {
         self.demand.extend(message.demand);
         self.samples.extend(message.samples);
         self.acks.extend(message.acks);
@@ -177,7 +177,7 @@ impl Session {
     pub(crate) async fn ended(&mut self) {
         let end = async {
             while let Ok(Some(message)) = self.from.message().await {
-                self.hear(message)
+                self.receive(message)
             }
         };
         timeout(WAIT_TIMEOUT, end).await.expect("the data plane ends its stream");
@@ -196,7 +196,7 @@ impl Orchestrator for Service {
         let mut from = request.into_inner();
         let first = from.message().await?.ok_or_else(|| Status::invalid_argument("nothing was said"))?;
         let hello = first.hello.ok_or_else(|| Status::invalid_argument("the first message is no hello"))?;
-        let (to, answers) = mpsc::unbounded_channel();
+        let (to, responses) = mpsc::unbounded_channel();
         let session = Session {
             to: Some(to),
             from,
@@ -209,7 +209,7 @@ impl Orchestrator for Service {
             applied: 0,
         };
         self.0.send(session).map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))
     }
 
     async fn connect_worker(

@@ -86,22 +86,22 @@ async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_
     // One that stays is asked, and served.
     let mut client = connect(&world, &upload("HTTP/1.1", 10 * UPLOAD_BYTES)).await;
     let (mut reads, mut writes) = client.split();
-    let mut heard = vec![0; INTERIM.len()];
+    let mut received = vec![0; INTERIM.len()];
     let talk = async {
         let all = part.repeat(10);
         let listen = async {
-            reads.read_exact(&mut heard).await.unwrap();
-            assert_eq!(heard, INTERIM);
+            reads.read_exact(&mut received).await.unwrap();
+            assert_eq!(received, INTERIM);
             let sandbox = Sandbox::start().await;
             session.delta(active(1, &sandbox, 1));
-            while !heard.ends_with(b"\r\n0\r\n\r\n") {
-                assert!(reads.read_buf(&mut heard).await.unwrap() > 0, "the response is cut short");
+            while !received.ends_with(b"\r\n0\r\n\r\n") {
+                assert!(reads.read_buf(&mut received).await.unwrap() > 0, "the response is cut short");
             }
         };
         tokio::join!(listen, async { writes.write_all(&all).await.unwrap() });
     };
     timeout(WAIT_TIMEOUT, talk).await.expect("the response comes");
-    let mut response = &heard[..];
+    let mut response = &received[..];
     while let Some(rest) = response.strip_prefix(INTERIM) {
         response = rest;
     }
@@ -147,10 +147,10 @@ async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
     }
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
-    let mut heard = Vec::new();
-    timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the response ends").unwrap();
-    assert!(heard[8..].starts_with(b" 200 OK\r\n"), "{}", String::from_utf8_lossy(&heard[..100]));
-    assert!(heard.ends_with(&body), "{} bytes of {}", heard.len(), body.len());
+    let mut received = Vec::new();
+    timeout(WAIT_TIMEOUT, client.read_to_end(&mut received)).await.expect("the response ends").unwrap();
+    assert!(received[8..].starts_with(b" 200 OK\r\n"), "{}", String::from_utf8_lossy(&received[..100]));
+    assert!(received.ends_with(&body), "{} bytes of {}", received.len(), body.len());
 }
 
 #[tokio::test]
@@ -178,33 +178,33 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     for (mut client, (_, body)) in clients.into_iter().zip(requests) {
-        let mut heard = Vec::new();
-        timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
-        let response = heard.strip_prefix(INTERIM).unwrap_or(&heard);
+        let mut received = Vec::new();
+        timeout(WAIT_TIMEOUT, client.read_to_end(&mut received)).await.expect("the connection ends").unwrap();
+        let response = received.strip_prefix(INTERIM).unwrap_or(&received);
         assert!(
             response[8..].starts_with(b" 200 OK\r\n"),
             "{}",
-            String::from_utf8_lossy(&heard[..heard.len().min(200)])
+            String::from_utf8_lossy(&received[..received.len().min(200)])
         );
-        assert!(response.ends_with(body), "{} bytes", heard.len());
+        assert!(response.ends_with(body), "{} bytes", received.len());
     }
     // And when it is served at once, without anything before it.
     let mut client = connect(&world, requests[0].0).await;
     client.shutdown().await.unwrap();
-    let mut heard = Vec::new();
-    timeout(WAIT_TIMEOUT, client.read_to_end(&mut heard)).await.expect("the connection ends").unwrap();
-    assert!(heard.ends_with(b"ok"), "{}", String::from_utf8_lossy(&heard));
+    let mut received = Vec::new();
+    timeout(WAIT_TIMEOUT, client.read_to_end(&mut received)).await.expect("the connection ends").unwrap();
+    assert!(received.ends_with(b"ok"), "{}", String::from_utf8_lossy(&received));
 }
 
 #[tokio::test]
 async fn a_response_goes_on_while_it_is_taken() {
     let (world, _session, sandbox) = with_sandbox(1).await;
     let mut client = connect(&world, b"GET /drip HTTP/1.0\r\nhost: f\r\n\r\n").await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for drops in 1..4 {
         let hears = async {
-            while heard.windows(5).filter(|&window| window == b"drop\n").count() < drops {
-                assert!(client.read_buf(&mut heard).await.unwrap() > 0, "the response is cut short");
+            while received.windows(5).filter(|&window| window == b"drop\n").count() < drops {
+                assert!(client.read_buf(&mut received).await.unwrap() > 0, "the response is cut short");
             }
         };
         timeout(WAIT_TIMEOUT, hears).await.expect("the next part comes");

@@ -29,13 +29,13 @@ use super::{
     world::{World, delta, function, has_failures},
 };
 
-const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n";
+const EARLY_RESPONSE: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n";
 
 /// More than all buffers on the way take together.
 const UPLOAD_BYTES: usize = 20_000_000;
 
 /// Reads the head only, answers, and closes at once; or never, and reads no more.
-pub(crate) async fn answer_early(listener: TcpListener, closes: bool) {
+pub(crate) async fn respond_early(listener: TcpListener, closes: bool) {
     let mut kept = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -44,7 +44,7 @@ pub(crate) async fn answer_early(listener: TcpListener, closes: bool) {
             head.push(stream.read_u8().await.unwrap());
         }
         // The client may be gone.
-        let _ = stream.write_all(ANSWER.as_bytes()).await;
+        let _ = stream.write_all(EARLY_RESPONSE.as_bytes()).await;
         if !closes {
             kept.push(stream);
         }
@@ -52,7 +52,7 @@ pub(crate) async fn answer_early(listener: TcpListener, closes: bool) {
 }
 
 async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
-    with_server(function(), |listener| answer_early(listener, closes)).await
+    with_server(function(), |listener| respond_early(listener, closes)).await
 }
 
 /// A function of `terms` with one sandbox of one slot, which is what `serve` does.
@@ -72,48 +72,48 @@ pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
 /// What a client hears that reads while it sends.
 pub(crate) async fn upload(world: &World) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
-    let (mut hear, mut say) = connection.split();
+    let (mut reader, mut writer) = connection.split();
     let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
-    let say = async {
-        say.write_all(head.as_bytes()).await.unwrap();
+    let send = async {
+        writer.write_all(head.as_bytes()).await.unwrap();
         // It may be told to stop.
-        let _ = say.write_all(&vec![b'x'; UPLOAD_BYTES]).await;
+        let _ = writer.write_all(&vec![b'x'; UPLOAD_BYTES]).await;
         std::future::pending::<()>().await;
     };
-    let hear = async {
-        let mut heard = String::new();
+    let receive = async {
+        let mut received = String::new();
         let mut buffer = [0; 4096];
-        while !heard.ends_with("no\n") {
-            let count = hear.read(&mut buffer).await.unwrap_or(0);
+        while !received.ends_with("no\n") {
+            let count = reader.read(&mut buffer).await.unwrap_or(0);
             if count == 0 {
                 break;
             }
-            heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            received.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
-        heard
+        received
     };
     tokio::select! {
-        () = say => String::new(),
-        heard = timeout(WAIT_TIMEOUT, hear) => heard.expect("an answer comes"),
+        () = send => String::new(),
+        received = timeout(WAIT_TIMEOUT, receive) => received.expect("an answer comes"),
     }
 }
 
 #[tokio::test]
-async fn an_early_answer_to_an_upload_reaches_the_client_and_the_sandbox_stays() {
+async fn an_early_response_to_an_upload_reaches_the_client_and_the_sandbox_stays() {
     for (closes, rounds) in [(true, 10), (false, 2)] {
         let (world, mut session, _server) = with_early(closes).await;
         for round in 0..rounds {
-            let heard = upload(&world).await;
-            assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{round}: {heard}");
-            assert!(heard.contains("x-dirigent-attempts: 1\r\n"), "{heard}");
-            assert!(heard.contains("connection: close\r\n"), "the rest goes nowhere: {heard}");
+            let received = upload(&world).await;
+            assert!(received.starts_with("HTTP/1.1 401 ") && received.ends_with("\r\n\r\nno\n"), "{round}: {received}");
+            assert!(received.contains("x-dirigent-attempts: 1\r\n"), "{received}");
+            assert!(received.contains("connection: close\r\n"), "the rest goes nowhere: {received}");
         }
         assert!(!has_failures(&mut session).await, "it closes: {closes}; {:?}", session.failures);
     }
 }
 
 #[tokio::test]
-async fn an_early_answer_that_comes_in_parts_says_that_it_ends_the_connection() {
+async fn an_early_response_in_parts_announces_the_end_of_the_connection() {
     let mut world = World::start().await;
     let mut session = world.greeted(vec![function()]).await;
     let sandbox = Blocking::start().await;
@@ -124,15 +124,18 @@ async fn an_early_answer_that_comes_in_parts_says_that_it_ends_the_connection() 
         let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {length}\r\n\r\n");
         connection.write_all(head.as_bytes()).await.unwrap();
         let call = sandbox.call().await.begin(b"HTTP/1.1 401 Unauthorized\r\n\r\n").await;
-        let hear = async {
-            let mut heard = Vec::new();
-            while !heard.ends_with(b"\r\n\r\n") {
-                heard.push(connection.read_u8().await.unwrap());
+        let receive = async {
+            let mut received = Vec::new();
+            while !received.ends_with(b"\r\n\r\n") {
+                received.push(connection.read_u8().await.unwrap());
             }
-            String::from_utf8(heard).unwrap()
+            String::from_utf8(received).unwrap()
         };
-        let heard = timeout(WAIT_TIMEOUT, hear).await.expect("the head comes before the rest");
-        assert!(heard.starts_with("HTTP/1.1 401 ") && heard.contains("connection: close\r\n"), "{length}: {heard}");
+        let received = timeout(WAIT_TIMEOUT, receive).await.expect("the head comes before the rest");
+        assert!(
+            received.starts_with("HTTP/1.1 401 ") && received.contains("connection: close\r\n"),
+            "{length}: {received}"
+        );
         drop(call);
     }
 }
@@ -168,7 +171,7 @@ impl AsyncRead for ClosingIo {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let rest = &ANSWER.as_bytes()[self.read..];
+        let rest = &EARLY_RESPONSE.as_bytes()[self.read..];
         let count = rest.len().min(buffer.remaining());
         buffer.put_slice(&rest[..count]);
         self.read += count;
@@ -198,15 +201,15 @@ impl AsyncWrite for ClosingIo {
 }
 
 #[tokio::test]
-async fn an_answer_that_came_before_the_connection_closed_is_read_although_writing_fails() {
+async fn a_response_sent_before_the_connection_closed_is_read_although_writing_fails() {
     let mut world = World::on(Arc::new(Closing), |_| {}).await;
     let mut session = world.greeted(vec![function()]).await;
     session.delta(delta(1, "127.0.0.1:1".parse().unwrap(), 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     for _ in 0..3 {
         let post = with_body(Method::POST, "f", "/", vec![b'x'; 1_000_000]);
-        let answer = send(world.data_plane, post).await.unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (401, &b"no\n"[..]));
+        let response = send(world.data_plane, post).await.unwrap();
+        assert_eq!((response.status.as_u16(), &response.body[..]), (401, &b"no\n"[..]));
     }
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }
@@ -218,22 +221,25 @@ pub(crate) async fn upload_then_listen(world: &World) -> String {
     connection.write_all(head.as_bytes()).await.unwrap();
     let upload = async {
         connection.write_all(&vec![b'x'; UPLOAD_BYTES]).await.expect("all of it is taken");
-        let mut heard = Vec::new();
-        connection.read_to_end(&mut heard).await.expect("no reset");
-        String::from_utf8_lossy(&heard).into_owned()
+        let mut received = Vec::new();
+        connection.read_to_end(&mut received).await.expect("no reset");
+        String::from_utf8_lossy(&received).into_owned()
     };
     timeout(WAIT_TIMEOUT, upload).await.expect("an answer comes")
 }
 
 #[tokio::test]
-async fn an_early_answer_waits_for_a_client_that_sends_everything_first() {
+async fn an_early_response_waits_for_a_client_that_sends_everything_first() {
     let (world, _session, _server) = with_early(true).await;
     for _ in 0..3 {
-        let heard = upload_then_listen(&world).await;
-        assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{heard}");
+        let received = upload_then_listen(&world).await;
+        assert!(received.starts_with("HTTP/1.1 401 ") && received.ends_with("\r\n\r\nno\n"), "{received}");
     }
     let mut world = World::with(|config| config.limits.body = bytesize::ByteSize::mib(1)).await;
     let _session = world.greeted(vec![function()]).await;
-    let heard = upload_then_listen(&world).await;
-    assert!(heard.starts_with("HTTP/1.1 413 ") && heard.contains("x-dirigent-error: body-too-large"), "{heard}");
+    let received = upload_then_listen(&world).await;
+    assert!(
+        received.starts_with("HTTP/1.1 413 ") && received.contains("x-dirigent-error: body-too-large"),
+        "{received}"
+    );
 }

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     client::get,
     control_plane::{Session, WAIT_TIMEOUT},
-    early::{answer_early, upload, upload_then_listen, with_server},
+    early::{respond_early, upload, upload_then_listen, with_server},
     world::{World, function, has_failures},
 };
 
@@ -115,13 +115,13 @@ struct Early {
 }
 
 impl Early {
-    async fn hear(client: &mut SendRequest<Bytes>) -> Self {
-        Self::hear_after(client, BEYOND_WINDOWS, false).await
+    async fn receive(client: &mut SendRequest<Bytes>) -> Self {
+        Self::receive_after(client, BEYOND_WINDOWS, false).await
     }
 
     /// The response to so many bytes, after which the upload ends or does not.
-    async fn hear_after(client: &mut SendRequest<Bytes>, bytes: usize, ends: bool) -> Self {
-        let hear = async {
+    async fn receive_after(client: &mut SendRequest<Bytes>, bytes: usize, ends: bool) -> Self {
+        let receive = async {
             let mut ready = client.clone().ready().await.unwrap();
             let request = Request::post("http://f/").body(()).unwrap();
             let (response, mut upload) = ready.send_request(request, false).unwrap();
@@ -137,7 +137,7 @@ impl Early {
             };
             Self { status: head.status.as_u16(), body: body.into(), ended, upload }
         };
-        timeout(WAIT_TIMEOUT, hear).await.expect("a response comes, and ends")
+        timeout(WAIT_TIMEOUT, receive).await.expect("a response comes, and ends")
     }
 
     /// How the data plane ends the upload.
@@ -152,10 +152,13 @@ async fn an_early_response_over_h2c_reaches_a_client_that_uploads_and_the_sandbo
     for reads_on in [true, false] {
         let eager = Eager::new(reads_on, true);
         let (world, mut session, _server) = with_eager(&eager, 10_000).await;
-        for heard in [upload(&world).await, upload(&world).await, upload_then_listen(&world).await] {
-            assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno\n"), "{reads_on}: {heard}");
-            assert!(heard.contains("x-dirigent-attempts: 1\r\n"), "{heard}");
-            assert!(heard.contains("connection: close\r\n"), "the rest goes nowhere: {heard}");
+        for received in [upload(&world).await, upload(&world).await, upload_then_listen(&world).await] {
+            assert!(
+                received.starts_with("HTTP/1.1 401 ") && received.ends_with("\r\n\r\nno\n"),
+                "{reads_on}: {received}"
+            );
+            assert!(received.contains("x-dirigent-attempts: 1\r\n"), "{received}");
+            assert!(received.contains("connection: close\r\n"), "the rest goes nowhere: {received}");
         }
         assert_eq!(eager.most.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
         assert!(!has_failures(&mut session).await, "it reads on: {reads_on}; {:?}", session.failures);
@@ -168,7 +171,7 @@ async fn an_early_response_over_h2c_gives_the_slot_back_when_the_sandbox_is_done
         let eager = Eager::new(reads_on, true);
         let (world, mut session, _server) = with_eager(&eager, 10_000).await;
         let mut client = connect(&world).await;
-        let early = Early::hear(&mut client).await;
+        let early = Early::receive(&mut client).await;
         assert_eq!((early.status, &early.body[..], early.ended), (401, &b"no\n"[..], Ok(())));
         assert_eq!(get(world.data_plane, "f", "/").await.status, 401);
         assert_eq!(eager.most.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
@@ -181,7 +184,7 @@ async fn an_upload_that_waits_for_its_last_byte_to_be_taken_has_not_ended() {
     let eager = Eager::after(WINDOW, false, true);
     let (world, mut session, _server) = with_eager(&eager, 10_000).await;
     let mut client = connect(&world).await;
-    let early = Early::hear_after(&mut client, WINDOW + 1, true).await;
+    let early = Early::receive_after(&mut client, WINDOW + 1, true).await;
     assert_eq!((early.status, &early.body[..], early.ended), (401, &b"no\n"[..], Ok(())));
     assert_eq!(get(world.data_plane, "f", "/").await.status, 401);
     assert_eq!(eager.most.load(Ordering::SeqCst), 1);
@@ -192,7 +195,7 @@ async fn an_upload_that_waits_for_its_last_byte_to_be_taken_has_not_ended() {
 async fn upload_twice(world: &World, what: &str) {
     let mut client = connect(world).await;
     for _ in 0..2 {
-        let early = Early::hear(&mut client).await;
+        let early = Early::receive(&mut client).await;
         assert_eq!((early.status, &early.body[..], early.ended), (401, &b"no\n"[..], Ok(())), "{what}");
         // RFC 9113, section 8.1.
         assert_eq!(early.end_of_upload().await, Reason::NO_ERROR, "{what}");
@@ -202,7 +205,7 @@ async fn upload_twice(world: &World, what: &str) {
 #[tokio::test]
 async fn after_an_early_response_the_upload_of_an_http2_client_is_ended_and_its_connection_goes_on() {
     for closes in [true, false] {
-        let (world, mut session, _server) = with_server(function(), |listener| answer_early(listener, closes)).await;
+        let (world, mut session, _server) = with_server(function(), |listener| respond_early(listener, closes)).await;
         upload_twice(&world, "HTTP/1.1").await;
         assert!(!has_failures(&mut session).await, "it closes: {closes}; {:?}", session.failures);
     }
@@ -220,7 +223,7 @@ async fn a_time_out_within_a_response_over_h2c_is_seen_by_a_sandbox_that_takes_n
     let eager = Eager::new(false, false);
     let (world, mut session, _server) = with_eager(&eager, 1_000).await;
     let mut client = connect(&world).await;
-    let early = Early::hear(&mut client).await;
+    let early = Early::receive(&mut client).await;
     assert_eq!((early.status, &early.body[..]), (401, &b"no\n"[..]));
     assert!(early.ended.is_err(), "it had no end");
     let mut running = eager.running.subscribe();

@@ -9,14 +9,17 @@ use hyper::body::Frame;
 use tokio::{io::AsyncReadExt, task::JoinHandle};
 
 use super::{
-    client::{Answer, get, open, read, request, send, spawn_get, with_body},
+    client::{BufferedResponse, get, open, read, request, send, spawn_get, with_body},
     control_plane::Session,
     sandbox::Sandbox,
     world::{World, active, delta, function, with_function, with_sandbox},
 };
 
 /// An invocation of `f` whose only sandbox, 1, refuses the connection, and what is reported of it.
-async fn get_from_the_dead(world: &World, session: &mut Session) -> (JoinHandle<Answer>, wire::EndpointFailure) {
+async fn get_from_the_dead(
+    world: &World,
+    session: &mut Session,
+) -> (JoinHandle<BufferedResponse>, wire::EndpointFailure) {
     let dead = Sandbox::start().await;
     dead.kill();
     let address = dead.address;
@@ -36,9 +39,9 @@ async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
     assert!(failure.cause.contains("refused"), "{failure:?}");
     let sandbox = Sandbox::start().await;
     session.delta(active(2, &sandbox, 1));
-    let answer = invocation.await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
-    assert_eq!(answer.header("x-dirigent-sandbox"), "0-2");
+    let response = invocation.await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
+    assert_eq!(response.header("x-dirigent-sandbox"), "0-2");
 }
 
 #[tokio::test]
@@ -59,13 +62,18 @@ async fn what_was_not_sent_survives_a_refused_connection_whatever_it_is() {
         session.failure(1).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(2, &sandbox, 1));
-        let answer = invocation.await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 32 * 8192), "{protocol:?}: {:?}", answer.headers);
+        let response = invocation.await.unwrap();
+        assert_eq!(
+            (response.status.as_u16(), response.body.len()),
+            (200, 32 * 8192),
+            "{protocol:?}: {:?}",
+            response.headers
+        );
     }
 }
 
 #[tokio::test]
-async fn a_data_plane_elsewhere_is_told_why_it_cannot_connect_to_loopback() {
+async fn a_data_plane_on_another_host_reports_why_it_cannot_connect_to_loopback() {
     // The first control plane is the one that is found; the second one says that the cluster is of several machines.
     let mut world = World::with(|config| config.control_planes.push("192.0.2.1:9090".to_owned())).await;
     let mut session = world.greeted(vec![function()]).await;
@@ -77,8 +85,8 @@ async fn a_data_plane_elsewhere_is_told_why_it_cannot_connect_to_loopback() {
 #[tokio::test]
 async fn an_attempt_that_dies_without_a_byte_is_repeated() {
     let (world, _session, sandbox) = with_sandbox(1).await;
-    let answer = get(world.data_plane, "f", "/die-once").await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = get(world.data_plane, "f", "/die-once").await;
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     let put = with_body(Method::PUT, "f", "/echo", "kept");
     assert_eq!(send(world.data_plane, put).await.unwrap().body, "kept", "and the slot is as good as before");
     sandbox.running(0).await;
@@ -92,8 +100,8 @@ async fn a_consumed_body_is_not_sent_twice_unless_that_is_harmless() {
     assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1);
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let put = with_body(Method::PUT, "f", "/die-once", "again");
-    let answer = send(world.data_plane, put).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = send(world.data_plane, put).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     let (world, _session, sandbox) = with_sandbox(1).await;
     let long = with_body(Method::PUT, "f", "/die-once", vec![b'x'; 65_537]);
     assert_eq!(send(world.data_plane, long).await.unwrap().refusal(), (502, "upstream"), "more than can be kept");
@@ -108,14 +116,14 @@ async fn a_sandbox_that_dies_twice_in_a_row_is_dropped_and_reported() {
     session.waiting(1).await;
     let other = Sandbox::start().await;
     session.delta(active(2, &other, 1));
-    let answer = invocation.await.unwrap();
-    assert_eq!(answer.refusal(), (502, "upstream"), "a third sandbox is not risked for it");
+    let response = invocation.await.unwrap();
+    assert_eq!(response.refusal(), (502, "upstream"), "a third sandbox is not risked for it");
     assert_eq!(other.state.served.load(Ordering::SeqCst), 1);
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "the other one has died once only");
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error_for_the_client() {
+async fn a_truncated_response_is_an_error_for_the_client() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let (response, _connection) = open(world.data_plane, request("f", "/half")).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -125,17 +133,17 @@ async fn an_answer_that_breaks_off_is_an_error_for_the_client() {
 }
 
 #[tokio::test]
-async fn a_function_that_takes_too_long_is_answered_and_keeps_its_slot_until_it_has_stopped() {
+async fn a_function_that_times_out_keeps_its_slot_until_it_has_stopped() {
     let (world, _session, sandbox) = with_function(wire::FunctionConfig { timeout_ms: 100, ..function() }, 1).await;
-    let answer = get(world.data_plane, "f", "/hold").await;
-    assert_eq!(answer.refusal(), (504, "timeout"));
+    let response = get(world.data_plane, "f", "/hold").await;
+    assert_eq!(response.refusal(), (504, "timeout"));
     sandbox.running(0).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
     assert_eq!(sandbox.state.most.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn a_time_out_within_an_answer_breaks_it_off() {
+async fn a_time_out_within_a_response_truncates_it() {
     let (world, _session, sandbox) = with_function(wire::FunctionConfig { timeout_ms: 100, ..function() }, 1).await;
     let (response, _connection) = open(world.data_plane, request("f", "/drip")).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -148,10 +156,10 @@ async fn a_sandbox_that_does_not_let_go_of_a_cancelled_invocation_is_retired() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
     let mut session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 100, ..function() }]).await;
     // It takes the request, and never answers nor closes.
-    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    session.delta(delta(1, deaf.local_addr().unwrap(), 1, EndpointState::Active, 1));
+    let stalled = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    session.delta(delta(1, stalled.local_addr().unwrap(), 1, EndpointState::Active, 1));
     let invocation = spawn_get(world.data_plane, "f", "/");
-    let (mut connection, _) = deaf.accept().await.unwrap();
+    let (mut connection, _) = stalled.accept().await.unwrap();
     assert!(connection.read_u8().await.is_ok());
     assert_eq!(invocation.await.unwrap().refusal(), (504, "timeout"));
     let waiting = spawn_get(world.data_plane, "f", "/");
@@ -164,7 +172,7 @@ async fn a_sandbox_that_does_not_let_go_of_a_cancelled_invocation_is_retired() {
 }
 
 #[tokio::test]
-async fn when_the_client_goes_away_the_sandbox_is_told_and_the_slot_comes_back() {
+async fn a_client_that_leaves_cancels_its_invocation_and_frees_the_slot() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
         let (world, _session, sandbox) =
             with_function(wire::FunctionConfig { protocol: protocol.into(), ..function() }, 1).await;

@@ -25,7 +25,7 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    async fn start(answer: &'static str) -> Self {
+    async fn start(response: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let sent = Arc::new(Mutex::new(Vec::new()));
@@ -33,7 +33,7 @@ impl Scripted {
         let _server = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, kept.clone(), answer));
+                tokio::spawn(serve(stream, kept.clone(), response));
             }
         });
         Self { address, sent, _server }
@@ -46,7 +46,7 @@ impl Scripted {
 }
 
 /// Answers each complete request; of a chunked body it waits for no more than the head.
-async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, answer: &'static str) {
+async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, response: &'static str) {
     let (mut buffer, mut unanswered) = ([0; 4096], String::new());
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         kept.lock().await.extend_from_slice(&buffer[..count]);
@@ -60,11 +60,11 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, answer: &'stati
             // A chunked body ends like a head does; only heads begin with a method in capitals.
             let is_head = unanswered.starts_with(|first: char| first.is_ascii_uppercase());
             unanswered.drain(..end);
-            if is_head && stream.write_all(answer.as_bytes()).await.is_err() {
+            if is_head && stream.write_all(response.as_bytes()).await.is_err() {
                 return;
             }
         }
-        if answer.contains("connection: close") {
+        if response.contains("connection: close") {
             return;
         }
     }
@@ -72,10 +72,10 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, answer: &'stati
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-pub(super) async fn with_scripted(answer: &'static str) -> (World, Session, Scripted) {
+pub(super) async fn with_scripted(response: &'static str) -> (World, Session, Scripted) {
     let mut world = World::with(|config| config.limits.client_idle = Duration::from_secs(1)).await;
     let mut session = world.greeted(vec![function()]).await;
-    let sandbox = Scripted::start(answer).await;
+    let sandbox = Scripted::start(response).await;
     session.delta(delta(1, sandbox.address, 1, api::wire::EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     (world, session, sandbox)
@@ -86,16 +86,17 @@ pub(super) async fn with_scripted(answer: &'static str) -> (World, Session, Scri
 pub(super) async fn exchange(world: &World, bytes: &str) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     // A reset after the answer is an end like another.
-    let _ = timeout(WAIT_TIMEOUT, connection.read_to_end(&mut heard)).await.expect("the data plane closes in the end");
-    String::from_utf8_lossy(&heard).into_owned()
+    let _ =
+        timeout(WAIT_TIMEOUT, connection.read_to_end(&mut received)).await.expect("the data plane closes in the end");
+    String::from_utf8_lossy(&received).into_owned()
 }
 
-pub(super) fn answers(heard: &str) -> Vec<&str> {
-    heard
+pub(super) fn status_codes(received: &str) -> Vec<&str> {
+    received
         .match_indices("HTTP/1.1 ")
-        .filter_map(|(at, found)| heard.get(at + found.len()..at + found.len() + 3))
+        .filter_map(|(at, found)| received.get(at + found.len()..at + found.len() + 3))
         .collect()
 }
 
@@ -135,10 +136,10 @@ async fn requests_that_could_be_read_in_two_ways_reach_no_sandbox() {
         ("no request", "\x16\x03\x01\x02\0\x01\0\r\n\r\n"),
     ];
     for (what, bytes) in bad {
-        let heard = exchange(&world, bytes).await;
-        let codes = answers(&heard);
-        assert!(codes.iter().all(|code| code.starts_with('4') || code.starts_with('5')), "{what}: {heard}");
-        assert_eq!(sandbox.sent().await, "", "{what} reached the sandbox; the client heard {heard}");
+        let received = exchange(&world, bytes).await;
+        let codes = status_codes(&received);
+        assert!(codes.iter().all(|code| code.starts_with('4') || code.starts_with('5')), "{what}: {received}");
+        assert_eq!(sandbox.sent().await, "", "{what} reached the sandbox; the client heard {received}");
     }
     assert_eq!(get(world.data_plane, "f", "/after").await.status, 200, "the data plane is in order");
 }
@@ -152,9 +153,9 @@ async fn a_broken_chunk_ends_the_exchange_and_completes_no_body() {
         "3\r\nabcdef0\r\n\r\n",
     ] {
         let (world, _session, sandbox) = with_scripted("").await;
-        let heard =
+        let received =
             exchange(&world, &format!("POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n{bad}")).await;
-        assert!(answers(&heard).iter().all(|code| *code != "200"), "{bad:?}: {heard}");
+        assert!(status_codes(&received).iter().all(|code| *code != "200"), "{bad:?}: {received}");
         assert!(!sandbox.sent().await.ends_with("\r\n0\r\n\r\n"), "{bad:?} was completed: {}", sandbox.sent().await);
     }
 }
@@ -164,26 +165,26 @@ async fn a_client_of_http_1_0_hears_no_chunks() {
     let (world, _session, _sandbox) =
         with_scripted("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     for asks in ["", "connection: keep-alive\r\n"] {
-        let heard = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: f\r\n{asks}\r\n")).await;
-        assert!(!heard.contains("chunked") && heard.ends_with("\r\n\r\nok"), "{heard}");
-        assert!(heard.contains("connection: close\r\n"), "the body ends with the connection: {heard}");
-        let heard = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: nobody\r\n{asks}\r\n")).await;
-        assert!(heard.contains("connection: close\r\n"), "so does a refusal: {heard}");
+        let received = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: f\r\n{asks}\r\n")).await;
+        assert!(!received.contains("chunked") && received.ends_with("\r\n\r\nok"), "{received}");
+        assert!(received.contains("connection: close\r\n"), "the body ends with the connection: {received}");
+        let received = exchange(&world, &format!("GET /a HTTP/1.0\r\nhost: nobody\r\n{asks}\r\n")).await;
+        assert!(received.contains("connection: close\r\n"), "so does a refusal: {received}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_leaves_a_body_unread_says_that_it_ends_the_connection() {
+async fn a_response_that_leaves_a_body_unread_announces_the_end_of_the_connection() {
     let (world, _session, _sandbox) = with_scripted(OK).await;
     for framing in ["content-length: 20000000", "transfer-encoding: chunked", "content-length: 4"] {
-        let heard = exchange(&world, &format!("POST / HTTP/1.1\r\nhost: nobody\r\n{framing}\r\n\r\n2\r\n")).await;
-        assert_eq!(answers(&heard), ["404"], "{heard}");
-        assert!(heard.contains("connection: close\r\n"), "{heard}");
+        let received = exchange(&world, &format!("POST / HTTP/1.1\r\nhost: nobody\r\n{framing}\r\n\r\n2\r\n")).await;
+        assert_eq!(status_codes(&received), ["404"], "{received}");
+        assert!(received.contains("connection: close\r\n"), "{received}");
     }
     let short = "POST / HTTP/1.1\r\nhost: nobody\r\ncontent-length: 2\r\n\r\nxx";
-    let heard = exchange(&world, &short.repeat(2)).await;
-    assert_eq!(answers(&heard), ["404", "404"], "{heard}");
-    assert!(!heard.contains("connection: close\r\n"), "{heard}");
+    let received = exchange(&world, &short.repeat(2)).await;
+    assert_eq!(status_codes(&received), ["404", "404"], "{received}");
+    assert!(!received.contains("connection: close\r\n"), "{received}");
 }
 
 #[tokio::test]
@@ -196,20 +197,20 @@ async fn answers_that_could_be_read_in_two_ways_are_errors_and_end_their_connect
         ("an unknown coding (9112, 6.3)", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\nconnection: close\r\n\r\nx"),
         ("two codings", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
     ];
-    for (what, answer) in bad {
-        let (world, _session, _sandbox) = with_scripted(answer).await;
+    for (what, response) in bad {
+        let (world, _session, _sandbox) = with_scripted(response).await;
         assert_eq!(get(world.data_plane, "f", "/a").await.refusal(), (502, "upstream"), "{what}");
     }
 }
 
 #[tokio::test]
-async fn a_length_beside_a_coding_in_an_answer_is_dropped() {
+async fn a_content_length_with_a_transfer_coding_is_dropped_from_a_response() {
     let (world, _session, _sandbox) =
         with_scripted("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
             .await;
-    let answer = get(world.data_plane, "f", "/a").await;
-    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]));
-    assert_ne!(answer.header("content-length"), "5");
+    let response = get(world.data_plane, "f", "/a").await;
+    assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"ok"[..]));
+    assert_ne!(response.header("content-length"), "5");
 }
 
 #[tokio::test]
@@ -232,8 +233,8 @@ async fn fields_of_one_name_survive_and_ours_come_first() {
          set-cookie: b=2\r\ncontent-length: 2\r\n\r\nok",
     )
     .await;
-    let answer = get(world.data_plane, "f", "/a").await;
-    let all = |name| answer.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    let response = get(world.data_plane, "f", "/a").await;
+    let all = |name| response.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(all("set-cookie"), ["a=1", "b=2"]);
     let timings = all("server-timing");
     assert!(timings[0].starts_with("queue;dur="), "the data plane's own is first: {timings:?}");
@@ -247,8 +248,8 @@ async fn what_follows_an_answer_is_not_taken_for_the_next_one() {
     )
     .await;
     for _ in 0..3 {
-        let answer = get(world.data_plane, "f", "/a").await;
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]), "{}", sandbox.sent().await);
+        let response = get(world.data_plane, "f", "/a").await;
+        assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"ok"[..]), "{}", sandbox.sent().await);
     }
 }
 
@@ -258,34 +259,34 @@ async fn answers_without_a_length_end_with_their_connection_and_interim_ones_are
         "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\n\r\nto the end",
     )
     .await;
-    let heard = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n").await;
-    assert!(heard.contains("HTTP/1.1 200 OK") && heard.contains("to the end"), "{heard}");
-    assert!(heard.contains("transfer-encoding: chunked") || !heard.contains("keep-alive"), "{heard}");
+    let received = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n").await;
+    assert!(received.contains("HTTP/1.1 200 OK") && received.contains("to the end"), "{received}");
+    assert!(received.contains("transfer-encoding: chunked") || !received.contains("keep-alive"), "{received}");
     let (world, _session, _sandbox) = with_scripted("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let heard =
+    let received =
         exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\n\r\nGET /b HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")
             .await;
-    assert_eq!(answers(&heard), ["204", "204"], "{heard}");
-    assert!(!heard.contains("content-length") && !heard.contains("transfer-encoding"), "9110, 8.6: {heard}");
+    assert_eq!(status_codes(&received), ["204", "204"], "{received}");
+    assert!(!received.contains("content-length") && !received.contains("transfer-encoding"), "9110, 8.6: {received}");
 }
 
 #[tokio::test]
 async fn a_client_that_never_finishes_its_head_is_let_go() {
     let (world, _session, sandbox) = with_scripted(OK).await;
-    let heard = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nx-slow").await;
-    assert!(answers(&heard).iter().all(|code| code.starts_with('4')), "{heard}");
+    let received = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nx-slow").await;
+    assert!(status_codes(&received).iter().all(|code| code.starts_with('4')), "{received}");
     assert_eq!(sandbox.sent().await, "");
 }
 
 #[tokio::test]
 async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
     let (world, _session, sandbox) = with_scripted(OK).await;
-    let heard = exchange(
+    let received = exchange(
         &world,
         "GET /chat HTTP/1.1\r\nhost: f\r\nconnection: upgrade, close\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n",
     )
     .await;
-    assert_eq!(answers(&heard), ["200"], "{heard}");
+    assert_eq!(status_codes(&received), ["200"], "{received}");
     let sent = sandbox.sent().await;
     assert!(sent.starts_with("GET /chat ") && !sent.contains("upgrade"), "{sent}");
 }
@@ -306,24 +307,24 @@ async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_s
         "\r\nGET /#",
         long.as_str(),
     ] {
-        let heard = exchange(&world, &format!("{bad} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
+        let received = exchange(&world, &format!("{bad} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
         assert!(
-            heard.starts_with("HTTP/1.1 400 ") && heard.contains("x-dirigent-error: bad-request"),
-            "{bad}: {heard}"
+            received.starts_with("HTTP/1.1 400 ") && received.contains("x-dirigent-error: bad-request"),
+            "{bad}: {received}"
         );
     }
-    let heard = exchange(
+    let received = exchange(
         &world,
         "GET / HTTP/1.1\r\nhost: nobody\r\n\r\nGET /#b HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n",
     )
     .await;
-    assert_eq!(answers(&heard), ["404", "400"], "also behind another: {heard}");
+    assert_eq!(status_codes(&received), ["404", "400"], "also behind another: {received}");
     assert_eq!(sandbox.sent().await, "");
     for (target, sent) in [("http://f", "*"), ("*", "*"), ("/", "/"), ("http://f/a", "/a"), ("http://f?q", "/?q")] {
         let (world, _session, sandbox) = with_scripted(OK).await;
-        let heard =
+        let received =
             exchange(&world, &format!("OPTIONS {target} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")).await;
-        assert_eq!(answers(&heard), ["200"], "{target}: {heard}");
+        assert_eq!(status_codes(&received), ["200"], "{target}: {received}");
         assert!(sandbox.sent().await.starts_with(&format!("OPTIONS {sent} HTTP/1.1\r\n")), "9112, 3.2.4: {target}");
     }
 }
@@ -339,11 +340,14 @@ async fn what_the_library_refuses_by_itself_is_a_refusal_like_all_others() {
         (format!("GET / HTTP/1.1\r\nhost: f\r\nx: {}\r\n\r\n", "y".repeat(1_000_000)), "431", "headers-too-large"),
         (format!("GET /{} HTTP/1.1\r\nhost: f\r\n\r\n", "a".repeat(70_000)), "414", "target-too-long"),
     ] {
-        let heard = exchange(&world, &request).await;
-        assert_eq!(answers(&heard), [status], "{heard}");
-        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("x-dirigent-error: {name}")) && head.contains("connection: close"), "{heard}");
-        assert!(body.starts_with('{') && head.contains(&format!("content-length: {}", body.len())), "{heard}");
+        let received = exchange(&world, &request).await;
+        assert_eq!(status_codes(&received), [status], "{received}");
+        let (head, body) = received.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("x-dirigent-error: {name}")) && head.contains("connection: close"),
+            "{received}"
+        );
+        assert!(body.starts_with('{') && head.contains(&format!("content-length: {}", body.len())), "{received}");
     }
     assert_eq!(sandbox.sent().await, "");
     let metrics = get(world.admin, "admin", "/metrics").await;

@@ -44,8 +44,8 @@ async fn what_runs_in_a_sandbox_that_is_gone_fails_or_is_done_elsewhere() {
     session.delta(active(3, &last, 1));
     last.running(1).await;
     last.state.gate.add_permits(1);
-    let answer = moved.await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = moved.await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     gone.running(0).await;
 }
 
@@ -57,8 +57,8 @@ async fn a_suspended_sandbox_gets_nothing_new_until_it_is_active_again() {
     let waiting = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
     session.delta(delta(1, sandbox.address, 1, EndpointState::Active, 3));
-    let answer = waiting.await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-cold")), (200, "0"), "the sandbox is an old one");
+    let response = waiting.await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-cold")), (200, "0"), "the sandbox is an old one");
 }
 
 #[tokio::test]

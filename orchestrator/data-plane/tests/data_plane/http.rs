@@ -36,13 +36,13 @@ async fn both_protocols() -> (World, super::control_plane::Session, [Sandbox; 2]
 async fn both_protocols_are_taken_on_one_port_and_spoken_to_sandboxes() {
     let (world, _session, _sandboxes) = both_protocols().await;
     for host in ["f", "g", "F:8080", "g.faas.example"] {
-        let answer = get(world.data_plane, host, "/request?x=1").await;
-        assert_eq!(answer.status, 200, "{host} over HTTP/1.1");
+        let response = get(world.data_plane, host, "/request?x=1").await;
+        assert_eq!(response.status, 200, "{host} over HTTP/1.1");
         let uri = format!("http://{host}/request?x=1");
         let over_http2 = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
-        let answer = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
-        assert_eq!(answer.status, 200, "{host} over HTTP/2");
-        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let response = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
+        assert_eq!(response.status, 200, "{host} over HTTP/2");
+        let text = String::from_utf8(response.body.to_vec()).unwrap();
         let spoken = if host.to_lowercase().starts_with('f') { "HTTP/1.1" } else { "HTTP/2.0" };
         assert!(text.lines().next().unwrap().ends_with(spoken), "{host}: {text}");
         assert!(text.contains("/request?x=1"), "{host}: {text}");
@@ -64,8 +64,8 @@ async fn header_fields_are_those_that_a_proxy_should_pass() {
     ] {
         sent.headers_mut().insert(name, value.parse().unwrap());
     }
-    let answer = send(world.data_plane, sent).await.unwrap();
-    let seen = String::from_utf8(answer.body.to_vec()).unwrap();
+    let response = send(world.data_plane, sent).await.unwrap();
+    let seen = String::from_utf8(response.body.to_vec()).unwrap();
     for kept in ["host: f", "traceparent: 00-a-b-01", "x-request-id: mine", "via: 1.1 dirigent"] {
         assert!(seen.lines().any(|line| line == kept), "{kept} is missing in\n{seen}");
     }
@@ -74,7 +74,7 @@ async fn header_fields_are_those_that_a_proxy_should_pass() {
         assert!(!seen.contains(dropped), "{dropped} is still in\n{seen}");
     }
     assert_eq!(
-        (answer.header("x-own"), answer.header("x-private"), answer.header("x-dirigent-error")),
+        (response.header("x-own"), response.header("x-private"), response.header("x-dirigent-error")),
         ("kept", "", "")
     );
     let made = get(world.data_plane, "f", "/request").await;
@@ -87,8 +87,8 @@ async fn header_fields_are_those_that_a_proxy_should_pass() {
 async fn head_has_the_length_but_no_body() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let head = Request::head("/").header("host", "f").body(Full::<Bytes>::default()).unwrap();
-    let answer = send(world.data_plane, head).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("content-length"), answer.body.len()), (200, "1234", 0));
+    let response = send(world.data_plane, head).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("content-length"), response.body.len()), (200, "1234", 0));
     assert_eq!(get(world.data_plane, "f", "/").await.body, "ok", "the connection to the sandbox is in step");
 }
 
@@ -123,11 +123,11 @@ async fn a_get_with_a_body_of_unknown_length_keeps_it_from_either_protocol_to_ei
         let body =
             || StreamBody::new(futures::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("abc")))]));
         let over_http2 = Request::get(format!("http://{host}/echo")).body(body()).unwrap();
-        let answer = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
-        assert_eq!(answer.body, "abc", "{host} over HTTP/2");
+        let response = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
+        assert_eq!(response.body, "abc", "{host} over HTTP/2");
         let builder = Request::get("/echo").header("host", host).header("transfer-encoding", "chunked");
-        let answer = send(world.data_plane, builder.body(body()).unwrap()).await.unwrap();
-        assert_eq!(answer.body, "abc", "{host} over HTTP/1.1");
+        let response = send(world.data_plane, builder.body(body()).unwrap()).await.unwrap();
+        assert_eq!(response.body, "abc", "{host} over HTTP/1.1");
     }
 }
 
@@ -135,19 +135,19 @@ async fn a_get_with_a_body_of_unknown_length_keeps_it_from_either_protocol_to_ei
 async fn trailers_and_small_answers_pass() {
     let (world, _session, _sandboxes) = both_protocols().await;
     let http2 = Request::get("http://g/trailers").header("te", "trailers").body(Full::<Bytes>::default()).unwrap();
-    let answered = open_http2(world.data_plane, http2).await.unwrap().into_body().collect().await.unwrap();
-    assert_eq!(answered.trailers().unwrap()["x-sum"], "7");
+    let responded = open_http2(world.data_plane, http2).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(responded.trailers().unwrap()["x-sum"], "7");
     let mut http1 = request("f", "/trailers");
     http1.headers_mut().insert("te", "trailers".parse().unwrap());
     http1.headers_mut().insert("connection", "te".parse().unwrap());
     let (response, _connection) = open(world.data_plane, http1).await.unwrap();
-    let answered = response.into_body().collect().await.unwrap();
-    assert_eq!(answered.trailers().unwrap()["x-sum"], "7");
-    assert_eq!(answered.to_bytes(), "body");
+    let responded = response.into_body().collect().await.unwrap();
+    assert_eq!(responded.trailers().unwrap()["x-sum"], "7");
+    assert_eq!(responded.to_bytes(), "body");
 }
 
 #[tokio::test]
-async fn limits_are_answered() {
+async fn requests_beyond_the_limits_are_refused() {
     let mut world = World::with(|config| {
         config.limits.body = bytesize::ByteSize::kib(1);
         config.limits.header_bytes = bytesize::ByteSize::kib(4);
@@ -174,36 +174,39 @@ async fn limits_are_answered() {
 async fn raw(world: &World, bytes: &str, enough: &str) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut buffer = [0; 1024];
-    let hear = async {
-        while !String::from_utf8_lossy(&heard).contains(enough) {
+    let receive = async {
+        while !String::from_utf8_lossy(&received).contains(enough) {
             let count = connection.read(&mut buffer).await.unwrap();
             if count == 0 {
                 break;
             }
-            heard.extend_from_slice(&buffer[..count]);
+            received.extend_from_slice(&buffer[..count]);
         }
     };
-    tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, hear).await.expect("an answer comes");
-    String::from_utf8(heard).unwrap()
+    tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, receive).await.expect("an answer comes");
+    String::from_utf8(received).unwrap()
 }
 
 #[tokio::test]
 async fn requests_without_one_clear_host_and_connect_are_refused() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     for bad in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nhost: f\r\nhost: g\r\n\r\n"] {
-        let heard = raw(&world, bad, "\r\n\r\n").await;
-        assert!(heard.starts_with("HTTP/1.1 400 ") && heard.contains("x-dirigent-error: bad-request"), "{heard}");
+        let received = raw(&world, bad, "\r\n\r\n").await;
+        assert!(
+            received.starts_with("HTTP/1.1 400 ") && received.contains("x-dirigent-error: bad-request"),
+            "{received}"
+        );
     }
-    let heard = raw(&world, "CONNECT f:80 HTTP/1.1\r\nhost: f\r\n\r\n", "\r\n\r\n").await;
-    assert!(heard.starts_with("HTTP/1.1 501 "), "{heard}");
-    let heard = raw(&world, "GET http://f/request HTTP/1.1\r\nhost: other\r\n\r\n", "dirigent").await;
-    assert!(heard.starts_with("HTTP/1.1 200 "), "the target names the host: {heard}");
+    let received = raw(&world, "CONNECT f:80 HTTP/1.1\r\nhost: f\r\n\r\n", "\r\n\r\n").await;
+    assert!(received.starts_with("HTTP/1.1 501 "), "{received}");
+    let received = raw(&world, "GET http://f/request HTTP/1.1\r\nhost: other\r\n\r\n", "dirigent").await;
+    assert!(received.starts_with("HTTP/1.1 200 "), "the target names the host: {received}");
 }
 
 #[tokio::test]
-async fn a_refusal_has_a_type_for_programs_and_the_part_of_the_request_that_is_wrong() {
+async fn a_refusal_names_its_problem_type_and_the_wrong_part_of_the_request() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     for (request, kind, field, detail) in [
         ("GET / HTTP/1.1\r\n\r\n", "bad-request", "\"host\"", "the request must name exactly one host"),
@@ -216,12 +219,16 @@ async fn a_refusal_has_a_type_for_programs_and_the_part_of_the_request_that_is_w
             "no function of that name is registered",
         ),
     ] {
-        let heard = raw(&world, request, "}").await;
-        let body = heard.split_once("\r\n\r\n").unwrap().1;
+        let received = raw(&world, request, "}").await;
+        let body = received.split_once("\r\n\r\n").unwrap().1;
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
         let seen =
             (problem["type"].as_str().unwrap(), problem["field"].to_string(), problem["detail"].as_str().unwrap());
-        assert_eq!(seen, (&*format!("urn:dirigent:problem:{kind}"), field.to_owned(), detail), "{request:?}: {heard}");
+        assert_eq!(
+            seen,
+            (&*format!("urn:dirigent:problem:{kind}"), field.to_owned(), detail),
+            "{request:?}: {received}"
+        );
     }
 }
 
@@ -231,9 +238,9 @@ async fn a_client_that_waits_for_100_continue_gets_it() {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let head = "POST /echo HTTP/1.1\r\nhost: f\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     connection.write_all(head.as_bytes()).await.unwrap();
-    let mut heard = [0; 25];
-    connection.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut received = [0; 25];
+    connection.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"HTTP/1.1 100 Continue\r\n\r\n");
     connection.write_all(b"hello").await.unwrap();
     let mut rest = vec![0; 4096];
     let mut text = String::new();
@@ -254,12 +261,12 @@ async fn a_body_that_was_read_to_its_end_keeps_its_connection() {
         let last = "GET / HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n";
         let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
         connection.write_all(format!("{request}{request}{last}").as_bytes()).await.unwrap();
-        let mut answers = String::new();
-        connection.read_to_string(&mut answers).await.unwrap();
-        let answers = answers.to_lowercase();
-        let count = |what: &str| answers.matches(what).count();
-        assert_eq!(count("http/1.1 200"), 3, "{length}: {answers}");
-        assert_eq!(count(&format!("\r\n\r\n{length}")), 2, "{length}: {answers}");
-        assert_eq!(count("connection: close"), 1, "of the last alone, {length}: {answers}");
+        let mut responses = String::new();
+        connection.read_to_string(&mut responses).await.unwrap();
+        let responses = responses.to_lowercase();
+        let count = |what: &str| responses.matches(what).count();
+        assert_eq!(count("http/1.1 200"), 3, "{length}: {responses}");
+        assert_eq!(count(&format!("\r\n\r\n{length}")), 2, "{length}: {responses}");
+        assert_eq!(count("connection: close"), 1, "of the last alone, {length}: {responses}");
     }
 }

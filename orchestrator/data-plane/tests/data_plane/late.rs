@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A client that has asked `f` for `path` and reads when the test does. Its connection ends with the response.
-async fn ask(outage: &Outage, path: &str) -> TcpStream {
+async fn fetch(outage: &Outage, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_connection_that_was_made_too_late_is_not_used() {
         outage.sandbox.end_connections().await;
         outage.network.is_held.send_replace(true);
         let tried = outage.network.tried.load(Ordering::SeqCst);
-        let mut client = ask(&outage, "/").await;
+        let mut client = fetch(&outage, "/").await;
         until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
         if stands_still {
             jump(61).await
@@ -55,7 +55,7 @@ async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
     let functions = vec![wire::FunctionConfig { queue_deadline_ms: 3_600_000, ..Outage::function() }];
     session.send(wire::ToDataPlane { functions, sequence: 2, ..Default::default() });
     session.applied(2).await;
-    let mut first = ask(&outage, "/hold").await;
+    let mut first = fetch(&outage, "/hold").await;
     outage.sandbox.running(1).await;
     let late = Sandbox::start().await;
     session.delta(active(2, &late, 1));
@@ -63,7 +63,7 @@ async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
     outage.lose(session).await;
     outage.network.is_held.send_replace(true);
     let tried = outage.network.tried.load(Ordering::SeqCst);
-    let mut client = ask(&outage, "/").await;
+    let mut client = fetch(&outage, "/").await;
     until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
     outage.go_on(61).await;
     // The other sandbox has a connection that is open, which needs no such knowledge.
@@ -81,8 +81,8 @@ async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
 
 /// A client of a huge response that reads it so slowly that all buffers on its way are full. The sandbox has written all of it
 /// and ended the connection. With how much of it the client has read.
-async fn ask_slowly(outage: &Outage) -> (TcpStream, usize) {
-    let mut client = ask(outage, "/huge").await;
+async fn fetch_slowly(outage: &Outage) -> (TcpStream, usize) {
+    let mut client = fetch(outage, "/huge").await;
     let mut part = vec![0; 131_072];
     let mut read = client.read_exact(&mut part).await.unwrap();
     while *outage.sandbox.state.open.borrow() > 0 {
@@ -103,7 +103,7 @@ async fn slow_outage() -> Outage {
 async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
     for client_leaves in [false, true] {
         let outage = slow_outage().await;
-        let (mut client, read) = ask_slowly(&outage).await;
+        let (mut client, read) = fetch_slowly(&outage).await;
         outage.sandbox.kill();
         outage.go_on(61).await;
         assert_eq!(outage.metric("running").await, 1, "its end has not been read");
@@ -122,7 +122,7 @@ async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
 #[tokio::test]
 async fn a_sandbox_whose_slots_were_in_use_for_long_is_known_when_one_is_free() {
     let outage = slow_outage().await;
-    let (mut client, _read) = ask_slowly(&outage).await;
+    let (mut client, _read) = fetch_slowly(&outage).await;
     outage.go_on(70).await;
     assert_eq!(outage.metric("running").await, 1, "its end has not been read");
     client.read_to_end(&mut Vec::new()).await.unwrap();

@@ -178,7 +178,7 @@ async fn the_address_of_a_sandbox_that_was_deleted_meanwhile_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_cannot_be_reached_either_is_given_back_before_its_port_may_be_given_to_another() {
+async fn the_grant_of_an_unreachable_sandbox_is_returned_before_its_port_may_be_reused() {
     let mut outage = Outage::begin().await;
     outage.network.is_cut.store(true, Ordering::SeqCst);
     for _ in 0..4 {
@@ -218,7 +218,7 @@ async fn one_that_stood_still_without_a_stream_opens_no_connection_either() {
 }
 
 #[tokio::test]
-async fn after_standing_still_a_new_stream_says_which_sandboxes_are_there() {
+async fn after_a_suspension_a_new_stream_reports_which_sandboxes_are_there() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
     let mut session = outage.world.greeted(vec![Outage::function()]).await;
@@ -230,7 +230,7 @@ async fn after_standing_still_a_new_stream_says_which_sandboxes_are_there() {
 }
 
 #[tokio::test]
-async fn after_standing_still_nothing_is_given_back_before_a_new_stream_can_say_anything() {
+async fn after_a_suspension_no_grant_is_returned_before_a_new_stream_can_report() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
     let mut session = outage.world.control_plane.session().await;
@@ -244,7 +244,7 @@ async fn after_standing_still_nothing_is_given_back_before_a_new_stream_can_say_
 }
 
 #[tokio::test]
-async fn after_standing_still_a_snapshot_that_never_completes_is_given_up() {
+async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
     let mut session = outage.world.control_plane.session().await;
@@ -261,7 +261,7 @@ async fn after_standing_still_a_snapshot_that_never_completes_is_given_up() {
 }
 
 #[tokio::test]
-async fn after_standing_still_what_nobody_can_know_is_given_back_where_there_is_no_control_plane() {
+async fn after_a_suspension_untrusted_grants_are_returned_where_there_is_no_control_plane() {
     let (outage, _old) = Outage::before().await;
     outage.world.control_plane.stop();
     jump(61).await;
@@ -270,7 +270,7 @@ async fn after_standing_still_what_nobody_can_know_is_given_back_where_there_is_
 }
 
 #[tokio::test]
-async fn looks_at_many_sandboxes_keep_up_where_ticks_are_late() {
+async fn probes_of_many_sandboxes_keep_up_where_ticks_are_late() {
     const SANDBOXES: u64 = 10;
     let (outage, session) = Outage::before().await;
     for number in 2..=SANDBOXES {
@@ -287,7 +287,7 @@ async fn looks_at_many_sandboxes_keep_up_where_ticks_are_late() {
 }
 
 #[tokio::test]
-async fn a_sandbox_in_use_is_kept_also_where_all_looks_at_it_are_in_vain() {
+async fn a_sandbox_in_use_is_kept_even_if_all_probes_of_it_fail() {
     let outage = Outage::begin().await;
     let address = outage.world.data_plane;
     // One that waits for as long as it takes.
@@ -330,7 +330,7 @@ async fn a_sandbox_that_takes_no_connection_while_it_is_in_use_is_not_broken() {
 }
 
 #[tokio::test]
-async fn sandboxes_of_a_machine_that_does_not_answer_hold_up_no_look_at_others() {
+async fn sandboxes_of_an_unresponsive_machine_delay_no_probe_of_others() {
     let network = Arc::new(Switch { is_stuck: true, ..Switch::default() });
     let mut world = World::on(network.clone(), |config| config.limits.connect_timeout = Duration::from_secs(600)).await;
     let mut session = world.greeted(vec![Outage::function()]).await;

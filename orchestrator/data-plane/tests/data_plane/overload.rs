@@ -25,22 +25,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Answer, get, open_http2, read, request, spawn_get},
+    client::{BufferedResponse, get, open_http2, read, request, spawn_get},
     sandbox::Sandbox,
     world::{World, active, function, until},
 };
 
 /// A client that keeps its connection.
-struct Keeper(SendRequest<Full<Bytes>>);
+struct KeepAliveClient(SendRequest<Full<Bytes>>);
 
-impl Keeper {
+impl KeepAliveClient {
     async fn connect(to: SocketAddr) -> Self {
         let (sender, connection) = handshake(TokioIo::new(TcpStream::connect(to).await.unwrap())).await.unwrap();
         tokio::spawn(connection);
         Self(sender)
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    async fn get(&mut self, path: &str) -> BufferedResponse {
         self.0.ready().await.unwrap();
         read(self.0.send_request(request("f", path)).await.unwrap()).await.unwrap()
     }
@@ -70,7 +70,7 @@ async fn idle_clients_make_room_for_new_ones_and_busy_ones_are_left_alone() {
     sandbox.running(1).await;
     let mut clients = Vec::new();
     for number in 0..20 {
-        let mut client = Keeper::connect(world.data_plane).await;
+        let mut client = KeepAliveClient::connect(world.data_plane).await;
         assert_eq!(client.get("/").await.status, 200, "client {number}");
         clients.push(client);
     }
@@ -87,14 +87,14 @@ async fn where_no_client_is_idle_new_ones_are_refused_and_let_in_again_later() {
     let (world, _session, sandbox) = bounded(3, |config| config.limits.client_connections = Some(3)).await;
     let held: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/hold")).collect();
     sandbox.running(3).await;
-    let mut refused = Keeper::connect(world.data_plane).await;
-    let answer = refused.get("/").await;
-    assert_eq!(answer.refusal(), (503, "overloaded"));
-    assert_eq!(answer.header("retry-after"), "1");
+    let mut refused = KeepAliveClient::connect(world.data_plane).await;
+    let response = refused.get("/").await;
+    assert_eq!(response.refusal(), (503, "overloaded"));
+    assert_eq!(response.header("retry-after"), "1");
     until("the refused client's connection is closed", async || refused.is_closed()).await;
     let over_http2 = http::Request::get("http://f/").body(Full::<Bytes>::default()).unwrap();
-    let answer = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
-    assert_eq!(answer.refusal(), (503, "overloaded"));
+    let response = read(open_http2(world.data_plane, over_http2).await.unwrap()).await.unwrap();
+    assert_eq!(response.refusal(), (503, "overloaded"));
     let _one_that_says_nothing = TcpStream::connect(world.data_plane).await.unwrap();
     sandbox.state.gate.add_permits(3);
     for invocation in held {
@@ -104,14 +104,14 @@ async fn where_no_client_is_idle_new_ones_are_refused_and_let_in_again_later() {
 }
 
 #[tokio::test]
-async fn clients_that_connect_and_say_nothing_keep_nobody_out_for_long() {
+async fn silent_clients_block_nobody_for_long() {
     let (world, _session, _sandbox) = bounded(1, |config| config.limits.client_connections = Some(8)).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(world.data_plane).await.unwrap());
     }
     until("somebody who asks is answered", async || {
-        let mut client = Keeper::connect(world.data_plane).await;
+        let mut client = KeepAliveClient::connect(world.data_plane).await;
         match client.0.send_request(request("f", "/")).await {
             Ok(response) => response.status() == 200,
             Err(_closed) => false,
@@ -128,8 +128,8 @@ async fn invocations_beyond_the_bound_are_refused_whatever_their_function() {
     let waiting: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/")).collect();
     session.waiting(3).await;
     for function in ["f", "g"] {
-        let answer = get(world.data_plane, function, "/").await;
-        assert_eq!(answer.refusal(), (503, "overloaded"), "{function}");
+        let response = get(world.data_plane, function, "/").await;
+        assert_eq!(response.refusal(), (503, "overloaded"), "{function}");
     }
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
@@ -159,7 +159,7 @@ async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time
     let refused = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..32 {
-        let (mut client, refused) = (Keeper::connect(world.data_plane).await, refused.clone());
+        let (mut client, refused) = (KeepAliveClient::connect(world.data_plane).await, refused.clone());
         clients.spawn(async move {
             loop {
                 let is_refused = client.get("/").await.refusal() == (503, "overloaded");
@@ -173,8 +173,8 @@ async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time
     stop.cancel();
     drop(clients);
     until("none is refused", async || {
-        let answers = join_all((0..32).map(|_| get(world.data_plane, "f", "/"))).await;
-        answers.iter().all(|answer| answer.status == 200)
+        let responses = join_all((0..32).map(|_| get(world.data_plane, "f", "/"))).await;
+        responses.iter().all(|response| response.status == 200)
     })
     .await;
 }

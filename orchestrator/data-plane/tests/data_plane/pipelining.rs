@@ -8,19 +8,19 @@ use tokio::{
 
 use super::{
     control_plane::WAIT_TIMEOUT,
-    framing::{OK, answers, exchange, with_scripted},
+    framing::{OK, exchange, status_codes, with_scripted},
 };
 
 #[tokio::test]
-async fn requests_sent_together_are_answered_in_turn() {
+async fn pipelined_requests_are_served_in_order() {
     let (world, _session, sandbox) = with_scripted(OK).await;
-    let heard = exchange(
+    let received = exchange(
         &world,
         "POST /one HTTP/1.1\r\nhost: f\r\ncontent-length: 3\r\n\r\nabcGET /two HTTP/1.1\r\nhost: nobody\r\n\r\n\
          GET /three HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n",
     )
     .await;
-    assert_eq!(answers(&heard), ["200", "404", "200"], "{heard}");
+    assert_eq!(status_codes(&received), ["200", "404", "200"], "{received}");
     let sent = sandbox.sent().await;
     assert!(sent.contains("POST /one ") && !sent.contains("/two") && sent.contains("GET /three "), "{sent}");
 }
@@ -30,8 +30,8 @@ async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() 
     let (world, _session, sandbox) = with_scripted(OK).await;
     let inner = "GET /smuggled HTTP/1.1\r\nhost: f\r\n\r\n";
     let outer = format!("POST /a HTTP/1.1\r\nhost: nobody\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
-    let heard = exchange(&world, &outer).await;
-    assert_eq!(answers(&heard), ["404"], "{heard}");
+    let received = exchange(&world, &outer).await;
+    assert_eq!(status_codes(&received), ["404"], "{received}");
     assert_eq!(sandbox.sent().await, "", "what was a body became a request");
 }
 
@@ -44,11 +44,11 @@ async fn a_length_beside_a_coding_is_not_passed_on_and_ends_the_connection() {
             "GET /0 HTTP/1.1\r\nhost: f\r\n\r\nPOST /a HTTP/1.1\r\nhost: f\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
              GET /b HTTP/1.1\r\nhost: f\r\n\r\n"
         );
-        let heard = exchange(&world, &bytes).await;
+        let received = exchange(&world, &bytes).await;
         let sent = sandbox.sent().await;
         // 9112, 6.1: the coding counts, the length must not go on, and what follows may be no request.
-        assert_eq!(answers(&heard), ["200", "200"], "{fields}: {heard}");
-        assert_eq!(heard.matches("connection: close").count(), 1, "{fields}: {heard}");
+        assert_eq!(status_codes(&received), ["200", "200"], "{fields}: {received}");
+        assert_eq!(received.matches("connection: close").count(), 1, "{fields}: {received}");
         assert!(!sent.contains("content-length") && !sent.contains("/b"), "{fields}: {sent}");
         assert!(sent.contains("transfer-encoding: chunked") && sent.contains("3\r\nabc\r\n0\r\n"), "{sent}");
     }
@@ -61,9 +61,12 @@ async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
     let fields = "content-length: 4\r\ntransfer-encoding: chunked";
     let request = format!("POST /a HTTP/1.1\r\nhost: f\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut heard = String::new();
-    timeout(WAIT_TIMEOUT, connection.read_to_string(&mut heard)).await.expect("the data plane ends its side").unwrap();
-    assert_eq!(answers(&heard), ["200"], "{heard}");
+    let mut received = String::new();
+    timeout(WAIT_TIMEOUT, connection.read_to_string(&mut received))
+        .await
+        .expect("the data plane ends its side")
+        .unwrap();
+    assert_eq!(status_codes(&received), ["200"], "{received}");
     // 9112, 9.6: a connection that is reset may cost a client the response.
     let rest = vec![b'x'; 16 << 20];
     timeout(WAIT_TIMEOUT, connection.write_all(&rest)).await.expect("it is read").expect("no reset");
@@ -76,6 +79,6 @@ async fn requests_are_counted_as_the_library_reads_them() {
     let chunked =
         "POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\nGET /#x HTTP/1.1\r\n\r\n";
     let others = "GET /b HTTP/1.1\r\nhost: f\r\n\r\nGET /c#d HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n";
-    let heard = exchange(&world, &format!("{chunked}{others}")).await;
-    assert_eq!(answers(&heard), ["200", "200", "400"], "{heard}");
+    let received = exchange(&world, &format!("{chunked}{others}")).await;
+    assert_eq!(status_codes(&received), ["200", "200", "400"], "{received}");
 }

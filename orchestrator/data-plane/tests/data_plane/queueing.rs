@@ -14,7 +14,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn before_its_first_snapshot_it_is_not_ready_and_after_it_knows_what_it_does_not_know() {
+async fn before_its_first_snapshot_it_is_not_ready_and_afterwards_unknown_functions_are_404() {
     let mut world = World::start().await;
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
@@ -28,11 +28,11 @@ async fn before_its_first_snapshot_it_is_not_ready_and_after_it_knows_what_it_do
 #[tokio::test]
 async fn a_warm_invocation_says_how_it_went() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
-    let answer = get(world.data_plane, "f", "/").await;
-    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"ok"[..]));
-    assert_eq!((answer.header("x-dirigent-cold"), answer.header("x-dirigent-attempts")), ("0", "1"));
-    assert_eq!(answer.header("x-dirigent-sandbox"), "0-1");
-    let timing = answer.header("server-timing");
+    let response = get(world.data_plane, "f", "/").await;
+    assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"ok"[..]));
+    assert_eq!((response.header("x-dirigent-cold"), response.header("x-dirigent-attempts")), ("0", "1"));
+    assert_eq!(response.header("x-dirigent-sandbox"), "0-1");
+    let timing = response.header("server-timing");
     assert!(timing.starts_with("queue;dur=0.000, cold;dur=0.000, exec;dur="), "{timing}");
 }
 
@@ -51,9 +51,10 @@ async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_come() 
         sandbox.running(1).await;
         assert!(!invocation.is_finished(), "it waits for the gate");
         sandbox.state.gate.add_permits(1);
-        let answer = timeout(WAIT_TIMEOUT, invocation).await.expect("the one who came first is served first").unwrap();
-        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-cold")), (200, "1"), "invocation {index}");
-        assert!(!answer.header("server-timing").contains("cold;dur=0.000"), "{:?}", answer.headers);
+        let response =
+            timeout(WAIT_TIMEOUT, invocation).await.expect("the one who came first is served first").unwrap();
+        assert_eq!((response.status.as_u16(), response.header("x-dirigent-cold")), (200, "1"), "invocation {index}");
+        assert!(!response.header("server-timing").contains("cold;dur=0.000"), "{:?}", response.headers);
     }
     session.waiting(0).await;
 }
@@ -67,19 +68,19 @@ async fn an_invocation_served_by_a_freed_slot_is_queued_and_not_cold() {
     session.waiting(1).await;
     sandbox.state.gate.add_permits(1);
     first.await.unwrap();
-    let answer = second.await.unwrap();
-    assert_eq!(answer.header("x-dirigent-cold"), "0");
-    assert!(answer.header("server-timing").contains("cold;dur=0.000"), "{:?}", answer.headers);
-    assert!(!answer.header("server-timing").contains("queue;dur=0.000"), "{:?}", answer.headers);
+    let response = second.await.unwrap();
+    assert_eq!(response.header("x-dirigent-cold"), "0");
+    assert!(response.header("server-timing").contains("cold;dur=0.000"), "{:?}", response.headers);
+    assert!(!response.header("server-timing").contains("queue;dur=0.000"), "{:?}", response.headers);
 }
 
 /// The sandboxes that serve `times` invocations, one after the other.
 async fn served_by(world: &World, times: usize) -> Vec<String> {
     let mut sandboxes = Vec::new();
     for _ in 0..times {
-        let answer = get(world.data_plane, "f", "/").await;
-        assert_eq!(answer.status.as_u16(), 200);
-        sandboxes.push(answer.header("x-dirigent-sandbox").to_owned());
+        let response = get(world.data_plane, "f", "/").await;
+        assert_eq!(response.status.as_u16(), 200);
+        sandboxes.push(response.header("x-dirigent-sandbox").to_owned());
     }
     sandboxes
 }
@@ -112,9 +113,9 @@ async fn a_full_queue_refuses_with_a_time_to_come_back() {
     let _running = spawn_get(world.data_plane, "f", "/hold");
     let _waiting = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
-    let answer = get(world.data_plane, "f", "/").await;
-    assert_eq!(answer.refusal(), (503, "queue-full"));
-    assert_eq!(answer.header("retry-after"), "1");
+    let response = get(world.data_plane, "f", "/").await;
+    assert_eq!(response.refusal(), (503, "queue-full"));
+    assert_eq!(response.header("retry-after"), "1");
 }
 
 #[tokio::test]
@@ -125,25 +126,25 @@ async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_s
     session.waiting(1).await;
     let problem = wire::CreationProblem { function: 1, permanent: false, message: "password=secret".to_owned() };
     session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
-    let answer = invocation.await.unwrap();
-    assert_eq!(answer.refusal(), (504, "queue-deadline"));
-    let body = String::from_utf8_lossy(&answer.body);
+    let response = invocation.await.unwrap();
+    assert_eq!(response.refusal(), (504, "queue-deadline"));
+    let body = String::from_utf8_lossy(&response.body);
     assert!(body.contains("no sandbox could be made in time") && !body.contains("secret"), "{body}");
-    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(response.header("content-type"), "application/problem+json");
     session.waiting(0).await;
 }
 
 #[tokio::test]
-async fn a_permanent_creation_problem_is_answered_at_once_and_its_details_stay_with_the_operator() {
+async fn a_permanent_creation_problem_is_refused_at_once_and_its_details_stay_with_the_operator() {
     let mut world = World::start().await;
     let mut session = world.greeted(vec![function()]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
     let problem = wire::CreationProblem { function: 1, permanent: true, message: "password=secret".to_owned() };
     session.send(wire::ToDataPlane { problems: vec![problem], ..Default::default() });
-    for answer in [invocation.await.unwrap(), get(world.data_plane, "f", "/").await] {
-        assert_eq!(answer.refusal(), (503, "creation-failed"));
-        assert!(!String::from_utf8_lossy(&answer.body).contains("secret"), "{:?}", answer.body);
+    for response in [invocation.await.unwrap(), get(world.data_plane, "f", "/").await] {
+        assert_eq!(response.refusal(), (503, "creation-failed"));
+        assert!(!String::from_utf8_lossy(&response.body).contains("secret"), "{:?}", response.body);
     }
 }
 
@@ -234,8 +235,8 @@ async fn a_request_that_waits_while_its_function_changes_its_protocol_goes_out_i
     session.send(wire::ToDataPlane { functions: vec![changed], ..Default::default() });
     let sandbox = Sandbox::start().await;
     session.delta(wire::EndpointDelta { revision: 2, ..active(1, &sandbox, 1) });
-    let answer = invocation.await.unwrap();
-    let seen = String::from_utf8_lossy(&answer.body).into_owned();
-    assert_eq!(answer.status, 200, "{seen}");
+    let response = invocation.await.unwrap();
+    let seen = String::from_utf8_lossy(&response.body).into_owned();
+    assert_eq!(response.status, 200, "{seen}");
     assert!(seen.starts_with("POST http://f/request HTTP/2.0\n"), "{seen}");
 }

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
     blocking::Blocking,
-    client::{Answer, get, send, spawn_get, with_body},
+    client::{BufferedResponse, get, send, spawn_get, with_body},
     sandbox::Sandbox,
     world::{World, active, delta, function},
 };
@@ -17,7 +17,7 @@ fn shared() -> wire::FunctionConfig {
     wire::FunctionConfig { concurrency: 4, ..function() }
 }
 
-fn spawn_post(world: &World) -> JoinHandle<Answer> {
+fn spawn_post(world: &World) -> JoinHandle<BufferedResponse> {
     let (to, post) = (world.data_plane, with_body(Method::POST, "f", "/", ""));
     tokio::spawn(async move { send(to, post).await.expect("a complete answer") })
 }
@@ -41,11 +41,11 @@ async fn an_invocation_whose_client_left_keeps_its_slot_and_harms_no_other_one()
     }
     assert_eq!(session.failures, [], "the sandbox works");
     let new = spawn_post(&world);
-    sandbox.call().await.answer().await;
+    sandbox.call().await.response().await;
     assert_eq!(new.await.unwrap().header("x-dirigent-sandbox"), "0-1", "it is used as before");
-    left_call.answer().await;
+    left_call.response().await;
     session.sample(|sample| sample.running == 1).await;
-    kept_call.answer().await;
+    kept_call.response().await;
     assert_eq!(kept.await.unwrap().status, 200);
 }
 
@@ -78,13 +78,13 @@ async fn a_sandbox_with_an_invocation_beyond_its_time_out_is_drained_when_others
 
         let draining = delta(1, address, 4, EndpointState::Draining, 2);
         if is_first_to_end {
-            kept_call.answer().await;
+            kept_call.response().await;
             assert_eq!(kept.await.unwrap().status, 200);
             session.delta(draining);
         } else {
             session.delta(draining);
             assert_eq!(session.ack(1, |ack| ack.version == 2).await.slots, 1, "one invocation still runs");
-            kept_call.answer().await;
+            kept_call.response().await;
             assert_eq!(kept.await.unwrap().status, 200);
         }
         session.ack(1, |ack| ack.slots == 0 && ack.version == 2).await;
@@ -108,7 +108,7 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
     let _late_call = sandbox.call().await;
     assert_eq!(late.await.unwrap().refusal(), (504, "timeout"));
     session.failure(1).await;
-    kept_call.answer().await;
+    kept_call.response().await;
     assert_eq!(kept.await.unwrap().status, 200);
     drop(session);
     let mut session = world.greeted(functions).await;
@@ -138,8 +138,8 @@ async fn a_sandbox_that_accepts_no_connection_keeps_no_slot_past_the_time_out() 
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
     let mut session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 300, ..shared() }]).await;
     // Its system takes them, and it does not.
-    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    session.delta(delta(1, deaf.local_addr().unwrap(), 4, EndpointState::Active, 1));
+    let stalled = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    session.delta(delta(1, stalled.local_addr().unwrap(), 4, EndpointState::Active, 1));
     let stays = spawn_get(world.data_plane, "f", "/");
     let leave = [(); 3].map(|()| spawn_get(world.data_plane, "f", "/"));
     session.sample(|sample| sample.running == 4).await;

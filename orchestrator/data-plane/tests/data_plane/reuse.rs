@@ -49,8 +49,9 @@ async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
         rest(&world, &sandbox, count).await;
         sandbox.end_connections().await;
         // Half of the function's time-out, which it would wait for on a connection that has ended.
-        let answer = timeout(Duration::from_secs(5), get(world.data_plane, "f", "/")).await.expect("an answer at once");
-        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "1"), "{protocol:?}");
+        let response =
+            timeout(Duration::from_secs(5), get(world.data_plane, "f", "/")).await.expect("an answer at once");
+        assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "1"), "{protocol:?}");
     }
 }
 
@@ -73,15 +74,15 @@ async fn uploads_over_h2c_use_one_connection_again() {
         let bytes = [0, 1, 5_000, 65_535, 65_536, 100_000, 1 << 20][round % 7];
         for method in [Method::POST, Method::PUT] {
             let upload = with_body(method, "f", "/count", vec![b'x'; bytes]);
-            let answer = send(world.data_plane, upload).await.unwrap();
-            assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, bytes.to_string().as_bytes()));
+            let response = send(world.data_plane, upload).await.unwrap();
+            assert_eq!((response.status.as_u16(), &response.body[..]), (200, bytes.to_string().as_bytes()));
         }
         for has_trailers in [false, true] {
             let head = || Request::post("http://f/count").header(header::HOST, "f");
             let http1 = send(world.data_plane, head().body(in_frames(has_trailers)).unwrap()).await.unwrap();
             let http2 = open_http2(world.data_plane, head().body(in_frames(has_trailers)).unwrap()).await.unwrap();
-            for answer in [http1, read(http2).await.unwrap()] {
-                assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"20000"[..]));
+            for response in [http1, read(http2).await.unwrap()] {
+                assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"20000"[..]));
             }
         }
     }
@@ -166,19 +167,19 @@ async fn what_is_not_idempotent_is_sent_once_with_or_without_a_body() {
         let terms = wire::FunctionConfig { protocol: protocol.into(), ..function() };
         let (world, _session, sandbox) = with_function(terms, 1).await;
         let bare = Request::post("/die-once").header("host", "f").body(Empty::new()).unwrap();
-        let answer = send(world.data_plane, bare).await.unwrap();
-        assert_eq!(answer.refusal(), (502, "upstream"), "{protocol:?}: it may have been acted on (9110, 9.2.2)");
+        let response = send(world.data_plane, bare).await.unwrap();
+        assert_eq!(response.refusal(), (502, "upstream"), "{protocol:?}: it may have been acted on (9110, 9.2.2)");
         assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 1, "{protocol:?}");
     }
 }
 
 #[tokio::test]
-async fn a_function_may_ask_for_all_to_be_sent_again() {
+async fn a_function_may_allow_retries_of_any_request() {
     let (world, _session, sandbox) =
         with_function(wire::FunctionConfig { retry: Retry::Any.into(), ..function() }, 1).await;
     let post = with_body(Method::POST, "f", "/die-once", "harmless");
-    let answer = send(world.data_plane, post).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = send(world.data_plane, post).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     assert_eq!(sandbox.state.served.load(Ordering::SeqCst), 2);
 }
 
@@ -206,8 +207,8 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     let bare = Request::post("/").header("host", "f").body(Empty::new()).unwrap();
-    let answer = send(world.data_plane, bare).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = send(world.data_plane, bare).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
 }
 
 #[tokio::test]
@@ -217,10 +218,10 @@ async fn posts_at_the_time_when_a_sandbox_ends_idle_connections_do_not_fail() {
     let (world, _session, once, _server) = with_once(terms).await;
     once.gate.add_permits(10);
     for number in 0..5 {
-        let answer = send(world.data_plane, with_body(Method::POST, "f", "/", "1")).await.unwrap();
-        assert_eq!(answer.status, 200, "POST number {number}");
-        let answered = Instant::now();
-        until("the connection has been idle", async || answered.elapsed() > Duration::from_millis(20)).await;
+        let response = send(world.data_plane, with_body(Method::POST, "f", "/", "1")).await.unwrap();
+        assert_eq!(response.status, 200, "POST number {number}");
+        let responded = Instant::now();
+        until("the connection has been idle", async || responded.elapsed() > Duration::from_millis(20)).await;
     }
     assert_eq!((*once.firsts.borrow(), *once.seconds.borrow()), (5, 0));
 }
@@ -230,8 +231,8 @@ async fn when_an_idle_connection_ends_under_a_request_the_others_are_not_tried()
     let (world, _session, once, _server) = with_idle(3).await;
     once.ends.add_permits(1);
     once.gate.add_permits(1);
-    let answer = get(world.data_plane, "f", "/").await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+    let response = get(world.data_plane, "f", "/").await;
+    assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     assert_eq!(*once.seconds.borrow(), 1);
 }
 
@@ -246,8 +247,8 @@ async fn idle_connections_that_end_under_requests_do_not_count_against_the_sandb
     reaches(&once.firsts, 2 * ENDS).await;
     once.gate.add_permits(ENDS);
     for invocation in crossing {
-        let answer = invocation.await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "2"));
+        let response = invocation.await.unwrap();
+        assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "2"));
     }
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }

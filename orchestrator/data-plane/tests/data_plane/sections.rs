@@ -31,7 +31,7 @@ const MANY: usize = 1000;
 
 /// Where fields are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum Section {
     Header,
     Trailer,
 }
@@ -65,9 +65,9 @@ fn is_fill(name: &HeaderName) -> bool {
 }
 
 /// A body of one piece, followed by `fields` when they are trailers, and the header fields that go with it.
-fn message(place: Place, fields: Fields, text: String) -> (HeaderMap, impl Body<Data = Bytes, Error = Infallible>) {
+fn message(section: Section, fields: Fields, text: String) -> (HeaderMap, impl Body<Data = Bytes, Error = Infallible>) {
     let (mut head, mut trailers) = (HeaderMap::new(), HeaderMap::new());
-    let filled = if place == Place::Header { &mut head } else { &mut trailers };
+    let filled = if section == Section::Header { &mut head } else { &mut trailers };
     fields.put_into(filled);
     if !trailers.is_empty() {
         // In HTTP/1.1 only those that are named here are sent.
@@ -92,7 +92,7 @@ impl Filler {
         let server = tokio::spawn(async move {
             loop {
                 let io = TokioIo::new(listener.accept().await.unwrap().io);
-                let service = service_fn(answer);
+                let service = service_fn(response);
                 tokio::spawn(async move {
                     match protocol {
                         Protocol::Http1 => {
@@ -119,16 +119,16 @@ impl Drop for Filler {
     }
 }
 
-async fn answer(
+async fn response(
     request: Request<Incoming>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>, hyper::Error> {
     let (head, body) = request.into_parts();
-    let asked: Vec<usize> = head.uri.query().unwrap().split(',').map(|number| number.parse().unwrap()).collect();
-    let place = if asked[0] == 0 { Place::Header } else { Place::Trailer };
+    let requested: Vec<usize> = head.uri.query().unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    let section = if requested[0] == 0 { Section::Header } else { Section::Trailer };
     let body = body.collect().await?;
     let trailers = body.trailers().cloned().unwrap_or_default();
     let came = format!("{} {}", Fields::found_in(&head.headers), Fields::found_in(&trailers));
-    let (fields, body) = message(place, Fields { count: asked[1], bytes: asked[2] }, came);
+    let (fields, body) = message(section, Fields { count: requested[1], bytes: requested[2] }, came);
     let mut response = Response::new(body);
     response.headers_mut().extend(fields);
     Ok(response)
@@ -136,16 +136,16 @@ async fn answer(
 
 /// What a client heard: bytes of fields in the header and in the trailer sections that the sandbox got, and that came back.
 #[derive(Debug, PartialEq)]
-enum Heard {
-    Whole { asked: String, header: usize, trailer: usize },
+enum Outcome {
+    Whole { requested: String, header: usize, trailer: usize },
     Refused(u16, String),
     Broken,
 }
 
 /// Sends `up` to `host` and asks for `down`, over HTTP/2 or HTTP/1.1.
-async fn exchange(world: &World, http2: bool, host: &str, place: Place, [up, down]: [Fields; 2]) -> Heard {
-    let (fields, body) = message(place, up, "body".to_owned());
-    let path = format!("/?{},{},{}", usize::from(place == Place::Trailer), down.count, down.bytes);
+async fn exchange(world: &World, http2: bool, host: &str, section: Section, [up, down]: [Fields; 2]) -> Outcome {
+    let (fields, body) = message(section, up, "body".to_owned());
+    let path = format!("/?{},{},{}", usize::from(section == Section::Trailer), down.count, down.bytes);
     let uri = if http2 { format!("http://{host}{path}") } else { path };
     let mut request = Request::post(uri).body(Box::pin(body)).unwrap();
     request.headers_mut().extend(fields);
@@ -166,17 +166,17 @@ async fn exchange(world: &World, http2: bool, host: &str, place: Place, [up, dow
         tokio::spawn(async move { drop(connection.await) });
         timeout(WAIT_TIMEOUT, sender.send_request(request)).await
     };
-    let what = || format!("an answer to {place:?} {up:?}, {down:?} for {host}, HTTP/2: {http2}");
-    let Ok(response) = response.unwrap_or_else(|_| panic!("{}", what())) else { return Heard::Broken };
+    let what = || format!("an answer to {section:?} {up:?}, {down:?} for {host}, HTTP/2: {http2}");
+    let Ok(response) = response.unwrap_or_else(|_| panic!("{}", what())) else { return Outcome::Broken };
     let (head, body) = response.into_parts();
-    let Ok(body) = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends") else { return Heard::Broken };
+    let Ok(body) = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends") else { return Outcome::Broken };
     let trailer = body.trailers().map_or(0, Fields::found_in);
     if head.status != 200 {
         let error = head.headers.get("x-dirigent-error").map_or("", |name| name.to_str().unwrap());
-        return Heard::Refused(head.status.as_u16(), error.to_owned());
+        return Outcome::Refused(head.status.as_u16(), error.to_owned());
     }
-    let asked = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-    Heard::Whole { asked, header: Fields::found_in(&head.headers), trailer }
+    let requested = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    Outcome::Whole { requested, header: Fields::found_in(&head.headers), trailer }
 }
 
 /// `f` over HTTP/1.1 and `g` over h2c, where sections have `count` fields at most, or as many as by default.
@@ -204,17 +204,17 @@ async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
 }
 
 const WAYS: [(bool, &str); 4] = [(false, "f"), (false, "g"), (true, "f"), (true, "g")];
-const PLACES: [Place; 2] = [Place::Header, Place::Trailer];
+const SECTIONS: [Section; 2] = [Section::Header, Section::Trailer];
 
 /// Each section of `fields` arrives as it is, both ways.
 async fn assert_passes(world: &World, fields: Fields) {
     for (http2, host) in WAYS {
-        for place in PLACES {
-            let heard = exchange(world, http2, host, place, [fields, fields]).await;
+        for section in SECTIONS {
+            let outcome = exchange(world, http2, host, section, [fields, fields]).await;
             let bytes = fields.count * fields.bytes;
-            let (header, trailer) = if place == Place::Header { (bytes, 0) } else { (0, bytes) };
-            let expected = Heard::Whole { asked: format!("{header} {trailer}"), header, trailer };
-            assert_eq!(heard, expected, "{place:?} of {fields:?} to {host}, HTTP/2: {http2}");
+            let (header, trailer) = if section == Section::Header { (bytes, 0) } else { (0, bytes) };
+            let expected = Outcome::Whole { requested: format!("{header} {trailer}"), header, trailer };
+            assert_eq!(outcome, expected, "{section:?} of {fields:?} to {host}, HTTP/2: {http2}");
         }
     }
 }
@@ -247,16 +247,16 @@ async fn sections_beyond_the_bound_are_refused_or_break_their_message_off() {
     {
         for (http2, host) in WAYS {
             let what = format!("{beyond:?} to {host}, HTTP/2: {http2}");
-            let request = exchange(&world, http2, host, Place::Header, [beyond, NONE]).await;
-            assert!(matches!(&request, Heard::Refused(431, _)), "{what}: {request:?}");
-            let response = exchange(&world, http2, host, Place::Header, [NONE, beyond]).await;
-            assert_eq!(response, Heard::Refused(502, "upstream".to_owned()), "{what}");
-            let request = exchange(&world, http2, host, Place::Trailer, [beyond, NONE]).await;
-            assert!(matches!(&request, Heard::Refused(431, _) | Heard::Broken), "trailers of {what}: {request:?}");
-            let response = exchange(&world, http2, host, Place::Trailer, [NONE, beyond]).await;
+            let request = exchange(&world, http2, host, Section::Header, [beyond, NONE]).await;
+            assert!(matches!(&request, Outcome::Refused(431, _)), "{what}: {request:?}");
+            let response = exchange(&world, http2, host, Section::Header, [NONE, beyond]).await;
+            assert_eq!(response, Outcome::Refused(502, "upstream".to_owned()), "{what}");
+            let request = exchange(&world, http2, host, Section::Trailer, [beyond, NONE]).await;
+            assert!(matches!(&request, Outcome::Refused(431, _) | Outcome::Broken), "trailers of {what}: {request:?}");
+            let response = exchange(&world, http2, host, Section::Trailer, [NONE, beyond]).await;
             // A refusal, where they came before anything had left.
-            let is_refused = response == Heard::Refused(502, "upstream".to_owned());
-            assert!(is_refused || response == Heard::Broken, "trailers of {what}: {response:?}");
+            let is_refused = response == Outcome::Refused(502, "upstream".to_owned());
+            assert!(is_refused || response == Outcome::Broken, "trailers of {what}: {response:?}");
         }
     }
     assert_eq!(get(world.data_plane, "nobody", "/").await.status, 404, "the data plane is in order");

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     client::get,
-    clients::{HttpTwo, ask, ask_often, is_reset, with_window},
+    clients::{HttpTwo, fetch, fetch_many, is_reset, with_window},
     control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, until},
@@ -47,7 +47,7 @@ async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever
     .await;
     let mut session = world.greeted(vec![function()]).await;
     let ((first, first_connected), (second, second_connected)) = (pinging(&world).await, pinging(&world).await);
-    let _refusals = [ask(&first, "nobody", "/").await, ask(&second, "nobody", "/").await];
+    let _refusals = [fetch(&first, "nobody", "/").await, fetch(&second, "nobody", "/").await];
     let served = async || get(world.data_plane, "nobody", "/").await.status == 404;
     until("a client is served at the bound", served).await;
     for connected in [first_connected, second_connected] {
@@ -55,7 +55,7 @@ async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever
     }
 
     let (last, _connected) = pinging(&world).await;
-    let _refusal = ask(&last, "nobody", "/").await;
+    let _refusal = fetch(&last, "nobody", "/").await;
     world.shutdown.cancel();
     session.close();
     world.ended().await;
@@ -81,7 +81,7 @@ async fn read(mut body: RecvStream) -> usize {
 fn lively(client: &HttpTwo) -> JoinHandle<()> {
     let client = client.clone();
     tokio::spawn(async move {
-        while let Some(response) = try_to_ask(&client, "/").await {
+        while let Some(response) = try_fetch(&client, "/").await {
             let mut body = response.into_body();
             while let Some(Ok(part)) = body.data().await {
                 let _gone_by_now = body.flow_control().release_capacity(part.len());
@@ -90,7 +90,7 @@ fn lively(client: &HttpTwo) -> JoinHandle<()> {
     })
 }
 
-async fn try_to_ask(client: &HttpTwo, path: &str) -> Option<Response<RecvStream>> {
+async fn try_fetch(client: &HttpTwo, path: &str) -> Option<Response<RecvStream>> {
     let request = Request::get(format!("http://f{path}")).body(()).unwrap();
     let (response, _) = client.clone().ready().await.ok()?.send_request(request, true).ok()?;
     response.await.ok()
@@ -98,7 +98,7 @@ async fn try_to_ask(client: &HttpTwo, path: &str) -> Option<Response<RecvStream>
 
 fn hold(client: &HttpTwo) -> JoinHandle<Response<RecvStream>> {
     let client = client.clone();
-    tokio::spawn(async move { ask(&client, "f", "/hold").await })
+    tokio::spawn(async move { fetch(&client, "f", "/hold").await })
 }
 
 async fn expect_broken(world: &World, count: u32) {
@@ -126,7 +126,7 @@ async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time(
     let client = with_window(&world, 1000).await;
     let running = hold(&client);
     sandbox.running(1).await;
-    let stalled = ask(&client, "f", &long_path()).await.into_body();
+    let stalled = fetch(&client, "f", &long_path()).await.into_body();
     let others = lively(&client);
     assert!(is_reset(Some(stalled)).await, "its time has passed");
     assert!(!others.is_finished(), "the connection takes requests");
@@ -139,7 +139,7 @@ async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time(
 }
 
 #[tokio::test]
-async fn a_connection_that_leaves_a_small_response_takes_no_more_requests_and_ends_when_the_others_are_answered() {
+async fn a_connection_with_an_unread_small_response_takes_no_more_requests_and_ends_after_the_others() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
     let session = world.greeted(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -147,7 +147,7 @@ async fn a_connection_that_leaves_a_small_response_takes_no_more_requests_and_en
     let client = with_window(&world, 1000).await;
     let running = hold(&client);
     sandbox.running(1).await;
-    let mut stalled = ask(&client, "f", &long_path()).await.into_body();
+    let mut stalled = fetch(&client, "f", &long_path()).await.into_body();
     let refused = timeout(WAIT_TIMEOUT, lively(&client)).await;
     refused.expect("no more requests are taken, though the others' responses are").unwrap();
     assert!(!is_over(&mut stalled), "it may still be taken");
@@ -171,7 +171,7 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let client = with_window(&world, 8000).await;
-    let response = ask(&client, "f", "/large").await;
+    let response = fetch(&client, "f", "/large").await;
     let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
     let mut body = response.into_body();
     let (mut taken, mut pauses) = (0, 0);
@@ -204,7 +204,7 @@ async fn a_large_response_counts_for_what_is_on_its_way_not_as_a_whole() {
     let client = with_window(&world, 1 << 20).await;
     let downloads = (0..4).map(|_| async {
         for _ in 0..10 {
-            let response = ask(&client, "f", "/mebibyte").await;
+            let response = fetch(&client, "f", "/mebibyte").await;
             let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
             assert_eq!(read(response.into_body()).await, length);
         }
@@ -224,7 +224,7 @@ fn is_over(body: &mut RecvStream) -> bool {
 
 /// With a window of one byte the HTTP library takes a whole part, without any it asks for one.
 #[tokio::test]
-async fn responses_that_are_not_taken_hold_so_many_bytes_in_all_and_who_leaves_most_loses_them() {
+async fn unread_responses_are_bounded_in_total_and_the_largest_holder_loses_first() {
     let long = long_path();
     for (window, path) in [(0, &*long), (1000, &*long), (0, "/")] {
         let mut world = without_allowance(Duration::from_secs(60)).await;
@@ -234,16 +234,16 @@ async fn responses_that_are_not_taken_hold_so_many_bytes_in_all_and_who_leaves_m
         // One that takes its responses is not limited by their sum.
         let reader = with_window(&world, 65_535).await;
         for _ in 0..100 {
-            read(ask(&reader, "f", path).await.into_body()).await;
+            read(fetch(&reader, "f", path).await.into_body()).await;
         }
         let (first, second) = (with_window(&world, window).await, with_window(&world, window).await);
         let running = hold(&second);
         sandbox.running(1).await;
-        let mut little = ask_often(&first, 8, path).await;
-        let mut much = ask_often(&second, 60, path).await;
+        let mut little = fetch_many(&first, 8, path).await;
+        let mut much = fetch_many(&second, 60, path).await;
         assert!(is_reset(much.remove(0)).await, "window {window}: what has waited longest of those who leave most");
         for _ in 0..20 {
-            read(ask(&reader, "f", path).await.into_body()).await;
+            read(fetch(&reader, "f", path).await.into_body()).await;
         }
         let mut newest = much.pop().unwrap().expect("its head came");
         assert!(!is_over(&mut newest), "window {window}: not what comes");
@@ -277,16 +277,16 @@ async fn header_sections_that_are_not_taken_hold_so_many_bytes_in_all() {
     let session = world.greeted(vec![wire::FunctionConfig { queue_limit: 1000, ..function() }]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
-    let response = ask(&with_window(&world, 0).await, "f", "/fields").await;
+    let response = fetch(&with_window(&world, 0).await, "f", "/fields").await;
     assert!(response.body().is_end_stream(), "the end comes with the head, as some clients ask for");
-    let mut deaf = TcpStream::connect(world.data_plane).await.unwrap();
+    let mut stalled = TcpStream::connect(world.data_plane).await.unwrap();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     bytes.extend((0..300).flat_map(|number| head_frame(2 * number + 1)));
-    deaf.write_all(&bytes).await.unwrap();
+    stalled.write_all(&bytes).await.unwrap();
     // It is closed without a byte being read.
     let mut ticks = interval(Duration::from_millis(50));
     let ended = async {
-        while deaf.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong").await.is_ok() {
+        while stalled.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong").await.is_ok() {
             ticks.tick().await;
         }
     };

@@ -107,7 +107,7 @@ async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
 }
 
 #[tokio::test]
-async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() {
+async fn at_shutdown_running_invocations_end_others_are_refused_and_all_slots_are_returned() {
     let (mut world, mut session, sandbox) = with_sandbox(1).await;
     let (response, _connection) = {
         let running = tokio::spawn(open(world.data_plane, request("f", "/hold")));
@@ -115,8 +115,8 @@ async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() 
         world.shutdown.cancel();
         let refused = async {
             loop {
-                let answer = get(world.data_plane, "f", "/").await;
-                if answer.refusal() == (503, "shutting-down") {
+                let response = get(world.data_plane, "f", "/").await;
+                if response.refusal() == (503, "shutting-down") {
                     return;
                 }
                 tokio::task::yield_now().await;
@@ -134,7 +134,7 @@ async fn at_shutdown_what_runs_ends_the_rest_is_refused_and_all_slots_go_back() 
 }
 
 #[tokio::test]
-async fn health_is_answered_when_the_admin_port_is_full_and_no_page_in_a_browser_is() {
+async fn a_full_admin_port_serves_health_checks_and_no_browser_pages() {
     let mut world = World::start().await;
     let _session = world.greeted(vec![function()]).await;
     assert_eq!(get(world.admin, "evil.example", "/v1/functions").await.status, 403, "not its own name");

@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{
     blocking::{Blocking, Call},
-    client::{Answer, get, open, read, request, send, spawn_get, with_body},
+    client::{BufferedResponse, get, open, read, request, send, spawn_get, with_body},
     control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function},
 };
@@ -39,7 +39,7 @@ async fn with_blocking(protocol: wire::Protocol) -> (World, Session, Blocking) {
     (world, session, sandbox)
 }
 
-fn spawn_post(world: &World) -> JoinHandle<Answer> {
+fn spawn_post(world: &World) -> JoinHandle<BufferedResponse> {
     let (to, post) = (world.data_plane, with_body(Method::POST, "f", "/", ""));
     tokio::spawn(async move { send(to, post).await.expect("a complete answer") })
 }
@@ -91,12 +91,12 @@ async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
     ];
     for response in unreadable {
         let invocation = spawn_get(world.data_plane, "f", "/");
-        sandbox.call().await.answer_with(response.as_bytes().to_vec());
+        sandbox.call().await.respond_with(response.as_bytes().to_vec());
         assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "{response:?}");
     }
     finish_as_usual(&world, &mut session, kept, async || {
-        kept_call.answer().await;
-        sandbox.call().await.answer().await;
+        kept_call.response().await;
+        sandbox.call().await.response().await;
     })
     .await;
 }
@@ -115,7 +115,7 @@ async fn a_response_that_cannot_be_read_keeps_its_slot_until_the_sandbox_has_end
     let too_early = timeout(Duration::from_millis(200), sandbox.call()).await;
     assert!(too_early.is_err(), "the first still runs");
     drop(going_on);
-    sandbox.call().await.answer().await;
+    sandbox.call().await.response().await;
     assert_eq!(second.await.unwrap().header("x-dirigent-sandbox"), "0-1");
 }
 
@@ -127,18 +127,18 @@ async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
     for code in [REFUSED_STREAM, INTERNAL_ERROR, CANCEL] {
         let invocation = spawn_get(world.data_plane, "f", "/");
         for _ in 0..3 {
-            http2_call(&sandbox).await.answer_with(http2(&reset(code)));
+            http2_call(&sandbox).await.respond_with(http2(&reset(code)));
         }
         assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "code {code}: sent three times");
     }
     for code in [INTERNAL_ERROR, CANCEL] {
         let invocation = spawn_post(&world);
-        http2_call(&sandbox).await.answer_with(http2(&reset(code)));
+        http2_call(&sandbox).await.respond_with(http2(&reset(code)));
         assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "code {code}: sent once");
     }
     finish_as_usual(&world, &mut session, kept, async || {
-        kept_call.answer_with(http2(RESPONSE));
-        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
+        kept_call.respond_with(http2(RESPONSE));
+        http2_call(&sandbox).await.respond_with(http2(RESPONSE));
     })
     .await;
 }
@@ -163,7 +163,7 @@ async fn responses_that_break_right_after_their_head_are_refused_as_long_as_noth
             wire::Protocol::H2c => http2_call(&sandbox).await,
             _ => sandbox.call().await,
         }
-        .answer_with(response);
+        .respond_with(response);
         assert_eq!(invocation.await.unwrap().refusal(), (502, "upstream"), "{protocol:?}");
         session.sample(|sample| sample.running == 0).await;
         assert_eq!(session.failures, [], "{protocol:?}: nothing was wrong with the sandbox");
@@ -194,15 +194,15 @@ async fn requests_that_a_sandbox_has_not_acted_on_are_sent_again_whatever_they_a
     for unprocessed in [reset(REFUSED_STREAM), GOAWAY_ALL.to_vec()] {
         let invocation = spawn_post(&world);
         for _ in 0..2 {
-            http2_call(&sandbox).await.answer_with(http2(&unprocessed));
+            http2_call(&sandbox).await.respond_with(http2(&unprocessed));
         }
-        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
-        let answer = invocation.await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.header("x-dirigent-attempts")), (200, "3"), "{unprocessed:?}");
+        http2_call(&sandbox).await.respond_with(http2(RESPONSE));
+        let response = invocation.await.unwrap();
+        assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "3"), "{unprocessed:?}");
     }
     finish_as_usual(&world, &mut session, kept, async || {
-        kept_call.answer_with(http2(RESPONSE));
-        http2_call(&sandbox).await.answer_with(http2(RESPONSE));
+        kept_call.respond_with(http2(RESPONSE));
+        http2_call(&sandbox).await.respond_with(http2(RESPONSE));
     })
     .await;
 }
@@ -220,16 +220,21 @@ async fn a_sandbox_whose_connections_end_again_and_again_is_drained_when_others_
     assert!(failure.drains && !failure.retired, "{failure:?}");
     session.delta(delta(1, sandbox.address(), 4, EndpointState::Draining, 2));
     session.ack(1, |ack| ack.slots == 1 && ack.version == 2).await;
-    kept_call.answer().await;
+    kept_call.response().await;
     assert_eq!(kept.await.unwrap().status, 200, "it goes on to its end");
     session.ack(1, |ack| ack.slots == 0 && ack.version == 2).await;
     dying.abort();
 }
 
 /// What ran all the time ends well, as does another invocation in the same sandbox, which `answer` answers both.
-async fn finish_as_usual(world: &World, session: &mut Session, kept: JoinHandle<Answer>, answer: impl AsyncFnOnce()) {
+async fn finish_as_usual(
+    world: &World,
+    session: &mut Session,
+    kept: JoinHandle<BufferedResponse>,
+    response: impl AsyncFnOnce(),
+) {
     let last = spawn_get(world.data_plane, "f", "/");
-    answer().await;
+    response().await;
     assert_eq!(last.await.unwrap().header("x-dirigent-sandbox"), "0-1", "it is used as before");
     let kept = kept.await.unwrap();
     assert_eq!((kept.status.as_u16(), kept.header("x-dirigent-attempts")), (200, "1"));

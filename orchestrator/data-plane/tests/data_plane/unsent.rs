@@ -24,7 +24,7 @@ use super::{
     world::{World, active, delta, function},
 };
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const EARLY_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// Where the sandbox is that dies.
 const DYING: &str = "127.0.0.1:1";
@@ -39,7 +39,7 @@ struct Dying {
 struct DyingIo {
     silent_reads: usize,
     asked: bool,
-    answered: bool,
+    responded: bool,
     reader: Option<Waker>,
 }
 
@@ -57,7 +57,7 @@ impl Network for Dying {
             return OsNetwork.connect_to(address);
         }
         let first = self.connections.fetch_add(1, Ordering::SeqCst) == 0;
-        let io = DyingIo { silent_reads: self.silent_reads, asked: false, answered: false, reader: None };
+        let io = DyingIo { silent_reads: self.silent_reads, asked: false, responded: false, reader: None };
         Box::pin(ready(if first { Ok(Box::new(io) as Io) } else { Err(io::ErrorKind::ConnectionRefused.into()) }))
     }
 }
@@ -68,9 +68,9 @@ impl AsyncRead for DyingIo {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if !self.answered {
-            self.answered = true;
-            buffer.put_slice(ANSWER);
+        if !self.responded {
+            self.responded = true;
+            buffer.put_slice(EARLY_RESPONSE);
             return Poll::Ready(Ok(()));
         }
         let Some(rest) = self.silent_reads.checked_sub(1) else { return Poll::Ready(Ok(())) };
@@ -81,7 +81,7 @@ impl AsyncRead for DyingIo {
 
 impl AsyncWrite for DyingIo {
     fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.answered {
+        if self.responded {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.asked = true;
@@ -101,7 +101,7 @@ impl AsyncWrite for DyingIo {
 }
 
 #[tokio::test]
-async fn a_request_that_is_handed_back_unsent_goes_elsewhere_whatever_it_is() {
+async fn a_request_returned_unsent_is_retried_whatever_its_method() {
     // The library decides how often it reads, so the end comes at each of its reads in turn.
     for silent_reads in 0..6 {
         let network = Arc::new(Dying { silent_reads, connections: AtomicUsize::new(0) });
@@ -118,12 +118,12 @@ async fn a_request_that_is_handed_back_unsent_goes_elsewhere_whatever_it_is() {
         session.failure(1).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(2, &sandbox, 1));
-        let answer = invocation.await.unwrap();
+        let response = invocation.await.unwrap();
         assert_eq!(
-            (answer.status.as_u16(), answer.body.len()),
+            (response.status.as_u16(), response.body.len()),
             (200, 32 * 8192),
             "{silent_reads}: {:?}",
-            answer.headers
+            response.headers
         );
         assert_eq!(network.connections.load(Ordering::SeqCst), 2);
     }

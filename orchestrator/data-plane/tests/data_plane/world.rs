@@ -146,10 +146,10 @@ pub(crate) async fn has_failures(session: &mut Session) -> bool {
 /// Looks until `is_so`, until the time-out of a test.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut ticks = interval(Duration::from_millis(5));
-    let look = async {
+    let check = async {
         while !is_so().await {
             ticks.tick().await;
         }
     };
-    timeout(WAIT_TIMEOUT, look).await.unwrap_or_else(|_| panic!("{what}: not within {WAIT_TIMEOUT:?}"));
+    timeout(WAIT_TIMEOUT, check).await.unwrap_or_else(|_| panic!("{what}: not within {WAIT_TIMEOUT:?}"));
 }

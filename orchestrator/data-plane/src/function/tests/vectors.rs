@@ -53,7 +53,7 @@ fn a_suspended_sandbox_serves_nobody_until_it_is_active_again() {
 }
 
 #[test]
-fn a_limit_gives_back_what_has_been_idle_longest_and_long_enough() {
+fn a_cap_returns_the_grants_that_have_been_idle_longest_and_long_enough() {
     let mut world = with_sandboxes(&[1, 2, 3], 1);
     arrive(&mut world, 1);
     let busy = world.running[0].1.id().sequence();
@@ -91,7 +91,7 @@ fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
 }
 
 #[test]
-fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
+fn older_deltas_are_ignored_and_a_new_stream_restarts_versions() {
     let mut world = with_sandboxes(&[1], 1);
     let endpoint = Endpoint { sandbox: SandboxId::new(Epoch(1), 1).unwrap(), address: api::ANY_LOOPBACK };
     let state = EndpointState::Active;
@@ -106,7 +106,7 @@ fn older_deltas_are_ignored_and_a_new_stream_counts_anew() {
 }
 
 #[test]
-fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
+fn a_permanent_creation_problem_ends_waits_and_refuses_for_a_while() {
     let mut world = World::new();
     arrive(&mut world, 2);
     world.happen(Event::Problem(false));
@@ -127,7 +127,7 @@ fn a_permanent_problem_ends_waits_and_stands_for_a_while() {
 }
 
 #[test]
-fn a_failed_sandbox_stays_unused_whatever_is_said_of_it_until_it_is_gone() {
+fn a_failed_sandbox_stays_unused_until_it_is_gone_whatever_deltas_say() {
     let mut world = with_sandboxes(&[1], 2);
     arrive(&mut world, 1);
     world.happen(Event::Fail(0));

@@ -23,27 +23,27 @@ use tokio::{
 use crate::frames::Frames;
 
 /// A connection's bytes.
-pub(crate) struct Wire {
+pub(crate) struct MonitoredIo {
     io: Option<Io>,
     /// Watches the frames of HTTP/2.
     frames: Option<Frames>,
-    handle: Arc<WireHandle>,
+    handle: Arc<IoMonitor>,
 }
 
 /// What others may do to a connection.
 #[derive(Default)]
-pub(crate) struct WireHandle {
+pub(crate) struct IoMonitor {
     broken: AtomicBool,
     /// Whether its user has to leave it, for [`Wire::resume`].
-    taken_away: AtomicBool,
+    detached: AtomicBool,
     /// Whether a byte has come in since the mark was cleared.
-    heard: AtomicBool,
+    received: AtomicBool,
     /// Whether a byte has gone out since then.
     sent: AtomicBool,
     /// Whether the sandbox has stopped reading: a write after the first failed.
-    deaf: AtomicBool,
+    stopped_reading: AtomicBool,
     /// Whether a read that finds nothing asks the operating system as well.
-    ask_system: AtomicBool,
+    peek_when_empty: AtomicBool,
     /// The task that waits for bytes.
     reader: AtomicWaker,
     reclaim: Mutex<Reclaim>,
@@ -54,23 +54,23 @@ pub(crate) struct WireHandle {
 enum Reclaim {
     /// It is closed.
     #[default]
-    Unasked,
+    NotRequested,
     /// Somebody gets it.
-    Wanted(oneshot::Sender<Io>),
+    Requested(oneshot::Sender<Io>),
     /// That has happened.
     Gone,
 }
 
-impl Wire {
+impl MonitoredIo {
     /// A connection around `io`, and its handle. `frames` watches what comes in, if it is HTTP/2.
-    pub(crate) fn new(io: Io, frames: Option<Frames>) -> (Self, Arc<WireHandle>) {
-        let handle = Arc::new(WireHandle::default());
+    pub(crate) fn new(io: Io, frames: Option<Frames>) -> (Self, Arc<IoMonitor>) {
+        let handle = Arc::new(IoMonitor::default());
         (Self { io: Some(io), frames, handle: handle.clone() }, handle)
     }
 
     /// A stream that was got back, still under its handle.
-    pub(crate) fn resume(io: Io, handle: Arc<WireHandle>) -> Self {
-        handle.taken_away.store(false, Ordering::Relaxed);
+    pub(crate) fn resume(io: Io, handle: Arc<IoMonitor>) -> Self {
+        handle.detached.store(false, Ordering::Relaxed);
         Self { io: Some(io), frames: None, handle }
     }
 
@@ -81,7 +81,7 @@ impl Wire {
         match poll {
             Poll::Ready(Ok(1..)) => self.handle.sent.store(true, Ordering::Relaxed),
             Poll::Ready(Err(_)) if self.handle.sent() => {
-                self.handle.deaf.store(true, Ordering::Relaxed);
+                self.handle.stopped_reading.store(true, Ordering::Relaxed);
                 return Poll::Pending;
             }
             _ => {}
@@ -93,14 +93,14 @@ impl Wire {
         if self.handle.broken.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sandbox is gone"));
         }
-        if self.handle.taken_away.load(Ordering::Acquire) {
+        if self.handle.detached.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection is wanted back"));
         }
         self.io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
-impl WireHandle {
+impl IoMonitor {
     /// Breaks the connection off: its user sees an error at once.
     pub(crate) fn break_off(&self) {
         self.broken.store(true, Ordering::Release);
@@ -108,21 +108,21 @@ impl WireHandle {
     }
 
     /// Its user sees an error at once and lets go of the stream, which stays open for the one that reclaims it.
-    pub(crate) fn take_away(&self) {
-        self.taken_away.store(true, Ordering::Release);
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Release);
         self.reader.wake();
     }
 
     /// Forgets the bytes heard and sent so far.
     pub(crate) fn begin(&self) {
-        self.heard.store(false, Ordering::Relaxed);
+        self.received.store(false, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
-        self.deaf.store(false, Ordering::Relaxed);
+        self.stopped_reading.store(false, Ordering::Relaxed);
     }
 
     /// Whether the sandbox stopped reading in the midst of a request since [`Self::begin`].
-    pub(crate) fn is_deaf(&self) -> bool {
-        self.deaf.load(Ordering::Relaxed)
+    pub(crate) fn stopped_reading(&self) -> bool {
+        self.stopped_reading.load(Ordering::Relaxed)
     }
 
     /// Whether a byte went out since [`Self::begin`].
@@ -131,13 +131,13 @@ impl WireHandle {
     }
 
     /// Whether a byte came in since [`Self::begin`].
-    pub(crate) fn heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+    pub(crate) fn received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// From now on a read that finds nothing asks the operating system as well, or no longer.
-    pub(crate) fn ask_system(&self, ask: bool) {
-        self.ask_system.store(ask, Ordering::Relaxed);
+    pub(crate) fn peek_when_empty(&self, ask: bool) {
+        self.peek_when_empty.store(ask, Ordering::Relaxed);
     }
 
     /// The stream, when its user drops it; an error when it has done so already, or the stream was broken off.
@@ -145,27 +145,27 @@ impl WireHandle {
         let (sender, receiver) = oneshot::channel();
         let mut reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*reclaim, Reclaim::Gone) {
-            *reclaim = Reclaim::Wanted(sender);
+            *reclaim = Reclaim::Requested(sender);
         }
         receiver
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for MonitoredIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let asks = self.handle.ask_system.load(Ordering::Relaxed);
+        let peeks = self.handle.peek_when_empty.load(Ordering::Relaxed);
         let poll = self.io()?.poll_read(cx, buffer);
         if poll.is_pending() {
             self.handle.reader.register(cx.waker());
             // It may have been broken off between the look and the registration.
             let io = self.io()?;
-            if asks && is_over(&io) {
+            if peeks && is_over(&io) {
                 // Nothing read is the end of the stream.
                 return Poll::Ready(Ok(()));
             }
         } else if buffer.filled().len() > before {
-            self.handle.heard.store(true, Ordering::Relaxed);
+            self.handle.received.store(true, Ordering::Relaxed);
             if let Some(frames) = &mut self.frames {
                 frames.pass(&buffer.filled()[before..])?;
             }
@@ -183,7 +183,7 @@ fn is_over(io: &Io) -> bool {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for MonitoredIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = self.io()?.poll_write(cx, bytes);
         self.wrote(poll)
@@ -211,11 +211,11 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for MonitoredIo {
     fn drop(&mut self) {
         let mut reclaim = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
         let reclaim = std::mem::replace(&mut *reclaim, Reclaim::Gone);
-        if let (Reclaim::Wanted(reclaim), Some(io)) = (reclaim, self.io.take()) {
+        if let (Reclaim::Requested(reclaim), Some(io)) = (reclaim, self.io.take()) {
             // Who asked for it may have stopped waiting.
             let _ = reclaim.send(io);
         }

@@ -36,7 +36,7 @@ async fn held_outage(sandboxes: u64, change: impl FnOnce(&mut Config)) -> Outage
 }
 
 /// Connections that are tried within a tick, `seconds` from now.
-async fn looks_after(outage: &Outage, seconds: u64) -> usize {
+async fn probes_after(outage: &Outage, seconds: u64) -> usize {
     let tried = || outage.network.tried.load(Ordering::SeqCst);
     let before = tried();
     jump(seconds).await;
@@ -49,7 +49,7 @@ async fn looks_after(outage: &Outage, seconds: u64) -> usize {
 #[tokio::test]
 async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
     let outage = held_outage(MANY, |_| {}).await;
-    assert_eq!(looks_after(&outage, 30).await, 40, "those of two seconds");
+    assert_eq!(probes_after(&outage, 30).await, 40, "those of two seconds");
     outage.network.is_held.send_replace(false);
     outage.go_on(12).await;
     until("all have been looked at", async || outage.network.over.load(Ordering::SeqCst) > 200).await;
@@ -58,7 +58,7 @@ async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
 }
 
 #[tokio::test]
-async fn looks_leave_descriptors_to_requests_where_these_are_short() {
+async fn probes_leave_descriptors_to_requests_where_these_are_short() {
     // One connection to a sandbox, which the warm sandbox has.
     let short = |config: &mut Config| {
         config.limits.client_connections = Some(64);
@@ -67,23 +67,23 @@ async fn looks_leave_descriptors_to_requests_where_these_are_short() {
     };
     let outage = held_outage(10 * MANY, short).await;
     let over = outage.network.over.load(Ordering::SeqCst);
-    assert_eq!(looks_after(&outage, 30).await, 16, "those that find room beside everything else");
+    assert_eq!(probes_after(&outage, 30).await, 16, "those that find room beside everything else");
     outage.network.is_held.send_replace(false);
     // All that are due in that time, and not so many each second: else sandboxes would be given back that are there.
     until("the others follow", async || outage.network.over.load(Ordering::SeqCst) >= over + 400).await;
 }
 
 #[tokio::test]
-async fn a_sandbox_that_refuses_a_look_for_what_it_has_begun_to_run_meanwhile_is_not_broken() {
+async fn a_sandbox_that_refuses_a_probe_because_it_has_become_busy_is_not_broken() {
     for is_over in [false, true] {
         let outage = held_outage(1, |_| {}).await;
         // No pause, after which nothing would be known of what is heard.
         outage.go_on(9).await;
-        assert_eq!(looks_after(&outage, 2).await, 1, "nobody uses it");
+        assert_eq!(probes_after(&outage, 2).await, 1, "nobody uses it");
         let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
         client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
         outage.sandbox.running(1).await;
-        let mut answer = async || {
+        let mut response = async || {
             outage.sandbox.state.gate.add_permits(1);
             let mut status = [0; 12];
             client.read_exact(&mut status).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_sandbox_that_refuses_a_look_for_what_it_has_begun_to_run_meanwhile_is
             until("its slot is free", async || outage.metric("running").await == 0).await;
         };
         if is_over {
-            answer().await;
+            response().await;
         }
         outage.sandbox.stop_listening();
         let over = outage.network.over.load(Ordering::SeqCst);
@@ -99,7 +99,7 @@ async fn a_sandbox_that_refuses_a_look_for_what_it_has_begun_to_run_meanwhile_is
         until("it is refused", async || outage.network.over.load(Ordering::SeqCst) > over).await;
         assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "it answers, or has: {is_over}");
         if !is_over {
-            answer().await;
+            response().await;
         }
         // Now it has no reason.
         outage.go_on(25).await;

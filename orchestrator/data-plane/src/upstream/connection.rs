@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::Protocol;
 use tokio::sync::oneshot;
 
-use super::wire::{Wire, WireHandle};
+use super::monitored_io::{IoMonitor, MonitoredIo};
 use crate::{
     config::Limits,
     frames::Frames,
@@ -29,12 +29,12 @@ use crate::{
 const BUFFER_BYTES: usize = 400 * 1024;
 
 /// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
-pub(crate) type LinkResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
+pub(crate) type UpstreamResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
 /// A connection that is this one's alone.
-pub(crate) struct Link {
+pub(crate) struct UpstreamConnection {
     http_version: HttpVersion,
-    wire: Arc<WireHandle>,
+    monitor: Arc<IoMonitor>,
     /// Whether it was idle between two invocations.
     reused: bool,
 }
@@ -52,9 +52,9 @@ enum HttpVersion {
 struct Http1 {
     sender: http1::SendRequest<Upload>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<TokioIo<Wire>, Upload>>,
+    connection: Option<http1::Connection<TokioIo<MonitoredIo>, Upload>>,
     /// Its bytes when it has ended: it may have to be waited for that the sandbox closes them.
-    ended: Option<Wire>,
+    ended: Option<MonitoredIo>,
 }
 
 impl Http1 {
@@ -73,11 +73,11 @@ impl Http1 {
     }
 }
 
-impl Link {
+impl UpstreamConnection {
     /// Prepares a fresh connection.
     pub(crate) async fn open(io: Io, protocol: Protocol, limits: &Limits) -> hyper::Result<Self> {
         let frames = (protocol == Protocol::H2c).then(|| Frames::new(0, limits.http2_trailer_block()));
-        let (bytes, wire) = Wire::new(io, frames);
+        let (bytes, monitor) = MonitoredIo::new(io, frames);
         let io = TokioIo::new(bytes);
         let http_version = match protocol {
             Protocol::Http1 => {
@@ -96,21 +96,23 @@ impl Link {
                 HttpVersion::Http2 { sender, upload: UploadWatch::default() }
             }
         };
-        Ok(Self { http_version, wire, reused: false })
+        Ok(Self { http_version, monitor, reused: false })
     }
 
     /// Its handle, to break it off.
-    pub(crate) fn wire(&self) -> &Arc<WireHandle> {
-        &self.wire
+    pub(crate) fn monitor(&self) -> &Arc<IoMonitor> {
+        &self.monitor
     }
 
     /// Sends a request; the answer comes while [`Self::poll_drive`] is called.
     pub(crate) fn send(
         &mut self,
         request: Request<Upload>,
-    ) -> futures::future::Either<impl Future<Output = LinkResponse> + use<>, impl Future<Output = LinkResponse> + use<>>
-    {
-        self.wire.begin();
+    ) -> futures::future::Either<
+        impl Future<Output = UpstreamResponse> + use<>,
+        impl Future<Output = UpstreamResponse> + use<>,
+    > {
+        self.monitor.begin();
         match &mut self.http_version {
             HttpVersion::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
             HttpVersion::Http2 { sender, upload } => {
@@ -131,9 +133,9 @@ impl Link {
     /// Whether an idle connection can still be used. `doubtful` asks the operating system, too, whether the sandbox has
     /// ended it: the runtime hears of that later, when it is busy.
     pub(crate) fn is_alive(&mut self, doubtful: bool, cx: &mut Context<'_>) -> bool {
-        self.wire.ask_system(doubtful);
+        self.monitor.peek_when_empty(doubtful);
         let is_open = self.poll_drive(cx).is_pending();
-        self.wire.ask_system(false);
+        self.monitor.peek_when_empty(false);
         is_open && self.is_ready()
     }
 
@@ -154,18 +156,18 @@ impl Link {
     }
 
     /// Whether a byte of an answer has come in. HTTP/2 connections are never silent, so there only whole heads count.
-    pub(crate) fn heard_answer(&self) -> bool {
-        matches!(self.http_version, HttpVersion::Http1(_)) && self.wire.heard()
+    pub(crate) fn response_started(&self) -> bool {
+        matches!(self.http_version, HttpVersion::Http1(_)) && self.monitor.received()
     }
 
     /// Whether a byte of the request has gone out.
-    pub(crate) fn sent_request(&self) -> bool {
-        self.wire.sent()
+    pub(crate) fn request_started(&self) -> bool {
+        self.monitor.sent()
     }
 
     /// Whether the sandbox stopped reading before it had all of the request.
-    pub(crate) fn is_deaf(&self) -> bool {
-        self.wire.is_deaf()
+    pub(crate) fn stopped_reading(&self) -> bool {
+        self.monitor.stopped_reading()
     }
 
     /// Whether it has carried an invocation before.
@@ -174,7 +176,7 @@ impl Link {
     }
 
     /// It has carried an invocation and is put aside.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn mark_idle(&mut self) {
         self.reused = true;
         if let HttpVersion::Http2 { upload, .. } = &mut self.http_version {
             *upload = UploadWatch::default();
@@ -184,21 +186,25 @@ impl Link {
     /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running
     /// stream was reset. A request's body that still flows would hold the library up: as long as its client sends, or for
     /// good where the sandbox takes nothing. It is ended by taking the connection from under it.
-    pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<WireHandle>) {
-        let stream = self.wire.reclaim();
+    pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<IoMonitor>) {
+        let stream = self.monitor.reclaim();
         if matches!(&self.http_version, HttpVersion::Http2 { upload, .. } if upload.flows()) {
-            self.wire.take_away();
+            self.monitor.detach();
         }
-        (stream, self.wire.clone())
+        (stream, self.monitor.clone())
     }
 }
 
 /// Polls `drive` and `answer` together: the answer of a request on `link`.
-pub(crate) fn poll_answer<F>(link: &mut Link, answer: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<LinkResponse>
+pub(crate) fn poll_response<F>(
+    connection: &mut UpstreamConnection,
+    answer: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<UpstreamResponse>
 where
-    F: Future<Output = LinkResponse>,
+    F: Future<Output = UpstreamResponse>,
 {
     // The answer is handed over by the drive, so it is looked at afterwards, also when the connection has ended.
-    let _ = link.poll_drive(cx);
+    let _ = connection.poll_drive(cx);
     answer.poll(cx)
 }
