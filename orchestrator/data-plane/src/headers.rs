@@ -286,20 +286,20 @@ mod tests {
 
     #[test]
     fn a_coding_overrides_a_length_and_only_chunked_can_be_undone() {
-        let mut answer = fields(&[("content-length", "2"), ("transfer-encoding", "Chunked"), ("etag", "a")]);
-        assert_eq!(towards_client(&mut answer), Ok(()));
-        assert_eq!(answer, fields(&[("etag", "a")]));
+        let mut response = fields(&[("content-length", "2"), ("transfer-encoding", "Chunked"), ("etag", "a")]);
+        assert_eq!(towards_client(&mut response), Ok(()));
+        assert_eq!(response, fields(&[("etag", "a")]));
         for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity"] {
-            let mut answer = fields(&[("transfer-encoding", coding)]);
-            assert_eq!(towards_client(&mut answer), Err(UnknownCoding), "{coding}");
+            let mut response = fields(&[("transfer-encoding", coding)]);
+            assert_eq!(towards_client(&mut response), Err(UnknownCoding), "{coding}");
         }
     }
 
     #[test]
     fn own_fields_come_before_those_of_the_function() {
-        let mut answer = fields(&[("server-timing", "a"), ("set-cookie", "x"), ("server-timing", "b")]);
-        insert_first(&mut answer, &SERVER_TIMING, HeaderValue::from_static("ours"));
-        let values: Vec<_> = answer.get_all(SERVER_TIMING).iter().collect();
+        let mut response = fields(&[("server-timing", "a"), ("set-cookie", "x"), ("server-timing", "b")]);
+        insert_first(&mut response, &SERVER_TIMING, HeaderValue::from_static("ours"));
+        let values: Vec<_> = response.get_all(SERVER_TIMING).iter().collect();
         assert_eq!(values, ["ours", "a", "b"]);
     }
 

@@ -256,8 +256,8 @@ mod tests {
         batch.applied = 3;
         let function = function();
         function.change(|state, now_us, effects| {
-            let (ticket, _) = state.arrive(now_us, effects);
-            state.join(ticket, oneshot::channel().0, now_us, effects);
+            let (arrival, _) = state.arrive(now_us, effects);
+            state.join(arrival, oneshot::channel().0, now_us, effects);
         });
         let sample = wire::Sample {
             function: 1,

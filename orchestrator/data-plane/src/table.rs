@@ -54,12 +54,13 @@ impl Table {
             tracing::error!(name = config.name, "the control plane sent a function without a valid name");
             return;
         };
-        let (id, terms, balance) = (FunctionId(config.function), terms(config), balance(plane, config));
+        let (id, function_config, balance) =
+            (FunctionId(config.function), to_function_config(config), balance(plane, config));
         if let Some(function) = self.by_id(id) {
-            function.change(|state, _, _| state.configure(terms, balance));
+            function.change(|state, _, _| state.configure(function_config, balance));
             return;
         }
-        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), terms, balance));
+        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), function_config, balance));
         self.lock().insert(id, function.clone());
         let predecessor = self.by_name.pin().insert(name, function).cloned();
         if let Some(predecessor) = predecessor {
@@ -103,7 +104,7 @@ impl Table {
     }
 }
 
-fn terms(config: &wire::FunctionConfig) -> FunctionConfig {
+fn to_function_config(config: &wire::FunctionConfig) -> FunctionConfig {
     let protocol = match config.protocol() {
         wire::Protocol::Http1 => Protocol::Http1,
         wire::Protocol::H2c => Protocol::H2c,

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_read_as_in_a_specification() {
+    fn a_typed_size_is_read_as_in_a_specification() {
         for (text, expected) in [("128", Some(128)), ("2GiB", Some(2048))] {
             assert_eq!(parse(text).ok(), expected, "{text}");
         }

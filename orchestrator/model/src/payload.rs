@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_program_can_be_given_is_refused_with_its_field() {
-        for (fields, field, said) in [
+    fn an_unusable_environment_or_argument_is_refused_with_its_field() {
+        for (fields, field, message) in [
             (r#","env":{"":"x"}"#, "env", "expected letters"),
             (r#","env":{"A=B":"x"}"#, "env", "\"A=B\""),
             (r#","env":{"A\u0000B":"x"}"#, "env", "expected letters"),
@@ -99,7 +99,7 @@ mod tests {
         ] {
             let refused = spec(fields).check().unwrap_err();
             assert_eq!(refused.field, field, "{fields}");
-            assert!(refused.to_string().contains(said), "{fields}: {refused}");
+            assert!(refused.to_string().contains(message), "{fields}: {refused}");
         }
         let mut bad = spec("");
         bad.image = "file:/bin/a\0b".to_owned();

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::{FunctionName, FunctionSpec, expectation::expectation, text::shortened};
 
 /// Characters of a text or of a path that a message shows: enough to find it by.
-const SHOWN: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// Where a specification stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +121,9 @@ fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'
     let document = serde_json::from_slice(text).map_err(|error| unreadable(layout, &error))?;
     let Value::Object(fields) = document else { return Ok(Cow::Borrowed(text)) };
     match fields.get("name") {
-        Some(Value::String(said)) if said == name => Ok(Cow::Borrowed(text)),
-        Some(said) => {
-            let problem = format!("name: expected {name:?} as in the address, got {}", found(said));
+        Some(Value::String(given)) if given == name => Ok(Cow::Borrowed(text)),
+        Some(given) => {
+            let problem = format!("name: expected {name:?} as in the address, got {}", found(given));
             Err(about(text, &["name"], "name".to_owned(), problem))
         }
         None => {
@@ -137,19 +137,19 @@ fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'
 
 /// JSON that cannot be read.
 fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
-    let said = error.to_string();
-    let said = said.split(" at line ").next().unwrap_or_default();
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
     let problem = match (layout, error.classify()) {
         (Layout::Line, Category::Eof) => {
             "the line ends within a function: expected each function on one line, not over several".to_owned()
         }
-        (Layout::Line, _) if said == "trailing characters" => {
+        (Layout::Line, _) if message == "trailing characters" => {
             "expected the end of the line after the function, got more text".to_owned()
         }
-        (Layout::Named(_), _) if said == "trailing characters" => {
+        (Layout::Named(_), _) if message == "trailing characters" => {
             "expected nothing after the function, got more text".to_owned()
         }
-        _ => format!("expected JSON: {said}"),
+        _ => format!("expected JSON: {message}"),
     };
     // Of nothing at all, the end is before the first column.
     ReadError { field: None, problem, line: error.line().max(1), column: error.column().max(1) }
@@ -157,15 +157,16 @@ fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
 
 /// JSON that is no specification: names the field, what was expected there, and what is there.
 fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -> ReadError {
-    let (path, said) = (error.path(), error.inner().to_string());
-    let said = said.split(" at line ").next().unwrap_or_default();
+    let (path, message) = (error.path(), error.inner().to_string());
+    let message = message.split(" at line ").next().unwrap_or_default();
     let mut keys: Vec<&str> = path.iter().filter_map(key).collect();
     let mut field = if path.iter().next().is_some() { path.to_string() } else { String::new() };
-    let quoted = |beginning: &str| said.strip_prefix(beginning)?.split('`').next();
+    let quoted = |prefix: &str| message.strip_prefix(prefix)?.split('`').next();
     let problem = if let Some(missing) = quoted("missing field `") {
         field = if field.is_empty() { missing.to_owned() } else { format!("{field}.{missing}") };
         "is missing".to_owned()
-    } else if let Some((_, known)) = said.split_once("unknown field `").and_then(|(_, rest)| rest.split_once("`, ")) {
+    } else if let Some((_, known)) = message.split_once("unknown field `").and_then(|(_, rest)| rest.split_once("`, "))
+    {
         format!("there is no such field, {}", known.replace('`', ""))
     } else if let Some(twice) = quoted("duplicate field `") {
         if keys.last() != Some(&twice) {
@@ -178,14 +179,14 @@ fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -
         let got = lookup(&document, path);
         match got {
             // A text that is no name: what is wrong with it says more than the rule.
-            Value::String(_) if field == "name" => said.to_owned(),
+            Value::String(_) if field == "name" => message.to_owned(),
             got => format!("expected {}, got {}", expectation(path), found(got)),
         }
     };
     if field.is_empty() {
         return ReadError { field: None, problem, line: error.inner().line(), column: error.inner().column() };
     }
-    let field = shortened(&field, SHOWN);
+    let field = shortened(&field, MAX_SHOWN_CHARS);
     about(text, &keys, field.clone(), format!("{field}: {problem}"))
 }
 
@@ -238,7 +239,7 @@ fn found(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => format!("number {number}"),
-        Value::String(text) => format!("text {:?}", shortened(text, SHOWN)),
+        Value::String(text) => format!("text {:?}", shortened(text, MAX_SHOWN_CHARS)),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_function_is_told_and_not_its_name_missed() {
+    fn text_after_the_function_is_reported_rather_than_a_missing_name() {
         for after in ["x", ",", "{\"image\":\"i\"}"] {
             let found = problem(&format!("{{\"image\":\"i\"}} {after}"), Layout::Named("f"));
             let expected = "expected nothing after the function, got more text";
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place() {
+    fn an_error_has_its_line_and_column() {
         let text = "{\n  \"image\": \"i\",\n  \"scale\": {\"min\": 0,\n    \"max\": \"many\"}\n}";
         let found = problem(text, Layout::Named("f"));
         assert_eq!((found.line, found.column), (4, 5), "{found}");

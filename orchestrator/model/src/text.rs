@@ -1,8 +1,8 @@
 //! Text that somebody else wrote, as messages show it.
 
 /// The text, cut after so many characters where it is longer: one of a megabyte would hide the message.
-pub(crate) fn shortened(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
+pub(crate) fn shortened(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -33,9 +33,9 @@ pub struct AdaptiveLifo {
 impl AdaptiveLifo {
     /// The end at which the next one is served, of those that may be: the oldest of these has waited for so long.
     pub fn serve(&mut self, oldest_waited: Duration) -> End {
-        let is_its_turn = oldest_waited > VERY_LONG_WAIT && !self.served_oldest;
-        self.served_oldest = is_its_turn;
-        if oldest_waited <= LONG_WAIT || is_its_turn { End::Oldest } else { End::Newest }
+        let serves_oldest = oldest_waited > VERY_LONG_WAIT && !self.served_oldest;
+        self.served_oldest = serves_oldest;
+        if oldest_waited <= LONG_WAIT || serves_oldest { End::Oldest } else { End::Newest }
     }
 }
 
@@ -44,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_first_then_the_newest_then_both_by_turns() {
+    fn the_oldest_first_then_the_newest_then_both_alternately() {
         let mut order = AdaptiveLifo::default();
         let mut served = |waited_ms: &[u64]| -> Vec<End> {
             waited_ms.iter().map(|ms| order.serve(Duration::from_millis(*ms))).collect()
         };
         assert_eq!(served(&[0, 1000, 1001, 30_000]), [End::Oldest, End::Oldest, End::Newest, End::Newest]);
         assert_eq!(served(&[30_001, 30_002, 90_000]), [End::Oldest, End::Newest, End::Oldest]);
-        assert_eq!(served(&[500, 31_000]), [End::Oldest, End::Oldest], "short waits begin anew");
+        assert_eq!(served(&[500, 31_000]), [End::Oldest, End::Oldest], "a short wait resets the order");
     }
 }

@@ -20,44 +20,44 @@ pub use slots::Slots;
 
 /// In what order sandboxes with a free slot are served.
 #[derive(Clone, Copy)]
-enum Order {
+enum BalancePolicy {
     /// The one that ranks lowest; equal ranks are ordered by key.
-    Ranked(fn(Use) -> Rank),
+    Ranked(fn(InUse) -> Rank),
     /// The next one by key after the one chosen last.
-    InTurn,
+    RoundRobin,
     /// The one at the place that the function names, which is below [`Lot::len`].
-    Picked(fn(&mut Lot<'_>) -> usize),
+    Sampled(fn(&mut Candidates<'_>) -> usize),
 }
 
 /// What a ranking may look at.
 #[derive(Clone, Copy, Debug)]
-struct Use {
+struct InUse {
     /// Slots in use.
     in_use: u32,
     /// Number of the last event (counted over the function) that took a slot of this sandbox; 0: never.
-    taken: u64,
+    acquired: u64,
     /// Number of the last event that gave one back; 0: never.
-    given_back: u64,
+    released: u64,
 }
 
 /// Lower is served first.
 type Rank = (u64, u64);
 
 /// What a pick may look at: the sandboxes with a free slot, by place, in no order.
-struct Lot<'a> {
+struct Candidates<'a> {
     in_use: &'a [u32],
     random: &'a mut Pcg32,
 }
 
-impl Lot<'_> {
+impl Candidates<'_> {
     /// How many there are, at least 1.
     fn len(&self) -> usize {
         self.in_use.len()
     }
 
     /// Slots in use of the sandbox at `place`.
-    fn in_use(&self, place: usize) -> u32 {
-        self.in_use[place]
+    fn in_use(&self, index: usize) -> u32 {
+        self.in_use[index]
     }
 
     /// A random number below `bound`, which is at least 1.
@@ -73,7 +73,7 @@ pub struct Balance {
     /// What it does, in one line.
     pub about: &'static str,
     /// The order for functions of which one sandbox runs that many invocations at once.
-    order: fn(u32) -> Order,
+    order: fn(u32) -> BalancePolicy,
 }
 
 /// Every policy; the first is the default.

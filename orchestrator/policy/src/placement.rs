@@ -76,7 +76,7 @@ pub struct Placement {
     /// large fits until room is made again. That holds whatever the policy, since each of them ends at the index.
     refused: Option<(u64, Resources)>,
     /// Where the next turn begins, for policies that take turns.
-    turn: NodeKey,
+    next_key: NodeKey,
 }
 
 impl Placement {
@@ -93,14 +93,14 @@ impl Placement {
     pub fn choose(&mut self, pool: &Pool, wanted: Wanted<'_>, rng: &mut impl Rng) -> Option<NodeKey> {
         let resources = wanted.resources;
         let is_refused =
-            self.refused.is_some_and(|(room, refused)| room == pool.room_made() && refused.fits_in(resources));
-        if is_refused || !pool.may_have_room(resources) {
+            self.refused.is_some_and(|(room, refused)| room == pool.capacity_version() && refused.fits_in(resources));
+        if is_refused || !pool.may_fit_anywhere(resources) {
             return None;
         }
-        let mut candidates = Candidates::new(pool, wanted, rng, &mut self.turn);
-        let chosen = (wanted.policy.pick)(&mut candidates).or_else(|| candidates.look_up());
+        let mut candidates = Candidates::new(pool, wanted, rng, &mut self.next_key);
+        let chosen = (wanted.policy.pick)(&mut candidates).or_else(|| candidates.find_by_index());
         if chosen.is_none() {
-            self.refused = Some((pool.room_made(), resources));
+            self.refused = Some((pool.capacity_version(), resources));
         }
         chosen
     }

@@ -131,7 +131,7 @@ impl Function {
 
 proptest! {
     #[test]
-    fn bounds_hold_demand_is_met_and_rest_is_reached(
+    fn bounds_hold_demand_is_met_and_an_idle_state_is_reached(
         policy in 0..policies().len(), scaling in any_scaling(), concurrency in 1u32..9,
         steps in prop::collection::vec(any_step(), 1..80),
     ) {

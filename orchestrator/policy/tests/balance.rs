@@ -52,10 +52,10 @@ fn least_loaded_leaves_surplus_idle() {
         assert_eq!(slots.acquire(), Some('b'), "the one used last serves all of a light load");
         assert!(slots.release('b', now_ms));
     }
-    assert_eq!(slots.idle_longest(900, 900), Some('c'), "granted at 0 and never used");
+    assert_eq!(slots.longest_idle(900, 900), Some('c'), "granted at 0 and never used");
     slots.remove('c');
-    assert_eq!((slots.idle_since_ms(), slots.idle_longest(890, 900)), (Some(10), Some('a')));
-    assert_eq!(slots.idle_longest(891, 900), None);
+    assert_eq!((slots.idle_since_ms(), slots.longest_idle(890, 900)), (Some(10), Some('a')));
+    assert_eq!(slots.longest_idle(891, 900), None);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn knative_takes_the_first_with_a_free_slot_up_to_a_concurrency_of_three() {
 }
 
 #[test]
-fn knative_takes_turns_above_and_who_is_full_loses_its_turn() {
+fn knative_is_round_robin_above_and_skips_full_sandboxes() {
     let mut slots = slots("knative", &[('a', 4), ('b', 1), ('c', 4)]);
     assert_eq!(acquired(&mut slots, 5), "abcac", "b is full at its second turn");
     assert!(slots.release('b', 1));
@@ -129,7 +129,7 @@ fn a_closed_sandbox_takes_nothing_new_and_opens_again() {
     assert_eq!(acquired(&mut slots, 2), "b-");
     assert_eq!((slots.free_total(), slots.held_total(), slots.in_use('a')), (0, 3, 1));
     assert!(!slots.release('a', 5), "given back, but not to be taken again");
-    assert_eq!(slots.idle_longest(0, 5), Some('a'));
+    assert_eq!(slots.longest_idle(0, 5), Some('a'));
     slots.set_open('a', true);
     assert_eq!(slots.free_total(), 2);
 }
@@ -237,9 +237,9 @@ fn check(slots: &Slots<u8>, plain: &Plain, now_ms: u64) -> Result<(), TestCaseEr
     }
     let idle = plain.iter().filter(|(_, sandbox)| sandbox.in_use == 0 && sandbox.slots > 0);
     let longest = idle.map(|(key, sandbox)| (sandbox.idle_since_ms, *key)).min();
-    prop_assert_eq!(slots.idle_longest(0, now_ms), longest.map(|(_, key)| key));
+    prop_assert_eq!(slots.longest_idle(0, now_ms), longest.map(|(_, key)| key));
     let age_ms = longest.map_or(0, |(since_ms, _)| now_ms - since_ms);
-    prop_assert_eq!(slots.idle_longest(age_ms + 1, now_ms), None);
+    prop_assert_eq!(slots.longest_idle(age_ms + 1, now_ms), None);
     Ok(())
 }
 

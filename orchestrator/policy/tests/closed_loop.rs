@@ -29,7 +29,7 @@ struct Cluster {
     created: u32,
     sample: Sample,
     due_ms: Option<u64>,
-    longest_wait_ms: u64,
+    max_wait_ms: u64,
 }
 
 impl Cluster {
@@ -47,7 +47,7 @@ impl Cluster {
             created: 0,
             sample: Sample::default(),
             due_ms: None,
-            longest_wait_ms: 0,
+            max_wait_ms: 0,
         }
     }
 
@@ -76,7 +76,7 @@ impl Cluster {
         while !self.waiting.is_empty() {
             let Some(sandbox) = self.slots.acquire() else { break };
             let arrived_ms = self.waiting.pop_front().unwrap();
-            self.longest_wait_ms = self.longest_wait_ms.max(now_ms - arrived_ms);
+            self.max_wait_ms = self.max_wait_ms.max(now_ms - arrived_ms);
             self.running.push((now_ms + execution_ms, sandbox));
         }
         self.report(arrivals);
@@ -114,14 +114,14 @@ impl Cluster {
             self.starting.push((self.now_ms + self.creation_ms, self.created));
         }
         for _ in decision.sandboxes..supply.ready + supply.starting {
-            let Some(idle) = self.slots.idle_longest(decision.min_idle_ms, self.now_ms) else { break };
+            let Some(idle) = self.slots.longest_idle(decision.min_idle_ms, self.now_ms) else { break };
             self.slots.remove(idle);
         }
         self.due_ms = decision.again_in_ms.map(|ms| self.now_ms + ms);
     }
 
     /// Nothing arrives until nothing is left; how long that takes.
-    fn rest_ms(&mut self) -> u64 {
+    fn idle_ms(&mut self) -> u64 {
         let start_ms = self.now_ms;
         while !(self.slots.is_empty() && self.starting.is_empty()) {
             self.step(0, 0);
@@ -143,9 +143,9 @@ fn a_steady_load_makes_its_sandboxes_once() {
             let piled_up = u32::try_from(creation_ms / 50).unwrap() + 5;
             let created = cluster.created;
             assert!(created <= piled_up.div_ceil(concurrency), "{created} made with {concurrency}, {creation_ms} ms");
-            assert!(cluster.longest_wait_ms <= creation_ms + STEP_MS, "{} ms waited", cluster.longest_wait_ms);
-            let rest_ms = cluster.rest_ms();
-            assert!((60_000..63_000).contains(&rest_ms), "{balance}: the last went after {rest_ms} ms");
+            assert!(cluster.max_wait_ms <= creation_ms + STEP_MS, "{} ms waited", cluster.max_wait_ms);
+            let idle_ms = cluster.idle_ms();
+            assert!((60_000..63_000).contains(&idle_ms), "{balance}: the last went after {idle_ms} ms");
             assert_eq!(cluster.created, created, "none was made for nothing");
         }
     }
@@ -158,7 +158,7 @@ fn a_burst_of_a_thousand_makes_a_thousand_and_gives_them_back_once() {
     for _ in 0..200 {
         cluster.step(0, 0);
     }
-    assert_eq!((cluster.created, cluster.longest_wait_ms), (1_000, 40));
+    assert_eq!((cluster.created, cluster.max_wait_ms), (1_000, 40));
     // One invocation at a time from now on needs one sandbox; the rest goes after the stable window.
     for step in 0..10_000u64 {
         cluster.step(u32::from(step.is_multiple_of(20)), 100);

@@ -43,7 +43,7 @@ fn drive(autoscaler: &mut Autoscaler, from: u64, first: u32, running_at: &[u32])
 }
 
 #[test]
-fn the_first_request_asks_for_one_sandbox_at_once_however_many_wait() {
+fn the_first_request_requests_one_sandbox_at_once_however_many_wait() {
     let mut autoscaler = dirigent(&Scaling::default());
     let idle = autoscaler.decide(0, NOTHING, ready(0));
     assert_eq!((idle.sandboxes, idle.again_in_ms, autoscaler.on_demand()), (0, None, true));
@@ -91,7 +91,7 @@ fn one_tick_changes_the_count_at_most_by_the_rates() {
 }
 
 #[test]
-fn a_burst_panics_and_nothing_is_given_up_for_a_stable_window() {
+fn a_burst_panics_and_nothing_is_scaled_down_for_a_stable_window() {
     let scaling = Scaling { panic_threshold: 2.0, ..calm() };
     let mut autoscaler = dirigent(&scaling);
     assert_eq!(autoscaler.decide(0, running(1), ready(0)).sandboxes, 1);

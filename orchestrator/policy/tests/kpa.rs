@@ -102,7 +102,7 @@ fn the_target_is_that_of_the_annotation_within_the_concurrency() {
 }
 
 #[test]
-fn a_burst_panics_holds_the_most_it_wanted_and_leaves_after_a_stable_window() {
+fn a_burst_panics_holds_its_maximum_and_leaves_after_a_stable_window() {
     // Windows of 20 s and 2 s; target 1.
     let scaling = Scaling { target_utilization: 1.0, stable_window: seconds(20), ..Scaling::default() };
     let mut autoscaler = kpa(&scaling, 1);
@@ -300,7 +300,7 @@ fn an_idle_function_stops_ticking_and_can_be_woken_again() {
 }
 
 #[test]
-fn a_function_that_never_becomes_ready_is_given_up() {
+fn a_function_that_never_becomes_ready_is_scaled_to_zero() {
     let mut autoscaler = kpa(&Scaling::default(), 1);
     let starting = |starting| Supply { ready: 0, starting, concurrency: 1 };
     assert_eq!(autoscaler.decide(0, FIRST, starting(0)).sandboxes, 2);
@@ -316,7 +316,7 @@ fn a_function_that_never_becomes_ready_is_given_up() {
 }
 
 #[test]
-fn between_ticks_the_count_stands() {
+fn between_ticks_the_count_is_unchanged() {
     let mut autoscaler = kpa(&Scaling::default(), 1);
     autoscaler.record(0, 0, &sample(3.0));
     assert_eq!(autoscaler.decide(0, NOTHING, ready(1)).sandboxes, 5, "ceil(3 / 0.7)");

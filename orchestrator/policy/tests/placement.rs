@@ -75,12 +75,12 @@ fn power_of_two_takes_the_emptier_of_two() {
 
 /// The nodes of `times` placements that are reserved.
 fn turns(placer: &mut Placer, pool: &mut Pool, request: Resources, times: usize) -> Vec<u32> {
-    let turn = |_| {
+    let choose = |_| {
         let node = placer.choose(pool, request, &[]).unwrap();
         assert!(pool.reserve(node, request));
         node.0
     };
-    (0..times).map(turn).collect()
+    (0..times).map(choose).collect()
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_only_node_with_room_among_thousands_is_found() {
 }
 
 #[test]
-fn a_refusal_is_forgotten_when_room_is_made() {
+fn a_refusal_is_forgotten_when_capacity_is_freed() {
     // The last two make sure that it takes a search to see that nothing fits.
     let mut pool = pool(&[(100, 100), (100, 100), (100, 0), (0, 100)]);
     let mut placer = Placer::new("random");
@@ -165,7 +165,7 @@ fn a_refusal_is_forgotten_when_room_is_made() {
 }
 
 #[test]
-fn what_one_policy_found_full_is_full_for_all_until_room_is_made() {
+fn a_pool_found_full_by_one_policy_is_full_for_all_until_capacity_is_freed() {
     // CPU is left on one node and memory on the other, so that it takes a search to see that nothing fits.
     let mut pool = pool(&[(100, 0), (0, 100)]);
     let mut placement = Placement::new();

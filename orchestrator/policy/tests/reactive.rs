@@ -133,7 +133,7 @@ fn a_sample_alone_keeps_the_function_alive() {
 }
 
 #[test]
-fn sandboxes_met_for_the_first_time_are_not_given_up_at_once() {
+fn sandboxes_of_unknown_age_are_not_scaled_down_at_once() {
     let mut autoscaler = reactive(&Scaling::default());
     let decision = autoscaler.decide(7_000_000, demand(0, 0), supply(1, 0));
     assert_eq!((decision.sandboxes, decision.again_in_ms), (1, Some(WINDOW_MS)));
@@ -293,7 +293,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn its_promises_hold_and_it_comes_to_rest(
+    fn its_guarantees_hold_and_it_converges(
         steps in prop::collection::vec(any_step(), 1..150),
         slots in 1u32..5, min in 0u32..3, max in 3u32..60, keep_alive_s in prop::option::of(1u64..200),
     ) {

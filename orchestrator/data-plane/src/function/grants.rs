@@ -374,7 +374,7 @@ impl FunctionState {
     fn return_idle_grants(&mut self, cap: GrantCap, now_us: u64, effects: &mut Effects) {
         let mut kept = self.kept_slots();
         while kept > u64::from(cap.slots) {
-            let Some(id) = self.slots.idle_longest(cap.min_idle_ms, now_us / 1000) else { return };
+            let Some(id) = self.slots.longest_idle(cap.min_idle_ms, now_us / 1000) else { return };
             kept -= u64::from(self.slots_of(id));
             self.set_state(id, GrantState::Returning, Stamp::default());
             self.reconcile(id, effects);

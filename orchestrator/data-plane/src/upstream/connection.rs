@@ -198,7 +198,7 @@ impl UpstreamConnection {
 /// Polls `drive` and `answer` together: the answer of a request on `link`.
 pub(crate) fn poll_response<F>(
     connection: &mut UpstreamConnection,
-    answer: Pin<&mut F>,
+    response: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<UpstreamResponse>
 where
@@ -206,5 +206,5 @@ where
 {
     // The answer is handed over by the drive, so it is looked at afterwards, also when the connection has ended.
     let _ = connection.poll_drive(cx);
-    answer.poll(cx)
+    response.poll(cx)
 }

@@ -136,8 +136,8 @@ impl IoMonitor {
     }
 
     /// From now on a read that finds nothing asks the operating system as well, or no longer.
-    pub(crate) fn peek_when_empty(&self, ask: bool) {
-        self.peek_when_empty.store(ask, Ordering::Relaxed);
+    pub(crate) fn peek_when_empty(&self, peeks: bool) {
+        self.peek_when_empty.store(peeks, Ordering::Relaxed);
     }
 
     /// The stream, when its user drops it; an error when it has done so already, or the stream was broken off.

@@ -216,8 +216,8 @@ pub(crate) async fn is_reset(body: Option<h2::RecvStream>) -> bool {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
-    let terms = wire::FunctionConfig { timeout_ms: 300, ..function() };
-    let (world, _session, sandbox) = with_function(terms, 1).await;
+    let function_config = wire::FunctionConfig { timeout_ms: 300, ..function() };
+    let (world, _session, sandbox) = with_function(function_config, 1).await;
     let _deaf = connect(&world, b"GET /flood HTTP/1.1\r\nhost: f\r\n\r\n").await;
     sandbox.running(1).await;
     sandbox.running(0).await;

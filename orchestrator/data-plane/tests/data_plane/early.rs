@@ -57,11 +57,11 @@ async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
 
 /// A function of `terms` with one sandbox of one slot, which is what `serve` does.
 pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
-    terms: wire::FunctionConfig,
+    function_config: wire::FunctionConfig,
     serve: impl FnOnce(TcpListener) -> F,
 ) -> (World, Session, JoinHandle<()>) {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
-    let mut session = world.greeted(vec![terms]).await;
+    let mut session = world.greeted(vec![function_config]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     session.delta(delta(1, address, 1, EndpointState::Active, 1));

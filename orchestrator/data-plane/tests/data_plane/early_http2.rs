@@ -43,7 +43,7 @@ struct Eager {
     /// Requests that it is at.
     running: watch::Sender<usize>,
     /// Most of them at once.
-    most: AtomicUsize,
+    max_running: AtomicUsize,
 }
 
 impl Eager {
@@ -52,7 +52,7 @@ impl Eager {
     }
 
     fn after(before: usize, reads_on: bool, is_whole: bool) -> Arc<Self> {
-        Arc::new(Self { before, reads_on, is_whole, running: watch::Sender::new(0), most: AtomicUsize::new(0) })
+        Arc::new(Self { before, reads_on, is_whole, running: watch::Sender::new(0), max_running: AtomicUsize::new(0) })
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener) {
@@ -67,7 +67,7 @@ impl Eager {
         let mut requests = JoinSet::new();
         while let Some(Ok((request, respond))) = connection.accept().await {
             self.running.send_modify(|running| *running += 1);
-            self.most.fetch_max(*self.running.borrow(), Ordering::SeqCst);
+            self.max_running.fetch_max(*self.running.borrow(), Ordering::SeqCst);
             requests.spawn(self.clone().respond(request.into_body(), respond));
         }
         // It ends when nothing runs on it any more.
@@ -95,8 +95,8 @@ impl Eager {
 }
 
 async fn with_eager(eager: &Arc<Eager>, timeout_ms: u64) -> (World, Session, JoinHandle<()>) {
-    let terms = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), timeout_ms, ..function() };
-    with_server(terms, |listener| eager.clone().serve(listener)).await
+    let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), timeout_ms, ..function() };
+    with_server(function_config, |listener| eager.clone().serve(listener)).await
 }
 
 async fn connect(world: &World) -> SendRequest<Bytes> {
@@ -160,7 +160,7 @@ async fn an_early_response_over_h2c_reaches_a_client_that_uploads_and_the_sandbo
             assert!(received.contains("x-dirigent-attempts: 1\r\n"), "{received}");
             assert!(received.contains("connection: close\r\n"), "the rest goes nowhere: {received}");
         }
-        assert_eq!(eager.most.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
+        assert_eq!(eager.max_running.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
         assert!(!has_failures(&mut session).await, "it reads on: {reads_on}; {:?}", session.failures);
     }
 }
@@ -174,7 +174,7 @@ async fn an_early_response_over_h2c_gives_the_slot_back_when_the_sandbox_is_done
         let early = Early::receive(&mut client).await;
         assert_eq!((early.status, &early.body[..], early.ended), (401, &b"no\n"[..], Ok(())));
         assert_eq!(get(world.data_plane, "f", "/").await.status, 401);
-        assert_eq!(eager.most.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
+        assert_eq!(eager.max_running.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
         assert!(!has_failures(&mut session).await, "it reads on: {reads_on}; {:?}", session.failures);
     }
 }
@@ -187,7 +187,7 @@ async fn an_upload_that_waits_for_its_last_byte_to_be_taken_has_not_ended() {
     let early = Early::receive_after(&mut client, WINDOW + 1, true).await;
     assert_eq!((early.status, &early.body[..], early.ended), (401, &b"no\n"[..], Ok(())));
     assert_eq!(get(world.data_plane, "f", "/").await.status, 401);
-    assert_eq!(eager.most.load(Ordering::SeqCst), 1);
+    assert_eq!(eager.max_running.load(Ordering::SeqCst), 1);
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }
 
@@ -213,7 +213,7 @@ async fn after_an_early_response_the_upload_of_an_http2_client_is_ended_and_its_
         let eager = Eager::new(reads_on, true);
         let (world, mut session, _server) = with_eager(&eager, 10_000).await;
         upload_twice(&world, "h2c").await;
-        assert_eq!(eager.most.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
+        assert_eq!(eager.max_running.load(Ordering::SeqCst), 1, "it reads on: {reads_on}");
         assert!(!has_failures(&mut session).await, "it reads on: {reads_on}; {:?}", session.failures);
     }
 }

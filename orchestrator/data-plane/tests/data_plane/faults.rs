@@ -47,8 +47,8 @@ async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
 #[tokio::test]
 async fn what_was_not_sent_survives_a_refused_connection_whatever_it_is() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
-        let terms = wire::FunctionConfig { protocol: protocol.into(), ..function() };
-        let (world, mut session, gone) = with_function(terms, 1).await;
+        let function_config = wire::FunctionConfig { protocol: protocol.into(), ..function() };
+        let (world, mut session, gone) = with_function(function_config, 1).await;
         // Leaves an idle connection, which has ended as well when the request is to go out on it.
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
         gone.kill();
@@ -139,7 +139,7 @@ async fn a_function_that_times_out_keeps_its_slot_until_it_has_stopped() {
     assert_eq!(response.refusal(), (504, "timeout"));
     sandbox.running(0).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
-    assert_eq!(sandbox.state.most.load(Ordering::SeqCst), 1);
+    assert_eq!(sandbox.state.max_running.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_client_that_leaves_cancels_its_invocation_and_frees_the_slot() {
         gone.abort();
         sandbox.running(0).await;
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "{protocol:?}");
-        assert_eq!(sandbox.state.most.load(Ordering::SeqCst), 1, "{protocol:?}");
+        assert_eq!(sandbox.state.max_running.load(Ordering::SeqCst), 1, "{protocol:?}");
     }
 }
 

@@ -25,7 +25,7 @@ async fn fetch(outage: &Outage, path: &str) -> TcpStream {
 
 #[tokio::test]
 async fn a_connection_that_was_made_too_late_is_not_used() {
-    for stands_still in [true, false] {
+    for is_suspended in [true, false] {
         let (outage, session) = Outage::with(|config| config.limits.connect_timeout = Duration::from_secs(600)).await;
         outage.lose(session).await;
         outage.sandbox.end_connections().await;
@@ -33,7 +33,7 @@ async fn a_connection_that_was_made_too_late_is_not_used() {
         let tried = outage.network.tried.load(Ordering::SeqCst);
         let mut client = fetch(&outage, "/").await;
         until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
-        if stands_still {
+        if is_suspended {
             jump(61).await
         } else {
             outage.go_on(61).await

@@ -207,7 +207,7 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
         ended.unwrap();
     }
     for sandbox in [&first, &second] {
-        assert!(sandbox.state.most.load(Ordering::SeqCst) <= 2, "two at once at most");
+        assert!(sandbox.state.max_running.load(Ordering::SeqCst) <= 2, "two at once at most");
         sandbox.running(0).await;
     }
     // No slot was lost: all four serve at once.

@@ -44,8 +44,8 @@ async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
         // More than a task of the runtime may look at in one turn.
         let count = 160;
-        let terms = wire::FunctionConfig { concurrency: 200, protocol: protocol.into(), ..function() };
-        let (world, _session, sandbox) = with_function(terms, 200).await;
+        let function_config = wire::FunctionConfig { concurrency: 200, protocol: protocol.into(), ..function() };
+        let (world, _session, sandbox) = with_function(function_config, 200).await;
         rest(&world, &sandbox, count).await;
         sandbox.end_connections().await;
         // Half of the function's time-out, which it would wait for on a connection that has ended.
@@ -68,8 +68,8 @@ fn in_frames(has_trailers: bool) -> impl Body<Data = Bytes, Error = Infallible> 
 
 #[tokio::test]
 async fn uploads_over_h2c_use_one_connection_again() {
-    let terms = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
-    let (world, _session, sandbox) = with_function(terms, 1).await;
+    let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
+    let (world, _session, sandbox) = with_function(function_config, 1).await;
     for round in 0..10 {
         let bytes = [0, 1, 5_000, 65_535, 65_536, 100_000, 1 << 20][round % 7];
         for method in [Method::POST, Method::PUT] {
@@ -132,10 +132,10 @@ impl Once {
     }
 }
 
-async fn with_once(terms: wire::FunctionConfig) -> (World, Session, Arc<Once>, JoinHandle<()>) {
+async fn with_once(function_config: wire::FunctionConfig) -> (World, Session, Arc<Once>, JoinHandle<()>) {
     let mut world = World::start().await;
-    let slots = terms.concurrency;
-    let mut session = world.greeted(vec![terms]).await;
+    let slots = function_config.concurrency;
+    let mut session = world.greeted(vec![function_config]).await;
     let (once, server) = Once::start().await;
     session.delta(delta(1, once.address, slots, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == slots).await;
@@ -164,8 +164,8 @@ async fn reaches(counter: &watch::Sender<usize>, count: usize) {
 #[tokio::test]
 async fn what_is_not_idempotent_is_sent_once_with_or_without_a_body() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
-        let terms = wire::FunctionConfig { protocol: protocol.into(), ..function() };
-        let (world, _session, sandbox) = with_function(terms, 1).await;
+        let function_config = wire::FunctionConfig { protocol: protocol.into(), ..function() };
+        let (world, _session, sandbox) = with_function(function_config, 1).await;
         let bare = Request::post("/die-once").header("host", "f").body(Empty::new()).unwrap();
         let response = send(world.data_plane, bare).await.unwrap();
         assert_eq!(response.refusal(), (502, "upstream"), "{protocol:?}: it may have been acted on (9110, 9.2.2)");
@@ -202,8 +202,8 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
         }
     });
     let mut world = World::start().await;
-    let terms = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
-    let mut session = world.greeted(vec![terms]).await;
+    let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
+    let mut session = world.greeted(vec![function_config]).await;
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     let bare = Request::post("/").header("host", "f").body(Empty::new()).unwrap();
@@ -214,8 +214,8 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
 #[tokio::test]
 async fn posts_at_the_time_when_a_sandbox_ends_idle_connections_do_not_fail() {
     // An eighth of it, 10 ms, is how long a connection may be idle for a POST.
-    let terms = wire::FunctionConfig { connection_idle_ms: Some(80), ..function() };
-    let (world, _session, once, _server) = with_once(terms).await;
+    let function_config = wire::FunctionConfig { connection_idle_ms: Some(80), ..function() };
+    let (world, _session, once, _server) = with_once(function_config).await;
     once.gate.add_permits(10);
     for number in 0..5 {
         let response = send(world.data_plane, with_body(Method::POST, "f", "/", "1")).await.unwrap();

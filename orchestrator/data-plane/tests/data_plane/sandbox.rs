@@ -47,7 +47,7 @@ pub(crate) struct State {
     /// Invocations running now; a test waits for it to change.
     running: watch::Sender<usize>,
     /// Most that ran at once.
-    pub(crate) most: AtomicUsize,
+    pub(crate) max_running: AtomicUsize,
     /// All that ever came.
     pub(crate) served: AtomicUsize,
     /// Connections open now; a test waits for it to change.
@@ -84,7 +84,7 @@ impl Sandbox {
         let address = listener.local_address().unwrap();
         let state = Arc::new(State {
             running: watch::Sender::new(0),
-            most: AtomicUsize::new(0),
+            max_running: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             open: watch::Sender::new(0),
             let_go: Notify::new(),
@@ -162,7 +162,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     state.served.fetch_add(1, Ordering::SeqCst);
     state.running.send_modify(|running| *running += 1);
     let guard = RunningGuard(state.clone());
-    state.most.fetch_max(*state.running.borrow(), Ordering::SeqCst);
+    state.max_running.fetch_max(*state.running.borrow(), Ordering::SeqCst);
     let broken = || std::io::Error::other("broken on purpose");
     match request.uri().path() {
         "/hold" => {

@@ -186,14 +186,14 @@ async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
         limits.header_count = count.unwrap_or(limits.header_count);
     })
     .await;
-    let terms = wire::FunctionConfig { timeout_ms: 60_000, ..function() };
+    let function_config = wire::FunctionConfig { timeout_ms: 60_000, ..function() };
     let g = wire::FunctionConfig {
         function: 2,
         name: "g".to_owned(),
         protocol: wire::Protocol::H2c.into(),
-        ..terms.clone()
+        ..function_config.clone()
     };
-    let mut session = world.greeted(vec![terms, g]).await;
+    let mut session = world.greeted(vec![function_config, g]).await;
     let fillers = [Filler::start(Protocol::Http1).await, Filler::start(Protocol::H2c).await];
     for (number, filler) in (1..).zip(&fillers) {
         let delta = delta(number, filler.address, 1, EndpointState::Active, 1);

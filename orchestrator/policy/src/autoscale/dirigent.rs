@@ -37,16 +37,16 @@ const ONE: u64 = 1_000_000;
 /// The autoscaler of one function.
 #[derive(Debug)]
 struct Dirigent {
-    terms: Terms,
+    parameters: Parameters,
     /// From the first request until nothing is desired.
     active: Option<Box<Active>>,
     /// The last time something was asked of the function, as far as is known; before it is first seen, `None`.
-    last_asked_ms: Option<u64>,
+    last_demand_ms: Option<u64>,
 }
 
 /// Parameters, as the formulas want them.
 #[derive(Debug)]
-struct Terms {
+struct Parameters {
     formulas: Formulas,
     stable_window_ms: u64,
     /// Ticks.
@@ -72,7 +72,7 @@ struct Active {
     desired: u32,
 }
 
-impl Terms {
+impl Parameters {
     fn new(scaling: &Scaling, concurrency: u32) -> Self {
         let stable_window_ms = window_ms(scaling.stable_window);
         let max = scaling.upper_bound();
@@ -89,19 +89,19 @@ impl Terms {
 }
 
 impl Active {
-    fn new(now_ms: u64, desired: u32, terms: &Terms) -> Box<Self> {
+    fn new(now_ms: u64, desired: u32, parameters: &Parameters) -> Box<Self> {
         Box::new(Self {
-            stable: Window::new(terms.stable_len),
-            panic: Window::new(terms.panic_len),
+            stable: Window::new(parameters.stable_len),
+            panic: Window::new(parameters.panic_len),
             mode: Panic::default(),
             ticks: 0,
             since_ms: now_ms,
             next_tick_ms: now_ms + TICK_MS,
-            desired: desired.clamp(terms.min, terms.max),
+            desired: desired.clamp(parameters.min, parameters.max),
         })
     }
 
-    fn tick(&mut self, now_ms: u64, demanded: u32, sandboxes: u32, terms: &Terms) {
+    fn tick(&mut self, now_ms: u64, demanded: u32, sandboxes: u32, parameters: &Parameters) {
         self.next_tick_ms = now_ms - (now_ms - self.since_ms) % TICK_MS + TICK_MS;
         self.ticks += 1;
         let concurrency = u64::from(demanded) * ONE;
@@ -110,39 +110,40 @@ impl Active {
             window.average(self.ticks) as f64 / ONE as f64
         };
         let (stable, panic) = (average(&mut self.stable), average(&mut self.panic));
-        let desired = self.mode.desired(now_ms, Observed { stable, panic, sandboxes }, &terms.formulas);
-        self.desired = desired.clamp(terms.min, terms.max);
+        let desired = self.mode.desired(now_ms, Observed { stable, panic, sandboxes }, &parameters.formulas);
+        self.desired = desired.clamp(parameters.min, parameters.max);
     }
 }
 
 impl Dirigent {
     fn new(scaling: &Scaling, concurrency: u32) -> Self {
-        Self { terms: Terms::new(scaling, concurrency), active: None, last_asked_ms: None }
+        Self { parameters: Parameters::new(scaling, concurrency), active: None, last_demand_ms: None }
     }
 
     /// Whether something was asked of the function within the stable window.
-    fn was_asked_lately(&self, now_ms: u64) -> bool {
-        self.last_asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < self.terms.stable_window_ms)
+    fn had_recent_demand(&self, now_ms: u64) -> bool {
+        self.last_demand_ms.is_some_and(|demand_ms| now_ms.saturating_sub(demand_ms) < self.parameters.stable_window_ms)
     }
 
     fn evaluate(&mut self, now_ms: u64, demanded: u32, sandboxes: u32) -> u32 {
         // Of sandboxes met for the first time nothing is known: they may just have been used.
-        if demanded > 0 || (self.last_asked_ms.is_none() && sandboxes > 0) {
-            self.last_asked_ms = Some(now_ms);
+        if demanded > 0 || (self.last_demand_ms.is_none() && sandboxes > 0) {
+            self.last_demand_ms = Some(now_ms);
         }
-        let lasts = self.was_asked_lately(now_ms);
+        let keeps_last = self.had_recent_demand(now_ms);
         match &mut self.active {
-            None if demanded > 0 || (lasts && sandboxes > 0) => {
-                self.active = Some(Active::new(now_ms, sandboxes.max(1), &self.terms));
+            None if demanded > 0 || (keeps_last && sandboxes > 0) => {
+                self.active = Some(Active::new(now_ms, sandboxes.max(1), &self.parameters));
             }
             Some(active) if now_ms >= active.next_tick_ms => {
-                active.tick(now_ms, demanded, sandboxes, &self.terms);
-                active.desired = active.desired.max(u32::from(lasts)).min(self.terms.max);
+                active.tick(now_ms, demanded, sandboxes, &self.parameters);
+                active.desired = active.desired.max(u32::from(keeps_last)).min(self.parameters.max);
             }
             _ => {}
         }
         // Bounds hold at once when they change; what was desired is what the last tick said.
-        let desired = self.active.as_ref().map_or(0, |active| active.desired).clamp(self.terms.min, self.terms.max);
+        let desired =
+            self.active.as_ref().map_or(0, |active| active.desired).clamp(self.parameters.min, self.parameters.max);
         if desired == 0 {
             self.active = None;
         }
@@ -152,16 +153,16 @@ impl Dirigent {
 
 impl Rule for Dirigent {
     fn retune(&mut self, scaling: &Scaling, concurrency: u32) {
-        self.terms = Terms::new(scaling, concurrency);
+        self.parameters = Parameters::new(scaling, concurrency);
         if let Some(active) = &mut self.active {
-            active.stable.resize(self.terms.stable_len);
-            active.panic.resize(self.terms.panic_len);
+            active.stable.resize(self.parameters.stable_len);
+            active.panic.resize(self.parameters.panic_len);
         }
     }
 
     fn record(&mut self, now_ms: u64, _source: u32, sample: &Sample) {
         if sample.requests > 0 || sample.peak > 0 {
-            self.last_asked_ms = Some(now_ms);
+            self.last_demand_ms = Some(now_ms);
         }
     }
 

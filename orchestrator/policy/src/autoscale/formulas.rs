@@ -45,7 +45,7 @@ pub(super) struct Panic {
     /// Last time the threshold was exceeded; `None` outside panic mode.
     since_ms: Option<u64>,
     /// The most sandboxes desired in this panic; they are not given up before its end.
-    most: u32,
+    max_desired: u32,
 }
 
 impl Formulas {
@@ -75,18 +75,18 @@ impl Formulas {
 impl Panic {
     /// Panic from the start, so as not to give up `sandboxes` before there is data.
     pub(super) fn from_start(now_ms: u64, sandboxes: u32) -> Self {
-        Self { since_ms: Some(now_ms), most: sandboxes }
+        Self { since_ms: Some(now_ms), max_desired: sandboxes }
     }
 
     /// The sandboxes desired, in the formulas' order: rate limits, activation scale, panic mode.
     pub(super) fn desired(&mut self, now_ms: u64, observed: Observed, formulas: &Formulas) -> u32 {
         let sandboxes = f64::from(observed.sandboxes.max(1));
-        let most = (formulas.max_up_rate * sandboxes).ceil();
-        let least = (sandboxes / formulas.max_down_rate).floor();
+        let upper = (formulas.max_up_rate * sandboxes).ceil();
+        let lower = (sandboxes / formulas.max_down_rate).floor();
         let stable_wants = (observed.stable / formulas.target).ceil();
         let panic_wants = (observed.panic / formulas.target).ceil();
         let limited = |wants: f64| {
-            let desired = count(wants.max(least).min(most));
+            let desired = count(wants.max(lower).min(upper));
             if formulas.activation_scale > 1 && wants > 0.0 { desired.max(formulas.activation_scale) } else { desired }
         };
         let desired = limited(stable_wants);
@@ -100,8 +100,8 @@ impl Panic {
         if self.since_ms.is_none() {
             return desired;
         }
-        self.most = self.most.max(desired).max(limited(panic_wants));
-        self.most
+        self.max_desired = self.max_desired.max(desired).max(limited(panic_wants));
+        self.max_desired
     }
 }
 

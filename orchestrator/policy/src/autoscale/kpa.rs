@@ -10,7 +10,7 @@ use super::{
     Decision, Demand, Policy, Rule, Sample, Supply,
     formulas::{Formulas, Observed, Panic, window_ms},
     peaks::Peaks,
-    service_state::{ServiceState, Terms},
+    service_state::{Context, ServiceState},
     window::Window,
 };
 
@@ -28,30 +28,30 @@ const BUCKET_MS: u64 = 1_000;
 /// The unit of averages: one invocation running all the time.
 const ONE: u64 = 1_000_000;
 /// A sample covers a second and may be a second late: one that comes later does not cover the first request.
-const POKE_COVERED_MS: u64 = 2 * BUCKET_MS;
+const EARLY_COUNT_TTL_MS: u64 = 2 * BUCKET_MS;
 
 /// The autoscaler of one function.
 #[derive(Debug)]
 struct Kpa {
-    terms: KpaTerms,
+    parameters: Parameters,
     /// From the first decision on.
-    service: Option<ServiceState>,
+    service_state: Option<ServiceState>,
     /// From the first sample until a stable window after the last.
     history: Option<Box<History>>,
     /// What the formulas last gave, before bounds. Before the first time it is 0: Knative's initial-scale 0.
     desired: u32,
     /// When they were first asked: ticks are counted from there.
-    first_tick_ms: u64,
+    initial_tick_ms: u64,
     next_tick_ms: u64,
     /// When the first request was counted before its sample came; that sample then counts one less.
-    poked_ms: Option<u64>,
+    early_count_ms: Option<u64>,
     /// Whether there is anything to tick for.
     is_active: bool,
 }
 
 /// Parameters, as the formulas want them.
 #[derive(Debug)]
-struct KpaTerms {
+struct Parameters {
     formulas: Formulas,
     stable_window_ms: u64,
     grace_ms: u64,
@@ -75,7 +75,7 @@ struct History {
     delayed: Peaks,
 }
 
-impl KpaTerms {
+impl Parameters {
     fn new(scaling: &Scaling, concurrency: u32) -> Self {
         let stable_window_ms = window_ms(scaling.stable_window);
         Self {
@@ -90,16 +90,16 @@ impl KpaTerms {
         }
     }
 
-    fn service(&self) -> Terms {
-        Terms { stable_window_ms: self.stable_window_ms, grace_ms: self.grace_ms }
+    fn context(&self) -> Context {
+        Context { stable_window_ms: self.stable_window_ms, grace_ms: self.grace_ms }
     }
 }
 
 impl History {
-    fn new(terms: &KpaTerms) -> Box<Self> {
+    fn new(parameters: &Parameters) -> Box<Self> {
         Box::new(Self {
-            stable: Window::new(terms.stable_len),
-            panic: Window::new(terms.panic_len),
+            stable: Window::new(parameters.stable_len),
+            panic: Window::new(parameters.panic_len),
             mode: Panic::default(),
             delayed: Peaks::default(),
         })
@@ -112,20 +112,20 @@ impl History {
 
     /// The sandboxes desired by the formulas, and last by the scale-down delay. `None` without data: then what was
     /// desired before still is.
-    fn desired(&mut self, now_ms: u64, ready: u32, terms: &KpaTerms) -> Option<u32> {
+    fn desired(&mut self, now_ms: u64, ready: u32, parameters: &Parameters) -> Option<u32> {
         let second = now_ms / BUCKET_MS;
         if self.stable.is_empty(second) {
             return None;
         }
         let average = |window: &Window| window.average(second) as f64 / ONE as f64;
         let observed = Observed { stable: average(&self.stable), panic: average(&self.panic), sandboxes: ready };
-        let desired = self.mode.desired(now_ms, observed, &terms.formulas);
-        if terms.delay_len == 0 {
+        let desired = self.mode.desired(now_ms, observed, &parameters.formulas);
+        if parameters.delay_len == 0 {
             return Some(desired);
         }
         let tick = now_ms / TICK_MS;
         self.delayed.record(tick, desired);
-        self.delayed.forget_before((tick + 1).saturating_sub(terms.delay_len));
+        self.delayed.forget_before((tick + 1).saturating_sub(parameters.delay_len));
         Some(self.delayed.max())
     }
 }
@@ -133,27 +133,27 @@ impl History {
 impl Kpa {
     fn new(scaling: &Scaling, concurrency: u32) -> Self {
         Self {
-            terms: KpaTerms::new(scaling, concurrency),
-            service: None,
+            parameters: Parameters::new(scaling, concurrency),
+            service_state: None,
             history: None,
             desired: 0,
-            first_tick_ms: 0,
+            initial_tick_ms: 0,
             next_tick_ms: 0,
-            poked_ms: None,
+            early_count_ms: None,
             is_active: false,
         }
     }
 
     fn history(&mut self) -> &mut History {
-        let terms = &self.terms;
-        self.history.get_or_insert_with(|| History::new(terms))
+        let parameters = &self.parameters;
+        self.history.get_or_insert_with(|| History::new(parameters))
     }
 
     /// The first decision: Knative's autoscaler begins in panic mode when it finds more than one sandbox, so as not to
     /// give them up before it has data.
     fn begin(&mut self, now_ms: u64, supply: Supply) {
-        self.service = Some(ServiceState::new(now_ms, supply));
-        self.first_tick_ms = now_ms;
+        self.service_state = Some(ServiceState::new(now_ms, supply));
+        self.initial_tick_ms = now_ms;
         self.next_tick_ms = now_ms;
         if supply.ready > 1 {
             self.history().mode = Panic::from_start(now_ms, supply.ready);
@@ -161,30 +161,30 @@ impl Kpa {
     }
 
     /// Whether the first request was counted and no sample covers it yet.
-    fn is_poked(&self, now_ms: u64) -> bool {
-        self.poked_ms.is_some_and(|at_ms| now_ms - at_ms < POKE_COVERED_MS)
+    fn has_early_count(&self, now_ms: u64) -> bool {
+        self.early_count_ms.is_some_and(|at_ms| now_ms - at_ms < EARLY_COUNT_TTL_MS)
     }
 
     /// Applies the formulas at a tick, or at once for the first request of a function that is desired to have none.
     fn evaluate(&mut self, now_ms: u64, demanded: u32, supply: Supply) {
-        let is_poke = self.desired == 0 && demanded > 0;
-        if is_poke && !self.is_poked(now_ms) {
+        let is_scale_from_zero = self.desired == 0 && demanded > 0;
+        if is_scale_from_zero && !self.has_early_count(now_ms) {
             // The activator reports a revision's first request at once, as a concurrency of 1.
             self.history().record(now_ms, ONE);
-            self.poked_ms = Some(now_ms);
+            self.early_count_ms = Some(now_ms);
         }
-        if now_ms < self.next_tick_ms && !is_poke {
+        if now_ms < self.next_tick_ms && !is_scale_from_zero {
             return;
         }
-        self.next_tick_ms = now_ms - (now_ms - self.first_tick_ms) % TICK_MS + TICK_MS;
+        self.next_tick_ms = now_ms - (now_ms - self.initial_tick_ms) % TICK_MS + TICK_MS;
         if supply.ready > 0 {
             // Knative reads its sandboxes every second, which leaves a bucket also when nothing runs. With a
             // target-burst-capacity of −1 it does not: its activator reports one second of nothing and then no more, and
             // silence shortens the windows instead. Here every second counts.
             self.history().record(now_ms, 0);
         }
-        let terms = &self.terms;
-        let desired = self.history.as_mut().and_then(|history| history.desired(now_ms, supply.ready, terms));
+        let parameters = &self.parameters;
+        let desired = self.history.as_mut().and_then(|history| history.desired(now_ms, supply.ready, parameters));
         // Without data Knative keeps what it desired, for ever if nothing becomes ready. We see that nothing is asked.
         self.desired = desired.unwrap_or(if demanded == 0 { 0 } else { self.desired });
     }
@@ -196,7 +196,7 @@ impl Kpa {
             return Some(self.next_tick_ms.saturating_sub(now_ms).max(1));
         }
         let last_write = self.history.as_ref()?.stable.last_write();
-        let ends_ms = last_write.map_or(0, |second| (second + self.terms.stable_len + 1) * BUCKET_MS);
+        let ends_ms = last_write.map_or(0, |second| (second + self.parameters.stable_len + 1) * BUCKET_MS);
         if ends_ms > now_ms {
             return Some(ends_ms - now_ms);
         }
@@ -207,10 +207,10 @@ impl Kpa {
 
 impl Rule for Kpa {
     fn retune(&mut self, scaling: &Scaling, concurrency: u32) {
-        self.terms = KpaTerms::new(scaling, concurrency);
+        self.parameters = Parameters::new(scaling, concurrency);
         if let Some(history) = &mut self.history {
-            history.stable.resize(self.terms.stable_len);
-            history.panic.resize(self.terms.panic_len);
+            history.stable.resize(self.parameters.stable_len);
+            history.panic.resize(self.parameters.panic_len);
         }
     }
 
@@ -218,24 +218,25 @@ impl Rule for Kpa {
         let span_ms = if sample.span_ms == 0 { BUCKET_MS } else { sample.span_ms.into() };
         // Microseconds of invocations over milliseconds: a thousandth of `ONE`.
         let mut concurrency = sample.concurrency_us.saturating_mul(ONE / BUCKET_MS) / span_ms;
-        if self.is_poked(now_ms) {
+        if self.has_early_count(now_ms) {
             concurrency = concurrency.saturating_sub(ONE);
         }
-        self.poked_ms = None;
+        self.early_count_ms = None;
         self.is_active |= concurrency > 0;
         self.history().record(now_ms, concurrency);
     }
 
     fn decide(&mut self, now_ms: u64, demand: Demand, supply: Supply) -> Decision {
-        if self.service.is_none() {
+        if self.service_state.is_none() {
             self.begin(now_ms, supply);
         }
         let demanded = demand.waiting.saturating_add(demand.running);
         self.evaluate(now_ms, demanded, supply);
-        let desired = self.desired.clamp(self.terms.min, self.terms.max);
-        let service = self.service.get_or_insert_with(|| ServiceState::new(now_ms, supply));
-        let (asked, service_ms) = service.ask(now_ms, desired, supply, self.terms.service());
-        let sandboxes = asked.clamp(self.terms.min, self.terms.max);
+        let desired = self.desired.clamp(self.parameters.min, self.parameters.max);
+        let service_state = self.service_state.get_or_insert_with(|| ServiceState::new(now_ms, supply));
+        let (requested, service_ms) =
+            service_state.requested_sandboxes(now_ms, desired, supply, self.parameters.context());
+        let sandboxes = requested.clamp(self.parameters.min, self.parameters.max);
 
         self.is_active = [self.desired, demanded, supply.ready, supply.starting].iter().any(|&n| n > 0);
         let tick_ms = self.again_in_ms(now_ms);

@@ -26,7 +26,7 @@ const SURPLUS_RETRY_MS: u64 = 1_000;
 /// Longest window, about a year: far enough from the range of milliseconds that sums cannot overflow.
 const MAX_WINDOW_MS: u64 = 1 << 35;
 /// Peaks are kept by this many parts of the stable window, which bounds their memory.
-const PARTS_OF_WINDOW: u64 = 64;
+const BUCKETS_PER_WINDOW: u64 = 64;
 
 /// The autoscaler of one function.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ impl Reactive {
 
     /// Takes note that `invocations` were waiting or running together.
     fn note(&mut self, now_ms: u64, invocations: u32) {
-        let part_ms = (self.stable_window_ms / PARTS_OF_WINDOW).max(1);
-        self.peaks.record(now_ms.next_multiple_of(part_ms), invocations);
+        let bucket_ms = (self.stable_window_ms / BUCKETS_PER_WINDOW).max(1);
+        self.peaks.record(now_ms.next_multiple_of(bucket_ms), invocations);
     }
 
     /// How long a peak is held.

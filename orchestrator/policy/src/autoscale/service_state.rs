@@ -11,7 +11,7 @@ const ACTIVATION_TIMEOUT_MS: u64 = 630_000;
 
 /// What the state depends on besides time and supply, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct Context {
     /// An active function stays active for at least this long.
     pub(super) stable_window_ms: u64,
     /// The activator is on the path for at least this long before the last sandbox goes.
@@ -25,9 +25,9 @@ pub(super) struct ServiceState {
     /// When it entered that phase.
     since_ms: u64,
     /// When the function appeared, and with it the activator on its path.
-    appeared_ms: u64,
+    created_ms: u64,
     /// The sandboxes last asked for.
-    asked: u32,
+    requested: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,35 +48,43 @@ impl ServiceState {
             Supply { starting: 1.., .. } => Phase::Activating,
             _ => Phase::Inactive,
         };
-        let asked = supply.ready.saturating_add(supply.starting);
-        Self { phase, since_ms: now_ms, appeared_ms: now_ms, asked }
+        let requested = supply.ready.saturating_add(supply.starting);
+        Self { phase, since_ms: now_ms, created_ms: now_ms, requested }
     }
 
     /// How many sandboxes to ask for when `desired` are desired, and after how many milliseconds that may change by
     /// itself.
-    pub(super) fn ask(&mut self, now_ms: u64, desired: u32, supply: Supply, terms: Terms) -> (u32, Option<u64>) {
+    pub(super) fn requested_sandboxes(
+        &mut self,
+        now_ms: u64,
+        desired: u32,
+        supply: Supply,
+        context: Context,
+    ) -> (u32, Option<u64>) {
         let is_ready = supply.ready > 0;
         if desired > 0 {
             self.enter(if is_ready { Phase::Active } else { Phase::Activating }, now_ms);
-            self.asked = desired;
+            self.requested = desired;
             return (desired, None);
         }
         if self.phase == Phase::Activating && is_ready {
             self.enter(Phase::Active, now_ms);
         }
-        let (asked, wait_ms) = self.ask_none(now_ms, terms);
-        self.asked = asked;
-        (asked, (wait_ms > 0).then_some(wait_ms))
+        let (requested, wait_ms) = self.requested_at_zero(now_ms, context);
+        self.requested = requested;
+        (requested, (wait_ms > 0).then_some(wait_ms))
     }
 
     /// The same when none is desired; 0 ms is "not by itself".
-    fn ask_none(&mut self, now_ms: u64, terms: Terms) -> (u32, u64) {
+    fn requested_at_zero(&mut self, now_ms: u64, context: Context) -> (u32, u64) {
         let in_phase_ms = now_ms.saturating_sub(self.since_ms);
         match self.phase {
             Phase::Activating if in_phase_ms < ACTIVATION_TIMEOUT_MS => {
-                return (self.asked, ACTIVATION_TIMEOUT_MS - in_phase_ms);
+                return (self.requested, ACTIVATION_TIMEOUT_MS - in_phase_ms);
             }
-            Phase::Active if in_phase_ms < terms.stable_window_ms => return (1, terms.stable_window_ms - in_phase_ms),
+            Phase::Active if in_phase_ms < context.stable_window_ms => {
+                return (1, context.stable_window_ms - in_phase_ms);
+            }
             Phase::Activating => {
                 self.enter(Phase::Inactive, now_ms);
                 return (0, 0);
@@ -85,10 +93,10 @@ impl ServiceState {
             Phase::Inactive => {}
         }
         // Being inactive for the grace would do too, but no function is that for longer than it has been proxied.
-        let proxied_ms = now_ms.saturating_sub(self.appeared_ms);
-        match terms.grace_ms.saturating_sub(proxied_ms) {
+        let proxied_ms = now_ms.saturating_sub(self.created_ms);
+        match context.grace_ms.saturating_sub(proxied_ms) {
             0 => (0, 0),
-            wait_ms => (self.asked, wait_ms),
+            wait_ms => (self.requested, wait_ms),
         }
     }
 
@@ -104,49 +112,53 @@ impl ServiceState {
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms { stable_window_ms: 60_000, grace_ms: 30_000 };
+    const CONTEXT: Context = Context { stable_window_ms: 60_000, grace_ms: 30_000 };
     const NONE: Supply = Supply { ready: 0, starting: 0, concurrency: 1 };
     const ONE: Supply = Supply { ready: 1, starting: 0, concurrency: 1 };
 
     #[test]
     fn an_active_function_keeps_one_until_it_was_active_for_the_stable_window() {
         let mut state = ServiceState::new(0, NONE);
-        assert_eq!(state.ask(1_000, 2, NONE, TERMS), (2, None));
-        assert_eq!(state.ask(2_000, 2, ONE, TERMS), (2, None), "active from here on");
-        assert_eq!(state.ask(50_000, 0, ONE, TERMS), (1, Some(12_000)));
-        assert_eq!(state.ask(62_000, 0, ONE, TERMS), (0, None), "older than the grace: at once");
+        assert_eq!(state.requested_sandboxes(1_000, 2, NONE, CONTEXT), (2, None));
+        assert_eq!(state.requested_sandboxes(2_000, 2, ONE, CONTEXT), (2, None), "active from here on");
+        assert_eq!(state.requested_sandboxes(50_000, 0, ONE, CONTEXT), (1, Some(12_000)));
+        assert_eq!(state.requested_sandboxes(62_000, 0, ONE, CONTEXT), (0, None), "older than the grace: at once");
     }
 
     #[test]
     fn a_function_younger_than_the_grace_keeps_its_sandboxes_until_then() {
-        let terms = Terms { stable_window_ms: 6_000, ..TERMS };
+        let context = Context { stable_window_ms: 6_000, ..CONTEXT };
         let mut state = ServiceState::new(0, NONE);
-        assert_eq!(state.ask(0, 2, NONE, terms), (2, None));
-        assert_eq!(state.ask(1_000, 2, ONE, terms), (2, None));
-        assert_eq!(state.ask(8_000, 0, ONE, terms), (2, Some(22_000)), "inactive, but nothing is scaled yet");
-        assert_eq!(state.ask(30_000, 0, ONE, terms), (0, None));
+        assert_eq!(state.requested_sandboxes(0, 2, NONE, context), (2, None));
+        assert_eq!(state.requested_sandboxes(1_000, 2, ONE, context), (2, None));
+        assert_eq!(
+            state.requested_sandboxes(8_000, 0, ONE, context),
+            (2, Some(22_000)),
+            "inactive, but nothing is scaled yet"
+        );
+        assert_eq!(state.requested_sandboxes(30_000, 0, ONE, context), (0, None));
     }
 
     #[test]
-    fn an_activation_is_waited_for_and_given_up_after_its_deadline() {
+    fn an_activation_is_awaited_until_its_deadline() {
         let mut state = ServiceState::new(0, NONE);
-        assert_eq!(state.ask(0, 3, NONE, TERMS), (3, None));
-        assert_eq!(state.ask(10_000, 0, NONE, TERMS), (3, Some(620_000)));
-        assert_eq!(state.ask(630_000, 0, NONE, TERMS), (0, None));
+        assert_eq!(state.requested_sandboxes(0, 3, NONE, CONTEXT), (3, None));
+        assert_eq!(state.requested_sandboxes(10_000, 0, NONE, CONTEXT), (3, Some(620_000)));
+        assert_eq!(state.requested_sandboxes(630_000, 0, NONE, CONTEXT), (0, None));
     }
 
     #[test]
     fn an_activation_that_succeeds_too_late_is_active_from_then_on() {
         let mut state = ServiceState::new(0, NONE);
-        assert_eq!(state.ask(0, 3, NONE, TERMS), (3, None));
-        assert_eq!(state.ask(10_000, 0, NONE, TERMS), (3, Some(620_000)));
-        assert_eq!(state.ask(100_000, 0, ONE, TERMS), (1, Some(60_000)));
-        assert_eq!(state.ask(160_000, 0, ONE, TERMS), (0, None));
+        assert_eq!(state.requested_sandboxes(0, 3, NONE, CONTEXT), (3, None));
+        assert_eq!(state.requested_sandboxes(10_000, 0, NONE, CONTEXT), (3, Some(620_000)));
+        assert_eq!(state.requested_sandboxes(100_000, 0, ONE, CONTEXT), (1, Some(60_000)));
+        assert_eq!(state.requested_sandboxes(160_000, 0, ONE, CONTEXT), (0, None));
     }
 
     #[test]
     fn a_function_that_never_was_active_needs_nothing() {
-        let terms = Terms { grace_ms: 0, ..TERMS };
-        assert_eq!(ServiceState::new(0, NONE).ask(0, 0, NONE, terms), (0, None));
+        let context = Context { grace_ms: 0, ..CONTEXT };
+        assert_eq!(ServiceState::new(0, NONE).requested_sandboxes(0, 0, NONE, context), (0, None));
     }
 }

@@ -53,7 +53,7 @@ impl Window {
         if silent >= self.len {
             return 0;
         }
-        let outdated: u64 = (last + 1..=last + silent).map(|passed| self.buckets[self.place(passed)]).sum();
+        let outdated: u64 = (last + 1..=last + silent).map(|passed| self.buckets[self.index(passed)]).sum();
         (self.total - outdated) / (last - first + 1).min(self.len - silent)
     }
 
@@ -75,18 +75,18 @@ impl Window {
         let mut resized = Self::new(len);
         if let Some((first, last)) = self.written {
             for bucket in first.max((last + 1).saturating_sub(self.len))..=last {
-                resized.record(bucket, self.buckets[self.place(bucket)]);
+                resized.record(bucket, self.buckets[self.index(bucket)]);
             }
         }
         *self = resized;
     }
 
     fn sum_of(&mut self, bucket: u64) -> &mut u64 {
-        let place = self.place(bucket);
-        &mut self.buckets[place]
+        let index = self.index(bucket);
+        &mut self.buckets[index]
     }
 
-    fn place(&self, bucket: u64) -> usize {
+    fn index(&self, bucket: u64) -> usize {
         usize::try_from(bucket % self.len).expect("a window's buckets fit in memory")
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_shortens_the_window_until_nothing_is_left_of_it() {
+    fn silence_shortens_the_window_until_it_is_empty() {
         let window = after(4, &[(0, 8), (1, 8), (2, 4), (3, 4)]);
         assert_eq!(window.average(4), 5, "(8 + 4 + 4) / 3: second 0 is out, second 4 not written");
         assert_eq!(window.average(6), 4);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn resizing_keeps_what_there_is_room_for() {
+    fn resizing_keeps_the_buckets_that_fit() {
         let mut window = after(4, &[(0, 100), (1, 10), (2, 20), (3, 30)]);
         window.resize(2);
         assert_eq!(window.average(3), 25);

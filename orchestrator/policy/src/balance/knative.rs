@@ -8,17 +8,17 @@
 //!  * above, each in turn in that order. A sandbox that is full when it would be its turn loses it, unlike with
 //!    `round-robin`.
 
-use super::{Balance, Order, power_of_two};
+use super::{Balance, BalancePolicy, power_of_two};
 
 pub(super) const POLICY: Balance = Balance {
     name: "knative",
     about: "Knative's activator: the first with a free slot up to a concurrency of 3, above in turn",
     order: |concurrency| match concurrency {
-        0 => Order::Picked(power_of_two::pick),
-        1..=MOST_FOR_FIRST => Order::Ranked(|_| (0, 0)),
-        _ => Order::InTurn,
+        0 => BalancePolicy::Sampled(power_of_two::pick),
+        1..=MAX_FIRST_FIT_CONCURRENCY => BalancePolicy::Ranked(|_| (0, 0)),
+        _ => BalancePolicy::RoundRobin,
     },
 };
 
 /// Knative's greatest concurrency with which the first sandbox is taken.
-const MOST_FOR_FIRST: u32 = 3;
+const MAX_FIRST_FIT_CONCURRENCY: u32 = 3;

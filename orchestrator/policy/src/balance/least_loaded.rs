@@ -2,10 +2,12 @@
 //!
 //! Among equals the one used last, so that sandboxes beyond the demand go idle and can be given back.
 
-use super::{Balance, Order};
+use super::{Balance, BalancePolicy};
 
 pub(super) const POLICY: Balance = Balance {
     name: "least-loaded",
     about: "the sandbox with the fewest invocations, among equals the one used last",
-    order: |_| Order::Ranked(|sandbox| (sandbox.in_use.into(), u64::MAX - sandbox.taken.max(sandbox.given_back))),
+    order: |_| {
+        BalancePolicy::Ranked(|sandbox| (sandbox.in_use.into(), u64::MAX - sandbox.acquired.max(sandbox.released)))
+    },
 };

@@ -3,20 +3,20 @@
 //! Nearly as even as `least-loaded`, without looking at all of them (Mitzenmacher, "The Power of Two Choices in
 //! Randomized Load Balancing", 2001); but it keeps every sandbox a little busy, so that none goes idle for long.
 
-use super::{Balance, Lot, Order};
+use super::{Balance, BalancePolicy, Candidates};
 
 pub(super) const POLICY: Balance = Balance {
     name: "power-of-two",
     about: "of two random sandboxes with a free slot, the one with fewer invocations",
-    order: |_| Order::Picked(pick),
+    order: |_| BalancePolicy::Sampled(pick),
 };
 
 /// Two different places, as far as there are two; among equals the first, which is a random one.
-pub(super) fn pick(lot: &mut Lot<'_>) -> usize {
-    let first = lot.below(lot.len());
-    if lot.len() == 1 {
+pub(super) fn pick(candidates: &mut Candidates<'_>) -> usize {
+    let first = candidates.below(candidates.len());
+    if candidates.len() == 1 {
         return first;
     }
-    let second = (first + 1 + lot.below(lot.len() - 1)) % lot.len();
-    if lot.in_use(second) < lot.in_use(first) { second } else { first }
+    let second = (first + 1 + candidates.below(candidates.len() - 1)) % candidates.len();
+    if candidates.in_use(second) < candidates.in_use(first) { second } else { first }
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_pcg::Pcg32;
 
 use super::{
-    Balance, Use,
-    free::{Free, reorder},
+    Balance, InUse,
+    free::{FreeSandboxes, reorder},
 };
 
 /// Slots by sandbox (`K`). Every operation costs O(log sandboxes).
@@ -21,7 +21,7 @@ pub struct Slots<K> {
     concurrency: u32,
     sandboxes: BTreeMap<K, Sandbox>,
     /// Open sandboxes with a free slot, in the policy's order.
-    free: Free<K>,
+    free: FreeSandboxes<K>,
     /// Sandboxes that grant slots of which none is in use, since when.
     idle: BTreeSet<(u64, K)>,
     /// Slots granted.
@@ -40,7 +40,7 @@ pub struct Slots<K> {
 struct Sandbox {
     slots: u32,
     open: bool,
-    used: Use,
+    used: InUse,
     /// When it was last given a slot back, or granted.
     idle_since_ms: u64,
 }
@@ -51,7 +51,7 @@ impl Sandbox {
     }
 
     /// What its place in the policy's order depends on; `None` when it has none.
-    fn standing(&self) -> Option<Use> {
+    fn usage_if_free(&self) -> Option<InUse> {
         (self.free() > 0).then_some(self.used)
     }
 
@@ -70,7 +70,7 @@ impl<K: Copy + Ord> Slots<K> {
             policy,
             concurrency,
             sandboxes: BTreeMap::new(),
-            free: Free::new((policy.order)(concurrency)),
+            free: FreeSandboxes::new((policy.order)(concurrency)),
             idle: BTreeSet::new(),
             held_total: 0,
             in_use_total: 0,
@@ -88,9 +88,9 @@ impl<K: Copy + Ord> Slots<K> {
         }
         self.policy = policy;
         self.concurrency = concurrency;
-        self.free = Free::new((policy.order)(concurrency));
+        self.free = FreeSandboxes::new((policy.order)(concurrency));
         for (&key, sandbox) in &self.sandboxes {
-            self.free.update(key, None, sandbox.standing());
+            self.free.update(key, None, sandbox.usage_if_free());
         }
     }
 
@@ -104,7 +104,7 @@ impl<K: Copy + Ord> Slots<K> {
     /// is in use, and until that falls below `slots` no more are handed out.
     pub fn insert(&mut self, key: K, slots: u32, now_ms: u64) {
         if self.change(key, |sandbox| sandbox.slots = slots).is_none() {
-            let used = Use { in_use: 0, taken: 0, given_back: 0 };
+            let used = InUse { in_use: 0, acquired: 0, released: 0 };
             let sandbox = Sandbox { slots, open: true, used, idle_since_ms: now_ms };
             self.sandboxes.insert(key, sandbox);
             self.account(key, None, Some(sandbox));
@@ -147,7 +147,7 @@ impl<K: Copy + Ord> Slots<K> {
         let before = *sandbox;
         self.events += 1;
         sandbox.used.in_use -= 1;
-        sandbox.used.given_back = self.events;
+        sandbox.used.released = self.events;
         sandbox.idle_since_ms = now_ms;
         let after = *sandbox;
         let is_free = after.free() > before.free();
@@ -207,7 +207,7 @@ impl<K: Copy + Ord> Slots<K> {
     /// The sandbox without a running invocation for the longest time, if that is at least `min_idle_ms`: the one to
     /// give back first.
     #[must_use]
-    pub fn idle_longest(&self, min_idle_ms: u64, now_ms: u64) -> Option<K> {
+    pub fn longest_idle(&self, min_idle_ms: u64, now_ms: u64) -> Option<K> {
         let &(since_ms, key) = self.idle.first()?;
         (now_ms.saturating_sub(since_ms) >= min_idle_ms).then_some(key)
     }
@@ -224,7 +224,7 @@ impl<K: Copy + Ord> Slots<K> {
         let before = *sandbox;
         self.events += 1;
         sandbox.used.in_use += 1;
-        sandbox.used.taken = self.events;
+        sandbox.used.acquired = self.events;
         let after = *sandbox;
         self.in_use_total += 1;
         self.free_total -= 1;
@@ -254,8 +254,8 @@ impl<K: Copy + Ord> Slots<K> {
 
     /// Brings the orders from what a sandbox was to what it is.
     fn arrange(&mut self, key: K, before: Option<&Sandbox>, after: Option<&Sandbox>) {
-        self.free.update(key, before.and_then(Sandbox::standing), after.and_then(Sandbox::standing));
-        let place = |sandbox: &Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
-        reorder(&mut self.idle, before.and_then(place), after.and_then(place));
+        self.free.update(key, before.and_then(Sandbox::usage_if_free), after.and_then(Sandbox::usage_if_free));
+        let entry = |sandbox: &Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));
+        reorder(&mut self.idle, before.and_then(entry), after.and_then(entry));
     }
 }

@@ -12,15 +12,15 @@ pub(super) struct Candidates<'a> {
     pool: &'a Pool,
     wanted: Wanted<'a>,
     rng: &'a mut dyn Rng,
-    turn: &'a mut NodeKey,
+    next_key: &'a mut NodeKey,
     draws_left: usize,
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(pool: &'a Pool, wanted: Wanted<'a>, rng: &'a mut dyn Rng, turn: &'a mut NodeKey) -> Self {
+    pub(super) fn new(pool: &'a Pool, wanted: Wanted<'a>, rng: &'a mut dyn Rng, next_key: &'a mut NodeKey) -> Self {
         // With few nodes, four draws for each meet nearly all of them.
         let draws_left = MAX_SAMPLED.min(pool.open_len() * 4);
-        Self { pool, wanted, rng, turn, draws_left }
+        Self { pool, wanted, rng, next_key, draws_left }
     }
 
     /// A random open node with room, other than `besides` and the avoided; `None` when the draws are used up.
@@ -67,18 +67,18 @@ impl<'a> Candidates<'a> {
 
     /// The next open node with room in the order of keys, after the one whose turn it was last. Looks at a bounded
     /// number of keys, then asks the index.
-    pub(super) fn next_in_turn(&mut self) -> Option<NodeKey> {
+    pub(super) fn next_round_robin(&mut self) -> Option<NodeKey> {
         let keys = self.pool.keys_len();
-        let start = *self.turn;
+        let start = *self.next_key;
         let steps = keys.min(u32::try_from(MAX_SAMPLED).unwrap_or(u32::MAX));
         let walked = (0..steps).map(|step| NodeKey((start.0 + step) % keys)).find(|&node| self.is_wanted(node));
         let (pool, wanted) = (self.pool, self.wanted);
         let node = walked.or_else(|| {
-            pool.find_room(NodeKey((start.0 + steps) % keys.max(1)), wanted.resources, |node| {
+            pool.find_fit(NodeKey((start.0 + steps) % keys.max(1)), wanted.resources, |node| {
                 !wanted.avoid.contains(&node)
             })
         })?;
-        *self.turn = NodeKey((node.0 + 1) % keys.max(1));
+        *self.next_key = NodeKey((node.0 + 1) % keys.max(1));
         Some(node)
     }
 
@@ -97,7 +97,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Any open node with room: by the index, from a random place on, the avoided last.
-    pub(super) fn look_up(&mut self) -> Option<NodeKey> {
+    pub(super) fn find_by_index(&mut self) -> Option<NodeKey> {
         let open = self.pool.open();
         if open.is_empty() {
             return None;
@@ -105,7 +105,7 @@ impl<'a> Candidates<'a> {
         let start = open[self.rng.random_range(0..open.len())];
         let Wanted { resources, avoid, .. } = self.wanted;
         self.pool
-            .find_room(start, resources, |node| !avoid.contains(&node))
+            .find_fit(start, resources, |node| !avoid.contains(&node))
             .or_else(|| avoid.iter().copied().find(|&node| self.fits(node)))
     }
 

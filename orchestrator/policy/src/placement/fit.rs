@@ -39,18 +39,25 @@ impl FitTree {
     }
 
     /// False when no position has room: the greatest CPU or the greatest memory of all is too little.
-    pub(super) fn may_have_room(&self, request: Resources) -> bool {
+    pub(super) fn may_fit_anywhere(&self, request: Resources) -> bool {
         self.leaves > 0 && self.may_fit(1, request)
     }
 
     /// The first position with room for `request` that is `wanted`, from `start` on and then from 0.
     pub(super) fn find(&self, start: usize, request: Resources, wanted: impl Fn(usize) -> bool) -> Option<usize> {
         let start = start.min(self.leaves);
-        self.first_in(start, self.leaves, request, &wanted).or_else(|| self.first_in(0, start, request, &wanted))
+        self.first_fit_in(start, self.leaves, request, &wanted)
+            .or_else(|| self.first_fit_in(0, start, request, &wanted))
     }
 
     /// The first such position in `from..to`.
-    fn first_in(&self, from: usize, to: usize, request: Resources, wanted: &impl Fn(usize) -> bool) -> Option<usize> {
+    fn first_fit_in(
+        &self,
+        from: usize,
+        to: usize,
+        request: Resources,
+        wanted: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let mut at = from;
         while at < to {
             // The largest aligned part that begins at `at`: climb while `at` is a left child.

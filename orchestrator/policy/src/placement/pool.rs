@@ -18,7 +18,7 @@ pub struct Pool {
     /// What is free on the open ones.
     fits: FitTree,
     /// How often room was made: a node inserted, opened or grown, a reservation released.
-    room_made: u64,
+    capacity_version: u64,
     len: usize,
 }
 
@@ -65,7 +65,7 @@ impl Pool {
                 self.len += 1;
             }
         }
-        self.room_made += 1;
+        self.capacity_version += 1;
         self.reindex(key);
     }
 
@@ -88,7 +88,7 @@ impl Pool {
             (None, true) => {
                 node.open_at = Some(next);
                 self.open.push(key);
-                self.room_made += 1;
+                self.capacity_version += 1;
             }
             (Some(at), false) => {
                 node.open_at = None;
@@ -131,7 +131,7 @@ impl Pool {
         let Some(node) = self.node_mut(key) else { return false };
         let Some(left) = node.reserved.checked_sub(request) else { return false };
         node.reserved = left;
-        self.room_made += 1;
+        self.capacity_version += 1;
         self.reindex(key);
         true
     }
@@ -180,8 +180,8 @@ impl Pool {
 
     /// Counts the events that made room; while it stays, a request that fitted nowhere still does not.
     #[must_use]
-    pub fn room_made(&self) -> u64 {
-        self.room_made
+    pub fn capacity_version(&self) -> u64 {
+        self.capacity_version
     }
 
     pub(super) fn open(&self) -> &[NodeKey] {
@@ -200,12 +200,12 @@ impl Pool {
     }
 
     /// False when no node can have room, as far as that is known at a glance.
-    pub(super) fn may_have_room(&self, request: Resources) -> bool {
-        self.fits.may_have_room(request)
+    pub(super) fn may_fit_anywhere(&self, request: Resources) -> bool {
+        self.fits.may_fit_anywhere(request)
     }
 
     /// An open node with room that is `wanted`: the first at or after `start` by key, then from the beginning.
-    pub(super) fn find_room(
+    pub(super) fn find_fit(
         &self,
         start: NodeKey,
         request: Resources,

@@ -7,5 +7,5 @@ use super::Policy;
 pub(super) const POLICY: Policy = Policy {
     name: "round-robin",
     about: "the next node with room, in an order that all functions share",
-    pick: |candidates| candidates.next_in_turn(),
+    pick: |candidates| candidates.next_round_robin(),
 };
