@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 /// Longest duration that can be configured. More than any deadline needs, and far from where clocks overflow.
-pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What [`LONGEST`] is called in messages.
-pub(crate) const LONGEST_TEXT: &str = "366d";
+/// What [`MAX_DURATION`] is called in messages.
+pub(crate) const MAX_DURATION_TEXT: &str = "366d";
 
-/// A duration, or none, that is not above [`LONGEST`].
+/// A duration, or none, that is not above [`MAX_DURATION`].
 pub trait Bounded: Sized {
     /// Gives it back when it is within the bound.
     ///
@@ -25,11 +25,11 @@ pub trait Bounded: Sized {
 
 impl Bounded for Duration {
     fn bounded(self) -> Result<Self, String> {
-        if self <= LONGEST {
+        if self <= MAX_DURATION {
             return Ok(self);
         }
         // `humantime` itself cannot say how long the greatest ones are.
-        Err(format!("a duration of {} s is too long: expected at most {LONGEST_TEXT}", self.as_secs()))
+        Err(format!("a duration of {} s is too long: expected at most {MAX_DURATION_TEXT}", self.as_secs()))
     }
 }
 
@@ -42,7 +42,7 @@ impl Bounded for Option<Duration> {
 /// Reads a duration as it is typed.
 ///
 /// # Errors
-/// When it is none, or above [`LONGEST`].
+/// When it is none, or above [`MAX_DURATION`].
 pub fn parse(text: &str) -> Result<Duration, String> {
     let read = humantime_serde::re::humantime::parse_duration(text);
     read.map_err(|error| format!("{error}: expected a duration such as 250ms, 2s or 5m"))?.bounded()
@@ -51,7 +51,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// For `#[serde(with = "model::duration")]`, on a [`Duration`] or an `Option` of one.
 ///
 /// # Errors
-/// When the value is no duration, or above [`LONGEST`].
+/// When the value is no duration, or above [`MAX_DURATION`].
 pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Bounded,
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn durations_up_to_a_year_are_read_and_longer_ones_refused() {
         let read = |text: &str| serde_json::from_str::<Example>(text);
-        let example = Example { some: LONGEST, maybe: Some(Duration::from_millis(250)) };
+        let example = Example { some: MAX_DURATION, maybe: Some(Duration::from_millis(250)) };
         assert_eq!(read(r#"{"some":"366d","maybe":"250ms"}"#).unwrap(), example);
         assert_eq!(read(&serde_json::to_string(&example).unwrap()).unwrap(), example);
         for text in [r#"{"some":"1000000years"}"#, r#"{"some":"366d 1s"}"#, r#"{"some":"1s","maybe":"400d"}"#] {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     FunctionId, FunctionName, Resources, Revision, Scaling,
-    duration::{LONGEST, LONGEST_TEXT},
+    duration::{MAX_DURATION, MAX_DURATION_TEXT},
 };
 
 /// The protocol a sandbox speaks.
@@ -279,10 +279,10 @@ impl FunctionSpec {
             ("scale.keep_alive", scale.keep_alive),
         ];
         let known = all.into_iter().filter_map(|(field, duration)| Some((field, duration?)));
-        match known.into_iter().find(|(_, duration)| *duration > LONGEST) {
+        match known.into_iter().find(|(_, duration)| *duration > MAX_DURATION) {
             // `humantime` itself cannot say how long the greatest ones are.
             Some((field, duration)) => {
-                let problem = format!("expected at most {LONGEST_TEXT}, got {} s", duration.as_secs());
+                let problem = format!("expected at most {MAX_DURATION_TEXT}, got {} s", duration.as_secs());
                 Err(SpecError { field, problem })
             }
             None => Ok(()),
@@ -329,7 +329,7 @@ mod tests {
             (|s| s.concurrency = 0, "concurrency"),
             (|s| s.timeout = Duration::ZERO, "timeout"),
             (|s| s.timeout = Duration::MAX, "timeout"),
-            (|s| s.queue.deadline = LONGEST + Duration::from_secs(1), "queue.deadline"),
+            (|s| s.queue.deadline = MAX_DURATION + Duration::from_secs(1), "queue.deadline"),
             (|s| s.scale.keep_alive = Some(Duration::MAX), "scale.keep_alive"),
             (|s| s.scale.max = Some(0), "scale.max"),
             (|s| s.scale.target_utilization = 1.5, "scale.target_utilization"),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId, duration::LONGEST};
+use model::{FunctionId, FunctionName, FunctionSpec, Registered, Revision, SandboxId, duration::MAX_DURATION};
 use policy::{
     autoscale::{Autoscaler, Demand, Policy, Supply},
     balance,
@@ -164,13 +164,13 @@ impl Function {
             protocol: spec.protocol,
             concurrency: spec.concurrency,
             retry: spec.retry,
-            timeout: spec.timeout.min(LONGEST),
+            timeout: spec.timeout.min(MAX_DURATION),
             queue: spec.queue,
-            connection_idle: spec.connection_idle.min(LONGEST),
+            connection_idle: spec.connection_idle.min(MAX_DURATION),
             balance: spec.balance.clone().filter(|name| balance::find(name).is_some()),
             ..FunctionSpec::new(spec.name.clone(), "")
         };
-        bounded.queue.deadline = bounded.queue.deadline.min(LONGEST);
+        bounded.queue.deadline = bounded.queue.deadline.min(MAX_DURATION);
         Arc::new(Registered { id: *id, revision: *revision, spec: bounded })
     }
 

@@ -583,7 +583,7 @@ fn what_went_wrong_stays_until_what_is_run_is_registered_differently() {
 #[test]
 fn what_exceeds_a_bound_still_is_a_problem_still() {
     let mut unfit = spec();
-    unfit.timeout = model::duration::LONGEST + Duration::from_secs(1);
+    unfit.timeout = model::duration::MAX_DURATION + Duration::from_secs(1);
     let (mut cluster, id) = cluster_with(unfit.clone(), 1);
     cluster.data_planes[0].arrive(id);
     cluster.deliver_all_from_data_plane(0);
