@@ -1,4 +1,4 @@
-//! A data plane from its configuration to its end: built (ports bound, nothing serving), run, shut down.
+//! The lifecycle of a data plane: build (ports bound, nothing served), run, shut down.
 
 use std::{
     fs,
@@ -26,10 +26,10 @@ use crate::{
     sampler, server, stream, upstream,
 };
 
-/// Longest wait, at the end, for what is given back to reach the control plane.
+/// Deadline, at shutdown, for the control plane to receive the returned grants.
 const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A data plane could not be built.
+/// The data plane could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// The configuration cannot be used.
@@ -40,17 +40,17 @@ pub enum BuildError {
     Bind {
         /// The configuration key.
         key: &'static str,
-        /// Which.
+        /// The configured address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// A data plane ended before it was told to.
+/// The data plane ended before it was asked to shut down.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A task of it panicked.
+    /// A background task panicked.
     #[error("a task of the data plane failed")]
     Task(#[from] JoinError),
 }
@@ -65,10 +65,10 @@ pub struct Built {
     admin_address: SocketAddr,
 }
 
-/// Checks `config` and binds its ports on `network`; nothing is served yet.
+/// Checks `config` and binds its ports on `network`. Nothing is served yet.
 ///
 /// # Errors
-/// When the configuration cannot be used or a port is taken.
+/// Returns an error if the configuration is invalid or an address cannot be bound.
 pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
     let policy = config.check()?;
     if let Some(suffix) = config.host_suffix.iter().find(|suffix| !host::is_suffix(suffix)) {
@@ -86,7 +86,7 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
     Ok(Built { plane, seed, invoke, admin, invoke_address, admin_address })
 }
 
-/// The name of a data plane that was given none: this host's, and the port of its invocations.
+/// The default name: the host's name and the port of `invoke`, which no two data planes of a host share.
 fn default_name(port: u16) -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = if name.trim().is_empty() { "data-plane" } else { name.trim() };
@@ -105,35 +105,35 @@ async fn bind(
 }
 
 impl Built {
-    /// Where it takes invocations.
+    /// The bound address for invocations.
     #[must_use]
     pub fn invoke_address(&self) -> SocketAddr {
         self.invoke_address
     }
 
-    /// Where its admin pages are.
+    /// The bound address of the admin port.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// Serves until `shutdown`, then drains: what has begun may end within the drain deadline, new requests are answered
-    /// 503, and in the end all slots are given back to the control plane.
+    /// Serves until `shutdown`, then drains: invocations under way may finish within the drain deadline, new requests
+    /// are refused with 503, and finally all grants are returned to the control plane.
     ///
     /// # Errors
-    /// When a part of it ended by itself.
+    /// Returns an error if a background task ends by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { plane, seed, invoke, admin, invoke_address, .. } = self;
         let _end = End(plane.clone());
         let advertised = plane.config.advertised.unwrap_or(invoke_address).to_string();
-        // Dropped with this future, and its tasks with it.
+        // Dropping this future drops the set and so aborts the tasks.
         let mut tasks = JoinSet::new();
         tasks.spawn(stream::run(plane.clone(), advertised, seed));
         tasks.spawn(sampler::run(plane.clone()));
         tasks.spawn(upstream::close_aged(plane.clone()));
         tasks.spawn(upstream::probe_sandboxes(plane.clone()));
         tasks.spawn(overload::run(plane.clone()));
-        // Its connections are tasks of their own.
+        // The admin server spawns a task for each connection; they are cancelled by this token.
         let ended = CancellationToken::new();
         let _ended = ended.clone().drop_guard();
         tasks.spawn(admin::run(plane.clone(), admin, ended));
@@ -149,7 +149,7 @@ impl Built {
     }
 }
 
-/// Breaks the circle of functions and data plane when it ends, however it ends.
+/// Breaks the reference cycle between functions and data plane, however `run` ends.
 struct End(Arc<Plane>);
 
 impl Drop for End {
@@ -158,12 +158,12 @@ impl Drop for End {
     }
 }
 
-/// Gives back all slots, and waits for the control plane to have read the news.
+/// Returns all grants and waits until the control plane has read the report.
 async fn flush_returned(plane: &Arc<Plane>) {
     for function in plane.functions.all() {
         function.change(FunctionState::return_all_grants);
     }
     plane.reports.close();
-    // A control plane that is away learns it from the missing data plane.
+    // A control plane that is away learns of it from the missing data plane.
     let _ = timeout(SHUTDOWN_FLUSH_TIMEOUT, plane.reports.ended()).await;
 }

@@ -1,4 +1,4 @@
-//! One client's connection from its acceptance to its end: served, and watched over.
+//! Serves one client's connection from accept to close and watches over its deadlines.
 
 use std::{
     convert::Infallible,
@@ -27,37 +27,37 @@ use crate::{
     invocation::serve,
 };
 
-/// A connection that is one too many has this long to bring the request that is refused.
+/// Idle timeout of a surplus connection: time to send the request that is refused.
 const SURPLUS_IDLE: Duration = Duration::from_secs(1);
-/// A client that is owed nothing but refusals has this long to take them when its connection is to end, and one of HTTP/2
-/// to end it itself: nobody made them wait for anything.
+/// Time to read pending refusals when a connection ends; for HTTP/2 also the time for the client to close it. Refusals
+/// need no waiting for a function, so the client has had no reason to be away.
 const REFUSALS_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// One that is owed responses of functions, which are here as a whole, may pause for so long in taking them, and has so
-/// long in all.
+/// Longest stall and total time for reading complete responses of functions when a connection ends.
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSES_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of header sections that an HTTP/2 client may leave for so long while it takes nothing, and at all.
+/// Unread header sections of an HTTP/2 client: bytes tolerated for `HEADS_TIMEOUT` while the client reads nothing, and
+/// bytes tolerated at all.
 const MAX_UNSENT_HEADS: u64 = 1024 * 1024;
 const HEADS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_UNSENT_HEADS_TOTAL: u64 = 16 * MAX_UNSENT_HEADS;
 
-/// Late streams are looked for at most so often within `limits.send_timeout`.
+/// Checks for late streams in each `limits.send_timeout`, at most.
 const MAX_LATE_CHECKS: u32 = 64;
 
-/// Room in a connection's buffer beside the largest header section.
+/// Buffer space of a connection besides the largest header section.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Requests at once on one HTTP/2 connection.
+/// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
 
-/// A client that still sends what nobody wants may do so for this long, and pause for so long within it.
+/// Bounds of the lingering close (RFC 9112, section 9.6): total time, and longest pause between two reads.
 const LINGERING_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGERING_READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// Where its connection is to end, with this data plane or because there are too many, only so long.
+/// Total time of the lingering close when the data plane drains or the connection was recycled.
 const LEAVING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of it that are read at once.
+/// Bytes discarded by one read.
 const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Carries one connection from its acceptance to its end.
+/// Serves one connection from accept to close.
 pub(crate) async fn serve_client(io: Io, client: Arc<Client>) {
     let socket = ClientSocket::new(io);
     serve_protocol(socket.clone(), client.clone()).await;
@@ -74,21 +74,21 @@ pub(crate) async fn serve_client(io: Io, client: Arc<Client>) {
     }
 }
 
-/// Closes our side and reads what the client still sends, until it ends. Closed with bytes unread, a connection is reset,
-/// and the client may lose the answer that it has not read yet (RFC 9112, section 9.6).
+/// Shuts down the write side and discards input until the client closes. Closing a socket with unread input resets it,
+/// and the client may lose a response that it has not read yet (RFC 9112, section 9.6).
 async fn lingering_close(mut socket: ClientSocket) {
-    // It may be closed already.
+    // The write side may be closed already.
     let _ = socket.shutdown().await;
     let mut discarded = vec![0; DISCARD_BUFFER_BYTES];
     while let Ok(Ok(1..)) = timeout(LINGERING_READ_TIMEOUT, socket.read(&mut discarded)).await {}
 }
 
-/// Serves a connection until it ends, is idle for too long, or this data plane stops and its requests are answered.
+/// Serves a connection until it closes, is idle for too long, or the data plane drains and all requests are complete.
 async fn serve_protocol(socket: ClientSocket, client: Arc<Client>) {
     let can_probe_presence = socket.can_probe_presence();
     let mut io = ClientIo::new(socket.clone(), client.clone());
     let mut watch = ConnectionWatch::new(client.clone(), socket);
-    // Whatever else happens before there is a request ends it.
+    // Any event before the first request ends the connection.
     let protocol = poll_fn(|cx| match io.poll_protocol(cx) {
         Poll::Pending => watch.poll(cx).map(|_event| None),
         protocol => protocol,
@@ -107,7 +107,8 @@ async fn serve_http1(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch,
         .max_buf_size(limits.http1_header_bytes() + BUFFER_BYTES)
         .max_headers(limits.http1_header_count())
         .max_header_size(limits.http1_header_bytes())
-        // The library takes the end of a client's side for its leaving. Where that can be found out, it is done here.
+        // The library takes a half-closed connection for a closed one. Where presence can be probed, [`PresenceWatch`]
+        // decides instead.
         .half_close(can_probe_presence);
     let service = service_fn(|request| {
         let client = client.clone();
@@ -136,11 +137,11 @@ async fn serve_http2(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch)
     drive(connection, watch, http2::Connection::graceful_shutdown).await;
 }
 
-/// Lets a connection go on until it ends or its watch says so; `leave` lets it end once its requests are answered.
+/// Drives a connection until it ends or its watch ends it; `leave` starts a graceful shutdown.
 async fn drive<C: Future>(mut connection: Pin<&mut C>, mut watch: ConnectionWatch, leave: impl Fn(Pin<&mut C>)) {
     loop {
         let event = poll_fn(|cx| match connection.as_mut().poll(cx) {
-            // Its errors are the client's: a broken message or a closed connection.
+            // Errors are the client's: a malformed message or a closed connection.
             Poll::Ready(_ended) => Poll::Ready(Event::End),
             Poll::Pending => watch.poll(cx),
         });
@@ -151,39 +152,40 @@ async fn drive<C: Future>(mut connection: Pin<&mut C>, mut watch: ConnectionWatc
     }
 }
 
-/// What may happen to a connection.
+/// An event that changes the course of a connection.
 enum Event {
-    /// It ends now.
+    /// Close it now.
     End,
-    /// It is to end once its requests are answered.
+    /// Close it once its requests are complete.
     Leave,
 }
 
-/// Watches over one connection: that it is not idle for too long, that a request that has begun comes, that its client
-/// is there, that a response leaves, and that it ends with this data plane.
+/// Watches over one connection: its idle timeout, the header timeout, the client's presence, unread responses, and the
+/// drain of the data plane.
 struct ConnectionWatch {
     client: Arc<Client>,
     presence: PresenceWatch,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whether `leave` wakes this task.
+    /// True once `leave` has this task's waker.
     listening: bool,
     leaving: bool,
-    /// Whether it came while this data plane was stopping: it shall at least be told so.
+    /// Accepted during the drain: it stays open for its first request, which is refused.
     late: bool,
     idle_ticks: Interval,
-    /// Requests at the last look.
+    /// Requests at the last idle tick.
     seen_requests: u64,
-    /// Rings when the head of a request has begun and does not end.
+    /// Fires if a request head has begun and does not complete.
     head_timer: StallTimer,
-    /// Rings when the client takes nothing of what is to be sent.
+    /// Fires if the client reads nothing of what is to be sent.
     blocked: StallTimer,
-    /// Rings while header sections do not leave.
+    /// Fires while header sections remain unread.
     heads: StallTimer,
     /// Set while there are HTTP/2 responses, or may be.
     late_check: Option<LateCheck>,
-    /// Rings when a client that is to leave takes nothing of the responses that are there for it.
+    /// Fires if the client of a closing connection reads nothing of its complete responses.
     drain_stall: StallTimer,
-    /// The time that it has for these, and for everything else. Nothing that it does renews them.
+    /// Time budgets of a closing connection for reading responses, and for everything else. Progress does not renew
+    /// them, so that a slow reader cannot hold up the drain.
     responses_budget: Budget,
     refusals_budget: Budget,
 }
@@ -217,8 +219,8 @@ impl ConnectionWatch {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // It says that it leaves before it cancels: so after the first poll, which leaves our waker there, the
-        // token (a mutex) need not be asked by every request.
+        // The flag is set before the token is cancelled. So after the first poll, which registers the waker, the token
+        // (a mutex) need not be locked for every request.
         if !self.leaving && (!self.listening || self.client.is_leaving()) {
             self.listening = true;
             if self.leave.as_mut().poll(cx).is_ready() {
@@ -253,7 +255,7 @@ impl ConnectionWatch {
         Poll::Ready(Event::Leave)
     }
 
-    /// Whether the connection has to end because its client does not take what is sent.
+    /// Returns true if the connection must end because its client does not read what is sent.
     fn takes_too_little(&mut self, cx: &mut Context<'_>) -> bool {
         let send_timeout = self.client.limits().send_timeout;
         self.leaves_heads(cx)
@@ -261,8 +263,8 @@ impl ConnectionWatch {
             || self.client.is_late()
     }
 
-    /// Whether an HTTP/2 client leaves too much of header sections, which are no stream's any more. While the connection takes
-    /// nothing the HTTP library does not wake this task for further ones.
+    /// Returns true if an HTTP/2 client leaves too many bytes of header sections unread. They belong to no stream that
+    /// could be reset, and while the socket is blocked the HTTP library does not wake this task for further ones.
     fn leaves_heads(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.client.is_http2() {
             return false;
@@ -278,9 +280,9 @@ impl ConnectionWatch {
         bytes > MAX_UNSENT_HEADS_TOTAL
     }
 
-    /// Ends HTTP/2 streams whose responses should have left. Whether the connection is to leave because others should have,
-    /// whose streams cannot be ended. One timer for all: a response is late `limits.send_timeout` after it was complete, or
-    /// later.
+    /// Resets HTTP/2 streams whose responses are overdue. Returns true if the connection is to end because responses
+    /// are overdue whose streams the library has forgotten. One timer serves all: a response is overdue no sooner than
+    /// `limits.send_timeout` after it was complete.
     fn has_late_responses(&mut self, cx: &mut Context<'_>) -> bool {
         let needs_check = self.late_check.is_some() || !self.client.is_idle() || self.client.leaves_forgotten();
         if !self.client.is_http2() || !needs_check {
@@ -310,8 +312,8 @@ impl ConnectionWatch {
         has_late
     }
 
-    /// Whether a connection that is to end has ended as far as we are concerned: all is answered, and the client had time
-    /// to take it. The HTTP library goes on waiting when a part of a request has come, or a client takes nothing.
+    /// Returns true if a closing connection may be dropped: all responses are complete and the client had time to read
+    /// them. The HTTP library itself would keep waiting for a partial request, or for a client that reads nothing.
     fn may_end(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.leaving || self.late {
             return false;
@@ -328,17 +330,17 @@ impl ConnectionWatch {
     }
 }
 
-/// When HTTP/2 responses are looked at that may be late.
+/// Schedule of the checks for overdue HTTP/2 responses.
 struct LateCheck {
     next: Pin<Box<Sleep>>,
-    /// What was given before this and is forgotten is late one generation after it.
+    /// Forgotten responses queued before this instant are overdue one generation later.
     generation_ends: Instant,
 }
 
-/// Time of which a part is spent whenever something is so, and which nothing renews.
+/// A time budget that is spent while a condition holds and that nothing renews.
 struct Budget {
     left: Duration,
-    /// Since when it is being spent, and until when it lasts.
+    /// Start of the current spending, and the timer of its end.
     spending: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -347,7 +349,7 @@ impl Budget {
         Self { left: time, spending: None }
     }
 
-    /// Whether all of it is spent. It `is_running` until this is asked next.
+    /// Returns true if the budget is spent. `is_running` says whether it is being spent until the next call.
     fn is_spent(&mut self, is_running: bool, cx: &mut Context<'_>) -> bool {
         if !is_running {
             if let Some((since, _)) = self.spending.take() {
@@ -361,16 +363,16 @@ impl Budget {
     }
 }
 
-/// A timer that is set only while there is something to wait for.
+/// Detects that a value has not changed for some time; allocates its timer only while there is one to watch.
 #[derive(Default)]
 struct StallTimer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// What it waits to see change.
+    /// The watched value.
     mark: u64,
 }
 
 impl StallTimer {
-    /// Whether `mark` has been the same for so long; `None` ends the wait.
+    /// Returns true if `mark` has not changed for `after`; `None` stops the timer.
     fn has_stalled(&mut self, mark: Option<u64>, after: Duration, cx: &mut Context<'_>) -> bool {
         let Some(mark) = mark else {
             self.sleep = None;

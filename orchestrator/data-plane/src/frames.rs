@@ -1,40 +1,41 @@
-//! The frames of an HTTP/2 connection as they come in. The HTTP library drops what is too much of a trailer section without
-//! a word, so a block of fields that it might shorten has to be noticed before.
+//! Follows the frames of an HTTP/2 connection. The HTTP library silently drops the excess of a trailer section, so a
+//! field block that it might truncate has to be detected before.
 
 use std::io;
 
-/// Length, kind, flags and stream of a frame (RFC 9113, section 4.1).
+/// Size of a frame header: length, type, flags and stream (RFC 9113, section 4.1).
 const HEAD_BYTES: usize = 9;
-/// The kinds of frames that carry blocks of fields.
+/// Types of the frames that carry field blocks.
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
-/// Follows the frames that one side sends.
+/// Parser state of the frames that one peer sends.
 pub(crate) struct Frames {
-    /// Most bytes in the block of a trailer section.
+    /// Longest field block of a trailer section, bytes.
     max_bytes: u64,
-    /// Bytes before the next frame begins.
+    /// Bytes left before the next frame header.
     remaining: usize,
-    /// The head of the next frame, as far as it has come.
+    /// The next frame header, as far as it was received.
     head: [u8; HEAD_BYTES],
     have: usize,
-    /// The newest stream. The first block on a stream is a header section, which the HTTP library refuses by itself.
+    /// Greatest stream id so far. The first block of a stream is a header section, whose size the HTTP library enforces
+    /// itself.
     newest: u32,
     is_trailer: bool,
-    /// Bytes of the block so far.
+    /// Bytes of the current field block.
     block: u64,
 }
 
 impl Frames {
-    /// Those that begin after `preface` bytes, with blocks of trailers of `most` bytes at most.
+    /// Starts after `preface` bytes; field blocks of trailers may have `max_bytes`.
     pub(crate) fn new(preface: usize, max_bytes: u64) -> Self {
         Self { max_bytes, remaining: preface, head: [0; HEAD_BYTES], have: 0, newest: 0, is_trailer: false, block: 0 }
     }
 
-    /// What came in next.
+    /// Consumes the next received bytes.
     ///
     /// # Errors
-    /// When the block of a trailer section is too long.
+    /// Returns an error if the field block of a trailer section is too long.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.remaining > 0 {
@@ -61,7 +62,7 @@ impl Frames {
         self.remaining = length as usize;
         match kind {
             HEADERS => {
-                // The first bit means nothing.
+                // The first bit of a stream id is reserved.
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
                 self.is_trailer = stream <= self.newest;
                 self.newest = self.newest.max(stream);

@@ -1,6 +1,7 @@
-//! A function as the rest of the data plane uses it: decisions are made under a short lock, then carried out here.
+//! A function as the rest of the data plane uses it: decisions are made in [`FunctionState`] under a short lock, then
+//! carried out here.
 //!
-//! Owns the rule that a slot cannot be lost: whoever gets one holds a [`Slot`], and dropping it gives it back.
+//! Owns the rule that no slot is lost: a slot in use is a [`Slot`], whose drop releases it.
 
 use std::{
     collections::VecDeque,
@@ -38,30 +39,31 @@ pub(crate) struct Function {
     id: FunctionId,
     name: FunctionName,
     state: Mutex<FunctionState>,
-    /// Cold starts answered since the last sample.
+    /// Cold starts completed since the last sample.
     cold: AtomicU32,
     plane: Arc<Plane>,
 }
 
-/// How an invocation begins.
+/// An admitted invocation.
 pub(crate) struct AdmittedInvocation {
-    /// Its place in the order of arrival.
+    /// Its position in the order of arrival.
     pub(crate) arrival: ArrivalNumber,
-    /// The terms in force for it.
+    /// The function's configuration at its arrival.
     pub(crate) config: FunctionConfig,
-    /// Its slot, or where to wait for one.
+    /// Its slot, or its queue entry.
     pub(crate) admission: Admission,
 }
 
-/// A slot, or the wait for one.
+/// The result of admission.
 pub(crate) enum Admission {
-    /// There was a free slot.
+    /// A slot was free.
     Immediate(Slot),
-    /// It stands in the queue; dropping this leaves it.
+    /// No slot was free. Dropping the entry leaves the queue.
     Queued(QueueEntry),
 }
 
-/// A place in a function's queue. Dropping it leaves the queue; a slot that arrives meanwhile goes to the next.
+/// An entry in a function's queue. Dropping it leaves the queue; a slot that was assigned meanwhile goes to the next
+/// entry.
 pub(crate) struct QueueEntry {
     function: Arc<Function>,
     arrival: ArrivalNumber,
@@ -69,7 +71,7 @@ pub(crate) struct QueueEntry {
 }
 
 impl Function {
-    /// A function without sandboxes.
+    /// Creates a function without sandboxes.
     pub(crate) fn new(
         plane: Arc<Plane>,
         id: FunctionId,
@@ -81,33 +83,32 @@ impl Function {
         Self { id, name, state: Mutex::new(state), cold: AtomicU32::new(0), plane }
     }
 
-    /// Its id.
     pub(crate) fn id(&self) -> FunctionId {
         self.id
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> &FunctionName {
         &self.name
     }
 
-    /// An invocation arrives at `now_us`.
+    /// Admits an invocation that arrived at `now_us`.
     ///
     /// # Errors
-    /// The answer when it is not accepted.
+    /// Returns the refusal if it is not admitted.
     pub(crate) fn arrive(self: &Arc<Self>, now_us: u64) -> Result<AdmittedInvocation, Refusal> {
         self.enter(None, now_us)
     }
 
-    /// An accepted invocation needs another slot, because its sandbox failed.
+    /// Requests another slot for an admitted invocation whose sandbox failed. It keeps its position in the order of
+    /// arrival.
     ///
     /// # Errors
-    /// The answer when the function is no more.
+    /// Returns the refusal if the function was deregistered.
     pub(crate) fn retry(self: &Arc<Self>, arrival: ArrivalNumber) -> Result<Admission, Refusal> {
         self.enter(Some(arrival), self.plane.clock.now_us()).map(|admitted| admitted.admission)
     }
 
-    /// Changes the state, then carries out what follows.
+    /// Changes the state under the lock, then carries out the effects without it.
     pub(crate) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut FunctionState, u64, &mut Effects) -> T) -> T {
         let now_us = self.plane.clock.now_us();
         let mut effects = Effects::default();
@@ -116,12 +117,13 @@ impl Function {
         result
     }
 
-    /// A sandbox does not work: no invocation goes there any more, and the control plane is told.
+    /// Stops using a sandbox that does not work and reports it to the control plane.
     pub(crate) fn fail_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failure: SandboxFailure) {
         self.fail_sandbox_if(|_| true, sandbox, failure);
     }
 
-    /// The same, if a slot of the sandbox is free, so that it should take a connection.
+    /// As [`Self::fail_sandbox`], but only if a slot of the sandbox is free: a full one may refuse connections for
+    /// that.
     pub(crate) fn fail_sandbox_unless_full(self: &Arc<Self>, sandbox: &Arc<Sandbox>, failure: SandboxFailure) {
         self.fail_sandbox_if(|state| state.usage(sandbox.id()) != Usage::Full, sandbox, failure);
     }
@@ -133,39 +135,41 @@ impl Function {
         failure: SandboxFailure,
     ) {
         let cause = failure.cause.clone();
-        // Once for each sandbox, however many invocations find that it does not work.
+        // Logged once for each sandbox, however many invocations fail in it.
         if self.change(|state, now_us, effects| condition(state) && state.fail(sandbox, failure, now_us, effects)) {
             tracing::warn!(function = %self.name, sandbox = %sandbox.id(), cause, "sandbox failed");
             self.plane.metrics.sandbox_failed();
         }
     }
 
-    /// It is not known whether a sandbox is still there: no invocation goes there any more. True when that is news.
+    /// Returns the grant of a sandbox that may have ended unseen, without reporting a failure. Returns false if that
+    /// had happened before.
     pub(crate) fn return_grant(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> bool {
         self.change(|state, now_us, effects| state.return_grant(sandbox, now_us, effects))
     }
 
-    /// A cold start was answered.
+    /// Counts a completed cold start for the next sample.
     pub(crate) fn count_cold_start(&self) {
         self.cold.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Looks at the state.
+    /// Reads the state under the lock.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&FunctionState) -> T) -> T {
         view(&self.lock())
     }
 
-    /// Moves the news for the control plane into `message`.
+    /// Moves the unsent report into `message`. Returns true if there is more than one message holds.
     pub(crate) fn write_report(&self, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
         self.lock().write_report(self.id.0, message, now_us)
     }
 
-    /// A sample as it is sent: with what waits and runs now.
+    /// Updates a sample to what waits and runs when it is sent.
     pub(crate) fn write_sample(&self, sample: wire::Sample) -> wire::Sample {
         self.lock().write_sample(sample)
     }
 
-    /// A sample of its load, and whether it is still active; `None` when nobody is told of it.
+    /// Takes a sample of the load. The flag is true while the function is active; `None` means that it belongs to a
+    /// cluster that was left.
     pub(crate) fn sample(self: &Arc<Self>) -> Option<(wire::Sample, bool)> {
         self.change(|state, now_us, effects| {
             state.recheck_cap(now_us, effects);
@@ -207,7 +211,7 @@ impl Function {
         self.perform(effects);
     }
 
-    /// Carries out effects. A slot whose waiter went away in this very moment goes to the next one.
+    /// Carries out effects. A slot whose waiter left at this moment goes to the next one.
     fn perform(self: &Arc<Self>, mut effects: Effects) {
         let mut served: VecDeque<_> = std::mem::take(&mut effects.served).into();
         while let Some((waiter, sandbox)) = served.pop_front() {
@@ -220,7 +224,7 @@ impl Function {
             }
         }
         for (waiter, refusal) in effects.refused {
-            // A waiter that went away needs no answer.
+            // A waiter that has left needs no refusal.
             let _ = waiter.send(WaitOutcome::Refused(refusal));
         }
         for sandbox in effects.left {
@@ -242,18 +246,18 @@ impl Function {
     }
 
     fn lock(&self) -> MutexGuard<'_, FunctionState> {
-        // Every change leaves the state whole, so a panic elsewhere does not make it unusable.
+        // Every change leaves the state consistent, so a panic elsewhere does not make it unusable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl QueueEntry {
-    /// How the wait ends; `None` never in practice (the function is kept alive by this place).
+    /// Waits for the outcome. `None` does not occur in practice: this entry keeps the function alive.
     pub(crate) async fn wait_outcome(&mut self) -> Option<WaitOutcome> {
         (&mut self.wait_outcome).await.ok()
     }
 
-    /// The answer when the wait has become too long.
+    /// The refusal for a wait that reached the queue deadline.
     pub(crate) fn queue_deadline_refusal(&self) -> Refusal {
         self.function.view(FunctionState::queue_deadline_refusal)
     }
@@ -261,7 +265,7 @@ impl QueueEntry {
 
 impl Drop for QueueEntry {
     fn drop(&mut self) {
-        // A slot on its way here is dropped with the channel, and so given back.
+        // A slot already sent here is dropped with the channel and thereby released.
         if self.wait_outcome.is_terminated() {
             return;
         }

@@ -1,12 +1,12 @@
-//! Which function a request is for: the name in its host, without allocating.
+//! Routes a request to a function by the name in its host, without allocating.
 
 use http::{HeaderMap, Method, Uri, header};
 use model::FunctionName;
 
-/// Longest function name (one DNS label).
+/// Longest function name: one DNS label.
 const MAX_NAME: usize = 63;
 
-/// The host that a request names, with its port; `None` when it names none, or several (RFC 9112, section 3.2).
+/// The host that a request names, with its port; `None` if it names none, or several (RFC 9112, section 3.2).
 pub(crate) fn of<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a str> {
     let mut hosts = fields.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -19,12 +19,12 @@ pub(crate) fn of<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a str> {
     }
 }
 
-/// Whether a request can be proxied at all.
+/// Returns true if the method can be proxied: CONNECT would need a tunnel to an origin that a function is not.
 pub(crate) fn is_supported(method: &Method) -> bool {
     method != Method::CONNECT
 }
 
-/// Looks a host up as function name: its port ignored, in any case, under any of `suffixes` (or none).
+/// Looks up the function that a host names, ignoring port and case, with any of `suffixes` or none.
 pub(crate) fn resolve<T>(host: &str, suffixes: &[String], look_up: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let label = label(host, suffixes)?;
     if label.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -37,7 +37,7 @@ pub(crate) fn resolve<T>(host: &str, suffixes: &[String], look_up: impl FnOnce(&
     look_up(label)
 }
 
-/// Whether `suffix` is usable: labels joined by dots.
+/// Returns true if `suffix` is a domain: labels joined by dots.
 pub(crate) fn is_suffix(suffix: &str) -> bool {
     suffix.split('.').all(|label| label.parse::<FunctionName>().is_ok())
 }

@@ -1,5 +1,5 @@
-//! The life of one invocation, from top to bottom: admitted, waiting for a slot, given to a sandbox, answered; and again
-//! when the sandbox failed and a second attempt is allowed.
+//! The life of one invocation, top to bottom: admission, wait for a slot, attempt in a sandbox, response; and again if
+//! the sandbox failed and a retry is allowed.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
@@ -22,16 +22,17 @@ use crate::{
     upstream::{NoResponse, OpenError, UpstreamConnection, poll_response},
 };
 
-/// Sandboxes that an invocation is sent to at most. A request that kills its sandbox must not kill many.
+/// Attempts of one invocation. A request that crashes its sandbox must not crash many.
 const MAX_ATTEMPTS: u32 = 3;
-/// Sandboxes that may refuse its connection before it gives up: nothing was sent to them, and each is dropped at once.
+/// Refused connections before the invocation fails. Higher than [`MAX_ATTEMPTS`], because nothing was sent and each
+/// such sandbox is dropped at once.
 const MAX_REFUSED: u32 = 16;
 
-/// An answer to a request whose body nobody has read to its end says that it ends the connection, but where the body is no
-/// longer than this and has come: then the HTTP library passes over it.
+/// A response to a request with an unread body announces the end of the connection, except if the body is no longer
+/// than this and was received: then the HTTP library skips it.
 const SKIPPED_BYTES: u64 = 1024;
 
-/// An accepted request.
+/// An admitted request.
 struct Invocation {
     plane: Arc<Plane>,
     function: Arc<Function>,
@@ -39,27 +40,27 @@ struct Invocation {
     config: FunctionConfig,
     arrived_us: u64,
     outgoing: Outgoing,
-    /// Whether it may be sent again although a sandbox may have acted on it.
+    /// May be retried even if a sandbox may have acted on it.
     repeatable: bool,
-    /// Sandboxes it was given to.
+    /// Attempts so far.
     attempts: u32,
-    /// Those of them that did not even take the connection.
+    /// Attempts in which the sandbox did not accept the connection.
     refused: u32,
 }
 
-/// Why an attempt has no answer.
+/// The reason why an attempt has no response.
 enum Fault {
-    /// The sandbox could not be reached; nothing was sent.
+    /// No connection could be opened; nothing was sent.
     Unreachable(OpenError),
-    /// The connection ended, `heard` after the first byte of an answer, `sent` after the first byte of the request.
+    /// No usable response came. Retries depend on how far both sides got.
     NoUsableResponse { cause: String, response_started: bool, sent: bool },
-    /// The client's body ended early.
+    /// The request body ended early.
     Body(UploadError),
     /// The function's time-out passed.
     Timeout,
 }
 
-/// Answers one request, on `stream` if it is HTTP/2.
+/// Serves one request, on `stream` if it is HTTP/2.
 pub(crate) async fn serve(
     client: Arc<Client>,
     stream: Option<Arc<Stream>>,
@@ -70,8 +71,8 @@ pub(crate) async fn serve(
     let is_http10 = request.version() == Version::HTTP_10;
     let is_skipped = http_body::Body::size_hint(request.body()).upper().is_some_and(|upper| upper <= SKIPPED_BYTES);
     let mut open = client.request(request.version(), stream);
-    // RFC 9112, section 6.1: a proxy that passed it on may see the end of its body elsewhere, and another request behind that.
-    // This version of the HTTP library ends such a connection by itself, but does not read what comes behind it.
+    // RFC 9112, section 6.1: another proxy may see the end of such a body elsewhere, and a second request behind it.
+    // This version of the HTTP library closes such a connection by itself, but does not read what follows.
     let (is_ambiguous, had_fragment) = (client.had_two_framings(), client.had_fragment());
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();
@@ -95,11 +96,11 @@ pub(crate) async fn serve(
         if open.refuse() { refusal.response() } else { refusal.head() }
     });
     if is_http10 {
-        // Where the body ends by it there is no other way. Of a response of the same version the library knows that it
-        // says all there is to say.
+        // An HTTP/1.0 body without a length ends with the connection. For a response of the same version the library
+        // knows that it need not announce that.
         *response.version_mut() = Version::HTTP_10;
     }
-    // Nobody reads what the client sends after that body, unless the function still does while it answers.
+    // Nobody reads the rest of the upload, unless the function still does while it responds.
     let is_unread = client.has_unread_upload() && !(is_skipped && client.has_come_whole());
     if is_http10 || is_ambiguous || is_unread {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -108,7 +109,7 @@ pub(crate) async fn serve(
     response.map(|body| body.counting(open))
 }
 
-/// Finds the function and takes a slot, or a place in its queue.
+/// Finds the function, then takes a slot or a queue entry.
 fn admit(
     client: &Arc<Client>,
     request: Request<Incoming>,
@@ -125,7 +126,7 @@ fn admit(
         return Err(Cause::BodyTooLarge.plain());
     }
     let AdmittedInvocation { arrival, config, admission } = function.arrive(arrived_us)?;
-    // RFC 9110, section 9.2.2.
+    // Idempotent methods may be retried (RFC 9110, section 9.2.2).
     let repeatable = head.method.is_idempotent() || config.retry_any;
     let upload = UploadSource::new(body, client, repeatable);
     let mut outgoing = Outgoing::new(head, upload, &client.fields, config.protocol)?;
@@ -161,14 +162,14 @@ impl Invocation {
     async fn run(mut self, admission: Admission) -> Result<Response<Download>, Refusal> {
         let outcome = self.run_attempts(admission).await;
         if let Err(Refusal { cause, detail, .. }) = &outcome {
-            // Counted by cause for everybody; a line each only for whoever asks, since clients decide how many there are.
+            // Metrics count the causes. Single lines are for debugging only: clients decide how many there are.
             let (function, cause, detail) = (self.function.name(), cause.name(), detail.as_deref());
             tracing::debug!(%function, cause, detail, attempts = self.attempts, "an invocation failed");
         }
         outcome
     }
 
-    /// Slot after slot, until one of them answers.
+    /// Tries one slot after the other until a sandbox responds.
     async fn run_attempts(&mut self, mut admission: Admission) -> Result<Response<Download>, Refusal> {
         loop {
             let slot = self.wait(admission).await?;
@@ -180,7 +181,7 @@ impl Invocation {
         }
     }
 
-    /// Waits for a slot, until the queue's deadline at most.
+    /// Waits for a slot until the queue deadline.
     async fn wait(&self, admission: Admission) -> Result<Slot, Refusal> {
         let mut queue_entry = match admission {
             Admission::Immediate(slot) => return Ok(slot),
@@ -194,7 +195,7 @@ impl Invocation {
         }
     }
 
-    /// Gives it to the sandbox of `slot`. The answer's body goes on while this is over.
+    /// Runs the invocation in the sandbox of `slot`. The response body continues after this returns.
     async fn attempt(&mut self, mut slot: Slot) -> Result<Response<Download>, Fault> {
         let deadline = self.plane.clock.at(slot.taken_us().saturating_add(self.config.timeout_us));
         let mut sleep = pin!(sleep_until(deadline));
@@ -216,11 +217,11 @@ impl Invocation {
                 Some(Ok(response)) => return self.handle_response(running, response).await,
                 None => return Err(Fault::Timeout),
                 Some(Err(mut error)) => match (error.take_message(), running) {
-                    // The connection had ended while it was idle: nothing was sent, so another one is taken.
+                    // The connection closed while it was idle and nothing was sent: take another one.
                     (Some(request), mut running) => {
                         self.outgoing.unsent(request);
                         if !running.connection().is_reused() {
-                            // A new one was not idle: there would be no end to it.
+                            // A new connection was not idle, so retrying here could loop forever.
                             return Err(self.broke(running, &error.into_error()));
                         }
                         slot = running.unsent().map(|(slot, _)| slot).ok_or(Fault::Timeout)?;
@@ -231,7 +232,7 @@ impl Invocation {
         }
     }
 
-    /// A connection to the sandbox of `slot`: the idle one used last, or a new one.
+    /// A connection to the sandbox of `slot`: the most recently used idle one, or a new one.
     async fn connection(&self, slot: &Slot) -> Result<UpstreamConnection, Fault> {
         match slot.sandbox().take_idle(&self.plane, slot.taken_us(), self.repeatable).await {
             Some(connection) => Ok(connection),
@@ -246,8 +247,8 @@ impl Invocation {
         }
     }
 
-    /// The connection ended before the head of an answer was complete. Dropping `running` frees the slot as soon as the
-    /// sandbox has closed its side, which it usually has.
+    /// Handles a connection that ended before the response head was complete. Dropping `running` frees the slot once
+    /// the sandbox has closed its side, which it usually has.
     fn broke(&self, mut running: Running, error: &hyper::Error) -> Fault {
         if let Some(error) = self.outgoing.upload_error() {
             return Fault::Body(error);
@@ -266,9 +267,9 @@ impl Invocation {
                 slot.sandbox().responded();
                 running.discard();
             }
-            // The sandbox may have ended it for having been idle, and with it the others.
+            // The sandbox may have closed it after its own idle timeout, and with it the others.
             NoResponse::ConnectionEnded if reused && !response_started => slot.sandbox().shed_idle(&self.plane),
-            // One that reads less than we write is not broken.
+            // A sandbox that reads less than is written to it is not broken.
             NoResponse::ConnectionEnded if !stopped_reading && slot.sandbox().broke() => slot.fail_repeatedly(&cause),
             NoResponse::ConnectionEnded => {}
         }
@@ -289,7 +290,7 @@ impl Invocation {
             Ok(prefetched) => prefetched,
             Err(error) => {
                 match error {
-                    // Nothing follows trailers.
+                    // Trailers are the end of the response, so the connection is reusable.
                     DownloadError::TrailersTooLarge => running.completed().await,
                     _ => running.discard(),
                 }
@@ -307,13 +308,14 @@ impl Invocation {
             ready_us: slot.sandbox().ready_us(),
             responded_us: self.plane.clock.now_us(),
         };
-        // Whoever waits for it reads it at once. How much later the rest is read is for the client to say.
+        // The response head is read as soon as it arrives, so it proves that the sandbox exists now. How much later the
+        // body is read is up to the client.
         slot.sandbox().observed_alive(timeline.responded_us);
         self.plane.metrics.responded(&timeline);
         if timeline.is_cold() {
             self.function.count_cold_start();
         }
-        // The function's own timing, if it sends one, follows ours.
+        // The function's own Server-Timing, if any, follows ours.
         headers::insert_first(&mut head.headers, &headers::SERVER_TIMING, timeline.server_timing());
         let cold = if timeline.is_cold() { "1" } else { "0" };
         head.headers.insert(headers::COLD, HeaderValue::from_static(cold));
@@ -328,7 +330,7 @@ impl Invocation {
         Ok(Response::from_parts(head, body.await))
     }
 
-    /// Makes the head of an answer fit for the client.
+    /// Validates a response head and strips its hop-by-hop fields.
     fn check(&self, head: &mut response::Parts) -> Result<(), Fault> {
         let broke =
             |cause: &str| Fault::NoUsableResponse { cause: cause.to_owned(), response_started: true, sent: true };
@@ -341,7 +343,7 @@ impl Invocation {
         headers::towards_client(&mut head.headers).map_err(|error| broke(&error.to_string()))
     }
 
-    /// Another turn after `fault`, where one is allowed.
+    /// Requests another slot after `fault`, if a retry is allowed.
     fn recover(&mut self, fault: Fault) -> Result<Admission, Refusal> {
         let (again, refusal) = match fault {
             Fault::Timeout => return Err(Cause::Timeout.plain()),
@@ -353,13 +355,14 @@ impl Invocation {
                 return Err(Cause::BadRequest.about("body", "the request's body was cut short, or cannot be read"));
             }
             Fault::Unreachable(OpenError::NotTrusted) => {
-                // It was not even tried, and is not again: the search takes no time, and there are so many sandboxes.
+                // The connection was not attempted, so this counts as no attempt. The search costs no waiting and is
+                // bounded by the number of sandboxes.
                 self.attempts -= 1;
                 (true, Cause::Upstream.because(OpenError::NotTrusted.to_string()))
             }
             Fault::Unreachable(error) => {
                 self.refused += 1;
-                // Out of descriptors here is no fault of the sandbox.
+                // A lack of descriptors here is not the sandbox's fault.
                 let cause = if error.is_local() { Cause::Overloaded } else { Cause::Upstream };
                 (self.refused < MAX_REFUSED, cause.because(error.to_string()))
             }
@@ -376,7 +379,7 @@ impl Invocation {
         self.function.retry(self.arrival)
     }
 
-    /// Until when it may wait for a slot, the first or another.
+    /// Deadline of all waits for a slot, first and retries, in microseconds.
     fn wait_deadline_us(&self) -> u64 {
         self.arrived_us.saturating_add(self.config.queue_deadline_us)
     }

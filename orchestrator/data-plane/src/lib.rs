@@ -1,7 +1,7 @@
-//! The data plane: carries invocations from clients to sandboxes, and holds their queues.
+//! The data plane carries invocations from clients to sandboxes and holds their queues.
 //!
-//! [`build`] binds its ports, [`Built::run`] serves. Decisions about one function (queue, slots, grants) are in
-//! `function`, plain state without I/O; `function.rs` carries them out. `invocation` is the life of one request.
+//! [`build`] binds the ports and [`Built::run`] serves. The decisions about one function (queue, slots, grants) are in
+//! `function`: plain state without I/O, which `function.rs` carries out. `invocation` is the life of one request.
 
 mod admin;
 mod built;

@@ -1,4 +1,4 @@
-//! What everything in one data plane shares: its configuration, clock, network, functions and counters.
+//! The state that all components of one data plane share: configuration, clock, network, functions and counters.
 
 use std::sync::{
     Arc,
@@ -23,37 +23,37 @@ use crate::{
     upstream::{IdleConnections, Trust},
 };
 
-/// One data plane.
+/// The shared state of one data plane.
 pub(crate) struct Plane {
     pub(crate) config: Config,
-    /// How invocations of functions are balanced that choose nothing themselves.
+    /// Balancing policy of functions that configure none.
     pub(crate) policy: &'static Balance,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) functions: Table,
-    /// Functions whose load is being sampled.
+    /// Active functions, whose load is being sampled.
     pub(crate) sampled: Sampled,
     pub(crate) reports: Reports,
     pub(crate) idle: IdleConnections,
     pub(crate) request_ids: RequestIds,
     seed: u64,
-    /// This process, among those of its name.
+    /// Random number that distinguishes this process from others of the same name.
     pub(crate) instance: u64,
-    /// Whether a snapshot of its cluster was received.
+    /// Set once a snapshot of the cluster is complete.
     ready: AtomicBool,
-    /// Whether sandboxes are known to be there.
+    /// Evidence that sandboxes still exist, needed to open connections while there is no stream.
     pub(crate) trust: Trust,
     stopping: AtomicBool,
     pub(crate) overload: Overload,
-    /// Requests that hold a place.
+    /// Requests that hold a permit of `limits.invocations`.
     open_requests: AtomicUsize,
-    /// What HTTP/2 clients have not taken of their responses.
+    /// Response bytes that HTTP/2 clients have not read.
     pub(crate) unsent: AllUnsent,
 }
 
 impl Plane {
-    /// A data plane that knows nothing yet. `seed` makes its request ids and its functions' random choices its own.
+    /// A data plane without functions. `seed` determines its request ids and the random choices of its functions.
     pub(crate) fn new(config: Config, policy: &'static Balance, network: Arc<dyn Network>, seed: u64) -> Self {
         Self {
             idle: IdleConnections::new(config.limits.idle_connections()),
@@ -77,76 +77,77 @@ impl Plane {
         }
     }
 
-    /// Randomness for one function's choices: the same in every run with the same seed.
+    /// A generator for one function's random choices; the same seed gives the same choices in every run.
     pub(crate) fn random_for(&self, function: FunctionId) -> Pcg32 {
         Pcg32::new(self.seed, function.0)
     }
 
-    /// Whether it knows the functions.
+    /// Returns true if the set of functions is known.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// A snapshot is complete.
+    /// Called when a snapshot is complete.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// It belongs to no cluster any more, and knows no functions.
+    /// Called when the cluster is left: the set of functions is unknown again.
     pub(crate) fn set_unready(&self) {
         self.ready.store(false, Ordering::Release);
     }
 
-    /// A request has come.
+    /// Takes a permit. The bound is checked by [`Self::is_full`] afterwards, so that a refused request is counted as
+    /// well.
     pub(crate) fn request_opened(&self) {
         self.open_requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It holds no place any more: its response is complete, or its client has left.
+    /// Returns a permit: the response is complete or the client has left.
     pub(crate) fn request_closed(&self) {
         self.open_requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Requests that hold a place.
+    /// Requests that hold a permit.
     pub(crate) fn open_requests(&self) -> usize {
         self.open_requests.load(Ordering::Relaxed)
     }
 
-    /// Whether as many requests are under way as may be, the one that asks among them.
+    /// Returns true if more requests hold permits than may, the calling one included.
     pub(crate) fn is_full(&self) -> bool {
         self.open_requests() > self.config.limits.invocations()
     }
 
-    /// Number of further connections to sandboxes that take no descriptors from clients.
+    /// Number of further connections to sandboxes that take no file descriptors from clients.
     pub(crate) fn spare_descriptors(&self) -> usize {
-        // Each request has or may want a connection.
+        // Each open request has a connection or may need one.
         self.config.limits.upstream_connections().saturating_sub(self.open_requests() + self.idle.count())
     }
 
-    /// Whether connections to sandboxes could take descriptors from clients, were one more opened.
+    /// Returns true if one more connection to a sandbox could take a file descriptor from clients.
     pub(crate) fn is_short_of_descriptors(&self) -> bool {
         self.spare_descriptors() == 0
     }
 
-    /// Whether it takes no more invocations.
+    /// Returns true while the data plane is draining.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// It takes no more invocations from now on.
+    /// Starts the drain: no more invocations are admitted.
     pub(crate) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 }
 
-/// Makes ids for requests that come without one.
+/// Generates ids for requests that arrive without one.
 pub(crate) struct RequestIds {
     seed: u64,
     count: AtomicU64,
 }
 
 impl RequestIds {
-    /// 32 hexadecimal digits: this data plane's seed and a number that it never uses twice.
+    /// The next id as 32 hexadecimal digits: the seed and a counter, so that no id repeats.
     pub(crate) fn next(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let number = self.count.fetch_add(1, Ordering::Relaxed);

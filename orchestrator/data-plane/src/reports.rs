@@ -1,7 +1,7 @@
-//! What goes to the control plane: which functions have news, and samples that wait to be sent.
+//! Messages to the control plane: functions with unsent reports, and unsent samples.
 //!
-//! News stay in the functions and are read when a message is written, so they are the newest then. Without a stream
-//! nothing is collected: the hello of the next one says what is held, and demand is told anew.
+//! Reports stay in the functions and are read when a message is written, so that they are the newest then. Without a
+//! stream nothing is collected: the hello of the next stream states what is held, and demand is reported again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,55 +15,55 @@ use crate::{
     function::{FlushPriority, Function},
 };
 
-/// Entries of one message: some 100 KiB, so that one message never holds up the next by much.
+/// Entries per message, some 100 KiB, so that no message delays the next by much.
 const MAX_ENTRIES: usize = 4096;
 
-/// The outbox of the stream in use.
+/// The outbox of the current stream, if there is one.
 #[derive(Default)]
 pub(crate) struct Reports {
     outbox: ArcSwapOption<Outbox<ReportBatch>>,
-    /// Set when this data plane leaves: no further stream is wanted.
+    /// Cancelled at shutdown: no further stream is opened.
     closed: CancellationToken,
-    /// Set when the last stream has ended after that.
+    /// Cancelled when the last stream has ended after that.
     ended: CancellationToken,
 }
 
-/// What waits to be sent.
+/// The unsent state of one stream.
 pub(crate) struct ReportBatch {
     clock: Clock,
     hello: Option<wire::DataPlaneHello>,
     news: BTreeMap<FunctionId, Arc<Function>>,
     samples: BTreeMap<FunctionId, (Arc<Function>, wire::Sample)>,
-    /// Answers about sandboxes and limits of functions that are not known here: nothing of them is held.
+    /// Acknowledgements of deltas and caps of unknown functions: nothing of them is held.
     orphan_acks: BTreeMap<u64, wire::EndpointAck>,
     orphan_limits: BTreeMap<u64, wire::LimitAck>,
     applied: u64,
     applied_sent: u64,
-    /// When the newest message was written, in microseconds; before that, when the stream began.
+    /// When the newest message was written, microseconds; before the first, when the stream began.
     written_us: u64,
 }
 
-/// How far the control plane is behind.
+/// The backlog of unsent reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backlog {
-    /// Functions with unsent news or samples, and unsent answers about strangers.
+    /// Functions with unsent reports or samples, and unsent orphan acknowledgements.
     pub(crate) unsent: usize,
-    /// Time since the newest message was written, in microseconds.
+    /// Time since the newest message was written, microseconds.
     pub(crate) silent_us: u64,
 }
 
 impl Reports {
-    /// A new stream begins: from now on news are collected for it. Its first message waits for [`Self::send_hello`].
+    /// Starts to collect for a new stream. Its first message waits for [`ReportBatch::send_hello`].
     pub(crate) fn begin(&self, clock: Clock) -> (Outbox<ReportBatch>, OutboxMessages<ReportBatch>) {
         let (outbox, messages) = Outbox::new(ReportBatch::new(clock));
         self.outbox.store(Some(Arc::new(outbox.clone())));
         (outbox, messages)
     }
 
-    /// The stream has ended, or is given up. True when another one is wanted.
+    /// Ends the current stream, which was closed or abandoned. Returns false at shutdown, when no other one is wanted.
     pub(crate) fn end(&self) -> bool {
         if let Some(outbox) = self.outbox.swap(None) {
-            // What it would still write would be missing on the next stream.
+            // Entries that it would still take would be missing on the next stream.
             outbox.abandon();
         }
         let last = self.closed.is_cancelled();
@@ -73,7 +73,7 @@ impl Reports {
         !last
     }
 
-    /// This data plane leaves: what waits is sent, then the stream is closed.
+    /// Starts the shutdown: sends what is unsent, then closes the stream.
     pub(crate) fn close(&self) {
         self.closed.cancel();
         match &*self.outbox.load() {
@@ -87,17 +87,16 @@ impl Reports {
         self.ended.cancelled().await;
     }
 
-    /// Whether there is a stream.
     pub(crate) fn is_connected(&self) -> bool {
         self.outbox.load().is_some()
     }
 
-    /// What waits to be sent; `None` without a stream.
+    /// The backlog; `None` without a stream.
     pub(crate) fn backlog(&self, now_us: u64) -> Option<Backlog> {
         self.outbox.load().as_ref().map(|outbox| outbox.inspect(|batch| batch.backlog(now_us)))
     }
 
-    /// `function` has news.
+    /// Notifies the outbox that `function` has an unsent report.
     pub(crate) fn fetch(&self, function: &Arc<Function>, priority: FlushPriority) {
         let Some(outbox) = &*self.outbox.load() else { return };
         let add = |batch: &mut ReportBatch| batch.news.insert(function.id(), function.clone());
@@ -107,7 +106,7 @@ impl Reports {
         };
     }
 
-    /// Samples are to be sent. Of one function only one is: an unsent one covers both spans.
+    /// Queues samples. At most one per function is unsent: it accumulates the spans.
     pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, wire::Sample)>) {
         if let Some(outbox) = &*self.outbox.load() {
             outbox.update_soon(|batch| {
@@ -118,7 +117,7 @@ impl Reports {
         }
     }
 
-    /// A delta concerns a function that is not known here.
+    /// Acknowledges a delta of an unknown function: no slots are held.
     pub(crate) fn unknown(&self, delta: &wire::EndpointDelta) {
         let wire::EndpointDelta { sandbox, function, version, .. } = *delta;
         let ack = wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 };
@@ -127,7 +126,7 @@ impl Reports {
         }
     }
 
-    /// A limit concerns a function that is not known here.
+    /// Acknowledges a cap of an unknown function: no slots are held.
     pub(crate) fn unknown_cap(&self, limit: &wire::GrantLimit) {
         let ack = wire::LimitAck { function: limit.function, version: limit.version, slots: 0 };
         if let Some(outbox) = &*self.outbox.load() {
@@ -135,7 +134,7 @@ impl Reports {
         }
     }
 
-    /// Function changes up to `sequence` are in force here.
+    /// Reports that function changes up to `sequence` are in force.
     pub(crate) fn applied(&self, sequence: u64) {
         if let Some(outbox) = &*self.outbox.load() {
             outbox.update(|batch| batch.applied = batch.applied.max(sequence));
@@ -158,7 +157,7 @@ impl ReportBatch {
         }
     }
 
-    /// The stream's first message.
+    /// Sets the first message of the stream.
     pub(crate) fn send_hello(&mut self, hello: wire::DataPlaneHello) {
         self.hello = Some(hello);
     }
@@ -218,7 +217,7 @@ impl Batch for ReportBatch {
         while message.samples.len() < MAX_ENTRIES
             && let Some((_, (function, sample))) = self.samples.pop_first()
         {
-            // Demand that is newer than the sample may have been sent before it.
+            // Newer demand than the sample's may have been sent before it.
             message.samples.push(function.write_sample(sample));
         }
         if self.applied > self.applied_sent {

@@ -1,4 +1,4 @@
-//! An invocation that runs in a sandbox: its slot and its connection. However it ends, both are dealt with here.
+//! An invocation that runs in a sandbox: its slot and its connection, both released here however it ends.
 
 use std::{
     future::poll_fn,
@@ -13,42 +13,39 @@ use crate::{
     upstream::{PendingWork, UpstreamConnection, close_lingering},
 };
 
-/// A running invocation. Dropping it means that nobody wants its answer any more: its slot then stays taken until the
-/// sandbox has closed its side.
+/// A running invocation. Dropping it abandons the invocation: its slot stays in use until the sandbox has closed its
+/// side of the connection.
 pub(crate) struct Running {
-    /// `None` once it has ended.
+    /// `None` once it was consumed.
     parts: Option<(Slot, UpstreamConnection)>,
     deadline: Instant,
 }
 
 impl Running {
-    /// It runs over `link`, until `deadline` at most.
+    /// Runs over `connection`, until `deadline` at most.
     pub(crate) fn new(slot: Slot, connection: UpstreamConnection, deadline: Instant) -> Self {
         Self { parts: Some((slot, connection)), deadline }
     }
 
-    /// When the function's time-out passes.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Its slot.
     pub(crate) fn slot(&self) -> &Slot {
         &self.parts.as_ref().expect("only the methods that consume it empty it").0
     }
 
-    /// Its connection.
     pub(crate) fn connection(&mut self) -> &mut UpstreamConnection {
         &mut self.parts.as_mut().expect("only the methods that consume it empty it").1
     }
 
-    /// Moves bytes.
+    /// Drives the connection's I/O.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        // When the connection has ended, the answer or its body says how.
+        // An error of the connection surfaces in the response or its body.
         let _ = self.connection().poll_drive(cx);
     }
 
-    /// The sandbox has answered in full: the connection serves the next invocation, the slot is free.
+    /// Ends an invocation with a complete response: keeps the connection for the next invocation and releases the slot.
     pub(crate) fn complete(mut self, cx: &mut Context<'_>) {
         let Some((slot, mut connection)) = self.parts.take() else { return };
         let sandbox = slot.sandbox();
@@ -59,14 +56,14 @@ impl Running {
         if connection.is_ready() {
             sandbox.put_idle(connection, plane, now_us);
         } else if !ended {
-            // It answered before it had the whole request: wait until it has stopped reading.
+            // It responded before it had the whole request: wait until it has stopped reading.
             close_lingering(connection, slot.into_abandoned(), PendingWork::None);
             return;
         }
         slot.release(now_us);
     }
 
-    /// The same, outside a poll.
+    /// As [`Self::complete`], for async code.
     pub(crate) async fn completed(self) {
         let mut running = Some(self);
         poll_fn(|cx| {
@@ -78,10 +75,10 @@ impl Running {
         .await;
     }
 
-    /// The sandbox has answered in a way that cannot be read, or reset the stream.
+    /// Ends an invocation whose response is unreadable or whose stream was reset.
     pub(crate) fn discard(mut self) {
         if let Some((slot, connection)) = self.parts.take() {
-            // Over HTTP/2 the sandbox has reset the stream, or sees that this end has.
+            // Over HTTP/2 either side has reset the stream, so nothing runs any more.
             let pending = match slot.sandbox().protocol() {
                 Protocol::Http1 => PendingWork::UnreadableResponse { deadline: self.deadline },
                 Protocol::H2c => PendingWork::None,
@@ -90,7 +87,7 @@ impl Running {
         }
     }
 
-    /// No byte of it was sent: connection and slot are as before.
+    /// Takes slot and connection back from an invocation of which nothing was sent.
     pub(crate) fn unsent(mut self) -> Option<(Slot, UpstreamConnection)> {
         self.parts.take()
     }

@@ -1,7 +1,8 @@
-//! Sampling the load of active functions, each period: proportional to their number, not to that of all functions.
+//! Samples the load of active functions once per period; the cost is proportional to their number, not to that of all
+//! functions.
 //!
-//! The period is cut into slices and each function belongs to one, so that what follows from samples (thousands of
-//! sandboxes given up, say) comes spread over the period and not in one burst that new demand has to wait behind.
+//! The period is divided into slices and each function belongs to one, so that the consequences of samples (thousands
+//! of returned sandboxes, for example) are spread over the period. In one burst they would delay new demand.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,17 +10,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{function::Function, plane::Plane};
 
-/// Parts of the period. With the period of a second one is 50 ms, and idle data planes wake twenty times a second.
+/// Slices of the period. With a period of 1 s a slice takes 50 ms, so an idle data plane wakes twenty times a second.
 const SLICES: u32 = 20;
 
-/// Functions that have done something since the sample before last.
+/// Functions that were active in one of the last two samples.
 #[derive(Default)]
 pub(crate) struct Sampled {
     slices: Mutex<[Vec<Arc<Function>>; SLICES as usize]>,
 }
 
 impl Sampled {
-    /// `function` has become active; its state sees to it that it is not here twice.
+    /// Adds a function that has become active. [`FunctionState`](crate::function::FunctionState) prevents that it is
+    /// added twice.
     pub(crate) fn begin(&self, function: Arc<Function>) {
         let slice = usize::try_from(function.id().0 % u64::from(SLICES)).unwrap_or(0);
         self.lock()[slice].push(function);
@@ -34,7 +36,7 @@ impl Sampled {
     }
 }
 
-/// Samples for ever.
+/// Takes samples and never returns.
 pub(crate) async fn run(plane: Arc<Plane>) {
     let mut ticks = interval(plane.config.sample_period / SLICES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Taking invocations: the connections of clients, HTTP/1.1 and HTTP/2 on one port, until they have ended.
+//! Accepts the connections of clients, HTTP/1.1 and HTTP/2 on one port, and keeps them until they have ended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use crate::{
     refusal::Cause,
 };
 
-/// Connections accepted in one turn of the runtime. A new connection costs more than a request on an old one, and what is
-/// under way waits for all of them: its answers, which free slots, and the requests of clients that are here already. If
-/// a thousand are accepted between two answers, each slot serves one invocation per thousand connections, clients that
-/// wait come with more of them, and nothing is left of the capacity. The others wait with the kernel, at no cost.
+/// Connections accepted in one poll. Accepting costs more than a request on an open connection, and everything under
+/// way waits for it: responses, which free slots, and requests of connected clients. With a thousand accepts between
+/// two responses each slot would serve one invocation per thousand connections, waiting clients would open more of
+/// them, and no capacity would be left. The others wait in the kernel's backlog at no cost.
 const MAX_ACCEPTED_AT_ONCE: u32 = 4;
-/// Wait after a failed accept (no file descriptor is free, mostly): connections end meanwhile.
+/// Delay after a failed accept, which mostly means that no file descriptor is free: connections end meanwhile.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
-/// After the drain deadline, time for the last refusals to reach their clients.
+/// Time after the drain deadline for the last refusals to reach their clients.
 const REFUSAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves clients until `stopping`; then lets what has begun end, until the drain deadline, while new requests are
-/// answered 503.
+/// Serves clients until `stopping`, then drains: requests under way may finish until the drain deadline, new ones are
+/// refused with 503.
 pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping: CancellationToken) {
     let leave = CancellationToken::new();
     let mut server = Server { plane: plane.clone(), listener, clients: Clients::default(), leave: leave.clone() };
@@ -41,7 +41,7 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping
     plane.set_stopping();
     leave.cancel();
     let deadline = Instant::now() + plane.config.drain_deadline;
-    // Connections of clients that come during the drain; they only hear that we are leaving.
+    // Connections accepted during the drain; their requests are only refused.
     let mut late = JoinSet::new();
     let drained = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
@@ -62,12 +62,12 @@ struct Server {
     plane: Arc<Plane>,
     listener: Box<dyn Listener>,
     clients: Clients,
-    /// Tells connections to end once their requests are answered.
+    /// Cancelled to make connections end once their requests are complete.
     leave: CancellationToken,
 }
 
 impl Server {
-    /// Takes connections for ever.
+    /// Accepts connections and never returns.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
         let max_connections = self.plane.config.limits.client_connections() + MAX_SURPLUS;
         let mut accepted_count = 0;

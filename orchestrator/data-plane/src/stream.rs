@@ -1,5 +1,5 @@
-//! The stream to the control plane: found, greeted, kept, and found again when it ends. Invocations with a slot go on
-//! without it.
+//! Keeps the stream to the control plane: connects, performs the handshake, applies messages, and reconnects when it
+//! ends. Invocations that have a slot continue without it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,19 +18,19 @@ mod apply;
 use crate::{function::Effects, plane::Plane};
 use apply::Applier;
 
-/// Wait after the first failure to connect; doubles with each further one.
+/// Delay after the first failed connect; doubles with each further failure.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-/// Longest wait between attempts. A control plane that came back is found as soon by data planes as by workers: the first
-/// cold start after its restart waits for both.
+/// Longest delay between attempts. Data planes find a restarted control plane as soon as workers do, since the first
+/// cold start afterwards waits for both.
 const MAX_BACKOFF: Duration = Duration::from_millis(250);
-/// A control plane that takes the stream but says nothing for this long is not one.
+/// Deadline of the handshake, after which the peer is taken for unresponsive.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// A snapshot of which nothing comes for this long is not waited for: the control plane may hang with a connection that lives,
-/// and until then it is not known what becomes of the sandboxes that are held. A slow link delays it as it may: from the
-/// beginning it would be as slow again.
+/// Longest pause within a snapshot. The control plane may hang with a live connection, and until the snapshot is
+/// complete the state of the granted sandboxes is unknown. It bounds the pause rather than the whole, because on a slow
+/// link a new attempt would be as slow.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a stream ended.
+/// The reason why a stream ended.
 #[derive(Debug, Error)]
 enum StreamError {
     #[error(transparent)]
@@ -47,12 +47,12 @@ enum StreamError {
     Silent,
     #[error("nothing more of the snapshot for {} s", SNAPSHOT_TIMEOUT.as_secs())]
     Incomplete,
-    /// What is known here means something else there.
+    /// The control plane is of another cluster or another log, so ids known here mean something else there.
     #[error("the control plane knows nothing of what is known here, which is dropped: {0}")]
     Stranger(String),
     #[error("epoch {theirs} is over: {newest} has been seen")]
     Outdated { theirs: u32, newest: u32 },
-    /// What was said on it may be old, and it may be over.
+    /// The process was suspended, so messages on the stream may be stale and the stream may be over.
     #[error("this process stood still")]
     StoodStill,
     #[error("the control plane closed the stream")]
@@ -60,7 +60,7 @@ enum StreamError {
 }
 
 impl StreamError {
-    /// Returns true if a control plane answered that it does not want this data plane.
+    /// Returns true if a control plane responded that it does not accept this data plane.
     fn is_unwanted(&self) -> bool {
         matches!(self, Self::Refused(status) if api::is_unwanted(status))
     }
@@ -71,7 +71,8 @@ impl StreamError {
     }
 }
 
-/// Keeps a stream to one of the control planes, until the reports are closed. `address` is where clients reach us.
+/// Keeps a stream to one of the control planes until the reports are closed. `address` is where clients reach this data
+/// plane.
 pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
@@ -99,7 +100,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         if is_name_lost || matches!(end, StreamError::Stranger(_)) {
             applier.leave_cluster();
         }
-        // Told when it changes: a control plane that is away is looked for often.
+        // Logged only when it changes, because reconnects are frequent.
         let reason = api::with_causes(&end);
         if retold.is_due(control_plane, &reason) {
             tracing::warn!(
@@ -108,12 +109,12 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
                 "no stream to the control plane (--control-plane, control_planes), trying again"
             );
         }
-        // Half of it at random, so that many data planes do not come back in step.
+        // Half of the delay is jitter, so that many data planes do not reconnect in step.
         let pause = back_off.mul_f64(random.random_range(0.5..1.0));
         sleep(name_taken.next_attempt(pause)).await;
         back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { MAX_BACKOFF });
     }
-    // The data plane is about to end; until then there is nothing left to do here.
+    // The data plane is shutting down. Returning would look like a failed task.
     std::future::pending().await
 }
 
@@ -121,12 +122,12 @@ struct Session<'a> {
     plane: &'a Arc<Plane>,
     address: &'a str,
     control_plane: &'a str,
-    /// When the attempt began, in microseconds.
+    /// Start of the attempt, microseconds.
     opened_us: u64,
 }
 
 impl Session<'_> {
-    /// One stream from its beginning to its end.
+    /// Runs one stream until it ends.
     async fn run(&self, applier: &mut Applier, welcomed: &mut bool) -> StreamError {
         match self.carry(applier, welcomed).await {
             Ok(()) => StreamError::Closed,
@@ -183,7 +184,7 @@ impl Session<'_> {
         }
     }
 
-    /// Who we are and what we hold. From now on changes are collected for the new stream.
+    /// The hello: identity and held grants. From now on changes are collected for the new stream.
     fn hello(&self, applier: &Applier) -> wire::DataPlaneHello {
         let mut held = Vec::new();
         for function in self.plane.functions.all() {

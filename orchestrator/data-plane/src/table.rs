@@ -15,40 +15,40 @@ use crate::{
     plane::Plane,
 };
 
-/// The same hashes in every run, so that a simulation repeats exactly.
+/// Hashes alike in every run, so that a simulation is reproducible.
 type FixedHash = BuildHasherDefault<DefaultHasher>;
 
-/// Every function known here.
+/// All functions known to this data plane.
 #[derive(Default)]
 pub(crate) struct Table {
-    /// Those that take invocations. Read without a lock by each invocation.
+    /// Registered functions. A lock-free map, because every invocation reads it.
     by_name: papaya::HashMap<FunctionName, Arc<Function>, FixedHash>,
-    /// These, and deregistered ones that still have sandboxes.
+    /// Registered functions, and deregistered ones that still have sandboxes.
     by_id: Mutex<BTreeMap<FunctionId, Arc<Function>>>,
 }
 
 impl Table {
-    /// The function of that name.
+    /// The registered function of that name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Function>> {
         self.by_name.pin().get(name).cloned()
     }
 
-    /// The function of that id, also when it was deregistered but has sandboxes left.
+    /// The function of that id, including a deregistered one that still has sandboxes.
     pub(crate) fn by_id(&self, id: FunctionId) -> Option<Arc<Function>> {
         self.lock().get(&id).cloned()
     }
 
-    /// Every function, deregistered ones with sandboxes left included, by id.
+    /// All functions by id, including deregistered ones that still have sandboxes.
     pub(crate) fn all(&self) -> Vec<Arc<Function>> {
         self.lock().values().cloned().collect()
     }
 
-    /// How many functions take invocations.
+    /// Number of registered functions.
     pub(crate) fn len(&self) -> usize {
         self.by_name.pin().len()
     }
 
-    /// A function is registered, or has changed. Its predecessor of the same name, if any, is taken for deregistered.
+    /// Registers a function or changes its configuration. A predecessor of the same name counts as deregistered.
     pub(crate) fn configure(&self, plane: &Arc<Plane>, config: &wire::FunctionConfig) {
         let Ok(name) = config.name.parse::<FunctionName>() else {
             tracing::error!(name = config.name, "the control plane sent a function without a valid name");
@@ -68,16 +68,16 @@ impl Table {
         }
     }
 
-    /// A function is deregistered: its name is free, its waiters are answered, its sandboxes go back.
+    /// Deregisters a function: its name becomes free, its waiters are refused, its grants are returned.
     pub(crate) fn remove(&self, id: FunctionId) {
         let Some(function) = self.by_id(id) else { return };
         let names = self.by_name.pin();
-        // Its name may belong to a successor by now.
+        // The name may belong to a successor by now.
         let _ = names.remove_if(function.name(), |_, named| named.id() == id);
         function.change(FunctionState::remove);
     }
 
-    /// A snapshot named `known` functions: every other one is deregistered.
+    /// Deregisters every function that a snapshot did not contain.
     pub(crate) fn keep_only(&self, known: &BTreeSet<FunctionId>) {
         let unknown: Vec<_> = self.lock().keys().copied().filter(|id| !known.contains(id)).collect();
         for id in unknown {
@@ -85,7 +85,7 @@ impl Table {
         }
     }
 
-    /// Nothing of a deregistered function is left.
+    /// Removes a deregistered function that has neither sandboxes nor invocations.
     pub(crate) fn forget(&self, function: &Arc<Function>) {
         let mut by_id = self.lock();
         if by_id.get(&function.id()).is_some_and(|known| Arc::ptr_eq(known, function)) {
@@ -93,7 +93,7 @@ impl Table {
         }
     }
 
-    /// Forgets everything: functions and this data plane hold on to each other, and it ends.
+    /// Removes all functions, which breaks the reference cycle between functions and data plane.
     pub(crate) fn clear(&self) {
         self.by_name.pin().clear();
         self.lock().clear();
@@ -121,13 +121,13 @@ fn to_function_config(config: &wire::FunctionConfig) -> FunctionConfig {
     }
 }
 
-/// How the function's invocations are balanced: as it says itself, else as this data plane does.
+/// The function's balancing policy, or the data plane's default.
 fn balance(plane: &Plane, config: &wire::FunctionConfig) -> &'static Balance {
     if config.balance.is_empty() {
         return plane.policy;
     }
     balance::find(&config.balance).unwrap_or_else(|| {
-        // The control plane checked the name: it is of another version than this data plane.
+        // The control plane validated the name, so it is of a newer version than this data plane.
         tracing::warn!(name = config.name, balance = config.balance, "unknown balancing policy, the default is taken");
         plane.policy
     })

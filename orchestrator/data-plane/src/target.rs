@@ -1,4 +1,4 @@
-//! The target of a request: which forms there are, and which of them a sandbox is sent (RFC 9112, section 3.2).
+//! Validates request targets and chooses the form that a sandbox is sent (RFC 9112, section 3.2).
 
 use http::{
     Method, Uri, Version,
@@ -6,11 +6,11 @@ use http::{
     uri::{InvalidUriParts, PathAndQuery},
 };
 
-/// The target of OPTIONS about a server as a whole.
+/// Target of OPTIONS for a server as a whole.
 const WHOLE_SERVER: &str = "*";
 
-/// Whether a target is a path (origin form), a whole URL (absolute form), or `*` with OPTIONS. What is only a host, or
-/// does not begin with a slash, names no resource of a function.
+/// Returns true if the target is a path (origin form), a URL (absolute form), or `*` with OPTIONS. A bare host, or a
+/// path without a leading slash, names no resource of a function.
 pub(crate) fn is_valid(method: &Method, uri: &Uri) -> bool {
     match uri.path_and_query().map(PathAndQuery::as_str) {
         None => false,
@@ -19,11 +19,11 @@ pub(crate) fn is_valid(method: &Method, uri: &Uri) -> bool {
     }
 }
 
-/// Makes OPTIONS of a URL without a path `*` (RFC 9112, section 3.2.4). The HTTP library makes that path a slash, so a
-/// slash in absolute form is taken for it; HTTP/2 has a `*` of its own.
+/// Rewrites OPTIONS of a URL without a path to `*` (RFC 9112, section 3.2.4). The HTTP library makes an absent path a
+/// slash, so a slash in absolute form is taken for it; HTTP/2 has a `*` of its own.
 ///
 /// # Errors
-/// Never, as far as targets that [`is_valid`] are concerned.
+/// None for targets that [`is_valid`].
 pub(crate) fn shorten(head: &mut Parts) -> Result<(), InvalidUriParts> {
     let is_absolute = head.uri.authority().is_some() && head.version != Version::HTTP_2;
     if head.method == Method::OPTIONS && is_absolute && head.uri.path_and_query().is_some_and(|path| path == "/") {

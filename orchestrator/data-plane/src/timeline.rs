@@ -1,37 +1,37 @@
-//! When what happened to one invocation, and how the client is told.
+//! The timeline of one invocation, and its Server-Timing header.
 
 use http::HeaderValue;
 
-/// Moments of one invocation, in microseconds of the data plane's clock.
+/// Timestamps of one invocation, in microseconds of the data plane's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeline {
-    /// Its head had been read.
+    /// The request head was read.
     pub(crate) arrived_us: u64,
-    /// It got the slot that served it.
+    /// The slot that served it was acquired.
     pub(crate) taken_us: u64,
     /// The sandbox of that slot became ready.
     pub(crate) ready_us: u64,
-    /// The head of the sandbox's answer had been read.
+    /// The response head was read.
     pub(crate) responded_us: u64,
 }
 
 impl Timeline {
-    /// Whether the serving sandbox became ready after the arrival.
+    /// Returns true if the serving sandbox became ready after the arrival.
     pub(crate) fn is_cold(&self) -> bool {
         self.ready_us > self.arrived_us
     }
 
-    /// Everything before it got its slot.
+    /// Time from arrival to slot.
     pub(crate) fn waited_us(&self) -> u64 {
         self.taken_us.saturating_sub(self.arrived_us)
     }
 
-    /// From the slot to the head of the answer.
+    /// Time from slot to response head.
     pub(crate) fn executed_us(&self) -> u64 {
         self.responded_us.saturating_sub(self.taken_us)
     }
 
-    /// The value of `Server-Timing`: a wait counts as `cold` or as `queue`, never as both.
+    /// The value of `Server-Timing`. A wait counts as either `cold` or `queue`.
     pub(crate) fn server_timing(&self) -> HeaderValue {
         let waited_us = self.waited_us();
         let (queue_us, cold_us) = if self.is_cold() { (0, waited_us) } else { (waited_us, 0) };
@@ -49,7 +49,7 @@ impl Timeline {
 /// Three names (31 bytes) and three numbers of at most 17 + 4 digits.
 const MAX_TEXT: usize = 31 + 3 * 21;
 
-/// A short text without allocation: this runs once per invocation.
+/// A short text on the stack, because this runs once per invocation.
 struct Text {
     bytes: [u8; MAX_TEXT],
     length: usize,

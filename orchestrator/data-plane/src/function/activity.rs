@@ -1,31 +1,31 @@
-//! How busy a function is: the time integral of its invocations, from which autoscaling policies are fed.
+//! Measures the load of a function: the time integral of its invocations, which feeds the autoscaling policies.
 
 use api::wire;
 
-/// Measures one function between samples. Levels are waiting + running invocations.
+/// Measures one function between samples. Its load is waiting + running invocations.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Whether samples are being taken of this function.
+    /// Set while samples are being taken.
     sampled: bool,
-    /// When the current span began.
+    /// Start of the current span, microseconds.
     span_since_us: u64,
-    /// Up to when `integral_us` has been counted.
+    /// `integral_us` is complete up to this time.
     counted_until_us: u64,
-    /// Sum of level × microseconds over the span.
+    /// Sum of load × microseconds over the span.
     integral_us: u64,
     requests: u32,
     peak: u32,
 }
 
 impl Activity {
-    /// An invocation arrives. True when nothing has been measured so far and samples must begin.
+    /// Counts an arrival. Returns true if sampling was off and must start.
     pub(super) fn arrive(&mut self, now_us: u64) -> bool {
         let begins = self.begin(now_us);
         self.requests = self.requests.saturating_add(1);
         begins
     }
 
-    /// Measures from now on. True when samples must begin.
+    /// Starts measuring. Returns false if it was running.
     pub(super) fn begin(&mut self, now_us: u64) -> bool {
         if self.sampled {
             return false;
@@ -34,14 +34,13 @@ impl Activity {
         true
     }
 
-    /// The level was `before` until now and changes to `after`.
+    /// Records that the load was `before` until now and is `after` from now on.
     pub(super) fn change(&mut self, now_us: u64, before: u32, after: u32) {
         self.count(now_us, before);
         self.peak = self.peak.max(after);
     }
 
-    /// What was measured since the last sample (with `waiting` and `running` as of now), and whether to go on: an idle
-    /// span is the last one.
+    /// The measurements since the last sample, and whether to continue: sampling ends with an idle span.
     pub(super) fn sample(&mut self, now_us: u64, waiting: u32, running: u32) -> (wire::Sample, bool) {
         let load = waiting + running;
         self.count(now_us, load);
@@ -68,7 +67,7 @@ impl Activity {
     }
 
     fn count(&mut self, now_us: u64, load: u32) {
-        // Two threads may read the clock in one order and take the lock in the other.
+        // Two threads may read the clock in one order and take the lock in the other, so time may appear to go back.
         let span_us = now_us.saturating_sub(self.counted_until_us);
         self.integral_us += span_us * u64::from(load);
         self.counted_until_us += span_us;

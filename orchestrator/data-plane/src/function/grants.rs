@@ -1,4 +1,4 @@
-//! The sandboxes granted to this data plane: deltas of the control plane, limits, giving back, and failures.
+//! The grants of one function: deltas from the control plane, caps, returned grants, and failed sandboxes.
 
 use std::sync::Arc;
 
@@ -12,91 +12,87 @@ use super::{
 };
 use crate::upstream::Sandbox;
 
-/// The order of deltas: the stream they came on, then their version. Versions begin anew with each stream.
+/// The order of deltas: first the stream they came on, then their version, since each stream restarts versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
-    /// Number of the stream.
+    /// Number of the stream, from 1; 0 is older than every delta.
     pub(crate) stream: u64,
-    /// Version within it.
+    /// Version within the stream.
     pub(crate) version: u64,
 }
 
-/// A delta, checked.
+/// A validated endpoint delta.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delta {
-    /// Which sandbox, and where.
     pub(crate) endpoint: Endpoint,
-    /// Slots granted.
+    /// Granted slots of the sandbox.
     pub(crate) slots: u32,
-    /// What may be done with it.
     pub(crate) state: EndpointState,
-    /// Its place in the order.
     pub(crate) stamp: Stamp,
-    /// How long ago the sandbox became ready, in microseconds, whoever held it since.
+    /// Age of the sandbox since it became ready, microseconds, whichever data plane held it.
     pub(crate) ready_age_us: u64,
 }
 
-/// A limit on the slots held.
+/// A cap on the granted slots of a function in this data plane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GrantCap {
-    /// Most slots to hold.
+    /// Greatest number of slots to keep.
     pub(crate) slots: u32,
-    /// Only what has been idle for this long is given back at once.
+    /// Only grants idle for this long are returned at once.
     pub(crate) min_idle_ms: u64,
-    /// Whether slots are also given back as they become free.
+    /// Grants are also returned as their slots become free.
     pub(crate) drain: bool,
-    /// Its version.
     pub(crate) version: u64,
 }
 
-/// In what way a sandbox is used.
+/// The local lifecycle of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GrantState {
-    /// New invocations may go there.
-    Open,
-    /// None for now.
+    /// Slots may be used.
+    Active,
+    /// No new invocation for now: the node is suspect.
     Suspended,
-    /// None any more; its slots go back when the running ones are done. The control plane wants it so.
+    /// The control plane drains the sandbox: no new invocation, and the grant ends with the running ones.
     Draining,
-    /// The same, to meet a limit, or because it may not be there any more.
+    /// As `Draining`, but by decision of this data plane: to meet a cap, or because the sandbox may not exist any more.
     Returning,
-    /// It does not work; nothing goes there, and the control plane will say that it is gone.
+    /// The sandbox does not work. The grant stays until the control plane confirms that the sandbox is gone.
     Failed,
-    /// Nothing new goes there, but other invocations still run. One slot at least stays held until the control plane says
-    /// that it is draining: if the news were lost, the sandbox would be granted to somebody else.
+    /// No new invocation, but others still run. At least one slot stays held until the control plane drains the
+    /// sandbox: if the report were lost, the sandbox would be granted to another data plane.
     Retired,
 }
 
-/// A sandbox granted to this data plane.
+/// The grant of one sandbox.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) state: GrantState,
     stamp: Stamp,
-    /// Slots that the control plane was last told we hold; of a failed sandbox, what still runs there.
+    /// Slots last reported as held; of a failed sandbox, the invocations that still run there.
     reported: u32,
-    /// Slots in use by what nobody waits for any more.
+    /// Slots in use by invocations that no client waits for.
     abandoned: u32,
 }
 
 impl Grant {
-    /// What is to be said again of one that failed or was retired before `event`.
+    /// The failure to report again for a sandbox that failed or was retired before `event`.
     fn failure(&self, event: &str) -> Option<SandboxFailure> {
         match self.state {
             GrantState::Failed => Some(SandboxFailure::broken(format!("it failed before {event}"))),
             GrantState::Retired => Some(SandboxFailure::retired(format!("it was retired before {event}"))),
-            GrantState::Open | GrantState::Suspended | GrantState::Draining | GrantState::Returning => None,
+            GrantState::Active | GrantState::Suspended | GrantState::Draining | GrantState::Returning => None,
         }
     }
 
-    /// Whether it is neither leaving nor broken.
+    /// Returns true if the grant is neither ending nor failed.
     fn is_kept(&self) -> bool {
-        matches!(self.state, GrantState::Open | GrantState::Suspended)
+        matches!(self.state, GrantState::Active | GrantState::Suspended)
     }
 }
 
 impl FunctionState {
-    /// Applies the newest state of one sandbox. Older ones are ignored, the same one again is answered again.
+    /// Applies the newest state of one sandbox. Older deltas are ignored; a repeated one is acknowledged again.
     pub(crate) fn apply(&mut self, delta: Delta, now_us: u64, effects: &mut Effects) {
         let before = self.load();
         let id = delta.endpoint.sandbox;
@@ -109,7 +105,7 @@ impl FunctionState {
             EndpointState::Active | EndpointState::Suspended if self.removed || delta.slots == 0 => {
                 self.set_state(id, GrantState::Draining, delta.stamp);
             }
-            EndpointState::Active => self.take_grant(delta, GrantState::Open, now_us),
+            EndpointState::Active => self.take_grant(delta, GrantState::Active, now_us),
             EndpointState::Suspended => self.take_grant(delta, GrantState::Suspended, now_us),
         }
         self.reconcile(id, effects);
@@ -122,7 +118,7 @@ impl FunctionState {
         self.changed(before, now_us, effects);
     }
 
-    /// Carries out a limit as far as it can be now; with `drain`, the rest as slots become free.
+    /// Applies a cap as far as possible now; with `drain`, the rest as slots become free.
     pub(crate) fn apply_cap(&mut self, cap: GrantCap, now_us: u64, effects: &mut Effects) {
         self.cap = cap.drain.then_some(cap);
         self.return_idle_grants(cap, now_us, effects);
@@ -132,7 +128,7 @@ impl FunctionState {
         self.changed(self.load(), now_us, effects);
     }
 
-    /// Looks at an unmet limit again: what was idle too briefly may have been idle long enough by now.
+    /// Applies an unmet cap again: grants that were idle too briefly may qualify by now.
     pub(crate) fn recheck_cap(&mut self, now_us: u64, effects: &mut Effects) {
         if let Some(cap) = self.cap {
             self.return_idle_grants(cap, now_us, effects);
@@ -141,7 +137,7 @@ impl FunctionState {
         }
     }
 
-    /// Gives every sandbox back, those in use as they become free.
+    /// Returns every grant, those in use as their invocations end.
     pub(crate) fn return_all_grants(&mut self, now_us: u64, effects: &mut Effects) {
         for id in self.grants.keys().copied().collect::<Vec<_>>() {
             self.set_state(id, GrantState::Returning, Stamp::default());
@@ -153,8 +149,8 @@ impl FunctionState {
         self.changed(self.load(), now_us, effects);
     }
 
-    /// It is not certain that a sandbox is still there: it is given back, without a word against it.
-    /// True when that is news.
+    /// Returns the grant of a sandbox that may not exist any more, without reporting a failure. Returns false if it was
+    /// not usable anyway.
     pub(crate) fn return_grant(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) -> bool {
         let id = sandbox.id();
         if !self.grants.get(&id).is_some_and(|grant| grant.is_kept() && Arc::ptr_eq(&grant.sandbox, sandbox)) {
@@ -166,13 +162,12 @@ impl FunctionState {
         true
     }
 
-    /// Sandboxes for further invocations, now or when slots of them are free and open again.
+    /// Sandboxes that can get invocations, now or once they have a free slot and are active again.
     pub(crate) fn usable_sandboxes(&self) -> Vec<(Arc<Sandbox>, Usage)> {
         let kept = self.grants.iter().filter(|(_, grant)| grant.is_kept());
         kept.map(|(&id, grant)| (grant.sandbox.clone(), self.usage(id))).collect()
     }
 
-    /// How many slots of a sandbox are in use.
     pub(crate) fn usage(&self, id: SandboxId) -> Usage {
         match self.slots.in_use(id) {
             0 => Usage::Idle,
@@ -181,7 +176,7 @@ impl FunctionState {
         }
     }
 
-    /// The cluster is left: its sandboxes are used no more, without a word to anybody. What runs there may end.
+    /// Drops all grants because the cluster was left; nothing is reported. Running invocations may finish.
     pub(crate) fn detach(&mut self, now_us: u64, effects: &mut Effects) {
         self.detached = true;
         for (id, grant) in std::mem::take(&mut self.grants) {
@@ -192,11 +187,11 @@ impl FunctionState {
         self.remove(now_us, effects);
     }
 
-    /// A sandbox does not work, in which an invocation may still have its slot: nothing goes there any more, and the control
-    /// plane is told. True when that is news.
+    /// Stops using a sandbox that does not work and reports it. An invocation may still have its slot there. Returns
+    /// false if it was reported before.
     ///
-    /// Where `failing` lets other invocations end, and somebody waits for one, the control plane drains it. Otherwise it
-    /// deletes it at once.
+    /// If `failure` allows other invocations to finish, and clients wait for some, the control plane drains the
+    /// sandbox. Otherwise it deletes it at once.
     pub(crate) fn fail(
         &mut self,
         sandbox: &Arc<Sandbox>,
@@ -209,14 +204,14 @@ impl FunctionState {
         let Some(grant) = self.grants.get_mut(&id).filter(|grant| Arc::ptr_eq(&grant.sandbox, sandbox)) else {
             return false;
         };
-        // Whoever finds that it fails has a slot; one that retires it is among those that nobody waits for.
+        // The caller that finds a failure holds a slot itself; one that retires a sandbox is among the abandoned.
         let own = u32::from(!failure.retired || grant.abandoned == 0);
         failure.drains &= in_use > grant.abandoned + own;
         match grant.state {
             GrantState::Failed => return false,
-            // It is being deleted in the same way already.
+            // It is being drained already.
             GrantState::Draining | GrantState::Retired if failure.drains => return false,
-            GrantState::Open
+            GrantState::Active
             | GrantState::Suspended
             | GrantState::Returning
             | GrantState::Draining
@@ -237,7 +232,7 @@ impl FunctionState {
         true
     }
 
-    /// Takes note of an invocation in `sandbox` that nobody waits for any more, or of its end.
+    /// Counts an abandoned invocation in `sandbox`, or its end.
     pub(crate) fn note_abandoned(&mut self, sandbox: &Arc<Sandbox>, has_ended: bool) {
         let grant = self.grants.get_mut(&sandbox.id()).filter(|grant| Arc::ptr_eq(&grant.sandbox, sandbox));
         if let Some(grant) = grant {
@@ -245,23 +240,24 @@ impl FunctionState {
         }
     }
 
-    /// Whether a sandbox runs more than one invocation at once.
+    /// Returns true if a sandbox may run several invocations at once.
     pub(crate) fn is_shared(&self, id: SandboxId) -> bool {
         self.slots.in_use(id).max(self.slots.held(id).unwrap_or(0)) > 1
     }
 
-    /// A new stream begins: what is held now is what its hello says; deltas are numbered anew.
+    /// Prepares for a new stream: the hello states what is held now, and versions restart.
     pub(crate) fn resync(&mut self, function: u64, hello: &mut Vec<wire::HeldGrant>, effects: &mut Effects) {
         self.report.clear();
         self.cap = None;
         for id in self.grants.keys().copied().collect::<Vec<_>>() {
             let slots = self.slots_of(id);
             let Some(grant) = self.grants.get_mut(&id) else { continue };
-            // What was said on another stream, perhaps by another control plane, counts for nothing on this one.
+            // Versions of another stream, perhaps of another control plane, do not order deltas of this one.
             grant.stamp = Stamp::default();
             grant.reported = slots;
             let failure = grant.failure("this connection");
-            // Held until it is gone, or it would be granted to somebody else before the news of it is heard.
+            // A failed sandbox counts as held until it is gone. Otherwise the control plane could grant it again before
+            // it receives the report.
             let least = u32::from(failure.is_some());
             hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots: slots.max(least) });
             if let Some(failure) = failure {
@@ -274,18 +270,18 @@ impl FunctionState {
         effects.report = effects.report.max(self.report.mark_queued());
     }
 
-    /// Slots held of this function, those of leaving sandboxes included as long as they are in use, failed ones not.
+    /// Held slots of this function. Ending grants count while they are in use, failed ones do not.
     pub(crate) fn held_slots(&self) -> u32 {
         let working = self.grants.iter().filter(|(_, grant)| grant.state != GrantState::Failed);
         working.map(|(&id, _)| self.slots_of(id)).fold(0, u32::saturating_add)
     }
 
-    /// Sandboxes held, and slots that could be taken now.
+    /// Number of granted sandboxes, and of slots that are free.
     pub(crate) fn supply(&self) -> (usize, u64) {
         (self.grants.len(), self.slots.free_total())
     }
 
-    /// An invocation in a sandbox has ended.
+    /// Frees the slot of an invocation that ended.
     pub(super) fn free_slot(&mut self, id: SandboxId, now_us: u64) {
         match self.grants.get_mut(&id) {
             Some(grant) if grant.state == GrantState::Failed => grant.reported = grant.reported.saturating_sub(1),
@@ -296,7 +292,7 @@ impl FunctionState {
         }
     }
 
-    /// A slot of a sandbox became free: with an unmet limit the sandbox is given back instead of used again.
+    /// After a slot became free: ends the grant instead of using it again if the cap is exceeded.
     fn return_beyond_cap(&mut self, id: SandboxId) {
         if let Some(cap) = self.cap
             && self.grants.get(&id).is_some_and(Grant::is_kept)
@@ -306,7 +302,7 @@ impl FunctionState {
         }
     }
 
-    /// After a change in a sandbox: gives it back when it leaves and is free, and tells when fewer slots are held.
+    /// After a change of a grant: ends it if it is leaving and unused, and reports if fewer slots are held.
     pub(super) fn reconcile(&mut self, id: SandboxId, effects: &mut Effects) {
         let slots = self.slots_of(id);
         let Some(grant) = self.grants.get_mut(&id) else { return };
@@ -329,7 +325,7 @@ impl FunctionState {
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &config, now_us.saturating_sub(delta.ready_age_us)));
             Grant { sandbox, state, stamp: delta.stamp, reported, abandoned: 0 }
         });
-        // Lent again by a control plane that the news of the failure has not reached.
+        // The control plane granted it again before it received the report of the failure.
         if let Some(failure) = grant.failure("it was granted again") {
             grant.stamp = grant.stamp.max(delta.stamp);
             self.report.failed(id, grant.reported, failure);
@@ -345,7 +341,7 @@ impl FunctionState {
         {
             grant.state = state;
             grant.stamp = grant.stamp.max(stamp);
-            self.slots.set_open(id, state == GrantState::Open);
+            self.slots.set_open(id, state == GrantState::Active);
         }
     }
 
@@ -354,11 +350,11 @@ impl FunctionState {
         effects.gone.extend(self.grants.remove(&id).map(|grant| grant.sandbox));
     }
 
-    /// Slots of one sandbox that nobody else may use.
+    /// Slots of one sandbox that no other data plane may use.
     fn slots_of(&self, id: SandboxId) -> u32 {
         let in_use = self.slots.in_use(id);
         match self.grants.get(&id).map(|grant| grant.state) {
-            Some(GrantState::Open | GrantState::Suspended) => self.slots.held(id).unwrap_or(0).max(in_use),
+            Some(GrantState::Active | GrantState::Suspended) => self.slots.held(id).unwrap_or(0).max(in_use),
             Some(GrantState::Draining | GrantState::Returning) => in_use,
             Some(GrantState::Retired) => in_use.max(1),
             Some(GrantState::Failed) => self.grants.get(&id).map_or(0, |grant| grant.reported),
@@ -366,7 +362,7 @@ impl FunctionState {
         }
     }
 
-    /// Slots granted of sandboxes that are not leaving.
+    /// Granted slots of usable sandboxes.
     fn kept_slots(&self) -> u64 {
         self.grants.iter().filter(|(_, grant)| grant.is_kept()).map(|(&id, _)| u64::from(self.slots_of(id))).sum()
     }

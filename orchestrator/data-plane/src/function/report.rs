@@ -1,82 +1,83 @@
-//! What the control plane has not been told yet about one function: demand, slots held, failed sandboxes.
+//! The unsent report about one function: demand, held slots, failed sandboxes.
 //!
-//! It is kept beside the state it describes and read when a message is written, so what is sent is always the newest
-//! and never more than one entry per sandbox.
+//! It is kept with the state it describes and read when a message is written, so each message has the newest state and
+//! at most one entry per sandbox.
 
 use std::collections::BTreeMap;
 
 use api::wire;
 use model::SandboxId;
 
-/// Acknowledgements and failures of one message: with its other entries they stay below what a message may have.
+/// Acknowledgements and failures per message, so that it stays below its size bound.
 const MAX_ACKS: usize = 4096;
 const MAX_FAILURES: usize = 256;
 
-/// In what way a sandbox does not work.
+/// Reports that a sandbox is not used any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SandboxFailure {
     pub(crate) cause: String,
-    /// It worked, but may still run an invocation whose client has left.
+    /// The sandbox works, but may still run an abandoned invocation.
     pub(crate) retired: bool,
-    /// Other invocations run there, which are to end by themselves before it is deleted.
+    /// Other invocations run there and may finish before the sandbox is deleted.
     pub(crate) drains: bool,
 }
 
 impl SandboxFailure {
-    /// It does not take connections.
+    /// It does not accept connections.
     pub(crate) fn broken(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), retired: false, drains: false }
     }
 
-    /// Its connections end without a response, which others that run there may survive.
+    /// Its connections end without a response, which other invocations there may survive.
     pub(crate) fn breaking(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), retired: false, drains: true }
     }
 
-    /// It does not end what nobody waits for.
+    /// It did not end an abandoned invocation in time.
     pub(crate) fn retired(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), retired: true, drains: true }
     }
 }
 
-/// An acknowledgement that waits to be sent.
+/// An unsent acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ack {
     slots: u32,
     version: u64,
-    /// When the delta it answers was read; `None` when slots were given back since.
+    /// When the acknowledged delta was read; `None` if slots were returned since, so that the time says nothing about
+    /// the delta.
     read_us: Option<u64>,
 }
 
-/// How soon the control plane is to know.
+/// Urgency of an unsent report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FlushPriority {
-    /// There is nothing to tell.
+    /// Nothing is unsent.
     #[default]
     None,
-    /// With the next message: nobody waits for it.
+    /// Send with the next message: no invocation waits for it.
     Soon,
-    /// At once: somebody waits, or is sent to the wrong place.
+    /// Send at once: an invocation waits, or slots are wanted elsewhere.
     Now,
 }
 
-/// Unsent news of one function.
+/// The unsent report about one function.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// Of what is unsent.
+    /// Priority of what is unsent.
     priority: FlushPriority,
-    /// As the outbox knows it.
+    /// Priority with which the outbox was notified.
     queued: FlushPriority,
     demand: bool,
-    /// The waiting invocations that the control plane was told of last.
+    /// Waiting invocations as last reported.
     reported_waiting: u32,
     acks: BTreeMap<SandboxId, Ack>,
     failures: BTreeMap<SandboxId, SandboxFailure>,
-    /// The newest limit carried out, and the slots that were held then.
+    /// Version of the newest cap applied, and the slots held at that time.
     cap_ack: Option<(u64, u32)>,
 }
 
-/// The levels that go into a message.
+/// The load of a function at the time a message is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FunctionLoad {
     pub(super) function: u64,
@@ -86,8 +87,8 @@ pub(super) struct FunctionLoad {
 }
 
 impl Report {
-    /// Waiting changed: growth beyond what was told matters at once; a shrinking crowd matters when it has halved or is
-    /// gone, and not that much, so that a queue that breathes costs no message per invocation.
+    /// Updates the number of waiting invocations. Growth beyond the reported number is urgent. A decrease is reported
+    /// when it has halved or reached zero, so that a fluctuating queue does not cost a message per invocation.
     pub(super) fn on_waiting_changed(&mut self, waiting: u32) {
         let reported = self.reported_waiting;
         if waiting > reported {
@@ -98,12 +99,12 @@ impl Report {
         }
     }
 
-    /// A sample says how many wait, so growth beyond that is news.
+    /// A sample reported the waiting invocations, so growth is measured from there.
     pub(super) fn sampled(&mut self, waiting: u32) {
         self.reported_waiting = waiting;
     }
 
-    /// The demand is to be told, whatever was told before.
+    /// Reports the demand whatever was reported before.
     pub(super) fn require_demand_report(&mut self) {
         self.demand = true;
         self.raise_priority(FlushPriority::Now);
@@ -113,15 +114,15 @@ impl Report {
         self.priority = self.priority.max(priority);
     }
 
-    /// A delta of `version`, read at `read_us`, left us with `slots` of a sandbox.
+    /// Acknowledges the delta of `version`, read at `read_us`, after which `slots` are held.
     pub(super) fn acknowledge(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
         self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
-        // Slots that came are used here already; slots that go are wanted elsewhere.
+        // Slots that were granted are in use here already; slots that were revoked are wanted elsewhere.
         self.raise_priority(if slots > 0 { FlushPriority::Soon } else { FlushPriority::Now });
     }
 
-    /// We now hold `slots` of a sandbox, as far as deltas up to `version` say: if the control plane has sent a newer one, that
-    /// counts, and is answered.
+    /// Reports that `slots` of a sandbox are held now, as of delta `version`. If the control plane has sent a newer
+    /// delta, that one wins and is acknowledged itself.
     pub(super) fn slots_returned(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
@@ -129,7 +130,7 @@ impl Report {
         self.raise_priority(FlushPriority::Now);
     }
 
-    /// A sandbox does not work; `running` invocations have not ended there.
+    /// Reports a sandbox that does not work; `running` invocations there have not ended.
     pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, failure: SandboxFailure) {
         if let Some(ack) = self.acks.get_mut(&sandbox) {
             ack.slots = running;
@@ -138,19 +139,19 @@ impl Report {
         self.raise_priority(FlushPriority::Now);
     }
 
-    /// The limit of `version` is carried out as far as possible, which leaves so many slots. What is granted before that is
-    /// said is granted beside the limit, and does not make it unmet.
+    /// Acknowledges the cap of `version`, applied as far as possible with `slots` left. Slots granted before the
+    /// acknowledgement is sent are on top of the cap and do not violate it.
     pub(super) fn on_cap_applied(&mut self, version: u64, slots: u32) {
         self.cap_ack = Some((version, slots));
         self.raise_priority(FlushPriority::Now);
     }
 
-    /// Forgets everything unsent: a new stream begins.
+    /// Discards everything unsent: a new stream starts with a full state.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// How soon the outbox is to fetch what there is, where it does not know that yet; it does from now on.
+    /// The priority with which to notify the outbox, `None` if it was notified with it before. Marks it as notified.
     pub(super) fn mark_queued(&mut self) -> FlushPriority {
         if self.priority <= self.queued {
             return FlushPriority::None;
@@ -159,7 +160,7 @@ impl Report {
         self.priority
     }
 
-    /// Moves what is unsent into `message`, written at `now_us`. True when there is more than one message takes.
+    /// Moves the report into `message`, written at `now_us`. Returns true if there is more than one message holds.
     pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, load: FunctionLoad, now_us: u64) -> bool {
         let FunctionLoad { function, waiting, running, held } = load;
         (self.priority, self.queued) = (FlushPriority::None, FlushPriority::None);
@@ -167,7 +168,7 @@ impl Report {
             self.reported_waiting = waiting;
             message.demand.push(wire::Demand { function, waiting, running });
         }
-        // Failures first: slots of a failed sandbox that are given back must not be granted anew.
+        // Failures come first: returned slots of a failed sandbox must not be granted again.
         while message.failures.len() < MAX_FAILURES
             && let Some((sandbox, SandboxFailure { cause, retired, drains })) = self.failures.pop_first()
         {

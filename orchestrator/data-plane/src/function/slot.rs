@@ -1,27 +1,27 @@
-//! The right to run one invocation in one sandbox, as a value: dropping it gives the slot back.
+//! The right to run one invocation in one sandbox, as a value: dropping it releases the slot.
 
 use std::{fmt, sync::Arc};
 
 use super::{Function, SandboxFailure};
 use crate::{plane::Plane, upstream::Sandbox};
 
-/// A slot that is in use.
+/// A slot in use.
 pub(crate) struct Slot {
-    /// `None` once it was taken apart.
+    /// `None` once it was consumed.
     held: Option<(Arc<Function>, Arc<Sandbox>)>,
     taken_us: u64,
-    /// Nobody waits for what runs in it.
+    /// The client left, but the invocation may still run.
     abandoned: bool,
 }
 
-/// How many slots of a sandbox are in use.
+/// Occupancy of a sandbox's slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
-    /// None.
+    /// No slot is in use.
     Idle,
-    /// Not all.
+    /// Some slots are in use.
     Partial,
-    /// All.
+    /// All slots are in use.
     Full,
 }
 
@@ -30,33 +30,31 @@ impl Slot {
         Self { held: Some((function, sandbox)), taken_us, abandoned: false }
     }
 
-    /// The sandbox it is a slot of.
     pub(crate) fn sandbox(&self) -> &Arc<Sandbox> {
         &self.parts().1
     }
 
-    /// The data plane it belongs to.
     pub(crate) fn plane(&self) -> &Arc<Plane> {
         &self.parts().0.plane
     }
 
-    /// When it was taken.
+    /// When it was acquired, microseconds.
     pub(crate) fn taken_us(&self) -> u64 {
         self.taken_us
     }
 
-    /// The sandbox does not work: no invocation goes there any more, and the control plane is told.
+    /// Stops using the sandbox and reports it as broken.
     pub(crate) fn fail(&self, cause: &str) {
         self.fail_sandbox(SandboxFailure::broken(cause));
     }
 
-    /// Connections to the sandbox end again and again: no invocation goes there any more, and the control plane is told. A
-    /// program may end them for what it was sent, so others that run there may end.
+    /// Stops using the sandbox and reports that its connections keep ending. A program may close them because of a
+    /// request, so other invocations in it may finish.
     pub(crate) fn fail_repeatedly(&self, cause: &str) {
         self.fail_sandbox(SandboxFailure::breaking(cause));
     }
 
-    /// It is not known whether the sandbox is still there: no invocation goes there any more, without a word against it.
+    /// Returns the grant of the sandbox, which may have ended unseen, without reporting a failure.
     pub(crate) fn return_grant(&self) {
         let (function, sandbox) = self.parts();
         if function.return_grant(sandbox) {
@@ -65,8 +63,7 @@ impl Slot {
         }
     }
 
-    /// The sandbox may still run what nobody waits for: no invocation goes there any more either. Others that run there
-    /// may end.
+    /// Stops using the sandbox because it may still run an abandoned invocation. Other invocations in it may finish.
     pub(crate) fn retire(&self, cause: &str) {
         self.fail_sandbox(SandboxFailure::retired(cause));
     }
@@ -76,7 +73,7 @@ impl Slot {
         function.fail_sandbox(sandbox, failure);
     }
 
-    /// Nobody waits any more for what runs in it.
+    /// Marks the invocation as abandoned: no client waits for it any more.
     pub(crate) fn into_abandoned(mut self) -> Self {
         self.abandoned = true;
         let (function, sandbox) = self.parts();
@@ -84,20 +81,20 @@ impl Slot {
         self
     }
 
-    /// Whether other invocations may run in the sandbox at the same time.
+    /// Returns true if other invocations may run in the sandbox at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         let (function, sandbox) = self.parts();
         function.view(|state| state.is_shared(sandbox.id()))
     }
 
-    /// Gives it back at `now_us`.
+    /// Releases the slot. The caller passes the time because it has read the clock anyway.
     pub(crate) fn release(mut self, now_us: u64) {
         if let Some((function, sandbox)) = self.held.take() {
             function.release(&sandbox, now_us);
         }
     }
 
-    /// Takes it apart without giving it back.
+    /// Consumes it without releasing the slot.
     pub(super) fn into_sandbox(mut self) -> Arc<Sandbox> {
         self.held.take().expect("only the methods that consume a slot empty it").1
     }

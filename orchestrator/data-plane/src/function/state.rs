@@ -1,8 +1,8 @@
-//! One function in one data plane: its slots, its queue and what the control plane wants of both.
+//! The state of one function in one data plane: its slots, its queue and its unsent reports.
 //!
-//! Plain state with synchronous methods: they change it and say in [`Effects`] what is to be done outside. No I/O, no
-//! clock; times are microseconds of the data plane's clock. Two invariants hold between calls: nobody waits while an
-//! open sandbox has a free slot, and every slot in use belongs to exactly one running invocation.
+//! Plain state with synchronous methods that change it and list in [`Effects`] what remains to be done. No I/O, no
+//! clock; times are microseconds of the data plane's clock. Two invariants hold between calls: no invocation waits
+//! while an active sandbox has a free slot, and every slot in use belongs to exactly one running invocation.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,56 +22,54 @@ use crate::{
     upstream::Sandbox,
 };
 
-/// A permanent creation problem answers new invocations at once for this long; after that one more is let in to wait, so
-/// that the control plane hears of the demand and may try again.
+/// How long a permanent creation problem refuses new invocations at once. The next one waits, so that the control plane
+/// sees demand and may try again.
 const CREATION_FAILURE_TTL_US: u64 = 1_000_000;
 
-/// What a data plane knows of a function besides its name.
+/// A function's configuration as this data plane uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FunctionConfig {
-    /// Longest run of one invocation, microseconds.
+    /// Execution time-out of one invocation, microseconds.
     pub(crate) timeout_us: u64,
-    /// Longest wait in the queue, microseconds.
+    /// Queue deadline, microseconds.
     pub(crate) queue_deadline_us: u64,
-    /// Most waiting invocations.
+    /// Capacity of the queue.
     pub(crate) queue_limit: u32,
-    /// What its sandboxes speak.
     pub(crate) protocol: model::Protocol,
-    /// Invocations that one sandbox runs at once, over all data planes.
+    /// Slots of one sandbox, over all data planes.
     pub(crate) concurrency: u32,
-    /// Whether any invocation may be sent again, also when a sandbox may have acted on it.
+    /// Invocations may be retried even if a sandbox may have acted on them.
     pub(crate) retry_any: bool,
-    /// Longest time that a connection to a sandbox is idle, microseconds.
+    /// Idle timeout of connections to sandboxes, microseconds.
     pub(crate) connection_idle_us: u64,
 }
 
-/// What is to be done after a change.
+/// What remains to be done after a change.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Slots taken for waiters, in the order of their arrival.
+    /// Slots acquired for waiters, in the order of their arrival.
     pub(crate) served: Vec<(Waiter, Arc<Sandbox>)>,
     /// Waits that end without a slot.
     pub(crate) refused: Vec<(Waiter, Refusal)>,
-    /// Sandboxes no longer used: their idle connections are to be closed.
+    /// Sandboxes that get no further invocation: their idle connections are to be closed.
     pub(crate) left: Vec<Arc<Sandbox>>,
-    /// Sandboxes that are no more: whatever runs there is to be broken off.
+    /// Sandboxes that no longer exist: all their connections are to be closed.
     pub(crate) gone: Vec<Arc<Sandbox>>,
-    /// How soon the control plane is to be told.
+    /// The priority of the unsent report.
     pub(crate) report: FlushPriority,
-    /// Samples must begin.
+    /// Sampling must start.
     pub(crate) sample: bool,
-    /// The function was deregistered and nothing of it is left.
+    /// The function was deregistered and has neither sandboxes nor invocations.
     pub(crate) ended: bool,
 }
 
-/// What becomes of an invocation that asks for a slot.
+/// The decision about an invocation that needs a slot.
 #[derive(Debug)]
 pub(crate) enum AdmissionDecision {
-    /// It has one.
+    /// It got a slot of this sandbox.
     Served(Arc<Sandbox>),
-    /// It must wait: [`FunctionState::join`] is to be called.
+    /// It must wait: the caller calls [`FunctionState::join`] with a waiter.
     Wait,
-    /// It is refused.
     Refused(Refusal),
 }
 
@@ -82,20 +80,20 @@ pub(crate) struct FunctionState {
     pub(super) slots: Slots<SandboxId>,
     pub(super) grants: BTreeMap<SandboxId, Grant>,
     pub(super) queue: Queue,
-    /// Running invocations, also those in sandboxes that have been forgotten.
+    /// Running invocations, including those in sandboxes whose grants are gone.
     pub(super) running: u32,
     pub(super) cap: Option<GrantCap>,
     pub(super) report: Report,
     pub(super) removed: bool,
-    /// It belongs to a cluster that was left: nobody is told anything of it any more.
+    /// It belongs to a cluster that was left: nothing of it is reported any more.
     pub(super) detached: bool,
     activity: Activity,
     arrivals: u64,
     problem: Option<Problem>,
 }
 
-/// Its message is for operators, who find it in the control plane: it may hold what the program printed, which is not
-/// for those who invoke it.
+/// A creation problem, without the control plane's message: that may hold output of the program, which clients must not
+/// see. Operators find it in the control plane.
 #[derive(Clone, Copy, Debug)]
 struct Problem {
     permanent: bool,
@@ -103,7 +101,7 @@ struct Problem {
 }
 
 impl FunctionState {
-    /// A function without sandboxes. `random` feeds a policy that chooses at random.
+    /// Creates a function without sandboxes. `random` drives balancing policies that sample.
     pub(crate) fn new(config: FunctionConfig, policy: &'static Balance, random: Pcg32) -> Self {
         Self {
             config,
@@ -121,26 +119,24 @@ impl FunctionState {
         }
     }
 
-    /// The terms in force.
     pub(crate) fn config(&self) -> FunctionConfig {
         self.config
     }
 
-    /// New terms and balancing, for whoever arrives or is served from now on.
+    /// Replaces configuration and balancing policy, from the next arrival or assignment on.
     pub(crate) fn configure(&mut self, config: FunctionConfig, policy: &'static Balance) {
         self.config = config;
         self.slots.set_policy(policy, config.concurrency);
     }
 
-    /// An invocation arrives: its ticket, and a slot or a place in the queue if there is one.
+    /// Admits an arriving invocation: its arrival number and the decision.
     pub(crate) fn arrive(&mut self, now_us: u64, effects: &mut Effects) -> (ArrivalNumber, AdmissionDecision) {
         self.arrivals += 1;
         effects.sample |= self.activity.arrive(now_us);
         (ArrivalNumber(self.arrivals), self.admit(now_us))
     }
 
-    /// An invocation whose sandbox failed asks for another slot. It was accepted before, so the queue's limit does not
-    /// apply to it.
+    /// Admits an invocation whose sandbox failed. It was accepted before, so the capacity of the queue does not apply.
     pub(crate) fn retry(&mut self, now_us: u64) -> AdmissionDecision {
         match self.acquire(now_us) {
             Some(sandbox) => AdmissionDecision::Served(sandbox),
@@ -169,14 +165,14 @@ impl FunctionState {
         AdmissionDecision::Wait
     }
 
-    /// Takes a place in the queue.
+    /// Enters the queue.
     pub(crate) fn join(&mut self, arrival: ArrivalNumber, waiter: Waiter, now_us: u64, effects: &mut Effects) {
         let before = self.load();
         self.queue.join(arrival, waiter);
         self.changed(before, now_us, effects);
     }
 
-    /// Leaves the queue: the client went away or the deadline passed.
+    /// Leaves the queue: the client left or the deadline passed.
     pub(crate) fn leave(&mut self, arrival: ArrivalNumber, now_us: u64, effects: &mut Effects) {
         let before = self.load();
         if self.queue.leave(arrival) {
@@ -184,7 +180,7 @@ impl FunctionState {
         }
     }
 
-    /// An invocation in `sandbox` has ended, and the sandbox with it as far as this slot goes.
+    /// Releases the slot of an invocation that ended in `sandbox`.
     pub(crate) fn release(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
         let before = self.load();
         self.running -= 1;
@@ -197,7 +193,8 @@ impl FunctionState {
         self.changed(before, now_us, effects);
     }
 
-    /// The function was deregistered: waiters are answered, running invocations finish, slots go back as they do.
+    /// Deregisters the function: waiting invocations are refused, running ones finish, and grants are returned as they
+    /// do.
     pub(crate) fn remove(&mut self, now_us: u64, effects: &mut Effects) {
         self.removed = true;
         self.refuse_all(&Cause::UnknownFunction.plain(), now_us, effects);
@@ -213,7 +210,7 @@ impl FunctionState {
         self.changed(before, now_us, effects);
     }
 
-    /// Sandboxes cannot be made at present, or (with an empty message) can again.
+    /// Sets the current creation problem; an empty message clears it.
     pub(crate) fn set_creation_problem(&mut self, problem: wire::CreationProblem, now_us: u64, effects: &mut Effects) {
         if problem.message.is_empty() {
             self.problem = None;
@@ -225,7 +222,7 @@ impl FunctionState {
         self.problem = Some(Problem { permanent: problem.permanent, since_us: now_us });
     }
 
-    /// The answer to an invocation that has waited as long as it may.
+    /// The refusal for an invocation that reached the queue deadline.
     pub(crate) fn queue_deadline_refusal(&self) -> Refusal {
         match &self.problem {
             Some(_) => Cause::QueueDeadline.because("no sandbox could be made in time"),
@@ -233,7 +230,8 @@ impl FunctionState {
         }
     }
 
-    /// What was measured since the last sample, and whether the function is still active; `None` when nobody is told.
+    /// The measurements since the last sample, and whether the function is still active; `None` if nothing is reported
+    /// any more.
     pub(crate) fn sample(&mut self, now_us: u64) -> Option<(wire::Sample, bool)> {
         if self.detached {
             return None;
@@ -243,30 +241,28 @@ impl FunctionState {
         Some((sample, active))
     }
 
-    /// Moves the news into `message`.
+    /// Moves the unsent report into `message`. Returns true if there is more than one message holds.
     pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
         let load = FunctionLoad { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
         self.report.write(message, load, now_us)
     }
 
-    /// A sample as it is sent: with what waits and runs now.
+    /// Updates a sample to what waits and runs when it is sent.
     pub(crate) fn write_sample(&mut self, sample: wire::Sample) -> wire::Sample {
         let (waiting, running) = (self.queue.len(), self.running);
         self.report.sampled(waiting);
         wire::Sample { waiting, running, ..sample }
     }
 
-    /// Waiting invocations.
     pub(crate) fn waiting(&self) -> u32 {
         self.queue.len()
     }
 
-    /// Running invocations.
     pub(crate) fn running(&self) -> u32 {
         self.running
     }
 
-    /// Gives free slots to waiters, the longest waiting first.
+    /// Assigns free slots to waiting invocations in the order of arrival.
     pub(super) fn serve_queue(&mut self, effects: &mut Effects) {
         while !self.queue.is_empty() {
             let Some(sandbox) = self.take_slot() else { return };
@@ -276,7 +272,7 @@ impl FunctionState {
         }
     }
 
-    /// Brings measurements and reports up to date after a change from level `before`.
+    /// Updates measurements and reports after a change of the load, which was `before`.
     pub(super) fn changed(&mut self, before: u32, now_us: u64, effects: &mut Effects) {
         self.activity.change(now_us, before, self.load());
         self.report.on_waiting_changed(self.queue.len());
@@ -288,12 +284,12 @@ impl FunctionState {
         effects.ended = self.removed && self.grants.is_empty() && self.running == 0;
     }
 
-    /// Waiting and running invocations.
+    /// Waiting plus running invocations.
     pub(super) fn load(&self) -> u32 {
         self.queue.len() + self.running
     }
 
-    /// Begins to take samples; true when none were taken.
+    /// Starts sampling. Returns false if it was running.
     pub(super) fn begin_sampling(&mut self, now_us: u64) -> bool {
         self.activity.begin(now_us)
     }
@@ -301,7 +297,7 @@ impl FunctionState {
     fn keep_sampling(&mut self, now_us: u64) -> bool {
         let is_capped = self.cap.is_some();
         if is_capped {
-            // Its clock may have stopped with an idle span; the limit is looked at again with each sample.
+            // Sampling stops after an idle span, but an unmet cap is rechecked with each sample.
             self.begin_sampling(now_us);
         }
         is_capped

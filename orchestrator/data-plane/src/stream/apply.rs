@@ -1,4 +1,4 @@
-//! Messages of the control plane, carried out: functions, endpoints, limits, problems.
+//! Applies messages of the control plane: functions, endpoints, caps, creation problems.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,51 +10,49 @@ use crate::{
     plane::Plane,
 };
 
-/// Applies one stream after the other.
+/// Applies the messages of successive streams.
 pub(super) struct Applier {
     plane: Arc<Plane>,
-    /// The cluster it belongs to, empty at first.
+    /// Id of the cluster, empty before the first stream.
     cluster: String,
     /// The newest epoch seen.
     epoch: u32,
-    /// Its nonce.
+    /// Nonce of that epoch.
     nonce: u64,
-    /// The greatest index of the command log among what it was told.
+    /// Greatest command log index received.
     known: u64,
-    /// Number of the current stream.
+    /// Number of the current stream, from 1.
     stream: u64,
-    /// While its snapshot is being received, the functions it has named.
+    /// Functions named by the snapshot while it is being received.
     snapshot: Option<BTreeSet<FunctionId>>,
 }
 
 impl Applier {
-    /// Before the first stream.
     pub(super) fn new(plane: Arc<Plane>) -> Self {
         Self { plane, cluster: String::new(), epoch: 0, nonce: 0, known: 0, stream: 0, snapshot: None }
     }
 
-    /// The newest epoch seen, 0 at first.
+    /// The newest epoch seen, 0 before the first stream.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    /// The nonce of that epoch.
     pub(super) fn nonce(&self) -> u64 {
         self.nonce
     }
 
-    /// The greatest index of the command log among what it was told, 0 at first.
+    /// Greatest command log index received, 0 before the first stream.
     pub(super) fn known(&self) -> u64 {
         self.known
     }
 
-    /// The cluster it belongs to, empty at first.
+    /// Id of the cluster, empty before the first stream.
     pub(super) fn cluster(&self) -> &str {
         &self.cluster
     }
 
-    /// The cluster is no more, or at least not that of the control planes: nothing of it may be used, since sandboxes of
-    /// another one may have the same addresses. What runs may end.
+    /// Leaves the cluster because the control planes belong to another one, whose sandboxes may have the same
+    /// addresses. Running invocations may finish.
     pub(super) fn leave_cluster(&mut self) {
         self.plane.set_unready();
         (self.cluster, self.epoch, self.snapshot) = (String::new(), 0, None);
@@ -65,7 +63,7 @@ impl Applier {
         self.plane.functions.clear();
     }
 
-    /// A stream of that control plane begins.
+    /// Starts a stream after its welcome.
     pub(super) fn begin(&mut self, welcome: wire::Welcome) {
         self.cluster = welcome.cluster;
         (self.epoch, self.nonce) = (welcome.epoch, welcome.epoch_nonce);
@@ -73,12 +71,12 @@ impl Applier {
         self.snapshot = Some(BTreeSet::new());
     }
 
-    /// Whether all that a stream begins with was received on the current one.
+    /// Returns true if the snapshot of the current stream is complete.
     pub(super) fn is_complete(&self) -> bool {
         self.snapshot.is_none()
     }
 
-    /// Carries out a message.
+    /// Applies a message.
     pub(super) fn apply(&mut self, message: wire::ToDataPlane) {
         let functions = &self.plane.functions;
         self.known = self.known.max(message.sequence);
@@ -123,13 +121,13 @@ impl Applier {
         let state = state_from_wire(delta.state)?;
         let sandbox = SandboxId::from_wire(delta.sandbox);
         let Some(function) = self.plane.functions.by_id(FunctionId(delta.function)) else {
-            // Whatever was granted of it is not held here.
+            // No grant of an unknown function is held.
             self.plane.reports.unknown(delta);
             return Ok(());
         };
         let address = match state {
             EndpointState::Active | EndpointState::Suspended => parse_address(&delta.address)?,
-            // Its address does not matter any more, and may be absent.
+            // The address is not used any more and may be absent.
             EndpointState::Draining | EndpointState::Gone => api::ANY_LOOPBACK,
         };
         let stamp = Stamp { stream: self.stream, version: delta.version };
