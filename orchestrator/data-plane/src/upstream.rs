@@ -1,7 +1,7 @@
-//! Sandboxes as this data plane reaches them: their connections, each carrying one invocation at a time.
+//! Connections to sandboxes, each carrying one invocation at a time.
 //!
-//! HTTP/2 connections are used the same way, one invocation at a time: the end of a connection is the only sign,
-//! in both protocols, that a sandbox has stopped working on a cancelled invocation.
+//! HTTP/2 connections are used in the same way: in both protocols the end of the connection is the only sign that a
+//! sandbox has stopped working on a cancelled invocation.
 
 mod connection;
 mod idle;

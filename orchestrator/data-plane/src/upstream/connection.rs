@@ -1,6 +1,6 @@
-//! One connection to a sandbox, in either protocol, as the invocation that has it uses it.
+//! One connection to a sandbox, in either protocol, as the invocation that owns it uses it.
 //!
-//! An HTTP/1.1 connection has no task of its own: the invocation drives it, so a warm request wakes nobody else.
+//! An HTTP/1.1 connection has no task of its own: the invocation drives it, so a warm request wakes no other task.
 
 use std::{
     pin::Pin,
@@ -25,17 +25,17 @@ use crate::{
     upload::{Upload, UploadWatch},
 };
 
-/// Most bytes of an answer that are read at once: what the HTTP library allows by itself.
+/// Read buffer for responses, the HTTP library's default maximum.
 const BUFFER_BYTES: usize = 400 * 1024;
 
-/// What comes back on a link: an answer, or why there is none (and the request, if it was never sent).
+/// A response, or the error with the request if nothing of it was sent.
 pub(crate) type UpstreamResponse = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
-/// A connection that is this one's alone.
+/// A connection, used by one invocation at a time.
 pub(crate) struct UpstreamConnection {
     http_version: HttpVersion,
     monitor: Arc<IoMonitor>,
-    /// Whether it was idle between two invocations.
+    /// It has carried an invocation before.
     reused: bool,
 }
 
@@ -43,29 +43,28 @@ enum HttpVersion {
     Http1(Box<Http1>),
     Http2 {
         sender: http2::SendRequest<Upload>,
-        /// The HTTP library sends it in a task of its own, also when the response is complete.
+        /// The HTTP library sends the body in a task of its own, even after the response is complete.
         upload: UploadWatch,
     },
 }
 
-/// Boxed, so that a connection moves in and out of the idle ones as a pointer.
+/// Boxed, so that a connection moves between the idle list and its user as a pointer.
 struct Http1 {
     sender: http1::SendRequest<Upload>,
     /// `None` once it has ended.
     connection: Option<http1::Connection<TokioIo<MonitoredIo>, Upload>>,
-    /// Its bytes when it has ended: it may have to be waited for that the sandbox closes them.
+    /// The byte stream after the connection has ended: the lingering close may still need it.
     ended: Option<MonitoredIo>,
 }
 
 impl Http1 {
-    /// Moves bytes. Ready when the connection has ended.
+    /// Drives the connection. Ready once it has ended.
     fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(connection) = &mut self.connection {
-            // Its errors reach the answer or its body.
+            // Errors surface in the response or its body.
             let _ = std::task::ready!(connection.poll_without_shutdown(cx));
         }
-        // A connection that has ended holds on to a request that it was given and has not begun. Taken apart it hands
-        // the request back.
+        // An ended connection keeps a queued request that it has not begun. Taking it apart hands the request back.
         if let Some(connection) = self.connection.take() {
             self.ended = Some(connection.into_parts().io.into_inner());
         }
@@ -74,7 +73,7 @@ impl Http1 {
 }
 
 impl UpstreamConnection {
-    /// Prepares a fresh connection.
+    /// Performs the handshake on a new connection.
     pub(crate) async fn open(io: Io, protocol: Protocol, limits: &Limits) -> hyper::Result<Self> {
         let frames = (protocol == Protocol::H2c).then(|| Frames::new(0, limits.http2_trailer_block()));
         let (bytes, monitor) = MonitoredIo::new(io, frames);
@@ -91,7 +90,7 @@ impl UpstreamConnection {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.max_header_list_size(limits.http2_header_bytes());
                 let (sender, connection) = builder.handshake(io).await?;
-                // Ends when the sender is dropped or the sandbox closes; errors reach the sender.
+                // The task ends when the sender is dropped or the sandbox closes; errors surface in the sender.
                 tokio::spawn(async move { drop(connection.await) });
                 HttpVersion::Http2 { sender, upload: UploadWatch::default() }
             }
@@ -99,12 +98,12 @@ impl UpstreamConnection {
         Ok(Self { http_version, monitor, reused: false })
     }
 
-    /// Its handle, to break it off.
+    /// Handle that can abort the connection.
     pub(crate) fn monitor(&self) -> &Arc<IoMonitor> {
         &self.monitor
     }
 
-    /// Sends a request; the answer comes while [`Self::poll_drive`] is called.
+    /// Sends a request. The response arrives while [`Self::poll_drive`] is called.
     pub(crate) fn send(
         &mut self,
         request: Request<Upload>,
@@ -122,7 +121,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Moves bytes. Ready when the connection has ended.
+    /// Drives the connection. Ready once it has ended.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.http_version {
             HttpVersion::Http1(http1) => http1.poll_drive(cx),
@@ -130,8 +129,8 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether an idle connection can still be used. `doubtful` asks the operating system, too, whether the sandbox has
-    /// ended it: the runtime hears of that later, when it is busy.
+    /// Returns true if an idle connection is usable. `doubtful` also asks the operating system whether the sandbox has
+    /// closed it, because a busy runtime learns of that late.
     pub(crate) fn is_alive(&mut self, doubtful: bool, cx: &mut Context<'_>) -> bool {
         self.monitor.peek_when_empty(doubtful);
         let is_open = self.poll_drive(cx).is_pending();
@@ -139,7 +138,7 @@ impl UpstreamConnection {
         is_open && self.is_ready()
     }
 
-    /// Whether another invocation may use it now; call [`Self::poll_drive`] before.
+    /// Returns true if another invocation may use it now. Call [`Self::poll_drive`] before.
     pub(crate) fn is_ready(&self) -> bool {
         match &self.http_version {
             HttpVersion::Http1(http1) => http1.connection.is_some() && http1.sender.is_ready(),
@@ -147,7 +146,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether it has ended; call [`Self::poll_drive`] before.
+    /// Returns true if it has ended. Call [`Self::poll_drive`] before.
     pub(crate) fn is_ended(&self) -> bool {
         match &self.http_version {
             HttpVersion::Http1(http1) => http1.connection.is_none(),
@@ -155,27 +154,28 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether a byte of an answer has come in. HTTP/2 connections are never silent, so there only whole heads count.
+    /// Returns true if a byte of a response was received. HTTP/2 connections are never silent, so there only complete
+    /// heads count.
     pub(crate) fn response_started(&self) -> bool {
         matches!(self.http_version, HttpVersion::Http1(_)) && self.monitor.received()
     }
 
-    /// Whether a byte of the request has gone out.
+    /// Returns true if a byte of the request was sent.
     pub(crate) fn request_started(&self) -> bool {
         self.monitor.sent()
     }
 
-    /// Whether the sandbox stopped reading before it had all of the request.
+    /// Returns true if the sandbox stopped reading before it had the whole request.
     pub(crate) fn stopped_reading(&self) -> bool {
         self.monitor.stopped_reading()
     }
 
-    /// Whether it has carried an invocation before.
+    /// Returns true if it has carried an invocation before.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// It has carried an invocation and is put aside.
+    /// Marks it as reused when it becomes idle.
     pub(super) fn mark_idle(&mut self) {
         self.reused = true;
         if let HttpVersion::Http2 { upload, .. } = &mut self.http_version {
@@ -183,9 +183,9 @@ impl UpstreamConnection {
         }
     }
 
-    /// Gives up its use: the raw stream arrives when nothing uses it any more. For HTTP/2 that is after the running
-    /// stream was reset. A request's body that still flows would hold the library up: as long as its client sends, or for
-    /// good where the sandbox takes nothing. It is ended by taking the connection from under it.
+    /// Ends its use. The byte stream arrives once nothing uses it any more; for HTTP/2 that is after the running stream
+    /// was reset. An unfinished upload would delay the library as long as the client sends, or forever if the sandbox
+    /// reads nothing, so then the connection is detached from it.
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<IoMonitor>) {
         let stream = self.monitor.reclaim();
         if matches!(&self.http_version, HttpVersion::Http2 { upload, .. } if upload.flows()) {
@@ -195,7 +195,7 @@ impl UpstreamConnection {
     }
 }
 
-/// Polls `drive` and `answer` together: the answer of a request on `link`.
+/// Drives `connection` and polls the response to its request.
 pub(crate) fn poll_response<F>(
     connection: &mut UpstreamConnection,
     response: Pin<&mut F>,
@@ -204,7 +204,7 @@ pub(crate) fn poll_response<F>(
 where
     F: Future<Output = UpstreamResponse>,
 {
-    // The answer is handed over by the drive, so it is looked at afterwards, also when the connection has ended.
+    // Driving delivers the response, so poll it afterwards, even if the connection has ended.
     let _ = connection.poll_drive(cx);
     response.poll(cx)
 }

@@ -1,8 +1,8 @@
-//! Idle connections over all sandboxes, kept below a bound: beyond it the least recently used sandboxes lose theirs.
+//! Bounds the idle connections over all sandboxes: beyond the bound the least recently used sandboxes lose theirs.
 //!
-//! The warm path pays one atomic addition; the order is looked at only when the bound is passed, for a quarter of the
-//! bound at a time. Those are then closed a few with each connection that is put aside: a thousand at once would hold up
-//! everything else for tens of milliseconds.
+//! The warm path pays one atomic addition. The order is computed only when the bound is exceeded, for a quarter of the
+//! bound at a time. Those connections are then closed a few at a time: closing a thousand at once would delay
+//! everything else by tens of milliseconds.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,7 +22,7 @@ use tokio::{
 use super::Sandbox;
 use crate::plane::Plane;
 
-/// Counts idle connections and knows whose they are.
+/// Counts idle connections and tracks their owners.
 pub(crate) struct IdleConnections {
     limit: usize,
     count: AtomicUsize,
@@ -32,44 +32,43 @@ pub(crate) struct IdleConnections {
 #[derive(Default)]
 struct Owners {
     sandboxes: BTreeMap<SandboxId, Weak<Sandbox>>,
-    /// How many to have before looking for those that are no more.
+    /// Number of owners at which dropped ones are pruned.
     prune_at: usize,
-    /// Whose are closed next, and when each was last used, as of when this was last looked up.
+    /// Owners in the order in which they lose their connections, with the time of last use when the order was computed.
     oldest: VecDeque<(u64, Weak<Sandbox>)>,
 }
 
-/// Sandboxes whose connections are closed when one more is put aside than there may be. So many take about a
-/// millisecond; that they are closed together saves wakes on both sides.
+/// Sandboxes that lose their connections together when the bound is exceeded. So many take about a millisecond; closing
+/// them together saves wakeups on both sides.
 pub(crate) const MAX_SHED_AT_ONCE: usize = 32;
 
-/// How often aged connections are looked for. None is used that has become too old meanwhile.
+/// Period in which expired connections are closed. An expired connection is not used even before that.
 const AGED_PERIOD: Duration = Duration::from_secs(1);
 
-/// Owners below which no pruning is worth its while.
+/// Number of owners below which pruning does not pay.
 const MIN_PRUNE_OWNERS: usize = 64;
 
 impl IdleConnections {
-    /// At most `limit` idle connections.
+    /// Allows `limit` idle connections.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, count: AtomicUsize::new(0), owners: Mutex::default() }
     }
 
-    /// One was put aside. True when there are too many now.
+    /// Counts an idle connection. Returns true if there are too many now.
     pub(crate) fn put(&self) -> bool {
         self.count.fetch_add(1, Ordering::Relaxed) >= self.limit
     }
 
-    /// `count` were taken or closed.
+    /// Uncounts `count` connections that were used or closed.
     pub(crate) fn taken(&self, count: usize) {
         self.count.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// `sandbox` has idle connections for the first time.
+    /// Registers `sandbox`, which has idle connections for the first time.
     pub(crate) fn enlist(&self, sandbox: &Arc<Sandbox>) {
         let mut owners = self.lock();
         owners.sandboxes.insert(sandbox.id(), Arc::downgrade(sandbox));
@@ -79,17 +78,18 @@ impl IdleConnections {
         }
     }
 
-    /// Closes some while a quarter of the bound is not free.
+    /// Closes some until a quarter of the bound is free.
     pub(crate) fn shed_beyond(&self, plane: &Plane) {
         self.shed(plane, MAX_SHED_AT_ONCE, self.limit - self.limit / 4);
     }
 
-    /// Closes half of them: descriptors are needed now.
+    /// Closes half of them because the process is out of file descriptors.
     pub(crate) fn shed_many(&self, plane: &Plane) {
         self.shed(plane, self.limit, self.count() / 2);
     }
 
-    /// Closes those of the least recently used sandboxes, of `most` at the most, while there are more than `kept`.
+    /// Closes the connections of the least recently used sandboxes, of `max_sandboxes` at most, while there are more
+    /// than `kept`.
     pub(crate) fn shed(&self, plane: &Plane, max_sandboxes: usize, kept: usize) {
         for _ in 0..max_sandboxes {
             if self.count() <= kept {
@@ -100,7 +100,7 @@ impl IdleConnections {
         }
     }
 
-    /// A sandbox with idle connections, which is not looked at again before all others have been.
+    /// The next sandbox to lose its connections; it is not returned again before all others were.
     fn least_recently_used(&self) -> Option<Arc<Sandbox>> {
         let mut owners = self.lock();
         if owners.oldest.is_empty() {
@@ -108,7 +108,7 @@ impl IdleConnections {
         }
         loop {
             let (used_us, sandbox) = owners.oldest.pop_front()?;
-            // It may have been used since it was looked up.
+            // It may have been used since the order was computed.
             let unused = |sandbox: &Arc<Sandbox>| sandbox.used_us() == used_us && sandbox.has_idle();
             if let Some(sandbox) = sandbox.upgrade().filter(unused) {
                 return Some(sandbox);
@@ -116,7 +116,7 @@ impl IdleConnections {
         }
     }
 
-    /// The sandboxes that may have idle connections.
+    /// Sandboxes that may have idle connections.
     fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
         self.lock().sandboxes.values().filter_map(Weak::upgrade).collect()
     }
@@ -126,7 +126,7 @@ impl IdleConnections {
     }
 }
 
-/// Closes connections that have been idle for too long, for ever.
+/// Closes connections that exceed their idle timeout. Never returns.
 pub(crate) async fn close_aged(plane: Arc<Plane>) {
     let mut ticks = interval(AGED_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,7 +145,7 @@ pub(crate) async fn close_aged(plane: Arc<Plane>) {
 }
 
 impl Owners {
-    /// The `most` least recently used sandboxes that have idle connections.
+    /// The `max_sandboxes` least recently used sandboxes that have idle connections.
     fn in_order_of_use(&self, max_sandboxes: usize) -> VecDeque<(u64, Weak<Sandbox>)> {
         let living = self.sandboxes.iter().filter_map(|(id, sandbox)| Some((id, sandbox, sandbox.upgrade()?)));
         let idle = living.filter(|(_, _, living)| living.has_idle());

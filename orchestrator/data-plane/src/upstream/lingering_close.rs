@@ -1,7 +1,9 @@
-//! The end of an invocation whose client or time is gone: its slot stays taken until the sandbox closes its side.
+//! The lingering close of a connection whose invocation was abandoned: its slot stays in use until the sandbox closes
+//! its side.
 //!
-//! We close our side (the sandbox sees the end of the stream) and read until the sandbox closes its own, as [`Rest`] says
-//! for how long. One that does not may still be running the invocation, so it is retired.
+//! The write side is shut down, which the sandbox sees as end of stream, and input is discarded until the sandbox
+//! closes; [`PendingWork`] says for how long. A sandbox that does not close may still be running the invocation, so it
+//! is retired.
 
 use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
 
@@ -13,32 +15,34 @@ use tokio::{
 use super::{UpstreamConnection, monitored_io::MonitoredIo};
 use crate::function::Slot;
 
-/// Bytes read at once from an answer that nobody wants.
+/// Bytes discarded by one read.
 const DISCARD_BUFFER_BYTES: usize = 4096;
 
-/// A server may send the end of its side just before it drops what it was running (hyper shuts the socket down first).
-/// This much later it has done so, also when it was interrupted in between.
+/// A server may close its side just before it drops the running invocation (hyper shuts the socket down first). After
+/// this delay it has done so, even if it was preempted in between.
 const RELEASE_DELAY: Duration = Duration::from_millis(20);
 
-/// What is left of an invocation that ends.
+/// Work that the sandbox may still be doing for an abandoned invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PendingWork {
-    /// All or a part of the answer: it may still be running. A sandbox that runs nothing else has `cancel_grace` to close.
-    /// In one that runs others it goes on in its slot, as if the client had stayed, until `deadline`, the function's
-    /// time-out: retired sooner, each client that leaves would cost the others a sandbox.
+    /// The response is incomplete, so the invocation may still be running. A sandbox that runs nothing else has
+    /// `cancel_grace` to close. In a shared one the invocation continues in its slot as if the client had stayed, until
+    /// `deadline`, the function's time-out: if such sandboxes were retired sooner, each client that leaves would cost
+    /// the others a sandbox.
     Response { deadline: Instant },
-    /// An answer over HTTP/1.1 that cannot be read: what writes it may still be running. That is the function's fault and
-    /// not the sandbox's, which keeps the slot until it closes, or until `deadline`; then it is retired.
+    /// The response over HTTP/1.1 is unreadable, and its writer may still be running. That is the function's fault and
+    /// not the sandbox's, so the slot stays in use until the sandbox closes, or until `deadline`; then the sandbox is
+    /// retired.
     UnreadableResponse { deadline: Instant },
-    /// A part of the request, which the sandbox has answered without; or nothing, after a stream that was reset. After
-    /// `cancel_grace` the connection is broken off, and nobody is retired.
+    /// Nothing runs: the sandbox responded before it had the whole request, or the stream was reset. After
+    /// `cancel_grace` the connection is aborted and the sandbox stays.
     None,
 }
 
-/// Ends what runs on `link` and keeps `slot` until the sandbox has closed it.
+/// Cancels what runs on `connection` and keeps `slot` in use until the sandbox has closed its side.
 pub(crate) fn close_lingering(connection: UpstreamConnection, slot: Slot, pending: PendingWork) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        // The process ends: nobody can use the slot any more.
+        // Without a runtime the process is ending, and the slot cannot be used any more.
         return;
     };
     runtime.spawn(async move {
@@ -51,9 +55,9 @@ pub(crate) fn close_lingering(connection: UpstreamConnection, slot: Slot, pendin
         let (stream, handle) = connection.into_stream();
         let breaker = handle.clone();
         let closed = async {
-            // An error here means that the stream was broken off and dropped: that side is closed as well.
+            // An error means that the stream was aborted and dropped, so that side is closed as well.
             if let Ok(io) = stream.await
-                // Still breakable, should the sandbox be declared gone meanwhile.
+                // The handle stays usable, in case the sandbox is declared gone meanwhile.
                 && close(MonitoredIo::resume(io, handle)).await.is_ok_and(|was_awaited| was_awaited)
             {
                 slot.sandbox().observed_alive(slot.plane().clock.now_us());
@@ -61,16 +65,16 @@ pub(crate) fn close_lingering(connection: UpstreamConnection, slot: Slot, pendin
         };
         match timeout_at(until, closed).await {
             Ok(()) => sleep(RELEASE_DELAY).await,
-            // The HTTP/2 library may go on waiting for a stream that it has reset itself.
+            // The HTTP/2 library may keep waiting for a stream that it has reset itself.
             Err(_elapsed) if pending == PendingWork::None => breaker.break_off(),
             Err(_elapsed) => slot.retire("it did not end a cancelled invocation in time"),
         }
     });
 }
 
-/// Ends our side, and reads until the sandbox has ended its own. Returns true if that was read as it came: nothing was there
-/// that had not been read before, and nothing came before it. Behind what a client did not take it may have been for any time,
-/// in the buffers of either machine: the sandbox's own sends its part once there is room here.
+/// Shuts down the write side and discards input until the sandbox closes. Returns true if the close was read as it
+/// arrived: no unread input was there before it. Behind unread input the close may have been in the buffers of either
+/// machine for any time, because the kernel sends the rest only when there is space here.
 async fn close(mut io: MonitoredIo) -> io::Result<bool> {
     io.shutdown().await?;
     let mut discarded = [0; DISCARD_BUFFER_BYTES];
@@ -95,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether the end of a sandbox's side was awaited behind `before`, which is here when the slot lingers, and `after`,
-    /// which comes when all of that has been read.
+    /// Returns true if the close of a sandbox was awaited behind `before`, which is there when the lingering close
+    /// starts, and `after`, which arrives once all of that was read.
     async fn was_awaited(before: &[u8], after: &[u8]) -> bool {
         let (mut sandbox, ours) = tokio::io::duplex(64);
         sandbox.write_all(before).await.unwrap();

@@ -1,5 +1,5 @@
-//! The byte stream of one connection to a sandbox, with two handles on it: it can be broken off from outside, and it can
-//! be got back from whoever reads it, to wait for its end.
+//! The byte stream of one connection to a sandbox, with a shared monitor: it records traffic, aborts the connection
+//! from outside, and gets the stream back from the HTTP library for the lingering close.
 
 use std::{
     io,
@@ -22,61 +22,61 @@ use tokio::{
 
 use crate::frames::Frames;
 
-/// A connection's bytes.
+/// The byte stream of a connection.
 pub(crate) struct MonitoredIo {
     io: Option<Io>,
-    /// Watches the frames of HTTP/2.
+    /// Follows the frames of HTTP/2.
     frames: Option<Frames>,
     handle: Arc<IoMonitor>,
 }
 
-/// What others may do to a connection.
+/// The shared state of a connection: traffic flags, and requests to its user.
 #[derive(Default)]
 pub(crate) struct IoMonitor {
     broken: AtomicBool,
-    /// Whether its user has to leave it, for [`Wire::resume`].
+    /// Its user must release the stream, which [`MonitoredIo::resume`] takes over.
     detached: AtomicBool,
-    /// Whether a byte has come in since the mark was cleared.
+    /// A byte was received since [`Self::begin`].
     received: AtomicBool,
-    /// Whether a byte has gone out since then.
+    /// A byte was sent since [`Self::begin`].
     sent: AtomicBool,
-    /// Whether the sandbox has stopped reading: a write after the first failed.
+    /// The sandbox stopped reading: a write after the first one failed.
     stopped_reading: AtomicBool,
-    /// Whether a read that finds nothing asks the operating system as well.
+    /// A read that finds nothing also peeks at the socket.
     peek_when_empty: AtomicBool,
-    /// The task that waits for bytes.
+    /// The task that waits for input.
     reader: AtomicWaker,
     reclaim: Mutex<Reclaim>,
 }
 
-/// What becomes of a stream when its user drops it.
+/// What happens to the stream when its user drops it.
 #[derive(Default)]
 enum Reclaim {
     /// It is closed.
     #[default]
     NotRequested,
-    /// Somebody gets it.
+    /// It is sent to the one who reclaims it.
     Requested(oneshot::Sender<Io>),
-    /// That has happened.
+    /// It was dropped already.
     Gone,
 }
 
 impl MonitoredIo {
-    /// A connection around `io`, and its handle. `frames` watches what comes in, if it is HTTP/2.
+    /// Wraps `io` and returns its monitor. `frames` follows the input of HTTP/2.
     pub(crate) fn new(io: Io, frames: Option<Frames>) -> (Self, Arc<IoMonitor>) {
         let handle = Arc::new(IoMonitor::default());
         (Self { io: Some(io), frames, handle: handle.clone() }, handle)
     }
 
-    /// A stream that was got back, still under its handle.
+    /// Wraps a reclaimed stream under its existing monitor.
     pub(crate) fn resume(io: Io, handle: Arc<IoMonitor>) -> Self {
         handle.detached.store(false, Ordering::Relaxed);
         Self { io: Some(io), frames: None, handle }
     }
 
-    /// Remembers what a write did. A sandbox may answer and close its side before it has read all of a request; the HTTP
-    /// library would take the failed write for the outcome, with the answer unread. So once something was sent, a write
-    /// that fails waits instead: what there is to read, the end at least, wakes the task.
+    /// Records the result of a write. A sandbox may respond and close its side before it has read the whole request,
+    /// and the HTTP library would take the failed write for the outcome without reading the response. So once something
+    /// was sent, a failing write stays pending: input, at least the end of stream, wakes the task.
     fn wrote(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match poll {
             Poll::Ready(Ok(1..)) => self.handle.sent.store(true, Ordering::Relaxed),
@@ -101,46 +101,46 @@ impl MonitoredIo {
 }
 
 impl IoMonitor {
-    /// Breaks the connection off: its user sees an error at once.
+    /// Aborts the connection: its user gets an error at once.
     pub(crate) fn break_off(&self) {
         self.broken.store(true, Ordering::Release);
         self.reader.wake();
     }
 
-    /// Its user sees an error at once and lets go of the stream, which stays open for the one that reclaims it.
+    /// Detaches the user, which gets an error at once and drops the stream; it stays open for the reclaimer.
     pub(crate) fn detach(&self) {
         self.detached.store(true, Ordering::Release);
         self.reader.wake();
     }
 
-    /// Forgets the bytes heard and sent so far.
+    /// Resets the traffic flags for a new request.
     pub(crate) fn begin(&self) {
         self.received.store(false, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
         self.stopped_reading.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the sandbox stopped reading in the midst of a request since [`Self::begin`].
+    /// Returns true if the sandbox stopped reading within a request since [`Self::begin`].
     pub(crate) fn stopped_reading(&self) -> bool {
         self.stopped_reading.load(Ordering::Relaxed)
     }
 
-    /// Whether a byte went out since [`Self::begin`].
+    /// Returns true if a byte was sent since [`Self::begin`].
     pub(crate) fn sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether a byte came in since [`Self::begin`].
+    /// Returns true if a byte was received since [`Self::begin`].
     pub(crate) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// From now on a read that finds nothing asks the operating system as well, or no longer.
+    /// Sets whether a read that finds nothing also peeks at the socket.
     pub(crate) fn peek_when_empty(&self, peeks: bool) {
         self.peek_when_empty.store(peeks, Ordering::Relaxed);
     }
 
-    /// The stream, when its user drops it; an error when it has done so already, or the stream was broken off.
+    /// Receives the stream once its user drops it; an error if it was dropped before or aborted.
     pub(crate) fn reclaim(&self) -> oneshot::Receiver<Io> {
         let (sender, receiver) = oneshot::channel();
         let mut reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,10 +158,10 @@ impl AsyncRead for MonitoredIo {
         let poll = self.io()?.poll_read(cx, buffer);
         if poll.is_pending() {
             self.handle.reader.register(cx.waker());
-            // It may have been broken off between the look and the registration.
+            // It may have been aborted between the poll and the registration.
             let io = self.io()?;
             if peeks && is_over(&io) {
-                // Nothing read is the end of the stream.
+                // An empty read means end of stream.
                 return Poll::Ready(Ok(()));
             }
         } else if buffer.filled().len() > before {
@@ -174,7 +174,7 @@ impl AsyncRead for MonitoredIo {
     }
 }
 
-/// Whether something has come on a connection on which nothing should, the end mostly.
+/// Returns true if input is there on a connection that should have none: mostly the end of stream.
 fn is_over(io: &Io) -> bool {
     let Some(socket) = (**io).socket() else { return false };
     match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
@@ -216,7 +216,7 @@ impl Drop for MonitoredIo {
         let mut reclaim = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
         let reclaim = std::mem::replace(&mut *reclaim, Reclaim::Gone);
         if let (Reclaim::Requested(reclaim), Some(io)) = (reclaim, self.io.take()) {
-            // Who asked for it may have stopped waiting.
+            // The reclaimer may have stopped waiting.
             let _ = reclaim.send(io);
         }
     }

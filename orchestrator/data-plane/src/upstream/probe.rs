@@ -1,7 +1,7 @@
-//! Sandboxes without a control plane: nobody says then that one was deleted, and its address may become that of another
-//! function's. A worker gives out first the port that has rested longest, so where one has ended nobody takes connections for
-//! [`PORT_REST`](api::PORT_REST), as a rule. While there is no stream, each sandbox to which a connection may be opened is
-//! looked at more often than that; requests are not held up by it.
+//! Probes sandboxes while there is no control plane: then no deletion is reported, and the address of a deleted sandbox
+//! may be reused by another function. A worker assigns the port that has been unused longest, so as a rule a released
+//! port refuses connections for [`PORT_REST`](api::PORT_REST). Without a stream each sandbox to which a connection may
+//! be opened is probed more often than that; requests do not wait for probes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,46 +30,47 @@ use crate::{
     plane::Plane,
 };
 
-/// Time between two looks at a sandbox with a free slot. Looks at all of them are spread over it.
+/// Time between two probes of a sandbox with a free slot. The probes of all sandboxes are spread over it.
 const PROBE_PERIOD: Duration = Duration::from_secs(10);
-/// The same where all slots are in use. Nobody else connects to it before one is free; it is known to be there by then if one
-/// of two looks finds it in the time after which it would not be.
+/// Time between two probes of a full sandbox. No invocation connects to it before a slot is free, and it remains
+/// trusted by then if one of two probes within the trust period succeeds.
 ///
-/// A program that accepts nothing while it is busy keeps each look in its backlog, though it has ended: five fill a backlog of
-/// five after 100 s. Looks are in vain from then on, from which nothing follows.
+/// A program that accepts nothing while it is busy keeps closed probes in its listen backlog: five fill a backlog of
+/// five after 100 s. Later probes fail, from which nothing is concluded.
 const FULL_PROBE_PERIOD: Duration = Duration::from_secs(20);
-/// Looks under way at the sandboxes of one address. Where a machine does not answer, those at others do not wait for it.
+/// Concurrent probes of the sandboxes at one address. An unresponsive machine does not delay probes of others.
 const MAX_PROBES: usize = 64;
-/// The same where there are many addresses: some of them hang without holding up the others of their address for long.
+/// Concurrent probes per address if there are many addresses: some may hang without delaying the others of their
+/// address for long.
 const MIN_PROBES: usize = 2;
-/// After a pause of this process, or a late tick, as many looks are taken as are due after this long, and no more: they would
-/// come together with the requests that waited. Twice those of a tick are all within 5 s, which leaves time for those that
-/// were not known to be there for long.
+/// Longest time whose due probes are caught up after a suspension of this process or a late tick: they would compete
+/// with the requests that waited. Twice the probes of a tick cover all sandboxes within 5 s, which leaves time for
+/// those whose trust is running out.
 const MAX_CAUGHT_UP: Duration = Duration::from_secs(2);
-/// Looks under way where descriptors are short: what is kept for everything else has room for so few. Without any, sandboxes
-/// would be given back that are there.
+/// Concurrent probes if file descriptors are short. Without any, sandboxes that exist would lose their trust and be
+/// returned.
 const MIN_PROBE_PERMITS: usize = 16;
 
-/// Bounds the looks under way, at all addresses together. How many begin in a second is another matter: each takes about a
-/// round trip, so a few places are enough for thousands.
+/// Bounds the concurrent probes over all addresses. The rate is bounded elsewhere; a probe takes about one round trip,
+/// so a few permits allow thousands per second.
 struct ProbeLimiter {
     permits: Semaphore,
-    /// Number of them, in use or not.
+    /// Number of permits, in use or not.
     size: AtomicUsize,
-    /// How many there are to be, once enough of them are not in use.
+    /// Target number of permits, reached once enough of them are returned.
     wanted: AtomicUsize,
 }
 
-/// A sandbox to look at.
+/// A probe that is due.
 struct Probe {
     function: Arc<Function>,
     sandbox: Arc<Sandbox>,
     usage: Usage,
-    /// When it was last known to be there, or looked at.
+    /// When the sandbox was last known to exist or probed, microseconds.
     last_us: u64,
 }
 
-/// Notes that this process goes on, and looks at the sandboxes while there is no stream; for ever.
+/// Records that this process is running, and probes the sandboxes while there is no stream. Never returns.
 pub(crate) async fn probe_sandboxes(plane: Arc<Plane>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,7 +86,7 @@ pub(crate) async fn probe_sandboxes(plane: Arc<Plane>) {
                 let elapsed_us = now_us.saturating_sub(std::mem::replace(&mut last_us, now_us));
                 let had_stream = plane.trust.has_stream();
                 plane.trust.tick(now_us);
-                // Where that ends the stream, there is a moment for the next one to begin.
+                // If the tick ended the stream, the next one gets a moment to begin.
                 if had_stream {
                     continue;
                 }
@@ -104,9 +105,8 @@ pub(crate) async fn probe_sandboxes(plane: Arc<Plane>) {
     }
 }
 
-/// The sandboxes to look at now, `elapsed_us` after the last time, by where they are: those first that were not looked at for
-/// longest. Gives back those that nobody knows to be there. Where looks are under way already, as at those of `busy`, no more
-/// are due.
+/// The probes due `elapsed_us` after the last call, by address, least recently probed first. Returns the grants of
+/// sandboxes that are not trusted any more. Addresses in `busy` still have probes under way and get no more.
 fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAddr, Vec<Probe>> {
     let (now_us, expects_stream) = (plane.clock.now_us(), plane.trust.expects_stream());
     let (mut count, mut returned, mut probes) = (0, 0, Vec::new());
@@ -115,7 +115,7 @@ fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAd
             count += 1;
             let known_us = sandbox.known_us(plane, now_us);
             if !is_the_same(known_us, now_us) {
-                // A look would find whatever has its address.
+                // A probe could reach another sandbox at this address.
                 if usage == Usage::Idle && !expects_stream {
                     returned += usize::from(function.return_grant(&sandbox));
                 }
@@ -140,8 +140,8 @@ fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAd
     by_address
 }
 
-/// How many of `count` sandboxes to look at after `elapsed_us`, so that all are within the period, or soon after it where
-/// ticks are late.
+/// Number of probes of `count` sandboxes after `elapsed_us`, so that all are probed within the period, or soon after it
+/// if ticks are late.
 fn share(count: usize, elapsed_us: u64) -> usize {
     let part = |us: u64| usize::try_from(us).unwrap_or(usize::MAX);
     count.saturating_mul(part(elapsed_us.min(micros(MAX_CAUGHT_UP)))).div_ceil(part(micros(PROBE_PERIOD)))
@@ -153,8 +153,7 @@ impl ProbeLimiter {
         Self { permits: Semaphore::new(MIN_PROBE_PERMITS), size, wanted }
     }
 
-    /// Makes it as large as so many `spare` descriptors allow: half of these stay for requests. Looks under way are not
-    /// ended; it is smaller when they are over.
+    /// Resizes to half of the `spare` descriptors; the other half is for requests. Probes under way finish first.
     fn resize(&self, spare: usize) {
         let wanted = (spare / 2).clamp(MIN_PROBE_PERMITS, Semaphore::MAX_PERMITS);
         let size = self.size.load(Ordering::Relaxed);
@@ -164,7 +163,7 @@ impl ProbeLimiter {
         self.wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// A look is over. One that waits for a place does not get it where there are too many.
+    /// Returns the permit of a finished probe, or removes it if there are too many.
     fn leave(&self, permit: SemaphorePermit<'_>) {
         if self.size.load(Ordering::Relaxed) > self.wanted.load(Ordering::Relaxed) {
             self.size.fetch_sub(1, Ordering::Relaxed);
@@ -172,13 +171,14 @@ impl ProbeLimiter {
         }
     }
 
-    /// Looks under way at each of so many addresses, so that one has room beside others that do not answer.
+    /// Concurrent probes per address for this number of addresses, so that unresponsive addresses do not take all
+    /// permits.
     fn width(&self, addresses: usize) -> usize {
         (self.wanted.load(Ordering::Relaxed) / addresses.max(1)).clamp(MIN_PROBES, MAX_PROBES)
     }
 }
 
-/// Looks at sandboxes of one address, at `width` of them at once.
+/// Runs the probes of one address, `width` at a time.
 async fn pass(plane: &Plane, limiter: &ProbeLimiter, width: usize, address: IpAddr, probes: Vec<Probe>) -> IpAddr {
     let probes = stream::iter(probes).for_each_concurrent(width, async |probe: Probe| {
         let Ok(permit) = limiter.permits.acquire().await else { return };
@@ -190,7 +190,7 @@ async fn pass(plane: &Plane, limiter: &ProbeLimiter, width: usize, address: IpAd
 }
 
 impl Probe {
-    /// Finds out whether the sandbox is there.
+    /// Connects to the sandbox to find out whether it exists.
     async fn probe(self, plane: &Plane) {
         let Self { function, sandbox, usage, .. } = self;
         let began_us = plane.clock.now_us();
@@ -204,8 +204,8 @@ impl Probe {
             Ok(Ok(_closed_at_once)) if is_the_same(sandbox.known_us(plane, now_us), now_us) => {
                 sandbox.probe_succeeded(began_us)
             }
-            // One that has all that it may run need take no more; and what it has written may be on its way still. Where
-            // something was heard of it meanwhile it is there: it may have refused for what it ran.
+            // A full sandbox need not accept more, and its responses may still be on their way. If something was
+            // received meanwhile it exists: it may have refused because it became busy.
             Ok(Err(error))
                 if error.kind() == io::ErrorKind::ConnectionRefused
                     && usage != Usage::Full
@@ -214,7 +214,7 @@ impl Probe {
                 let failing = SandboxFailure::broken("it takes no connections, and there is no control plane");
                 function.fail_sandbox_unless_full(&sandbox, failing);
             }
-            // It is given back when that has gone on for too long.
+            // Other failures prove nothing. The grant is returned once trust has run out.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A sandbox granted to this data plane: where it is, its idle connections, and all that are open, to break them off.
+//! A sandbox granted to this data plane: its address, its idle connections, and handles to abort all open ones.
 
 use std::{
     collections::VecDeque,
@@ -26,69 +26,68 @@ use super::{
 };
 use crate::{Config, function::FunctionConfig, plane::Plane};
 
-/// A sandbox is taken for broken when its connections end without an answer this many times in a row.
+/// Consecutive connections that end without a response before a sandbox is taken for broken. One may be chance.
 const BREAKS_IN_A_ROW: u32 = 2;
 
-/// A connection idle for longer is looked at by a system call before it is used: its end may have come without the
-/// runtime having been told. Under load connections rest for less, and are spared it.
+/// A connection idle for longer is checked by a system call before use, because the runtime may not have noticed its
+/// close yet. Under load connections are idle for less and need no check.
 const DOUBTFUL_US: u64 = 100_000;
 
-/// Requests that must not be sent twice take only connections that were idle for this part of the longest time: a
-/// sandbox whose own time for idle connections is little above ours, or even below it, ends none of those meanwhile.
+/// Requests that must not be sent twice use only connections idle for at most this fraction of the idle timeout. A
+/// sandbox whose own idle timeout is little longer than ours, or even shorter, closes none of those meanwhile.
 const UNREPEATABLE_IDLE_DIVISOR: u64 = 8;
 
-/// No connection could be opened.
+/// The reason why no connection could be opened.
 #[derive(Debug, Error)]
 pub(crate) enum OpenError {
-    /// The sandbox does not take it.
+    /// The sandbox refused it.
     #[error("connection refused: {0}")]
     Refused(io::Error),
-    /// Perhaps it does, but where it is.
+    /// Refused at a loopback address while the sandbox may be on another host.
     #[error(
         "connection refused: {source}; {address} is a loopback address, which only its own machine can connect to: set \
          process.address on the worker"
     )]
     NotOnThisHost { address: SocketAddr, source: io::Error },
-    /// It did not take it within the time-out.
+    /// The sandbox did not accept it within `limits.connect_timeout`.
     #[error("no connection within {0} ms")]
     Timeout(u128),
-    /// It was not tried: nobody said for too long that the sandbox is there, and its address may be another one's.
+    /// Not attempted: the sandbox was not known to exist for too long, and its address may have been reused.
     #[error("it is not known whether the sandbox is still there")]
     NotTrusted,
-    /// It was tried, and took until that was so.
+    /// Attempted, but trust ran out before the connection was open.
     #[error("the connection took so long that it is not known whether it is to the sandbox")]
     TrustExpired,
-    /// This process cannot open more connections: not the sandbox's fault.
+    /// This process is out of resources, which is not the sandbox's fault.
     #[error("out of resources here: {0}")]
     Local(io::Error),
-    /// The protocol did not begin.
+    /// The protocol's handshake failed.
     #[error("handshake: {0}")]
     Handshake(hyper::Error),
 }
 
 impl OpenError {
-    /// Whether it is this process that cannot, not the sandbox.
+    /// Returns true if the failure is local to this process.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
 }
 
-/// A sandbox.
 pub(crate) struct Sandbox {
     id: SandboxId,
     address: SocketAddr,
     protocol: Protocol,
-    /// How long its connections are idle at most, microseconds.
+    /// Idle timeout of its connections, microseconds.
     connection_idle_us: u64,
     ready_us: u64,
     header: HeaderValue,
-    /// Connections that ended without an answer since the last answer.
+    /// Connections that ended without a response since the last response.
     breaks: AtomicU32,
-    /// When a connection of it was last put aside, microseconds; 0 before the first.
+    /// When a connection last became idle, microseconds; 0 before the first.
     used_us: AtomicU64,
-    /// When something of it was last read as it came, which it cannot have sent much earlier.
+    /// When something of it was last read as it arrived, microseconds. The sandbox cannot have sent it much earlier.
     received_us: AtomicU64,
-    /// When a look at it began that found it there, and when the last one did.
+    /// Start of the last successful probe, and of the last probe, microseconds; 0 before the first.
     probe_succeeded_us: AtomicU64,
     probe_started_us: AtomicU64,
     connections: Mutex<Connections>,
@@ -96,23 +95,22 @@ pub(crate) struct Sandbox {
 
 #[derive(Default)]
 struct Connections {
-    /// The one used last is at the end and is used next.
+    /// The most recently used one is at the end and is used next.
     idle: VecDeque<IdleConnection>,
-    /// Every open connection, and some that have ended.
+    /// Handles of all open connections, and of some that have ended.
     open: Vec<Weak<IoMonitor>>,
     closed: bool,
-    /// Whether the list of sandboxes with idle connections has this one.
+    /// Registered with [`IdleConnections`](super::IdleConnections).
     known: bool,
 }
 
-/// An idle connection.
 struct IdleConnection {
     connection: UpstreamConnection,
     since_us: u64,
 }
 
 impl Sandbox {
-    /// A sandbox of a function with `terms` that became ready at `ready_us`.
+    /// A sandbox of a function with `config` that became ready at `ready_us`.
     pub(crate) fn new(endpoint: Endpoint, config: &FunctionConfig, ready_us: u64) -> Self {
         let header = HeaderValue::from_str(&endpoint.sandbox.to_string()).expect("an id is digits and a hyphen");
         Self {
@@ -131,47 +129,44 @@ impl Sandbox {
         }
     }
 
-    /// Its id.
     pub(crate) fn id(&self) -> SandboxId {
         self.id
     }
 
-    /// The protocol that it speaks.
     pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// When it became ready, in microseconds of the data plane's clock; before that it may have been granted elsewhere.
+    /// When it became ready, microseconds. It may have been granted to another data plane before.
     pub(crate) fn ready_us(&self) -> u64 {
         self.ready_us
     }
 
-    /// Its id as a header value.
+    /// Its id as a header value, formatted once.
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
     }
 
-    /// Where it is.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// It took a connection that was tried at `began_us`.
+    /// Records a successful probe that started at `began_us`.
     pub(super) fn probe_succeeded(&self, began_us: u64) {
         self.probe_succeeded_us.fetch_max(began_us, Ordering::Relaxed);
     }
 
-    /// A look at it begins.
+    /// Records the start of a probe.
     pub(super) fn probe_started(&self, now_us: u64) {
         self.probe_started_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// When the last look at it began, 0 before the first.
+    /// Start of the last probe, 0 before the first.
     pub(super) fn probe_started_us(&self) -> u64 {
         self.probe_started_us.load(Ordering::Relaxed)
     }
 
-    /// When it was last known to be there.
+    /// When it was last known to exist, microseconds.
     pub(super) fn known_us(&self, plane: &Plane, now_us: u64) -> u64 {
         plane.trust.known_us(
             self.received_us.load(Ordering::Relaxed),
@@ -180,24 +175,24 @@ impl Sandbox {
         )
     }
 
-    /// It began a response, or ended a connection, at `now_us`: that was read as it came. Nothing is to be said of what was
-    /// read later, like the rest of a response that the client takes slowly: the sandbox may have ended long before.
+    /// Records that a response head or a close was read at `now_us`, as it arrived. Anything read later proves nothing,
+    /// like the rest of a response that the client reads slowly: the sandbox may have ended long before.
     pub(crate) fn observed_alive(&self, now_us: u64) {
         self.received_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// When a connection of it was last put aside, 0 before the first.
+    /// When a connection last became idle, 0 before the first.
     pub(crate) fn used_us(&self) -> u64 {
         self.used_us.load(Ordering::Relaxed)
     }
 
-    /// Takes the idle connection used last, passing over ended ones. `repeatable`: whether the request may be sent again
-    /// should the connection end just now; one that may not takes none that is likely to.
+    /// Takes the most recently used idle connection, skipping closed ones. A request that is not `repeatable` avoids
+    /// connections that the sandbox is likely to close just now.
     pub(crate) async fn take_idle(&self, plane: &Plane, now_us: u64, repeatable: bool) -> Option<UpstreamConnection> {
         let max_idle_us =
             if repeatable { self.connection_idle_us } else { self.connection_idle_us / UNREPEATABLE_IDLE_DIVISOR };
-        // Each look costs the task a part of its turn. When the turn is used up every connection looks alive, so that
-        // must not happen within the search; the search is bounded by the connections that there are.
+        // Each check consumes cooperative budget of the task. With the budget exhausted every connection would look
+        // alive, so the search runs unconstrained; it is bounded by the number of connections.
         unconstrained(poll_fn(|cx| Poll::Ready(self.search_idle(plane, now_us, max_idle_us, cx)))).await
     }
 
@@ -213,7 +208,7 @@ impl Sandbox {
             plane.idle.taken(1);
             let idle_us = now_us.saturating_sub(since_us);
             if idle_us >= max_idle_us {
-                // The others have been idle for longer. This one is closed, so that those that replace it do not add up.
+                // The others have been idle for longer. This one is closed, so that replacements do not accumulate.
                 return None;
             }
             if connection.is_alive(idle_us > DOUBTFUL_US, cx) {
@@ -222,7 +217,7 @@ impl Sandbox {
         }
     }
 
-    /// Closes the connections that have been idle for too long; how many.
+    /// Closes the connections that exceed the idle timeout and returns their number.
     pub(super) fn close_aged(&self, plane: &Plane, now_us: u64) -> usize {
         let mut connections = self.lock();
         let aged = |idle: &IdleConnection| now_us.saturating_sub(idle.since_us) >= self.connection_idle_us;
@@ -233,7 +228,7 @@ impl Sandbox {
         aged.len()
     }
 
-    /// Puts a connection aside for the next invocation.
+    /// Keeps a connection for the next invocation.
     pub(crate) fn put_idle(self: &Arc<Self>, mut connection: UpstreamConnection, plane: &Plane, now_us: u64) {
         self.used_us.store(now_us, Ordering::Relaxed);
         let mut connections = self.lock();
@@ -242,7 +237,7 @@ impl Sandbox {
         }
         connection.mark_idle();
         connections.idle.push_back(IdleConnection { connection, since_us: now_us });
-        // Counted under the lock, so that nobody can take it before it is counted.
+        // Counted under the lock, so that it cannot be taken before it is counted.
         let crowded = plane.idle.put();
         let first = !std::mem::replace(&mut connections.known, true);
         drop(connections);
@@ -254,7 +249,7 @@ impl Sandbox {
         }
     }
 
-    /// Closes the idle connections, and lets no further one be put aside.
+    /// Closes the idle connections and keeps no further one.
     pub(crate) fn close_idle(&self, plane: &Plane) {
         let mut connections = self.lock();
         connections.closed = true;
@@ -263,18 +258,17 @@ impl Sandbox {
         plane.idle.taken(idle.len());
     }
 
-    /// Closes the idle connections, to make room for others.
+    /// Closes the idle connections to free file descriptors.
     pub(crate) fn shed_idle(&self, plane: &Plane) {
         let idle = std::mem::take(&mut self.lock().idle);
         plane.idle.taken(idle.len());
     }
 
-    /// Whether it has idle connections.
     pub(crate) fn has_idle(&self) -> bool {
         !self.lock().idle.is_empty()
     }
 
-    /// Breaks every connection off: the sandbox is no more.
+    /// Aborts every connection: the sandbox does not exist any more.
     pub(crate) fn break_off(&self) {
         for monitor in std::mem::take(&mut self.lock().open) {
             if let Some(monitor) = monitor.upgrade() {
@@ -283,7 +277,7 @@ impl Sandbox {
         }
     }
 
-    /// Opens a connection.
+    /// Opens a connection, if the sandbox is trusted to exist.
     pub(crate) async fn open(&self, plane: &Plane) -> Result<UpstreamConnection, OpenError> {
         let now_us = plane.clock.now_us();
         if !is_trusted(self.known_us(plane, now_us), now_us) {
@@ -296,7 +290,7 @@ impl Sandbox {
         let late = |_| OpenError::Timeout(limit.as_millis());
         let connected = timeout(limit, plane.network.connect_to(self.address)).await;
         let now_us = plane.clock.now_us();
-        // Meanwhile this process may have stood still, and the time-out may be long.
+        // The process may have been suspended meanwhile, and the time-out may be long.
         if !is_the_same(self.known_us(plane, now_us), now_us) {
             return Err(OpenError::TrustExpired);
         }
@@ -306,12 +300,12 @@ impl Sandbox {
         plane.metrics.connection_opened();
         let mut connections = self.lock();
         if connections.open.len() == connections.open.capacity() {
-            // Ended ones are dropped whenever the list would grow, so it stays within twice the open ones.
+            // Ended ones are dropped whenever the list would grow, which bounds it by twice the open ones.
             connections.open.retain(|monitor| monitor.strong_count() > 0);
         }
         connections.open.push(Arc::downgrade(connection.monitor()));
         if connections.closed {
-            // It went away while the connection was being made: let the first read fail.
+            // The sandbox was removed while the connection was being made: fail the first read.
             connection.monitor().break_off();
         }
         drop(connections);
@@ -327,14 +321,14 @@ impl Sandbox {
         }
     }
 
-    /// A connection brought an answer.
+    /// Records a response, which ends a series of breaks.
     pub(crate) fn responded(&self) {
         if self.breaks.load(Ordering::Relaxed) != 0 {
             self.breaks.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A connection ended without an answer. True when that was once too often.
+    /// Records a connection that ended without a response. Returns true if the sandbox is to be taken for broken.
     pub(crate) fn broke(&self) -> bool {
         self.breaks.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_IN_A_ROW
     }
@@ -350,7 +344,7 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// Sorts a failed connect by whose fault it is. EMFILE, ENFILE, ENOBUFS, ENOMEM have no kind of their own.
+/// Classifies a failed connect. EMFILE, ENFILE, ENOBUFS and ENOMEM have no kind of their own.
 fn of_connect(error: io::Error) -> OpenError {
     const OUT_OF: [i32; 4] = [24, 23, 105, 12];
     let ours = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory);

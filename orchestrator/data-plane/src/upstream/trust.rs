@@ -1,9 +1,8 @@
-//! What is known of whether the sandboxes are there, without which no connection to them is opened.
+//! Evidence that sandboxes still exist, without which no connection to them is opened.
 //!
-//! While a control plane has the stream it says when a sandbox has ended; so until the stream ends, all are known to be
-//! there. But a process that stood still does not know for how long its stream has been over, and what it reads first is
-//! old. So it counts only what was known while the process was seen to go on, and a stream that was there before is given
-//! up for a new one.
+//! While there is a stream the control plane reports deleted sandboxes, so until the stream ends all are known to
+//! exist. But a process that was suspended does not know how long its stream has been over, and what it reads first is
+//! stale. So only evidence from before the suspension counts, and the old stream is abandoned for a new one.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -15,36 +14,36 @@ use tokio::sync::Notify;
 
 use crate::clock::micros;
 
-/// How often the process notes that it goes on.
+/// Period of the ticks by which a suspension of the process is detected.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// One that did not for longer stood still: by then a control plane ends its stream.
+/// A longer gap between ticks means that the process was suspended: by then a control plane ends its stream.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// What was received while the process stood still is read within this time of its going on.
+/// Input received during a suspension is read within this time of resuming.
 const STALE_READ_WINDOW: Duration = Duration::from_secs(2);
-/// To a sandbox of which it is not known for this long that it is there no connection is opened. What is left of
-/// [`PORT_REST`] is time for noticing that the stream is over, and for the connection.
+/// Trust period: no connection is opened to a sandbox that was last known to exist longer ago. The rest of
+/// [`PORT_REST`] is for noticing the end of the stream and for connecting.
 const TRUSTED_FOR: Duration = PORT_REST.saturating_sub(Duration::from_secs(10));
-/// Whatever takes a connection after this long may be another one that has its port.
+/// After this time an accepted connection may be another sandbox's that has reused the port.
 const KNOWN_FOR: Duration = PORT_REST.saturating_sub(MAX_PAUSE);
 
-/// In place of the time when the stream was opened: there is none.
+/// Value of `opened_us` without a stream.
 const NO_STREAM: u64 = u64::MAX;
 
-/// Since when sandboxes are not known to be there. Times are microseconds of the data plane's clock.
+/// The times that decide about trust, in microseconds of the data plane's clock.
 ///
-/// Its writers run at the same moment when the process goes on, so nothing of it has to be undone then: whether the stream
-/// counts follows from two times, whoever writes his first.
+/// All writers may run at once when the process resumes, so no write is ever undone: whether the stream counts follows
+/// from two timestamps, in whichever order they are written.
 pub(crate) struct Trust {
-    /// When the stream was opened that a control plane has, and whose snapshot is complete; [`NO_STREAM`] without one.
+    /// When the current stream was opened, once its snapshot is complete; [`NO_STREAM`] without one.
     opened_us: AtomicU64,
-    /// When the stream was last known to be there.
+    /// When the stream was last known to be alive.
     stream_us: AtomicU64,
-    /// When this process was last seen to go on.
+    /// Last tick.
     awake_us: AtomicU64,
-    /// When it had last been before it stood still, and was again.
+    /// Last tick before the latest suspension, and first tick after it.
     asleep_us: AtomicU64,
     woke_us: AtomicU64,
-    /// When the newest attempt began that ended: to have a stream, or the stream that came of it.
+    /// Start of the newest attempt to have a stream that has ended, established or not.
     attempted_us: AtomicU64,
     stood_still: Notify,
 }
@@ -64,14 +63,14 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// The snapshot of a stream that was opened at `opened_us` is complete. False when this process stood still since: then
-    /// the stream may be over.
+    /// Called when the snapshot of the stream opened at `opened_us` is complete. Returns false if the process was
+    /// suspended since: then the stream may be over.
     pub(crate) fn begin(&self, opened_us: u64) -> bool {
         self.opened_us.store(opened_us, SeqCst);
         self.has_stream()
     }
 
-    /// The attempt that began at `opened_us` has failed, or the stream that came of it is over.
+    /// Called when the attempt that began at `opened_us` has failed, or its stream has ended.
     pub(crate) fn end(&self, opened_us: u64, now_us: u64) {
         if self.is_connected(now_us) {
             self.stream_us.store(now_us, SeqCst);
@@ -80,19 +79,20 @@ impl Trust {
         self.attempted_us.store(opened_us, SeqCst);
     }
 
-    /// Whether there is a stream, and this process was not seen to stand still since it was opened.
+    /// Returns true if there is a stream and the process was not suspended since it was opened.
     pub(crate) fn has_stream(&self) -> bool {
         let opened_us = self.opened_us.load(SeqCst);
         opened_us != NO_STREAM && opened_us >= self.woke_us.load(SeqCst)
     }
 
-    /// Whether a stream may be about to say which sandboxes are there: this process stood still, and since then no attempt to
-    /// have one has ended. Attempts are bounded until the snapshot is complete, and so are the pauses between them.
+    /// Returns true if a stream may be about to report which sandboxes exist: the process was suspended, and no attempt
+    /// to have a stream has ended since. Attempts are bounded until the snapshot is complete, and so are the delays
+    /// between them.
     pub(super) fn expects_stream(&self) -> bool {
         self.attempted_us.load(SeqCst) < self.woke_us.load(SeqCst)
     }
 
-    /// Done when this process stood still after a stream was opened at `opened_us`.
+    /// Completes when the process was suspended after a stream was opened at `opened_us`.
     pub(crate) async fn stood_still_since(&self, opened_us: u64) {
         loop {
             self.stood_still.notified().await;
@@ -102,7 +102,7 @@ impl Trust {
         }
     }
 
-    /// The process goes on.
+    /// Records that the process is running.
     pub(super) fn tick(&self, now_us: u64) {
         if self.is_asleep(now_us) {
             self.asleep_us.store(self.awake_us.load(SeqCst), SeqCst);
@@ -111,44 +111,44 @@ impl Trust {
         } else if self.has_stream() {
             self.stream_us.store(now_us, SeqCst);
         }
-        // Last: who sees this sees that it stood still.
+        // Stored last, so that a thread that sees the tick also sees the suspension.
         self.awake_us.store(now_us, SeqCst);
     }
 
-    /// When a sandbox was last known to be there, of which something was last read as it came at `heard_us` and which took a
-    /// connection that was opened at `looked_at_us`.
+    /// When a sandbox was last known to exist, given the last input read as it arrived (`received_us`) and the last
+    /// successful probe (`probed_us`).
     pub(super) fn known_us(&self, received_us: u64, probed_us: u64, now_us: u64) -> u64 {
         let received_us = if self.is_doubtful(received_us, now_us) { 0 } else { received_us };
         let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };
         received_us.max(probed_us).max(stream_us)
     }
 
-    /// Whether there is a stream at `now_us`.
+    /// Returns true if there is a stream at `now_us`.
     fn is_connected(&self, now_us: u64) -> bool {
-        // In this order: who sees that the process goes on is to see that it stood still, too.
+        // In this order: a thread that sees the process running must also see the suspension.
         !self.is_asleep(now_us) && self.has_stream()
     }
 
-    /// Nobody has noted for too long that this process goes on.
+    /// Returns true if the last tick is too long ago.
     fn is_asleep(&self, now_us: u64) -> bool {
         now_us.saturating_sub(self.awake_us.load(SeqCst)) > micros(MAX_PAUSE)
     }
 
-    /// What seemed to come at `at_us` may have come while this process stood still.
+    /// Returns true if input read at `at_us` may have arrived during a suspension.
     fn is_doubtful(&self, at_us: u64, now_us: u64) -> bool {
-        // First, for the same reason.
+        // Loaded first, for the same reason as in `is_connected`.
         let is_since_asleep = self.is_asleep(now_us) && at_us > self.awake_us.load(SeqCst);
         let current_from_us = self.woke_us.load(SeqCst).saturating_add(micros(STALE_READ_WINDOW));
         is_since_asleep || (at_us > self.asleep_us.load(SeqCst) && at_us < current_from_us)
     }
 }
 
-/// Whether a connection may be opened to a sandbox last known to be there at `known_us`.
+/// Returns true if a connection may be opened to a sandbox last known to exist at `known_us`.
 pub(super) fn is_trusted(known_us: u64, now_us: u64) -> bool {
     now_us.saturating_sub(known_us) < micros(TRUSTED_FOR)
 }
 
-/// Whether what takes a connection is the sandbox that was known to be there at `known_us`.
+/// Returns true if an accepted connection is certainly to the sandbox that was known to exist at `known_us`.
 pub(super) fn is_the_same(known_us: u64, now_us: u64) -> bool {
     now_us.saturating_sub(known_us) < micros(KNOWN_FOR)
 }
