@@ -1,4 +1,4 @@
-//! The admin port: health, readiness, metrics, and what each function holds.
+//! The admin port: health, readiness, metrics, and the state of each function.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ mod scrape;
 use crate::plane::Plane;
 use scrape::Scrape;
 
-/// Connections served at once; beyond them only health checks and metrics are answered.
+/// Concurrent connections; beyond them only health checks and metrics are served.
 const MAX_CONNECTIONS: usize = 256;
 
-/// What the admin page says of one function.
+/// State of one function in `/v1/functions`.
 #[derive(Debug, Serialize)]
 struct FunctionView {
     name: String,
     function: u64,
-    /// Slots held.
+    /// Granted slots.
     held: u32,
-    /// Sandboxes they are of.
+    /// Sandboxes with granted slots.
     sandboxes: usize,
-    /// Slots free.
+    /// Free slots.
     free: u64,
     waiting: u32,
     running: u32,

@@ -1,4 +1,4 @@
-//! What a data plane is told: addresses, limits and time-outs, each with its default.
+//! The configuration of a data plane: addresses, limits and time-outs, each with its default.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,52 +9,53 @@ use thiserror::Error;
 
 use crate::clients::MAX_SURPLUS;
 
-/// Invocations at once unless configured: so many may wait with some KiB each.
+/// Default bound on concurrent invocations, each of which may wait with some KiB.
 const DEFAULT_MAX_INVOCATIONS: usize = 65_536;
-/// Longest name: as a worker's.
+/// Longest name, as for workers.
 const MAX_NAME_BYTES: usize = 200;
 
-/// A data plane's configuration. Every key may be left out.
+/// A data plane's configuration. Every key may be omitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Its name: unique in the cluster and stable over restarts. Empty: the host's name and the port of `invoke`, which no
-    /// two data planes of a host share.
+    /// Name of the data plane, unique in the cluster and stable over restarts. Empty: the host's name and the port of
+    /// `invoke`, which no two data planes of a host share.
     pub name: String,
-    /// Where it takes invocations; port 0 takes any free one.
+    /// Address for invocations; port 0 picks a free one.
     pub invoke: SocketAddr,
-    /// Where its health, readiness and metrics are; port 0 takes any free one.
+    /// Address of health, readiness and metrics; port 0 picks a free one.
     pub admin: SocketAddr,
-    /// Host names with a dot by which `admin` may be called; addresses and names without a dot always may.
+    /// Host names with a dot that are accepted by `admin`; addresses and names without a dot always are.
     pub hosts: Vec<String>,
-    /// The address that clients are told to send invocations to, when it is not `invoke`.
+    /// Address that clients are given for invocations, if it is not `invoke`.
     pub advertised: Option<SocketAddr>,
     /// Control planes, `host:port`, tried in turn.
     pub control_planes: Vec<String>,
-    /// File with the cluster's token, which the control plane leaves in its data directory as `cluster-token`. Not given, it
-    /// is looked for in the folder `control-plane` beside `data_dir`.
+    /// File with the cluster's token, which the control plane writes to its data directory as `cluster-token`. If
+    /// absent, it is looked for in the folder `control-plane` next to `data_dir`.
     pub token_file: Option<PathBuf>,
-    /// Where the program writes the addresses it bound. The library itself writes no file.
+    /// Directory where the program writes its bound addresses. The library itself writes no file.
     pub data_dir: PathBuf,
-    /// Threads of its process, 0: half of the cores, because the kernel's share of the work takes about the other half.
+    /// Threads of the process. 0: half of the cores, because the kernel's share of the work takes about the other half.
     pub threads: usize,
-    /// Domains under which functions are also known: with `faas.example`, `NAME.faas.example` is `NAME`.
+    /// Domains under which functions are known as well: with `faas.example`, `NAME.faas.example` is `NAME`.
     pub host_suffix: Vec<String>,
-    /// Which sandbox's free slot an invocation takes: the name of a policy in `policy::balance`.
+    /// Balancing policy by its name in `policy::balance`: it chooses the sandbox whose free slot an invocation takes.
     pub balance: String,
-    /// Seed of what is drawn at random (request ids, back-off); absent: drawn anew at each start.
+    /// Seed of random numbers (request ids, back-off). Absent: drawn at each start.
     pub seed: Option<u64>,
-    /// How often the load of active functions is reported.
+    /// Period in which the load of active functions is reported.
     #[serde(with = "model::duration")]
     pub sample_period: Duration,
-    /// After a cancelled or timed-out invocation, how long its sandbox has to close its side before it is retired. One that
-    /// runs others at the same time has until the function's time-out at least, and is retired without ending them.
+    /// Time for a sandbox to close its side after a cancelled or timed-out invocation, before it is retired. A sandbox
+    /// that runs others at the same time has at least until the function's time-out, and is retired without ending
+    /// them.
     #[serde(with = "model::duration")]
     pub cancel_grace: Duration,
-    /// At shutdown, how long waiting and running invocations may take to end.
+    /// Time for waiting and running invocations to end at shutdown.
     #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
-    /// Bounds of what clients may send and of what is held for them.
+    /// Bounds on clients and on the resources held for them.
     pub limits: Limits,
 }
 
@@ -62,57 +63,57 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most bytes in a header or trailer section, of requests and of answers, in both protocols, counted as HTTP/1.1
-    /// writes them (name, value and 4 bytes a field; the target apart). More is 431 in a request, 502 in an answer's
-    /// header; trailers that come too late for that end the message early.
+    /// Most bytes in a header or trailer section, of requests and of responses, in both protocols, counted as HTTP/1.1
+    /// writes them (name, value and 4 bytes per field; the target is separate). More is refused with 431 in a request
+    /// and 502 in a response's header; trailers that are read too late for a refusal truncate the message.
     pub header_bytes: ByteSize,
-    /// Most fields in such a section. Above 100 each HTTP/1.1 head, of a request and of a response, costs the HTTP library
-    /// two short-lived allocations of 32 bytes for each field that may come: 16 KiB in all at 256.
+    /// Most fields in such a section. Above 100, each HTTP/1.1 head of a request or response costs the HTTP library two
+    /// short-lived allocations of 32 bytes per possible field: 16 KiB in all at 256.
     pub header_count: usize,
-    /// Most bytes in a request's body; more is answered 413.
+    /// Most bytes in a request body; more is refused with 413.
     pub body: ByteSize,
-    /// Most bytes of an idempotent request's body that are held for a second attempt.
+    /// Most bytes of an idempotent request's body that are retained for a retry.
     pub retained_body: ByteSize,
-    /// File descriptors this process may use: its soft limit, which the program raises and sets here.
+    /// File descriptors that this process may use: its soft limit, which the program raises and sets here.
     pub descriptors: usize,
-    /// Idle connections to sandboxes, the least recently used are closed first; absent: a quarter of `descriptors`.
+    /// Idle connections to sandboxes; the least recently used are closed first. Absent: a quarter of `descriptors`.
     pub idle_connections: Option<usize>,
-    /// Connections of clients, idle ones are closed when more come, and where none is idle new ones are refused; absent:
+    /// Connections of clients. When more come, idle ones are closed; if none is idle, new ones are refused. Absent:
     /// half of `descriptors`.
     pub client_connections: Option<usize>,
-    /// Invocations at once, waiting or running; further ones are refused. Absent: as many as there may be connections to
-    /// sandboxes, and 65,536 at the most.
+    /// Concurrent invocations, waiting or running; further ones are refused. Absent: the number of possible connections
+    /// to sandboxes, at most 65,536.
     pub invocations: Option<usize>,
-    /// A client connection that brings no complete request for this long is closed.
+    /// A client connection without a complete request for this long is closed.
     #[serde(with = "model::duration")]
     pub client_idle: Duration,
-    /// A client that has begun an HTTP/1.1 request has this long to send its head; then its connection is closed.
+    /// Time for a client to send an HTTP/1.1 request head once it has begun; then its connection is closed.
     #[serde(with = "model::duration")]
     pub header_timeout: Duration,
-    /// An HTTP/1.1 client that takes nothing of a response under way for this long is disconnected; a response that is
-    /// complete has this long to leave once it does not fit into the buffers between. On an HTTP/2 stream it has this long
-    /// and a second more for each 16 KiB that its client has not taken. HTTP/2 clients are pinged twice in this time.
+    /// An HTTP/1.1 client that reads nothing of a response under way for this long is disconnected; a complete response
+    /// has this long to leave once it exceeds the socket's buffers. On an HTTP/2 stream it has this long plus a second
+    /// for each unread 16 KiB of its client. HTTP/2 clients are pinged twice in this time.
     #[serde(with = "model::duration")]
     pub send_timeout: Duration,
-    /// Most bytes of responses that wait for HTTP/2 clients to take them; a complete one counts for 16 KiB more. Half of it
-    /// is for the allowances of clients, and half for what they leave beyond these. When the second half is full, responses
-    /// end of those clients that leave most.
+    /// Most bytes of responses that HTTP/2 clients have not read; a complete one counts for 16 KiB more. Half is for
+    /// the allowances of clients, half for what exceeds these. If the second half is full, responses of the clients
+    /// with the most unread bytes are truncated.
     pub unsent_responses: ByteSize,
-    /// Bytes of complete responses that each HTTP/2 client may leave; less where there are so many clients that all together
-    /// would pass half of `unsent_responses`.
+    /// Bytes of complete responses that each HTTP/2 client may leave unread; less if the allowances of all clients
+    /// would exceed half of `unsent_responses`.
     pub unsent_allowance: ByteSize,
-    /// Longest wait for a connection to a sandbox; a sandbox beyond it is taken for dead.
+    /// Time-out of connecting to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
 }
 
-/// A configuration that cannot be used.
+/// An invalid configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{key} {problem}")]
 pub struct ConfigError {
-    /// The key's path.
+    /// Path of the key.
     pub key: &'static str,
-    /// What is wrong about it.
+    /// The problem, to be read after the key.
     pub problem: String,
 }
 
@@ -160,28 +161,28 @@ impl Default for Limits {
     }
 }
 
-/// Each connection may hold so much of a head that is not complete; more fields than fit a map of the HTTP library would
-/// make it panic.
+/// Each connection may buffer an incomplete head of this size. More fields than a header map of the HTTP library holds
+/// would make it panic.
 const MAX_HEADER_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_HEADER_COUNT: usize = 10_000;
-/// Beside the fields of a header section: room for the longest target that the HTTP library takes.
+/// Space besides the header fields: the longest target that the HTTP library accepts.
 const TARGET_BYTES: u64 = 65_535;
-/// What HTTP/2 counts for a field beside its name and value (RFC 9113, section 6.5.2).
+/// Bytes that HTTP/2 counts per field besides name and value (RFC 9113, section 6.5.2).
 const HTTP2_FIELD_BYTES: u64 = 32;
-/// Header fields that the HTTP library reads without an allocation.
+/// Header fields that the HTTP library parses without an allocation.
 const FREE_FIELDS: usize = 100;
 
 impl Limits {
-    /// Bytes of a section at which the HTTP library gives up on an HTTP/1.1 message. Well beyond `header_bytes`, so that
-    /// all but the wildest are refused in our own words.
+    /// Bytes of a section at which the HTTP library refuses an HTTP/1.1 message. Well above `header_bytes`, so that
+    /// nearly all oversized sections get our own refusal.
     pub(crate) fn http1_header_bytes(&self) -> usize {
         let bytes = self.header_bytes.as_u64().saturating_mul(2).saturating_add(TARGET_BYTES);
         usize::try_from(bytes).unwrap_or(usize::MAX / 2)
     }
 
-    /// The same for HTTP/2, which counts more for each field. Of trailers the library leaves out what is beyond it. So that
-    /// what is left is beyond the bound in each case, it has room for a section and, beside, for the longest field that a
-    /// block of [`Self::http2_trailer_block`] may hold.
+    /// The same for HTTP/2, which counts more per field. The library drops the excess of trailers. So that the
+    /// remainder exceeds the bound in each case, there is space for a section and, in addition, for the longest field
+    /// that a block of [`Self::http2_trailer_block`] can hold.
     pub(crate) fn http2_header_bytes(&self) -> u32 {
         let fields = (self.http1_header_count() as u64).saturating_mul(HTTP2_FIELD_BYTES);
         let field = self.http2_trailer_block().saturating_mul(8).div_ceil(5);
@@ -190,38 +191,39 @@ impl Limits {
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
-    /// Bytes of a trailer section as HTTP/2 sends it beyond which its connection is ended: an encoded byte stands for 8/5
-    /// of a byte at most (RFC 7541, appendix B, five bits), and for 8 bytes around a field at the worst.
+    /// Bytes of an encoded HTTP/2 trailer section beyond which its connection is closed: an encoded byte stands for at
+    /// most 8/5 of a byte (RFC 7541, appendix B, five bits), and a field has at most 8 bytes of overhead.
     pub(crate) fn http2_trailer_block(&self) -> u64 {
         let around = (self.http1_header_count() as u64).saturating_mul(8);
         self.header_bytes.as_u64().saturating_add(around).saturating_add(TARGET_BYTES)
     }
 
-    /// Fields at which the HTTP library gives up on an HTTP/1.1 message.
+    /// Fields at which the HTTP library refuses an HTTP/1.1 message.
     pub(crate) fn http1_header_count(&self) -> usize {
         self.header_count.max(FREE_FIELDS)
     }
 
-    /// Idle connections to sandboxes that may be kept.
+    /// Idle connections to sandboxes that may be kept, at least 1.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
         self.idle_connections.unwrap_or(self.descriptors / 4).max(1)
     }
 
-    /// Connections of clients served at once.
+    /// Connections of clients that may be open, at least 1.
     #[must_use]
     pub fn client_connections(&self) -> usize {
         self.client_connections.unwrap_or(self.descriptors / 2).max(1)
     }
 
-    /// Connections to sandboxes at once, idle or not: what client connections leave, and some for everything else.
+    /// Connections to sandboxes that may be open, idle or not: descriptors that client connections leave, minus an
+    /// eighth for everything else.
     #[must_use]
     pub fn upstream_connections(&self) -> usize {
         let left = self.descriptors.saturating_sub(self.client_connections() + MAX_SURPLUS);
         (left - left / 8).max(1)
     }
 
-    /// Invocations at once.
+    /// Concurrent invocations, at least 1.
     #[must_use]
     pub fn invocations(&self) -> usize {
         self.invocations.unwrap_or_else(|| self.upstream_connections().min(DEFAULT_MAX_INVOCATIONS)).max(1)
@@ -234,10 +236,10 @@ impl Config {
         !self.control_planes.iter().all(|address| api::is_loopback(address))
     }
 
-    /// Checks what the types do not say; the balancing policy it names.
+    /// Validates the configuration and returns its balancing policy.
     ///
     /// # Errors
-    /// The first key that cannot be used.
+    /// Returns the first invalid key.
     pub fn check(&self) -> Result<&'static Balance, ConfigError> {
         let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

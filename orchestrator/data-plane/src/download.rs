@@ -1,5 +1,5 @@
-//! An answer's body on its way to the client. As long as it flows it owns the running invocation: the connection it
-//! comes on, and the slot.
+//! A response body on its way to the client. While it streams it owns the running invocation: its connection and its
+//! slot.
 
 use std::{
     pin::Pin,
@@ -20,57 +20,57 @@ use crate::{
     running::Running,
 };
 
-/// Why an answer ended early. The client sees a broken message, never a complete one.
+/// The reason why a response ended early. The client sees a truncated message, never a complete one.
 #[derive(Debug, Error)]
 pub(crate) enum DownloadError {
-    /// The sandbox failed after its answer had begun.
+    /// The sandbox failed after its response had begun.
     #[error("the sandbox failed within its answer")]
     Upstream(#[source] hyper::Error),
-    /// The answer's trailer section is larger than allowed.
+    /// The response's trailer section is larger than allowed.
     #[error("the answer's trailer section is larger than allowed")]
     TrailersTooLarge,
-    /// The function's time-out passed within its answer.
+    /// The function's time-out passed within its response.
     #[error("the function took longer than its time-out")]
     Timeout,
-    /// The client has not taken much of other answers, and clients have too much of that.
+    /// The client left too much unread, and unread responses exceed their bound.
     #[error("the client takes too little of its answers")]
     Unsent,
 }
 
-/// An answer's body.
 pub(crate) struct Download {
     content: Content,
-    /// What is left of the frame that is being given.
+    /// Rest of the current frame.
     remaining: Bytes,
-    /// What follows the content, where it is here.
+    /// Trailers, if they are here.
     trailers: Option<HeaderMap>,
-    /// Counts the request as open until its answer has left.
+    /// Keeps the request open until its response has left.
     open: Option<OpenRequest>,
 }
 
 enum Content {
-    /// All that is left of it is here.
+    /// The rest of the body is here.
     Whole(Bytes),
-    /// It is still being sent.
+    /// The sandbox is still sending it.
     Flowing(Pin<Box<Flow>>),
 }
 
-/// What has come of a sandbox's answer together with its head.
+/// The part of a sandbox's response that arrived together with its head. Reading it ahead keeps a small response in one
+/// write.
 pub(crate) enum Prefetched {
-    /// All of its body, and the trailers.
+    /// The whole body and the trailers.
     Whole(Bytes, Option<HeaderMap>),
-    /// The first frames of it, or nothing.
+    /// The first frames, or nothing.
     Part(InitialFrames),
 }
 
-/// The first frames of a body, in their order: two, so that trailers behind a body of one piece are among them.
+/// The first frames of a body in order: two, so that they include the trailers of a body in one piece.
 pub(crate) type InitialFrames = [Option<Frame<Bytes>>; 2];
 
 impl Prefetched {
-    /// Reads what is there.
+    /// Reads the frames that are available.
     ///
     /// # Errors
-    /// When the body broke already. Nothing of the answer has gone to the client then.
+    /// Returns an error if the body is broken already. Nothing of the response has gone to the client then.
     pub(crate) fn read(
         running: &mut Running,
         incoming: &mut Incoming,
@@ -122,22 +122,21 @@ fn read_frame(
 }
 
 struct Flow {
-    /// What was read ahead.
+    /// Frames read ahead.
     prefetched: InitialFrames,
     incoming: Incoming,
-    /// `None` once the sandbox has no more to do with it. Dropped before its end, its slot stays taken until the sandbox
-    /// has closed the connection.
+    /// `None` once the sandbox has completed it. If it is dropped earlier, its slot stays in use until the sandbox has
+    /// closed the connection.
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl Download {
-    /// A body that is all here.
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self { content: Content::Whole(bytes), remaining: Bytes::new(), trailers: None, open: None }
     }
 
-    /// The body of a sandbox's answer. When all of it has come already, the invocation ends here and now.
+    /// The body of a sandbox's response. If all of it has arrived, the invocation ends now.
     pub(crate) fn begin(running: Running, prefetched: Prefetched, incoming: Incoming, cx: &mut Context<'_>) -> Self {
         match prefetched {
             Prefetched::Whole(bytes, mut trailers) => {
@@ -149,7 +148,7 @@ impl Download {
         }
     }
 
-    /// Counts `open` as long as this body has not left.
+    /// Keeps `open` until this body has left.
     pub(crate) fn counting(mut self, mut open: OpenRequest) -> Self {
         match &self.content {
             Content::Whole(bytes) => open.set_whole_body(bytes.len()),
@@ -161,8 +160,8 @@ impl Download {
 
     fn flowing(prefetched: InitialFrames, incoming: Incoming, running: Running, cx: &mut Context<'_>) -> Self {
         let mut deadline = Box::pin(sleep_until(running.deadline()));
-        // It must wake this task also when nobody asks for the body, because the client takes none. When it has passed
-        // already, the first look at the body says so.
+        // The timer must wake this task even if the body is not polled because the client reads nothing. If it has
+        // passed already, the first poll of the body returns the error.
         let _ = deadline.as_mut().poll(cx);
         let flow = Flow { prefetched, incoming, running: Some(running), deadline };
         Self { content: Content::Flowing(Box::pin(flow)), remaining: Bytes::new(), trailers: None, open: None }
@@ -189,7 +188,7 @@ impl Flow {
                 let limits = &running.slot().plane().config.limits;
                 let mut trailers = frame.into_trailers().unwrap_or_default();
                 let fits = headers::fits(&trailers, limits);
-                // Nothing follows trailers.
+                // Trailers are the end of the body.
                 self.complete(cx);
                 headers::trailers(&mut trailers);
                 Poll::Ready(Some(if fits {
@@ -228,7 +227,7 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, DownloadError>>> {
         let Self { content, remaining, trailers, open } = &mut *self;
-        // Whoever sends it has counted it before.
+        // Every body is given its open request before it is sent.
         let Some(open) = open else { return Poll::Ready(None) };
         if open.must_end() {
             return Poll::Ready(Some(Err(DownloadError::Unsent)));
@@ -256,10 +255,10 @@ impl Body for Download {
                 Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
-                // Some clients end a connection for empty frames, so that none is sent.
+                // Empty frames are skipped, because some clients close a connection for them.
                 Ok(bytes) => *remaining = bytes,
                 Err(frame) => {
-                    // What is no data is trailers.
+                    // A frame without data is trailers.
                     let fields = frame.into_trailers().unwrap_or_default();
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
@@ -283,7 +282,7 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            // A stated length leaves no room for trailers in HTTP/1.1.
+            // A stated length excludes trailers in HTTP/1.1.
             Content::Whole(_) if self.trailers.is_some() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Flowing(flow) => {

@@ -1,4 +1,4 @@
-//! Header fields on their way through: what belongs to one hop is dropped, what a proxy must add is added.
+//! Transforms header fields between client and sandbox: hop-by-hop fields are dropped, a proxy's fields are added.
 //!
 //! The rules are RFC 9110, sections 7.6 (message forwarding) and 6.6; the `X-Dirigent-…` fields are this system's own.
 
@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use crate::config::Limits;
 
-/// Names the reason of an answer that is not the function's.
+/// Name of the refusal's cause, in responses that are not the function's.
 pub(crate) const ERROR: HeaderName = HeaderName::from_static("x-dirigent-error");
-/// `1` when the serving sandbox became ready after the invocation arrived, else `0`.
+/// `1` if the serving sandbox became ready after the invocation arrived, else `0`.
 pub(crate) const COLD: HeaderName = HeaderName::from_static("x-dirigent-cold");
-/// The serving sandbox.
+/// Id of the serving sandbox.
 pub(crate) const SANDBOX: HeaderName = HeaderName::from_static("x-dirigent-sandbox");
-/// How many sandboxes the invocation was given to.
+/// Number of attempts.
 pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-dirigent-attempts");
 /// Durations of the phases of an invocation.
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -23,8 +23,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Fields that concern one connection only, whoever names them (RFC 9110, section 7.6.1). An Upgrade is thereby ignored,
-/// as a server may (section 7.8), and the request goes on without it. Connection must be the first.
+/// Hop-by-hop fields, whether or not Connection names them (RFC 9110, section 7.6.1). Upgrade is thereby ignored, as a
+/// server may (section 7.8), and the request is forwarded without it. Connection must be the first.
 static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::TE,
@@ -36,23 +36,23 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     PROXY_CONNECTION,
 ];
 
-/// What is added on behalf of one client connection.
+/// Fields that are added on behalf of a client connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientFields {
-    /// The client's address.
+    /// The client's IP address.
     pub(crate) forwarded_for: HeaderValue,
 }
 
-/// A message whose body has a transfer coding besides `chunked`: its bytes cannot be passed on without it.
+/// The body has a transfer coding other than `chunked`, so its bytes cannot be forwarded without it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a transfer coding other than chunked is not supported")]
 pub(crate) struct UnknownCoding;
 
-/// Makes a client's request fields fit for a sandbox, in place. `version` is what the client spoke. Trailers are carried
-/// through, so the wish for them (TE) is passed on as our own.
+/// Transforms a client's request fields for a sandbox, in place. `version` is the client's. Trailers are forwarded, so
+/// the request for them (TE) is renewed for the next hop.
 ///
 /// # Errors
-/// When its body has a coding that cannot be undone.
+/// Returns an error if the body has a coding that cannot be decoded.
 pub(crate) fn towards_sandbox(
     fields: &mut HeaderMap,
     version: Version,
@@ -73,21 +73,21 @@ pub(crate) fn towards_sandbox(
     Ok(())
 }
 
-/// Makes a sandbox's answer fields fit for the client, in place.
+/// Transforms a sandbox's response fields for the client, in place.
 ///
 /// # Errors
-/// When its body has a coding that cannot be undone.
+/// Returns an error if the body has a coding that cannot be decoded.
 pub(crate) fn towards_client(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
     drop_hop_by_hop(fields)
 }
 
-/// Makes a message's trailer fields fit for the other side, in place.
+/// Transforms trailer fields for the other side, in place.
 pub(crate) fn trailers(fields: &mut HeaderMap) {
-    // A trailer frames no body, so that a coding in it means nothing and is dropped like the others.
+    // Trailers frame no body, so a coding in them has no meaning and is dropped like the others.
     let _ = drop_hop_by_hop(fields);
 }
 
-/// Puts our own fields before a function's of the same name, which are kept.
+/// Inserts our own value before the function's values of the same name, which are kept.
 pub(crate) fn insert_first(fields: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     if fields.contains_key(name) {
         let theirs: Vec<_> = fields.get_all(name).iter().cloned().collect();
@@ -100,14 +100,14 @@ pub(crate) fn insert_first(fields: &mut HeaderMap, name: &HeaderName, value: Hea
     }
 }
 
-/// Gives the request an id when it has none.
+/// Sets the request id if there is none.
 pub(crate) fn ensure_request_id(fields: &mut HeaderMap, id: impl FnOnce() -> HeaderValue) {
     if !fields.contains_key(REQUEST_ID) {
         fields.insert(REQUEST_ID, id());
     }
 }
 
-/// Whether a header or trailer section is within `limits`.
+/// Returns true if a header or trailer section is within `limits`.
 pub(crate) fn fits(fields: &HeaderMap, limits: &Limits) -> bool {
     fields.len() <= limits.header_count && size(fields) as u64 <= limits.header_bytes.as_u64()
 }
@@ -118,9 +118,9 @@ pub(crate) fn size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
-/// Drops fields that end at this hop, also those that Connection names, and forged or stale fields of ours.
+/// Drops hop-by-hop fields, those that Connection names, and reserved fields, which may be forged or stale.
 fn drop_hop_by_hop(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
-    // One look at each name; most requests have nothing to drop.
+    // One pass over the names; most requests have nothing to drop.
     let mut found = 0u16;
     let mut ours = false;
     for name in fields.keys() {
@@ -133,7 +133,7 @@ fn drop_hop_by_hop(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
         if fields.get_all(header::TRANSFER_ENCODING).iter().any(|coding| !is_chunked(coding)) {
             return Err(UnknownCoding);
         }
-        // The coding overrides a length, which must not go on (RFC 9112, section 6.3).
+        // The coding overrides a length, which must not be forwarded (RFC 9112, section 6.3).
         fields.remove(header::CONTENT_LENGTH);
     }
     if found & 1 != 0 {
@@ -152,14 +152,14 @@ fn drop_hop_by_hop(fields: &mut HeaderMap) -> Result<(), UnknownCoding> {
     Ok(())
 }
 
-/// Place of Transfer-Encoding in [`HOP_BY_HOP`].
+/// Index of Transfer-Encoding in [`HOP_BY_HOP`].
 const TRANSFER_ENCODING: usize = 2;
 
 fn is_chunked(coding: &HeaderValue) -> bool {
     coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
-/// Index in [`HOP_BY_HOP`]. A match on text is a few comparisons of lengths, which this costs for every field.
+/// Index in [`HOP_BY_HOP`]. Runs for every field, so it matches on text, which mostly compares lengths.
 fn hop_by_hop(name: &str) -> Option<usize> {
     match name {
         "connection" => Some(0),
@@ -185,7 +185,7 @@ fn drop_named_by_connection(fields: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // Naming these would take away what every hop needs.
+        // Naming these would remove what every hop needs.
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
         .collect();
     for name in named {

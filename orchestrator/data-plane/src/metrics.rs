@@ -1,4 +1,4 @@
-//! Counters of a data plane, written with plain atomics on the warm path and read by Prometheus.
+//! Counters of a data plane: plain atomics on the warm path, read by Prometheus.
 
 use std::{
     fmt,
@@ -7,12 +7,13 @@ use std::{
 
 use crate::{refusal::Cause, timeline::Timeline};
 
-/// Upper bounds of latency buckets: powers of two from 64 µs to 67 s, so that finding one is a count of leading zeros.
+/// Smallest upper bound of the latency buckets. Bounds are powers of two up to 67 s, so that finding a bucket is a
+/// count of leading zeros.
 const MIN_BOUND_US: u64 = 64;
 /// Bounded buckets; one more takes the rest.
 const BUCKETS: usize = 21;
 
-/// Every counter.
+/// All counters of a data plane.
 #[derive(Default)]
 pub(crate) struct Metrics {
     responded: AtomicU64,
@@ -24,9 +25,9 @@ pub(crate) struct Metrics {
     responses_broken: AtomicU64,
     connections_opened: AtomicU64,
     streams: AtomicU64,
-    /// From arrival to slot, of invocations that waited.
+    /// Time from arrival to slot, of invocations that waited.
     pub(crate) wait: Latency,
-    /// From slot to the head of the answer.
+    /// Time from slot to response head.
     pub(crate) execution: Latency,
 }
 
@@ -37,16 +38,16 @@ pub(crate) struct Latency {
     sum_us: AtomicU64,
 }
 
-/// What was counted, for whoever shows it.
+/// A reading of the counters.
 pub(crate) struct Counts {
-    /// Outcomes of requests by name.
+    /// Requests by outcome.
     pub(crate) outcomes: Vec<(&'static str, u64)>,
-    /// Other counters: name, what it counts, value.
+    /// Other counters: name, help text, value.
     pub(crate) totals: [(&'static str, &'static str, u64); 6],
 }
 
 impl Metrics {
-    /// A function answered.
+    /// Counts a response of a function.
     pub(crate) fn responded(&self, timeline: &Timeline) {
         add(&self.responded);
         if timeline.is_cold() {
@@ -58,42 +59,42 @@ impl Metrics {
         self.execution.record(timeline.executed_us());
     }
 
-    /// We answered instead of a function.
+    /// Counts a refusal.
     pub(crate) fn refused(&self, cause: Cause) {
         add(&self.refused[cause as usize]);
     }
 
-    /// The client went away before an answer.
+    /// Counts a client that left before a response.
     pub(crate) fn client_gone(&self) {
         add(&self.client_gone);
     }
 
-    /// Another attempt was made.
+    /// Counts a retry.
     pub(crate) fn retried(&self) {
         add(&self.retries);
     }
 
-    /// A response that had begun ended early.
+    /// Counts a response that was truncated.
     pub(crate) fn response_broken(&self) {
         add(&self.responses_broken);
     }
 
-    /// A sandbox was found not to work.
+    /// Counts a failed sandbox.
     pub(crate) fn sandbox_failed(&self) {
         add(&self.sandboxes_failed);
     }
 
-    /// A connection to a sandbox was opened.
+    /// Counts an opened connection to a sandbox.
     pub(crate) fn connection_opened(&self) {
         add(&self.connections_opened);
     }
 
-    /// A control plane took our stream.
+    /// Counts an established stream to a control plane.
     pub(crate) fn connected(&self) {
         add(&self.streams);
     }
 
-    /// The counts as of now.
+    /// Reads the counters.
     pub(crate) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let own = [("answered", read(&self.responded)), ("client-gone", read(&self.client_gone))];
@@ -120,7 +121,7 @@ impl Latency {
         self.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// Sum in seconds, and each bucket's upper bound in seconds with its count.
+    /// The sum in seconds, and each bucket's upper bound in seconds with its count.
     pub(crate) fn read(&self) -> (f64, Vec<(f64, u64)>) {
         #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact to 285 years")]
         let seconds = |us: u64| us as f64 / 1e6;

@@ -1,4 +1,4 @@
-//! A client's request as it goes out to a sandbox, once or several times.
+//! A client's request in the form that a sandbox is sent, once or several times.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use crate::{
     upload::{Upload, UploadError, UploadSource},
 };
 
-/// A request on its way out.
 pub(crate) struct Outgoing {
     /// `None` once it was sent and cannot be sent again.
     head: Option<Parts>,
-    /// The protocol that `head` is written for.
+    /// Protocol that `head` is written for.
     form: Protocol,
     upload: Option<Arc<UploadSource>>,
 }
 
 impl Outgoing {
-    /// Makes a client's request fit for a sandbox, which most probably speaks `protocol`.
+    /// Transforms a client's request for a sandbox, which most probably speaks `protocol`.
     ///
     /// # Errors
-    /// When its target cannot be written in that protocol, or its body has a coding that cannot be undone.
+    /// Returns a refusal if the target cannot be expressed in that protocol, or the body has a coding that cannot be
+    /// decoded.
     pub(crate) fn new(
         mut head: Parts,
         upload: Option<Arc<UploadSource>>,
@@ -46,19 +46,19 @@ impl Outgoing {
         Ok(Self { head: Some(head), form: protocol, upload })
     }
 
-    /// Gives it an id when it has none.
+    /// Sets its id if it has none.
     pub(crate) fn ensure_id(&mut self, id: impl FnOnce() -> HeaderValue) {
         if let Some(head) = &mut self.head {
             headers::ensure_request_id(&mut head.headers, id);
         }
     }
 
-    /// The request to send now to a sandbox that speaks `protocol`: a function's protocol may change while a request
-    /// waits. `None` when it cannot be sent again, or not in that protocol.
+    /// The request to send to a sandbox that speaks `protocol`: a function's protocol may change while a request waits.
+    /// `None` if it cannot be sent again, or not in that protocol.
     pub(crate) fn request(&mut self, protocol: Protocol) -> Option<Request<Upload>> {
         if self.form != protocol {
             let head = self.head.as_mut()?;
-            // What the other protocol needed for this hop.
+            // Remove what the other protocol needed for this hop.
             head.headers.remove(header::CONNECTION);
             head.headers.remove(header::TRANSFER_ENCODING);
             write_for(head, self.upload.as_deref(), protocol)?;
@@ -72,30 +72,29 @@ impl Outgoing {
         Some(Request::from_parts(head, upload))
     }
 
-    /// Takes back a request of which nothing was sent: it can be sent again whatever it is.
+    /// Takes back a request of which nothing was sent, so that it can be sent again whatever its method.
     pub(crate) fn unsent(&mut self, request: Request<Upload>) {
         self.head = Some(request.into_parts().0);
     }
 
-    /// Whether it can be sent once more.
+    /// Returns true if it can be sent once more.
     pub(crate) fn can_repeat(&self) -> bool {
         self.head.is_some() && self.upload.as_ref().is_none_or(|upload| upload.can_repeat())
     }
 
-    /// Why its body ended early, if it did.
     pub(crate) fn upload_error(&self) -> Option<UploadError> {
         self.upload.as_ref().and_then(|upload| upload.error())
     }
 }
 
-/// Writes a head without hop-by-hop fields for `protocol`. `None` when that cannot be.
+/// Writes a head without hop-by-hop fields for `protocol`; `None` if it cannot be expressed.
 fn write_for(head: &mut Parts, upload: Option<&UploadSource>, protocol: Protocol) -> Option<()> {
     match protocol {
         Protocol::Http1 => {
             if head.headers.contains_key(header::TE) {
                 head.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             }
-            // The HTTP library sends no body of unknown length with these unless it is told to.
+            // The HTTP library sends no body of unknown length with these methods without an explicit coding.
             let is_silent = head.method == Method::GET || head.method == Method::HEAD;
             if is_silent && upload.is_some_and(|upload| !upload.has_known_length()) {
                 head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

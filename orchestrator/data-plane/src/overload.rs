@@ -1,8 +1,8 @@
-//! Refusing what this process cannot do in time. When more arrives than its threads can work off, everything that was
-//! taken in waits for a turn, each turn becomes dearer, and in the end nothing is answered before its client has given
-//! up. So the delay of a turn is measured, and a share of new requests refused that keeps it short.
+//! Load shedding. If more arrives than the threads can process, all admitted work waits for its tasks to be scheduled,
+//! every poll becomes dearer, and finally no response comes before its client has timed out. So the scheduling delay is
+//! measured, and a share of new requests is refused that keeps it short.
 //!
-//! An invocation that waits for a sandbox or for its function does not count: only turns that are due do.
+//! An invocation that waits for a sandbox or for its function does not count: only tasks that are ready to run do.
 
 mod pie;
 
@@ -19,30 +19,30 @@ use futures::{future::poll_fn, task::AtomicWaker};
 use self::pie::{Pie, UPDATE_US};
 use crate::{clock::Clock, plane::Plane};
 
-/// Arrivals for each measurement of the delay.
+/// Arrivals per measurement of the delay.
 const ARRIVALS: u32 = 16;
-/// Without a measurement for so long, the past says nothing any more, in microseconds.
+/// Age in microseconds at which past measurements are discarded.
 const FORGOTTEN_US: u64 = 1_000_000;
-/// A share of 1, as arrivals count it.
+/// A share of 1 in the units of [`Overload::carry`].
 const WHOLE: f64 = 4_294_967_295.0;
 
-/// What arrivals and the watch share.
+/// State shared by arrivals and the watch.
 #[derive(Default)]
 pub(crate) struct Overload {
     arrivals: AtomicU32,
-    /// The share of arrivals that is refused, of [`WHOLE`].
+    /// Share of arrivals that is refused, out of [`WHOLE`].
     share: AtomicU32,
-    /// What arrivals have added up; one is refused when it overflows, so that refusals are spread evenly.
+    /// Sum of the shares of arrivals. An arrival is refused when the sum overflows, which spreads refusals evenly.
     carry: AtomicU32,
-    /// When a measurement was asked for, in microseconds; 0: none is under way.
+    /// When a measurement was requested, microseconds; 0: none is pending.
     requested_us: AtomicU64,
-    /// The newest measurement, in microseconds.
+    /// Newest scheduling delay, microseconds.
     delay_us: AtomicU64,
     watch: AtomicWaker,
 }
 
 impl Overload {
-    /// A request arrives at `now_us`. Whether there is time for it.
+    /// Returns true if a request that arrives at `now_us` is admitted.
     pub(crate) fn admits(&self, now_us: u64) -> bool {
         if self.arrivals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ARRIVALS)
             && self.requested_us.load(Ordering::Relaxed) == 0
@@ -54,17 +54,17 @@ impl Overload {
         share == 0 || self.carry.fetch_add(share, Ordering::Relaxed).checked_add(share).is_some()
     }
 
-    /// The share of requests that is refused now, 0 to 1.
+    /// Share of requests that is refused now, 0 to 1.
     pub(crate) fn refused_share(&self) -> f64 {
         f64::from(self.share.load(Ordering::Relaxed)) / WHOLE
     }
 
-    /// How long a task that was due waited for its turn when that was last measured, in microseconds.
+    /// Newest scheduling delay of a ready task, microseconds.
     pub(crate) fn delay_us(&self) -> u64 {
         self.delay_us.load(Ordering::Relaxed)
     }
 
-    /// Measures, when arrivals ask for it, how long a task that is due waits for its turn. Runs for ever.
+    /// Measures the scheduling delay when arrivals request it. Never returns.
     pub(crate) async fn watch(&self, clock: Clock) {
         let mut control = Control::default();
         loop {
@@ -86,28 +86,28 @@ impl Overload {
     }
 }
 
-/// Watches a data plane for ever.
+/// Measures the scheduling delay of a data plane. Never returns.
 pub(crate) async fn run(plane: Arc<Plane>) {
     plane.overload.watch(plane.clock).await;
 }
 
-/// A share of 0 to 1, of [`WHOLE`].
+/// Converts a share of 0 to 1 to one out of [`WHOLE`].
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the whole fits")]
 fn parts(share: f64) -> u32 {
     (share.clamp(0.0, 1.0) * WHOLE) as u32
 }
 
-/// Measurements on their way to the controller.
+/// Aggregates measurements for the controller.
 #[derive(Default)]
 struct Control {
     pie: Pie,
     updated_us: u64,
-    /// The least delay since then.
+    /// Minimum delay since then: a standing queue shows in the minimum, a short burst does not.
     min_us: Option<u64>,
 }
 
 impl Control {
-    /// A turn took `delay_us` to come. The share to refuse, when it is time to say.
+    /// Adds a measured delay. Returns the share to refuse when an update is due.
     fn measured(&mut self, delay_us: u64, now_us: u64) -> Option<f64> {
         let passed_us = now_us.saturating_sub(self.updated_us);
         if passed_us > FORGOTTEN_US {
@@ -174,7 +174,7 @@ mod tests {
                 for _ in 0..ARRIVALS {
                     overload.admits(clock.now_us());
                 }
-                // The watch's turn comes 150 ms late.
+                // The watch is polled 150 ms late.
                 advance(Duration::from_millis(150)).await;
                 yield_now().await;
             }

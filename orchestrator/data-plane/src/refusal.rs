@@ -1,4 +1,4 @@
-//! Answers that this data plane gives instead of a function: which there are, and how they look.
+//! Refusals: responses that this data plane gives in place of a function, and their format.
 
 use std::sync::Arc;
 
@@ -7,49 +7,49 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{download::Download, headers};
 
-/// Why an invocation is not answered by its function.
+/// The reason why an invocation gets no response of its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The request cannot be read or passed on, or names no host or several (RFC 9112, section 3.2).
+    /// The request is malformed or cannot be forwarded, or names no host or several (RFC 9112, section 3.2).
     BadRequest,
     /// No function of that name is registered.
     UnknownFunction,
     /// The body is larger than allowed.
     BodyTooLarge,
-    /// The target is longer than the HTTP library takes.
+    /// The target is longer than the HTTP library accepts.
     TargetTooLong,
     /// The header section is larger than allowed.
     HeadersTooLarge,
-    /// CONNECT, which means nothing to a function, or a transfer coding that cannot be undone.
+    /// The method is CONNECT, or a transfer coding cannot be decoded.
     Unsupported,
     /// The sandbox failed.
     Upstream,
-    /// The control plane has not said yet which functions there are.
+    /// No snapshot of the functions was received yet.
     NotReady,
-    /// As many wait for the function as may.
+    /// The function's queue is full.
     QueueFull,
-    /// As many invocations or clients are here as may be, whatever their functions.
+    /// A bound on invocations or clients is reached, or the scheduling delay is too long.
     Overloaded,
-    /// This data plane is ending.
+    /// The data plane is draining.
     ShuttingDown,
-    /// Sandboxes of the function cannot be made.
+    /// No sandbox of the function can be created.
     CreationFailed,
-    /// No slot came in time.
+    /// No slot was free within the queue deadline.
     QueueDeadline,
-    /// The function took too long.
+    /// The function exceeded its time-out.
     Timeout,
 }
 
-/// Seconds after which a refused client may try again: long enough for a sandbox to start.
+/// Seconds after which a refused client may retry: long enough for a sandbox to start.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// The media type of their bodies.
+/// Media type of the body (RFC 9457).
 const PROBLEM: &str = "application/problem+json";
-/// What their types begin with; the cause's name follows.
+/// Prefix of the problem type; the cause's name follows.
 const PROBLEM_TYPE: &str = "urn:dirigent:problem:";
 
 impl Cause {
-    /// Every cause, in the order of their counters.
+    /// All causes, in the order of their counters.
     pub(crate) const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::UnknownFunction,
@@ -72,22 +72,22 @@ impl Cause {
         self.parts().1
     }
 
-    /// This refusal, without more to say.
+    /// A refusal without detail.
     pub(crate) fn plain(self) -> Refusal {
         Refusal { cause: self, field: None, detail: None }
     }
 
-    /// This refusal, with what led to it.
+    /// A refusal with a detail.
     pub(crate) fn because(self, detail: impl Into<Arc<str>>) -> Refusal {
         Refusal { cause: self, field: None, detail: Some(detail.into()) }
     }
 
-    /// This refusal, because of one part of the request.
+    /// A refusal because of one part of the request.
     pub(crate) fn about(self, field: &'static str, detail: impl Into<Arc<str>>) -> Refusal {
         Refusal { field: Some(field), ..self.because(detail) }
     }
 
-    /// Status, name, and what it means for a reader.
+    /// Status, name, and title for a human reader.
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
@@ -113,19 +113,18 @@ impl Cause {
     }
 }
 
-/// An answer to be given instead of the function's.
+/// A response in place of the function's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// Why.
     pub(crate) cause: Cause,
-    /// Which part of the request is wrong: `host`, `target`, `head` or `body`.
+    /// The wrong part of the request: `host`, `target`, `head` or `body`.
     pub(crate) field: Option<&'static str>,
-    /// What led to it, for the reader.
+    /// Detail for a human reader.
     pub(crate) detail: Option<Arc<str>>,
 }
 
 impl Refusal {
-    /// The body of the answer: a problem (RFC 9457).
+    /// The body: a problem document (RFC 9457).
     fn body(&self) -> String {
         let (status, name, title) = self.cause.parts();
         let detail = self.detail.as_deref().unwrap_or(title);
@@ -142,7 +141,7 @@ impl Refusal {
         problem.to_string()
     }
 
-    /// The rest of the answer after its status line, as HTTP/1.1 writes it.
+    /// The response after its status line, as HTTP/1.1 writes it.
     pub(crate) fn write(&self) -> Vec<u8> {
         let (name, body) = (self.cause.name(), self.body());
         let length = body.len();
@@ -150,12 +149,11 @@ impl Refusal {
             .into()
     }
 
-    /// The answer without its body, for a client that takes none.
+    /// The response without its body, for a client that reads none.
     pub(crate) fn head(&self) -> Response<Download> {
         self.response().map(|_body| Download::whole(Bytes::new()))
     }
 
-    /// The answer.
     pub(crate) fn response(&self) -> Response<Download> {
         let (status, name, _) = self.cause.parts();
         let mut response = Response::new(Download::whole(self.body().into()));

@@ -1,4 +1,4 @@
-//! A request's body on its way to a sandbox: streamed, bounded, and kept while a second attempt may need it.
+//! A request body on its way to a sandbox: streamed, bounded, and retained while a retry may need it.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{clients::Client, config::Limits, headers};
 
-/// Why a body ended early.
+/// The reason why a request body ended early.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum UploadError {
     /// The client sent more than allowed.
@@ -37,41 +37,41 @@ pub(crate) enum UploadError {
 }
 
 impl UploadError {
-    /// What an error of the HTTP library's means. It has no kind for trailers that are too many, only words.
+    /// Classifies an error of the HTTP library, which reports too large trailers only in words.
     fn of_library(error: &hyper::Error) -> Self {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("chunk trailers") { Self::TrailersTooLarge } else { Self::Client }
     }
 }
 
-/// A request's body as one attempt sees it.
+/// A request body as one attempt sends it.
 pub(crate) enum Upload {
-    /// There is none, or no more.
+    /// The end of the body, or no body.
     Empty,
-    /// Read from the client, from the beginning.
+    /// Read from the shared source, from the beginning.
     Shared {
-        /// What all attempts share.
+        /// The source, shared by all attempts.
         source: Sending,
-        /// Bytes of it that this attempt has sent.
+        /// Bytes that this attempt has sent.
         sent: u64,
     },
 }
 
-/// A request's body as the client sends it.
+/// A request body as the client sends it.
 pub(crate) struct UploadSource {
     state: Mutex<Source>,
-    /// Attempts that send it, and pieces that have not been written: of one attempt, and of earlier ones that have not been
-    /// ended yet.
+    /// Attempts that send it, and pieces that are not written yet: of the current attempt, and of earlier ones that
+    /// have not ended.
     shares: AtomicU32,
     hint: SizeHint,
-    /// Whether it is being kept for another attempt.
+    /// It is retained for another attempt.
     may_repeat: bool,
     client: Arc<Client>,
 }
 
 struct Source {
     incoming: Incoming,
-    /// What was read, while all of it can be kept.
+    /// All that was read, as long as it may be retained.
     kept: Retained,
     trailers: Option<HeaderMap>,
     read_bytes: u64,
@@ -82,8 +82,7 @@ struct Source {
 type Item = Option<Result<Frame<Bytes>, UploadError>>;
 
 impl UploadSource {
-    /// The body of a request; `None` when it has none. When it may be sent again, up to `limits.retained_body` of it are
-    /// kept.
+    /// The body of a request; `None` if it has none. If it may be sent again, up to `limits.retained_body` is retained.
     pub(crate) fn new(incoming: Incoming, client: &Arc<Client>, may_repeat: bool) -> Option<Arc<Self>> {
         if incoming.is_end_stream() {
             return None;
@@ -102,28 +101,27 @@ impl UploadSource {
         Some(Arc::new(Self { state, shares, hint, may_repeat: retained > 0, client: client.clone() }))
     }
 
-    /// Whether another attempt can send the same body: nothing of it was consumed, or all that was is still held.
+    /// Returns true if another attempt can send the same body: nothing was consumed, or all that was is retained.
     pub(crate) fn can_repeat(&self) -> bool {
         let state = self.lock();
         state.error.is_none() && (state.kept.is_whole() || (state.read_bytes == 0 && !state.ended))
     }
 
-    /// Whether it is being kept for another attempt.
+    /// Returns true if it is retained for another attempt.
     pub(crate) fn may_repeat(&self) -> bool {
         self.may_repeat
     }
 
-    /// Whether the client said beforehand how long it is.
+    /// Returns true if the client announced its length.
     pub(crate) fn has_known_length(&self) -> bool {
         self.hint.exact().is_some()
     }
 
-    /// Why the body ended early, if it did.
     pub(crate) fn error(&self) -> Option<UploadError> {
         self.lock().error
     }
 
-    /// What follows the first `sent` bytes.
+    /// The frame after the first `sent` bytes.
     fn poll_next(&self, sent: u64, cx: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.lock();
         if let Some(error) = state.error {
@@ -170,7 +168,7 @@ impl Source {
             return self.fail(UploadError::TooLarge);
         }
         self.kept.push(&data, source.hint.exact());
-        // Nobody asks for what follows the last byte of a known length.
+        // A body of known length is not polled after its last byte.
         self.ended |= self.incoming.is_end_stream();
         Ok(Frame::data(data))
     }
@@ -192,12 +190,11 @@ impl Source {
 }
 
 impl Upload {
-    /// The body of an attempt.
     pub(crate) fn of(source: Arc<UploadSource>) -> Self {
         Self::Shared { source: Sending::begin(source), sent: 0 }
     }
 
-    /// Shows whether it is being sent when something else has it.
+    /// A watch that shows whether it is still being sent.
     pub(crate) fn watch(&self) -> UploadWatch {
         match self {
             Self::Empty => UploadWatch::default(),
@@ -213,7 +210,7 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, UploadError>>> {
         let Self::Shared { source, sent } = &mut *self else { return Poll::Ready(None) };
         let item = match ready!(source.source().poll_next(*sent, cx)) {
-            // The library gets it each time it asks.
+            // The error is repeated at each poll.
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => {
                 *sent += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -221,7 +218,7 @@ impl Body for Upload {
             }
             None => None,
         };
-        // Trailers are the last; so is an end without any.
+        // The body ends with trailers, or without any.
         let is_over = item.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         if is_over || self.is_end_stream() {
             *self = Self::Empty;

@@ -1,4 +1,4 @@
-//! The counters of a data plane in Prometheus' form, read when they are asked for.
+//! Exports a data plane's metrics to Prometheus; gauges are read at each scrape.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use crate::{metrics::Latency, plane::Plane};
 
-/// Reads a data plane at each scrape.
+/// Collects the metrics of a data plane.
 pub(super) struct Scrape {
     plane: Arc<Plane>,
 }
@@ -21,7 +21,7 @@ impl Scrape {
         Self { plane }
     }
 
-    /// Levels, which cost nothing until somebody asks: name, what it is, value.
+    /// Gauges as (name, help, value), computed only when scraped.
     fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
         let plane = &self.plane;
         let (mut waiting, mut running, mut held) = (0, 0, 0);
@@ -50,7 +50,7 @@ impl Scrape {
         ]
     }
 
-    /// How long ago the newest message to the control plane was written. Absent without a stream.
+    /// Age of the newest message to the control plane. Absent without a stream.
     fn encode_report_age(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(backlog) = self.plane.reports.backlog(self.plane.clock.now_us()) else { return Ok(()) };
         let age = Duration::from_micros(backlog.silent_us).as_secs_f64();
@@ -63,7 +63,7 @@ impl Scrape {
         )
     }
 
-    /// How late turns come, and what is refused for it.
+    /// Scheduling delay, and the share of requests refused because of it.
     fn encode_overload(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let overload = &self.plane.overload;
         let delay = Duration::from_micros(overload.delay_us()).as_secs_f64();

@@ -1,4 +1,4 @@
-//! What was found in a client's requests that the HTTP library does not show, until it is asked for.
+//! Properties of a client's requests that the HTTP library does not expose, kept until the request is served.
 
 use std::{
     collections::VecDeque,
@@ -8,27 +8,27 @@ use std::{
     },
 };
 
-/// Most requests of a connection that are remembered at once: more than the library can have read ahead.
+/// Marked requests of a connection, more than the library can have read ahead.
 const MAX_MARKS: usize = 65_536;
 
-/// What a client's next requests have that the library does not show.
+/// Properties of a client's next requests that the library does not expose.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
-    /// A fragment in the target.
+    /// Requests with a fragment in the target.
     pub(super) fragment: Marks,
-    /// Both `Transfer-Encoding` and `Content-Length`.
+    /// Requests with both `Transfer-Encoding` and `Content-Length`.
     pub(super) length: Marks,
-    /// Whether that was so for one that has come.
+    /// A served request had both.
     any_length: AtomicBool,
 }
 
 impl Dropped {
-    /// Whether the target of request `number`, which is the latest that has come, had a fragment.
+    /// Returns true if the target of request `number`, the current one, had a fragment.
     pub(super) fn had_fragment(&self, number: u64) -> bool {
         self.fragment.take(number)
     }
 
-    /// Whether that request said in two ways where its body ends.
+    /// Returns true if that request had two framings of its body.
     pub(super) fn had_two_framings(&self, number: u64) -> bool {
         let had_two = self.length.take(number);
         if had_two {
@@ -37,23 +37,23 @@ impl Dropped {
         had_two
     }
 
-    /// Whether any request did that has come.
+    /// Returns true if any served request had two framings.
     pub(super) fn had_any_two_framings(&self) -> bool {
         self.any_length.load(Ordering::Relaxed)
     }
 }
 
-/// Some of a client's next requests, by their numbers on the connection, from 1.
+/// A set of a client's next requests, by their number on the connection, from 1.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     /// Read by each request, where `numbers` would be a lock.
     any: AtomicBool,
-    /// As many as there are requests in what the library has read ahead.
+    /// Bounded by the requests that the library has read ahead.
     numbers: Mutex<VecDeque<u64>>,
 }
 
 impl Marks {
-    /// Request `number`, which comes after all others, is one of them.
+    /// Adds request `number`, the latest one.
     pub(super) fn push(&self, number: u64) {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if numbers.len() < MAX_MARKS {
@@ -62,7 +62,7 @@ impl Marks {
         self.any.store(true, Ordering::Relaxed);
     }
 
-    /// Whether request `number`, which is the latest that has come, is one of them.
+    /// Removes request `number`, the current one, and returns true if it was in the set.
     pub(super) fn take(&self, number: u64) -> bool {
         if !self.any.load(Ordering::Relaxed) {
             return false;

@@ -1,6 +1,6 @@
-//! The byte stream of one client's connection. It finds out which protocol the client speaks, and notes for
-//! the connection's watch what cannot be seen through HTTP: that bytes came without a request, that nobody reads, and that
-//! the client takes none. Refusals of the HTTP library's own go out as ours.
+//! The byte stream of one client's connection. It detects the protocol, and records for the connection's watch what
+//! HTTP does not show: bytes without a request, that nobody reads, and that the client reads nothing. Refusals by the
+//! HTTP library are replaced by ours.
 
 use std::{
     io,
@@ -20,45 +20,44 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Client, ClientSocket, refused, requests::Requests};
 use crate::frames::Frames;
 
-/// Begins every HTTP/2 connection (RFC 9113, section 3.4), and no HTTP/1.1 request.
+/// The start of every HTTP/2 connection (RFC 9113, section 3.4), and of no HTTP/1.1 request.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes read to find the protocol out: mostly a whole request, so that it costs no read of its own.
+/// Bytes read to detect the protocol: mostly a whole request, so that detection costs no read of its own.
 const PREFACE_READ_BYTES: usize = 1024;
 
-/// A client's bytes.
+/// A client's byte stream.
 pub(crate) struct ClientIo {
     socket: ClientSocket,
-    /// What is left of a refusal that goes out instead of the library's.
+    /// Unwritten rest of the refusal that replaces the library's.
     refusal: Option<Bytes>,
     client: Arc<Client>,
-    /// What was read to find the protocol out.
+    /// Bytes read to detect the protocol.
     ahead: BytesMut,
-    /// Watches the frames of HTTP/2.
+    /// Follows the frames of HTTP/2.
     frames: Option<Frames>,
     /// Follows the requests of HTTP/1.1.
     requests: Requests,
 }
 
-/// What is noted. Written and read by the task of the connection, mostly.
+/// Traffic counters, mostly written and read by the task of the connection.
 #[derive(Default)]
 pub(super) struct Traffic {
     http2: AtomicBool,
-    /// Whether the last poll of the connection waits for bytes.
+    /// The last poll of the connection waits for input.
     reading: AtomicBool,
-    /// Reads that brought something.
+    /// Reads that returned bytes.
     reads: AtomicU64,
     /// Those up to the latest begin or end of a request.
     reads_with_requests: AtomicU64,
-    /// HTTP/1.1 requests that have come to the last byte of their bodies.
+    /// HTTP/1.1 requests received to the last byte of their bodies.
     whole_requests: AtomicU64,
-    /// Bytes that were taken.
+    /// Bytes written to the client.
     written: AtomicU64,
-    /// Whether the last write found no room.
+    /// The last write was blocked.
     blocked: AtomicBool,
 }
 
 impl ClientIo {
-    /// The bytes of `client`.
     pub(crate) fn new(socket: ClientSocket, client: Arc<Client>) -> Self {
         Self { socket, refusal: None, client, ahead: BytesMut::new(), frames: None, requests: Requests::default() }
     }
@@ -67,19 +66,19 @@ impl ClientIo {
         Pin::new(&mut self.socket)
     }
 
-    /// Whether `bytes` are a refusal of the library's own, which is then replaced and counted.
+    /// Returns true if `bytes` are a refusal by the library, which is then replaced and counted.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
         let may_be = self.refusal.is_none() && bytes.starts_with(b"HTTP/1.1 4") && self.client.is_idle();
         if may_be && let Some((cause, text)) = refused::instead_of(bytes) {
             self.client.plane.metrics.refused(cause);
-            // There may be more of the request, which nobody reads.
+            // The rest of the request may follow, and nobody reads it.
             self.client.upload_begins();
             self.refusal = Some(text);
         }
         self.refusal.is_some()
     }
 
-    /// Writes the refusal instead of `length` bytes of the library's.
+    /// Writes the refusal in place of `length` bytes of the library's.
     fn poll_refuse(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut remaining = self.refusal.take().unwrap_or_default();
         while remaining.has_remaining() {
@@ -93,12 +92,12 @@ impl ClientIo {
                 }
             }
         }
-        // The library writes no more; if it did, that would go nowhere.
+        // The library writes no more. If it did, the bytes would be discarded.
         self.refusal = Some(remaining);
         Poll::Ready(Ok(length))
     }
 
-    /// Reads until it is known which protocol the client speaks; `None` when it has ended before.
+    /// Reads until the protocol is known; `None` if the client closed before.
     pub(crate) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
         loop {
             if self.ahead.starts_with(HTTP2_PREFACE) {
@@ -151,37 +150,35 @@ impl ClientIo {
 }
 
 impl Traffic {
-    /// A request begins or ends: what was read so far belongs to it.
+    /// Attributes all bytes read so far to a request that begins or ends.
     pub(super) fn at_request(&self) {
         self.reads_with_requests.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether something was read that belongs to no request. HTTP/2 has frames that belong to none.
+    /// Returns true if bytes were read that belong to no request. HTTP/2 has frames that belong to none.
     pub(super) fn has_partial_head(&self) -> bool {
         !self.is_http2() && self.reads.load(Ordering::Relaxed) != self.reads_with_requests.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection waited for bytes since this was asked last.
+    /// Returns true if the connection waited for input since the last call.
     pub(super) fn take_reading(&self) -> bool {
         self.reading.load(Ordering::Relaxed) && self.reading.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether the client speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
     }
 
-    /// HTTP/1.1 requests that have come to the last byte of their bodies.
+    /// HTTP/1.1 requests received to the last byte of their bodies.
     pub(super) fn whole_requests(&self) -> u64 {
         self.whole_requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the client took.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// While the client takes nothing of what is to be sent: how many bytes it took before.
+    /// While the client reads nothing: the bytes written before.
     pub(super) fn blocked(&self) -> Option<u64> {
         self.blocked.load(Ordering::Relaxed).then(|| self.written())
     }

@@ -1,5 +1,5 @@
-//! A request whose response has not left: counted, and bounded in time. Who sends the response asks for its body only
-//! while the client takes some, so the time is watched by whoever runs the connection.
+//! A request whose response has not left: counted, and bounded in time. The HTTP library polls a response body only
+//! while the client reads, so the deadline is enforced by the task of the connection.
 
 use std::{
     mem::{replace, take},
@@ -21,28 +21,26 @@ use super::{
 };
 use crate::headers;
 
-/// Refusals on one connection that the client has not taken; beyond so many a refusal has no body, which needs no room
-/// in the client's windows.
+/// Unread refusals of one connection. Beyond this number a refusal has no body, which needs no space in the client's
+/// windows.
 const UNSENT_REFUSALS: u32 = 64;
 
-/// The HTTP library has so many bytes of a held stream at most: a client that takes its responses leaves little.
+/// Bytes of a held stream in the HTTP library, at most: a client that reads its responses leaves little.
 const MAX_PART_BYTES: usize = 64 * 1024;
 
-/// A complete HTTP/1.1 response of at most so many bytes holds no place of others while it is on its way: a client that
-/// takes none has one. Of HTTP/2 none holds a place, since their bytes are bounded.
+/// Largest complete HTTP/1.1 response that holds no permit while it leaves: a client that reads nothing has at most
+/// one. Responses of HTTP/2 hold none, since their bytes are bounded.
 const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
 
-/// When an HTTP/1.1 response must have left, in microseconds of the data plane's clock; 0: nothing is to leave.
+/// Deadline of an HTTP/1.1 response to leave, in microseconds of the data plane's clock; 0: none is set.
 #[derive(Debug, Default)]
 pub(super) struct SendDeadline(AtomicU64);
 
 impl SendDeadline {
-    /// It must have left at `us`.
     fn set(&self, us: u64) {
         self.0.store(us, Ordering::Relaxed);
     }
 
-    /// When it must have left.
     pub(super) fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&us| us > 0)
     }
@@ -51,23 +49,23 @@ impl SendDeadline {
 /// A request whose response has not left.
 pub(crate) struct OpenRequest {
     client: Arc<Client>,
-    /// Its stream; absent in HTTP/1.1, where the connection has one response at a time.
+    /// Its stream; `None` for HTTP/1.1, which has one response at a time.
     stream: Option<Arc<Stream>>,
     responded: bool,
     refused: bool,
-    /// Whether the whole of its response is here.
+    /// The whole response is here.
     is_complete: bool,
-    /// Whether its response is counted as broken.
+    /// The response is counted as broken.
     broken: bool,
-    /// Room in the client's allowance: for the only part of its response, and for itself.
+    /// Reservations in the client's allowance: for the only part of the response, and for the stream.
     reservation: Option<Reservation>,
     own_reservation: Option<Reservation>,
-    /// Whether it holds a place, of which there are as many as invocations may be under way.
+    /// Holds a permit of `limits.invocations`.
     holds_permit: bool,
 }
 
 impl OpenRequest {
-    /// A request of `client` has come, on `stream` if it is HTTP/2.
+    /// Takes a permit for a request of `client`, on `stream` if it is HTTP/2.
     pub(super) fn new(client: Arc<Client>, stream: Option<Arc<Stream>>) -> Self {
         client.plane.request_opened();
         Self {
@@ -83,7 +81,7 @@ impl OpenRequest {
         }
     }
 
-    /// The head of its answer is there, with these fields.
+    /// Records its response head with these fields.
     pub(crate) fn responded(&mut self, fields: &HeaderMap) {
         self.responded = true;
         if self.stream.is_some() {
@@ -93,14 +91,15 @@ impl OpenRequest {
         self.client.awaits_response.store(false, Ordering::Relaxed);
     }
 
-    /// It is refused, and holds no place of others while the refusal is on its way. Whether the refusal may have a body.
+    /// Marks it as refused, which releases its permit while the refusal leaves. Returns true if the refusal may have a
+    /// body.
     pub(crate) fn refuse(&mut self) -> bool {
         self.refused = true;
         self.release_permit();
         self.client.unsent_refusals.fetch_add(1, Ordering::Relaxed) < UNSENT_REFUSALS
     }
 
-    /// Its response comes as the function makes it, until `deadline`, and its head goes to the client.
+    /// Starts a streaming response, which may take until `deadline`.
     pub(crate) fn set_streaming_until(&mut self, deadline: Instant) {
         let until_us = self.client.plane.clock.us_at(deadline).max(1);
         match &self.stream {
@@ -109,7 +108,7 @@ impl OpenRequest {
         }
     }
 
-    /// The last part of its response is here. On a stream it holds no place from now on: its bytes are bounded.
+    /// Records that the response is complete. On a stream it releases the permit, since its bytes are bounded.
     pub(crate) fn set_complete(&mut self) {
         if replace(&mut self.is_complete, true) {
             return;
@@ -121,19 +120,19 @@ impl OpenRequest {
         }
     }
 
-    /// Its response ends early.
+    /// Counts the response as broken and ends it.
     pub(crate) fn fail_early(&mut self) {
         self.count_broken();
         self.set_complete();
     }
 
-    /// Its response of `length` bytes is here, and has to leave in time. What an HTTP/1.1 client does not take blocks its
-    /// connection, whose watch knows it.
+    /// Starts a complete response of `length` bytes, which has to leave in time. If an HTTP/1.1 client does not read
+    /// it, the socket blocks, which the connection's watch detects.
     pub(crate) fn set_whole_body(&mut self, length: usize) {
         if length <= SMALL_RESPONSE_BYTES {
             self.release_permit();
         }
-        // Without a body its end goes with its head.
+        // Without a body the end of stream leaves with the head.
         if let Some(stream) = self.stream.as_ref().filter(|_| length > 0) {
             match Reservation::of(&self.client, length as u64, self.refused) {
                 Some((part, own)) => (self.reservation, self.own_reservation) = (Some(part), Some(own)),
@@ -143,7 +142,8 @@ impl OpenRequest {
         self.set_complete();
     }
 
-    /// A part of its response as it goes to the client, in a task that `waker` wakes; `None` where it has to end.
+    /// Wraps a part of the response for the HTTP library, in a task that `waker` wakes; `None` if the stream has to
+    /// end.
     pub(crate) fn part(&mut self, bytes: Bytes, waker: &Waker) -> Option<Part> {
         match (&self.stream, self.reservation.take()) {
             (Some(_), Some(reservation)) => Some(Part::last(bytes, reservation)),
@@ -152,19 +152,19 @@ impl OpenRequest {
         }
     }
 
-    /// The most bytes that a part of its response may have.
+    /// Size limit of one part of the response.
     pub(crate) fn max_part_bytes(&self) -> usize {
         let is_held = self.stream.as_ref().is_some_and(|stream| stream.is_held());
         if is_held { MAX_PART_BYTES } else { usize::MAX }
     }
 
-    /// Whether more of its response may follow what was given, or its end. On a held stream, whose task is woken when it may,
-    /// that is once all has left.
+    /// Returns true if the next part, or the end, may follow. On a held stream that is once the last part has left,
+    /// when its task is woken.
     pub(crate) fn may_continue(&self) -> bool {
         self.stream.as_ref().is_none_or(|stream| stream.has_left())
     }
 
-    /// Whether it has to end early.
+    /// Returns true if it has to end early.
     pub(crate) fn must_end(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.must_end())
     }
@@ -195,7 +195,7 @@ impl Drop for OpenRequest {
         if !has_left && self.responded && !self.refused && (departure.cut || self.client.is_cut()) {
             self.count_broken();
         }
-        // In this order: for a moment it may seem to be waited for, but no other one seems not to be.
+        // In this order, so that for a moment this request may look incomplete, but no other one looks complete.
         if self.is_complete {
             self.client.complete_responses.fetch_sub(1, Ordering::Relaxed);
         }

@@ -1,9 +1,9 @@
-//! Whether the client of a request under way in HTTP/1.1 is still there.
+//! Detects whether the client of an HTTP/1.1 request under way is still there.
 //!
-//! A client that has sent its request may close its side and wait for the response; one that has left has closed it as
-//! well, and the network does not tell them apart. So such a client is sent an interim response (RFC 9110, section
-//! 15.2), which the one ignores and the other's system answers with a reset. So is one whose bytes fill the buffers on the
-//! way, while nobody reads them: that it closes could not be seen behind them.
+//! A client may close its write side after its request and wait for the response; one that has left has closed it as
+//! well, and the network does not distinguish them. So such a client is sent an interim response (RFC 9110, section
+//! 15.2): a waiting client ignores it, and the operating system of one that left responds with a reset. The same probe
+//! is used for a client whose unread bytes fill the buffers on the way, because its close would be hidden behind them.
 
 use std::{
     pin::Pin,
@@ -16,21 +16,21 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{Client, ClientSocket, socket::Presence};
 
-/// A response that comes within this time needs no interim one before it.
+/// Delay before the probe: a faster response needs none before it.
 const PROBE_DELAY: Duration = Duration::from_millis(50);
-/// A reset is looked for after this time, then after twice as long each time, up to the longest.
+/// First and longest wait for a reset after a probe; the wait doubles in between.
 const MIN_RESET_WAIT: Duration = Duration::from_millis(5);
 const MAX_RESET_WAIT: Duration = Duration::from_secs(1);
-/// One that fills the buffers is asked so often for each request, first after this time, then after so many times as long
-/// each time: there are clients that take five interim responses before a response and no more, and one of them may be the
-/// HTTP library's own.
+/// Probes of a client that fills the buffers, per request: first after this delay, then with delays that grow by this
+/// factor. Some clients accept at most five interim responses before a response, and one of them may be sent by the
+/// HTTP library itself.
 const MAX_PROBES: u32 = 4;
 const INITIAL_PROBE_DELAY: Duration = Duration::from_millis(500);
 const PROBE_DELAY_FACTOR: u32 = 4;
-/// A client that has closed its side, and can be sent no interim response, is waited for so long without a byte for it.
+/// A half-closed client that can be sent no interim response is dropped after this time without progress.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Watches over the presence of one client.
+/// Watches the presence of one client.
 pub(crate) struct PresenceWatch {
     client: Arc<Client>,
     socket: ClientSocket,
@@ -38,32 +38,32 @@ pub(crate) struct PresenceWatch {
     filling: Option<Filling>,
 }
 
-/// A client that may have filled the buffers with a body that nobody reads.
+/// A client whose unread body may have filled the buffers.
 struct Filling {
-    /// Which of its requests that is.
+    /// Number of the request with that body.
     request: u64,
     check: Pin<Box<Sleep>>,
     next_wait: Duration,
     probes: u32,
 }
 
-/// A client that has closed its side.
+/// A client that has closed its write side.
 struct HalfClosed {
     check: Pin<Box<Sleep>>,
     next_wait: Duration,
     probed: bool,
-    /// Writes that it took, and since when there was none.
+    /// Bytes written, and since when the number has not changed.
     written: u64,
     silent_since: Instant,
 }
 
 impl PresenceWatch {
-    /// That of `client`.
     pub(crate) fn new(client: Arc<Client>, socket: ClientSocket) -> Self {
         Self { client, socket, half_closed: None, filling: None }
     }
 
-    /// Whether the client has left. Asked after each poll of the connection; the task is woken when it may have.
+    /// Returns true if the client has left. Called after each poll of the connection; the task is woken when the result
+    /// may have changed.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.client.is_out_of_sight() {
             self.half_closed = None;
@@ -76,7 +76,7 @@ impl PresenceWatch {
         }
     }
 
-    /// Asks a client that is hidden behind its own bytes whether it is there; true when that is impossible.
+    /// Probes a client that is hidden behind its own bytes. Returns true if that fails.
     fn poll_filling(&mut self, cx: &mut Context<'_>) -> bool {
         let Self { client, socket, filling, .. } = self;
         if !client.has_unread_upload() || !socket.hides_bytes() {

@@ -1,11 +1,11 @@
-//! Requests that the HTTP library refuses by itself, because it cannot read them: it then writes a head without a reason
-//! or a body, and ends the connection. What goes out instead is a refusal like all others.
+//! Replaces the refusals of requests that the HTTP library cannot parse. It writes a head without reason or body and
+//! closes the connection; the client gets a refusal like all others instead.
 
 use bytes::Bytes;
 
 use crate::refusal::{Cause, Refusal};
 
-/// What the library may write, and what it means.
+/// The status lines that the library may write, and their meaning.
 const HEADS: [(&[u8], Cause, &str); 3] = [
     (b"HTTP/1.1 400 Bad Request\r\n", Cause::BadRequest, "the request's head cannot be read"),
     (b"HTTP/1.1 414 URI Too Long\r\n", Cause::TargetTooLong, "the target is longer than 65,534 bytes"),
@@ -16,8 +16,8 @@ const HEADS: [(&[u8], Cause, &str); 3] = [
     ),
 ];
 
-/// The refusal that `bytes` stand for, and what is to be sent for it; `None` when they are anything else. Each head of
-/// ours and of a function has fields beside those of the library.
+/// The refusal that replaces `bytes`; `None` if they are not the library's. Heads of ours and of functions have fields
+/// that the library's have not.
 pub(super) fn instead_of(bytes: &[u8]) -> Option<(Cause, Bytes)> {
     let (line, cause, detail) = HEADS.iter().find(|(line, ..)| bytes.starts_with(line))?;
     let fields = str::from_utf8(bytes[line.len()..].strip_suffix(b"\r\n\r\n")?).ok()?;

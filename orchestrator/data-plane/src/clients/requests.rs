@@ -1,66 +1,65 @@
-//! What the HTTP library drops from a request without a word: a fragment of its target, for which a request line has no
-//! place (RFC 9112, section 3.2), and a length where the transfer coding says where the body ends (section 6.1). So the
-//! requests of an HTTP/1.1 connection are followed as they come in, line by line and over their bodies, for as long as they
-//! can be read at all: what cannot is refused by the library, and ends the connection.
+//! Follows the requests of an HTTP/1.1 connection for properties that the HTTP library drops silently: a fragment in
+//! the target, which a request line cannot have (RFC 9112, section 3.2), and a length next to a transfer coding
+//! (section 6.1). It parses line by line and skips bodies, as long as the input is readable at all: the library refuses
+//! the rest and closes the connection.
 
 use super::dropped::Dropped;
 
-/// Follows the requests of an HTTP/1.1 connection.
+/// Parser state of an HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     position: Position,
-    /// Requests that have begun.
     count: u64,
     line: Line,
     body: Body,
-    /// Whether the latest gives the length of its body.
+    /// The current request has a Content-Length.
     has_length: bool,
 }
 
-/// A line of a header section, as far as it has come.
+/// A header line, as far as it was received.
 #[derive(Debug, Default)]
 struct Line {
     bytes: usize,
-    /// The first of them, up to a colon, and no more than matter.
+    /// The field name so far, cut once it cannot matter.
     name: Vec<u8>,
     field: Field,
 }
 
-/// What a line says about the body.
+/// Meaning of a header line for the body.
 #[derive(Clone, Copy, Debug, Default)]
 enum Field {
-    /// It may say something: its name is not complete.
+    /// Undecided: the field name is not complete.
     #[default]
     Name,
-    /// How long it is, in the digits so far; `None`: what stands there is no length.
+    /// Content-Length, as parsed so far; `None` if it is not a number.
     Length(Option<u64>),
-    /// Its end is in it. Any other coding is refused.
+    /// Transfer-Encoding: the body is chunked. The library refuses any other coding.
     Coding,
-    /// Nothing.
+    /// Any other field.
     Other,
 }
 
-/// Where in a request the next byte is.
+/// Position of the next byte within a request.
 #[derive(Clone, Copy, Debug, Default)]
 enum Position {
-    /// Before its line, where empty lines are passed over (RFC 9112, section 2.2).
+    /// Before the request line, where empty lines are skipped (RFC 9112, section 2.2).
     #[default]
     Begin,
-    /// In its line, behind so many spaces.
+    /// In the request line, after this number of spaces.
     Line { spaces: u32, has_fragment: bool },
-    /// In a line of the header section.
+    /// In a header line.
     Fields,
     /// In the trailer section.
     Trailers(Trailers),
-    /// In a body, or a chunk and its end, with so many bytes to come.
+    /// In a body, or in a chunk and its line end, with this number of bytes left.
     Body { left: u64 },
-    /// In the size of a chunk, or what follows it on the line.
+    /// In a chunk size, or in its extensions once it `ended`.
     Size { bytes: u64, ended: bool },
-    /// Beyond what can be read.
+    /// The input is not parseable any more.
     Unparseable,
 }
 
-/// Where in a trailer section, which the library reads to the first line without a byte: its lines end by CRLF alone.
+/// Position within a trailer section. The library ends it at the first empty line and accepts only CRLF.
 #[derive(Clone, Copy, Debug)]
 enum Trailers {
     LineBegins,
@@ -69,19 +68,19 @@ enum Trailers {
     SectionEnds,
 }
 
-/// How long the body of a request is.
+/// Framing of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Body {
     #[default]
     None,
     Bytes(u64),
-    /// What was given for its length is none.
+    /// The length is not a number.
     Unreadable,
     Chunks,
 }
 
 impl Requests {
-    /// `bytes` came in next. Notes in `dropped` what of them the library does not show.
+    /// Consumes the next received `bytes` and records in `dropped` what the library does not expose.
     pub(super) fn pass(&mut self, mut bytes: &[u8], dropped: &Dropped) {
         while let Some(&first) = bytes.first() {
             bytes = match self.position {
@@ -117,7 +116,7 @@ impl Requests {
         }
     }
 
-    /// Requests that have come to the last byte of their bodies, as far as they can be read.
+    /// Requests received to the last byte of their bodies, as far as they are parseable.
     pub(super) fn whole(&self) -> u64 {
         match self.position {
             Position::Begin => self.count,
@@ -163,7 +162,7 @@ impl Requests {
         &bytes[end + 1..]
     }
 
-    /// The header section is complete.
+    /// The position after a complete header section.
     fn begin_body(&self, dropped: &Dropped) -> Position {
         match self.body {
             Body::None | Body::Bytes(0) => Position::Begin,
@@ -191,12 +190,12 @@ impl Requests {
         }
     }
 
-    /// The next byte of the line with the size of a chunk.
+    /// Consumes the next byte of a chunk size line.
     fn pass_size(&mut self, byte: u8, size: u64, ended: bool) {
         let digit = char::from(byte).to_digit(16).filter(|_| !ended);
         self.position = match (byte, digit) {
             (b'\n', _) if size == 0 => Position::Trailers(Trailers::LineBegins),
-            // The chunk, and the end of its line.
+            // The chunk and its line end.
             (b'\n', _) => Position::Body { left: size.saturating_add(2) },
             (_, Some(digit)) => match size.checked_mul(16) {
                 Some(size) => Position::Size { bytes: size + u64::from(digit), ended },
@@ -208,7 +207,6 @@ impl Requests {
 }
 
 impl Trailers {
-    /// Where the next byte leads.
     fn then(self, byte: u8) -> Position {
         match (self, byte) {
             (Self::LineBegins, b'\r') => Position::Trailers(Self::SectionEnds),
@@ -225,7 +223,7 @@ impl Line {
     const CODING: &[u8] = b"transfer-encoding";
     const LENGTH: &[u8] = b"content-length";
 
-    /// `bytes` came in next.
+    /// Consumes the next received bytes of the line.
     fn pass(&mut self, mut bytes: &[u8]) {
         if self.bytes == 0 && !bytes.first().is_none_or(|first| b"cCtT\r".contains(first)) {
             self.field = Field::Other;
@@ -240,7 +238,7 @@ impl Line {
             }
         }
         if let Field::Length(length) = &mut self.field {
-            // As many blanks and zeros may stand there as the section has room for.
+            // Any number of blanks and zeros is allowed.
             let digits = bytes.iter().filter(|byte| !b" \t\r".contains(byte));
             *length = digits.fold(*length, |length, &byte| {
                 let digit = char::from(byte).to_digit(10)?;
@@ -249,7 +247,7 @@ impl Line {
         }
     }
 
-    /// Whether it ends the section.
+    /// Returns true if the line ends the section.
     fn is_empty(&self) -> bool {
         self.bytes == self.name.len() && matches!(&self.name[..], b"" | b"\r")
     }
@@ -277,7 +275,7 @@ impl Field {
 mod tests {
     use super::*;
 
-    /// Which requests of `pieces` have a fragment, and which both framings.
+    /// The requests of `pieces` with a fragment, and those with two framings.
     fn found(pieces: [&[u8]; 2]) -> [Vec<u64>; 2] {
         let (mut requests, dropped) = (Requests::default(), Dropped::default());
         for piece in pieces {

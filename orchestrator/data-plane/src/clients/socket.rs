@@ -1,6 +1,6 @@
-//! A client's socket, shared by the HTTP library, which reads and writes, and whoever serves the connection. The library
-//! reads a body only as far as somebody wants it, so it cannot tell that a client has left before its request was read:
-//! that is asked here.
+//! A client's socket, shared by the HTTP library, which reads and writes, and the connection's watch. The library reads
+//! a body only as far as it is polled for it, so it cannot notice that a client has left before its request was read:
+//! the watch asks the socket.
 
 use std::{
     io::{self, Read},
@@ -17,49 +17,49 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Times that a socket which is ready again each time it is asked is asked at once.
+/// Consecutive polls of a socket that is ready each time.
 const MAX_READY_POLLS: u32 = 4;
 
-/// A system has room for so many unread bytes at least: while there are fewer, the client can send more, and its end.
+/// Lower bound of a socket's receive buffer: while fewer bytes are unread, the client can still send more, and its
+/// close.
 const FULL_BUFFER_BYTES: usize = 32 * 1024;
 
-/// Asks a client to go on (RFC 9110, section 15.2.1), which every client of HTTP/1.1 has to understand at any time.
+/// The interim response 100 (RFC 9110, section 15.2.1), which every HTTP/1.1 client must accept at any time.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What is known of a client from its side of the connection.
+/// Presence of a client, as seen on the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It may send more.
+    /// The client may send more.
     Here,
-    /// It sends no more: it waits for the response, or has left.
+    /// The client closed its write side: it waits for the response, or has left.
     HalfClosed,
     /// The connection is reset.
     Gone,
 }
 
-/// One client's socket. The lock is its task's own except where two threads meet at the end of a connection.
+/// One client's socket. The lock is contended only if two threads meet at the end of a connection.
 #[derive(Clone)]
 pub(crate) struct ClientSocket(Arc<Mutex<State>>);
 
 struct State {
     io: Io,
-    /// Whether bytes may be there that the runtime does not know of any more.
+    /// Unread bytes may be there that the runtime does not know of any more.
     hides_bytes: bool,
 }
 
 impl ClientSocket {
-    /// Shares `io`.
     pub(crate) fn new(io: Io) -> Self {
         Self(Arc::new(Mutex::new(State { io, hides_bytes: false })))
     }
 
-    /// Whether the client's presence can be asked for: not in a simulated network.
+    /// Returns true if presence can be probed: not in a simulated network.
     pub(crate) fn can_probe_presence(&self) -> bool {
         (*self.lock().io).socket().is_some()
     }
 
-    /// Whether the client is there, also behind bytes that nobody has read. The task is woken when one that is here
-    /// closes its side, or sends more; of what follows a close it is not told.
+    /// The client's presence, even behind unread bytes. The task is woken when a client that is here closes its side or
+    /// sends more; not for events after a close.
     pub(super) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
         let State { io, hides_bytes } = &mut *self.lock();
         let Some(socket) = (**io).socket() else { return Presence::Here };
@@ -73,7 +73,7 @@ impl ClientSocket {
                 Presence::Here => {}
                 changed => return changed,
             }
-            // Bytes are there. The runtime wakes a task for what follows them only if it believes that they were read.
+            // Input is there. The runtime wakes a task for further events only if it believes that this input was read.
             *hides_bytes = true;
             let _: io::Result<()> = socket.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
         }
@@ -81,12 +81,12 @@ impl ClientSocket {
         Presence::Here
     }
 
-    /// Whether bytes are there, or were when that was looked at last, that nobody has read.
+    /// Returns true if unread bytes were there at the last check.
     pub(super) fn hides_bytes(&self) -> bool {
         self.lock().hides_bytes
     }
 
-    /// Whether so much is unread that the client may not be able to send more.
+    /// Returns true if so much is unread that the client may be unable to send more.
     pub(super) fn is_filled(&self) -> bool {
         let mut space = vec![MaybeUninit::uninit(); FULL_BUFFER_BYTES];
         let state = self.lock();
@@ -94,7 +94,7 @@ impl ClientSocket {
         matches!(peeked, Some(Ok(FULL_BUFFER_BYTES)))
     }
 
-    /// Sends an interim response; false when that is impossible. Nothing of a response may have been written.
+    /// Sends an interim response. Returns false if that is impossible. Nothing of a response may have been written.
     pub(super) fn send_interim(&self) -> bool {
         let state = self.lock();
         let sent = (*state.io).socket().map(|socket| socket.try_write(INTERIM));
@@ -106,7 +106,7 @@ impl ClientSocket {
     }
 }
 
-/// As far as the runtime has heard.
+/// Presence as far as the runtime knows.
 fn presence(socket: &TcpStream) -> Presence {
     let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
     let ready = pin!(socket.ready(interest)).poll(&mut Context::from_waker(Waker::noop()));
@@ -120,7 +120,7 @@ fn presence(socket: &TcpStream) -> Presence {
 }
 
 impl State {
-    /// Reads bytes that were hidden; `None` when there are none.
+    /// Reads hidden bytes; `None` if there are none.
     fn read_hidden(&mut self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
         if !take(&mut self.hides_bytes) {
             return None;
@@ -129,7 +129,7 @@ impl State {
         let space = buffer.initialize_unfilled();
         match (&*SockRef::from(socket)).read(space) {
             Ok(count) => {
-                // Where they fill the room there may be more.
+                // If they fill the buffer there may be more.
                 self.hides_bytes = count > 0 && count == space.len();
                 buffer.advance(count);
                 Some(Ok(()))

@@ -1,10 +1,11 @@
-//! The response on one HTTP/2 stream as it leaves.
+//! The response on one HTTP/2 stream until it has left.
 //!
-//! Of a stream whose end it has been given the HTTP library keeps the parts, which its client's windows hold back, and forgets
-//! the rest: complete responses that fit into their client's allowance are given like that. Every other stream is *held*: the
-//! library has one part at a time, and is given the end after the last one has left, so that the stream can be reset by
-//! itself. Each part of a complete response has `limits.send_timeout` to leave, and longer by what its client leaves, which
-//! nothing renews; one that flows has the same time from byte to byte, until the function's time-out.
+//! Once the HTTP library was given the end of a stream it keeps only the parts that the client's windows hold back and
+//! forgets the stream. Complete responses within their client's allowance are handed over like that. Every other stream
+//! is *held*: the library has one part at a time, and is given the end after the last part has left, so that the stream
+//! can be reset individually. Each part of a complete response has `limits.send_timeout` to leave, plus time in
+//! proportion to the client's unread bytes, which nothing renews. A streaming response has the same time from byte to
+//! byte, until the function's time-out.
 
 use std::{
     future::poll_fn,
@@ -24,45 +25,44 @@ use crate::clock::micros;
 
 /// Memory of a stream besides the bytes of its response: its request, its state and its task.
 pub(super) const STREAM_BYTES: u64 = 16 * 1024;
-/// Time for each byte that a client has not taken of the responses on held streams: one that takes 16 KiB per second gets
-/// all of them.
+/// Extra time for each unread byte on held streams: a client that reads 16 KiB per second gets all of them.
 const US_PER_BYTE: u64 = 1_000_000 / (16 * 1024);
 
-/// What became of a response that is over.
+/// The outcome of a response that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Departure {
-    /// The stream was cut.
+    /// The stream was reset.
     pub(super) cut: bool,
-    /// As far as is known, all of its parts were taken.
+    /// All parts were read, as far as is known.
     pub(super) whole: bool,
 }
 
 /// One stream of a client.
 pub(crate) struct Stream {
     client: Arc<Client>,
-    /// These are read by each poll of the stream's task.
+    /// Atomics, because each poll of the stream's task reads them.
     is_held: AtomicBool,
     is_cut: AtomicBool,
-    /// Of a held one. Locked for a few instructions, also within the HTTP library's own lock.
+    /// Used by held streams. Locked only for a few instructions, also within the HTTP library's own lock.
     state: Mutex<State>,
 }
 
-/// Times are in microseconds of the data plane's clock.
+/// Times are microseconds of the data plane's clock.
 #[derive(Default)]
 struct State {
-    /// Bytes counted for it.
+    /// All bytes accounted to the stream.
     bytes: u64,
-    /// Those of them that are no parts.
+    /// Those of them that are no response bytes.
     fixed: u64,
-    /// When the HTTP library was given the part that it has.
+    /// When the HTTP library was given its current part; `None` if it has none.
     queued_us: Option<u64>,
-    /// When what is given must have left.
+    /// Deadline of the current part.
     until_us: u64,
-    /// When the function's time-out passes; `u64::MAX` once the whole of the response is here.
+    /// The function's time-out; `u64::MAX` once the response is complete.
     flows_until_us: u64,
-    /// The whole of the response is here.
+    /// The response is complete.
     is_complete: bool,
-    /// A part was let go of before it was taken.
+    /// A part was dropped unread.
     lost: bool,
     /// Wakes the task that runs the stream.
     waker: Option<Waker>,
@@ -73,14 +73,14 @@ impl Stream {
         Self { client, is_held: AtomicBool::new(false), is_cut: AtomicBool::new(false), state: Mutex::default() }
     }
 
-    /// It is held from now on. Its response comes until `flows_until_us`.
+    /// Holds the stream from now on. Its response may take until `flows_until_us`.
     pub(super) fn hold(self: &Arc<Self>, flows_until_us: u64) {
         self.lock().flows_until_us = flows_until_us;
         self.is_held.store(true, Ordering::Relaxed);
         self.client.unsent.enter(self.clone());
     }
 
-    /// The whole of the response is here.
+    /// Records that the response is complete.
     pub(super) fn set_complete(&self) {
         if !self.is_held() {
             return;
@@ -92,7 +92,8 @@ impl Stream {
         state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
     }
 
-    /// The HTTP library gets `bytes` of a held stream, whose task `waker` wakes; `None` when it was cut.
+    /// Accounts `bytes` of a held stream as given to the HTTP library; `waker` wakes the stream's task. Returns `None`
+    /// if the stream was reset.
     pub(super) fn give(self: &Arc<Self>, bytes: Bytes, waker: &Waker) -> Option<Part> {
         let mut state = self.lock();
         if self.is_cut() {
@@ -113,19 +114,19 @@ impl Stream {
         Some(Part { bytes, accounting: Some(Accounting::Held { stream: self.clone(), remaining }) })
     }
 
-    /// When what waits at `now_us` must have left.
+    /// Deadline of a part given at `now_us`.
     fn deadline_us(&self, state: &State, now_us: u64) -> u64 {
         let rest_us = self.client.unsent.parts.load(Ordering::Relaxed).saturating_mul(US_PER_BYTE);
         let until_us = now_us.saturating_add(micros(self.client.limits().send_timeout)).saturating_add(rest_us);
         until_us.min(state.flows_until_us)
     }
 
-    /// Whether its end may follow: the HTTP library has nothing of a held one.
+    /// Returns true if the next part or the end may follow: the library has nothing of a held stream.
     pub(super) fn has_left(&self) -> bool {
         !self.is_held() || self.lock().queued_us.is_none()
     }
 
-    /// Whether it has to end before its response has left.
+    /// Returns true if it was reset before its response has left.
     pub(super) fn must_end(&self) -> bool {
         self.is_cut() && !self.has_left()
     }
@@ -134,12 +135,12 @@ impl Stream {
         self.is_cut.load(Ordering::Relaxed)
     }
 
-    /// Whether its end follows its last byte.
+    /// Returns true if the stream is held.
     pub(super) fn is_held(&self) -> bool {
         self.is_held.load(Ordering::Relaxed)
     }
 
-    /// The response is over.
+    /// Ends the accounting of the response.
     pub(super) fn end(&self) -> Departure {
         if !self.is_held() {
             return Departure { cut: false, whole: true };
@@ -153,12 +154,12 @@ impl Stream {
         departure
     }
 
-    /// Ends the stream, unless all that was given has left.
+    /// Resets the stream, unless everything given has left.
     pub(super) fn cut(&self) {
         self.cut_now(&self.lock());
     }
 
-    /// Ends the stream when its deadline has passed at `now_us`. The deadline, if not.
+    /// Resets the stream if its deadline has passed at `now_us`; otherwise returns the deadline.
     pub(super) fn cut_if_late(&self, now_us: u64) -> Option<u64> {
         let state = self.lock();
         if state.queued_us.is_none() || self.is_cut() {
@@ -171,7 +172,7 @@ impl Stream {
         None
     }
 
-    /// Since when its part has waited, and the bytes that its end would free; `None` when it waits for nobody.
+    /// Since when its part has waited, and the bytes that a reset would free; `None` if nothing waits.
     pub(super) fn waits(&self) -> Option<(u64, u64)> {
         let state = self.lock();
         let queued_us = state.queued_us.filter(|_| !self.is_cut())?;
@@ -189,8 +190,8 @@ impl Stream {
         }
     }
 
-    /// Asked before each poll of its task. The response's body has a timer for the function's time-out, which wakes the task,
-    /// but is not asked while its client takes nothing.
+    /// Returns true if the stream has to end; called before each poll of its task. The response body has a timer that
+    /// wakes the task at the function's time-out, but the body is not polled while the client reads nothing.
     fn is_late(&self) -> bool {
         if self.is_held() && !self.is_cut() {
             self.cut_if_late(self.client.plane.clock.now_us());
@@ -198,7 +199,7 @@ impl Stream {
         self.must_end()
     }
 
-    /// The client took so many bytes of a part.
+    /// Accounts `bytes` of a part as read by the client.
     fn on_taken(&self, bytes: u64) {
         let mut state = self.lock();
         self.client.unsent.parts.fetch_sub(bytes, Ordering::Relaxed);
@@ -208,7 +209,7 @@ impl Stream {
         }
     }
 
-    /// The library lets go of its part, of which so many bytes were not taken. The next one, or the end, may follow.
+    /// Accounts the drop of a part with `remaining` unread bytes. The next part, or the end, may follow.
     fn on_released(&self, remaining: u64) {
         let mut state = self.lock();
         state.queued_us = None;
@@ -248,24 +249,23 @@ impl Stream {
 /// A part of a response on its way to the client.
 pub(crate) struct Part {
     bytes: Bytes,
-    /// How it counts until the HTTP library lets go of it. Of HTTP/2 only.
+    /// Accounting until the HTTP library drops it. HTTP/2 only.
     accounting: Option<Accounting>,
 }
 
 enum Accounting {
-    /// For its stream, and so many bytes of it were not taken.
+    /// Accounted to its held stream, with `remaining` unread bytes.
     Held { stream: Arc<Stream>, remaining: u64 },
-    /// Within the client's allowance.
+    /// Accounted to the client's allowance.
     Allowance { reservation: Reservation },
 }
 
 impl Part {
-    /// One that is not counted.
     pub(super) fn uncounted(bytes: Bytes) -> Self {
         Self { bytes, accounting: None }
     }
 
-    /// One that ends a response, and whose stream may be forgotten.
+    /// The only part of a response whose stream may be forgotten.
     pub(super) fn last(bytes: Bytes, reservation: Reservation) -> Self {
         Self { bytes, accounting: Some(Accounting::Allowance { reservation }) }
     }
@@ -309,14 +309,13 @@ impl Buf for Part {
     }
 }
 
-/// Runs the HTTP/2 streams of a client, each until its response was given, or has left, or has to end.
+/// Runs the HTTP/2 streams of a client, each until its response has left or the stream has to end.
 #[derive(Clone)]
 pub(crate) struct Streams {
     client: Arc<Client>,
 }
 
 impl Streams {
-    /// Those of `client`.
     pub(crate) fn new(client: Arc<Client>) -> Self {
         Self { client }
     }
@@ -327,7 +326,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        // The HTTP library calls the service, which leaves it there, just before.
+        // The HTTP library calls the service, which leaves the stream there, just before.
         let Some(stream) = self.client.take_stream() else {
             tokio::spawn(task);
             return;
@@ -336,8 +335,8 @@ where
             let mut task = pin!(task);
             poll_fn(|cx| {
                 let must_end = stream.is_late();
-                // The body of one that has to end tells the library, which resets the stream and lets go of its part. Where
-                // that has not gone as far as the stream, the library does not ask the body: the end of the task drops it.
+                // If the stream has to end, its body returns an error, on which the library resets the stream and drops
+                // the part. If the library does not poll the body, ending the task drops it.
                 match task.as_mut().poll(cx) {
                     Poll::Pending if !must_end => Poll::Pending,
                     _ => Poll::Ready(()),

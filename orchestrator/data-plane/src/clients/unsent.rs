@@ -1,9 +1,9 @@
-//! What HTTP/2 clients have not taken of their responses, in bytes: bounded, for each and over all of them.
+//! Bounds the response bytes that HTTP/2 clients have not read, per client and in total.
 //!
-//! Half of the bound is for the clients' allowances: what fits into its client's costs nothing but a number, and a connection
-//! that does not take it in time ends when its requests are answered. The other half is for held streams, of all clients
-//! together. Beyond it the clients that have most lose their oldest, until none of them has more than the others may have
-//! (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, IEEE JSAC 17(6), 1999).
+//! Half of the bound is for the clients' allowances: a response within its client's allowance costs only a counter, and
+//! if the client does not read it in time its connection ends after its requests. The other half is for held streams of
+//! all clients together. Beyond it the clients with the most bytes lose their oldest streams until none has more than
+//! its fair share (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, IEEE JSAC 17(6), 1999).
 
 use std::{
     collections::VecDeque,
@@ -19,16 +19,15 @@ use super::{
 };
 use crate::config::Limits;
 
-/// Memory of a stream that the HTTP library has forgotten but for its last part.
+/// Memory of a stream that the HTTP library has forgotten except for its last part.
 const FORGOTTEN_BYTES: u64 = 1024;
-/// For so long after it was given to the HTTP library, in microseconds, a part is only on its way. A client's youngest one is
-/// the last that is ended then.
+/// A part given to the HTTP library more recently, in microseconds, is probably in flight rather than unread. Such
+/// parts, and the youngest of each client, are dropped last.
 const IN_FLIGHT_US: u64 = 1_000_000;
-/// Beyond the bound so much of it is freed at once, one part of so many: finding out which streams wait costs a look at
-/// each of them.
+/// Beyond the bound this fraction of it is freed at once, because finding the waiting streams requires a pass over all.
 const FREED_SHARE: u64 = 8;
 
-/// Bytes of a client's allowance that responses use, and refusals.
+/// Used bytes of a client's allowance.
 #[derive(Default)]
 struct Used {
     responses: AtomicU64,
@@ -41,29 +40,29 @@ impl Used {
     }
 }
 
-/// Of one client.
+/// The unread bytes of one client.
 #[derive(Default)]
 pub(super) struct Unsent {
-    /// By generations: what was given since the last one began, and what was given before.
+    /// By generation: bytes given since the current one began, and bytes given before.
     used: [Used; 2],
-    /// The place of the last one.
+    /// Index of the current one.
     generation: AtomicUsize,
-    /// Of held streams, and of the parts of their responses only.
+    /// Bytes of held streams, and of their parts alone.
     pub(super) held: AtomicU64,
     pub(super) parts: AtomicU64,
-    /// Those of them whose streams were cut, but which the HTTP library still has.
+    /// Those of them whose streams were reset, but which the HTTP library still has.
     pub(super) cut: AtomicU64,
-    /// Streams that are held.
+    /// The held streams.
     streams: Mutex<Vec<Arc<Stream>>>,
 }
 
 impl Unsent {
-    /// A stream is held.
+    /// Adds a held stream.
     pub(super) fn enter(&self, stream: Arc<Stream>) {
         self.streams().push(stream);
     }
 
-    /// A held stream is over.
+    /// Removes a held stream.
     pub(super) fn leave(&self, stream: &Stream) {
         let mut streams = self.streams();
         if let Some(index) = streams.iter().position(|other| std::ptr::eq(Arc::as_ptr(other), stream)) {
@@ -76,39 +75,39 @@ impl Unsent {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Bytes of complete responses in its allowance.
+    /// Bytes of complete responses in its allowance, refusals excluded.
     pub(super) fn responses(&self) -> u64 {
         self.used.iter().map(|used| used.responses.load(Ordering::Relaxed)).sum()
     }
 
-    /// Bytes of its allowance that are used.
+    /// Used bytes of its allowance.
     pub(super) fn forgotten(&self) -> u64 {
         self.used.iter().map(Used::all).sum()
     }
 
-    /// A number that changes as the client takes something.
+    /// A number that changes as the client reads.
     pub(super) fn mark(&self) -> u64 {
         self.held() + self.responses()
     }
 
-    /// Begins a generation. Whether the client has not taken all that was given before the last one began.
+    /// Begins a generation. Returns true if bytes from before the previous one are still unread.
     pub(super) fn begin_generation(&self) -> bool {
         let next = 1 - self.generation.load(Ordering::Relaxed);
         self.generation.store(next, Ordering::Relaxed);
         self.used.get(next).is_some_and(|used| used.all() > 0)
     }
 
-    /// Ends the held streams that are late at `now_us`. The next deadline, if there is one.
+    /// Resets the held streams that are overdue at `now_us` and returns the next deadline.
     pub(super) fn cut_late(&self, now_us: u64) -> Option<u64> {
         self.streams().iter().filter_map(|stream| stream.cut_if_late(now_us)).min()
     }
 
-    /// Bytes of held streams that were not cut.
+    /// Bytes of held streams that were not reset.
     fn lasting(&self) -> u64 {
         self.held().saturating_sub(self.cut.load(Ordering::Relaxed))
     }
 
-    /// The oldest of what waits here beyond `level` bytes.
+    /// The oldest waiting streams that exceed `fair_share` bytes.
     fn beyond(&self, fair_share: u64) -> Vec<Waiting> {
         let mut remaining = self.lasting();
         let streams = self.streams();
@@ -131,29 +130,29 @@ impl Unsent {
     }
 }
 
-/// Header sections. No window keeps them back, so that they wait only while the connection takes nothing: what it takes is
-/// set against them. Streams that give one at once may count as one.
+/// Unread header sections. Flow control does not apply to them, so they wait only while the socket is blocked: bytes
+/// that it takes are set off against them. Concurrent streams may count as one.
 #[derive(Default)]
 pub(super) struct Heads {
-    /// Bytes that had not left when the connection had taken so many bytes.
+    /// Bytes that had not left when the socket had taken `written` bytes.
     bytes: AtomicU64,
     written: AtomicU64,
 }
 
 impl Heads {
-    /// One of so many bytes is given to the HTTP library when the connection has taken `written` bytes.
+    /// Adds a section of `bytes`, given to the HTTP library when the socket had taken `written` bytes.
     pub(super) fn give(&self, bytes: u64, written: u64) {
         self.bytes.store(self.left(written) + bytes, Ordering::Relaxed);
         self.written.store(written, Ordering::Relaxed);
     }
 
-    /// Bytes that have not left when the connection has taken `written`, or more: those that leave are compressed.
+    /// Upper bound of the bytes left when the socket has taken `written`: sections leave compressed.
     pub(super) fn left(&self, written: u64) -> u64 {
         let since = written.saturating_sub(self.written.load(Ordering::Relaxed));
         self.bytes.load(Ordering::Relaxed).saturating_sub(since)
     }
 
-    /// The connection takes what it is given: all of them have left.
+    /// Clears the count: the socket is not blocked, so all sections have left.
     pub(super) fn clear(&self) {
         if self.bytes.load(Ordering::Relaxed) > 0 {
             self.bytes.store(0, Ordering::Relaxed);
@@ -161,7 +160,7 @@ impl Heads {
     }
 }
 
-/// Room in a client's allowance, for a complete response.
+/// A reservation in a client's allowance, for a complete response.
 pub(super) struct Reservation {
     client: Arc<Client>,
     bytes: u64,
@@ -170,8 +169,8 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Room for the part of a response and for its stream, if there is. Streams that ask at once may pass the allowance by
-    /// one each.
+    /// Reserves bytes for the only part of a response and for its stream, if they fit. Concurrent streams may exceed
+    /// the allowance by one each.
     pub(super) fn of(client: &Arc<Client>, part: u64, is_refusal: bool) -> Option<(Self, Self)> {
         let bytes = part + FORGOTTEN_BYTES;
         let allowance = client.plane.unsent.allowance(client.limits());
@@ -186,7 +185,8 @@ impl Reservation {
         reservation
     }
 
-    /// What it is for was let go of before it was taken. Where the client ends its connection, that is its own affair.
+    /// Counts the response as broken if it was dropped because the connection was ended here. A connection that the
+    /// client closes is no failure.
     pub(super) fn lose(&self) {
         if !self.is_refusal && self.client.is_cut() {
             self.client.plane.metrics.response_broken();
@@ -205,9 +205,9 @@ impl Drop for Reservation {
     }
 }
 
-/// A stream whose client is waited for.
+/// A stream that waits for its client.
 struct Waiting {
-    /// Whether it is the one of its client that has waited for the shortest time.
+    /// It is the youngest waiting stream of its client.
     is_youngest: bool,
     oldest_us: u64,
     bytes: u64,
@@ -221,20 +221,20 @@ impl Waiting {
     }
 }
 
-/// Of all clients.
+/// The unread bytes of all clients.
 #[derive(Default)]
 pub(crate) struct AllUnsent {
-    /// Connections that speak HTTP/2.
+    /// Open HTTP/2 connections.
     connections: AtomicU64,
     /// Bytes of held streams.
     pub(super) held: AtomicU64,
-    /// Bytes of streams that were cut, but which the HTTP library still has.
+    /// Bytes of streams that were reset, but which the HTTP library still has.
     pub(super) cut: AtomicU64,
     clients: Mutex<VecDeque<Weak<Client>>>,
 }
 
 impl AllUnsent {
-    /// A client speaks HTTP/2, until what this returns is dropped.
+    /// Registers an HTTP/2 client until the returned guard is dropped.
     pub(crate) fn enter(client: &Arc<Client>) -> Entered {
         let unsent = &client.plane.unsent;
         unsent.connections.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +242,7 @@ impl AllUnsent {
         Entered(client.clone())
     }
 
-    /// Bytes that each client may leave. With more connections it is less from then on.
+    /// Bytes that each client may leave unread. It decreases with the number of connections.
     fn allowance(&self, limits: &Limits) -> u64 {
         let part = limits.unsent_responses.as_u64() / 2 / self.connections.load(Ordering::Relaxed).max(1);
         part.min(limits.unsent_allowance.as_u64())
@@ -250,7 +250,7 @@ impl AllUnsent {
 
     fn remember(&self, client: &Arc<Client>) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that have left are met as others come.
+        // Ended ones are dropped as others come.
         for _ in 0..clients.len().min(2) {
             let seen = clients.pop_front();
             clients.extend(seen.filter(|seen| seen.strong_count() > 0));
@@ -258,7 +258,7 @@ impl AllUnsent {
         clients.push_back(Arc::downgrade(client));
     }
 
-    /// Ends streams while those that are held have more than half of `limits.unsent_responses`.
+    /// Resets streams while held streams exceed half of `limits.unsent_responses`.
     pub(super) fn relieve(&self, limits: &Limits, now_us: u64) {
         let max_held = limits.unsent_responses.as_u64() / 2;
         if self.lasting() <= max_held {
@@ -267,7 +267,7 @@ impl AllUnsent {
         let clients = match self.clients.try_lock() {
             Ok(clients) => clients,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Who has it does the same, or is done in a moment.
+            // The holder of the lock does the same, or is done in a moment.
             Err(TryLockError::WouldBlock) => return,
         };
         let target = max_held - max_held / FREED_SHARE;
@@ -287,13 +287,13 @@ impl AllUnsent {
         drop(clients);
     }
 
-    /// Bytes whose end has not begun.
+    /// Bytes of streams that were not reset.
     fn lasting(&self) -> u64 {
         self.held.load(Ordering::Relaxed).saturating_sub(self.cut.load(Ordering::Relaxed))
     }
 }
 
-/// The most bytes that each may have so that all together have `target` at most (max-min fairness).
+/// The most bytes that each may keep so that all together keep at most `target` (max-min fairness).
 fn fair_share(mut each: Vec<u64>, target: u64) -> u64 {
     each.sort_unstable();
     let mut left = target;
@@ -309,7 +309,7 @@ fn fair_share(mut each: Vec<u64>, target: u64) -> u64 {
     u64::MAX
 }
 
-/// A connection that speaks HTTP/2.
+/// Guard of a registered HTTP/2 client.
 pub(crate) struct Entered(Arc<Client>);
 
 impl Drop for Entered {

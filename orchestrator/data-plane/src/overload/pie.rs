@@ -1,29 +1,29 @@
-//! The controller PIE (RFC 8033): which share of arrivals to refuse, so that the delay of a queue stays near its target.
+//! The PIE controller (RFC 8033): the share of arrivals to refuse so that the delay of a queue stays near its target.
 //!
-//! Plain values in and out. The constants are the RFC's, but for the target and the burst, which are a server's and not a
-//! router's: a request costs tens of microseconds where a packet costs one.
+//! Plain values in and out. The constants are the RFC's, except the target and the burst, which fit a server rather
+//! than a router: a request costs tens of microseconds where a packet costs one.
 
-/// The delay that is aimed at, in microseconds.
+/// Target delay, microseconds.
 const TARGET_US: f64 = 20_000.0;
-/// Least time between two updates, in microseconds (`T_UPDATE`). Where more has passed, an update counts for several.
+/// Minimum time between two updates, microseconds (`T_UPDATE`). A later update counts as several.
 pub(super) const UPDATE_US: u64 = 15_000;
-/// For so long a burst after quiet times is taken whole, in microseconds (`MAX_BURST`).
+/// Length of a burst after a quiet time that is admitted as a whole, microseconds (`MAX_BURST`).
 const BURST_US: u64 = 150_000;
-/// Weights of the distance from the target and of the trend, per second of delay.
+/// Gains of the distance from the target and of the trend, per second of delay.
 const ALPHA: f64 = 0.125;
 const BETA: f64 = 1.25;
-/// Updates that one counts for at most.
+/// Updates that a late one counts as, at most.
 const MAX_STEPS: f64 = 10.0;
-/// The share changes by so much at most once it is above a tenth.
+/// Largest change of a share above 0.1.
 const STEP: f64 = 0.02;
-/// A delay beyond it raises the share whatever the trend, in microseconds.
+/// Delay beyond which the share rises whatever the trend, microseconds.
 const EXCESS_US: f64 = 250_000.0;
-/// What is left of the share after each update without any delay.
+/// Factor of the share per update without delay.
 const DECAY: f64 = 0.98;
-/// The share that is left once delay is negligible and the share small.
+/// Share below which the controller resets once delay is negligible.
 const SMALL: f64 = 0.01;
 
-/// The state of one queue's controller.
+/// The controller of one queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pie {
     share: f64,
@@ -38,7 +38,7 @@ impl Default for Pie {
 }
 
 impl Pie {
-    /// The share of arrivals to refuse, 0 to 1, after `passed_us` in which the delay was `delay_us` at the least.
+    /// The share of arrivals to refuse, 0 to 1, after `passed_us` in which the minimum delay was `delay_us`.
     pub(super) fn update(&mut self, delay_us: u64, passed_us: u64) -> f64 {
         let delay_us = delay_us as f64;
         let before_us = std::mem::replace(&mut self.delay_us, delay_us);
@@ -60,7 +60,7 @@ impl Pie {
         if self.burst_us > 0 { 0.0 } else { self.share }
     }
 
-    /// Small shares change in small steps (section 4.2 of the RFC).
+    /// Small shares change in small steps (RFC 8033, section 4.2).
     fn caution(&self) -> f64 {
         match self.share {
             share if share < 1e-6 => 1.0 / 2048.0,
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use crate::clock::micros;
 
-    /// Updates over `seconds` of a queue that is offered `load` times what it can serve and forgets what is refused:
-    /// the delay in the end, and the mean share refused in the second half.
+    /// Simulates `seconds` of a queue that is offered `load` times its capacity: the final delay, and the mean refused
+    /// share of the second half.
     fn closed_loop(load: f64, seconds: u64) -> (Duration, f64) {
         let (mut pie, mut queue, mut share, mut shares) = (Pie::default(), Duration::ZERO, 0.0, Vec::new());
         for _ in 0..seconds * 1_000_000 / UPDATE_US {

@@ -1,28 +1,27 @@
-//! The beginning of a request's body, held while another attempt may need it.
+//! The beginning of a request body, retained while a retry may need it.
 
 use bytes::{Bytes, BytesMut};
 
-/// All of a body so far, or nothing once it is too long. It costs its size: the pieces of a body, which may be a byte
-/// each, are copied together, and the buffers that they came in go back at once.
+/// The whole body so far, or nothing once it is too long. Pieces, which may be a byte each, are copied together, so
+/// that the memory is that of the bytes and the receive buffers are released at once.
 pub(super) struct Retained {
     bytes: BytesMut,
-    /// Most bytes held; 0 holds nothing.
+    /// Bytes that may be retained; 0 retains nothing.
     max_bytes: u64,
     is_whole: bool,
 }
 
 impl Retained {
-    /// Nothing yet, and `most` bytes at most.
     pub(super) fn new(max_bytes: u64) -> Self {
         Self { bytes: BytesMut::new(), max_bytes, is_whole: max_bytes > 0 }
     }
 
-    /// Whether all of the body so far is here.
+    /// Returns true if the whole body so far is retained.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Adds what was read next of a body that is `expected` bytes long in all, if that is known.
+    /// Adds the next bytes of a body of `expected` bytes in total, if known.
     pub(super) fn push(&mut self, data: &[u8], expected: Option<u64>) {
         let length = (self.bytes.len() + data.len()) as u64;
         if !self.is_whole || length > self.max_bytes {
@@ -37,7 +36,7 @@ impl Retained {
         self.bytes.extend_from_slice(data);
     }
 
-    /// What follows the first `sent` bytes. A copy, because more may be added; only second attempts ask.
+    /// The bytes after the first `sent`. A copy, because more may be added; only retries need it.
     pub(super) fn after(&self, sent: u64) -> Bytes {
         let remaining = usize::try_from(sent).ok().and_then(|sent| self.bytes.get(sent..)).unwrap_or_default();
         Bytes::copy_from_slice(remaining)

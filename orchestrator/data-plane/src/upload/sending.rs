@@ -1,5 +1,5 @@
-//! Whether a request's body is still being sent. The HTTP/2 library sends it in a task of its own, and what the other side
-//! has not allowed yet waits in its buffers when the body has been read to its end: so each piece counts, too.
+//! Tracks whether a request body is still being sent. The HTTP/2 library sends it in a task of its own and buffers
+//! pieces that flow control holds back after the body was read to its end, so each unwritten piece counts as well.
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use super::UploadSource;
 
-/// A share of sending a body: an attempt's, or a piece's that has not been written.
+/// A share in sending a body: an attempt's, or an unwritten piece's.
 pub(crate) struct Sending(Arc<UploadSource>);
 
 /// A piece of a body on its way out.
@@ -16,12 +16,11 @@ pub(crate) struct Piece {
     _sending: Sending,
 }
 
-/// Shows from elsewhere whether a body is still being sent. It holds nothing of the body.
+/// Shows whether a body is still being sent, without keeping it alive.
 #[derive(Default)]
 pub(crate) struct UploadWatch(Weak<UploadSource>);
 
 impl Sending {
-    /// One more share.
     pub(super) fn begin(source: Arc<UploadSource>) -> Self {
         source.shares.fetch_add(1, Ordering::Relaxed);
         Self(source)
@@ -47,7 +46,7 @@ impl Drop for Sending {
 }
 
 impl UploadWatch {
-    /// Whether the body is still being sent.
+    /// Returns true if the body is still being sent.
     pub(crate) fn flows(&self) -> bool {
         self.0.upgrade().is_some_and(|source| source.shares.load(Ordering::Acquire) > 0)
     }
