@@ -1,4 +1,4 @@
-//! What a warm invocation costs this data plane in CPU time: `cargo run --release -p data-plane --example warm`.
+//! Measures the CPU time of a warm invocation in this data plane: `cargo run --release -p data-plane --example warm`.
 //!
 //! Load, sandboxes and control plane run on threads of their own; the CPU time of the data plane's threads is read from
 //! the kernel. With `floor` as argument, a proxy that only copies bytes stands in for the data plane: what two loopback
@@ -51,7 +51,7 @@ fn main() {
     let cpu_ns = cpu_ns() - before;
     let count = latencies.len();
     let at = |percent: usize| latencies[(count - 1) * percent / 100];
-    // Whoever reads it may have gone.
+    // The reader may have gone.
     let _ = writeln!(
         std::io::stdout(),
         "{count} requests, {} per second, {:.1} CPU-us each, latency us p50 {} p99 {}",

@@ -51,7 +51,7 @@ pub enum BuildError {
 #[derive(Debug, Error)]
 pub enum RunError {
     /// A background task panicked.
-    #[error("a task of the data plane failed")]
+    #[error("a background task of the data plane panicked")]
     Task(#[from] JoinError),
 }
 

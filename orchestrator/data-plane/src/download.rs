@@ -24,16 +24,16 @@ use crate::{
 #[derive(Debug, Error)]
 pub(crate) enum DownloadError {
     /// The sandbox failed after its response had begun.
-    #[error("the sandbox failed within its answer")]
+    #[error("the sandbox failed within its response")]
     Upstream(#[source] hyper::Error),
     /// The response's trailer section is larger than allowed.
-    #[error("the answer's trailer section is larger than allowed")]
+    #[error("the response's trailer section is larger than allowed")]
     TrailersTooLarge,
     /// The function's time-out passed within its response.
     #[error("the function took longer than its time-out")]
     Timeout,
     /// The client left too much unread, and unread responses exceed their bound.
-    #[error("the client takes too little of its answers")]
+    #[error("the client leaves too much of its responses unread")]
     Unsent,
 }
 

@@ -335,7 +335,7 @@ impl Invocation {
         let broke =
             |cause: &str| Fault::NoUsableResponse { cause: cause.to_owned(), response_started: true, sent: true };
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(broke("it switched protocols unasked"));
+            return Err(broke("it switched protocols although no upgrade was requested"));
         }
         if !headers::fits(&head.headers, &self.plane.config.limits) {
             return Err(broke("its header section is larger than allowed"));
@@ -352,7 +352,10 @@ impl Invocation {
                 return Err(Cause::HeadersTooLarge.because(error.to_string()));
             }
             Fault::Body(UploadError::Client) => {
-                return Err(Cause::BadRequest.about("body", "the request's body was cut short, or cannot be read"));
+                return Err(Cause::BadRequest.about(
+                    "body",
+                    "client closed the connection before the body was complete, or the body is malformed",
+                ));
             }
             Fault::Unreachable(OpenError::NotTrusted) => {
                 // The connection was not attempted, so this counts as no attempt. The search costs no waiting and is

@@ -91,21 +91,23 @@ impl Cause {
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
-            Self::BadRequest => (S::BAD_REQUEST, "bad-request", "the request cannot be passed on as it is"),
+            Self::BadRequest => (S::BAD_REQUEST, "bad-request", "the request cannot be forwarded"),
             Self::UnknownFunction => (S::NOT_FOUND, "unknown-function", "no function of that name is registered"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than allowed"),
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "the header section is larger than allowed")
             }
             Self::TargetTooLong => (S::URI_TOO_LONG, "target-too-long", "the target is longer than 65,534 bytes"),
-            Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "what the request asks for is not supported"),
+            Self::Unsupported => (S::NOT_IMPLEMENTED, "unsupported", "the request needs an unsupported feature"),
             Self::Upstream => (S::BAD_GATEWAY, "upstream", "the sandbox failed"),
-            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "the control plane has not been heard of yet"),
+            Self::NotReady => {
+                (S::SERVICE_UNAVAILABLE, "not-ready", "no list of functions was received from a control plane yet")
+            }
             Self::QueueFull => (S::SERVICE_UNAVAILABLE, "queue-full", "too many invocations wait for this function"),
-            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "this data plane has as much to do as it may"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "this data plane is at its limit"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "this data plane is shutting down"),
             Self::CreationFailed => {
-                (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of this function can be made")
+                (S::SERVICE_UNAVAILABLE, "creation-failed", "no sandbox of this function can be created")
             }
             Self::QueueDeadline => (S::GATEWAY_TIMEOUT, "queue-deadline", "no sandbox was free in time"),
             Self::Timeout => (S::GATEWAY_TIMEOUT, "timeout", "the function took longer than its time-out"),

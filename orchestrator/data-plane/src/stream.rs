@@ -45,7 +45,7 @@ enum StreamError {
     Wire(#[from] WireError),
     #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     Silent,
-    #[error("nothing more of the snapshot for {} s", SNAPSHOT_TIMEOUT.as_secs())]
+    #[error("no further part of the snapshot for {} s", SNAPSHOT_TIMEOUT.as_secs())]
     Incomplete,
     /// The control plane is of another cluster or another log, so ids known here mean something else there.
     #[error("the control plane knows nothing of what is known here, which is dropped: {0}")]
@@ -53,7 +53,7 @@ enum StreamError {
     #[error("epoch {theirs} is over: {newest} has been seen")]
     Outdated { theirs: u32, newest: u32 },
     /// The process was suspended, so messages on the stream may be stale and the stream may be over.
-    #[error("this process stood still")]
+    #[error("this process was suspended")]
     StoodStill,
     #[error("the control plane closed the stream")]
     Closed,
@@ -95,7 +95,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         }
         let is_name_lost = end.is_for_name() && name_taken.refused();
         if is_name_lost && !applier.cluster().is_empty() {
-            tracing::warn!("another process has this data plane's name: its sandboxes are not used any more");
+            tracing::warn!("another process has this data plane's name: its sandboxes are no longer used");
         }
         if is_name_lost || matches!(end, StreamError::Stranger(_)) {
             applier.leave_cluster();
@@ -159,7 +159,7 @@ impl Session<'_> {
             return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
         }
         if welcome.epoch == applier.epoch() && welcome.epoch_nonce != applier.nonce() {
-            return Err(StreamError::Stranger(format!("its epoch {} is another one of that number", welcome.epoch)));
+            return Err(StreamError::Stranger(format!("its epoch {} has another nonce", welcome.epoch)));
         }
         *welcomed = true;
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");

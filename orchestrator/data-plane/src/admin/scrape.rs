@@ -42,7 +42,7 @@ impl Scrape {
                 count(plane.open_requests()),
             ),
             ("slots_held", "Slots granted by the control plane", held),
-            ("reports_unsent", "Entries that wait to be sent to the control plane", count(unsent)),
+            ("reports_unsent", "Unsent entries for the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),
             ("upstream_connections_idle", "Idle connections to sandboxes", count(plane.idle.count())),
             ("ready", "1 once a snapshot has been received", i64::from(plane.is_ready())),
@@ -57,7 +57,7 @@ impl Scrape {
         encode_gauge(
             encoder,
             "report_age",
-            "Since the newest message to the control plane was written",
+            "Time since the newest message to the control plane was written",
             &Unit::Seconds,
             age,
         )
@@ -67,9 +67,9 @@ impl Scrape {
     fn encode_overload(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let overload = &self.plane.overload;
         let delay = Duration::from_micros(overload.delay_us()).as_secs_f64();
-        let help = "How long a task that was due waited for its turn when that was last measured";
+        let help = "Scheduling delay of a ready task at the last measurement";
         encode_gauge(encoder, "turn", help, &Unit::Seconds, delay)?;
-        let help = "Share of requests refused because turns come late";
+        let help = "Share of requests refused because the scheduling delay is long";
         encode_gauge(encoder, "overload", help, &Unit::Ratios, overload.refused_share())
     }
 }
@@ -101,8 +101,8 @@ impl Collector for Scrape {
         self.encode_overload(&mut encoder)?;
         self.encode_report_age(&mut encoder)?;
         let histograms: [(&str, &str, &Latency); 2] = [
-            ("wait", "From arrival to slot, of invocations that waited", &metrics.wait),
-            ("execution", "From slot to the head of the answer", &metrics.execution),
+            ("wait", "Time from arrival to slot, of invocations that waited", &metrics.wait),
+            ("execution", "Time from slot to response head", &metrics.execution),
         ];
         for (name, help, latency) in histograms {
             let (sum, buckets) = latency.read();

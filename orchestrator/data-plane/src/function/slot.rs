@@ -59,7 +59,7 @@ impl Slot {
         let (function, sandbox) = self.parts();
         if function.return_grant(sandbox) {
             let id = sandbox.id();
-            tracing::warn!(function = %function.name(), sandbox = %id, "sandbox given back: it may have ended unseen");
+            tracing::warn!(function = %function.name(), sandbox = %id, "grant returned: the sandbox may have ended unseen");
         }
     }
 

@@ -225,7 +225,7 @@ impl FunctionState {
     /// The refusal for an invocation that reached the queue deadline.
     pub(crate) fn queue_deadline_refusal(&self) -> Refusal {
         match &self.problem {
-            Some(_) => Cause::QueueDeadline.because("no sandbox could be made in time"),
+            Some(_) => Cause::QueueDeadline.because("no sandbox could be created in time"),
             None => Cause::QueueDeadline.plain(),
         }
     }

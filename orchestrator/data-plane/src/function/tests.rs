@@ -1,5 +1,6 @@
-//! The state of one function against a model: slots are never exceeded, nobody waits beside a free slot, turns come in
-//! order, every wait ends once, and the control plane never believes that fewer slots are held than are in use.
+//! Checks the state of one function against a model: slots are never exceeded, no invocation waits while a slot is
+//! free, the queue is served in order, every wait ends once, and the control plane never believes that fewer slots are
+//! held than are in use.
 
 mod vectors;
 
@@ -29,7 +30,7 @@ const CONFIG: FunctionConfig = FunctionConfig {
     connection_idle_us: 1_000_000,
 };
 
-/// What may happen to a function. Numbers choose among what there is.
+/// An event of a function. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 enum Event {
     Arrive,
@@ -51,9 +52,9 @@ struct World {
     version: u64,
     waiting: BTreeMap<ArrivalNumber, oneshot::Receiver<WaitOutcome>>,
     running: Vec<(ArrivalNumber, Arc<Sandbox>)>,
-    /// Slots of each sandbox that may be used, as the control plane has said and taken back.
+    /// Usable slots of each sandbox, as granted and revoked by the control plane.
     granted: BTreeMap<SandboxId, u32>,
-    /// Slots of each sandbox that the control plane believes we hold.
+    /// Held slots of each sandbox, as the control plane believes.
     believed: BTreeMap<SandboxId, u32>,
     failed: BTreeSet<SandboxId>,
     limit_acks: Vec<wire::LimitAck>,
@@ -74,7 +75,7 @@ impl World {
         }
     }
 
-    /// Lets `change` happen a millisecond later, and carries out what follows from it.
+    /// Applies `change` a millisecond later, and carries out its effects.
     fn change<T>(&mut self, change: impl FnOnce(&mut FunctionState, u64, &mut Effects) -> T) -> T {
         self.now_us += 1_000;
         let mut effects = Effects::default();
@@ -89,7 +90,7 @@ impl World {
         for (waiter, refusal) in effects.refused {
             assert!(waiter.send(WaitOutcome::Refused(refusal)).is_ok(), "a waiter that has not left is there");
         }
-        // Whoever got a verdict waits no more.
+        // An entry with an outcome does not wait any more.
         self.waiting.retain(|_, wait_outcome| wait_outcome.try_recv().is_err());
         self.read_report();
         result
@@ -151,7 +152,7 @@ impl World {
         let open = state == EndpointState::Active;
         self.granted.insert(id, if open { slots } else { 0 });
         if state == EndpointState::Gone {
-            // What runs there is broken off.
+            // Its running invocations are aborted.
             let gone: Vec<_> = self.running.extract_if(.., |(_, sandbox)| sandbox.id() == id).collect();
             self.change(|s, now_us, effects| s.apply(delta, now_us, effects));
             self.believed.remove(&id);
@@ -272,7 +273,7 @@ proptest! {
             world.happen(event);
             world.check();
         }
-        // In the end everything goes, and nothing is left over.
+        // In the end everything is gone, and nothing is left over.
         while world.finish(0).is_some() {
             world.check();
         }

@@ -129,7 +129,7 @@ fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAd
         }
     }
     if returned > 0 {
-        tracing::warn!(sandboxes = returned, "sandboxes given back: they may have ended unseen");
+        tracing::warn!(sandboxes = returned, "grants returned: the sandboxes may have ended unseen");
     }
     probes.sort_by_key(|probe| (probe.last_us, probe.sandbox.id()));
     probes.truncate(share(count, elapsed_us));
@@ -211,7 +211,7 @@ impl Probe {
                     && usage != Usage::Full
                     && sandbox.known_us(plane, now_us) <= began_us =>
             {
-                let failing = SandboxFailure::broken("it takes no connections, and there is no control plane");
+                let failing = SandboxFailure::broken("it refuses connections, and there is no control plane");
                 function.fail_sandbox_unless_full(&sandbox, failing);
             }
             // Other failures prove nothing. The grant is returned once trust has run out.

@@ -56,7 +56,7 @@ pub(crate) enum OpenError {
     #[error("it is not known whether the sandbox is still there")]
     NotTrusted,
     /// Attempted, but trust ran out before the connection was open.
-    #[error("the connection took so long that it is not known whether it is to the sandbox")]
+    #[error("the connection took so long that its address may have been reused")]
     TrustExpired,
     /// This process is out of resources, which is not the sandbox's fault.
     #[error("out of resources here: {0}")]

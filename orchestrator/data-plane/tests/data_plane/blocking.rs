@@ -1,4 +1,5 @@
-//! A sandbox whose invocations a test drives one by one: they go on whatever their clients do, as in a blocking program.
+//! A sandbox whose invocations a test drives individually: they continue whatever their clients do, as in a blocking
+//! program.
 
 use std::net::SocketAddr;
 
@@ -10,10 +11,10 @@ use tokio::{
 
 use super::control_plane::WAIT_TIMEOUT;
 
-/// It listens.
+/// Its listener.
 pub(crate) struct Blocking(TcpListener);
 
-/// One of its invocations.
+/// One invocation.
 pub(crate) struct Call(TcpStream);
 
 impl Blocking {
@@ -25,12 +26,12 @@ impl Blocking {
         self.0.local_addr().unwrap()
     }
 
-    /// Its next connection.
+    /// Accepts the next connection.
     pub(crate) async fn accept(&self) -> TcpStream {
         timeout(WAIT_TIMEOUT, self.0.accept()).await.expect("the data plane connects in time").unwrap().0
     }
 
-    /// Its next invocation over HTTP/1.1, without a body.
+    /// Accepts the next invocation over HTTP/1.1, without a body.
     pub(crate) async fn call(&self) -> Call {
         let mut stream = self.accept().await;
         let mut head = Vec::new();
@@ -42,28 +43,28 @@ impl Blocking {
 }
 
 impl Call {
-    /// One whose request was read.
+    /// An invocation whose request was read.
     pub(crate) fn on(stream: TcpStream) -> Self {
         Self(stream)
     }
 
-    /// Waits until the data plane wants no answer any more.
+    /// Waits until the data plane has closed its side.
     pub(crate) async fn unwanted(&mut self) {
         assert_eq!(self.0.read(&mut [0; 16]).await.unwrap(), 0, "the request has no body");
     }
 
-    /// Answers and ends.
+    /// Responds and closes.
     pub(crate) async fn response(mut self) {
         self.0.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await.unwrap();
     }
 
-    /// Writes `bytes` and goes on.
+    /// Writes `bytes` and continues.
     pub(crate) async fn begin(mut self, bytes: &[u8]) -> Self {
         self.0.write_all(bytes).await.unwrap();
         self
     }
 
-    /// Writes `bytes` and ends when the data plane does: before that, the end could overtake them.
+    /// Writes `bytes` and closes after the data plane does: if it closed earlier, the close could overtake them.
     pub(crate) fn respond_with(mut self, bytes: Vec<u8>) {
         tokio::spawn(async move {
             self.0.write_all(&bytes).await.unwrap();

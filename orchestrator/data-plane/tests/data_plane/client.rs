@@ -1,4 +1,4 @@
-//! Clients: one request on a connection of its own, or many on one.
+//! Clients: one request per connection, or many on one.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::control_plane::WAIT_TIMEOUT;
 
-/// An answer, read to its end.
+/// A response with its body.
 #[derive(Debug)]
 pub(crate) struct BufferedResponse {
     pub(crate) status: StatusCode,
@@ -39,7 +39,7 @@ pub(crate) fn with_body(method: Method, host: &str, path: &str, body: impl Into<
     Request::builder().method(method).uri(path).header("host", host).body(Full::new(body.into())).unwrap()
 }
 
-/// Sends on an HTTP/1.1 connection of its own; the body is not read yet. The task is the connection.
+/// Sends on a new HTTP/1.1 connection; the body is not read yet. The task drives the connection.
 pub(crate) async fn open<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<(Response<Incoming>, JoinHandle<()>)>
 where
     B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
@@ -51,7 +51,7 @@ where
     Ok((response, task))
 }
 
-/// Sends on an HTTP/2 connection of its own.
+/// Sends on a new HTTP/2 connection.
 pub(crate) async fn open_http2<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<Response<Incoming>>
 where
     B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
@@ -62,14 +62,14 @@ where
     timeout(WAIT_TIMEOUT, sender.send_request(request)).await.expect("an answer comes in time")
 }
 
-/// Reads an answer to its end.
+/// Reads a response to its end.
 pub(crate) async fn read(response: Response<Incoming>) -> hyper::Result<BufferedResponse> {
     let (head, body) = response.into_parts();
     let body = timeout(WAIT_TIMEOUT, body.collect()).await.expect("the body ends in time")?.to_bytes();
     Ok(BufferedResponse { status: head.status, headers: head.headers, body })
 }
 
-/// The answer to `request`.
+/// The response to `request`.
 pub(crate) async fn send<B>(to: SocketAddr, request: Request<B>) -> hyper::Result<BufferedResponse>
 where
     B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
@@ -78,7 +78,7 @@ where
     read(response).await
 }
 
-/// The answer to a GET of `path` for `host`.
+/// The response to a GET of `path` for `host`.
 pub(crate) async fn get(to: SocketAddr, host: &str, path: &str) -> BufferedResponse {
     send(to, request(host, path)).await.expect("a complete answer")
 }

@@ -1,4 +1,4 @@
-//! Clients that hold what others need: connections, places, slots.
+//! Clients that hold resources that others need: connections, permits, slots.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
 
 const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: f\r\nx-never";
 
-/// The beginning of an HTTP/2 connection, and the beginning of a frame.
+/// The start of an HTTP/2 connection, and the start of a frame.
 const HALF_A_FRAME: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x20\x01";
 
 async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
@@ -32,7 +32,7 @@ async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
 
 async fn is_closed(connection: &mut TcpStream) {
     let mut received = Vec::new();
-    // A reset is an end as well.
+    // A reset ends the connection as well.
     let _ = timeout(WAIT_TIMEOUT, connection.read_to_end(&mut received))
         .await
         .expect("the data plane closes the connection");
@@ -42,7 +42,7 @@ async fn is_closed(connection: &mut TcpStream) {
 async fn a_request_that_has_begun_has_to_come() {
     let world = World::with(|config| config.limits.header_timeout = Duration::from_millis(100)).await;
     is_closed(&mut connect(&world, HALF_A_HEAD).await).await;
-    // Also as the second of a connection, and when it comes byte by byte.
+    // Also as the second request of a connection, and when it arrives byte by byte.
     let mut connection = connect(&world, b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n").await;
     assert!(connection.read_u8().await.is_ok());
     connection.write_all(HALF_A_HEAD).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_request_that_has_begun_has_to_come() {
 #[tokio::test]
 async fn half_requests_do_not_lock_others_out() {
     let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
-    let _session = world.greeted(vec![function()]).await;
+    let _session = world.accept_stream(vec![function()]).await;
     let _half = [connect(&world, HALF_A_FRAME).await, connect(&world, HALF_A_HEAD).await];
     let served = async || get(world.data_plane, "nobody", "/").await.status == 404;
     until("a client is served at the bound", served).await;
@@ -61,9 +61,9 @@ async fn half_requests_do_not_lock_others_out() {
 
 #[tokio::test]
 async fn half_requests_do_not_hold_up_a_shutdown() {
-    // Far beyond what the test waits for: it is the shutdown that ends them.
+    // Far longer than the test waits: the shutdown ends them.
     let mut world = World::with(|config| config.limits.header_timeout = Duration::from_secs(60)).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;
@@ -75,11 +75,11 @@ async fn half_requests_do_not_hold_up_a_shutdown() {
     world.ended().await;
 }
 
-/// Refuses to listen: asks, one request behind another, until there is no more room for the answers.
+/// A client that never reads: pipelines requests until there is no space for more responses.
 async fn stalled(world: &World, request: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let requests = request.repeat(100);
-    // Where it only seems to be full, the test is easier to pass, no more.
+    // If the buffers only seem to be full, the test is easier to pass, no more.
     while timeout(Duration::from_millis(500), connection.write_all(&requests)).await.is_ok() {}
     connection
 }
@@ -89,7 +89,7 @@ const FOR_NOBODY: &[u8] = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n";
 #[tokio::test]
 async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
     let mut world = World::with(|config| config.drain_deadline = Duration::from_secs(600)).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let _deaf = stalled(&world, FOR_NOBODY).await;
@@ -107,13 +107,13 @@ async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
 #[tokio::test]
 async fn answers_that_are_not_taken_do_not_lock_others_out() {
     let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let (refused, served) = (closed_window(&world).await, closed_window(&world).await);
     let _answers = [fetch(&refused, "nobody", "/").await, fetch(&served, "f", "/").await];
     assert_eq!(get(world.data_plane, "nobody", "/").await.status, 404, "a client is served at the bound");
-    // Those that were told to end have to.
+    // Connections that were asked to end have to.
     for mut client in [refused, served] {
         let ended = async {
             while poll_fn(|cx| client.poll_ready(cx)).await.is_ok() {
@@ -127,12 +127,12 @@ async fn answers_that_are_not_taken_do_not_lock_others_out() {
 /// An HTTP/2 client's connection, for requests without a body.
 pub(crate) type HttpTwo = h2::client::SendRequest<bytes::Bytes>;
 
-/// An HTTP/2 client that takes no body.
+/// An HTTP/2 client that reads no body.
 async fn closed_window(world: &World) -> HttpTwo {
     with_window(world, 0).await
 }
 
-/// An HTTP/2 client whose streams have a window of so many bytes.
+/// An HTTP/2 client whose streams have a window of `bytes`.
 pub(crate) async fn with_window(world: &World, bytes: u32) -> HttpTwo {
     let stream = TcpStream::connect(world.data_plane).await.unwrap();
     let builder = h2::client::Builder::new().initial_window_size(bytes).handshake(stream);
@@ -154,7 +154,7 @@ async fn unread_refusals_hold_no_permit_and_end() {
         config.limits.send_timeout = Duration::from_secs(2);
     })
     .await;
-    let _session = world.greeted(vec![function()]).await;
+    let _session = world.accept_stream(vec![function()]).await;
     let mut refusals = Vec::new();
     let senders = [closed_window(&world).await, closed_window(&world).await];
     for sender in &senders {
@@ -177,7 +177,7 @@ async fn unread_refusals_hold_no_permit_and_end() {
 #[tokio::test]
 async fn small_unread_responses_hold_no_permit() {
     let mut world = World::with(|config| config.limits.invocations = Some(50)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let sender = closed_window(&world).await;
@@ -191,7 +191,7 @@ async fn small_unread_responses_hold_no_permit() {
     assert_eq!(waiting, 100, "none was taken");
 }
 
-/// Answers of so many requests for `path`, as far as their heads; `None` where the stream was reset before that.
+/// Sends `count` requests for `path` and returns the response bodies; `None` if a stream was reset before its head.
 pub(crate) async fn fetch_many(sender: &HttpTwo, count: usize, path: &str) -> Vec<Option<h2::RecvStream>> {
     let mut bodies = Vec::new();
     for _ in 0..count {
@@ -203,7 +203,7 @@ pub(crate) async fn fetch_many(sender: &HttpTwo, count: usize, path: &str) -> Ve
     bodies
 }
 
-/// Whether what is there of a body ends with a reset.
+/// Returns true if a partial body ends with a reset.
 pub(crate) async fn is_reset(body: Option<h2::RecvStream>) -> bool {
     let Some(mut body) = body else { return true };
     loop {
@@ -223,7 +223,7 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
     sandbox.running(0).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
 
-    // In the other window there is room for the first part, and then for none.
+    // The other window has space for the first part only.
     for (window, path) in [(0, "/flood"), (5, "/drip")] {
         let sender = with_window(&world, window).await;
         let response = fetch(&sender, "f", path).await;
@@ -237,10 +237,10 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
 #[tokio::test]
 async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
-    let session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 600_000, ..function() }]).await;
+    let session = world.accept_stream(vec![wire::FunctionConfig { timeout_ms: 600_000, ..function() }]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 2));
-    // What the function takes its time for is not the client's fault.
+    // A slow function is not the client's fault.
     let request = Request::get("http://f/drip").body(Empty::<bytes::Bytes>::new()).unwrap();
     let mut slow = open_http2(world.data_plane, request).await.unwrap().into_body();
     assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap(), "drop\n");
@@ -257,12 +257,12 @@ async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_disconnected() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_millis(300)).await;
-    let _session = world.greeted(vec![function()]).await;
+    let _session = world.accept_stream(vec![function()]).await;
     let mut stalled = TcpStream::connect(world.data_plane).await.unwrap();
     let requests = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n".repeat(100);
     let fetch = async { while stalled.write_all(&requests).await.is_ok() {} };
     timeout(WAIT_TIMEOUT, fetch).await.expect("the data plane closes the connection");
-    // An HTTP/2 client that does not answer pings is not there.
+    // An HTTP/2 client that does not respond to pings counts as gone.
     let mut mute = connect(&world, &HALF_A_FRAME[..33]).await;
     is_closed(&mut mute).await;
 }

@@ -1,4 +1,4 @@
-//! A control plane that says what a test tells it to, and keeps what it hears.
+//! A scripted control plane that records what it receives.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
-/// Nothing that a test waits for takes this long.
+/// Deadline of everything that a test waits for.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -56,12 +56,12 @@ impl ControlPlane {
         Self { address, streams, stop }
     }
 
-    /// The next stream that a data plane opens.
+    /// Accepts the next stream of a data plane.
     pub(crate) async fn session(&mut self) -> Session {
         timeout(WAIT_TIMEOUT, self.streams.recv()).await.expect("the data plane opens a stream").unwrap()
     }
 
-    /// Ends, and frees its port once its connections have ended.
+    /// Shuts down, and frees its port once its connections have ended.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
@@ -78,7 +78,7 @@ impl Session {
         let _ = self.to.as_ref().unwrap().send(Ok(message));
     }
 
-    /// Welcome and a snapshot of `functions`.
+    /// Sends the welcome and a snapshot of `functions`.
     pub(crate) fn send_hello(&self, epoch: u32, functions: Vec<wire::FunctionConfig>) {
         let welcome = Some(wire::Welcome { protocol_version: PROTOCOL_VERSION, epoch, ..Default::default() });
         self.send(wire::ToDataPlane { welcome, ..Default::default() });
@@ -98,12 +98,12 @@ impl Session {
         let _ = self.to.as_ref().unwrap().send(Err(status));
     }
 
-    /// Closes this side.
+    /// Ends the stream.
     pub(crate) fn close(&mut self) {
         self.to = None;
     }
 
-    /// Hears until `look` finds what it looks for.
+    /// Receives until `check` returns something.
     async fn until<T>(&mut self, what: &str, mut check: impl FnMut(&mut Self) -> Option<T>) -> T {
         let received = async {
             loop {
@@ -128,7 +128,7 @@ impl Session {
         self.applied = self.applied.max(message.applied);
     }
 
-    /// The next acknowledgement about `sandbox` that fits.
+    /// Waits for an acknowledgement of `sandbox` that matches.
     pub(crate) async fn ack(&mut self, sandbox: u64, fits: impl Fn(&wire::EndpointAck) -> bool) -> wire::EndpointAck {
         self.until("an endpoint ack", |session| {
             let index = session.acks.iter().position(|ack| ack.sandbox == sandbox && fits(ack))?;
@@ -153,7 +153,7 @@ impl Session {
         .await
     }
 
-    /// Waits until the demand told last is `waiting`.
+    /// Waits until the last reported demand is `waiting`.
     pub(crate) async fn waiting(&mut self, waiting: u32) {
         self.until(&format!("a demand of {waiting} waiting"), |session| {
             (session.demand.last()?.waiting == waiting).then_some(())
@@ -173,7 +173,7 @@ impl Session {
         self.until("an applied sequence", |session| (session.applied >= sequence).then_some(())).await;
     }
 
-    /// Hears until the data plane ends the stream.
+    /// Receives until the data plane ends the stream.
     pub(crate) async fn ended(&mut self) {
         let end = async {
             while let Ok(Some(message)) = self.from.message().await {
@@ -227,7 +227,7 @@ impl Orchestrator for Service {
     }
 }
 
-/// A network for those who need one.
+/// The operating system's network.
 pub(crate) fn network() -> Arc<dyn Network> {
     Arc::new(OsNetwork)
 }

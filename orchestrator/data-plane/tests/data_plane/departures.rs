@@ -20,7 +20,7 @@ use super::{
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// More than is read of a body that nobody asks for.
+/// More than is read of a body that is not polled.
 const UPLOAD_BYTES: usize = 100_000;
 
 async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
@@ -29,7 +29,7 @@ async fn connect(world: &World, bytes: &[u8]) -> TcpStream {
     connection
 }
 
-/// The head of an upload of so many bytes.
+/// The head of an upload of `length` bytes.
 fn upload(version: &str, length: usize) -> Vec<u8> {
     format!("POST /echo {version}\r\nhost: f\r\ncontent-length: {length}\r\n\r\n").into_bytes()
 }
@@ -38,7 +38,7 @@ fn upload(version: &str, length: usize) -> Vec<u8> {
 #[allow(clippy::print_stdout, reason = "says which case failed")]
 async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_unread() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let head = upload("HTTP/1.1", UPLOAD_BYTES);
     let whole = [head.clone(), vec![b'x'; UPLOAD_BYTES]].concat();
     let requests: [(&str, &[u8]); 7] = [
@@ -74,16 +74,16 @@ const GREAT_UPLOAD_BYTES: usize = 50_000_000;
 #[tokio::test]
 async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_noticed() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![wire::FunctionConfig { queue_deadline_ms: 60_000, ..function() }]).await;
+    let mut session = world.accept_stream(vec![wire::FunctionConfig { queue_deadline_ms: 60_000, ..function() }]).await;
     let mut client = connect(&world, &upload("HTTP/1.1", GREAT_UPLOAD_BYTES)).await;
     let part = vec![b'x'; UPLOAD_BYTES];
-    // Where it only seems to be full, the test is easier to pass, no more.
+    // If the buffers only seem to be full, the test is easier to pass, no more.
     while timeout(Duration::from_millis(500), client.write_all(&part)).await.is_ok() {}
     session.waiting(1).await;
     drop(client);
     session.waiting(0).await;
 
-    // One that stays is asked, and served.
+    // A client that stays is probed and served.
     let mut client = connect(&world, &upload("HTTP/1.1", 10 * UPLOAD_BYTES)).await;
     let (mut reads, mut writes) = client.split();
     let mut received = vec![0; INTERIM.len()];
@@ -111,7 +111,7 @@ async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_
 #[tokio::test]
 async fn an_http2_client_that_leaves_the_queue_is_noticed_with_its_body_unread() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     for leaves_as_a_whole in [false, true] {
         let stream = TcpStream::connect(world.data_plane).await.unwrap();
         let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
@@ -132,14 +132,14 @@ async fn an_http2_client_that_leaves_the_queue_is_noticed_with_its_body_unread()
 #[tokio::test]
 async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
-    // To this version the body comes back as it is, until the connection is closed.
+    let mut session = world.accept_stream(vec![function()]).await;
+    // An HTTP/1.0 client gets the body without framing, until the connection is closed.
     let mut client = connect(&world, &upload("HTTP/1.0", UPLOAD_BYTES)).await;
     session.waiting(1).await;
     let body: Vec<u8> = (0..UPLOAD_BYTES).map(|index| index.to_le_bytes()[index % 3]).collect();
     for piece in body.chunks(UPLOAD_BYTES / 3) {
         client.write_all(piece).await.unwrap();
-        // By its second sample from now the data plane has seen it come, and left it where it is.
+        // By its second sample from now the data plane has seen the bytes arrive, and left them unread.
         session.samples.clear();
         for _ in 0..2 {
             session.sample(|sample| sample.waiting == 1).await;
@@ -156,7 +156,7 @@ async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
 #[tokio::test]
 async fn a_client_that_only_closes_its_side_gets_its_response() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let body = vec![b'x'; UPLOAD_BYTES];
     let requests: [(&[u8], &[u8]); 3] = [
         (b"GET / HTTP/1.1\r\nhost: f\r\n\r\n", b"ok"),
@@ -169,7 +169,7 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
         client.shutdown().await.unwrap();
         clients.push(client);
     }
-    // Long enough for the data plane to ask whether they are there.
+    // Long enough for the data plane to probe them.
     session.waiting(3).await;
     session.samples.clear();
     for _ in 0..4 {
@@ -188,7 +188,7 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
         );
         assert!(response.ends_with(body), "{} bytes", received.len());
     }
-    // And when it is served at once, without anything before it.
+    // A request that is served at once gets no interim response before it.
     let mut client = connect(&world, requests[0].0).await;
     client.shutdown().await.unwrap();
     let mut received = Vec::new();
@@ -212,7 +212,7 @@ async fn a_response_goes_on_while_it_is_taken() {
         sandbox.state.gate.add_permits(1);
     }
     drop(client);
-    // What is written to a client that is gone tells that it is.
+    // A write to a client that is gone shows that it is.
     sandbox.state.gate.add_permits(100);
     sandbox.running(0).await;
 }
@@ -220,7 +220,7 @@ async fn a_response_goes_on_while_it_is_taken() {
 #[tokio::test]
 async fn a_client_of_the_old_protocol_is_not_waited_for_in_silence_for_ever() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     drop(connect(&world, b"GET / HTTP/1.0\r\nhost: f\r\n\r\n").await);
     session.waiting(1).await;
     session.waiting(0).await;

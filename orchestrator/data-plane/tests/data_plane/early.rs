@@ -1,4 +1,4 @@
-//! Functions that answer before they have read the request.
+//! Functions that respond before they have read the request.
 
 use std::{
     io,
@@ -31,10 +31,10 @@ use super::{
 
 const EARLY_RESPONSE: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n";
 
-/// More than all buffers on the way take together.
+/// More than all buffers on the way hold together.
 const UPLOAD_BYTES: usize = 20_000_000;
 
-/// Reads the head only, answers, and closes at once; or never, and reads no more.
+/// Reads the head only, responds, and closes at once; or never closes, and reads no more.
 pub(crate) async fn respond_early(listener: TcpListener, closes: bool) {
     let mut kept = Vec::new();
     loop {
@@ -55,13 +55,13 @@ async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
     with_server(function(), |listener| respond_early(listener, closes)).await
 }
 
-/// A function of `terms` with one sandbox of one slot, which is what `serve` does.
+/// A world with `function_config` and one sandbox of one slot, which is what `serve` runs.
 pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
     function_config: wire::FunctionConfig,
     serve: impl FnOnce(TcpListener) -> F,
 ) -> (World, Session, JoinHandle<()>) {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
-    let mut session = world.greeted(vec![function_config]).await;
+    let mut session = world.accept_stream(vec![function_config]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
@@ -69,14 +69,14 @@ pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
     (world, session, tokio::spawn(serve(listener)))
 }
 
-/// What a client hears that reads while it sends.
+/// The response that a client receives that reads while it sends.
 pub(crate) async fn upload(world: &World) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let (mut reader, mut writer) = connection.split();
     let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
     let send = async {
         writer.write_all(head.as_bytes()).await.unwrap();
-        // It may be told to stop.
+        // The data plane may reset the upload.
         let _ = writer.write_all(&vec![b'x'; UPLOAD_BYTES]).await;
         std::future::pending::<()>().await;
     };
@@ -115,7 +115,7 @@ async fn an_early_response_to_an_upload_reaches_the_client_and_the_sandbox_stays
 #[tokio::test]
 async fn an_early_response_in_parts_announces_the_end_of_the_connection() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Blocking::start().await;
     session.delta(delta(1, sandbox.address(), 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
@@ -140,8 +140,8 @@ async fn an_early_response_in_parts_announces_the_end_of_the_connection() {
     }
 }
 
-/// Connections to sandboxes that answer when they have closed: the first write is taken, the next one fails, and only
-/// then there is something to read.
+/// Connections to sandboxes that respond once they have closed: the first write succeeds, the next one fails, and only
+/// then there is input.
 struct Closing;
 
 #[derive(Default)]
@@ -203,7 +203,7 @@ impl AsyncWrite for ClosingIo {
 #[tokio::test]
 async fn a_response_sent_before_the_connection_closed_is_read_although_writing_fails() {
     let mut world = World::on(Arc::new(Closing), |_| {}).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     session.delta(delta(1, "127.0.0.1:1".parse().unwrap(), 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     for _ in 0..3 {
@@ -214,7 +214,7 @@ async fn a_response_sent_before_the_connection_closed_is_read_although_writing_f
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }
 
-/// What a client hears that reads when it has sent everything.
+/// The response that a client receives that reads after it has sent everything.
 pub(crate) async fn upload_then_listen(world: &World) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let head = format!("POST / HTTP/1.1\r\nhost: f\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n");
@@ -236,7 +236,7 @@ async fn an_early_response_waits_for_a_client_that_sends_everything_first() {
         assert!(received.starts_with("HTTP/1.1 401 ") && received.ends_with("\r\n\r\nno\n"), "{received}");
     }
     let mut world = World::with(|config| config.limits.body = bytesize::ByteSize::mib(1)).await;
-    let _session = world.greeted(vec![function()]).await;
+    let _session = world.accept_stream(vec![function()]).await;
     let received = upload_then_listen(&world).await;
     assert!(
         received.starts_with("HTTP/1.1 413 ") && received.contains("x-dirigent-error: body-too-large"),

@@ -1,4 +1,4 @@
-//! Responses that come before the request has been read, over HTTP/2 on either side.
+//! Responses that arrive before the request was read, over HTTP/2 on either side.
 
 use std::{
     future::poll_fn,
@@ -26,23 +26,23 @@ use super::{
     world::{World, function, has_failures},
 };
 
-/// More than the windows and buffers on the way to a sandbox take together.
+/// More than the windows and buffers on the way to a sandbox hold together.
 const BEYOND_WINDOWS: usize = 1 << 20;
-/// What HTTP/2 lets a client send at first (RFC 9113, section 6.9.2).
+/// Initial flow-control window of HTTP/2 (RFC 9113, section 6.9.2).
 const WINDOW: usize = 65_535;
 
-/// A sandbox over h2c that responds to each request before it has read it, and is at it until its body or the connection
-/// ends.
+/// A sandbox over h2c that responds to each request before it has read it. The request counts as running until its body
+/// or the connection ends.
 struct Eager {
-    /// Bytes of a body that it takes before it responds.
+    /// Bytes of a body that it reads before it responds.
     before: usize,
-    /// Whether it reads what comes after its response: else no more than HTTP/2's window comes.
+    /// Reads on after its response; otherwise only HTTP/2's window arrives.
     reads_on: bool,
-    /// Whether its responses are complete.
+    /// Its responses are complete.
     is_whole: bool,
-    /// Requests that it is at.
+    /// Requests that are running.
     running: watch::Sender<usize>,
-    /// Most of them at once.
+    /// Greatest number of them at once.
     max_running: AtomicUsize,
 }
 
@@ -70,7 +70,7 @@ impl Eager {
             self.max_running.fetch_max(*self.running.borrow(), Ordering::SeqCst);
             requests.spawn(self.clone().respond(request.into_body(), respond));
         }
-        // It ends when nothing runs on it any more.
+        // The connection ends when nothing runs on it any more.
         while requests.join_next().await.is_some() {}
         drop(connection);
     }
@@ -106,7 +106,7 @@ async fn connect(world: &World) -> SendRequest<Bytes> {
     client
 }
 
-/// A response, as far as it came, and whether it ended; and the upload, which has begun and goes on.
+/// A response as far as it arrived, whether it ended, and the upload, which continues.
 struct Early {
     status: u16,
     body: Bytes,
@@ -119,7 +119,7 @@ impl Early {
         Self::receive_after(client, BEYOND_WINDOWS, false).await
     }
 
-    /// The response to so many bytes, after which the upload ends or does not.
+    /// The response to `bytes` of an upload, which then ends or continues.
     async fn receive_after(client: &mut SendRequest<Bytes>, bytes: usize, ends: bool) -> Self {
         let receive = async {
             let mut ready = client.clone().ready().await.unwrap();
@@ -140,7 +140,7 @@ impl Early {
         timeout(WAIT_TIMEOUT, receive).await.expect("a response comes, and ends")
     }
 
-    /// How the data plane ends the upload.
+    /// The reason with which the data plane ends the upload.
     async fn end_of_upload(mut self) -> Reason {
         let reset = poll_fn(|cx| self.upload.poll_reset(cx));
         timeout(WAIT_TIMEOUT, reset).await.expect("the upload is ended").unwrap()
@@ -191,7 +191,7 @@ async fn an_upload_that_waits_for_its_last_byte_to_be_taken_has_not_ended() {
     assert!(!has_failures(&mut session).await, "{:?}", session.failures);
 }
 
-/// Sends two uploads on one HTTP/2 connection, each of which is answered and then ended.
+/// Sends two uploads on one HTTP/2 connection, each of which gets a response and is then ended.
 async fn upload_twice(world: &World, what: &str) {
     let mut client = connect(world).await;
     for _ in 0..2 {

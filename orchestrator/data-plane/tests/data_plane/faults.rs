@@ -1,4 +1,4 @@
-//! Sandboxes that fail, clients and functions that take too long.
+//! Sandboxes that fail, and clients and functions that take too long.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     world::{World, active, delta, function, with_function, with_sandbox},
 };
 
-/// An invocation of `f` whose only sandbox, 1, refuses the connection, and what is reported of it.
+/// An invocation of `f` whose only sandbox, 1, refuses the connection, and the reported failure.
 async fn get_from_the_dead(
     world: &World,
     session: &mut Session,
@@ -34,7 +34,7 @@ async fn get_from_the_dead(
 #[tokio::test]
 async fn a_refused_connection_is_reported_and_the_invocation_goes_elsewhere() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let (invocation, failure) = get_from_the_dead(&world, &mut session).await;
     assert!(failure.cause.contains("refused"), "{failure:?}");
     let sandbox = Sandbox::start().await;
@@ -49,11 +49,11 @@ async fn what_was_not_sent_survives_a_refused_connection_whatever_it_is() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
         let function_config = wire::FunctionConfig { protocol: protocol.into(), ..function() };
         let (world, mut session, gone) = with_function(function_config, 1).await;
-        // Leaves an idle connection, which has ended as well when the request is to go out on it.
+        // Leaves an idle connection, which has ended as well when the request is sent on it.
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
         gone.kill();
         drop(gone);
-        // Of no stated length, and too long to be kept for a second attempt.
+        // A body of unknown length that is too long to be retained for a retry.
         let pieces =
             futures::stream::iter((0..32).map(|_| Ok::<_, std::io::Error>(Frame::data(vec![b'x'; 8192].into()))));
         let post = Request::post("/echo").header("host", "f").body(StreamBody::new(pieces)).unwrap();
@@ -74,9 +74,9 @@ async fn what_was_not_sent_survives_a_refused_connection_whatever_it_is() {
 
 #[tokio::test]
 async fn a_data_plane_on_another_host_reports_why_it_cannot_connect_to_loopback() {
-    // The first control plane is the one that is found; the second one says that the cluster is of several machines.
+    // The first control plane is the one that is found; the second one indicates a cluster of several machines.
     let mut world = World::with(|config| config.control_planes.push("192.0.2.1:9090".to_owned())).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let (invocation, failure) = get_from_the_dead(&world, &mut session).await;
     assert!(failure.cause.contains("loopback") && failure.cause.contains("process.address"), "{failure:?}");
     invocation.abort();
@@ -154,8 +154,8 @@ async fn a_time_out_within_a_response_truncates_it() {
 #[tokio::test]
 async fn a_sandbox_that_does_not_let_go_of_a_cancelled_invocation_is_retired() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
-    let mut session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 100, ..function() }]).await;
-    // It takes the request, and never answers nor closes.
+    let mut session = world.accept_stream(vec![wire::FunctionConfig { timeout_ms: 100, ..function() }]).await;
+    // It accepts the request, and never responds nor closes.
     let stalled = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     session.delta(delta(1, stalled.local_addr().unwrap(), 1, EndpointState::Active, 1));
     let invocation = spawn_get(world.data_plane, "f", "/");
@@ -195,7 +195,7 @@ async fn idle_connections_are_used_again_and_kept_within_bounds() {
     drop((world, session));
 
     let mut world = World::with(|config| config.limits.idle_connections = Some(4)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let mut sandboxes = Vec::new();
     for number in 1..=8 {
         let sandbox = Sandbox::start().await;

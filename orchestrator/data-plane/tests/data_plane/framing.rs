@@ -1,5 +1,5 @@
-//! Where one message ends and the next begins: shapes that two parsers could read in two ways, and what a sandbox is
-//! sent for them. The rules are RFC 9110 and RFC 9112; the sections are named at the cases.
+//! Message framing: requests and responses that two parsers could read in two ways, and what a sandbox is sent for
+//! them. The rules are RFC 9110 and RFC 9112; the sections are named at the cases.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     world::{World, delta, function, until},
 };
 
-/// A sandbox that answers every request head with the same bytes and keeps what it was sent.
+/// A sandbox that responds to every request head with the same bytes and records what it was sent.
 pub(super) struct Scripted {
     address: SocketAddr,
     sent: Arc<Mutex<Vec<u8>>>,
@@ -45,7 +45,7 @@ impl Scripted {
     }
 }
 
-/// Answers each complete request; of a chunked body it waits for no more than the head.
+/// Responds to each complete request; of a chunked body it waits for no more than the head.
 async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, response: &'static str) {
     let (mut buffer, mut unanswered) = ([0; 4096], String::new());
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
@@ -57,7 +57,7 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, response: &'sta
             if unanswered.len() < end {
                 break;
             }
-            // A chunked body ends like a head does; only heads begin with a method in capitals.
+            // A chunked body ends like a head; only heads begin with a method in capitals.
             let is_head = unanswered.starts_with(|first: char| first.is_ascii_uppercase());
             unanswered.drain(..end);
             if is_head && stream.write_all(response.as_bytes()).await.is_err() {
@@ -74,20 +74,20 @@ pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 pub(super) async fn with_scripted(response: &'static str) -> (World, Session, Scripted) {
     let mut world = World::with(|config| config.limits.client_idle = Duration::from_secs(1)).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Scripted::start(response).await;
     session.delta(delta(1, sandbox.address, 1, api::wire::EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     (world, session, sandbox)
 }
 
-/// All that comes back for `bytes` until the data plane closes: because it was asked to, because of a fault, or because
-/// nothing more came for a second or two.
+/// Everything received for `bytes` until the data plane closes: because it was asked to, because of an error, or
+/// because nothing more arrived for a second or two.
 pub(super) async fn exchange(world: &World, bytes: &str) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();
     let mut received = Vec::new();
-    // A reset after the answer is an end like another.
+    // A reset after the response is an end like any other.
     let _ =
         timeout(WAIT_TIMEOUT, connection.read_to_end(&mut received)).await.expect("the data plane closes in the end");
     String::from_utf8_lossy(&received).into_owned()

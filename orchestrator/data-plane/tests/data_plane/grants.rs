@@ -1,4 +1,4 @@
-//! What the control plane grants and takes back.
+//! Grants and revocations by the control plane.
 
 use api::wire::{self, EndpointState};
 
@@ -78,7 +78,7 @@ async fn a_limit_takes_idle_sandboxes_and_with_drain_busy_ones_too() {
     session.limit(wire::GrantLimit { function: 1, version: 2, slots: 1, min_idle_ms: 0, drain: true });
     assert_eq!(session.limit_ack(2).await.slots, 2, "both are busy");
     first.state.gate.add_permits(1);
-    // With the version of the newest delta about it: one that was under way would count instead.
+    // It carries the version of the newest delta, so that a delta under way would win.
     session.ack(1, |ack| ack.slots == 0 && ack.version == 1).await;
     assert_eq!(session.limit_ack(2).await.slots, 1, "the limit is met");
     second.state.gate.add_permits(2);

@@ -22,7 +22,7 @@ async fn both_protocols() -> (World, super::control_plane::Session, [Sandbox; 2]
     let mut world = World::with(|config| config.host_suffix = vec!["faas.example".to_owned()]).await;
     let g =
         wire::FunctionConfig { function: 2, name: "g".to_owned(), protocol: wire::Protocol::H2c.into(), ..function() };
-    let mut session = world.greeted(vec![function(), g]).await;
+    let mut session = world.accept_stream(vec![function(), g]).await;
     let sandboxes = [Sandbox::start().await, Sandbox::start().await];
     for (number, sandbox) in (1..).zip(&sandboxes) {
         let delta = delta(number, sandbox.address, 1, EndpointState::Active, 1);
@@ -154,7 +154,7 @@ async fn requests_beyond_the_limits_are_refused() {
         config.limits.header_count = 96;
     })
     .await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(super::world::active(1, &sandbox, 1));
     let long = with_body(Method::POST, "f", "/echo", vec![0; 2048]);
@@ -170,7 +170,7 @@ async fn requests_beyond_the_limits_are_refused() {
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
 }
 
-/// What comes back for raw bytes, until the data plane closes or has said `enough`.
+/// The bytes received for raw input, until the data plane closes or has sent `enough`.
 async fn raw(world: &World, bytes: &str, enough: &str) -> String {
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What comes late in an outage of the control plane: connections, and responses that were there long before.
+//! Late input in an outage of the control plane: connections, and responses that had arrived long before.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     world::{active, until},
 };
 
-/// A client that has asked `f` for `path` and reads when the test does. Its connection ends with the response.
+/// A client that has requested `path` of `f` and reads when the test does. Its connection ends with the response.
 async fn fetch(outage: &Outage, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: f\r\nConnection: close\r\n\r\n");
@@ -66,7 +66,7 @@ async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
     let mut client = fetch(&outage, "/").await;
     until("it connects", async || outage.network.tried.load(Ordering::SeqCst) > tried).await;
     outage.go_on(61).await;
-    // The other sandbox has a connection that is open, which needs no such knowledge.
+    // The other sandbox has an open connection, which needs no trust.
     outage.sandbox.state.gate.add_permits(1);
     let mut response = String::new();
     first.read_to_string(&mut response).await.unwrap();
@@ -79,15 +79,15 @@ async fn a_connection_that_was_made_too_late_counts_as_an_attempt() {
     assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "nothing is known against it");
 }
 
-/// A client of a huge response that reads it so slowly that all buffers on its way are full. The sandbox has written all of it
-/// and ended the connection. With how much of it the client has read.
+/// A client that reads a huge response so slowly that all buffers on the way are full, while the sandbox has written
+/// all of it and closed. Returns the bytes read so far as well.
 async fn fetch_slowly(outage: &Outage) -> (TcpStream, usize) {
     let mut client = fetch(outage, "/huge").await;
     let mut part = vec![0; 131_072];
     let mut read = client.read_exact(&mut part).await.unwrap();
     while *outage.sandbox.state.open.borrow() > 0 {
         read += client.read_exact(&mut part).await.unwrap();
-        // Meanwhile what is behind it has moved up.
+        // Meanwhile the buffers behind it have moved up.
         assert_eq!(outage.metric("running").await, 1, "its end has not been read");
     }
     (client, read)

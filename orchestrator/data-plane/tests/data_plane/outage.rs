@@ -1,4 +1,5 @@
-//! Outages of the control plane, or of the link to it: warm invocations go on, and what nobody says is found out.
+//! Outages of the control plane, or of the link to it: warm invocations continue, and deleted sandboxes are detected
+//! without reports.
 
 use std::{
     io,
@@ -27,20 +28,20 @@ use super::{
     world::{World, active, delta, function, until},
 };
 
-/// A machine that does not answer.
+/// An unresponsive machine.
 const STUCK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
-/// A network on which sandboxes can be out of reach.
+/// A network on which sandboxes can be unreachable.
 #[derive(Default)]
 pub(super) struct Switch {
     is_cut: AtomicBool,
-    /// Connections to sandboxes are made only when this has ended.
+    /// Connections to sandboxes wait until this is released.
     pub(super) is_held: watch::Sender<bool>,
-    /// Connections to [`STUCK`] are neither made nor refused.
+    /// Connections to [`STUCK`] are neither accepted nor refused.
     is_stuck: bool,
-    /// Connections to sandboxes that were tried.
+    /// Connection attempts to sandboxes.
     pub(super) tried: AtomicUsize,
-    /// Those of them that were made or refused.
+    /// Those of them that were accepted or refused.
     pub(super) over: AtomicUsize,
 }
 
@@ -87,21 +88,21 @@ impl Outage {
         wire::FunctionConfig { queue_deadline_ms: 200, timeout_ms: 3_600_000, ..function() }
     }
 
-    /// The control plane is still there.
+    /// The control plane is still reachable.
     pub(super) async fn before() -> (Self, Session) {
         Self::with(|_| {}).await
     }
 
-    /// The same, with a configuration of its own.
+    /// The same, with a configuration.
     pub(super) async fn with(change: impl FnOnce(&mut Config)) -> (Self, Session) {
         Self::of(Self::function(), change).await
     }
 
-    /// The same, with a function of its own.
+    /// The same, with a function.
     pub(super) async fn of(function: wire::FunctionConfig, change: impl FnOnce(&mut Config)) -> (Self, Session) {
         let network = Arc::new(Switch::default());
         let mut world = World::on(network.clone(), change).await;
-        let mut session: Session = world.greeted(vec![function]).await;
+        let mut session: Session = world.accept_stream(vec![function]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 1));
         session.ack(1, |ack| ack.slots == 1).await;
@@ -116,16 +117,16 @@ impl Outage {
         until("the stream ends", async || self.metric("stream_connected").await == 0).await;
     }
 
-    /// Goes on for `seconds`, with what is due in each.
+    /// Advances `seconds`, running what is due in each.
     pub(super) async fn go_on(&self, seconds: u64) {
         for _ in 0..seconds {
             jump(1).await;
-            // Meanwhile it has ticked.
+            // The data plane has ticked meanwhile.
             self.metric("slots_held").await;
         }
     }
 
-    /// A look at the sandbox is due, and has been taken.
+    /// Advances until the sandbox was probed.
     async fn pass(&self) {
         let tried = self.network.tried.load(Ordering::SeqCst);
         jump(11).await;
@@ -139,7 +140,7 @@ impl Outage {
         line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
     }
 
-    /// The address of the sandbox is one of another function's by now, which gets nothing.
+    /// The sandbox's address has been reused by another function, which must receive nothing.
     pub(super) async fn assert_is_not_used(&self) {
         let other = Sandbox::start_at(self.sandbox.address).await;
         assert_eq!(get(self.world.data_plane, "f", "/").await.refusal(), (504, "queue-deadline"));
@@ -199,7 +200,7 @@ async fn the_grant_of_an_unreachable_sandbox_is_returned_before_its_port_may_be_
 async fn a_data_plane_that_stood_still_opens_no_connection_before_it_knows_more() {
     let (outage, session) = Outage::before().await;
     outage.sandbox.kill();
-    // The first thing on waking is a request: it has not even noticed that its stream is over.
+    // A request is the first event after resuming: the data plane has not even noticed that its stream is over.
     jump(61).await;
     outage.assert_is_not_used().await;
     outage.lose(session).await;
@@ -221,7 +222,7 @@ async fn one_that_stood_still_without_a_stream_opens_no_connection_either() {
 async fn after_a_suspension_a_new_stream_reports_which_sandboxes_are_there() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
-    let mut session = outage.world.greeted(vec![Outage::function()]).await;
+    let mut session = outage.world.accept_stream(vec![Outage::function()]).await;
     assert_eq!(session.hello.held.len(), 1, "nothing was given back meanwhile");
     session.delta(active(1, &outage.sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;
@@ -250,13 +251,13 @@ async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
     let mut session = outage.world.control_plane.session().await;
     let welcome = Some(wire::Welcome { protocol_version: PROTOCOL_VERSION, epoch: 1, ..Default::default() });
     session.send(wire::ToDataPlane { welcome, ..Default::default() });
-    // Something of it comes, but not the end.
+    // Parts of it arrive, but not the end.
     session.send(wire::ToDataPlane { functions: vec![Outage::function()], sequence: 1, ..Default::default() });
     session.applied(1).await;
     outage.go_on(40).await;
     until("what nobody can know is given back", async || outage.metric("slots_held").await == 0).await;
     session.ended().await;
-    // Another one is opened; its hello may have been written before that.
+    // Another stream is opened; its hello may have been written before that.
     outage.world.control_plane.session().await;
 }
 
@@ -279,7 +280,7 @@ async fn probes_of_many_sandboxes_keep_up_where_ticks_are_late() {
     until("it has them", async || outage.metric("slots_held").await == SANDBOXES).await;
     outage.lose(session).await;
     for _ in 0..20 {
-        // Not late enough for standing still.
+        // Not late enough for a suspension.
         jump_by(Duration::from_millis(4800)).await;
         assert_eq!(outage.metric("slots_held").await, SANDBOXES);
     }
@@ -290,19 +291,19 @@ async fn probes_of_many_sandboxes_keep_up_where_ticks_are_late() {
 async fn a_sandbox_in_use_is_kept_even_if_all_probes_of_it_fail() {
     let outage = Outage::begin().await;
     let address = outage.world.data_plane;
-    // One that waits for as long as it takes.
+    // A request that waits for as long as it takes.
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();
     outage.sandbox.running(1).await;
     outage.network.is_cut.store(true, Ordering::SeqCst);
     for _ in 0..12 {
         jump(11).await;
-        // As many ticks as a look would take.
+        // As many ticks as a probe would need.
         jump(1).await;
         assert_eq!(outage.metric("slots_held").await, 1);
     }
     outage.network.is_cut.store(false, Ordering::SeqCst);
-    // What comes right after standing still would prove nothing.
+    // Input right after a suspension would prove nothing.
     jump(3).await;
     outage.sandbox.state.gate.add_permits(1);
     let mut status = [0; 12];
@@ -333,7 +334,7 @@ async fn a_sandbox_that_takes_no_connection_while_it_is_in_use_is_not_broken() {
 async fn sandboxes_of_an_unresponsive_machine_delay_no_probe_of_others() {
     let network = Arc::new(Switch { is_stuck: true, ..Switch::default() });
     let mut world = World::on(network.clone(), |config| config.limits.connect_timeout = Duration::from_secs(600)).await;
-    let mut session = world.greeted(vec![Outage::function()]).await;
+    let mut session = world.accept_stream(vec![Outage::function()]).await;
     for number in 1..=100 {
         let address = SocketAddr::new(STUCK, 1024 + number);
         session.delta(delta(number.into(), address, 1, wire::EndpointState::Active, 1));

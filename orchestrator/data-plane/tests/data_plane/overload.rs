@@ -1,4 +1,4 @@
-//! More clients and invocations than a data plane may have: who gives way, and what the others are told.
+//! More clients and invocations than a data plane accepts: which are closed, and what the others get.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ use super::{
     world::{World, active, function, until},
 };
 
-/// A client that keeps its connection.
+/// A client that keeps its connection open.
 struct KeepAliveClient(SendRequest<Full<Bytes>>);
 
 impl KeepAliveClient {
@@ -50,13 +50,13 @@ impl KeepAliveClient {
     }
 }
 
-/// A data plane with one sandbox of `slots` slots, and bounds as `change` sets them.
+/// A data plane with one sandbox of `slots` slots, and bounds set by `change`.
 async fn bounded(
     slots: u32,
     change: impl FnOnce(&mut data_plane::Config),
 ) -> (World, super::control_plane::Session, Sandbox) {
     let mut world = World::with(change).await;
-    let mut session = world.greeted(vec![wire::FunctionConfig { concurrency: slots, ..function() }]).await;
+    let mut session = world.accept_stream(vec![wire::FunctionConfig { concurrency: slots, ..function() }]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, slots));
     session.ack(1, |ack| ack.slots == slots).await;
@@ -124,7 +124,7 @@ async fn silent_clients_block_nobody_for_long() {
 async fn invocations_beyond_the_bound_are_refused_whatever_their_function() {
     let mut world = World::with(|config| config.limits.invocations = Some(3)).await;
     let g = wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() };
-    let mut session = world.greeted(vec![function(), g]).await;
+    let mut session = world.accept_stream(vec![function(), g]).await;
     let waiting: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/")).collect();
     session.waiting(3).await;
     for function in ["f", "g"] {
@@ -142,7 +142,7 @@ async fn invocations_beyond_the_bound_are_refused_whatever_their_function() {
     assert!(metrics.lines().any(|line| line.contains("\"overloaded\"") && line.ends_with(" 2")), "{metrics}");
 }
 
-/// A task that takes a millisecond of the test's only thread, which is the data plane's too, and then stands in line again.
+/// A task that takes a millisecond of the test's only thread, which is the data plane's too, and then yields.
 fn hog(stop: CancellationToken) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1) {
@@ -179,7 +179,8 @@ async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time
     .await;
 }
 
-/// Whoever binds the address is never without a next client, none of whom says anything. Other addresses are as usual.
+/// A network that always has another client for listeners of the address; none of them sends anything. Other addresses
+/// are as usual.
 #[derive(Clone)]
 struct Crowd {
     at: SocketAddr,
@@ -260,7 +261,7 @@ impl Network for NoDescriptors {
 #[tokio::test]
 async fn a_lack_of_descriptors_is_an_overload_and_no_fault_of_the_sandbox() {
     let mut world = World::on(Arc::new(NoDescriptors), |_| {}).await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;

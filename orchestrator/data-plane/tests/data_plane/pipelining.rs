@@ -1,4 +1,4 @@
-//! What follows a request on its connection: another one, or nothing that may be taken for one (RFC 9112).
+//! Bytes after a request on its connection: another request, or bytes that must not be taken for one (RFC 9112).
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,7 +46,7 @@ async fn a_length_beside_a_coding_is_not_passed_on_and_ends_the_connection() {
         );
         let received = exchange(&world, &bytes).await;
         let sent = sandbox.sent().await;
-        // 9112, 6.1: the coding counts, the length must not go on, and what follows may be no request.
+        // 9112, 6.1: the coding counts, the length must not be forwarded, and what follows may be no request.
         assert_eq!(status_codes(&received), ["200", "200"], "{fields}: {received}");
         assert_eq!(received.matches("connection: close").count(), 1, "{fields}: {received}");
         assert!(!sent.contains("content-length") && !sent.contains("/b"), "{fields}: {sent}");
@@ -75,7 +75,7 @@ async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
 #[tokio::test]
 async fn requests_are_counted_as_the_library_reads_them() {
     let (world, _session, _sandbox) = with_scripted(OK).await;
-    // To the library the line that only a LF ends is one of the trailer section.
+    // For the library a line that ends with LF alone is part of the trailer section.
     let chunked =
         "POST /a HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\nGET /#x HTTP/1.1\r\n\r\n";
     let others = "GET /b HTTP/1.1\r\nhost: f\r\n\r\nGET /c#d HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Looks at sandboxes in an outage of the control plane: how many there are at once, and what their refusal means.
+//! Probes of sandboxes in an outage of the control plane: their concurrency, and the meaning of refusals.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -14,11 +14,11 @@ use super::{
     world::{active, until},
 };
 
-/// Sandboxes of an outage with many.
+/// Number of sandboxes in an outage with many.
 const MANY: u64 = 200;
 
-/// The control plane is lost with so many sandboxes, connections to which are not made before the test says so. Those that
-/// are open stay so.
+/// Loses the control plane of a data plane with many sandboxes, whose connections wait until the test releases them.
+/// Open ones stay.
 async fn held_outage(sandboxes: u64, change: impl FnOnce(&mut Config)) -> Outage {
     let function = wire::FunctionConfig { connection_idle_ms: Some(3_600_000), ..Outage::function() };
     let (outage, session) = Outage::of(function, |config| {
@@ -35,13 +35,13 @@ async fn held_outage(sandboxes: u64, change: impl FnOnce(&mut Config)) -> Outage
     outage
 }
 
-/// Connections that are tried within a tick, `seconds` from now.
+/// Connection attempts within a tick, `seconds` from now.
 async fn probes_after(outage: &Outage, seconds: u64) -> usize {
     let tried = || outage.network.tried.load(Ordering::SeqCst);
     let before = tried();
     jump(seconds).await;
     until("it looks", async || tried() > before).await;
-    // Meanwhile all have begun that begin.
+    // By then all probes of the tick have begun.
     outage.metric("slots_held").await;
     tried() - before
 }
@@ -59,7 +59,7 @@ async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
 
 #[tokio::test]
 async fn probes_leave_descriptors_to_requests_where_these_are_short() {
-    // One connection to a sandbox, which the warm sandbox has.
+    // The connection of the warm sandbox.
     let short = |config: &mut Config| {
         config.limits.client_connections = Some(64);
         config.limits.descriptors = 129;
@@ -69,7 +69,8 @@ async fn probes_leave_descriptors_to_requests_where_these_are_short() {
     let over = outage.network.over.load(Ordering::SeqCst);
     assert_eq!(probes_after(&outage, 30).await, 16, "those that find room beside everything else");
     outage.network.is_held.send_replace(false);
-    // All that are due in that time, and not so many each second: else sandboxes would be given back that are there.
+    // All that are due in that time rather than a number per second: otherwise grants of existing sandboxes would be
+    // returned.
     until("the others follow", async || outage.network.over.load(Ordering::SeqCst) >= over + 400).await;
 }
 
@@ -77,7 +78,7 @@ async fn probes_leave_descriptors_to_requests_where_these_are_short() {
 async fn a_sandbox_that_refuses_a_probe_because_it_has_become_busy_is_not_broken() {
     for is_over in [false, true] {
         let outage = held_outage(1, |_| {}).await;
-        // No pause, after which nothing would be known of what is heard.
+        // Without a suspension, after which no input would be trusted.
         outage.go_on(9).await;
         assert_eq!(probes_after(&outage, 2).await, 1, "nobody uses it");
         let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
@@ -101,7 +102,7 @@ async fn a_sandbox_that_refuses_a_probe_because_it_has_become_busy_is_not_broken
         if !is_over {
             response().await;
         }
-        // Now it has no reason.
+        // Now it has no reason to refuse.
         outage.go_on(25).await;
         until("its end is noticed", async || outage.metric("sandboxes_failed_total").await == 1).await;
     }

@@ -1,4 +1,4 @@
-//! Admission, the queue, and who gets a slot when.
+//! Admission, the queue, and the assignment of slots.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -19,7 +19,7 @@ async fn before_its_first_snapshot_it_is_not_ready_and_afterwards_unknown_functi
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
     assert_eq!(get(world.admin, "admin", "/healthz").await.status, 200);
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     assert_eq!(session.hello.address, world.data_plane.to_string());
     assert_eq!(get(world.data_plane, "g", "/").await.refusal(), (404, "unknown-function"));
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 200);
@@ -39,7 +39,7 @@ async fn a_warm_invocation_says_how_it_went() {
 #[tokio::test]
 async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_come() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let mut invocations = Vec::new();
     for waiting in 1..=3 {
         invocations.push(spawn_get(world.data_plane, "f", "/hold"));
@@ -74,7 +74,7 @@ async fn an_invocation_served_by_a_freed_slot_is_queued_and_not_cold() {
     assert!(!response.header("server-timing").contains("queue;dur=0.000"), "{:?}", response.headers);
 }
 
-/// The sandboxes that serve `times` invocations, one after the other.
+/// The sandboxes that serve `times` consecutive invocations.
 async fn served_by(world: &World, times: usize) -> Vec<String> {
     let mut sandboxes = Vec::new();
     for _ in 0..times {
@@ -121,7 +121,7 @@ async fn a_full_queue_refuses_with_a_time_to_come_back() {
 #[tokio::test]
 async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_stay_with_the_operator() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![wire::FunctionConfig { queue_deadline_ms: 150, ..function() }]).await;
+    let mut session = world.accept_stream(vec![wire::FunctionConfig { queue_deadline_ms: 150, ..function() }]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
     let problem = wire::CreationProblem { function: 1, permanent: false, message: "password=secret".to_owned() };
@@ -129,7 +129,7 @@ async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_s
     let response = invocation.await.unwrap();
     assert_eq!(response.refusal(), (504, "queue-deadline"));
     let body = String::from_utf8_lossy(&response.body);
-    assert!(body.contains("no sandbox could be made in time") && !body.contains("secret"), "{body}");
+    assert!(body.contains("no sandbox could be created in time") && !body.contains("secret"), "{body}");
     assert_eq!(response.header("content-type"), "application/problem+json");
     session.waiting(0).await;
 }
@@ -137,7 +137,7 @@ async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_s
 #[tokio::test]
 async fn a_permanent_creation_problem_is_refused_at_once_and_its_details_stay_with_the_operator() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
     let problem = wire::CreationProblem { function: 1, permanent: true, message: "password=secret".to_owned() };
@@ -151,7 +151,7 @@ async fn a_permanent_creation_problem_is_refused_at_once_and_its_details_stay_wi
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_the_queue_at_once() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let gone = spawn_get(world.data_plane, "f", "/");
     session.waiting(1).await;
     let stays = spawn_get(world.data_plane, "f", "/");
@@ -176,7 +176,7 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
             for round in 0..20u64 {
                 let mut invocation = spawn_get(to, "f", "/slow");
                 if (client + round).is_multiple_of(3) {
-                    // This client has no patience: some are queued when it leaves, some running, some done.
+                    // This client cancels: some invocations are queued when it leaves, some running, some done.
                     let client_timeout = Duration::from_millis(4 * (round % 8));
                     if timeout(client_timeout, &mut invocation).await.is_err() {
                         invocation.abort();
@@ -226,7 +226,7 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
 #[tokio::test]
 async fn a_request_that_waits_while_its_function_changes_its_protocol_goes_out_in_the_new_one() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let post = with_body(Method::POST, "f", "/request", "body");
     let data_plane = world.data_plane;
     let invocation = tokio::spawn(async move { send(data_plane, post).await.unwrap() });

@@ -1,4 +1,4 @@
-//! Sandboxes of several slots with an invocation that does not end when nobody waits for it any more.
+//! Sandboxes of several slots with an abandoned invocation that does not end.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn spawn_post(world: &World) -> JoinHandle<BufferedResponse> {
 #[tokio::test]
 async fn an_invocation_whose_client_left_keeps_its_slot_and_harms_no_other_one() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
-    let mut session = world.greeted(vec![shared()]).await;
+    let mut session = world.accept_stream(vec![shared()]).await;
     let sandbox = Blocking::start().await;
     session.delta(delta(1, sandbox.address(), 4, EndpointState::Active, 1));
     let kept = spawn_post(&world);
@@ -53,7 +53,7 @@ async fn an_invocation_whose_client_left_keeps_its_slot_and_harms_no_other_one()
 async fn a_sandbox_with_an_invocation_beyond_its_time_out_is_drained_when_others_run_there() {
     for is_first_to_end in [false, true] {
         let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
-        let mut session = world.greeted(vec![shared()]).await;
+        let mut session = world.accept_stream(vec![shared()]).await;
         let sandbox = Blocking::start().await;
         let address = sandbox.address();
         session.delta(delta(1, address, 4, EndpointState::Active, 1));
@@ -95,7 +95,7 @@ async fn a_sandbox_with_an_invocation_beyond_its_time_out_is_drained_when_others
 #[tokio::test]
 async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
-    let mut session = world.greeted(vec![shared()]).await;
+    let mut session = world.accept_stream(vec![shared()]).await;
     let sandbox = Blocking::start().await;
     let address = sandbox.address();
     session.delta(delta(1, address, 4, EndpointState::Active, 1));
@@ -111,7 +111,7 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
     kept_call.response().await;
     assert_eq!(kept.await.unwrap().status, 200);
     drop(session);
-    let mut session = world.greeted(functions).await;
+    let mut session = world.accept_stream(functions).await;
     assert_eq!(session.hello.held, [wire::HeldGrant { function: 1, sandbox: 1, slots: 1 }]);
     let failure = session.failure(1).await;
     assert!(failure.retired && failure.drains, "{failure:?}");
@@ -124,7 +124,7 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
 #[tokio::test]
 async fn attempts_that_nobody_waits_for_are_no_reason_to_drain_a_sandbox() {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![shared()]).await;
+    let mut session = world.accept_stream(vec![shared()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 4));
     // The first attempt keeps its slot for a moment, in which the second one fails as well.
@@ -136,8 +136,8 @@ async fn attempts_that_nobody_waits_for_are_no_reason_to_drain_a_sandbox() {
 #[tokio::test]
 async fn a_sandbox_that_accepts_no_connection_keeps_no_slot_past_the_time_out() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
-    let mut session = world.greeted(vec![wire::FunctionConfig { timeout_ms: 300, ..shared() }]).await;
-    // Its system takes them, and it does not.
+    let mut session = world.accept_stream(vec![wire::FunctionConfig { timeout_ms: 300, ..shared() }]).await;
+    // The kernel accepts the connections, the sandbox does not.
     let stalled = TcpListener::bind("127.0.0.1:0").await.unwrap();
     session.delta(delta(1, stalled.local_addr().unwrap(), 4, EndpointState::Active, 1));
     let stays = spawn_get(world.data_plane, "f", "/");

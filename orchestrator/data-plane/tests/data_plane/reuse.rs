@@ -1,4 +1,4 @@
-//! Connections to sandboxes that are used again: how they end, and what may be sent on them.
+//! Reused connections to sandboxes: their end, and the requests that may be sent on them.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use super::{
     world::{World, delta, function, has_failures, until, with_function, with_sandbox},
 };
 
-/// Makes `count` connections to the sandbox and leaves them idle.
+/// Opens `count` connections to the sandbox and leaves them idle.
 async fn rest(world: &World, sandbox: &Sandbox, count: usize) {
     let held: Vec<_> = (0..count).map(|_| spawn_get(world.data_plane, "f", "/hold")).collect();
     sandbox.running(count).await;
@@ -42,20 +42,20 @@ async fn rest(world: &World, sandbox: &Sandbox, count: usize) {
 #[tokio::test]
 async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
-        // More than a task of the runtime may look at in one turn.
+        // More than a task's cooperative budget allows in one poll.
         let count = 160;
         let function_config = wire::FunctionConfig { concurrency: 200, protocol: protocol.into(), ..function() };
         let (world, _session, sandbox) = with_function(function_config, 200).await;
         rest(&world, &sandbox, count).await;
         sandbox.end_connections().await;
-        // Half of the function's time-out, which it would wait for on a connection that has ended.
+        // Half of the function's time-out, for which it would wait on a closed connection.
         let response =
             timeout(Duration::from_secs(5), get(world.data_plane, "f", "/")).await.expect("an answer at once");
         assert_eq!((response.status.as_u16(), response.header("x-dirigent-attempts")), (200, "1"), "{protocol:?}");
     }
 }
 
-/// A body in frames that each end later than the one before, behind which there are trailers or nothing.
+/// A body in frames that each end later than the one before, followed by trailers or nothing.
 fn in_frames(has_trailers: bool) -> impl Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {
     let trailers = has_trailers.then(|| Frame::trailers(HeaderMap::from_iter([(header::ETAG, HeaderValue::from(7))])));
     let frames = (0..4).map(|_| Frame::data(Bytes::from_static(&[b'x'; 5_000]))).chain(trailers);
@@ -89,17 +89,17 @@ async fn uploads_over_h2c_use_one_connection_again() {
     assert_eq!(sandbox.state.connections.load(Ordering::SeqCst), 1, "none was given up");
 }
 
-/// A sandbox that answers the first request of each connection and ends the connection when the second one comes: what
-/// a request meets that crosses the end of an idle connection.
+/// A sandbox that responds to the first request of each connection and closes when the second one arrives, like a
+/// request that crosses the close of an idle connection.
 struct Once {
     address: SocketAddr,
     /// First requests so far.
     firsts: watch::Sender<usize>,
     /// Second requests so far.
     seconds: watch::Sender<usize>,
-    /// Lets one first request be answered for each permit.
+    /// Releases the response to one first request per permit.
     gate: Semaphore,
-    /// Lets one connection with a second request end for each permit.
+    /// Releases the close of one connection with a second request per permit.
     ends: Semaphore,
 }
 
@@ -135,14 +135,14 @@ impl Once {
 async fn with_once(function_config: wire::FunctionConfig) -> (World, Session, Arc<Once>, JoinHandle<()>) {
     let mut world = World::start().await;
     let slots = function_config.concurrency;
-    let mut session = world.greeted(vec![function_config]).await;
+    let mut session = world.accept_stream(vec![function_config]).await;
     let (once, server) = Once::start().await;
     session.delta(delta(1, once.address, slots, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == slots).await;
     (world, session, once, server)
 }
 
-/// The same with `count` idle connections, each of which has had its first request.
+/// The same with `count` idle connections, each of which has served its first request.
 async fn with_idle(count: usize) -> (World, Session, Arc<Once>, JoinHandle<()>) {
     let concurrency = u32::try_from(count).unwrap();
     let (world, session, once, server) = with_once(wire::FunctionConfig { concurrency, ..function() }).await;
@@ -203,7 +203,7 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
     });
     let mut world = World::start().await;
     let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
-    let mut session = world.greeted(vec![function_config]).await;
+    let mut session = world.accept_stream(vec![function_config]).await;
     session.delta(delta(1, address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     let bare = Request::post("/").header("host", "f").body(Empty::new()).unwrap();
@@ -213,7 +213,7 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
 
 #[tokio::test]
 async fn posts_at_the_time_when_a_sandbox_ends_idle_connections_do_not_fail() {
-    // An eighth of it, 10 ms, is how long a connection may be idle for a POST.
+    // A connection may be idle for an eighth of it, 10 ms, to be used for a POST.
     let function_config = wire::FunctionConfig { connection_idle_ms: Some(80), ..function() };
     let (world, _session, once, _server) = with_once(function_config).await;
     once.gate.add_permits(10);
@@ -238,7 +238,7 @@ async fn when_an_idle_connection_ends_under_a_request_the_others_are_not_tried()
 
 #[tokio::test]
 async fn idle_connections_that_end_under_requests_do_not_count_against_the_sandbox() {
-    // More than the sandbox could have without having been idle, and no answer in between.
+    // More connections than the sandbox could have without idle ones, and no response in between.
     const ENDS: usize = 3;
     let (world, mut session, once, _server) = with_idle(ENDS).await;
     let crossing: Vec<_> = (0..ENDS).map(|_| spawn_get(world.data_plane, "f", "/")).collect();

@@ -1,4 +1,4 @@
-//! A sandbox that does what the path of a request says, and counts what runs in it.
+//! A sandbox that behaves as the request's path says, and counts what runs in it.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::until;
 
-/// The length of a body that is larger than all buffers on its way.
+/// Length of a body that exceeds all buffers on the way.
 pub(crate) const HUGE_BYTES: usize = 32 * 1024 * 1024;
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -42,23 +42,23 @@ pub(crate) struct Sandbox {
     connections: CancellationToken,
 }
 
-/// What a test sees of it.
+/// Counters that a test reads.
 pub(crate) struct State {
-    /// Invocations running now; a test waits for it to change.
+    /// Running invocations; a test waits for changes.
     running: watch::Sender<usize>,
-    /// Most that ran at once.
+    /// Greatest number that ran at once.
     pub(crate) max_running: AtomicUsize,
-    /// All that ever came.
+    /// All invocations so far.
     pub(crate) served: AtomicUsize,
-    /// Connections open now; a test waits for it to change.
+    /// Open connections; a test waits for changes.
     pub(crate) open: watch::Sender<usize>,
-    /// Tells the connections to end.
+    /// Cancelled to close the connections.
     let_go: Notify,
-    /// Connections taken.
+    /// Accepted connections.
     pub(crate) connections: AtomicUsize,
     /// Invocations of `/hold` so far.
     pub(crate) holds: AtomicUsize,
-    /// Lets one invocation of `/hold` go on for each permit.
+    /// Releases one invocation of `/hold` per permit.
     pub(crate) gate: Semaphore,
 }
 
@@ -69,7 +69,7 @@ impl Sandbox {
         Self::on(OsNetwork.bind(ANY_LOOPBACK).await.unwrap())
     }
 
-    /// Where another one was, once that has left.
+    /// Listens at the address of a sandbox that has ended.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let mut listener = None;
         until("the address is free", async || {
@@ -118,18 +118,18 @@ impl Sandbox {
         Self { address, state, server, connections }
     }
 
-    /// Dies: its connections break, further ones are refused.
+    /// Crashes: its connections break, further ones are refused.
     pub(crate) fn kill(&self) {
         self.stop_listening();
         self.connections.cancel();
     }
 
-    /// Takes no further connections; those that it has go on.
+    /// Accepts no further connections; the open ones stay.
     pub(crate) fn stop_listening(&self) {
         self.server.abort();
     }
 
-    /// Ends its connections as a server does whose keep-alive time has passed, and takes further ones.
+    /// Closes its connections like a server after its keep-alive time, and accepts further ones.
     pub(crate) async fn end_connections(&self) {
         self.state.let_go.notify_waiters();
         let mut open = self.state.open.subscribe();
@@ -178,7 +178,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         "/echo" => Ok(Response::new(keeping(request.into_body().map_err(std::io::Error::other).boxed(), guard))),
         "/count" => count(request).await,
         "/die" => Err(broken()),
-        // Reads the request to its end and dies, but only the first time.
+        // Reads the request to its end and crashes, but only the first time.
         "/die-once" if state.served.load(Ordering::SeqCst) == 1 => {
             request.into_body().collect().await.map_err(std::io::Error::other)?;
             Err(broken())
@@ -186,7 +186,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         "/half" => {
             let frames = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"half"))), Err(broken())]);
             let body = BodyExt::boxed(StreamBody::new(futures::StreamExt::then(frames, async |frame| {
-                // Let the first part out before the end.
+                // Flush the first part before the end.
                 tokio::task::yield_now().await;
                 frame
             })));
@@ -226,7 +226,7 @@ async fn invoke(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     }
 }
 
-/// A body for which no connection has room, behind which it ends.
+/// A body that exceeds the buffers of any connection, after which the connection closes.
 fn huge() -> Response<Body> {
     let body = Full::from(vec![b'x'; HUGE_BYTES]).map_err(|never: Infallible| match never {}).boxed();
     let mut response = Response::new(body);
@@ -234,13 +234,13 @@ fn huge() -> Response<Body> {
     response
 }
 
-/// How long the request's body is, once that is here.
+/// The length of the request's body, once it was received.
 async fn count(request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
     Ok(text(&body.len().to_string()))
 }
 
-/// The request as text, with fields of all kinds.
+/// The request as text, with response fields of all kinds.
 fn mirror(request: &Request<Incoming>) -> Response<Body> {
     let mut lines = vec![format!("{} {} {:?}", request.method(), request.uri(), request.version())];
     lines.extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
@@ -253,7 +253,7 @@ fn mirror(request: &Request<Incoming>) -> Response<Body> {
     response
 }
 
-/// A body with a trailer section, of no stated length, so that HTTP/1.1 sends it in chunks, which trailers need.
+/// A body of unknown length with a trailer section: HTTP/1.1 sends it in chunks, which trailers need.
 fn trailers() -> Response<Body> {
     let mut trailers = http::HeaderMap::new();
     trailers.insert("x-sum", HeaderValue::from_static("7"));
@@ -263,7 +263,7 @@ fn trailers() -> Response<Body> {
     response
 }
 
-/// A large header section, and nothing else.
+/// A large header section without a body.
 fn fields() -> Response<Body> {
     let mut response = text("");
     for name in ["x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "x-g", "x-h", "x-i", "x-j"] {

@@ -1,4 +1,4 @@
-//! Header and trailer sections: one bound for both protocols, in both directions, and nothing that is lost in silence.
+//! Header and trailer sections: one bound for both protocols, in both directions, and nothing is dropped silently.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -25,18 +25,18 @@ use super::{
     world::{World, delta, function},
 };
 
-/// More than any section here has: what the HTTP library of client and sandbox takes.
+/// More than any section here has: the limit of the HTTP library of client and sandbox.
 const PLENTY: usize = 4 * 1024 * 1024;
 const MANY: usize = 1000;
 
-/// Where fields are.
+/// The section of a message that has the fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Section {
     Header,
     Trailer,
 }
 
-/// So many fields with values of so many bytes.
+/// `count` fields with values of `bytes` bytes.
 #[derive(Clone, Copy, Debug)]
 struct Fields {
     count: usize,
@@ -53,7 +53,7 @@ impl Fields {
         }
     }
 
-    /// How many of them are in `map` in full.
+    /// Number of them that are in `map` unchanged.
     fn found_in(map: &HeaderMap) -> usize {
         let bytes = |name: &HeaderName, value: &HeaderValue| if is_fill(name) { value.len() } else { 0 };
         map.iter().map(|(name, value)| bytes(name, value)).sum()
@@ -64,13 +64,13 @@ fn is_fill(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-fill-")
 }
 
-/// A body of one piece, followed by `fields` when they are trailers, and the header fields that go with it.
+/// A body in one piece, followed by `fields` if they are trailers, and the header fields that go with it.
 fn message(section: Section, fields: Fields, text: String) -> (HeaderMap, impl Body<Data = Bytes, Error = Infallible>) {
     let (mut head, mut trailers) = (HeaderMap::new(), HeaderMap::new());
     let filled = if section == Section::Header { &mut head } else { &mut trailers };
     fields.put_into(filled);
     if !trailers.is_empty() {
-        // In HTTP/1.1 only those that are named here are sent.
+        // In HTTP/1.1 only trailers that are named here are sent.
         let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         head.insert(header::TRAILER, HeaderValue::try_from(names.join(",")).unwrap());
     }
@@ -79,7 +79,7 @@ fn message(section: Section, fields: Fields, text: String) -> (HeaderMap, impl B
     (head, StreamBody::new(futures::stream::iter(frames)))
 }
 
-/// A sandbox that speaks one protocol, tells what came, and answers with the fields that it is asked for.
+/// A sandbox of one protocol that reports what arrived and responds with the requested fields.
 struct Filler {
     address: SocketAddr,
     server: JoinHandle<()>,
@@ -134,7 +134,8 @@ async fn response(
     Ok(response)
 }
 
-/// What a client heard: bytes of fields in the header and in the trailer sections that the sandbox got, and that came back.
+/// The outcome for a client: bytes of fields in the header and trailer sections that the sandbox got, and that came
+/// back.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Whole { requested: String, header: usize, trailer: usize },
@@ -142,7 +143,7 @@ enum Outcome {
     Broken,
 }
 
-/// Sends `up` to `host` and asks for `down`, over HTTP/2 or HTTP/1.1.
+/// Sends `up` to `host` and requests `down`, over HTTP/2 or HTTP/1.1.
 async fn exchange(world: &World, http2: bool, host: &str, section: Section, [up, down]: [Fields; 2]) -> Outcome {
     let (fields, body) = message(section, up, "body".to_owned());
     let path = format!("/?{},{},{}", usize::from(section == Section::Trailer), down.count, down.bytes);
@@ -179,7 +180,7 @@ async fn exchange(world: &World, http2: bool, host: &str, section: Section, [up,
     Outcome::Whole { requested, header: Fields::found_in(&head.headers), trailer }
 }
 
-/// `f` over HTTP/1.1 and `g` over h2c, where sections have `count` fields at most, or as many as by default.
+/// `f` over HTTP/1.1 and `g` over h2c, with at most `count` fields per section, or the default.
 async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
     let mut world = World::with(|config| {
         let limits = &mut config.limits;
@@ -193,7 +194,7 @@ async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
         protocol: wire::Protocol::H2c.into(),
         ..function_config.clone()
     };
-    let mut session = world.greeted(vec![function_config, g]).await;
+    let mut session = world.accept_stream(vec![function_config, g]).await;
     let fillers = [Filler::start(Protocol::Http1).await, Filler::start(Protocol::H2c).await];
     for (number, filler) in (1..).zip(&fillers) {
         let delta = delta(number, filler.address, 1, EndpointState::Active, 1);
@@ -206,7 +207,7 @@ async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
 const WAYS: [(bool, &str); 4] = [(false, "f"), (false, "g"), (true, "f"), (true, "g")];
 const SECTIONS: [Section; 2] = [Section::Header, Section::Trailer];
 
-/// Each section of `fields` arrives as it is, both ways.
+/// Each section of `fields` arrives unchanged in both directions.
 async fn assert_passes(world: &World, fields: Fields) {
     for (http2, host) in WAYS {
         for section in SECTIONS {
@@ -254,7 +255,7 @@ async fn sections_beyond_the_bound_are_refused_or_break_their_message_off() {
             let request = exchange(&world, http2, host, Section::Trailer, [beyond, NONE]).await;
             assert!(matches!(&request, Outcome::Refused(431, _) | Outcome::Broken), "trailers of {what}: {request:?}");
             let response = exchange(&world, http2, host, Section::Trailer, [NONE, beyond]).await;
-            // A refusal, where they came before anything had left.
+            // A refusal, if they arrived before anything had left.
             let is_refused = response == Outcome::Refused(502, "upstream".to_owned());
             assert!(is_refused || response == Outcome::Broken, "trailers of {what}: {response:?}");
         }

@@ -1,4 +1,4 @@
-//! HTTP/2 clients that take their responses slowly or not at all: only what they do not take ends.
+//! HTTP/2 clients that read their responses slowly or not at all: only the unread ones end.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::{
     world::{World, active, function, until},
 };
 
-/// A client with a window for a part of a refusal, which sends PINGs for as long as it is connected, and its connection.
+/// A client with a window for a part of a refusal, which sends PINGs while it is connected, and its connection.
 async fn pinging(world: &World) -> (HttpTwo, JoinHandle<()>) {
     let stream = TcpStream::connect(world.data_plane).await.unwrap();
     let builder = h2::client::Builder::new().initial_window_size(100).handshake(stream);
@@ -45,7 +45,7 @@ async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever
         config.drain_deadline = Duration::from_secs(600);
     })
     .await;
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     let ((first, first_connected), (second, second_connected)) = (pinging(&world).await, pinging(&world).await);
     let _refusals = [fetch(&first, "nobody", "/").await, fetch(&second, "nobody", "/").await];
     let served = async || get(world.data_plane, "nobody", "/").await.status == 404;
@@ -61,12 +61,12 @@ async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever
     world.ended().await;
 }
 
-/// A path whose response is of 4 kB.
+/// A path whose response has 4 kB.
 fn long_path() -> String {
     format!("/request?{}", "x".repeat(4000))
 }
 
-/// Takes a body as it comes; how long it is.
+/// Reads a body and returns its length.
 async fn read(mut body: RecvStream) -> usize {
     let mut taken = 0;
     while let Some(part) = body.data().await {
@@ -77,7 +77,7 @@ async fn read(mut body: RecvStream) -> usize {
     taken
 }
 
-/// Requests and reads for as long as the connection takes requests; how it went on is the others' affair.
+/// Requests and reads while the connection accepts requests; errors are checked elsewhere.
 fn lively(client: &HttpTwo) -> JoinHandle<()> {
     let client = client.clone();
     tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn without_allowance(send_timeout: Duration) -> World {
 #[tokio::test]
 async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time() {
     let mut world = without_allowance(Duration::from_secs(2)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 2));
     let client = with_window(&world, 1000).await;
@@ -141,7 +141,7 @@ async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time(
 #[tokio::test]
 async fn a_connection_with_an_unread_small_response_takes_no_more_requests_and_ends_after_the_others() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 2));
     let client = with_window(&world, 1000).await;
@@ -167,7 +167,7 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
     const PAUSE: Duration = Duration::from_millis(300);
     let send_timeout = Duration::from_secs(2);
     let mut world = without_allowance(send_timeout).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let client = with_window(&world, 8000).await;
@@ -196,9 +196,9 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
 
 #[tokio::test]
 async fn a_large_response_counts_for_what_is_on_its_way_not_as_a_whole() {
-    // Room for some parts, and for no two such responses.
+    // Space for some parts, but not for two such responses.
     let mut world = without_allowance(Duration::from_secs(60)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 4));
     let client = with_window(&world, 1 << 20).await;
@@ -212,7 +212,7 @@ async fn a_large_response_counts_for_what_is_on_its_way_not_as_a_whole() {
     futures::future::join_all(downloads).await;
 }
 
-/// What is known by now of a body that is not read.
+/// State of a body that is not read.
 fn is_over(body: &mut RecvStream) -> bool {
     loop {
         match body.data().now_or_never() {
@@ -222,16 +222,16 @@ fn is_over(body: &mut RecvStream) -> bool {
     }
 }
 
-/// With a window of one byte the HTTP library takes a whole part, without any it asks for one.
+/// With a window of one byte the HTTP library has a whole part; with a window of zero it requests one.
 #[tokio::test]
 async fn unread_responses_are_bounded_in_total_and_the_largest_holder_loses_first() {
     let long = long_path();
     for (window, path) in [(0, &*long), (1000, &*long), (0, "/")] {
         let mut world = without_allowance(Duration::from_secs(60)).await;
-        let session = world.greeted(vec![function()]).await;
+        let session = world.accept_stream(vec![function()]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 2));
-        // One that takes its responses is not limited by their sum.
+        // A client that reads its responses is not limited by their sum.
         let reader = with_window(&world, 65_535).await;
         for _ in 0..100 {
             read(fetch(&reader, "f", path).await.into_body()).await;
@@ -274,7 +274,7 @@ fn head_frame(stream: u32) -> Vec<u8> {
 #[tokio::test]
 async fn header_sections_that_are_not_taken_hold_so_many_bytes_in_all() {
     let mut world = World::with(|config| config.limits.unsent_responses = ByteSize::mib(1)).await;
-    let session = world.greeted(vec![wire::FunctionConfig { queue_limit: 1000, ..function() }]).await;
+    let session = world.accept_stream(vec![wire::FunctionConfig { queue_limit: 1000, ..function() }]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     let response = fetch(&with_window(&world, 0).await, "f", "/fields").await;

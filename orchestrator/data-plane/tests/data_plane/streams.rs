@@ -1,4 +1,4 @@
-//! The stream to the control plane: lost, found again, ended.
+//! The stream to the control plane: lost, re-established, ended.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn warm_traffic_goes_on_without_a_control_plane_and_the_next_one_hears_wha
     assert_eq!((session.hello.data_plane.as_str(), session.hello.epoch), ("dp", 1));
     session.send_hello(2, vec![function()]);
     session.waiting(1).await;
-    // Versions count anew with the new stream.
+    // Versions restart with the new stream.
     session.delta(delta(1, sandbox.address, 1, EndpointState::Active, 1));
     session.ack(1, |ack| ack.version == 1 && ack.slots == 1).await;
     sandbox.state.gate.add_permits(1);
@@ -87,7 +87,7 @@ async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
         session.hello
     };
     assert_eq!(refuse(&mut world).await.epoch, 1);
-    // It is told at its next attempt that this was no mistake, and the other process may be about to end.
+    // Its next attempt shows that this was no mistake, and the other process may be about to end.
     assert_eq!(refuse(&mut world).await.epoch, 1);
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "it may be the one that stays");
     pause();
@@ -98,7 +98,7 @@ async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (503, "not-ready"));
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 503);
 
-    let mut session = world.greeted(vec![function()]).await;
+    let mut session = world.accept_stream(vec![function()]).await;
     assert_eq!((session.hello.epoch, session.hello.held.len()), (0, 0), "it is let in as a new one");
     let sandbox = Sandbox::start().await;
     session.delta(active(2, &sandbox, 1));
@@ -136,7 +136,7 @@ async fn at_shutdown_running_invocations_end_others_are_refused_and_all_slots_ar
 #[tokio::test]
 async fn a_full_admin_port_serves_health_checks_and_no_browser_pages() {
     let mut world = World::start().await;
-    let _session = world.greeted(vec![function()]).await;
+    let _session = world.accept_stream(vec![function()]).await;
     assert_eq!(get(world.admin, "evil.example", "/v1/functions").await.status, 403, "not its own name");
     let mut silent = Vec::new();
     for _ in 0..256 {
@@ -184,7 +184,7 @@ async fn a_second_control_plane_is_tried_when_the_first_is_away() {
     away.stop();
     let address = away.address.to_string();
     let mut world = World::with(|config| config.control_planes.insert(0, address)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, 1));
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);

@@ -1,4 +1,4 @@
-//! Requests that get no response by the fault of the function or of a connection, while others run in the same sandbox.
+//! Requests that get no response because of the function or of a connection, while others run in the same sandbox.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ fn reset(code: u8) -> Vec<u8> {
     vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
 }
 
-/// A world in which the four slots of `f` are those of one sandbox.
+/// A world in which `f` has four slots in one sandbox.
 async fn with_blocking(protocol: wire::Protocol) -> (World, Session, Blocking) {
     let mut world = World::start().await;
     let shared =
         wire::FunctionConfig { concurrency: 4, protocol: protocol.into(), connection_idle_ms: Some(0), ..function() };
-    let mut session = world.greeted(vec![shared]).await;
+    let mut session = world.accept_stream(vec![shared]).await;
     let sandbox = Blocking::start().await;
     session.delta(delta(1, sandbox.address(), 4, EndpointState::Active, 1));
     session.ack(1, |ack| ack.slots == 4).await;
@@ -70,7 +70,7 @@ async fn http2_call(sandbox: &Blocking) -> Call {
 const SHORT_RESPONSE: &[u8] =
     &[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x88, 0x0f, 0x0d, 1, b'9', 0, 0, 3, 0, 1, 0, 0, 0, 1, b'a', b'b', b'c'];
 
-/// `:status: 200`, and a body of three bytes that something follows.
+/// `:status: 200`, and three bytes of a body that continues.
 const BEGUN_RESPONSE: &[u8] = &[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88, 0, 0, 3, 0, 0, 0, 0, 0, 1, b'a', b'b', b'c'];
 
 fn http2(frame: &[u8]) -> Vec<u8> {
@@ -101,11 +101,11 @@ async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
     .await;
 }
 
-/// What wrote it may go on: a function that takes one invocation at a time is given no second one.
+/// The writer of the response may continue, so a function of one slot gets no second invocation.
 #[tokio::test]
 async fn a_response_that_cannot_be_read_keeps_its_slot_until_the_sandbox_has_ended_it() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
-    let session = world.greeted(vec![function()]).await;
+    let session = world.accept_stream(vec![function()]).await;
     let sandbox = Blocking::start().await;
     session.delta(delta(1, sandbox.address(), 1, EndpointState::Active, 1));
     let first = spawn_get(world.data_plane, "f", "/");
@@ -226,7 +226,7 @@ async fn a_sandbox_whose_connections_end_again_and_again_is_drained_when_others_
     dying.abort();
 }
 
-/// What ran all the time ends well, as does another invocation in the same sandbox, which `answer` answers both.
+/// The invocation that ran all the time succeeds, as does another one in the same sandbox; `respond` responds to both.
 async fn finish_as_usual(
     world: &World,
     session: &mut Session,

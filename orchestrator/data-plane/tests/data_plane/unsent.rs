@@ -1,4 +1,4 @@
-//! Requests that a connection hands back because it ended before a byte of them was taken.
+//! Requests that a connection returns because it ended before a byte of them was sent.
 
 use std::{
     io,
@@ -26,10 +26,10 @@ use super::{
 
 const EARLY_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// Where the sandbox is that dies.
+/// Address of the sandbox whose connection ends.
 const DYING: &str = "127.0.0.1:1";
 
-/// The first connection to [`DYING`] answers once and ends after some further reads; there is no second one.
+/// The first connection to [`DYING`] responds once and ends after some further reads; there is no second one.
 struct Dying {
     /// Reads that find nothing before one finds the end.
     silent_reads: usize,
@@ -106,11 +106,11 @@ async fn a_request_returned_unsent_is_retried_whatever_its_method() {
     for silent_reads in 0..6 {
         let network = Arc::new(Dying { silent_reads, connections: AtomicUsize::new(0) });
         let mut world = World::on(network.clone(), |_| {}).await;
-        let mut session = world.greeted(vec![function()]).await;
+        let mut session = world.accept_stream(vec![function()]).await;
         session.delta(delta(1, DYING.parse().unwrap(), 1, EndpointState::Active, 1));
         session.ack(1, |ack| ack.slots == 1).await;
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
-        // Not idempotent, of no stated length, and too long to be kept for a second attempt.
+        // Not idempotent, of unknown length, and too long to be retained for a retry.
         let pieces = futures::stream::iter((0..32).map(|_| Ok::<_, io::Error>(Frame::data(vec![b'x'; 8192].into()))));
         let post = Request::post("/echo").header("host", "f").body(StreamBody::new(pieces)).unwrap();
         let data_plane = world.data_plane;

@@ -1,4 +1,4 @@
-//! A data plane under test, and builders for what the control plane says to it.
+//! A data plane under test, and builders for messages of the control plane.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,12 +29,12 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// With a configuration of its own.
+    /// The same, with a configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::on(network(), change).await
     }
 
-    /// On a network of its own.
+    /// The same, on a network.
     pub(crate) async fn on(network: Arc<dyn Network>, change: impl FnOnce(&mut Config)) -> Self {
         let control_plane = ControlPlane::start(ANY_LOOPBACK).await;
         let mut config = Config {
@@ -55,14 +55,14 @@ impl World {
     }
 
     /// Accepts its stream with a snapshot of `functions`.
-    pub(crate) async fn greeted(&mut self, functions: Vec<wire::FunctionConfig>) -> Session {
+    pub(crate) async fn accept_stream(&mut self, functions: Vec<wire::FunctionConfig>) -> Session {
         let mut session = self.control_plane.session().await;
         session.send_hello(1, functions);
         session.applied(1).await;
         session
     }
 
-    /// Waits for the end that was asked for.
+    /// Waits until the data plane has shut down.
     pub(crate) async fn ended(&mut self) {
         let run = self.run.take().unwrap();
         timeout(WAIT_TIMEOUT, run).await.expect("the data plane ends").unwrap();
@@ -124,17 +124,17 @@ pub(crate) async fn with_sandbox(slots: u32) -> (World, Session, Sandbox) {
     with_function(function(), slots).await
 }
 
-/// The same with a function of its own.
+/// The same, with a function.
 pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) -> (World, Session, Sandbox) {
     let mut world = World::start().await;
-    let mut session = world.greeted(vec![function]).await;
+    let mut session = world.accept_stream(vec![function]).await;
     let sandbox = Sandbox::start().await;
     session.delta(active(1, &sandbox, slots));
     session.ack(1, |ack| ack.slots == slots && ack.version == 1).await;
     (world, session, sandbox)
 }
 
-/// Whether a sandbox has been given up.
+/// Returns true if a sandbox was reported as failed.
 pub(crate) async fn has_failures(session: &mut Session) -> bool {
     // Reports keep their order: what is reported of another sandbox now comes after all failures so far.
     let other = Sandbox::start().await;
@@ -143,7 +143,7 @@ pub(crate) async fn has_failures(session: &mut Session) -> bool {
     !session.failures.is_empty()
 }
 
-/// Looks until `is_so`, until the time-out of a test.
+/// Polls until `is_so`, with the test's deadline.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut ticks = interval(Duration::from_millis(5));
     let check = async {

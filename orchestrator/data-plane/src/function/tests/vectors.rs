@@ -1,11 +1,11 @@
-//! Small histories of one function with known ends.
+//! Short histories of one function with known outcomes.
 
 use super::super::Function;
 use super::*;
 
 #[test]
 fn an_idle_function_is_small() {
-    // Beside it there are its name and its entries in the two tables, some 150 bytes.
+    // Its name and its entries in the two tables take some 150 bytes more.
     let bytes = size_of::<Function>();
     assert!(bytes <= 800, "an idle function takes {bytes} bytes");
 }
@@ -114,7 +114,7 @@ fn a_permanent_creation_problem_ends_waits_and_refuses_for_a_while() {
     let detail = world.state.queue_deadline_refusal().detail;
     assert_eq!(
         detail.as_deref(),
-        Some("no sandbox could be made in time"),
+        Some("no sandbox could be created in time"),
         "that there is one is said at the deadline"
     );
     world.happen(Event::Problem(true));
