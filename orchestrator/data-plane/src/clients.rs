@@ -311,7 +311,7 @@ pub(crate) struct Clients {
 
 struct RingEntry {
     client: Weak<Client>,
-    /// When it was accepted, in microseconds of the data plane's clock.
+    /// Time of the accept, in microseconds of the data plane's clock.
     since_us: u64,
     /// Requests at the last examination; `None` before the first.
     requests: Option<u64>,

@@ -34,7 +34,7 @@ pub(crate) struct Overload {
     share: AtomicU32,
     /// Sum of the shares of arrivals. An arrival is refused when the sum overflows, which spreads refusals evenly.
     carry: AtomicU32,
-    /// When a measurement was requested, microseconds; 0: none is pending.
+    /// Time of the pending request for a measurement, microseconds; 0: none.
     requested_us: AtomicU64,
     /// Newest scheduling delay, microseconds.
     delay_us: AtomicU64,

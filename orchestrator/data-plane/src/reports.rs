@@ -39,7 +39,7 @@ pub(crate) struct ReportBatch {
     orphan_limits: BTreeMap<u64, wire::LimitAck>,
     applied: u64,
     applied_sent: u64,
-    /// When the newest message was written, microseconds; before the first, when the stream began.
+    /// Time of the newest message, microseconds; before the first, that of the stream's start.
     written_us: u64,
 }
 

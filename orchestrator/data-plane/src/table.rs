@@ -1,4 +1,4 @@
-//! Which functions there are: by name for invocations, by id for what the control plane says.
+//! The table of functions: by name for invocations, by id for messages of the control plane.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! Choices that are read from text alone. A derived reader also takes an object of one field, whose value it may leave
-//! unread, and what is neither is no data for it but a mistake in the document.
+//! Deserializes enums from text alone. A derived deserializer also accepts an object with one field, whose value it may
+//! leave unread, and reports anything else as a syntax error of the document rather than as wrong data.
 
 use std::{fmt, marker::PhantomData};
 

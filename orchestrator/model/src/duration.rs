@@ -1,25 +1,24 @@
-//! Durations as configured: written `250ms`, `2s`, `5m`, and never longer than a year.
+//! Durations in configurations: written `250ms`, `2s`, `5m`, and at most a year.
 //!
-//! A point in time plus a duration that somebody typed must exist. A deadline of a million years is a mistake, and
-//! where it overflows it means "now": so every configuration reads its durations here, and the mistake is refused
-//! together with its key.
+//! A point in time plus a configured duration must exist. A deadline of a million years is a mistake, and would
+//! overflow to "now": so every configuration reads its durations here, and the mistake is refused with its key.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-/// Longest duration that can be configured. More than any deadline needs, and far from where clocks overflow.
+/// Longest duration that can be configured: more than any deadline needs, and far from where clocks overflow.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What [`MAX_DURATION`] is called in messages.
+/// [`MAX_DURATION`] as messages show it.
 pub(crate) const MAX_DURATION_TEXT: &str = "366d";
 
-/// A duration, or none, that is not above [`MAX_DURATION`].
+/// A duration, or none, that is bounded by [`MAX_DURATION`].
 pub trait Bounded: Sized {
-    /// Gives it back when it is within the bound.
+    /// Returns it if it is within the bound.
     ///
     /// # Errors
-    /// What is wrong, in a user's terms.
+    /// Returns the problem in a user's terms.
     fn bounded(self) -> Result<Self, String>;
 }
 
@@ -39,10 +38,10 @@ impl Bounded for Option<Duration> {
     }
 }
 
-/// Reads a duration as it is typed.
+/// Parses a duration as a user types it.
 ///
 /// # Errors
-/// When it is none, or above [`MAX_DURATION`].
+/// Returns an error if it is not a duration, or above [`MAX_DURATION`].
 pub fn parse(text: &str) -> Result<Duration, String> {
     let read = humantime_serde::re::humantime::parse_duration(text);
     read.map_err(|error| format!("{error}: expected a duration such as 250ms, 2s or 5m"))?.bounded()
@@ -51,7 +50,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// For `#[serde(with = "model::duration")]`, on a [`Duration`] or an `Option` of one.
 ///
 /// # Errors
-/// When the value is no duration, or above [`MAX_DURATION`].
+/// Returns an error if the value is not a duration, or above [`MAX_DURATION`].
 pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Bounded,
@@ -61,10 +60,10 @@ where
     humantime_serde::deserialize::<T, D>(deserializer)?.bounded().map_err(D::Error::custom)
 }
 
-/// The other direction of [`deserialize`].
+/// The inverse of [`deserialize`].
 ///
 /// # Errors
-/// When the serializer fails.
+/// Returns the serializer's errors.
 pub fn serialize<T, S>(duration: &T, serializer: S) -> Result<S::Ok, S::Error>
 where
     for<'a> humantime_serde::Serde<&'a T>: serde::Serialize,

@@ -1,27 +1,27 @@
-//! Endpoints: where a sandbox answers, and whether new invocations may go there.
+//! Endpoints: the addresses of sandboxes, and their states for data planes.
 
 use std::net::SocketAddr;
 
 use crate::SandboxId;
 
-/// The address a sandbox answers on.
+/// A sandbox and the address that it listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// Which sandbox.
+    /// The sandbox's id.
     pub sandbox: SandboxId,
-    /// Where it answers.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
-/// What a data plane may do with an endpoint it holds slots of.
+/// The use that a data plane may make of an endpoint with granted slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointState {
     /// Its slots may be used.
     Active,
-    /// Its node is suspect: no new invocation; running ones go on; it may become active again.
+    /// Its node is suspect: no new invocation, running ones continue. It may become active again.
     Suspended,
-    /// It leaves service: no new invocation; its slots go back when the running ones are done.
+    /// It leaves service: no new invocation; its slots are returned when the running ones are done.
     Draining,
-    /// It is no more: forget it; whatever still runs there has failed.
+    /// It does not exist any more: invocations that still run there have failed.
     Gone,
 }

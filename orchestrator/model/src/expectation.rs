@@ -1,4 +1,4 @@
-//! What a user is to write for each field of a specification.
+//! The expected value of each field of a specification, for error messages.
 
 use serde_path_to_error::{Path, Segment};
 

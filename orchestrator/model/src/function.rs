@@ -1,4 +1,4 @@
-//! Functions as registered: what to run, with what resources and limits.
+//! Function specifications: what to run, with which resources and limits.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     duration::{MAX_DURATION, MAX_DURATION_TEXT},
 };
 
-/// The protocol a sandbox speaks.
+/// The protocol of a sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -21,29 +21,29 @@ pub enum Protocol {
     H2c,
 }
 
-/// Which invocations are sent again when a sandbox broke the connection before a byte of its response came.
+/// The invocations that are retried if a sandbox closed the connection before a byte of its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Retry {
-    /// Those of idempotent methods (RFC 9110, section 9.2.2): the sandbox may have acted on what it got. Any others only
-    /// when it is known that nothing was sent.
+    /// Those of idempotent methods (RFC 9110, section 9.2.2), because the sandbox may have acted on the request. Others
+    /// only if it is known that nothing was sent.
     #[default]
     Idempotent,
-    /// All: the function takes care of what it gets twice.
+    /// All: the function handles duplicates.
     Any,
 }
 
-/// Greatest concurrency of a function: the slots of 400,000 of its sandboxes are still counted in 32 bits.
+/// Greatest concurrency of a function: the slots of 400,000 of its sandboxes still fit in 32 bits.
 pub const MAX_CONCURRENCY: u32 = 10_000;
 
-/// How long and how many invocations wait for a slot in one data plane.
+/// Bounds of a function's queue in one data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Queue {
-    /// Longest wait; then 504.
+    /// Longest wait for a slot; then 504.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
-    /// Most waiting invocations in one data plane; one more is answered 503.
+    /// Most waiting invocations in one data plane; further ones are refused with 503.
     pub limit: u32,
 }
 
@@ -53,18 +53,18 @@ impl Default for Queue {
     }
 }
 
-/// A function as a user describes it.
+/// The specification of a function, as a user writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionSpec {
-    /// Its name, which is also the host that clients address.
+    /// Name, which is also the host that clients address.
     pub name: FunctionName,
-    /// What to run; its form depends on the runtime.
+    /// Image to run; its form depends on the runtime.
     pub image: String,
-    /// The port it listens on inside its sandbox, where the runtime gives it an address of its own.
+    /// Port that it listens on inside its sandbox, if the runtime gives the sandbox an address of its own.
     #[serde(default = "default_port")]
     pub port: u16,
-    /// The protocol it speaks.
+    /// Protocol that it speaks.
     #[serde(default, deserialize_with = "crate::choice::deserialize")]
     pub protocol: Protocol,
     /// CPU reserved for one sandbox, in millicores.
@@ -73,7 +73,7 @@ pub struct FunctionSpec {
     /// Memory reserved for one sandbox, in MiB; also read from a size like `128MiB`.
     #[serde(default = "default_memory", deserialize_with = "crate::memory::deserialize")]
     pub memory: u32,
-    /// Invocations one sandbox runs at once, at least 1.
+    /// Invocations that one sandbox runs at once, at least 1.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
     /// Scaling bounds and policy.
@@ -91,11 +91,11 @@ pub struct FunctionSpec {
     /// Bounds of the queue.
     #[serde(default, deserialize_with = "crate::object::deserialize")]
     pub queue: Queue,
-    /// Which of its invocations may be sent twice.
+    /// Invocations that may be sent twice.
     #[serde(default, deserialize_with = "crate::choice::deserialize")]
     pub retry: Retry,
-    /// Longest time that a connection to a sandbox is idle before it is closed; below the time after which the program
-    /// itself closes one, so that no request meets its end. Zero: a connection for each invocation.
+    /// Idle timeout of connections to sandboxes. It should be below the program's own keep-alive time, so that no
+    /// request crosses a close. Zero: a connection for each invocation.
     #[serde(default = "default_connection_idle", with = "humantime_serde")]
     pub connection_idle: Duration,
     /// Environment of its program.
@@ -109,17 +109,17 @@ pub struct FunctionSpec {
 /// A registered function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
-    /// Which registration.
+    /// The registration.
     pub id: FunctionId,
-    /// Which version of it.
+    /// The version of the specification.
     pub revision: Revision,
-    /// What was asked for.
+    /// The specification.
     pub spec: FunctionSpec,
 }
 
 impl Registered {
-    /// Takes over another specification; as `revision`, if sandboxes made for the one before do not serve it. Whether
-    /// that is so.
+    /// Replaces the specification; as `revision`, if sandboxes of the previous one cannot serve it. Returns true in
+    /// that case.
     pub fn update(&mut self, spec: FunctionSpec, revision: Revision) -> bool {
         let needs_new_sandboxes = !self.spec.runs_the_same(&spec);
         self.spec = spec;
@@ -136,7 +136,7 @@ impl Registered {
 pub struct SpecError {
     /// The field's path, for example `scale.max`.
     pub field: &'static str,
-    /// What was expected of it, and what it is.
+    /// The expectation and the given value.
     pub problem: String,
 }
 
@@ -160,8 +160,8 @@ fn default_timeout() -> Duration {
     Duration::from_secs(300)
 }
 
-/// A function's `connection_idle` unless it says otherwise: below the keep-alive time of common servers, which is 5 s
-/// (Node.js, Apache, uvicorn) or more.
+/// Default of `connection_idle`: below the keep-alive time of common servers, which is 5 s (Node.js, Apache, uvicorn)
+/// or more.
 pub const DEFAULT_CONNECTION_IDLE: Duration = Duration::from_secs(4);
 
 fn default_connection_idle() -> Duration {
@@ -192,7 +192,7 @@ impl FunctionSpec {
         }
     }
 
-    /// Whether sandboxes made for this specification serve the other as well.
+    /// Returns true if sandboxes of this specification can serve the other one as well.
     #[must_use]
     pub fn runs_the_same(&self, other: &Self) -> bool {
         let Self { image, port, protocol, cpu, memory, concurrency, env, args, .. } = self;
@@ -209,7 +209,7 @@ impl FunctionSpec {
             )
     }
 
-    /// What one sandbox of it reserves.
+    /// Resources that one sandbox reserves.
     #[must_use]
     pub fn resources(&self) -> Resources {
         Resources { cpu_millicores: self.cpu.into(), memory_mib: self.memory.into() }
@@ -218,7 +218,7 @@ impl FunctionSpec {
     /// Checks every bound that does not depend on a runtime.
     ///
     /// # Errors
-    /// The first field out of bounds.
+    /// Returns the first field out of bounds.
     pub fn check(&self) -> Result<(), SpecError> {
         let fail = |field, problem: &str| Err(SpecError { field, problem: problem.to_owned() });
         if self.image.is_empty() {
@@ -227,7 +227,7 @@ impl FunctionSpec {
         if self.port == 0 {
             return fail("port", "expected 1 to 65535, got 0");
         }
-        // A sandbox that reserves nothing would fit anywhere any number of times.
+        // A sandbox without reservation would fit anywhere any number of times.
         if self.cpu == 0 {
             return fail("cpu", "expected millicores above 0, got 0");
         }
@@ -255,17 +255,17 @@ impl FunctionSpec {
         self.scale.check().map_err(|(field, problem)| SpecError { field, problem })
     }
 
-    /// Checks that peers can be sent it at all, and can count with its durations. The other bounds of [`FunctionSpec::check`]
-    /// concern who registers it.
+    /// Checks that it can be sent to peers, and that its durations are in range. The other bounds of
+    /// [`FunctionSpec::check`] apply only at registration.
     ///
     /// # Errors
-    /// The first field out of bounds.
+    /// Returns the first field out of bounds.
     pub fn check_size(&self) -> Result<(), SpecError> {
         self.check_durations()?;
         self.check_payload_bytes()
     }
 
-    /// Here and not where they are read: a log written before the bound must still be readable.
+    /// Checked here rather than on reading, because a log written before the bound must remain readable.
     fn check_durations(&self) -> Result<(), SpecError> {
         let scale = &self.scale;
         let all = [
@@ -280,7 +280,7 @@ impl FunctionSpec {
         ];
         let known = all.into_iter().filter_map(|(field, duration)| Some((field, duration?)));
         match known.into_iter().find(|(_, duration)| *duration > MAX_DURATION) {
-            // `humantime` itself cannot say how long the greatest ones are.
+            // `humantime` cannot format the greatest durations.
             Some((field, duration)) => {
                 let problem = format!("expected at most {MAX_DURATION_TEXT}, got {} s", duration.as_secs());
                 Err(SpecError { field, problem })

@@ -1,4 +1,4 @@
-//! Identifiers. Each is its own type, so that one cannot be passed for another.
+//! Identifiers. Each has its own type, so that one cannot be passed for another.
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const SEQUENCE_BITS: u32 = 40;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// The leadership term in which a command was issued; greater is newer, at most 2²⁴ − 1.
+/// The leadership term of a command; greater is newer, at most 2²⁴ − 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u32);
@@ -23,7 +23,7 @@ pub struct FunctionId(pub u64);
 #[serde(transparent)]
 pub struct Revision(pub u64);
 
-/// A cluster, from the beginning of its command log: drawn at random, so that two logs never have the same.
+/// The id of a cluster, drawn at random when its command log is created, so that no two logs share it.
 ///
 /// Written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,12 +58,12 @@ impl From<ClusterId> for String {
     }
 }
 
-/// A data plane's own name, stable over reconnects.
+/// A data plane's name, stable over reconnects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DataPlaneId(pub String);
 
-/// A sandbox: the epoch and sequence number of the command that creates it. Never used twice.
+/// The id of a sandbox: the epoch and sequence number of the command that creates it. Never used twice.
 ///
 /// Written as `epoch-sequence`, for example `3-1042`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct DataPlaneId(pub String);
 pub struct SandboxId(u64);
 
 impl SandboxId {
-    /// The `sequence`th sandbox of `epoch`; `None` when either is out of range.
+    /// The `sequence`th sandbox of `epoch`; `None` if either is out of range.
     #[must_use]
     pub fn new(epoch: Epoch, sequence: u64) -> Option<Self> {
         let fits = u64::from(epoch.0) < 1 << (64 - SEQUENCE_BITS) && sequence <= SEQUENCE_MASK;
@@ -84,13 +84,13 @@ impl SandboxId {
         self.0
     }
 
-    /// The id that was sent as `wire`.
+    /// The id that was sent as `wire`; every number is one.
     #[must_use]
     pub fn from_wire(wire: u64) -> Self {
         Self(wire)
     }
 
-    /// The epoch in which it was commanded.
+    /// The epoch of the command that creates it.
     #[must_use]
     pub fn epoch(self) -> Epoch {
         Epoch(u32::try_from(self.0 >> SEQUENCE_BITS).expect("24 bits fit in 32"))

@@ -1,29 +1,29 @@
-//! Images that a runtime of processes takes: one place for what registration refuses and what a worker runs.
+//! Images of the process runtime: one definition for registration and workers.
 
 use std::net::Ipv6Addr;
 
-/// What an image stands for where sandboxes are processes.
+/// An image as the process runtime understands it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessImage<'a> {
     /// The function that comes with the workers.
     Builtin,
-    /// The program at this absolute path, which does not climb.
+    /// The program at this absolute path, which has no `..`.
     File(&'a str),
 }
 
 /// The function that comes with the workers, as registrations name it.
 pub const BUILTIN_IMAGE: &str = "builtin:function";
 
-/// What there is to choose from, for who gave something else.
+/// The accepted forms, for error messages.
 pub const PROCESS_IMAGES: &str = "builtin:function or file:/path/to/program";
 
 impl<'a> ProcessImage<'a> {
-    /// Reads an image; `None` when no runtime of processes can run it.
+    /// Parses an image; `None` if the process runtime cannot run it.
     #[must_use]
     pub fn read(image: &'a str) -> Option<Self> {
         match image.split_once(':')? {
             ("builtin", "function") => Some(Self::Builtin),
-            // A path that climbs leads elsewhere than it begins, whatever is allowed.
+            // A path with `..` could leave the directory that an allow-list names.
             ("file", path) if path.starts_with('/') && !path.split('/').any(|part| part == "..") => {
                 Some(Self::File(path))
             }
@@ -32,9 +32,10 @@ impl<'a> ProcessImage<'a> {
     }
 }
 
-/// Returns true if `image` has the form of a reference to a container image, `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, as clients
-/// of the published system name them, and is not written as one of ours, right or wrong. It follows the grammar of the
-/// distribution project (`reference`), which has no absolute path, no space and no capital letter outside of HOST and TAG.
+/// Returns true if `image` has the form of a container image reference, `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, as clients
+/// of the published system send them, and not the form of an image of this system, valid or not. It follows the grammar
+/// of the distribution project (`reference`), which has no absolute path, no space and no capital letter outside of
+/// HOST and TAG.
 #[must_use]
 pub fn is_container_image(image: &str) -> bool {
     let is_ours = image.split(':').next().is_some_and(|begin| ["builtin", "file"].contains(&begin));
@@ -53,7 +54,7 @@ fn split<'a>(parts: Option<(&'a str, &'a str)>, whole: &'a str) -> (&'a str, Opt
     parts.map_or((whole, None), |(first, second)| (first, Some(second)))
 }
 
-/// Letters and digits, and between them also what separates words.
+/// Returns true for letters and digits, with separators between them only.
 fn is_word(text: &str, is_letter: impl Fn(u8) -> bool) -> bool {
     let is_inner = |byte: u8| is_letter(byte) || byte.is_ascii_digit();
     let ends = [text.bytes().next(), text.bytes().next_back()];
@@ -82,7 +83,7 @@ fn is_digest(text: &str) -> bool {
         .is_some_and(|(algorithm, hex)| is_word(algorithm, |byte| byte.is_ascii_alphabetic()) && is_hex(hex))
 }
 
-/// Returns true if `entry` of a list of allowed images can allow any: an image, or what images begin with up to `:` or `/`.
+/// Returns true if `entry` of an allow-list can allow any image: it is an image, or a prefix up to `:` or `/`.
 #[must_use]
 pub fn may_allow_images(entry: &str) -> bool {
     ["builtin:", "file:"].contains(&entry) || ProcessImage::read(entry).is_some()

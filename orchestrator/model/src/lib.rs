@@ -1,7 +1,7 @@
-//! The nouns of the system as plain values: functions, sandboxes, endpoints, nodes and what they cost.
+//! The domain types of the system as plain values: functions, sandboxes, endpoints, nodes and resources.
 //!
-//! Every part speaks in these types. They do no I/O, know no clock, and change together with the
-//! system; what is on disk for ever lives in `record` instead.
+//! All components use these types. They do no I/O, know no clock, and change together with the system; on-disk formats
+//! are in `record` instead.
 
 mod choice;
 pub mod duration;

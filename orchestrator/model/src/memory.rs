@@ -1,24 +1,24 @@
-//! Memory in specifications: MiB as a number, or a size as people write it.
+//! Memory in specifications: MiB as a number, or a size with a unit.
 
 use std::fmt;
 
 use serde::{Deserializer, de};
 
-/// Reads a number of MiB, or a text such as `128MiB` or `2GiB`.
+/// Deserializes a number of MiB, or a text such as `128MiB` or `2GiB`.
 ///
 /// # Errors
-/// When it is neither, or more than a `u32` of MiB.
+/// Returns an error if it is neither, or more than a `u32` of MiB.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     deserializer.deserialize_any(Memory)
 }
 
-/// What a size is to look like, for who gave something else.
+/// The expected form, for error messages.
 const EXPECTED: &str = "MiB as a whole number or a size like 128MiB";
 
-/// Reads the size that a user typed: what a specification may hold, as text.
+/// Parses a size that a user typed, in the forms of a specification.
 ///
 /// # Errors
-/// What was expected, when it is something else or more than a `u32` of MiB.
+/// Returns the expectation, if it is something else or more than a `u32` of MiB.
 pub fn parse(text: &str) -> Result<u32, String> {
     text.parse().ok().or_else(|| mib(text)).ok_or_else(|| format!("expected {EXPECTED}"))
 }
@@ -45,7 +45,7 @@ impl de::Visitor<'_> for Memory {
     }
 }
 
-/// The size in MiB; only units whose sizes are whole MiB.
+/// The size in MiB; only units that are whole MiB.
 fn mib(text: &str) -> Option<u32> {
     let (number, unit_mib) = match (text.strip_suffix("MiB"), text.strip_suffix("GiB")) {
         (Some(number), _) => (number, 1),

@@ -8,29 +8,30 @@ use thiserror::Error;
 /// Longest name: one DNS label (RFC 1035, section 2.3.4).
 const MAX_LENGTH: usize = 63;
 
-/// The name of a function: a DNS label of 1 to 63 characters from `a-z`, `0-9` and `-`, not beginning or ending in `-`.
+/// The name of a function: a DNS label of 1 to 63 characters from `a-z`, `0-9` and `-`, not starting or ending with
+/// `-`.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionName(Arc<str>);
 
-/// Why a text is no function name.
+/// The reason why a text is not a function name.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing, or more than 63 characters.
+    /// It is empty or has more than 63 characters.
     #[error("a function name has 1 to 63 characters, this one has {0}")]
     Length(usize),
-    /// A character outside `a-z`, `0-9` and `-`.
+    /// It has a character outside `a-z`, `0-9` and `-`.
     #[error("a function name has only a-z, 0-9 and '-', this one has {0:?}")]
     Character(char),
-    /// `-` at an end.
+    /// It starts or ends with `-`.
     #[error("a function name begins and ends in a letter or digit")]
     Hyphen,
 }
 
 impl FunctionName {
-    /// Stands for the name of a function of which nothing but the id is known any more.
+    /// Placeholder for a function of which only the id is known any more.
     #[must_use]
     pub fn deregistered() -> Self {
         Self("deregistered".into())

@@ -17,11 +17,11 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// A node as its worker announces it.
+/// A node as its worker registers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
-    /// Its name.
+    /// Name of the node.
     pub name: NodeName,
-    /// All that may be reserved on it.
+    /// Resources that may be reserved on it.
     pub capacity: Resources,
 }

@@ -1,5 +1,5 @@
-//! Structures that are read from objects alone. A derived reader also takes a list, whose elements it puts into the fields
-//! in their order: what is then meant by `"scale": [1, 5]` no reader of a specification could tell.
+//! Deserializes structures from objects alone. A derived deserializer also accepts a list, whose elements it assigns to
+//! the fields in order: no reader of a specification could tell the meaning of `"scale": [1, 5]`.
 
 use std::{fmt, marker::PhantomData};
 

@@ -1,19 +1,19 @@
-//! What a specification carries to a sandbox: image, environment and arguments. It crosses the wire in one message and
-//! becomes the arguments of an `execve`, so its size is bounded and what no program can be given is refused.
+//! The payload of a specification: image, environment and arguments. It crosses the wire in one message and becomes the
+//! arguments of an `execve`, so its size is bounded, and values that no program can receive are refused.
 
 use crate::{FunctionSpec, SpecError, text::shortened};
 
-/// Most bytes of image, environment, arguments and policy names together. Far above what programs are given, and a
-/// message of specifications stays far below its bound.
+/// Most bytes of image, environment, arguments and policy names together. Far above common programs, and a message of
+/// specifications stays far below its bound.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
-/// Counted for each variable and each argument besides its text: what its place costs on the wire and in memory.
+/// Overhead of each variable and argument on the wire and in memory.
 const ENTRY_BYTES: usize = 16;
 
-/// The variable by which a sandbox is told its port: not the user's to set.
+/// The variable that passes a sandbox its port, so users may not set it.
 const RESERVED_VARIABLE: &str = "PORT";
 
-/// Characters of a variable's name that a message shows.
+/// Characters of a variable's name shown in a message.
 const MAX_NAME_SHOWN: usize = 40;
 
 impl FunctionSpec {
@@ -27,7 +27,7 @@ impl FunctionSpec {
         self.image.len() + names.chain(variables).chain(arguments).sum::<usize>()
     }
 
-    /// Checks what a sandbox is given.
+    /// Checks the values that a sandbox is given.
     pub(crate) fn check_payload(&self) -> Result<(), SpecError> {
         let fail = |field, problem: String| Err(SpecError { field, problem });
         let nul = "expected no NUL character, got one";
@@ -61,7 +61,7 @@ impl FunctionSpec {
         Ok(())
     }
 
-    /// The field that most of the bytes are in.
+    /// The field with the most bytes.
     fn largest_field(&self) -> &'static str {
         let variables = self.env.iter().map(|(name, value)| ENTRY_BYTES + name.len() + value.len()).sum();
         let arguments = self.args.iter().map(|argument| ENTRY_BYTES + argument.len()).sum();
@@ -70,7 +70,7 @@ impl FunctionSpec {
     }
 }
 
-/// A name that every shell and every C library takes (POSIX.1, 8.1).
+/// Returns true if every shell and every C library accepts the name (POSIX.1, 8.1).
 fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')

@@ -1,7 +1,8 @@
-//! Specifications as users write them: JSON, read with messages that say where the mistake is and what was expected.
+//! Reads specifications as users write them: JSON, with errors that state the position of the mistake and the
+//! expectation.
 //!
-//! What serde says of a mistake speaks of Rust's types (`invalid type: string, expected u32`). Here the same mistake
-//! names the field's path, the expectation in a user's terms, and what stands there.
+//! serde's errors speak of Rust's types (`invalid type: string, expected u32`). Here the same error names the field's
+//! path, the expectation in a user's terms, and the given value.
 
 use std::{
     borrow::Cow,
@@ -14,29 +15,29 @@ use thiserror::Error;
 
 use crate::{FunctionName, FunctionSpec, expectation::expectation, text::shortened};
 
-/// Characters of a text or of a path that a message shows: enough to find it by.
+/// Characters of a text or a path shown in a message: enough to find it.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// Where a specification stands.
+/// The document that contains a specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout<'a> {
-    /// A text of its own, about the function of this name, which it may leave out.
+    /// A document with one specification, of the function of this name, which the text may omit.
     Named(&'a str),
-    /// One line among others, each with one function.
+    /// One line of a document with one specification per line.
     Line,
 }
 
-/// A text is no specification.
+/// A text is not a valid specification.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{problem}")]
 pub struct ReadError {
-    /// The path of the field that is wrong, for example `scale.max`; `None` when the text as a whole is.
+    /// Path of the wrong field, for example `scale.max`; `None` if the whole text is wrong.
     pub field: Option<String>,
-    /// What is wrong; begins with the field.
+    /// The problem, starting with the field.
     pub problem: String,
-    /// The line within the text, from 1.
+    /// Line within the text, from 1.
     pub line: usize,
-    /// The byte within that line, from 1: of the field or, where that is not there, where reading stopped.
+    /// Byte within that line, from 1: of the field or, if it is absent, where reading stopped.
     pub column: usize,
 }
 
@@ -44,7 +45,7 @@ impl FunctionSpec {
     /// Reads a specification and checks its bounds.
     ///
     /// # Errors
-    /// The first mistake.
+    /// Returns the first mistake.
     pub fn read(text: &[u8], layout: Layout<'_>) -> Result<Self, ReadError> {
         check_form(text, layout)?;
         let text = &match layout {
@@ -66,10 +67,10 @@ impl FunctionSpec {
     }
 }
 
-/// Reads many specifications, one a line, each about another function.
+/// Reads many specifications, one per line, with unique names.
 #[derive(Debug, Default)]
 pub struct LineReader {
-    /// The line on which each name stands.
+    /// The line of each name.
     lines: HashMap<FunctionName, usize>,
 }
 
@@ -77,7 +78,7 @@ impl LineReader {
     /// Reads the line with this number.
     ///
     /// # Errors
-    /// The first mistake; one is that a line before has the same name: which of them is meant cannot be known.
+    /// Returns the first mistake. A name that occurred on an earlier line is one: either could be meant.
     pub fn read(&mut self, text: &[u8], number: usize) -> Result<FunctionSpec, ReadError> {
         let spec = FunctionSpec::read(text, Layout::Line)?;
         match self.lines.entry(spec.name.clone()) {
@@ -97,7 +98,7 @@ impl LineReader {
     }
 }
 
-/// Refuses what is no JSON at its first byte, or no single function, in words that help more than a parser's.
+/// Refuses text that is visibly no JSON, or no single function, with a more helpful message than a parser's.
 fn check_form(text: &[u8], layout: Layout<'_>) -> Result<(), ReadError> {
     let whole = |problem: &str| Err(ReadError { field: None, problem: problem.to_owned(), line: 1, column: 1 });
     if text.starts_with(b"\xEF\xBB\xBF") {
@@ -116,7 +117,7 @@ fn check_form(text: &[u8], layout: Layout<'_>) -> Result<(), ReadError> {
     }
 }
 
-/// The text with `name` in it, put where it moves no line.
+/// The text with `name` inserted where it moves no line.
 fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'a, [u8]>, ReadError> {
     let document = serde_json::from_slice(text).map_err(|error| unreadable(layout, &error))?;
     let Value::Object(fields) = document else { return Ok(Cow::Borrowed(text)) };
@@ -135,7 +136,7 @@ fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'
     }
 }
 
-/// JSON that cannot be read.
+/// The error for invalid JSON.
 fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
@@ -151,11 +152,11 @@ fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
         }
         _ => format!("expected JSON: {message}"),
     };
-    // Of nothing at all, the end is before the first column.
+    // The end of an empty text is before the first column.
     ReadError { field: None, problem, line: error.line().max(1), column: error.column().max(1) }
 }
 
-/// JSON that is no specification: names the field, what was expected there, and what is there.
+/// The error for JSON that is no specification: names the field, the expectation and the given value.
 fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -> ReadError {
     let (path, message) = (error.path(), error.inner().to_string());
     let message = message.split(" at line ").next().unwrap_or_default();
@@ -178,7 +179,7 @@ fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -
         let document: Value = serde_json::from_slice(text).unwrap_or_default();
         let got = lookup(&document, path);
         match got {
-            // A text that is no name: what is wrong with it says more than the rule.
+            // For an invalid name the specific problem says more than the rule.
             Value::String(_) if field == "name" => message.to_owned(),
             got => format!("expected {}, got {}", expectation(path), found(got)),
         }
@@ -190,7 +191,7 @@ fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -
     about(text, &keys, field.clone(), format!("{field}: {problem}"))
 }
 
-/// A mistake in the field that `keys` lead to.
+/// An error in the field that `keys` lead to.
 fn about(text: &[u8], keys: &[&str], field: String, problem: String) -> ReadError {
     let before = &text[..position(text, keys)];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -198,7 +199,7 @@ fn about(text: &[u8], keys: &[&str], field: String, problem: String) -> ReadErro
     ReadError { field: Some(field), problem, line, column }
 }
 
-/// Where the last key that is there stands: each is looked for behind the one before. Without any, the beginning.
+/// Position of the last key that exists, each searched for behind the one before; 0 if none does.
 fn position(text: &[u8], keys: &[&str]) -> usize {
     let mut at = 0;
     for key in keys {
@@ -233,7 +234,7 @@ fn lookup<'a>(document: &'a Value, path: &Path) -> &'a Value {
     })
 }
 
-/// What stands there, in a user's terms.
+/// The given value in a user's terms.
 fn found(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

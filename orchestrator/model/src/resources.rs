@@ -1,4 +1,4 @@
-//! What a sandbox asks for and what a node has.
+//! CPU and memory, as reserved by sandboxes and offered by nodes.
 
 use std::ops::{Add, Sub};
 
@@ -14,13 +14,13 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Whether `self` is no more than `other` in both respects.
+    /// Returns true if `self` is at most `other` in both respects.
     #[must_use]
     pub fn fits_in(self, other: Self) -> bool {
         self.cpu_millicores <= other.cpu_millicores && self.memory_mib <= other.memory_mib
     }
 
-    /// `self - other`, or `None` when `other` does not fit in `self`.
+    /// `self - other`, or `None` if `other` does not fit in `self`.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         other.fits_in(self).then(|| self - other)
@@ -38,7 +38,7 @@ impl Add for Resources {
     }
 }
 
-/// Panics in debug builds when `other` does not fit in `self`: use [`Resources::checked_sub`] where that can happen.
+/// Panics in debug builds if `other` does not fit in `self`: use [`Resources::checked_sub`] where that can happen.
 impl Sub for Resources {
     type Output = Self;
 

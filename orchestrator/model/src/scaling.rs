@@ -1,4 +1,4 @@
-//! How a function is scaled: bounds, policy and the policy's parameters.
+//! Scaling parameters: bounds, policy and the policy's parameters.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scaling {
-    /// Fewest sandboxes kept, also without demand.
+    /// Minimum number of sandboxes, kept without demand as well.
     pub min: u32,
-    /// Most sandboxes; `None` is no bound.
+    /// Maximum number of sandboxes; `None` is no bound.
     pub max: Option<u32>,
     /// Autoscaling policy by name (`reactive`, `kpa`, `dirigent`); `None` is the cluster's default.
     pub policy: Option<String>,
@@ -34,7 +34,7 @@ pub struct Scaling {
     /// `kpa`: a lower count is acted on only when it has held for this long.
     #[serde(with = "humantime_serde")]
     pub scale_down_delay: Duration,
-    /// `kpa`: when a function is active at all, it has at least this many sandboxes.
+    /// `kpa`: minimum number of sandboxes of an active function.
     pub activation_scale: u32,
     /// `kpa`: how long the last sandbox outlives the decision to scale to zero.
     #[serde(with = "humantime_serde")]
@@ -79,16 +79,16 @@ impl Scaling {
             .unwrap_or_else(|| Duration::from_secs_f64((self.stable_window.as_secs_f64() / 10.0).round().max(1.0)))
     }
 
-    /// How long `reactive` keeps the last sandbox after the last request.
+    /// Time for which `reactive` keeps the last sandbox after the last request.
     #[must_use]
     pub fn keep_alive(&self) -> Duration {
         self.keep_alive.unwrap_or(self.stable_window)
     }
 
-    /// The first field out of bounds, with what is wrong about it.
+    /// Checks the bounds of all fields.
     ///
     /// # Errors
-    /// The field's path in a specification and what was expected of it.
+    /// Returns the path of the first field out of bounds in a specification, with the expectation and the given value.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let positive = |field, value: f64| {
             if value.is_finite() && value > 0.0 {

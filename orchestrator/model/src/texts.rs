@@ -1,4 +1,5 @@
-//! Texts by name, each name once. A derived reader takes the last of several, and which of them was meant cannot be known.
+//! Deserializes texts by name, each name once. A derived deserializer takes the last of several, and which was meant is
+//! unknown.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -28,7 +29,7 @@ impl<'de> Visitor<'de> for Texts {
         let mut texts = BTreeMap::new();
         while let Some(name) = fields.next_key::<String>()? {
             match texts.entry(name) {
-                // In the words of derived readers, which are read where mistakes are put into a user's.
+                // Worded like serde's derived error, which is translated into a user's terms elsewhere.
                 Entry::Occupied(there) => return Err(A::Error::custom(format!("duplicate field `{}`", there.key()))),
                 Entry::Vacant(free) => free.insert(fields.next_value()?),
             };

@@ -1,37 +1,37 @@
-//! Who is served next of those that wait where more is asked for than can be done: the order of a worker's creations, and of
-//! functions that no node has room for.
+//! Queue order under overload ("adaptive LIFO"), used for a worker's creations and for functions that no node has room
+//! for.
 //!
-//! First come, first served, as long as nobody has to wait for long. When somebody has, the one that has waited longest is the
-//! likeliest to be given up before it is of use: then the newest comes first ("adaptive LIFO": Maurer, Fail at Scale, ACM
-//! Queue 13(8), 2015). Who is not given up all the same would wait without end while newer ones come, so of those that have
-//! waited for very long the oldest is served every second time.
+//! First come, first served, as long as nobody waits for long. Under a long wait the oldest entry is the likeliest to
+//! time out before its result is of use, so the newest is served first (Maurer, Fail at Scale, ACM Queue 13(8), 2015).
+//! An old entry that does not time out would starve while newer ones arrive, so after a very long wait the oldest is
+//! served every second time.
 
 use std::time::Duration;
 
-/// A wait beyond this means that more is asked for than can be done: a burst is over sooner.
+/// A longer wait means sustained overload: a burst is over sooner.
 pub const LONG_WAIT: Duration = Duration::from_secs(1);
-/// Beyond this wait the oldest is served by turns with newer ones: as long as the control plane lets a creation take by
-/// default, and about as long as clients wait.
+/// Beyond this wait the oldest alternates with newer entries. It is the control plane's default time-out of a creation,
+/// and about the time that clients wait.
 pub const VERY_LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// An end of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Where those are that have waited longest.
+    /// The end with the longest wait.
     Oldest,
-    /// Where the others are.
+    /// The end with the shortest wait.
     Newest,
 }
 
 /// The order in which one queue is served.
 #[derive(Clone, Debug, Default)]
 pub struct AdaptiveLifo {
-    /// The one served last had waited for very long, and was the oldest: it is the newest's turn.
+    /// The last one served had waited very long and was the oldest, so the newest is next.
     served_oldest: bool,
 }
 
 impl AdaptiveLifo {
-    /// The end at which the next one is served, of those that may be: the oldest of these has waited for so long.
+    /// The end to serve next, given the wait of the oldest eligible entry.
     pub fn serve(&mut self, oldest_waited: Duration) -> End {
         let serves_oldest = oldest_waited > VERY_LONG_WAIT && !self.served_oldest;
         self.served_oldest = serves_oldest;

@@ -1,7 +1,7 @@
-//! In which sandbox an invocation runs: the load-balancing policies and the book of slots they order.
+//! Load balancing: the policies that choose the sandbox of an invocation, and the slot accounting that they order.
 //!
-//! A policy says, for a concurrency, in what [`Order`] sandboxes with a free slot are served. Whatever the order, a
-//! choice costs O(log sandboxes) at most and allocates nothing.
+//! A policy returns, for a concurrency, the [`BalancePolicy`] by which sandboxes with a free slot are chosen. A choice
+//! costs at most O(log sandboxes) and allocates nothing.
 
 use std::fmt;
 
@@ -18,44 +18,44 @@ mod slots;
 
 pub use slots::Slots;
 
-/// In what order sandboxes with a free slot are served.
+/// The rule by which a sandbox with a free slot is chosen.
 #[derive(Clone, Copy)]
 enum BalancePolicy {
-    /// The one that ranks lowest; equal ranks are ordered by key.
+    /// The one of lowest rank; ties are broken by key.
     Ranked(fn(InUse) -> Rank),
-    /// The next one by key after the one chosen last.
+    /// The next one by key after the last choice.
     RoundRobin,
-    /// The one at the place that the function names, which is below [`Lot::len`].
+    /// The one at the index that the function returns, which is below [`Candidates::len`].
     Sampled(fn(&mut Candidates<'_>) -> usize),
 }
 
-/// What a ranking may look at.
+/// The properties of a sandbox that a ranking may use.
 #[derive(Clone, Copy, Debug)]
 struct InUse {
     /// Slots in use.
     in_use: u32,
-    /// Number of the last event (counted over the function) that took a slot of this sandbox; 0: never.
+    /// Number of the last event (counted per function) that acquired a slot of this sandbox; 0: none.
     acquired: u64,
-    /// Number of the last event that gave one back; 0: never.
+    /// Number of the last event that released one; 0: none.
     released: u64,
 }
 
-/// Lower is served first.
+/// Lower ranks are chosen first.
 type Rank = (u64, u64);
 
-/// What a pick may look at: the sandboxes with a free slot, by place, in no order.
+/// The sandboxes with a free slot, by index in no order, for policies that sample.
 struct Candidates<'a> {
     in_use: &'a [u32],
     random: &'a mut Pcg32,
 }
 
 impl Candidates<'_> {
-    /// How many there are, at least 1.
+    /// Number of candidates, at least 1.
     fn len(&self) -> usize {
         self.in_use.len()
     }
 
-    /// Slots in use of the sandbox at `place`.
+    /// Slots in use of the sandbox at `index`.
     fn in_use(&self, index: usize) -> u32 {
         self.in_use[index]
     }
@@ -68,25 +68,25 @@ impl Candidates<'_> {
 
 /// One load-balancing policy, as listed by [`policies`].
 pub struct Balance {
-    /// The name that configurations use.
+    /// Name in configurations.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// Description in one line.
     pub about: &'static str,
-    /// The order for functions of which one sandbox runs that many invocations at once.
+    /// The rule for functions whose sandboxes have that concurrency.
     order: fn(u32) -> BalancePolicy,
 }
 
-/// Every policy; the first is the default.
+/// All policies; the first is the default.
 static POLICIES: [Balance; 5] =
     [least_loaded::POLICY, round_robin::POLICY, random::POLICY, power_of_two::POLICY, knative::POLICY];
 
-/// Every load-balancing policy; the first is the default.
+/// All load-balancing policies; the first is the default.
 #[must_use]
 pub fn policies() -> &'static [Balance] {
     &POLICIES
 }
 
-/// The policy of that name.
+/// Finds a policy by name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Balance> {
     POLICIES.iter().find(|policy| policy.name == name)

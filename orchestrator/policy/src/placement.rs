@@ -1,7 +1,7 @@
-//! On which node a new sandbox is made: the placement policies and the pool of nodes they choose from.
+//! Placement: the policies that choose the node of a new sandbox, and the pool of nodes they choose from.
 //!
-//! Owns the way every policy works: look at a bounded number of open nodes (at random, or in turn), let the policy
-//! compare them, and only when none of these fits ask the pool's index, which finds a node if there is one.
+//! Every policy examines a bounded number of open nodes (at random, or round-robin) and compares them. Only if none of
+//! these fits, it asks the pool's index, which finds a node if there is one.
 
 use std::fmt;
 
@@ -19,34 +19,34 @@ mod round_robin;
 use candidates::Candidates;
 pub use pool::Pool;
 
-/// Most nodes looked at before the index is asked: enough that a cluster with room is placed on by the policy, few
-/// enough that a nearly full one costs about a microsecond.
+/// Nodes examined before the index is asked: enough that a cluster with room is placed on by the policy, few enough
+/// that a nearly full one costs about a microsecond.
 const MAX_SAMPLED: usize = 64;
 
-/// A node, by a small number that the caller chooses and may use again after removal. The pool's memory is proportional
-/// to the greatest one in use.
+/// A node, identified by a small number that the caller chooses and may reuse after removal. The pool's memory is
+/// proportional to the greatest one in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeKey(pub u32);
 
 /// One placement policy, as listed by [`policies`].
 pub struct Policy {
-    /// The name that configurations use.
+    /// Name in configurations.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// Description in one line.
     pub about: &'static str,
     pick: fn(&mut Candidates<'_>) -> Option<NodeKey>,
 }
 
-/// Every policy; the first is the default.
+/// All policies; the first is the default.
 static POLICIES: [Policy; 4] = [power_of_two::POLICY, random::POLICY, round_robin::POLICY, kubernetes::POLICY];
 
-/// Every placement policy; the first is the default.
+/// All placement policies; the first is the default.
 #[must_use]
 pub fn policies() -> &'static [Policy] {
     &POLICIES
 }
 
-/// The policy of that name.
+/// Finds a policy by name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Policy> {
     POLICIES.iter().find(|policy| policy.name == name)
@@ -58,37 +58,37 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// What a node is wanted for.
+/// A request for a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Who compares the nodes.
+    /// The policy that compares nodes.
     pub policy: &'static Policy,
-    /// What must be free on the node.
+    /// Resources that must be free on the node.
     pub resources: Resources,
-    /// Nodes that are chosen only when no other fits (a short list: where it failed before).
+    /// Nodes that are chosen only if no other fits (a short list of those where creation failed before).
     pub avoid: &'a [NodeKey],
 }
 
-/// What is remembered from one placement to the next, for all policies together.
+/// State that is kept between placements, shared by all policies.
 #[derive(Debug, Default)]
 pub struct Placement {
-    /// The last request that no node of the pool had room for, and how often room had been made by then: nothing as
-    /// large fits until room is made again. That holds whatever the policy, since each of them ends at the index.
+    /// The last request that no node had room for, and the pool's capacity version then: nothing as large fits before
+    /// that version changes. This holds for all policies, since each of them falls back to the index.
     refused: Option<(u64, Resources)>,
-    /// Where the next turn begins, for policies that take turns.
+    /// Start of the next round-robin search.
     next_key: NodeKey,
 }
 
 impl Placement {
-    /// Nothing placed yet.
+    /// Creates the initial state.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An open node with room for what is wanted, or `None` when there is none. Reserve on it before choosing again.
+    /// Chooses an open node with room for the request; `None` if there is none. Reserve on it before choosing again.
     ///
-    /// Always use it with the same pool; policies may change from call to call.
+    /// Always pass the same pool; policies may differ from call to call.
     #[must_use]
     pub fn choose(&mut self, pool: &Pool, wanted: Wanted<'_>, rng: &mut impl Rng) -> Option<NodeKey> {
         let resources = wanted.resources;

@@ -1,4 +1,4 @@
-//! What holds for every autoscaling policy, over random histories.
+//! Properties of every autoscaling policy, over random histories.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -35,15 +35,15 @@ prop_compose! {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Demand changes, and is decided on when the policy wants that.
+    /// Demand changes; a decision follows if the policy is driven by demand.
     Demand { waiting: u32, running: u32 },
-    /// A data plane reports; the sample's peak is at least what is there.
+    /// A data plane reports; the sample's peak is at least the current load.
     Sample { source: u32, requests: u32, peak: u32 },
-    /// So many starting sandboxes become ready.
+    /// This number of starting sandboxes become ready.
     Ready(u32),
     /// A ready sandbox is lost.
     Lost,
-    /// Time passes; what is due is decided on.
+    /// Time passes; due decisions are made.
     Wait(u64),
 }
 
@@ -57,7 +57,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A function whose decisions are carried out at once, except that creations take until [`Step::Ready`].
+/// A function whose decisions are applied at once, except that creations take until [`Step::Ready`].
 struct Function {
     autoscaler: Autoscaler,
     scaling: Scaling,
@@ -147,7 +147,7 @@ proptest! {
             let exists = function.ready + function.starting;
             prop_assert!(!waits || exists > 0 || function.due_ms.is_some(), "{}: nobody comes", policy.name);
         }
-        // Without demand, only the lower bound stays, and nothing is decided any more if that is none.
+        // Without demand only the lower bound remains, and no further decision is due if it is zero.
         function.happen(Step::Demand { waiting: 0, running: 0 })?;
         function.happen(Step::Ready(u32::MAX))?;
         function.happen(Step::Wait(2_000_000))?;

@@ -1,4 +1,4 @@
-//! The book of slots over random histories under every policy, and the order in which each hands them out.
+//! The slot accounting over random histories under every policy, and the order in which each policy chooses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ fn acquired(slots: &mut Slots<char>, times: usize) -> String {
     (0..times).map(|_| slots.acquire().unwrap_or('-')).collect()
 }
 
-/// How often each sandbox is chosen in `times` choices, each given back at once.
+/// Number of choices of each sandbox among `times`, each released at once.
 fn shares(slots: &mut Slots<char>, times: u32) -> BTreeMap<char, u32> {
     let mut counts = BTreeMap::new();
     for _ in 0..times {
@@ -179,13 +179,13 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A sandbox as a list would have it.
+/// A sandbox in the model, which is a plain list.
 #[derive(Clone, Copy, Debug)]
 struct Sandbox {
     slots: u32,
     in_use: u32,
     open: bool,
-    /// When it was last taken, and when it was last taken or given back, by step.
+    /// Step of the last acquisition, and of the last acquisition or release.
     taken: usize,
     used: usize,
     idle_since_ms: u64,
@@ -199,7 +199,7 @@ impl Sandbox {
 
 type Plain = BTreeMap<u8, Sandbox>;
 
-/// Which policy is in force since when, and what it chose last.
+/// The current policy, the step since when it is in force, and its last choice.
 #[derive(Clone, Copy, Debug)]
 struct Chooser {
     policy: &'static str,
@@ -217,7 +217,7 @@ impl Chooser {
             ("round-robin", _) => (sandbox.taken, 0, *key),
             ("knative", 1..=3) => (0, 0, *key),
             ("knative", 4..) => (usize::from(self.last.is_some_and(|last| *key <= last)), 0, *key),
-            // At random: any of them.
+            // Random policies allow any of them.
             _ => (0, 0, 0),
         };
         let least = candidates.clone().map(|candidate| order(&candidate)).min();
@@ -243,7 +243,7 @@ fn check(slots: &Slots<u8>, plain: &Plain, now_ms: u64) -> Result<(), TestCaseEr
     Ok(())
 }
 
-/// Takes note of a choice, after checking that it was allowed.
+/// Records a choice, after checking that it was allowed.
 fn take(
     plain: &mut Plain,
     chooser: &mut Chooser,

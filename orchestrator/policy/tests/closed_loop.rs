@@ -1,4 +1,4 @@
-//! `reactive` and each balancing policy together in a loop with a modelled cluster: what is decided comes true, and feeds back.
+//! `reactive` and each balancing policy in a closed loop with a modelled cluster: decisions take effect and feed back.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::VecDeque;
@@ -10,10 +10,10 @@ use policy::{
 };
 use rand_pcg::Pcg32;
 
-/// The model's step.
+/// Time step of the model.
 const STEP_MS: u64 = 10;
 
-/// One function, one data plane and a control plane that hears of demand at once.
+/// One function, one data plane, and a control plane that learns of demand at once.
 struct Cluster {
     autoscaler: Autoscaler,
     slots: Slots<u32>,
@@ -86,7 +86,7 @@ impl Cluster {
         self.now_ms += STEP_MS;
     }
 
-    /// Samples once in a second in which something happened.
+    /// Samples each second in which something happened.
     fn report(&mut self, arrivals: u32) {
         let Demand { waiting, running } = self.demand();
         let sample = &mut self.sample;
@@ -120,7 +120,7 @@ impl Cluster {
         self.due_ms = decision.again_in_ms.map(|ms| self.now_ms + ms);
     }
 
-    /// Nothing arrives until nothing is left; how long that takes.
+    /// Runs without arrivals until no sandbox is left, and returns the time taken.
     fn idle_ms(&mut self) -> u64 {
         let start_ms = self.now_ms;
         while !(self.slots.is_empty() && self.starting.is_empty()) {
@@ -136,7 +136,7 @@ fn a_steady_load_makes_its_sandboxes_once() {
     for balance in balance::policies().iter().map(|policy| policy.name) {
         for (concurrency, creation_ms) in [(1, 0), (1, 100), (1, 2_000), (4, 100), (100, 500)] {
             let mut cluster = Cluster::new(balance, concurrency, creation_ms);
-            // One invocation each 50 ms, 200 ms long: four at once, and what piles up during the first creation.
+            // One invocation of 200 ms every 50 ms: four at once, and a backlog from the first creation.
             for step in 0..30_000u64 {
                 cluster.step(u32::from(step.is_multiple_of(5)), 200);
             }
@@ -159,7 +159,7 @@ fn a_burst_of_a_thousand_makes_a_thousand_and_gives_them_back_once() {
         cluster.step(0, 0);
     }
     assert_eq!((cluster.created, cluster.max_wait_ms), (1_000, 40));
-    // One invocation at a time from now on needs one sandbox; the rest goes after the stable window.
+    // From now on one invocation at a time needs one sandbox; the others go after the stable window.
     for step in 0..10_000u64 {
         cluster.step(u32::from(step.is_multiple_of(20)), 100);
     }

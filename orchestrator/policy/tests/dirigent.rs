@@ -32,7 +32,8 @@ fn ready(ready: u32) -> Supply {
     Supply { ready, starting: 0, concurrency: 1 }
 }
 
-/// The decisions of ticks from number `from` on, at each of which so much is running; what is decided comes to be.
+/// The decisions of ticks from number `from` on, with this number of invocations running at each; decisions take
+/// effect.
 fn drive(autoscaler: &mut Autoscaler, from: u64, first: u32, running_at: &[u32]) -> Vec<u32> {
     let mut have = first;
     let tick = |(tick, &running_now): (u64, &u32)| {
@@ -83,8 +84,8 @@ fn one_tick_changes_the_count_at_most_by_the_rates() {
     assert_eq!(autoscaler.decide(0, running(10), ready(0)).sandboxes, 1);
     let supply = Supply { ready: 1, starting: 1, concurrency: 1 };
     assert_eq!(autoscaler.decide(2_000, running(10), supply).sandboxes, 3);
-    // Of 40 found at the start: floor(40 / 4) = 10, floor(10 / 4) = 2, then floor(2 / 4) = 0, but they may have been used
-    // within the last 8 s, when they were met; so the last one goes with the fourth tick.
+    // Of 40 found at the start: floor(40 / 4) = 10, floor(10 / 4) = 2, then floor(2 / 4) = 0. But they may have been
+    // used within 8 s before they were found, so the last one goes with the fourth tick.
     let mut found = dirigent(&scaling);
     assert_eq!(found.decide(0, NOTHING, ready(40)).sandboxes, 40);
     assert_eq!(drive(&mut found, 1, 40, &[0, 0, 0, 0]), [10, 2, 1, 0]);
@@ -111,7 +112,7 @@ fn invocations_between_ticks_keep_the_last_sandbox() {
         autoscaler.record(tick * TICK_MS - 1_000, 0, &short);
         assert_eq!(autoscaler.decide(tick * TICK_MS, NOTHING, ready(1)).sandboxes, 1, "tick {tick}");
     }
-    // The last was heard of at 99 s: at 106 s that is 7 s ago, at 108 s more than the stable window.
+    // The last demand was at 99 s: at 106 s that is 7 s ago, at 108 s more than the stable window.
     assert_eq!(drive(&mut autoscaler, 51, 1, &[0, 0, 0, 0]), [1, 1, 1, 0]);
 }
 

@@ -1,5 +1,5 @@
-//! `kpa` against vectors computed by hand from the formulas of Knative Serving 1.13, and against a plain restatement of
-//! these over everything that was ever reported.
+//! `kpa` against vectors computed by hand from the formulas of Knative Serving 1.13, and against a direct restatement
+//! of these over all reports.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -241,7 +241,7 @@ fn a_report_of_traffic_starts_the_tick() {
     assert_eq!(autoscaler.tick_ms(), Some(TICK_MS));
 }
 
-/// The observation of the real system with its defaults: scaled to zero 62 s after the only request.
+/// An observation of the real system with its defaults: scaled to zero 62 s after the only request.
 #[test]
 fn one_request_keeps_its_sandbox_for_62_seconds() {
     let scaling = Scaling { max: Some(1), ..Scaling::default() };
@@ -369,7 +369,7 @@ fn the_panic_window_changes_live() {
     assert_eq!(burst, vec![5]);
 }
 
-/// The formulas again, over a list of everything reported, with the definitions of the windows.
+/// The formulas again, over a list of all reports, with the definitions of the windows.
 struct Plain {
     scaling: Scaling,
     target: f64,
@@ -380,7 +380,7 @@ struct Plain {
 }
 
 impl Plain {
-    /// Reports never pause for a window here, so that the first one ever begins every partial window.
+    /// Reports never pause for a whole window here, so that every partial window begins with the first one.
     fn average(&self, window: Duration, second: u64) -> f64 {
         let first = self.reports.first().unwrap().0;
         let oldest = (second + 1).saturating_sub(window.as_secs()).max(first);
@@ -441,7 +441,8 @@ proptest! {
     #[test]
     fn the_formulas_are_followed(
         scaling in any_scaling(), concurrency in 1u32..20,
-        // For each second: what was running (quarters, exact in binary), and what of the wanted came to be.
+        // For each second: the concurrency (in quarters, exact in binary), and the share of desired sandboxes that
+        // became ready.
         seconds in prop::collection::vec((0u32..200, 0u32..4), 2..120),
     ) {
         let mut autoscaler = kpa(&scaling, concurrency);

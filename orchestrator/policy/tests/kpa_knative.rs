@@ -1,4 +1,4 @@
-//! `kpa` beside Knative's own autoscaler: both are given the same samples and the same numbers of ready sandboxes, and must
+//! Compares `kpa` with Knative's own autoscaler: both are given the same samples and the same numbers of ready sandboxes, and must
 //! desire the same at every tick. Only what they desire is compared: how the last sandboxes go is decided elsewhere in
 //! Knative (its reconciler waits for activations, windows and graces, and changes nothing meanwhile), so that ours may
 //! still ask for what it asked for before where the autoscaler desires none.
@@ -27,7 +27,7 @@ struct Series {
 }
 
 impl Series {
-    /// Bursts, plateaus and silence, and sandboxes that follow late, by a fixed generator (Knuth's MMIX).
+    /// Bursts, plateaus and silence, with delayed sandboxes, from a fixed generator (Knuth's MMIX).
     fn of(seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut below = |bound: u64| {
@@ -51,13 +51,13 @@ impl Series {
             now += (wanted - now).clamp(-2, 4);
             ready.push(u32::try_from(now.max(0)).unwrap());
         }
-        // More than one at the start would be told from the clock of the real one.
+        // With more than one at the start Knative would read the real clock.
         ready[0] = 0;
         Self { concurrency, ready }
     }
 }
 
-/// What Knative's autoscaler desires at each tick.
+/// The sandboxes that Knative's autoscaler desires at each tick.
 fn knatives(series: &Series, scaling: &Scaling, target: f64) -> Vec<i64> {
     let mut events = Vec::new();
     for (second, concurrency) in (0..LENGTH_S).zip(&series.concurrency) {
@@ -92,7 +92,7 @@ fn knatives(series: &Series, scaling: &Scaling, target: f64) -> Vec<i64> {
     answer.as_array().unwrap().iter().map(|desired| desired.as_i64().unwrap()).collect()
 }
 
-/// What ours decides at each tick.
+/// The sandboxes that our policy decides at each tick.
 fn ours(series: &Series, scaling: &Scaling, concurrency: u32) -> Vec<i64> {
     let mut autoscaler = Autoscaler::new(find("kpa").unwrap(), scaling, concurrency);
     let mut decided = Vec::new();

@@ -38,7 +38,7 @@ impl Placer {
     }
 }
 
-/// How often each node is chosen in `times` placements that are not reserved.
+/// Number of choices of each node among `times` placements without reservations.
 fn chosen(name: &str, pool: &Pool, request: Resources, times: u32) -> BTreeMap<u32, u32> {
     let mut placer = Placer::new(name);
     let mut counts = BTreeMap::new();
@@ -97,7 +97,7 @@ fn round_robin_takes_turns_and_passes_over_what_is_full_or_closed() {
 
 #[test]
 fn round_robin_goes_on_where_the_index_found_a_node() {
-    // A run of full nodes longer than any sample lies between the two halves.
+    // A run of full nodes longer than any sample separates the two halves.
     let mut pool = Pool::new();
     for key in 0..400 {
         let capacity = if (100..300).contains(&key) { 0 } else { 1 };
@@ -136,7 +136,7 @@ fn the_same_seed_gives_the_same_nodes() {
 #[test]
 fn the_only_node_with_room_among_thousands_is_found() {
     for policy in policies() {
-        // CPU is left on every other node and memory on the others: the maxima of every subtree lie.
+        // CPU is left on every other node and memory on the others: the maxima of every subtree are misleading.
         let capacities: Vec<_> = (0..5_000).map(|i| if i % 2 == 0 { (1000, 10) } else { (10, 1000) }).collect();
         let mut pool = pool(&capacities);
         let mut placer = Placer::new(policy.name);
@@ -149,7 +149,7 @@ fn the_only_node_with_room_among_thousands_is_found() {
 
 #[test]
 fn a_refusal_is_forgotten_when_capacity_is_freed() {
-    // The last two make sure that it takes a search to see that nothing fits.
+    // The last two make a search necessary to find that nothing fits.
     let mut pool = pool(&[(100, 100), (100, 100), (100, 0), (0, 100)]);
     let mut placer = Placer::new("random");
     let mut choose = |pool: &Pool| placer.choose(pool, resources(60, 60), &[]);
@@ -166,7 +166,7 @@ fn a_refusal_is_forgotten_when_capacity_is_freed() {
 
 #[test]
 fn a_pool_found_full_by_one_policy_is_full_for_all_until_capacity_is_freed() {
-    // CPU is left on one node and memory on the other, so that it takes a search to see that nothing fits.
+    // CPU is left on one node and memory on the other, so that a search is necessary to find that nothing fits.
     let mut pool = pool(&[(100, 0), (0, 100)]);
     let mut placement = Placement::new();
     let mut rng = Pcg64::seed_from_u64(1);
@@ -240,7 +240,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A pool that scans.
+/// A reference pool that scans all nodes.
 #[derive(Debug, Default)]
 struct Plain(BTreeMap<u32, Node>);
 
@@ -296,7 +296,7 @@ fn check_choice(
 }
 
 proptest! {
-    /// All policies place on one pool, with one memory of what was refused.
+    /// All policies place on one pool and share the memory of refusals.
     #[test]
     fn a_pool_is_what_a_scan_says(
         steps in prop::collection::vec(any_step(), 1..200), seed in any::<u64>(),

@@ -1,4 +1,4 @@
-//! `reactive` step by step, and its promises over random histories.
+//! `reactive` step by step, and its guarantees over random histories.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn concurrency_is_filled_before_sandboxes_are_made() {
 
 #[test]
 fn invocations_that_run_elsewhere_do_not_start_sandboxes() {
-    // Two run in sandboxes that are leaving service and so are no supply.
+    // Two run in draining sandboxes, which are not supply.
     let decision = reactive(&Scaling::default()).decide(0, demand(0, 2), supply(0, 0));
     assert_eq!(decision.sandboxes, 0);
     let decision = reactive(&Scaling::default()).decide(0, demand(1, 2), supply(0, 0));
@@ -78,7 +78,7 @@ fn what_the_window_needed_stays_and_what_it_did_not_need_goes() {
     let mut autoscaler = reactive(&Scaling::default());
     let _ = autoscaler.decide(0, demand(5, 0), supply(0, 0));
     let mut now_ms = 0;
-    // One invocation after the other from now on: five sandboxes are held for a window, then one.
+    // From now on one invocation after the other: five sandboxes are held for a window, then one.
     loop {
         now_ms += 1_000;
         autoscaler.record(now_ms, 0, &busy(1, 1));
@@ -174,7 +174,7 @@ fn what_the_window_needed_is_forgotten_after_the_keep_alive() {
         0,
         "nothing was asked for more than 1 s"
     );
-    // Before the three could be given up, one is used again: only that one is kept.
+    // Before the three could be removed, one is used again: only that one is kept.
     assert_eq!(autoscaler.decide(3_001, demand(0, 1), supply(3, 0)).sandboxes, 1);
 }
 
@@ -192,9 +192,9 @@ enum Step {
     Sample(u32, u32),
     /// Starting sandboxes become ready.
     Ready,
-    /// A ready sandbox dies.
+    /// A ready sandbox is lost.
     Lose,
-    /// Surplus is given up as decided.
+    /// Surplus is removed as decided.
     Shrink,
     Wait(u64),
 }
@@ -210,7 +210,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was shown to the autoscaler, without any windows or buckets.
+/// The full history shown to the autoscaler, without windows or buckets.
 struct World {
     now_ms: u64,
     demand: Demand,
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// Decides, checks the promises and starts what was decided.
+    /// Decides, checks the guarantees and starts the creations.
     fn decide(&mut self, autoscaler: &mut Autoscaler, scaling: &Scaling) -> Result<(), TestCaseError> {
         let Demand { waiting, running } = self.demand;
         if waiting + running > 0 {
@@ -274,7 +274,7 @@ impl World {
         let active = self.seen.iter().map(|(at, _)| *at).max();
         let is_active = active.is_some_and(|at| self.now_ms - at < keep_alive_ms);
         if waiting + running == 0 && !is_active {
-            // Everything may go, and what comes later does not bring it back.
+            // Everything may go, and later samples do not bring it back.
             self.seen.clear();
         }
         if is_active {

@@ -54,7 +54,7 @@ struct State {
     bytes: u64,
     /// Those of them that are no response bytes.
     fixed: u64,
-    /// When the HTTP library was given its current part; `None` if it has none.
+    /// Time at which the HTTP library was given its current part; `None` if it has none.
     queued_us: Option<u64>,
     /// Deadline of the current part.
     until_us: u64,

@@ -44,8 +44,8 @@ impl SandboxFailure {
 struct Ack {
     slots: u32,
     version: u64,
-    /// When the acknowledged delta was read; `None` if slots were returned since, so that the time says nothing about
-    /// the delta.
+    /// Time at which the acknowledged delta was read; `None` if slots were returned since, so that the time says
+    /// nothing about the delta.
     read_us: Option<u64>,
 }
 

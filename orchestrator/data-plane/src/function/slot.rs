@@ -38,7 +38,7 @@ impl Slot {
         &self.parts().0.plane
     }
 
-    /// When it was acquired, microseconds.
+    /// Time of the acquisition, microseconds.
     pub(crate) fn taken_us(&self) -> u64 {
         self.taken_us
     }

@@ -22,8 +22,8 @@ use crate::{
     upstream::Sandbox,
 };
 
-/// How long a permanent creation problem refuses new invocations at once. The next one waits, so that the control plane
-/// sees demand and may try again.
+/// Time for which a permanent creation problem refuses new invocations at once. The next one waits, so that the control
+/// plane sees demand and may try again.
 const CREATION_FAILURE_TTL_US: u64 = 1_000_000;
 
 /// A function's configuration as this data plane uses it.
@@ -44,7 +44,7 @@ pub(crate) struct FunctionConfig {
     pub(crate) connection_idle_us: u64,
 }
 
-/// What remains to be done after a change.
+/// The effects of a change, to be carried out by the caller without the lock.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// Slots acquired for waiters, in the order of their arrival.

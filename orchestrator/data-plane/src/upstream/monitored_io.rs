@@ -49,7 +49,7 @@ pub(crate) struct IoMonitor {
     reclaim: Mutex<Reclaim>,
 }
 
-/// What happens to the stream when its user drops it.
+/// The fate of the stream when its user drops it.
 #[derive(Default)]
 enum Reclaim {
     /// It is closed.

@@ -66,7 +66,7 @@ struct Probe {
     function: Arc<Function>,
     sandbox: Arc<Sandbox>,
     usage: Usage,
-    /// When the sandbox was last known to exist or probed, microseconds.
+    /// Time at which the sandbox was last known to exist or probed, microseconds.
     last_us: u64,
 }
 

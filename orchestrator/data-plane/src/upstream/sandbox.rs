@@ -83,9 +83,9 @@ pub(crate) struct Sandbox {
     header: HeaderValue,
     /// Connections that ended without a response since the last response.
     breaks: AtomicU32,
-    /// When a connection last became idle, microseconds; 0 before the first.
+    /// Time at which a connection last became idle, microseconds; 0 before the first.
     used_us: AtomicU64,
-    /// When something of it was last read as it arrived, microseconds. The sandbox cannot have sent it much earlier.
+    /// Time of the last input that was read as it arrived, microseconds. The sandbox cannot have sent it much earlier.
     received_us: AtomicU64,
     /// Start of the last successful probe, and of the last probe, microseconds; 0 before the first.
     probe_succeeded_us: AtomicU64,
@@ -137,7 +137,7 @@ impl Sandbox {
         self.protocol
     }
 
-    /// When it became ready, microseconds. It may have been granted to another data plane before.
+    /// Time at which it became ready, microseconds. It may have been granted to another data plane before.
     pub(crate) fn ready_us(&self) -> u64 {
         self.ready_us
     }
@@ -166,7 +166,7 @@ impl Sandbox {
         self.probe_started_us.load(Ordering::Relaxed)
     }
 
-    /// When it was last known to exist, microseconds.
+    /// Time at which it was last known to exist, microseconds.
     pub(super) fn known_us(&self, plane: &Plane, now_us: u64) -> u64 {
         plane.trust.known_us(
             self.received_us.load(Ordering::Relaxed),
@@ -181,7 +181,7 @@ impl Sandbox {
         self.received_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// When a connection last became idle, 0 before the first.
+    /// Time at which a connection last became idle, 0 before the first.
     pub(crate) fn used_us(&self) -> u64 {
         self.used_us.load(Ordering::Relaxed)
     }

@@ -34,9 +34,9 @@ const NO_STREAM: u64 = u64::MAX;
 /// All writers may run at once when the process resumes, so no write is ever undone: whether the stream counts follows
 /// from two timestamps, in whichever order they are written.
 pub(crate) struct Trust {
-    /// When the current stream was opened, once its snapshot is complete; [`NO_STREAM`] without one.
+    /// Time at which the current stream was opened, once its snapshot is complete; [`NO_STREAM`] without one.
     opened_us: AtomicU64,
-    /// When the stream was last known to be alive.
+    /// Time at which the stream was last known to be alive.
     stream_us: AtomicU64,
     /// Last tick.
     awake_us: AtomicU64,
@@ -115,8 +115,8 @@ impl Trust {
         self.awake_us.store(now_us, SeqCst);
     }
 
-    /// When a sandbox was last known to exist, given the last input read as it arrived (`received_us`) and the last
-    /// successful probe (`probed_us`).
+    /// Time at which a sandbox was last known to exist, given the last input read as it arrived (`received_us`) and the
+    /// last successful probe (`probed_us`).
     pub(super) fn known_us(&self, received_us: u64, probed_us: u64, now_us: u64) -> u64 {
         let received_us = if self.is_doubtful(received_us, now_us) { 0 } else { received_us };
         let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };

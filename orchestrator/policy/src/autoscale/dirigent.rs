@@ -29,7 +29,7 @@ pub(super) const POLICY: Policy = Policy {
     start: |scaling, concurrency| Box::new(Dirigent::new(scaling, concurrency)),
 };
 
-/// The published system's autoscaling period.
+/// Autoscaling period of the published system.
 const TICK_MS: u64 = 2_000;
 /// The unit of averages: one invocation.
 const ONE: u64 = 1_000_000;
@@ -38,9 +38,9 @@ const ONE: u64 = 1_000_000;
 #[derive(Debug)]
 struct Dirigent {
     parameters: Parameters,
-    /// From the first request until nothing is desired.
+    /// From the first request until no sandbox is desired.
     active: Option<Box<Active>>,
-    /// The last time something was asked of the function, as far as is known; before it is first seen, `None`.
+    /// Last known demand; `None` before the function is first seen.
     last_demand_ms: Option<u64>,
 }
 
@@ -57,18 +57,18 @@ struct Parameters {
     max: u32,
 }
 
-/// What has been observed of an active function.
+/// Observations of an active function.
 #[derive(Debug)]
 struct Active {
     stable: Window,
     panic: Window,
     mode: Panic,
-    /// Ticks so far: the number of the newest bucket. A late tick leaves no gap.
+    /// Ticks so far, the number of the newest bucket. A late tick leaves no gap.
     ticks: u64,
-    /// When it became active: ticks are counted from there.
+    /// Time at which it became active, the origin of its ticks.
     since_ms: u64,
     next_tick_ms: u64,
-    /// What the last tick gave, within bounds.
+    /// Result of the last tick, within bounds.
     desired: u32,
 }
 
@@ -79,7 +79,7 @@ impl Parameters {
         Self {
             formulas: Formulas::new(scaling, concurrency, stable_window_ms).without_activation_scale(),
             stable_window_ms,
-            // Whole ticks, as there; at least the newest one.
+            // Whole ticks, as in the published system; [`Window`] has at least one.
             stable_len: stable_window_ms / TICK_MS,
             panic_len: window_ms(scaling.panic_window()) / TICK_MS,
             min: scaling.min.min(max),
@@ -120,13 +120,13 @@ impl Dirigent {
         Self { parameters: Parameters::new(scaling, concurrency), active: None, last_demand_ms: None }
     }
 
-    /// Whether something was asked of the function within the stable window.
+    /// Returns true if there was demand within the stable window.
     fn had_recent_demand(&self, now_ms: u64) -> bool {
         self.last_demand_ms.is_some_and(|demand_ms| now_ms.saturating_sub(demand_ms) < self.parameters.stable_window_ms)
     }
 
     fn evaluate(&mut self, now_ms: u64, demanded: u32, sandboxes: u32) -> u32 {
-        // Of sandboxes met for the first time nothing is known: they may just have been used.
+        // Sandboxes found for the first time may just have been used.
         if demanded > 0 || (self.last_demand_ms.is_none() && sandboxes > 0) {
             self.last_demand_ms = Some(now_ms);
         }
@@ -141,7 +141,7 @@ impl Dirigent {
             }
             _ => {}
         }
-        // Bounds hold at once when they change; what was desired is what the last tick said.
+        // Changed bounds apply at once; the rest is the result of the last tick.
         let desired =
             self.active.as_ref().map_or(0, |active| active.desired).clamp(self.parameters.min, self.parameters.max);
         if desired == 0 {
@@ -176,7 +176,7 @@ impl Rule for Dirigent {
             creations: sandboxes.saturating_sub(supply.ready),
             min_idle_ms: 0,
             drain: true,
-            // Without ticks, surplus that could not be given up yet is looked at again.
+            // Without ticks, check again for surplus that could not be removed yet.
             again_in_ms: next_tick_ms.or((exists > sandboxes).then_some(TICK_MS)),
         }
     }

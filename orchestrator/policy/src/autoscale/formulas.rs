@@ -28,23 +28,23 @@ pub(super) struct Formulas {
     activation_scale: u32,
 }
 
-/// What was observed.
+/// Inputs of the formulas.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observed {
     /// Average concurrency over the stable window.
     pub(super) stable: f64,
     /// Average concurrency over the panic window.
     pub(super) panic: f64,
-    /// Sandboxes there are.
+    /// Existing sandboxes.
     pub(super) sandboxes: u32,
 }
 
-/// Panic mode: while it lasts, nothing is given up.
+/// Panic mode: while it lasts, nothing is scaled down.
 #[derive(Debug, Default)]
 pub(super) struct Panic {
     /// Last time the threshold was exceeded; `None` outside panic mode.
     since_ms: Option<u64>,
-    /// The most sandboxes desired in this panic; they are not given up before its end.
+    /// Greatest number desired in this panic, kept until its end.
     max_desired: u32,
 }
 
@@ -73,7 +73,7 @@ impl Formulas {
 }
 
 impl Panic {
-    /// Panic from the start, so as not to give up `sandboxes` before there is data.
+    /// Starts in panic mode, so that `sandboxes` are not scaled down before there is data.
     pub(super) fn from_start(now_ms: u64, sandboxes: u32) -> Self {
         Self { since_ms: Some(now_ms), max_desired: sandboxes }
     }

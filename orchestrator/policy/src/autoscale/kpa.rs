@@ -27,25 +27,25 @@ const TICK_MS: u64 = 2_000;
 const BUCKET_MS: u64 = 1_000;
 /// The unit of averages: one invocation running all the time.
 const ONE: u64 = 1_000_000;
-/// A sample covers a second and may be a second late: one that comes later does not cover the first request.
+/// A sample covers a second and may be a second late; a later one does not cover the first request.
 const EARLY_COUNT_TTL_MS: u64 = 2 * BUCKET_MS;
 
 /// The autoscaler of one function.
 #[derive(Debug)]
 struct Kpa {
     parameters: Parameters,
-    /// From the first decision on.
+    /// Set by the first decision.
     service_state: Option<ServiceState>,
     /// From the first sample until a stable window after the last.
     history: Option<Box<History>>,
-    /// What the formulas last gave, before bounds. Before the first time it is 0: Knative's initial-scale 0.
+    /// Last result of the formulas, before bounds; initially 0, which is Knative's initial-scale 0.
     desired: u32,
-    /// When they were first asked: ticks are counted from there.
+    /// Time of the first decision, the origin of the ticks.
     initial_tick_ms: u64,
     next_tick_ms: u64,
-    /// When the first request was counted before its sample came; that sample then counts one less.
+    /// Time at which the first request was counted before its sample arrived; that sample then counts one less.
     early_count_ms: Option<u64>,
-    /// Whether there is anything to tick for.
+    /// Ticks are needed.
     is_active: bool,
 }
 
@@ -65,7 +65,7 @@ struct Parameters {
     max: u32,
 }
 
-/// What has been observed of an active function.
+/// Observations of an active function.
 #[derive(Debug)]
 struct History {
     stable: Window,
@@ -110,8 +110,8 @@ impl History {
         self.panic.record(now_ms / BUCKET_MS, concurrency);
     }
 
-    /// The sandboxes desired by the formulas, and last by the scale-down delay. `None` without data: then what was
-    /// desired before still is.
+    /// The sandboxes desired by the formulas and the scale-down delay. `None` without data: then the previous result
+    /// stays.
     fn desired(&mut self, now_ms: u64, ready: u32, parameters: &Parameters) -> Option<u32> {
         let second = now_ms / BUCKET_MS;
         if self.stable.is_empty(second) {
@@ -149,8 +149,8 @@ impl Kpa {
         self.history.get_or_insert_with(|| History::new(parameters))
     }
 
-    /// The first decision: Knative's autoscaler begins in panic mode when it finds more than one sandbox, so as not to
-    /// give them up before it has data.
+    /// Makes the first decision. Knative's autoscaler starts in panic mode if it finds more than one sandbox, so that
+    /// they are not scaled down before there is data.
     fn begin(&mut self, now_ms: u64, supply: Supply) {
         self.service_state = Some(ServiceState::new(now_ms, supply));
         self.initial_tick_ms = now_ms;
@@ -160,12 +160,12 @@ impl Kpa {
         }
     }
 
-    /// Whether the first request was counted and no sample covers it yet.
+    /// Returns true if the first request was counted and no sample covers it yet.
     fn has_early_count(&self, now_ms: u64) -> bool {
         self.early_count_ms.is_some_and(|at_ms| now_ms - at_ms < EARLY_COUNT_TTL_MS)
     }
 
-    /// Applies the formulas at a tick, or at once for the first request of a function that is desired to have none.
+    /// Applies the formulas at a tick, or at once for the first request of a function scaled to zero.
     fn evaluate(&mut self, now_ms: u64, demanded: u32, supply: Supply) {
         let is_scale_from_zero = self.desired == 0 && demanded > 0;
         if is_scale_from_zero && !self.has_early_count(now_ms) {
@@ -185,12 +185,12 @@ impl Kpa {
         }
         let parameters = &self.parameters;
         let desired = self.history.as_mut().and_then(|history| history.desired(now_ms, supply.ready, parameters));
-        // Without data Knative keeps what it desired, for ever if nothing becomes ready. We see that nothing is asked.
+        // Without data Knative keeps its result, forever if nothing becomes ready. Here the absence of demand is known.
         self.desired = desired.unwrap_or(if demanded == 0 { 0 } else { self.desired });
     }
 
-    /// How long until there is something to decide: the next tick while active; once the history is out of date when
-    /// not, which then is freed.
+    /// Milliseconds until the next decision: the next tick while active, otherwise the expiry of the history, which is
+    /// then freed.
     fn again_in_ms(&mut self, now_ms: u64) -> Option<u64> {
         if self.is_active {
             return Some(self.next_tick_ms.saturating_sub(now_ms).max(1));

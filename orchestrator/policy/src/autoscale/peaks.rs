@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// Values by key (a time, in units of the owner's choice), as a queue of falling maxima: what an older, smaller value
-/// would say is already said by a newer, greater one.
+/// Values by key (a time, in units of the owner's choice), as a queue of falling maxima: an older, smaller value is
+/// subsumed by a newer, greater one.
 #[derive(Debug, Default)]
 pub(super) struct Peaks {
     /// Keys ascend, values descend, both strictly.
@@ -11,7 +11,7 @@ pub(super) struct Peaks {
 }
 
 impl Peaks {
-    /// Takes note of `value`. Keys never decrease from call to call; of several values at one key the greatest counts.
+    /// Records `value`. Keys never decrease; of several values at one key the greatest counts.
     pub(super) fn record(&mut self, key: u64, value: u32) {
         while self.entries.back().is_some_and(|&(_, last)| last <= value) {
             self.entries.pop_back();
@@ -36,12 +36,12 @@ impl Peaks {
         self.entries = VecDeque::new();
     }
 
-    /// The greatest value still remembered; 0 without any.
+    /// The greatest remembered value; 0 without any.
     pub(super) fn max(&self) -> u32 {
         self.entries.front().map_or(0, |&(_, value)| value)
     }
 
-    /// The key at which the greatest value was last seen: when that is forgotten, the maximum falls.
+    /// The key of the greatest value's last occurrence: when it is forgotten, the maximum falls.
     pub(super) fn max_key(&self) -> Option<u64> {
         self.entries.front().map(|&(key, _)| key)
     }

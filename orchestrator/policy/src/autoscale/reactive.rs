@@ -1,8 +1,8 @@
 //! Autoscaling `reactive`, the default: demand is an event.
 //!
-//! Waiting invocations beyond free and starting capacity start sandboxes at once, and never more than these. Sandboxes
-//! are given up when the greatest demand of the last stable window did not need them, and the last ones when nothing
-//! was asked for during the keep-alive. Only demand creates: a window never does.
+//! Waiting invocations beyond free and starting capacity create sandboxes at once, and never more than these. Sandboxes
+//! are scaled down if the greatest demand of the last stable window did not need them, and the last ones after the
+//! keep-alive without demand. Only demand creates sandboxes, a window never does.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ pub(super) const POLICY: Policy = Policy {
     start: |scaling, _| Box::new(Reactive::new(scaling)),
 };
 
-/// Data planes report once in this time, so that a peak is known at most that much late and is held that much longer.
+/// Report period of data planes: a peak is known at most that late and is held that much longer.
 const SAMPLE_PERIOD_MS: u64 = 1_000;
-/// A data plane not heard of for this long has no peak any more: two reports and the time one may be late.
+/// A data plane without a report for this long has no peak any more: two reports and the time that one may be late.
 const SOURCE_STALE_MS: u64 = 3 * SAMPLE_PERIOD_MS;
-/// While there is surplus that nobody has given up yet (busy, or not idle for long enough), ask again after this.
+/// Retry period while surplus was not removed yet (busy, or idle too briefly).
 const SURPLUS_RETRY_MS: u64 = 1_000;
-/// Longest window, about a year: far enough from the range of milliseconds that sums cannot overflow.
+/// Longest window, about a year: far from the range of milliseconds, so that sums cannot overflow.
 const MAX_WINDOW_MS: u64 = 1 << 35;
-/// Peaks are kept by this many parts of the stable window, which bounds their memory.
+/// Resolution of peaks within the stable window, which bounds their memory.
 const BUCKETS_PER_WINDOW: u64 = 64;
 
 /// The autoscaler of one function.
@@ -35,14 +35,14 @@ struct Reactive {
     max: u32,
     stable_window_ms: u64,
     keep_alive_ms: u64,
-    /// The greatest demand (waiting + running) of each part of the window, by the end of that part in milliseconds.
-    /// In invocations, not sandboxes, so that it stays true when the concurrency is changed.
+    /// The greatest demand (waiting + running) of each bucket of the window, by the end of the bucket in milliseconds.
+    /// In invocations rather than sandboxes, so that it stays valid when the concurrency changes.
     peaks: Peaks,
     /// The newest peak of each data plane that has one; empty when idle.
     sources: Vec<Source>,
-    /// The last time something was asked of the function, as far as is known; before it is first seen, `None`.
+    /// Last known demand; `None` before the function is first seen.
     last_active_ms: Option<u64>,
-    /// Whether the last decision saw demand.
+    /// The last decision saw demand.
     is_busy: bool,
 }
 
@@ -69,18 +69,18 @@ impl Reactive {
         new
     }
 
-    /// Takes note that `invocations` were waiting or running together.
+    /// Records a total of waiting and running invocations.
     fn note(&mut self, now_ms: u64, invocations: u32) {
         let bucket_ms = (self.stable_window_ms / BUCKETS_PER_WINDOW).max(1);
         self.peaks.record(now_ms.next_multiple_of(bucket_ms), invocations);
     }
 
-    /// How long a peak is held.
+    /// Milliseconds for which a peak is held.
     fn hold_ms(&self) -> u64 {
         self.stable_window_ms + SAMPLE_PERIOD_MS
     }
 
-    /// Forgets what is older than the window.
+    /// Forgets everything older than the window.
     fn forget(&mut self, now_ms: u64) {
         self.peaks.forget_before((now_ms + 1).saturating_sub(self.hold_ms()));
         self.sources.retain(|source| source.at_ms + SOURCE_STALE_MS > now_ms);
@@ -89,18 +89,18 @@ impl Reactive {
         }
     }
 
-    /// Milliseconds since something was last asked of the function, after noting whether that is now.
+    /// Milliseconds since the last demand, updated with the current one.
     fn idle_ms(&mut self, now_ms: u64, is_busy: bool) -> u64 {
         let was_busy = std::mem::replace(&mut self.is_busy, is_busy);
-        // Of sandboxes met for the first time nothing is known: they may just have been used.
+        // Sandboxes found for the first time may just have been used.
         if is_busy || was_busy || self.last_active_ms.is_none() {
             self.last_active_ms = Some(now_ms);
         }
         now_ms.saturating_sub(self.last_active_ms.unwrap_or(now_ms))
     }
 
-    /// When fewer sandboxes may be wanted without any event: the peak leaves the window, the keep-alive ends, or
-    /// surplus has become idle.
+    /// Milliseconds until fewer sandboxes may be desired without an event: the peak leaves the window, the keep-alive
+    /// ends, or surplus has become idle.
     fn again_in_ms(&self, now_ms: u64, idle_ms: u64, exists: u32, wanted: u32) -> Option<u64> {
         if exists <= self.min {
             return None;
@@ -131,7 +131,7 @@ impl Rule for Reactive {
             return;
         }
         self.sources.push(Source { name: source, peak, at_ms: now_ms });
-        // Peaks of several data planes need not have been at the same time: their sum errs to the safe side.
+        // Peaks of several data planes may have been at different times: their sum is an upper bound.
         let together = self.sources.iter().fold(0u32, |sum, source| sum.saturating_add(source.peak));
         self.note(now_ms, together);
     }

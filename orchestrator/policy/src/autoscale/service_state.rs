@@ -1,4 +1,4 @@
-//! Whether a function under `kpa` is activating, active or inactive, and so when its last sandbox may go.
+//! The state of a function under `kpa` (activating, active or inactive), which decides when its last sandbox may go.
 //!
 //! Reimplemented from the behaviour of Knative Serving 1.13, pkg/reconciler/autoscaling/kpa/scaler.go, with
 //! target-burst-capacity −1: the activator is always on the path, so that it need not be probed, and the grace period,
@@ -6,15 +6,15 @@
 
 use super::Supply;
 
-/// Knative gives up an activation after its progress deadline of 600 s and a buffer of 30 s.
+/// Knative's time-out of an activation: its progress deadline of 600 s and a buffer of 30 s.
 const ACTIVATION_TIMEOUT_MS: u64 = 630_000;
 
-/// What the state depends on besides time and supply, in milliseconds.
+/// Parameters of the state besides time and supply, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
-    /// An active function stays active for at least this long.
+    /// Minimum time that a function stays active.
     pub(super) stable_window_ms: u64,
-    /// The activator is on the path for at least this long before the last sandbox goes.
+    /// Minimum time that the activator is on the path before the last sandbox goes.
     pub(super) grace_ms: u64,
 }
 
@@ -22,26 +22,26 @@ pub(super) struct Context {
 #[derive(Debug)]
 pub(super) struct ServiceState {
     phase: Phase,
-    /// When it entered that phase.
+    /// Start of the phase.
     since_ms: u64,
-    /// When the function appeared, and with it the activator on its path.
+    /// Time at which the function was first seen, and with it the activator on its path.
     created_ms: u64,
-    /// The sandboxes last asked for.
+    /// The sandboxes last requested.
     requested: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Sandboxes are wanted and not yet ready.
+    /// Sandboxes are desired and none is ready.
     Activating,
     /// Sandboxes are ready.
     Active,
-    /// None is wanted; the last may still exist.
+    /// None is desired; the last may still exist.
     Inactive,
 }
 
 impl ServiceState {
-    /// The state of a function first met at `now_ms` with those sandboxes.
+    /// The state of a function first seen at `now_ms` with that supply.
     pub(super) fn new(now_ms: u64, supply: Supply) -> Self {
         let phase = match supply {
             Supply { ready: 1.., .. } => Phase::Active,
@@ -52,8 +52,8 @@ impl ServiceState {
         Self { phase, since_ms: now_ms, created_ms: now_ms, requested }
     }
 
-    /// How many sandboxes to ask for when `desired` are desired, and after how many milliseconds that may change by
-    /// itself.
+    /// The sandboxes to request if `desired` are desired, and the milliseconds after which that may change without an
+    /// event.
     pub(super) fn requested_sandboxes(
         &mut self,
         now_ms: u64,
@@ -75,7 +75,7 @@ impl ServiceState {
         (requested, (wait_ms > 0).then_some(wait_ms))
     }
 
-    /// The same when none is desired; 0 ms is "not by itself".
+    /// The same if none is desired; 0 ms means not without an event.
     fn requested_at_zero(&mut self, now_ms: u64, context: Context) -> (u32, u64) {
         let in_phase_ms = now_ms.saturating_sub(self.since_ms);
         match self.phase {
@@ -92,7 +92,8 @@ impl ServiceState {
             Phase::Active => self.enter(Phase::Inactive, now_ms),
             Phase::Inactive => {}
         }
-        // Being inactive for the grace would do too, but no function is that for longer than it has been proxied.
+        // Being inactive for the grace would do as well, but no function is inactive for longer than it has been
+        // proxied.
         let proxied_ms = now_ms.saturating_sub(self.created_ms);
         match context.grace_ms.saturating_sub(proxied_ms) {
             0 => (0, 0),

@@ -5,12 +5,13 @@
 //! one bucket add up; the average is over the whole window, or over the part of it since the first write; buckets
 //! without a write between two writes count as 0; a whole window without a write begins a new one.
 
-/// Integers, so that years of adding and taking away leave no rounding error: values are in millionths.
+/// A sliding window. Values are integers in millionths, so that years of additions and subtractions leave no rounding
+/// error.
 #[derive(Debug)]
 pub(super) struct Window {
     /// Sums by bucket, at `bucket % len`; empty until the first write.
     buckets: Box<[u64]>,
-    /// How many buckets the window has, at least 1.
+    /// Number of buckets, at least 1.
     len: u64,
     /// The buckets of the first and the last write.
     written: Option<(u64, u64)>,
@@ -19,7 +20,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window of `len` buckets (0 is read as 1), nothing written.
+    /// An empty window of `len` buckets (0 is read as 1).
     pub(super) fn new(len: u64) -> Self {
         Self { buckets: Box::default(), len: len.max(1), written: None, total: 0 }
     }
@@ -44,9 +45,9 @@ impl Window {
         self.total += value;
     }
 
-    /// The average (millionths, rounded down, which is Knative's precision too) as of `bucket`.
+    /// The average as of `bucket` (millionths, rounded down, which is Knative's precision).
     ///
-    /// Without recent writes it is that of the part of the window that was written; after a whole window without, 0.
+    /// Without recent writes it is that of the written part of the window; after a whole window without, 0.
     pub(super) fn average(&self, bucket: u64) -> u64 {
         let Some((first, last)) = self.written else { return 0 };
         let silent = bucket.saturating_sub(last);
@@ -57,7 +58,7 @@ impl Window {
         (self.total - outdated) / (last - first + 1).min(self.len - silent)
     }
 
-    /// Whether nothing was written for more than the window's length.
+    /// Returns true if nothing was written for more than the window's length.
     pub(super) fn is_empty(&self, bucket: u64) -> bool {
         self.written.is_none_or(|(_, last)| bucket.saturating_sub(last) > self.len)
     }
@@ -67,7 +68,7 @@ impl Window {
         self.written.map(|(_, last)| last)
     }
 
-    /// Changes the length and keeps what the new length has room for.
+    /// Changes the length and keeps the buckets that fit.
     pub(super) fn resize(&mut self, len: u64) {
         if len.max(1) == self.len {
             return;

@@ -1,6 +1,6 @@
-//! The sandboxes with a free slot, kept in the way that a policy's order wants them.
+//! The sandboxes with a free slot, indexed as the balancing policy needs them.
 //!
-//! Every operation costs O(log sandboxes), whatever the order.
+//! Every operation costs O(log sandboxes) at most.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,29 +11,29 @@ use rand_pcg::Pcg32;
 
 use super::{BalancePolicy, Candidates, InUse, Rank};
 
-/// See the module's text.
+/// Sandboxes with a free slot.
 #[derive(Debug)]
 pub(super) enum FreeSandboxes<K> {
-    /// In the order of ranks, then of keys.
+    /// Ordered by rank, then by key.
     Ranked { rank: fn(InUse) -> Rank, order: BTreeSet<(Rank, K)> },
-    /// In the order of keys, with the one chosen last.
+    /// Ordered by key, with the last choice.
     RoundRobin { order: BTreeSet<K>, last: Option<K> },
-    /// By place, in no order.
+    /// By index, in no order.
     Sampled(IndexedSandboxes<K>),
 }
 
-/// Sandboxes by place, so that one can be picked in O(1).
+/// Sandboxes by index, so that one can be picked in O(1).
 #[derive(Debug)]
 pub(super) struct IndexedSandboxes<K> {
     pick: fn(&mut Candidates<'_>) -> usize,
     keys: Vec<K>,
-    /// Slots in use, by place.
+    /// Slots in use, by index.
     in_use: Vec<u32>,
     indices: BTreeMap<K, usize>,
 }
 
 impl<K: Copy + Ord> FreeSandboxes<K> {
-    /// Empty, for `order`.
+    /// An empty set for a policy.
     pub(super) fn new(order: BalancePolicy) -> Self {
         match order {
             BalancePolicy::Ranked(rank) => Self::Ranked { rank, order: BTreeSet::new() },
@@ -44,7 +44,7 @@ impl<K: Copy + Ord> FreeSandboxes<K> {
         }
     }
 
-    /// Brings a sandbox from what it was to what it is; `None` is "without a free slot".
+    /// Updates a sandbox; `None` means without a free slot.
     #[inline]
     pub(super) fn update(&mut self, key: K, before: Option<InUse>, after: Option<InUse>) {
         match self {
@@ -57,12 +57,12 @@ impl<K: Copy + Ord> FreeSandboxes<K> {
         }
     }
 
-    /// The sandbox that the order prefers among those not in `others` (a short list).
+    /// The preferred sandbox that is not in `others` (a short list).
     #[inline]
     pub(super) fn choose(&mut self, others: &[K], random: &mut Pcg32) -> Option<K> {
         let is_allowed = |key: &K| !others.contains(key);
         match self {
-            // The warm path: looking at the first costs less than beginning to go through all.
+            // The warm path: taking the first costs less than an iterator over all.
             Self::Ranked { order, .. } if others.is_empty() => order.first().map(|(_, key)| *key),
             Self::Ranked { order, .. } => order.iter().map(|(_, key)| *key).find(is_allowed),
             Self::RoundRobin { order, last } => {
@@ -106,13 +106,13 @@ impl<K: Copy + Ord> IndexedSandboxes<K> {
             return None;
         }
         let index = (self.pick)(&mut Candidates { in_use: &self.in_use, random });
-        // Where a pick is unwanted, those beside it are no less random.
+        // If the pick is excluded, its neighbours are no less random.
         let (before, from) = self.keys.split_at(index);
         from.iter().chain(before).copied().find(|key| !others.contains(key))
     }
 }
 
-/// Brings one entry of an order from what it was to what it is.
+/// Replaces one entry of an order.
 #[inline]
 pub(super) fn reorder<T: Ord>(order: &mut BTreeSet<T>, before: Option<T>, after: Option<T>) {
     if before == after {

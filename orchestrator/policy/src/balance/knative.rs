@@ -20,5 +20,5 @@ pub(super) const POLICY: Balance = Balance {
     },
 };
 
-/// Knative's greatest concurrency with which the first sandbox is taken.
+/// Greatest concurrency for which Knative takes the first free sandbox.
 const MAX_FIRST_FIT_CONCURRENCY: u32 = 3;

@@ -1,6 +1,6 @@
 //! Load balancing `least-loaded`: the sandbox with the fewest slots in use.
 //!
-//! Among equals the one used last, so that sandboxes beyond the demand go idle and can be given back.
+//! Ties go to the most recently used one, so that sandboxes beyond the demand become idle and can be returned.
 
 use super::{Balance, BalancePolicy};
 

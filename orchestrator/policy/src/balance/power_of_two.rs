@@ -11,7 +11,7 @@ pub(super) const POLICY: Balance = Balance {
     order: |_| BalancePolicy::Sampled(pick),
 };
 
-/// Two different places, as far as there are two; among equals the first, which is a random one.
+/// Two different indices if there are two; ties go to the first, which is random.
 pub(super) fn pick(candidates: &mut Candidates<'_>) -> usize {
     let first = candidates.below(candidates.len());
     if candidates.len() == 1 {

@@ -1,6 +1,6 @@
-//! The book of slots of one function in one data plane: how many each sandbox grants, which are taken.
+//! Slot accounting of one function in one data plane: the slots granted and in use per sandbox.
 //!
-//! Owns the rule that never more invocations run in a sandbox than slots were granted for it, also while they shrink.
+//! Owns the rule that a sandbox never gets more invocations than granted slots, also while grants shrink.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +17,22 @@ use super::{
 #[derive(Debug)]
 pub struct Slots<K> {
     policy: &'static Balance,
-    /// What the policy's order was made for.
+    /// Concurrency that the policy was instantiated for.
     concurrency: u32,
     sandboxes: BTreeMap<K, Sandbox>,
     /// Open sandboxes with a free slot, in the policy's order.
     free: FreeSandboxes<K>,
-    /// Sandboxes that grant slots of which none is in use, since when.
+    /// Idle sandboxes with granted slots, ordered by the start of idleness.
     idle: BTreeSet<(u64, K)>,
-    /// Slots granted.
+    /// All granted slots.
     held_total: u64,
-    /// Slots in use.
+    /// All slots in use.
     in_use_total: u64,
     /// Free slots of open sandboxes.
     free_total: u64,
-    /// Events counted, for the policy's order.
+    /// Event counter, for the policy's order.
     events: u64,
-    /// For policies that choose at random.
+    /// Generator for policies that sample.
     random: Pcg32,
 }
 
@@ -41,7 +41,7 @@ struct Sandbox {
     slots: u32,
     open: bool,
     used: InUse,
-    /// When it was last given a slot back, or granted.
+    /// Time of the last release or grant of a slot.
     idle_since_ms: u64,
 }
 
@@ -50,20 +50,20 @@ impl Sandbox {
         if self.open { self.slots.saturating_sub(self.used.in_use) } else { 0 }
     }
 
-    /// What its place in the policy's order depends on; `None` when it has none.
+    /// Its input to the policy; `None` without a free slot.
     fn usage_if_free(&self) -> Option<InUse> {
         (self.free() > 0).then_some(self.used)
     }
 
-    /// Whether there is something to give back and nothing runs.
+    /// Returns true if slots are granted and none is in use.
     fn is_idle(&self) -> bool {
         self.used.in_use == 0 && self.slots > 0
     }
 }
 
 impl<K: Copy + Ord> Slots<K> {
-    /// No sandboxes. `concurrency` is what one sandbox runs at once, over all data planes; `random` feeds policies that
-    /// choose at random.
+    /// Creates an empty book. `concurrency` is the number of slots of one sandbox over all data planes; `random` drives
+    /// policies that sample.
     #[must_use]
     pub fn new(policy: &'static Balance, concurrency: u32, random: Pcg32) -> Self {
         Self {
@@ -80,8 +80,8 @@ impl<K: Copy + Ord> Slots<K> {
         }
     }
 
-    /// Orders the sandboxes by another policy, or for another concurrency, from the next choice on. Costs
-    /// O(sandboxes × log sandboxes) when something changes, nothing when not.
+    /// Replaces policy and concurrency from the next choice on. Costs O(sandboxes × log sandboxes) if one changes,
+    /// otherwise nothing.
     pub fn set_policy(&mut self, policy: &'static Balance, concurrency: u32) {
         if std::ptr::eq(policy, self.policy) && concurrency == self.concurrency {
             return;
@@ -94,14 +94,14 @@ impl<K: Copy + Ord> Slots<K> {
         }
     }
 
-    /// The policy in force.
+    /// The current policy.
     #[must_use]
     pub fn policy(&self) -> &'static Balance {
         self.policy
     }
 
-    /// Sets how many slots are granted for a sandbox. A new one is open, and idle from `now_ms` on; a known one keeps what
-    /// is in use, and until that falls below `slots` no more are handed out.
+    /// Sets the granted slots of a sandbox. A new sandbox is open, and idle from `now_ms` on. A known one keeps its
+    /// slots in use, and no more are acquired until their number is below `slots`.
     pub fn insert(&mut self, key: K, slots: u32, now_ms: u64) {
         if self.change(key, |sandbox| sandbox.slots = slots).is_none() {
             let used = InUse { in_use: 0, acquired: 0, released: 0 };
@@ -111,34 +111,34 @@ impl<K: Copy + Ord> Slots<K> {
         }
     }
 
-    /// Opens a sandbox for new invocations, or closes it (suspended, draining); running ones go on. Unknown ones are
-    /// ignored.
+    /// Opens a sandbox for new invocations, or closes it (suspended, draining); running ones continue. Unknown
+    /// sandboxes are ignored.
     pub fn set_open(&mut self, key: K, open: bool) {
         self.change(key, |sandbox| sandbox.open = open);
     }
 
-    /// Forgets a sandbox. What was in use there, if it was known; a later `release` of it is ignored.
+    /// Removes a sandbox and returns its slots in use, if it was known. A later `release` of it is ignored.
     pub fn remove(&mut self, key: K) -> Option<u32> {
         let sandbox = self.sandboxes.remove(&key)?;
         self.account(key, Some(sandbox), None);
         Some(sandbox.used.in_use)
     }
 
-    /// Takes a slot of the sandbox that the policy prefers; `None` when no open one has a free slot.
+    /// Acquires a slot of the sandbox that the policy prefers; `None` if no open one has a free slot.
     pub fn acquire(&mut self) -> Option<K> {
         let key = self.free.choose(&[], &mut self.random)?;
         self.take(key);
         Some(key)
     }
 
-    /// As [`Self::acquire`], but never of a sandbox in `others` (a short list: where it was tried before).
+    /// As [`Self::acquire`], but never of a sandbox in `others` (a short list of those tried before).
     pub fn acquire_other_than(&mut self, others: &[K]) -> Option<K> {
         let key = self.free.choose(others, &mut self.random)?;
         self.take(key);
         Some(key)
     }
 
-    /// Gives a slot back. True when it can be taken again at once; false when its sandbox is closed, has lost that
+    /// Releases a slot. Returns true if it can be acquired again at once; false if its sandbox is closed, has lost that
     /// slot, is unknown or had none in use.
     pub fn release(&mut self, key: K, now_ms: u64) -> bool {
         let Some(sandbox) = self.sandboxes.get_mut(&key).filter(|sandbox| sandbox.used.in_use > 0) else {
@@ -157,68 +157,67 @@ impl<K: Copy + Ord> Slots<K> {
         is_free
     }
 
-    /// Slots of a sandbox in use.
+    /// Slots in use of a sandbox.
     #[must_use]
     pub fn in_use(&self, key: K) -> u32 {
         self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.used.in_use)
     }
 
-    /// Slots granted for a sandbox; `None` when it is unknown.
+    /// Granted slots of a sandbox; `None` if it is unknown.
     #[must_use]
     pub fn held(&self, key: K) -> Option<u32> {
         self.sandboxes.get(&key).map(|sandbox| sandbox.slots)
     }
 
-    /// Slots in use, over all sandboxes.
+    /// Slots in use of all sandboxes.
     #[must_use]
     pub fn in_use_total(&self) -> u64 {
         self.in_use_total
     }
 
-    /// Slots that could be taken now.
+    /// Slots that could be acquired now.
     #[must_use]
     pub fn free_total(&self) -> u64 {
         self.free_total
     }
 
-    /// Slots granted, over all sandboxes, open or closed.
+    /// Granted slots of all sandboxes, open or closed.
     #[must_use]
     pub fn held_total(&self) -> u64 {
         self.held_total
     }
 
-    /// How many sandboxes are known, open or closed.
+    /// Number of known sandboxes, open or closed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sandboxes.len()
     }
 
-    /// Whether no sandbox is known.
+    /// Returns true if no sandbox is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sandboxes.is_empty()
     }
 
-    /// The sandboxes known, by key, with the slots granted for each.
+    /// The known sandboxes by key, with their granted slots.
     pub fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
         self.sandboxes.iter().map(|(&key, sandbox)| (key, sandbox.slots))
     }
 
-    /// The sandbox without a running invocation for the longest time, if that is at least `min_idle_ms`: the one to
-    /// give back first.
+    /// The sandbox that has been idle longest, if for at least `min_idle_ms`: the first one to return.
     #[must_use]
     pub fn longest_idle(&self, min_idle_ms: u64, now_ms: u64) -> Option<K> {
         let &(since_ms, key) = self.idle.first()?;
         (now_ms.saturating_sub(since_ms) >= min_idle_ms).then_some(key)
     }
 
-    /// Since when the sandbox that [`Self::idle_longest`] would name has been idle: when to ask again.
+    /// Since when the sandbox of [`Self::longest_idle`] has been idle, which says when to check again.
     #[must_use]
     pub fn idle_since_ms(&self) -> Option<u64> {
         self.idle.first().map(|&(since_ms, _)| since_ms)
     }
 
-    /// Takes a slot of a sandbox that has a free one.
+    /// Acquires a slot of a sandbox that has a free one.
     fn take(&mut self, key: K) {
         let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
         let before = *sandbox;
@@ -231,7 +230,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.arrange(key, Some(&before), Some(&after));
     }
 
-    /// Changes a known sandbox and keeps orders and totals true; what it is afterwards.
+    /// Changes a known sandbox, updates orders and totals, and returns the new state.
     fn change(&mut self, key: K, change: impl FnOnce(&mut Sandbox)) -> Option<Sandbox> {
         let sandbox = self.sandboxes.get_mut(&key)?;
         let before = *sandbox;
@@ -241,7 +240,7 @@ impl<K: Copy + Ord> Slots<K> {
         Some(after)
     }
 
-    /// Brings orders and totals from what a sandbox was to what it is; `None` is "not there".
+    /// Updates orders and totals for a changed sandbox; `None` means absent.
     fn account(&mut self, key: K, before: Option<Sandbox>, after: Option<Sandbox>) {
         let sum = |of: fn(&Sandbox) -> u32, total: u64| {
             total - u64::from(before.as_ref().map_or(0, of)) + u64::from(after.as_ref().map_or(0, of))
@@ -252,7 +251,7 @@ impl<K: Copy + Ord> Slots<K> {
         self.arrange(key, before.as_ref(), after.as_ref());
     }
 
-    /// Brings the orders from what a sandbox was to what it is.
+    /// Updates the orders for a changed sandbox.
     fn arrange(&mut self, key: K, before: Option<&Sandbox>, after: Option<&Sandbox>) {
         self.free.update(key, before.and_then(Sandbox::usage_if_free), after.and_then(Sandbox::usage_if_free));
         let entry = |sandbox: &Sandbox| sandbox.is_idle().then_some((sandbox.idle_since_ms, key));

@@ -1,5 +1,5 @@
-//! The open nodes with room for one request, as a policy meets them: a bounded number of them, whatever the cluster's
-//! size. A policy that finds none among these leaves the rest to the pool's index.
+//! The open nodes with room for one request, as a policy sees them: a bounded number, whatever the cluster's size. A
+//! policy that finds none among these leaves the rest to the pool's index.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use super::{MAX_SAMPLED, NodeKey, Pool, Wanted};
 
-/// See the module's text.
+/// The candidates for one request.
 pub(super) struct Candidates<'a> {
     pool: &'a Pool,
     wanted: Wanted<'a>,
@@ -18,12 +18,12 @@ pub(super) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(pool: &'a Pool, wanted: Wanted<'a>, rng: &'a mut dyn Rng, next_key: &'a mut NodeKey) -> Self {
-        // With few nodes, four draws for each meet nearly all of them.
+        // With few nodes, four draws per node reach nearly all of them.
         let draws_left = MAX_SAMPLED.min(pool.open_len() * 4);
         Self { pool, wanted, rng, next_key, draws_left }
     }
 
-    /// A random open node with room, other than `besides` and the avoided; `None` when the draws are used up.
+    /// A random open node with room, other than `besides` and the avoided; `None` once the draws are used up.
     pub(super) fn draw(&mut self, besides: Option<NodeKey>) -> Option<NodeKey> {
         let open = self.pool.open();
         while self.draws_left > 0 {
@@ -36,8 +36,8 @@ impl<'a> Candidates<'a> {
         None
     }
 
-    /// The node with room and the greatest score, among equals a random one; from a run of at most [`MAX_SAMPLED`]
-    /// different open nodes that begins at a random one, so that a small cluster is seen whole.
+    /// The node with room and the greatest score, ties broken at random, from a run of at most [`MAX_SAMPLED`]
+    /// different open nodes that starts at a random one, so that a small cluster is examined as a whole.
     pub(super) fn best_of_sample(&mut self, score: impl Fn(&Self, NodeKey) -> u64) -> Option<NodeKey> {
         let open = self.pool.open();
         if open.is_empty() {
@@ -57,7 +57,7 @@ impl<'a> Candidates<'a> {
                 Ordering::Equal => equals += 1,
                 Ordering::Greater => equals = 1,
             }
-            // The n-th of equals takes the place of those before it with a chance of 1/n, so that all have the same.
+            // The n-th of equals replaces its predecessors with probability 1/n, so that all have the same chance.
             if self.rng.random_range(0..equals) == 0 {
                 best = Some((scored, node));
             }
@@ -65,8 +65,8 @@ impl<'a> Candidates<'a> {
         best.map(|(_, node)| node)
     }
 
-    /// The next open node with room in the order of keys, after the one whose turn it was last. Looks at a bounded
-    /// number of keys, then asks the index.
+    /// The next open node with room by key, after the last one chosen. Examines a bounded number of keys, then asks the
+    /// index.
     pub(super) fn next_round_robin(&mut self) -> Option<NodeKey> {
         let keys = self.pool.keys_len();
         let start = *self.next_key;
@@ -82,21 +82,21 @@ impl<'a> Candidates<'a> {
         Some(node)
     }
 
-    /// The greater of the two shares of `node` (CPU, memory) that would be reserved with the request on it.
+    /// The greater of the two shares of `node` (CPU, memory) that would be reserved with the request.
     pub(super) fn reserved_share_after(&self, node: NodeKey) -> f64 {
         let [cpu, memory] = self.reserved_after(node);
         let share = |(part, whole): (u64, u64)| if part == 0 { 0.0 } else { part as f64 / whole as f64 };
         share(cpu).max(share(memory))
     }
 
-    /// Of CPU and of memory on `node`: what would be reserved with the request on it, and the capacity.
+    /// For CPU and memory of `node`: the reservation with the request, and the capacity.
     pub(super) fn reserved_after(&self, node: NodeKey) -> [(u64, u64); 2] {
         let capacity = self.pool.capacity(node).unwrap_or_default();
         let after = self.pool.reserved(node).unwrap_or_default() + self.wanted.resources;
         [(after.cpu_millicores, capacity.cpu_millicores), (after.memory_mib, capacity.memory_mib)]
     }
 
-    /// Any open node with room: by the index, from a random place on, the avoided last.
+    /// Any open node with room: by the index, from a random start, the avoided last.
     pub(super) fn find_by_index(&mut self) -> Option<NodeKey> {
         let open = self.pool.open();
         if open.is_empty() {

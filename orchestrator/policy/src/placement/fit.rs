@@ -7,18 +7,18 @@
 
 use model::Resources;
 
-/// See the module's text. Positions that were never set have no room at all.
+/// The index. Positions that were never set have no room at all.
 #[derive(Debug, Default)]
 pub(super) struct FitTree {
     /// A binary heap layout: the root at 1, the children of `i` at `2i` and `2i + 1`, the leaves from `leaves` on.
     /// `None` is a position without a node to place on; it fits nothing, not even an empty request.
     room: Vec<Option<Resources>>,
-    /// How many leaves: 0 or a power of two.
+    /// Number of leaves: 0 or a power of two.
     leaves: usize,
 }
 
 impl FitTree {
-    /// Sets the room at `at`; `None` takes it out.
+    /// Sets the room at `at`; `None` removes it.
     pub(super) fn set(&mut self, at: usize, room: Option<Resources>) {
         if at >= self.leaves {
             if room.is_none() {
@@ -38,7 +38,7 @@ impl FitTree {
         }
     }
 
-    /// False when no position has room: the greatest CPU or the greatest memory of all is too little.
+    /// Returns false if no position has room: the greatest CPU or the greatest memory of all is too little.
     pub(super) fn may_fit_anywhere(&self, request: Resources) -> bool {
         self.leaves > 0 && self.may_fit(1, request)
     }
@@ -60,14 +60,14 @@ impl FitTree {
     ) -> Option<usize> {
         let mut at = from;
         while at < to {
-            // The largest aligned part that begins at `at`: climb while `at` is a left child.
+            // The largest aligned subtree that begins at `at`: climb while `at` is a left child.
             let mut i = self.leaves + at;
             let mut span = 1;
             while i.is_multiple_of(2) && i > 1 {
                 i /= 2;
                 span *= 2;
             }
-            // Go down to the first child that may fit; a leaf that fits is the answer.
+            // Descend to the first child that may fit; a leaf that fits is the result.
             while self.may_fit(i, request) && span > 1 {
                 i *= 2;
                 span /= 2;

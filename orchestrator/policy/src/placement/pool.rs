@@ -1,4 +1,4 @@
-//! The nodes that sandboxes may be placed on, with what is reserved on each.
+//! The nodes that sandboxes may be placed on, with their reservations.
 //!
 //! Owns the rule that CPU and memory are reserved together and never beyond a node's capacity.
 
@@ -6,18 +6,18 @@ use model::Resources;
 
 use super::{NodeKey, fit::FitTree};
 
-/// Nodes, their capacity and what is reserved on them.
+/// Nodes, their capacity and their reservations.
 ///
-/// Every change costs O(log nodes); nothing is ever rebuilt but when the greatest key doubles.
+/// Every change costs O(log nodes); the index is rebuilt only when the greatest key doubles.
 #[derive(Debug, Default)]
 pub struct Pool {
     /// By key.
     nodes: Vec<Option<Node>>,
-    /// The open ones, in no order, for drawing at random.
+    /// Open nodes in no order, for random draws.
     open: Vec<NodeKey>,
-    /// What is free on the open ones.
+    /// Index over the free resources of open nodes.
     fits: FitTree,
-    /// How often room was made: a node inserted, opened or grown, a reservation released.
+    /// Counts the changes that freed capacity: a node inserted, opened or grown, a reservation released.
     capacity_version: u64,
     len: usize,
 }
@@ -26,12 +26,12 @@ pub struct Pool {
 struct Node {
     capacity: Resources,
     reserved: Resources,
-    /// Its place in `open`; `None` when it is closed.
+    /// Its index in `open`; `None` if it is closed.
     open_at: Option<usize>,
 }
 
 impl Node {
-    /// What more may be reserved; `None` when too much is reserved already.
+    /// Resources that may still be reserved; `None` if the node is overcommitted.
     fn room(&self) -> Option<Resources> {
         self.capacity.checked_sub(self.reserved)
     }
@@ -45,13 +45,13 @@ impl Node {
 }
 
 impl Pool {
-    /// No nodes.
+    /// Creates an empty pool.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a node, open and with nothing reserved. For one that is there already, changes its capacity only.
+    /// Adds a node, open and without reservations. For a known one, changes only its capacity.
     pub fn insert(&mut self, key: NodeKey, capacity: Resources) {
         let at = index(key);
         if at >= self.nodes.len() {
@@ -69,7 +69,7 @@ impl Pool {
         self.reindex(key);
     }
 
-    /// Forgets a node and all that is reserved on it. False when it is unknown.
+    /// Removes a node with its reservations. Returns false if it is unknown.
     pub fn remove(&mut self, key: NodeKey) -> bool {
         if self.node(key).is_none() {
             return false;
@@ -80,7 +80,7 @@ impl Pool {
         true
     }
 
-    /// Opens a node for placement or closes it; what is reserved stays. Unknown nodes are ignored.
+    /// Opens a node for placement or closes it; reservations stay. Unknown nodes are ignored.
     pub fn set_open(&mut self, key: NodeKey, open: bool) {
         let next = self.open.len();
         let Some(node) = self.node_mut(key) else { return };
@@ -104,7 +104,7 @@ impl Pool {
         self.reindex(key);
     }
 
-    /// Reserves `request` on a node, open or closed. False, and nothing changes, when it has no room or is unknown.
+    /// Reserves `request` on a node, open or closed. Returns false without a change if it has no room or is unknown.
     #[must_use = "without a reservation nothing may be started"]
     pub fn reserve(&mut self, key: NodeKey, request: Resources) -> bool {
         let fits = self.has_room(key, request);
@@ -114,8 +114,8 @@ impl Pool {
         fits
     }
 
-    /// Reserves `held` for a sandbox that exists already, even beyond the capacity (the node came back smaller): then
-    /// nothing more is reserved there until enough is released. Unknown nodes are ignored.
+    /// Reserves `held` for an existing sandbox, even beyond the capacity (the node came back smaller): then nothing
+    /// more is reserved there until enough is released. Unknown nodes are ignored.
     pub fn adopt(&mut self, key: NodeKey, held: Resources) {
         if let Some(node) = self.node_mut(key) {
             node.reserved = Resources {
@@ -126,7 +126,7 @@ impl Pool {
         }
     }
 
-    /// Gives back what was reserved. False, and nothing changes, when that much is not reserved there.
+    /// Releases a reservation. Returns false without a change if that much is not reserved there.
     pub fn release(&mut self, key: NodeKey, request: Resources) -> bool {
         let Some(node) = self.node_mut(key) else { return false };
         let Some(left) = node.reserved.checked_sub(request) else { return false };
@@ -136,49 +136,49 @@ impl Pool {
         true
     }
 
-    /// What is free on a node; `None` when it is unknown.
+    /// Free resources of a node; `None` if it is unknown.
     #[must_use]
     pub fn free(&self, key: NodeKey) -> Option<Resources> {
         self.node(key).map(Node::free)
     }
 
-    /// All that may be reserved on a node; `None` when it is unknown.
+    /// Capacity of a node; `None` if it is unknown.
     #[must_use]
     pub fn capacity(&self, key: NodeKey) -> Option<Resources> {
         self.node(key).map(|node| node.capacity)
     }
 
-    /// What is reserved on a node; `None` when it is unknown.
+    /// Reserved resources of a node; `None` if it is unknown.
     #[must_use]
     pub fn reserved(&self, key: NodeKey) -> Option<Resources> {
         self.node(key).map(|node| node.reserved)
     }
 
-    /// Whether a node is known and open for placement.
+    /// Returns true if a node is known and open for placement.
     #[must_use]
     pub fn is_open(&self, key: NodeKey) -> bool {
         self.node(key).is_some_and(|node| node.open_at.is_some())
     }
 
-    /// How many nodes there are, open or closed.
+    /// Number of nodes, open or closed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no node.
+    /// Returns true if there is no node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many nodes are open for placement.
+    /// Number of nodes open for placement.
     #[must_use]
     pub fn open_len(&self) -> usize {
         self.open.len()
     }
 
-    /// Counts the events that made room; while it stays, a request that fitted nowhere still does not.
+    /// A counter of changes that freed capacity: while it is unchanged, a request that fitted nowhere still does not.
     #[must_use]
     pub fn capacity_version(&self) -> u64 {
         self.capacity_version
@@ -188,18 +188,18 @@ impl Pool {
         &self.open
     }
 
-    /// How many keys may be in use: every node's key is below it.
+    /// Exclusive upper bound of the keys in use.
     pub(super) fn keys_len(&self) -> u32 {
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a node, open or closed, has room for `request`.
+    /// Returns true if a node, open or closed, has room for `request`.
     #[must_use]
     pub fn has_room(&self, key: NodeKey, request: Resources) -> bool {
         self.node(key).and_then(Node::room).is_some_and(|room| request.fits_in(room))
     }
 
-    /// False when no node can have room, as far as that is known at a glance.
+    /// Returns false if no node can have room; a quick check that may return true without need.
     pub(super) fn may_fit_anywhere(&self, request: Resources) -> bool {
         self.fits.may_fit_anywhere(request)
     }

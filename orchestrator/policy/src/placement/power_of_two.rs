@@ -1,7 +1,7 @@
 //! Placement `power-of-two`: of two random nodes with room, the one that would be less full.
 //!
-//! Two choices instead of one shrink the greatest load from O(log n / log log n) to O(log log n) above the average
-//! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001), for the price of one more look.
+//! Two choices instead of one reduce the greatest load from O(log n / log log n) to O(log log n) above the average
+//! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001), for the price of one more sample.
 
 use super::{Candidates, NodeKey, Policy};
 

@@ -1,6 +1,6 @@
 //! Placement `round-robin`: each node in turn, over all functions that use it.
 //!
-//! Turns go by node key, which stays when other nodes come and go. Nodes that are closed or full lose their turn.
+//! The order is that of node keys, which is stable while other nodes come and go. Closed and full nodes are skipped.
 
 use super::Policy;
 
