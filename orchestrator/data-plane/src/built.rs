@@ -142,6 +142,7 @@ impl Built {
             flush_returned(&plane).await;
         };
         tokio::select! {
+            // A completed shutdown takes precedence over a task that ends because of it.
             biased;
             () = serving => Ok(()),
             Some(ended) = tasks.join_next() => Ok(ended?),

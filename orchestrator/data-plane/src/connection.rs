@@ -61,6 +61,7 @@ const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 pub(crate) async fn serve_client(io: Io, client: Arc<Client>) {
     let socket = ClientSocket::new(io);
     serve_protocol(socket.clone(), client.clone()).await;
+    // With all input read, a plain close does not reset the connection.
     if client.has_unread() {
         let has_to_end = async {
             client.leave.cancelled().await;
@@ -126,6 +127,7 @@ async fn serve_http2(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch)
         .max_header_list_size(limits.http2_header_bytes())
         .max_concurrent_streams(MAX_STREAMS)
         .timer(TokioTimer::new())
+        // Pings detect a client that is gone without a close while its streams wait for responses.
         .keep_alive_interval(limits.send_timeout / 2)
         .keep_alive_timeout(limits.send_timeout / 2);
     let service = service_fn(|request| {

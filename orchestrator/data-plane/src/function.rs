@@ -196,6 +196,7 @@ impl Function {
                 Ok(Admission::Queued(QueueEntry { function: self.clone(), arrival, wait_outcome }))
             }
         };
+        // Effects are carried out without the lock: they wake tasks and close connections.
         drop(state);
         self.perform(effects);
         admission.map(|admission| AdmittedInvocation { arrival, config, admission })

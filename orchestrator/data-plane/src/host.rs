@@ -43,11 +43,13 @@ pub(crate) fn is_suffix(suffix: &str) -> bool {
 }
 
 fn label<'a>(host: &'a str, suffixes: &[String]) -> Option<&'a str> {
+    // An authority may begin with user information (RFC 3986, section 3.2.1).
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
+    // A trailing dot marks a fully qualified name.
     let name = name.strip_suffix('.').unwrap_or(name);
     match name.find('.') {
         None => Some(name),

@@ -78,6 +78,7 @@ pub(crate) async fn serve(
         client.upload_begins();
     }
     let outcome = if client.is_surplus {
+        // A surplus connection gets one refusal and is closed.
         client.end_when_idle();
         Err(Cause::Overloaded.because("too many clients are connected"))
     } else if plane.is_full() || !plane.overload.admits(arrived_us) {
@@ -238,6 +239,7 @@ impl Invocation {
             Some(connection) => Ok(connection),
             None => slot.sandbox().open(&self.plane).await.map_err(|error| {
                 match &error {
+                    // Idle connections hold descriptors that are needed now.
                     OpenError::Local(_) => self.plane.idle.shed_many(&self.plane),
                     OpenError::NotTrusted | OpenError::TrustExpired => slot.return_grant(),
                     sandboxes => slot.fail(&sandboxes.to_string()),
@@ -321,6 +323,7 @@ impl Invocation {
         head.headers.insert(headers::COLD, HeaderValue::from_static(cold));
         head.headers.insert(headers::SANDBOX, slot.sandbox().header().clone());
         head.headers.insert(headers::ATTEMPTS, attempts_value(self.attempts));
+        // The sandbox's version belongs to its own hop.
         head.version = http::Version::HTTP_11;
         let mut parts = Some((running, prefetched, body));
         let body = poll_fn(|cx| match parts.take() {

@@ -115,6 +115,7 @@ impl Metrics {
 
 impl Latency {
     fn record(&self, us: u64) {
+        // Minus one, because upper bounds are inclusive.
         let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
         let bucket = bits.saturating_sub(MIN_BOUND_US.ilog2()) as usize;
         add(&self.buckets[bucket.min(BUCKETS)]);

@@ -68,6 +68,7 @@ impl Outgoing {
             return Some(Request::from_parts(self.head.clone()?, Upload::Empty));
         };
         let upload = Upload::of(source.clone());
+        // If no retry is possible the head is moved rather than cloned.
         let head = if source.may_repeat() { self.head.clone()? } else { self.head.take()? };
         Some(Request::from_parts(head, upload))
     }

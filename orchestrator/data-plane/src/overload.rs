@@ -44,6 +44,7 @@ pub(crate) struct Overload {
 impl Overload {
     /// Returns true if a request that arrives at `now_us` is admitted.
     pub(crate) fn admits(&self, now_us: u64) -> bool {
+        // Arrivals trigger measurements instead of a timer, so that an idle data plane does not wake.
         if self.arrivals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ARRIVALS)
             && self.requested_us.load(Ordering::Relaxed) == 0
         {

@@ -191,6 +191,7 @@ impl Batch for ReportBatch {
 
     fn take(&mut self) -> Option<wire::FromDataPlane> {
         let mut message = wire::FromDataPlane { hello: self.hello.take(), ..Default::default() };
+        // The hello goes alone: until the peer accepts it, nothing else is of use.
         if message.hello.is_some() {
             return Some(message);
         }
@@ -209,6 +210,7 @@ impl Batch for ReportBatch {
             < MAX_ENTRIES
             && let Some((id, function)) = self.news.pop_first()
         {
+            // What exceeds one message follows in the next one.
             if function.write_report(&mut message, now_us) {
                 self.news.insert(id, function);
                 break;

@@ -50,6 +50,7 @@ impl Running {
         let Some((slot, mut connection)) = self.parts.take() else { return };
         let sandbox = slot.sandbox();
         sandbox.responded();
+        // The close of the connection may be readable together with the end of the response.
         let ended = connection.poll_drive(cx).is_ready() || connection.is_ended();
         let plane = slot.plane();
         let now_us = plane.clock.now_us();

@@ -23,6 +23,7 @@ impl Sampled {
     /// Adds a function that has become active. [`FunctionState`](crate::function::FunctionState) prevents that it is
     /// added twice.
     pub(crate) fn begin(&self, function: Arc<Function>) {
+        // By id, so that a function stays in its slice and its spans have equal length.
         let slice = usize::try_from(function.id().0 % u64::from(SLICES)).unwrap_or(0);
         self.lock()[slice].push(function);
     }

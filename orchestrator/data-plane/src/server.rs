@@ -51,6 +51,7 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, stopping
         () = server.accept_into(&mut late) => {}
     }
     tracing::warn!(left = connections.len(), "drain deadline passed");
+    // Waiting invocations get a refusal rather than a reset.
     for function in plane.functions.all() {
         let refusal = Cause::ShuttingDown.plain();
         function.change(|state: &mut FunctionState, now_us, effects| state.refuse_all(&refusal, now_us, effects));
@@ -78,6 +79,7 @@ impl Server {
             }
             tokio::select! {
                 biased;
+                // Reaps ended connections, which also makes room below the bound.
                 Some(_ended) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < max_connections => match accepted {
                     Ok(Accepted { io, peer, .. }) => {

@@ -79,6 +79,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut back_off = INITIAL_BACKOFF;
     let mut retold = api::Retold::default();
     let mut name_taken = NameTaken::default();
+    // Each attempt tries the next control plane, since the last one may be away.
     for control_plane in plane.config.control_planes.iter().cycle() {
         let opened_us = plane.clock.now_us();
         let session = Session { plane: &plane, address: &address, control_plane, opened_us };
@@ -155,6 +156,7 @@ impl Session<'_> {
         if !applier.cluster().is_empty() && welcome.cluster != applier.cluster() {
             return Err(StreamError::Stranger(format!("it is of cluster {:?}", welcome.cluster)));
         }
+        // A control plane of an older epoch was replaced; its grants may have been given to others since.
         if welcome.epoch < applier.epoch() {
             return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
         }
@@ -165,6 +167,7 @@ impl Session<'_> {
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
         plane.metrics.connected();
         applier.begin(welcome);
+        // The message with the welcome may carry the first part of the snapshot.
         applier.apply(first);
         let mut snapshot_due = Instant::now() + SNAPSHOT_TIMEOUT;
         loop {

@@ -179,6 +179,7 @@ impl Source {
             return self.fail(UploadError::TrailersTooLarge);
         }
         headers::trailers(&mut trailers);
+        // Only a retry needs them again, and it needs the whole body.
         self.trailers = Some(trailers.clone()).filter(|_| self.kept.is_whole());
         Ok(Frame::trailers(trailers))
     }

@@ -38,6 +38,7 @@ impl<'a> ProcessImage<'a> {
 /// HOST and TAG.
 #[must_use]
 pub fn is_container_image(image: &str) -> bool {
+    // A mistyped image of this system must not pass as a container image.
     let is_ours = image.split(':').next().is_some_and(|begin| ["builtin", "file"].contains(&begin));
     let (rest, digest) = split(image.split_once('@'), image);
     let (name, tag) = split(rest.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')), rest);

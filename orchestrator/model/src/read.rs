@@ -128,6 +128,7 @@ fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'
             Err(about(text, &["name"], "name".to_owned(), problem))
         }
         None => {
+            // Before the closing brace, so that positions in the rest of the text stay.
             let end = text.trim_ascii_end().len().saturating_sub(1);
             let comma = if fields.is_empty() { "" } else { "," };
             let name = format!("{comma}\"name\":{}", Value::from(name));

@@ -68,6 +68,7 @@ impl ClientIo {
 
     /// Returns true if `bytes` are a refusal by the library, which is then replaced and counted.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
+        // The library writes a refusal of its own only while no request is open.
         let may_be = self.refusal.is_none() && bytes.starts_with(b"HTTP/1.1 4") && self.client.is_idle();
         if may_be && let Some((cause, text)) = refused::instead_of(bytes) {
             self.client.plane.metrics.refused(cause);

@@ -77,6 +77,7 @@ impl ClientSocket {
             *hides_bytes = true;
             let _: io::Result<()> = socket.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
         }
+        // It is still ready after several polls: let other tasks run before the next ones.
         cx.waker().wake_by_ref();
         Presence::Here
     }

@@ -102,6 +102,7 @@ impl FunctionState {
         match delta.state {
             EndpointState::Gone => self.forget(id, effects),
             EndpointState::Draining => self.set_state(id, GrantState::Draining, delta.stamp),
+            // A grant without slots, or of a deregistered function, only lets running invocations finish.
             EndpointState::Active | EndpointState::Suspended if self.removed || delta.slots == 0 => {
                 self.set_state(id, GrantState::Draining, delta.stamp);
             }
@@ -113,6 +114,7 @@ impl FunctionState {
         if let Some(grant) = self.grants.get_mut(&id) {
             grant.reported = slots;
         }
+        // Acknowledged whatever it changed: the control plane reuses revoked slots only after that.
         self.report.acknowledge(id, slots, delta.stamp.version, now_us);
         self.serve_queue(effects);
         self.changed(before, now_us, effects);
@@ -144,6 +146,7 @@ impl FunctionState {
             self.reconcile(id, effects);
         }
         if self.removed {
+            // Failed sandboxes of a deregistered function are not awaited: they would keep it in the table.
             self.grants.retain(|_, grant| grant.state != GrantState::Failed);
         }
         self.changed(self.load(), now_us, effects);
@@ -184,6 +187,7 @@ impl FunctionState {
             effects.left.push(grant.sandbox);
         }
         self.cap = None;
+        // Its waiting invocations would wait for sandboxes of another cluster.
         self.remove(now_us, effects);
     }
 
@@ -219,6 +223,7 @@ impl FunctionState {
         }
         if failure.drains {
             grant.state = GrantState::Retired;
+            // No slot can be acquired any more, but those in use stay accounted.
             self.slots.insert(id, 0, now_us / 1000);
             self.slots.set_open(id, false);
             grant.reported = self.slots.in_use(id);

@@ -132,6 +132,7 @@ impl Report {
 
     /// Reports a sandbox that does not work; `running` invocations there have not ended.
     pub(super) fn failed(&mut self, sandbox: SandboxId, running: u32, failure: SandboxFailure) {
+        // An unsent acknowledgement must not claim slots that are gone.
         if let Some(ack) = self.acks.get_mut(&sandbox) {
             ack.slots = running;
         }
@@ -190,6 +191,7 @@ impl Report {
         if !(self.acks.is_empty() && self.failures.is_empty()) {
             return true;
         }
+        // Last, because it states the slots left after the returns that were reported before it.
         if let Some((version, slots)) = self.cap_ack.take() {
             message.limit_acks.push(wire::LimitAck { function, version, slots: slots.min(held) });
         }

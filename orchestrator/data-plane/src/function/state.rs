@@ -152,6 +152,7 @@ impl FunctionState {
         if let Some(sandbox) = self.acquire(now_us) {
             return AdmissionDecision::Served(sandbox);
         }
+        // With a grant, the invocation can still be served by a slot that becomes free.
         if let Some(problem) = &self.problem
             && problem.permanent
             && self.grants.is_empty()
@@ -183,6 +184,7 @@ impl FunctionState {
     /// Releases the slot of an invocation that ended in `sandbox`.
     pub(crate) fn release(&mut self, sandbox: &Arc<Sandbox>, now_us: u64, effects: &mut Effects) {
         let before = self.load();
+        // Counted even if the grant is gone, since the invocation ran here.
         self.running -= 1;
         let id = sandbox.id();
         if self.grants.get(&id).is_some_and(|grant| Arc::ptr_eq(&grant.sandbox, sandbox)) {
@@ -216,6 +218,7 @@ impl FunctionState {
             self.problem = None;
             return;
         }
+        // A permanent problem does not go away while they wait.
         if problem.permanent {
             self.refuse_all(&Cause::CreationFailed.plain(), now_us, effects);
         }
@@ -277,6 +280,7 @@ impl FunctionState {
         self.activity.change(now_us, before, self.load());
         self.report.on_waiting_changed(self.queue.len());
         if self.detached {
+            // Nothing is reported about a cluster that was left.
             effects.report = FlushPriority::None;
         } else {
             effects.report = effects.report.max(self.report.mark_queued());

@@ -89,6 +89,7 @@ impl Applier {
         }
         for id in message.removed {
             if let Some(named) = &mut self.snapshot {
+                // Deregistered between two messages of the snapshot.
                 named.remove(&FunctionId(id));
             }
             functions.remove(FunctionId(id));
@@ -109,6 +110,7 @@ impl Applier {
         if message.snapshot_end
             && let Some(named) = self.snapshot.take()
         {
+            // Functions that the snapshot does not name were deregistered while there was no stream.
             functions.keep_only(&named);
             self.plane.set_ready();
         }

@@ -73,6 +73,7 @@ impl IdleConnections {
         let mut owners = self.lock();
         owners.sandboxes.insert(sandbox.id(), Arc::downgrade(sandbox));
         if owners.sandboxes.len() >= owners.prune_at {
+            // The list at least doubles before it is scanned again, so registration costs O(1) amortised.
             owners.sandboxes.retain(|_, sandbox| sandbox.strong_count() > 0);
             owners.prune_at = (owners.sandboxes.len() * 2).max(MIN_PRUNE_OWNERS);
         }

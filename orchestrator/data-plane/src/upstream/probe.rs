@@ -73,6 +73,7 @@ struct Probe {
 /// Records that this process is running, and probes the sandboxes while there is no stream. Never returns.
 pub(crate) async fn probe_sandboxes(plane: Arc<Plane>) {
     let mut ticks = interval(TICK);
+    // `share` bounds what is caught up, so missed ticks are not repeated.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let limiter = ProbeLimiter::new();
     let mut passes = FuturesUnordered::new();
@@ -131,6 +132,7 @@ fn due(plane: &Plane, busy: &BTreeSet<IpAddr>, elapsed_us: u64) -> BTreeMap<IpAd
     if returned > 0 {
         tracing::warn!(sandboxes = returned, "grants returned: the sandboxes may have ended unseen");
     }
+    // By id as well, so that a simulation is reproducible.
     probes.sort_by_key(|probe| (probe.last_us, probe.sandbox.id()));
     probes.truncate(share(count, elapsed_us));
     let mut by_address = BTreeMap::<_, Vec<_>>::new();

@@ -232,6 +232,7 @@ impl Sandbox {
     pub(crate) fn put_idle(self: &Arc<Self>, mut connection: UpstreamConnection, plane: &Plane, now_us: u64) {
         self.used_us.store(now_us, Ordering::Relaxed);
         let mut connections = self.lock();
+        // A closed sandbox gets no further invocation; a zero idle timeout means a connection for each.
         if connections.closed || self.connection_idle_us == 0 {
             return;
         }
@@ -283,6 +284,7 @@ impl Sandbox {
         if !is_trusted(self.known_us(plane, now_us), now_us) {
             return Err(OpenError::NotTrusted);
         }
+        // Idle connections yield before clients lose descriptors.
         if plane.is_short_of_descriptors() {
             plane.idle.shed(plane, MAX_SHED_AT_ONCE, 0);
         }
@@ -323,6 +325,7 @@ impl Sandbox {
 
     /// Records a response, which ends a series of breaks.
     pub(crate) fn responded(&self) {
+        // Mostly zero: the warm path then needs no write to a shared cache line.
         if self.breaks.load(Ordering::Relaxed) != 0 {
             self.breaks.store(0, Ordering::Relaxed);
         }

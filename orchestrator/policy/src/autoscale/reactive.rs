@@ -145,6 +145,7 @@ impl Rule for Reactive {
         if demanded > 0 {
             self.note(now_ms, demanded);
         } else if idle_ms >= self.keep_alive_ms {
+            // After the keep-alive without demand nothing is held, even by a longer window.
             self.peaks.clear();
         }
 
@@ -153,7 +154,9 @@ impl Rule for Reactive {
         let needed_now = supply.ready.saturating_add(u32::try_from(lacking).unwrap_or(u32::MAX));
         let needed_now = if lacking > 0 { needed_now } else { 0 };
         let held = u64::from(self.peaks.max()).div_ceil(concurrency);
+        // The keep-alive holds one sandbox.
         let kept = held.max(u64::from(idle_ms < self.keep_alive_ms));
+        // A window holds sandboxes that exist but never creates any.
         let kept = u32::try_from(kept).unwrap_or(u32::MAX).min(exists);
 
         let is_beyond_bound = exists > self.max;

@@ -150,6 +150,7 @@ impl<K: Copy + Ord> Slots<K> {
         sandbox.used.released = self.events;
         sandbox.idle_since_ms = now_ms;
         let after = *sandbox;
+        // A slot that was revoked while in use does not become free.
         let is_free = after.free() > before.free();
         self.in_use_total -= 1;
         self.free_total += u64::from(is_free);
