@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use api::wire;
 use model::{FunctionId, FunctionName};
 use policy::balance::Balance;
 use tokio::sync::oneshot;
@@ -25,13 +24,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activity::LoadSample;
 pub(crate) use grants::{Delta, GrantCap, Stamp};
 pub(crate) use queue::{ArrivalNumber, WaitOutcome};
 pub(crate) use report::{FlushPriority, SandboxFailure};
 pub(crate) use slot::{Slot, Usage};
 pub(crate) use state::{Effects, FunctionConfig, FunctionState};
 
-use crate::{plane::Plane, refusal::Refusal, upstream::Sandbox};
+use crate::{plane::Plane, refusal::Refusal, reports::ReportMessage, upstream::Sandbox};
 use state::AdmissionDecision;
 
 /// A registered function.
@@ -159,23 +159,23 @@ impl Function {
     }
 
     /// Moves the unsent report into `message`. Returns true if there is more than one message holds.
-    pub(crate) fn write_report(&self, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
-        self.lock().write_report(self.id.0, message, now_us)
+    pub(crate) fn write_report(&self, message: &mut ReportMessage, now_us: u64) -> bool {
+        self.lock().write_report(self.id, message, now_us)
     }
 
     /// Updates a sample to what waits and runs when it is sent.
-    pub(crate) fn write_sample(&self, sample: wire::Sample) -> wire::Sample {
+    pub(crate) fn write_sample(&self, sample: LoadSample) -> LoadSample {
         self.lock().write_sample(sample)
     }
 
     /// Takes a sample of the load. The flag is true while the function is active; `None` means that it belongs to a
     /// cluster that was left.
-    pub(crate) fn sample(self: &Arc<Self>) -> Option<(wire::Sample, bool)> {
+    pub(crate) fn sample(self: &Arc<Self>) -> Option<(LoadSample, bool)> {
         self.change(|state, now_us, effects| {
             state.recheck_cap(now_us, effects);
             let (sample, active) = state.sample(now_us)?;
             let cold = self.cold.swap(0, Ordering::Relaxed);
-            Some((wire::Sample { function: self.id.0, cold, ..sample }, active))
+            Some((LoadSample { cold, ..sample }, active))
         })
     }
 

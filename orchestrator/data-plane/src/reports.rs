@@ -5,14 +5,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::{Batch, Outbox, OutboxMessages, wire};
+use api::{Batch, Outbox, OutboxMessages};
 use arc_swap::ArcSwapOption;
-use model::FunctionId;
+use model::{FunctionId, SandboxId};
 use tokio_util::sync::CancellationToken;
+
+mod message;
+
+pub(crate) use message::{ReportMessage, SlotsAck};
 
 use crate::{
     clock::Clock,
-    function::{FlushPriority, Function},
+    function::{FlushPriority, Function, LoadSample},
 };
 
 /// Entries per message, some 100 KiB, so that no message delays the next by much.
@@ -31,14 +35,15 @@ pub(crate) struct Reports {
 /// The unsent state of one stream.
 pub(crate) struct ReportBatch {
     clock: Clock,
-    hello: Option<wire::DataPlaneHello>,
+    hello: Option<ReportMessage>,
     news: BTreeMap<FunctionId, Arc<Function>>,
-    samples: BTreeMap<FunctionId, (Arc<Function>, wire::Sample)>,
+    samples: BTreeMap<FunctionId, (Arc<Function>, LoadSample)>,
     /// Acknowledgements of deltas and caps of unknown functions: nothing of them is held.
-    orphan_acks: BTreeMap<u64, wire::EndpointAck>,
-    orphan_limits: BTreeMap<u64, wire::LimitAck>,
-    applied: u64,
-    applied_sent: u64,
+    orphan_acks: BTreeMap<SandboxId, (FunctionId, u64)>,
+    orphan_caps: BTreeMap<FunctionId, u64>,
+    /// Function changes in force up to this sequence, if that is unsent.
+    applied: Option<u64>,
+    applied_sent: Option<u64>,
     /// Time of the newest message, microseconds; before the first, that of the stream's start.
     written_us: u64,
 }
@@ -107,7 +112,7 @@ impl Reports {
     }
 
     /// Queues samples. At most one per function is unsent: it accumulates the spans.
-    pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, wire::Sample)>) {
+    pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, LoadSample)>) {
         if let Some(outbox) = &*self.outbox.load() {
             outbox.update_soon(|batch| {
                 for (function, sample) in samples {
@@ -117,27 +122,24 @@ impl Reports {
         }
     }
 
-    /// Acknowledges a delta of an unknown function: no slots are held.
-    pub(crate) fn unknown(&self, delta: &wire::EndpointDelta) {
-        let wire::EndpointDelta { sandbox, function, version, .. } = *delta;
-        let ack = wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 };
+    /// Acknowledges the delta of `version` about a sandbox of an unknown function: no slots are held.
+    pub(crate) fn unknown(&self, function: FunctionId, sandbox: SandboxId, version: u64) {
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.orphan_acks.insert(sandbox, ack));
+            outbox.update(|batch| batch.orphan_acks.insert(sandbox, (function, version)));
         }
     }
 
-    /// Acknowledges a cap of an unknown function: no slots are held.
-    pub(crate) fn unknown_cap(&self, limit: &wire::GrantLimit) {
-        let ack = wire::LimitAck { function: limit.function, version: limit.version, slots: 0 };
+    /// Acknowledges the cap of `version` of an unknown function: no slots are held.
+    pub(crate) fn unknown_cap(&self, function: FunctionId, version: u64) {
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.orphan_limits.insert(limit.function, ack));
+            outbox.update(|batch| batch.orphan_caps.insert(function, version));
         }
     }
 
     /// Reports that function changes up to `sequence` are in force.
     pub(crate) fn applied(&self, sequence: u64) {
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update(|batch| batch.applied = batch.applied.max(sequence));
+            outbox.update(|batch| batch.applied = batch.applied.max(Some(sequence)));
         }
     }
 }
@@ -151,29 +153,29 @@ impl ReportBatch {
             news: BTreeMap::new(),
             samples: BTreeMap::new(),
             orphan_acks: BTreeMap::new(),
-            orphan_limits: BTreeMap::new(),
-            applied: 0,
-            applied_sent: 0,
+            orphan_caps: BTreeMap::new(),
+            applied: None,
+            applied_sent: None,
         }
     }
 
     /// Sets the first message of the stream.
-    pub(crate) fn send_hello(&mut self, hello: wire::DataPlaneHello) {
+    pub(crate) fn send_hello(&mut self, hello: ReportMessage) {
         self.hello = Some(hello);
     }
 
     fn backlog(&self, now_us: u64) -> Backlog {
-        let orphans = self.orphan_acks.len() + self.orphan_limits.len();
+        let orphans = self.orphan_acks.len() + self.orphan_caps.len();
         let unsent = self.news.len() + self.samples.len() + orphans;
         Backlog { unsent, silent_us: now_us.saturating_sub(self.written_us) }
     }
 
-    fn add_sample(&mut self, function: Arc<Function>, sample: wire::Sample) {
+    fn add_sample(&mut self, function: Arc<Function>, sample: LoadSample) {
         self.samples
             .entry(function.id())
             .and_modify(|(_, unsent)| {
                 let newest = sample;
-                *unsent = wire::Sample {
+                *unsent = LoadSample {
                     span_ms: unsent.span_ms.saturating_add(newest.span_ms),
                     concurrency_us: unsent.concurrency_us.saturating_add(newest.concurrency_us),
                     requests: unsent.requests.saturating_add(newest.requests),
@@ -187,27 +189,26 @@ impl ReportBatch {
 }
 
 impl Batch for ReportBatch {
-    type Message = wire::FromDataPlane;
+    type Message = api::wire::FromDataPlane;
 
-    fn take(&mut self) -> Option<wire::FromDataPlane> {
-        let mut message = wire::FromDataPlane { hello: self.hello.take(), ..Default::default() };
+    fn take(&mut self) -> Option<Self::Message> {
         // The hello goes alone: until the peer accepts it, nothing else is of use.
-        if message.hello.is_some() {
-            return Some(message);
+        if let Some(hello) = self.hello.take() {
+            return hello.into_wire();
         }
+        let mut message = ReportMessage::default();
         let now_us = self.clock.now_us();
-        while message.acks.len() < MAX_ENTRIES
-            && let Some((_, ack)) = self.orphan_acks.pop_first()
+        while message.acks() < MAX_ENTRIES
+            && let Some((sandbox, (function, version))) = self.orphan_acks.pop_first()
         {
-            message.acks.push(ack);
+            message.push_ack(function, sandbox, SlotsAck { slots: 0, version: Some(version), own_us: None });
         }
-        while message.limit_acks.len() < MAX_ENTRIES
-            && let Some((_, ack)) = self.orphan_limits.pop_first()
+        while message.cap_acks() < MAX_ENTRIES
+            && let Some((function, version)) = self.orphan_caps.pop_first()
         {
-            message.limit_acks.push(ack);
+            message.push_cap_ack(function, version, 0);
         }
-        while message.demand.len() + message.acks.len() + message.failures.len() + message.limit_acks.len()
-            < MAX_ENTRIES
+        while message.len() < MAX_ENTRIES
             && let Some((id, function)) = self.news.pop_first()
         {
             // What exceeds one message follows in the next one.
@@ -216,19 +217,17 @@ impl Batch for ReportBatch {
                 break;
             }
         }
-        while message.samples.len() < MAX_ENTRIES
-            && let Some((_, (function, sample))) = self.samples.pop_first()
+        while message.samples() < MAX_ENTRIES
+            && let Some((id, (function, sample))) = self.samples.pop_first()
         {
             // Newer demand than the sample's may have been sent before it.
-            message.samples.push(function.write_sample(sample));
+            message.push_sample(id, function.write_sample(sample));
         }
         if self.applied > self.applied_sent {
             self.applied_sent = self.applied;
-            message.applied = self.applied;
+            message.set_applied(self.applied.unwrap_or(0));
         }
-        if message == wire::FromDataPlane::default() {
-            return None;
-        }
+        let message = message.into_wire()?;
         self.written_us = now_us;
         Some(message)
     }
@@ -236,7 +235,7 @@ impl Batch for ReportBatch {
 
 #[cfg(test)]
 mod tests {
-    use api::OsNetwork;
+    use api::{OsNetwork, wire};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -254,28 +253,28 @@ mod tests {
     #[test]
     fn unsent_samples_of_one_function_become_one() {
         let mut batch = ReportBatch::new(Clock::start());
-        batch.applied = 3;
+        batch.applied = Some(3);
         let function = function();
         function.change(|state, now_us, effects| {
             let (arrival, _) = state.arrive(now_us, effects);
             state.join(arrival, oneshot::channel().0, now_us, effects);
         });
-        let sample = wire::Sample {
-            function: 1,
-            span_ms: 1000,
-            concurrency_us: 5,
-            requests: 2,
-            waiting: 4,
-            running: 1,
-            peak: 7,
-            cold: 1,
-        };
+        let sample =
+            LoadSample { span_ms: 1000, concurrency_us: 5, requests: 2, waiting: 4, running: 1, peak: 7, cold: 1 };
         batch.add_sample(function.clone(), sample);
-        batch.add_sample(function.clone(), wire::Sample { waiting: 0, running: 2, peak: 3, ..sample });
+        batch.add_sample(function.clone(), LoadSample { waiting: 0, running: 2, peak: 3, ..sample });
         assert_eq!(batch.backlog(0).unsent, 1);
         let message = batch.take().unwrap();
-        let expected =
-            wire::Sample { span_ms: 2000, concurrency_us: 10, requests: 4, waiting: 1, running: 0, cold: 2, ..sample };
+        let expected = wire::Sample {
+            function: 1,
+            span_ms: 2000,
+            concurrency_us: 10,
+            requests: 4,
+            waiting: 1,
+            running: 0,
+            peak: 7,
+            cold: 2,
+        };
         assert_eq!((message.samples, message.applied), (vec![expected], 3), "it says how many wait now");
         assert_eq!((batch.take(), batch.backlog(0).unsent), (None, 0), "all of it was sent");
     }

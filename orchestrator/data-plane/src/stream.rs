@@ -7,6 +7,7 @@ use api::{
     ConnectError, MAX_MESSAGE_BYTES, MAX_UNWANTED_PAUSE, NameTaken, PROTOCOL_VERSION, Token, TokenError, TokenSource,
     WireError, wire,
 };
+use model::SandboxId;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
@@ -15,7 +16,7 @@ use wire::orchestrator_client::OrchestratorClient;
 
 mod apply;
 
-use crate::{function::Effects, plane::Plane};
+use crate::{function::Effects, plane::Plane, reports::ReportMessage};
 use apply::Applier;
 
 /// Delay after the first failed connect; doubles with each further failure.
@@ -144,7 +145,7 @@ impl Session<'_> {
         let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbox, messages) = plane.reports.begin(plane.clock);
         let hello = self.hello(applier);
-        outbox.update(|batch| batch.send_hello(hello));
+        outbox.update(|batch| batch.send_hello(ReportMessage::hello(hello)));
         let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(Token::sign(token.as_ref(), messages)));
         let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;
@@ -192,7 +193,13 @@ impl Session<'_> {
         let mut held = Vec::new();
         for function in self.plane.functions.all() {
             let id = function.id().0;
-            function.change(|state, _, effects: &mut Effects| state.resync(id, &mut held, effects));
+            let grants = function.change(|state, _, effects: &mut Effects| state.resync(effects));
+            let on_wire = |(sandbox, slots): (SandboxId, u32)| wire::HeldGrant {
+                function: id,
+                sandbox: sandbox.to_wire(),
+                slots,
+            };
+            held.extend(grants.into_iter().map(on_wire));
         }
         wire::DataPlaneHello {
             protocol_version: PROTOCOL_VERSION,

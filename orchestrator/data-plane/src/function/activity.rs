@@ -1,6 +1,22 @@
 //! Measures the load of a function: the time integral of its invocations, which feeds the autoscaling policies.
 
-use api::wire;
+/// The load of one function over a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LoadSample {
+    pub(crate) span_ms: u32,
+    /// Time integral of waiting + running over the span: invocations times microseconds.
+    pub(crate) concurrency_us: u64,
+    /// Arrivals within the span.
+    pub(crate) requests: u32,
+    /// Waiting invocations at its end.
+    pub(crate) waiting: u32,
+    /// Running invocations at its end.
+    pub(crate) running: u32,
+    /// Greatest waiting + running within the span.
+    pub(crate) peak: u32,
+    /// Cold starts completed within the span.
+    pub(crate) cold: u32,
+}
 
 /// Measures one function between samples. Its load is waiting + running invocations.
 #[derive(Debug, Default)]
@@ -41,11 +57,10 @@ impl Activity {
     }
 
     /// The measurements since the last sample, and whether to continue: sampling ends with an idle span.
-    pub(super) fn sample(&mut self, now_us: u64, waiting: u32, running: u32) -> (wire::Sample, bool) {
+    pub(super) fn sample(&mut self, now_us: u64, waiting: u32, running: u32) -> (LoadSample, bool) {
         let load = waiting + running;
         self.count(now_us, load);
-        let sample = wire::Sample {
-            function: 0,
+        let sample = LoadSample {
             span_ms: u32::try_from(now_us.saturating_sub(self.span_since_us) / 1000).unwrap_or(u32::MAX),
             concurrency_us: self.integral_us,
             requests: self.requests,

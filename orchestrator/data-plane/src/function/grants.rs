@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::wire;
 use model::{Endpoint, EndpointState, SandboxId};
 
 use super::{
@@ -13,9 +12,9 @@ use super::{
 use crate::upstream::Sandbox;
 
 /// The order of deltas: first the stream they came on, then their version, since each stream restarts versions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
-    /// Number of the stream, from 1; 0 is older than every delta.
+    /// Number of the stream.
     pub(crate) stream: u64,
     /// Version within the stream.
     pub(crate) version: u64,
@@ -68,7 +67,8 @@ pub(super) enum GrantState {
 pub(super) struct Grant {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) state: GrantState,
-    stamp: Stamp,
+    /// Of the newest delta on this stream; `None`, which is older than any, before the first.
+    stamp: Option<Stamp>,
     /// Slots last reported as held; of a failed sandbox, the invocations that still run there.
     reported: u32,
     /// Slots in use by invocations that no client waits for.
@@ -96,15 +96,15 @@ impl FunctionState {
     pub(crate) fn apply(&mut self, delta: Delta, now_us: u64, effects: &mut Effects) {
         let before = self.load();
         let id = delta.endpoint.sandbox;
-        if self.grants.get(&id).is_some_and(|grant| delta.stamp < grant.stamp) {
+        if self.grants.get(&id).is_some_and(|grant| Some(delta.stamp) < grant.stamp) {
             return;
         }
         match delta.state {
             EndpointState::Gone => self.forget(id, effects),
-            EndpointState::Draining => self.set_state(id, GrantState::Draining, delta.stamp),
+            EndpointState::Draining => self.set_state(id, GrantState::Draining, Some(delta.stamp)),
             // A grant without slots, or of a deregistered function, only lets running invocations finish.
             EndpointState::Active | EndpointState::Suspended if self.removed || delta.slots == 0 => {
-                self.set_state(id, GrantState::Draining, delta.stamp);
+                self.set_state(id, GrantState::Draining, Some(delta.stamp));
             }
             EndpointState::Active => self.take_grant(delta, GrantState::Active, now_us),
             EndpointState::Suspended => self.take_grant(delta, GrantState::Suspended, now_us),
@@ -142,7 +142,7 @@ impl FunctionState {
     /// Returns every grant, those in use as their invocations end.
     pub(crate) fn return_all_grants(&mut self, now_us: u64, effects: &mut Effects) {
         for id in self.grants.keys().copied().collect::<Vec<_>>() {
-            self.set_state(id, GrantState::Returning, Stamp::default());
+            self.set_state(id, GrantState::Returning, None);
             self.reconcile(id, effects);
         }
         if self.removed {
@@ -159,7 +159,7 @@ impl FunctionState {
         if !self.grants.get(&id).is_some_and(|grant| grant.is_kept() && Arc::ptr_eq(&grant.sandbox, sandbox)) {
             return false;
         }
-        self.set_state(id, GrantState::Returning, Stamp::default());
+        self.set_state(id, GrantState::Returning, None);
         self.reconcile(id, effects);
         self.changed(self.load(), now_us, effects);
         true
@@ -250,21 +250,22 @@ impl FunctionState {
         self.slots.in_use(id).max(self.slots.held(id).unwrap_or(0)) > 1
     }
 
-    /// Prepares for a new stream: the hello states what is held now, and versions restart.
-    pub(crate) fn resync(&mut self, function: u64, hello: &mut Vec<wire::HeldGrant>, effects: &mut Effects) {
+    /// Prepares for a new stream, on which versions restart, and returns the slots held of each sandbox for its hello.
+    pub(crate) fn resync(&mut self, effects: &mut Effects) -> Vec<(SandboxId, u32)> {
+        let mut held = Vec::new();
         self.report.clear();
         self.cap = None;
         for id in self.grants.keys().copied().collect::<Vec<_>>() {
             let slots = self.slots_of(id);
             let Some(grant) = self.grants.get_mut(&id) else { continue };
             // Versions of another stream, perhaps of another control plane, do not order deltas of this one.
-            grant.stamp = Stamp::default();
+            grant.stamp = None;
             grant.reported = slots;
             let failure = grant.failure("this connection");
             // A failed sandbox counts as held until it is gone. Otherwise the control plane could grant it again before
             // it receives the report.
             let least = u32::from(failure.is_some());
-            hello.push(wire::HeldGrant { function, sandbox: id.to_wire(), slots: slots.max(least) });
+            held.push((id, slots.max(least)));
             if let Some(failure) = failure {
                 self.report.failed(id, slots, failure);
             }
@@ -273,6 +274,7 @@ impl FunctionState {
             self.report.require_demand_report();
         }
         effects.report = effects.report.max(self.report.mark_queued());
+        held
     }
 
     /// Held slots of this function. Ending grants count while they are in use, failed ones do not.
@@ -303,7 +305,7 @@ impl FunctionState {
             && self.grants.get(&id).is_some_and(Grant::is_kept)
             && self.kept_slots() > u64::from(cap.slots)
         {
-            self.set_state(id, GrantState::Returning, Stamp::default());
+            self.set_state(id, GrantState::Returning, None);
         }
     }
 
@@ -314,7 +316,7 @@ impl FunctionState {
         let leaving = matches!(grant.state, GrantState::Draining | GrantState::Returning);
         if slots < grant.reported && grant.state != GrantState::Failed {
             grant.reported = slots;
-            self.report.slots_returned(id, slots, grant.stamp.version);
+            self.report.slots_returned(id, slots, grant.stamp.map(|stamp| stamp.version));
         }
         if leaving && slots == 0 {
             self.slots.remove(id);
@@ -328,19 +330,19 @@ impl FunctionState {
         let (config, reported) = (self.config, delta.slots);
         let grant = self.grants.entry(id).or_insert_with(|| {
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &config, now_us.saturating_sub(delta.ready_age_us)));
-            Grant { sandbox, state, stamp: delta.stamp, reported, abandoned: 0 }
+            Grant { sandbox, state, stamp: Some(delta.stamp), reported, abandoned: 0 }
         });
         // The control plane granted it again before it received the report of the failure.
         if let Some(failure) = grant.failure("it was granted again") {
-            grant.stamp = grant.stamp.max(delta.stamp);
+            grant.stamp = grant.stamp.max(Some(delta.stamp));
             self.report.failed(id, grant.reported, failure);
             return;
         }
         self.slots.insert(id, delta.slots, now_us / 1000);
-        self.set_state(id, state, delta.stamp);
+        self.set_state(id, state, Some(delta.stamp));
     }
 
-    fn set_state(&mut self, id: SandboxId, state: GrantState, stamp: Stamp) {
+    fn set_state(&mut self, id: SandboxId, state: GrantState, stamp: Option<Stamp>) {
         if let Some(grant) = self.grants.get_mut(&id)
             && grant.state != GrantState::Failed
         {
@@ -377,7 +379,7 @@ impl FunctionState {
         while kept > u64::from(cap.slots) {
             let Some(id) = self.slots.longest_idle(cap.min_idle_ms, now_us / 1000) else { return };
             kept -= u64::from(self.slots_of(id));
-            self.set_state(id, GrantState::Returning, Stamp::default());
+            self.set_state(id, GrantState::Returning, None);
             self.reconcile(id, effects);
         }
     }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use api::wire;
-use model::SandboxId;
+use model::{FunctionId, SandboxId};
+
+use crate::reports::{ReportMessage, SlotsAck};
 
 /// Acknowledgements and failures per message, so that it stays below its size bound.
 const MAX_ACKS: usize = 4096;
@@ -43,7 +44,8 @@ impl SandboxFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ack {
     slots: u32,
-    version: u64,
+    /// Version of the newest delta about the sandbox on this stream; `None` before the first.
+    version: Option<u64>,
     /// Time at which the acknowledged delta was read; `None` if slots were returned since, so that the time says
     /// nothing about the delta.
     read_us: Option<u64>,
@@ -80,7 +82,7 @@ pub(super) struct Report {
 /// The load of a function at the time a message is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FunctionLoad {
-    pub(super) function: u64,
+    pub(super) function: FunctionId,
     pub(super) waiting: u32,
     pub(super) running: u32,
     pub(super) held: u32,
@@ -116,14 +118,14 @@ impl Report {
 
     /// Acknowledges the delta of `version`, read at `read_us`, after which `slots` are held.
     pub(super) fn acknowledge(&mut self, sandbox: SandboxId, slots: u32, version: u64, read_us: u64) {
-        self.acks.insert(sandbox, Ack { slots, version, read_us: Some(read_us) });
+        self.acks.insert(sandbox, Ack { slots, version: Some(version), read_us: Some(read_us) });
         // Slots that were granted are in use here already; slots that were revoked are wanted elsewhere.
         self.raise_priority(if slots > 0 { FlushPriority::Soon } else { FlushPriority::Now });
     }
 
     /// Reports that `slots` of a sandbox are held now, as of delta `version`. If the control plane has sent a newer
     /// delta, that one wins and is acknowledged itself.
-    pub(super) fn slots_returned(&mut self, sandbox: SandboxId, slots: u32, version: u64) {
+    pub(super) fn slots_returned(&mut self, sandbox: SandboxId, slots: u32, version: Option<u64>) {
         let ack = self.acks.entry(sandbox).or_insert(Ack { slots, version, read_us: None });
         ack.slots = slots;
         ack.version = ack.version.max(version);
@@ -162,38 +164,33 @@ impl Report {
     }
 
     /// Moves the report into `message`, written at `now_us`. Returns true if there is more than one message holds.
-    pub(super) fn write(&mut self, message: &mut wire::FromDataPlane, load: FunctionLoad, now_us: u64) -> bool {
+    pub(super) fn write(&mut self, message: &mut ReportMessage, load: FunctionLoad, now_us: u64) -> bool {
         let FunctionLoad { function, waiting, running, held } = load;
         (self.priority, self.queued) = (FlushPriority::None, FlushPriority::None);
         if std::mem::take(&mut self.demand) {
             self.reported_waiting = waiting;
-            message.demand.push(wire::Demand { function, waiting, running });
+            message.push_demand(function, waiting, running);
         }
         // Failures come first: returned slots of a failed sandbox must not be granted again.
-        while message.failures.len() < MAX_FAILURES
-            && let Some((sandbox, SandboxFailure { cause, retired, drains })) = self.failures.pop_first()
+        while message.failures() < MAX_FAILURES
+            && let Some((sandbox, failure)) = self.failures.pop_first()
         {
-            let (sandbox, cause) = (sandbox.to_wire(), api::shorten(cause));
-            message.failures.push(wire::EndpointFailure { sandbox, function, cause, retired, drains });
+            message.push_failure(function, sandbox, failure);
         }
         while self.failures.is_empty()
-            && message.acks.len() < MAX_ACKS
+            && message.acks() < MAX_ACKS
             && let Some((sandbox, ack)) = self.acks.pop_first()
         {
-            message.acks.push(wire::EndpointAck {
-                sandbox: sandbox.to_wire(),
-                function,
-                slots: ack.slots,
-                version: ack.version,
-                own_us: ack.read_us.map_or(0, |read_us| now_us.saturating_sub(read_us)),
-            });
+            let Ack { slots, version, read_us } = ack;
+            let own_us = read_us.map(|read_us| now_us.saturating_sub(read_us));
+            message.push_ack(function, sandbox, SlotsAck { slots, version, own_us });
         }
         if !(self.acks.is_empty() && self.failures.is_empty()) {
             return true;
         }
         // Last, because it states the slots left after the returns that were reported before it.
         if let Some((version, slots)) = self.cap_ack.take() {
-            message.limit_acks.push(wire::LimitAck { function, version, slots: slots.min(held) });
+            message.push_cap_ack(function, version, slots.min(held));
         }
         false
     }
@@ -201,9 +198,11 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use api::wire;
+
     use super::*;
 
-    const LOAD: FunctionLoad = FunctionLoad { function: 7, waiting: 4, running: 2, held: 3 };
+    const LOAD: FunctionLoad = FunctionLoad { function: FunctionId(7), waiting: 4, running: 2, held: 3 };
 
     fn sandbox(number: u64) -> SandboxId {
         SandboxId::new(model::Epoch(1), number).unwrap()
@@ -214,9 +213,9 @@ mod tests {
         let mut report = Report::default();
         let reported = |report: &mut Report, waiting| {
             report.on_waiting_changed(waiting);
-            let mut message = wire::FromDataPlane::default();
+            let mut message = ReportMessage::default();
             report.write(&mut message, FunctionLoad { waiting, ..LOAD }, 0);
-            !message.demand.is_empty()
+            !message.into_wire().unwrap_or_default().demand.is_empty()
         };
         let expected = [(1, true), (8, true), (7, false), (8, false), (5, false), (4, true), (3, false), (0, true)];
         for (waiting, expected) in expected {
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn growth_beyond_the_last_sample_is_reported() {
         let mut report = Report::default();
-        let mut message = wire::FromDataPlane::default();
+        let mut message = ReportMessage::default();
         report.on_waiting_changed(100);
         report.write(&mut message, FunctionLoad { waiting: 100, ..LOAD }, 0);
         report.on_waiting_changed(60);
@@ -248,8 +247,9 @@ mod tests {
         report.on_cap_applied(9, 0);
         let (mut acks, mut failures, mut more) = (0, 0, true);
         while more {
-            let mut message = wire::FromDataPlane::default();
+            let mut message = ReportMessage::default();
             more = report.write(&mut message, LOAD, 0);
+            let message = message.into_wire().unwrap();
             assert!(prost::Message::encoded_len(&message) < api::MESSAGE_BYTES);
             assert_eq!(message.limit_acks.is_empty(), more, "it speaks of what was acknowledged before");
             (acks, failures) = (acks + message.acks.len(), failures + message.failures.len());
@@ -263,7 +263,7 @@ mod tests {
         let mut priorities = Vec::new();
         let mut now = |report: &mut Report| {
             priorities.push(report.mark_queued());
-            report.write(&mut wire::FromDataPlane::default(), LOAD, 0);
+            report.write(&mut ReportMessage::default(), LOAD, 0);
         };
         report.on_waiting_changed(5);
         now(&mut report);
@@ -281,13 +281,14 @@ mod tests {
         let mut report = Report::default();
         report.acknowledge(sandbox(1), 2, 5, 100);
         assert_eq!(report.mark_queued(), FlushPriority::Soon, "an acknowledgement");
-        report.slots_returned(sandbox(1), 0, 0);
-        report.slots_returned(sandbox(2), 0, 0);
+        report.slots_returned(sandbox(1), 0, None);
+        report.slots_returned(sandbox(2), 0, None);
         report.on_cap_applied(9, 2);
         assert_eq!(report.mark_queued(), FlushPriority::Now, "slots given back");
         assert_eq!(report.mark_queued(), FlushPriority::None, "the outbox knows by now");
-        let mut message = wire::FromDataPlane::default();
+        let mut message = ReportMessage::default();
         report.write(&mut message, LOAD, 130);
+        let message = message.into_wire().unwrap();
         let acks: Vec<_> = message.acks.iter().map(|a| (a.sandbox, a.slots, a.version, a.own_us)).collect();
         assert_eq!(acks, [(sandbox(1).to_wire(), 0, 5, 30), (sandbox(2).to_wire(), 0, 0, 0)]);
         assert_eq!(

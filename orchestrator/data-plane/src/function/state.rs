@@ -7,18 +7,19 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api::wire;
-use model::SandboxId;
+use model::{FunctionId, SandboxId};
 use policy::balance::{Balance, Slots};
 use rand_pcg::Pcg32;
 
 use super::{
-    activity::Activity,
+    activity::{Activity, LoadSample},
     grants::{Grant, GrantCap},
     queue::{ArrivalNumber, Queue, Waiter},
     report::{FlushPriority, FunctionLoad, Report},
 };
 use crate::{
     refusal::{Cause, Refusal},
+    reports::ReportMessage,
     upstream::Sandbox,
 };
 
@@ -235,7 +236,7 @@ impl FunctionState {
 
     /// The measurements since the last sample, and whether the function is still active; `None` if nothing is reported
     /// any more.
-    pub(crate) fn sample(&mut self, now_us: u64) -> Option<(wire::Sample, bool)> {
+    pub(crate) fn sample(&mut self, now_us: u64) -> Option<(LoadSample, bool)> {
         if self.detached {
             return None;
         }
@@ -245,16 +246,16 @@ impl FunctionState {
     }
 
     /// Moves the unsent report into `message`. Returns true if there is more than one message holds.
-    pub(crate) fn write_report(&mut self, function: u64, message: &mut wire::FromDataPlane, now_us: u64) -> bool {
+    pub(crate) fn write_report(&mut self, function: FunctionId, message: &mut ReportMessage, now_us: u64) -> bool {
         let load = FunctionLoad { function, waiting: self.queue.len(), running: self.running, held: self.held_slots() };
         self.report.write(message, load, now_us)
     }
 
     /// Updates a sample to what waits and runs when it is sent.
-    pub(crate) fn write_sample(&mut self, sample: wire::Sample) -> wire::Sample {
+    pub(crate) fn write_sample(&mut self, sample: LoadSample) -> LoadSample {
         let (waiting, running) = (self.queue.len(), self.running);
         self.report.sampled(waiting);
-        wire::Sample { waiting, running, ..sample }
+        LoadSample { waiting, running, ..sample }
     }
 
     pub(crate) fn waiting(&self) -> u32 {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::wire;
-use model::{Endpoint, EndpointState, Epoch, Protocol, SandboxId};
+use model::{Endpoint, EndpointState, Epoch, FunctionId, Protocol, SandboxId};
 use policy::balance;
 use proptest::prelude::*;
 use rand_pcg::Pcg32;
@@ -18,7 +18,7 @@ use super::{
     ArrivalNumber, Delta, Effects, FunctionConfig, FunctionState, GrantCap, SandboxFailure, Stamp, WaitOutcome,
     state::AdmissionDecision,
 };
-use crate::{refusal::Cause, upstream::Sandbox};
+use crate::{refusal::Cause, reports::ReportMessage, upstream::Sandbox};
 
 const CONFIG: FunctionConfig = FunctionConfig {
     timeout_us: 1_000_000,
@@ -97,8 +97,9 @@ impl World {
     }
 
     fn read_report(&mut self) {
-        let mut message = wire::FromDataPlane::default();
-        self.state.write_report(1, &mut message, self.now_us);
+        let mut message = ReportMessage::default();
+        self.state.write_report(FunctionId(1), &mut message, self.now_us);
+        let message = message.into_wire().unwrap_or_default();
         for failure in message.failures {
             let id = SandboxId::from_wire(failure.sandbox);
             self.believed.remove(&id);
@@ -215,10 +216,9 @@ impl World {
                 self.change(|state, now_us, effects| state.set_creation_problem(problem, now_us, effects));
             }
             Event::Resync => {
-                let mut held = Vec::new();
-                self.change(|state, _, effects| state.resync(1, &mut held, effects));
-                let held = held.iter().map(|held| (SandboxId::from_wire(held.sandbox), held.slots));
-                let (failed, believed): (Vec<_>, Vec<_>) = held.partition(|(id, _)| self.failed.contains(id));
+                let held = self.change(|state, _, effects| state.resync(effects));
+                let (failed, believed): (Vec<_>, Vec<_>) =
+                    held.into_iter().partition(|(id, _)| self.failed.contains(id));
                 let named: BTreeSet<SandboxId> = failed.iter().map(|(id, _)| *id).collect();
                 assert_eq!(named, self.failed, "until they are gone nobody else may have those that failed");
                 assert!(failed.iter().all(|(id, slots)| *slots >= self.in_use(*id).max(1)), "{failed:?}");

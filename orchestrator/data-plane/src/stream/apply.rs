@@ -124,7 +124,7 @@ impl Applier {
         let sandbox = SandboxId::from_wire(delta.sandbox);
         let Some(function) = self.plane.functions.by_id(FunctionId(delta.function)) else {
             // No grant of an unknown function is held.
-            self.plane.reports.unknown(delta);
+            self.plane.reports.unknown(FunctionId(delta.function), sandbox, delta.version);
             return Ok(());
         };
         let address = match state {
@@ -151,7 +151,7 @@ impl Applier {
                 let cap = GrantCap { slots, min_idle_ms, drain, version };
                 function.change(|state, now_us, effects| state.apply_cap(cap, now_us, effects));
             }
-            None => self.plane.reports.unknown_cap(cap),
+            None => self.plane.reports.unknown_cap(FunctionId(function), version),
         }
     }
 }
