@@ -29,7 +29,7 @@ pub(crate) use grants::{Delta, GrantCap, Stamp};
 pub(crate) use queue::{ArrivalNumber, WaitOutcome};
 pub(crate) use report::{FlushPriority, SandboxFailure};
 pub(crate) use slot::{Slot, Usage};
-pub(crate) use state::{Effects, FunctionConfig, FunctionState};
+pub(crate) use state::{CreationProblem, Effects, FunctionConfig, FunctionState};
 
 use crate::{plane::Plane, refusal::Refusal, reports::ReportMessage, upstream::Sandbox};
 use state::AdmissionDecision;

@@ -239,14 +239,23 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{Config, plane::Plane};
+    use crate::{Config, function::FunctionConfig, plane::Plane, table::Registration};
 
     /// Function 1 of a data plane without a stream.
     fn function() -> Arc<Function> {
         let policy = &policy::balance::policies()[0];
         let plane = Arc::new(Plane::new(Config::default(), policy, Arc::new(OsNetwork), 1));
-        let config = wire::FunctionConfig { function: 1, name: "f".to_owned(), concurrency: 1, ..Default::default() };
-        plane.functions.configure(&plane, &config);
+        let config = FunctionConfig {
+            timeout_us: 0,
+            queue_deadline_us: 0,
+            queue_limit: 0,
+            protocol: model::Protocol::Http1,
+            concurrency: 1,
+            retry_any: false,
+            connection_idle_us: 0,
+        };
+        let (id, name) = (FunctionId(1), "f".parse().unwrap());
+        plane.functions.configure(&plane, Registration { id, name, config, balance: policy });
         plane.functions.by_id(FunctionId(1)).unwrap()
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::orchestrator_client::OrchestratorClient;
 
 mod apply;
+mod convert;
 
 use crate::{function::Effects, plane::Plane, reports::ReportMessage};
 use apply::Applier;

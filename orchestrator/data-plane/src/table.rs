@@ -6,9 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use api::wire;
-use model::{DEFAULT_CONNECTION_IDLE, FunctionId, FunctionName, Protocol};
-use policy::balance::{self, Balance};
+use model::{FunctionId, FunctionName};
+use policy::balance::Balance;
 
 use crate::{
     function::{Function, FunctionConfig, FunctionState},
@@ -17,6 +16,15 @@ use crate::{
 
 /// Hashes alike in every run, so that a simulation is reproducible.
 type FixedHash = BuildHasherDefault<DefaultHasher>;
+
+/// A registered function as the control plane describes it.
+pub(crate) struct Registration {
+    pub(crate) id: FunctionId,
+    pub(crate) name: FunctionName,
+    pub(crate) config: FunctionConfig,
+    /// Its balancing policy, or the data plane's default.
+    pub(crate) balance: &'static Balance,
+}
 
 /// All functions known to this data plane.
 #[derive(Default)]
@@ -49,18 +57,13 @@ impl Table {
     }
 
     /// Registers a function or changes its configuration. A predecessor of the same name counts as deregistered.
-    pub(crate) fn configure(&self, plane: &Arc<Plane>, config: &wire::FunctionConfig) {
-        let Ok(name) = config.name.parse::<FunctionName>() else {
-            tracing::error!(name = config.name, "the control plane sent a function without a valid name");
-            return;
-        };
-        let (id, function_config, balance) =
-            (FunctionId(config.function), to_function_config(config), balance(plane, config));
+    pub(crate) fn configure(&self, plane: &Arc<Plane>, registration: Registration) {
+        let Registration { id, name, config, balance } = registration;
         if let Some(function) = self.by_id(id) {
-            function.change(|state, _, _| state.configure(function_config, balance));
+            function.change(|state, _, _| state.configure(config, balance));
             return;
         }
-        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), function_config, balance));
+        let function = Arc::new(Function::new(plane.clone(), id, name.clone(), config, balance));
         self.lock().insert(id, function.clone());
         let predecessor = self.by_name.pin().insert(name, function).cloned();
         if let Some(predecessor) = predecessor {
@@ -102,33 +105,4 @@ impl Table {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<FunctionId, Arc<Function>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn to_function_config(config: &wire::FunctionConfig) -> FunctionConfig {
-    let protocol = match config.protocol() {
-        wire::Protocol::Http1 => Protocol::Http1,
-        wire::Protocol::H2c => Protocol::H2c,
-    };
-    let default_idle_us = u64::try_from(DEFAULT_CONNECTION_IDLE.as_micros()).unwrap_or(u64::MAX);
-    FunctionConfig {
-        timeout_us: config.timeout_ms.saturating_mul(1000),
-        queue_deadline_us: config.queue_deadline_ms.saturating_mul(1000),
-        queue_limit: config.queue_limit,
-        protocol,
-        concurrency: config.concurrency,
-        retry_any: config.retry() == wire::Retry::Any,
-        connection_idle_us: config.connection_idle_ms.map_or(default_idle_us, |ms| ms.saturating_mul(1000)),
-    }
-}
-
-/// The function's balancing policy, or the data plane's default.
-fn balance(plane: &Plane, config: &wire::FunctionConfig) -> &'static Balance {
-    if config.balance.is_empty() {
-        return plane.policy;
-    }
-    balance::find(&config.balance).unwrap_or_else(|| {
-        // The control plane validated the name, so it is of a newer version than this data plane.
-        tracing::warn!(name = config.name, balance = config.balance, "unknown balancing policy, the default is taken");
-        plane.policy
-    })
 }

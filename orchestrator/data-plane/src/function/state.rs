@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::wire;
 use model::{FunctionId, SandboxId};
 use policy::balance::{Balance, Slots};
 use rand_pcg::Pcg32;
@@ -95,9 +94,18 @@ pub(crate) struct FunctionState {
 
 /// A creation problem, without the control plane's message: that may hold output of the program, which clients must not
 /// see. Operators find it in the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CreationProblem {
+    /// Sandboxes cannot be created at present: invocations wait until their deadlines.
+    Temporary,
+    /// Retries are pointless: waiting invocations are refused.
+    Permanent,
+}
+
+/// The current creation problem.
 #[derive(Clone, Copy, Debug)]
 struct Problem {
-    permanent: bool,
+    kind: CreationProblem,
     since_us: u64,
 }
 
@@ -155,7 +163,7 @@ impl FunctionState {
         }
         // With a grant, the invocation can still be served by a slot that becomes free.
         if let Some(problem) = &self.problem
-            && problem.permanent
+            && problem.kind == CreationProblem::Permanent
             && self.grants.is_empty()
             && now_us < problem.since_us + CREATION_FAILURE_TTL_US
         {
@@ -213,17 +221,18 @@ impl FunctionState {
         self.changed(before, now_us, effects);
     }
 
-    /// Sets the current creation problem; an empty message clears it.
-    pub(crate) fn set_creation_problem(&mut self, problem: wire::CreationProblem, now_us: u64, effects: &mut Effects) {
-        if problem.message.is_empty() {
-            self.problem = None;
-            return;
-        }
-        // A permanent problem does not go away while they wait.
-        if problem.permanent {
+    /// Sets or clears the current creation problem.
+    pub(crate) fn set_creation_problem(
+        &mut self,
+        problem: Option<CreationProblem>,
+        now_us: u64,
+        effects: &mut Effects,
+    ) {
+        if problem == Some(CreationProblem::Permanent) {
+            // It does not go away while they wait.
             self.refuse_all(&Cause::CreationFailed.plain(), now_us, effects);
         }
-        self.problem = Some(Problem { permanent: problem.permanent, since_us: now_us });
+        self.problem = problem.map(|kind| Problem { kind, since_us: now_us });
     }
 
     /// The refusal for an invocation that reached the queue deadline.

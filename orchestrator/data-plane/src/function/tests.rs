@@ -15,8 +15,8 @@ use rand_pcg::Pcg32;
 use tokio::sync::oneshot;
 
 use super::{
-    ArrivalNumber, Delta, Effects, FunctionConfig, FunctionState, GrantCap, SandboxFailure, Stamp, WaitOutcome,
-    state::AdmissionDecision,
+    ArrivalNumber, CreationProblem, Delta, Effects, FunctionConfig, FunctionState, GrantCap, SandboxFailure, Stamp,
+    WaitOutcome, state::AdmissionDecision,
 };
 use crate::{refusal::Cause, reports::ReportMessage, upstream::Sandbox};
 
@@ -212,8 +212,8 @@ impl World {
             }
             Event::Review => self.change(|state, now_us, effects| state.recheck_cap(now_us, effects)),
             Event::Problem(permanent) => {
-                let problem = wire::CreationProblem { function: 1, permanent, message: "no such image".to_owned() };
-                self.change(|state, now_us, effects| state.set_creation_problem(problem, now_us, effects));
+                let problem = if permanent { CreationProblem::Permanent } else { CreationProblem::Temporary };
+                self.change(|state, now_us, effects| state.set_creation_problem(Some(problem), now_us, effects));
             }
             Event::Resync => {
                 let held = self.change(|state, _, effects| state.resync(effects));

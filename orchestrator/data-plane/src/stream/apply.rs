@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use api::{WireError, parse_address, state_from_wire, wire};
-use model::{Endpoint, EndpointState, FunctionId, SandboxId};
+use api::{WireError, wire};
+use model::{FunctionId, SandboxId};
 
-use crate::{
-    function::{Delta, FunctionState, GrantCap, Stamp},
-    plane::Plane,
-};
+use super::convert;
+use crate::{function::FunctionState, plane::Plane};
 
 /// Applies the messages of successive streams.
 pub(super) struct Applier {
@@ -85,7 +83,13 @@ impl Applier {
             if let Some(named) = &mut self.snapshot {
                 named.insert(FunctionId(config.function));
             }
-            functions.configure(&self.plane, config);
+            match convert::registration(config, self.plane.policy) {
+                Ok(registration) => functions.configure(&self.plane, registration),
+                Err(error) => {
+                    let name = &config.name;
+                    tracing::error!(name, cause = %error, "the control plane sent a function with an invalid name");
+                }
+            }
         }
         for id in message.removed {
             if let Some(named) = &mut self.snapshot {
@@ -102,8 +106,9 @@ impl Applier {
         for cap in &message.limits {
             self.cap(cap);
         }
-        for problem in message.problems {
+        for problem in &message.problems {
             if let Some(function) = functions.by_id(FunctionId(problem.function)) {
+                let problem = convert::creation_problem(problem);
                 function.change(|state, now_us, effects| state.set_creation_problem(problem, now_us, effects));
             }
         }
@@ -120,38 +125,22 @@ impl Applier {
     }
 
     fn endpoint(&self, delta: &wire::EndpointDelta) -> Result<(), WireError> {
-        let state = state_from_wire(delta.state)?;
-        let sandbox = SandboxId::from_wire(delta.sandbox);
-        let Some(function) = self.plane.functions.by_id(FunctionId(delta.function)) else {
+        let id = FunctionId(delta.function);
+        let Some(function) = self.plane.functions.by_id(id) else {
             // No grant of an unknown function is held.
-            self.plane.reports.unknown(FunctionId(delta.function), sandbox, delta.version);
+            self.plane.reports.unknown(id, SandboxId::from_wire(delta.sandbox), delta.version);
             return Ok(());
         };
-        let address = match state {
-            EndpointState::Active | EndpointState::Suspended => parse_address(&delta.address)?,
-            // The address is not used any more and may be absent.
-            EndpointState::Draining | EndpointState::Gone => api::ANY_LOOPBACK,
-        };
-        let stamp = Stamp { stream: self.stream, version: delta.version };
-        let delta = Delta {
-            endpoint: Endpoint { sandbox, address },
-            slots: delta.slots,
-            state,
-            stamp,
-            ready_age_us: delta.ready_age_us,
-        };
+        let delta = convert::delta(delta, self.stream)?;
         function.change(|state, now_us, effects| state.apply(delta, now_us, effects));
         Ok(())
     }
 
-    fn cap(&self, cap: &wire::GrantLimit) {
-        let wire::GrantLimit { function, version, slots, min_idle_ms, drain } = *cap;
-        match self.plane.functions.by_id(FunctionId(function)) {
-            Some(function) => {
-                let cap = GrantCap { slots, min_idle_ms, drain, version };
-                function.change(|state, now_us, effects| state.apply_cap(cap, now_us, effects));
-            }
-            None => self.plane.reports.unknown_cap(FunctionId(function), version),
+    fn cap(&self, limit: &wire::GrantLimit) {
+        let (id, cap) = convert::cap(limit);
+        match self.plane.functions.by_id(id) {
+            Some(function) => function.change(|state, now_us, effects| state.apply_cap(cap, now_us, effects)),
+            None => self.plane.reports.unknown_cap(id, cap.version),
         }
     }
 }
