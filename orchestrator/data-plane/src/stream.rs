@@ -18,7 +18,7 @@ mod apply;
 mod convert;
 
 use crate::{function::Effects, plane::Plane, reports::ReportMessage};
-use apply::Applier;
+use apply::{Applier, Membership};
 
 /// Delay after the first failed connect; doubles with each further failure.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
@@ -97,7 +97,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             name_taken.welcomed();
         }
         let is_name_lost = end.is_for_name() && name_taken.refused();
-        if is_name_lost && !applier.cluster().is_empty() {
+        if is_name_lost && applier.membership().is_some() {
             tracing::warn!("another process has this data plane's name: its sandboxes are no longer used");
         }
         if is_name_lost || matches!(end, StreamError::Stranger(_)) {
@@ -155,15 +155,8 @@ impl Session<'_> {
         if welcome.protocol_version != PROTOCOL_VERSION {
             return Err(WireError::Version { theirs: welcome.protocol_version, ours: PROTOCOL_VERSION }.into());
         }
-        if !applier.cluster().is_empty() && welcome.cluster != applier.cluster() {
-            return Err(StreamError::Stranger(format!("it is of cluster {:?}", welcome.cluster)));
-        }
-        // A control plane of an older epoch was replaced; its grants may have been given to others since.
-        if welcome.epoch < applier.epoch() {
-            return Err(StreamError::Outdated { theirs: welcome.epoch, newest: applier.epoch() });
-        }
-        if welcome.epoch == applier.epoch() && welcome.epoch_nonce != applier.nonce() {
-            return Err(StreamError::Stranger(format!("its epoch {} has another nonce", welcome.epoch)));
+        if let Some(membership) = applier.membership() {
+            check_welcome(membership, &welcome)?;
         }
         *welcomed = true;
         tracing::info!(control_plane = self.control_plane, epoch = welcome.epoch, "connected to the control plane");
@@ -202,14 +195,15 @@ impl Session<'_> {
             };
             held.extend(grants.into_iter().map(on_wire));
         }
+        let membership = applier.membership();
         wire::DataPlaneHello {
             protocol_version: PROTOCOL_VERSION,
             data_plane: self.plane.config.name.clone(),
             address: self.address.to_owned(),
-            cluster: applier.cluster().to_owned(),
+            cluster: membership.map_or_else(String::new, |membership| membership.cluster.clone()),
             instance: self.plane.instance,
-            epoch: applier.epoch(),
-            epoch_nonce: applier.nonce(),
+            epoch: membership.map_or(0, |membership| membership.epoch),
+            epoch_nonce: membership.map_or(0, |membership| membership.epoch_nonce),
             known: applier.known(),
             held,
         }
@@ -221,4 +215,20 @@ fn refused(status: tonic::Status) -> StreamError {
         Some(_) => StreamError::Stranger(status.message().to_owned()),
         None => StreamError::Refused(status),
     }
+}
+
+/// Checks that a control plane continues the cluster and the log that this data plane knows.
+fn check_welcome(membership: &Membership, welcome: &wire::Welcome) -> Result<(), StreamError> {
+    let Membership { cluster, epoch, epoch_nonce } = membership;
+    if welcome.cluster != *cluster {
+        return Err(StreamError::Stranger(format!("it is of cluster {:?}", welcome.cluster)));
+    }
+    // A control plane of an older epoch was replaced; its grants may have been given to others since.
+    if welcome.epoch < *epoch {
+        return Err(StreamError::Outdated { theirs: welcome.epoch, newest: *epoch });
+    }
+    if welcome.epoch == *epoch && welcome.epoch_nonce != *epoch_nonce {
+        return Err(StreamError::Stranger(format!("its epoch {} has another nonce", welcome.epoch)));
+    }
+    Ok(())
 }

@@ -8,15 +8,20 @@ use model::{FunctionId, SandboxId};
 use super::convert;
 use crate::{function::FunctionState, plane::Plane};
 
+/// The cluster that this data plane belongs to, as of the newest epoch seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Membership {
+    pub(super) cluster: String,
+    pub(super) epoch: u32,
+    /// Distinguishes the epoch from one of its number in another copy of the command log.
+    pub(super) epoch_nonce: u64,
+}
+
 /// Applies the messages of successive streams.
 pub(super) struct Applier {
     plane: Arc<Plane>,
-    /// Id of the cluster, empty before the first stream.
-    cluster: String,
-    /// The newest epoch seen.
-    epoch: u32,
-    /// Nonce of that epoch.
-    nonce: u64,
+    /// `None` before the first stream.
+    membership: Option<Membership>,
     /// Greatest command log index received.
     known: u64,
     /// Number of the current stream, from 1.
@@ -27,16 +32,12 @@ pub(super) struct Applier {
 
 impl Applier {
     pub(super) fn new(plane: Arc<Plane>) -> Self {
-        Self { plane, cluster: String::new(), epoch: 0, nonce: 0, known: 0, stream: 0, snapshot: None }
+        Self { plane, membership: None, known: 0, stream: 0, snapshot: None }
     }
 
-    /// The newest epoch seen, 0 before the first stream.
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    pub(super) fn nonce(&self) -> u64 {
-        self.nonce
+    /// The cluster that this data plane belongs to; `None` before the first stream.
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 
     /// Greatest command log index received, 0 before the first stream.
@@ -44,17 +45,11 @@ impl Applier {
         self.known
     }
 
-    /// Id of the cluster, empty before the first stream.
-    pub(super) fn cluster(&self) -> &str {
-        &self.cluster
-    }
-
     /// Leaves the cluster because the control planes belong to another one, whose sandboxes may have the same
     /// addresses. Running invocations may finish.
     pub(super) fn leave_cluster(&mut self) {
         self.plane.set_unready();
-        (self.cluster, self.epoch, self.snapshot) = (String::new(), 0, None);
-        (self.nonce, self.known) = (0, 0);
+        (self.membership, self.known, self.snapshot) = (None, 0, None);
         for function in self.plane.functions.all() {
             function.change(FunctionState::detach);
         }
@@ -63,8 +58,8 @@ impl Applier {
 
     /// Starts a stream after its welcome.
     pub(super) fn begin(&mut self, welcome: wire::Welcome) {
-        self.cluster = welcome.cluster;
-        (self.epoch, self.nonce) = (welcome.epoch, welcome.epoch_nonce);
+        let wire::Welcome { cluster, epoch, epoch_nonce, .. } = welcome;
+        self.membership = Some(Membership { cluster, epoch, epoch_nonce });
         self.stream += 1;
         self.snapshot = Some(BTreeSet::new());
     }
