@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::{ArgMatches, parser::ValueSource};
 use trace::Arrivals;
 
-use crate::ending::UsageError;
+use crate::exit::UsageError;
 
 /// Where invocations come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::{
         selftest::{self, SelftestArgs},
         synth::{self, SynthArgs},
     },
-    ending::{Ending, exit_code},
+    exit::{ExitStatus, exit_code},
 };
 
 /// Replays traces against a FaaS cluster, on time, and records what happened.
@@ -99,7 +99,7 @@ pub(crate) fn main() -> ExitCode {
     exit_code(&result)
 }
 
-fn run_command(command: Command) -> anyhow::Result<Ending> {
+fn run_command(command: Command) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Schedule(args) => schedule::run(&args),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trace::{LABEL, Schedule, is_label};
 
-use crate::ending::UsageError;
+use crate::exit::UsageError;
 
 /// The image of the trace function, which every runtime knows.
 pub(crate) const DEFAULT_IMAGE: &str = "builtin:function";

@@ -1,13 +1,13 @@
 //! How an invocation travels: requests, answers, and the two protocols.
 
-pub(crate) mod answer;
-pub(crate) mod carrier;
 pub(crate) mod connection;
 pub(crate) mod dial;
-pub(crate) mod facts;
 pub(crate) mod h2c;
 pub(crate) mod http1;
 pub(crate) mod port;
+pub(crate) mod reader;
 pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod signals;
 pub(crate) mod target;
-pub(crate) mod written;
+pub(crate) mod timestamped;

@@ -7,13 +7,13 @@
 mod applies;
 mod cli;
 mod command;
-mod ending;
+mod deployer;
+mod exit;
 mod functions;
 mod http;
 mod machine;
 mod measure;
 mod mock;
-mod registrar;
 mod replay;
 mod source;
 mod table;

@@ -59,27 +59,27 @@ impl Mock {
         })
     }
 
-    /// CPU time it has used up to its last answer, in microseconds.
+    /// CPU time it has used up to its last response, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
         self.cpu_ns.load(Ordering::Relaxed) / 1000
     }
 }
 
 /// Wait after a failed accept, so that the loop does not spin.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(5);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 
 async fn serve(listener: TcpListener, cpu_ns: Arc<AtomicU64>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, as a rule; those in use are given back as invocations end.
-            tokio::time::sleep(ACCEPT_AGAIN).await;
+            tokio::time::sleep(ACCEPT_BACKOFF).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
         let cpu_ns = Arc::clone(&cpu_ns);
         let service = service_fn(move |request| {
             cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
-            std::future::ready(Ok::<_, Infallible>(answer(&request)))
+            std::future::ready(Ok::<_, Infallible>(respond(&request)))
         });
         drop(tokio::spawn(async move {
             // How a connection ends is the client's to notice.
@@ -88,7 +88,7 @@ async fn serve(listener: TcpListener, cpu_ns: Arc<AtomicU64>) {
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let function = request.headers().get("function").and_then(|name| name.to_str().ok()).unwrap_or("");
     let body = format!(r#"{{"Status":"OK","Function":"{function}","MachineName":"mock","ExecutionTime":0}}"#);
     Response::new(Full::new(Bytes::from(body)))

@@ -1,8 +1,8 @@
 //! The replay of a schedule: one thread paces and sends, a few carry connections, everything is noted in the ledger.
 
+pub(crate) mod dispatch;
 pub(crate) mod drive;
-pub(crate) mod handover;
-pub(crate) mod lane;
+pub(crate) mod io_thread;
 pub(crate) mod pacer;
 pub(crate) mod stop;
 

@@ -14,7 +14,7 @@ use trace::{
     synthetic::{self, Shape},
 };
 
-use crate::ending::UsageError;
+use crate::exit::UsageError;
 
 /// Where invocations come from. Without any of these, the default synthetic trace.
 #[derive(Args, Clone, Debug, Serialize)]

@@ -21,9 +21,9 @@ use mock::Mock;
 use program::{Running, Scratch, ended, loadgen, replay, wait_until};
 use record::Outcome;
 
-/// A server that answers the first `answered` requests of a connection, reads one more and closes; without `reading`
-/// it closes at once after its last answer. Its address, and how many invocations reached it.
-fn closing(answered: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
+/// A server that answers the first `responses` requests of a connection, reads one more and closes; without `reading`
+/// it closes at once after its last response. Its address, and how many invocations reached it.
+fn closing(responses: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -35,13 +35,13 @@ fn closing(answered: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
                 let mut request = [0; 2048];
                 let body = r#"{"Status":"OK","Function":"ok","MachineName":"m","ExecutionTime":1}"#;
                 let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                for turn in 0..answered + usize::from(reading) {
+                for turn in 0..responses + usize::from(reading) {
                     if !matches!(stream.read(&mut request), Ok(1..)) {
                         return;
                     }
                     // Where nothing succeeds, it is asked what it is; that is no invocation.
                     counted.fetch_add(usize::from(request.starts_with(b"POST ")), Ordering::Relaxed);
-                    if turn < answered && stream.write_all(response.as_bytes()).is_err() {
+                    if turn < responses && stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }
                 }
@@ -54,19 +54,19 @@ fn closing(answered: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
 #[test]
 fn nothing_that_was_written_is_sent_again() {
     let rows: Vec<(u64, &str)> = (0..30).map(|n| (n * 10, "ok")).collect();
-    // Of each connection: no request is answered, the first is, or the first two are.
-    for answered in 0..3 {
-        let (scratch, (address, requests)) = (Scratch::new(), closing(answered, true));
+    // Of each connection: no request gets a response, the first is, or the first two are.
+    for responses in 0..3 {
+        let (scratch, (address, requests)) = (Scratch::new(), closing(responses, true));
         let schedule = scratch.schedule(&rows);
         let (code, _, errors) = replay(&scratch, &schedule, &address, &[]);
         assert!(code == 0 || code == 3, "{code}: {errors}");
         let found = scratch.rows();
         assert_eq!((found.len(), requests.load(Ordering::Relaxed)), (30, 30), "each is executed at most once");
         let lost: Vec<_> = found.iter().filter(|row| row.outcome != Outcome::Ok).collect();
-        assert!(lost.len() >= 30 / (answered + 1) - 5, "{} of 30 lost with {answered} answers each", lost.len());
+        assert!(lost.len() >= 30 / (responses + 1) - 5, "{} of 30 lost with {responses} responses each", lost.len());
         for row in lost {
             let error = row.error.as_deref().unwrap_or_default();
-            assert!(row.outcome == Outcome::Error && error.contains("without an answer"), "{row:?}");
+            assert!(row.outcome == Outcome::Error && error.contains("without a response"), "{row:?}");
         }
     }
 }
@@ -239,7 +239,7 @@ fn all_addresses_of_a_name_are_used_in_turn_root() {
         out = scratch.path("out")
     );
     let (code, _, errors) = ended(Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap());
-    // None is answered: it is where they go that matters.
+    // None gets a response: it is where they go that matters.
     assert_eq!(code, 3, "{errors}");
     let addresses: Vec<_> = scratch.rows().into_iter().filter_map(|row| row.address).collect();
     let expected = [2, 3, 2, 3].map(|last| format!("127.0.0.{last}:{port}"));

@@ -1,4 +1,4 @@
-//! The function itself: serves connections, runs the work of each request and answers.
+//! The function itself: serves connections, runs the work of each request and responses.
 
 use std::{
     convert::Infallible,
@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Work, Workload,
-    answer::{Answer, Signature},
     memory::Touched,
+    response::{FunctionResponse, Signature},
     spin::{Spinner, thread_cpu_ns},
 };
 
@@ -66,7 +66,7 @@ impl FromStr for Mode {
 pub struct FunctionConfig {
     /// How it spends its time.
     pub mode: Mode,
-    /// Name of the machine in its answers.
+    /// Name of the machine in its responses.
     pub machine_name: String,
     /// Most memory that one request may have touched, in MiB; more is cut to it. 0 touches none.
     pub max_memory_mib: u32,
@@ -165,7 +165,7 @@ impl Function {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Answer {
+    async fn respond(&self, request: Request<Incoming>) -> FunctionResponse {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let name = head.headers.get("function").map_or(&b""[..], |value| value.as_bytes());
@@ -178,19 +178,19 @@ impl Function {
             self.begun.fetch_add(1, Ordering::AcqRel);
             Running::enter(&self.running)
         });
-        let answer = |code, status: &str| self.signature.answer(code, status, name, start.elapsed());
+        let response = |code, status: &str| self.signature.response(code, status, name, start.elapsed());
         if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
-            return answer(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
+            return response(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
         }
         let work = match Work::from_headers(&head.headers) {
             Ok(work) => work,
-            Err(bad) => return answer(StatusCode::BAD_REQUEST, &bad.to_string()),
+            Err(bad) => return response(StatusCode::BAD_REQUEST, &bad.to_string()),
         };
         match (work.workload, self.perform(work).await) {
-            (Workload::Empty, Ok(())) => answer(StatusCode::OK, "OK - EMPTY"),
-            (Workload::Trace, Ok(())) => answer(StatusCode::OK, "OK"),
+            (Workload::Empty, Ok(())) => response(StatusCode::OK, "OK - EMPTY"),
+            (Workload::Trace, Ok(())) => response(StatusCode::OK, "OK"),
             (_, Err(Broken::Memory(problem) | Broken::Cpu(problem))) => {
-                answer(StatusCode::INTERNAL_SERVER_ERROR, &problem)
+                response(StatusCode::INTERNAL_SERVER_ERROR, &problem)
             }
         }
     }
@@ -243,14 +243,14 @@ impl Function {
 }
 
 /// What a ready queue-proxy answers to a probe with `value`.
-fn probed(value: &[u8]) -> Answer {
+fn probed(value: &[u8]) -> FunctionResponse {
     let (code, body) = match value == PROBE.1.as_bytes() {
         true => (StatusCode::OK, Bytes::from_static(PROBE.1.as_bytes())),
         false => (StatusCode::BAD_REQUEST, Bytes::from_static(b"unexpected probe header value")),
     };
-    let mut answer = Answer::new(Full::new(body));
-    *answer.status_mut() = code;
-    answer
+    let mut response = FunctionResponse::new(Full::new(body));
+    *response.status_mut() = code;
+    response
 }
 
 /// Counts an invocation for as long as it runs, also when its client goes away.

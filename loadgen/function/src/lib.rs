@@ -3,10 +3,10 @@
 //! It is a library and a program, so that the `hollow` runtime and the Knative testbed, which answer without a
 //! process, answer exactly as the program does. The request headers are those that existing trace replayers send.
 
-mod answer;
 mod function;
 mod memory;
 mod request;
+mod response;
 mod spin;
 
 pub use function::{Function, FunctionConfig, Mode};

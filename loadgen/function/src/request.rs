@@ -66,7 +66,7 @@ impl Work {
     /// Nothing to do.
     pub const EMPTY: Self = Self { workload: Workload::Empty, run: Duration::ZERO, memory_mib: 0, waiting_share: 0.0 };
 
-    /// Reads the headers of a request. Without a `workload` it is the empty one, so that any client gets an answer.
+    /// Reads the headers of a request. Without a `workload` it is the empty one, so that any client gets a response.
     ///
     /// `multiplier` is the number of loop rounds that make a millisecond on the caller's reference machine. This
     /// function calibrates itself, so the value is checked and has no effect: a millisecond is a millisecond.

@@ -191,8 +191,8 @@ async fn a_probe_is_answered_over_both_protocols() {
     let address = serve_function(Function::new(config).as_pod("pod-1")).await;
     let probe = |value| request(&[("k-network-probe", value)], b"");
     for (value, status) in [("queue", StatusCode::OK), ("activator", StatusCode::BAD_REQUEST)] {
-        let answers = [http1(address, probe(value)).await.unwrap(), h2c(address, probe(value)).await.unwrap()];
-        for (head, body) in answers {
+        let responses = [http1(address, probe(value)).await.unwrap(), h2c(address, probe(value)).await.unwrap()];
+        for (head, body) in responses {
             assert_eq!((head.status, body == "queue"), (status, status == StatusCode::OK), "{value}: {body:?}");
         }
     }
@@ -231,7 +231,7 @@ async fn shutting_down_breaks_off_what_runs() {
         let (client, shutdown) = (TokioIo::new(client), CancellationToken::new());
         tokio::spawn(function.serve_connection(server, shutdown.clone()));
         let hour = request(&[("workload", "trace"), ("requested_cpu", "3600000")], b"");
-        let mut answer = if protocol == "h2c" {
+        let mut response = if protocol == "h2c" {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), client).await.unwrap();
             tokio::spawn(connection);
@@ -241,10 +241,10 @@ async fn shutting_down_breaks_off_what_runs() {
             tokio::spawn(connection);
             tokio::spawn(async move { sender.send_request(hour).await })
         };
-        let early = tokio::time::timeout(Duration::from_secs(1), &mut answer).await;
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut response).await;
         assert!(early.is_err(), "{protocol}: the request was to run for an hour");
         shutdown.cancel();
-        let result = tokio::time::timeout(Duration::from_secs(1), answer).await.expect("ends at once").unwrap();
+        let result = tokio::time::timeout(Duration::from_secs(1), response).await.expect("ends at once").unwrap();
         assert!(result.is_err(), "{protocol}: a broken connection was expected");
     }
 }

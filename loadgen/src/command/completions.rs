@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::{cli, command::print, ending::Ending};
+use crate::{cli, command::print, exit::ExitStatus};
 
 /// Arguments of `loadgen completions`.
 #[derive(Args, Debug)]
@@ -13,9 +13,9 @@ pub(crate) struct CompletionsArgs {
 }
 
 /// Prints the completions.
-pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitStatus> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli::command(), "loadgen", &mut script);
     print(&String::from_utf8_lossy(&script))?;
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use crate::{command::ports, ending::Ending, mock::Mock};
+use crate::{command::ports, exit::ExitStatus, mock::Mock};
 
 /// Arguments of `loadgen mock`.
 #[derive(Args, Debug, Serialize)]
@@ -20,9 +20,9 @@ pub(crate) struct MockArgs {
 }
 
 /// Serves.
-pub(crate) fn run(args: &MockArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &MockArgs) -> anyhow::Result<ExitStatus> {
     let listener = ports::listen(&args.listen)?;
-    ports::tell(&listener, args.ports.as_deref())?;
+    ports::announce(&listener, args.ports.as_deref())?;
     Mock::serve_here(listener).context("serving")?;
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path};
 
 use anyhow::Context;
 
-use crate::{command::print, ending::UsageError, http::target::resolve};
+use crate::{command::print, exit::UsageError, http::target::resolve};
 
 /// Listens on an address.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn listen(address: &str) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn tell(listener: &TcpListener, file: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) fn announce(listener: &TcpListener, file: Option<&Path>) -> anyhow::Result<()> {
     let address = listener.local_addr()?.to_string();
     if let Some(file) = file {
         let partial = file.with_extension("partial");

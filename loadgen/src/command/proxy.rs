@@ -12,7 +12,7 @@ use tokio::{
     runtime,
 };
 
-use crate::{command::ports, ending::Ending, ending::UsageError, http::target::resolve};
+use crate::{command::ports, exit::ExitStatus, exit::UsageError, http::target::resolve};
 
 /// Arguments of `loadgen proxy`.
 #[derive(Args, Debug, Serialize)]
@@ -31,23 +31,23 @@ pub(crate) struct ProxyArgs {
     threads: u16,
 }
 
-/// Room for the requests and answers of functions, which are a few hundred bytes; longer ones take several turns.
+/// Room for the requests and responses of functions, which are a few hundred bytes; longer ones take several turns.
 const BUFFER_BYTES: usize = 4096;
 /// Wait after a failed accept, so that the loop does not spin.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(5);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 
 /// Copies.
-pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitStatus> {
     let to = resolve(&args.to).context("--to").map_err(UsageError::of)?;
     let listener = ports::listen(&args.listen)?;
     listener.set_nonblocking(true)?;
-    ports::tell(&listener, args.ports.as_deref())?;
+    ports::announce(&listener, args.ports.as_deref())?;
     let threads = usize::from(args.threads);
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     // Spawned, so that accepting runs on the threads that copy.
     let accepting = runtime.spawn(async move { accept(TcpListener::from_std(listener)?, to).await });
     runtime.block_on(accepting)?.context("accepting connections")?;
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }
 
 async fn accept(listener: TcpListener, to: SocketAddr) -> io::Result<()> {
@@ -55,7 +55,7 @@ async fn accept(listener: TcpListener, to: SocketAddr) -> io::Result<()> {
         match listener.accept().await {
             // How a connection ends is for its two ends to notice.
             Ok((down, _)) => drop(tokio::spawn(copy(down, to))),
-            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
         }
     }
 }
@@ -65,7 +65,7 @@ async fn copy(mut down: TcpStream, to: SocketAddr) -> io::Result<()> {
     let mut up = TcpStream::connect(to).await?;
     down.set_nodelay(true)?;
     up.set_nodelay(true)?;
-    let (mut request, mut answer) = ([0; BUFFER_BYTES], [0; BUFFER_BYTES]);
+    let (mut request, mut response) = ([0; BUFFER_BYTES], [0; BUFFER_BYTES]);
     loop {
         tokio::select! {
             // In a fixed order: one end speaks at a time, and drawing lots costs.
@@ -74,9 +74,9 @@ async fn copy(mut down: TcpStream, to: SocketAddr) -> io::Result<()> {
                 0 => return Ok(()),
                 count => up.write_all(&request[..count]).await?,
             },
-            read = up.read(&mut answer) => match read? {
+            read = up.read(&mut response) => match read? {
                 0 => return Ok(()),
-                count => down.write_all(&answer[..count]).await?,
+                count => down.write_all(&response[..count]).await?,
             },
         }
     }

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::{
     command::print,
-    ending::Ending,
+    deployer::Deployer,
+    exit::ExitStatus,
     functions::{self, Contents},
-    registrar::Registrar,
     replay::stop::Stop,
 };
 
@@ -37,23 +37,23 @@ pub(crate) struct RegisterArgs {
 
 /// A request may be under way for as long as a control plane that stands still takes, and there is nothing to clean up.
 fn end_at_once(stop: &Stop) {
-    if stop.at_once() {
+    if stop.is_immediate() {
         stdio::note!("stopped at once: what was registered so far stays");
         std::process::exit(1);
     }
 }
 
 /// Registers every function of the file that is right.
-pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<ExitStatus> {
     let Contents { functions, refused } = functions::read(&args.from)?;
     let stop = Stop::listen_and(end_at_once)?;
-    let registrar = Registrar::new("--control-plane", &args.control_plane, args.form)?
+    let deployer = Deployer::new("--control-plane", &args.control_plane, args.form)?
         .with_token_file(args.token_file.as_deref())?;
     refused.iter().for_each(|problem| stdio::note!("{problem}"));
     let of = functions.len() + refused.len();
     let not_sent =
         || format!("{} of {of} functions could not be registered, each for what is said above", refused.len());
-    let created = registrar.register(&functions, &stop).map_err(|error| {
+    let created = deployer.register(&functions, &stop).map_err(|error| {
         let error = error.keeping();
         if refused.is_empty() { error } else { error.context(not_sent()) }
     })?;
@@ -62,5 +62,5 @@ pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Ending> {
     }
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }

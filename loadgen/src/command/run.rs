@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::{
     command::{OUTPUT, print_as},
-    ending::{Ending, UsageError},
+    deployer::{DeployError, Deployer},
+    exit::{ExitStatus, UsageError},
     functions::{self, DEFAULT_IMAGE},
     http::{
         request::read_header,
@@ -17,9 +18,8 @@ use crate::{
     },
     machine::clock::Realtime,
     measure::{results::Results, summary},
-    registrar::{Registrar, RegistrarError},
     replay::{
-        drive::{Means, drive},
+        drive::{Resources, drive},
         stop::Stop,
     },
     source::{Format, SourceArgs},
@@ -68,7 +68,7 @@ struct TargetArgs {
     connections: Connections,
     /// Connections to open before the first invocation is due and to use in turn, further ones on demand; without, each
     /// is opened when none is idle, and the last one used is used first. Of pooled connections over http1
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST_OPEN))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MAX_OPEN_CONNECTIONS))]
     open_connections: u32,
     /// How invocations are spread over the addresses, where there are several
     #[arg(long, value_enum, default_value = "round-robin")]
@@ -101,55 +101,55 @@ struct MachineArgs {
     #[arg(long, value_enum, default_value = "all")]
     realtime: Realtime,
     /// Threads that carry connections, beside the one that paces
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MOST_LANES))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_IO_THREADS))]
     threads: u16,
 }
 
 /// More threads than this cannot help one pacing thread.
-const MOST_LANES: i64 = 64;
+const MAX_IO_THREADS: i64 = 64;
 
 /// More idle connections than this would use up the descriptors that invocations in flight need.
-const MOST_OPEN: i64 = 10_000;
+const MAX_OPEN_CONNECTIONS: i64 = 10_000;
 
 /// Replays.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
     if args.print_config {
         crate::command::print(&toml::to_string(args)?)?;
-        return Ok(Ending::Done);
+        return Ok(ExitStatus::Done);
     }
     let target = target(&args.target)?;
     let loaded = args.source.load_to_send()?;
-    let registrar = args.target.registrar()?;
+    let deployer = args.target.deployer()?;
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
-    let means = Means { realtime: args.machine.realtime, lanes: usize::from(args.machine.threads) };
-    let created = match &registrar {
-        Some(registrar) => register(registrar, &loaded.schedule, &args.target.image, &stop)?,
+    let resources = Resources { realtime: args.machine.realtime, io_threads: usize::from(args.machine.threads) };
+    let created = match &deployer {
+        Some(deployer) => register(deployer, &loaded.schedule, &args.target.image, &stop)?,
         None => Vec::new(),
     };
-    let driven = drive((loaded.schedule, target), means, &results, &stop);
-    let removed = registrar.map_or(Ok(()), |registrar| registrar.remove(&created));
+    let driven = drive((loaded.schedule, target), resources, &results, &stop);
+    let removed = deployer.map_or(Ok(()), |deployer| deployer.remove(&created));
     let summary = driven?;
     print_as(args.format, &summary, summary::table)?;
     removed.context("the run is complete, but cleaning up after it failed")?;
-    Ok(ending(&summary))
+    Ok(exit(&summary))
 }
 
-fn ending(summary: &LoadSummary) -> Ending {
+fn exit(summary: &LoadSummary) -> ExitStatus {
     if summary.interrupted {
-        Ending::Failed
+        ExitStatus::Failed
     } else if summary.valid {
-        Ending::Done
+        ExitStatus::Done
     } else {
-        Ending::Invalid
+        ExitStatus::Invalid
     }
 }
 
 impl TargetArgs {
     /// What registers the functions, if that is asked for.
-    fn registrar(&self) -> anyhow::Result<Option<Registrar>> {
+    fn deployer(&self) -> anyhow::Result<Option<Deployer>> {
         let Some(control_plane) = &self.register else { return Ok(None) };
-        Registrar::new("--register", control_plane, false)?.with_token_file(self.token_file.as_deref()).map(Some)
+        Deployer::new("--register", control_plane, false)?.with_token_file(self.token_file.as_deref()).map(Some)
     }
 }
 
@@ -177,15 +177,10 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
 }
 
 /// Registers the functions of a schedule; removes again what was created when that fails half-way.
-fn register(
-    registrar: &Registrar,
-    schedule: &trace::Schedule,
-    image: &str,
-    stop: &Stop,
-) -> anyhow::Result<Vec<String>> {
+fn register(deployer: &Deployer, schedule: &trace::Schedule, image: &str, stop: &Stop) -> anyhow::Result<Vec<String>> {
     let functions = functions::of_schedule(schedule, image);
-    registrar.register(&functions, stop).map_err(|error: RegistrarError| {
-        let removed = registrar.remove(&error.created);
+    deployer.register(&functions, stop).map_err(|error: DeployError| {
+        let removed = deployer.remove(&error.created);
         let error = anyhow::Error::new(error);
         match removed {
             Ok(()) => error,

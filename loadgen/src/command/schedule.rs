@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     command::{OUTPUT, print_as},
-    ending::Ending,
+    exit::ExitStatus,
     functions::{self, DEFAULT_IMAGE},
     source::{Format, SourceArgs},
 };
@@ -46,7 +46,7 @@ struct Written {
 }
 
 /// Makes the schedule and writes it.
-pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<ExitStatus> {
     let loaded = args.source.load()?;
     let schedule = &loaded.schedule;
     schedule.write(&args.out).context("--out")?;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Ending> {
         notes: schedule.notes.iter().cloned().chain(warmup).collect(),
     };
     print_as(args.format, &written, table)?;
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn table(written: &Written) -> String {

@@ -10,7 +10,7 @@ use trace::rate::{self, RateOptions};
 
 use crate::{
     command::print_as,
-    ending::{Ending, UsageError},
+    exit::{ExitStatus, UsageError},
     http::target::{Connections, Kind, Protocol, Spread, Target},
     machine::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
@@ -19,7 +19,7 @@ use crate::{
     measure::{results::Results, summary::time},
     mock::Mock,
     replay::{
-        drive::{Means, drive},
+        drive::{Resources, drive},
         stop::Stop,
     },
     source::Format,
@@ -73,7 +73,7 @@ struct Precision {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sleeps, then sends.
-pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
     let sleeps = u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX) / (NANOS_PER_SECOND / args.rate);
     let floor = Floor::measure(args.rate, sleeps, args.realtime.pacing()).context("starting a thread")?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
@@ -94,8 +94,8 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
     let out = Scratch::new();
     let results = Results::create(&out.0, true)?;
     let mock_before_us = mock.cpu_us();
-    let means = Means { realtime: args.realtime, lanes: 1 };
-    let summary = drive((schedule, target), means, &results, &stop)?;
+    let resources = Resources { realtime: args.realtime, io_threads: 1 };
+    let summary = drive((schedule, target), resources, &results, &stop)?;
     let cpu_us = summary.cpu_us.saturating_sub(mock.cpu_us() - mock_before_us);
     let precision = Precision {
         rate_per_s: args.rate,
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Ending> {
         notes: summary.notes,
     };
     print_as(args.format, &precision, table)?;
-    Ok(if precision.valid { Ending::Done } else { Ending::Invalid })
+    Ok(if precision.valid { ExitStatus::Done } else { ExitStatus::Invalid })
 }
 
 fn answered(summary: &LoadSummary) -> u64 {

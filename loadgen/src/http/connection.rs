@@ -68,7 +68,7 @@ impl Connection {
             if state.closed {
                 return Sent::Nothing;
             }
-            // Before writing: the answer may be read by another thread before the write has returned.
+            // Before writing: the response may be read by another thread before the write has returned.
             state.pending = Some(pending);
         }
         match self.write.try_write(request) {
@@ -92,7 +92,7 @@ impl Connection {
         recv(self.write.as_ref().as_raw_fd(), &mut [0], flags) != Err(Errno::EAGAIN)
     }
 
-    /// Takes the invocation whose answer has been read.
+    /// Takes the invocation whose response has been read.
     pub(crate) fn take_pending(&self) -> Option<Pending> {
         self.state().pending.take()
     }
@@ -102,7 +102,7 @@ impl Connection {
         self.state().pending
     }
 
-    /// Lets nothing more be sent, and takes the invocation that has no answer.
+    /// Lets nothing more be sent, and takes the invocation that has no response.
     pub(crate) fn close(&self) -> Option<Pending> {
         let mut state = self.state();
         state.closed = true;

@@ -24,12 +24,12 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     http::{
-        answer::MAX_ANSWER_BYTES,
         connection::{OWN_LIMIT, is_own_limit},
-        facts::{Facts, Verdict},
         request::h2c_request,
+        response::MAX_RESPONSE_BYTES,
+        signals::{InvocationResult, Signals},
         target::Connections,
-        written::{Accepted, Written},
+        timestamped::{TimestampedStream, UnstampedRequests},
     },
     measure::ledger::Finished,
     replay::Replay,
@@ -38,7 +38,7 @@ use crate::{
 /// Streams used at once on one connection: the number a client may assume before the system has told its own.
 const STREAMS_PER_CONNECTION: usize = 100;
 
-/// Head of an answer as HTTP/2 counts it, 32 bytes more for each field: as much as is taken over HTTP/1.1. The
+/// Head of a response as HTTP/2 counts it, 32 bytes more for each field: as much as is taken over HTTP/1.1. The
 /// library's own bound, 16 KiB, is less than a data plane passes on.
 const MAX_HEAD_BYTES: u32 = 1 << 20;
 
@@ -46,7 +46,7 @@ const MAX_HEAD_BYTES: u32 = 1 << 20;
 #[derive(Default)]
 struct Channel {
     sender: OnceCell<SendRequest<Empty<Bytes>>>,
-    accepted: Arc<Accepted>,
+    accepted: Arc<UnstampedRequests>,
     streams: AtomicUsize,
     /// Streams the system allows, once it has said so; 0 before.
     allowed: Arc<AtomicUsize>,
@@ -100,9 +100,9 @@ enum ExchangeError {
     Request(http::Error),
     #[error("connection closed before the request was written: {0}")]
     Unwritten(hyper::Error),
-    #[error("connection ended without an answer: {0}")]
+    #[error("connection ended without a response: {0}")]
     Exchange(hyper::Error),
-    #[error("the answer was cut off: {0}")]
+    #[error("the response was cut off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -132,7 +132,7 @@ impl H2c {
             None => {
                 let within = humantime::format_duration(left);
                 let now_ns = self.replay.clock.now_ns();
-                Finished::failed(index, now_ns, Outcome::Timeout, format!("no answer within {within}"))
+                Finished::failed(index, now_ns, Outcome::Timeout, format!("no response within {within}"))
             }
         };
         self.replay.ledger.finish(finished);
@@ -160,20 +160,20 @@ impl H2c {
         })?;
         let first_byte_ns = replay.clock.now_ns();
         let (head, body) = response.into_parts();
-        let mut facts = Facts::default();
+        let mut signals = Signals::default();
         for (name, value) in &head.headers {
-            facts.note_header(replay.target.kind, name.as_str(), value.as_bytes());
+            signals.note_header(replay.target.kind, name.as_str(), value.as_bytes());
         }
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(ExchangeError::Body)?.to_bytes();
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(ExchangeError::Body)?.to_bytes();
         let done_ns = replay.clock.now_ns();
-        facts.note_body(replay.target.kind, &body);
+        signals.note_body(replay.target.kind, &body);
         Ok(Finished {
             index,
             first_byte_ns: Some(first_byte_ns),
             done_ns: Some(done_ns),
             status: Some(head.status.as_u16()),
-            facts,
-            verdict: Verdict::of(head.status.as_u16(), &body, name),
+            signals,
+            result: InvocationResult::of(head.status.as_u16(), &body, name),
         })
     }
 
@@ -199,7 +199,7 @@ impl H2c {
         let to = addresses[self.replay.address_of(index)];
         let stream = self.replay.dialler.connect(to).await.map_err(ExchangeError::Connect)?;
         let accepted = Arc::clone(&channel.accepted);
-        let io = TokioIo::new(Written { stream, accepted, replay: Arc::clone(&self.replay) });
+        let io = TokioIo::new(TimestampedStream { stream, accepted, replay: Arc::clone(&self.replay) });
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .initial_max_send_streams(STREAMS_PER_CONNECTION)
             .max_header_list_size(MAX_HEAD_BYTES)

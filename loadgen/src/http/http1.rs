@@ -1,7 +1,7 @@
 //! Invocations over HTTP/1.1: a pool of idle connections per address, and new ones on demand. The last one used goes
 //! first; connections that were asked to be open beforehand go in turn, so that all of them are in use.
 //!
-//! One task per connection reads its answers for as long as it lives. There is no cap on connections but the machine's;
+//! One task per connection reads its responses for as long as it lives. There is no cap on connections but the machine's;
 //! hitting that one is reported as "unsent", never as the system's failure.
 
 use std::{
@@ -18,11 +18,11 @@ use tokio::{net::TcpStream, runtime, time::timeout};
 
 use crate::{
     http::{
-        answer::Answer,
-        carrier::Carrier,
         connection::{Connection, OWN_LIMIT, Pending, Sent, is_own_limit},
         dial::Dialler,
-        facts::Verdict,
+        reader::ResponseReader,
+        response::ParsedResponse,
+        signals::InvocationResult,
         target::{Connections, Target},
     },
     measure::ledger::Finished,
@@ -74,14 +74,14 @@ impl Http1 {
     }
 
     /// Carries connections that were opened beforehand, on the runtime of the lane whose they are.
-    pub(crate) fn carry_opened(self: &Arc<Self>, opened: Vec<Opened>) {
+    pub(crate) fn adopt_opened(self: &Arc<Self>, opened: Vec<Opened>) {
         for (stream, address) in opened {
             // One that cannot be registered is closed, and another opened when it is needed.
             let Ok(stream) = TcpStream::from_std(stream) else { continue };
             let (read, write) = stream.into_split();
             let connection = Arc::new(Connection::new(write, address));
             self.release(&connection);
-            drop(tokio::spawn(Carrier::new(Arc::clone(self), connection, read).run()));
+            drop(tokio::spawn(ResponseReader::new(Arc::clone(self), connection, read).run()));
         }
     }
 
@@ -118,15 +118,15 @@ impl Http1 {
         let address = self.replay.address_of(index);
         let stream = match self.connect(index, address).await {
             Ok(stream) => stream,
-            Err(error) => return self.unconnected(index, &error),
+            Err(error) => return self.connect_failed(index, &error),
         };
         self.replay.requests.write(due, &mut request);
         let (read, write) = stream.into_split();
         let connection = Arc::new(Connection::new(write, address));
         let pending = Pending { index, deadline_ns: self.replay.deadline_ns(index) };
         match connection.send(pending, &request) {
-            Sent::Whole => Carrier::new(self, connection, read).run().await,
-            Sent::Nothing => self.unanswered(pending, Some(&io::ErrorKind::BrokenPipe.into())),
+            Sent::Whole => ResponseReader::new(self, connection, read).run().await,
+            Sent::Nothing => self.no_response(pending, Some(&io::ErrorKind::BrokenPipe.into())),
             Sent::Part => self.failed(pending, Outcome::Error, CUT_REQUEST.to_owned()),
         }
     }
@@ -139,36 +139,41 @@ impl Http1 {
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Puts a connection whose answer has been read back to where the next invocation looks first.
+    /// Puts a connection whose response has been read back to where the next invocation looks first.
     pub(crate) fn release(&self, connection: &Arc<Connection>) {
         self.idle(connection.address).push_back(Arc::clone(connection));
     }
 
-    /// Ends a connection: nothing is sent on it any more. Returns the invocation that has no answer.
+    /// Ends a connection: nothing is sent on it any more. Returns the invocation that has no response.
     pub(crate) fn forget(&self, connection: &Arc<Connection>) -> Option<Pending> {
         self.idle(connection.address).retain(|idle| !Arc::ptr_eq(idle, connection));
         connection.close()
     }
 
-    /// Notes an answer.
-    pub(crate) fn answered(&self, pending: Pending, mut answer: Answer<'_>, [first_byte_ns, done_ns]: [u64; 2]) {
-        answer.facts.note_body(self.replay.target.kind, &answer.body);
-        let verdict = Verdict::of(answer.status, &answer.body, self.replay.function_of(pending.index));
+    /// Notes a response.
+    pub(crate) fn completed(
+        &self,
+        pending: Pending,
+        mut response: ParsedResponse<'_>,
+        [first_byte_ns, done_ns]: [u64; 2],
+    ) {
+        response.signals.note_body(self.replay.target.kind, &response.body);
+        let result = InvocationResult::of(response.status, &response.body, self.replay.function_of(pending.index));
         self.replay.ledger.finish(Finished {
             index: pending.index,
             first_byte_ns: Some(first_byte_ns),
             done_ns: Some(done_ns),
-            status: Some(answer.status),
-            facts: answer.facts,
-            verdict,
+            status: Some(response.status),
+            signals: response.signals,
+            result,
         });
     }
 
     /// Notes that an invocation's connection ended before any byte of its response. It is a failure also where the
     /// system had closed an idle connection: the request was written, so nobody here knows that it was not executed.
-    pub(crate) fn unanswered(&self, pending: Pending, error: Option<&io::Error>) {
+    pub(crate) fn no_response(&self, pending: Pending, error: Option<&io::Error>) {
         let how = error.map_or_else(|| "closed".to_owned(), ToString::to_string);
-        self.failed(pending, Outcome::Error, format!("connection ended without an answer: {how}"));
+        self.failed(pending, Outcome::Error, format!("connection ended without a response: {how}"));
     }
 
     /// Notes an invocation that failed after it was sent.
@@ -177,7 +182,7 @@ impl Http1 {
     }
 
     /// Notes an invocation that got no connection.
-    fn unconnected(&self, index: usize, error: &io::Error) {
+    fn connect_failed(&self, index: usize, error: &io::Error) {
         let now_ns = self.replay.clock.now_ns();
         let finished = if is_own_limit(error) {
             self.replay.ledger.unsend(index);

@@ -37,7 +37,7 @@ pub(crate) enum Port {
 
 impl Port {
     /// Says so if a port of another kind than this one, which `option` wants, answers at `address`.
-    pub(crate) fn mix_up(self, address: impl Display, option: &str) -> Option<String> {
+    pub(crate) fn port_mismatch(self, address: impl Display, option: &str) -> Option<String> {
         let found = Self::find(&format!("http://{address}")).filter(|found| *found != self)?;
         Some(format!("{address}: {} answers there; {option} wants {}", found.name(), self.name()))
     }

@@ -54,7 +54,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Prepares the heads for functions by name; `close` asks the system to close the connection after its answer.
+    /// Prepares the heads for functions by name; `close` asks the system to close the connection after its response.
     pub(crate) fn new<'a>(
         (kind, headers): (Kind, &[Header]),
         functions: impl Iterator<Item = &'a str>,

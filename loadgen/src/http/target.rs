@@ -109,9 +109,9 @@ impl Target {
 
     /// What is wrong with an address at which nothing succeeded, if another port of a cluster answers there than the one for
     /// invocations.
-    pub(crate) fn mix_up(&self) -> Option<String> {
-        let mut asked = self.addresses.iter().take(MAX_ASKED).filter(|_| self.kind == Kind::Dirigent);
-        asked.find_map(|address| Port::Invocations.mix_up(address, "--address"))
+    pub(crate) fn port_mismatch(&self) -> Option<String> {
+        let mut candidates = self.addresses.iter().take(MAX_PROBED).filter(|_| self.kind == Kind::Dirigent);
+        candidates.find_map(|address| Port::Invocations.port_mismatch(address, "--address"))
     }
 
     /// The time-out in nanoseconds.
@@ -121,7 +121,7 @@ impl Target {
 }
 
 /// Most addresses that are asked what they are: one wrong one tells enough, and each may take a second.
-const MAX_ASKED: usize = 4;
+const MAX_PROBED: usize = 4;
 
 /// How long an address of a name is tried before it counts as one that accepts no connections.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

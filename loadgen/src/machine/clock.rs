@@ -70,7 +70,7 @@ pub(crate) enum Realtime {
     Off,
     /// The pacing thread.
     Pacing,
-    /// The pacing thread, and those that open connections and read answers: on a busy machine they would otherwise wait
+    /// The pacing thread, and those that open connections and read responses: on a busy machine they would otherwise wait
     /// behind the system they measure, and their wait would count as its latency.
     All,
 }
@@ -78,12 +78,12 @@ pub(crate) enum Realtime {
 impl Realtime {
     /// Priority the pacing thread asks for.
     pub(crate) fn pacing(self) -> Option<i32> {
-        (self != Self::Off).then_some(PACING)
+        (self != Self::Off).then_some(PACING_PRIORITY)
     }
 
     /// Priority the threads that carry connections ask for.
-    pub(crate) fn carrying(self) -> Option<i32> {
-        (self == Self::All).then_some(CARRYING)
+    pub(crate) fn io(self) -> Option<i32> {
+        (self == Self::All).then_some(IO_PRIORITY)
     }
 }
 
@@ -102,10 +102,10 @@ impl fmt::Display for PacingClass {
 
 /// Real-time priority of the threads that carry connections: the lowest, above every ordinary thread and below whatever
 /// the kernel or an operator placed higher.
-const CARRYING: i32 = 1;
+const IO_PRIORITY: i32 = 1;
 
 /// Real-time priority of the pacing thread: it goes before those that carry connections.
-const PACING: i32 = 2;
+const PACING_PRIORITY: i32 = 2;
 
 /// The time slice asked for without real-time priority: the shortest that Linux grants. From 6.12 on, a thread with a
 /// short slice that wakes goes before those with longer ones, so that it need not wait for the system it measures.
@@ -114,7 +114,7 @@ const SLICE_NS: u64 = 100_000;
 /// Makes the calling thread wake as promptly as the kernel allows: timer slack 1 ns, and a real-time priority if one is
 /// wanted and permitted, else the shortest time slice. What could not be had is said in the result, never an error: lag
 /// is measured anyway.
-pub(crate) fn prompt_wakes(priority: Option<i32>) -> PacingClass {
+pub(crate) fn request_prompt_wakeups(priority: Option<i32>) -> PacingClass {
     let slack = match prctl::set_timerslack(1).and_then(|()| prctl::get_timerslack()) {
         Ok(slack_ns) => format!("timer slack {slack_ns} ns"),
         Err(error) => format!("default timer slack ({})", error.desc()),
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn a_thread_is_told_what_it_got() {
-        let told = std::thread::spawn(|| prompt_wakes(None).to_string()).join().unwrap();
-        assert!(told.contains("SCHED_OTHER") && told.contains("timer slack 1 ns"), "{told}");
-        assert!(told.contains("slice of 100 µs"), "{told}");
+        let report = std::thread::spawn(|| request_prompt_wakeups(None).to_string()).join().unwrap();
+        assert!(report.contains("SCHED_OTHER") && report.contains("timer slack 1 ns"), "{report}");
+        assert!(report.contains("slice of 100 µs"), "{report}");
     }
 }

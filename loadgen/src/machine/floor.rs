@@ -4,7 +4,7 @@
 
 use std::{io, thread};
 
-use crate::machine::clock::{Clock, NANOS_PER_SECOND, PacingClass, prompt_wakes, thread_cpu_ns};
+use crate::machine::clock::{Clock, NANOS_PER_SECOND, PacingClass, request_prompt_wakeups, thread_cpu_ns};
 
 /// How late bare sleeps ended.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Floor {
     pub(crate) fn measure(rate_per_s: u64, count: u64, priority: Option<i32>) -> io::Result<Self> {
         let gap_ns = NANOS_PER_SECOND / rate_per_s.clamp(1, NANOS_PER_SECOND);
         let sleeper = thread::Builder::new().name("floor".to_owned()).spawn(move || {
-            let class = prompt_wakes(priority);
+            let class = request_prompt_wakeups(priority);
             let clock = Clock::starting_in(0);
             let cpu_before_ns = thread_cpu_ns();
             let lateness = |n: u64| {

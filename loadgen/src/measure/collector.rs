@@ -8,7 +8,7 @@ use record::{Invocation, InvocationWriter, Outcome, Phase, RecordError};
 use trace::Due;
 
 use crate::{
-    http::facts::{Facts, Verdict},
+    http::signals::{InvocationResult, Signals},
     measure::{ledger::Finished, tally::Tally},
     replay::{Replay, stop::Stop},
 };
@@ -16,11 +16,11 @@ use crate::{
 /// How often rows are written and made complete on disk.
 pub(crate) const FLUSH: Duration = Duration::from_millis(100);
 
-/// How long after being asked to stop the answers under way are waited for.
+/// How long after being asked to stop the responses under way are waited for.
 const GRACE_NS: u64 = 2_000_000_000;
 
 /// How long after its time-out an invocation may still be unaccounted for before it counts as lost in this process.
-const SLACK_NS: u64 = 3_000_000_000;
+const LOST_TIMEOUT_NS: u64 = 3_000_000_000;
 
 /// Writes the rows of one replay.
 pub(crate) struct Collector {
@@ -38,7 +38,7 @@ pub(crate) struct Progress {
     /// When the pacing thread had nothing more to send, in nanoseconds from the start.
     pub(crate) paced_ns: Option<u64>,
     /// When the user asked to stop, in nanoseconds from the start.
-    pub(crate) asked_ns: Option<u64>,
+    pub(crate) stop_requested_ns: Option<u64>,
 }
 
 impl Collector {
@@ -78,22 +78,22 @@ impl Collector {
         let after = |since_ns: Option<u64>, wait_ns: u64| {
             since_ns.is_some_and(|since_ns| now_ns >= since_ns.saturating_add(wait_ns))
         };
-        if self.is_complete() || stop.at_once() {
+        if self.is_complete() || stop.is_immediate() {
             return true;
         }
         let Some(paced_ns) = progress.paced_ns else { return false };
-        let idle = || self.under_way() == 0;
-        after(Some(paced_ns), self.replay.target.timeout_ns().saturating_add(SLACK_NS))
-            || (progress.asked_ns.is_some() && (idle() || after(progress.asked_ns, GRACE_NS)))
+        let idle = || self.in_flight() == 0;
+        after(Some(paced_ns), self.replay.target.timeout_ns().saturating_add(LOST_TIMEOUT_NS))
+            || (progress.stop_requested_ns.is_some() && (idle() || after(progress.stop_requested_ns, GRACE_NS)))
     }
 
     /// Invocations sent whose row is not written yet.
-    fn under_way(&self) -> usize {
+    fn in_flight(&self) -> usize {
         let open = |(index, written): (usize, &bool)| !written && self.replay.ledger.sent_ns(index).is_some();
         self.written.iter().enumerate().filter(|row| open(*row)).count()
     }
 
-    /// Writes a row for each invocation that has none: those never sent, and those whose answer did not come in time.
+    /// Writes a row for each invocation that has none: those never sent, and those whose response did not come in time.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -105,7 +105,7 @@ impl Collector {
             }
             let sent = self.replay.ledger.sent_ns(index).is_some();
             let (outcome, error) = match (sent, interrupted) {
-                (true, true) => (Outcome::Error, "interrupted before the answer"),
+                (true, true) => (Outcome::Error, "interrupted before the response"),
                 (false, true) => (Outcome::Unsent, "interrupted before it was due or sent"),
                 (true, false) => (Outcome::Error, "lost in the load generator"),
                 (false, false) => (Outcome::Unsent, "lost in the load generator"),
@@ -127,9 +127,9 @@ impl Collector {
     }
 
     fn row(&self, due: &Due, finished: Finished) -> Invocation {
-        let Finished { index, first_byte_ns, done_ns, status, facts, verdict } = finished;
-        let Facts { queue_us, cold_us, exec_us, cold, sandbox, attempts, error: kind } = facts;
-        let Verdict { outcome, executed_us, error } = verdict;
+        let Finished { index, first_byte_ns, done_ns, status, signals, result } = finished;
+        let Signals { queue_us, cold_us, exec_us, cold, sandbox, attempts, error: kind } = signals;
+        let InvocationResult { outcome, executed_us, error } = result;
         let sent_ns = self.replay.ledger.sent_ns(index);
         let words: Vec<&str> = [kind.as_deref(), error.as_deref()].into_iter().flatten().collect();
         Invocation {

@@ -10,35 +10,35 @@ use std::sync::{
 
 use record::Outcome;
 
-use crate::http::facts::{Facts, Verdict};
+use crate::http::signals::{InvocationResult, Signals};
 
 /// The end of one invocation.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// Its position in the schedule.
     pub(crate) index: usize,
-    /// When the first byte of the answer was read, in nanoseconds from the start.
+    /// When the first byte of the response was read, in nanoseconds from the start.
     pub(crate) first_byte_ns: Option<u64>,
-    /// When the answer was complete or the failure known, in nanoseconds from the start.
+    /// When the response was complete or the failure known, in nanoseconds from the start.
     pub(crate) done_ns: Option<u64>,
-    /// HTTP status, if there was an answer.
+    /// HTTP status, if there was a response.
     pub(crate) status: Option<u16>,
-    /// What the answer's headers said.
-    pub(crate) facts: Facts,
+    /// What the response's headers said.
+    pub(crate) signals: Signals,
     /// Outcome, execution time, and what went wrong.
-    pub(crate) verdict: Verdict,
+    pub(crate) result: InvocationResult,
 }
 
 impl Finished {
-    /// An invocation that ended without an answer.
+    /// An invocation that ended without a response.
     pub(crate) fn failed(index: usize, done_ns: u64, outcome: Outcome, error: impl Into<Box<str>>) -> Self {
         Self {
             index,
             first_byte_ns: None,
             done_ns: Some(done_ns),
             status: None,
-            facts: Facts::default(),
-            verdict: Verdict { outcome, executed_us: None, error: Some(error.into()) },
+            signals: Signals::default(),
+            result: InvocationResult { outcome, executed_us: None, error: Some(error.into()) },
         }
     }
 }

@@ -18,7 +18,7 @@ const GAP: Duration = Duration::from_millis(10);
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// The greatest delay told from a greater one, in nanoseconds: an hour.
-const GREATEST_NS: u64 = 3_600_000_000_000;
+const MAX_DELAY_NS: u64 = 3_600_000_000_000;
 
 /// The delays of all threads of one replay, in nanoseconds: three digits of each, so that memory is bounded however long a
 /// replay is and however many threads it has.
@@ -27,7 +27,7 @@ pub(crate) struct Reading(Mutex<Histogram<u64>>);
 
 impl Default for Reading {
     fn default() -> Self {
-        let delays = Histogram::new_with_bounds(1, GREATEST_NS, 3);
+        let delays = Histogram::new_with_bounds(1, MAX_DELAY_NS, 3);
         Self(Mutex::new(delays.expect("3 digits within these bounds are possible")))
     }
 }

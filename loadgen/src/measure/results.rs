@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use record::{LoadSummary, PointDir, write_json};
 
-use crate::ending::UsageError;
+use crate::exit::UsageError;
 
 /// Bytes that the summary has on disk from the start; one is a few kilobytes, most of it notes.
 const SUMMARY_BYTES: usize = 64 * 1024;

@@ -57,7 +57,7 @@ impl Tally {
     }
 
     /// Whether the system was sent something, and nothing of it succeeded.
-    pub(crate) fn is_in_vain(&self) -> bool {
+    pub(crate) fn nothing_succeeded(&self) -> bool {
         self.sent > 0 && !self.outcomes.contains_key(Outcome::Ok.name())
     }
 

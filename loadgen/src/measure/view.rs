@@ -74,7 +74,7 @@ impl View {
         let gap_ms = (now_ns - self.shown_ns) / 1_000_000;
         let offered = per_second((self.due - self.due_before) as u64, gap_ms);
         let achieved = per_second(tally.rows - self.rows_before, gap_ms);
-        let under_way = (self.due as u64).saturating_sub(tally.rows);
+        let in_flight = (self.due as u64).saturating_sub(tally.rows);
         let at = |q| time(tally.latency_us.value_at_quantile(q).saturating_mul(1000));
         let slowdown = tally.slowdown_percent.value_at_quantile(0.99);
         let measured = if tally.latency_us.is_empty() {
@@ -90,7 +90,7 @@ impl View {
         };
         let left = Duration::from_secs(replay.schedule.span_ns.saturating_sub(now_ns) / NANOS_PER_SECOND);
         format!(
-            "{offered} offered, {achieved} answered, {under_way} in flight, lag p99 {lag}, {} failed, {cold}, \
+            "{offered} offered, {achieved} answered, {in_flight} in flight, lag p99 {lag}, {} failed, {cold}, \
              {measured}, {} left",
             tally.failures,
             humantime::format_duration(left)

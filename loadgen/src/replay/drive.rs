@@ -31,8 +31,8 @@ use crate::{
     },
     replay::{
         Replay,
-        handover::Lane,
-        lane::{self, Transport},
+        dispatch::DispatchQueue,
+        io_thread::{self, Transport},
         pacer::{Pacer, PacingReport},
         stop::Stop,
     },
@@ -40,11 +40,11 @@ use crate::{
 
 /// How a replay uses this machine.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Means {
+pub(crate) struct Resources {
     /// Which threads ask for real-time priority.
     pub(crate) realtime: Realtime,
     /// Threads that carry connections.
-    pub(crate) lanes: usize,
+    pub(crate) io_threads: usize,
 }
 
 /// Bare sleeps before a run, and how many of them per second: 0.2 s in all.
@@ -59,15 +59,15 @@ const FLOOR_RATE_PER_S: u64 = 1000;
 /// disk then says that the run was interrupted, and by what.
 pub(crate) fn drive(
     plan: (Schedule, Target),
-    means: Means,
+    resources: Resources,
     results: &Results,
     stop: &Arc<Stop>,
 ) -> anyhow::Result<LoadSummary> {
     let mut notes = plan.0.notes.clone();
     let schedule_sha256 = plan.0.checksum();
-    let floor = Floor::measure(FLOOR_RATE_PER_S, FLOOR_SLEEPS, means.realtime.pacing())
+    let floor = Floor::measure(FLOOR_RATE_PER_S, FLOOR_SLEEPS, resources.realtime.pacing())
         .context("measuring how late this machine wakes")?;
-    notes.extend(raise_open_files().filter(|files| *files < FEW_FILES).map(|files| {
+    notes.extend(raise_open_files().filter(|files| *files < MIN_OPEN_FILES).map(|files| {
         format!("only {files} files may be open, so at most that many invocations can be in flight over HTTP/1.1")
     }));
     let spare = SpareFiles::reserve().context("keeping descriptors free for the results")?;
@@ -85,11 +85,11 @@ pub(crate) fn drive(
     results.begin(&summarise(&replay, &mut Tally::new(0), facts.clone()))?;
     let mut collector = Collector::create(&results.invocations(), Arc::clone(&replay))?;
     let cpu_before_us = process_cpu_us();
-    let pacing = start(&replay, means, stop, opened)?;
+    let pacing = start(&replay, resources, stop, opened)?;
     let paced = collect(&replay, &mut collector, pacing, stop);
     facts.cpu_us = process_cpu_us().saturating_sub(cpu_before_us);
     facts.wall_us = replay.clock.now_ns() / 1000;
-    let interrupted = stop.asked() && !collector.is_complete();
+    let interrupted = stop.is_requested() && !collector.is_complete();
     facts.interrupted = interrupted.then_some(Interruption::User);
     let written = paced.and_then(|paced| {
         if paced.is_none() && !interrupted {
@@ -100,11 +100,11 @@ pub(crate) fn drive(
     });
     drop(spare);
     if let Err(error) = &written {
-        stop.give_up();
+        stop.abort();
         facts.interrupted = Some(Interruption::Failure(format!("rows could not be written: {error:#}")));
     }
-    if collector.tally.is_in_vain() && !stop.asked() {
-        facts.notes.extend(replay.target.mix_up());
+    if collector.tally.nothing_succeeded() && !stop.is_requested() {
+        facts.notes.extend(replay.target.port_mismatch());
     }
     let summary = summarise(&replay, &mut collector.tally, facts);
     // First what a reader cannot do without.
@@ -115,21 +115,21 @@ pub(crate) fn drive(
 }
 
 /// With fewer files a few thousand invocations in flight would be this machine's limit, which a reader must know.
-const FEW_FILES: u64 = 4096;
+const MIN_OPEN_FILES: u64 = 4096;
 
 /// Starts the threads that carry connections, and the one that paces.
 fn start(
     replay: &Arc<Replay>,
-    means: Means,
+    resources: Resources,
     stop: &Arc<Stop>,
     mut opened: Vec<Opened>,
 ) -> anyhow::Result<JoinHandle<PacingReport>> {
-    let lanes: Vec<Arc<Lane>> = (0..means.lanes.max(1)).map(|_| Arc::default()).collect();
+    let io_threads: Vec<Arc<DispatchQueue>> = (0..resources.io_threads.max(1)).map(|_| Arc::default()).collect();
     let pooled = replay.target.connections == Connections::Pooled;
     let mut direct = None;
-    for (number, lane) in lanes.iter().enumerate() {
+    for (number, queue) in io_threads.iter().enumerate() {
         // Each thread carries an equal part of what is open already.
-        let share = opened.len().div_ceil(lanes.len() - number);
+        let share = opened.len().div_ceil(io_threads.len() - number);
         let opened = opened.split_off(opened.len() - share);
         let transport = match replay.target.protocol {
             // One pool for all lanes: the pacing thread must find every idle connection.
@@ -138,15 +138,15 @@ fn start(
             }
             Protocol::H2c => Transport::H2c(Arc::new(H2c::new(Arc::clone(replay)))),
         };
-        lane::start(Arc::clone(lane), transport, opened, means.realtime.carrying())
+        io_thread::start(Arc::clone(queue), transport, opened, resources.realtime.io())
             .context("starting a thread that carries connections")?;
     }
     let pacer = Pacer {
         replay: Arc::clone(replay),
         direct: direct.filter(|_| pooled),
-        lanes,
+        io_threads,
         stop: Arc::clone(stop),
-        priority: means.realtime.pacing(),
+        priority: resources.realtime.pacing(),
     };
     thread::Builder::new().name("pace".to_owned()).spawn(move || pacer.run()).context("starting the pacing thread")
 }
@@ -159,7 +159,7 @@ fn collect(
     stop: &Stop,
 ) -> anyhow::Result<Option<PacingReport>> {
     let mut view = View::new(replay.schedule.invocations.len() as u64);
-    let mut progress = Progress { paced_ns: None, asked_ns: None };
+    let mut progress = Progress { paced_ns: None, stop_requested_ns: None };
     let outcome = loop {
         thread::sleep(FLUSH);
         if let Err(error) = collector.collect() {
@@ -169,8 +169,8 @@ fn collect(
         if progress.paced_ns.is_none() && pacing.is_finished() {
             progress.paced_ns = Some(now_ns);
         }
-        if progress.asked_ns.is_none() && stop.asked() {
-            progress.asked_ns = Some(now_ns);
+        if progress.stop_requested_ns.is_none() && stop.is_requested() {
+            progress.stop_requested_ns = Some(now_ns);
             stdio::note!("stopping: waiting for the responses under way, Ctrl-C again to stop at once");
         }
         view.update(replay, &mut collector.tally);

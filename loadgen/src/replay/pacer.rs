@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 use crate::{
     http::http1::Http1,
-    machine::clock::prompt_wakes,
-    replay::{Replay, handover::Lane, stop::Stop},
+    machine::clock::request_prompt_wakeups,
+    replay::{Replay, dispatch::DispatchQueue, stop::Stop},
 };
 
 /// The pacing thread's own account.
@@ -27,7 +27,7 @@ pub(crate) struct Pacer {
     /// Idle connections, when the protocol allows writing to them from here.
     pub(crate) direct: Option<Arc<Http1>>,
     /// The threads that open connections; used in turn.
-    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) io_threads: Vec<Arc<DispatchQueue>>,
     /// Whether to stop early.
     pub(crate) stop: Arc<Stop>,
     /// Real-time priority to ask for.
@@ -35,7 +35,7 @@ pub(crate) struct Pacer {
 }
 
 /// The longest sleep, so that being asked to stop is noticed.
-const NAP_NS: u64 = 50_000_000;
+const MAX_SLEEP_NS: u64 = 50_000_000;
 
 /// Invocations gathered before they are handed over although more are due: a burst's first connections should not wait
 /// for its last invocation to be looked at.
@@ -44,22 +44,22 @@ const BATCH: usize = 32;
 impl Pacer {
     /// Paces to the end of the schedule, or until asked to stop.
     pub(crate) fn run(self) -> PacingReport {
-        let class = prompt_wakes(self.priority);
+        let class = request_prompt_wakeups(self.priority);
         let clock = self.replay.clock;
         let mut woke_late = lateness_histogram();
         let mut request = Vec::with_capacity(REQUEST_BYTES);
         let mut batch = Vec::with_capacity(BATCH);
-        let mut turn = 0;
+        let mut next_thread = 0;
         clock.sleep_until(0);
         let mut index = 0;
         while let Some(due) = self.replay.due(index) {
-            if self.stop.asked() {
+            if self.stop.is_requested() {
                 break;
             }
             let now_ns = clock.now_ns();
             if due.due_ns > now_ns {
-                self.hand_over(&mut batch, &mut turn);
-                clock.sleep_until(due.due_ns.min(now_ns.saturating_add(NAP_NS)));
+                self.hand_over(&mut batch, &mut next_thread);
+                clock.sleep_until(due.due_ns.min(now_ns.saturating_add(MAX_SLEEP_NS)));
                 if let Some(late_ns) = clock.now_ns().checked_sub(due.due_ns) {
                     woke_late.saturating_record(late_ns);
                 }
@@ -69,21 +69,21 @@ impl Pacer {
             if !sent {
                 batch.push(index);
                 if batch.len() >= BATCH {
-                    self.hand_over(&mut batch, &mut turn);
+                    self.hand_over(&mut batch, &mut next_thread);
                 }
             }
             index += 1;
         }
-        self.hand_over(&mut batch, &mut turn);
+        self.hand_over(&mut batch, &mut next_thread);
         let late_us = woke_late.value_at_quantile(0.99) / 1000;
         PacingReport { pacing: format!("{class}; woke {late_us} µs late at p99") }
     }
 
-    fn hand_over(&self, batch: &mut Vec<usize>, turn: &mut usize) {
-        if let Some(lane) = self.lanes.get(*turn % self.lanes.len().max(1)) {
-            lane.push(batch);
+    fn hand_over(&self, batch: &mut Vec<usize>, next_thread: &mut usize) {
+        if let Some(queue) = self.io_threads.get(*next_thread % self.io_threads.len().max(1)) {
+            queue.push(batch);
         }
-        *turn = turn.wrapping_add(1);
+        *next_thread = next_thread.wrapping_add(1);
     }
 }
 
@@ -91,8 +91,8 @@ impl Pacer {
 const REQUEST_BYTES: usize = 512;
 
 fn lateness_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_LATENESS_NS, 2).expect("2 digits within these bounds are possible")
+    Histogram::new_with_bounds(1, MAX_LATENESS_NS, 2).expect("2 digits within these bounds are possible")
 }
 
 /// A minute; later wakes are counted as this.
-const LONGEST_LATENESS_NS: u64 = 60_000_000_000;
+const MAX_LATENESS_NS: u64 = 60_000_000_000;

@@ -40,7 +40,7 @@ impl Stop {
         let listener = Arc::clone(&stop);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             while signals.wait().is_ok() {
-                listener.ask();
+                listener.request_stop();
                 each_time(&listener);
             }
         })?;
@@ -48,23 +48,23 @@ impl Stop {
     }
 
     /// Whether nothing more is to be sent.
-    pub(crate) fn asked(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 
     /// Whether nothing more is to be waited for.
-    pub(crate) fn at_once(&self) -> bool {
+    pub(crate) fn is_immediate(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
     }
 
     /// Stops at once: what is sent from here on could not be recorded.
-    pub(crate) fn give_up(&self) {
+    pub(crate) fn abort(&self) {
         self.0.store(u8::MAX, Ordering::Relaxed);
     }
 
     /// Notes one more asking. Only the signal thread and tests do, so that load and store need not be one step.
-    fn ask(&self) {
-        let asked = self.0.load(Ordering::Relaxed);
-        self.0.store(asked.saturating_add(1), Ordering::Relaxed);
+    fn request_stop(&self) {
+        let is_requested = self.0.load(Ordering::Relaxed);
+        self.0.store(is_requested.saturating_add(1), Ordering::Relaxed);
     }
 }

@@ -48,16 +48,16 @@ impl Mock {
             let revision = (header("knative-serving-namespace"), header("knative-serving-revision"));
             let named = revision == ("default".to_owned(), format!("{function}-00001"))
                 && host == format!("{function}.default.svc.cluster.local");
-            let answered = match function.split('-').next() {
-                _ if !named => answer(404, format!("no revision {revision:?} of {host:?}")),
-                Some("broken") => answer(502, "no JSON".to_owned()),
+            let response = match function.split('-').next() {
+                _ if !named => response(404, format!("no revision {revision:?} of {host:?}")),
+                Some("broken") => response(502, "no JSON".to_owned()),
                 kind => {
                     let report = r#"{"Status":"OK","Function":"NAME","MachineName":"pod-NAME","ExecutionTime":1}"#;
-                    let answer = answer(200, report.replace("NAME", &function));
-                    if kind == Some("claims") { as_a_data_plane(answer) } else { answer }
+                    let response = response(200, report.replace("NAME", &function));
+                    if kind == Some("claims") { with_data_plane_headers(response) } else { response }
                 }
             };
-            Box::pin(std::future::ready(Ok(answered)))
+            Box::pin(std::future::ready(Ok(response)))
         })
     }
 
@@ -76,7 +76,7 @@ impl Mock {
                     let is_known = name.starts_with("third") && times > 2;
                     let known = if is_known { "" } else { r#","known":false"# };
                     let status = if times > 1 { 200 } else { 201 };
-                    return Box::pin(std::future::ready(Ok(answer(status, format!("{{\"result\":\"\"{known}}}")))));
+                    return Box::pin(std::future::ready(Ok(response(status, format!("{{\"result\":\"\"{known}}}")))));
                 }
                 Method::PUT if name.starts_with("bad") => 400,
                 Method::PUT if name.starts_with("picky") => return Box::pin(at_the_concurrency(request)),
@@ -84,7 +84,7 @@ impl Mock {
                 Method::DELETE => 202,
                 _ => 405,
             };
-            Box::pin(std::future::ready(Ok(answer(status, "{}".to_owned()))))
+            Box::pin(std::future::ready(Ok(response(status, "{}".to_owned()))))
         })
     }
 
@@ -98,7 +98,7 @@ impl Mock {
         self.seen.lock().unwrap().values().sum()
     }
 
-    fn start(handle: fn(Request<Incoming>, Seen) -> Answering) -> Self {
+    fn start(handle: fn(Request<Incoming>, Seen) -> MockFuture) -> Self {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -131,7 +131,7 @@ impl Mock {
     }
 }
 
-type Answering = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, &'static str>> + Send>>;
+type MockFuture = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, &'static str>> + Send>>;
 
 /// A refusal as Dirigent's control plane says it: the place is that within the body it was sent.
 async fn at_the_concurrency(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
@@ -143,7 +143,7 @@ async fn at_the_concurrency(request: Request<Incoming>) -> Result<Response<Full<
         r#"{{"type":"urn:dirigent:problem:invalid-field","status":400,"title":"Bad Request",
             "detail":"concurrency: expected 1 to 10000, got 0","field":"concurrency","line":{line},"column":{column}}}"#
     );
-    Ok(with(answer(400, problem), "content-type", "application/problem+json"))
+    Ok(with(response(400, problem), "content-type", "application/problem+json"))
 }
 
 async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
@@ -153,7 +153,7 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
     let host =
         if host.is_empty() { request.uri().authority().map(ToString::to_string).unwrap_or_default() } else { host };
     if request.method() == Method::GET {
-        return Ok(answer(404, String::new()));
+        return Ok(response(404, String::new()));
     }
     assert_eq!(host, function, "Host must name the function");
     assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/"));
@@ -161,39 +161,39 @@ async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'
     let report = |name: &str| format!(r#"{{"Status":"OK","Function":"{name}","MachineName":"m","ExecutionTime":3}}"#);
     let kind = function.split('-').next().unwrap_or("");
     Ok(match kind {
-        "garbage" => answer(200, "hello".to_owned()),
-        "other" => answer(200, report("somebody-else")),
-        "refused" => with(answer(503, String::new()), "x-dirigent-error", "queue-full"),
-        "late" => with(answer(504, String::new()), "x-dirigent-error", "queue-deadline"),
-        "broken" => answer(502, String::new()),
-        "unknown" => answer(404, String::new()),
-        "unregistered" => with(answer(404, String::new()), "x-dirigent-error", "unknown-function"),
-        "reset" => return Err("closed without an answer"),
+        "garbage" => response(200, "hello".to_owned()),
+        "other" => response(200, report("somebody-else")),
+        "refused" => with(response(503, String::new()), "x-dirigent-error", "queue-full"),
+        "late" => with(response(504, String::new()), "x-dirigent-error", "queue-deadline"),
+        "broken" => response(502, String::new()),
+        "unknown" => response(404, String::new()),
+        "unregistered" => with(response(404, String::new()), "x-dirigent-error", "unknown-function"),
+        "reset" => return Err("closed without a response"),
         "slow" => std::future::pending().await,
         // Thirty years.
-        "absurd" => answer(200, report(&function).replace(":3}", ":1e15}")),
+        "absurd" => response(200, report(&function).replace(":3}", ":1e15}")),
         // 2^63 microseconds.
-        "overflow" => answer(200, report(&function).replace(":3}", ":9223372036854775808}")),
+        "overflow" => response(200, report(&function).replace(":3}", ":9223372036854775808}")),
         // More than HTTP libraries take by themselves, and as much as a data plane passes on.
-        "wordy" => with(as_a_data_plane(answer(200, report(&function))), "x-more", &"x".repeat(63 * 1024)),
-        _ => as_a_data_plane(answer(200, report(&function))),
+        "wordy" => with(with_data_plane_headers(response(200, report(&function))), "x-more", &"x".repeat(63 * 1024)),
+        _ => with_data_plane_headers(response(200, report(&function))),
     })
 }
 
-/// An answer with what a data plane says of it.
-fn as_a_data_plane(answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+/// A response with what a data plane says of it.
+fn with_data_plane_headers(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     // Less than any way through a socket takes, or nobody could believe the row.
     let timing = "queue;dur=0.002, cold;dur=0.004, exec;dur=0.005";
-    let answer = with(answer, "server-timing", timing);
-    let answer = with(with(answer, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
-    with(answer, "x-dirigent-attempts", "2")
+    let response = with(response, "server-timing", timing);
+    let response = with(with(response, "x-dirigent-cold", "1"), "x-dirigent-sandbox", "3-17");
+    with(response, "x-dirigent-attempts", "2")
 }
 
-fn answer(status: u16, body: String) -> Response<Full<Bytes>> {
+fn response(status: u16, body: String) -> Response<Full<Bytes>> {
     Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
 }
 
-fn with(mut answer: Response<Full<Bytes>>, name: &'static str, value: &str) -> Response<Full<Bytes>> {
-    answer.headers_mut().insert(name, value.parse().unwrap());
-    answer
+fn with(mut response: Response<Full<Bytes>>, name: &'static str, value: &str) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, value.parse().unwrap());
+    response
 }

@@ -45,7 +45,7 @@ struct Arguments {
     /// Port to listen on; 0 takes any free one. Without it the environment's PORT counts, else 0.
     #[arg(long)]
     port: Option<u16>,
-    /// Name of the machine in the answers; the host's name when not given.
+    /// Name of the machine in the responses; the host's name when not given.
     #[arg(long)]
     name: Option<String>,
     /// Most memory that one request may have touched, in MiB; more is cut to it.

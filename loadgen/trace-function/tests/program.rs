@@ -44,9 +44,9 @@ fn get(address: SocketAddr, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(stream, "GET / HTTP/1.1\r\nhost: f\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
 
 fn failed(command: &mut Command) -> String {
@@ -60,8 +60,8 @@ fn it_serves_on_the_port_of_the_environment_until_it_is_told_to_end() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut running = start(program().env("PORT", free.port().to_string()).args(["--name", "here"]));
     assert_eq!(running.address, free);
-    let answer = get(free, "workload: trace\r\nrequested_cpu: 1.5\r\nfunction: f\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#""MachineName":"here""#), "{answer}");
+    let response = get(free, "workload: trace\r\nrequested_cpu: 1.5\r\nfunction: f\r\n");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains(r#""MachineName":"here""#), "{response}");
     kill(Pid::from_raw(running.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(running.child.wait().unwrap().success(), "SIGTERM ends it with exit code 0");
 }

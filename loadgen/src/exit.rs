@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ExitStatus {
     /// Done.
     Done,
     /// Stopped by the user, or could not do what was asked.
@@ -28,11 +28,11 @@ impl UsageError {
 }
 
 /// The exit code of a command's result; an error is printed on one line.
-pub(crate) fn exit_code(result: &anyhow::Result<Ending>) -> ExitCode {
+pub(crate) fn exit_code(result: &anyhow::Result<ExitStatus>) -> ExitCode {
     match result {
-        Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Failed) => ExitCode::from(1),
-        Ok(Ending::Invalid) => ExitCode::from(3),
+        Ok(ExitStatus::Done) => ExitCode::SUCCESS,
+        Ok(ExitStatus::Failed) => ExitCode::from(1),
+        Ok(ExitStatus::Invalid) => ExitCode::from(3),
         Err(error) => {
             stdio::note!("loadgen: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })

@@ -1,13 +1,13 @@
-//! What an answer says about its invocation: headers, body, and the outcome that follows from them.
+//! What a response says about its invocation: headers, body, and the outcome that follows from them.
 
 use record::Outcome;
 use serde::Deserialize;
 
 use crate::http::target::Kind;
 
-/// What the headers of an answer say; a system says what it can.
+/// What the headers of a response say; a system says what it can.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct Signals {
     /// Wait for a slot, in microseconds.
     pub(crate) queue_us: Option<u64>,
     /// Wait for a new sandbox, in microseconds.
@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     pub(crate) error: Option<Box<str>>,
 }
 
-impl Facts {
+impl Signals {
     /// Notes a header, if it is one by which a system of this `kind` says something; malformed values are as good as
     /// absent. The first of a name counts: the system's own come before whatever a function adds to them. Knative has no
     /// such header: what comes through it under these names is its function's, and no measurement.
@@ -88,14 +88,14 @@ fn micros(text: &str) -> Option<u64> {
     micros_whole(ms * 1000.0)
 }
 
-/// The part of the function program's answer that names its machine.
+/// The part of the function program's response that names its machine.
 #[derive(Debug, Deserialize)]
 struct Machine<'a> {
     #[serde(rename = "MachineName", borrow)]
     name: std::borrow::Cow<'a, str>,
 }
 
-/// The function program's answer.
+/// The function program's response.
 #[derive(Debug, Deserialize)]
 struct Report<'a> {
     #[serde(rename = "Function", borrow)]
@@ -106,7 +106,7 @@ struct Report<'a> {
 
 /// What status and body amount to.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct InvocationResult {
     /// The outcome.
     pub(crate) outcome: Outcome,
     /// Execution time the function reports, in microseconds.
@@ -115,21 +115,21 @@ pub(crate) struct Verdict {
     pub(crate) error: Option<Box<str>>,
 }
 
-impl Verdict {
-    /// Judges an answer to an invocation of `function`.
+impl InvocationResult {
+    /// Judges a response to an invocation of `function`.
     pub(crate) fn of(status: u16, body: &[u8], function: &str) -> Self {
         let because = |outcome, error: String| Self { outcome, executed_us: None, error: Some(error.into()) };
         match status {
             200..=299 => match serde_json::from_slice::<Report<'_>>(body) {
                 Ok(report) if report.function != function => {
                     let other: String = report.function.chars().take(SHOWN_CHARS).collect();
-                    because(Outcome::Invalid, format!("answered by function {other:?}"))
+                    because(Outcome::Invalid, format!("response of function {other:?}"))
                 }
                 Ok(report) => match micros_whole(report.execution_us) {
                     Some(us) => Self { outcome: Outcome::Ok, executed_us: Some(us), error: None },
                     None => because(Outcome::Invalid, "ExecutionTime is negative".to_owned()),
                 },
-                Err(error) => because(Outcome::Invalid, format!("not a function's answer: {error}")),
+                Err(error) => because(Outcome::Invalid, format!("not a function's response: {error}")),
             },
             429 | 503 => because(Outcome::Refused, format!("status {status}")),
             504 => because(Outcome::Timeout, format!("status {status}")),
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn headers_of_the_system_are_noted_and_others_are_not() {
-        let mut facts = Facts::default();
+        let mut signals = Signals::default();
         for (name, value) in [
             ("Server-Timing", "queue;dur=0.25, cold;desc=\"x\";dur=104, exec;dur=8.7506, db;dur=3"),
             ("X-Dirigent-Cold", "1"),
@@ -162,9 +162,9 @@ mod tests {
             ("X-Dirigent-Error", "queue-full"),
             ("X-Other", "1"),
         ] {
-            facts.note_header(Kind::Dirigent, name, value.as_bytes());
+            signals.note_header(Kind::Dirigent, name, value.as_bytes());
         }
-        let expected = Facts {
+        let expected = Signals {
             queue_us: Some(250),
             cold_us: Some(104_000),
             exec_us: Some(8751),
@@ -173,12 +173,12 @@ mod tests {
             attempts: Some(2),
             error: Some("queue-full".into()),
         };
-        assert_eq!(facts, expected);
+        assert_eq!(signals, expected);
     }
 
     #[test]
     fn what_a_function_adds_after_the_system_is_not_taken_for_its_word() {
-        let mut facts = Facts::default();
+        let mut signals = Signals::default();
         for (name, value) in [
             ("server-timing", "queue;dur=1, cold;dur=0, exec;dur=2, exec;dur=99999"),
             ("server-timing", "exec;dur=99999, queue;dur=88888, cold;dur=77777"),
@@ -189,9 +189,9 @@ mod tests {
             ("x-dirigent-attempts", "1"),
             ("x-dirigent-attempts", "7"),
         ] {
-            facts.note_header(Kind::Dirigent, name, value.as_bytes());
+            signals.note_header(Kind::Dirigent, name, value.as_bytes());
         }
-        let expected = Facts {
+        let expected = Signals {
             queue_us: Some(1000),
             cold_us: Some(0),
             exec_us: Some(2000),
@@ -200,16 +200,16 @@ mod tests {
             attempts: Some(1),
             error: None,
         };
-        assert_eq!(facts, expected);
+        assert_eq!(signals, expected);
     }
 
     #[test]
     fn a_pod_is_named_by_the_answer_of_its_function() {
         let body = br#"{"Status":"OK","Function":"f","MachineName":"f-00001-deployment-x","ExecutionTime":1}"#;
         let sandbox = |kind, body: &[u8]| {
-            let mut facts = Facts::default();
-            facts.note_body(kind, body);
-            facts.sandbox
+            let mut signals = Signals::default();
+            signals.note_body(kind, body);
+            signals.sandbox
         };
         assert_eq!(sandbox(Kind::Knative, body).as_deref(), Some("f-00001-deployment-x"));
         assert_eq!(sandbox(Kind::Knative, b"no JSON"), None);
@@ -218,36 +218,39 @@ mod tests {
 
     #[test]
     fn malformed_headers_are_as_good_as_absent() {
-        let mut facts = Facts::default();
+        let mut signals = Signals::default();
         for (name, value) in [
             ("server-timing", "queue;dur=-1, cold;dur=x, exec, ;;,"),
             ("x-dirigent-cold", "yes"),
             ("x-dirigent-attempts", "-1"),
             ("x-dirigent-\u{e9}", "1"),
         ] {
-            facts.note_header(Kind::Dirigent, name, value.as_bytes());
+            signals.note_header(Kind::Dirigent, name, value.as_bytes());
         }
-        facts.note_header(Kind::Dirigent, "x-dirigent-sandbox", &[0xff]);
-        assert_eq!(facts, Facts::default());
+        signals.note_header(Kind::Dirigent, "x-dirigent-sandbox", &[0xff]);
+        assert_eq!(signals, Signals::default());
     }
 
     #[test]
     fn times_that_cannot_be_true_are_told_as_they_are() {
-        let mut facts = Facts::default();
-        facts.note_header(Kind::Dirigent, "server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");
-        assert_eq!((facts.queue_us, facts.cold_us, facts.exec_us), (Some(u64::MAX), Some(u64::MAX), None));
-        for told in ["9223372036854775808", "1e300"] {
-            let body = format!(r#"{{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":{told}}}"#);
-            let verdict = Verdict::of(200, body.as_bytes(), "f");
+        let mut signals = Signals::default();
+        signals.note_header(Kind::Dirigent, "server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");
+        assert_eq!((signals.queue_us, signals.cold_us, signals.exec_us), (Some(u64::MAX), Some(u64::MAX), None));
+        for report in ["9223372036854775808", "1e300"] {
+            let body = format!(r#"{{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":{report}}}"#);
+            let result = InvocationResult::of(200, body.as_bytes(), "f");
             let least_us = 1 << 63;
-            assert!(verdict.outcome == Outcome::Ok && verdict.executed_us >= Some(least_us), "{verdict:?}");
+            assert!(result.outcome == Outcome::Ok && result.executed_us >= Some(least_us), "{result:?}");
         }
     }
 
     #[test]
     fn status_and_body_give_the_outcome() {
         let good = br#"{"Status":"OK","Function":"f","MachineName":"m","ExecutionTime":1500}"#;
-        assert_eq!(Verdict::of(200, good, "f"), Verdict { outcome: Outcome::Ok, executed_us: Some(1500), error: None });
+        assert_eq!(
+            InvocationResult::of(200, good, "f"),
+            InvocationResult { outcome: Outcome::Ok, executed_us: Some(1500), error: None }
+        );
         for (status, body, outcome) in [
             (200, good.as_slice(), Outcome::Invalid),
             (200, b"", Outcome::Invalid),
@@ -259,9 +262,9 @@ mod tests {
             (404, b"", Outcome::Error),
             (302, b"", Outcome::Error),
         ] {
-            let verdict = Verdict::of(status, body, "g");
-            assert_eq!(verdict.outcome, outcome, "status {status}, body {body:?}");
-            assert!(verdict.error.is_some(), "a failure says why: status {status}");
+            let result = InvocationResult::of(status, body, "g");
+            assert_eq!(result.outcome, outcome, "status {status}, body {body:?}");
+            assert!(result.error.is_some(), "a failure says why: status {status}");
         }
     }
 }

@@ -17,9 +17,9 @@ use crate::replay::Replay;
 
 /// Invocations accepted for a connection but not yet written. Bounded by the connection's streams.
 #[derive(Debug, Default)]
-pub(crate) struct Accepted(Mutex<Vec<usize>>);
+pub(crate) struct UnstampedRequests(Mutex<Vec<usize>>);
 
-impl Accepted {
+impl UnstampedRequests {
     /// Notes an invocation that is about to be given to the connection.
     pub(crate) fn push(&self, index: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(index);
@@ -27,16 +27,16 @@ impl Accepted {
 }
 
 /// A TCP stream that stamps accepted invocations as sent when it is next written to.
-pub(crate) struct Written {
+pub(crate) struct TimestampedStream {
     /// The stream.
     pub(crate) stream: TcpStream,
     /// What to stamp.
-    pub(crate) accepted: Arc<Accepted>,
+    pub(crate) accepted: Arc<UnstampedRequests>,
     /// Clock and ledger.
     pub(crate) replay: Arc<Replay>,
 }
 
-impl Written {
+impl TimestampedStream {
     fn stamp(&self) {
         let mut accepted = self.accepted.0.lock().unwrap_or_else(PoisonError::into_inner);
         if accepted.is_empty() {
@@ -49,13 +49,13 @@ impl Written {
     }
 }
 
-impl AsyncRead for Written {
+impl AsyncRead for TimestampedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Written {
+impl AsyncWrite for TimestampedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stamp();
         Pin::new(&mut self.stream).poll_write(cx, bytes)

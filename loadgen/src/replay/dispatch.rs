@@ -6,12 +6,12 @@ use tokio::sync::Notify;
 
 /// Positions in the schedule of what waits for one thread. Bounded by the schedule's length; pushing wakes that thread once per batch.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct DispatchQueue {
     handed: Mutex<Vec<usize>>,
     pushed: Notify,
 }
 
-impl Lane {
+impl DispatchQueue {
     /// Hands over a batch, which is left empty.
     pub(crate) fn push(&self, batch: &mut Vec<usize>) {
         if batch.is_empty() {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{functions::FunctionLine, replay::stop::Stop};
 
-use super::{Registrar, RegistrarError};
+use super::{DeployError, Deployer};
 
 /// Longest wait for all functions. A data plane that is connected acknowledges them within milliseconds, one that
 /// restarts within seconds.
@@ -17,7 +17,7 @@ const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two questions, where no data plane is connected; a control plane with one waits a second itself.
 const POLL: Duration = Duration::from_millis(100);
 
-impl Registrar {
+impl Deployer {
     /// Waits until every data plane has acknowledged `functions`, and returns `created`.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Registrar {
         functions: Vec<&FunctionLine>,
         created: Vec<String>,
         stop: &Stop,
-    ) -> Result<Vec<String>, RegistrarError> {
+    ) -> Result<Vec<String>, DeployError> {
         if !functions.is_empty() {
             stdio::note!("waiting until every data plane has acknowledged {} functions", functions.len());
         }
@@ -41,16 +41,16 @@ impl Registrar {
             Some((failed, first)) => {
                 let why = format!(" at {}, the first of them, {first}", self.base);
                 let (act, of) = ("confirmed as known to every data plane", functions.len());
-                Err(RegistrarError { act, failed, of, why, failures, created })
+                Err(DeployError { act, failed, of, why, failures, created })
             }
             None => Ok(created),
         }
     }
 
-    /// Registers one again, which changes nothing, until the answer is that every data plane has acknowledged it.
+    /// Registers one again, which changes nothing, until the response is that every data plane has acknowledged it.
     fn wait_for(&self, function: &FunctionLine, until: Instant, stop: &Stop) -> Result<(), String> {
         loop {
-            if stop.asked() {
+            if stop.is_requested() {
                 return Err("interrupted by the user".to_owned());
             }
             if self.put(function).map_err(|refusal| refusal.problem)?.is_acknowledged {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type FunctionResponse = Response<Full<Bytes>>;
 
 /// Who answers: the same for every answer of a function, and so escaped once.
 #[derive(Debug)]
@@ -19,8 +19,14 @@ impl Signature {
         Self { machine_name_json: json_text(machine_name.as_bytes()).into_owned() }
     }
 
-    /// An answer for `function` (the request's header of that name), after running for `execution`.
-    pub(crate) fn answer(&self, code: StatusCode, status: &str, function: &[u8], execution: Duration) -> Answer {
+    /// A response for `function` (the request's header of that name), after running for `execution`.
+    pub(crate) fn response(
+        &self,
+        code: StatusCode,
+        status: &str,
+        function: &[u8],
+        execution: Duration,
+    ) -> FunctionResponse {
         let (status, function) = (json_text(status.as_bytes()), json_text(function));
         let body = format!(
             r#"{{"Status":"{status}","Function":"{function}","MachineName":"{}","ExecutionTime":{}}}"#,
@@ -54,9 +60,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_name_survives_as_json(machine in ".{0,20}", function in prop::collection::vec(any::<u8>(), 0..20)) {
-            let answer = Signature::new(&machine).answer(StatusCode::OK, "OK", &function, Duration::from_micros(7));
+            let response = Signature::new(&machine).response(StatusCode::OK, "OK", &function, Duration::from_micros(7));
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let body = runtime.block_on(answer.into_body().collect()).unwrap().to_bytes();
+            let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(json["MachineName"].as_str(), Some(machine.as_str()));
             let function = String::from_utf8_lossy(&function);

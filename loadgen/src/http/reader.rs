@@ -1,4 +1,4 @@
-//! Reads the answers on one HTTP/1.1 connection, for as long as it lives.
+//! Reads the responses on one HTTP/1.1 connection, for as long as it lives.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -9,14 +9,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::http::{answer::parse, connection::Connection, http1::Http1, target::Connections};
+use crate::http::{connection::Connection, http1::Http1, response::parse, target::Connections};
 
 /// The reading side of a connection.
-pub(crate) struct Carrier {
+pub(crate) struct ResponseReader {
     http1: Arc<Http1>,
     connection: Arc<Connection>,
     read: OwnedReadHalf,
-    /// What has been read of the current answer.
+    /// What has been read of the current response.
     buffer: Vec<u8>,
     /// When its first byte was.
     first_byte_ns: Option<u64>,
@@ -30,20 +30,20 @@ enum Next {
     End,
 }
 
-/// Room for the answers of a function, which are a few hundred bytes; grows when one is larger.
-const ANSWER_BYTES: usize = 2048;
+/// Room for the responses of a function, which are a few hundred bytes; grows when one is larger.
+const RESPONSE_BUFFER_BYTES: usize = 2048;
 
 /// How long a connection that carried its only invocation waits for the system to close it first, so that the port in
 /// TIME_WAIT is the system's, which needs one, and not one of this machine's few.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Carrier {
+impl ResponseReader {
     /// The reading side of a connection on which a request has been written.
     pub(crate) fn new(http1: Arc<Http1>, connection: Arc<Connection>, read: OwnedReadHalf) -> Self {
-        Self { http1, connection, read, buffer: Vec::with_capacity(ANSWER_BYTES), first_byte_ns: None }
+        Self { http1, connection, read, buffer: Vec::with_capacity(RESPONSE_BUFFER_BYTES), first_byte_ns: None }
     }
 
-    /// Reads answers until the connection ends; whatever was sent on it has its end noted by then.
+    /// Reads responses until the connection ends; whatever was sent on it has its end noted by then.
     pub(crate) async fn run(mut self) {
         // No invocation is overdue before this fires, nor is one sent meanwhile, so it need not be set for each of them.
         let Some(left) = self.check() else { return };
@@ -86,7 +86,7 @@ impl Carrier {
         }
         if let Some(pending) = self.http1.forget(&self.connection) {
             let within = humantime::format_duration(replay.target.timeout);
-            self.http1.failed(pending, Outcome::Timeout, format!("no answer within {within}"));
+            self.http1.failed(pending, Outcome::Timeout, format!("no response within {within}"));
         }
         None
     }
@@ -95,28 +95,28 @@ impl Carrier {
     fn progress(&mut self, ended: bool) -> Next {
         let now_ns = self.http1.replay.clock.now_ns();
         let first_byte_ns = *self.first_byte_ns.get_or_insert(now_ns);
-        let answer = match parse(self.http1.replay.target.kind, &self.buffer, ended) {
-            Ok(Some(answer)) => answer,
+        let response = match parse(self.http1.replay.target.kind, &self.buffer, ended) {
+            Ok(Some(response)) => response,
             Ok(None) if !ended => return Next::Read,
-            Ok(None) => return self.broken("the answer was cut off"),
+            Ok(None) => return self.broken("the response was cut off"),
             Err(malformed) => return self.broken(&malformed.to_string()),
         };
-        // An answer that nothing asked for (a proxy's idle time-out, say) ends the connection.
+        // A response that nothing asked for (a proxy's idle time-out, say) ends the connection.
         let Some(pending) = self.connection.take_pending() else { return self.broken("") };
         let next = if ended {
             Next::End
-        } else if answer.reusable && self.http1.replay.target.connections == Connections::Pooled {
+        } else if response.reusable && self.http1.replay.target.connections == Connections::Pooled {
             Next::Read
         } else {
             Next::Linger
         };
-        // Released before the answer is judged: the next invocation may be due.
+        // Released before the response is judged: the next invocation may be due.
         if next == Next::Read {
             self.http1.release(&self.connection);
         } else {
             self.http1.forget(&self.connection);
         }
-        self.http1.answered(pending, answer, [first_byte_ns, now_ns]);
+        self.http1.completed(pending, response, [first_byte_ns, now_ns]);
         self.buffer.clear();
         self.first_byte_ns = None;
         next
@@ -129,10 +129,10 @@ impl Carrier {
         }
         if let Some(pending) = self.http1.forget(&self.connection) {
             if self.buffer.is_empty() {
-                self.http1.unanswered(pending, error);
+                self.http1.no_response(pending, error);
             } else {
                 let how = error.map_or_else(String::new, ToString::to_string);
-                self.http1.failed(pending, Outcome::Error, format!("the answer was cut off: {how}"));
+                self.http1.failed(pending, Outcome::Error, format!("the response was cut off: {how}"));
             }
         }
         Next::End
@@ -153,6 +153,6 @@ impl Carrier {
             }
         };
         // Whether it was closed in time does not matter: it is dropped either way.
-        let _ = timeout(LINGER, closed).await;
+        let _ = timeout(LINGER_TIMEOUT, closed).await;
     }
 }

@@ -25,7 +25,7 @@ use ureq::{
 };
 
 use crate::{
-    ending::UsageError,
+    exit::UsageError,
     functions::{FunctionLine, Memory},
     http::port::Port,
     replay::stop::Stop,
@@ -40,7 +40,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of a file with a token: above any token, and a file without an end must not take all memory.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
-/// Most bytes of an answer's body that are read: far above a problem document, and what answers there may be anything.
+/// Most bytes of a response's body that are read: far above a problem document, and what answers there may be anything.
 const MAX_BODY_BYTES: u64 = 1 << 16;
 
 /// How much is shown of an error's body that is no problem document.
@@ -51,7 +51,7 @@ const REGISTERED: &str = "registered";
 
 /// Failures that are told one by one: of one file somebody corrects these first, and a control plane that is not there
 /// fails them all.
-const MAX_TOLD: usize = 20;
+const MAX_SHOWN_FAILURES: usize = 20;
 
 /// How often a line is printed where there is no terminal.
 const PLAIN_LINE: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ const PLAIN_LINE: Duration = Duration::from_secs(10);
 /// Some functions could not be registered or removed.
 #[derive(Debug, Error)]
 #[error("{failed} of {of} functions could not be {act}{why}")]
-pub(crate) struct RegistrarError {
+pub(crate) struct DeployError {
     act: &'static str,
     failed: usize,
     of: usize,
@@ -71,13 +71,13 @@ pub(crate) struct RegistrarError {
     pub(crate) created: Vec<String>,
 }
 
-impl RegistrarError {
+impl DeployError {
     /// The same for a command that removes nothing of what it registered, and says of each of those that failed why.
     pub(crate) fn keeping(self) -> anyhow::Error {
         if let [_, _, ..] = &self.failures[..] {
-            self.failures.iter().take(MAX_TOLD).for_each(|failure| stdio::note!("{failure}"));
+            self.failures.iter().take(MAX_SHOWN_FAILURES).for_each(|failure| stdio::note!("{failure}"));
         }
-        if let more @ 1.. = self.failures.len().saturating_sub(MAX_TOLD) {
+        if let more @ 1.. = self.failures.len().saturating_sub(MAX_SHOWN_FAILURES) {
             stdio::note!("and {more} more");
         }
         let rest = match self.of - self.failed {
@@ -131,7 +131,7 @@ struct Problem {
 }
 
 /// A control plane to register functions at.
-pub(crate) struct Registrar {
+pub(crate) struct Deployer {
     /// The option that named it.
     option: &'static str,
     http: Agent,
@@ -141,7 +141,7 @@ pub(crate) struct Registrar {
     token: Option<String>,
 }
 
-impl Registrar {
+impl Deployer {
     /// A registrar for `http://HOST:PORT`, as `option` names it; `form` speaks the published system's interface.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ impl Registrar {
     /// # Errors
     /// When one could not be registered or was not acknowledged, or when asked to stop; the error names those created so
     /// far.
-    pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, RegistrarError> {
+    pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, DeployError> {
         let (created, unacknowledged) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
         let failures = in_parallel(REGISTERED, functions, Some(stop), |function| {
             let put = self.put(function).map_err(|refusal| refusal.of(function))?;
@@ -200,10 +200,10 @@ impl Registrar {
             Ok(())
         });
         let created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let is_in_vain = failures.len() == functions.len() && !stop.asked();
-        if let Some(mix_up) = is_in_vain.then(|| self.mix_up()).flatten() {
-            let (failed, why) = (failures.len(), format!(": {mix_up}"));
-            return Err(RegistrarError { act: REGISTERED, failed, of: failed, why, failures: Vec::new(), created });
+        let nothing_succeeded = failures.len() == functions.len() && !stop.is_requested();
+        if let Some(port_mismatch) = nothing_succeeded.then(|| self.port_mismatch()).flatten() {
+            let (failed, why) = (failures.len(), format!(": {port_mismatch}"));
+            return Err(DeployError { act: REGISTERED, failed, of: failed, why, failures: Vec::new(), created });
         }
         let created = self.failed(REGISTERED, functions.len(), failures, created)?;
         let unacknowledged = unacknowledged.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -211,18 +211,18 @@ impl Registrar {
     }
 
     /// What is wrong with the address, if another port of a cluster answers there than the one for operators.
-    fn mix_up(&self) -> Option<String> {
-        Port::Operators.mix_up(self.base.trim_start_matches("http://"), self.option)
+    fn port_mismatch(&self) -> Option<String> {
+        Port::Operators.port_mismatch(self.base.trim_start_matches("http://"), self.option)
     }
 
     /// Removes functions by name.
     ///
     /// # Errors
     /// When one could not be removed; one that is gone already is no error.
-    pub(crate) fn remove(&self, names: &[String]) -> Result<(), RegistrarError> {
+    pub(crate) fn remove(&self, names: &[String]) -> Result<(), DeployError> {
         let failures = in_parallel("removed", names, None, |name| {
-            let answer = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();
-            let removed = self.expect(answer, &[200, 202, 204, 404]);
+            let response = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();
+            let removed = self.expect(response, &[200, 202, 204, 404]);
             removed.map(|_| ()).map_err(|refusal| format!("{name}: {}", refusal.problem))
         });
         self.failed("removed", names.len(), failures, Vec::new()).map(|_| ())
@@ -248,8 +248,8 @@ impl Registrar {
                 ("requested_memory", memory),
             ];
             fields.extend(number("cpu").map(|cpu| ("requested_cpu", cpu)));
-            let answer = self.http.post(format!("{}/registerService", self.base)).send_form(fields);
-            return self.expect(answer, &[200]).map(|_| Put { is_new: false, is_acknowledged: true });
+            let response = self.http.post(format!("{}/registerService", self.base)).send_form(fields);
+            return self.expect(response, &[200]).map(|_| Put { is_new: false, is_acknowledged: true });
         }
         let url = format!("{}/v1/functions/{}", self.base, function.name);
         let body = function.body().map_err(|error| error.to_string())?;
@@ -295,12 +295,12 @@ impl Registrar {
         of: usize,
         failures: Vec<String>,
         created: Vec<String>,
-    ) -> Result<Vec<String>, RegistrarError> {
+    ) -> Result<Vec<String>, DeployError> {
         match failures.first() {
             None => Ok(created),
             Some(first) => {
                 let why = format!(" at {}, the first of them, {first}", self.base);
-                Err(RegistrarError { act, failed: failures.len(), of, why, failures, created })
+                Err(DeployError { act, failed: failures.len(), of, why, failures, created })
             }
         }
     }
@@ -314,16 +314,16 @@ fn in_parallel<'a, T: Sync>(
     each: impl Fn(&'a T) -> Result<(), String> + Sync,
 ) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let show = Show::new(act, items.len());
+    let show = ProgressReporter::new(act, items.len());
     thread::scope(|scope| {
         for _ in 0..PARALLEL.min(items.len()) {
             scope.spawn(|| {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(place) else { return };
-                    let asked = stop.is_some_and(Stop::asked);
-                    let done = if asked { Err("interrupted by the user".to_owned()) } else { each(item) };
-                    show.one_more(done.is_ok());
+                    let is_requested = stop.is_some_and(Stop::is_requested);
+                    let done = if is_requested { Err("interrupted by the user".to_owned()) } else { each(item) };
+                    show.increment(done.is_ok());
                     if let Err(failure) = done {
                         failures.lock().unwrap_or_else(PoisonError::into_inner).push((place, failure));
                     }
@@ -339,7 +339,7 @@ fn in_parallel<'a, T: Sync>(
 }
 
 /// Progress on standard error: a bar on a terminal, a line now and then elsewhere.
-struct Show {
+struct ProgressReporter {
     act: &'static str,
     of: usize,
     bar: ProgressBar,
@@ -348,14 +348,14 @@ struct Show {
     line_due: Mutex<Instant>,
 }
 
-impl Show {
+impl ProgressReporter {
     fn new(act: &'static str, of: usize) -> Self {
         let bar = if stderr().is_terminal() { ProgressBar::new(of as u64) } else { ProgressBar::hidden() };
         let line_due = Mutex::new(Instant::now() + PLAIN_LINE);
         Self { act, of, bar, done: AtomicUsize::new(0), failed: AtomicUsize::new(0), line_due }
     }
 
-    fn one_more(&self, succeeded: bool) {
+    fn increment(&self, succeeded: bool) {
         self.failed.fetch_add(usize::from(!succeeded), Ordering::Relaxed);
         // Whoever counts the last one sees every failure.
         let done = self.done.fetch_add(1, Ordering::AcqRel) + 1;

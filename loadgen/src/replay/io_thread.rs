@@ -1,4 +1,4 @@
-//! The threads that carry connections: each runs its own single-threaded runtime, so that no answer crosses threads.
+//! The threads that carry connections: each runs its own single-threaded runtime, so that no response crosses threads.
 
 use std::{io, sync::Arc, thread};
 
@@ -9,9 +9,9 @@ use crate::{
         h2c::H2c,
         http1::{Http1, Opened},
     },
-    machine::clock::prompt_wakes,
+    machine::clock::request_prompt_wakeups,
     measure::reading::Reading,
-    replay::handover::Lane,
+    replay::dispatch::DispatchQueue,
 };
 
 /// How invocations that are handed over are sent.
@@ -37,22 +37,22 @@ impl Transport {
 /// # Errors
 /// When the thread or its runtime cannot be started.
 pub(crate) fn start(
-    lane: Arc<Lane>,
+    queue: Arc<DispatchQueue>,
     transport: Transport,
     opened: Vec<Opened>,
     priority: Option<i32>,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name("carry".to_owned()).spawn(move || {
-        prompt_wakes(priority);
+    thread::Builder::new().name("io".to_owned()).spawn(move || {
+        request_prompt_wakeups(priority);
         runtime.block_on(async {
             let reading = Arc::clone(transport.reading());
             drop(tokio::spawn(async move { reading.watch().await }));
             if let Transport::Http1(http1) = &transport {
-                http1.carry_opened(opened);
+                http1.adopt_opened(opened);
             }
             loop {
-                for index in lane.take().await {
+                for index in queue.take().await {
                     send(&transport, index);
                 }
             }

@@ -1,45 +1,45 @@
 //! Reads one HTTP/1.1 answer from the bytes received so far: a pure function over a buffer.
 //!
-//! Answers of a function are a few hundred bytes and come in one read, so parsing starts from the front each time
-//! rather than keeping a state machine; the bound on an answer's size keeps that cheap.
+//! Responses of a function are a few hundred bytes and come in one read, so parsing starts from the front each time
+//! rather than keeping a state machine; the bound on a response's size keeps that cheap.
 
 use std::{borrow::Cow, mem::MaybeUninit};
 
 use thiserror::Error;
 
-use crate::http::{facts::Facts, target::Kind};
+use crate::http::{signals::Signals, target::Kind};
 
-/// An answer that has arrived whole.
+/// A response that has arrived whole.
 #[derive(Debug)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct ParsedResponse<'a> {
     /// HTTP status.
     pub(crate) status: u16,
     /// What its headers say.
-    pub(crate) facts: Facts,
+    pub(crate) signals: Signals,
     /// Its body.
     pub(crate) body: Cow<'a, [u8]>,
     /// Whether the connection can carry another request.
     pub(crate) reusable: bool,
 }
 
-/// Bytes that are not an answer.
+/// Bytes that are not a response.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub(crate) enum MalformedResponse {
     /// The status line or a header.
-    #[error("malformed answer head: {0}")]
+    #[error("malformed response head: {0}")]
     Head(httparse::Error),
     /// The framing of the body.
-    #[error("malformed answer body: {0}")]
+    #[error("malformed response body: {0}")]
     Body(&'static str),
     /// More than is kept.
-    #[error("answer is larger than {MAX_ANSWER_BYTES} bytes")]
+    #[error("response is larger than {MAX_RESPONSE_BYTES} bytes")]
     TooLarge,
 }
 
-/// An answer larger than this is refused: a function's answer is a line of JSON, and rows must not cost memory.
-pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// A response larger than this is refused: a function's response is a line of JSON, and rows must not cost memory.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Headers looked at in one answer; a system that sends more is refused rather than half read. A data plane passes
+/// Headers looked at in one response; a system that sends more is refused rather than half read. A data plane passes
 /// 256 of a function's on, and adds its own.
 const MAX_HEADERS: usize = 288;
 
@@ -50,12 +50,12 @@ enum Framing {
     UntilClose,
 }
 
-/// Reads the answer of a system of this `kind` at the front of `bytes`; nothing when more bytes are needed. `ended` says
+/// Reads the response of a system of this `kind` at the front of `bytes`; nothing when more bytes are needed. `ended` says
 /// that no more will come.
 ///
 /// # Errors
-/// When the bytes cannot become an answer.
-pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<Answer<'_>>, Malformed> {
+/// When the bytes cannot become a response.
+pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<ParsedResponse<'_>>, MalformedResponse> {
     let mut rest = bytes;
     loop {
         // Not initialised, since so many would cost as much as the rest of it.
@@ -63,15 +63,15 @@ pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<Answ
         let mut head = httparse::Response::new(&mut []);
         let parsed =
             httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, rest, &mut headers);
-        let httparse::Status::Complete(head_len) = parsed.map_err(Malformed::Head)? else {
-            return if bytes.len() > MAX_ANSWER_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
+        let httparse::Status::Complete(head_len) = parsed.map_err(MalformedResponse::Head)? else {
+            return if bytes.len() > MAX_RESPONSE_BYTES { Err(MalformedResponse::TooLarge) } else { Ok(None) };
         };
         let status = head.code.unwrap_or(0);
         rest = &rest[head_len..];
         if !(100..200).contains(&status) {
             return whole(kind, &head, rest, ended);
         }
-        // An interim answer (100, 103): the real one follows.
+        // An interim response (100, 103): the real one follows.
     }
 }
 
@@ -80,9 +80,9 @@ fn whole<'a>(
     head: &httparse::Response<'_, '_>,
     rest: &'a [u8],
     ended: bool,
-) -> Result<Option<Answer<'a>>, Malformed> {
+) -> Result<Option<ParsedResponse<'a>>, MalformedResponse> {
     let status = head.code.unwrap_or(0);
-    let mut facts = Facts::default();
+    let mut signals = Signals::default();
     let mut keep_alive = head.version == Some(1);
     let mut framing = None;
     for header in head.headers.iter() {
@@ -96,39 +96,40 @@ fn whole<'a>(
             let length = length(header.value)?;
             framing.get_or_insert(Framing::Length(length));
         } else {
-            facts.note_header(kind, header.name, header.value);
+            signals.note_header(kind, header.name, header.value);
         }
     }
     let framing = if matches!(status, 204 | 304) { Framing::Length(0) } else { framing.unwrap_or(Framing::UntilClose) };
     let Some((body, used)) = body(rest, &framing, ended)? else {
-        return if rest.len() > MAX_ANSWER_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
+        return if rest.len() > MAX_RESPONSE_BYTES { Err(MalformedResponse::TooLarge) } else { Ok(None) };
     };
-    // Bytes beyond the answer belong to nothing that was asked for: such a connection is not used again.
+    // Bytes beyond the response belong to nothing that was asked for: such a connection is not used again.
     let reusable = keep_alive && !ended && used == rest.len() && !matches!(framing, Framing::UntilClose);
-    Ok(Some(Answer { status, facts, body, reusable }))
+    Ok(Some(ParsedResponse { status, signals, body, reusable }))
 }
 
 /// A body, and how many bytes it took.
 type Framed<'a> = (Cow<'a, [u8]>, usize);
 
-fn body<'a>(rest: &'a [u8], framing: &Framing, ended: bool) -> Result<Option<Framed<'a>>, Malformed> {
+fn body<'a>(rest: &'a [u8], framing: &Framing, ended: bool) -> Result<Option<Framed<'a>>, MalformedResponse> {
     match framing {
-        Framing::Length(length) if *length > MAX_ANSWER_BYTES => Err(Malformed::TooLarge),
+        Framing::Length(length) if *length > MAX_RESPONSE_BYTES => Err(MalformedResponse::TooLarge),
         Framing::Length(length) => Ok(rest.get(..*length).map(|body| (Cow::Borrowed(body), *length))),
         Framing::UntilClose => Ok(ended.then_some((Cow::Borrowed(rest), rest.len()))),
         Framing::Chunked => chunks(rest),
     }
 }
 
-fn chunks(rest: &[u8]) -> Result<Option<Framed<'_>>, Malformed> {
+fn chunks(rest: &[u8]) -> Result<Option<Framed<'_>>, MalformedResponse> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
-        let size = httparse::parse_chunk_size(&rest[at..]).map_err(|_| Malformed::Body("invalid chunk size"))?;
+        let size =
+            httparse::parse_chunk_size(&rest[at..]).map_err(|_| MalformedResponse::Body("invalid chunk size"))?;
         let httparse::Status::Complete((line, size)) = size else { return Ok(None) };
-        let size = usize::try_from(size).map_err(|_| Malformed::TooLarge)?;
-        if size > MAX_ANSWER_BYTES - body.len() {
-            return Err(Malformed::TooLarge);
+        let size = usize::try_from(size).map_err(|_| MalformedResponse::TooLarge)?;
+        if size > MAX_RESPONSE_BYTES - body.len() {
+            return Err(MalformedResponse::TooLarge);
         }
         at += line;
         if size == 0 {
@@ -137,7 +138,7 @@ fn chunks(rest: &[u8]) -> Result<Option<Framed<'_>>, Malformed> {
         let Some(chunk) = rest.get(at..at + size + 2) else { return Ok(None) };
         let (data, end) = chunk.split_at(size);
         if end != b"\r\n" {
-            return Err(Malformed::Body("chunk does not end where its size says"));
+            return Err(MalformedResponse::Body("chunk does not end where its size says"));
         }
         body.extend_from_slice(data);
         at += size + 2;
@@ -145,20 +146,20 @@ fn chunks(rest: &[u8]) -> Result<Option<Framed<'_>>, Malformed> {
 }
 
 /// Length of the trailer section with its closing empty line.
-fn trailers_len(rest: &[u8]) -> Result<Option<usize>, Malformed> {
+fn trailers_len(rest: &[u8]) -> Result<Option<usize>, MalformedResponse> {
     let mut trailers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    match httparse::parse_headers(rest, &mut trailers).map_err(Malformed::Head)? {
+    match httparse::parse_headers(rest, &mut trailers).map_err(MalformedResponse::Head)? {
         httparse::Status::Complete((length, _)) => Ok(Some(length)),
         httparse::Status::Partial => Ok(None),
     }
 }
 
-fn length(value: &[u8]) -> Result<usize, Malformed> {
+fn length(value: &[u8]) -> Result<usize, MalformedResponse> {
     let text = str::from_utf8(value).unwrap_or("").trim();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Malformed::Body("content-length is not a number"));
+        return Err(MalformedResponse::Body("content-length is not a number"));
     }
-    text.parse().map_err(|_| Malformed::TooLarge)
+    text.parse().map_err(|_| MalformedResponse::TooLarge)
 }
 
 /// Whether a comma-separated header value holds a token, in any case.
@@ -170,35 +171,35 @@ fn has_token(value: &[u8], token: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> (u16, String, bool) {
-        let answer = parse(Kind::Dirigent, text.as_bytes(), false).unwrap().expect("a whole answer");
-        (answer.status, String::from_utf8(answer.body.into_owned()).unwrap(), answer.reusable)
+    fn response(text: &str) -> (u16, String, bool) {
+        let response = parse(Kind::Dirigent, text.as_bytes(), false).unwrap().expect("a whole response");
+        (response.status, String::from_utf8(response.body.into_owned()).unwrap(), response.reusable)
     }
 
     #[test]
     fn as_many_fields_as_a_data_plane_passes_on_are_read() {
         let fields = |count: usize| "x-more: 1\r\n".repeat(count);
         let text = |count| format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(count));
-        let answer = text(280);
-        assert_eq!(parse(Kind::Dirigent, answer.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
+        let response = text(280);
+        assert_eq!(parse(Kind::Dirigent, response.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
         assert!(parse(Kind::Dirigent, text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
     }
 
     #[test]
     fn bodies_end_as_their_framing_says() {
-        assert_eq!(answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), (200, "hi".into(), true));
-        assert_eq!(answer("HTTP/1.1 204 No Content\r\n\r\n"), (204, String::new(), true));
+        assert_eq!(response("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), (200, "hi".into(), true));
+        assert_eq!(response("HTTP/1.1 204 No Content\r\n\r\n"), (204, String::new(), true));
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3;x=y\r\n yo\r\n0\r\n\r\n";
-        assert_eq!(answer(chunked), (200, "hi yo".into(), true));
+        assert_eq!(response(chunked), (200, "hi yo".into(), true));
         let interim = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
-        assert_eq!(answer(interim), (503, String::new(), true));
+        assert_eq!(response(interim), (503, String::new(), true));
     }
 
     #[test]
     fn a_connection_is_not_used_again_when_the_answer_says_so() {
-        assert!(!answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
-        assert!(!answer("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
-        assert!(!answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
+        assert!(!response("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
+        assert!(!response("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
+        assert!(!response("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
         let until_close = parse(Kind::Dirigent, b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
         assert_eq!((until_close.body.as_ref(), until_close.reusable), (b"abc".as_slice(), false));
     }
@@ -213,7 +214,7 @@ mod tests {
                 let part = parse(Kind::Dirigent, &text.as_bytes()[..cut], false);
                 assert!(matches!(part, Ok(None)), "cut at {cut} of {text:?} gave {part:?}");
             }
-            assert_eq!(answer(text), (200, "hello".into(), true));
+            assert_eq!(response(text), (200, "hello".into(), true));
         }
     }
 
@@ -230,8 +231,8 @@ mod tests {
             let error = parse(Kind::Dirigent, text.as_bytes(), false).expect_err(text).to_string();
             assert!(error.contains(why), "{text:?} gave {error:?}, expected {why:?}");
         }
-        let endless = vec![b'a'; MAX_ANSWER_BYTES + 1];
+        let endless = vec![b'a'; MAX_RESPONSE_BYTES + 1];
         let head = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &endless].concat();
-        assert_eq!(parse(Kind::Dirigent, &head, false).map(|_| ()).unwrap_err(), Malformed::TooLarge);
+        assert_eq!(parse(Kind::Dirigent, &head, false).map(|_| ()).unwrap_err(), MalformedResponse::TooLarge);
     }
 }
