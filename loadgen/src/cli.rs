@@ -16,6 +16,7 @@ use crate::{
         schedule::{self, ScheduleArgs},
         selftest::{self, SelftestArgs},
         synth::{self, SynthArgs},
+        systems::{self, SystemsArgs},
     },
     exit::{ExitStatus, exit_code},
 };
@@ -57,6 +58,9 @@ enum Command {
         after_help = "Example:\n  loadgen register --from functions.ndjson --control-plane http://127.0.0.1:9091"
     )]
     Register(RegisterArgs),
+    /// List the systems that can be invoked
+    #[command(after_help = "Example:\n  loadgen systems --systems mine.toml --format json")]
+    Systems(SystemsArgs),
     /// Measure how precisely this machine can sleep and send
     #[command(after_help = "Example:\n  loadgen selftest --rate 2000 --duration 5s")]
     Selftest(SelftestArgs),
@@ -106,6 +110,7 @@ fn run_command(command: Command) -> anyhow::Result<ExitStatus> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) | Command::Sample(args) => synth::run(&args),
         Command::Register(args) => register::run(&args),
+        Command::Systems(args) => systems::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Mock(args) => mock::run(&args),
         Command::Proxy(args) => proxy::run(&args),

@@ -10,6 +10,7 @@ pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod selftest;
 pub(crate) mod synth;
+pub(crate) mod systems;
 
 use anyhow::Context;
 use serde::Serialize;

@@ -8,6 +8,6 @@ pub(crate) mod port;
 pub(crate) mod reader;
 pub(crate) mod request;
 pub(crate) mod response;
-pub(crate) mod signals;
+pub(crate) mod result;
 pub(crate) mod target;
 pub(crate) mod timestamped;

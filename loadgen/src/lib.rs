@@ -15,7 +15,9 @@ mod machine;
 mod measure;
 mod mock;
 mod replay;
+mod signals;
 mod source;
+mod system;
 mod table;
 
 /// Runs the program.

@@ -14,7 +14,7 @@ use crate::{
     http::{
         dial::Dialler,
         request::{Requests, position},
-        target::{Connections, Target},
+        target::Target,
     },
     machine::clock::Clock,
     measure::{ledger::Ledger, reading::Reading},
@@ -44,14 +44,16 @@ const LEAD_NS: u64 = 50_000_000;
 
 impl Replay {
     /// Prepares a replay that starts in 50 ms.
-    pub(crate) fn new(schedule: Schedule, target: Target) -> Self {
-        let close = target.connections == Connections::Fresh;
+    ///
+    /// # Errors
+    /// When the name of a function has no place in a request.
+    pub(crate) fn new(schedule: Schedule, target: Target) -> anyhow::Result<Self> {
         let names = schedule.functions.iter().map(|function| function.name.as_str());
-        let requests = Requests::new((target.kind, &target.headers), names, close);
+        let requests = Requests::new(&target, names)?;
         let ledger = Ledger::new(schedule.invocations.len());
         let dialler = Dialler::default();
         let (clock, reading) = (Clock::starting_in(LEAD_NS), Arc::default());
-        Self { schedule, requests, target, dialler, clock, ledger, reading }
+        Ok(Self { schedule, requests, target, dialler, clock, ledger, reading })
     }
 
     /// One invocation, if the schedule has that many.

@@ -11,11 +11,8 @@ use crate::{
     command::{OUTPUT, print_as},
     deployer::{DeployError, Deployer},
     exit::{ExitStatus, UsageError},
-    functions::{self, DEFAULT_IMAGE},
-    http::{
-        request::read_header,
-        target::{Connections, Kind, Protocol, Spread, Target, resolve_all},
-    },
+    functions,
+    http::target::{Connections, Protocol, Spread, Target, resolve_all},
     machine::clock::Realtime,
     measure::{results::Results, summary},
     replay::{
@@ -23,6 +20,7 @@ use crate::{
         stop::Stop,
     },
     source::{Format, SourceArgs},
+    system::{Registration, System, options::SystemArgs},
 };
 
 /// Arguments of `loadgen run`.
@@ -53,9 +51,9 @@ pub(crate) struct RunArgs {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Target")]
 struct TargetArgs {
-    /// The kind of system
-    #[arg(long, value_enum, default_value = "dirigent")]
-    target: Kind,
+    #[command(flatten)]
+    #[serde(flatten)]
+    system: SystemArgs,
     /// Where it takes invocations; several, and all of a name that has several, are used as --spread says. Of a name
     /// with IPv4 and IPv6 addresses those of IPv4, unless only IPv6 accepts connections
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
@@ -73,20 +71,17 @@ struct TargetArgs {
     /// How invocations are spread over the addresses, where there are several
     #[arg(long, value_enum, default_value = "round-robin")]
     spread: Spread,
-    /// A header to add to each invocation; given again, another one
-    #[arg(long, value_name = "NAME: VALUE")]
-    header: Vec<String>,
     /// How long after it was sent an invocation is given up
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     timeout: Duration,
-    /// Register the functions at this control plane first, wait until every data plane knows them, and remove those this
-    /// created at the end
+    /// Register the functions at this control plane first, by the interface of the system. With the one of this project,
+    /// wait until every data plane knows them, and remove those this created at the end
     #[arg(long, value_name = "URL")]
     register: Option<String>,
-    /// What the functions that --register registers run
-    #[arg(long, default_value = DEFAULT_IMAGE, requires = "register")]
-    image: String,
+    /// What the functions that --register registers run [default: as the system's entry says]
+    #[arg(long, requires = "register")]
+    image: Option<String>,
     /// File with the token of the control plane that --register names, which it leaves in its data directory; not needed
     /// where the control plane runs with --no-auth
     #[arg(long, value_name = "FILE", requires = "register")]
@@ -119,12 +114,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
     }
     let target = target(&args.target)?;
     let loaded = args.source.load_to_send()?;
-    let deployer = args.target.deployer()?;
+    let deployer = args.target.deployer(&target.system)?;
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let resources = Resources { realtime: args.machine.realtime, io_threads: usize::from(args.machine.threads) };
     let created = match &deployer {
-        Some(deployer) => register(deployer, &loaded.schedule, &args.target.image, &stop)?,
+        Some(deployer) => {
+            register(deployer, &loaded.schedule, args.target.image.as_deref().unwrap_or(&target.system.image), &stop)?
+        }
         None => Vec::new(),
     };
     let driven = drive((loaded.schedule, target), resources, &results, &stop);
@@ -147,16 +144,30 @@ fn exit(summary: &LoadSummary) -> ExitStatus {
 
 impl TargetArgs {
     /// What registers the functions, if that is asked for.
-    fn deployer(&self) -> anyhow::Result<Option<Deployer>> {
+    fn deployer(&self, system: &System) -> anyhow::Result<Option<Deployer>> {
         let Some(control_plane) = &self.register else { return Ok(None) };
-        Deployer::new("--register", control_plane, false)?.with_token_file(self.token_file.as_deref()).map(Some)
+        let usage = |problem: String| Err(UsageError::of(anyhow::anyhow!(problem)));
+        match system.register {
+            Registration::None => {
+                let name = &system.name;
+                return usage(format!("--register: functions of the system {name:?} are registered by other means"));
+            }
+            Registration::Form if self.token_file.is_some() => {
+                return usage(
+                    "--token-file: the form that registers functions of this system takes no token".to_owned(),
+                );
+            }
+            Registration::Form | Registration::Json => {}
+        }
+        let deployer = Deployer::new("--register", control_plane, system.register == Registration::Form)?;
+        deployer.with_token_file(self.token_file.as_deref()).map(Some)
     }
 }
 
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve_all(address)).collect();
     let addresses = addresses.context("--address");
-    let headers: anyhow::Result<Vec<_>> = args.header.iter().map(|header| read_header(header)).collect();
+    let (system, headers) = args.system.resolve()?;
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout: expected more than 0, found 0s")));
     }
@@ -166,12 +177,13 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     }
     Ok(Target {
         addresses: addresses.map_err(UsageError::of)?.concat(),
-        kind: args.target,
+        first_address: args.address.first().cloned().unwrap_or_default(),
+        system,
         protocol: args.protocol,
         connections: args.connections,
         open: args.open_connections,
         spread: args.spread,
-        headers: headers.context("--header").map_err(UsageError::of)?,
+        headers,
         timeout: args.timeout,
     })
 }

@@ -11,7 +11,7 @@ use trace::rate::{self, RateOptions};
 use crate::{
     command::print_as,
     exit::{ExitStatus, UsageError},
-    http::target::{Connections, Kind, Protocol, Spread, Target},
+    http::target::{Connections, Protocol, Spread, Target},
     machine::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
         floor::Floor,
@@ -23,6 +23,7 @@ use crate::{
         stop::Stop,
     },
     source::Format,
+    system::System,
     table::plain_table,
 };
 
@@ -83,7 +84,8 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
     let schedule = rate::warm(&options).map_err(UsageError::of)?;
     let target = Target {
         addresses: vec![mock.address],
-        kind: Kind::Dirigent,
+        first_address: mock.address.to_string(),
+        system: System::default(),
         protocol: args.protocol,
         connections: args.connections,
         open: 0,

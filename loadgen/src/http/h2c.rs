@@ -25,14 +25,14 @@ use tokio::{sync::OnceCell, time::timeout};
 use crate::{
     http::{
         connection::{OWN_LIMIT, is_own_limit},
-        request::h2c_request,
         response::MAX_RESPONSE_BYTES,
-        signals::{InvocationResult, Signals},
+        result::InvocationResult,
         target::Connections,
         timestamped::{TimestampedStream, UnstampedRequests},
     },
     measure::ledger::Finished,
     replay::Replay,
+    signals::Signals,
 };
 
 /// Streams used at once on one connection: the number a client may assume before the system has told its own.
@@ -96,8 +96,6 @@ enum ExchangeError {
     Connect(io::Error),
     #[error("cannot connect: {0}")]
     Handshake(hyper::Error),
-    #[error("cannot be sent: {0}")]
-    Request(http::Error),
     #[error("connection closed before the request was written: {0}")]
     Unwritten(hyper::Error),
     #[error("connection ended without a response: {0}")]
@@ -152,7 +150,7 @@ impl H2c {
         let mut sender = channel.sender.get_or_try_init(|| self.connect(channel, index)).await?.clone();
         let name = replay.function_of(index);
         let due = replay.due(index).ok_or_else(|| ExchangeError::Connect(io::ErrorKind::NotFound.into()))?;
-        let request = h2c_request(&replay.target, name, due).map_err(ExchangeError::Request)?;
+        let request = replay.requests.h2c(due).ok_or_else(|| ExchangeError::Connect(io::ErrorKind::NotFound.into()))?;
         channel.accepted.push(index);
         let response = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
             Some(_) => ExchangeError::Unwritten(error.into_error()),
@@ -160,20 +158,20 @@ impl H2c {
         })?;
         let first_byte_ns = replay.clock.now_ns();
         let (head, body) = response.into_parts();
-        let mut signals = Signals::default();
+        let (mut signals, system) = (Signals::default(), &replay.target.system);
         for (name, value) in &head.headers {
-            signals.note_header(replay.target.kind, name.as_str(), value.as_bytes());
+            system.signals.read_header(&mut signals, name.as_str(), value.as_bytes());
         }
         let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(ExchangeError::Body)?.to_bytes();
         let done_ns = replay.clock.now_ns();
-        signals.note_body(replay.target.kind, &body);
+        system.signals.read_body(&mut signals, &body);
         Ok(Finished {
             index,
             first_byte_ns: Some(first_byte_ns),
             done_ns: Some(done_ns),
             status: Some(head.status.as_u16()),
             signals,
-            result: InvocationResult::of(head.status.as_u16(), &body, name),
+            result: InvocationResult::of(system.response, head.status.as_u16(), &body, name),
         })
     }
 

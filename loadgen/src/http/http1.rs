@@ -22,7 +22,7 @@ use crate::{
         dial::Dialler,
         reader::ResponseReader,
         response::ParsedResponse,
-        signals::InvocationResult,
+        result::InvocationResult,
         target::{Connections, Target},
     },
     measure::ledger::Finished,
@@ -157,8 +157,10 @@ impl Http1 {
         mut response: ParsedResponse<'_>,
         [first_byte_ns, done_ns]: [u64; 2],
     ) {
-        response.signals.note_body(self.replay.target.kind, &response.body);
-        let result = InvocationResult::of(response.status, &response.body, self.replay.function_of(pending.index));
+        let system = &self.replay.target.system;
+        system.signals.read_body(&mut response.signals, &response.body);
+        let function = self.replay.function_of(pending.index);
+        let result = InvocationResult::of(system.response, response.status, &response.body, function);
         self.replay.ledger.finish(Finished {
             index: pending.index,
             first_byte_ns: Some(first_byte_ns),

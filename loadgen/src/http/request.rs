@@ -1,91 +1,95 @@
-//! The request that invokes a function: `POST /` with an empty body, and the headers existing trace replayers send.
+//! The request that invokes a function: an empty body, and the headers that existing trace replayers send.
 //!
-//! The part of the head that is the same for all invocations of a function is made before the run.
+//! The part that is the same for all invocations of a function is made before the run, so that the pacing thread only adds
+//! run time and memory.
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, request::Parts};
 use http_body_util::Empty;
 use trace::Due;
 
-use crate::http::target::{Kind, Target};
-
-/// A header that the user adds to each invocation.
-pub(crate) type Header = (HeaderName, HeaderValue);
-
-/// Headers that say what is invoked, or how long the request is and where it ends.
-const OWN: [&str; 12] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "upgrade",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "workload",
-    "function",
-    "requested_cpu",
-    "requested_memory",
-];
-
-/// Reads `NAME: VALUE`.
-///
-/// # Errors
-/// When it is not of this form, or one that this program writes itself.
-pub(crate) fn read_header(text: &str) -> anyhow::Result<Header> {
-    let expected = || format!("expected NAME: VALUE, found {text:?}");
-    let (name, value) = text.split_once(':').with_context(expected)?;
-    let name: HeaderName = name.trim().parse().with_context(expected)?;
-    let value: HeaderValue = value.trim().parse().with_context(expected)?;
-    if OWN.contains(&name.as_str()) {
-        bail!("{name} is written by the load generator itself");
-    }
-    Ok((name, value))
-}
+use crate::{
+    http::target::{Connections, Protocol, Target},
+    system::{HeaderTemplate, RunTimeForm, Values},
+};
 
 /// Makes the requests of a schedule.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    /// Head of each function's request, up to the headers that differ between its invocations.
-    heads: Vec<Box<[u8]>>,
+    functions: FunctionRequests,
+    run_time: RunTimeForm,
+}
+
+/// What all invocations of a function share, in the order of the schedule's functions.
+#[derive(Debug)]
+enum FunctionRequests {
+    /// The head up to the headers that differ.
+    Http1(Vec<Box<[u8]>>),
+    /// The head without them.
+    H2c(Vec<Parts>),
 }
 
 impl Requests {
-    /// Prepares the heads for functions by name; `close` asks the system to close the connection after its response.
-    pub(crate) fn new<'a>(
-        (kind, headers): (Kind, &[Header]),
-        functions: impl Iterator<Item = &'a str>,
-        close: bool,
-    ) -> Self {
-        let mut added = Vec::new();
-        for (name, value) in headers {
-            added.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-        }
-        let connection = if close { "connection: close\r\n" } else { "" };
-        let head = |name: &str| {
-            let host = kind.host(name);
-            let naming: String =
-                kind.headers(name).iter().map(|(header, value)| format!("{header}: {value}\r\n")).collect();
-            let head = format!(
-                "POST / HTTP/1.1\r\nhost: {host}\r\n{naming}workload: trace\r\nfunction: {name}\r\n{connection}\
-                 content-length: 0\r\n"
-            );
-            [head.as_bytes(), &added].concat().into_boxed_slice()
+    /// Prepares the requests to a target for functions by name.
+    ///
+    /// # Errors
+    /// When a name has no place in a request.
+    pub(crate) fn new<'a>(target: &Target, functions: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let functions =
+            functions.map(|name| FunctionHead::new(target, name).with_context(|| format!("function {name:?}")));
+        let functions = match target.protocol {
+            Protocol::Http1 => {
+                let close = target.connections == Connections::Fresh;
+                let heads: anyhow::Result<_> = functions.map(|head| Ok(head?.http1(close))).collect();
+                FunctionRequests::Http1(heads?)
+            }
+            Protocol::H2c => {
+                let heads: anyhow::Result<_> = functions.map(|head| Ok(head?.h2c())).collect();
+                FunctionRequests::H2c(heads?)
+            }
         };
-        Self { heads: functions.map(head).collect() }
+        Ok(Self { functions, run_time: target.system.run_time })
     }
 
-    /// Writes the HTTP/1.1 request of an invocation into `buffer`, replacing what is there.
+    /// Writes the HTTP/1.1 request of an invocation into `buffer`, replacing its content.
     pub(crate) fn write(&self, due: &Due, buffer: &mut Vec<u8>) {
         buffer.clear();
-        buffer.extend_from_slice(self.heads.get(position(due)).map_or(b"", |head| head));
-        let (ms, us) = (due.run_us / 1000, due.run_us % 1000);
+        if let FunctionRequests::Http1(heads) = &self.functions {
+            buffer.extend_from_slice(heads.get(position(due)).map_or(b"", |head| head));
+        }
         // Writing into a vector cannot fail.
-        let _ = write!(buffer, "requested_cpu: {ms}.{us:03}\r\nrequested_memory: {}\r\n\r\n", due.memory_mib);
+        let _ = match self.run_time {
+            RunTimeForm::Milliseconds => {
+                write!(buffer, "requested_cpu: {}.{:03}\r\n", due.run_us / 1000, due.run_us % 1000)
+            }
+            RunTimeForm::WholeMilliseconds => write!(buffer, "requested_cpu: {}\r\n", whole_ms(due.run_us)),
+        };
+        let _ = write!(buffer, "requested_memory: {}\r\n\r\n", due.memory_mib);
     }
+
+    /// The HTTP/2 request of an invocation; nothing when its function has none.
+    pub(crate) fn h2c(&self, due: &Due) -> Option<Request<Empty<Bytes>>> {
+        let FunctionRequests::H2c(parts) = &self.functions else { return None };
+        let mut request = Request::from_parts(parts.get(position(due))?.clone(), Empty::new());
+        let run_time = match self.run_time {
+            RunTimeForm::Milliseconds => {
+                let ms = format!("{}.{:03}", due.run_us / 1000, due.run_us % 1000);
+                HeaderValue::try_from(ms).expect("digits and a point are a header value")
+            }
+            RunTimeForm::WholeMilliseconds => HeaderValue::from(whole_ms(due.run_us)),
+        };
+        request.headers_mut().append(HeaderName::from_static("requested_cpu"), run_time);
+        request.headers_mut().append(HeaderName::from_static("requested_memory"), HeaderValue::from(due.memory_mib));
+        Some(request)
+    }
+}
+
+/// A run time rounded to milliseconds; one above 0 stays above it, since functions take 0 for no work at all.
+fn whole_ms(run_us: u64) -> u64 {
+    (run_us.saturating_add(500) / 1000).max(u64::from(run_us > 0))
 }
 
 /// The function of an invocation, as a position in the schedule's functions.
@@ -93,25 +97,65 @@ pub(crate) fn position(due: &Due) -> usize {
     usize::try_from(due.function).unwrap_or(usize::MAX)
 }
 
-/// The HTTP/2 request of an invocation of a function by name.
-///
-/// # Errors
-/// When the name cannot stand in a header.
-pub(crate) fn h2c_request(target: &Target, name: &str, due: &Due) -> Result<Request<Empty<Bytes>>, http::Error> {
-    let kind = target.kind;
-    let ms = format!("{}.{:03}", due.run_us / 1000, due.run_us % 1000);
-    let request = Request::post(format!("http://{}/", kind.host(name)));
-    let naming = kind.headers(name).into_iter();
-    let request = naming.fold(request, |request, (header, value)| request.header(header, value));
-    let added = target.headers.iter();
-    added
-        .fold(request, |request, (header, value)| request.header(header, value))
-        .header(HeaderName::from_static("workload"), HeaderValue::from_static("trace"))
-        .header(HeaderName::from_static("function"), name)
-        .header(HeaderName::from_static("requested_cpu"), ms)
-        .header(HeaderName::from_static("requested_memory"), due.memory_mib)
-        .header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))
-        .body(Empty::new())
+/// The templates of a target for one function, rendered.
+struct FunctionHead<'a> {
+    target: &'a Target,
+    function: HeaderValue,
+    uri: Uri,
+    path: String,
+    system_headers: Vec<(HeaderName, HeaderValue)>,
+    added_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl<'a> FunctionHead<'a> {
+    fn new(target: &'a Target, name: &str) -> anyhow::Result<Self> {
+        let values = Values { function: name, address: &target.first_address };
+        let render = |headers: &[HeaderTemplate]| -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
+            let rendered = headers.iter().map(|(name, value)| Ok((name.clone(), value.render(values).try_into()?)));
+            rendered.collect()
+        };
+        let (system, path) = (&target.system, target.system.path.render(values));
+        Ok(Self {
+            target,
+            function: name.try_into()?,
+            uri: format!("http://{}{path}", system.host.render(values)).parse()?,
+            path,
+            system_headers: render(&system.headers)?,
+            added_headers: render(&target.headers)?,
+        })
+    }
+
+    /// The head of an HTTP/1.1 request; `close` asks the system to close the connection after its response.
+    fn http1(&self, close: bool) -> Box<[u8]> {
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.target.system.method, self.path).into_bytes();
+        let mut line = |name: &str, value: &[u8]| head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        self.system_headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+        line("workload", b"trace");
+        line("function", self.function.as_bytes());
+        if close {
+            line("connection", b"close");
+        }
+        line("content-length", b"0");
+        self.added_headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+        head.into_boxed_slice()
+    }
+
+    /// The head of an HTTP/2 request.
+    fn h2c(self) -> Parts {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = self.target.system.method.clone();
+        parts.uri = self.uri;
+        let mut headers = HeaderMap::new();
+        headers.extend([(HeaderName::from_static("workload"), HeaderValue::from_static("trace"))]);
+        headers.extend([(HeaderName::from_static("function"), self.function)]);
+        headers.extend([(header::CONTENT_LENGTH, HeaderValue::from_static("0"))]);
+        for (name, value) in self.system_headers.into_iter().chain(self.added_headers) {
+            headers.append(name, value);
+        }
+        parts.headers = headers;
+        parts
+    }
 }
 
 #[cfg(test)]
@@ -121,56 +165,60 @@ mod tests {
     use trace::Phase;
 
     use super::*;
-    use crate::http::target::{Connections, Protocol, Spread};
+    use crate::{
+        http::target::Spread,
+        system::{DEFAULT_SYSTEM, Systems, Template},
+    };
 
     const DUE: Due = Due { due_ns: 0, function: 1, run_us: 12_045, memory_mib: 170, phase: Phase::Measured };
 
-    fn target(kind: Kind, headers: &[Header]) -> Target {
+    fn target(system: &str, headers: &[(&'static str, &str)], protocol: Protocol) -> Target {
+        let header =
+            |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), Template::parse(value).unwrap());
         Target {
             addresses: Vec::new(),
-            kind,
-            protocol: Protocol::H2c,
+            first_address: "h:80".to_owned(),
+            system: Systems::load(None).unwrap().get(system).unwrap().clone(),
+            protocol,
             connections: Connections::Pooled,
             open: 0,
             spread: Spread::RoundRobin,
-            headers: headers.to_vec(),
+            headers: headers.iter().map(header).collect(),
             timeout: Duration::ZERO,
         }
     }
 
+    fn http1(target: &Target) -> String {
+        let mut buffer = b"leftover".to_vec();
+        Requests::new(target, ["f-a", "f-b"].into_iter()).unwrap().write(&DUE, &mut buffer);
+        String::from_utf8(buffer).unwrap()
+    }
+
+    fn h2c(target: &Target) -> Request<Empty<Bytes>> {
+        Requests::new(target, ["f-a", "f-b"].into_iter()).unwrap().h2c(&DUE).unwrap()
+    }
+
     #[test]
-    fn headers_that_are_added_are_in_requests_of_both_protocols_and_none_of_its_own_is() {
-        let headers = ["X-Tenant: a b", "x-tenant:c", "Cookie: k=v: w"].map(|text| read_header(text).unwrap());
-        let mut buffer = Vec::new();
-        Requests::new((Kind::Dirigent, &headers), ["f-a", "f-b"].into_iter(), false).write(&DUE, &mut buffer);
-        let text = String::from_utf8(buffer).unwrap();
+    fn headers_that_are_added_are_in_requests_of_both_protocols() {
+        let headers = [("x-tenant", "a b"), ("x-tenant", "c-{function}"), ("cookie", "k=v: w")];
+        let text = http1(&target(DEFAULT_SYSTEM, &headers, Protocol::Http1));
         let expected =
-            "content-length: 0\r\nx-tenant: a b\r\nx-tenant: c\r\ncookie: k=v: w\r\nrequested_cpu: 12.045\r\n";
+            "content-length: 0\r\nx-tenant: a b\r\nx-tenant: c-f-b\r\ncookie: k=v: w\r\nrequested_cpu: 12.045\r\n";
         assert!(text.contains(expected), "{text}");
-        let request = h2c_request(&target(Kind::Dirigent, &headers), "f-b", &DUE).unwrap();
-        assert_eq!(request.headers().get_all("x-tenant").iter().collect::<Vec<_>>(), ["a b", "c"]);
-        for text in ["x", "", ": v", "a b: c", "x: a\r\ny: b"] {
-            let error = format!("{:#}", read_header(text).unwrap_err());
-            assert!(error.starts_with("expected NAME: VALUE"), "{text:?}: {error}");
-        }
-        assert!(read_header("Host: h").unwrap_err().to_string().contains("host is written by the load generator"));
+        let request = h2c(&target(DEFAULT_SYSTEM, &headers, Protocol::H2c));
+        assert_eq!(request.headers().get_all("x-tenant").iter().collect::<Vec<_>>(), ["a b", "c-f-b"]);
     }
 
     #[test]
     fn a_request_says_function_time_and_memory() {
-        let requests = Requests::new((Kind::Dirigent, &[]), ["f-a", "f-b"].into_iter(), false);
-        let mut buffer = b"leftover".to_vec();
-        requests.write(&DUE, &mut buffer);
         let expected = "POST / HTTP/1.1\r\nhost: f-b\r\nworkload: trace\r\nfunction: f-b\r\ncontent-length: 0\r\n\
                         requested_cpu: 12.045\r\nrequested_memory: 170\r\n\r\n";
-        assert_eq!(String::from_utf8(buffer).unwrap(), expected);
+        assert_eq!(http1(&target(DEFAULT_SYSTEM, &[], Protocol::Http1)), expected);
     }
 
     #[test]
-    fn knative_is_told_namespace_and_revision_as_an_ingress_tells_it() {
-        let mut buffer = Vec::new();
-        Requests::new((Kind::Knative, &[]), ["f-a", "f-b"].into_iter(), true).write(&DUE, &mut buffer);
-        let text = String::from_utf8(buffer).unwrap();
+    fn knative_gets_namespace_and_revision_as_from_an_ingress() {
+        let text = http1(&Target { connections: Connections::Fresh, ..target("knative", &[], Protocol::Http1) });
         assert!(
             text.starts_with(
                 "POST / HTTP/1.1\r\nhost: f-b.default.svc.cluster.local\r\nknative-serving-namespace: default\r\n\
@@ -178,19 +226,42 @@ mod tests {
             ),
             "{text}"
         );
-        let request = h2c_request(&target(Kind::Knative, &[]), "f-b", &DUE).unwrap();
+        let request = h2c(&target("knative", &[], Protocol::H2c));
         assert_eq!(request.uri().authority().unwrap(), "f-b.default.svc.cluster.local");
         assert_eq!(request.headers()["knative-serving-revision"], "f-b-00001");
     }
 
     #[test]
     fn both_protocols_ask_for_the_same() {
-        let request = h2c_request(&target(Kind::Dirigent, &[]), "f-b", &DUE).unwrap();
+        let request = h2c(&target(DEFAULT_SYSTEM, &[], Protocol::H2c));
         assert_eq!(request.uri().authority().unwrap(), "f-b");
         assert_eq!(
             (&request.headers()["function"], &request.headers()["requested_cpu"]),
             (&"f-b".parse().unwrap(), &"12.045".parse().unwrap())
         );
         assert_eq!(request.headers()["requested_memory"], "170");
+    }
+
+    #[test]
+    fn a_system_may_refuse_fractions_of_milliseconds() {
+        assert!(http1(&target("dirigent-go", &[], Protocol::Http1)).contains("\r\nrequested_cpu: 12\r\n"));
+        assert_eq!(h2c(&target("dirigent-go", &[], Protocol::H2c)).headers()["requested_cpu"], "12");
+        assert_eq!([0, 1, 499, 1_499, 1_500].map(whole_ms), [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn method_path_and_address_are_those_of_the_system() {
+        let mut external = target("external", &[], Protocol::Http1);
+        external.system.method = http::Method::GET;
+        external.system.path = Template::parse("/run/{function}?x=1").unwrap();
+        assert!(http1(&external).starts_with("GET /run/f-b?x=1 HTTP/1.1\r\nhost: h:80\r\n"), "{}", http1(&external));
+        let request = h2c(&Target { protocol: Protocol::H2c, ..external });
+        assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "http://h:80/run/f-b?x=1"));
+    }
+
+    #[test]
+    fn a_name_without_a_place_in_a_request_is_refused() {
+        let error = Requests::new(&target(DEFAULT_SYSTEM, &[], Protocol::Http1), ["a b"].into_iter()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("function \"a b\": "), "{error:#}");
     }
 }

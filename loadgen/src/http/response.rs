@@ -7,7 +7,7 @@ use std::{borrow::Cow, mem::MaybeUninit};
 
 use thiserror::Error;
 
-use crate::http::{signals::Signals, target::Kind};
+use crate::signals::{SignalAdapter, Signals};
 
 /// A response that has arrived whole.
 #[derive(Debug)]
@@ -50,12 +50,16 @@ enum Framing {
     UntilClose,
 }
 
-/// Reads the response of a system of this `kind` at the front of `bytes`; nothing when more bytes are needed. `ended` says
+/// Reads the response at the front of `bytes`, with what `adapter` finds in its headers; nothing when more bytes are needed. `ended` says
 /// that no more will come.
 ///
 /// # Errors
 /// When the bytes cannot become a response.
-pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<ParsedResponse<'_>>, MalformedResponse> {
+pub(crate) fn parse<'a>(
+    adapter: &dyn SignalAdapter,
+    bytes: &'a [u8],
+    ended: bool,
+) -> Result<Option<ParsedResponse<'a>>, MalformedResponse> {
     let mut rest = bytes;
     loop {
         // Not initialised, since so many would cost as much as the rest of it.
@@ -69,14 +73,14 @@ pub(crate) fn parse(kind: Kind, bytes: &[u8], ended: bool) -> Result<Option<Pars
         let status = head.code.unwrap_or(0);
         rest = &rest[head_len..];
         if !(100..200).contains(&status) {
-            return whole(kind, &head, rest, ended);
+            return whole(adapter, &head, rest, ended);
         }
         // An interim response (100, 103): the real one follows.
     }
 }
 
 fn whole<'a>(
-    kind: Kind,
+    adapter: &dyn SignalAdapter,
     head: &httparse::Response<'_, '_>,
     rest: &'a [u8],
     ended: bool,
@@ -96,7 +100,7 @@ fn whole<'a>(
             let length = length(header.value)?;
             framing.get_or_insert(Framing::Length(length));
         } else {
-            signals.note_header(kind, header.name, header.value);
+            adapter.read_header(&mut signals, header.name, header.value);
         }
     }
     let framing = if matches!(status, 204 | 304) { Framing::Length(0) } else { framing.unwrap_or(Framing::UntilClose) };
@@ -170,9 +174,10 @@ fn has_token(value: &[u8], token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::NONE;
 
     fn response(text: &str) -> (u16, String, bool) {
-        let response = parse(Kind::Dirigent, text.as_bytes(), false).unwrap().expect("a whole response");
+        let response = parse(NONE, text.as_bytes(), false).unwrap().expect("a whole response");
         (response.status, String::from_utf8(response.body.into_owned()).unwrap(), response.reusable)
     }
 
@@ -181,8 +186,8 @@ mod tests {
         let fields = |count: usize| "x-more: 1\r\n".repeat(count);
         let text = |count| format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(count));
         let response = text(280);
-        assert_eq!(parse(Kind::Dirigent, response.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
-        assert!(parse(Kind::Dirigent, text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
+        assert_eq!(parse(NONE, response.as_bytes(), false).unwrap().unwrap().body, &b"ok"[..]);
+        assert!(parse(NONE, text(MAX_HEADERS).as_bytes(), false).is_err(), "one more is refused");
     }
 
     #[test]
@@ -200,7 +205,7 @@ mod tests {
         assert!(!response("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!response("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!response("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
-        let until_close = parse(Kind::Dirigent, b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
+        let until_close = parse(NONE, b"HTTP/1.1 200 OK\r\n\r\nabc", true).unwrap().unwrap();
         assert_eq!((until_close.body.as_ref(), until_close.reusable), (b"abc".as_slice(), false));
     }
 
@@ -211,7 +216,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
         ] {
             for cut in 0..text.len() {
-                let part = parse(Kind::Dirigent, &text.as_bytes()[..cut], false);
+                let part = parse(NONE, &text.as_bytes()[..cut], false);
                 assert!(matches!(part, Ok(None)), "cut at {cut} of {text:?} gave {part:?}");
             }
             assert_eq!(response(text), (200, "hello".into(), true));
@@ -228,11 +233,11 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhiXX", "chunk does not end"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", "larger"),
         ] {
-            let error = parse(Kind::Dirigent, text.as_bytes(), false).expect_err(text).to_string();
+            let error = parse(NONE, text.as_bytes(), false).expect_err(text).to_string();
             assert!(error.contains(why), "{text:?} gave {error:?}, expected {why:?}");
         }
         let endless = vec![b'a'; MAX_RESPONSE_BYTES + 1];
         let head = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &endless].concat();
-        assert_eq!(parse(Kind::Dirigent, &head, false).map(|_| ()).unwrap_err(), MalformedResponse::TooLarge);
+        assert_eq!(parse(NONE, &head, false).map(|_| ()).unwrap_err(), MalformedResponse::TooLarge);
     }
 }

@@ -1,7 +1,6 @@
 //! Where invocations go: addresses, protocol, what a connection is used for, and how long to wait.
 
 use std::{
-    borrow::Cow,
     io::ErrorKind,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     time::Duration,
@@ -10,41 +9,7 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::http::{port::Port, request::Header};
-
-/// The kind of system invoked: how a function is named to it, and how it names the sandbox that answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// `POST /` at a data plane, the function named by the Host header.
-    Dirigent,
-    /// `POST /` at Knative's activator, with the headers that an ingress adds; the function answers with its pod's name.
-    Knative,
-}
-
-impl Kind {
-    /// The host that stands for a function; where that is its own name, nothing is copied for it.
-    pub(crate) fn host(self, function: &str) -> Cow<'_, str> {
-        match self {
-            Self::Dirigent => Cow::Borrowed(function),
-            Self::Knative => Cow::Owned(format!("{function}.{KNATIVE_NAMESPACE}.svc.cluster.local")),
-        }
-    }
-
-    /// Headers, beside the host, that name a function: the first revision of the service of that name.
-    pub(crate) fn headers(self, function: &str) -> Vec<(&'static str, String)> {
-        match self {
-            Self::Dirigent => Vec::new(),
-            Self::Knative => vec![
-                ("knative-serving-namespace", KNATIVE_NAMESPACE.to_owned()),
-                ("knative-serving-revision", format!("{function}-00001")),
-            ],
-        }
-    }
-}
-
-/// The namespace that functions are registered in.
-const KNATIVE_NAMESPACE: &str = "default";
+use crate::system::{HeaderTemplate, System};
 
 /// The protocol spoken to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -81,8 +46,10 @@ pub(crate) enum Spread {
 pub(crate) struct Target {
     /// Addresses, resolved once; at least one.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// The kind of system.
-    pub(crate) kind: Kind,
+    /// The first of them as the user typed it, for templates.
+    pub(crate) first_address: String,
+    /// How invocations are addressed, and what responses report.
+    pub(crate) system: System,
     /// The protocol.
     pub(crate) protocol: Protocol,
     /// What a connection is used for.
@@ -92,7 +59,7 @@ pub(crate) struct Target {
     /// How invocations are spread over the addresses.
     pub(crate) spread: Spread,
     /// Headers added to each invocation.
-    pub(crate) headers: Vec<Header>,
+    pub(crate) headers: Vec<HeaderTemplate>,
     /// How long after it was sent an invocation is given up.
     pub(crate) timeout: Duration,
 }
@@ -107,11 +74,9 @@ impl Target {
         spread % self.addresses.len().max(1)
     }
 
-    /// What is wrong with an address at which nothing succeeded, if another port of a cluster answers there than the one for
-    /// invocations.
-    pub(crate) fn port_mismatch(&self) -> Option<String> {
-        let mut candidates = self.addresses.iter().take(MAX_PROBED).filter(|_| self.kind == Kind::Dirigent);
-        candidates.find_map(|address| Port::Invocations.port_mismatch(address, "--address"))
+    /// Explains why nothing succeeded, if one of the addresses tells.
+    pub(crate) fn diagnose(&self) -> Option<String> {
+        self.addresses.iter().take(MAX_PROBED).find_map(|address| self.system.signals.diagnose(address, "--address"))
     }
 
     /// The time-out in nanoseconds.
@@ -120,7 +85,7 @@ impl Target {
     }
 }
 
-/// Most addresses that are asked what they are: one wrong one tells enough, and each may take a second.
+/// Most addresses that are probed after a failure: one wrong address explains enough, and each probe may take a second.
 const MAX_PROBED: usize = 4;
 
 /// How long an address of a name is tried before it counts as one that accepts no connections.
@@ -183,7 +148,8 @@ mod tests {
     fn target(spread: Spread) -> Target {
         Target {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
-            kind: Kind::Dirigent,
+            first_address: String::new(),
+            system: System::default(),
             protocol: Protocol::Http1,
             connections: Connections::Pooled,
             open: 0,

@@ -8,9 +8,10 @@ use record::{Invocation, InvocationWriter, Outcome, Phase, RecordError};
 use trace::Due;
 
 use crate::{
-    http::signals::{InvocationResult, Signals},
+    http::result::InvocationResult,
     measure::{ledger::Finished, tally::Tally},
     replay::{Replay, stop::Stop},
+    signals::Signals,
 };
 
 /// How often rows are written and made complete on disk.

@@ -10,7 +10,7 @@ use std::sync::{
 
 use record::Outcome;
 
-use crate::http::signals::{InvocationResult, Signals};
+use crate::{http::result::InvocationResult, signals::Signals};
 
 /// The end of one invocation.
 #[derive(Debug)]

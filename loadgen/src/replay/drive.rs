@@ -72,7 +72,7 @@ pub(crate) fn drive(
     }));
     let spare = SpareFiles::reserve().context("keeping descriptors free for the results")?;
     let opened = http1::open(&plan.1).context("opening connections before the start")?;
-    let replay = Arc::new(Replay::new(plan.0, plan.1));
+    let replay = Arc::new(Replay::new(plan.0, plan.1)?);
     let mut facts = RunFacts {
         schedule_sha256,
         cpu_us: 0,
@@ -104,7 +104,7 @@ pub(crate) fn drive(
         facts.interrupted = Some(Interruption::Failure(format!("rows could not be written: {error:#}")));
     }
     if collector.tally.nothing_succeeded() && !stop.is_requested() {
-        facts.notes.extend(replay.target.port_mismatch());
+        facts.notes.extend(replay.target.diagnose());
     }
     let summary = summarise(&replay, &mut collector.tally, facts);
     // First what a reader cannot do without.

@@ -61,6 +61,25 @@ impl Mock {
         })
     }
 
+    /// The published system, control plane and data plane in one: `POST /registerService` with a form, and invocations that
+    /// its function answers as strictly as the published one. Each registration counts as `POST registerService`.
+    pub(crate) fn published() -> Self {
+        Self::start(|request, _| Box::pin(published(request)))
+    }
+
+    /// A server of no function: `GET /run/NAME?at=HOST` answers with text, where HOST is the Host header too.
+    pub(crate) fn external() -> Self {
+        Self::start(|request, _| {
+            let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+            let host = request.uri().authority().map_or(header("host"), |authority| authority.as_str());
+            let expected = format!("/run/{}?at={host}", header("function"));
+            let found = request.uri().path_and_query().map_or("", |path| path.as_str());
+            let is_expected = request.method() == Method::GET && found == expected && header("x-key") == "k";
+            let answered = if is_expected { response(200, "done".to_owned()) } else { response(400, String::new()) };
+            Box::pin(std::future::ready(Ok(answered)))
+        })
+    }
+
     /// A control plane: `PUT` and `DELETE` of `/v1/functions/NAME`; a name that begins with `old` exists already,
     /// one that begins with `guarded` needs the token `secret`, and one with `picky` is refused for its concurrency. Data
     /// planes acknowledge one that begins with `third` by its third registration, and one with `never` not at all.
@@ -114,7 +133,7 @@ impl Mock {
                         let named = request.headers().get("function").and_then(|name| name.to_str().ok());
                         let name = named.unwrap_or_else(|| request.uri().path().rsplit('/').next().unwrap_or(""));
                         // What it is may be asked where nothing succeeded; that is no invocation and no registration.
-                        if request.method() != Method::GET {
+                        if request.method() != Method::GET || request.headers().contains_key("function") {
                             *seen.lock().unwrap().entry(format!("{} {name}", request.method())).or_default() += 1;
                         }
                         handle(request, Arc::clone(&seen))
@@ -144,6 +163,27 @@ async fn at_the_concurrency(request: Request<Incoming>) -> Result<Response<Full<
             "detail":"concurrency: expected 1 to 10000, got 0","field":"concurrency","line":{line},"column":{column}}}"#
     );
     Ok(with(response(400, problem), "content-type", "application/problem+json"))
+}
+
+async fn published(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let (function, host) = (header("function"), header("host"));
+    let host = request.uri().authority().map_or(host, ToString::to_string);
+    let is_whole = |name: &str| header(name).parse::<u32>().is_ok();
+    if request.uri().path() == "/registerService" {
+        let form = request.into_body().collect().await.expect("a body").to_bytes();
+        let form = String::from_utf8_lossy(&form).into_owned();
+        let has = |field: &str| form.split('&').any(|found| found == field);
+        let is_complete = has("port_forwarding=80") && has("port_forwarding=tcp") && form.contains("dirigent_trace");
+        let status = if is_complete && form.starts_with("name=f-") { 200 } else { 400 };
+        return Ok(response(status, "127.0.0.1:8080".to_owned()));
+    }
+    if host != function || !is_whole("requested_cpu") || !is_whole("requested_memory") || !is_whole("multiplier") {
+        return Ok(response(400, String::new()));
+    }
+    let report = format!(r#"{{"Status":"OK","Function":"{function}","MachineName":"c-{function}","ExecutionTime":1}}"#);
+    Ok(response(200, report))
 }
 
 async fn invoked(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {

@@ -1,0 +1,44 @@
+//! `loadgen systems`: the systems that `loadgen run --target` can invoke.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    command::print_as,
+    exit::{ExitStatus, UsageError},
+    source::Format,
+    system::{Named, System, Systems},
+    table::plain_table,
+};
+
+/// Arguments of `loadgen systems`.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct SystemsArgs {
+    /// A file with further systems, in the form of the built-in systems.toml; one of the same name replaces the built-in one
+    #[arg(long, value_name = "FILE")]
+    systems: Option<PathBuf>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Lists the systems; a file that is wrong is refused, so that this also checks one.
+pub(crate) fn run(args: &SystemsArgs) -> anyhow::Result<ExitStatus> {
+    let systems = Systems::load(args.systems.as_deref()).context("--systems").map_err(UsageError::of)?;
+    print_as(args.format, &systems.0, table)?;
+    Ok(ExitStatus::Done)
+}
+
+fn table(systems: &BTreeMap<String, System>) -> String {
+    let mut table = plain_table();
+    table.set_header(["system", "about", "request", "signals", "register"]);
+    for (name, system) in systems {
+        let headers = system.headers.iter().map(|(name, value)| format!("\n{name}: {value}"));
+        let request = format!("{} {} at {}{}", system.method, system.path, system.host, headers.collect::<String>());
+        table.add_row([name, &system.about, &request, system.signals.name(), system.register.name()]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,272 @@
+//! The form of `systems.toml`: tables in which an unknown key is an error, and every error names file, line and column.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toml::Spanned;
+
+use super::{Named, System, check_header, check_host, check_path};
+use crate::signals;
+
+/// Bytes of the largest file that is read, so that a file without an end does not take all memory.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A file of systems cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum SystemsError {
+    /// The file itself.
+    #[error("{}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Something in it.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1, in characters.
+        column: usize,
+        /// What was expected and what was found.
+        problem: String,
+    },
+}
+
+/// One table of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireTable {
+    about: String,
+    method: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    path: Option<Spanned<String>>,
+    #[serde(default)]
+    headers: BTreeMap<Spanned<String>, String>,
+    run_time: Option<Spanned<String>>,
+    response: Option<Spanned<String>>,
+    signals: Option<Spanned<String>>,
+    register: Option<Spanned<String>>,
+    image: Option<String>,
+}
+
+/// A system as a table with all of its keys, for listings.
+#[derive(Debug, Serialize)]
+pub(super) struct SystemTable<'a> {
+    about: &'a str,
+    method: &'a str,
+    host: String,
+    path: String,
+    run_time: &'static str,
+    response: &'static str,
+    signals: &'static str,
+    register: &'static str,
+    image: &'a str,
+    headers: BTreeMap<&'a str, String>,
+}
+
+impl<'a> SystemTable<'a> {
+    pub(super) fn of(system: &'a System) -> Self {
+        let headers = system.headers.iter().map(|(name, value)| (name.as_str(), value.to_string()));
+        Self {
+            about: &system.about,
+            method: system.method.as_str(),
+            host: system.host.to_string(),
+            path: system.path.to_string(),
+            run_time: system.run_time.name(),
+            response: system.response.name(),
+            signals: system.signals.name(),
+            register: system.register.name(),
+            image: &system.image,
+            headers: headers.collect(),
+        }
+    }
+}
+
+/// Reads the systems of a file.
+///
+/// # Errors
+/// When it cannot be read, or an entry is wrong.
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, System>, SystemsError> {
+    let text = read_text(path).map_err(|source| SystemsError::File { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_BYTES + 1), &mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("expected at most {MAX_BYTES} bytes, found more")));
+    }
+    Ok(text)
+}
+
+/// Parses the text of a file; `path` is named in errors.
+///
+/// # Errors
+/// When an entry is wrong.
+pub(super) fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, System>, SystemsError> {
+    let refused = |offset: usize, problem: String| {
+        let (line, column) = position(text, offset);
+        SystemsError::Content { path: path.to_owned(), line, column, problem }
+    };
+    let tables: BTreeMap<String, WireTable> = toml::from_str(text).map_err(|error| {
+        let problem = error.message().lines().collect::<Vec<_>>().join(" ");
+        refused(error.span().map_or(0, |span| span.start), problem)
+    })?;
+    let systems = tables.into_iter().map(|(name, table)| {
+        let system = check(&name, table)
+            .map_err(|Wrong { offset, key, problem }| refused(offset, format!("{name}.{key}: {problem}")))?;
+        Ok((name, system))
+    });
+    systems.collect()
+}
+
+/// A value that is wrong, and where it begins in the text.
+struct Wrong {
+    offset: usize,
+    key: String,
+    problem: String,
+}
+
+fn check(name: &str, table: WireTable) -> Result<System, Wrong> {
+    let mut system = System { name: name.to_owned(), about: table.about, ..System::default() };
+    set(&mut system.method, "method", table.method, |text| match text.parse::<Method>() {
+        Ok(method) if method != Method::CONNECT => Ok(method),
+        _ => Err(format!("expected a method such as POST, found {text:?}")),
+    })?;
+    set(&mut system.host, "host", table.host, check_host)?;
+    set(&mut system.path, "path", table.path, check_path)?;
+    for (header, value) in table.headers {
+        let checked = check_header(header.get_ref(), &value);
+        let wrong =
+            |problem| Wrong { offset: header.span().start, key: format!("headers.{}", header.get_ref()), problem };
+        system.headers.push(checked.map_err(wrong)?);
+    }
+    set(&mut system.run_time, "run_time", table.run_time, Named::from_name)?;
+    set(&mut system.response, "response", table.response, Named::from_name)?;
+    set(&mut system.signals, "signals", table.signals, signals::adapter)?;
+    set(&mut system.register, "register", table.register, Named::from_name)?;
+    if let Some(image) = table.image {
+        system.image = image;
+    }
+    Ok(system)
+}
+
+/// Sets a value that the table has; otherwise the default stays.
+fn set<T>(
+    value: &mut T,
+    key: &str,
+    text: Option<Spanned<String>>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<(), Wrong> {
+    if let Some(text) = text {
+        let wrong = |problem| Wrong { offset: text.span().start, key: key.to_owned(), problem };
+        *value = parse(text.get_ref()).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Line and column, both from 1, of a byte offset.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{BUILT_IN, BUILT_IN_PATH, DEFAULT_SYSTEM, Registration, ResponseBody, RunTimeForm, Systems};
+
+    fn read_text(text: &str) -> Result<BTreeMap<String, System>, String> {
+        parse(Path::new("s.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_built_in_systems_are_valid() {
+        let systems = Systems::load(None).unwrap();
+        let names: Vec<&str> = systems.0.keys().map(String::as_str).collect();
+        assert_eq!(names, ["dirigent", "dirigent-go", "external", "knative"]);
+        assert_eq!(systems.get(DEFAULT_SYSTEM).unwrap().register, Registration::Json);
+        let error = systems.get("dirigant").unwrap_err();
+        assert!(error.contains("there are dirigent, dirigent-go, external, knative"), "{error}");
+    }
+
+    /// The comment at the top of the file is the reference of its keys.
+    #[test]
+    fn the_built_in_file_explains_every_key() {
+        let listed = toml::to_string(&System::default()).unwrap();
+        for line in listed.lines().filter(|line| line.contains(" = ")) {
+            let key = line.split(" = ").next().unwrap();
+            assert!(BUILT_IN.contains(&format!("#   {key} ")), "{BUILT_IN_PATH} does not explain {key}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            [x]
+            about = "An x"
+            method = "GET"
+            host = "{function}.x:80"
+            path = "/run/{function}?a={address}"
+            headers = { X-B = "{function}", x-a = "{}" }
+            run_time = "whole-milliseconds"
+            response = "any"
+            signals = "machine-name"
+            register = "form"
+            image = "i"
+        "#;
+        let systems = read_text(text).unwrap();
+        let x = &systems["x"];
+        assert_eq!((x.name.as_str(), x.about.as_str(), &x.method), ("x", "An x", &Method::GET));
+        assert_eq!((x.run_time, x.response), (RunTimeForm::WholeMilliseconds, ResponseBody::Any));
+        assert_eq!((x.signals.name(), x.register, x.image.as_str()), ("machine-name", Registration::Form, "i"));
+        let table = toml::to_string(&systems).unwrap();
+        for line in [r#"host = "{function}.x:80""#, r#"path = "/run/{function}?a={address}""#, r#"x-b = "{function}""#]
+        {
+            assert!(table.contains(line), "expected {line} in {table}");
+        }
+        assert_eq!(toml::to_string(&read_text(&table).unwrap()).unwrap(), table);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_column() {
+        for (line, expected) in [
+            ("hots = 1", "s.toml:3:1: unknown field `hots`, expected one of `about`"),
+            ("host = 1", "s.toml:3:8: invalid type: integer `1`"),
+            ("host = \"{fn}\"", "s.toml:3:8: x.host: unknown placeholder {fn}; known are {function} and {address}"),
+            ("host = \"a b\"", "s.toml:3:8: x.host: expected HOST or HOST:PORT, found \"a b\""),
+            ("path = \"x\"", "s.toml:3:8: x.path: expected a path that begins with /, found \"x\""),
+            ("path = \"/ \"", "s.toml:3:8: x.path: expected a path, found \"/ \""),
+            ("method = \"GET IT\"", "s.toml:3:10: x.method: expected a method such as POST"),
+            ("headers.Host = \"h\"", "s.toml:3:9: x.headers.Host: host is written by the load generator itself"),
+            ("headers.\"a b\" = \"h\"", "s.toml:3:9: x.headers.a b: expected a header, found \"a b\""),
+            ("headers.a = \"\\n\"", "s.toml:3:9: x.headers.a: expected a header, found \"a\" with \"\\n\""),
+            (
+                "run_time = \"s\"",
+                "s.toml:3:12: x.run_time: expected one of milliseconds, whole-milliseconds, found \"s\"",
+            ),
+            ("response = \"\"", "s.toml:3:12: x.response: expected one of function-report, any, found \"\""),
+            ("signals = \"pods\"", "s.toml:3:11: x.signals: expected one of none, dirigent-headers, machine-name"),
+            ("register = \"http\"", "s.toml:3:12: x.register: expected one of none, json, form, found \"http\""),
+        ] {
+            let error = read_text(&format!("[x]\nabout = \"An x\"\n{line}\n")).unwrap_err();
+            assert!(error.starts_with(expected), "{line}: expected {expected:?}, found {error:?}");
+        }
+        let missing = read_text("[x]\nhost = \"h\"\n").unwrap_err();
+        assert!(missing.starts_with("s.toml:1:1: missing field `about`"), "{missing}");
+        let missing = read(Path::new("/nowhere/s.toml")).unwrap_err().to_string();
+        assert_eq!(missing, "/nowhere/s.toml");
+    }
+}

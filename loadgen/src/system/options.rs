@@ -1,0 +1,130 @@
+//! The options that choose a system and say how it differs from its entry.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, builder::PossibleValuesParser};
+use http::HeaderName;
+use serde::Serialize;
+
+use super::{DEFAULT_SYSTEM, HeaderTemplate, System, Systems, Template, check_header, check_host, check_path};
+use crate::{
+    exit::UsageError,
+    signals::{self, ADAPTERS, SignalAdapter},
+};
+
+/// The system to invoke.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct SystemArgs {
+    /// The system: an entry of the built-in systems.toml or of --systems; `loadgen systems` lists them
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SYSTEM)]
+    target: String,
+    /// A file with further systems, in the form of the built-in systems.toml; one of the same name replaces the built-in one
+    #[arg(long, value_name = "FILE")]
+    systems: Option<PathBuf>,
+    /// The Host header of an invocation, instead of the system's; {function} and {address} stand for the function's name and
+    /// the first --address
+    #[arg(long, value_name = "TEMPLATE")]
+    host: Option<String>,
+    /// Path and query of an invocation, instead of the system's; placeholders as in --host
+    #[arg(long, value_name = "TEMPLATE")]
+    path: Option<String>,
+    /// How the system reports cold starts and sandboxes, instead of as its entry says
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(ADAPTERS.map(SignalAdapter::name)))]
+    signals: Option<String>,
+    /// A header to add to each invocation; given again, another one. One of the system's that has the same name is replaced;
+    /// placeholders as in --host
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+}
+
+impl SystemArgs {
+    /// The system with its options, and the headers that were added to it.
+    ///
+    /// # Errors
+    /// [`UsageError`] when there is no such system, or an option or the file of `--systems` is wrong.
+    pub(crate) fn resolve(&self) -> anyhow::Result<(System, Vec<HeaderTemplate>)> {
+        self.try_resolve().map_err(UsageError::of)
+    }
+
+    fn try_resolve(&self) -> anyhow::Result<(System, Vec<HeaderTemplate>)> {
+        let systems = Systems::load(self.systems.as_deref()).context("--systems")?;
+        let mut system = systems.get(&self.target).map_err(|problem| anyhow!("--target: {problem}"))?.clone();
+        replace(&mut system.host, "--host", self.host.as_deref(), check_host)?;
+        replace(&mut system.path, "--path", self.path.as_deref(), check_path)?;
+        replace(&mut system.signals, "--signals", self.signals.as_deref(), signals::adapter)?;
+        let added: anyhow::Result<Vec<_>> = self.header.iter().map(|header| parse_header(header)).collect();
+        let added = added.context("--header")?;
+        system.headers.retain(|(name, _)| added.iter().all(|(replaced, _)| replaced != name));
+        Ok((system, added))
+    }
+}
+
+fn replace<T>(
+    value: &mut T,
+    option: &str,
+    given: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> anyhow::Result<()> {
+    if let Some(given) = given {
+        *value = parse(given).map_err(|problem| anyhow!("{option}: {problem}"))?;
+    }
+    Ok(())
+}
+
+/// Parses `NAME: VALUE`.
+fn parse_header(text: &str) -> anyhow::Result<(HeaderName, Template)> {
+    let (name, value) = text.split_once(':').with_context(|| format!("expected NAME: VALUE, found {text:?}"))?;
+    check_header(name.trim(), value.trim()).map_err(|problem| anyhow!(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(target: &str, header: &[&str]) -> SystemArgs {
+        SystemArgs {
+            target: target.to_owned(),
+            systems: None,
+            host: None,
+            path: None,
+            signals: None,
+            header: header.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn options_replace_what_the_entry_says() {
+        let options = SystemArgs {
+            host: Some("h:1".to_owned()),
+            path: Some("/{function}".to_owned()),
+            signals: Some("none".to_owned()),
+            ..args("knative", &["Knative-Serving-Namespace: other"])
+        };
+        let (system, added) = options.resolve().unwrap();
+        assert_eq!((system.host.to_string(), system.path.to_string()), ("h:1".to_owned(), "/{function}".to_owned()));
+        assert_eq!(system.signals.name(), "none");
+        let names: Vec<&str> = system.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            (names, added.len()),
+            (vec!["knative-serving-revision"], 1),
+            "the header that was given replaces one"
+        );
+    }
+
+    #[test]
+    fn headers_that_are_no_headers_and_those_of_the_load_generator_are_refused() {
+        for text in ["x", "", ": v", "a b: c", "x: a\r\ny: b"] {
+            let error = args(DEFAULT_SYSTEM, &[text]).resolve().unwrap_err().to_string();
+            assert!(error.starts_with("--header: expected "), "{text:?}: {error}");
+        }
+        let error = args(DEFAULT_SYSTEM, &["Host: h"]).resolve().unwrap_err().to_string();
+        assert!(error.contains("--header: host is written by the load generator"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_system_is_refused_with_those_that_exist() {
+        let error = args("lambda", &[]).resolve().unwrap_err().to_string();
+        assert!(error.starts_with("--target: no system is called \"lambda\"; there are dirigent, "), "{error}");
+    }
+}
