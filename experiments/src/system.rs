@@ -169,11 +169,21 @@ fn registered_within() -> Duration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Invoke {
-    /// The load generator's name for this way of addressing.
+    /// Name of an entry of the load generator's `systems.toml`: how invocations are addressed and responses are read.
     pub target: String,
     /// Where invocations go.
     pub address: String,
-    /// Headers to add, for ways of addressing that need some.
+    /// The Host header, instead of the entry's. Here and below `{function}` is the invoked function and `{address}` is
+    /// [`Invoke::address`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Path and query, instead of the entry's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Name of the load generator's adapter for what responses report, instead of the entry's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signals: Option<String>,
+    /// Headers to add; one that the entry has too is replaced.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
 }

@@ -6,7 +6,7 @@ use crate::{
     definition::{
         load::{Calls, EQUIDISTANT, Rate, Trace},
         settings::Settings,
-        template::Values,
+        template::{TemplateError, Values},
     },
     run::programs::Programs,
     system::Invoke,
@@ -85,13 +85,9 @@ pub fn run_command(
 ) -> anyhow::Result<Vec<String>> {
     let (schedule, out) = files;
     let mut command = vec![programs.path("loadgen"), "run".to_owned()];
+    command.extend(invoke_options(invoke, values)?);
     let mut option = |name: &str, value: String| command.extend([format!("--{name}"), value]);
     option("schedule", schedule.display().to_string());
-    option("target", invoke.target.clone());
-    option("address", values.expand(&invoke.address)?);
-    for (name, value) in &invoke.headers {
-        option("header", format!("{name}: {}", values.expand(value)?));
-    }
     option("protocol", settings.load.protocol.name().to_owned());
     if settings.load.connections > 0 {
         option("open-connections", settings.load.connections.to_string());
@@ -99,4 +95,54 @@ pub fn run_command(
     option("timeout", duration(settings.load.timeout));
     option("out", out.display().to_string());
     Ok(command)
+}
+
+/// The options that say where and how the system is invoked.
+///
+/// # Errors
+/// When a template of the system names an unknown value.
+fn invoke_options(invoke: &Invoke, values: &Values) -> Result<Vec<String>, TemplateError> {
+    // These two are filled by the load generator, for each function.
+    let of_requests = values.with("function", "{function}").with("address", "{address}");
+    let mut options = Vec::new();
+    let mut option = |name: &str, value: String| options.extend([format!("--{name}"), value]);
+    option("target", invoke.target.clone());
+    option("address", values.expand(&invoke.address)?);
+    for (name, template) in [("host", &invoke.host), ("path", &invoke.path), ("signals", &invoke.signals)] {
+        if let Some(template) = template {
+            option(name, of_requests.expand(template)?);
+        }
+    }
+    for (name, template) in &invoke.headers {
+        option("header", format!("{name}: {}", of_requests.expand(template)?));
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_system_says_of_requests_reaches_the_load_generator() {
+        let table = r#"
+            target = "external"
+            address = "{parameters.address}"
+            host = "{function}.{parameters.suffix}"
+            path = "/run/{function}?at={address}"
+            signals = "machine-name"
+            headers = { x-tenant = "{parameters.suffix}/{function}" }
+        "#;
+        let invoke: Invoke = toml::from_str(table).unwrap();
+        let mut values = Values::default();
+        values.set("parameters.address", "10.0.0.1:80");
+        values.set("parameters.suffix", "example");
+        let expected = "--target external --address 10.0.0.1:80 --host {function}.example \
+                        --path /run/{function}?at={address} --signals machine-name";
+        let options = invoke_options(&invoke, &values).unwrap();
+        assert_eq!(options[..options.len() - 2].join(" "), expected);
+        assert_eq!(options[options.len() - 2..], ["--header", "x-tenant: example/{function}"]);
+        let error = invoke_options(&Invoke { host: Some("{fn}".to_owned()), ..invoke }, &values).unwrap_err();
+        assert!(error.to_string().starts_with("{fn} is not known here"), "{error}");
+    }
 }
