@@ -1,13 +1,14 @@
 //! Which option applies to which source of invocations. One that does not is refused: an option that was typed and then
 //! ignored would make a run another one than its user believes.
 
-use std::path::Path;
-
 use anyhow::anyhow;
 use clap::{ArgMatches, parser::ValueSource};
-use trace::Arrivals;
+use trace::{
+    Arrivals,
+    formats::{AUTO, TraceKind},
+};
 
-use crate::exit::UsageError;
+use crate::{exit::UsageError, source::trace_kind};
 
 /// Where invocations come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +35,13 @@ impl Source {
             Self::Schedule
         } else if given("rate") {
             Self::Rate
-        } else if trace.is_some_and(Path::is_file) {
-            Self::Exact
-        } else if trace.is_some() {
-            Self::Trace
         } else {
-            Self::Synthetic
+            let format = matches.try_get_one::<String>("trace_format").ok().flatten().map_or(AUTO, String::as_str);
+            match trace.map(|path| trace_kind(format, path)) {
+                Some(TraceKind::Calls) => Self::Exact,
+                Some(TraceKind::Counts) => Self::Trace,
+                None => Self::Synthetic,
+            }
         }
     }
 
@@ -70,7 +72,8 @@ const WINDOW: &[Source] = &[Trace, Exact, Synthetic];
 const COUNTS: &[Source] = &[Trace, Synthetic];
 
 /// Every option of a source.
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 23] = [
+    rule("trace_format", &[Trace, Exact], &[]),
     rule("start_minute", WINDOW, &[]),
     rule("minutes", WINDOW, &[(Rate, "--duration")]),
     rule("functions", COUNTS, &[(Rate, "--warm-functions")]),
@@ -205,7 +208,8 @@ mod tests {
 
     /// What is typed for each option, and the sources it is to be taken with, by the first letters of their names: Trace,
     /// eXact, sYnthetic, Schedule, Rate.
-    const EXPECTED: [(&str, &str, &str); 22] = [
+    const EXPECTED: [(&str, &str, &str); 23] = [
+        ("trace-format", "auto", "TX"),
         ("start-minute", "1", "TXY"),
         ("minutes", "1", "TXY"),
         ("functions", "1", "TY"),

@@ -1,145 +1,23 @@
-//! Where a schedule comes from: the options every subcommand shares, and what they make.
+//! The source of a schedule: reads or generates what the options name.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+mod options;
 
-use clap::{
-    Args, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use std::path::Path;
+
+use clap::ValueEnum;
 use serde::Serialize;
 use trace::{
-    Arrivals, SampleOptions, SampleReport, Schedule, ScheduleOptions, TraceError, Workload, azure2019, azure2021,
+    Arrivals, ExactTrace, SampleOptions, SampleReport, Schedule, ScheduleOptions, TraceError, Workload,
+    formats::{self, ReadOptions, Trace, TraceKind},
     rate::{self, RateArrivals, RateOptions},
     sample,
     synthetic::{self, Shape},
 };
 
+pub(crate) use options::SourceArgs;
+use options::WindowArgs;
+
 use crate::exit::UsageError;
-
-/// Where invocations come from. Without any of these, the default synthetic trace.
-#[derive(Args, Clone, Debug, Serialize)]
-#[command(next_help_heading = "Source")]
-pub(crate) struct SourceArgs {
-    /// An Azure-2019-format directory (invocations.csv, durations.csv, memory.csv, or as downloaded), or an
-    /// Azure-2021-format file, which has every call with its start
-    #[arg(long, value_name = "PATH", group = "source")]
-    trace: Option<PathBuf>,
-    /// A synthetic trace by preset; azure-sample without a name, and when there is no other source
-    #[arg(long, value_name = "PRESET", group = "source", num_args = 0..=1, default_missing_value = DEFAULT_PRESET,
-        value_parser = PossibleValuesParser::new(Shape::PRESETS))]
-    synthetic: Option<String>,
-    /// A schedule written by `loadgen schedule`
-    #[arg(long, value_name = "FILE", group = "source")]
-    schedule: Option<PathBuf>,
-    /// A constant rate, in invocations per second
-    #[arg(long, value_name = "PER_SECOND", group = "source", requires = "duration", allow_negative_numbers = true)]
-    rate: Option<f64>,
-    #[command(flatten)]
-    window: WindowArgs,
-    #[command(flatten)]
-    draw: DrawArgs,
-    #[command(flatten)]
-    constant: RateArgs,
-}
-
-/// Which part of a trace.
-#[derive(Args, Clone, Debug, Serialize)]
-struct WindowArgs {
-    /// First minute of the trace to take, counted from 0; of traces
-    #[arg(long, value_name = "MINUTE", default_value_t = 0)]
-    start_minute: u32,
-    /// Minutes of the trace to take [default: to its end]; of traces
-    #[arg(long, value_name = "N")]
-    minutes: Option<u32>,
-    /// Of traces with counts per minute: take a sample of so many functions that represents the trace; with the same seed
-    /// and cores, smaller ones are parts of larger ones. A synthetic one is made with so many
-    #[arg(long, value_name = "N")]
-    functions: Option<usize>,
-    /// Of samples (--functions) of traces with counts per minute, one whose execution fits this many cores
-    #[arg(long, value_name = "CORES", allow_negative_numbers = true)]
-    max_cores: Option<f64>,
-    /// What to do with a function that one of the trace's files lacks; of a --trace directory
-    #[arg(long, value_name = "WHAT", default_value = "refuse",
-        value_parser = choice::<azure2019::Missing>(azure2019::Missing::ALL.map(azure2019::Missing::as_str)))]
-    #[serde(serialize_with = "as_text")]
-    missing: azure2019::Missing,
-    /// What to do with a function or application that a file has more than once: refuse the trace, take the first row,
-    /// or merge the rows; of a --trace directory
-    #[arg(long, value_name = "WHAT", default_value = "refuse",
-        value_parser = choice::<azure2019::Duplicates>(azure2019::Duplicates::ALL.map(azure2019::Duplicates::as_str)))]
-    #[serde(serialize_with = "as_text")]
-    duplicates: azure2019::Duplicates,
-    /// Which of the days downloaded into a --trace directory [default: the only one]
-    #[arg(long, value_name = "N")]
-    day: Option<u32>,
-}
-
-/// How invocations are drawn from a trace.
-#[derive(Args, Clone, Debug, Serialize)]
-struct DrawArgs {
-    /// Seed of everything random: of traces with counts per minute that are made, sampled or drawn from, and of --rate with
-    /// exponential arrivals
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How invocations fall within their minute, of traces with counts per minute; with --rate, equidistant or exponential
-    /// [default: exponential; equidistant with --rate]
-    #[arg(long, value_name = "MODEL", value_parser = choice::<Arrivals>(Arrivals::ALL.map(Arrivals::as_str)))]
-    arrivals: Option<Arrivals>,
-    /// The first part of the schedule, sent and recorded but not measured [default: 0s; of a --schedule, as it says]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    warmup: Option<Duration>,
-    /// Shorter run times become this, also in a trace that is written; of traces
-    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    min_run: Duration,
-    /// Longer run times become this, also in a trace that is written [default: no bound]; of traces
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    max_run: Option<Duration>,
-    /// How long a minute of a trace takes; shorter compresses the gaps, not the run times. A trace that is written does not
-    /// have it
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    minute: Duration,
-    /// Also list the functions that are never invoked; of traces with counts per minute
-    #[arg(long)]
-    include_idle: bool,
-}
-
-/// A constant rate.
-#[derive(Args, Clone, Debug, Serialize)]
-#[command(next_help_heading = "Source: constant rate")]
-struct RateArgs {
-    /// How long; with --rate
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    duration: Option<Duration>,
-    /// Invocations that are due at the same moment; the moments are as far apart as --rate makes them
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    burst: u32,
-    /// Every invocation a cold start: as many functions, called in turn, as the cool-down needs at this --rate
-    #[arg(long, conflicts_with = "warm_functions")]
-    cold: bool,
-    /// Least time between two invocations of one function, longer than the system keeps an idle sandbox; with --rate and
-    /// --cold
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    cooldown: Option<Duration>,
-    /// Functions called in turn; with --rate
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    warm_functions: u32,
-    /// Execution time of an invocation; with --rate
-    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = humantime::parse_duration)]
-    #[serde(with = "humantime_serde")]
-    run: Duration,
-    /// Memory of an invocation, in MiB; with --rate
-    #[arg(long, value_name = "MIB", default_value_t = 128)]
-    memory: u32,
-    /// What names of functions begin with; with --rate
-    #[arg(long, value_name = "TEXT", default_value = "rate")]
-    name_prefix: String,
-}
 
 /// The synthetic trace used when nothing else is asked for.
 pub(crate) const DEFAULT_PRESET: &str = "azure-sample";
@@ -195,17 +73,19 @@ impl SourceArgs {
     /// # Errors
     /// [`UsageError`] with file, row and column, or the option at fault.
     pub(crate) fn workload(&self) -> anyhow::Result<(Workload, Vec<String>)> {
-        let exact = self.trace.as_deref().is_some_and(std::path::Path::is_file);
-        if self.schedule.is_some() || self.rate.is_some() || exact {
-            return Err(UsageError::of(anyhow::anyhow!("a trace with counts per minute is needed here")));
+        let counts = if self.schedule.is_some() || self.rate.is_some() { None } else { Some(self.read_or_generate()) };
+        match counts.transpose().map_err(UsageError::of)? {
+            Some(Trace::Counts(workload)) => self.try_written(workload).map_err(UsageError::of),
+            Some(Trace::Calls(_)) | None => {
+                Err(UsageError::of(anyhow::anyhow!("a trace with counts per minute is needed here")))
+            }
         }
-        self.try_written().map_err(UsageError::of)
     }
 
     /// The trace to write: its files have run times but no bounds of them, so they are held before functions are chosen by
     /// what they cost.
-    fn try_written(&self) -> anyhow::Result<(Workload, Vec<String>)> {
-        let (mut workload, notes) = self.window()?;
+    fn try_written(&self, workload: Workload) -> anyhow::Result<(Workload, Vec<String>)> {
+        let (mut workload, notes) = self.window(workload)?;
         workload.hold_run_times(&self.options())?;
         let (workload, mut notes) = self.sampled(workload, notes)?;
         notes.extend(self.to_repeat());
@@ -253,16 +133,11 @@ impl SourceArgs {
         if let Some(rate_per_s) = self.rate {
             return Ok(plain(self.at_rate(rate_per_s)?));
         }
-        if let Some(path) = self.trace.as_deref().filter(|path| path.is_file()) {
-            let mut exact = of_option("--trace", azure2021::read(path))?;
-            let start_minute = self.window.start_minute;
-            if self.window.minutes.is_some() || start_minute > 0 {
-                let rest = exact.minutes().saturating_sub(start_minute);
-                exact.cut(start_minute, self.window.minutes.unwrap_or(rest))?;
-            }
-            return Ok(plain(Schedule::from_exact(&exact, &self.options())?));
-        }
-        let (workload, notes) = self.window()?;
+        let workload = match self.read_or_generate()? {
+            Trace::Counts(workload) => workload,
+            Trace::Calls(exact) => return Ok(plain(self.of_calls(exact)?)),
+        };
+        let (workload, notes) = self.window(workload)?;
         let (workload, mut notes) = self.sampled(workload, notes)?;
         let mut schedule = Schedule::from_workload(&workload, &self.options())?;
         notes.append(&mut schedule.notes);
@@ -270,16 +145,30 @@ impl SourceArgs {
         Ok(Loaded { schedule, workload: Some(workload) })
     }
 
-    /// The trace, cut as asked.
-    fn window(&self) -> anyhow::Result<(Workload, Vec<String>)> {
-        let WindowArgs { start_minute, minutes, missing, duplicates, day, .. } = self.window;
-        let mut workload = match &self.trace {
-            Some(directory) => {
-                let options = azure2019::ReadOptions { missing, duplicates, day, ..Default::default() };
-                of_option("--trace", azure2019::read(directory, &options))?
-            }
-            None => synthetic::generate(&self.shape()?, self.draw.seed)?,
+    /// Reads the trace of `--trace`; without it, generates one.
+    fn read_or_generate(&self) -> anyhow::Result<Trace> {
+        let Some(path) = &self.trace else {
+            return Ok(Trace::Counts(synthetic::generate(&self.shape()?, self.draw.seed)?));
         };
+        let WindowArgs { missing, duplicates, day, .. } = self.window;
+        let options = ReadOptions { missing, duplicates, day, ..Default::default() };
+        let format = of_option("--trace", formats::resolve(&self.trace_format, path))?;
+        of_option("--trace", format.read(path, &options))
+    }
+
+    /// The schedule of a trace whose calls have their own starts, cut as asked.
+    fn of_calls(&self, mut exact: ExactTrace) -> Result<Schedule, TraceError> {
+        let start_minute = self.window.start_minute;
+        if self.window.minutes.is_some() || start_minute > 0 {
+            let rest = exact.minutes().saturating_sub(start_minute);
+            exact.cut(start_minute, self.window.minutes.unwrap_or(rest))?;
+        }
+        Schedule::from_exact(&exact, &self.options())
+    }
+
+    /// A trace with counts per minute, cut as asked.
+    fn window(&self, mut workload: Workload) -> anyhow::Result<(Workload, Vec<String>)> {
+        let WindowArgs { start_minute, minutes, .. } = self.window;
         if minutes.is_some() || start_minute > 0 {
             let rest = workload.minutes.saturating_sub(start_minute);
             workload.cut(start_minute, minutes.unwrap_or(rest))?;
@@ -362,16 +251,14 @@ fn of_option<T>(option: &'static str, read: Result<T, TraceError>) -> anyhow::Re
     })
 }
 
-/// A choice among names: a wrong one is refused with the right ones, and the help lists them.
-fn choice<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr<Err = TraceError> + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(names).try_map(|name| name.parse())
-}
-
-fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
+/// The kind of the trace at `path`. Where its format cannot be told, which reading it will say with the reason, a file is
+/// taken to have calls and anything else counts.
+pub(crate) fn trace_kind(format: &str, path: &Path) -> TraceKind {
+    match formats::resolve(format, path) {
+        Ok(format) => format.kind(),
+        Err(_) if path.is_file() => TraceKind::Calls,
+        Err(_) => TraceKind::Counts,
+    }
 }
 
 /// How a result is printed.

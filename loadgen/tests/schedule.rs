@@ -375,3 +375,25 @@ fn the_program_has_the_habits_of_all() {
     let config: toml::Table = printed.parse().unwrap();
     assert_eq!(config["target"]["timeout"].as_str(), Some("250ms"), "{printed}");
 }
+
+#[test]
+fn the_format_of_a_trace_is_detected_or_as_the_option_names_it() {
+    let scratch = Scratch::new();
+    let (calls, out) = (scratch.path("calls.csv"), scratch.path("schedule.csv"));
+    fs::write(&calls, "app,func,end_timestamp,duration\na,f,2,1\n").unwrap();
+    let schedule = |format: &str| run(&["schedule", "--trace", &calls, "--trace-format", format, "--out", &out]);
+    for format in ["auto", "azure-2021"] {
+        let (code, _, errors) = schedule(format);
+        assert_eq!(code, 0, "{format}: {errors}");
+    }
+    let (code, _, errors) = schedule("azure-2019");
+    let expected = format!("{calls}: not of the format azure-2019, which --trace-format says: expected a directory");
+    assert!(code == 2 && errors.contains(&expected), "{code}: {errors}");
+    let (code, _, errors) = schedule("huawei");
+    assert!(code == 2 && errors.contains("[possible values: auto, azure-2019, azure-2021]"), "{code}: {errors}");
+    fs::write(&calls, "time,name\n1,f\n").unwrap();
+    let (code, _, errors) = schedule("auto");
+    let expected =
+        format!("{calls}: not of a known format (azure-2019: expected a directory, found a file; azure-2021: ");
+    assert!(code == 2 && errors.contains(&expected), "{code}: {errors}");
+}

@@ -23,6 +23,14 @@ pub enum TraceError {
         /// What was expected and what is there.
         problem: String,
     },
+    /// A path has no known format, several, or another one than was named.
+    #[error("{}: {problem}", path.display())]
+    Format {
+        /// Which path.
+        path: PathBuf,
+        /// What was found, and which formats are known.
+        problem: String,
+    },
     /// One cell is not what its column holds, or its column is not what the format has.
     #[error("{}, row {row}, column {column}: {problem}", path.display())]
     Cell {

@@ -3,9 +3,8 @@
 //! the run, the same bytes for the same input and seed. This crate reads and writes files and does nothing else.
 
 mod arrivals;
-pub mod azure2019;
-pub mod azure2021;
 mod error;
+pub mod formats;
 mod names;
 mod percentiles;
 mod quantity;
@@ -21,8 +20,11 @@ mod table;
 mod workload;
 
 pub use arrivals::Arrivals;
-pub use azure2021::ExactTrace;
 pub use error::TraceError;
+pub use formats::{
+    azure2019,
+    azure2021::{self, ExactTrace},
+};
 pub use names::{LABEL, is_label};
 pub use percentiles::{Memory, PercentileError, RunTime};
 pub use report::LoadReport;

@@ -1,7 +1,6 @@
 //! The Azure 2019 form of a trace, as published and as samplers cut it: `invocations.csv`, `durations.csv` and
 //! `memory.csv` in one directory, columns found by name in any order, joined on owner, application and function.
 
-mod choices;
 mod counts;
 mod distributions;
 mod files;
@@ -9,9 +8,10 @@ mod write;
 
 use std::{collections::HashMap, path::Path};
 
-pub use choices::{Duplicates, Missing};
+pub use super::options::{Duplicates, Missing, ReadOptions};
 pub use write::write;
 
+use super::{Trace, TraceFormat, TraceKind};
 use crate::{FunctionProfile, LoadReport, Memory, RunTime, TraceError, Workload, names, table::cell_error};
 use counts::{CountRow, Counts};
 use distributions::MemoryTable;
@@ -29,32 +29,25 @@ pub const FILES: [&str; 3] = [INVOCATIONS, DURATIONS, MEMORY];
 /// Owner, application and function as in the trace: what a function is.
 type Identity = [String; 3];
 
-/// How to read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReadOptions {
-    /// What to do with a function that one file lacks, or has without usable values.
-    pub missing: Missing,
-    /// What to do with a function that one file has twice.
-    pub duplicates: Duplicates,
-    /// Which day, where several were downloaded into one directory; `None` for the only one.
-    pub day: Option<u32>,
-    /// Run time of a function without one, under [`Missing::Default`].
-    pub default_run_time: RunTime,
-    /// Memory of a function without it, under [`Missing::Default`].
-    pub default_memory: Memory,
-}
+/// The format, as `--trace-format` names it.
+#[derive(Debug)]
+pub struct Azure2019;
 
-impl Default for ReadOptions {
-    /// Refuses; the defaults are what "Serverless in the Wild" (Shahrad et al., USENIX ATC 2020) gives for the middle
-    /// of all functions and applications: the median of its run-time fit, 0.68 s, and 170 MB.
-    fn default() -> Self {
-        Self {
-            missing: Missing::Refuse,
-            duplicates: Duplicates::Refuse,
-            day: None,
-            default_run_time: RunTime::constant(680.0),
-            default_memory: Memory::constant(170.0),
-        }
+impl TraceFormat for Azure2019 {
+    fn name(&self) -> &'static str {
+        "azure-2019"
+    }
+
+    fn kind(&self) -> TraceKind {
+        TraceKind::Counts
+    }
+
+    fn detect(&self, path: &Path) -> Result<(), String> {
+        files::detect(path)
+    }
+
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Trace, TraceError> {
+        read(path, options).map(Trace::Counts)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{DURATIONS, INVOCATIONS, MEMORY};
-use crate::TraceError;
+use crate::{TraceError, formats::with_cause};
 
 /// How the published files' names begin; a day of two digits and `.csv` follow.
 const DOWNLOADED: [&str; 3] =
@@ -32,6 +32,19 @@ pub(super) struct Files {
     pub(super) memory: Option<PathBuf>,
 }
 
+/// Succeeds if a directory has counts of this format, under either name; otherwise returns what was found.
+pub(super) fn detect(directory: &Path) -> Result<(), String> {
+    if !directory.is_dir() {
+        return Err("expected a directory, found a file".to_owned());
+    }
+    let names = names(directory).map_err(|error| with_cause(&error))?;
+    let has_counts = |name: &String| name == INVOCATIONS || name.starts_with(DOWNLOADED[0]);
+    if names.iter().any(has_counts) {
+        return Ok(());
+    }
+    Err(with_hint(directory, &names, choose(&names, None).err().unwrap_or_default()))
+}
+
 /// Finds the trace in `directory`; `day` chooses one of those downloaded.
 pub(super) fn find(directory: &Path, day: Option<u32>) -> Result<Files, TraceError> {
     let names = names(directory)?;
@@ -39,10 +52,7 @@ pub(super) fn find(directory: &Path, day: Option<u32>) -> Result<Files, TraceErr
     let wanted = if names.contains(INVOCATIONS) && day.is_none() {
         [INVOCATIONS, DURATIONS, MEMORY].map(str::to_owned)
     } else {
-        let day = choose(&names, day).map_err(|problem| {
-            let hint = other_form(directory, &names).map(|hint| format!("; {hint}"));
-            refused(problem + &hint.unwrap_or_default())
-        })?;
+        let day = choose(&names, day).map_err(|problem| refused(with_hint(directory, &names, problem)))?;
         DOWNLOADED.map(|start| format!("{start}{day:02}.csv"))
     };
     let [counts, run_times, memory] = wanted;
@@ -72,6 +82,11 @@ fn choose(names: &BTreeSet<String>, day: Option<u32>) -> Result<u32, String> {
         (None, [day]) => Ok(*day),
         (None, _) => Err(format!("expected one day, found days {}: --day chooses one", found())),
     }
+}
+
+/// The problem, and how to give a file in another form that the directory has.
+fn with_hint(directory: &Path, names: &BTreeSet<String>, problem: String) -> String {
+    other_form(directory, names).map_or_else(|| problem.clone(), |hint| format!("{problem}; {hint}"))
 }
 
 /// What is said of a file in another form, where the directory has one.

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
+use super::{ReadOptions, Trace, TraceFormat, TraceKind, with_cause};
 use crate::{
     RunTime, TraceError, names,
     quantity::whole,
@@ -9,6 +10,33 @@ use crate::{
     table::{Column, Row, Table, row_error},
     workload::check_window,
 };
+
+/// The format, as `--trace-format` names it.
+#[derive(Debug)]
+pub struct Azure2021;
+
+impl TraceFormat for Azure2021 {
+    fn name(&self) -> &'static str {
+        "azure-2021"
+    }
+
+    fn kind(&self) -> TraceKind {
+        TraceKind::Calls
+    }
+
+    fn detect(&self, path: &Path) -> Result<(), String> {
+        // Opening anything else, such as a pipe, might take what a reader needs, or never end.
+        if !path.is_file() {
+            return Err("expected a file, found a directory or device".to_owned());
+        }
+        let found = Table::open(path).and_then(|mut table| columns(&mut table, path));
+        found.map(drop).map_err(|error| with_cause(&error))
+    }
+
+    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Trace, TraceError> {
+        read(path).map(Trace::Calls)
+    }
+}
 
 /// Latest end accepted, in seconds from the trace's zero: a year. The published trace covers two weeks.
 const MAX_END_S: f64 = 366.0 * 86_400.0;
@@ -81,16 +109,7 @@ impl ExactTrace {
 /// A file that cannot be read; a cell, row or header that is not of the form, with file, row and column.
 pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
     let mut table = Table::open(path)?;
-    if table.optional("HashOwner").is_some() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let problem = format!("one file of a trace of several: --trace takes their folder, {}", folder.display());
-        return Err(row_error(path, 1, problem));
-    }
-    if table.optional("setting").is_some() {
-        return Err(row_error(path, 1, "a schedule and no trace: --schedule takes it".to_owned()));
-    }
-    let columns =
-        [table.column("app")?, table.column("func")?, table.column("end_timestamp")?, table.column("duration")?];
+    let columns = columns(&mut table, path)?;
     let mut places: HashMap<[String; 2], u32> = HashMap::new();
     let mut identities: Vec<[String; 2]> = Vec::new();
     let mut calls: Vec<(f64, u32, u64)> = Vec::new();
@@ -129,6 +148,19 @@ pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
         calls,
         memory_mib: DEFAULT_MEMORY_MIB,
     })
+}
+
+/// The columns of application, function, end and duration. A file of something else is named as such.
+fn columns(table: &mut Table<'_>, path: &Path) -> Result<[Column; 4], TraceError> {
+    if table.optional("HashOwner").is_some() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let problem = format!("one file of a trace of several: --trace takes their folder, {}", folder.display());
+        return Err(row_error(path, 1, problem));
+    }
+    if table.optional("setting").is_some() {
+        return Err(row_error(path, 1, "a schedule and no trace: --schedule takes it".to_owned()));
+    }
+    Ok([table.column("app")?, table.column("func")?, table.column("end_timestamp")?, table.column("duration")?])
 }
 
 /// A number of seconds from 0 to `limit`.
