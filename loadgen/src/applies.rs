@@ -1,4 +1,4 @@
-//! Which option applies to which source of invocations. One that does not is refused: an option that was typed and then
+//! The options that apply to each source of invocations. One that does not is refused: an option that was typed and then
 //! ignored would make a run another one than its user believes.
 
 use anyhow::anyhow;
@@ -10,7 +10,7 @@ use trace::{
 
 use crate::{exit::UsageError, source::trace_kind};
 
-/// Where invocations come from.
+/// The source of invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// `--trace` with a directory: counts per minute.
@@ -162,7 +162,7 @@ pub(crate) fn check(command: &str, matches: &ArgMatches) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why a seed changes nothing, where nothing is drawn.
+/// The reason why a seed changes nothing, if nothing is drawn.
 fn seedless(command: &str, source: Source, matches: &ArgMatches) -> Option<&'static str> {
     let arrivals = matches.try_get_one::<Arrivals>("arrivals").ok().flatten();
     if source == Rate && arrivals != Some(&Arrivals::Exponential) {
@@ -174,7 +174,7 @@ fn seedless(command: &str, source: Source, matches: &ArgMatches) -> Option<&'sta
     }
 }
 
-/// Whether an option has no use for a command that makes a trace.
+/// Returns true if a command that makes a trace has no use for an option.
 pub(crate) fn is_of_invocations(option: &str) -> bool {
     let rule = RULES.iter().find(|rule| rule.option == option);
     let never = rule.is_some_and(|rule| !rule.sources.iter().any(|source| COUNTS.contains(source)));
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// What is typed for each option, and the sources it is to be taken with, by the first letters of their names: Trace,
+    /// A value for each option, and the sources that accept it, by the first letters of their names: Trace,
     /// eXact, sYnthetic, Schedule, Rate.
     const EXPECTED: [(&str, &str, &str); 23] = [
         ("trace-format", "auto", "TX"),

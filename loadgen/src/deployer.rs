@@ -43,17 +43,17 @@ const MAX_TOKEN_BYTES: u64 = 4096;
 /// Most bytes of a response's body that are read: far above a problem document, and what answers there may be anything.
 const MAX_BODY_BYTES: u64 = 1 << 16;
 
-/// How much is shown of an error's body that is no problem document.
+/// Characters shown of an error's body that is no problem document.
 const SHOWN_BYTES: usize = 300;
 
-/// What is done to functions before load is sent.
+/// The action on functions before load is sent, as messages name it.
 const REGISTERED: &str = "registered";
 
 /// Failures that are told one by one: of one file somebody corrects these first, and a control plane that is not there
 /// fails them all.
 const MAX_SHOWN_FAILURES: usize = 20;
 
-/// How often a line is printed where there is no terminal.
+/// Interval between lines if there is no terminal.
 const PLAIN_LINE: Duration = Duration::from_secs(10);
 
 /// Some functions could not be registered or removed.
@@ -63,9 +63,9 @@ pub(crate) struct DeployError {
     act: &'static str,
     failed: usize,
     of: usize,
-    /// Where, and what the first of them says, or whatever else explains all of them.
+    /// The address and the first failure, or another explanation of all of them.
     why: String,
-    /// What each of them says, in their order.
+    /// The message of each, in their order.
     failures: Vec<String>,
     /// Those that were created nevertheless.
     pub(crate) created: Vec<String>,
@@ -89,10 +89,10 @@ impl DeployError {
     }
 }
 
-/// Why a control plane did not do what it was asked for.
+/// The reason of a control plane for refusing a request.
 struct Refusal {
     problem: String,
-    /// Where in the body that was sent the problem is, from 1.
+    /// Column of the problem in the body that was sent, from 1.
     column: Option<usize>,
 }
 
@@ -116,14 +116,14 @@ struct Registration {
     known: Option<bool>,
 }
 
-/// What became of one function.
+/// The result of registering one function.
 struct Put {
     is_new: bool,
     /// Every data plane has acknowledged it, as far as the control plane says.
     is_acknowledged: bool,
 }
 
-/// What a reader needs of an error as `application/problem+json` (RFC 9457).
+/// The fields read of an error as `application/problem+json` (RFC 9457).
 #[derive(Deserialize)]
 struct Problem {
     detail: String,
@@ -210,7 +210,7 @@ impl Deployer {
         self.wait_for_data_planes(unacknowledged, created, stop)
     }
 
-    /// What is wrong with the address, if another port of a cluster answers there than the one for operators.
+    /// Explains a wrong address, if another port of a cluster responds there than the one for operators.
     fn port_mismatch(&self) -> Option<String> {
         Port::Operators.port_mismatch(self.base.trim_start_matches("http://"), self.option)
     }

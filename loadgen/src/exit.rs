@@ -1,10 +1,10 @@
-//! How the program ends: exit codes, and the errors that are the user's to correct.
+//! Exit codes, and the errors that only the user can correct.
 
 use std::process::ExitCode;
 
 use thiserror::Error;
 
-/// How a command ended.
+/// The end of a command, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
     /// Done.

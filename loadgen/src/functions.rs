@@ -25,7 +25,7 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub(crate) struct FunctionLine {
     /// Its name, a DNS label.
     pub(crate) name: String,
-    /// What it runs.
+    /// Its image.
     pub(crate) image: String,
     /// Memory that a sandbox of it reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,14 +43,14 @@ pub(crate) struct FunctionLine {
 pub(crate) struct SourceLine {
     /// The file and the line's number.
     place: String,
-    /// What the line has, without the space around it.
+    /// The line without the space around it.
     text: String,
     /// The column at which `text` begins, from 1.
     column: usize,
 }
 
 impl FunctionLine {
-    /// What is sent to a control plane: of a file's line just that, so that a column in it is the file's.
+    /// The body sent to a control plane: a line of a file as it is, so that a column in it is the file's.
     pub(crate) fn body(&self) -> serde_json::Result<String> {
         match &self.source {
             Some(source) => Ok(source.text.clone()),
@@ -105,12 +105,12 @@ pub(crate) fn write(path: &Path, functions: &[FunctionLine]) -> anyhow::Result<(
     file.flush().with_context(|| path.display().to_string())
 }
 
-/// What a file has.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     /// Its functions.
     pub(crate) functions: Vec<FunctionLine>,
-    /// What is wrong with its other lines: file, line, and column or field.
+    /// Problems of its other lines: file, line, and column or field.
     pub(crate) refused: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! How an invocation travels: requests, answers, and the two protocols.
+//! Sending invocations: requests, responses, and the two protocols.
 
 pub(crate) mod connection;
 pub(crate) mod dial;

@@ -1,4 +1,4 @@
-//! What the load generator asks of the kernel: time, sleep, priority, limits and accounting.
+//! The kernel's services that the load generator uses: time, sleep, priority, limits and accounting.
 
 pub(crate) mod clock;
 pub(crate) mod floor;

@@ -1,4 +1,4 @@
-//! What becomes of what was measured: the ledger of invocations, rows on disk, the tally, and the run's verdict.
+//! Recording a run: the ledger of invocations, rows on disk, the tally, and whether the run is valid.
 
 pub(crate) mod collector;
 pub(crate) mod errors;

@@ -27,7 +27,7 @@ use crate::machine::clock::thread_cpu_ns;
 
 /// A running server; it ends with the process.
 pub(crate) struct Mock {
-    /// Where it answers, HTTP/1.1 and h2c.
+    /// Its address, for HTTP/1.1 and h2c.
     pub(crate) address: SocketAddr,
     cpu_ns: Arc<AtomicU64>,
 }

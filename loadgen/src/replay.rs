@@ -23,19 +23,19 @@ use crate::{
 /// Everything that the threads of one replay share; nothing in it changes but what happened.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// What to send and when.
+    /// The schedule.
     pub(crate) schedule: Schedule,
-    /// How to say it.
+    /// Its requests, prepared before the start.
     pub(crate) requests: Requests,
-    /// Where to.
+    /// The system and its addresses.
     pub(crate) target: Target,
     /// Opens its connections.
     pub(crate) dialler: Dialler,
     /// Nanoseconds since the start.
     pub(crate) clock: Clock,
-    /// What happened.
+    /// When invocations were sent and how they ended.
     pub(crate) ledger: Ledger,
-    /// How late the threads wake that read responses.
+    /// The delays with which the threads wake that read responses.
     pub(crate) reading: Arc<Reading>,
 }
 
@@ -77,7 +77,7 @@ impl Replay {
         self.target.addresses.get(self.address_of(index)).map(ToString::to_string)
     }
 
-    /// When an invocation is given up, in nanoseconds from the start.
+    /// Deadline of an invocation, in nanoseconds from the start.
     pub(crate) fn deadline_ns(&self, index: usize) -> u64 {
         let sent_ns = self.ledger.sent_ns(index).unwrap_or_else(|| self.clock.now_ns());
         sent_ns.saturating_add(self.target.timeout_ns())

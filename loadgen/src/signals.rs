@@ -1,4 +1,4 @@
-//! What a response reports about its invocation beyond its status: cold start, sandbox, times. Systems report it in
+//! Signals of a response about its invocation beyond its status: cold start, sandbox, times. Systems report them in
 //! different ways, and each way is an adapter that an entry of `systems.toml` names.
 //!
 //! To add one, write a file of this folder that implements [`SignalAdapter`], and list it in [`ADAPTERS`].

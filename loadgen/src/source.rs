@@ -25,17 +25,17 @@ pub(crate) const DEFAULT_PRESET: &str = "azure-sample";
 /// The option that helps where everything is warm-up.
 const WARMUP_HINT: &str = "--warmup has to end before the last invocation is due";
 
-/// What a source says.
+/// The content of a source.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// What to send and when, with what a reader of the results should know of it.
+    /// The schedule, with notes for readers of the results.
     pub(crate) schedule: Schedule,
     /// The trace it was drawn from, if it was drawn.
     pub(crate) workload: Option<Workload>,
 }
 
 impl Loaded {
-    /// What is wrong with a schedule of which nothing would be measured.
+    /// The problem of a schedule of which nothing would be measured.
     pub(crate) fn all_warmup(&self) -> Option<String> {
         let count = self.schedule.invocations.len();
         let is_all = count > 0 && !self.schedule.has_measured();
@@ -108,7 +108,7 @@ impl SourceArgs {
         Some(format!("this is so when it is replayed with {options}: the files of a trace do not hold that"))
     }
 
-    /// How invocations are drawn.
+    /// The options for drawing invocations.
     pub(crate) fn options(&self) -> ScheduleOptions {
         ScheduleOptions {
             seed: self.draw.seed,
@@ -243,7 +243,7 @@ fn sampled_note(report: &SampleReport) -> String {
     )
 }
 
-/// What was read; a file that could not be opened is said to be that of the option.
+/// The value that was read; an error of opening a file names the option.
 fn of_option<T>(option: &'static str, read: Result<T, TraceError>) -> anyhow::Result<T> {
     read.map_err(|error| match error {
         TraceError::File { .. } => anyhow::Error::new(error).context(option),
@@ -261,7 +261,7 @@ pub(crate) fn trace_kind(format: &str, path: &Path) -> TraceKind {
     }
 }
 
-/// How a result is printed.
+/// Form in which a result is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {

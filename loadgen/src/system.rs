@@ -49,7 +49,7 @@ pub(crate) struct System {
     pub(crate) signals: &'static dyn SignalAdapter,
     /// The interface that registers functions.
     pub(crate) register: Registration,
-    /// What functions run that are registered without `--image`.
+    /// Image of functions that are registered without `--image`.
     pub(crate) image: String,
 }
 

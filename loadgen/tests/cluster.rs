@@ -1,4 +1,4 @@
-//! What is said and done at a real cluster, where a mock would say what its author believes.
+//! Tests with a real cluster, as a mock would respond as its author believes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod program;
@@ -39,7 +39,7 @@ impl Cluster {
         cluster
     }
 
-    /// What a part says of its ports, once it does.
+    /// The ports that a component announces, once it does.
     fn ports(&self, folder: &str) -> Option<Value> {
         let text = fs::read_to_string(self.scratch.path(&format!("{folder}/ports.json"))).ok()?;
         serde_json::from_str(&text).ok()

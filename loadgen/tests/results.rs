@@ -1,4 +1,4 @@
-//! What a run leaves: rows that say where they were sent, a summary whatever happens, and nothing of another run.
+//! The files of a run: rows that name their address, a summary whatever happens, and nothing of another run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod mock;

@@ -1,4 +1,4 @@
-//! What reaches the system: connections are used as asked, and nothing is sent twice.
+//! Requests as they reach the system: connections are used as configured, and nothing is sent twice.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod mock;
@@ -141,8 +141,8 @@ fn connections_opened_beforehand_are_used_in_turn() {
     assert!(code == 2 && errors.contains("pooled connections over http1"), "{code}: {errors}");
 }
 
-/// How many sockets each thread of a process waits for: an event queue each, whose entry in /proc lists them. A queue that
-/// has several descriptors is there several times.
+/// The number of sockets that each thread of a process waits for: an event queue each, whose entry in /proc lists them. A
+/// queue that has several descriptors is listed several times.
 fn watched(pid: u32) -> Vec<usize> {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     let texts = descriptors.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());

@@ -18,15 +18,15 @@ use crate::{
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// How many of the most invoked functions to list
+    /// Number of the most invoked functions to list
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     top: usize,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 
-/// What is in a schedule.
+/// The content of a schedule in figures.
 #[derive(Debug, Serialize)]
 struct Inspection {
     functions: usize,
@@ -43,7 +43,7 @@ struct Inspection {
     memory_mib: [u32; SHARES.len()],
     top: Vec<Top>,
     problems: Vec<String>,
-    /// What the trace says, where there is one.
+    /// Figures of the trace, if the schedule was drawn from one.
     trace: Option<Summary>,
 }
 
@@ -147,7 +147,7 @@ fn table(inspection: &Inspection) -> String {
     format!("{figures}{trace}\n{top}{problems}")
 }
 
-/// What a trace says, as a table.
+/// The figures of a trace as a table.
 pub(crate) fn summary_table(summary: &Summary) -> String {
     let mut table = plain_table();
     table.set_header(["trace", "value"]);

@@ -11,10 +11,10 @@ use crate::{command::ports, exit::ExitStatus, mock::Mock};
 /// Arguments of `loadgen mock`.
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct MockArgs {
-    /// Where to listen; port 0 is any free one
+    /// Address to listen on; port 0 is any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
-    /// Where to write the address as JSON once it listens
+    /// File to write the address into, as JSON, once it listens
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Where a subcommand that serves listens, and how it tells.
+//! The listener of a subcommand that serves, and the announcement of its address.
 
 use std::{fs, net::TcpListener, path::Path};
 

@@ -20,10 +20,10 @@ pub(crate) struct ProxyArgs {
     /// The server
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
-    /// Where to listen; port 0 is any free one
+    /// Address to listen on; port 0 is any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
-    /// Where to write the address as JSON once it listens
+    /// File to write the address into, as JSON, once it listens
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
     /// Threads that copy

@@ -38,7 +38,7 @@ pub(crate) struct RunArgs {
     /// Remove the files of an earlier run from --out first; without it such a directory is refused
     #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
-    /// How to print the summary
+    /// Output format of the summary
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
     /// Print the effective options as TOML and do nothing
@@ -54,24 +54,24 @@ struct TargetArgs {
     #[command(flatten)]
     #[serde(flatten)]
     system: SystemArgs,
-    /// Where it takes invocations; several, and all of a name that has several, are used as --spread says. Of a name
+    /// Address for invocations; several, and all of a name that has several, are used as --spread says. Of a name
     /// with IPv4 and IPv6 addresses those of IPv4, unless only IPv6 accepts connections
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
     address: Vec<String>,
     /// The protocol
     #[arg(long, value_enum, default_value = "http1")]
     protocol: Protocol,
-    /// Whether connections are kept
+    /// Use of connections: kept, or one for each invocation
     #[arg(long, value_enum, default_value = "pooled")]
     connections: Connections,
     /// Connections to open before the first invocation is due and to use in turn, further ones on demand; without, each
     /// is opened when none is idle, and the last one used is used first. Of pooled connections over http1
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MAX_OPEN_CONNECTIONS))]
     open_connections: u32,
-    /// How invocations are spread over the addresses, where there are several
+    /// Spread of invocations over the addresses, if there are several
     #[arg(long, value_enum, default_value = "round-robin")]
     spread: Spread,
-    /// How long after it was sent an invocation is given up
+    /// Time-out of an invocation, from when it was sent
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     timeout: Duration,
@@ -79,7 +79,7 @@ struct TargetArgs {
     /// wait until every data plane knows them, and remove those this created at the end
     #[arg(long, value_name = "URL")]
     register: Option<String>,
-    /// What the functions that --register registers run [default: as the system's entry says]
+    /// Image of the functions that --register registers [default: as the system's entry says]
     #[arg(long, requires = "register")]
     image: Option<String>,
     /// File with the token of the control plane that --register names, which it leaves in its data directory; not needed
@@ -143,7 +143,7 @@ fn exit(summary: &LoadSummary) -> ExitStatus {
 }
 
 impl TargetArgs {
-    /// What registers the functions, if that is asked for.
+    /// The deployer of the functions, if they are to be registered.
     fn deployer(&self, system: &System) -> anyhow::Result<Option<Deployer>> {
         let Some(control_plane) = &self.register else { return Ok(None) };
         let usage = |problem: String| Err(UsageError::of(anyhow::anyhow!(problem)));

@@ -18,21 +18,21 @@ use crate::{
 pub(crate) struct ScheduleArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Where to write the schedule; a file that is there is replaced
+    /// File to write the schedule into; one that is there is replaced
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     out: PathBuf,
-    /// Where to write the functions to register, as `loadgen register` takes them
+    /// File to write the functions to register into, as `loadgen register` takes them
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     functions_out: Option<PathBuf>,
-    /// What the functions of --functions-out run
+    /// Image of the functions of --functions-out
     #[arg(long, default_value = DEFAULT_IMAGE, requires = "functions_out", help_heading = OUTPUT)]
     image: String,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 
-/// What was written.
+/// Figures of the files that were written.
 #[derive(Debug, Serialize)]
 struct Written {
     schedule: PathBuf,

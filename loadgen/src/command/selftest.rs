@@ -33,35 +33,35 @@ pub(crate) struct SelftestArgs {
     /// Sleeps and invocations per second
     #[arg(long, value_name = "PER_SECOND", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
-    /// How long, each
+    /// Duration of the sleeps, and of the invocations after them
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     duration: Duration,
     /// The protocol to send with
     #[arg(long, value_enum, default_value = "http1")]
     protocol: Protocol,
-    /// Whether connections are kept
+    /// Use of connections: kept, or one for each invocation
     #[arg(long, value_enum, default_value = "pooled")]
     connections: Connections,
     /// Threads that ask for real-time priority
     #[arg(long, value_enum, default_value = "all")]
     realtime: Realtime,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What was found.
+/// The result of the test.
 #[derive(Debug, Serialize)]
 struct Precision {
     rate_per_s: u64,
     pacing: String,
     clock: &'static str,
-    /// How late bare sleeps end, in nanoseconds.
+    /// Delay of the ends of bare sleeps, in nanoseconds.
     sleep: LagSummary,
     /// CPU time of one bare sleep and wake, in nanoseconds; an invocation needs two wakes.
     cpu_per_sleep_ns: u64,
-    /// How late invocations of a server in this process are sent.
+    /// Lag of invocations of a server in this process.
     send: LagSummary,
     /// CPU time of the generator per invocation, that server's not counted, in nanoseconds.
     cpu_per_invocation_ns: u64,

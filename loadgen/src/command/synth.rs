@@ -25,12 +25,12 @@ pub(crate) struct SynthArgs {
     /// Replace a trace that is in --out already; without it such a directory is refused
     #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
-    /// How to print what is in it
+    /// Output format of its figures
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     format: Format,
 }
 
-/// What was written.
+/// Figures of the files that were written.
 #[derive(Debug, Serialize)]
 struct Written {
     directory: PathBuf,

@@ -20,7 +20,7 @@ pub(crate) struct SystemsArgs {
     /// A file with further systems, in the form of the built-in systems.toml; one of the same name replaces the built-in one
     #[arg(long, value_name = "FILE")]
     systems: Option<PathBuf>,
-    /// How to print them
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -17,11 +17,11 @@ use tokio::net::tcp::OwnedWriteHalf;
 pub(crate) struct Pending {
     /// Its position in the schedule.
     pub(crate) index: usize,
-    /// When it is given up, in nanoseconds from the start.
+    /// Its deadline, in nanoseconds from the start.
     pub(crate) deadline_ns: u64,
 }
 
-/// How much of a request the kernel took.
+/// The part of a request that the kernel took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
     /// All of it: the reader of the connection reports the end.
@@ -42,7 +42,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Connection {
     write: OwnedWriteHalf,
-    /// Which of the target's addresses it leads to.
+    /// Its address, as a position in the target's addresses.
     pub(crate) address: usize,
     state: Mutex<State>,
 }
@@ -86,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// Whether the system has closed it, or has written something that nobody asked for (a time-out of its own, say).
+    /// Returns true if the system has closed it, or has written without a request (a time-out of its own, say).
     fn has_ended(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         recv(self.write.as_ref().as_raw_fd(), &mut [0], flags) != Err(Errno::EAGAIN)
@@ -114,7 +114,7 @@ impl Connection {
     }
 }
 
-/// Whether an error says that this machine, not the system, could not make a connection: no descriptor or no port left.
+/// Returns true if this machine, not the system, could not make a connection: no descriptor or no port left.
 pub(crate) fn is_own_limit(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -122,5 +122,5 @@ pub(crate) fn is_own_limit(error: &io::Error) -> bool {
     )
 }
 
-/// What a row says of an invocation that this machine could not send.
+/// The error of an invocation that this machine could not send.
 pub(crate) const OWN_LIMIT: &str = "the load generator ran out of descriptors or ports";

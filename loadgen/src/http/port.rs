@@ -1,5 +1,5 @@
-//! Which port of a Dirigent cluster answers where nothing succeeded: the likeliest slip, since a cluster has five kinds of
-//! ports, and a wrong one refuses invocations and registrations in words that do not tell.
+//! Finds the port of a Dirigent cluster that responds where nothing succeeded: the likeliest slip, since a cluster has five
+//! kinds of ports, and a wrong one refuses invocations and registrations in words that do not tell.
 //!
 //! Asked after a failure only, so that a system that works is sent nothing but what is measured.
 
@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSAL: &str = "x-dirigent-error";
 /// Most of a page of metrics that is read: each begins with its component's own.
 const MAX_PAGE_BYTES: u64 = 4 * 1024 * 1024;
-/// How the metrics begin that only the ports of one kind have.
+/// Prefixes of the metrics that only the ports of one kind have.
 const METRICS: [(&str, Port); 3] = [
     ("dirigent_control_plane_", Port::Operators),
     ("dirigent_data_plane_", Port::DataPlaneAdmin),

@@ -16,13 +16,13 @@ pub(crate) struct ResponseReader {
     http1: Arc<Http1>,
     connection: Arc<Connection>,
     read: OwnedReadHalf,
-    /// What has been read of the current response.
+    /// The bytes read of the current response.
     buffer: Vec<u8>,
-    /// When its first byte was.
+    /// Time of its first byte, in nanoseconds from the start.
     first_byte_ns: Option<u64>,
 }
 
-/// Whether there is more to read.
+/// The next step of a reader.
 #[derive(PartialEq, Eq)]
 enum Next {
     Read,
@@ -33,7 +33,7 @@ enum Next {
 /// Room for the responses of a function, which are a few hundred bytes; grows when one is larger.
 const RESPONSE_BUFFER_BYTES: usize = 2048;
 
-/// How long a connection that carried its only invocation waits for the system to close it first, so that the port in
+/// Longest wait, after the only invocation of a connection, for the system to close it first, so that the port in
 /// TIME_WAIT is the system's, which needs one, and not one of this machine's few.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 

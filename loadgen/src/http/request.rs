@@ -23,7 +23,7 @@ pub(crate) struct Requests {
     run_time: RunTimeForm,
 }
 
-/// What all invocations of a function share, in the order of the schedule's functions.
+/// The part shared by all invocations of a function, in the order of the schedule's functions.
 #[derive(Debug)]
 enum FunctionRequests {
     /// The head up to the headers that differ.

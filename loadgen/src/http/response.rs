@@ -14,11 +14,11 @@ use crate::signals::{SignalAdapter, Signals};
 pub(crate) struct ParsedResponse<'a> {
     /// HTTP status.
     pub(crate) status: u16,
-    /// What its headers say.
+    /// The signals in its headers.
     pub(crate) signals: Signals,
     /// Its body.
     pub(crate) body: Cow<'a, [u8]>,
-    /// Whether the connection can carry another request.
+    /// True if the connection can carry another request.
     pub(crate) reusable: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// 256 of a function's on, and adds its own.
 const MAX_HEADERS: usize = 288;
 
-/// How the body ends.
+/// Framing of the body (RFC 9112, section 6).
 enum Framing {
     Length(usize),
     Chunked,
@@ -166,7 +166,7 @@ fn length(value: &[u8]) -> Result<usize, MalformedResponse> {
     text.parse().map_err(|_| MalformedResponse::TooLarge)
 }
 
-/// Whether a comma-separated header value holds a token, in any case.
+/// Returns true if a comma-separated header value holds a token, in any case.
 fn has_token(value: &[u8], token: &str) -> bool {
     value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }

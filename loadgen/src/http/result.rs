@@ -14,14 +14,14 @@ struct Report<'a> {
     execution_us: f64,
 }
 
-/// How an invocation ended that got a response or failed without one.
+/// The end of an invocation, with a response or without one.
 #[derive(Debug, PartialEq)]
 pub(crate) struct InvocationResult {
     /// The outcome.
     pub(crate) outcome: Outcome,
     /// Execution time the function reports, in microseconds.
     pub(crate) executed_us: Option<u64>,
-    /// What is wrong, unless all is well.
+    /// The problem, unless it succeeded.
     pub(crate) error: Option<Box<str>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where invocations go: addresses, protocol, what a connection is used for, and how long to wait.
+//! The target of invocations: system, addresses, protocol, use of connections, and time-out.
 
 use std::{
     io::ErrorKind,
@@ -21,7 +21,7 @@ pub(crate) enum Protocol {
     H2c,
 }
 
-/// What a connection is used for: a factor of an experiment, never a cap.
+/// Use of connections: a factor of an experiment, never a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Connections {
@@ -31,7 +31,7 @@ pub(crate) enum Connections {
     Fresh,
 }
 
-/// How invocations are spread over several addresses.
+/// Spread of invocations over several addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Spread {
@@ -41,26 +41,26 @@ pub(crate) enum Spread {
     Function,
 }
 
-/// Where and how invocations are sent.
+/// The target of invocations.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// Addresses, resolved once; at least one.
     pub(crate) addresses: Vec<SocketAddr>,
     /// The first of them as the user typed it, for templates.
     pub(crate) first_address: String,
-    /// How invocations are addressed, and what responses report.
+    /// The system: how invocations are addressed, and which signals responses have.
     pub(crate) system: System,
     /// The protocol.
     pub(crate) protocol: Protocol,
-    /// What a connection is used for.
+    /// Use of connections.
     pub(crate) connections: Connections,
     /// Connections that are open before the first invocation is due; all are used in turn then.
     pub(crate) open: u32,
-    /// How invocations are spread over the addresses.
+    /// Spread of invocations over the addresses.
     pub(crate) spread: Spread,
     /// Headers added to each invocation.
     pub(crate) headers: Vec<HeaderTemplate>,
-    /// How long after it was sent an invocation is given up.
+    /// Time-out of an invocation, from when it was sent.
     pub(crate) timeout: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Target {
 /// Most addresses that are probed after a failure: one wrong address explains enough, and each probe may take a second.
 const MAX_PROBED: usize = 4;
 
-/// How long an address of a name is tried before it counts as one that accepts no connections.
+/// Longest wait for a connection to an address of a name; after it, the address counts as one that accepts none.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Resolves `host:port` to its first address, as [`resolve_all`] orders them.

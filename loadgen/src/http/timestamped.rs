@@ -30,7 +30,7 @@ impl UnstampedRequests {
 pub(crate) struct TimestampedStream {
     /// The stream.
     pub(crate) stream: TcpStream,
-    /// What to stamp.
+    /// The requests to stamp.
     pub(crate) accepted: Arc<UnstampedRequests>,
     /// Clock and ledger.
     pub(crate) replay: Arc<Replay>,

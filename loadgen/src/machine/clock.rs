@@ -62,7 +62,7 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     raw_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Which threads ask for real-time priority.
+/// The threads that ask for real-time priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Realtime {
@@ -87,7 +87,7 @@ impl Realtime {
     }
 }
 
-/// What the kernel granted a thread that must wake on time.
+/// The scheduling that the kernel granted a thread that must wake on time.
 #[derive(Clone, Debug)]
 pub(crate) struct PacingClass {
     scheduler: String,
@@ -154,7 +154,7 @@ fn set_slice(slice_ns: u64) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attributes, 0) }).map(drop)
 }
 
-/// Whether the monotonic clock is read without a system call; otherwise every time stamp costs about a microsecond.
+/// The kernel's clock source. With most of them the clock is read without a system call; otherwise a time stamp costs a µs.
 pub(crate) fn clock_source() -> &'static str {
     static SOURCE: OnceLock<String> = OnceLock::new();
     SOURCE.get_or_init(|| {

@@ -6,10 +6,10 @@ use std::{io, thread};
 
 use crate::machine::clock::{Clock, NANOS_PER_SECOND, PacingClass, request_prompt_wakeups, thread_cpu_ns};
 
-/// How late bare sleeps ended.
+/// The delays with which bare sleeps ended.
 #[derive(Debug)]
 pub(crate) struct Floor {
-    /// What the kernel granted the sleeping thread.
+    /// The scheduling that the kernel granted the sleeping thread.
     pub(crate) class: PacingClass,
     /// Lateness of each wake, in nanoseconds, ascending.
     pub(crate) lateness_ns: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What this process uses and may use: CPU time, cores, open files.
+//! Resources that this process uses and may use: CPU time, cores, open files.
 
 use std::{fs::File, io};
 

@@ -14,13 +14,13 @@ use crate::{
     signals::Signals,
 };
 
-/// How often rows are written and made complete on disk.
+/// Interval between writes of rows, each complete on disk.
 pub(crate) const FLUSH: Duration = Duration::from_millis(100);
 
-/// How long after being asked to stop the responses under way are waited for.
+/// Longest wait for responses in flight after a request to stop.
 const GRACE_NS: u64 = 2_000_000_000;
 
-/// How long after its time-out an invocation may still be unaccounted for before it counts as lost in this process.
+/// Longest time after its time-out in which an invocation may end before it counts as lost in this process.
 const LOST_TIMEOUT_NS: u64 = 3_000_000_000;
 
 /// Writes the rows of one replay.
@@ -33,12 +33,12 @@ pub(crate) struct Collector {
     pub(crate) tally: Tally,
 }
 
-/// What the collector must know of the rest to decide whether it is over.
+/// The state of the other threads, by which the collector decides whether the replay is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// When the pacing thread had nothing more to send, in nanoseconds from the start.
+    /// End of pacing, in nanoseconds from the start.
     pub(crate) paced_ns: Option<u64>,
-    /// When the user asked to stop, in nanoseconds from the start.
+    /// Time of the first request to stop, in nanoseconds from the start.
     pub(crate) stop_requested_ns: Option<u64>,
 }
 
@@ -68,12 +68,12 @@ impl Collector {
         self.writer.flush()
     }
 
-    /// Whether every scheduled invocation has its row.
+    /// Returns true if every scheduled invocation has its row.
     pub(crate) fn is_complete(&self) -> bool {
         self.tally.rows == self.written.len() as u64
     }
 
-    /// Whether nothing more is to be waited for.
+    /// Returns true if nothing more is to be waited for.
     pub(crate) fn is_over(&self, progress: Progress, stop: &Stop) -> bool {
         let now_ns = self.replay.clock.now_ns();
         let after = |since_ns: Option<u64>, wait_ns: u64| {

@@ -1,4 +1,4 @@
-//! What went wrong with the invocations that failed, in words and with counts: the first question of whoever sees a run
+//! Errors of the invocations that failed, with counts: the first question of a user who sees a run
 //! that failed.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ const MAX_KINDS: usize = 256;
 const SHOWN: usize = 3;
 /// Characters of an error that are kept; a system may answer any number of them.
 const MAX_CHARACTERS: usize = 200;
-/// How a row begins whose function the data plane does not know.
+/// Prefix of the error of an invocation whose function the data plane does not know.
 const UNKNOWN_FUNCTION: &str = "unknown-function";
 
 /// Errors by their words.

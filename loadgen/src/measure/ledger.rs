@@ -1,4 +1,4 @@
-//! Which invocations were sent when, and how those that ended did.
+//! The ledger of a run: when invocations were sent, and how they ended.
 //!
 //! Every thread writes here and one reads, every 100 ms, so that no invocation pays for waking a writer. The time of
 //! sending is kept apart from the end, so that an invocation whose end never comes still has its row.
@@ -17,13 +17,13 @@ use crate::{http::result::InvocationResult, signals::Signals};
 pub(crate) struct Finished {
     /// Its position in the schedule.
     pub(crate) index: usize,
-    /// When the first byte of the response was read, in nanoseconds from the start.
+    /// Time of the response's first byte, in nanoseconds from the start.
     pub(crate) first_byte_ns: Option<u64>,
-    /// When the response was complete or the failure known, in nanoseconds from the start.
+    /// Time of the complete response or of the failure, in nanoseconds from the start.
     pub(crate) done_ns: Option<u64>,
     /// HTTP status, if there was a response.
     pub(crate) status: Option<u16>,
-    /// What the response's headers said.
+    /// The signals of the response.
     pub(crate) signals: Signals,
     /// Outcome, execution time, and what went wrong.
     pub(crate) result: InvocationResult,
@@ -66,7 +66,7 @@ impl Ledger {
         }
     }
 
-    /// When an invocation was sent, in nanoseconds from the start.
+    /// Time at which an invocation was sent, in nanoseconds from the start.
     pub(crate) fn sent_ns(&self, index: usize) -> Option<u64> {
         self.sent_ns.get(index).map(|cell| cell.load(Ordering::Relaxed)).filter(|sent| *sent != UNSENT)
     }

@@ -1,4 +1,4 @@
-//! How late the threads wake that read responses. A response that waits in a socket for its reader counts as the system's
+//! The delays with which the threads wake that read responses. A response that waits in a socket counts as the system's
 //! latency, so that a late reader must be seen: each such thread asks to be woken at fixed gaps, by the same loop that
 //! wakes it for responses, and notes by how much it was late.
 
@@ -49,7 +49,7 @@ impl Reading {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(late_ns);
     }
 
-    /// What was noted; `None` when no thread has woken yet.
+    /// The delays so far; `None` if no thread has woken yet.
     pub(crate) fn summary(&self) -> Option<LagSummary> {
         let delays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if delays.is_empty() {

@@ -17,7 +17,7 @@ use crate::exit::UsageError;
 /// Bytes that the summary has on disk from the start; one is a few kilobytes, most of it notes.
 const SUMMARY_BYTES: usize = 64 * 1024;
 
-/// What a run is left in.
+/// The directory of one run's results.
 #[derive(Debug)]
 pub(crate) struct Results {
     files: PointDir,
@@ -70,12 +70,12 @@ impl Results {
         Ok(results)
     }
 
-    /// Where the rows are written.
+    /// Path of the rows.
     pub(crate) fn invocations(&self) -> PathBuf {
         self.files.invocations()
     }
 
-    /// Where the histogram of latencies is written.
+    /// Path of the histogram of latencies.
     pub(crate) fn histogram(&self) -> PathBuf {
         self.files.histogram()
     }

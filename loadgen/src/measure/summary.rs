@@ -8,7 +8,7 @@ use stats::Lateness;
 
 use crate::{machine::usage::cores, measure::tally::Tally, replay::Replay, table::plain_table};
 
-/// What a run was besides its rows.
+/// Facts of a run besides its rows.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFacts {
     /// SHA-256 of the schedule in its file form.
@@ -17,17 +17,17 @@ pub(crate) struct RunFacts {
     pub(crate) cpu_us: u64,
     /// Wall-clock time of the run, in microseconds.
     pub(crate) wall_us: u64,
-    /// What the pacing thread was granted, and how late it woke.
+    /// Scheduling granted to the pacing thread, and its delays.
     pub(crate) pacing: String,
-    /// How late a bare sleep ends on this machine, p99, in nanoseconds.
+    /// 99th percentile of the delay of a bare sleep on this machine, in nanoseconds.
     pub(crate) machine_floor_p99_ns: u64,
-    /// Whether it was stopped before its end.
+    /// The reason, if it was stopped before its end.
     pub(crate) interrupted: Option<Interruption>,
-    /// What a reader must know.
+    /// Notes for readers of the summary.
     pub(crate) notes: Vec<String>,
 }
 
-/// Why a run did not reach its end.
+/// The reason why a run did not reach its end.
 #[derive(Clone, Debug)]
 pub(crate) enum Interruption {
     /// The user stopped it.

@@ -19,7 +19,7 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Rows that are neither ok nor unsent.
     pub(crate) failures: u64,
-    /// What they say.
+    /// Their errors.
     pub(crate) errors: Errors,
     /// Rows of which the system said whether they were cold.
     pub(crate) coldness_known: u64,
@@ -56,7 +56,7 @@ impl Tally {
         }
     }
 
-    /// Whether the system was sent something, and nothing of it succeeded.
+    /// Returns true if something was sent, and none of it succeeded.
     pub(crate) fn nothing_succeeded(&self) -> bool {
         self.sent > 0 && !self.outcomes.contains_key(Outcome::Ok.name())
     }

@@ -1,4 +1,4 @@
-//! What a user sees while a replay runs: one line that changes on a terminal, one line every ten seconds elsewhere.
+//! The live view of a replay: one line that changes on a terminal, one line every ten seconds elsewhere.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -13,10 +13,10 @@ use crate::{
     replay::Replay,
 };
 
-/// How often the line on a terminal changes: often enough to be alive, seldom enough to cost nothing.
+/// Interval between updates on a terminal: short enough to look alive, long enough to cost nothing.
 const TERMINAL_NS: u64 = 500_000_000;
 
-/// How often a line is printed elsewhere.
+/// Interval between lines elsewhere.
 const PLAIN_NS: u64 = 10 * NANOS_PER_SECOND;
 
 /// The live view, on standard error.

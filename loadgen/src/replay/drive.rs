@@ -38,10 +38,10 @@ use crate::{
     },
 };
 
-/// How a replay uses this machine.
+/// The threads of a replay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resources {
-    /// Which threads ask for real-time priority.
+    /// The threads that ask for real-time priority.
     pub(crate) realtime: Realtime,
     /// Threads that carry connections.
     pub(crate) io_threads: usize,

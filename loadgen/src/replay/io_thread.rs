@@ -14,7 +14,7 @@ use crate::{
     replay::dispatch::DispatchQueue,
 };
 
-/// How invocations that are handed over are sent.
+/// The protocol by which an I/O thread sends invocations.
 #[derive(Clone)]
 pub(crate) enum Transport {
     /// One at a time per connection.

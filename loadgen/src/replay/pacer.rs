@@ -22,13 +22,13 @@ pub(crate) struct PacingReport {
 
 /// Sends a schedule's invocations when they are due.
 pub(crate) struct Pacer {
-    /// What to send.
+    /// The replay to pace.
     pub(crate) replay: Arc<Replay>,
     /// Idle connections, when the protocol allows writing to them from here.
     pub(crate) direct: Option<Arc<Http1>>,
     /// The threads that open connections; used in turn.
     pub(crate) io_threads: Vec<Arc<DispatchQueue>>,
-    /// Whether to stop early.
+    /// Checked before each invocation.
     pub(crate) stop: Arc<Stop>,
     /// Real-time priority to ask for.
     pub(crate) priority: Option<i32>,

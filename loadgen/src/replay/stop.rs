@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// How often the user asked to stop.
+/// Number of the user's requests to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Stop(AtomicU8);
 
@@ -47,12 +47,12 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Whether nothing more is to be sent.
+    /// Returns true if nothing more is to be sent.
     pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether nothing more is to be waited for.
+    /// Returns true if nothing more is to be waited for.
     pub(crate) fn is_immediate(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
     }

@@ -15,7 +15,7 @@ use trace::{
 
 use super::DEFAULT_PRESET;
 
-/// Where invocations come from. Without any of these, the default synthetic trace.
+/// The source of invocations. Without any of these, the default synthetic trace.
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Source")]
 pub(crate) struct SourceArgs {
@@ -44,7 +44,7 @@ pub(crate) struct SourceArgs {
     pub(super) constant: RateArgs,
 }
 
-/// Which part of a trace.
+/// The part of a trace that is taken.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(super) struct WindowArgs {
     /// First minute of the trace to take, counted from 0; of traces
@@ -60,30 +60,30 @@ pub(super) struct WindowArgs {
     /// Of samples (--functions) of traces with counts per minute, one whose execution fits this many cores
     #[arg(long, value_name = "CORES", allow_negative_numbers = true)]
     pub(super) max_cores: Option<f64>,
-    /// What to do with a function that one of the trace's files lacks; of a --trace directory
+    /// Treatment of a function that one of the trace's files lacks; of a --trace directory
     #[arg(long, value_name = "WHAT", default_value = "refuse",
         value_parser = choice::<Missing>(Missing::ALL.map(Missing::as_str)))]
     #[serde(serialize_with = "as_text")]
     pub(super) missing: Missing,
-    /// What to do with a function or application that a file has more than once: refuse the trace, take the first row,
+    /// Treatment of a function or application that a file has more than once: refuse the trace, take the first row,
     /// or merge the rows; of a --trace directory
     #[arg(long, value_name = "WHAT", default_value = "refuse",
         value_parser = choice::<Duplicates>(Duplicates::ALL.map(Duplicates::as_str)))]
     #[serde(serialize_with = "as_text")]
     pub(super) duplicates: Duplicates,
-    /// Which of the days downloaded into a --trace directory [default: the only one]
+    /// The day to read of those downloaded into a --trace directory [default: the only one]
     #[arg(long, value_name = "N")]
     pub(super) day: Option<u32>,
 }
 
-/// How invocations are drawn from a trace.
+/// Options for drawing invocations from a trace.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(super) struct DrawArgs {
     /// Seed of everything random: of traces with counts per minute that are made, sampled or drawn from, and of --rate with
     /// exponential arrivals
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// How invocations fall within their minute, of traces with counts per minute; with --rate, equidistant or exponential
+    /// Arrival model within a minute, of traces with counts per minute; with --rate, equidistant or exponential
     /// [default: exponential; equidistant with --rate]
     #[arg(long, value_name = "MODEL", value_parser = choice::<Arrivals>(Arrivals::ALL.map(Arrivals::as_str)))]
     pub(super) arrivals: Option<Arrivals>,
@@ -99,7 +99,7 @@ pub(super) struct DrawArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub(super) max_run: Option<Duration>,
-    /// How long a minute of a trace takes; shorter compresses the gaps, not the run times. A trace that is written does not
+    /// Duration of a minute of a trace; shorter compresses the gaps, not the run times. A trace that is written does not
     /// have it
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
@@ -113,7 +113,7 @@ pub(super) struct DrawArgs {
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Source: constant rate")]
 pub(super) struct RateArgs {
-    /// How long; with --rate
+    /// Duration of the load; with --rate
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub(super) duration: Option<Duration>,
@@ -138,7 +138,7 @@ pub(super) struct RateArgs {
     /// Memory of an invocation, in MiB; with --rate
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     pub(super) memory: u32,
-    /// What names of functions begin with; with --rate
+    /// Prefix of the names of functions; with --rate
     #[arg(long, value_name = "TEXT", default_value = "rate")]
     pub(super) name_prefix: String,
 }

@@ -29,7 +29,7 @@ pub(crate) struct SystemArgs {
     /// Path and query of an invocation, instead of the system's; placeholders as in --host
     #[arg(long, value_name = "TEMPLATE")]
     path: Option<String>,
-    /// How the system reports cold starts and sandboxes, instead of as its entry says
+    /// Adapter for the system's reports of cold starts and sandboxes, instead of its entry's
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(ADAPTERS.map(SignalAdapter::name)))]
     signals: Option<String>,
     /// A header to add to each invocation; given again, another one. One of the system's that has the same name is replaced;

@@ -18,14 +18,14 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, runtime};
 
-/// What was asked of the server: how often for each `METHOD name`.
+/// The number of requests for each `METHOD name`.
 pub(crate) type Seen = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// A running server; it ends with the test.
 pub(crate) struct Mock {
-    /// Where it listens.
+    /// Its address.
     pub(crate) address: SocketAddr,
-    /// What it was asked.
+    /// The requests it received.
     pub(crate) seen: Seen,
     /// Connections it accepted.
     pub(crate) accepted: Arc<Mutex<u64>>,
@@ -107,12 +107,12 @@ impl Mock {
         })
     }
 
-    /// How often something was asked.
+    /// The number of requests of one kind.
     pub(crate) fn count(&self, what: &str) -> u64 {
         self.seen.lock().unwrap().get(what).copied().unwrap_or(0)
     }
 
-    /// How much was asked altogether.
+    /// The number of all requests.
     pub(crate) fn total(&self) -> u64 {
         self.seen.lock().unwrap().values().sum()
     }

@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 
 /// Most bytes of a file that is held whole: above any of its purposes, and a file without an end must not take all memory.
-const MOST_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A file that an option names cannot be used.
 #[derive(Debug, Error)]
@@ -37,7 +37,7 @@ pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, InputEr
     let too_long = || InputError {
         option,
         path: path.to_owned(),
-        problem: format!("expected at most {MOST_BYTES} bytes, got more"),
+        problem: format!("expected at most {MAX_BYTES} bytes, got more"),
     };
     bytes.map_err(failed)?.ok_or_else(too_long)
 }
@@ -45,8 +45,8 @@ pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, InputEr
 /// All that can be read; `None` when it is more than is held.
 fn whole(input: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    input.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= MOST_BYTES).then_some(bytes))
+    input.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
 }
 
 /// The same as text.

@@ -9,9 +9,9 @@ mod configuration;
 mod failure;
 mod input;
 mod logging;
+mod option_values;
 mod output;
 mod serve;
-mod typed;
 
 use std::process::ExitCode;
 

@@ -39,7 +39,7 @@ impl Column {
 /// When they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
     let mut out = Vec::new();
-    write_rows(&mut out, format, columns, rows, longest_value())?;
+    write_rows(&mut out, format, columns, rows, max_value_width())?;
     stdio::print(out)
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
-    let (mut out, longest) = (Vec::new(), longest_value());
+    let (mut out, longest) = (Vec::new(), max_value_width());
     match format {
         Format::Table => {
             let mut table = plain_table();
@@ -75,7 +75,7 @@ pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
     }
     let mut leaves = Vec::new();
     collect_leaves(String::new(), value, &mut leaves);
-    let longest = longest_value();
+    let longest = max_value_width();
     let leaves = leaves.into_iter().map(|(path, leaf)| [path, shortened(leaf, longest)]);
     if format == Format::Csv {
         let mut csv = csv::Writer::from_writer(&mut out);
@@ -198,7 +198,7 @@ pub(crate) fn without_commands(output: &str) -> String {
 }
 
 /// Characters of a value that standard output gets: all of them where it is no terminal.
-fn longest_value() -> usize {
+fn max_value_width() -> usize {
     if io::stdout().is_terminal() { MAX_LINE_CHARACTERS } else { usize::MAX }
 }
 

@@ -45,7 +45,7 @@ struct Line {
     text: String,
 }
 
-/// What a file has.
+/// The content of a file.
 #[derive(Debug, Default, PartialEq)]
 struct Contents {
     /// Its functions.
@@ -65,8 +65,8 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
     for chunk in lines.chunks(CHUNK) {
         let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
         let body = Some((texts.join("\n") + "\n", "application/x-ndjson"));
-        let answer = control_plane.ask_for(Method::POST, "/v1/functions", body)?;
-        results.extend(chunk_results(&answer.body, chunk));
+        let response = control_plane.request(Method::POST, "/v1/functions", body)?;
+        results.extend(chunk_results(&response.body, chunk));
         progress.inc(chunk.len() as u64);
     }
     progress.finish_and_clear();
@@ -121,8 +121,8 @@ fn read(path: &Path) -> anyhow::Result<Contents> {
 }
 
 /// What became of each line of a chunk, with its place in the file; a result that is missing counts as a refusal.
-fn chunk_results(answer: &str, chunk: &[Line]) -> Vec<Value> {
-    let mut results = answer.lines().filter(|line| !line.trim().is_empty());
+fn chunk_results(response: &str, chunk: &[Line]) -> Vec<Value> {
+    let mut results = response.lines().filter(|line| !line.trim().is_empty());
     let result = |line: &Line| {
         let result = results.next().and_then(|result| serde_json::from_str(result).ok());
         let mut result = match result {
@@ -217,9 +217,9 @@ mod tests {
             name: name.parse().unwrap(),
             text: String::new(),
         });
-        let answer = "{\"status\":201}\n{\"status\":400,\"error\":\"x\",\"column\":3}\n";
+        let response = "{\"status\":201}\n{\"status\":400,\"error\":\"x\",\"column\":3}\n";
         let expected = ["f.ndjson:9:3: b: x", "f.ndjson:10:1: c: no result came back"];
-        let results = chunk_results(answer, &chunk);
+        let results = chunk_results(response, &chunk);
         let problems: Vec<_> = results.iter().filter_map(|result| problem(Path::new("f.ndjson"), result)).collect();
         assert_eq!(problems, expected);
         let places: Vec<_> = results.iter().map(|result| (&result["line"], &result["name"])).collect();

@@ -15,7 +15,7 @@ use ureq::{
 use super::{
     address::Address,
     connect_retry::{ConnectRetry, START_TIMEOUT},
-    mix_up::Port,
+    port_mismatch::Port,
     token::Source,
 };
 
@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// its own fields are added to those.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Largest answer read: a page of functions is far below it.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Header field in which a data plane says why it refused.
 const REFUSAL: &str = "x-dirigent-error";
@@ -55,7 +55,7 @@ pub(crate) struct Server {
 }
 
 /// What a part answered.
-pub(crate) struct Answer {
+pub(crate) struct ServerResponse {
     /// Status code.
     pub(crate) status: StatusCode,
     /// Body, whole.
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// The same, for who asks again and again anyway.
-    pub(crate) fn at_once(self) -> Self {
+    pub(crate) fn without_connect_retry(self) -> Self {
         Self { connect_retry: Duration::ZERO, ..self }
     }
 
@@ -94,55 +94,65 @@ impl Server {
     /// As [`Server::get`].
     pub(crate) fn json(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let body = body.map(|value| (value.to_string(), "application/json"));
-        let answer = self.ask_for(method, path, body)?;
-        if answer.body.is_empty() {
+        let response = self.request(method, path, body)?;
+        if response.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&answer.body).with_context(|| format!("{}: the answer is no JSON", self.describe()))
+        serde_json::from_str(&response.body).with_context(|| format!("{}: the response is no JSON", self.describe()))
     }
 
     /// Asks, and gives back what was answered if it is a success.
     ///
     /// # Errors
     /// As [`Server::get`].
-    pub(crate) fn ask_for(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
-        let answer = self.ask(method, path, body)?;
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(String, &str)>,
+    ) -> anyhow::Result<ServerResponse> {
+        let response = self.call(method, path, body)?;
         // Only what is wrong there too is looked into.
-        let may_be_another = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&answer.status);
-        if let Some(error) = may_be_another.then(|| self.mix_up()).flatten() {
+        let may_be_another = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&response.status);
+        if let Some(error) = may_be_another.then(|| self.port_mismatch()).flatten() {
             return Err(error);
         }
-        answer.check().with_context(|| self.describe())?;
-        Ok(answer)
+        response.check().with_context(|| self.describe())?;
+        Ok(response)
     }
 
     /// Asks, and gives back whatever was answered.
     ///
     /// # Errors
     /// When the part cannot be reached, or the file with the token that was named not be read.
-    pub(crate) fn ask(&self, method: Method, path: &str, body: Option<(String, &str)>) -> anyhow::Result<Answer> {
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(String, &str)>,
+    ) -> anyhow::Result<ServerResponse> {
         let writes = ![Method::GET, Method::HEAD].contains(&method);
         let source = self.token.as_ref().filter(|source| writes || source.is_named());
         let token = source.map(Source::token).transpose()?.flatten();
         let had_token = token.is_some();
-        let answer = self.ask_with(&method, path, body.as_ref(), token)?;
-        if answer.status != StatusCode::UNAUTHORIZED || had_token {
-            return Ok(answer);
+        let response = self.call_with_token(&method, path, body.as_ref(), token)?;
+        if response.status != StatusCode::UNAUTHORIZED || had_token {
+            return Ok(response);
         }
         // A control plane that has just been started wrote its token after it was looked for.
         match source.map(Source::token).transpose()?.flatten() {
-            None => Ok(answer),
-            token => self.ask_with(&method, path, body.as_ref(), token),
+            None => Ok(response),
+            token => self.call_with_token(&method, path, body.as_ref(), token),
         }
     }
 
-    fn ask_with(
+    fn call_with_token(
         &self,
         method: &Method,
         path: &str,
         body: Option<&(String, &str)>,
         token: Option<Token>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<ServerResponse> {
         let url = self.url(path);
         let mut request = Request::builder().method(method).uri(&url);
         if let Some(token) = token {
@@ -154,9 +164,9 @@ impl Server {
         let text = body.map(|(text, _)| text.as_str()).unwrap_or_default();
         let request = request.body(text).with_context(|| format!("{url} is no HTTP address"))?;
         let (mut response, _sent) = self.run(&request)?;
-        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
-        let body = body.map_err(|error| self.failed("reading its answer: ", &error))?;
-        Ok(Answer { status: response.status(), body })
+        let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_string();
+        let body = body.map_err(|error| self.failed("reading its response: ", &error))?;
+        Ok(ServerResponse { status: response.status(), body })
     }
 
     /// Sends a request as it is, and gives the response and when it was sent; again as long as nothing listens yet, or a
@@ -198,19 +208,23 @@ impl Server {
         let (part, waited) = (self.describe(), humantime::format_duration(self.timeout));
         match error {
             ureq::Error::Timeout(ureq::Timeout::Global) if self.role == Role::DataPlane => {
-                anyhow!("{part}: {doing}no whole answer within {waited}; --timeout allows more")
+                anyhow!("{part}: {doing}no complete response within {waited}; --timeout allows more")
             }
-            ureq::Error::Timeout(ureq::Timeout::Global) => anyhow!("{part}: {doing}no whole answer within {waited}"),
+            ureq::Error::Timeout(ureq::Timeout::Global) => {
+                anyhow!("{part}: {doing}no complete response within {waited}")
+            }
             ureq::Error::Timeout(ureq::Timeout::Connect) => {
                 anyhow!("{part}: no connection within {CONNECT_TIMEOUT:?}{}", self.other_address())
             }
             ureq::Error::Io(error) if is_cut_off(error) => {
                 // A port of streams closes the connection as well where more than a head is sent.
-                if let Some(error) = self.mix_up() {
+                if let Some(error) = self.port_mismatch() {
                     return error;
                 }
                 let what = if self.role == Role::DataPlane { "the invocation" } else { "what was asked for" };
-                anyhow!("{part} closed the connection before its answer was whole; {what} may have been carried out")
+                anyhow!(
+                    "{part} closed the connection before its response was complete; {what} may have been carried out"
+                )
             }
             ureq::Error::Io(_) | ureq::Error::HostNotFound => anyhow!("{part}: {doing}{error}{}", self.other_address()),
             error => anyhow!("{part}: {doing}{error}"),
@@ -221,14 +235,14 @@ impl Server {
     ///
     /// # Errors
     /// When it holds none, which is more than that there are none.
-    pub(crate) fn rows<'a>(&self, answer: &'a Value, name: &str) -> anyhow::Result<&'a [Value]> {
-        let rows = answer.get(name).and_then(Value::as_array).map(Vec::as_slice);
-        let missing = || anyhow!("{}: the answer has no {name}", self.describe());
-        rows.ok_or_else(|| self.mix_up().unwrap_or_else(missing))
+    pub(crate) fn rows<'a>(&self, response: &'a Value, name: &str) -> anyhow::Result<&'a [Value]> {
+        let rows = response.get(name).and_then(Value::as_array).map(Vec::as_slice);
+        let missing = || anyhow!("{}: the response has no {name}", self.describe());
+        rows.ok_or_else(|| self.port_mismatch().unwrap_or_else(missing))
     }
 
     /// Says so if another port of a cluster answers there than this one's role has.
-    pub(crate) fn mix_up(&self) -> Option<anyhow::Error> {
+    pub(crate) fn port_mismatch(&self) -> Option<anyhow::Error> {
         Port::find(&agent(CONNECT_TIMEOUT), &self.base).and_then(|port| self.other_than(port))
     }
 
@@ -239,7 +253,7 @@ impl Server {
             // The control plane named it.
             Role::Worker => return None,
         };
-        (port != own).then(|| anyhow!("{}: {}; {wanted}", self.describe(), port.answers()))
+        (port != own).then(|| anyhow!("{}: {}; {wanted}", self.describe(), port.responses()))
     }
 
     /// The full address of a path.
@@ -277,7 +291,7 @@ impl Server {
     }
 }
 
-impl Answer {
+impl ServerResponse {
     /// Succeeds for 2xx.
     ///
     /// # Errors
@@ -330,14 +344,14 @@ mod tests {
 
     #[test]
     fn a_problem_becomes_one_line() {
-        let answer = Answer {
+        let response = ServerResponse {
             status: StatusCode::BAD_REQUEST,
             body:
                 json!({"title": "Bad Request", "status": 400, "detail": "timeout must be above 0", "field": "timeout"})
                     .to_string(),
         };
-        assert_eq!(answer.check().unwrap_err().to_string(), "400: timeout must be above 0");
-        let bare = Answer { status: StatusCode::NOT_FOUND, body: String::new() };
+        assert_eq!(response.check().unwrap_err().to_string(), "400: timeout must be above 0");
+        let bare = ServerResponse { status: StatusCode::NOT_FOUND, body: String::new() };
         assert_eq!(bare.check().unwrap_err().to_string(), "404 Not Found");
     }
 }

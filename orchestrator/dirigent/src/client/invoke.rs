@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Largest answer printed.
-const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: u64 = 256 * 1024 * 1024;
 
 const EXAMPLE: &str = "\
 Example: run the trace function for 10 ms
@@ -84,15 +84,15 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let request = request.context("the request").map_err(Failure::Usage)?;
 
     let (mut response, sent) = base.run(&request)?;
-    let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
-    let answer = answer.map_err(|error| base.failed("reading its answer: ", &error))?;
+    let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec();
+    let body = body.map_err(|error| base.failed("reading its response: ", &error))?;
     let total_ms = sent.elapsed().as_secs_f64() * 1e3;
     let timeline = Timeline::read(response.status(), response.headers(), total_ms);
     let is_refused = !response.status().is_success() && !timeline.is_of_data_plane();
-    if let Some(error) = is_refused.then(|| base.mix_up()).flatten() {
+    if let Some(error) = is_refused.then(|| base.port_mismatch()).flatten() {
         return Err(error.into());
     }
-    print(arguments.format, &response, &answer, &timeline)?;
+    print(arguments.format, &response, &body, &timeline)?;
     match response.status() {
         status if status.is_success() => Ok(()),
         status => {
@@ -105,38 +105,40 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 /// The command that tells more of a data plane's `refusal` than invokers are told.
 fn hint(refusal: &str, name: &FunctionName) -> String {
     match refusal {
-        "creation-failed" => format!("; `dirigent function show {name}` tells its last error"),
+        "creation-failed" => format!("; `dirigent function show {name}` shows its last error"),
         // There is none where every sandbox is busy, or one runs and does not listen yet.
         "queue-deadline" => {
-            format!("; `dirigent function show {name}` tells how its sandboxes are, and its last error if it has one")
+            format!(
+                "; `dirigent function show {name}` shows the state of its sandboxes, and its last error if it has one"
+            )
         }
         "queue-full" => {
-            format!("; `dirigent function show {name}` tells how many wait and may wait (spec.queue.limit)")
+            format!("; `dirigent function show {name}` shows how many wait and may wait (spec.queue.limit)")
         }
-        "timeout" => format!("; `dirigent function show {name}` tells its time-out (spec.timeout)"),
+        "timeout" => format!("; `dirigent function show {name}` shows its time-out (spec.timeout)"),
         // That is of one answer, which its sandbox may survive: no error of the function is kept.
         "upstream" => {
-            format!("; the body of the answer says why, and `dirigent function logs {name}` shows what it printed")
+            format!("; the body of the response says why, and `dirigent function logs {name}` shows what it printed")
         }
         "unknown-function" => format!("; `dirigent function register {name}` makes it known"),
         _ => String::new(),
     }
 }
 
-fn print<B>(format: Format, response: &Response<B>, answer: &[u8], timeline: &Timeline) -> io::Result<()> {
+fn print<B>(format: Format, response: &Response<B>, body: &[u8], timeline: &Timeline) -> io::Result<()> {
     let mut out = Vec::new();
     match format {
         Format::Table => {
-            match String::from_utf8_lossy(answer) {
+            match String::from_utf8_lossy(body) {
                 text if io::stdout().is_terminal() => out.write_all(for_terminal(&text).as_bytes())?,
-                _ => out.write_all(answer)?,
+                _ => out.write_all(body)?,
             }
-            if !answer.ends_with(b"\n") && !answer.is_empty() {
+            if !body.ends_with(b"\n") && !body.is_empty() {
                 writeln!(out)?;
             }
         }
         Format::Json => {
-            let body = String::from_utf8_lossy(answer);
+            let body = String::from_utf8_lossy(body);
             let all = json!({"timeline": timeline.to_json(), "headers": fields(response.headers()), "body": body});
             write_json(&mut out, &all)?;
         }
@@ -193,17 +195,17 @@ mod tests {
         for (refusal, expected) in [
             (
                 "queue-deadline",
-                "`dirigent function show f` tells how its sandboxes are, and its last error if it has one",
+                "`dirigent function show f` shows the state of its sandboxes, and its last error if it has one",
             ),
-            ("creation-failed", "`dirigent function show f` tells its last error"),
-            ("queue-full", "`dirigent function show f` tells how many wait"),
-            ("timeout", "`dirigent function show f` tells its time-out"),
-            ("upstream", "the body of the answer says why, and `dirigent function logs f`"),
+            ("creation-failed", "`dirigent function show f` shows its last error"),
+            ("queue-full", "`dirigent function show f` shows how many wait"),
+            ("timeout", "`dirigent function show f` shows its time-out"),
+            ("upstream", "the body of the response says why, and `dirigent function logs f`"),
             ("unknown-function", "`dirigent function register f`"),
         ] {
             assert!(hint(refusal, &name).contains(expected), "{refusal}: {}", hint(refusal, &name));
         }
-        assert_eq!(hint("upstream", &name).find("function show"), None, "it keeps no error of one answer");
+        assert_eq!(hint("upstream", &name).find("function show"), None, "it keeps no error of one response");
     }
 
     #[test]

@@ -55,15 +55,15 @@ impl Logs<'_> {
         let path = format!("/v1/logs?function={}{only}", self.function);
         let (mut logs, mut silent) = (Vec::new(), 0);
         for worker in &workers {
-            let asked = worker.parse().with_context(|| format!("worker at {}", visible(worker)));
-            let answered = asked.and_then(|address| {
+            let source = worker.parse().with_context(|| format!("worker at {}", visible(worker)));
+            let responded = source.and_then(|address| {
                 let server = Server::new(Role::Worker, &address, WORKER_TIMEOUT);
-                let answer = server.get(&path)?;
-                Ok((server.rows(&answer, "logs")?.to_vec(), answer))
+                let response = server.get(&path)?;
+                Ok((server.rows(&response, "logs")?.to_vec(), response))
             });
-            match answered {
-                Ok((kept, answer)) => {
-                    if let Some(omitted @ 1..) = answer.get("omitted").and_then(Value::as_u64) {
+            match responded {
+                Ok((kept, response)) => {
+                    if let Some(omitted @ 1..) = response.get("omitted").and_then(Value::as_u64) {
                         stdio::note!(
                             "{omitted} older sandboxes of worker at {} are left out: use --sandbox",
                             visible(worker)

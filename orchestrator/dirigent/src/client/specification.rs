@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use model::{FunctionName, FunctionSpec, Protocol, Retry};
 
-use crate::typed;
+use crate::option_values;
 
 /// The flags that describe one function. What is not given has the default of the control plane.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct SpecificationFlags {
 
     /// Port it listens on inside its sandbox, where a runtime gives each an address of its own; with `process` and `hollow`
     /// programs are told theirs by the variable PORT
-    #[arg(long, value_parser = typed::port)]
+    #[arg(long, value_parser = option_values::port)]
     port: Option<u16>,
 
     /// Protocol it speaks: `http1` or `h2c`
@@ -25,7 +25,7 @@ pub(crate) struct SpecificationFlags {
     protocol: Option<Protocol>,
 
     /// CPU reserved for one sandbox, in millicores
-    #[arg(long, value_parser = typed::millicores, value_name = "MILLICORES")]
+    #[arg(long, value_parser = option_values::millicores, value_name = "MILLICORES")]
     cpu: Option<u32>,
 
     /// Memory reserved for one sandbox, for example 128MiB
@@ -33,15 +33,15 @@ pub(crate) struct SpecificationFlags {
     memory: Option<u32>,
 
     /// Invocations that one sandbox runs at once
-    #[arg(long, value_parser = typed::count, value_name = "N")]
+    #[arg(long, value_parser = option_values::count, value_name = "N")]
     concurrency: Option<u32>,
 
     /// Fewest sandboxes kept
-    #[arg(long, value_parser = typed::count, value_name = "N")]
+    #[arg(long, value_parser = option_values::count, value_name = "N")]
     min: Option<u32>,
 
     /// Most sandboxes
-    #[arg(long, value_parser = typed::count, value_name = "N")]
+    #[arg(long, value_parser = option_values::count, value_name = "N")]
     max: Option<u32>,
 
     /// Autoscaling policy: `reactive`, `kpa` or `dirigent`; not given, the cluster's
@@ -74,7 +74,7 @@ pub(crate) struct SpecificationFlags {
     queue_deadline: Option<Duration>,
 
     /// Most invocations that wait in one data plane
-    #[arg(long, value_parser = typed::count, value_name = "N")]
+    #[arg(long, value_parser = option_values::count, value_name = "N")]
     queue_limit: Option<u32>,
 
     /// Which invocations are sent again when a sandbox broke off without a response: `idempotent` or `any`
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Typed {
+    struct TestCommand {
         #[command(flatten)]
         flags: SpecificationFlags,
         #[arg(long)]
@@ -170,7 +170,7 @@ mod tests {
 
     fn specify(flags: &str) -> anyhow::Result<FunctionSpec> {
         let words = std::iter::once("register").chain(flags.split(' '));
-        Typed::try_parse_from(words)?.flags.specify("f".parse()?)
+        TestCommand::try_parse_from(words)?.flags.specify("f".parse()?)
     }
 
     #[test]

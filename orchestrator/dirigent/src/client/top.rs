@@ -4,10 +4,10 @@
 
 mod columns;
 mod live;
-mod look;
 mod plain;
 mod rates;
 mod screen;
+mod snapshot;
 mod view;
 
 use std::{
@@ -19,12 +19,12 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use self::{look::Look, rates::Rates};
+use self::{rates::Rates, snapshot::Snapshot};
 use super::{ClientOptions, http::Server};
 use crate::{command_line::Format, failure::Outcome};
 
 /// Longest wait for one look: a live view says soon that nothing answers.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Data planes report each second, so looking much more often shows nothing more.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -67,15 +67,15 @@ fn interval(text: &str) -> Result<Duration, anyhow::Error> {
 }
 
 /// Where the looks come from.
-struct Asked {
+struct SnapshotSource {
     control_plane: Server,
     path: String,
 }
 
-impl Asked {
-    fn look(&self) -> anyhow::Result<Look> {
-        let answer = self.control_plane.get(&self.path)?;
-        serde_json::from_value(answer).with_context(|| format!("{}: its answer", self.control_plane.describe()))
+impl SnapshotSource {
+    fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        let response = self.control_plane.get(&self.path)?;
+        serde_json::from_value(response).with_context(|| format!("{}: its response", self.control_plane.describe()))
     }
 }
 
@@ -88,16 +88,16 @@ fn pause(interval: Duration) {
 /// Shows the cluster until the user has seen enough, or once.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { client, interval, limit, once } = arguments;
-    let control_plane = client.control_plane_within(LOOK_TIMEOUT)?;
+    let control_plane = client.control_plane_within(SNAPSHOT_TIMEOUT)?;
     let path = format!("/v1/top?limit={limit}");
     if *once || client.format != Format::Table || !io::stdout().is_terminal() {
-        let asked = Asked { control_plane, path };
-        let before = asked.look()?;
+        let source = SnapshotSource { control_plane, path };
+        let before = source.snapshot()?;
         pause(*interval);
-        let rates = Rates::between(Some(&before), &asked.look()?);
+        let rates = Rates::between(Some(&before), &source.snapshot()?);
         return Ok(plain::print(client.format, &rates)?);
     }
-    Ok(live::run(Asked { control_plane: control_plane.at_once(), path }, *interval)?)
+    Ok(live::run(SnapshotSource { control_plane: control_plane.without_connect_retry(), path }, *interval)?)
 }
 
 #[cfg(test)]

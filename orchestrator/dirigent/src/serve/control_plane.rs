@@ -19,7 +19,7 @@ use super::{
 use crate::{
     failure::{Failure, Outcome},
     logging::LogFormat,
-    typed,
+    option_values,
 };
 
 #[derive(Debug, Args)]
@@ -29,11 +29,11 @@ pub(crate) struct Arguments {
     daemon: DaemonOptions,
 
     /// Address for data planes and workers; port 0 takes any free one
-    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
+    #[arg(long, value_parser = option_values::listen_address, value_name = "IP:PORT")]
     stream: Option<SocketAddr>,
 
     /// Address for operators, health checks and metrics
-    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
+    #[arg(long, value_parser = option_values::listen_address, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
 
     /// Directory of the command log and of ports.json

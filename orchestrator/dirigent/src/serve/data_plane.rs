@@ -20,7 +20,7 @@ use crate::{
     client::token,
     failure::{Failure, Outcome},
     logging::LogFormat,
-    typed,
+    option_values,
 };
 
 #[derive(Debug, Args)]
@@ -43,11 +43,11 @@ pub(crate) struct Arguments {
     token_file: Option<PathBuf>,
 
     /// Address for invocations; port 0 takes any free one
-    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
+    #[arg(long, value_parser = option_values::listen_address, value_name = "IP:PORT")]
     invoke: Option<SocketAddr>,
 
     /// Address for health, readiness and metrics
-    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
+    #[arg(long, value_parser = option_values::listen_address, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
 
     /// Directory of ports.json

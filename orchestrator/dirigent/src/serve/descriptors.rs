@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Below this, a daemon would fail under load in ways that are hard to read, so it does not start.
-const FEWEST_DESCRIPTORS: u64 = 1024;
+const MIN_DESCRIPTORS: u64 = 1024;
 
 /// Raises the soft limit to the hard one, and says what it is then.
 ///
@@ -21,8 +21,8 @@ pub(super) fn raise() -> anyhow::Result<usize> {
 
 fn enough(hard: u64) -> anyhow::Result<()> {
     ensure!(
-        hard >= FEWEST_DESCRIPTORS,
-        "the hard limit of open files is {hard}, at least {FEWEST_DESCRIPTORS} are needed: raise it with `ulimit -Hn` as root"
+        hard >= MIN_DESCRIPTORS,
+        "the hard limit of open files is {hard}, at least {MIN_DESCRIPTORS} are needed: raise it with `ulimit -Hn` as root"
     );
     Ok(())
 }
@@ -33,8 +33,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_too_low_is_refused_with_what_to_do() {
-        assert!(enough(FEWEST_DESCRIPTORS).is_ok());
-        let refused = enough(FEWEST_DESCRIPTORS - 1).unwrap_err().to_string();
+        assert!(enough(MIN_DESCRIPTORS).is_ok());
+        let refused = enough(MIN_DESCRIPTORS - 1).unwrap_err().to_string();
         assert!(refused.contains("1023") && refused.contains("ulimit"), "{refused}");
     }
 }

@@ -31,7 +31,7 @@ Examples:
   dirigent up --workers 1 --runtime hollow --data-dir cluster --http-port 0 --invoke-port 0";
 
 /// One process is one machine: more workers than this are hollow nodes of one worker.
-const MOST_WORKERS: u16 = 64;
+const MAX_WORKERS: u16 = 64;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -90,8 +90,8 @@ pub(crate) struct Arguments {
 }
 
 fn parse_workers(text: &str) -> Result<u16, String> {
-    let workers = text.parse().ok().filter(|workers| (1..=MOST_WORKERS).contains(workers));
-    workers.ok_or_else(|| format!("expected a whole number, 1 to {MOST_WORKERS}"))
+    let workers = text.parse().ok().filter(|workers| (1..=MAX_WORKERS).contains(workers));
+    workers.ok_or_else(|| format!("expected a whole number, 1 to {MAX_WORKERS}"))
 }
 
 /// Runs a cluster until it is told to end.

@@ -20,7 +20,7 @@ use crate::{
     client::token,
     failure::{Failure, Outcome},
     logging::LogFormat,
-    typed,
+    option_values,
 };
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     sandbox_address: Option<SandboxAddress>,
 
     /// Address for health, metrics and logs; port 0 takes any free one
-    #[arg(long, value_parser = typed::listen_address, value_name = "IP:PORT")]
+    #[arg(long, value_parser = option_values::listen_address, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
 
     /// Directory of ports.json and of its sandboxes' working directories

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     cluster::{Cluster, Plan, number},
     invocation::Invocation,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Two sandboxes of half a core fit on each node.
@@ -27,7 +27,7 @@ fn assert_nothing_exceeded(cluster: &Cluster) {
         }
     }
     for worker in &cluster.workers {
-        let held = crate::http::ask(worker.address("admin"), "GET /v1/sandboxes", "").json();
+        let held = crate::http::request(worker.address("admin"), "GET /v1/sandboxes", "").json();
         assert!(held.as_array().unwrap().len() <= 2, "expected two sandboxes of half a core at most: {held}");
     }
 }
@@ -40,7 +40,7 @@ fn register(cluster: &Cluster, name: &str, min: u32, queue: &serde_json::Value) 
 fn wait_for_sandboxes(cluster: &Cluster, name: &str, count: usize) {
     wait_for(&format!("{count} sandboxes of {name}"), || {
         assert_nothing_exceeded(cluster);
-        look(cluster.ready_sandboxes(name).len() == count, cluster.show(name))
+        check(cluster.ready_sandboxes(name).len() == count, cluster.show(name))
     });
 }
 
@@ -51,37 +51,37 @@ fn a_full_cluster_says_so_and_uses_room_as_soon_as_there_is_some() {
     wait_for_sandboxes(&cluster, "first", 4);
 
     register(&cluster, "hasty", 0, &json!({ "deadline": "1s", "limit": 2 }));
-    let waiting = [(); 2].map(|()| Invocation::of("hasty").begin(cluster.door()).unwrap());
-    cluster.wait_for_level(0, "hasty", 2, 0);
+    let waiting = [(); 2].map(|()| Invocation::of("hasty").begin(cluster.invoke_address()).unwrap());
+    cluster.wait_for_demand(0, "hasty", 2, 0);
     cluster.invoke("hasty").assert_refused(503, "queue-full");
     for late in waiting {
-        late.answer().unwrap().assert_refused(504, "queue-deadline");
+        late.response().unwrap().assert_refused(504, "queue-deadline");
     }
     assert_nothing_exceeded(&cluster);
 
     // Room made by the end of another function.
     register(&cluster, "second", 0, &json!({}));
-    let waiting = [(); 6].map(|()| Invocation::of("second").run_ms(300).begin(cluster.door()).unwrap());
-    cluster.wait_for_level(0, "second", 6, 0);
+    let waiting = [(); 6].map(|()| Invocation::of("second").run_ms(300).begin(cluster.invoke_address()).unwrap());
+    cluster.wait_for_demand(0, "second", 6, 0);
     cluster.delete("first");
     wait_for_sandboxes(&cluster, "second", 4);
     for served in waiting {
-        served.answer().unwrap().assert_ok();
+        served.response().unwrap().assert_ok();
     }
 
     // Room brought by another worker.
     register(&cluster, "third", 0, &json!({}));
-    let waiting = Invocation::of("third").begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "third", 1, 0);
+    let waiting = Invocation::of("third").begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "third", 1, 0);
     wait_for("the control plane to lack room for it, and for nothing else", || {
         let status = cluster.status();
-        look(number(&status["functions_unschedulable"]) == 1, &status)
+        check(number(&status["functions_unschedulable"]) == 1, &status)
     });
     let stream = cluster.control_plane.address("stream").to_owned();
     cluster.add_worker(PLAN, &stream);
     cluster.wait_until_whole();
     let whole = tokio::time::Instant::now();
-    waiting.answer().unwrap().assert_ok();
+    waiting.response().unwrap().assert_ok();
     assert!(whole.elapsed() < AT_ONCE, "expected the new room to be used at once, not after {:?}", whole.elapsed());
     assert_nothing_exceeded(&cluster);
     cluster.wait_for_rest();

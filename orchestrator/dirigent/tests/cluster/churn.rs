@@ -10,7 +10,7 @@ use crate::{
     http,
     invocation::Invocation,
     process,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Clients of one half of the churn; each registers so many functions at once, so many times, and each function has one
@@ -50,16 +50,20 @@ fn uses(cluster: &Cluster) -> Vec<(String, Use)> {
 }
 
 /// Registers functions of its own in bulk, invokes each once and deletes it.
-fn churn(prefix: &str, operator: &str, door: &str) {
+fn churn(prefix: &str, operator: &str, invoke_address: &str) {
     for batch in 0..BATCHES {
         let names: Vec<_> = (0..BATCH).map(|number| format!("{prefix}-{batch}-{number}")).collect();
         let line = |name| format!("{}\n", json!({ "name": name, "image": "builtin:function", "cpu": 10 }));
-        let registered = http::ask(operator, "POST /v1/functions", &names.iter().map(line).collect::<String>());
+        let registered = http::request(operator, "POST /v1/functions", &names.iter().map(line).collect::<String>());
         assert_eq!(registered.status, 200, "{registered:?}");
         for name in names {
-            let answer = Invocation::of(&name).at(door);
-            assert_eq!(answer.assert_ok().header("x-dirigent-cold"), Some("1"), "expected a cold start: {answer:?}");
-            let deleted = http::ask(operator, &format!("DELETE /v1/functions/{name}"), "");
+            let response = Invocation::of(&name).at(invoke_address);
+            assert_eq!(
+                response.assert_ok().header("x-dirigent-cold"),
+                Some("1"),
+                "expected a cold start: {response:?}"
+            );
+            let deleted = http::request(operator, &format!("DELETE /v1/functions/{name}"), "");
             assert_eq!(deleted.status, 202, "{deleted:?}");
         }
     }
@@ -70,7 +74,7 @@ fn churn_once(cluster: &Cluster, half: usize) {
     thread::scope(|scope| {
         for client in 0..CLIENTS {
             let prefix = format!("f{half}-{client}");
-            scope.spawn(move || churn(&prefix, cluster.control_plane.address("http"), cluster.door()));
+            scope.spawn(move || churn(&prefix, cluster.control_plane.address("http"), cluster.invoke_address()));
         }
     });
     cluster.wait_for_rest();
@@ -89,7 +93,7 @@ fn thousands_of_functions_that_come_and_go_leave_every_part_as_it_was() {
         let after = uses(&cluster);
         let holds =
             before.iter().zip(&after).all(|(before, after)| after.1.descriptors <= before.1.descriptors + DESCRIPTORS);
-        look(holds, format!("{after:?}, before {before:?}")).map(|()| after)
+        check(holds, format!("{after:?}, before {before:?}")).map(|()| after)
     });
     eprintln!("churn of twice {} functions: {before:?}, {half:?}, {after:?}", CLIENTS * BATCHES * BATCH);
     for ((name, before), ((_, half), (_, after))) in before.iter().zip(half.iter().zip(&after)) {

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use crate::{
     daemon::Daemon,
-    http::{self, Answer},
+    http::{self, HttpResponse},
     invocation::Invocation,
     process,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// What a cluster is made of.
@@ -113,12 +113,12 @@ impl Cluster {
             let status = self.status();
             let data_planes = status["data_planes"].as_array().map_or(0, Vec::len);
             let found = (number(&status["nodes_ready"]), data_planes);
-            look(found == expected && status["recovered"] == true, &status)
+            check(found == expected && status["recovered"] == true, &status)
         });
         for data_plane in self.data_planes.iter().filter(|daemon| daemon.is_running()) {
             wait_for("a ready data plane", || {
-                let ready = http::ask(data_plane.address("admin"), "GET /readyz", "");
-                look(ready.status == 200, ready.body)
+                let ready = http::request(data_plane.address("admin"), "GET /readyz", "");
+                check(ready.status == 200, ready.body)
             });
         }
     }
@@ -129,26 +129,26 @@ impl Cluster {
     }
 
     /// Where the first data plane takes invocations.
-    pub(crate) fn door(&self) -> &str {
+    pub(crate) fn invoke_address(&self) -> &str {
         self.data_planes[0].address("invoke")
     }
 
     /// A request to the control plane.
-    pub(crate) fn operator(&self, start: &str, body: &str) -> Answer {
-        http::ask(self.control_plane.address("http"), start, body)
+    pub(crate) fn operator(&self, start: &str, body: &str) -> HttpResponse {
+        http::request(self.control_plane.address("http"), start, body)
     }
 
     /// Registers a function of which nothing is known yet; `fields` come over an image.
     pub(crate) fn register(&self, name: &str, fields: Value) {
-        let answer = self.put(name, fields);
-        assert_eq!(answer.status, 201, "expected {name} to be registered: {answer:?}");
+        let response = self.put(name, fields);
+        assert_eq!(response.status, 201, "expected {name} to be registered: {response:?}");
     }
 
     /// A function as operators see it.
     pub(crate) fn show(&self, name: &str) -> Value {
-        let answer = self.operator(&format!("GET /v1/functions/{name}"), "");
-        assert_eq!(answer.status, 200, "expected {name} to be registered: {answer:?}");
-        answer.json()
+        let response = self.operator(&format!("GET /v1/functions/{name}"), "");
+        assert_eq!(response.status, 200, "expected {name} to be registered: {response:?}");
+        response.json()
     }
 
     /// Ids of a function's sandboxes in service.
@@ -174,21 +174,21 @@ impl Cluster {
     /// What the workers that run say they hold.
     pub(crate) fn held(&self) -> Vec<Value> {
         let pages = self.workers.iter().filter(|worker| worker.is_running());
-        let pages = pages.map(|worker| http::ask(worker.address("admin"), "GET /v1/sandboxes", "").json());
+        let pages = pages.map(|worker| http::request(worker.address("admin"), "GET /v1/sandboxes", "").json());
         pages.flat_map(|page| page.as_array().unwrap().clone()).collect()
     }
 
     /// What a data plane says of a function.
-    pub(crate) fn level(&self, data_plane: usize, function: &str) -> Value {
-        let all = http::ask(self.data_planes[data_plane].address("admin"), "GET /v1/functions", "").json();
-        all.as_array().unwrap().iter().find(|level| level["name"] == function).cloned().unwrap_or(Value::Null)
+    pub(crate) fn demand(&self, data_plane: usize, function: &str) -> Value {
+        let all = http::request(self.data_planes[data_plane].address("admin"), "GET /v1/functions", "").json();
+        all.as_array().unwrap().iter().find(|demand| demand["name"] == function).cloned().unwrap_or(Value::Null)
     }
 
     /// Waits until a data plane has this many invocations of a function waiting and running.
-    pub(crate) fn wait_for_level(&self, data_plane: usize, function: &str, waiting: u64, running: u64) {
+    pub(crate) fn wait_for_demand(&self, data_plane: usize, function: &str, waiting: u64, running: u64) {
         wait_for(&format!("{waiting} waiting and {running} running of {function}"), || {
-            let level = self.level(data_plane, function);
-            look(level["waiting"] == waiting && level["running"] == running, &level)
+            let demand = self.demand(data_plane, function);
+            check(demand["waiting"] == waiting && demand["running"] == running, &demand)
         });
     }
 
@@ -197,14 +197,14 @@ impl Cluster {
         wait_for("the control plane and the workers to agree on what exists", || {
             let status = self.status();
             let believed = number(&status["sandboxes_ready"]);
-            let settled = number(&status["sandboxes_starting"]) + number(&status["sandboxes_leaving"]) == 0;
+            let quiescent = number(&status["sandboxes_starting"]) + number(&status["sandboxes_leaving"]) == 0;
             let held = self.held();
-            look(settled && believed == held.len(), format!("{status} and {held:?}"))?;
+            check(quiescent && believed == held.len(), format!("{status} and {held:?}"))?;
             let mut held: Vec<_> = held.iter().map(|held| held["sandbox"].as_str().unwrap().to_owned()).collect();
             let mut believed: Vec<_> = self.functions().iter().flat_map(|name| self.ready_sandboxes(name)).collect();
             held.sort_unstable();
             believed.sort_unstable();
-            look(believed == held, format!("{believed:?} believed and {held:?} held"))
+            check(believed == held, format!("{believed:?} believed and {held:?} held"))
         });
     }
 
@@ -218,11 +218,11 @@ impl Cluster {
 
     /// Changes a function; `fields` come over an image, and what they leave out is as it was at first.
     pub(crate) fn update(&self, name: &str, fields: Value) {
-        let answer = self.put(name, fields);
-        assert_eq!(answer.status, 200, "expected {name} to be changed: {answer:?}");
+        let response = self.put(name, fields);
+        assert_eq!(response.status, 200, "expected {name} to be changed: {response:?}");
     }
 
-    fn put(&self, name: &str, fields: Value) -> Answer {
+    fn put(&self, name: &str, fields: Value) -> HttpResponse {
         let mut specification = json!({ "image": "builtin:function" });
         specification.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.operator(&format!("PUT /v1/functions/{name}"), &specification.to_string())
@@ -230,15 +230,15 @@ impl Cluster {
 
     /// Deregisters a function.
     pub(crate) fn delete(&self, name: &str) {
-        let answer = self.operator(&format!("DELETE /v1/functions/{name}"), "");
-        assert_eq!(answer.status, 202, "expected {name} to be deregistered: {answer:?}");
+        let response = self.operator(&format!("DELETE /v1/functions/{name}"), "");
+        assert_eq!(response.status, 202, "expected {name} to be deregistered: {response:?}");
     }
 
     /// Waits until the node of a worker is in a state.
     pub(crate) fn wait_for_node(&self, worker: &str, expected: &str) {
         wait_for(&format!("the node of {worker} to be {expected}"), || {
             let state = self.node_state(worker);
-            look(state == expected, state)
+            check(state == expected, state)
         });
     }
 
@@ -249,8 +249,8 @@ impl Cluster {
     }
 
     /// Invokes a function through the first data plane.
-    pub(crate) fn invoke(&self, name: &str) -> Answer {
-        Invocation::of(name).at(self.door())
+    pub(crate) fn invoke(&self, name: &str) -> HttpResponse {
+        Invocation::of(name).at(self.invoke_address())
     }
 }
 

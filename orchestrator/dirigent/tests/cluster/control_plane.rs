@@ -8,7 +8,7 @@ use crate::{
     cluster::{Cluster, Plan, number},
     invocation::Invocation,
     traffic::Traffic,
-    wait::{look, wait_for, wait_within},
+    wait::{check, wait_for, wait_within},
 };
 
 #[test]
@@ -22,29 +22,29 @@ fn warm_traffic_goes_on_without_it_and_nothing_is_lost() {
         warm.iter().map(|name| cluster.invoke(name).assert_ok().sandbox().to_owned()).collect();
     let epoch = number(&cluster.status()["epoch"]);
 
-    let traffic = Traffic::start(cluster.door(), &warm, 2);
-    wait_for("traffic", || look(traffic.count() > 20, traffic.count()));
+    let traffic = Traffic::start(cluster.invoke_address(), &warm, 2);
+    wait_for("traffic", || check(traffic.count() > 20, traffic.count()));
     cluster.control_plane.crash();
     let at_crash = traffic.count();
-    wait_for("traffic without a control plane", || look(traffic.count() > at_crash + 300, traffic.count()));
+    wait_for("traffic without a control plane", || check(traffic.count() > at_crash + 300, traffic.count()));
     // Needs a sandbox, which nobody can make now: it waits and is served later.
-    let cold = Invocation::of("f7").begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "f7", 1, 0);
+    let cold = Invocation::of("f7").begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "f7", 1, 0);
 
     cluster.control_plane.start_again();
-    let answer = cold.answer().unwrap();
-    answer.assert_ok();
+    let response = cold.response().unwrap();
+    response.assert_ok();
     let another = cluster.invoke("f8");
     assert!(another.assert_ok().took < Duration::from_secs(5), "expected cold starts to work again: {another:?}");
     cluster.wait_until_whole();
     let at_return = traffic.count();
-    wait_for("traffic afterwards", || look(traffic.count() > at_return + 100, traffic.count()));
+    wait_for("traffic afterwards", || check(traffic.count() > at_return + 100, traffic.count()));
 
     let noted = traffic.stop();
     for note in &noted {
-        let answer = note.outcome.as_ref().unwrap_or_else(|error| panic!("expected no failure: {error} in {note:?}"));
-        answer.assert_ok();
-        assert!(before.contains(answer.sandbox()), "expected the sandboxes to be adopted and used: {note:?}");
+        let response = note.outcome.as_ref().unwrap_or_else(|error| panic!("expected no failure: {error} in {note:?}"));
+        response.assert_ok();
+        assert!(before.contains(response.sandbox()), "expected the sandboxes to be adopted and used: {note:?}");
     }
     let listed = cluster.operator("GET /v1/functions", "").json();
     assert_eq!(listed["functions"].as_array().unwrap().len(), 20, "expected every function: {listed}");
@@ -81,17 +81,17 @@ fn a_registration_that_was_answered_survives_a_crash_right_after() {
 fn a_function_deleted_while_its_invocation_runs_does_not_come_back_with_the_control_plane() {
     let mut cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({}));
-    let running = Invocation::of("f").run_ms(3000).begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "f", 0, 1);
+    let running = Invocation::of("f").run_ms(3000).begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "f", 0, 1);
     assert_eq!(cluster.operator("DELETE /v1/functions/f", "").status, 202);
     cluster.control_plane.crash();
     cluster.control_plane.start_again();
     cluster.wait_until_whole();
     cluster.invoke("f").assert_refused(404, "unknown-function");
     // Its sandbox is found again, held by the data plane, and drained before it ends.
-    running.answer().unwrap().assert_ok();
+    running.response().unwrap().assert_ok();
     wait_within(Duration::from_secs(10), "no sandbox of it", || {
         let held = cluster.held();
-        look(held.is_empty(), format!("{held:?}"))
+        check(held.is_empty(), format!("{held:?}"))
     });
 }

@@ -9,7 +9,7 @@ use crate::{
     http,
     invocation::Invocation,
     traffic::Traffic,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 #[test]
@@ -26,7 +26,7 @@ fn it_serves_only_once_it_knows_the_functions() {
         early.assert_refused(503, "not-ready");
         assert!(early.header("retry-after").is_some(), "expected Retry-After: {early:?}");
     }
-    let ready = http::ask(cluster.data_planes[0].address("admin"), "GET /readyz", "");
+    let ready = http::request(cluster.data_planes[0].address("admin"), "GET /readyz", "");
     assert_eq!(ready.status, 503, "expected it not to be ready: {ready:?}");
 
     cluster.control_plane.start_again();
@@ -48,7 +48,7 @@ fn one_that_dies_takes_nothing_with_it_but_its_own_connections() {
     cluster.data_planes[0].crash();
     wait_for("the control plane to see it leave", || {
         let status = cluster.status();
-        look(status["data_planes"].as_array().unwrap().len() == 1, &status)
+        check(status["data_planes"].as_array().unwrap().len() == 1, &status)
     });
     // What the dead one held is not granted blindly: the other gets a sandbox of its own.
     Invocation::of("mine").at(&other).assert_ok();
@@ -76,13 +76,13 @@ fn what_a_dead_one_held_idle_keeps_nobody_waiting_and_the_bound_is_kept() {
         cluster.invoke(name).assert_ok();
         wait_for("the control plane to know that nothing runs", || {
             let shown = cluster.show(name);
-            look(shown["running"] == 0 && shown["waiting"] == 0, shown)
+            check(shown["running"] == 0 && shown["waiting"] == 0, shown)
         });
     }
     cluster.data_planes[0].crash();
-    let answer = Invocation::of("f").at(&other);
+    let response = Invocation::of("f").at(&other);
     // Far less than the grace of 30 s, for which the dead one keeps what it held.
-    assert!(answer.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {answer:?}");
+    assert!(response.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {response:?}");
     // Whether the only sandbox that may be still runs something, nobody can say.
     Invocation::of("one").at(&other).assert_refused(504, "queue-deadline");
 

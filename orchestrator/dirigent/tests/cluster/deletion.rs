@@ -7,16 +7,16 @@ use crate::{
     cluster::{Cluster, Plan},
     invocation::Invocation,
     traffic::{Traffic, assert_no_failure, failures},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 #[test]
 fn what_runs_finishes_what_comes_later_is_unknown_and_no_sandbox_stays() {
     let cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "scale": { "min": 3 } }));
-    wait_for("three sandboxes", || look(cluster.ready_sandboxes("f").len() == 3, cluster.show("f")));
-    let running = Invocation::of("f").post().run_ms(1500).begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "f", 0, 1);
+    wait_for("three sandboxes", || check(cluster.ready_sandboxes("f").len() == 3, cluster.show("f")));
+    let running = Invocation::of("f").post().run_ms(1500).begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "f", 0, 1);
 
     let deleted = cluster.operator("DELETE /v1/functions/f", "");
     assert_eq!(deleted.status, 202, "{deleted:?}");
@@ -26,27 +26,27 @@ fn what_runs_finishes_what_comes_later_is_unknown_and_no_sandbox_stays() {
     let held = cluster.held();
     assert!(!held.is_empty(), "expected the sandbox that still runs an invocation to be there");
 
-    let finished = running.answer().unwrap();
+    let finished = running.response().unwrap();
     finished.assert_ok();
     wait_for("no sandbox on any worker", || {
         let held = cluster.held();
-        look(held.is_empty(), format!("{held:?}"))
+        check(held.is_empty(), format!("{held:?}"))
     });
     cluster.wait_for_rest();
 
     cluster.register("f", json!({}));
-    let anew = cluster.invoke("f");
-    assert_ne!(anew.assert_ok().sandbox(), finished.sandbox(), "a new registration has sandboxes of its own");
+    let recreated = cluster.invoke("f");
+    assert_ne!(recreated.assert_ok().sandbox(), finished.sandbox(), "a new registration has sandboxes of its own");
 }
 
 #[test]
 fn who_waits_for_a_function_that_is_deleted_is_answered_at_once() {
     let cluster = Cluster::start(Plan { cpu: "1", ..Plan::HOLLOW });
     cluster.register("huge", json!({ "cpu": 2000 }));
-    let waiting = Invocation::of("huge").begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "huge", 1, 0);
+    let waiting = Invocation::of("huge").begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "huge", 1, 0);
     assert_eq!(cluster.operator("DELETE /v1/functions/huge", "").status, 202);
-    waiting.answer().unwrap().assert_refused(404, "unknown-function");
+    waiting.response().unwrap().assert_refused(404, "unknown-function");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn under_steady_traffic_all_are_answered_and_every_sandbox_ends() {
     let cluster = Cluster::start(Plan::PROCESS);
     cluster.register("f", json!({}));
     cluster.register("g", json!({}));
-    let traffic = Traffic::start(cluster.door(), &["f", "f", "f", "f", "g", "g"], 10);
+    let traffic = Traffic::start(cluster.invoke_address(), &["f", "f", "f", "f", "g", "g"], 10);
     traffic.wait_for_more(100);
     cluster.delete("f");
     let deleted = Instant::now();
@@ -64,15 +64,15 @@ fn under_steady_traffic_all_are_answered_and_every_sandbox_ends() {
     failures("deletion", &f);
     for note in &f {
         match note.outcome.as_ref().unwrap_or_else(|error| panic!("expected an answer: {error} in {note:?}")) {
-            answer if note.sent >= deleted => answer.assert_refused(404, "unknown-function"),
-            answer if answer.status == 200 => {}
-            answer => answer.assert_refused(404, "unknown-function"),
+            response if note.sent >= deleted => response.assert_refused(404, "unknown-function"),
+            response if response.status == 200 => {}
+            response => response.assert_refused(404, "unknown-function"),
         }
     }
     let kept = cluster.ready_sandboxes("g").len();
     wait_for("no sandbox but those of the other function", || {
         let held = cluster.held();
-        look(held.len() == kept, format!("{held:?}"))
+        check(held.len() == kept, format!("{held:?}"))
     });
     cluster.wait_for_rest();
     assert_eq!(cluster.sandbox_processes().len(), kept, "expected no other process");

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cluster::{Cluster, Plan, number},
     traffic::{Traffic, failures},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Functions invoked one after the other: each would try a node that failed those before it.
@@ -33,13 +33,13 @@ fn a_node_that_fails_every_creation_is_avoided_by_all_functions() {
     for number in 0..FUNCTIONS {
         let name = format!("f{number}");
         cluster.register(&name, json!({}));
-        let answer = cluster.invoke(&name);
-        answer.assert_ok();
-        assert!(answer.took < Duration::from_secs(5), "expected the other node to be used at once: {answer:?}");
+        let response = cluster.invoke(&name);
+        response.assert_ok();
+        assert!(response.took < Duration::from_secs(5), "expected the other node to be used at once: {response:?}");
     }
     // The nodes that failed one function are avoided by its next sandboxes, too.
     cluster.update("f0", json!({ "scale": { "min": 6 } }));
-    wait_for("six sandboxes", || look(cluster.ready_sandboxes("f0").len() == 6, cluster.show("f0")));
+    wait_for("six sandboxes", || check(cluster.ready_sandboxes("f0").len() == 6, cluster.show("f0")));
     let failed = failed_creations(&cluster);
     eprintln!("one node of two fails: {failed} creations failed, {FUNCTIONS} cold starts answered");
     assert!((1..=FEW).contains(&failed), "expected the failing node to be met, and then avoided: {failed} failed");
@@ -68,7 +68,7 @@ fn a_program_that_never_starts_is_tried_a_few_times_and_everybody_is_told() {
 fn many_callers_of_an_image_that_does_not_exist_cause_few_attempts() {
     let cluster = Cluster::start(Plan::PROCESS);
     cluster.register("f", json!({ "image": "file:/nonexistent" }));
-    let traffic = Traffic::start(cluster.door(), &["f"; 10], 0);
+    let traffic = Traffic::start(cluster.invoke_address(), &["f"; 10], 0);
     traffic.wait_for_more(500);
     let noted = traffic.stop();
     let seen = failures("image that does not exist", &noted);
@@ -87,7 +87,7 @@ fn a_function_that_never_listens_leaves_places_to_others() {
     cluster.register("deaf", json!({ "image": "file:/bin/sleep", "args": ["600"], "scale": { "min": 8 } }));
     wait_for("its share of places to be taken", || {
         let shown = cluster.show("deaf");
-        look(number(&shown["starting"]) == 8 && cluster.sandbox_processes().len() == 2, shown)
+        check(number(&shown["starting"]) == 8 && cluster.sandbox_processes().len() == 2, shown)
     });
     for number in 0..4 {
         let name = format!("f{number}");
@@ -104,14 +104,14 @@ fn a_creation_that_takes_too_long_is_given_up_and_counted() {
     cluster.register("deaf", json!({ "image": "file:/bin/sleep", "args": ["600"], "scale": { "min": 1, "max": 1 } }));
     wait_for("two failures", || {
         let shown = cluster.show("deaf");
-        look(number(&shown["failures"]) >= 2, shown)
+        check(number(&shown["failures"]) >= 2, shown)
     });
     let shown = cluster.show("deaf");
     assert!(shown["last_error"].as_str().unwrap().contains("it was not ready within 2s"), "{shown}");
     cluster.delete("deaf");
     wait_for("no process of it", || {
         let left = cluster.sandbox_processes();
-        look(left.is_empty(), format!("{left:?}"))
+        check(left.is_empty(), format!("{left:?}"))
     });
 }
 
@@ -129,7 +129,7 @@ fn creations_that_wait_for_their_turn_longer_than_one_may_take_are_no_failures()
     names.iter().for_each(|name| cluster.register(name, json!({ "scale": { "min": 1 } })));
     wait_for("a sandbox of each", || {
         let missing: Vec<_> = names.iter().filter(|name| cluster.ready_sandboxes(name).is_empty()).collect();
-        look(missing.is_empty(), format!("{missing:?}"))
+        check(missing.is_empty(), format!("{missing:?}"))
     });
     for name in &names {
         let shown = cluster.show(name);

@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use crate::{
     cluster::{Cluster, Plan},
     invocation::Invocation,
-    process,
+    probe, process,
     traffic::{Traffic, assert_no_failure, failures},
-    wait::{look, wait_for},
-    witness,
+    wait::{check, wait_for},
 };
 
 /// Enough that both workers have some of them.
@@ -47,11 +46,11 @@ fn start() -> Cluster {
 #[test]
 fn a_worker_that_pauses_for_less_than_suspicion_takes_costs_nobody_an_invocation() {
     let cluster = start();
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     traffic.wait_for_more(100);
     cluster.workers[0].send(Signal::SIGSTOP);
     let paused = Instant::now();
-    wait_for("the pause to be over", || look(paused.elapsed() >= PAUSE, traffic.count()));
+    wait_for("the pause to be over", || check(paused.elapsed() >= PAUSE, traffic.count()));
     cluster.workers[0].send(Signal::SIGCONT);
     traffic.wait_for_more(300);
     assert_no_failure("worker paused for 0.7 s", &traffic.stop());
@@ -62,7 +61,7 @@ fn a_worker_that_pauses_for_less_than_suspicion_takes_costs_nobody_an_invocation
 fn a_worker_that_is_back_before_it_is_given_up_has_its_sandboxes_taken_over() {
     let cluster = start();
     let before: Vec<_> = FUNCTIONS.iter().map(|name| cluster.ready_sandboxes(name)[0].clone()).collect();
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     traffic.wait_for_more(100);
     cluster.workers[0].send(Signal::SIGSTOP);
     cluster.wait_for_node("worker-0", "suspect");
@@ -78,7 +77,7 @@ fn a_worker_that_is_back_before_it_is_given_up_has_its_sandboxes_taken_over() {
     // Its sandboxes were not made anew; what was made meanwhile is surplus, and the longest idle goes.
     wait_for("one sandbox of each function", || {
         let surplus: Vec<_> = FUNCTIONS.iter().filter(|name| cluster.ready_sandboxes(name).len() != 1).collect();
-        look(surplus.is_empty(), format!("{surplus:?}"))
+        check(surplus.is_empty(), format!("{surplus:?}"))
     });
     cluster.wait_for_rest();
 }
@@ -93,11 +92,11 @@ fn when_all_workers_stand_still_together_nothing_is_replaced_and_the_same_sandbo
     let sandboxes =
         || -> BTreeSet<String> { FUNCTIONS.iter().flat_map(|name| cluster.ready_sandboxes(name)).collect() };
     let before = sandboxes();
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     traffic.wait_for_more(100);
     cluster.workers.iter().for_each(|worker| worker.send(Signal::SIGSTOP));
     let stopped = Instant::now();
-    wait_for("twelve seconds to pass", || look(stopped.elapsed() >= LONG, traffic.count()));
+    wait_for("twelve seconds to pass", || check(stopped.elapsed() >= LONG, traffic.count()));
     let states = ["worker-0", "worker-1"].map(|worker| cluster.node_state(worker));
     assert_eq!(states, ["ready", "ready"], "expected the control plane to suspect itself");
     cluster.workers.iter().for_each(|worker| worker.send(Signal::SIGCONT));
@@ -115,10 +114,10 @@ fn when_all_workers_stand_still_together_nothing_is_replaced_and_the_same_sandbo
 #[test]
 fn what_goes_on_in_the_sandboxes_of_a_frozen_worker_is_never_joined() {
     let cluster = Cluster::start(Plan { data_planes: 2, health: "dead_after = '3s'", ..Plan::PROCESS });
-    let directory = cluster.directory().join("testimony");
+    let directory = cluster.directory().join("observation");
     fs::create_dir(&directory).unwrap();
     for name in ["f", "g"] {
-        cluster.register(name, witness::function(&directory, 1, 4));
+        cluster.register(name, probe::function(&directory, 1, 4));
     }
     let clients = ["f", "f", "f", "g", "g", "g"];
     let traffic = [0, 1].map(|number| Traffic::start(cluster.data_planes[number].address("invoke"), &clients, 20));
@@ -134,11 +133,11 @@ fn what_goes_on_in_the_sandboxes_of_a_frozen_worker_is_never_joined() {
         let other: Vec<_> = seen.keys().filter(|failure| !EXPLICIT.contains(&failure.as_str())).collect();
         assert!(other.is_empty(), "expected answers and explicit failures, found {other:?}");
     }
-    witness::assert_never_more_than(&directory, 1);
+    probe::assert_never_more_than(&directory, 1);
     cluster.wait_for_rest();
     wait_for("as many processes as sandboxes", || {
         let (processes, held) = (cluster.sandbox_processes(), cluster.held());
-        look(processes.len() == held.len(), format!("{processes:?} for {held:?}"))
+        check(processes.len() == held.len(), format!("{processes:?} for {held:?}"))
     });
 }
 
@@ -153,7 +152,7 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
     Invocation::of("warm").at(&other).assert_ok();
     wait_for("the control plane to know that nothing runs", || {
         let shown = cluster.show("granted");
-        look(shown["running"] == 0 && shown["waiting"] == 0, shown)
+        check(shown["running"] == 0 && shown["waiting"] == 0, shown)
     });
     let before_kib = process::memory_kib(cluster.control_plane.pid());
     cluster.data_planes[0].send(Signal::SIGSTOP);
@@ -162,12 +161,12 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
     let (mut longest, mut held_up) = (Duration::ZERO, 0);
     for number in 0..CHANGES {
         let name = format!("f{number}");
-        let asked = Instant::now();
+        let requested = Instant::now();
         cluster.register(&name, json!({}));
         // A registration waits for the data planes that are connected, for one second at most.
-        held_up += usize::from(asked.elapsed() > Duration::from_millis(900));
-        let answer = Invocation::of(&name).at(&other);
-        longest = longest.max(answer.assert_ok().took);
+        held_up += usize::from(requested.elapsed() > Duration::from_millis(900));
+        let response = Invocation::of(&name).at(&other);
+        longest = longest.max(response.assert_ok().took);
         if number % 3 > 0 {
             cluster.delete(&name);
         }
@@ -179,7 +178,7 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
     wait_for("the control plane to end its stream", || {
         let status = cluster.status();
         assert!(stopped.elapsed() < took + STREAM_ENDS, "expected the stream to be ended: {status}");
-        look(status["data_planes"].as_array().unwrap().len() == 1, &status)
+        check(status["data_planes"].as_array().unwrap().len() == 1, &status)
     });
     let noted = traffic.stop();
     assert_no_failure("other data plane beside a frozen one", &noted);
@@ -194,8 +193,8 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
     cluster.invoke("warm").assert_ok();
     cluster.invoke("f3").assert_ok();
     wait_for("the functions deleted meanwhile to be unknown", || {
-        let answer = cluster.invoke("f1");
-        look((answer.status, answer.error()) == (404, "unknown-function"), format!("{answer:?}"))
+        let response = cluster.invoke("f1");
+        check((response.status, response.error()) == (404, "unknown-function"), format!("{response:?}"))
     });
     cluster.wait_for_rest();
 }
@@ -204,11 +203,11 @@ fn a_data_plane_that_stands_still_slows_nobody_down_and_catches_up() {
 fn a_control_plane_that_stands_still_until_it_is_given_up_is_found_again() {
     let cluster = start();
     let before: Vec<_> = FUNCTIONS.iter().map(|name| cluster.ready_sandboxes(name)).collect();
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     traffic.wait_for_more(100);
     cluster.control_plane.send(Signal::SIGSTOP);
     let stopped = Instant::now();
-    wait_for("its workers to give it up", || look(stopped.elapsed() >= GIVEN_UP, traffic.count()));
+    wait_for("its workers to give it up", || check(stopped.elapsed() >= GIVEN_UP, traffic.count()));
     cluster.control_plane.send(Signal::SIGCONT);
     // It has heard of nobody for as long, and must not take that for their fault.
     cluster.wait_until_whole();

@@ -21,7 +21,7 @@ pub(crate) struct Ongoing {
 
 /// An answer that came whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
@@ -45,29 +45,29 @@ pub(crate) fn send(address: &str, start: &str, headers: &[String], body: &str) -
 }
 
 /// An operator's request, which must be answered.
-pub(crate) fn ask(address: &str, start: &str, body: &str) -> Answer {
+pub(crate) fn request(address: &str, start: &str, body: &str) -> HttpResponse {
     let headers = [format!("Host: {address}"), "Content-Type: application/json".to_owned()];
-    let answer = send(address, start, &headers, body).and_then(Ongoing::answer);
-    answer.unwrap_or_else(|error| panic!("{start} at {address}: expected an answer: {error}"))
+    let response = send(address, start, &headers, body).and_then(Ongoing::response);
+    response.unwrap_or_else(|error| panic!("{start} at {address}: expected an answer: {error}"))
 }
 
 impl Ongoing {
     /// Waits for the whole answer.
-    pub(crate) fn answer(mut self) -> Result<Answer, String> {
+    pub(crate) fn response(mut self) -> Result<HttpResponse, String> {
         self.stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);
         let took = self.since.elapsed();
         read.map_err(|error| format!("reading the answer after {took:?}: {error}"))?;
-        Answer::parse(&String::from_utf8_lossy(&bytes), took)
+        HttpResponse::parse(&String::from_utf8_lossy(&bytes), took)
     }
 
     /// Waits for `client_timeout`, then hangs up; the answer if it came before.
-    pub(crate) fn answer_within(mut self, client_timeout: Duration) -> Option<Answer> {
+    pub(crate) fn response_within(mut self, client_timeout: Duration) -> Option<HttpResponse> {
         self.stream.set_read_timeout(Some(client_timeout)).unwrap();
         let mut first = [0];
         match self.stream.peek(&mut first) {
-            Ok(1) => self.answer().ok(),
+            Ok(1) => self.response().ok(),
             _ => {
                 let _ = self.stream.flush();
                 None
@@ -76,7 +76,7 @@ impl Ongoing {
     }
 }
 
-impl Answer {
+impl HttpResponse {
     fn parse(text: &str, took: Duration) -> Result<Self, String> {
         let broken = || format!("expected a whole answer, found {text:?}");
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
@@ -84,11 +84,11 @@ impl Answer {
         let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(broken)?;
         let fields = lines.filter_map(|line| line.split_once(':'));
         let headers: Vec<_> = fields.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-        let answer = Self { status, headers, body: body.to_owned(), took };
-        match answer.header("content-length").map(str::parse::<usize>) {
-            Some(Ok(length)) if length == body.len() => Ok(answer),
+        let response = Self { status, headers, body: body.to_owned(), took };
+        match response.header("content-length").map(str::parse::<usize>) {
+            Some(Ok(length)) if length == body.len() => Ok(response),
             Some(_) => Err(broken()),
-            None if body.is_empty() => Ok(answer),
+            None if body.is_empty() => Ok(response),
             None => Err(format!("expected a Content-Length: {text:?}")),
         }
     }

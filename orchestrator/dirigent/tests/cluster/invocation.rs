@@ -1,8 +1,8 @@
 //! Invocations as clients send them.
 
 use crate::{
-    http::{self, Answer, Ongoing},
-    witness,
+    http::{self, HttpResponse, Ongoing},
+    probe,
 };
 
 /// One invocation of the trace function.
@@ -30,9 +30,9 @@ impl Invocation {
         Self { method: "POST", ..self }
     }
 
-    /// That ends a witness's sandbox as soon as it has read it.
+    /// That ends a probe's sandbox as soon as it has read it.
     pub(crate) fn deadly(self) -> Self {
-        Self { workload: witness::DEADLY, ..self }
+        Self { workload: probe::DEADLY, ..self }
     }
 
     /// Sends it to a data plane.
@@ -50,8 +50,8 @@ impl Invocation {
 
     /// Sends it and waits for the answer: a status, whatever it is. Anything else breaks the promise that every
     /// invocation ends in one answer.
-    pub(crate) fn at(&self, address: &str) -> Answer {
-        let answer = self.begin(address).and_then(Ongoing::answer);
-        answer.unwrap_or_else(|error| panic!("expected exactly one answer to {self:?}: {error}"))
+    pub(crate) fn at(&self, address: &str) -> HttpResponse {
+        let response = self.begin(address).and_then(Ongoing::response);
+        response.unwrap_or_else(|error| panic!("expected exactly one answer to {self:?}: {error}"))
     }
 }

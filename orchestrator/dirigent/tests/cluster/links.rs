@@ -12,7 +12,7 @@ use crate::{
     process,
     relay::{Link, Relay},
     traffic::{Traffic, assert_no_failure},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Enough that both workers have some of them.
@@ -34,7 +34,7 @@ fn cut_worker(link: Link) {
     cluster.add_worker(plan, relay.address());
     cluster.wait_until_whole();
     register(&cluster);
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     traffic.wait_for_more(100);
 
     relay.set(link);
@@ -49,7 +49,7 @@ fn cut_worker(link: Link) {
     assert_no_failure(&format!("link worker to control plane {link:?}"), &traffic.stop());
     wait_for("the surplus made meanwhile to be gone", || {
         let surplus: Vec<_> = FUNCTIONS.iter().filter(|name| cluster.ready_sandboxes(name).len() != 1).collect();
-        look(surplus.is_empty(), format!("{surplus:?}"))
+        check(surplus.is_empty(), format!("{surplus:?}"))
     });
     cluster.wait_for_rest();
 }
@@ -64,26 +64,26 @@ fn cut_data_plane(link: Link) {
     let cut = cluster.data_planes[1].address("invoke").to_owned();
     cluster.register("theirs", json!({}));
     Invocation::of("theirs").at(&cut).assert_ok();
-    let whole_side = Traffic::start(cluster.door(), &FUNCTIONS, 5);
+    let whole_side = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
     let cut_side = Traffic::start(&cut, &["theirs"], 5);
     cut_side.wait_for_more(100);
 
     relay.set(link);
     wait_for("the control plane to see it leave", || {
         let status = cluster.status();
-        look(status["data_planes"].as_array().unwrap().len() == 1, &status)
+        check(status["data_planes"].as_array().unwrap().len() == 1, &status)
     });
     cut_side.wait_for_more(300);
     cluster.register("cold", json!({}));
     cluster.invoke("cold").assert_ok();
     // What the one that is cut off holds is out of reach, but not counted on.
-    let answer = cluster.invoke("theirs");
-    assert!(answer.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {answer:?}");
+    let response = cluster.invoke("theirs");
+    assert!(response.assert_ok().took < Duration::from_secs(5), "expected another sandbox soon: {response:?}");
     // The one that is cut off knows some functions and cannot get a sandbox for them: it waits.
     let waits = Invocation::of("f0").begin(&cut).unwrap();
-    cluster.wait_for_level(1, "f0", 1, 0);
+    cluster.wait_for_demand(1, "f0", 1, 0);
     relay.set(Link::Whole);
-    waits.answer().unwrap().assert_ok();
+    waits.response().unwrap().assert_ok();
     cluster.wait_until_whole();
     Invocation::of("cold").at(&cut).assert_ok();
     whole_side.wait_for_more(100);
@@ -126,11 +126,11 @@ fn a_data_plane_that_only_the_control_plane_cannot_reach_finds_out_that_its_sand
     relay.set(Link::Cut);
     wait_for("the control plane to delete what it held", || {
         let alive = process::alive(&processes);
-        look(alive.is_empty(), format!("{alive:?}"))
+        check(alive.is_empty(), format!("{alive:?}"))
     });
     wait_for("the data plane to find that out without an invocation", || {
-        let metrics = http::ask(cluster.data_planes[0].address("admin"), "GET /metrics", "").body;
-        look(metrics.contains("\ndirigent_data_plane_sandboxes_failed_total 1\n"), metrics)
+        let metrics = http::request(cluster.data_planes[0].address("admin"), "GET /metrics", "").body;
+        check(metrics.contains("\ndirigent_data_plane_sandboxes_failed_total 1\n"), metrics)
     });
     cluster.invoke("f").assert_refused(504, "queue-deadline");
     relay.set(Link::Whole);

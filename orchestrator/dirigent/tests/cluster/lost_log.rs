@@ -8,27 +8,27 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Plan, number},
-    wait::{look, wait_for},
-    witness,
+    probe,
+    wait::{check, wait_for},
 };
 
 /// A function of which every sandbox testifies in `directory`.
 fn function(directory: &Path) -> Value {
     fs::create_dir(directory).unwrap();
-    let mut fields = witness::function(directory, 1, 2);
+    let mut fields = probe::function(directory, 1, 2);
     fields["queue"] = json!({ "deadline": "1s" });
     fields
 }
 
-/// Invocations that began in the sandboxes that testify in `directory`.
+/// Invocations that began in the sandboxes that report to `directory`.
 fn begun(directory: &Path) -> u32 {
-    witness::testimonies(directory).iter().map(|testimony| testimony.begun).sum()
+    probe::observations(directory).iter().map(|observation| observation.begun).sum()
 }
 
 #[test]
 fn after_a_lost_log_no_function_is_answered_with_the_code_of_another() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
-    let [lost, anew] = ["lost", "anew"].map(|name| cluster.directory().join(name));
+    let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     (0..8).for_each(|number| cluster.register(&format!("before{number}"), json!({})));
     cluster.register("lost", function(&lost));
     cluster.invoke("lost").assert_ok();
@@ -40,23 +40,23 @@ fn after_a_lost_log_no_function_is_answered_with_the_code_of_another() {
     cluster.control_plane.start_again();
     wait_for("the data plane in the new cluster", || {
         let data_planes = cluster.status()["data_planes"].clone();
-        look(data_planes.as_array().unwrap().len() == 1, data_planes)
+        check(data_planes.as_array().unwrap().len() == 1, data_planes)
     });
     // Numbers are given out one after the other: these come before the one that the lost function had.
     (0..id).map(|number| format!("f{number}")).find(|name| {
         cluster.register(name, json!({}));
         number(&cluster.show(name)["id"]) == id - 1
     });
-    cluster.register("anew", function(&anew));
+    cluster.register("anew", function(&recreated));
     assert_eq!(number(&cluster.show("anew")["id"]), id, "expected the numbers to be given out again");
     // The data plane goes over to the new cluster; the worker holds a sandbox of the old one, and is refused.
     wait_for("the data plane to know the functions of the new cluster only", || {
         let (left, new) = (cluster.invoke("lost"), cluster.invoke("anew"));
-        for answer in [&left, &new] {
-            assert_ne!(answer.status, 200, "expected nobody to answer: {answer:?}");
+        for response in [&left, &new] {
+            assert_ne!(response.status, 200, "expected nobody to answer: {response:?}");
         }
         let seen = (left.status, left.error(), new.status, new.error());
-        look(seen == (404, "unknown-function", 504, "queue-deadline"), format!("{seen:?}"))
+        check(seen == (404, "unknown-function", 504, "queue-deadline"), format!("{seen:?}"))
     });
     assert_eq!(number(&cluster.status()["nodes_ready"]), 0, "{}", cluster.status());
 
@@ -65,7 +65,7 @@ fn after_a_lost_log_no_function_is_answered_with_the_code_of_another() {
     cluster.wait_until_whole();
     cluster.invoke("anew").assert_ok();
     cluster.invoke("lost").assert_refused(404, "unknown-function");
-    assert_eq!((begun(&lost), begun(&anew)), (before, 1), "expected only its own sandbox to have been invoked");
+    assert_eq!((begun(&lost), begun(&recreated)), (before, 1), "expected only its own sandbox to have been invoked");
     cluster.wait_for_rest();
 }
 
@@ -93,17 +93,17 @@ fn set_back(cluster: &mut Cluster, lost: &Path, starts: u32) -> usize {
     cluster.control_plane.start_again();
     wait_for("the data plane to begin anew", || {
         let data_planes = cluster.status()["data_planes"].clone();
-        look(data_planes.as_array().unwrap().len() == 1, data_planes)
+        check(data_planes.as_array().unwrap().len() == 1, data_planes)
     });
     id
 }
 
 /// Registers `anew` under the id that another function had.
-fn register_as(cluster: &Cluster, id: usize, anew: &Path) {
+fn register_as(cluster: &Cluster, id: usize, recreated: &Path) {
     // The epoch comes after the newest command of the copy, and these before the id.
     let next = number(&cluster.show("kept")["id"]) + 2;
     (next..id).for_each(|filler| cluster.register(&format!("filler{filler}"), json!({})));
-    cluster.register("anew", function(anew));
+    cluster.register("anew", function(recreated));
     assert_eq!(number(&cluster.show("anew")["id"]), id, "expected the number to be given out again");
 }
 
@@ -115,14 +115,14 @@ fn log_of(cluster: &Cluster, part: &str) -> String {
 #[test]
 fn after_an_older_copy_of_the_log_is_put_back_no_function_is_answered_with_the_code_of_another() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
-    let [lost, anew] = ["lost", "anew"].map(|name| cluster.directory().join(name));
+    let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     let id = set_back(&mut cluster, &lost, 0);
-    register_as(&cluster, id, &anew);
+    register_as(&cluster, id, &recreated);
     cluster.workers[0].send(Signal::SIGCONT);
     cluster.wait_until_whole();
     cluster.invoke("anew").assert_ok();
     cluster.invoke("lost").assert_refused(404, "unknown-function");
-    assert_eq!((begun(&lost), begun(&anew)), (1, 1), "expected only its own sandbox to have been invoked");
+    assert_eq!((begun(&lost), begun(&recreated)), (1, 1), "expected only its own sandbox to have been invoked");
     for (part, expected) in [
         ("control-plane", "it holds sandboxes of commands that this log does not have"),
         ("control-plane", "the log was set back to an older copy or has lost its end"),
@@ -137,19 +137,19 @@ fn after_an_older_copy_of_the_log_is_put_back_no_function_is_answered_with_the_c
 #[test]
 fn who_was_in_an_epoch_that_the_copy_of_the_log_does_not_have_is_refused_and_told_why() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
-    let [lost, anew] = ["lost", "anew"].map(|name| cluster.directory().join(name));
+    let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     let id = set_back(&mut cluster, &lost, 1);
-    register_as(&cluster, id, &anew);
+    register_as(&cluster, id, &recreated);
     cluster.workers[0].send(Signal::SIGCONT);
     wait_for("the worker to be told why it is refused", || {
         let log = log_of(&cluster, "worker-0");
-        look(log.contains("the log was set back to an older copy") && log.contains("start it anew"), log)
+        check(log.contains("the log was set back to an older copy") && log.contains("start it anew"), log)
     });
     cluster.invoke("anew").assert_refused(504, "queue-deadline");
     assert!(cluster.workers[0].end(Signal::SIGTERM).success());
     cluster.workers[0].start_again();
     cluster.wait_until_whole();
     cluster.invoke("anew").assert_ok();
-    assert_eq!((begun(&lost), begun(&anew)), (1, 1), "expected only its own sandbox to have been invoked");
+    assert_eq!((begun(&lost), begun(&recreated)), (1, 1), "expected only its own sandbox to have been invoked");
     cluster.wait_for_rest();
 }

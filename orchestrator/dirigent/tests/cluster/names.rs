@@ -11,7 +11,7 @@ use crate::{
     daemon::Daemon,
     invocation::Invocation,
     process,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Its silence is noticed long before its stream is ended, which takes 3 s at least.
@@ -34,14 +34,14 @@ fn log_of(cluster: &Cluster, part: &str) -> String {
 fn wait_for_admission(cluster: &Cluster, part: &str) {
     wait_for(&format!("{part} to be let in"), || {
         let log = log_of(cluster, part);
-        look(log.contains("connected to the control plane"), log)
+        check(log.contains("connected to the control plane"), log)
     });
 }
 
 fn wait_for_refusal(cluster: &Cluster, part: &str) {
     wait_for(&format!("{part} to be refused for its name"), || {
         let log = log_of(cluster, part);
-        look(log.contains("another worker of the name \"worker-0\" is connected"), log)
+        check(log.contains("another worker of the name \"worker-0\" is connected"), log)
     });
 }
 
@@ -78,7 +78,7 @@ fn sandboxes_of_a_worker_whose_name_another_one_has_end() {
     let processes: Vec<_> = processes.into_iter().collect();
     wait_for("its sandboxes to end", || {
         let alive = process::alive(&processes);
-        look(alive.is_empty(), format!("{alive:?}"))
+        check(alive.is_empty(), format!("{alive:?}"))
     });
     cluster.invoke("f").assert_ok();
     assert!(cluster.workers[0].end(Signal::SIGTERM).success());
@@ -88,7 +88,7 @@ fn sandboxes_of_a_worker_whose_name_another_one_has_end() {
 #[test]
 fn sandboxes_that_a_data_plane_lost_with_its_name_are_used_by_it_no_more() {
     let (mut cluster, _) = with_a_sandbox();
-    let old = cluster.door().to_owned();
+    let old = cluster.invoke_address().to_owned();
     cluster.data_planes[0].send(Signal::SIGSTOP);
     let namesake = cluster.start_data_plane_namesake();
     wait_for_admission(&cluster, "namesake");
@@ -96,14 +96,14 @@ fn sandboxes_that_a_data_plane_lost_with_its_name_are_used_by_it_no_more() {
     cluster.data_planes[0].send(Signal::SIGCONT);
     // What it had was ended when the other one came: its addresses may be those of other functions.
     wait_for("it to know of no function any more", || {
-        let answer = Invocation::of("f").at(&old);
-        look(answer.header("x-dirigent-error") == Some("not-ready"), format!("{answer:?}"))
+        let response = Invocation::of("f").at(&old);
+        check(response.header("x-dirigent-error") == Some("not-ready"), format!("{response:?}"))
     });
     Invocation::of("f").at(namesake.address("invoke")).assert_ok();
     end(namesake);
     wait_for("it to be let in as a new one", || {
-        let answer = Invocation::of("f").at(&old);
-        look(answer.status == 200, format!("{answer:?}"))
+        let response = Invocation::of("f").at(&old);
+        check(response.status == 200, format!("{response:?}"))
     });
     assert!(cluster.data_planes[0].end(Signal::SIGTERM).success());
 }

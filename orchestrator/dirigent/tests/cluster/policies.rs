@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Plan},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 const SANDBOXES: usize = 8;
@@ -15,8 +15,8 @@ fn start(fields: &Value) -> Cluster {
     let cluster = Cluster::start(Plan { workers: NODES, ..Plan::HOLLOW });
     cluster.register("f", specification(fields));
     wait_for("every sandbox to be granted to the data plane", || {
-        let level = cluster.level(0, "f");
-        look(level["held"] == SANDBOXES, &level)
+        let demand = cluster.demand(0, "f");
+        check(demand["held"] == SANDBOXES, &demand)
     });
     cluster
 }
@@ -77,9 +77,9 @@ fn a_policy_that_does_not_exist_is_refused_with_its_field_and_those_that_do() {
         (json!({ "balance": "best" }), "balance", "least-loaded, round-robin, random, power-of-two, knative"),
         (json!({ "scale": { "policy": "best" } }), "scale.policy", "reactive, kpa, dirigent"),
     ] {
-        let answer = cluster.operator("PUT /v1/functions/f", &specification(&fields).to_string());
-        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{answer:?}");
-        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        let response = cluster.operator("PUT /v1/functions/f", &specification(&fields).to_string());
+        assert_eq!((response.status, &response.json()["field"]), (400, &json!(field)), "{response:?}");
+        let detail = response.json()["detail"].as_str().unwrap().to_owned();
         assert_eq!(detail, format!("{field}: expected one of {known}, got text \"best\""));
 
         let line = json!({ "name": "f", "image": "builtin:function" });

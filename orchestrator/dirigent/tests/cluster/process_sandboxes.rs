@@ -10,7 +10,7 @@ use crate::{
     daemon::dirigent,
     invocation::Invocation,
     process,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// What the function is asked to run, milliseconds.
@@ -20,7 +20,7 @@ const RUN_MS: u32 = 100;
 fn start() -> (Cluster, Vec<u32>) {
     let cluster = Cluster::start(Plan { workers: 1, mode: "spin", ..Plan::PROCESS });
     cluster.register("f", json!({ "scale": { "min": 3 } }));
-    wait_for("three sandboxes", || look(cluster.ready_sandboxes("f").len() == 3, cluster.show("f")));
+    wait_for("three sandboxes", || check(cluster.ready_sandboxes("f").len() == 3, cluster.show("f")));
     let sandboxes = cluster.sandbox_processes();
     assert_eq!(process::alive(&sandboxes).len(), 3, "expected a process for each sandbox: {sandboxes:?}");
     (cluster, sandboxes)
@@ -29,7 +29,7 @@ fn start() -> (Cluster, Vec<u32>) {
 fn assert_none_stays(sandboxes: &[u32]) {
     wait_for("every sandbox process to be gone", || {
         let left = process::alive(sandboxes);
-        look(left.is_empty(), format!("{left:?}"))
+        check(left.is_empty(), format!("{left:?}"))
     });
 }
 
@@ -37,13 +37,13 @@ fn assert_none_stays(sandboxes: &[u32]) {
 fn the_function_runs_as_long_as_it_is_asked_to() {
     let cluster = Cluster::start(Plan { mode: "spin", ..Plan::PROCESS });
     cluster.register("f", json!({}));
-    let asked_us = u64::from(RUN_MS) * 1000;
+    let requested_us = u64::from(RUN_MS) * 1000;
     // On a busy machine a run may take longer, but never less; one run undisturbed enough is asked for.
     wait_for("a run within 30 % of what was asked for", || {
-        let answer = Invocation::of("f").run_ms(RUN_MS).at(cluster.door());
-        let ran_us = answer.assert_ok().json()["ExecutionTime"].as_u64().unwrap();
-        assert!(ran_us >= asked_us * 7 / 10, "expected at least {asked_us} µs, found {ran_us}");
-        look(ran_us <= asked_us * 13 / 10, ran_us)
+        let response = Invocation::of("f").run_ms(RUN_MS).at(cluster.invoke_address());
+        let ran_us = response.assert_ok().json()["ExecutionTime"].as_u64().unwrap();
+        assert!(ran_us >= requested_us * 7 / 10, "expected at least {requested_us} µs, found {ran_us}");
+        check(ran_us <= requested_us * 13 / 10, ran_us)
     });
 }
 
@@ -51,12 +51,12 @@ fn the_function_runs_as_long_as_it_is_asked_to() {
 fn its_output_can_be_read_by_operators() {
     let cluster = Cluster::start(Plan::PROCESS);
     cluster.register("f", json!({}));
-    let answer = cluster.invoke("f");
+    let response = cluster.invoke("f");
     let at = ["--control-plane", cluster.control_plane.address("http")];
     let output = dirigent().args(["function", "logs", "f"]).args(at).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "expected the logs: {text}");
-    let header = format!("==> {} <==", answer.assert_ok().sandbox());
+    let header = format!("==> {} <==", response.assert_ok().sandbox());
     assert!(text.contains(&header) && text.contains("listening on"), "expected {header} and its output: {text}");
 }
 
@@ -130,6 +130,6 @@ fn a_sandbox_no_longer_wanted_is_a_process_no_more() {
     // A process that is a zombie is no more, and is reaped soon.
     wait_for("them to be reaped as well", || {
         let left = cluster.sandbox_processes();
-        look(left.is_empty(), format!("{left:?}"))
+        check(left.is_empty(), format!("{left:?}"))
     });
 }

@@ -8,7 +8,7 @@ use crate::{
     http::Ongoing,
     invocation::Invocation,
     traffic::{Traffic, assert_no_failure},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Cold starts at once.
@@ -25,7 +25,7 @@ fn kill(cluster: &mut Cluster) {
 
 fn begin_burst(cluster: &Cluster, first: usize) -> Vec<Ongoing> {
     let names = (first..first + BURST).map(|number| format!("f{number}"));
-    names.map(|name| Invocation::of(&name).begin(cluster.door()).unwrap()).collect()
+    names.map(|name| Invocation::of(&name).begin(cluster.invoke_address()).unwrap()).collect()
 }
 
 #[test]
@@ -40,11 +40,11 @@ fn cold_starts_that_a_kill_interrupts_are_answered_once_it_is_back() {
         wait_for("creations under way", || {
             let status = cluster.status();
             let (starting, ready) = (number(&status["sandboxes_starting"]), number(&status["sandboxes_ready"]));
-            look(starting + ready > round * BURST && ready >= round * (BURST + 10), &status)
+            check(starting + ready > round * BURST && ready >= round * (BURST + 10), &status)
         });
         kill(&mut cluster);
         for ongoing in burst {
-            ongoing.answer().unwrap().assert_ok();
+            ongoing.response().unwrap().assert_ok();
         }
     }
     cluster.wait_for_rest();
@@ -59,25 +59,25 @@ fn cold_starts_that_a_kill_interrupts_are_answered_once_it_is_back() {
 fn a_kill_while_old_sandboxes_drain_leaves_none_of_them() {
     let mut cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "memory": 64, "scale": { "min": 6 } }));
-    wait_for("six sandboxes", || look(cluster.ready_sandboxes("f").len() == 6, cluster.show("f")));
+    wait_for("six sandboxes", || check(cluster.ready_sandboxes("f").len() == 6, cluster.show("f")));
     let old = cluster.ready_sandboxes("f");
-    let running = [(); 4].map(|()| Invocation::of("f").run_ms(3000).begin(cluster.door()).unwrap());
-    cluster.wait_for_level(0, "f", 0, 4);
+    let running = [(); 4].map(|()| Invocation::of("f").run_ms(3000).begin(cluster.invoke_address()).unwrap());
+    cluster.wait_for_demand(0, "f", 0, 4);
     cluster.update("f", json!({ "memory": 65, "scale": { "min": 2 } }));
     wait_for("sandboxes that drain", || {
         let status = cluster.status();
-        look(number(&status["sandboxes_leaving"]) > 0, &status)
+        check(number(&status["sandboxes_leaving"]) > 0, &status)
     });
     kill(&mut cluster);
     for ongoing in running {
         // A GET whose sandbox is ended is given to another one.
-        ongoing.answer().unwrap().assert_ok();
+        ongoing.response().unwrap().assert_ok();
     }
     cluster.invoke("f").assert_ok();
     wait_for("no sandbox of the old revision", || {
         let held = cluster.held();
         let is_old = |held: &serde_json::Value| old.iter().any(|old| held["sandbox"] == old.as_str());
-        look(!held.iter().any(is_old), format!("{held:?}"))
+        check(!held.iter().any(is_old), format!("{held:?}"))
     });
     cluster.wait_for_rest();
 }
@@ -87,7 +87,7 @@ fn a_kill_right_after_registrations_and_deletions_loses_none_of_them() {
     let mut cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("warm", json!({}));
     cluster.invoke("warm").assert_ok();
-    let traffic = Traffic::start(cluster.door(), &["warm"], 5);
+    let traffic = Traffic::start(cluster.invoke_address(), &["warm"], 5);
     for round in 0..3 {
         let (kept, deleted) = (format!("kept{round}"), format!("deleted{round}"));
         cluster.register(&deleted, json!({ "scale": { "min": 2 } }));
@@ -100,7 +100,7 @@ fn a_kill_right_after_registrations_and_deletions_loses_none_of_them() {
     assert_no_failure("warm traffic over three kills of the control plane", &traffic.stop());
     for round in 0..3 {
         let name = format!("kept{round}");
-        wait_for("its lower bound", || look(cluster.ready_sandboxes(&name).len() == 2, cluster.show(&name)));
+        wait_for("its lower bound", || check(cluster.ready_sandboxes(&name).len() == 2, cluster.show(&name)));
     }
     cluster.wait_for_rest();
     assert_eq!(cluster.held().len(), 7, "expected two of each function kept, and one: {:?}", cluster.held());

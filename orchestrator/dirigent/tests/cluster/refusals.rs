@@ -8,7 +8,7 @@ use crate::{
     cluster::{Cluster, Plan, number},
     daemon::dirigent,
     invocation::Invocation,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// How late a deadline may be kept on a busy machine.
@@ -18,18 +18,18 @@ const LATENESS: Duration = Duration::from_secs(3);
 fn a_full_queue_is_refused_at_once_and_says_when_to_come_back() {
     let cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "scale": { "max": 1 }, "queue": { "limit": 2 } }));
-    let running = Invocation::of("f").run_ms(1500).begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "f", 0, 1);
-    let waiting = [(); 2].map(|()| Invocation::of("f").begin(cluster.door()).unwrap());
-    cluster.wait_for_level(0, "f", 2, 1);
+    let running = Invocation::of("f").run_ms(1500).begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "f", 0, 1);
+    let waiting = [(); 2].map(|()| Invocation::of("f").begin(cluster.invoke_address()).unwrap());
+    cluster.wait_for_demand(0, "f", 2, 1);
 
     let refused = cluster.invoke("f");
     refused.assert_refused(503, "queue-full");
     let after = refused.header("retry-after").and_then(|value| value.parse::<u32>().ok());
     assert!(after.is_some_and(|seconds| seconds >= 1), "expected Retry-After in seconds: {refused:?}");
-    running.answer().unwrap().assert_ok();
+    running.response().unwrap().assert_ok();
     for ongoing in waiting {
-        ongoing.answer().unwrap().assert_ok();
+        ongoing.response().unwrap().assert_ok();
     }
 }
 
@@ -38,12 +38,12 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
     let cluster = Cluster::start(Plan { cpu: "1", ..Plan::HOLLOW });
     let deadline = Duration::from_secs(1);
     cluster.register("huge", json!({ "cpu": 2000, "queue": { "deadline": "1s" } }));
-    let waiting = Invocation::of("huge").begin(cluster.door()).unwrap();
+    let waiting = Invocation::of("huge").begin(cluster.invoke_address()).unwrap();
     wait_for("the control plane to lack room for it", || {
         let status = cluster.status();
-        look(number(&status["functions_unschedulable"]) == 1, &status)
+        check(number(&status["functions_unschedulable"]) == 1, &status)
     });
-    let late = waiting.answer().unwrap();
+    let late = waiting.response().unwrap();
     late.assert_refused(504, "queue-deadline");
     assert!(
         (deadline..deadline + LATENESS).contains(&late.took),
@@ -51,7 +51,7 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
     );
     wait_for("nothing to lack room, since nobody waits any more", || {
         let status = cluster.status();
-        look(number(&status["functions_unschedulable"]) == 0, &status)
+        check(number(&status["functions_unschedulable"]) == 0, &status)
     });
     // What does not fit today may be made to fit.
     cluster.register("small", json!({ "cpu": 1000 }));
@@ -62,10 +62,10 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
 fn a_function_that_takes_too_long_is_answered_for_and_can_be_invoked_again() {
     let cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "timeout": "300ms", "scale": { "max": 1 } }));
-    let late = Invocation::of("f").run_ms(20_000).at(cluster.door());
+    let late = Invocation::of("f").run_ms(20_000).at(cluster.invoke_address());
     late.assert_refused(504, "timeout");
     assert!(late.took < Duration::from_millis(300) + LATENESS, "expected the time-out after 300 ms: {late:?}");
-    Invocation::of("f").run_ms(10).at(cluster.door()).assert_ok();
+    Invocation::of("f").run_ms(10).at(cluster.invoke_address()).assert_ok();
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn a_name_is_unknown_before_its_registration_and_known_everywhere_right_after() 
         let name = format!("f{number}");
         cluster.register(&name, json!({}));
         for data_plane in &cluster.data_planes {
-            let answer = Invocation::of(&name).at(data_plane.address("invoke"));
-            assert_eq!(answer.status, 200, "{name}, at once after its registration was answered: {answer:?}");
+            let response = Invocation::of(&name).at(data_plane.address("invoke"));
+            assert_eq!(response.status, 200, "{name}, at once after its registration was answered: {response:?}");
         }
     }
     cluster.invoke("nobody").assert_refused(404, "unknown-function");

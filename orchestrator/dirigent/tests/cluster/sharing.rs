@@ -15,8 +15,8 @@ use serde_json::json;
 use crate::{
     cluster::{Cluster, Plan},
     invocation::Invocation,
-    wait::{look, wait_for, wait_within},
-    witness,
+    probe,
+    wait::{check, wait_for, wait_within},
 };
 
 const FUNCTIONS: [&str; 3] = ["f", "g", "h"];
@@ -25,12 +25,12 @@ const ROUNDS: usize = 40;
 /// How long an invocation runs, milliseconds.
 const RUN_MS: u32 = 30;
 /// At rest nothing is left over after this.
-const SETTLED: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all clients together saw.
 #[derive(Debug, Default)]
 struct Seen {
-    answered: AtomicUsize,
+    responded: AtomicUsize,
     hung_up: AtomicUsize,
     /// Connections that were refused or broke: a data plane that is killed breaks its own.
     broken: [AtomicUsize; 3],
@@ -40,10 +40,10 @@ struct Seen {
 
 fn start() -> (Cluster, PathBuf) {
     let cluster = Cluster::start(Plan { data_planes: 3, ..Plan::PROCESS });
-    let directory = cluster.directory().join("testimony");
+    let directory = cluster.directory().join("observation");
     fs::create_dir(&directory).unwrap();
     for name in FUNCTIONS {
-        let mut function = witness::function(&directory, 1, 2);
+        let mut function = probe::function(&directory, 1, 2);
         function["scale"] = json!({ "max": 2, "stable_window": "1s", "keep_alive": "60s" });
         cluster.register(name, function);
         cluster.invoke(name).assert_ok();
@@ -52,55 +52,56 @@ fn start() -> (Cluster, PathBuf) {
 }
 
 /// One client: a third of its invocations wait to the end, the others lose patience, waiting or running.
-fn invoke(client: usize, doors: &[String], seen: &Seen) {
+fn invoke(client: usize, invoke_addresses: &[String], seen: &Seen) {
     for round in 0..ROUNDS {
-        let door = (client + round) % doors.len();
+        let invoke_address = (client + round) % invoke_addresses.len();
         let invocation = Invocation::of(FUNCTIONS[(client / 3 + round / 2) % FUNCTIONS.len()]).run_ms(RUN_MS);
-        let Ok(ongoing) = invocation.begin(&doors[door]) else {
-            seen.broken[door].fetch_add(1, Ordering::Relaxed);
+        let Ok(ongoing) = invocation.begin(&invoke_addresses[invoke_address]) else {
+            seen.broken[invoke_address].fetch_add(1, Ordering::Relaxed);
             // For as long as an invocation takes: a client that is refused does not come back sooner.
             thread::park_timeout(Duration::from_millis(RUN_MS.into()));
             continue;
         };
         let client_timeout = Duration::from_millis(((client * 37 + round * 53) % 200 + 1) as u64);
-        let answer = match round % 3 {
-            0 => match ongoing.answer() {
-                Ok(answer) => answer,
+        let response = match round % 3 {
+            0 => match ongoing.response() {
+                Ok(response) => response,
                 Err(_) => {
-                    seen.broken[door].fetch_add(1, Ordering::Relaxed);
+                    seen.broken[invoke_address].fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
             },
-            _ => match ongoing.answer_within(client_timeout) {
-                Some(answer) => answer,
+            _ => match ongoing.response_within(client_timeout) {
+                Some(response) => response,
                 None => {
                     seen.hung_up.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
             },
         };
-        if answer.error() == "not-ready" {
-            seen.not_ready[door].fetch_add(1, Ordering::Relaxed);
+        if response.error() == "not-ready" {
+            seen.not_ready[invoke_address].fetch_add(1, Ordering::Relaxed);
             thread::park_timeout(Duration::from_millis(RUN_MS.into()));
             continue;
         }
-        answer.assert_ok();
-        seen.answered.fetch_add(1, Ordering::Relaxed);
+        response.assert_ok();
+        seen.responded.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Runs all clients, and `fault` once a third of the answers are there.
 fn under_load(cluster: &mut Cluster, fault: impl FnOnce(&mut Cluster)) -> Seen {
-    let doors: Vec<String> = cluster.data_planes.iter().map(|part| part.address("invoke").to_owned()).collect();
+    let invoke_addresses: Vec<String> =
+        cluster.data_planes.iter().map(|part| part.address("invoke").to_owned()).collect();
     let seen = Seen::default();
     thread::scope(|scope| {
         for client in 0..CLIENTS {
-            let (doors, seen) = (&doors, &seen);
-            scope.spawn(move || invoke(client, doors, seen));
+            let (invoke_addresses, seen) = (&invoke_addresses, &seen);
+            scope.spawn(move || invoke(client, invoke_addresses, seen));
         }
         wait_for("some answers", || {
-            let answered = seen.answered.load(Ordering::Relaxed);
-            look(answered > CLIENTS * ROUNDS / 9, answered)
+            let responded = seen.responded.load(Ordering::Relaxed);
+            check(responded > CLIENTS * ROUNDS / 9, responded)
         });
         fault(cluster);
     });
@@ -117,13 +118,13 @@ fn assert_undisturbed(seen: &Seen, data_planes: Range<usize>) {
 }
 
 /// Fails unless everything is as it should be once all clients are gone.
-fn assert_settled(cluster: &Cluster, directory: &std::path::Path, seen: &Seen) {
-    let begun = witness::assert_never_more_than(directory, 1) as usize;
-    let answered = seen.answered.load(Ordering::Relaxed);
-    assert!(begun >= answered, "expected each answer to have been run: {begun} began, {answered} answered");
-    wait_within(SETTLED, "nothing to wait or run", || {
+fn assert_quiescent(cluster: &Cluster, directory: &std::path::Path, seen: &Seen) {
+    let begun = probe::assert_never_more_than(directory, 1) as usize;
+    let responded = seen.responded.load(Ordering::Relaxed);
+    assert!(begun >= responded, "expected each answer to have been run: {begun} began, {responded} answered");
+    wait_within(SETTLE_TIMEOUT, "nothing to wait or run", || {
         let status = cluster.status();
-        look(status["waiting"] == 0 && status["running"] == 0, &status)
+        check(status["waiting"] == 0 && status["running"] == 0, &status)
     });
     cluster.wait_for_rest();
     for data_plane in &cluster.data_planes {
@@ -131,10 +132,10 @@ fn assert_settled(cluster: &Cluster, directory: &std::path::Path, seen: &Seen) {
             Invocation::of(name).at(data_plane.address("invoke")).assert_ok();
         }
     }
-    witness::assert_never_more_than(directory, 1);
-    wait_within(SETTLED, "as many processes as sandboxes", || {
+    probe::assert_never_more_than(directory, 1);
+    wait_within(SETTLE_TIMEOUT, "as many processes as sandboxes", || {
         let (processes, held) = (cluster.sandbox_processes(), cluster.held());
-        look(processes.len() == held.len(), format!("{processes:?} for {held:?}"))
+        check(processes.len() == held.len(), format!("{processes:?} for {held:?}"))
     });
 }
 
@@ -144,7 +145,7 @@ fn survive(what: &str, undisturbed: Range<usize>, fault: impl FnOnce(&mut Cluste
     let seen = under_load(&mut cluster, fault);
     eprintln!("{what}: {seen:?}");
     assert_undisturbed(&seen, undisturbed);
-    assert_settled(&cluster, &directory, &seen);
+    assert_quiescent(&cluster, &directory, &seen);
 }
 
 #[test]

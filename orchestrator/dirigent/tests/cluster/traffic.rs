@@ -13,9 +13,9 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    http::{Answer, Ongoing},
+    http::{HttpResponse, Ongoing},
     invocation::Invocation,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// One invocation and how it ended.
@@ -24,7 +24,7 @@ pub(crate) struct Noted {
     pub(crate) function: String,
     pub(crate) sent: Instant,
     /// An error is an invocation without an answer.
-    pub(crate) outcome: Result<Answer, String>,
+    pub(crate) outcome: Result<HttpResponse, String>,
 }
 
 /// How often each failure was seen, by status and word; an invocation without an answer is `none`. What was seen is also
@@ -35,10 +35,10 @@ pub(crate) fn failures(what: &str, noted: &[Noted]) -> BTreeMap<String, usize> {
     let mut failed = Vec::new();
     for note in noted {
         let failure = match &note.outcome {
-            Ok(answer) => {
-                longest = longest.max(answer.took);
-                let is_ok = answer.status == 200 && answer.error().is_empty();
-                (!is_ok).then(|| format!("{} {}", answer.status, answer.error()))
+            Ok(response) => {
+                longest = longest.max(response.took);
+                let is_ok = response.status == 200 && response.error().is_empty();
+                (!is_ok).then(|| format!("{} {}", response.status, response.error()))
             }
             Err(_) => Some("none".to_owned()),
         };
@@ -54,7 +54,7 @@ pub(crate) fn failures(what: &str, noted: &[Noted]) -> BTreeMap<String, usize> {
 
 /// Fails unless every invocation was answered by its function.
 pub(crate) fn assert_no_failure(what: &str, noted: &[Noted]) {
-    let failed = noted.iter().find(|note| !note.outcome.as_ref().is_ok_and(|answer| answer.status == 200));
+    let failed = noted.iter().find(|note| !note.outcome.as_ref().is_ok_and(|response| response.status == 200));
     assert!(failures(what, noted).is_empty(), "expected every invocation to be answered by its function: {failed:?}");
 }
 
@@ -76,7 +76,7 @@ impl Traffic {
                 let invocation = Invocation::of(&function).run_ms(run_ms);
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
-                    let outcome = invocation.begin(&address).and_then(Ongoing::answer);
+                    let outcome = invocation.begin(&address).and_then(Ongoing::response);
                     noted.lock().unwrap().push(Noted { function: function.clone(), sent, outcome });
                 }
             })
@@ -93,7 +93,7 @@ impl Traffic {
     /// Waits until `more` invocations have ended from now on.
     pub(crate) fn wait_for_more(&self, more: usize) {
         let until = self.count() + more;
-        wait_for("traffic", || look(self.count() >= until, format!("{} of {until}", self.count())));
+        wait_for("traffic", || check(self.count() >= until, format!("{} of {until}", self.count())));
     }
 
     /// Stops, and gives everything noted.

@@ -7,15 +7,15 @@ use crate::{
     cluster::{Cluster, Plan},
     invocation::Invocation,
     traffic::{Traffic, assert_no_failure},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// Waits until a function has this many sandboxes in service.
 fn wait_for_ready(cluster: &Cluster, name: &str, count: usize) {
     wait_for(&format!("{count} sandboxes of {name}"), || {
-        look(
+        check(
             cluster.ready_sandboxes(name).len() == count,
-            format!("{} and {}", cluster.show(name), cluster.level(0, name)),
+            format!("{} and {}", cluster.show(name), cluster.demand(0, name)),
         )
     });
 }
@@ -24,9 +24,9 @@ fn wait_for_ready(cluster: &Cluster, name: &str, count: usize) {
 fn a_new_revision_takes_over_under_traffic_and_the_old_one_finishes_what_it_runs() {
     let cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "memory": 64 }));
-    let long = Invocation::of("f").post().run_ms(2000).begin(cluster.door()).unwrap();
-    cluster.wait_for_level(0, "f", 0, 1);
-    let traffic = Traffic::start(cluster.door(), &["f"; 4], 5);
+    let long = Invocation::of("f").post().run_ms(2000).begin(cluster.invoke_address()).unwrap();
+    cluster.wait_for_demand(0, "f", 0, 1);
+    let traffic = Traffic::start(cluster.invoke_address(), &["f"; 4], 5);
     traffic.wait_for_more(100);
     let old = cluster.ready_sandboxes("f");
 
@@ -41,7 +41,7 @@ fn a_new_revision_takes_over_under_traffic_and_the_old_one_finishes_what_it_runs
         let sandbox = note.outcome.as_ref().unwrap().sandbox();
         assert!(!old.iter().any(|old| old == sandbox), "expected only new sandboxes after the change: {note:?}");
     }
-    let finished = long.answer().unwrap();
+    let finished = long.response().unwrap();
     let sandbox = finished.assert_ok().sandbox().to_owned();
     assert!(old.contains(&sandbox), "expected what ran to finish where it began: {finished:?}");
     cluster.wait_for_rest();
@@ -59,7 +59,7 @@ fn bounds_of_scale_are_kept_as_soon_as_they_are_changed() {
     // Nobody asks for them.
     wait_for_ready(&cluster, "f", 3);
 
-    let traffic = Traffic::start(cluster.door(), &["f"; 6], 10);
+    let traffic = Traffic::start(cluster.invoke_address(), &["f"; 6], 10);
     wait_for_ready(&cluster, "f", 6);
     cluster.update("f", scale(1, 2));
     wait_for_ready(&cluster, "f", 2);

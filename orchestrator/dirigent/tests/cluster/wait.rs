@@ -10,15 +10,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Calls `look` until it gives something; fails after [`DEADLINE`] with `expected` and what was seen last.
-pub(crate) fn wait_for<T>(expected: &str, look: impl FnMut() -> Result<T, String>) -> T {
-    wait_within(DEADLINE, expected, look)
+pub(crate) fn wait_for<T>(expected: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    wait_within(DEADLINE, expected, check)
 }
 
 /// The same with a deadline that is part of the property.
-pub(crate) fn wait_within<T>(deadline: Duration, expected: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn wait_within<T>(deadline: Duration, expected: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {
-        match look() {
+        match check() {
             Ok(found) => return found,
             Err(seen) if since.elapsed() > deadline => panic!("expected {expected} within {deadline:?}; last: {seen}"),
             Err(_) => std::thread::park_timeout(POLL),
@@ -27,6 +27,6 @@ pub(crate) fn wait_within<T>(deadline: Duration, expected: &str, mut look: impl 
 }
 
 /// `Ok` when `holds`, what was `seen` otherwise: the end of most looks.
-pub(crate) fn look(holds: bool, seen: impl ToString) -> Result<(), String> {
+pub(crate) fn check(holds: bool, seen: impl ToString) -> Result<(), String> {
     if holds { Ok(()) } else { Err(seen.to_string()) }
 }

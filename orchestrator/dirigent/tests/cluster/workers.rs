@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{Cluster, Plan},
-    http::Answer,
+    http::HttpResponse,
     traffic::{Noted, Traffic},
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
 /// From then on nothing new may be sent to a dead worker.
@@ -30,23 +30,23 @@ fn start() -> (Cluster, Traffic) {
     nodes.sort_unstable();
     nodes.dedup();
     assert_eq!(nodes.len(), 2, "expected functions on both workers");
-    let traffic = Traffic::start(cluster.door(), &FUNCTIONS, 5);
-    wait_for("traffic", || look(traffic.count() > 100, traffic.count()));
+    let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
+    wait_for("traffic", || check(traffic.count() > 100, traffic.count()));
     (cluster, traffic)
 }
 
 /// The node that answered.
-fn machine(answer: &Answer) -> String {
-    answer.json()["MachineName"].as_str().unwrap().to_owned()
+fn machine(response: &HttpResponse) -> String {
+    response.json()["MachineName"].as_str().unwrap().to_owned()
 }
 
 /// Fails unless every invocation has one answer, which is the function's or an explicit failure; how many failed.
 fn count_failures(noted: &[Noted]) -> usize {
     let failed = |note: &&Noted| match &note.outcome {
-        Ok(answer) if answer.status == 200 => false,
-        Ok(answer) => {
+        Ok(response) if response.status == 200 => false,
+        Ok(response) => {
             assert!(
-                matches!((answer.status, answer.error()), (502, "upstream") | (504, "timeout" | "queue-deadline")),
+                matches!((response.status, response.error()), (502, "upstream") | (504, "timeout" | "queue-deadline")),
                 "expected the answer or an explicit failure, found {note:?}"
             );
             true
@@ -62,10 +62,10 @@ fn assert_elsewhere(noted: &[Noted], since: Instant) {
         let late: Vec<_> = noted.iter().filter(|note| note.function == name && note.sent >= since).collect();
         assert!(!late.is_empty(), "expected traffic to {name} after its worker was noticed");
         for note in late {
-            let answer = note.outcome.as_ref().unwrap();
-            answer.assert_ok();
-            assert_eq!(machine(answer), "worker-1-0", "expected {name} on the living worker: {answer:?}");
-            assert_eq!(answer.attempts(), 1, "expected nothing to be sent to the dead worker any more: {answer:?}");
+            let response = note.outcome.as_ref().unwrap();
+            response.assert_ok();
+            assert_eq!(machine(response), "worker-1-0", "expected {name} on the living worker: {response:?}");
+            assert_eq!(response.attempts(), 1, "expected nothing to be sent to the dead worker any more: {response:?}");
         }
     }
 }
@@ -77,10 +77,10 @@ fn the_functions_of_a_killed_worker_run_elsewhere() {
     let killed = Instant::now();
     wait_for("its node to be suspect", || {
         let state = cluster.node_state("worker-0");
-        look(state == "suspect", state)
+        check(state == "suspect", state)
     });
     wait_for("traffic after the worker should be noticed", || {
-        look(killed.elapsed() > NOTICED + Duration::from_secs(1), traffic.count())
+        check(killed.elapsed() > NOTICED + Duration::from_secs(1), traffic.count())
     });
     let noted = traffic.stop();
     let failures = count_failures(&noted);
@@ -88,14 +88,14 @@ fn the_functions_of_a_killed_worker_run_elsewhere() {
     assert_elsewhere(&noted, killed + NOTICED);
     wait_for("its node to be dead", || {
         let state = cluster.node_state("worker-0");
-        look(state == "dead", state)
+        check(state == "dead", state)
     });
     cluster.wait_for_rest();
 
     cluster.workers[0].start_again();
     wait_for("its node to be ready again", || {
         let state = cluster.node_state("worker-0");
-        look(state == "ready", state)
+        check(state == "ready", state)
     });
     for name in FUNCTIONS {
         cluster.invoke(name).assert_ok();
@@ -110,15 +110,15 @@ fn a_silent_worker_gets_nothing_new_and_is_taken_back() {
     let stopped = Instant::now();
     wait_for("its node to be suspect", || {
         let state = cluster.node_state("worker-0");
-        look(state == "suspect", state)
+        check(state == "suspect", state)
     });
     // Clients whose invocation was in flight wait until the node is dead; then all of them go on.
     wait_for("its node to be dead", || {
         let state = cluster.node_state("worker-0");
-        look(state == "dead", state)
+        check(state == "dead", state)
     });
     let dead = traffic.count();
-    wait_for("traffic to all functions", || look(traffic.count() > dead + 200, traffic.count()));
+    wait_for("traffic to all functions", || check(traffic.count() > dead + 200, traffic.count()));
     let noted = traffic.stop();
     count_failures(&noted);
     assert_elsewhere(&noted, stopped + NOTICED);
@@ -126,7 +126,7 @@ fn a_silent_worker_gets_nothing_new_and_is_taken_back() {
     cluster.workers[0].send(Signal::SIGCONT);
     wait_for("its node to be ready again", || {
         let state = cluster.node_state("worker-0");
-        look(state == "ready", state)
+        check(state == "ready", state)
     });
     for name in FUNCTIONS {
         cluster.invoke(name).assert_ok();

@@ -38,8 +38,8 @@ fn a_function_lives_from_registration_to_deletion() {
 
     let invoked = cluster.invoke("hello", &[]);
     assert!(invoked.status.success(), "{invoked:?}");
-    let answer = json(&String::from_utf8(invoked.stdout).unwrap());
-    assert!(answer.get("Status").is_some(), "expected the trace function's answer, found {answer}");
+    let response = json(&String::from_utf8(invoked.stdout).unwrap());
+    assert!(response.get("Status").is_some(), "expected the trace function's answer, found {response}");
     let timeline = String::from_utf8(invoked.stderr).unwrap();
     assert!(timeline.contains("200 OK, cold start") && timeline.contains("total"), "{timeline}");
     let again = cluster.invoke("hello", &["--format", "json"]);
@@ -253,7 +253,7 @@ fn a_data_plane_that_goes_away_during_a_call_is_no_wrong_address() {
         let output = dirigent().args(["invoke", "f", "--data-plane", &address]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         let expected = format!(
-            "dirigent: data plane at http://{address} closed the connection before its answer was whole; the invocation \
+            "dirigent: data plane at http://{address} closed the connection before its response was complete; the invocation \
              may have been carried out\n"
         );
         assert_eq!((output.status.code(), said), (Some(1), expected), "after {begun:?}");

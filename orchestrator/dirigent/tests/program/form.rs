@@ -15,8 +15,8 @@ fn register(cluster: &Cluster, name: &str, image: &str) -> (u16, String) {
     let url = format!("http://{}/registerService", cluster.address("http"));
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
     let request = agent.post(&url).header("content-type", "application/x-www-form-urlencoded");
-    let mut answer = request.send(body).unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    let mut response = request.send(body).unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
 }
 
 #[test]

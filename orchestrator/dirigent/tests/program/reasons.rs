@@ -30,7 +30,7 @@ fn a_function_that_no_node_can_hold_says_so_also_when_nobody_waits_any_more() {
     assert_eq!(show(&cluster, "big")["last_error"], Value::Null);
     let said = invoke_fails(&cluster, "big");
     assert!(
-        said.contains("504") && said.contains("`dirigent function show big` tells how its sandboxes are"),
+        said.contains("504") && said.contains("`dirigent function show big` shows the state of its sandboxes"),
         "{said}"
     );
     wait_for("the end of its demand", || match show(&cluster, "big") {
@@ -60,7 +60,7 @@ fn an_image_that_nothing_can_run_is_refused_and_one_that_is_not_allowed_is_expla
     }
     cluster.operator_ok(&["function", "register", "bad", "--image", "file:/bin/true"]);
     let said = invoke_fails(&cluster, "bad");
-    assert!(said.contains("`dirigent function show bad` tells its last error"), "{said}");
+    assert!(said.contains("`dirigent function show bad` shows its last error"), "{said}");
     let expected = "image \"file:/bin/true\" may not be run here: process.images (--allow-image) allows builtin:";
     let error = show(&cluster, "bad")["last_error"].to_string();
     assert!(error.replace('\\', "").contains(expected), "{error}");

@@ -1,4 +1,4 @@
-//! The live view on a terminal: looks, keys and signals come together here, and each is followed by a drawing.
+//! The live view on a terminal: snapshots, keys and signals come together here, and each is followed by a redraw.
 //!
 //! Owns the terminal: whichever way the view ends, also by a panic, the terminal is as it was before.
 
@@ -16,18 +16,17 @@ use ratatui::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Asked,
-    look::Look,
-    pause, screen,
+    SnapshotSource, pause, screen,
+    snapshot::Snapshot,
     view::{View, Wish},
 };
 
-/// Happenings that may wait; whoever brings more waits until they are drawn.
-const MOST_WAITING: usize = 64;
+/// Events that may be queued; a sender of more waits until they are drawn, so that memory is bounded.
+const MAX_QUEUED_EVENTS: usize = 64;
 
-/// What the view reacts to.
-enum Happening {
-    Looked(anyhow::Result<Look>),
+/// An event that the view reacts to.
+enum ViewEvent {
+    Snapshot(anyhow::Result<Snapshot>),
     Pressed(KeyEvent),
     /// The terminal has another size.
     Resized,
@@ -53,63 +52,63 @@ impl Drop for Screen {
     }
 }
 
-/// Shows looks until the user or a signal ends it.
+/// Shows snapshots until the user or a signal ends it.
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub(super) fn run(asked: Asked, interval: Duration) -> io::Result<()> {
-    let (happens, happenings) = sync_channel(MOST_WAITING);
-    let control_plane = asked.control_plane.describe();
-    spawn_signals(happens.clone())?;
+pub(super) fn run(source: SnapshotSource, interval: Duration) -> io::Result<()> {
+    let (sender, receiver) = sync_channel(MAX_QUEUED_EVENTS);
+    let control_plane = source.control_plane.describe();
+    spawn_signals(sender.clone())?;
     let mut screen = Screen::enter()?;
-    let keys = happens.clone();
+    let keys = sender.clone();
     thread::Builder::new().name("keys".to_owned()).spawn(move || read_keys(&keys))?;
-    thread::Builder::new().name("looks".to_owned()).spawn(move || keep_looking(&asked, interval, &happens))?;
-    show(&mut screen.0, &happenings, &control_plane)
+    thread::Builder::new().name("snapshots".to_owned()).spawn(move || poll_snapshots(&source, interval, &sender))?;
+    show(&mut screen.0, &receiver, &control_plane)
 }
 
-fn show(terminal: &mut DefaultTerminal, happenings: &Receiver<Happening>, control_plane: &str) -> io::Result<()> {
+fn show(terminal: &mut DefaultTerminal, receiver: &Receiver<ViewEvent>, control_plane: &str) -> io::Result<()> {
     let mut view = View::new();
     loop {
         terminal.draw(|frame| screen::draw(frame, &view, control_plane))?;
-        match happenings.recv() {
-            Ok(Happening::Looked(looked)) => view.take(looked),
-            Ok(Happening::Pressed(key)) => {
+        match receiver.recv() {
+            Ok(ViewEvent::Snapshot(snapshot)) => view.on_snapshot(snapshot),
+            Ok(ViewEvent::Pressed(key)) => {
                 if view.press(key) == Wish::Quit {
                     return Ok(());
                 }
             }
-            Ok(Happening::Resized) => {}
-            Ok(Happening::Broke(error)) => return Err(error),
-            Ok(Happening::Ended) | Err(_) => return Ok(()),
+            Ok(ViewEvent::Resized) => {}
+            Ok(ViewEvent::Broke(error)) => return Err(error),
+            Ok(ViewEvent::Ended) | Err(_) => return Ok(()),
         }
     }
 }
 
-/// Looks again and again, also when nothing answers: the control plane may come back.
-fn keep_looking(asked: &Asked, interval: Duration, happens: &SyncSender<Happening>) {
-    while happens.send(Happening::Looked(asked.look())).is_ok() {
+/// Takes snapshots again and again, also when nothing responds: the control plane may come back.
+fn poll_snapshots(source: &SnapshotSource, interval: Duration, sender: &SyncSender<ViewEvent>) {
+    while sender.send(ViewEvent::Snapshot(source.snapshot())).is_ok() {
         pause(interval);
     }
 }
 
-fn read_keys(happens: &SyncSender<Happening>) {
+fn read_keys(sender: &SyncSender<ViewEvent>) {
     loop {
-        let happening = match event::read() {
-            Ok(Event::Key(key)) => Happening::Pressed(key),
-            Ok(Event::Resize(..)) => Happening::Resized,
+        let found = match event::read() {
+            Ok(Event::Key(key)) => ViewEvent::Pressed(key),
+            Ok(Event::Resize(..)) => ViewEvent::Resized,
             Ok(_) => continue,
-            Err(error) => Happening::Broke(error),
+            Err(error) => ViewEvent::Broke(error),
         };
-        let is_over = matches!(happening, Happening::Broke(_));
-        if happens.send(happening).is_err() || is_over {
+        let is_over = matches!(found, ViewEvent::Broke(_));
+        if sender.send(found).is_err() || is_over {
             return;
         }
     }
 }
 
 /// Signals are listened for from here on, so that none finds the terminal changed and nobody to restore it.
-fn spawn_signals(happens: SyncSender<Happening>) -> io::Result<()> {
+fn spawn_signals(sender: SyncSender<ViewEvent>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
@@ -124,7 +123,7 @@ fn spawn_signals(happens: SyncSender<Happening>) -> io::Result<()> {
             }
         });
         // Nobody listens any more: the view has ended already.
-        drop(happens.send(Happening::Ended));
+        drop(sender.send(ViewEvent::Ended));
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }

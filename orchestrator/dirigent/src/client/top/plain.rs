@@ -76,7 +76,7 @@ pub(super) fn summary(rates: &Rates) -> [String; 3] {
     let cluster = &rates.cluster;
     let role = if cluster.leader { "leader" } else { "follower" };
     let up = humantime::format_duration(std::time::Duration::from_secs(cluster.uptime_ms / 1000));
-    let span = rates.span_s.map_or_else(|| "one look so far".to_owned(), |span_s| format!("last {span_s:.1} s"));
+    let span = rates.span_s.map_or_else(|| "one snapshot so far".to_owned(), |span_s| format!("last {span_s:.1} s"));
     [
         format!("{role}, epoch {}, up {up}; data planes {}; {span}", cluster.epoch, cluster.data_planes.len()),
         format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::look::{Cluster, FunctionCounts, Look, Node, PhaseCounts};
+use super::snapshot::{Cluster, FunctionCounts, Node, PhaseCounts, Snapshot};
 
 /// The cluster over an interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,12 +49,12 @@ pub(super) struct PhaseRates {
 
 impl Rates {
     /// What happened from `before` to `after`.
-    pub(super) fn between(before: Option<&Look>, after: &Look) -> Self {
+    pub(super) fn between(before: Option<&Snapshot>, after: &Snapshot) -> Self {
         // Another epoch counts from zero.
         let before = before.filter(|before| before.cluster.epoch == after.cluster.epoch && before.at_us < after.at_us);
         let span_s = before.map(|before| float(after.at_us - before.at_us) / 1e6);
         let known: BTreeMap<u64, &FunctionCounts> =
-            before.iter().flat_map(|look| &look.functions).map(|function| (function.id, function)).collect();
+            before.iter().flat_map(|snapshot| &snapshot.functions).map(|function| (function.id, function)).collect();
         // Where every function was shown, one that was not has been registered since.
         let all_known = before.is_some_and(|before| before.functions.len() == before.cluster.functions);
         let zero = FunctionCounts::default();
@@ -63,7 +63,7 @@ impl Rates {
             FunctionRates::new(function, span_s.zip(then))
         });
         let phases = after.phases.iter().map(|phase| {
-            let earlier = before.map(|look| look.phases.iter().find(|earlier| earlier.phase == phase.phase));
+            let earlier = before.map(|snapshot| snapshot.phases.iter().find(|earlier| earlier.phase == phase.phase));
             earlier.map_or_else(
                 || PhaseRates { phase: phase.phase.clone(), ..PhaseRates::default() },
                 |earlier| PhaseRates::new(phase, earlier),
@@ -151,10 +151,10 @@ fn float(count: u64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{super::look::Bucket, *};
+    use super::{super::snapshot::Bucket, *};
 
     /// A look at `at_s` with one function that has these counts: invocations, cold ones, creations.
-    pub(in super::super) fn look(at_s: u64, (invocations, cold, creations): (u64, u64, u64)) -> Look {
+    pub(in super::super) fn snapshot(at_s: u64, (invocations, cold, creations): (u64, u64, u64)) -> Snapshot {
         let function = FunctionCounts {
             id: 7,
             name: "hello".to_owned(),
@@ -168,7 +168,7 @@ pub(super) mod tests {
         let node = Node { name: "n0".to_owned(), state: "ready".to_owned(), reserved_share: 0.25, sandboxes: 3 };
         let bucket = |most_us, count| Bucket { most_us, count };
         let buckets = vec![bucket(Some(8), creations), bucket(Some(1024), 2), bucket(None, 1)];
-        Look {
+        Snapshot {
             at_us: at_s * 1_000_000,
             cluster: Cluster {
                 leader: true,
@@ -186,7 +186,7 @@ pub(super) mod tests {
 
     #[test]
     fn rates_are_what_changed_over_the_time_between() {
-        let rates = Rates::between(Some(&look(10, (100, 5, 5))), &look(12, (140, 15, 11)));
+        let rates = Rates::between(Some(&snapshot(10, (100, 5, 5))), &snapshot(12, (140, 15, 11)));
         assert_eq!(rates.span_s, Some(2.0));
         let function = &rates.functions[0];
         assert_eq!((function.invocations_per_s, function.creations_per_s), (Some(20.0), Some(3.0)));
@@ -195,9 +195,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_a_look_before_there_are_levels_and_no_rates() {
-        for before in [None, Some(look(20, (1, 1, 1))), Some(look(12, (1, 1, 1)))] {
-            let rates = Rates::between(before.as_ref(), &look(12, (140, 15, 11)));
+    fn a_first_snapshot_has_gauges_and_no_rates() {
+        for before in [None, Some(snapshot(20, (1, 1, 1))), Some(snapshot(12, (1, 1, 1)))] {
+            let rates = Rates::between(before.as_ref(), &snapshot(12, (140, 15, 11)));
             let function = &rates.functions[0];
             assert_eq!((rates.span_s, function.invocations_per_s, function.cold_share), (None, None, None));
             assert_eq!((function.ready, rates.phases[0].creations, rates.phases[0].p50_us), (3, 0, None));
@@ -206,20 +206,22 @@ pub(super) mod tests {
 
     #[test]
     fn another_epoch_and_another_registration_count_from_zero() {
-        let mut before = look(10, (100, 5, 5));
+        let mut before = snapshot(10, (100, 5, 5));
         before.functions[0].id = 6;
-        let rate = |before: &Look| Rates::between(Some(before), &look(11, (3, 3, 3))).functions[0].invocations_per_s;
+        let rate =
+            |before: &Snapshot| Rates::between(Some(before), &snapshot(11, (3, 3, 3))).functions[0].invocations_per_s;
         assert_eq!(rate(&before), Some(3.0), "all were shown, so it is new");
         before.cluster.functions = 2;
         assert_eq!(rate(&before), None, "it may have been there, unseen");
-        let mut after = look(11, (3, 3, 3));
+        let mut after = snapshot(11, (3, 3, 3));
         after.cluster.epoch = 2;
-        assert_eq!(Rates::between(Some(&look(10, (100, 5, 5))), &after).span_s, None);
+        assert_eq!(Rates::between(Some(&snapshot(10, (100, 5, 5))), &after).span_s, None);
     }
 
     #[test]
     fn without_invocations_there_is_no_cold_share_and_it_is_never_above_one() {
-        let share = |before, after| Rates::between(Some(&look(1, before)), &look(2, after)).functions[0].cold_share;
+        let share =
+            |before, after| Rates::between(Some(&snapshot(1, before)), &snapshot(2, after)).functions[0].cold_share;
         assert_eq!(share((5, 1, 1), (5, 2, 1)), None);
         assert_eq!(share((5, 1, 1), (6, 4, 1)), Some(1.0));
         assert_eq!(share((5, 1, 1), (8, 2, 1)), Some(0.333));
@@ -231,13 +233,13 @@ pub(super) mod tests {
             let phases = Rates::between(before, &after).phases;
             (phases[0].creations, phases[0].mean_us, phases[0].p50_us, phases[0].p99_us)
         };
-        let old = look(1, (0, 0, 1000));
-        assert_eq!(phase(Some(&old), look(2, (0, 0, 1000))), (0, None, None, None));
-        assert_eq!(phase(Some(&old), look(2, (0, 0, 1100))), (100, Some(7.0), Some(8), Some(8)));
+        let old = snapshot(1, (0, 0, 1000));
+        assert_eq!(phase(Some(&old), snapshot(2, (0, 0, 1000))), (0, None, None, None));
+        assert_eq!(phase(Some(&old), snapshot(2, (0, 0, 1100))), (100, Some(7.0), Some(8), Some(8)));
         // From nothing: of 100 creations 97 are short, two long, one beyond all bounds.
         let mut none = old.clone();
         none.phases = Vec::new();
-        assert_eq!(phase(Some(&none), look(2, (0, 0, 97))), (100, Some(6.79), Some(8), Some(1024)));
-        assert_eq!(phase(Some(&none), look(2, (0, 0, 17))).3, None, "the 99th of 20 is beyond all bounds");
+        assert_eq!(phase(Some(&none), snapshot(2, (0, 0, 97))), (100, Some(6.79), Some(8), Some(1024)));
+        assert_eq!(phase(Some(&none), snapshot(2, (0, 0, 17))).3, None, "the 99th of 20 is beyond all bounds");
     }
 }

@@ -61,7 +61,7 @@ fn summary(view: &View, control_plane: &str, width: u16) -> Vec<Line<'static>> {
     let alarm = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
     let mut said = Vec::new();
     match &view.problem {
-        Some(problem) => said.push((format!("no answer, trying again: {problem}"), alarm)),
+        Some(problem) => said.push((format!("no response, trying again: {problem}"), alarm)),
         None if view.rates.is_some() => said.push((control_plane.to_owned(), Style::new())),
         None => {}
     }
@@ -134,7 +134,7 @@ fn side(column: &Column) -> ratatui::layout::Alignment {
 mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
-    use super::{super::rates::tests::look, *};
+    use super::{super::rates::tests::snapshot, *};
 
     fn drawn(view: &View, (width, height): (u16, u16)) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -144,8 +144,8 @@ mod tests {
 
     fn seen_twice() -> View {
         let mut view = View::new();
-        view.take(Ok(look(10, (100, 5, 5))));
-        view.take(Ok(look(12, (140, 15, 11))));
+        view.on_snapshot(Ok(snapshot(10, (100, 5, 5))));
+        view.on_snapshot(Ok(snapshot(12, (140, 15, 11))));
         view
     }
 
@@ -173,20 +173,20 @@ mod tests {
     fn before_the_first_answer_it_says_whom_it_asks_and_what_is_wrong() {
         let mut view = View::new();
         assert!(drawn(&view, (60, 12)).contains("asking control plane at http://here"));
-        view.take(Err(anyhow::anyhow!("connection refused")));
-        assert!(drawn(&view, (60, 12)).contains("no answer, trying again: connection refused"));
+        view.on_snapshot(Err(anyhow::anyhow!("connection refused")));
+        assert!(drawn(&view, (60, 12)).contains("no response, trying again: connection refused"));
         let mut view = seen_twice();
-        view.take(Err(anyhow::anyhow!("connection refused")));
+        view.on_snapshot(Err(anyhow::anyhow!("connection refused")));
         let screen = drawn(&view, (140, 24));
         assert!(screen.contains("trying again: connection refused") && screen.contains("hello"), "{screen}");
     }
 
     /// A view of large numbers: a creation of 1.5 s, thousands of everything, a long error.
     fn large() -> View {
-        let (mut before, mut after) = (look(10, (0, 0, 0)), look(20, (4_567_890, 4_567_890, 123_456)));
-        for look in [&mut before, &mut after] {
-            look.functions[0].last_error = Some("a cause that is longer than any terminal is wide ".repeat(5));
-            look.functions[0].waiting = 1_234_567;
+        let (mut before, mut after) = (snapshot(10, (0, 0, 0)), snapshot(20, (4_567_890, 4_567_890, 123_456)));
+        for snapshot in [&mut before, &mut after] {
+            snapshot.functions[0].last_error = Some("a cause that is longer than any terminal is wide ".repeat(5));
+            snapshot.functions[0].waiting = 1_234_567;
         }
         after.cluster.granted_slots = 123_456;
         after.cluster.waiting = 1_234_567;
@@ -196,8 +196,8 @@ mod tests {
         phase.buckets[0].most_us = Some(1_048_576);
         before.phases[0].buckets[0].most_us = Some(1_048_576);
         let mut view = View::new();
-        view.take(Ok(before));
-        view.take(Ok(after));
+        view.on_snapshot(Ok(before));
+        view.on_snapshot(Ok(after));
         view
     }
 
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_to_its_end() {
         let mut view = seen_twice();
-        view.take(Err(anyhow::anyhow!(
+        view.on_snapshot(Err(anyhow::anyhow!(
             "control plane at http://127.0.0.1:9091: connection refused, nothing listens there: `dirigent up` starts one"
         )));
         for width in [80, 100, 160] {

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{
-    look::Look,
     rates::{FunctionRates, Rates},
+    snapshot::Snapshot,
 };
 
 /// Rows that a page key scrolls.
@@ -30,7 +30,7 @@ pub(super) enum Sort {
 /// The live view.
 #[derive(Debug)]
 pub(super) struct View {
-    newest: Option<Look>,
+    newest: Option<Snapshot>,
     pub(super) rates: Option<Rates>,
     /// Why the newest attempt to look failed.
     pub(super) problem: Option<String>,
@@ -100,11 +100,11 @@ impl View {
     }
 
     /// Takes over a look. After a failed one the last rates stay, with what went wrong beside them.
-    pub(super) fn take(&mut self, looked: anyhow::Result<Look>) {
-        match looked {
-            Ok(look) => {
-                self.rates = Some(Rates::between(self.newest.as_ref(), &look));
-                self.newest = Some(look);
+    pub(super) fn on_snapshot(&mut self, snapshot: anyhow::Result<Snapshot>) {
+        match snapshot {
+            Ok(snapshot) => {
+                self.rates = Some(Rates::between(self.newest.as_ref(), &snapshot));
+                self.newest = Some(snapshot);
                 self.problem = None;
             }
             Err(error) => self.problem = Some(format!("{error:#}")),
@@ -143,7 +143,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::rates::tests::look, *};
+    use super::{super::rates::tests::snapshot, *};
 
     fn key(code: KeyCode) -> KeyEvent {
         KeyEvent::new(code, KeyModifiers::NONE)
@@ -151,16 +151,16 @@ mod tests {
 
     /// A view of functions with these names and waiting invocations.
     fn view(functions: &[(&str, u32)]) -> View {
-        let mut seen = look(1, (0, 0, 0));
+        let mut seen = snapshot(1, (0, 0, 0));
         let one = seen.functions.remove(0);
-        let row = |(name, waiting): &(&str, u32)| super::super::look::FunctionCounts {
+        let row = |(name, waiting): &(&str, u32)| super::super::snapshot::FunctionCounts {
             name: (*name).to_owned(),
             waiting: *waiting,
             ..one.clone()
         };
         seen.functions = functions.iter().map(row).collect();
         let mut view = View::new();
-        view.take(Ok(seen));
+        view.on_snapshot(Ok(seen));
         view
     }
 
@@ -207,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_look_keeps_what_was_seen_and_the_next_good_one_ends_the_problem() {
+    fn a_failed_snapshot_keeps_the_last_and_the_next_clears_the_error() {
         let mut view = view(&[("a", 1)]);
-        view.take(Err(anyhow::anyhow!("refused")));
+        view.on_snapshot(Err(anyhow::anyhow!("refused")));
         assert_eq!((view.problem.as_deref(), names(&view)), (Some("refused"), vec!["a".to_owned()]));
-        view.take(Ok(look(3, (8, 0, 0))));
+        view.on_snapshot(Ok(snapshot(3, (8, 0, 0))));
         assert_eq!((&view.problem, view.rates.as_ref().and_then(|rates| rates.span_s)), (&None, Some(2.0)));
     }
 }

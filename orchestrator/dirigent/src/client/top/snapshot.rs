@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Counts and levels at one moment.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Look {
+pub(super) struct Snapshot {
     /// Of the control plane's clock, in microseconds.
     pub(super) at_us: u64,
     pub(super) cluster: Cluster,

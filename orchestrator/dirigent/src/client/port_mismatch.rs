@@ -6,7 +6,7 @@ use ureq::Agent;
 /// Header field in which a data plane says why it refused.
 const REFUSAL: &str = "x-dirigent-error";
 /// Most of a page of metrics that is read: each begins with the part's own.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A kind of port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Port {
         if response.headers().contains_key(REFUSAL) {
             return Some(Self::Invocations);
         }
-        let page = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().ok()?;
+        let page = response.body_mut().with_config().limit(MAX_BYTES).read_to_string().ok()?;
         let prefixes = [
             ("dirigent_control_plane_", Self::Operators),
             ("dirigent_data_plane_", Self::DataPlaneAdmin),
@@ -49,7 +49,7 @@ impl Port {
     }
 
     /// Who answers there.
-    pub(super) fn answers(self) -> &'static str {
+    pub(super) fn responses(self) -> &'static str {
         match self {
             Self::Operators => "a control plane's port for operators answers there",
             Self::Streams => {

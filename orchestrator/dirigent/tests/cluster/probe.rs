@@ -19,26 +19,26 @@ use tokio::time::Instant;
 
 use crate::{
     invocation::Invocation,
-    wait::{look, wait_for},
+    wait::{check, wait_for},
 };
 
-/// Set in a sandbox: the directory of its testimony.
-const DIRECTORY: &str = "WITNESS_DIRECTORY";
+/// Set in a sandbox: the directory of its observation.
+const DIRECTORY: &str = "PROBE_DIRECTORY";
 /// The workload that ends the sandbox that reads it.
 pub(crate) const DEADLY: &str = "deadly";
 /// The test below, by the name its runner knows it by.
-const ITSELF: &str = "witness::the_witness_sees_what_runs_at_once";
+const ITSELF: &str = "probe::the_probe_counts_what_runs_at_once";
 
 /// What one sandbox saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Testimony {
+pub(crate) struct Observation {
     /// Invocations that ran at once, at most.
     pub(crate) most: u32,
     /// Invocations that began.
     pub(crate) begun: u32,
 }
 
-/// The fields of a function whose sandboxes testify in `directory`.
+/// The fields of a function whose sandboxes report to `directory`.
 pub(crate) fn function(directory: &Path, concurrency: u32, max: u32) -> Value {
     json!({
         "image": format!("file:{}", env::current_exe().unwrap().display()),
@@ -49,25 +49,25 @@ pub(crate) fn function(directory: &Path, concurrency: u32, max: u32) -> Value {
     })
 }
 
-/// The testimony of every sandbox that ran.
-pub(crate) fn testimonies(directory: &Path) -> Vec<Testimony> {
+/// The observation of every sandbox that ran.
+pub(crate) fn observations(directory: &Path) -> Vec<Observation> {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let read = |path: PathBuf| {
         let text = fs::read_to_string(path).ok()?;
         let (most, begun) = text.split_once(' ')?;
-        Some(Testimony { most: most.parse().ok()?, begun: begun.parse().ok()? })
+        Some(Observation { most: most.parse().ok()?, begun: begun.parse().ok()? })
     };
     files.filter(|path| path.extension().is_none()).filter_map(read).collect()
 }
 
 /// Fails if a sandbox ever ran more invocations at once than `concurrency`; says how many began in all.
 pub(crate) fn assert_never_more_than(directory: &Path, concurrency: u32) -> u32 {
-    let all = testimonies(directory);
-    assert!(!all.is_empty(), "expected the testimony of at least one sandbox in {}", directory.display());
-    for testimony in &all {
-        assert!(testimony.most <= concurrency, "expected at most {concurrency} at once in a sandbox, found {all:?}");
+    let all = observations(directory);
+    assert!(!all.is_empty(), "expected the observation of at least one sandbox in {}", directory.display());
+    for observation in &all {
+        assert!(observation.most <= concurrency, "expected at most {concurrency} at once in a sandbox, found {all:?}");
     }
-    all.iter().map(|testimony| testimony.begun).sum()
+    all.iter().map(|observation| observation.begun).sum()
 }
 
 fn arguments() -> [&'static str; 3] {
@@ -75,7 +75,7 @@ fn arguments() -> [&'static str; 3] {
 }
 
 #[test]
-fn the_witness_sees_what_runs_at_once() {
+fn the_probe_counts_what_runs_at_once() {
     if let Some(directory) = env::var_os(DIRECTORY) {
         serve(Path::new(&directory));
     }
@@ -85,24 +85,24 @@ fn the_witness_sees_what_runs_at_once() {
     command.args(arguments()).env(DIRECTORY, directory.path()).env("PORT", port.to_string()).stdout(Stdio::null());
     let sandbox = Ended(command.spawn().unwrap());
     let address = format!("127.0.0.1:{port}");
-    wait_for("the witness to listen", || TcpStream::connect(&address).map_err(|error| error.to_string()));
+    wait_for("the probe to listen", || TcpStream::connect(&address).map_err(|error| error.to_string()));
 
     let twice = [(); 2].map(|()| Invocation::of("any").run_ms(500).begin(&address).unwrap());
-    wait_for("two invocations at once in the testimony", || {
-        let seen = testimonies(directory.path());
-        look(seen == [Testimony { most: 2, begun: 2 }], format!("{seen:?}"))
+    wait_for("two invocations at once in the observation", || {
+        let seen = observations(directory.path());
+        check(seen == [Observation { most: 2, begun: 2 }], format!("{seen:?}"))
     });
     for ongoing in twice {
-        ongoing.answer().unwrap().assert_ok();
+        ongoing.response().unwrap().assert_ok();
     }
     // Hung up on, it goes on: the next one overlaps.
     drop(Invocation::of("any").run_ms(500).begin(&address).unwrap());
     wait_for("the third to begin", || {
-        let seen = testimonies(directory.path());
-        look(seen[0].begun == 3, format!("{seen:?}"))
+        let seen = observations(directory.path());
+        check(seen[0].begun == 3, format!("{seen:?}"))
     });
     let running = Invocation::of("any").at(&address).json()["running"].clone();
-    assert_eq!(running, 2, "expected the witness to count what nobody waits for");
+    assert_eq!(running, 2, "expected the probe to count what nobody waits for");
     drop(sandbox);
 }
 
@@ -117,9 +117,9 @@ impl Drop for Ended {
 }
 
 /// What a sandbox knows.
-struct Witness {
+struct Probe {
     file: PathBuf,
-    seen: Mutex<(u32, Testimony)>,
+    seen: Mutex<(u32, Observation)>,
 }
 
 /// Serves until the process is ended.
@@ -127,18 +127,18 @@ fn serve(directory: &Path) -> ! {
     let port: u16 = env::var("PORT").unwrap().parse().unwrap();
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let file = directory.join(std::process::id().to_string());
-    let witness = Arc::new(Witness { file, seen: Mutex::default() });
+    let probe = Arc::new(Probe { file, seen: Mutex::default() });
     loop {
         let (stream, _) = listener.accept().unwrap();
-        let witness = witness.clone();
+        let probe = probe.clone();
         std::thread::spawn(move || {
             // A connection that breaks is its client's affair.
-            let _ = witness.converse(stream);
+            let _ = probe.converse(stream);
         });
     }
 }
 
-impl Witness {
+impl Probe {
     /// Answers the requests of one connection, one after the other.
     fn converse(&self, stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
@@ -164,13 +164,13 @@ impl Witness {
 
     /// Takes note that one more runs; how many there are.
     fn begin(&self) -> u32 {
-        let (running, testimony) = &mut *self.seen.lock().unwrap();
+        let (running, observation) = &mut *self.seen.lock().unwrap();
         *running += 1;
-        testimony.most = testimony.most.max(*running);
-        testimony.begun += 1;
-        // Renamed into place, so that a reader and a killed witness leave it whole.
+        observation.most = observation.most.max(*running);
+        observation.begun += 1;
+        // Renamed into place, so that a reader and a killed probe leave it whole.
         let draft = self.file.with_extension("draft");
-        fs::write(&draft, format!("{} {}", testimony.most, testimony.begun)).unwrap();
+        fs::write(&draft, format!("{} {}", observation.most, observation.begun)).unwrap();
         fs::rename(&draft, &self.file).unwrap();
         *running
     }
