@@ -105,7 +105,7 @@ const OF_INVOCATIONS: [&str; 3] = ["arrivals", "warmup", "include_idle"];
 /// nothing else.
 const OF_CORES: &str = "minute";
 
-/// Options that mean nothing without another one, which is told only where the first applies.
+/// Options that mean nothing without another one, which the error names only if the first applies.
 const NEEDED: [(&str, &str); 3] = [("max_cores", "functions"), ("cold", "cooldown"), ("cooldown", "cold")];
 
 /// Refuses what was typed and does not apply to the source, or to a command that makes a trace.

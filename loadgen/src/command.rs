@@ -28,7 +28,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     stdio::print(format!("{}\n", text.trim_end())).context("writing to standard output")
 }
 
-/// Prints a result in the form asked for, without what commands a terminal: notes hold texts of traces and systems.
+/// Prints a result in the chosen form, without control characters of a terminal: notes hold texts of traces and systems.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -34,13 +34,13 @@ use crate::{
 /// Requests under way at once: enough to keep a control plane's log busy, few enough not to be a load test of it.
 const PARALLEL: usize = 16;
 
-/// A control plane answers a registration within a second or two, or something is wrong.
+/// A control plane responds to a registration within a second or two, or something is wrong.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most bytes of a file with a token: above any token, and a file without an end must not take all memory.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
-/// Most bytes of a response's body that are read: far above a problem document, and what answers there may be anything.
+/// Most bytes of a response's body that are read: far above a problem document, since any server may respond there.
 const MAX_BODY_BYTES: u64 = 1 << 16;
 
 /// Characters shown of an error's body that is no problem document.
@@ -49,7 +49,7 @@ const SHOWN_BYTES: usize = 300;
 /// The action on functions before load is sent, as messages name it.
 const REGISTERED: &str = "registered";
 
-/// Failures that are told one by one: of one file somebody corrects these first, and a control plane that is not there
+/// Failures that are listed one by one: of one file a user corrects these first, and a control plane that is not there
 /// fails them all.
 const MAX_SHOWN_FAILURES: usize = 20;
 
@@ -97,9 +97,9 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// With the function's name and place.
+    /// With the function's name and position.
     fn of(self, function: &FunctionLine) -> String {
-        format!("{}: {}", function.place(self.column), self.problem)
+        format!("{}: {}", function.position(self.column), self.problem)
     }
 }
 
@@ -109,7 +109,7 @@ impl From<String> for Refusal {
     }
 }
 
-/// A function that was registered, as the control plane answers it. The form answers neither.
+/// A function that was registered, as the control plane's response describes it. The form interface has no such response.
 #[derive(Deserialize)]
 struct Registration {
     /// `false` while a data plane has not acknowledged it, or none is connected; absent otherwise.
@@ -142,7 +142,7 @@ pub(crate) struct Deployer {
 }
 
 impl Deployer {
-    /// A registrar for `http://HOST:PORT`, as `option` names it; `form` speaks the published system's interface.
+    /// A deployer for `http://HOST:PORT`, as `option` names it; `form` speaks the published system's interface.
     ///
     /// # Errors
     /// [`UsageError`] when it is not the address of one.
@@ -185,7 +185,7 @@ impl Deployer {
     /// not exist before.
     ///
     /// # Errors
-    /// When one could not be registered or was not acknowledged, or when asked to stop; the error names those created so
+    /// When one could not be registered or was not acknowledged, or on a request to stop; the error names those created so
     /// far.
     pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, DeployError> {
         let (created, unacknowledged) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
@@ -319,13 +319,13 @@ fn in_parallel<'a, T: Sync>(
         for _ in 0..PARALLEL.min(items.len()) {
             scope.spawn(|| {
                 loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(place) else { return };
+                    let position = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(position) else { return };
                     let is_requested = stop.is_some_and(Stop::is_requested);
                     let done = if is_requested { Err("interrupted by the user".to_owned()) } else { each(item) };
                     show.increment(done.is_ok());
                     if let Err(failure) = done {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push((place, failure));
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push((position, failure));
                     }
                 }
             });
@@ -333,7 +333,7 @@ fn in_parallel<'a, T: Sync>(
     });
     show.bar.finish_and_clear();
     let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // The first that is told is the first of the items, whichever was done first.
+    // The first failure reported is that of the first item, whichever thread was done first.
     failures.sort_unstable();
     failures.into_iter().map(|(_, failure)| failure).collect()
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub(crate) enum ExitStatus {
     /// Done.
     Done,
-    /// Stopped by the user, or could not do what was asked.
+    /// Stopped by the user, or failed.
     Failed,
     /// The run may not be used.
     Invalid,

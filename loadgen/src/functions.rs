@@ -42,7 +42,7 @@ pub(crate) struct FunctionLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceLine {
     /// The file and the line's number.
-    place: String,
+    position: String,
     /// The line without the space around it.
     text: String,
     /// The column at which `text` begins, from 1.
@@ -59,12 +59,12 @@ impl FunctionLine {
     }
 
     /// Its name and where it is in its file, by a column of [`FunctionLine::body`], from 1.
-    pub(crate) fn place(&self, column: Option<usize>) -> String {
+    pub(crate) fn position(&self, column: Option<usize>) -> String {
         match (&self.source, column) {
             (None, _) => self.name.clone(),
-            (Some(source), None) => format!("{} ({})", self.name, source.place),
+            (Some(source), None) => format!("{} ({})", self.name, source.position),
             (Some(source), Some(column)) => {
-                format!("{} ({}, column {})", self.name, source.place, source.column + column - 1)
+                format!("{} ({}, column {})", self.name, source.position, source.column + column - 1)
             }
         }
     }
@@ -135,12 +135,12 @@ fn try_read(path: &Path) -> anyhow::Result<Contents> {
     let mut contents = Contents::default();
     let mut lines = HashMap::new();
     for (number, line) in (1_u64..).zip(bytes.split(|byte| *byte == b'\n')) {
-        let place = format!("{}, line {number}", path.display());
-        match read_line(line, &place) {
+        let position = format!("{}, line {number}", path.display());
+        match read_line(line, &position) {
             Ok(None) => {}
             Ok(Some(function)) => match lines.get(&function.name) {
                 Some(first) => contents.refused.push(format!(
-                    "{place}, field name: expected each function once, found {:?} again, first in line {first}",
+                    "{position}, field name: expected each function once, found {:?} again, first in line {first}",
                     function.name
                 )),
                 None => {
@@ -148,7 +148,7 @@ fn try_read(path: &Path) -> anyhow::Result<Contents> {
                     contents.functions.push(function);
                 }
             },
-            Err(problem) => contents.refused.push(format!("{place}{problem}")),
+            Err(problem) => contents.refused.push(format!("{position}{problem}")),
         }
     }
     match (contents.functions.is_empty(), &contents.refused[..]) {
@@ -159,8 +159,8 @@ fn try_read(path: &Path) -> anyhow::Result<Contents> {
     }
 }
 
-/// The function of a line that is at `place`, if it has one; what is wrong with it begins with where in the line.
-fn read_line(line: &[u8], place: &str) -> Result<Option<FunctionLine>, String> {
+/// The function of the line at `place`, if it has one; an error begins with its position in the line.
+fn read_line(line: &[u8], position: &str) -> Result<Option<FunctionLine>, String> {
     let line = std::str::from_utf8(line).map_err(|_| ": expected text in UTF-8, found other bytes".to_owned())?;
     let line = line.strip_prefix('\u{feff}').unwrap_or(line);
     let (text, column) = (line.trim(), line.len() - line.trim_start().len() + 1);
@@ -168,7 +168,7 @@ fn read_line(line: &[u8], place: &str) -> Result<Option<FunctionLine>, String> {
         return Ok(None);
     }
     let mut function = parse(text, column)?;
-    function.source = Some(SourceLine { place: place.to_owned(), text: text.to_owned(), column });
+    function.source = Some(SourceLine { position: position.to_owned(), text: text.to_owned(), column });
     Ok(Some(function))
 }
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_said_with_its_place_and_what_helps() {
+    fn errors_of_a_line_name_its_position_and_a_remedy() {
         let good = r#"{"name":"f","image":"i"}"#;
         for (text, expected) in [
             (format!("{good}\n\n{{\"image\":\"i\"}}\n"), "FILE, line 3, field name: expected a name of 1 to 63"),

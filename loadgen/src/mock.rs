@@ -1,4 +1,4 @@
-//! A server that answers as a function does, at once: what `selftest` sends to, and what stands behind the proxy that
+//! A server that responds as a function does, at once: the target of `selftest`, and the server behind the proxy that
 //! measures a machine's floor.
 
 use std::{

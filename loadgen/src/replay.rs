@@ -1,4 +1,4 @@
-//! The replay of a schedule: one thread paces and sends, a few carry connections, everything is noted in the ledger.
+//! The replay of a schedule: one thread paces and sends, a few I/O threads carry connections, and the ledger records everything.
 
 pub(crate) mod dispatch;
 pub(crate) mod drive;
@@ -33,7 +33,7 @@ pub(crate) struct Replay {
     pub(crate) dialler: Dialler,
     /// Nanoseconds since the start.
     pub(crate) clock: Clock,
-    /// When invocations were sent and how they ended.
+    /// The sending times and ends of invocations.
     pub(crate) ledger: Ledger,
     /// The delays with which the threads wake that read responses.
     pub(crate) reading: Arc<Reading>,
@@ -46,7 +46,7 @@ impl Replay {
     /// Prepares a replay that starts in 50 ms.
     ///
     /// # Errors
-    /// When the name of a function has no place in a request.
+    /// If the name of a function cannot be part of a request.
     pub(crate) fn new(schedule: Schedule, target: Target) -> anyhow::Result<Self> {
         let names = schedule.functions.iter().map(|function| function.name.as_str());
         let requests = Requests::new(&target, names)?;

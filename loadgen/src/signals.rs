@@ -44,7 +44,7 @@ pub(crate) trait SignalAdapter: Debug + Sync {
     /// Records what the body reports.
     fn read_body(&self, _signals: &mut Signals, _body: &[u8]) {}
 
-    /// Explains why nothing succeeded at an address that the option `option` named, if asking the address tells. Called
+    /// Explains why nothing succeeded at an address that the option `option` named, if a request to it tells. Called
     /// after a run only: a system that works is sent nothing but invocations.
     fn diagnose(&self, _address: &SocketAddr, _option: &str) -> Option<String> {
         None

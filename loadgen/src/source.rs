@@ -19,7 +19,7 @@ use options::WindowArgs;
 
 use crate::exit::UsageError;
 
-/// The synthetic trace used when nothing else is asked for.
+/// The synthetic trace used without another source.
 pub(crate) const DEFAULT_PRESET: &str = "azure-sample";
 
 /// The option that helps where everything is warm-up.
@@ -68,7 +68,7 @@ impl SourceArgs {
         }
     }
 
-    /// Reads or makes the trace, cut and sampled as asked, with what a reader should know of it.
+    /// Reads or makes the trace, cut and sampled as the options say, with notes for readers.
     ///
     /// # Errors
     /// [`UsageError`] with file, row and column, or the option at fault.
@@ -86,7 +86,7 @@ impl SourceArgs {
     /// what they cost.
     fn try_written(&self, workload: Workload) -> anyhow::Result<(Workload, Vec<String>)> {
         let (mut workload, notes) = self.window(workload)?;
-        workload.hold_run_times(&self.options())?;
+        workload.clamp_run_times(&self.options())?;
         let (workload, mut notes) = self.sampled(workload, notes)?;
         notes.extend(self.to_repeat());
         Ok((workload, notes))
@@ -156,7 +156,7 @@ impl SourceArgs {
         of_option("--trace", format.read(path, &options))
     }
 
-    /// The schedule of a trace whose calls have their own starts, cut as asked.
+    /// The schedule of a trace whose calls have their own starts, cut to the window.
     fn of_calls(&self, mut exact: ExactTrace) -> Result<Schedule, TraceError> {
         let start_minute = self.window.start_minute;
         if self.window.minutes.is_some() || start_minute > 0 {
@@ -166,7 +166,7 @@ impl SourceArgs {
         Schedule::from_exact(&exact, &self.options())
     }
 
-    /// A trace with counts per minute, cut as asked.
+    /// A trace with counts per minute, cut to the window.
     fn window(&self, mut workload: Workload) -> anyhow::Result<(Workload, Vec<String>)> {
         let WindowArgs { start_minute, minutes, .. } = self.window;
         if minutes.is_some() || start_minute > 0 {
@@ -177,7 +177,7 @@ impl SourceArgs {
         Ok((workload, notes))
     }
 
-    /// As much of it as was asked for.
+    /// A sample of it, if the options want one.
     fn sampled(&self, workload: Workload, mut notes: Vec<String>) -> anyhow::Result<(Workload, Vec<String>)> {
         let WindowArgs { functions, max_cores, .. } = self.window;
         let sampled = functions.filter(|_| self.trace.is_some() || max_cores.is_some());
@@ -188,7 +188,7 @@ impl SourceArgs {
         Ok((sample, notes))
     }
 
-    /// A synthetic trace is made as large as asked for, and sampled only to fit a number of cores.
+    /// A synthetic trace is made as large as wanted, and sampled only to fit a number of cores.
     fn shape(&self) -> Result<Shape, TraceError> {
         let mut shape = Shape::preset(self.synthetic.as_deref().unwrap_or(DEFAULT_PRESET))?;
         if let Some(minutes) = self.window.minutes {
@@ -251,7 +251,7 @@ fn of_option<T>(option: &'static str, read: Result<T, TraceError>) -> anyhow::Re
     })
 }
 
-/// The kind of the trace at `path`. Where its format cannot be told, which reading it will say with the reason, a file is
+/// The kind of the trace at `path`. If its format is unknown, which the error of reading it explains, a file is
 /// taken to have calls and anything else counts.
 pub(crate) fn trace_kind(format: &str, path: &Path) -> TraceKind {
     match formats::resolve(format, path) {

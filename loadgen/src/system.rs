@@ -218,7 +218,7 @@ fn check_path(text: &str) -> Result<Template, String> {
 /// Checks a header.
 ///
 /// # Errors
-/// When name or value have no place in a header, the value has an unknown placeholder, or the load generator writes the
+/// If name or value cannot be part of a header, the value has an unknown placeholder, or the load generator writes the
 /// header itself.
 fn check_header(name: &str, value: &str) -> Result<HeaderTemplate, String> {
     let expected = |error: &dyn std::fmt::Display| format!("expected a header, found {name:?} with {value:?}: {error}");

@@ -72,7 +72,7 @@ fn dirigent(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_file_of_functions_means_the_same_to_both_programs_that_register() {
+fn a_file_of_functions_is_read_alike_by_both_programs_that_register() {
     let cluster = Cluster::start();
     let (from, http) = (cluster.scratch.path("functions.ndjson"), cluster.address("http"));
     let there = ["--from", &from, "--control-plane", &http];

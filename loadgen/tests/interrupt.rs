@@ -43,7 +43,7 @@ fn an_interrupt_keeps_every_row() {
 }
 
 #[test]
-fn a_registration_that_is_never_answered_ends_at_the_second_interrupt() {
+fn a_registration_without_a_response_ends_at_the_second_interrupt() {
     let (listener, scratch) = (TcpListener::bind("127.0.0.1:0").unwrap(), Scratch::new());
     let (from, url) = (scratch.path("functions.ndjson"), format!("http://{}", listener.local_addr().unwrap()));
     fs::write(&from, "{\"name\":\"new-1\",\"image\":\"i\"}\n").unwrap();

@@ -39,7 +39,7 @@ fn functions_count_as_registered_once_data_planes_have_acknowledged_them() {
 }
 
 #[test]
-fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
+fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_reported() {
     let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
     let from = scratch.path("functions.ndjson");
     let lines =
@@ -53,7 +53,7 @@ fn of_functions_that_could_not_be_registered_the_first_of_the_file_is_told() {
 }
 
 #[test]
-fn what_a_control_plane_refuses_is_said_with_its_place_in_the_file() {
+fn refusals_of_a_control_plane_name_the_position_in_the_file() {
     let (control_plane, scratch) = (Mock::control_plane(), Scratch::new());
     let (from, url) = (scratch.path("functions.ndjson"), format!("http://{}", control_plane.address));
     let good = "\u{feff}{\"name\":\"new-1\",\"image\":\"i\"}";

@@ -114,7 +114,7 @@ fn each_outcome_has_its_row_over_fresh_connections() {
 }
 
 #[test]
-fn knative_is_asked_as_by_an_ingress_and_its_pods_are_named_by_their_functions() {
+fn knative_is_invoked_as_by_an_ingress_and_its_pods_are_named_by_their_functions() {
     for protocol in ["http1", "h2c"] {
         let (mock, scratch) = (Mock::activator(), Scratch::new());
         let schedule = scratch.schedule(&[(0, "f-a"), (5, "f-b"), (10, "broken")]);
@@ -131,7 +131,7 @@ fn knative_is_asked_as_by_an_ingress_and_its_pods_are_named_by_their_functions()
 }
 
 #[test]
-fn what_a_function_behind_knative_says_is_not_taken_for_the_system_s_word() {
+fn headers_of_a_function_behind_knative_are_no_signals() {
     for protocol in ["http1", "h2c"] {
         let (mock, scratch) = (Mock::activator(), Scratch::new());
         let schedule = scratch.schedule(&[(0, "claims-all")]);
@@ -157,7 +157,7 @@ fn heads_as_large_as_a_data_plane_passes_on_are_read() {
 }
 
 #[test]
-fn connections_are_kept_or_not_as_asked() {
+fn connections_are_kept_or_not_as_configured() {
     let rows: Vec<(u64, &str)> = (0..20).map(|n| (n * 20, "ok")).collect();
     let accepted = |more: &[&str]| {
         let (mock, scratch) = (Mock::data_plane(), Scratch::new());
@@ -173,7 +173,7 @@ fn connections_are_kept_or_not_as_asked() {
 }
 
 #[test]
-fn several_addresses_take_turns_or_keep_a_function() {
+fn several_addresses_alternate_or_keep_a_function() {
     let rows: Vec<(u64, &str)> = (0..12).map(|n| (n * 5, "ok")).collect();
     let counts = |spread: &str| {
         let (left, right, scratch) = (Mock::data_plane(), Mock::data_plane(), Scratch::new());
@@ -207,12 +207,12 @@ fn serving(scratch: &Scratch, arguments: &[&str]) -> (Running, String) {
     let child = loadgen(&[arguments, &["--ports", &ports]].concat()).spawn().unwrap();
     let running = Running(child);
     wait_until("its ports file is there", || std::path::Path::new(&ports).exists());
-    let told: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&ports).unwrap()).unwrap();
-    (running, told["http"].as_str().unwrap().to_owned())
+    let reported: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&ports).unwrap()).unwrap();
+    (running, reported["http"].as_str().unwrap().to_owned())
 }
 
 #[test]
-fn a_replay_through_the_copying_proxy_is_answered_by_the_server_behind_it() {
+fn a_replay_through_the_copying_proxy_reaches_the_server_behind_it() {
     let scratch = Scratch::new();
     let (_mock, server) = serving(&scratch, &["mock"]);
     let (proxy, address) = serving(&scratch, &["proxy", "--to", &server]);

@@ -26,7 +26,7 @@ fn each_row_says_the_address_it_was_sent_to() {
 }
 
 #[test]
-fn results_of_an_earlier_run_are_refused_before_anything_is_sent_or_removed_as_asked() {
+fn results_of_an_earlier_run_are_refused_or_removed_before_anything_is_sent() {
     let (mock, control_plane, scratch) = (Mock::data_plane(), Mock::control_plane(), Scratch::new());
     let (once, twice) = ([(0, "ok")], [(0, "ok"), (5, "ok")]);
     let address = mock.address.to_string();

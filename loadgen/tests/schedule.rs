@@ -309,7 +309,7 @@ fn a_message_names_the_option_what_was_expected_and_what_helps() {
 }
 
 #[test]
-fn a_trace_that_is_there_is_not_written_over_unless_asked() {
+fn an_existing_trace_is_not_overwritten_without_the_option() {
     let (scratch, directory) = trace(INVOCATIONS);
     let path = format!("{directory}/invocations.csv");
     let sample = ["sample", "--trace", &directory, "--functions", "1", "--out", &directory];

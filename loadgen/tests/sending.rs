@@ -39,7 +39,7 @@ fn closing(responses: usize, reading: bool) -> (String, Arc<AtomicUsize>) {
                     if !matches!(stream.read(&mut request), Ok(1..)) {
                         return;
                     }
-                    // Where nothing succeeds, it is asked what it is; that is no invocation.
+                    // Where nothing succeeds, it is probed; that is no invocation.
                     counted.fetch_add(usize::from(request.starts_with(b"POST ")), Ordering::Relaxed);
                     if turn < responses && stream.write_all(response.as_bytes()).is_err() {
                         return;
@@ -71,7 +71,7 @@ fn nothing_that_was_written_is_sent_again() {
     }
 }
 
-/// A server that speaks just enough HTTP/2 to be asked, counts the requests of each connection and closes it then.
+/// A server that speaks just enough HTTP/2 to receive requests, counts the requests of each connection and closes it then.
 fn closing_h2c() -> (String, Arc<AtomicUsize>) {
     const PREFACE: usize = 24;
     const HEADERS: u8 = 1;
@@ -124,11 +124,11 @@ fn a_pooled_connection_closed_while_idle_is_not_the_systems_failure() {
 }
 
 #[test]
-fn connections_opened_beforehand_are_used_in_turn() {
+fn connections_opened_beforehand_are_used_round_robin() {
     let schedule = [(0, "ok"), (200, "ok"), (400, "ok")];
     let (scratch, counted) = (Scratch::new(), Mock::data_plane());
     let path = scratch.schedule(&schedule);
-    // This server closes a connection that it is asked on twice, which would be an error.
+    // This server closes a connection that gets a second request, which would be an error.
     replay(&scratch, &path, &closing(1, true).0, &["--open-connections", "3"]);
     for row in scratch.rows() {
         assert_eq!((row.outcome, row.error.as_deref()), (Outcome::Ok, None), "{row:?}");
@@ -171,7 +171,7 @@ fn connections_opened_beforehand_are_shared_among_the_threads() {
 fn headers_are_added_as_typed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let asked = thread::spawn(move || {
+    let requested = thread::spawn(move || {
         let (mut stream, mut request) = (listener.accept().unwrap().0, [0; 2048]);
         let length = stream.read(&mut request).unwrap();
         String::from_utf8_lossy(&request[..length]).into_owned()
@@ -179,8 +179,8 @@ fn headers_are_added_as_typed() {
     let scratch = Scratch::new();
     let schedule = scratch.schedule(&[(0, "ok")]);
     replay(&scratch, &schedule, &address, &["--header", "X-Tenant: a b", "--header", "x-more: 1"]);
-    let asked = asked.join().unwrap();
-    assert!(asked.contains("\r\nx-tenant: a b\r\nx-more: 1\r\n"), "{asked}");
+    let requested = requested.join().unwrap();
+    assert!(requested.contains("\r\nx-tenant: a b\r\nx-more: 1\r\n"), "{requested}");
     let (code, _, errors) = replay(&scratch, &schedule, &address, &["--overwrite", "--header", "Host: other"]);
     assert!(code == 2 && errors.contains("--header: host is written"), "{code}: {errors}");
 }
@@ -213,7 +213,7 @@ fn connections_come_from_many_addresses_whatever_the_protocol_and_when_they_are_
         let (scratch, (address, sources)) = (Scratch::new(), noting_sources());
         let schedule = scratch.schedule(&rows);
         replay(&scratch, &schedule, &address, &[more, &["--timeout", "300ms"]].concat());
-        // Where nothing succeeds, it is asked what it is, from the first address.
+        // Where nothing succeeds, it is probed, from the first address.
         let of_invocations: Vec<IpAddr> =
             sources.lock().unwrap().iter().copied().filter(|ip| *ip != IpAddr::from([127, 0, 0, 1])).collect();
         assert_eq!(of_invocations.len(), 10, "{more:?}");
@@ -222,9 +222,12 @@ fn connections_come_from_many_addresses_whatever_the_protocol_and_when_they_are_
 
 /// A name of two addresses, in a mount namespace with a table of hosts of its own.
 #[test]
-fn all_addresses_of_a_name_are_used_in_turn_root() {
+fn all_addresses_of_a_name_are_used_round_robin_root() {
     if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success()) {
-        programs::say_skipped("all_addresses_of_a_name_are_used_in_turn_root", "no mount namespace can be made here");
+        programs::say_skipped(
+            "all_addresses_of_a_name_are_used_round_robin_root",
+            "no mount namespace can be made here",
+        );
         return;
     }
     let (listener, scratch) = (TcpListener::bind("0.0.0.0:0").unwrap(), Scratch::new());

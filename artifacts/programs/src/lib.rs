@@ -48,7 +48,7 @@ pub enum BuildError {
     /// There is no program of that name.
     #[error("no program is called {name:?}; there are: {}", PROGRAMS.map(|(program, _)| program).join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The program asked for.
         name: String,
     },
     /// Cargo itself could not be started.
@@ -56,7 +56,7 @@ pub enum BuildError {
     Start {
         /// The program.
         name: String,
-        /// What the system said.
+        /// The operating system's reason.
         problem: String,
     },
     /// Cargo ran and failed.
@@ -75,7 +75,7 @@ pub enum BuildError {
     },
 }
 
-/// What was built in this process so far. A test binary runs its tests in threads; one build serves all.
+/// The packages built in this process so far. A test binary runs its tests in threads; one build serves all.
 static BUILT: Mutex<BTreeMap<String, Result<PathBuf, BuildError>>> = Mutex::new(BTreeMap::new());
 
 /// The executable of the program called `name` (see [`PROGRAMS`]), built when it is out of date.
@@ -84,7 +84,7 @@ static BUILT: Mutex<BTreeMap<String, Result<PathBuf, BuildError>>> = Mutex::new(
 /// inherits them.
 ///
 /// # Errors
-/// When there is no such program, or cargo cannot build it; the answer is the same for the whole process.
+/// When there is no such program, or cargo cannot build it; the result is the same for the whole process.
 pub fn path(name: &str) -> Result<PathBuf, BuildError> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = built.get(name) {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_is_read_from_the_place_of_the_executable() {
+    fn the_profile_is_read_from_the_path_of_the_executable() {
         let profile = |path: &str| profile_of(Path::new(path));
         assert_eq!(profile("t/debug/deps/worker-1f"), Some("dev".to_owned()));
         assert_eq!(profile("t/release/deps/worker-1f"), Some("release".to_owned()));

@@ -1,4 +1,4 @@
-//! A terminal of a test's own: what a program writes on one that tells so many columns.
+//! A terminal of a test's own: what a program writes on one that reports a number of columns.
 
 use std::{
     fs::File,
@@ -8,10 +8,10 @@ use std::{
 
 use nix::pty::{Winsize, openpty};
 
-/// Lines that it tells; nothing that is tested looks at them.
+/// Lines that it reports; nothing that is tested reads them.
 const ROWS: u16 = 24;
 
-/// Runs `command` to its end with standard output on a terminal that tells so many `columns`; how it ended, and what it
+/// Runs `command` to its end with standard output on a terminal that reports this many `columns`; how it ended, and what it
 /// wrote there.
 ///
 /// # Errors

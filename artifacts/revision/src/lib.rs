@@ -1,8 +1,8 @@
 //! The revision of the source that a program is built from, for `--version` and for what programs record of themselves.
 //!
 //! Every program's build script calls [`emit`], so that all say it in the same way. Whether files differ from the
-//! commit is asked for the sources of the program and of the crates of this workspace that it depends on: a change to any
-//! of them builds the program again, and with it this answer.
+//! commit is read for the sources of the program and of the crates of this workspace that it depends on: a change to any
+//! of them builds the program again, and with it this result.
 
 use std::{
     collections::BTreeSet,
@@ -11,11 +11,11 @@ use std::{
     process::Command,
 };
 
-/// What is said of source without git history, such as an unpacked archive.
+/// Revision of source without git history, such as an unpacked archive.
 pub const UNKNOWN: &str = "unknown";
 /// Digits of the commit's hash: enough to be unique in any repository of this size.
 const DIGITS: &str = "--short=12";
-/// What a package is built from, within its directory.
+/// Files within its directory that a package is built from.
 const SOURCES: [&str; 4] = ["Cargo.toml", "build.rs", "src", "proto"];
 
 /// Called by a build script: sets `PROGRAM_VERSION` (the package's version with the revision, for clap) and
@@ -32,7 +32,7 @@ pub fn emit() {
     }
 }
 
-/// The commit that is checked out where `package` lies, with `-dirty` when what it is built from differs; `None` when
+/// The commit that is checked out where `package` is, with `-dirty` when what it is built from differs; `None` when
 /// no repository keeps the package.
 #[must_use]
 pub fn revision(package: &Path) -> Option<String> {
@@ -81,12 +81,12 @@ fn member(line: &str) -> Option<(&str, &str)> {
     Some((name, rest.split_once('"')?.0))
 }
 
-/// Whether a line of a manifest takes the dependency called `name` from the workspace.
+/// Returns true if a line of a manifest takes the dependency called `name` from the workspace.
 fn depends(line: &str, name: &str) -> bool {
     line.strip_prefix(name).is_some_and(|rest| rest.starts_with(".workspace") || rest.starts_with(" = { workspace"))
 }
 
-/// What git says about `directory`; `None` when it fails or is not there.
+/// The output of git in `directory`; `None` if it fails or is not installed.
 fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     // A build changes nothing in the repository: not even the times that `status` would note in the index.
     let output = Command::new("git").arg("--no-optional-locks").args(arguments).current_dir(directory).output().ok()?;

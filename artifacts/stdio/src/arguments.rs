@@ -25,7 +25,7 @@ pub fn explained(error: clap::Error) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, text.replacen(&format!(": {said}"), &format!(": {expected}"), 1))
 }
 
-/// What was expected where a number could not be read.
+/// The expected form of a number that could not be parsed.
 fn expected(source: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = source.downcast_ref::<ParseIntError>() {
         return Some(match error.kind() {

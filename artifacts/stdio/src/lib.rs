@@ -1,8 +1,8 @@
-//! What programs write for people and scripts: results on standard output, all else on standard error, complaints of a
-//! command line among it; and what a log tells of a failure.
+//! Output of programs for people and scripts: results on standard output, all else on standard error, complaints of a
+//! command line among it; and what a log shows of a failure.
 //!
 //! Whoever reads them may go away early, as `head` does. That is no mistake of anybody: the result needs no more of it,
-//! and what a program does beside printing goes on. `println!` and `eprintln!` panic then, so the workspace's lints
+//! and what a program does besides printing goes on. `println!` and `eprintln!` panic then, so the workspace's lints
 //! refuse them outside tests.
 
 mod arguments;
@@ -19,11 +19,11 @@ pub use arguments::{arguments, explained};
 /// Columns of the narrowest terminal that tables are fitted to; in fewer, a cell would have some letters a line.
 const MIN_COLUMNS: u16 = 40;
 
-/// The columns that tables on standard output are fitted to, where a terminal tells this many. `None`: they are as wide as
-/// they are, in a file or pipe, and on a terminal that tells no width (0), as `script` and serial lines do.
+/// The columns that tables on standard output are fitted to, where a terminal reports this many. `None`: they are as wide as
+/// they are, in a file or pipe, and on a terminal that reports no width (0), as `script` and serial lines do.
 #[must_use]
-pub fn columns(told: Option<u16>) -> Option<u16> {
-    told.filter(|columns| *columns >= MIN_COLUMNS && io::stdout().is_terminal())
+pub fn columns(shown: Option<u16>) -> Option<u16> {
+    shown.filter(|columns| *columns >= MIN_COLUMNS && io::stdout().is_terminal())
 }
 
 /// Prints a result on standard output, as it is. A reader that has gone is no error.
@@ -96,7 +96,7 @@ pub fn visible_json(json: &str) -> String {
     shown
 }
 
-/// Whether a terminal obeys this character, or changes the direction of writing for it.
+/// Returns true if a terminal obeys this character, or changes the direction of writing for it.
 fn commands(character: char) -> bool {
     let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&character)
         || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -143,7 +143,7 @@ fn mark(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe { io::Error::new(error.kind(), ReaderGone) } else { error }
 }
 
-/// Whether an error, or what caused it, is that the reader of [`Output`] has gone: a program then ends well, and says
+/// Returns true if an error, or its cause, is that the reader of [`Output`] has gone: a program then ends well, and says
 /// nothing.
 #[must_use]
 pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_told_from_a_connection_that_broke() {
+    fn a_reader_that_has_gone_is_distinguished_from_a_broken_connection() {
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_reader_gone(&Context(mark(broken()))), "under another error");
         assert!(!is_reader_gone(&Context(broken())), "a connection");

@@ -1,4 +1,4 @@
-//! The lines of a program's log that tell why it failed.
+//! The lines of a program's log that show why it failed.
 
 use std::{
     fs::File,
@@ -71,7 +71,7 @@ fn last_lines(tail: &str) -> Vec<&str> {
     lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec()
 }
 
-/// Whether a line speaks of an error: by a word, or as the log of Kubernetes' components, where it begins with `E` or `F`
+/// Returns true if a line reports an error: by a word, or as the log of Kubernetes' components, where it begins with `E` or `F`
 /// and the date (`I` and `W` are for what is none).
 fn is_error(line: &str) -> bool {
     let is_dated = line.len() > 5 && line.bytes().skip(1).take(4).all(|byte| byte.is_ascii_digit());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_by_level_or_by_word() {
+    fn errors_are_recognised_by_level_or_by_word() {
         for (line, expected) in [
             ("E0101 12:00:00.000000 1 server.go:1] it went wrong", true),
             ("W0101 12:00:00.000000 1 server.go:1] no error budget", false),

@@ -38,14 +38,14 @@ const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// Read buffer of an HTTP/1.1 connection: the least that hyper allows, as requests are headers only.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// How a function spends the time it is asked to run.
+/// The way in which a function spends the time that a request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Uses the CPU, measured by the thread's CPU clock.
     #[default]
     Spin,
-    /// Waits: stands for work done elsewhere, so that a large trace fits a small machine.
+    /// Waits: represents work done elsewhere, so that a large trace fits a small machine.
     Sleep,
 }
 
@@ -61,10 +61,10 @@ impl FromStr for Mode {
     }
 }
 
-/// What a function is made of.
+/// Configuration of a function.
 #[derive(Clone, Debug)]
 pub struct FunctionConfig {
-    /// How it spends its time.
+    /// The way it spends its time.
     pub mode: Mode,
     /// Name of the machine in its responses.
     pub machine_name: String,
@@ -87,12 +87,12 @@ pub struct Function {
     server: auto::Builder<TokioExecutor>,
 }
 
-/// The header of a probe of Knative's activator, and the value that a queue-proxy answers, also as its body.
+/// The header of a probe of Knative's activator, and the value that a queue-proxy responds with, also as its body.
 const PROBE: (&str, &str) = ("k-network-probe", "queue");
 
-/// What stopped the work of a request.
+/// The reason why the work of a request stopped.
 enum Broken {
-    /// The memory asked for is not to be had.
+    /// The requested memory is not available.
     Memory(String),
     /// The CPU clock cannot be read, or the thread is gone.
     Cpu(String),
@@ -103,7 +103,7 @@ impl Function {
     #[must_use]
     pub fn new(config: FunctionConfig) -> Arc<Self> {
         let mut server = auto::Builder::new(TokioExecutor::new());
-        // Without a date answers depend on nothing but the request, and cost less.
+        // Without a date responses depend on nothing but the request, and cost less.
         server.http1().max_buf_size(READ_BUFFER_BYTES).auto_date_header(false);
         server.http2().auto_date_header(false);
         Arc::new(Self {
@@ -118,8 +118,8 @@ impl Function {
         })
     }
 
-    /// The same function as a Kubernetes pod called `name`: it also answers the probes of Knative's activator, as the
-    /// queue-proxy beside a real function does.
+    /// The same function as a Kubernetes pod called `name`: it also responds to the probes of Knative's activator, as the
+    /// queue-proxy next to a real function does.
     #[must_use]
     pub fn as_pod(&self, name: &str) -> Arc<Self> {
         Arc::new(Self {
@@ -213,7 +213,7 @@ impl Function {
         } else {
             Some(self.compute(memory_mib, computing).await?)
         };
-        // In sleep mode touching the memory is part of the time asked for.
+        // In sleep mode touching the memory is part of the requested time.
         let spent = if self.mode == Mode::Sleep { started.elapsed() } else { Duration::ZERO };
         let waiting = waiting.saturating_sub(spent);
         if !waiting.is_zero() {
@@ -242,7 +242,7 @@ impl Function {
     }
 }
 
-/// What a ready queue-proxy answers to a probe with `value`.
+/// The response of a ready queue-proxy to a probe with `value`.
 fn probed(value: &[u8]) -> FunctionResponse {
     let (code, body) = match value == PROBE.1.as_bytes() {
         true => (StatusCode::OK, Bytes::from_static(PROBE.1.as_bytes())),

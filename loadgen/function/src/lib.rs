@@ -1,7 +1,7 @@
-//! What runs in a sandbox: a function that spins or sleeps for as long as the request asks, and touches memory.
+//! The function that runs in a sandbox: it spins or sleeps for as long as the request asks, and touches memory.
 //!
-//! It is a library and a program, so that the `hollow` runtime and the Knative testbed, which answer without a
-//! process, answer exactly as the program does. The request headers are those that existing trace replayers send.
+//! It is a library and a program, so that the `hollow` runtime and the Knative testbed, which respond without a
+//! process, respond exactly as the program does. The request headers are those that existing trace replayers send.
 
 mod function;
 mod memory;

@@ -25,7 +25,7 @@ impl Touched {
         Ok(Self(black_box(memory)))
     }
 
-    /// How much it holds.
+    /// Memory it holds.
     #[cfg(test)]
     pub(crate) fn mib(&self) -> usize {
         self.0.capacity() / MIB

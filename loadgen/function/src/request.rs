@@ -1,19 +1,19 @@
-//! What a request asks for, read from its headers.
+//! The work that a request asks for, read from its headers.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use thiserror::Error;
 
-/// Longest run that can be asked for: a day. Longer is a mistake in the caller's units.
+/// Longest run that can be requested: a day. Longer is a mistake in the caller's units.
 const MAX_CPU_MS: f64 = 86_400_000.0;
 
-/// Which of the two programs to be.
+/// The program to behave as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Answer at once.
     Empty,
-    /// Run and touch memory as asked.
+    /// Run and touch memory as the request says.
     Trace,
 }
 
@@ -40,9 +40,9 @@ impl Workload {
 /// The work of one invocation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
-    /// Which program.
+    /// The program.
     pub workload: Workload,
-    /// How long to run in all (`requested_cpu`, in milliseconds on the wire).
+    /// Run time (`requested_cpu`, in milliseconds on the wire).
     pub run: Duration,
     /// Memory to touch, in MiB (`requested_memory`).
     pub memory_mib: u32,
@@ -56,9 +56,9 @@ pub struct Work {
 pub struct BadHeader {
     /// Its name.
     pub header: &'static str,
-    /// What would have been right.
+    /// The expected form.
     pub expected: &'static str,
-    /// What it was; empty when it was missing.
+    /// The value found; empty if it was missing.
     pub got: String,
 }
 

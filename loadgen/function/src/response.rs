@@ -1,4 +1,4 @@
-//! The answers: JSON with a status, never empty, as existing trace replayers expect them.
+//! The responses: JSON with a status, never empty, as existing trace replayers expect them.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 pub(crate) type FunctionResponse = Response<Full<Bytes>>;
 
-/// Who answers: the same for every answer of a function, and so escaped once.
+/// The machine that responds: the same for every response of a function, and so escaped once.
 #[derive(Debug)]
 pub(crate) struct Signature {
     machine_name_json: String,
@@ -40,7 +40,7 @@ impl Signature {
     }
 }
 
-/// `text` as it stands between the quotes of a JSON string. Names are plain as a rule and then not copied.
+/// `text` as it is between the quotes of a JSON string. Names are plain as a rule and then not copied.
 fn json_text(text: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(text);
     if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {

@@ -14,11 +14,11 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-/// Longest chunk between two readings: short enough to follow the processor's speed and to stop when told to, and
+/// Longest chunk between two readings: short enough to follow the processor's speed and to stop on request, and
 /// two hundred times the cost of a reading.
 const CHUNK_NS: u64 = 100_000;
 /// Rounds per nanosecond assumed before anything was measured, slow on purpose so that the first chunk is short.
-const FIRST_GUESS: f64 = 0.05;
+const INITIAL_ESTIMATE: f64 = 0.05;
 /// A chunk shorter than this says nothing about the speed: it is mostly the reading itself.
 const MEASURABLE_NS: u64 = 5_000;
 /// The remainder that is not worth another round: about one clock reading.
@@ -33,7 +33,7 @@ pub(crate) struct Spinner {
 
 impl Spinner {
     pub(crate) fn new() -> Self {
-        Self { speed: AtomicU64::new(FIRST_GUESS.to_bits()) }
+        Self { speed: AtomicU64::new(INITIAL_ESTIMATE.to_bits()) }
     }
 
     /// Spins until the calling thread has used `target` of CPU time since `start_ns` (see [`thread_cpu_ns`]), or
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_time_asked_for_is_spent_to_within_a_twentieth_also_for_a_millisecond() {
+    fn the_requested_cpu_time_is_spent_to_within_a_twentieth_also_for_a_millisecond() {
         let spinner = Spinner::new();
         for target_us in [1000, 3000, 20_000] {
             let spent_us = usual_us(|| spent_us(&spinner, Duration::from_micros(target_us)));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_told_to() {
+    fn it_stops_on_request() {
         let start_ns = thread_cpu_ns().unwrap();
         Spinner::new().spin_until(start_ns, Duration::from_secs(3600), &AtomicBool::new(true)).unwrap();
         assert!(thread_cpu_ns().unwrap() - start_ns < 1_000_000_000);

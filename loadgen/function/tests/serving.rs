@@ -65,7 +65,7 @@ fn process_cpu() -> Duration {
 }
 
 #[tokio::test]
-async fn both_protocols_answer_the_same_on_one_port() {
+async fn both_protocols_respond_alike_on_one_port() {
     let address = serve(Mode::Sleep).await;
     let headers = [("workload", "trace"), ("function", "f-1"), ("requested_cpu", "3"), ("requested_memory", "1")];
     for (head, body) in [
@@ -86,7 +86,7 @@ async fn both_protocols_answer_the_same_on_one_port() {
 }
 
 #[tokio::test]
-async fn an_empty_workload_and_a_bare_request_answer_at_once() {
+async fn an_empty_workload_and_a_bare_request_respond_at_once() {
     let address = serve(Mode::Spin).await;
     for headers in [&[("workload", "empty"), ("requested_cpu", "60000")][..], &[]] {
         let (head, body) = http1(address, request(headers, b"")).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_bad_header_is_refused_and_named_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn spinning_costs_the_cpu_time_asked_for() {
+async fn spinning_costs_the_requested_cpu_time() {
     let address = serve(Mode::Spin).await;
     let spin = [("workload", "trace"), ("requested_cpu", "200"), ("multiplier", "102")];
     let before = process_cpu();
@@ -136,7 +136,7 @@ async fn the_waiting_share_is_not_computed() {
     http1(address, request(&mixed, b"")).await.unwrap();
     let spent = process_cpu() - before;
     assert!(began.elapsed() >= Duration::from_millis(400), "400 ms were asked for, it took {:?}", began.elapsed());
-    // A test beside this one spins for 200 ms.
+    // Another test spins at the same time for 200 ms.
     assert!(spent < Duration::from_millis(350), "all of it was to be waited, {spent:?} of CPU were used");
 }
 
@@ -163,30 +163,30 @@ async fn more_memory_than_configured_is_cut_to_the_bound() {
 }
 
 #[tokio::test]
-async fn a_pod_answers_probes_under_its_own_name_and_others_do_not() {
+async fn a_pod_responds_to_probes_under_its_own_name_and_others_do_not() {
     let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
     let plain = Function::new(config);
     for (function, probed, name) in [(plain.as_pod("pod-1"), "queue", "pod-1"), (plain, "", "node")] {
-        let ask = async |headers: &[(&str, &str)]| {
+        let send = async |headers: &[(&str, &str)]| {
             let (client, server) = tokio::io::duplex(4096);
             tokio::spawn(Arc::clone(&function).serve_connection(server, CancellationToken::new()));
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
             tokio::spawn(connection);
             read(sender.send_request(request(headers, b"")).await.unwrap()).await.unwrap()
         };
-        let (head, body) = ask(&[("k-network-probe", "queue")]).await;
+        let (head, body) = send(&[("k-network-probe", "queue")]).await;
         assert_eq!((head.status, body == probed), (StatusCode::OK, !probed.is_empty()), "{name}: {body:?}");
-        let (head, _) = ask(&[("k-network-probe", "activator")]).await;
+        let (head, _) = send(&[("k-network-probe", "activator")]).await;
         let expected = if probed.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         assert_eq!(head.status, expected, "{name}: a probe for somebody else");
-        let (_, body) = ask(&[("workload", "empty"), ("function", "f")]).await;
+        let (_, body) = send(&[("workload", "empty"), ("function", "f")]).await;
         let json: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&json["MachineName"], &json["Function"]), (&name.into(), &"f".into()));
     }
 }
 
 #[tokio::test]
-async fn a_probe_is_answered_over_both_protocols() {
+async fn a_probe_gets_a_response_over_both_protocols() {
     let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
     let address = serve_function(Function::new(config).as_pod("pod-1")).await;
     let probe = |value| request(&[("k-network-probe", value)], b"");
@@ -208,10 +208,10 @@ async fn a_pod_says_what_it_runs_so_that_it_can_drain() {
         tokio::spawn(Arc::clone(&function).serve_connection(server, shutdown.clone()));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
         tokio::spawn(connection);
-        let ask = |run_ms: &'static str| request(&[("workload", "trace"), ("requested_cpu", run_ms)], b"");
-        read(sender.send_request(ask("5")).await.unwrap()).await.unwrap();
+        let send = |run_ms: &'static str| request(&[("workload", "trace"), ("requested_cpu", run_ms)], b"");
+        read(sender.send_request(send("5")).await.unwrap()).await.unwrap();
         assert_eq!(function.running(), 0, "answered");
-        let mut hour = tokio::spawn(async move { sender.send_request(ask("3600000")).await });
+        let mut hour = tokio::spawn(async move { sender.send_request(send("3600000")).await });
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut hour).await.is_err(), "it was to run for an hour");
         assert_eq!(function.running(), expected, "under way");
         shutdown.cancel();

@@ -16,7 +16,7 @@ pub(crate) fn listen(address: &str) -> anyhow::Result<TcpListener> {
     listener.map_err(UsageError::of)
 }
 
-/// Prints the address, and writes it into a file as `{"http":"HOST:PORT"}`: whoever waits for the file never sees half
+/// Prints the address, and writes it into a file as `{"http":"HOST:PORT"}`: a reader that waits for the file never sees half
 /// of it.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ pub(crate) struct ProxyArgs {
     threads: u16,
 }
 
-/// Room for the requests and responses of functions, which are a few hundred bytes; longer ones take several turns.
+/// Room for the requests and responses of functions, which are a few hundred bytes; longer ones take several reads.
 const BUFFER_BYTES: usize = 4096;
 /// Wait after a failed accept, so that the loop does not spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct RegisterArgs {
     /// The functions, one JSON object a line (`-`: standard input), as `loadgen schedule --functions-out` writes them. A
-    /// line that is wrong or refused is told with its place; all others are registered and stay so, and the exit code is 1
+    /// line that is wrong or refused is reported with its position; all others are registered and stay so, and the exit code is 1
     /// (2 when no line has a function)
     #[arg(long, value_name = "FILE")]
     from: PathBuf,

@@ -64,7 +64,7 @@ struct TargetArgs {
     /// Use of connections: kept, or one for each invocation
     #[arg(long, value_enum, default_value = "pooled")]
     connections: Connections,
-    /// Connections to open before the first invocation is due and to use in turn, further ones on demand; without, each
+    /// Connections to open before the first invocation is due and to use round-robin, further ones on demand; without, each
     /// is opened when none is idle, and the last one used is used first. Of pooled connections over http1
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MAX_OPEN_CONNECTIONS))]
     open_connections: u32,
@@ -95,7 +95,7 @@ struct MachineArgs {
     /// Threads that ask for real-time priority; what was granted is in the summary
     #[arg(long, value_enum, default_value = "all")]
     realtime: Realtime,
-    /// Threads that carry connections, beside the one that paces
+    /// I/O threads, in addition to the one that paces
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_IO_THREADS))]
     threads: u16,
 }

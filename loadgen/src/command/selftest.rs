@@ -139,7 +139,7 @@ fn table(precision: &Precision) -> String {
     )
 }
 
-/// A directory for the rows nobody asked for; removed when dropped.
+/// A directory for rows that nobody needs; removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

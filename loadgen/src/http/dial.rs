@@ -1,6 +1,6 @@
 //! Opens connections. On loopback they come from many addresses, as those of many clients would.
 //!
-//! All connections from one address to one place share 28,000 ports, and the kernel looks for a free one in turn: with
+//! All connections from one address to one endpoint share 28,000 ports, and the kernel searches for a free one linearly: with
 //! half of them in use, because a saturated system keeps invocations waiting, that takes longer than everything else the
 //! load generator does, and it becomes late. Every address of 127/8 is this machine's, so that loopback need not have
 //! this limit.
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Addresses that connections come from in turn: each has then few enough that its ports are found at once.
+/// Addresses that connections come from, round-robin: each has then few enough that its ports are found at once.
 const ADDRESSES: u32 = 128;
 
 /// Numbers the connections of one replay.
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_take_turns_over_addresses_of_loopback_only() {
+    fn connections_alternate_over_addresses_of_loopback_only() {
         let from = |to: &str, number| source(to.parse().unwrap(), number).map(|address| address.to_string());
         assert_eq!(from("127.0.0.1", 0).unwrap(), "127.255.255.254");
         assert_eq!(from("127.0.0.1", ADDRESSES + 1).unwrap(), "127.255.255.253");

@@ -35,7 +35,7 @@ use crate::{
     signals::Signals,
 };
 
-/// Streams used at once on one connection: the number a client may assume before the system has told its own.
+/// Streams used at once on one connection: the number a client may assume before the system has announced its own.
 const STREAMS_PER_CONNECTION: usize = 100;
 
 /// Head of a response as HTTP/2 counts it, 32 bytes more for each field: as much as is taken over HTTP/1.1. The
@@ -82,7 +82,7 @@ impl Drop for Stream {
     }
 }
 
-/// HTTP/2 towards the target of a replay. Belongs to one lane: its connections live on that lane's runtime.
+/// HTTP/2 towards the target of a replay. Belongs to one I/O thread: its connections live on that thread's runtime.
 pub(crate) struct H2c {
     pub(crate) replay: Arc<Replay>,
     /// Connections per address.

@@ -1,5 +1,5 @@
 //! Invocations over HTTP/1.1: a pool of idle connections per address, and new ones on demand. The last one used goes
-//! first; connections that were asked to be open beforehand go in turn, so that all of them are in use.
+//! first; connections that were opened beforehand are used round-robin, so that all of them are in use.
 //!
 //! One task per connection reads its responses for as long as it lives. There is no cap on connections but the machine's;
 //! hitting that one is reported as "unsent", never as the system's failure.
@@ -73,7 +73,7 @@ impl Http1 {
         Self { replay, idle }
     }
 
-    /// Carries connections that were opened beforehand, on the runtime of the lane whose they are.
+    /// Reads connections that were opened beforehand, on the runtime of the I/O thread that owns them.
     pub(crate) fn adopt_opened(self: &Arc<Self>, opened: Vec<Opened>) {
         for (stream, address) in opened {
             // One that cannot be registered is closed, and another opened when it is needed.
@@ -88,7 +88,7 @@ impl Http1 {
     /// Sends an invocation on an idle connection; false when there is none, and nothing was sent.
     pub(crate) fn send_idle(&self, index: usize, request: &mut Vec<u8>) -> bool {
         let (Some(due), address) = (self.replay.due(index), self.replay.address_of(index)) else { return false };
-        // Each turn takes one connection out of the pool, so this ends.
+        // Each iteration takes one connection out of the pool, so this ends.
         while let Some(connection) = self.take_idle(address) {
             self.replay.requests.write(due, request);
             self.replay.ledger.sent(index, self.replay.clock.now_ns());
@@ -105,7 +105,7 @@ impl Http1 {
         false
     }
 
-    /// Sends an invocation, on a new connection if none has become idle meanwhile, and carries that connection.
+    /// Sends an invocation, on a new connection if none has become idle meanwhile, and reads from that connection until it ends.
     pub(crate) async fn send(self: Arc<Self>, index: usize) {
         let mut request = Vec::with_capacity(REQUEST_BYTES);
         let pooled = self.replay.target.connections == Connections::Pooled;
@@ -139,7 +139,7 @@ impl Http1 {
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Puts a connection whose response has been read back to where the next invocation looks first.
+    /// Returns a connection whose response has been read to the pool, as the first to be used again.
     pub(crate) fn release(&self, connection: &Arc<Connection>) {
         self.idle(connection.address).push_back(Arc::clone(connection));
     }

@@ -7,7 +7,7 @@ use std::{fmt::Display, time::Duration};
 
 use ureq::Agent;
 
-/// Longest wait for a port to tell what it is: every kind answers this from memory.
+/// Longest wait for a port's page of metrics: every kind serves it from memory.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Header field in which a data plane says why it refused.
 const REFUSAL: &str = "x-dirigent-error";
@@ -36,13 +36,13 @@ pub(crate) enum Port {
 }
 
 impl Port {
-    /// Says so if a port of another kind than this one, which `option` wants, answers at `address`.
+    /// Returns an explanation if a port of another kind than this one, which `option` wants, responds at `address`.
     pub(crate) fn port_mismatch(self, address: impl Display, option: &str) -> Option<String> {
         let found = Self::find(&format!("http://{address}")).filter(|found| *found != self)?;
         Some(format!("{address}: {} answers there; {option} wants {}", found.name(), self.name()))
     }
 
-    /// The kind that answers at `base`; `None` when it is no port of a cluster.
+    /// The kind that responds at `base`; `None` if it is no port of a cluster.
     fn find(base: &str) -> Option<Self> {
         let config = Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
         let agent: Agent = config.timeout_global(Some(TIMEOUT)).build().into();

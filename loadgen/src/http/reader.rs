@@ -26,7 +26,7 @@ pub(crate) struct ResponseReader {
 #[derive(PartialEq, Eq)]
 enum Next {
     Read,
-    Linger,
+    LingeringClose,
     End,
 }
 
@@ -68,12 +68,12 @@ impl ResponseReader {
             match next {
                 Next::Read => {}
                 Next::End => return,
-                Next::Linger => return self.linger().await,
+                Next::LingeringClose => return self.lingering_close().await,
             }
         }
     }
 
-    /// Time until the next check for an overdue invocation; nothing when one was overdue and its connection given up.
+    /// Time until the next check for an overdue invocation; `None` if one was overdue and its connection was closed.
     fn check(&self) -> Option<Duration> {
         let replay = &self.http1.replay;
         let now_ns = replay.clock.now_ns();
@@ -101,16 +101,16 @@ impl ResponseReader {
             Ok(None) => return self.broken("the response was cut off"),
             Err(malformed) => return self.broken(&malformed.to_string()),
         };
-        // A response that nothing asked for (a proxy's idle time-out, say) ends the connection.
+        // A response without a request (a proxy's idle time-out, say) ends the connection.
         let Some(pending) = self.connection.take_pending() else { return self.broken("") };
         let next = if ended {
             Next::End
         } else if response.reusable && self.http1.replay.target.connections == Connections::Pooled {
             Next::Read
         } else {
-            Next::Linger
+            Next::LingeringClose
         };
-        // Released before the response is judged: the next invocation may be due.
+        // Released before the response is evaluated: the next invocation may be due.
         if next == Next::Read {
             self.http1.release(&self.connection);
         } else {
@@ -145,7 +145,7 @@ impl ResponseReader {
         Next::End
     }
 
-    async fn linger(mut self) {
+    async fn lingering_close(mut self) {
         self.buffer.clear();
         let closed = async {
             while matches!(self.read.read_buf(&mut self.buffer).await, Ok(1..)) {

@@ -36,7 +36,7 @@ impl Requests {
     /// Prepares the requests to a target for functions by name.
     ///
     /// # Errors
-    /// When a name has no place in a request.
+    /// If a name cannot be part of a request.
     pub(crate) fn new<'a>(target: &Target, functions: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
         let functions =
             functions.map(|name| FunctionHead::new(target, name).with_context(|| format!("function {name:?}")));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn both_protocols_ask_for_the_same() {
+    fn both_protocols_send_the_same_headers() {
         let request = h2c(&target(DEFAULT_SYSTEM, &[], Protocol::H2c));
         assert_eq!(request.uri().authority().unwrap(), "f-b");
         assert_eq!(
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_place_in_a_request_is_refused() {
+    fn a_name_that_cannot_be_in_a_request_is_refused() {
         let error = Requests::new(&target(DEFAULT_SYSTEM, &[], Protocol::Http1), ["a b"].into_iter()).unwrap_err();
         assert!(format!("{error:#}").starts_with("function \"a b\": "), "{error:#}");
     }

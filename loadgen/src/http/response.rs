@@ -1,4 +1,4 @@
-//! Reads one HTTP/1.1 answer from the bytes received so far: a pure function over a buffer.
+//! Reads one HTTP/1.1 response from the bytes received so far: a pure function over a buffer.
 //!
 //! Responses of a function are a few hundred bytes and come in one read, so parsing starts from the front each time
 //! rather than keeping a state machine; the bound on a response's size keeps that cheap.
@@ -94,7 +94,7 @@ fn whole<'a>(
         if is("connection") {
             keep_alive = has_token(header.value, "keep-alive") || (keep_alive && !has_token(header.value, "close"));
         } else if is("transfer-encoding") {
-            // A chunked body wins over a length beside it (RFC 9112, section 6.3).
+            // A chunked body takes precedence over a length (RFC 9112, section 6.3).
             framing = Some(if has_token(header.value, "chunked") { Framing::Chunked } else { Framing::UntilClose });
         } else if is("content-length") {
             let length = length(header.value)?;
@@ -107,7 +107,7 @@ fn whole<'a>(
     let Some((body, used)) = body(rest, &framing, ended)? else {
         return if rest.len() > MAX_RESPONSE_BYTES { Err(MalformedResponse::TooLarge) } else { Ok(None) };
     };
-    // Bytes beyond the response belong to nothing that was asked for: such a connection is not used again.
+    // Bytes beyond the response belong to no request: such a connection is not used again.
     let reusable = keep_alive && !ended && used == rest.len() && !matches!(framing, Framing::UntilClose);
     Ok(Some(ParsedResponse { status, signals, body, reusable }))
 }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_not_used_again_when_the_answer_says_so() {
+    fn a_connection_is_not_reused_when_the_response_says_so() {
         assert!(!response("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!response("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").2);
         assert!(!response("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nextra").2);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_an_answer_waits_for_the_rest() {
+    fn every_prefix_of_a_response_waits_for_the_rest() {
         for text in [
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn malformed_responses_are_refused() {
         for (text, why) in [
             ("SSH-2.0-x\r\n\r\n", "head"),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),

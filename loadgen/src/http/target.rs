@@ -54,7 +54,7 @@ pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     /// Use of connections.
     pub(crate) connections: Connections,
-    /// Connections that are open before the first invocation is due; all are used in turn then.
+    /// Connections that are open before the first invocation is due; they are used round-robin.
     pub(crate) open: u32,
     /// Spread of invocations over the addresses.
     pub(crate) spread: Spread,
@@ -74,7 +74,7 @@ impl Target {
         spread % self.addresses.len().max(1)
     }
 
-    /// Explains why nothing succeeded, if one of the addresses tells.
+    /// Explains why nothing succeeded, if a request to one of the addresses tells.
     pub(crate) fn diagnose(&self) -> Option<String> {
         self.addresses.iter().take(MAX_PROBED).find_map(|address| self.system.signals.diagnose(address, "--address"))
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_takes_turns_and_functions_stay() {
+    fn round_robin_alternates_and_functions_stay() {
         let turns: Vec<usize> = (0..4).map(|n| target(Spread::RoundRobin).address_of(n, "f")).collect();
         assert_eq!(turns, [0, 1, 0, 1]);
         let by_function = target(Spread::Function);

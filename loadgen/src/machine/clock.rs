@@ -19,7 +19,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock whose zero lies `lead_ns` in the future.
+    /// A clock whose zero is `lead_ns` in the future.
     pub(crate) fn starting_in(lead_ns: u64) -> Self {
         let unix_ns = i64::try_from(raw_ns(ClockId::CLOCK_REALTIME).saturating_add(lead_ns)).unwrap_or(i64::MAX);
         Self { origin_ns: raw_ns(ClockId::CLOCK_MONOTONIC).saturating_add(lead_ns), origin_unix_ns: unix_ns }
@@ -81,7 +81,7 @@ impl Realtime {
         (self != Self::Off).then_some(PACING_PRIORITY)
     }
 
-    /// Priority the threads that carry connections ask for.
+    /// Priority the I/O threads ask for.
     pub(crate) fn io(self) -> Option<i32> {
         (self == Self::All).then_some(IO_PRIORITY)
     }
@@ -100,11 +100,11 @@ impl fmt::Display for PacingClass {
     }
 }
 
-/// Real-time priority of the threads that carry connections: the lowest, above every ordinary thread and below whatever
+/// Real-time priority of the I/O threads: the lowest, above every ordinary thread and below whatever
 /// the kernel or an operator placed higher.
 const IO_PRIORITY: i32 = 1;
 
-/// Real-time priority of the pacing thread: it goes before those that carry connections.
+/// Real-time priority of the pacing thread: it preempts the I/O threads, because a late send cannot be made up for.
 const PACING_PRIORITY: i32 = 2;
 
 /// The time slice asked for without real-time priority: the shortest that Linux grants. From 6.12 on, a thread with a
@@ -154,7 +154,7 @@ fn set_slice(slice_ns: u64) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attributes, 0) }).map(drop)
 }
 
-/// The kernel's clock source. With most of them the clock is read without a system call; otherwise a time stamp costs a µs.
+/// The kernel's clock source. With `tsc` the clock is read without a system call; with others that costs a microsecond.
 pub(crate) fn clock_source() -> &'static str {
     static SOURCE: OnceLock<String> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_told_what_it_got() {
+    fn a_thread_reports_the_scheduling_it_got() {
         let report = std::thread::spawn(|| request_prompt_wakeups(None).to_string()).join().unwrap();
         assert!(report.contains("SCHED_OTHER") && report.contains("timer slack 1 ns"), "{report}");
         assert!(report.contains("slice of 100 µs"), "{report}");

@@ -1,6 +1,6 @@
 //! The machine's own floor: how late a thread wakes from a bare absolute sleep, with nothing to do.
 //!
-//! A generator cannot be more punctual than this, so it is measured before each run and printed beside the lag.
+//! A generator cannot be more punctual than this, so it is measured before each run and printed next to the lag.
 
 use std::{io, thread};
 

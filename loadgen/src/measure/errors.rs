@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-/// Different errors that are told apart; a system that names addresses or numbers in its errors may have any number.
+/// Different errors that are counted separately; a system that names addresses or numbers in its errors may have any number.
 const MAX_KINDS: usize = 256;
 /// Kinds that are shown.
 const SHOWN: usize = 3;
-/// Characters of an error that are kept; a system may answer any number of them.
+/// Characters of an error that are kept; a system may send any number of them.
 const MAX_CHARACTERS: usize = 200;
 /// Prefix of the error of an invocation whose function the data plane does not know.
 const UNKNOWN_FUNCTION: &str = "unknown-function";
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_common_come_first_and_the_rest_is_counted() {
+    fn the_most_common_are_listed_and_the_rest_is_counted() {
         let mut errors = Errors::default();
         assert_eq!(errors.notes(), Vec::<String>::new());
         for (words, count) in [("a", 1), ("unknown-function; status 404", 7), ("c", 2), ("d", 3)] {

@@ -59,7 +59,7 @@ impl Ledger {
         Self { sent_ns: (0..scheduled).map(|_| AtomicU64::new(UNSENT)).collect(), finished: Mutex::new(Vec::new()) }
     }
 
-    /// Notes that an invocation is being handed to the kernel; trying another connection keeps the first time.
+    /// Records that an invocation is being written to the kernel; trying another connection keeps the first time.
     pub(crate) fn sent(&self, index: usize, now_ns: u64) {
         if let Some(cell) = self.sent_ns.get(index) {
             let _ = cell.compare_exchange(UNSENT, now_ns, Ordering::Relaxed, Ordering::Relaxed);

@@ -17,7 +17,7 @@ const GAP: Duration = Duration::from_millis(10);
 /// The runtime's timers fire on whole milliseconds: so much of a delay is the timer's and not the thread's.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// The greatest delay told from a greater one, in nanoseconds: an hour.
+/// The greatest delay distinguished from a greater one, in nanoseconds: an hour.
 const MAX_DELAY_NS: u64 = 3_600_000_000_000;
 
 /// The delays of all threads of one replay, in nanoseconds: three digits of each, so that memory is bounded however long a

@@ -1,7 +1,7 @@
 //! The directory that a run leaves its files in: never one that holds other results, and never without a summary.
 //!
 //! Its summary is there before the first row, says that the run did not reach its end, and has room for the real one: a
-//! load generator that is killed, or whose disk is full, leaves no rows that nobody could judge.
+//! load generator that is killed, or whose disk is full, leaves no rows without a summary to judge them by.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -36,7 +36,7 @@ pub(crate) fn make_directory(out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("--out {}: the directory cannot be made", out.display()))
 }
 
-/// Locks the directory. Where directories cannot be locked, as on some network file systems, two runs are not told apart.
+/// Locks the directory. Where directories cannot be locked, as on some network file systems, two runs are not distinguished.
 fn lock(out: &Path) -> anyhow::Result<File> {
     let directory = File::open(out).with_context(|| format!("--out {}", out.display()))?;
     if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -116,7 +116,7 @@ impl Results {
         write(&self.files.loadgen()).with_context(|| self.files.loadgen().display().to_string())
     }
 
-    /// Every file that a run, or whoever reads its rows, leaves: beside rows of another run each would be wrong.
+    /// Every file that a run, or a reader of its rows, leaves: next to rows of another run each would be wrong.
     fn possible(&self) -> [PathBuf; 7] {
         let files = &self.files;
         [

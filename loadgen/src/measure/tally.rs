@@ -25,7 +25,7 @@ pub(crate) struct Tally {
     pub(crate) coldness_known: u64,
     /// Those of them that were.
     pub(crate) cold: u64,
-    /// Measured rows, as the rule of a valid run looks at them.
+    /// Measured rows, as the rule of a valid run needs them.
     pub(crate) sending: Sending,
     /// Rows that cannot be true: no time of theirs is in any figure.
     pub(crate) impossible: ImpossibleRows,

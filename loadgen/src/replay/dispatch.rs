@@ -1,4 +1,4 @@
-//! From the pacing thread to the threads that carry connections: invocations that need a new connection.
+//! Dispatch of invocations that need a new connection, from the pacing thread to the I/O threads.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 /// Positions in the schedule of what waits for one thread. Bounded by the schedule's length; pushing wakes that thread once per batch.
 #[derive(Debug, Default)]
 pub(crate) struct DispatchQueue {
-    handed: Mutex<Vec<usize>>,
+    dispatched: Mutex<Vec<usize>>,
     pushed: Notify,
 }
 
@@ -17,14 +17,14 @@ impl DispatchQueue {
         if batch.is_empty() {
             return;
         }
-        self.handed.lock().unwrap_or_else(PoisonError::into_inner).append(batch);
+        self.dispatched.lock().unwrap_or_else(PoisonError::into_inner).append(batch);
         self.pushed.notify_one();
     }
 
-    /// Waits for what is handed over and takes all of it.
+    /// Waits for dispatched invocations and takes all of them.
     pub(crate) async fn take(&self) -> Vec<usize> {
         loop {
-            let taken = std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
+            let taken = std::mem::take(&mut *self.dispatched.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
                 return taken;
             }

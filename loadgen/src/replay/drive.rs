@@ -43,7 +43,7 @@ use crate::{
 pub(crate) struct Resources {
     /// The threads that ask for real-time priority.
     pub(crate) realtime: Realtime,
-    /// Threads that carry connections.
+    /// I/O threads.
     pub(crate) io_threads: usize,
 }
 
@@ -55,7 +55,7 @@ const FLOOR_RATE_PER_S: u64 = 1000;
 /// summary.
 ///
 /// # Errors
-/// When a file cannot be written or a thread not be started; never because of what the system answers. The summary on
+/// When a file cannot be written or a thread not be started; never because of the system's responses. The summary on
 /// disk then says that the run was interrupted, and by what.
 pub(crate) fn drive(
     plan: (Schedule, Target),
@@ -117,7 +117,7 @@ pub(crate) fn drive(
 /// With fewer files a few thousand invocations in flight would be this machine's limit, which a reader must know.
 const MIN_OPEN_FILES: u64 = 4096;
 
-/// Starts the threads that carry connections, and the one that paces.
+/// Starts the I/O threads, and the one that paces.
 fn start(
     replay: &Arc<Replay>,
     resources: Resources,
@@ -128,11 +128,11 @@ fn start(
     let pooled = replay.target.connections == Connections::Pooled;
     let mut direct = None;
     for (number, queue) in io_threads.iter().enumerate() {
-        // Each thread carries an equal part of what is open already.
+        // Each thread gets an equal part of the open connections.
         let share = opened.len().div_ceil(io_threads.len() - number);
         let opened = opened.split_off(opened.len() - share);
         let transport = match replay.target.protocol {
-            // One pool for all lanes: the pacing thread must find every idle connection.
+            // One pool for all I/O threads: the pacing thread must find every idle connection.
             Protocol::Http1 => {
                 Transport::Http1(Arc::clone(direct.get_or_insert_with(|| Arc::new(Http1::new(Arc::clone(replay))))))
             }

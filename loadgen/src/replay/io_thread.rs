@@ -1,4 +1,4 @@
-//! The threads that carry connections: each runs its own single-threaded runtime, so that no response crosses threads.
+//! The I/O threads, which carry connections: each runs its own single-threaded runtime, so that no response crosses threads.
 
 use std::{io, sync::Arc, thread};
 
@@ -32,7 +32,7 @@ impl Transport {
     }
 }
 
-/// Starts a thread that carries the connections `opened` beforehand and sends what comes down its lane, for as long as the process lives.
+/// Starts a thread that carries the connections `opened` beforehand and sends the invocations of its queue, for as long as the process lives.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be started.

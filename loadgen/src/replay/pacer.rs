@@ -1,7 +1,7 @@
 //! The pacing thread: sleeps until an invocation is due and sends it.
 //!
-//! It writes to the socket itself when a pooled connection is idle, so that nothing lies between the kernel's timer and
-//! the kernel's socket but this thread. What needs a new connection is handed over, in batches.
+//! It writes to the socket itself when a pooled connection is idle, so that nothing is between the kernel's timer and
+//! the kernel's socket but this thread. Invocations that need a new connection are dispatched to the I/O threads, in batches.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) struct Pacer {
     pub(crate) replay: Arc<Replay>,
     /// Idle connections, when the protocol allows writing to them from here.
     pub(crate) direct: Option<Arc<Http1>>,
-    /// The threads that open connections; used in turn.
+    /// Queues of the I/O threads; used round-robin.
     pub(crate) io_threads: Vec<Arc<DispatchQueue>>,
     /// Checked before each invocation.
     pub(crate) stop: Arc<Stop>,
@@ -34,15 +34,15 @@ pub(crate) struct Pacer {
     pub(crate) priority: Option<i32>,
 }
 
-/// The longest sleep, so that being asked to stop is noticed.
+/// The longest sleep, so that a request to stop is noticed.
 const MAX_SLEEP_NS: u64 = 50_000_000;
 
-/// Invocations gathered before they are handed over although more are due: a burst's first connections should not wait
-/// for its last invocation to be looked at.
+/// Invocations gathered before they are dispatched although more are due: a burst's first connections should not wait
+/// for its last invocation.
 const BATCH: usize = 32;
 
 impl Pacer {
-    /// Paces to the end of the schedule, or until asked to stop.
+    /// Paces to the end of the schedule, or until a request to stop.
     pub(crate) fn run(self) -> PacingReport {
         let class = request_prompt_wakeups(self.priority);
         let clock = self.replay.clock;

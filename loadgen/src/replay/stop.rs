@@ -1,4 +1,4 @@
-//! Being asked to stop: the first time, send nothing more and wait a little; the second time, at once.
+//! Requests to stop: after the first, nothing more is sent and responses are awaited; the second ends the run at once.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ impl Stop {
         Self::listen_and(|_| {})
     }
 
-    /// The same, and does something each time the user asks: where what is under way cannot look at this.
+    /// The same, and calls `each_time` on each request: for work in progress that cannot poll this.
     ///
     /// # Errors
     /// As of [`Stop::listen`].

@@ -37,7 +37,7 @@ pub(crate) enum SystemsError {
         line: usize,
         /// Column, from 1, in characters.
         column: usize,
-        /// What was expected and what was found.
+        /// The expected and the found value.
         problem: String,
     },
 }

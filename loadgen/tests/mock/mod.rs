@@ -132,7 +132,7 @@ impl Mock {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let named = request.headers().get("function").and_then(|name| name.to_str().ok());
                         let name = named.unwrap_or_else(|| request.uri().path().rsplit('/').next().unwrap_or(""));
-                        // What it is may be asked where nothing succeeded; that is no invocation and no registration.
+                        // A diagnosis after a failure is no invocation and no registration.
                         if request.method() != Method::GET || request.headers().contains_key("function") {
                             *seen.lock().unwrap().entry(format!("{} {name}", request.method())).or_default() += 1;
                         }
@@ -152,7 +152,7 @@ impl Mock {
 
 type MockFuture = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, &'static str>> + Send>>;
 
-/// A refusal as Dirigent's control plane says it: the place is that within the body it was sent.
+/// A refusal in the form of Dirigent's control plane: the position is within the body that was sent.
 async fn at_the_concurrency(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
     let body = request.into_body().collect().await.expect("a body").to_bytes();
     let before = body.windows(13).position(|bytes| bytes == b"\"concurrency\"").expect("a concurrency");

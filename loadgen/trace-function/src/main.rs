@@ -1,4 +1,4 @@
-//! The program `trace-function`: serves one function on one port until it is told to end.
+//! The program `trace-function`: serves one function on one port until a signal ends it.
 //!
 //! The worker starts it in a sandbox and says the port in `PORT`. Readiness is that the port takes connections.
 
@@ -36,7 +36,7 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
                   curl -H 'workload: trace' -H 'requested_cpu: 25' http://127.0.0.1:8000/"
 )]
 struct Arguments {
-    /// How to spend the time asked for: `spin` uses the CPU, `sleep` waits.
+    /// Use of the requested time: `spin` uses the CPU, `sleep` waits.
     #[arg(long, default_value = "spin")]
     mode: Mode,
     /// Address to listen on.
@@ -117,19 +117,19 @@ fn announce(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 async fn accept(listener: TcpListener, function: Arc<Function>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let positions = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let position = Arc::clone(&positions).acquire_owned().await.expect("the semaphore is never closed");
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_BACK_OFF).await;
             continue;
         };
-        // Without it small answers may wait for an acknowledgement; should it fail, they do.
+        // Without it small responses may wait for an acknowledgement; should it fail, they do.
         let _ = stream.set_nodelay(true);
         let (function, shutdown) = (Arc::clone(&function), shutdown.clone());
         tokio::spawn(async move {
             function.serve_connection(stream, shutdown).await;
-            drop(place);
+            drop(position);
         });
     }
 }

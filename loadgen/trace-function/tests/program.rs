@@ -56,7 +56,7 @@ fn failed(command: &mut Command) -> String {
 }
 
 #[test]
-fn it_serves_on_the_port_of_the_environment_until_it_is_told_to_end() {
+fn it_serves_on_the_port_of_the_environment_until_a_signal() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut running = start(program().env("PORT", free.port().to_string()).args(["--name", "here"]));
     assert_eq!(running.address, free);

@@ -1,4 +1,4 @@
-//! Where in its minute each invocation falls. The count is the trace's; the instants are drawn here.
+//! Arrival models: the instants of invocations within their minute. The count is the trace's; the instants are drawn here.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ use crate::{
 /// of a Poisson process.
 const BURSTY_SHAPE: f64 = 0.16;
 
-/// How a minute's invocations of one function are spread over that minute.
+/// The arrival model of one function's invocations within a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
@@ -56,7 +56,7 @@ pub(crate) struct Minute {
     pub(crate) arrivals: Arrivals,
     /// The function's own phase, 0 to 1.
     pub(crate) phase: f64,
-    /// How long it lasts, at least 1.
+    /// Its duration, at least 1.
     pub(crate) length_ns: u64,
 }
 
@@ -89,16 +89,16 @@ impl Minute {
     }
 }
 
-/// Lays the gaps around the minute as around a clock's face, starting at `turn` of it. So each instant is uniform over
+/// Lays the gaps around the minute as around a clock's face, starting at the share `offset` of it. So each instant is uniform over
 /// the minute whatever the gaps' distribution: no minute begins or ends with more or fewer calls than its middle.
-fn around(gaps: &[f64], turn: f64, length_ns: u64, instants_ns: &mut Vec<u64>) {
+fn around(gaps: &[f64], offset: f64, length_ns: u64, instants_ns: &mut Vec<u64>) {
     let sum: f64 = gaps.iter().sum();
     let total = if sum > 0.0 { sum } else { real_len(gaps.len()) };
     let mut passed = 0.0;
     instants_ns.extend(gaps.iter().map(|gap| {
         passed += gap;
-        let place = (turn + passed / total).fract();
-        whole((place * real(length_ns)).floor()).min(length_ns - 1)
+        let position = (offset + passed / total).fract();
+        whole((position * real(length_ns)).floor()).min(length_ns - 1)
     }));
 }
 

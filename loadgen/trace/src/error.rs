@@ -1,4 +1,4 @@
-//! Why a trace or a schedule could not be read, made or written; every message says where and what was expected.
+//! Errors of reading, making and writing traces and schedules; every message names the position and what was expected.
 
 use std::{io, path::PathBuf};
 
@@ -10,47 +10,47 @@ pub enum TraceError {
     /// The file itself.
     #[error("{}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's reason.
         source: io::Error,
     },
     /// A directory is not a trace.
     #[error("{}: {problem}", path.display())]
     Folder {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
-        /// What was expected and what is there.
+        /// The expected and the found content.
         problem: String,
     },
     /// A path has no known format, several, or another one than was named.
     #[error("{}: {problem}", path.display())]
     Format {
-        /// Which path.
+        /// The path.
         path: PathBuf,
-        /// What was found, and which formats are known.
+        /// The findings of each format, and the option that names one.
         problem: String,
     },
     /// One cell is not what its column holds, or its column is not what the format has.
     #[error("{}, row {row}, column {column}: {problem}", path.display())]
     Cell {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line in the file; the header is row 1.
         row: u64,
         /// Name of the column, as in the header.
         column: String,
-        /// What was expected and what is there.
+        /// The expected and the found content.
         problem: String,
     },
     /// A row as a whole, or the file after its last row, is not what the format has.
     #[error("{}, row {row}: {problem}", path.display())]
     Row {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line in the file; the header is row 1.
         row: u64,
-        /// What was expected and what is there.
+        /// The expected and the found content.
         problem: String,
     },
     /// More invocations than can be held.
@@ -58,7 +58,7 @@ pub enum TraceError {
     TooMany {
         /// The file or the part of the work.
         what: String,
-        /// How many there would be.
+        /// Number of invocations there would be.
         found: u64,
         /// The bound.
         limit: u64,
@@ -68,15 +68,15 @@ pub enum TraceError {
     Option {
         /// Name of the option.
         option: &'static str,
-        /// What was expected and what was given.
+        /// The expected and the given value.
         problem: String,
     },
     /// No sample of this trace fits.
     #[error("--functions: no sample of {functions} functions fits: {possible}")]
     Sample {
-        /// How many functions were asked for.
+        /// Number of functions to choose.
         functions: usize,
-        /// What would be possible.
+        /// The possible numbers.
         possible: String,
     },
 }

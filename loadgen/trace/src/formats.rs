@@ -38,7 +38,7 @@ pub trait TraceFormat: Debug + Sync {
     /// The kind of trace that it has.
     fn kind(&self) -> TraceKind;
 
-    /// Succeeds if `path` has this format, as far as names of files and headers tell. It accepts whatever
+    /// Succeeds if `path` has this format, as far as names of files and headers show. It accepts whatever
     /// [`TraceFormat::read`] can read, reads no more than headers, and never opens anything but directories and files.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What to send and when: traces read, made, cut, sampled, and turned into a schedule.
+//! Traces and schedules: a trace is read or made, cut, sampled, and turned into a schedule of what to send and when.
 //! A [`Workload`] is what a trace says (counts per minute, percentiles); a [`Schedule`] is a value made from it before
 //! the run, the same bytes for the same input and seed. This crate reads and writes files and does nothing else.
 

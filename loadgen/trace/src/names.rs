@@ -9,10 +9,10 @@ const LENGTHS: [usize; 4] = [16, 24, 32, 60];
 
 /// Longest name: one DNS label.
 const MAX_LABEL: usize = 63;
-/// What a message says is expected where a name of a function is none.
+/// The description of a function's name, for messages that refuse one.
 pub const LABEL: &str = "a name of 1 to 63 of a-z, 0-9 and -, not beginning or ending with -";
 
-/// Whether a text can be the name of a function: it is the host that invocations are addressed to, and part of a URL.
+/// Returns true if a text can be the name of a function: the host that invocations are addressed to, and part of a URL.
 #[must_use]
 pub fn is_label(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

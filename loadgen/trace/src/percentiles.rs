@@ -4,13 +4,13 @@
 use serde::Serialize;
 use thiserror::Error;
 
-/// A percentile is not a number of its kind. `level` says which, so that a reader can name the column.
+/// A percentile is not a number of its kind. `percentile` says which, so that a reader can name the column.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[error("{problem}")]
 pub struct PercentileError {
     /// The percentile: 50 is the median.
-    pub level: f64,
-    /// What was expected and what was given.
+    pub percentile: f64,
+    /// The expected and the given value.
     pub problem: String,
 }
 
@@ -24,7 +24,7 @@ pub struct RunTime {
 
 impl RunTime {
     /// The percentiles held.
-    pub const LEVELS: [f64; 7] = [0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0];
+    pub const PERCENTILES: [f64; 7] = [0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0];
     /// Greatest run time accepted, in milliseconds: 30 days, beyond any platform's limit.
     pub const LIMIT_MS: f64 = 30.0 * 86_400_000.0;
 
@@ -33,7 +33,7 @@ impl RunTime {
     /// # Errors
     /// A value that is not finite, negative, above [`RunTime::LIMIT_MS`] or less than the one before.
     pub fn new(values_ms: [f64; 7]) -> Result<Self, PercentileError> {
-        check(&Self::LEVELS, &values_ms, Self::LIMIT_MS)?;
+        check(&Self::PERCENTILES, &values_ms, Self::LIMIT_MS)?;
         Ok(Self { values_ms, average_ms: None })
     }
 
@@ -54,9 +54,9 @@ impl RunTime {
         Self { values_ms, average_ms: both.map(|(own, more)| own + share * (more - own)) }
     }
 
-    /// Each percentile held within the bounds. Between one that was and one that was not lies a straight line, where draws
+    /// Each percentile held within the bounds. Between one that was and one that was not is a straight line, where draws
     /// that are held one by one would bend, so the two means differ a little.
-    pub(crate) fn held_within(&self, bounds_ms: (f64, f64)) -> Self {
+    pub(crate) fn clamped(&self, bounds_ms: (f64, f64)) -> Self {
         let held = Self { values_ms: self.values_ms.map(|value| clamp(value, bounds_ms)), average_ms: None };
         if held.values_ms == self.values_ms {
             return self.clone();
@@ -74,7 +74,7 @@ impl RunTime {
     /// Run time at `share` (0 to 1) of the distribution, in milliseconds.
     #[must_use]
     pub fn at(&self, share: f64) -> f64 {
-        interpolate(&Self::LEVELS, &self.values_ms, share)
+        interpolate(&Self::PERCENTILES, &self.values_ms, share)
     }
 
     /// Mean of what [`RunTime::at`] gives for a uniform share, in milliseconds. It differs from the trace's own average
@@ -83,13 +83,13 @@ impl RunTime {
     /// it.
     #[must_use]
     pub fn mean_ms(&self) -> f64 {
-        self.mean_within_ms(0.0, f64::INFINITY)
+        self.clamped_mean_ms(0.0, f64::INFINITY)
     }
 
     /// As [`RunTime::mean_ms`], when each draw is held within `least_ms` and `greatest_ms`.
     #[must_use]
-    pub fn mean_within_ms(&self, least_ms: f64, greatest_ms: f64) -> f64 {
-        mean(&Self::LEVELS, &self.values_ms, (least_ms, greatest_ms))
+    pub fn clamped_mean_ms(&self, min_ms: f64, max_ms: f64) -> f64 {
+        mean(&Self::PERCENTILES, &self.values_ms, (min_ms, max_ms))
     }
 }
 
@@ -101,7 +101,7 @@ pub struct Memory {
 
 impl Memory {
     /// The percentiles held.
-    pub const LEVELS: [f64; 8] = [1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 100.0];
+    pub const PERCENTILES: [f64; 8] = [1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 100.0];
     /// Greatest size accepted, in MiB: 1 TiB, beyond any platform's limit.
     pub const LIMIT_MIB: f64 = 1_048_576.0;
 
@@ -110,7 +110,7 @@ impl Memory {
     /// # Errors
     /// A value that is not finite, negative, above [`Memory::LIMIT_MIB`] or less than the one before.
     pub fn new(values_mib: [f64; 8]) -> Result<Self, PercentileError> {
-        check(&Self::LEVELS, &values_mib, Self::LIMIT_MIB)?;
+        check(&Self::PERCENTILES, &values_mib, Self::LIMIT_MIB)?;
         Ok(Self { values_mib })
     }
 
@@ -124,7 +124,7 @@ impl Memory {
     /// both.
     pub(crate) fn merged(&self, other: &Self, share: f64) -> Self {
         let mut values_mib = average(&self.values_mib, &other.values_mib, share);
-        values_mib[7] = self.greatest_mib().max(other.greatest_mib());
+        values_mib[7] = self.max_mib().max(other.max_mib());
         Self { values_mib }
     }
 
@@ -137,18 +137,18 @@ impl Memory {
     /// Memory at `share` (0 to 1) of the distribution, in MiB; below the first percentile, that percentile.
     #[must_use]
     pub fn at(&self, share: f64) -> f64 {
-        interpolate(&Self::LEVELS, &self.values_mib, share)
+        interpolate(&Self::PERCENTILES, &self.values_mib, share)
     }
 
     /// Mean of what [`Memory::at`] gives for a uniform share, in MiB.
     #[must_use]
     pub fn mean_mib(&self) -> f64 {
-        mean(&Self::LEVELS, &self.values_mib, (0.0, f64::INFINITY))
+        mean(&Self::PERCENTILES, &self.values_mib, (0.0, f64::INFINITY))
     }
 
     /// The greatest, in MiB: what a sandbox of this function has to reserve.
     #[must_use]
-    pub fn greatest_mib(&self) -> f64 {
+    pub fn max_mib(&self) -> f64 {
         self.values_mib[self.values_mib.len() - 1]
     }
 
@@ -168,9 +168,9 @@ fn average<const N: usize>(own: &[f64; N], other: &[f64; N], share: f64) -> [f64
     average
 }
 
-fn check<const N: usize>(levels: &[f64; N], values: &[f64; N], limit: f64) -> Result<(), PercentileError> {
+fn check<const N: usize>(percentiles: &[f64; N], values: &[f64; N], limit: f64) -> Result<(), PercentileError> {
     let mut least = 0.0;
-    for (&level, &value) in levels.iter().zip(values) {
+    for (&percentile, &value) in percentiles.iter().zip(values) {
         let problem = if !value.is_finite() {
             format!("expected a finite number, found {value}")
         } else if value < 0.0 {
@@ -183,22 +183,22 @@ fn check<const N: usize>(levels: &[f64; N], values: &[f64; N], limit: f64) -> Re
             least = value;
             continue;
         };
-        return Err(PercentileError { level, problem });
+        return Err(PercentileError { percentile, problem });
     }
     Ok(())
 }
 
 /// The value at `share`, on straight lines between the percentiles.
-fn interpolate<const N: usize>(levels: &[f64; N], values: &[f64; N], share: f64) -> f64 {
-    let level = share * 100.0;
-    if level <= levels[0] {
+fn interpolate<const N: usize>(percentiles: &[f64; N], values: &[f64; N], share: f64) -> f64 {
+    let percentile = share * 100.0;
+    if percentile <= percentiles[0] {
         return values[0];
     }
     for upper in 1..N {
-        if level <= levels[upper] {
+        if percentile <= percentiles[upper] {
             let lower = upper - 1;
-            let part = (level - levels[lower]) / (levels[upper] - levels[lower]);
-            // Rounding must not carry a draw past the percentile it lies under.
+            let part = (percentile - percentiles[lower]) / (percentiles[upper] - percentiles[lower]);
+            // Rounding must not carry a draw past the percentile it is below.
             return (values[lower] + part * (values[upper] - values[lower])).min(values[upper]);
         }
     }
@@ -206,10 +206,10 @@ fn interpolate<const N: usize>(levels: &[f64; N], values: &[f64; N], share: f64)
 }
 
 /// Exact mean of the piecewise linear distribution, each value held within the bounds.
-fn mean<const N: usize>(levels: &[f64; N], values: &[f64; N], bounds: (f64, f64)) -> f64 {
-    let below_first = levels[0] / 100.0 * clamp(values[0], bounds);
+fn mean<const N: usize>(percentiles: &[f64; N], values: &[f64; N], bounds: (f64, f64)) -> f64 {
+    let below_first = percentiles[0] / 100.0 * clamp(values[0], bounds);
     let segments = (1..N).map(|upper| {
-        let share = (levels[upper] - levels[upper - 1]) / 100.0;
+        let share = (percentiles[upper] - percentiles[upper - 1]) / 100.0;
         share * segment_mean(values[upper - 1], values[upper], bounds)
     });
     below_first + segments.sum::<f64>()
@@ -249,8 +249,12 @@ mod tests {
     #[test]
     fn at_a_percentile_the_published_value_and_between_them_a_straight_line() {
         let run_time = run_time();
-        for (level, value) in RunTime::LEVELS.iter().zip(run_time.values_ms()) {
-            assert!((run_time.at(level / 100.0) - value).abs() < 1e-9, "at {level}: {}", run_time.at(level / 100.0));
+        for (percentile, value) in RunTime::PERCENTILES.iter().zip(run_time.values_ms()) {
+            assert!(
+                (run_time.at(percentile / 100.0) - value).abs() < 1e-9,
+                "at {percentile}: {}",
+                run_time.at(percentile / 100.0)
+            );
         }
         assert!((run_time.at(0.375) - 30.0).abs() < 1e-9, "half way between 20 and 40");
         assert!((run_time.at(0.995) - 550.0).abs() < 1e-9, "half way between 100 and 1000");
@@ -263,7 +267,7 @@ mod tests {
             let steps = 200_000;
             let draws = (0..steps).map(|step| run_time.at((f64::from(step) + 0.5) / f64::from(steps)));
             let numeric = draws.map(|value| value.max(least).min(greatest)).sum::<f64>() / f64::from(steps);
-            let exact = run_time.mean_within_ms(least, greatest);
+            let exact = run_time.clamped_mean_ms(least, greatest);
             assert!((numeric - exact).abs() < 1e-3, "within {least}..{greatest}: drawn {numeric}, exact {exact}");
         }
     }
@@ -273,13 +277,13 @@ mod tests {
         let memory = Memory::new([5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]).unwrap();
         assert!((memory.at(0.0) - 5.0).abs() < 1e-12);
         assert!((memory.at(1.0) - 12.0).abs() < 1e-12);
-        assert!((memory.greatest_mib() - 12.0).abs() < 1e-12);
+        assert!((memory.max_mib() - 12.0).abs() < 1e-12);
     }
 
     #[test]
-    fn what_is_not_a_distribution_is_refused_with_its_level() {
+    fn what_is_no_distribution_is_refused_with_its_percentile() {
         let decreasing = RunTime::new([0.0, 10.0, 20.0, 19.0, 80.0, 100.0, 1000.0]).unwrap_err();
-        assert!((decreasing.level - 50.0).abs() < 1e-12, "{decreasing:?}");
+        assert!((decreasing.percentile - 50.0).abs() < 1e-12, "{decreasing:?}");
         assert!(decreasing.to_string().contains("at least 20"), "{decreasing}");
         for bad in [f64::NAN, f64::INFINITY, -1.0, RunTime::LIMIT_MS * 2.0] {
             assert!(RunTime::new([bad; 7]).is_err(), "{bad} must be refused");

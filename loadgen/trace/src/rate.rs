@@ -1,4 +1,4 @@
-//! Schedules at a given rate, for throughput and cold-start measurements: warm, over a few functions called in turn, or
+//! Schedules at a given rate, for throughput and cold-start measurements: warm, over a few functions called round-robin, or
 //! cold, over so many functions that none is called again before it has cooled down.
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
@@ -13,7 +13,7 @@ use crate::{
     stream::Stream,
 };
 
-/// How calls follow one another.
+/// Distribution of the gaps between calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RateArrivals {
@@ -61,14 +61,14 @@ pub struct RateOptions {
     pub rate_per_s: f64,
     /// Calls that are due at the same moment, at least 1. The moments are so far apart that the rate is kept.
     pub burst: u32,
-    /// How long.
+    /// Length of the schedule.
     pub duration: Duration,
     /// Calls due before this are warm-up; part of the duration.
     pub warmup: Duration,
     /// Cold only: the least time between two calls of one function, start to start. It has to exceed the run time and
     /// the time the system keeps an idle sandbox.
     pub cooldown: Option<Duration>,
-    /// Warm only: how many functions are called in turn.
+    /// Warm only: number of functions, called round-robin.
     pub functions: u32,
     /// Execution time to ask for, in microseconds.
     pub run_us: u64,
@@ -76,7 +76,7 @@ pub struct RateOptions {
     pub memory_mib: u32,
     /// Of the arrivals, when they are random.
     pub seed: u64,
-    /// How calls follow one another.
+    /// Distribution of the gaps between calls.
     pub arrivals: RateArrivals,
     /// Functions are named `PREFIX-00000`, … so that two schedules on one system need not share functions.
     pub name_prefix: String,
@@ -108,7 +108,7 @@ const MAX_PREFIX: usize = 48;
 /// than a whole number of functions is that number.
 const ROUNDING: f64 = 1e-9;
 
-/// `rate_per_s` calls per second over [`RateOptions::functions`] functions, called in turn.
+/// `rate_per_s` calls per second over [`RateOptions::functions`] functions, called round-robin.
 ///
 /// # Errors
 /// [`TraceError::Option`] when an option is outside its range, [`TraceError::TooMany`] beyond [`crate::MAX_SCHEDULED`].
@@ -144,14 +144,14 @@ pub fn cold(options: &RateOptions) -> Result<Schedule, TraceError> {
     let product = options.rate_per_s * cooldown.as_secs_f64();
     // Whole bursts: a function may be called in each of them once.
     let burst = u64::from(options.burst);
-    let in_turn = whole((product * (1.0 - ROUNDING) / real(burst)).ceil()).max(1).saturating_mul(burst);
-    if in_turn > MAX_FUNCTIONS {
-        let problem = format!("{} per second need {in_turn} functions, at most {MAX_FUNCTIONS}", options.rate_per_s);
+    let rotation = whole((product * (1.0 - ROUNDING) / real(burst)).ceil()).max(1).saturating_mul(burst);
+    if rotation > MAX_FUNCTIONS {
+        let problem = format!("{} per second need {rotation} functions, at most {MAX_FUNCTIONS}", options.rate_per_s);
         return Err(refused(problem));
     }
     let cooldown_ns = nanoseconds(cooldown);
     let (functions, calls) = match options.arrivals {
-        RateArrivals::Equidistant => called_in_turn(options, in_turn, cooldown_ns),
+        RateArrivals::Equidistant => call_round_robin(options, rotation, cooldown_ns),
         RateArrivals::Poisson => called_when_cool(options, cooldown_ns),
     };
     let mut schedule = finish(options, "rate-cold", functions, calls)?;
@@ -160,17 +160,17 @@ pub fn cold(options: &RateOptions) -> Result<Schedule, TraceError> {
 }
 
 /// Calls at equal gaps over exactly `in_turn` functions, or as many as there are calls.
-fn called_in_turn(options: &RateOptions, in_turn: u64, cooldown_ns: u64) -> (u32, Vec<(u64, u32)>) {
-    let in_turn = usize::try_from(in_turn).expect("the bound on functions fits a length");
+fn call_round_robin(options: &RateOptions, rotation: u64, cooldown_ns: u64) -> (u32, Vec<(u64, u32)>) {
+    let rotation = usize::try_from(rotation).expect("the bound on functions fits a length");
     let mut calls: Vec<(u64, u32)> = Vec::new();
     for due_ns in due_times_ns(options) {
         // Rounding to nanoseconds may bring two calls of a function one nanosecond too close.
-        let last = calls.len().checked_sub(in_turn).map(|place| calls[place]);
+        let last = calls.len().checked_sub(rotation).map(|position| calls[position]);
         let cool_ns = last.map_or(0, |(last_ns, _)| last_ns + cooldown_ns);
-        let function = u32::try_from(calls.len() % in_turn).expect("the bound on functions fits 32 bits");
+        let function = u32::try_from(calls.len() % rotation).expect("the bound on functions fits 32 bits");
         calls.push((due_ns.max(cool_ns), function));
     }
-    (u32::try_from(in_turn.min(calls.len())).expect("the bound on functions fits 32 bits"), calls)
+    (u32::try_from(rotation.min(calls.len())).expect("the bound on functions fits 32 bits"), calls)
 }
 
 /// Random calls, each of the function that has been idle the longest, or of a new one when even that is not cool.
@@ -188,7 +188,7 @@ fn called_when_cool(options: &RateOptions, cooldown_ns: u64) -> (u32, Vec<(u64, 
     (functions, calls)
 }
 
-/// When calls are due: from 0 on, before the duration's end.
+/// Due times of calls, in nanoseconds from 0 on, before the duration's end.
 fn due_times_ns(options: &RateOptions) -> impl Iterator<Item = u64> {
     let end_ns = nanoseconds(options.duration);
     let gap_ns = 1e9 / options.rate_per_s;

@@ -1,17 +1,17 @@
-//! What reading a trace found beside its functions: who was missing where, and what was ignored.
+//! The findings of reading a trace besides its functions: missing functions and ignored columns.
 
 use serde::Serialize;
 
-/// What reading a trace found. Empty for a generated one.
+/// The findings of reading a trace; empty for a generated one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LoadReport {
     /// Functions with counts but no run times, by name in the trace (owner/app/function).
     pub without_run_time: Vec<String>,
     /// Functions with counts but no memory.
     pub without_memory: Vec<String>,
-    /// How many functions were left out because a file did not have them.
+    /// Number of functions left out because a file did not have them.
     pub dropped: usize,
-    /// How many functions were given default run times or memory.
+    /// Number of functions with default run times or memory.
     pub defaulted: usize,
     /// The default run time, in words.
     pub default_run_time: String,
@@ -19,7 +19,7 @@ pub struct LoadReport {
     pub default_memory: String,
     /// Cells without a count, taken as 0.
     pub empty_counts: usize,
-    /// How many rows of a function or application each file has beside its first one.
+    /// Number of rows in each file of functions or applications that it has already.
     pub duplicates: Vec<(String, usize)>,
     /// Those rows were merged into the first; else they were left.
     pub merged: bool,

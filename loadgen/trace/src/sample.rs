@@ -12,25 +12,25 @@ use crate::{
 };
 use search::Search;
 
-/// What a sample has to be.
+/// Requirements of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleOptions {
-    /// How many active functions.
+    /// Number of active functions.
     pub functions: usize,
     /// Most cores of execution, on average over the window and over seeds of the schedule; `None` for no bound.
     pub max_cores: Option<f64>,
     /// Of the choice: another seed, another sample.
     pub seed: u64,
-    /// How it will be scheduled: the bounds on run times and the length of a minute decide what it costs.
+    /// Options of its schedule: the bounds on run times and the length of a minute decide its cost.
     pub schedule: ScheduleOptions,
 }
 
-/// How good a sample is.
+/// Quality of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleReport {
-    /// How many active functions there were to choose from.
+    /// Number of active functions of the trace.
     pub active: usize,
-    /// How many were chosen; all are active.
+    /// Number of functions chosen; all are active.
     pub functions: usize,
     /// Invocations of the sample.
     pub invocations: u64,
@@ -49,8 +49,8 @@ pub struct SampleReport {
     pub rate_decades: f64,
     /// The same for invocations × mean run time × mean memory.
     pub resource_decades: f64,
-    /// Whether samples of fewer functions with the same seed and cores are parts of this one, as far as they are nested
-    /// themselves. Not when the cores left no room and cheap functions had to take the place of dear ones.
+    /// True if samples of fewer functions with the same seed and cores are parts of this one, as far as they are nested
+    /// themselves. Not when the cores left no room and cheap functions had to replace expensive ones.
     pub nested: bool,
 }
 
@@ -71,15 +71,15 @@ pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload,
     let distance = |side: usize| {
         let value = |candidate: &Candidate| candidate.sides[side];
         wasserstein(
-            &sorted(chosen.iter().map(|&place| value(&candidates[place]))),
+            &sorted(chosen.iter().map(|&position| value(&candidates[position]))),
             &sorted(candidates.iter().map(value)),
         )
     };
     let report = SampleReport {
         active: candidates.len(),
         functions: chosen.len(),
-        invocations: chosen.iter().map(|&place| workload.functions[candidates[place].index].total()).sum(),
-        cores: chosen.iter().map(|&place| candidates[place].cores).sum(),
+        invocations: chosen.iter().map(|&position| workload.functions[candidates[position].index].total()).sum(),
+        cores: chosen.iter().map(|&position| candidates[position].cores).sum(),
         source_cores: candidates.iter().map(|candidate| candidate.cores).sum(),
         count_distance: count_distance(workload, &candidates, &chosen),
         resource_distance: distance(Candidate::RESOURCE),
@@ -87,12 +87,12 @@ pub fn sample(workload: &Workload, options: &SampleOptions) -> Result<(Workload,
         resource_decades: distance(Candidate::RESOURCE_DECADES),
         nested,
     };
-    chosen.sort_by_key(|&place| candidates[place].index);
-    let functions = chosen.iter().map(|&place| workload.functions[candidates[place].index].clone()).collect();
+    chosen.sort_by_key(|&position| candidates[position].index);
+    let functions = chosen.iter().map(|&position| workload.functions[candidates[position].index].clone()).collect();
     Ok((Workload { functions, report: workload.report.clone(), ..*workload }, report))
 }
 
-/// Whether there is such a sample, which takes less time than to choose it.
+/// Checks that there is such a sample, which takes less time than choosing it.
 ///
 /// # Errors
 /// As of [`sample`].
@@ -100,7 +100,7 @@ pub fn check_sample(workload: &Workload, options: &SampleOptions) -> Result<(), 
     possible(workload, options).map(drop)
 }
 
-/// What there is to choose from, and the most cores; refuses what is not possible.
+/// The candidates and the greatest number of cores; refuses impossible options.
 fn possible(workload: &Workload, options: &SampleOptions) -> Result<(Vec<Candidate>, f64), TraceError> {
     let refused = |option, problem: &str| Err(TraceError::Option { option, problem: problem.to_owned() });
     let max_cores = options.max_cores.unwrap_or(f64::INFINITY);
@@ -121,7 +121,7 @@ struct Candidate {
     index: usize,
     /// Expected execution over the window, in cores.
     cores: f64,
-    /// What is compared: see the constants.
+    /// The distributions that are compared; see the constants.
     sides: [f64; Candidate::SIDES],
 }
 
@@ -148,7 +148,7 @@ fn candidates(workload: &Workload, schedule: &ScheduleOptions) -> Vec<Candidate>
     let candidate = |index: usize| {
         let function = &workload.functions[index];
         let (total, run_s) = (real(function.total()), mean_run_s(function, schedule));
-        // Memory below what can be asked for counts as that, and no run is shorter than a microsecond.
+        // Memory below the least possible request counts as that, and no run is shorter than a microsecond.
         let resource = total * run_s.max(1e-6) * function.memory.mean_mib().max(1.0);
         let rate = total / f64::from(workload.minutes);
         Candidate { index, cores: total * run_s / window_s, sides: [rate.log10(), resource.log10(), rate, resource] }
@@ -168,7 +168,7 @@ fn count_distance(workload: &Workload, candidates: &[Candidate], chosen: &[usize
         let count = |candidate: &Candidate| f64::from(workload.functions[candidate.index].counts[minute]);
         let whole = sorted(candidates.iter().map(count));
         sum += whole.iter().sum::<f64>() / real_len(whole.len());
-        area += wasserstein(&sorted(chosen.iter().map(|&place| count(&candidates[place]))), &whole);
+        area += wasserstein(&sorted(chosen.iter().map(|&position| count(&candidates[position]))), &whole);
     }
     // Both are sums over the same minutes; every candidate is active, so the second is not 0.
     area / sum

@@ -1,5 +1,5 @@
 //! The schedule: every invocation of a run, with the nanosecond it is due, made before the run starts.
-//! The only thing the sender follows, so what was asked for is known exactly whatever the system did.
+//! The only thing the sender follows, so the load is known exactly whatever the system did.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,13 +20,13 @@ pub(crate) const MAX_RUN_US: u64 = 30 * 86_400_000_000;
 /// Most memory that an invocation can ask for, in MiB: 1 TiB, [`crate::Memory::LIMIT_MIB`].
 pub const MAX_MEMORY_MIB: u32 = 1_048_576;
 
-/// Whether an invocation counts.
+/// The part of a schedule that an invocation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Sent, recorded, and excluded from statistics.
     Warmup,
-    /// What is measured.
+    /// The part that is measured.
     Measured,
 }
 
@@ -45,12 +45,12 @@ impl Phase {
     }
 }
 
-/// How a trace becomes a schedule.
+/// Options for drawing a schedule from a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScheduleOptions {
     /// Of every random draw.
     pub seed: u64,
-    /// How a minute's invocations are spread over it.
+    /// Arrival model within a minute.
     pub arrivals: Arrivals,
     /// Invocations due before this, from the schedule's start, are warm-up. It is part of the window, not put before
     /// it.
@@ -59,7 +59,7 @@ pub struct ScheduleOptions {
     pub min_run: Duration,
     /// Longer run times become this.
     pub max_run: Option<Duration>,
-    /// How long a trace minute lasts; less than 60 s compresses the gaps between invocations, not the run times.
+    /// Duration of a trace minute; less than 60 s compresses the gaps between invocations, not the run times.
     pub minute: Duration,
     /// Also list the functions that are never invoked, to be registered and left alone.
     pub include_idle: bool,
@@ -86,14 +86,14 @@ pub struct ScheduledFunction {
     pub name: String,
     /// The most memory one of its invocations can ask for, in MiB, at least 1: what a sandbox has to reserve.
     pub memory_mib: u32,
-    /// How many invocations it has in the schedule.
+    /// Number of its invocations in the schedule.
     pub invocations: u64,
 }
 
 /// One invocation to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// When, in nanoseconds from the run's start instant.
+    /// Due time, in nanoseconds from the run's start instant.
     pub due_ns: u64,
     /// Index into [`Schedule::functions`].
     pub function: u32,
@@ -101,7 +101,7 @@ pub struct Due {
     pub run_us: u64,
     /// Memory to ask for, in MiB.
     pub memory_mib: u32,
-    /// Whether it counts.
+    /// Warm-up or measured.
     pub phase: Phase,
 }
 
@@ -115,12 +115,12 @@ pub struct Schedule {
     pub invocations: Vec<Due>,
     /// The seed it was made from.
     pub seed: u64,
-    /// How long the schedule lasts, in nanoseconds: the window, which is more than the last due time.
+    /// Length of the schedule, in nanoseconds: the window, which is more than the last due time.
     pub span_ns: u64,
-    /// How it was made (`arrivals`, `min_run_us`, `max_run_us`, `minute_ns`, `warmup_ns`, …); written with it. A caller
-    /// may add entries, whose keys must not be those of the file form ([`Schedule::write`]).
+    /// The options it was made with (`arrivals`, `min_run_us`, `max_run_us`, `minute_ns`, `warmup_ns`, …); written with it. A
+    /// caller may add entries, whose keys must not be those of the file form ([`Schedule::write`]).
     pub settings: BTreeMap<String, String>,
-    /// What a reader of results should know of how it was made, such as how many values were held within bounds; written
+    /// Notes for readers of results on how it was made, such as how many values were held within bounds; written
     /// with it, so that a replay of the file says the same.
     pub notes: Vec<String>,
 }
@@ -146,7 +146,7 @@ impl Schedule {
             draw_function(profile, index, (options, &mut bounds), &mut schedule.invocations);
             schedule.functions.push(ScheduledFunction {
                 name: profile.name.clone(),
-                memory_mib: whole_u32(profile.memory.greatest_mib().ceil()).max(1),
+                memory_mib: whole_u32(profile.memory.max_mib().ceil()).max(1),
                 invocations: (schedule.invocations.len() - before) as u64,
             });
         }
@@ -169,15 +169,15 @@ impl Schedule {
         schedule.settings.insert("arrivals".to_owned(), "exact".to_owned());
         let mut order: Vec<usize> = (0..exact.functions.len()).collect();
         order.sort_by(|&left, &right| exact.functions[left].cmp(&exact.functions[right]));
-        let mut place = vec![0_u32; order.len()];
+        let mut position = vec![0_u32; order.len()];
         for (index, &function) in (0_u32..).zip(&order) {
-            place[function] = index;
+            position[function] = index;
             let name = exact.functions[function].clone();
             schedule.functions.push(ScheduledFunction { name, memory_mib: exact.memory_mib.max(1), invocations: 0 });
         }
         let mut bounds = Bounds::new(options);
         for call in &exact.calls {
-            let function = place[call.function as usize];
+            let function = position[call.function as usize];
             schedule.functions[function as usize].invocations += 1;
             let due_ns = scaled(call.start_ns);
             schedule.invocations.push(Due {
@@ -194,7 +194,7 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// Whether it has invocations that are measured.
+    /// Returns true if it has invocations that are measured.
     #[must_use]
     pub fn has_measured(&self) -> bool {
         self.invocations.iter().any(|due| due.phase == Phase::Measured)
@@ -208,7 +208,7 @@ impl Schedule {
         self.settings.insert("warmup_ns".to_owned(), nanoseconds(warmup).to_string());
     }
 
-    /// Execution asked for, in cores: the sum of run times over the schedule's span. What this very schedule costs,
+    /// Requested execution, in cores: the sum of run times over the schedule's span. What this very schedule costs,
     /// where
     /// [`crate::Summary::cores`] is what it costs on average over seeds.
     #[must_use]
@@ -289,8 +289,8 @@ fn span_ns(minutes: u32, options: &ScheduleOptions) -> Result<u64, TraceError> {
 
 /// Holds what was drawn within the options' bounds, and counts what was not.
 struct Bounds {
-    least_us: u64,
-    greatest_us: u64,
+    min_us: u64,
+    max_us: u64,
     raised: u64,
     lowered: u64,
     raised_memory: u64,
@@ -299,8 +299,8 @@ struct Bounds {
 impl Bounds {
     fn new(options: &ScheduleOptions) -> Self {
         Self {
-            least_us: nanoseconds(options.min_run) / 1000,
-            greatest_us: options.max_run.map_or(u64::MAX, |bound| nanoseconds(bound) / 1000),
+            min_us: nanoseconds(options.min_run) / 1000,
+            max_us: options.max_run.map_or(u64::MAX, |bound| nanoseconds(bound) / 1000),
             raised: 0,
             lowered: 0,
             raised_memory: 0,
@@ -308,9 +308,9 @@ impl Bounds {
     }
 
     fn run_us(&mut self, run_us: u64) -> u64 {
-        self.raised += u64::from(run_us < self.least_us);
-        self.lowered += u64::from(run_us > self.greatest_us);
-        run_us.min(self.greatest_us).max(self.least_us)
+        self.raised += u64::from(run_us < self.min_us);
+        self.lowered += u64::from(run_us > self.max_us);
+        run_us.min(self.max_us).max(self.min_us)
     }
 
     fn memory_mib(&mut self, memory_mib: u32) -> u32 {
@@ -318,7 +318,7 @@ impl Bounds {
         memory_mib.max(1)
     }
 
-    /// How many values of `total` invocations were changed; nothing where none was.
+    /// A note on how many values of `total` invocations were changed; `None` if none was.
     fn notes(&self, total: usize) -> Vec<String> {
         let texts = [
             (self.raised, "run times were shorter than the bound and were raised to it (--min-run)"),

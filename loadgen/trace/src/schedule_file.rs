@@ -87,8 +87,8 @@ impl Schedule {
         for (key, value) in &self.settings {
             writeln!(writer, "{key},{value}")?;
         }
-        for (place, note) in self.notes.iter().enumerate() {
-            let (key, value) = notes::setting(place, note);
+        for (position, note) in self.notes.iter().enumerate() {
+            let (key, value) = notes::setting(position, note);
             writeln!(writer, "{key},{value}")?;
         }
         writeln!(writer, "\n{}", FUNCTION_COLUMNS.join(","))?;

@@ -1,4 +1,4 @@
-//! What is in a workload, in a few figures: for `inspect`, and for a run's manifest.
+//! A workload in a few figures: for `inspect`, and for a run's manifest.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::{
     quantity::{milliseconds, real, real_len},
 };
 
-/// What is in a workload.
+/// A workload in a few figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Functions in the trace.
@@ -37,7 +37,7 @@ pub struct Summary {
 }
 
 impl Workload {
-    /// What is in this workload when it is run with `options` (its bounds on the run time and its length of a minute).
+    /// The figures of this workload when it is run with `options` (its bounds on the run time and its length of a minute).
     #[must_use]
     pub fn summary(&self, options: &ScheduleOptions) -> Summary {
         let window_s = options.minute.as_secs_f64() * f64::from(self.minutes);
@@ -67,7 +67,7 @@ impl Workload {
             cores: over_window(active.iter().map(|function| real(function.total()) * mean_s(function)).sum()),
             cores_by_average: stated_s.sum::<Option<f64>>().map(over_window),
             busiest_cores: executed_s.fold(0.0, f64::max) / options.minute.as_secs_f64().max(f64::MIN_POSITIVE),
-            memory_mib: active.iter().map(|function| function.memory.greatest_mib().ceil().max(1.0)).sum(),
+            memory_mib: active.iter().map(|function| function.memory.max_mib().ceil().max(1.0)).sum(),
             share_hourly_minutely_secondly: [share(3600.0), share(60.0), share(1.0)],
             triggers: self.triggers(),
         }
@@ -86,6 +86,6 @@ impl Workload {
 
 /// Mean run time of `function` as it will be drawn within the options' bounds, in seconds.
 pub(crate) fn mean_run_s(function: &crate::FunctionProfile, options: &ScheduleOptions) -> f64 {
-    let greatest_ms = options.max_run.map_or(f64::INFINITY, milliseconds);
-    function.run_time.mean_within_ms(milliseconds(options.min_run), greatest_ms) / 1000.0
+    let max_ms = options.max_run.map_or(f64::INFINITY, milliseconds);
+    function.run_time.clamped_mean_ms(milliseconds(options.min_run), max_ms) / 1000.0
 }

@@ -77,7 +77,7 @@ fn identity(seed: u64, index: usize) -> [String; 3] {
     })
 }
 
-/// For each function its place in the order of the normals, as a share: one in each of so many equal parts of 0 to 1.
+/// For each function its position in the order of the normals, as a share: one in each of so many equal parts of 0 to 1.
 /// So even a small trace has its few busy functions, whatever the seed.
 fn spread_evenly(normals: &[f64], streams: &mut [Stream]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..normals.len()).collect();
@@ -129,10 +129,10 @@ fn memory(shape: &Shape, stream: &mut Stream) -> Memory {
 /// e to each multiple of an exponential number; one number below the median, another above.
 fn spread_by<const N: usize>(multiples: &[f64; N], factor: f64, stream: &mut Stream) -> [f64; N] {
     /// e^4.5 is the 99th percentile's greatest distance from the median: what nine in ten functions stay within.
-    const MOST: f64 = 4.0;
+    const MAX_EXPONENTIAL: f64 = 4.0;
     let mut exponential = || {
         let number: f64 = Exp1.sample(stream.generator());
-        number.min(MOST) * factor
+        number.min(MAX_EXPONENTIAL) * factor
     };
     let (below, above) = (exponential(), exponential());
     multiples.map(|multiple| (multiple * if multiple < 0.0 { below } else { above }).exp())

@@ -9,12 +9,12 @@ use crate::TraceError;
 /// Most characters of a refused cell that a message repeats.
 const SHOWN: usize = 40;
 
-/// How a file begins that Git LFS left in the place of the real one.
+/// First bytes of a pointer file, which Git LFS leaves instead of the real one.
 pub(crate) const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/";
-/// What a message says of it.
+/// The message about a pointer file.
 pub(crate) const LFS_PROBLEM: &str =
-    "a Git LFS pointer stands in the place of the file: `git lfs pull` in its repository fetches it";
-/// How compressed files and archives begin.
+    "a Git LFS pointer is there instead of the file: `git lfs pull` in its repository fetches it";
+/// First bytes of compressed files and archives.
 const PACKED: [(&[u8], &str); 6] = [
     (b"\x1f\x8b", "gzip"),
     (b"PK\x03\x04", "zip"),
@@ -25,10 +25,10 @@ const PACKED: [(&[u8], &str); 6] = [
 ];
 /// The name given to a first column that has none, and the one that data-frame libraries give it when they read it back.
 const INDEX_COLUMNS: [&str; 2] = ["(index)", "Unnamed: 0"];
-/// What may stand before the number of a minute.
+/// Optional prefix of the number of a minute.
 const MINUTE_PREFIX: &str = "minute_";
 
-/// Where a column stands in its file.
+/// Position of a column in its file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column(usize);
 
@@ -113,7 +113,7 @@ impl<'a> Table<'a> {
         cell_error(self.path, 1, column.to_owned(), problem)
     }
 
-    /// The columns that were not asked for and are not in `known`, as `file: column`.
+    /// The columns that were not read and are not in `known`, as `file: column`.
     pub(crate) fn ignored(&self, known: &[&str]) -> Vec<String> {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         let unread =
@@ -160,7 +160,7 @@ impl<'a> Row<'a> {
         Ok(text.to_owned())
     }
 
-    /// Whether the cell has no value: it is empty, or `nan` as libraries write that.
+    /// Returns true if the cell has no value: it is empty, or `nan` as libraries write that.
     pub(crate) fn is_missing(&self, column: Column) -> Result<bool, TraceError> {
         let text = self.text(column)?;
         Ok(text.is_empty() || text.eq_ignore_ascii_case("nan"))
@@ -210,7 +210,7 @@ pub(crate) fn row_error(path: &Path, row: u64, problem: String) -> TraceError {
     TraceError::Row { path: path.to_owned(), row, problem }
 }
 
-/// What the CSV library refused, in our words.
+/// An error of the CSV library as one of this crate.
 pub(crate) fn refusal(path: &Path, error: csv::Error) -> TraceError {
     let row = error.position().map_or(0, csv::Position::line);
     match error.into_kind() {

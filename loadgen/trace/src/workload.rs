@@ -1,4 +1,4 @@
-//! What a trace says: each function's invocations per minute and the distributions of its run time and memory.
+//! The content of a trace: each function's invocations per minute and the distributions of its run time and memory.
 //! Every reader and generator ends here, and everything after (cut, sample, schedule) starts here.
 
 use serde::Serialize;
@@ -12,11 +12,11 @@ use crate::{
 pub struct Workload {
     /// Its functions, each with exactly `minutes` counts; names are unique.
     pub functions: Vec<FunctionProfile>,
-    /// How many minutes the trace covers.
+    /// Number of minutes that the trace covers.
     pub minutes: u32,
     /// The label of the first minute in the file: 1 in the published trace, 480 in a sample of its working day.
     pub first_minute: u32,
-    /// What reading it found.
+    /// The findings of reading it.
     pub report: LoadReport,
 }
 
@@ -31,7 +31,7 @@ pub struct FunctionProfile {
     pub app: String,
     /// Itself, as in the trace. Owner, application and function together are its identity.
     pub function: String,
-    /// What starts it (`http`, `timer`, `queue`, …); empty when the trace does not say.
+    /// Its kind of trigger (`http`, `timer`, `queue`, …); empty when the trace does not say.
     pub trigger: String,
     /// Invocations in each minute.
     pub counts: Vec<u32>,
@@ -82,13 +82,13 @@ impl Workload {
     ///
     /// # Errors
     /// [`TraceError::Option`] when an option is outside its range.
-    pub fn hold_run_times(&mut self, options: &ScheduleOptions) -> Result<(), TraceError> {
+    pub fn clamp_run_times(&mut self, options: &ScheduleOptions) -> Result<(), TraceError> {
         check_options(options)?;
         let least =
             Some(options.min_run).filter(|&least| least > ScheduleOptions::default().min_run).unwrap_or_default();
         let bounds_ms = (milliseconds(least), options.max_run.map_or(f64::INFINITY, milliseconds));
         for function in &mut self.functions {
-            function.run_time = function.run_time.held_within(bounds_ms);
+            function.run_time = function.run_time.clamped(bounds_ms);
         }
         Ok(())
     }

@@ -160,8 +160,8 @@ fn empty_files_and_foreign_bytes_are_refused() {
     assert!(Trace::good().with("invocations.csv", header).refusal().contains("row 2: expected at least one function"));
 
     let mut bytes = INVOCATIONS.replace("http", "h?tp").into_bytes();
-    let place = bytes.iter().position(|&byte| byte == b'?').unwrap();
-    bytes[place] = 0xff;
+    let position = bytes.iter().position(|&byte| byte == b'?').unwrap();
+    bytes[position] = 0xff;
     let refusal = Trace::good().with("invocations.csv", &bytes).refusal();
     assert!(refusal.starts_with("invocations.csv, row 2, column Trigger: expected UTF-8 text"), "{refusal}");
     assert!(
@@ -174,11 +174,11 @@ proptest! {
 
     /// Any damage is either harmless or refused in words; nothing panics, and counts stay in their minutes.
     #[test]
-    fn damaged_files_never_panic(file in 0_usize..3, place in any::<prop::sample::Index>(), byte in any::<u8>(), insert in any::<bool>()) {
+    fn damaged_files_never_panic(file in 0_usize..3, position in any::<prop::sample::Index>(), byte in any::<u8>(), insert in any::<bool>()) {
         let (name, text) = [("invocations.csv", INVOCATIONS), ("durations.csv", DURATIONS), ("memory.csv", MEMORY)][file];
         let mut bytes = text.as_bytes().to_vec();
-        let place = place.index(bytes.len());
-        if insert { bytes.insert(place, byte) } else { bytes[place] = byte }
+        let position = position.index(bytes.len());
+        if insert { bytes.insert(position, byte) } else { bytes[position] = byte }
         match Trace::good().with(name, &bytes).read(Missing::Drop) {
             Ok(workload) => {
                 let minutes = workload.minutes as usize;

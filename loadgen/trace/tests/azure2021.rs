@@ -36,7 +36,7 @@ fn calls_are_replayed_at_their_starts_for_their_durations() {
 }
 
 #[test]
-fn values_held_within_bounds_are_counted() {
+fn values_clamped_to_bounds_are_counted() {
     let exact =
         read(&format!("app,func,end_timestamp,duration\nx,{A},5,0\nx,{A},6,1\nx,{B},9,3\nx,{B},9,9\n")).unwrap();
     let options = ScheduleOptions { max_run: Some(Duration::from_secs(2)), ..ScheduleOptions::default() };

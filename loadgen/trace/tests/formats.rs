@@ -1,4 +1,4 @@
-//! Which format a trace has: each is detected, a wrong name is refused, and so is what has no format.
+//! Detection of the format of a trace: each is detected, and a wrong name or an unknown format is refused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod directory;

@@ -89,10 +89,7 @@ fn a_day_without_memory_has_it_by_default_only() {
         assert!(text.contains("no file of memory") && text.contains("--missing default"), "{text}");
     }
     let workload = read(&trace, with_missing(Missing::Default)).unwrap();
-    assert_eq!(
-        workload.functions.iter().map(|function| function.memory.greatest_mib()).collect::<Vec<_>>(),
-        [170.0; 2]
-    );
+    assert_eq!(workload.functions.iter().map(|function| function.memory.max_mib()).collect::<Vec<_>>(), [170.0; 2]);
     let expected = "2 functions without a usable row in memory.csv were given the default of 170 MiB";
     assert!(workload.report.notes()[0].contains(expected), "{:?}", workload.report.notes());
 }

@@ -32,7 +32,7 @@ proptest! {
 
     /// Rates and cool-downs as people type them, in thousandths, so that ⌈R·C⌉ is known exactly.
     #[test]
-    fn a_cold_schedule_calls_rate_times_cooldown_functions_in_turn(rate_milli in 1_u64..2_000_000, cooldown_ms in 1_u64..5_000) {
+    fn a_cold_schedule_calls_rate_times_cooldown_functions_round_robin(rate_milli in 1_u64..2_000_000, cooldown_ms in 1_u64..5_000) {
         let turns = (rate_milli * cooldown_ms).div_ceil(1_000_000);
         let cooldown = Duration::from_millis(cooldown_ms);
         // Long enough for every function and a few calls more, at least one cool-down.
@@ -42,8 +42,8 @@ proptest! {
         prop_assert_eq!(schedule.functions.len() as u64, turns);
         prop_assert_eq!(called as u64, turns);
         prop_assert!(shortest.is_none_or(|shortest| u128::from(shortest) >= cooldown.as_nanos()), "{:?}", shortest);
-        let in_turn = schedule.invocations.windows(2).all(|pair| u64::from(pair[1].function) == (u64::from(pair[0].function) + 1) % turns);
-        prop_assert!(in_turn, "functions must be called one after another");
+        let rotation = schedule.invocations.windows(2).all(|pair| u64::from(pair[1].function) == (u64::from(pair[0].function) + 1) % turns);
+        prop_assert!(rotation, "functions must be called one after another");
     }
 
     #[test]
@@ -73,7 +73,7 @@ proptest! {
 }
 
 #[test]
-fn a_warm_schedule_calls_its_functions_in_turn_and_marks_the_warm_up() {
+fn a_warm_schedule_calls_its_functions_round_robin_and_marks_the_warm_up() {
     let options = RateOptions {
         rate_per_s: 10.0,
         duration: Duration::from_secs(1),

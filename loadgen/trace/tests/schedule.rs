@@ -28,8 +28,8 @@ fn workload(functions: Vec<FunctionProfile>) -> Workload {
 
 /// The invocations of one function, without its index, which depends on the others.
 fn of(schedule: &Schedule, name: &str) -> Vec<(u64, u64, u32, Phase)> {
-    let place = schedule.functions.iter().position(|function| function.name == name).unwrap();
-    let own = schedule.invocations.iter().filter(|due| due.function as usize == place);
+    let position = schedule.functions.iter().position(|function| function.name == name).unwrap();
+    let own = schedule.invocations.iter().filter(|due| due.function as usize == position);
     own.map(|due| (due.due_ns, due.run_us, due.memory_mib, due.phase)).collect()
 }
 
@@ -129,12 +129,12 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_file_never_panics(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_damaged_file_never_panics(position in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("schedule.csv");
         let mut bytes = good_file().into_bytes();
-        let place = place.index(bytes.len());
-        bytes[place] = byte;
+        let position = position.index(bytes.len());
+        bytes[position] = byte;
         fs::write(&path, &bytes).unwrap();
         if let Ok(schedule) = Schedule::read(&path) {
             prop_assert_eq!((schedule.functions.len(), schedule.invocations.len()), (1, 2));
@@ -186,7 +186,7 @@ fn run_times_follow_the_published_distribution() {
 }
 
 #[test]
-fn run_times_are_held_within_the_bounds_which_are_recorded() {
+fn run_times_are_clamped_to_the_bounds_which_are_recorded() {
     let options = ScheduleOptions {
         min_run: Duration::from_millis(15),
         max_run: Some(Duration::from_millis(30)),

@@ -42,11 +42,11 @@ fn run_times_have_the_published_log_normal_shape() {
         trace.functions.iter().map(|function| function.run_time.average_ms.unwrap() / 1000.0).collect();
     averages_s.sort_by(f64::total_cmp);
     // Quantiles of the fit: e^(-0.38 + 2.36 z) for z = -0.674, 0, 0.674.
-    for (place, expected) in [(1000, 0.139), (2000, 0.684), (3000, 3.36)] {
-        let found = averages_s[place];
+    for (position, expected) in [(1000, 0.139), (2000, 0.684), (3000, 3.36)] {
+        let found = averages_s[position];
         assert!(
             (found / expected).ln().abs() < 0.2,
-            "quantile {place} of 4000: expected {expected} s, found {found} s"
+            "quantile {position} of 4000: expected {expected} s, found {found} s"
         );
     }
     for function in &trace.functions {
@@ -136,7 +136,7 @@ fn a_sample_is_nearer_to_the_whole_than_a_random_one_and_follows_its_seed() {
     assert!(tight.resource_decades > report.resource_decades, "what the bound costs must show: {tight:?}");
 }
 
-/// Whether one seed's samples of these sizes are each a part of the next.
+/// Checks that one seed's samples of these sizes are each a part of the next.
 fn chain(trace: &Workload, sizes: &[usize], max_cores: Option<f64>, seed: u64) {
     let mut smaller: Vec<String> = Vec::new();
     for &functions in sizes {

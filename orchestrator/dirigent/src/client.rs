@@ -1,4 +1,4 @@
-//! The subcommands of an operator: each asks a running part over HTTP and prints what it answers.
+//! The subcommands of an operator: each calls a running component over HTTP and prints its response.
 
 mod address;
 mod bulk;
@@ -21,7 +21,7 @@ use clap::Args;
 
 use crate::{command_line::Format, failure::Failure};
 
-/// Which control plane to ask, and how to print its answer.
+/// The control plane to call, and the output format.
 #[derive(Debug, Args)]
 pub(crate) struct ClientOptions {
     /// HTTP address of a control plane
@@ -33,7 +33,7 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// How results are printed
+    /// Output format of results
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }
@@ -43,7 +43,7 @@ impl ClientOptions {
         self.control_plane_within(http::CONTROL_TIMEOUT)
     }
 
-    /// The control plane, for who waits no longer than `timeout` for an answer.
+    /// The control plane, for who waits no longer than `timeout` for a response.
     ///
     /// # Errors
     /// When a file with its token was named and holds none.

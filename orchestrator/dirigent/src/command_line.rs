@@ -1,4 +1,4 @@
-//! What can be typed: the subcommands, and the options that all of them share.
+//! The command line: the subcommands, and the options that all of them share.
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -25,7 +25,7 @@ pub(crate) struct CommandLine {
     #[command(subcommand)]
     command: Command,
 
-    /// How log lines look on standard error; applies to what logs: up, control-plane, data-plane, worker
+    /// Form of log lines on standard error; applies to the commands that log: up, control-plane, data-plane, worker
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 }
@@ -42,7 +42,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Register, list, show and delete functions; read their logs
     Function(function::Arguments),
-    /// Invoke a function once; print its answer and where the time went
+    /// Invoke a function once; print its response and where the time went
     Invoke(invoke::Arguments),
     /// List, drain and remove nodes
     Node(node::Arguments),
@@ -53,12 +53,12 @@ enum Command {
     /// Print a completion script for a shell
     #[command(after_help = "Example: dirigent completions bash > ~/.local/share/bash-completion/completions/dirigent")]
     Completions {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
 }
 
-/// How results are printed.
+/// Output format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Aligned columns, for people

@@ -23,7 +23,7 @@ pub(crate) enum ConfigurationError {
     /// Something in it.
     #[error("{}:{line}:{column}: {key}{problem}", path.display())]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
@@ -31,14 +31,14 @@ pub(crate) enum ConfigurationError {
         column: usize,
         /// Dotted path of the key and `: `, or nothing where the text is no TOML.
         key: String,
-        /// What was found and what was expected.
+        /// The found and the expected value.
         problem: String,
     },
 }
 
 /// A configuration, and the file it came from so that later complaints can name a place in it.
 pub(crate) struct Loaded<T> {
-    /// What is configured.
+    /// The configuration.
     pub(crate) value: T,
     file: Option<(PathBuf, String)>,
 }
@@ -69,12 +69,12 @@ fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Configuratio
 impl<T> Loaded<T> {
     /// A complaint about the value of `key`, a dotted path; with file and line where the file sets it.
     pub(crate) fn complaint(&self, key: &str, problem: &str) -> anyhow::Error {
-        let place = self.file.as_ref().and_then(|(path, text)| {
+        let position = self.file.as_ref().and_then(|(path, text)| {
             let table = DeTable::parse(text).ok()?;
             let offset = offset_of(table.get_ref(), key)?;
             Some(content(path, text, offset, format!("{key} "), problem))
         });
-        place.map_or_else(|| anyhow!("{key} {problem}"), Into::into)
+        position.map_or_else(|| anyhow!("{key} {problem}"), Into::into)
     }
 }
 
@@ -83,7 +83,7 @@ fn content(path: &Path, text: &str, offset: usize, key: String, problem: &str) -
     ConfigurationError::Content { path: path.to_owned(), line, column, key, problem: problem.to_owned() }
 }
 
-/// Where the longest part of the dotted path `key` that is set begins.
+/// Offset of the longest part of the dotted path `key` that is set.
 fn offset_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_about_a_value_names_its_place_where_the_file_sets_it() {
+    fn a_complaint_about_a_value_names_its_position_in_the_file() {
         let text = "port = 1\n[hollow]\nnodes = 0\n".to_owned();
         let loaded = Loaded { value: (), file: Some((PathBuf::from("a.toml"), text)) };
         let complain = |key| loaded.complaint(key, "must be above 0").to_string();

@@ -1,4 +1,4 @@
-//! How the program ends when it does not end well: one line on standard error and a documented exit code.
+//! Failures of the program: one line on standard error and a documented exit code.
 
 use std::{io, process::ExitCode};
 
@@ -7,18 +7,18 @@ const FAILED: u8 = 1;
 /// Exit code of a usage or configuration error.
 const USAGE: u8 = 2;
 
-/// Why a subcommand ended without having done its work.
+/// The reason why a subcommand did not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It tried and failed.
     Failed(anyhow::Error),
     /// It tried and failed, and its log says why.
     Logged,
-    /// What it was asked for makes no sense: nothing was tried.
+    /// The arguments make no sense: nothing was tried.
     Usage(anyhow::Error),
 }
 
-/// How a subcommand ends.
+/// The result of a subcommand.
 pub(crate) type Outcome = Result<(), Failure>;
 
 impl From<anyhow::Error> for Failure {

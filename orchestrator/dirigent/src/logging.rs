@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 /// Shown unless `RUST_LOG` says otherwise: what happened to the daemon, not what it did for each invocation.
 const DEFAULT_FILTER: &str = "info";
 
-/// How log lines look.
+/// Form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// One compact line of text each, coloured on a terminal
@@ -25,7 +25,7 @@ pub(crate) enum LogFormat {
 /// Starts logging, for the life of the process.
 pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    // Unless told otherwise it complains with `eprintln!` when nobody reads its lines any more, and so ends the daemon.
+    // Unless configured otherwise it complains with `eprintln!` when nobody reads its lines any more, and so ends the daemon.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => {
@@ -35,8 +35,8 @@ pub(crate) fn start(format: LogFormat) {
     }
 }
 
-/// Whether text is coloured: on a terminal, unless its user turned colours off (`NO_COLOR`, <https://no-color.org>) or it
-/// knows none.
+/// Returns true if text is coloured: on a terminal, unless its user turned colours off (`NO_COLOR`, <https://no-color.org>) or
+/// it knows none.
 fn is_coloured(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_off = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     is_terminal && !is_off && variable("TERM").is_none_or(|term| term != "dumb")

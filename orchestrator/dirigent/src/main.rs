@@ -1,7 +1,7 @@
 //! The program `dirigent`: starts the parts of a cluster, and talks to them as an operator.
 //!
 //! It owns what only a program may own: the command line, configuration files, the runtime, signals, logging and
-//! exit codes. What the parts do lies in their crates.
+//! exit codes. What the components do is in their crates.
 
 mod client;
 mod command_line;

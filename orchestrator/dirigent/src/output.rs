@@ -1,6 +1,6 @@
 //! Results on standard output: as aligned columns, as JSON or as CSV.
 //!
-//! Rows are the JSON that a part answered. JSON output has every value of that answer, so that a script sees every field;
+//! Rows are the JSON of a component's response. JSON output has every value of that response, so that a script sees every field;
 //! columns are chosen from it by path.
 //!
 //! All of it may end on a terminal and hold text of functions and peers, so characters that command a terminal are shown
@@ -22,7 +22,7 @@ use crate::command_line::Format;
 pub(crate) struct Column {
     /// Its heading.
     pub(crate) title: &'static str,
-    /// Where its value lies in a row (RFC 6901).
+    /// JSON pointer of its value in a row (RFC 6901).
     pub(crate) pointer: &'static str,
 }
 

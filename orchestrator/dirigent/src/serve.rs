@@ -73,7 +73,7 @@ impl DaemonOptions {
 /// Stands for a number of threads.
 const HALF_OF_THE_CORES: usize = 0;
 
-/// What a daemon is given by the process it runs in.
+/// Resources that a daemon gets from the process it runs in.
 struct Process {
     /// Cancelled by the first SIGINT or SIGTERM.
     shutdown: CancellationToken,
@@ -105,7 +105,7 @@ where
 }
 
 /// Ready sockets taken from the kernel at once. What is ready and not taken waits unseen behind the others: a data plane
-/// with too much to do would not notice how late it is, and read answers last.
+/// with too much to do would not notice how late it is, and read responses last.
 const SOCKETS_AT_ONCE: usize = 16 * 1024;
 
 /// One thread runs everything where it waits: nothing is handed from thread to thread, which costs more in system calls

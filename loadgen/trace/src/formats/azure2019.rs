@@ -70,7 +70,7 @@ pub fn read(directory: &Path, options: &ReadOptions) -> Result<Workload, TraceEr
         Some(path) => distributions::read_memory(path, options)?,
         None if options.missing == Missing::Default => distributions::no_memory(),
         None => {
-            let mib = options.default_memory.greatest_mib();
+            let mib = options.default_memory.max_mib();
             let problem = format!("it has no file of memory; --missing default gives each function {mib} MiB");
             return Err(TraceError::Folder { path: directory.to_owned(), problem });
         }
@@ -99,7 +99,7 @@ pub fn read(directory: &Path, options: &ReadOptions) -> Result<Workload, TraceEr
     for row in counts.rows {
         let run_time = run_times.table.get(&row.identity).cloned();
         let memory = memories.table.of(&row.identity, &per_app);
-        if let Some(both) = join.settle(&row, run_time, memory)? {
+        if let Some(both) = join.resolve(&row, run_time, memory)? {
             kept.push((row, both));
         }
     }
@@ -123,8 +123,8 @@ struct Join<'a> {
 }
 
 impl Join<'_> {
-    /// What becomes of a function: its run time and memory, or nothing when it is dropped.
-    fn settle(
+    /// Decides on a function: its run time and memory, or `None` if it is dropped.
+    fn resolve(
         &mut self,
         row: &CountRow,
         run_time: Option<RunTime>,
@@ -155,7 +155,7 @@ impl Join<'_> {
             self.report.default_run_time = format!("{} ms", self.options.default_run_time.at(0.5));
         }
         if memory.is_none() {
-            self.report.default_memory = format!("{} MiB", self.options.default_memory.greatest_mib());
+            self.report.default_memory = format!("{} MiB", self.options.default_memory.max_mib());
         }
         let run_time = run_time.unwrap_or_else(|| self.options.default_run_time.clone());
         Ok(Some((run_time, memory.unwrap_or_else(|| self.options.default_memory.clone()))))
@@ -181,7 +181,7 @@ fn count_unused(
     };
 }
 
-/// How many functions with counts each (owner, application) has.
+/// Number of functions with counts of each (owner, application).
 fn functions_per_app(counts: &Counts) -> HashMap<[String; 2], u32> {
     let mut per_app = HashMap::new();
     for row in &counts.rows {

@@ -63,9 +63,9 @@ pub struct ExactTrace {
 pub struct ExactCall {
     /// Index into [`ExactTrace::functions`].
     pub function: u32,
-    /// When it started, in nanoseconds from the trace's zero.
+    /// Start, in nanoseconds from the trace's zero.
     pub start_ns: u64,
-    /// How long it ran, in microseconds.
+    /// Run time, in microseconds.
     pub run_us: u64,
 }
 
@@ -87,12 +87,12 @@ impl ExactTrace {
         self.span_ns = u64::from(minutes) * MINUTE_NS;
         let window = start_ns..start_ns + self.span_ns;
         self.calls.retain(|call| window.contains(&call.start_ns));
-        let mut places = HashMap::new();
+        let mut positions = HashMap::new();
         let mut functions = Vec::new();
         for call in &mut self.calls {
             call.start_ns -= start_ns;
             let before = call.function as usize;
-            call.function = *places.entry(before).or_insert_with(|| {
+            call.function = *positions.entry(before).or_insert_with(|| {
                 functions.push(self.functions[before].clone());
                 u32::try_from(functions.len() - 1).expect("no more functions than before")
             });
@@ -110,7 +110,7 @@ impl ExactTrace {
 pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
     let mut table = Table::open(path)?;
     let columns = columns(&mut table, path)?;
-    let mut places: HashMap<[String; 2], u32> = HashMap::new();
+    let mut positions: HashMap<[String; 2], u32> = HashMap::new();
     let mut identities: Vec<[String; 2]> = Vec::new();
     let mut calls: Vec<(f64, u32, u64)> = Vec::new();
     while let Some(row) = table.next_row()? {
@@ -118,7 +118,7 @@ pub fn read(path: &Path) -> Result<ExactTrace, TraceError> {
             return Err(row.row_error(format!("expected at most {MAX_SCHEDULED} calls, found more")));
         }
         let identity = [row.name(columns[0])?, row.name(columns[1])?];
-        let function = *places.entry(identity).or_insert_with_key(|identity| {
+        let function = *positions.entry(identity).or_insert_with_key(|identity| {
             identities.push(identity.clone());
             u32::try_from(identities.len() - 1).expect("no more functions than calls, which are bounded")
         });

@@ -1,17 +1,17 @@
-//! What to do where a trace is not as its format has it: a function that one file lacks, or has twice.
+//! Options for traces that are not as their format has them: a function that one file lacks, or has twice.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Memory, RunTime, TraceError};
 
-/// How to read a trace. A format ignores what it has no use for.
+/// Options for reading a trace. A format ignores those it has no use for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOptions {
-    /// What to do with a function that one file lacks, or has without usable values.
+    /// Treatment of a function that one file lacks, or has without usable values.
     pub missing: Missing,
-    /// What to do with a function that one file has twice.
+    /// Treatment of a function that one file has twice.
     pub duplicates: Duplicates,
-    /// Which day, where several were downloaded into one directory; `None` for the only one.
+    /// The day, if several were downloaded into one directory; `None` for the only one.
     pub day: Option<u32>,
     /// Run time of a function without one, under [`Missing::Default`].
     pub default_run_time: RunTime,
@@ -33,7 +33,7 @@ impl Default for ReadOptions {
     }
 }
 
-/// What to do with a function whose counts, run times or memory are missing or unusable.
+/// Treatment of a function whose counts, run times or memory are missing or unusable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
     /// Refuse the trace.
@@ -45,7 +45,7 @@ pub enum Missing {
     Default,
 }
 
-/// What to do with a function or application that one file has twice.
+/// Treatment of a function or application that one file has twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Duplicates {
     /// Refuse the trace.

@@ -6,10 +6,10 @@ use crate::{quantity::real_len, stream::Stream};
 
 /// Values at which a distribution is compared; with no more distinct ones the comparison is exact.
 const MAX_POINTS: usize = 256;
-/// Functions compared for one place of the sample: with ten times as many the distances hardly fall.
+/// Functions compared for one position of the sample: with ten times as many the distances hardly fall.
 const MAX_COMPARED: usize = 128;
 /// So many functions may use half of the cores: it leaves room for dear ones among the later ones too, without knowing
-/// how many will be asked for.
+/// how many functions are wanted.
 const HALF_SPENT: f64 = 10.0;
 
 /// A choice that grows.
@@ -21,7 +21,7 @@ pub(super) struct Search<'a> {
     stream: Stream,
     /// Places of those chosen, in their order.
     pub(super) chosen: Vec<usize>,
-    taken: Vec<bool>,
+    chosen_flags: Vec<bool>,
     cores: f64,
     sides: Vec<Side>,
 }
@@ -39,7 +39,7 @@ impl<'a> Search<'a> {
             ample: cores(candidates, 0..candidates.len()) <= max_cores,
             stream: Stream::new(seed, "sample", &[]),
             chosen: Vec::new(),
-            taken: vec![false; candidates.len()],
+            chosen_flags: vec![false; candidates.len()],
             cores: 0.0,
             sides: sides.collect(),
         }
@@ -50,7 +50,7 @@ impl<'a> Search<'a> {
     pub(super) fn choose(&mut self, wanted: usize) -> bool {
         while self.chosen.len() < wanted {
             match self.next() {
-                Some(place) => self.take(place),
+                Some(position) => self.take(position),
                 None => {
                     self.make_room(wanted);
                     return false;
@@ -69,26 +69,27 @@ impl<'a> Search<'a> {
             fitting = self.fitting(self.max_cores);
         }
         // Not all, also where there are few: the seed decides.
-        for place in 0..fitting.len().div_ceil(2).min(MAX_COMPARED) {
-            let other = place + self.stream.index(fitting.len() - place);
-            fitting.swap(place, other);
+        for position in 0..fitting.len().div_ceil(2).min(MAX_COMPARED) {
+            let other = position + self.stream.index(fitting.len() - position);
+            fitting.swap(position, other);
         }
         fitting.truncate(fitting.len().div_ceil(2).min(MAX_COMPARED));
-        let distances = fitting.iter().map(|&place| (self.distance_with(&self.candidates[place]), place));
-        distances.min_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, place)| place)
+        let distances = fitting.iter().map(|&position| (self.distance_with(&self.candidates[position]), position));
+        distances.min_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, position)| position)
     }
 
     fn fitting(&self, cores: f64) -> Vec<usize> {
-        let fits = |place: &usize| !self.taken[*place] && self.cores + self.candidates[*place].cores <= cores;
+        let fits =
+            |position: &usize| !self.chosen_flags[*position] && self.cores + self.candidates[*position].cores <= cores;
         (0..self.candidates.len()).filter(fits).collect()
     }
 
-    fn take(&mut self, place: usize) {
-        self.chosen.push(place);
-        self.taken[place] = true;
+    fn take(&mut self, position: usize) {
+        self.chosen.push(position);
+        self.chosen_flags[position] = true;
         // Summed afresh, so that rounding does not add up.
         self.cores = cores(self.candidates, self.chosen.iter().copied());
-        for (side, value) in self.sides.iter_mut().zip(self.candidates[place].sides) {
+        for (side, value) in self.sides.iter_mut().zip(self.candidates[position].sides) {
             side.add(value);
         }
     }
@@ -97,21 +98,21 @@ impl<'a> Search<'a> {
     fn make_room(&mut self, wanted: usize) {
         let candidates = self.candidates;
         let cheaper = |left: &usize, right: &usize| candidates[*left].cores.total_cmp(&candidates[*right].cores);
-        let mut others: Vec<usize> = (0..candidates.len()).filter(|&place| !self.taken[place]).collect();
+        let mut others: Vec<usize> = (0..candidates.len()).filter(|&position| !self.chosen_flags[position]).collect();
         others.sort_by(cheaper);
         let mut others = others.into_iter();
         self.chosen.extend(others.by_ref().take(wanted - self.chosen.len()));
         self.chosen.sort_by(cheaper);
-        for place in others {
+        for position in others {
             if cores(candidates, self.chosen.iter().copied()) <= self.max_cores {
                 break;
             }
             self.chosen.pop();
-            self.chosen.push(place);
+            self.chosen.push(position);
             self.chosen.sort_by(cheaper);
         }
-        self.taken = vec![false; candidates.len()];
-        self.chosen.iter().for_each(|&place| self.taken[place] = true);
+        self.chosen_flags = vec![false; candidates.len()];
+        self.chosen.iter().for_each(|&position| self.chosen_flags[position] = true);
     }
 
     fn distance_with(&self, candidate: &Candidate) -> f64 {
@@ -120,15 +121,15 @@ impl<'a> Search<'a> {
     }
 }
 
-fn cores(candidates: &[Candidate], places: impl Iterator<Item = usize>) -> f64 {
-    places.map(|place| candidates[place].cores).sum()
+fn cores(candidates: &[Candidate], positions: impl Iterator<Item = usize>) -> f64 {
+    positions.map(|position| candidates[position].cores).sum()
 }
 
 /// One quantity's distribution over the whole, and over the choice so far.
 struct Side {
     /// Values, rising, with the share of the whole that is at most that.
     points: Vec<(f64, f64)>,
-    /// How many of the choice are at most each point.
+    /// For each point, the number of chosen values that are at most as large.
     below: Vec<usize>,
     count: usize,
 }
@@ -138,12 +139,14 @@ impl Side {
     fn of(values: &[f64]) -> Self {
         let mut points: Vec<(f64, f64)> = Vec::new();
         let step = values.len().div_ceil(MAX_POINTS).max(1);
-        for (place, &value) in values.iter().enumerate() {
-            let share = real_len(place + 1) / real_len(values.len());
+        for (position, &value) in values.iter().enumerate() {
+            let share = real_len(position + 1) / real_len(values.len());
             match points.last_mut() {
                 Some(last) if last.0.total_cmp(&value).is_eq() => last.1 = share,
                 // Every value that is not compared on its own counts at the next one that is.
-                _ if (place + 1) % step == 0 || place + 1 == values.len() || place == 0 => points.push((value, share)),
+                _ if (position + 1) % step == 0 || position + 1 == values.len() || position == 0 => {
+                    points.push((value, share))
+                }
                 _ => {}
             }
         }

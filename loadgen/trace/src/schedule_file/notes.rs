@@ -3,19 +3,19 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// What the keys of notes begin with.
+/// Prefix of the keys of notes.
 const KEY: &str = "note_";
 
 /// Longest note, in characters; some list names of a trace's columns. A line of the form has room for it encoded.
 const MAX_CHARACTERS: usize = 4096;
 
-/// Whether this is the key of a note.
+/// Returns true if this is the key of a note.
 pub(super) fn is_key(key: &str) -> bool {
     key.strip_prefix(KEY).is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Key and value of the note at a place, counted from 0.
-pub(super) fn setting(place: usize, note: &str) -> (String, String) {
+/// Key and value of the note at a position, counted from 0.
+pub(super) fn setting(position: usize, note: &str) -> (String, String) {
     let mut value = String::with_capacity(note.len());
     for character in note.chars().take(MAX_CHARACTERS) {
         if matches!(character, '%' | ',' | '"' | '\n' | '\r') {
@@ -25,7 +25,7 @@ pub(super) fn setting(place: usize, note: &str) -> (String, String) {
             value.push(character);
         }
     }
-    (format!("{KEY}{}", place + 1), value)
+    (format!("{KEY}{}", position + 1), value)
 }
 
 /// Takes the notes out of the settings that were read, in their order.
@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn any_note_comes_back() {
         let notes = ["9 of 10, \"raised\" (--min-run)\r\nby 5 %", "100 %2C", "", "é"];
-        let mut settings: BTreeMap<_, _> = notes.iter().enumerate().map(|(place, note)| setting(place, note)).collect();
+        let mut settings: BTreeMap<_, _> =
+            notes.iter().enumerate().map(|(position, note)| setting(position, note)).collect();
         assert!(settings.values().all(|value| !value.contains([',', '"', '\n', '\r'])), "{settings:?}");
         assert!(settings.keys().all(|key| is_key(key)) && !is_key("note_x") && !is_key("seed"), "{settings:?}");
         settings.insert("arrivals".to_owned(), "exact".to_owned());

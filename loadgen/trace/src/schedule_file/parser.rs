@@ -191,8 +191,8 @@ impl<'a> Parser<'a> {
         span_ns: u64,
     ) -> Result<Vec<Due>, TraceError> {
         self.header(&INVOCATION_COLUMNS)?;
-        let places: HashMap<&str, u32> = functions.iter().map(|function| function.name.as_str()).zip(0..).collect();
-        if places.len() != functions.len() {
+        let positions: HashMap<&str, u32> = functions.iter().map(|function| function.name.as_str()).zip(0..).collect();
+        if positions.len() != functions.len() {
             return Err(self.row_error("expected functions of different names in the second table".to_owned()));
         }
         let mut counted = vec![0_u64; functions.len()];
@@ -201,7 +201,7 @@ impl<'a> Parser<'a> {
         for _ in 0..count {
             self.next(&INVOCATION_COLUMNS, "an invocation")?;
             let cells = self.cells(&INVOCATION_COLUMNS);
-            let due = cells.invocation(&places)?;
+            let due = cells.invocation(&positions)?;
             if due.due_ns < before_ns || due.due_ns > span_ns {
                 return Err(cells.error(0, &format!("a time from {before_ns} to {span_ns}")));
             }
@@ -266,8 +266,8 @@ impl<const N: usize> Cells<'_, N> {
         cell_error(self.path, self.row, self.columns[index].to_owned(), problem)
     }
 
-    fn invocation(&self, places: &HashMap<&str, u32>) -> Result<Due, TraceError> {
-        let function = places.get(self.texts[1]).copied();
+    fn invocation(&self, positions: &HashMap<&str, u32>) -> Result<Due, TraceError> {
+        let function = positions.get(self.texts[1]).copied();
         let phase = Phase::parse(self.texts[4]);
         Ok(Due {
             due_ns: self.number(0)?,

@@ -42,7 +42,7 @@ impl Curve {
     }
 }
 
-/// How a function's invocations follow one another from minute to minute.
+/// The pattern of a function's invocations from minute to minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
@@ -61,18 +61,18 @@ pub struct Trigger {
     pub name: String,
     /// Its share of the functions; shares are relative to their sum.
     pub share: f64,
-    /// How its invocations follow one another.
+    /// Pattern of its invocations.
     pub pattern: Pattern,
 }
 
 /// The shape of a synthetic trace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shape {
-    /// How many functions.
+    /// Number of functions.
     pub functions: usize,
-    /// How many minutes.
+    /// Number of minutes.
     pub minutes: u32,
-    /// Label of the first minute; 1 is midnight. It decides where in the day the trace lies.
+    /// Label of the first minute; 1 is midnight. It decides the time of day of the trace.
     pub first_minute: u32,
     /// Invocations per day over the functions.
     pub per_day: Curve,
@@ -86,11 +86,11 @@ pub struct Shape {
     pub run_limit_s: f64,
     /// Correlation of the logarithms of rate and run time: below 0, busy functions are short.
     pub rate_run_correlation: f64,
-    /// How much the run times of one function vary, 1 as in the published trace, 0 not at all.
+    /// Variation of the run times of one function: 1 as in the published trace, 0 none.
     pub run_spread: f64,
     /// Median memory over the functions, in MiB.
     pub memory_mib: Curve,
-    /// How far the rate swings over the day around its mean: 0.3 is from 70 % at 3:00 to 130 % at 15:00.
+    /// Daily swing of the rate around its mean: 0.3 is from 70 % at 3:00 to 130 % at 15:00.
     pub diurnal_swing: f64,
     /// A function without any invocation is given one.
     pub all_active: bool,

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 use ureq::http::{Uri, uri::PathAndQuery};
 
-/// Where a part answers HTTP: its beginning up to the path, without a slash at the end.
+/// Base URL of a component: up to the path, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address(String);
 
@@ -13,7 +13,7 @@ pub(crate) struct Address(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvocationPath(String);
 
-/// What was typed is no address, or no path.
+/// The text is no address, or no path.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum AddressError {
     /// It cannot be called.
@@ -56,7 +56,7 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Whether it goes on behind the host and port.
+    /// Returns true if it goes on behind the host and port.
     pub(crate) fn has_path(&self) -> bool {
         self.0.strip_prefix("http://").is_some_and(|rest| rest.contains('/'))
     }

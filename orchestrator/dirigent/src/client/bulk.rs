@@ -1,6 +1,6 @@
 //! Registering many functions from a file: newline-delimited JSON in, one result line each back.
 //!
-//! Each line counts by itself: one that is wrong is told with its place and costs no other its registration, as
+//! Each line counts by itself: one that is wrong is reported with its position and costs no other its registration, as
 //! `loadgen register` has it.
 
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::{
     output::{self, Column},
 };
 
-/// What some editors begin a file with; it is passed over, and counts as no column.
+/// The byte order mark that some editors begin a file with; it is skipped, and counts as no column.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Functions sent in one request: enough that the round trip does not matter, few enough that progress shows.
@@ -38,10 +38,10 @@ const COLUMNS: [Column; 4] = [
 /// A function of the file, checked.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
-    /// Which line of the file it is, from 1.
+    /// Its line in the file, from 1.
     number: usize,
     name: FunctionName,
-    /// What the file has, so that a column in it means the same to the control plane.
+    /// Its text as in the file, so that a column in it means the same to the control plane.
     text: String,
 }
 
@@ -50,7 +50,7 @@ struct Line {
 struct Contents {
     /// Its functions.
     lines: Vec<Line>,
-    /// What is wrong with its other lines, as the results of lines that a control plane refuses.
+    /// Problems of its other lines, in the form of results of lines that a control plane refuses.
     refused: Vec<Value>,
 }
 
@@ -120,7 +120,7 @@ fn read(path: &Path) -> anyhow::Result<Contents> {
     }
 }
 
-/// What became of each line of a chunk, with its place in the file; a result that is missing counts as a refusal.
+/// The result of each line of a chunk, with its position in the file; a missing result counts as a refusal.
 fn chunk_results(response: &str, chunk: &[Line]) -> Vec<Value> {
     let mut results = response.lines().filter(|line| !line.trim().is_empty());
     let result = |line: &Line| {
@@ -136,7 +136,7 @@ fn chunk_results(response: &str, chunk: &[Line]) -> Vec<Value> {
     chunk.iter().map(result).collect()
 }
 
-/// What is wrong with a line that was refused.
+/// The problem of a line that was refused.
 fn problem(path: &Path, result: &Value) -> Option<String> {
     let number = |name: &str| result.get(name).and_then(Value::as_u64);
     if number("status").is_some_and(|status| (200..300).contains(&status)) {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_that_is_wrong_is_named() {
+    fn the_wrong_position_is_named() {
         let good = r#"{"name":"a","image":"i"}"#;
         let other = r#"{"name":"b","image":"i"}"#;
         assert_eq!(read_text(&format!("{good}\r\n\n{other}")).unwrap().lines[1].number, 3);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_and_missing_results_are_failures_with_their_place() {
+    fn refused_and_missing_results_are_failures_with_their_position() {
         let chunk = [("a", 7), ("b", 9), ("c", 10)].map(|(name, number)| Line {
             number,
             name: name.parse().unwrap(),

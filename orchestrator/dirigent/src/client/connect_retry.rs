@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 /// Longest wait for a part to listen. A cluster listens within a second, on a busy machine within a few.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Who waits longer than this is told what for.
+/// Wait after which the user is told what the program waits for.
 const SILENT: Duration = Duration::from_secs(1);
 /// Between two attempts: short against what a command takes, and no burden for a machine.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long one call waits.
+/// Longest wait of one call.
 pub(crate) struct ConnectRetry {
     since: Instant,
     limit: Duration,

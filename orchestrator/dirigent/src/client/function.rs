@@ -28,7 +28,7 @@ const LIST: [Column; 10] = [
     Column::new("last error", "/last_error"),
 ];
 
-/// What became of each function that was to be changed.
+/// The result of changing each function.
 const RESULTS: [Column; 2] = [Column::new("name", "/name"), Column::new("result", "/result")];
 
 /// Functions asked for at once; the control plane pages its list.
@@ -98,7 +98,7 @@ struct Register {
     name: Option<FunctionName>,
 
     /// Register every function of a file with one JSON specification per line (`-`: standard input); applies alone, what
-    /// describes a function stands in the file. A line that is wrong or refused is told with its place; all others are
+    /// describes a function is in the file. A line that is wrong or refused is reported with its position; all others are
     /// registered and stay so, and the exit code is 1 (2 when no line has a function)
     #[arg(long, value_name = "FILE.ndjson", conflicts_with_all = ["name", "SpecificationFlags"])]
     from: Option<PathBuf>,
@@ -188,7 +188,7 @@ fn list(control_plane: &Server) -> anyhow::Result<Vec<Value>> {
     }
 }
 
-/// Where a function is found.
+/// URL path of a function.
 pub(crate) fn path(name: &FunctionName) -> String {
     format!("/v1/functions/{name}")
 }

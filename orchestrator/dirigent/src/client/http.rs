@@ -23,18 +23,18 @@ use super::{
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection; the parts are near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest head of an answer read: twice the field bytes that a data plane passes on unless it is configured for more, and
+/// Largest head of a response read: twice the field bytes that a data plane passes on unless it is configured for more, and
 /// its own fields are added to those.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-/// Largest answer read: a page of functions is far below it.
+/// Largest response read: a page of functions is far below it.
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Header field in which a data plane says why it refused.
 const REFUSAL: &str = "x-dirigent-error";
-/// What it says there until it has heard of a control plane.
+/// Its reason until it has received state from a control plane.
 const NOT_READY: &str = "not-ready";
 
-/// What a part is to the cluster.
+/// The role of a component in the cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     ControlPlane,
@@ -42,7 +42,7 @@ pub(crate) enum Role {
     Worker,
 }
 
-/// One part that answers HTTP.
+/// One component that serves HTTP.
 pub(crate) struct Server {
     role: Role,
     base: String,
@@ -54,7 +54,7 @@ pub(crate) struct Server {
     token: Option<Source>,
 }
 
-/// What a part answered.
+/// A component's response.
 pub(crate) struct ServerResponse {
     /// Status code.
     pub(crate) status: StatusCode,
@@ -83,12 +83,12 @@ impl Server {
     /// The JSON at `path`.
     ///
     /// # Errors
-    /// When the part cannot be reached, or answers with a problem.
+    /// When the component cannot be reached, or responds with a problem.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.json(Method::GET, path, None)
     }
 
-    /// Asks with `method` at `path`, sending `body` as JSON; an empty answer is `null`.
+    /// Sends a request with `body` as JSON; an empty response is `null`.
     ///
     /// # Errors
     /// As [`Server::get`].
@@ -101,7 +101,7 @@ impl Server {
         serde_json::from_str(&response.body).with_context(|| format!("{}: the response is no JSON", self.describe()))
     }
 
-    /// Asks, and gives back what was answered if it is a success.
+    /// Sends a request, and returns the response if it is a success.
     ///
     /// # Errors
     /// As [`Server::get`].
@@ -121,7 +121,7 @@ impl Server {
         Ok(response)
     }
 
-    /// Asks, and gives back whatever was answered.
+    /// Sends a request, and returns the response whatever its status.
     ///
     /// # Errors
     /// When the part cannot be reached, or the file with the token that was named not be read.
@@ -200,7 +200,7 @@ impl Server {
         self.role == Role::DataPlane && said.is_some_and(|said| said == NOT_READY)
     }
 
-    /// What went wrong while `doing` something, in the words of who called.
+    /// An error of `doing` something, in the caller's terms.
     pub(crate) fn failed(&self, doing: &str, error: &ureq::Error) -> anyhow::Error {
         if let Some(error) = Port::of_error(error).and_then(|port| self.other_than(port)) {
             return error;
@@ -231,7 +231,7 @@ impl Server {
         }
     }
 
-    /// The rows that `answer` holds by this name. Another port may have something else at the same path.
+    /// The rows that `response` holds by this name. Another port may have something else at the same path.
     ///
     /// # Errors
     /// When it holds none, which is more than that there are none.
@@ -241,7 +241,7 @@ impl Server {
         rows.ok_or_else(|| self.port_mismatch().unwrap_or_else(missing))
     }
 
-    /// Says so if another port of a cluster answers there than this one's role has.
+    /// Returns an explanation if another port of a cluster responds there than this one's role has.
     pub(crate) fn port_mismatch(&self) -> Option<anyhow::Error> {
         Port::find(&agent(CONNECT_TIMEOUT), &self.base).and_then(|port| self.other_than(port))
     }
@@ -261,7 +261,7 @@ impl Server {
         format!("{}{path}", self.base)
     }
 
-    /// What helps where nothing listens.
+    /// A hint for when nothing listens.
     fn remedy(&self) -> String {
         let starts = match self.role {
             Role::ControlPlane => ": `dirigent up` or `dirigent control-plane` starts one",
@@ -295,7 +295,7 @@ impl ServerResponse {
     /// Succeeds for 2xx.
     ///
     /// # Errors
-    /// The problem that was answered, on one line.
+    /// The problem in the response, on one line.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.status.is_success() {
             return Ok(());
@@ -308,7 +308,7 @@ impl ServerResponse {
     }
 }
 
-/// Whether a connection that was there has ended: the address is right, and the request may have arrived.
+/// Returns true if an established connection has ended: the address is right, and the request may have arrived.
 fn is_cut_off(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&error.kind())
@@ -329,7 +329,7 @@ fn agent(timeout: Duration) -> Agent {
         .into()
 }
 
-/// What a problem (RFC 9457), or a line of a bulk registration's answer, says went wrong.
+/// The message of a problem (RFC 9457), or of a line of a bulk registration's response.
 pub(crate) fn describe(problem: &Value) -> String {
     let part = |name: &str| problem.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let said = part("detail").or_else(|| part("error")).or_else(|| part("title"));

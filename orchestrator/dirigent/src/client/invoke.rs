@@ -1,4 +1,4 @@
-//! `invoke`: one invocation through a data plane, its answer and where its time went.
+//! `invoke`: one invocation through a data plane, its response and where its time went.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -24,7 +24,7 @@ use crate::{
     output::{for_terminal, write_json},
 };
 
-/// Largest answer printed.
+/// Largest response printed.
 const MAX_RESPONSE_BYTES: u64 = 256 * 1024 * 1024;
 
 const EXAMPLE: &str = "\
@@ -61,11 +61,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = parse_data_plane, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     data_plane: Address,
 
-    /// Longest wait for the whole answer
+    /// Longest wait for the complete response
     #[arg(long, value_parser = model::duration::parse, default_value = "10m", value_name = "DURATION")]
     timeout: Duration,
 
-    /// `table`: the answer as it is (to a terminal: as it may be shown) on standard output and its timeline on standard error; `json`: both in one object; `csv`: the timeline alone
+    /// `table`: the response as it is (to a terminal: as it may be shown) on standard output and its timeline on standard error; `json`: both in one object; `csv`: the timeline alone
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     }
 }
 
-/// The command that tells more of a data plane's `refusal` than invokers are told.
+/// The command that shows more about a data plane's `refusal` than its response does.
 fn hint(refusal: &str, name: &FunctionName) -> String {
     match refusal {
         "creation-failed" => format!("; `dirigent function show {name}` shows its last error"),
@@ -116,7 +116,7 @@ fn hint(refusal: &str, name: &FunctionName) -> String {
             format!("; `dirigent function show {name}` shows how many wait and may wait (spec.queue.limit)")
         }
         "timeout" => format!("; `dirigent function show {name}` shows its time-out (spec.timeout)"),
-        // That is of one answer, which its sandbox may survive: no error of the function is kept.
+        // That is of one response, which its sandbox may survive: no error of the function is kept.
         "upstream" => {
             format!("; the body of the response says why, and `dirigent function logs {name}` shows what it printed")
         }

@@ -1,4 +1,4 @@
-//! What the sandboxes of a function wrote, fetched from the workers that run or ran them.
+//! The output of a function's sandboxes, fetched from the workers that run or ran them.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use crate::{
     output::{self, Column, for_terminal, without_commands},
 };
 
-/// Longest wait for a worker's answer; a log is bounded and read from memory.
+/// Longest wait for a worker's response; a log is bounded and read from memory.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const COLUMNS: [Column; 4] = [
@@ -30,7 +30,7 @@ const COLUMNS: [Column; 4] = [
     Column::new("text", "/text"),
 ];
 
-/// Which logs to print.
+/// Arguments of `dirigent function logs`.
 pub(crate) struct Logs<'a> {
     /// Of this function.
     pub(crate) function: &'a FunctionName,
@@ -120,7 +120,7 @@ impl Logs<'_> {
     }
 }
 
-/// The sandbox, and what its output does not tell: that it has ended, and that the output begins before what is kept.
+/// The sandbox, and what its output does not show: that it has ended, and that the output begins before what is kept.
 fn heading(log: &Value) -> String {
     let mut heading = log.get("sandbox").and_then(Value::as_str).map(visible).unwrap_or_default();
     if let Some(how) = log.get("ended").and_then(Value::as_str) {

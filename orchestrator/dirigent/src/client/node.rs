@@ -22,7 +22,7 @@ const COLUMNS: [Column; 9] = [
     Column::new("memory_reserved_mib", "/reserved/memory_mib"),
 ];
 
-/// What became of a node that was to be changed.
+/// The result of changing a node.
 const RESULTS: [Column; 2] = [Column::new("name", "/name"), Column::new("result", "/result")];
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Which port of a cluster answers at an address that was meant for another one: the likeliest slip, since a cluster has
+//! Finds the port of a cluster that responds at an address meant for another one: the likeliest slip, since a cluster has
 //! four kinds of ports.
 
 use ureq::Agent;
@@ -24,7 +24,7 @@ pub(super) enum Port {
 }
 
 impl Port {
-    /// What answers at `base`; `None` when it is nothing of a cluster.
+    /// The port that responds at `base`; `None` if it is none of a cluster.
     pub(super) fn find(agent: &Agent, base: &str) -> Option<Self> {
         let mut response = match agent.get(format!("{base}/metrics")).call() {
             Ok(response) => response,
@@ -48,7 +48,7 @@ impl Port {
         matches!(error, ureq::Error::Protocol(_)).then_some(Self::Streams)
     }
 
-    /// Who answers there.
+    /// Description of the component that responds there.
     pub(super) fn responses(self) -> &'static str {
         match self {
             Self::Operators => "a control plane's port for operators answers there",

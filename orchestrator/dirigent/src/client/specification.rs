@@ -10,13 +10,13 @@ use crate::option_values;
 /// The flags that describe one function. What is not given has the default of the control plane.
 #[derive(Debug, Args)]
 pub(crate) struct SpecificationFlags {
-    /// What to run: `builtin:function`, or `file:/path/to/program` with the process runtime where workers allow it
+    /// The image: `builtin:function`, or `file:/path/to/program` with the process runtime where workers allow it
     /// (`--allow-image`, `process.images`)
     #[arg(long, required_unless_present = "from")]
     image: Option<String>,
 
     /// Port it listens on inside its sandbox, where a runtime gives each an address of its own; with `process` and `hollow`
-    /// programs are told theirs by the variable PORT
+    /// programs get theirs in the variable PORT
     #[arg(long, value_parser = option_values::port)]
     port: Option<u16>,
 
@@ -61,7 +61,7 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     stable_window: Option<Duration>,
 
-    /// How long the last sandbox lives after the last request, with the `reactive` policy; not given, the stable window
+    /// Keep-alive of the last sandbox after the last request, with the `reactive` policy; not given, the stable window
     #[arg(long, value_parser = model::duration::parse, value_name = "DURATION")]
     keep_alive: Option<Duration>,
 
@@ -77,7 +77,7 @@ pub(crate) struct SpecificationFlags {
     #[arg(long, value_parser = option_values::count, value_name = "N")]
     queue_limit: Option<u32>,
 
-    /// Which invocations are sent again when a sandbox broke off without a response: `idempotent` or `any`
+    /// Invocations that are sent again if a sandbox broke off without a response: `idempotent` or `any`
     #[arg(long, value_parser = parse_retry)]
     retry: Option<Retry>,
 

@@ -1,4 +1,4 @@
-//! Where the time of one invocation went, read from the headers of its answer.
+//! The time line of one invocation, read from the headers of its response.
 
 use std::{
     fmt::{self, Write},
@@ -14,7 +14,7 @@ const PHASES: [&str; 3] = ["queue", "cold", "exec"];
 /// Width of the longest bar, in characters.
 const BAR_CHARACTERS: f64 = 40.0;
 
-/// One invocation as its answer describes it.
+/// One invocation as its response describes it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Timeline {
     status: StatusCode,
@@ -29,7 +29,7 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// The timeline of an answer that took `total_ms` milliseconds.
+    /// The timeline of a response that took `total_ms` milliseconds.
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, total_ms: f64) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
@@ -43,12 +43,12 @@ impl Timeline {
         }
     }
 
-    /// Whether a data plane has passed the answer on, or given it.
+    /// Returns true if a data plane passed the response on, or made it.
     pub(crate) fn is_of_data_plane(&self) -> bool {
         self.error.is_some() || self.cold.is_some() || self.sandbox.is_some()
     }
 
-    /// Why a data plane answered instead of the function.
+    /// The reason why a data plane responded instead of the function.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_nothing_has_only_a_total() {
+    fn a_response_without_headers_has_only_a_total() {
         let timeline = Timeline::read(StatusCode::BAD_GATEWAY, &HeaderMap::new(), 1.0);
         assert!(timeline.to_string().starts_with("502 Bad Gateway\n  elsewhere"), "{timeline}");
     }

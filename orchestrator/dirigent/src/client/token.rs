@@ -1,4 +1,4 @@
-//! The tokens that a control plane asks for: from a file that is named, or found beside the `ports.json` of a control plane
+//! The tokens that a control plane asks for: from a file that is named, or found next to the `ports.json` of a control plane
 //! that listens where the call goes.
 
 use std::{
@@ -15,16 +15,16 @@ use api::{CLUSTER_TOKEN_FILE, Token};
 const FILE: &str = "token";
 /// Folder of the control plane in the data directory of `dirigent up`.
 const PART: &str = "control-plane";
-/// Most directories that are looked at: whoever calls from a larger one names the file.
+/// Most directories that are searched: in a larger one the user names the file.
 const MAX_DIRECTORIES: usize = 1000;
 
-/// Where a token comes from.
+/// The source of a token.
 pub(crate) struct Source {
     file: Option<PathBuf>,
     called: Option<Called>,
 }
 
-/// Where a call goes.
+/// The address of a call.
 #[derive(Debug, PartialEq, Eq)]
 struct Called {
     ip: IpAddr,

@@ -1,6 +1,6 @@
 //! `top`: what the cluster is busy with, live on a terminal or once for scripts.
 //!
-//! The control plane answers with counts since it began; rates are what changed between two looks.
+//! The control plane responds with counts since its start; rates are the changes between two snapshots.
 
 mod columns;
 mod live;
@@ -23,7 +23,7 @@ use self::{rates::Rates, snapshot::Snapshot};
 use super::{ClientOptions, http::Server};
 use crate::{command_line::Format, failure::Outcome};
 
-/// Longest wait for one look: a live view says soon that nothing answers.
+/// Longest wait for one snapshot: a live view shows soon that nothing responds.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Data planes report each second, so looking much more often shows nothing more.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Time between two looks, and the span of what `--once` prints
+    /// Time between two snapshots, and the span that `--once` measures
     #[arg(long, value_parser = interval, default_value = "1s", value_name = "DURATION")]
     interval: Duration,
 
@@ -66,7 +66,7 @@ fn interval(text: &str) -> Result<Duration, anyhow::Error> {
     Ok(interval)
 }
 
-/// Where the looks come from.
+/// The source of snapshots.
 struct SnapshotSource {
     control_plane: Server,
     path: String,
@@ -79,7 +79,7 @@ impl SnapshotSource {
     }
 }
 
-/// Waits for the next look.
+/// Waits until the next snapshot is due.
 #[allow(clippy::disallowed_methods, reason = "a thread of its own, with no runtime on it")]
 fn pause(interval: Duration) {
     thread::sleep(interval);

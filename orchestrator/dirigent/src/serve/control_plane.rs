@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     form: bool,
 }
 
-/// Runs a control plane until it is told to end.
+/// Runs a control plane until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();

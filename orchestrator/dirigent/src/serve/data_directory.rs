@@ -1,6 +1,6 @@
 //! The data directory of a daemon: used by one process at a time, with `ports.json` for scripts that asked for port 0.
 //!
-//! Nothing in the directory may be touched before it is locked: what lies there may belong to a daemon that runs.
+//! Nothing in the directory may be touched before it is locked: its files may belong to a running daemon.
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +18,10 @@ use record::{DirectoryLock, Holder};
 /// Name of the file with the addresses.
 const PORTS_FILE: &str = "ports.json";
 
-/// What a daemon listens on, by purpose.
+/// The addresses that a daemon listens on, by purpose.
 pub(super) type Ports = BTreeMap<&'static str, SocketAddr>;
 
-/// What other users may do in a data directory that is made now.
+/// Permissions of a data directory that is made now.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Others {
     /// Nothing.
@@ -102,7 +102,7 @@ impl DataDirectory {
 
 impl Drop for DataDirectory {
     fn drop(&mut self) {
-        // There is nobody left who could be told; the next daemon here removes it again.
+        // Nobody is left to report it to; the next daemon here removes it again.
         let _ = self.withdraw();
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     control_plane: Vec<String>,
 
     /// File with the cluster's token, a copy of `cluster-token` in the control plane's data directory. Not given, it is
-    /// looked for in the data directories below the current one, and in the folder `control-plane` beside its own
+    /// looked for in the data directories below the current one, and in the folder `control-plane` next to its own
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     data_dir: Option<PathBuf>,
 }
 
-/// Runs a data plane until it is told to end.
+/// Runs a data plane until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use anyhow::anyhow;
 
-/// Who chose the addresses of a part.
+/// The source of a component's addresses.
 #[derive(Clone, Copy)]
 pub(super) enum PortOptions {
     /// Its own daemon's options, `--KEY IP:PORT`.
@@ -22,7 +22,7 @@ impl PortOptions {
         let remedy = match (self, key) {
             (_, None) => String::new(),
             (Self::Daemon, Some(key)) => format!("; --{key} names another address, and port 0 takes any free one"),
-            // There, each worker has a port of its own, beside the data plane's.
+            // There, each worker has its own port, in addition to the data plane's.
             (Self::Up, Some("admin")) if part == "worker" => remedy_of_up("worker"),
             (Self::Up, Some(key)) => remedy_of_up(key),
         };

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = parse_workers)]
     workers: u16,
 
-    /// How sandboxes are made: `process` or `hollow`
+    /// Runtime of the sandboxes: `process` or `hollow`
     #[arg(long, default_value_t)]
     runtime: RuntimeKind,
 
@@ -94,7 +94,7 @@ fn parse_workers(text: &str) -> Result<u16, String> {
     workers.ok_or_else(|| format!("expected a whole number, 1 to {MAX_WORKERS}"))
 }
 
-/// Runs a cluster until it is told to end.
+/// Runs a cluster until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let given = !arguments.allow_image.is_empty();
     super::check_runtime("--allow-image", given, arguments.runtime, RuntimeKind::Process)?;

@@ -38,11 +38,11 @@ pub(crate) struct Arguments {
     control_plane: Vec<String>,
 
     /// File with the cluster's token, a copy of `cluster-token` in the control plane's data directory. Not given, it is
-    /// looked for in the data directories below the current one, and in the folder `control-plane` beside its own
+    /// looked for in the data directories below the current one, and in the folder `control-plane` next to its own
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// How sandboxes are made: `process` or `hollow`
+    /// Runtime of the sandboxes: `process` or `hollow`
     #[arg(long)]
     runtime: Option<RuntimeKind>,
 
@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "UID[:GID]")]
     sandbox_user: Option<SandboxUser>,
 
-    /// Where sandboxes take connections, with the process runtime: an address of this machine, or the name of the
+    /// Address at which sandboxes accept connections, with the process runtime: an address of this machine, or the name of the
     /// interface that has it; data planes on other machines cannot connect to the default, 127.0.0.1
     #[arg(long, value_name = "IP|INTERFACE")]
     sandbox_address: Option<SandboxAddress>,
@@ -74,7 +74,7 @@ pub(crate) struct Arguments {
     data_dir: Option<PathBuf>,
 }
 
-/// Runs a worker until it is told to end.
+/// Runs a worker until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();

@@ -14,7 +14,7 @@ use crate::{
 /// Two sandboxes of half a core fit on each node.
 const PLAN: Plan = Plan { cpu: "1", ..Plan::HOLLOW };
 const HALF_A_CORE: u32 = 500;
-/// How soon room that was made is used, on a busy machine.
+/// Longest time until freed capacity is used, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Fails when a node has reserved, or a worker holds, more than the node's capacity.

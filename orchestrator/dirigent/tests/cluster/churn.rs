@@ -24,7 +24,7 @@ const DESCRIPTORS: usize = 24;
 /// run; a leak of one message for each cold start, a few KiB, would be as much as this, and one of a connection more.
 const GROWTH_KIB: u64 = 6 * 1024;
 
-/// What one part has open.
+/// File descriptors of one component.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     descriptors: usize,

@@ -14,7 +14,7 @@ use crate::{
     wait::{check, wait_for},
 };
 
-/// What a cluster is made of.
+/// Configuration of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) runtime: &'static str,
@@ -22,9 +22,9 @@ pub(crate) struct Plan {
     pub(crate) data_planes: usize,
     /// Cores of each node.
     pub(crate) cpu: &'static str,
-    /// How the trace function spends its time.
+    /// Mode of the trace function.
     pub(crate) mode: &'static str,
-    /// How long a modelled sandbox takes to make.
+    /// Creation delay of a modelled sandbox.
     pub(crate) delay: &'static str,
     /// Keys of the control plane's table `health`.
     pub(crate) health: &'static str,
@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) process: &'static str,
     /// Further keys of its table `hollow`.
     pub(crate) hollow: &'static str,
-    /// Whether a worker's heartbeats may go beside its connections.
+    /// True if a worker's heartbeats may be datagrams.
     pub(crate) datagrams: bool,
 }
 
@@ -123,12 +123,12 @@ impl Cluster {
         }
     }
 
-    /// Where this test keeps its own files.
+    /// Directory of this test's own files.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Where the first data plane takes invocations.
+    /// Address for invocations of the first data plane.
     pub(crate) fn invoke_address(&self) -> &str {
         self.data_planes[0].address("invoke")
     }
@@ -171,14 +171,14 @@ impl Cluster {
         node.and_then(|node| node["state"].as_str()).unwrap_or("unknown").to_owned()
     }
 
-    /// What the workers that run say they hold.
+    /// The sandboxes that running workers report.
     pub(crate) fn held(&self) -> Vec<Value> {
         let pages = self.workers.iter().filter(|worker| worker.is_running());
         let pages = pages.map(|worker| http::request(worker.address("admin"), "GET /v1/sandboxes", "").json());
         pages.flat_map(|page| page.as_array().unwrap().clone()).collect()
     }
 
-    /// What a data plane says of a function.
+    /// The demand for a function that a data plane reports.
     pub(crate) fn demand(&self, data_plane: usize, function: &str) -> Value {
         let all = http::request(self.data_planes[data_plane].address("admin"), "GET /v1/functions", "").json();
         all.as_array().unwrap().iter().find(|demand| demand["name"] == function).cloned().unwrap_or(Value::Null)

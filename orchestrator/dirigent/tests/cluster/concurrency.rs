@@ -23,7 +23,7 @@ fn start(plan: Plan, concurrency: u32, max: u32) -> (Cluster, PathBuf) {
     (cluster, directory)
 }
 
-/// Sends `count` invocations at once, in turn to each data plane; every answer.
+/// Sends `count` invocations at once, alternating between the data planes; returns every response.
 fn at_once(cluster: &Cluster, count: usize, run_ms: u32) -> Vec<HttpResponse> {
     thread::scope(|scope| {
         let invoke_addresses = cluster.data_planes.iter().map(|data_plane| data_plane.address("invoke")).cycle();
@@ -56,8 +56,8 @@ fn several_slots_are_all_used_and_not_exceeded() {
     let (cluster, directory) = start(Plan::PROCESS, 4, 2);
     assert_all_ok(&at_once(&cluster, 200, 20));
     probe::assert_never_more_than(&directory, 4);
-    let most = probe::observations(&directory).into_iter().map(|observation| observation.most).max();
-    assert_eq!(most, Some(4), "expected every slot of a sandbox to be used under this load");
+    let max_running = probe::observations(&directory).into_iter().map(|observation| observation.max_running).max();
+    assert_eq!(max_running, Some(4), "expected every slot of a sandbox to be used under this load");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn two_data_planes_together_keep_to_one_at_a_time() {
 }
 
 #[test]
-fn two_data_planes_take_turns_with_one_slot() {
+fn two_data_planes_alternate_with_one_slot() {
     let (cluster, directory) = start(Plan { data_planes: 2, ..Plan::PROCESS }, 1, 1);
     assert_all_ok(&at_once(&cluster, 30, 10));
     assert_eq!(probe::assert_never_more_than(&directory, 1), 30, "expected each to run exactly once");
@@ -145,7 +145,7 @@ fn an_idle_slot_is_recalled_before_a_second_sandbox_is_made() {
 }
 
 #[test]
-fn two_data_planes_take_turns_with_the_only_sandbox_and_none_of_it_is_a_cold_start() {
+fn two_data_planes_alternate_with_the_only_sandbox_without_cold_starts() {
     let cluster = Cluster::start(Plan { data_planes: 2, ..Plan::HOLLOW });
     cluster.register("f", json!({ "scale": { "max": 1 } }));
     let first = cluster.invoke("f").assert_ok().sandbox().to_owned();

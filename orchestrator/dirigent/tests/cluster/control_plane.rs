@@ -57,7 +57,7 @@ fn warm_traffic_goes_on_without_it_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_registration_that_was_answered_survives_a_crash_right_after() {
+fn an_acknowledged_registration_survives_a_crash_right_after() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::HOLLOW });
     for round in 0..3 {
         let name = format!("f{round}");

@@ -70,7 +70,7 @@ impl Daemon {
         });
     }
 
-    /// Where it listens for a purpose.
+    /// Its address for a purpose.
     pub(crate) fn address(&self, purpose: &str) -> &str {
         self.addresses.get(purpose).unwrap_or_else(|| panic!("{} has no address for {purpose}", self.name))
     }
@@ -80,7 +80,7 @@ impl Daemon {
         self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name)).id()
     }
 
-    /// Whether it was started and not ended by the test.
+    /// Returns true if it was started and not ended by the test.
     pub(crate) fn is_running(&self) -> bool {
         self.child.is_some()
     }

@@ -40,7 +40,7 @@ fn what_runs_finishes_what_comes_later_is_unknown_and_no_sandbox_stays() {
 }
 
 #[test]
-fn who_waits_for_a_function_that_is_deleted_is_answered_at_once() {
+fn waiters_of_a_deleted_function_get_a_response_at_once() {
     let cluster = Cluster::start(Plan { cpu: "1", ..Plan::HOLLOW });
     cluster.register("huge", json!({ "cpu": 2000 }));
     let waiting = Invocation::of("huge").begin(cluster.invoke_address()).unwrap();
@@ -50,7 +50,7 @@ fn who_waits_for_a_function_that_is_deleted_is_answered_at_once() {
 }
 
 #[test]
-fn under_steady_traffic_all_are_answered_and_every_sandbox_ends() {
+fn under_steady_traffic_all_get_responses_and_every_sandbox_ends() {
     let cluster = Cluster::start(Plan::PROCESS);
     cluster.register("f", json!({}));
     cluster.register("g", json!({}));

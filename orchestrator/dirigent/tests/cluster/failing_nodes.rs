@@ -1,4 +1,4 @@
-//! Creations that fail: the node that fails them is avoided, attempts are few, and both callers and operators are told.
+//! Creations that fail: the node that fails them is avoided, attempts are few, and both callers and operators see why.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// Functions invoked one after the other: each would try a node that failed those before it.
 const FUNCTIONS: usize = 20;
-/// Failed creations until a node's failures are believed, and as many again for a second look at it.
+/// Failed creations until a node's failures are believed, and as many again for a second check of it.
 const FEW: usize = 6;
 
 /// Creations that failed so far.
@@ -47,7 +47,7 @@ fn a_node_that_fails_every_creation_is_avoided_by_all_functions() {
 }
 
 #[test]
-fn a_program_that_never_starts_is_tried_a_few_times_and_everybody_is_told() {
+fn a_program_that_never_starts_is_tried_a_few_times_and_the_reason_is_shown() {
     let cluster = Cluster::start(Plan::PROCESS);
     cluster.register("f", json!({ "image": "file:/bin/false", "queue": { "deadline": "3s" }, "scale": { "max": 1 } }));
     let late = cluster.invoke("f");
@@ -80,7 +80,7 @@ fn many_callers_of_an_image_that_does_not_exist_cause_few_attempts() {
 }
 
 #[test]
-fn a_function_that_never_listens_leaves_places_to_others() {
+fn a_function_that_never_listens_leaves_capacity_to_others() {
     // Four programs may be started at once, and one that does not listen is waited for much longer than the others wait.
     let process = "parallel_starts = 4, ready_deadline = '5m'";
     let cluster = Cluster::start(Plan { workers: 1, process, ..Plan::PROCESS });
@@ -116,7 +116,7 @@ fn a_creation_that_takes_too_long_is_given_up_and_counted() {
 }
 
 #[test]
-fn creations_that_wait_for_their_turn_longer_than_one_may_take_are_no_failures() {
+fn creations_that_are_queued_longer_than_one_may_take_are_no_failures() {
     let cluster = Cluster::start(Plan {
         workers: 1,
         delay: "400ms",

@@ -19,15 +19,15 @@ use crate::{
 const FUNCTIONS: [&str; 6] = ["f0", "f1", "f2", "f3", "f4", "f5"];
 /// Well below the silence that makes a worker suspect, which is 1.5 s.
 const PAUSE: Duration = Duration::from_millis(700);
-/// By then workers have given up a control plane that answers nothing, which takes 3 s.
+/// By then workers have left a control plane that does not respond, which takes 3 s.
 const GIVEN_UP: Duration = Duration::from_millis(4500);
-/// The answers that a client may get whose invocation was in a sandbox that failed.
+/// The responses that a client may get whose invocation was in a sandbox that failed.
 const EXPLICIT: [&str; 2] = ["502 upstream", "504 timeout"];
 /// Longer than the silence after which a worker is dead, which is 10 s.
 const LONG: Duration = Duration::from_secs(12);
 /// Functions that come and go while a data plane stands still.
 const CHANGES: usize = 150;
-/// What they may add to the control plane's memory: far above what two data planes' state of them takes, far below what
+/// Bound on the control plane's additional memory: far above what two data planes' state of them takes, far below what
 /// a message for each change would.
 const GROWTH_KIB: u64 = 16 * 1024;
 /// A stream whose other side stands still is ended by then: a ping each 2 s, unanswered for 3 s, and some slack.
@@ -58,7 +58,7 @@ fn a_worker_that_pauses_for_less_than_suspicion_takes_costs_nobody_an_invocation
 }
 
 #[test]
-fn a_worker_that_is_back_before_it_is_given_up_has_its_sandboxes_taken_over() {
+fn a_worker_that_is_back_before_it_is_dead_has_its_sandboxes_adopted() {
     let cluster = start();
     let before: Vec<_> = FUNCTIONS.iter().map(|name| cluster.ready_sandboxes(name)[0].clone()).collect();
     let traffic = Traffic::start(cluster.invoke_address(), &FUNCTIONS, 5);
@@ -74,7 +74,7 @@ fn a_worker_that_is_back_before_it_is_given_up_has_its_sandboxes_taken_over() {
     traffic.wait_for_more(300);
     // What runs there was only late.
     assert_no_failure("worker frozen for some 2 s", &traffic.stop());
-    // Its sandboxes were not made anew; what was made meanwhile is surplus, and the longest idle goes.
+    // Its sandboxes were not recreated; what was made meanwhile is surplus, and the longest idle goes.
     wait_for("one sandbox of each function", || {
         let surplus: Vec<_> = FUNCTIONS.iter().filter(|name| cluster.ready_sandboxes(name).len() != 1).collect();
         check(surplus.is_empty(), format!("{surplus:?}"))
@@ -209,7 +209,7 @@ fn a_control_plane_that_stands_still_until_it_is_given_up_is_found_again() {
     let stopped = Instant::now();
     wait_for("its workers to give it up", || check(stopped.elapsed() >= GIVEN_UP, traffic.count()));
     cluster.control_plane.send(Signal::SIGCONT);
-    // It has heard of nobody for as long, and must not take that for their fault.
+    // It has received nothing for as long, and must not take that for their fault.
     cluster.wait_until_whole();
     cluster.register("afterwards", json!({}));
     cluster.invoke("afterwards").assert_ok();

@@ -1,5 +1,5 @@
 //! A client that sends one HTTP/1.1 request on a connection of its own and does nothing by itself: no retry, no pool, no
-//! redirect. So what a test sees is what was answered.
+//! redirect. So a test sees the response as it was sent.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// A request that has no answer after this is a failure: longer than any time-out or deadline of these tests.
+/// A request that has no response after this is a failure: longer than any time-out or deadline of these tests.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request that was sent.
@@ -19,13 +19,13 @@ pub(crate) struct Ongoing {
     since: Instant,
 }
 
-/// An answer that came whole.
+/// A response that came whole.
 #[derive(Debug)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
-    /// From before the connection to the end of the answer.
+    /// From before the connection to the end of the response.
     pub(crate) took: Duration,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn send(address: &str, start: &str, headers: &[String], body: &str) -
     Ok(Ongoing { stream, since })
 }
 
-/// An operator's request, which must be answered.
+/// An operator's request, which must get a response.
 pub(crate) fn request(address: &str, start: &str, body: &str) -> HttpResponse {
     let headers = [format!("Host: {address}"), "Content-Type: application/json".to_owned()];
     let response = send(address, start, &headers, body).and_then(Ongoing::response);
@@ -52,7 +52,7 @@ pub(crate) fn request(address: &str, start: &str, body: &str) -> HttpResponse {
 }
 
 impl Ongoing {
-    /// Waits for the whole answer.
+    /// Waits for the complete response.
     pub(crate) fn response(mut self) -> Result<HttpResponse, String> {
         self.stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let mut bytes = Vec::new();
@@ -62,7 +62,7 @@ impl Ongoing {
         HttpResponse::parse(&String::from_utf8_lossy(&bytes), took)
     }
 
-    /// Waits for `client_timeout`, then hangs up; the answer if it came before.
+    /// Waits for `client_timeout`, then hangs up; the response if it came before.
     pub(crate) fn response_within(mut self, client_timeout: Duration) -> Option<HttpResponse> {
         self.stream.set_read_timeout(Some(client_timeout)).unwrap();
         let mut first = [0];
@@ -102,18 +102,18 @@ impl HttpResponse {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("expected JSON ({error}): {self:?}"))
     }
 
-    /// The sandbox that answered.
+    /// The sandbox that responded.
     pub(crate) fn sandbox(&self) -> &str {
         self.header("x-dirigent-sandbox").unwrap_or_else(|| panic!("expected the sandbox's id: {self:?}"))
     }
 
-    /// How many sandboxes it was given to.
+    /// Number of attempts.
     pub(crate) fn attempts(&self) -> u32 {
         let attempts = self.header("x-dirigent-attempts").and_then(|value| value.parse().ok());
         attempts.unwrap_or_else(|| panic!("expected the number of attempts: {self:?}"))
     }
 
-    /// The data plane's own word for what went wrong; empty when the function answered.
+    /// The data plane's error word; empty if the function responded.
     pub(crate) fn error(&self) -> &str {
         self.header("x-dirigent-error").unwrap_or_default()
     }
@@ -123,7 +123,7 @@ impl HttpResponse {
         assert!((self.status, self.error()) == (status, error), "expected {status} {error}, found {self:?}");
     }
 
-    /// Fails unless the function answered well.
+    /// Fails unless the function responded with success.
     pub(crate) fn assert_ok(&self) -> &Self {
         assert!(self.status == 200 && self.error().is_empty(), "expected the function's answer, found {self:?}");
         self

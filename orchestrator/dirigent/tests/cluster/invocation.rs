@@ -43,13 +43,13 @@ impl Invocation {
             format!("requested_cpu: {}", self.run_ms),
             "requested_memory: 0".to_owned(),
         ];
-        // A function's answer to POST must have come from a request whose body was sent whole.
+        // A function's response to POST must have come from a request whose body was sent whole.
         let body = if self.method == "POST" { "body" } else { "" };
         http::send(address, &format!("{} /", self.method), &headers, body)
     }
 
-    /// Sends it and waits for the answer: a status, whatever it is. Anything else breaks the promise that every
-    /// invocation ends in one answer.
+    /// Sends it and waits for the response: a status, whatever it is. Anything else breaks the promise that every
+    /// invocation ends in one response.
     pub(crate) fn at(&self, address: &str) -> HttpResponse {
         let response = self.begin(address).and_then(Ongoing::response);
         response.unwrap_or_else(|error| panic!("expected exactly one answer to {self:?}: {error}"))

@@ -26,7 +26,7 @@ fn begun(directory: &Path) -> u32 {
 }
 
 #[test]
-fn after_a_lost_log_no_function_is_answered_with_the_code_of_another() {
+fn after_a_lost_log_no_function_runs_the_code_of_another() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
     let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     (0..8).for_each(|number| cluster.register(&format!("before{number}"), json!({})));
@@ -107,13 +107,13 @@ fn register_as(cluster: &Cluster, id: usize, recreated: &Path) {
     assert_eq!(number(&cluster.show("anew")["id"]), id, "expected the number to be given out again");
 }
 
-/// What a part of the cluster has logged.
+/// The log of a component.
 fn log_of(cluster: &Cluster, part: &str) -> String {
     fs::read_to_string(cluster.directory().join(part).join("log")).unwrap()
 }
 
 #[test]
-fn after_an_older_copy_of_the_log_is_put_back_no_function_is_answered_with_the_code_of_another() {
+fn after_an_older_copy_of_the_log_is_restored_no_function_runs_the_code_of_another() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
     let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     let id = set_back(&mut cluster, &lost, 0);
@@ -135,7 +135,7 @@ fn after_an_older_copy_of_the_log_is_put_back_no_function_is_answered_with_the_c
 }
 
 #[test]
-fn who_was_in_an_epoch_that_the_copy_of_the_log_does_not_have_is_refused_and_told_why() {
+fn a_component_of_an_epoch_that_the_copy_of_the_log_lacks_is_refused_with_the_reason() {
     let mut cluster = Cluster::start(Plan { workers: 1, ..Plan::PROCESS });
     let [lost, recreated] = ["lost", "anew"].map(|name| cluster.directory().join(name));
     let id = set_back(&mut cluster, &lost, 1);

@@ -1,5 +1,5 @@
 //! Two workers or data planes of one name: one that stands still keeps its name and its sandboxes, and one that has lost
-//! its name to another process does not let its sandboxes run on beside those of the other, or does not use them.
+//! its name to another process does not let its sandboxes run on next to those of the other, or does not use them.
 
 use std::{collections::BTreeSet, fs};
 

@@ -59,7 +59,7 @@ fn invocations_are_balanced_as_their_function_says_and_a_change_needs_no_new_san
     turn.dedup();
     assert_eq!(turn.len(), SANDBOXES, "expected every sandbox to have its turn");
 
-    // As soon as the change is answered, the first of the free sandboxes serves; before, each had its turn.
+    // As soon as the change is acknowledged, the first of the free sandboxes serves; before, each had its turn.
     let change = specification(&json!({ "balance": "knative", "placement": "random" }));
     assert_eq!(cluster.operator("PUT /v1/functions/f", &change.to_string()).status, 200);
     assert_eq!(served_by(&cluster, 5), vec![sandboxes[0].clone(); 5]);

@@ -29,11 +29,11 @@ pub(crate) const DEADLY: &str = "deadly";
 /// The test below, by the name its runner knows it by.
 const ITSELF: &str = "probe::the_probe_counts_what_runs_at_once";
 
-/// What one sandbox saw.
+/// Counts of one sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observation {
     /// Invocations that ran at once, at most.
-    pub(crate) most: u32,
+    pub(crate) max_running: u32,
     /// Invocations that began.
     pub(crate) begun: u32,
 }
@@ -54,8 +54,8 @@ pub(crate) fn observations(directory: &Path) -> Vec<Observation> {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let read = |path: PathBuf| {
         let text = fs::read_to_string(path).ok()?;
-        let (most, begun) = text.split_once(' ')?;
-        Some(Observation { most: most.parse().ok()?, begun: begun.parse().ok()? })
+        let (max_running, begun) = text.split_once(' ')?;
+        Some(Observation { max_running: max_running.parse().ok()?, begun: begun.parse().ok()? })
     };
     files.filter(|path| path.extension().is_none()).filter_map(read).collect()
 }
@@ -65,7 +65,10 @@ pub(crate) fn assert_never_more_than(directory: &Path, concurrency: u32) -> u32 
     let all = observations(directory);
     assert!(!all.is_empty(), "expected the observation of at least one sandbox in {}", directory.display());
     for observation in &all {
-        assert!(observation.most <= concurrency, "expected at most {concurrency} at once in a sandbox, found {all:?}");
+        assert!(
+            observation.max_running <= concurrency,
+            "expected at most {concurrency} at once in a sandbox, found {all:?}"
+        );
     }
     all.iter().map(|observation| observation.begun).sum()
 }
@@ -90,7 +93,7 @@ fn the_probe_counts_what_runs_at_once() {
     let twice = [(); 2].map(|()| Invocation::of("any").run_ms(500).begin(&address).unwrap());
     wait_for("two invocations at once in the observation", || {
         let seen = observations(directory.path());
-        check(seen == [Observation { most: 2, begun: 2 }], format!("{seen:?}"))
+        check(seen == [Observation { max_running: 2, begun: 2 }], format!("{seen:?}"))
     });
     for ongoing in twice {
         ongoing.response().unwrap().assert_ok();
@@ -116,7 +119,7 @@ impl Drop for Ended {
     }
 }
 
-/// What a sandbox knows.
+/// State of a sandbox.
 struct Probe {
     file: PathBuf,
     seen: Mutex<(u32, Observation)>,
@@ -150,7 +153,7 @@ impl Probe {
                 std::process::exit(1);
             }
             wait(request.run);
-            // Before the answer, because the slot is free with the answer's last byte.
+            // Before the response, because the slot is free with the response's last byte.
             self.end();
             let body = json!({ "running": running }).to_string();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
@@ -166,11 +169,11 @@ impl Probe {
     fn begin(&self) -> u32 {
         let (running, observation) = &mut *self.seen.lock().unwrap();
         *running += 1;
-        observation.most = observation.most.max(*running);
+        observation.max_running = observation.max_running.max(*running);
         observation.begun += 1;
         // Renamed into place, so that a reader and a killed probe leave it whole.
         let draft = self.file.with_extension("draft");
-        fs::write(&draft, format!("{} {}", observation.most, observation.begun)).unwrap();
+        fs::write(&draft, format!("{} {}", observation.max_running, observation.begun)).unwrap();
         fs::rename(&draft, &self.file).unwrap();
         *running
     }
@@ -180,7 +183,7 @@ impl Probe {
     }
 }
 
-/// What a sandbox is asked for.
+/// A request to a sandbox.
 #[derive(Default)]
 struct Request {
     run: Duration,

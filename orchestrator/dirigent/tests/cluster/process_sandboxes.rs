@@ -13,7 +13,7 @@ use crate::{
     wait::{check, wait_for},
 };
 
-/// What the function is asked to run, milliseconds.
+/// Run time asked for, in milliseconds.
 const RUN_MS: u32 = 100;
 
 /// A cluster with three sandbox processes on one worker; their ids.
@@ -34,7 +34,7 @@ fn assert_none_stays(sandboxes: &[u32]) {
 }
 
 #[test]
-fn the_function_runs_as_long_as_it_is_asked_to() {
+fn the_function_runs_as_long_as_requested() {
     let cluster = Cluster::start(Plan { mode: "spin", ..Plan::PROCESS });
     cluster.register("f", json!({}));
     let requested_us = u64::from(RUN_MS) * 1000;

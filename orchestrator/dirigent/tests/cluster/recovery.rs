@@ -1,5 +1,5 @@
 //! The control plane is killed in the middle of something: creations under way, or sandboxes that drain. What waited is
-//! answered, and afterwards nothing exists that nobody knows of.
+//! with a response, and afterwards nothing exists that nobody knows of.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ fn begin_burst(cluster: &Cluster, first: usize) -> Vec<Ongoing> {
 }
 
 #[test]
-fn cold_starts_that_a_kill_interrupts_are_answered_once_it_is_back() {
+fn cold_starts_that_a_kill_interrupts_complete_once_it_is_back() {
     let mut cluster = Cluster::start(Plan { delay: "300ms", ..Plan::HOLLOW });
     for number in 0..BURST * KILLS {
         cluster.register(&format!("f{number}"), json!({ "cpu": 10 }));

@@ -1,4 +1,4 @@
-//! What a client is told when its invocation cannot be served: which status, which word, and when.
+//! Responses to a client whose invocation cannot be served: status, error word, and time.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     wait::{check, wait_for},
 };
 
-/// How late a deadline may be kept on a busy machine.
+/// Tolerance of a deadline on a busy machine.
 const LATENESS: Duration = Duration::from_secs(3);
 
 #[test]
@@ -59,7 +59,7 @@ fn without_capacity_the_queue_deadline_ends_the_wait() {
 }
 
 #[test]
-fn a_function_that_takes_too_long_is_answered_for_and_can_be_invoked_again() {
+fn a_function_that_times_out_can_be_invoked_again() {
     let cluster = Cluster::start(Plan::HOLLOW);
     cluster.register("f", json!({ "timeout": "300ms", "scale": { "max": 1 } }));
     let late = Invocation::of("f").run_ms(20_000).at(cluster.invoke_address());

@@ -7,7 +7,7 @@ use crate::{
     invocation::Invocation,
 };
 
-/// Registrations in a row; a race between answer and publication would show in one of them.
+/// Registrations in a row; a race between response and publication would show in one of them.
 const REGISTRATIONS: usize = 25;
 
 #[test]

@@ -13,11 +13,11 @@ use nix::{
     sys::socket::{setsockopt, sockopt::Linger},
 };
 
-/// What the link does.
+/// State of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     Whole,
-    /// Nothing arrives, and nobody is told.
+    /// Nothing arrives, and no error is reported.
     Silent,
     /// Every connection is reset.
     Cut,
@@ -52,7 +52,7 @@ impl Relay {
         Self { address, shared }
     }
 
-    /// Where it takes connections.
+    /// Its address.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }

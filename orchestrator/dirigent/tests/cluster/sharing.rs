@@ -1,5 +1,5 @@
 //! Three data planes share a few functions of concurrency one, while clients hang up and parts are killed: never two
-//! invocations in one sandbox, one answer to each, and nothing left over soon after.
+//! invocations in one sandbox, one response to each, and nothing left over soon after.
 
 use std::{
     fs,
@@ -22,12 +22,12 @@ use crate::{
 const FUNCTIONS: [&str; 3] = ["f", "g", "h"];
 const CLIENTS: usize = 9;
 const ROUNDS: usize = 40;
-/// How long an invocation runs, milliseconds.
+/// Run time of an invocation, in milliseconds.
 const RUN_MS: u32 = 30;
 /// At rest nothing is left over after this.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all clients together saw.
+/// Responses of all clients together.
 #[derive(Debug, Default)]
 struct Seen {
     responded: AtomicUsize,
@@ -89,7 +89,7 @@ fn invoke(client: usize, invoke_addresses: &[String], seen: &Seen) {
     }
 }
 
-/// Runs all clients, and `fault` once a third of the answers are there.
+/// Runs all clients, and `fault` once a third of the responses are there.
 fn under_load(cluster: &mut Cluster, fault: impl FnOnce(&mut Cluster)) -> Seen {
     let invoke_addresses: Vec<String> =
         cluster.data_planes.iter().map(|part| part.address("invoke").to_owned()).collect();
@@ -109,7 +109,7 @@ fn under_load(cluster: &mut Cluster, fault: impl FnOnce(&mut Cluster)) -> Seen {
     seen
 }
 
-/// Fails when a client of one of these data planes met anything but answers.
+/// Fails when a client of one of these data planes met anything but responses.
 fn assert_undisturbed(seen: &Seen, data_planes: Range<usize>) {
     for data_plane in data_planes {
         let met = [&seen.broken, &seen.not_ready].map(|counts| counts[data_plane].load(Ordering::Relaxed));
@@ -139,7 +139,7 @@ fn assert_quiescent(cluster: &Cluster, directory: &std::path::Path, seen: &Seen)
     });
 }
 
-/// A fault under load: clients of the data planes `undisturbed` see answers only, and nothing is left over.
+/// A fault under load: clients of the data planes `undisturbed` see responses only, and nothing is left over.
 fn survive(what: &str, undisturbed: Range<usize>, fault: impl FnOnce(&mut Cluster)) {
     let (mut cluster, directory) = start();
     let seen = under_load(&mut cluster, fault);

@@ -1,4 +1,4 @@
-//! Clients that invoke functions one invocation after the other until they are told to stop, and note every answer.
+//! Clients that invoke functions one invocation after the other until they are stopped, and record every response.
 
 use std::{
     collections::BTreeMap,
@@ -23,11 +23,11 @@ use crate::{
 pub(crate) struct Noted {
     pub(crate) function: String,
     pub(crate) sent: Instant,
-    /// An error is an invocation without an answer.
+    /// An error is an invocation without a response.
     pub(crate) outcome: Result<HttpResponse, String>,
 }
 
-/// How often each failure was seen, by status and word; an invocation without an answer is `none`. What was seen is also
+/// Number of failures by status and error word; an invocation without a response is `none`. What was seen is also
 /// written to the test's output, for those who read it.
 pub(crate) fn failures(what: &str, noted: &[Noted]) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
@@ -52,7 +52,7 @@ pub(crate) fn failures(what: &str, noted: &[Noted]) -> BTreeMap<String, usize> {
     failures
 }
 
-/// Fails unless every invocation was answered by its function.
+/// Fails unless the function responded to every invocation.
 pub(crate) fn assert_no_failure(what: &str, noted: &[Noted]) {
     let failed = noted.iter().find(|note| !note.outcome.as_ref().is_ok_and(|response| response.status == 200));
     assert!(failures(what, noted).is_empty(), "expected every invocation to be answered by its function: {failed:?}");

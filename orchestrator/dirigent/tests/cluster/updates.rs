@@ -1,5 +1,5 @@
 //! Functions that change while they are used: a new revision takes over from the old one, and bounds of scale are kept
-//! from the moment they are told.
+//! from the moment they receive it.
 
 use serde_json::json;
 

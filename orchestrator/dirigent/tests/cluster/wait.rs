@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 /// Longest wait for anything that a test expects; far above what it takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between two looks.
+/// Interval between polls.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Calls `look` until it gives something; fails after [`DEADLINE`] with `expected` and what was seen last.
+/// Calls `check` until it succeeds; fails after [`DEADLINE`] with `expected` and what was seen last.
 pub(crate) fn wait_for<T>(expected: &str, check: impl FnMut() -> Result<T, String>) -> T {
     wait_within(DEADLINE, expected, check)
 }
@@ -26,7 +26,7 @@ pub(crate) fn wait_within<T>(deadline: Duration, expected: &str, mut check: impl
     }
 }
 
-/// `Ok` when `holds`, what was `seen` otherwise: the end of most looks.
+/// `Ok` when `holds`, what was `seen` otherwise: the end of most polls.
 pub(crate) fn check(holds: bool, seen: impl ToString) -> Result<(), String> {
     if holds { Ok(()) } else { Err(seen.to_string()) }
 }

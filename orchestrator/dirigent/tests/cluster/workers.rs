@@ -35,12 +35,12 @@ fn start() -> (Cluster, Traffic) {
     (cluster, traffic)
 }
 
-/// The node that answered.
+/// The node that responded.
 fn machine(response: &HttpResponse) -> String {
     response.json()["MachineName"].as_str().unwrap().to_owned()
 }
 
-/// Fails unless every invocation has one answer, which is the function's or an explicit failure; how many failed.
+/// Fails unless every invocation has one response, which is the function's or an explicit failure; how many failed.
 fn count_failures(noted: &[Noted]) -> usize {
     let failed = |note: &&Noted| match &note.outcome {
         Ok(response) if response.status == 200 => false,
@@ -104,7 +104,7 @@ fn the_functions_of_a_killed_worker_run_elsewhere() {
 }
 
 #[test]
-fn a_silent_worker_gets_nothing_new_and_is_taken_back() {
+fn an_unresponsive_worker_gets_nothing_new_and_is_taken_back() {
     let (cluster, traffic) = start();
     cluster.workers[0].send(Signal::SIGSTOP);
     let stopped = Instant::now();

@@ -18,7 +18,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("expected JSON ({error}): {text}"))
 }
 
-/// The data rows of a CSV answer.
+/// The data rows of a CSV response.
 fn rows(csv: &str) -> Vec<&str> {
     csv.lines().skip(1).collect()
 }
@@ -152,13 +152,13 @@ fn a_line_that_is_wrong_costs_no_other_its_registration() {
     assert!(nothing.status.code() == Some(2) && said.contains(":1:17: image: expected"), "{said}");
 }
 
-/// The first cells of the data rows of a CSV answer.
+/// The first cells of the data rows of a CSV response.
 fn rows_of(csv: &str) -> Vec<&str> {
     rows(csv).into_iter().map(|row| row.split(',').next().unwrap()).collect()
 }
 
 #[test]
-fn status_and_nodes_tell_what_is_there() {
+fn status_and_nodes_show_the_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
     let status = json(&cluster.operator_ok(&["status", "--format", "json"]));
@@ -190,7 +190,7 @@ fn a_control_plane_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_token_file_that_is_named_is_read_whatever_is_asked() {
+fn a_token_file_that_is_named_is_read_for_every_call() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
     for command in [&["status"][..], &["top", "--once"], &["function", "list"], &["node", "list"]] {

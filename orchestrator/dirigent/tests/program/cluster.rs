@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// Longest wait for anything a test expects; far above what it takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between two looks at a state that is waited for.
+/// Interval between polls of an awaited state.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The program under test.
@@ -24,11 +24,11 @@ pub(crate) fn dirigent() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dirigent"))
 }
 
-/// Calls `look` until it gives something; fails after [`DEADLINE`] with `expected` and what was seen last.
-pub(crate) fn wait_for<T>(expected: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+/// Calls `check` until it succeeds; fails after [`DEADLINE`] with `expected` and what was seen last.
+pub(crate) fn wait_for<T>(expected: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {
-        match look() {
+        match check() {
             Ok(found) => return found,
             Err(seen) if since.elapsed() > DEADLINE => panic!("expected {expected} within {DEADLINE:?}; last: {seen}"),
             Err(_) => std::thread::park_timeout(POLL),

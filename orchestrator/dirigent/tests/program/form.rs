@@ -1,11 +1,11 @@
-//! What a client of the published system does, sent as it sends it, to a cluster as `dirigent up --form` starts it.
+//! Requests of a client of the published system to a cluster as `dirigent up --form` starts it.
 
 use crate::cluster::Cluster;
 
 /// The image that published load generators name, in registrations and in the header of invocations.
 const PUBLISHED: &str = "docker.io/cvetkovic/dirigent_trace_function:latest";
 
-/// Registers a function with a form, with what its container's program gets, and gives the answer.
+/// Registers a function with a form, with what its container's program gets, and gives the response.
 fn register(cluster: &Cluster, name: &str, image: &str) -> (u16, String) {
     let image = image.replace('/', "%2F").replace(':', "%3A");
     let body = format!(

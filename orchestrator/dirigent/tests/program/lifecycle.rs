@@ -19,13 +19,13 @@ fn children(pid: nix::unistd::Pid) -> Vec<String> {
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// Whether a process is there and not a zombie.
+/// Returns true if a process exists and is no zombie.
 fn is_alive(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
-/// The program of `builtin:function` lies beside `dirigent` once it is built.
+/// The program of `builtin:function` is next to `dirigent` once it is built.
 fn build_function() {
     programs::path("trace-function").unwrap_or_else(|error| panic!("{error}"));
 }
@@ -46,7 +46,7 @@ fn a_restart_keeps_what_was_registered() {
 }
 
 #[test]
-fn other_users_do_not_look_into_what_a_cluster_keeps() {
+fn other_users_cannot_read_what_a_cluster_keeps() {
     let dir = tempfile::tempdir().unwrap();
     let _cluster = Cluster::start("hollow", dir.path());
     let modes = [
@@ -91,7 +91,7 @@ fn either_signal_ends_a_cluster_cleanly() {
 }
 
 #[test]
-fn a_running_invocation_is_answered_before_the_cluster_ends() {
+fn a_running_invocation_gets_its_response_before_the_cluster_ends() {
     build_function();
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start("process", dir.path());
@@ -221,7 +221,7 @@ fn log_lines_are_json_when_asked_for() {
 }
 
 #[test]
-fn a_worker_that_waits_for_its_address_says_so_and_ends_when_told() {
+fn a_worker_that_waits_for_its_address_says_so_and_ends_on_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("stderr.log");
     let arguments = ["worker", "--control-plane", "127.0.0.1:1", "--admin", "127.0.0.1:0", "--data-dir", "d"];

@@ -1,5 +1,5 @@
 //! The program `dirigent` as its users meet it: started as a process, judged by its output, its exit code, the
-//! answers over HTTP and what it leaves behind.
+//! serves over HTTP and what it leaves behind.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;

@@ -97,7 +97,7 @@ fn refused(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn what_is_typed_in_a_wrong_place_is_said_with_its_option() {
+fn an_option_in_a_wrong_position_is_named() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     for (arguments, code, expected) in [

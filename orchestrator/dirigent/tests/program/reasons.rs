@@ -1,4 +1,4 @@
-//! What went wrong with a function, as the commands say it that a user types first.
+//! Reasons of a function's failures, as the commands show them that a user types first.
 
 use serde_json::Value;
 

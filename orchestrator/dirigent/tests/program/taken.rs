@@ -1,4 +1,4 @@
-//! What a start needs and somebody else has: ports and data directories. The message names the option that helps.
+//! Resources that a start needs and another process holds: ports and data directories. The message names the option that helps.
 
 use std::{net::TcpListener, path::Path};
 

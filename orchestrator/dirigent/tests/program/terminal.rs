@@ -99,7 +99,7 @@ fn the_live_view_shows_functions_and_q_gives_the_terminal_back() {
 }
 
 #[test]
-fn without_an_answer_it_goes_on_and_control_c_ends_it() {
+fn without_a_response_it_goes_on_and_control_c_ends_it() {
     let mut live = Live::start("127.0.0.1:1");
     live.wait_for("trying");
     assert!(live.child.try_wait().unwrap().is_none(), "it goes on trying");

@@ -14,7 +14,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn top_tells_what_runs_and_what_it_took() {
+fn top_shows_running_sandboxes_and_latencies() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
     cluster.operator_ok(&["function", "register", "hello", "--image", "any"]);
@@ -56,7 +56,7 @@ fn top_tells_what_runs_and_what_it_took() {
 }
 
 #[test]
-fn what_is_invoked_between_two_looks_is_a_rate() {
+fn invocations_between_two_snapshots_are_a_rate() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
     cluster.operator_ok(&["function", "register", "hello", "--image", "any"]);
@@ -89,7 +89,7 @@ impl Drop for Stops<'_> {
 }
 
 #[test]
-fn without_a_control_plane_a_single_look_fails_and_says_whom_it_asked() {
+fn without_a_control_plane_a_single_snapshot_fails_and_names_its_address() {
     let output = dirigent().args(["top", "--once", "--control-plane", "127.0.0.1:1"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");

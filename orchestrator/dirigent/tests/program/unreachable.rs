@@ -46,7 +46,7 @@ fn a_part_without_a_control_plane_says_what_keeps_it_from_one() {
 }
 
 #[test]
-fn the_port_for_operators_and_a_missing_token_are_told() {
+fn the_port_for_operators_and_a_missing_token_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start("hollow", dir.path());
     for part in ["worker", "data-plane"] {

@@ -18,7 +18,7 @@ const MAX_COUNT: u64 = 100_000_000;
 /// Greatest label of a minute; far above the last minute of a year, and far from overflow.
 const MAX_LABEL: u32 = 10_000_000;
 
-/// What a message says of a cell without a count.
+/// The message about a cell without a count.
 const EMPTY_REFUSED: &str = "expected a count, found none: --missing drop leaves such functions out, \
                              --missing default takes such counts as 0";
 
@@ -61,14 +61,14 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Counts, TraceEr
         empty: 0,
         dropped: 0,
     };
-    let mut places: HashMap<Identity, usize> = HashMap::new();
+    let mut positions: HashMap<Identity, usize> = HashMap::new();
     while let Some(row) = table.next_row()? {
         let identity = [row.name(parts[0])?, row.name(parts[1])?, row.name(parts[2])?];
         let Some(counts) = found.counts(&row, &minutes, options.missing)? else {
             found.dropped += 1;
             continue;
         };
-        if let Some(&place) = places.get(&identity) {
+        if let Some(&position) = positions.get(&identity) {
             found.duplicates += 1;
             match options.duplicates {
                 Duplicates::Refuse => {
@@ -77,7 +77,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Counts, TraceEr
                     return Err(row.error(parts[2], problem));
                 }
                 Duplicates::First => {}
-                Duplicates::Merge => add(&mut found.rows[place].counts, &counts),
+                Duplicates::Merge => add(&mut found.rows[position].counts, &counts),
             }
             continue;
         }
@@ -85,7 +85,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Counts, TraceEr
             return Err(row.row_error(format!("expected at most {MAX_FUNCTIONS} functions, found more")));
         }
         let trigger = trigger.map(|column| row.text(column)).transpose()?.unwrap_or_default().to_owned();
-        places.insert(identity.clone(), found.rows.len());
+        positions.insert(identity.clone(), found.rows.len());
         found.rows.push(CountRow { identity, trigger, counts, number: row.number() });
     }
     if found.rows.is_empty() {

@@ -8,7 +8,7 @@ use crate::{
     table::{Column, Row, Table},
 };
 
-/// What one file gave.
+/// The content of one file.
 pub(super) struct Read<T> {
     pub(super) table: T,
     pub(super) ignored: Vec<String>,
@@ -16,7 +16,7 @@ pub(super) struct Read<T> {
     pub(super) duplicates: usize,
 }
 
-/// What stands for a file of memory that is not there.
+/// An empty table for a missing file of memory.
 pub(super) fn no_memory() -> Read<MemoryTable> {
     Read { table: MemoryTable::PerFunction(HashMap::new()), ignored: Vec::new(), duplicates: 0 }
 }
@@ -50,13 +50,13 @@ pub(super) fn read_run_times(
     let mut table = Table::open(path)?;
     let parts = [table.column("HashOwner")?, table.column("HashApp")?, table.column("HashFunction")?];
     let (average, weight) = (table.optional("Average"), table.optional("Count"));
-    let columns = levels(&mut table, "percentile_Average_", &RunTime::LEVELS)?;
+    let columns = percentiles(&mut table, "percentile_Average_", &RunTime::PERCENTILES)?;
     let ignored = table.ignored(&["Minimum", "Maximum"]);
     let mut found = Rows::new(parts, options);
     while let Some(row) = table.next_row()? {
         let run_time = || {
             let mut run_time = RunTime::new(values(&row, &columns)?)
-                .map_err(|error| percentile_error(&row, &columns, &RunTime::LEVELS, &error))?;
+                .map_err(|error| percentile_error(&row, &columns, &RunTime::PERCENTILES, &error))?;
             run_time.average_ms = average.map(|column| optional_average(&row, column)).transpose()?.flatten();
             Ok(run_time)
         };
@@ -71,15 +71,15 @@ pub(super) fn read_memory(path: &Path, options: &ReadOptions) -> Result<Read<Mem
     let mut table = Table::open(path)?;
     let app = [table.column("HashOwner")?, table.column("HashApp")?];
     let (function, weight) = (table.optional("HashFunction"), table.optional("SampleCount"));
-    let columns = levels(&mut table, "AverageAllocatedMb_pct", &Memory::LEVELS)?;
+    let columns = percentiles(&mut table, "AverageAllocatedMb_pct", &Memory::PERCENTILES)?;
     let ignored = table.ignored(&["AverageAllocatedMb"]);
-    // Without a column of functions the application stands for it, and nothing is found under it.
+    // Without a column of functions the application is used for it, and nothing is found under it.
     let mut functions = Rows::new([app[0], app[1], function.unwrap_or(app[1])], options);
     let mut apps = Rows::new(app, options);
     while let Some(row) = table.next_row()? {
         let memory = || {
             Memory::new(values(&row, &columns)?)
-                .map_err(|error| percentile_error(&row, &columns, &Memory::LEVELS, &error))
+                .map_err(|error| percentile_error(&row, &columns, &Memory::PERCENTILES, &error))
         };
         let Some(memory) = usable(memory(), options.missing)? else { continue };
         match function {
@@ -159,9 +159,13 @@ impl<'a, const N: usize, T> Rows<'a, N, T> {
     }
 }
 
-/// The columns of the percentiles, each named by the prefix and its level.
-fn levels<const N: usize>(table: &mut Table<'_>, prefix: &str, levels: &[f64; N]) -> Result<Vec<Column>, TraceError> {
-    levels.iter().map(|level| table.column(&format!("{prefix}{level}"))).collect()
+/// The columns of the percentiles, each named by the prefix and its percentile.
+fn percentiles<const N: usize>(
+    table: &mut Table<'_>,
+    prefix: &str,
+    percentiles: &[f64; N],
+) -> Result<Vec<Column>, TraceError> {
+    percentiles.iter().map(|percentile| table.column(&format!("{prefix}{percentile}"))).collect()
 }
 
 fn values<const N: usize>(row: &Row<'_>, columns: &[Column]) -> Result<[f64; N], TraceError> {
@@ -172,9 +176,10 @@ fn values<const N: usize>(row: &Row<'_>, columns: &[Column]) -> Result<[f64; N],
     Ok(values)
 }
 
-fn percentile_error(row: &Row<'_>, columns: &[Column], levels: &[f64], error: &PercentileError) -> TraceError {
-    let place = levels.iter().position(|level| level.total_cmp(&error.level).is_eq()).unwrap_or(0);
-    row.error(columns[place], error.problem.clone())
+fn percentile_error(row: &Row<'_>, columns: &[Column], percentiles: &[f64], error: &PercentileError) -> TraceError {
+    let position =
+        percentiles.iter().position(|percentile| percentile.total_cmp(&error.percentile).is_eq()).unwrap_or(0);
+    row.error(columns[position], error.problem.clone())
 }
 
 /// The stated average, which may be left empty.

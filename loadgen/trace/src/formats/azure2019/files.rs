@@ -1,4 +1,4 @@
-//! Which files of a directory are a trace: by the names that samplers give them, or as they are downloaded, with a day.
+//! The files of a trace in a directory: by the names that samplers give them, or as they are downloaded, with a day.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 use super::{DURATIONS, INVOCATIONS, MEMORY};
 use crate::{TraceError, formats::with_cause};
 
-/// How the published files' names begin; a day of two digits and `.csv` follow.
+/// Prefixes of the published files' names; a day of two digits and `.csv` follow.
 const DOWNLOADED: [&str; 3] =
     ["invocations_per_function_md.anon.d", "function_durations_percentiles.anon.d", "app_memory_percentiles.anon.d"];
 /// Most names of other files that a message lists.
@@ -89,11 +89,11 @@ fn with_hint(directory: &Path, names: &BTreeSet<String>, problem: String) -> Str
     other_form(directory, names).map_or_else(|| problem.clone(), |hint| format!("{problem}; {hint}"))
 }
 
-/// What is said of a file in another form, where the directory has one.
+/// A hint for a file in another format, if the directory has one.
 fn other_form(directory: &Path, names: &BTreeSet<String>) -> Option<String> {
     names.iter().take(MAX_LISTED).find_map(|name| {
         let path = directory.join(name);
-        // Whatever else lies there, such as a pipe, might never end.
+        // Anything else, such as a pipe, might never end.
         let file = path.is_file().then(|| File::open(&path).ok()).flatten()?;
         let mut start = Vec::new();
         file.take(MAX_HEADER_BYTES).read_to_end(&mut start).ok()?;

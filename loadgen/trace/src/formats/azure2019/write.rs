@@ -21,16 +21,16 @@ pub fn write(directory: &Path, workload: &Workload) -> Result<(), TraceError> {
         identity(function).into_iter().chain([function.trigger.clone()]).chain(counts).collect()
     })?;
     let header = ["HashOwner", "HashApp", "HashFunction", "Average", "Count", "Minimum", "Maximum"].map(str::to_owned);
-    let levels = RunTime::LEVELS.map(|level| format!("percentile_Average_{level}"));
-    write_table(&directory.join(DURATIONS), header.into_iter().chain(levels).collect(), workload, |function| {
+    let percentiles = RunTime::PERCENTILES.map(|percentile| format!("percentile_Average_{percentile}"));
+    write_table(&directory.join(DURATIONS), header.into_iter().chain(percentiles).collect(), workload, |function| {
         let values = function.run_time.values_ms();
         let average = function.run_time.average_ms.map(|average| average.to_string()).unwrap_or_default();
         let summary = [average, function.total().to_string(), values[0].to_string(), values[6].to_string()];
         identity(function).into_iter().chain(summary).chain(values.map(|value| value.to_string())).collect()
     })?;
     let header = ["HashOwner", "HashApp", "HashFunction", "SampleCount", "AverageAllocatedMb"].map(str::to_owned);
-    let levels = Memory::LEVELS.map(|level| format!("AverageAllocatedMb_pct{level}"));
-    write_table(&directory.join(MEMORY), header.into_iter().chain(levels).collect(), workload, |function| {
+    let percentiles = Memory::PERCENTILES.map(|percentile| format!("AverageAllocatedMb_pct{percentile}"));
+    write_table(&directory.join(MEMORY), header.into_iter().chain(percentiles).collect(), workload, |function| {
         let summary = [function.total().to_string(), function.memory.mean_mib().to_string()];
         let values = function.memory.values_mib().map(|value| value.to_string());
         identity(function).into_iter().chain(summary).chain(values).collect()

@@ -1,4 +1,4 @@
-//! Which columns of a table a terminal has room for, and how wide each is: a number is shown whole or not at all.
+//! The columns of a table that fit a terminal, and their widths: a number is shown whole or not at all.
 
 use crate::output::Column;
 
@@ -9,7 +9,7 @@ const ERROR_WIDTH: usize = 12;
 /// Between two columns.
 pub(super) const SPACING: usize = 1;
 
-/// Columns in the order in which they are given up last to first: what is not named here is given up before.
+/// Columns in the order in which they are dropped, last to first: columns not named here are dropped before.
 const IMPORTANCE: [&str; 16] = [
     "/name",
     "/phase",

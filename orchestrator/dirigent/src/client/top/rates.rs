@@ -1,4 +1,4 @@
-//! What happened between two looks: a pure value, from counts to rates, shares and quantiles.
+//! Rates between two snapshots: a pure value, from counts to rates, shares and quantiles.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::snapshot::{Cluster, FunctionCounts, Node, PhaseCounts, Snapshot};
 /// The cluster over an interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Rates {
-    /// Between the looks; absent when there is only one, or when the control plane began anew between them.
+    /// Time between the snapshots; absent if there is only one, or if the control plane restarted between them.
     pub(super) span_s: Option<f64>,
     pub(super) cluster: Cluster,
     pub(super) functions: Vec<FunctionRates>,
@@ -39,7 +39,7 @@ pub(super) struct FunctionRates {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct PhaseRates {
     pub(super) phase: String,
-    /// How many creations went through it.
+    /// Number of creations that went through it.
     pub(super) creations: u64,
     pub(super) mean_us: Option<f64>,
     /// Bounds of the buckets that hold the quantiles; absent without creations, or above the greatest bound.
@@ -48,7 +48,7 @@ pub(super) struct PhaseRates {
 }
 
 impl Rates {
-    /// What happened from `before` to `after`.
+    /// The rates from `before` to `after`.
     pub(super) fn between(before: Option<&Snapshot>, after: &Snapshot) -> Self {
         // Another epoch counts from zero.
         let before = before.filter(|before| before.cluster.epoch == after.cluster.epoch && before.at_us < after.at_us);
@@ -93,7 +93,7 @@ impl FunctionRates {
             name: now.name.clone(),
             invocations_per_s: per_s(|counts| counts.invocations),
             creations_per_s: per_s(|counts| counts.creations),
-            // Invocations count as they arrive and cold starts as they are answered, which may be an interval later.
+            // Invocations count as they arrive and cold starts as they get their response, which may be an interval later.
             cold_share: invoked.zip(cold).map(|((_, invoked), (_, cold))| rounded((cold / invoked).min(1.0))),
             waiting: now.waiting,
             running: now.running,
@@ -153,7 +153,7 @@ fn float(count: u64) -> f64 {
 pub(super) mod tests {
     use super::{super::snapshot::Bucket, *};
 
-    /// A look at `at_s` with one function that has these counts: invocations, cold ones, creations.
+    /// A snapshot at `at_s` with one function that has these counts: invocations, cold ones, creations.
     pub(in super::super) fn snapshot(at_s: u64, (invocations, cold, creations): (u64, u64, u64)) -> Snapshot {
         let function = FunctionCounts {
             id: 7,

@@ -1,4 +1,4 @@
-//! How the live view looks: the cluster above, functions below it, nodes and phases beside each other at the bottom.
+//! Layout of the live view: the cluster above, functions below it, nodes and phases next to each other at the bottom.
 
 use ratatui::{
     Frame,
@@ -79,7 +79,7 @@ fn summary(view: &View, control_plane: &str, width: u16) -> Vec<Line<'static>> {
 struct Rows<'a> {
     columns: &'a [Column],
     cells: Vec<Vec<String>>,
-    /// By row: what it tells of is out of service.
+    /// By row: true if it shows something out of service.
     out_of_service: Vec<bool>,
 }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_has_its_place() {
+    fn everything_is_in_its_column() {
         let screen = drawn(&seen_twice(), (140, 24));
         let line = |part: &str| {
             let found = screen.lines().find(|line| line.contains(part));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_answer_it_says_whom_it_asks_and_what_is_wrong() {
+    fn before_the_first_response_it_shows_the_address_and_the_error() {
         let mut view = View::new();
         assert!(drawn(&view, (60, 12)).contains("asking control plane at http://here"));
         view.on_snapshot(Err(anyhow::anyhow!("connection refused")));

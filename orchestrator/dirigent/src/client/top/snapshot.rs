@@ -1,4 +1,4 @@
-//! One look at the cluster: the answer of `GET /v1/top`. Unknown fields are ignored, so that a newer control plane can
+//! One snapshot of the cluster: the response of `GET /v1/top`. Unknown fields are ignored, so that a newer control plane can
 //! be watched.
 
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub(super) struct Cluster {
 /// One function.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct FunctionCounts {
-    /// Which registration: another one counts from zero.
+    /// The registration: another one counts from zero.
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) invocations: u64,

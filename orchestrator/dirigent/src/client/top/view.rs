@@ -1,5 +1,5 @@
-//! What the live view remembers between two drawings: the newest look, the order, how far it is scrolled, what went
-//! wrong. Plain state, changed by looks and keys.
+//! State of the live view between two drawings: the newest snapshot, the order, the scroll position, what went
+//! wrong. Plain state, changed by snapshots and keys.
 
 use std::cmp::Reverse;
 
@@ -32,14 +32,14 @@ pub(super) enum Sort {
 pub(super) struct View {
     newest: Option<Snapshot>,
     pub(super) rates: Option<Rates>,
-    /// Why the newest attempt to look failed.
+    /// The reason why the newest snapshot failed.
     pub(super) problem: Option<String>,
     pub(super) sort: Sort,
     /// Rows scrolled past.
     pub(super) scrolled: usize,
 }
 
-/// What a key asks for.
+/// The command of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     GoOn,
@@ -72,8 +72,8 @@ impl Sort {
     }
 
     fn next(self) -> Self {
-        let place = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
-        Self::ALL[(place + 1) % Self::ALL.len()]
+        let position = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
+        Self::ALL[(position + 1) % Self::ALL.len()]
     }
 
     /// Sorts, the greatest first; equal ones stay in the control plane's order.
@@ -99,7 +99,7 @@ impl View {
         Self { newest: None, rates: None, problem: None, sort: Sort::Activity, scrolled: 0 }
     }
 
-    /// Takes over a look. After a failed one the last rates stay, with what went wrong beside them.
+    /// Takes over a snapshot. After a failed one the last rates stay, next to the error.
     pub(super) fn on_snapshot(&mut self, snapshot: anyhow::Result<Snapshot>) {
         match snapshot {
             Ok(snapshot) => {
