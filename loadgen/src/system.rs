@@ -153,6 +153,7 @@ impl Systems {
     /// When the file cannot be read or an entry is wrong, with line and column.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, SystemsError> {
         let mut systems = file::parse(Path::new(BUILT_IN_PATH), BUILT_IN)?;
+        // A table replaces a whole one: keys merged from two files could not be understood from either.
         if let Some(path) = file {
             systems.extend(file::read(path)?);
         }

@@ -115,6 +115,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let target = target(&args.target)?;
     let loaded = args.source.load_to_send()?;
     let deployer = args.target.deployer(&target.system)?;
+    // Before anything is registered or sent: a directory that cannot be used must cost nothing.
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let resources = Resources { realtime: args.machine.realtime, io_threads: usize::from(args.machine.threads) };

@@ -200,6 +200,8 @@ impl Http1 {
 
     fn take_idle(&self, address: usize) -> Option<Arc<Connection>> {
         let mut idle = self.idle(address);
+        // The connection used last is the one least likely to have been closed while idle. Connections that were opened
+        // beforehand are there to be used, all of them, so those go round-robin.
         if self.replay.target.open > 0 { idle.pop_front() } else { idle.pop_back() }
     }
 

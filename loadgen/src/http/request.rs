@@ -40,6 +40,7 @@ impl Requests {
     pub(crate) fn new<'a>(target: &Target, functions: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
         let functions =
             functions.map(|name| FunctionHead::new(target, name).with_context(|| format!("function {name:?}")));
+        // Only for the protocol that is spoken: a trace may have a hundred thousand functions.
         let functions = match target.protocol {
             Protocol::Http1 => {
                 let close = target.connections == Connections::Fresh;
@@ -151,6 +152,7 @@ impl<'a> FunctionHead<'a> {
         headers.extend([(HeaderName::from_static("function"), self.function)]);
         headers.extend([(header::CONTENT_LENGTH, HeaderValue::from_static("0"))]);
         for (name, value) in self.system_headers.into_iter().chain(self.added_headers) {
+            // Not `insert`: a header may be given several times.
             headers.append(name, value);
         }
         parts.headers = headers;

@@ -55,6 +55,7 @@ impl SystemArgs {
         replace(&mut system.signals, "--signals", self.signals.as_deref(), signals::adapter)?;
         let added: anyhow::Result<Vec<_>> = self.header.iter().map(|header| parse_header(header)).collect();
         let added = added.context("--header")?;
+        // With both in a request, which one counts would be the system's choice.
         system.headers.retain(|(name, _)| added.iter().all(|(replaced, _)| replaced != name));
         Ok((system, added))
     }
